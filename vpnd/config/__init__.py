@@ -1,0 +1,1 @@
+"""TOML files to policies, with the place of every error."""

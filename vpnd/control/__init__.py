@@ -1,0 +1,1 @@
+"""The operator's side: the API, its client, the commands and the words of every diagnosis."""

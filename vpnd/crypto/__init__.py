@@ -1,0 +1,1 @@
+"""Primitives, every one from pyca/cryptography, behind one table of suites."""

@@ -1,0 +1,171 @@
+"""What an engine does, whichever it is: SAs in, packets through, notices and counters out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from vpnd.model.child import ChildSa, Path
+from vpnd.model.selectors import Address, Selector
+
+
+class Drop(IntEnum):
+    """Why a packet went no further; every drop is counted under one of these."""
+
+    MALFORMED = 0
+    """Not an IP packet, not an ESP packet, or padding that breaks RFC 4303 section 2.4."""
+    NO_SA = 1
+    """Inbound: unknown SPI. Outbound: no SA for the packet's selectors yet."""
+    REPLAY = 2
+    """Sequence number repeated or older than the window (RFC 4303 section 3.4.3)."""
+    INTEGRITY = 3
+    """The ICV or AEAD tag does not verify."""
+    POLICY = 4
+    """Decrypted, but outside its SA's selectors (RFC 4301 section 5.2), or not for any mapping."""
+    TOO_BIG = 5
+    """DF is set and the packet does not fit; the sender was told (RFC 4301 section 8)."""
+    LIFETIME = 6
+    """The SA reached the end of its bytes or sequence numbers."""
+    ECN = 7
+    """Not-ECT inside and CE outside (RFC 6040 section 4.2)."""
+    DECRYPTED_BAD_PATH = 8
+    """The SA is not in use along the path the packet came on."""
+    SEND = 9
+    """The kernel refused to send: no route, no buffer."""
+
+
+# ------------------------------------------------------------------------------------- notices
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """A packet of this mapping waits for an SA that does not exist; said at most once a second for each."""
+
+    tunnel: str
+    mapping: int
+    source: Address
+    destination: Address
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoftLimit:
+    """The SA with this inbound SPI should be replaced: 90 % of its bytes, or its sequence numbers near the end."""
+
+    tunnel: str
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class HardLimit:
+    """The SA with this inbound SPI carries nothing more: its bytes or sequence numbers are used up."""
+
+    tunnel: str
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownSpi:
+    """ESP with an SPI that no SA has came from `source`; said at most once a second."""
+
+    spi: int
+    source: Address
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """An authenticated, newest packet of this SA came from another address or port (RFC 3948 section 3.1)."""
+
+    tunnel: str
+    spi_in: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtu:
+    """The network says that datagrams to `remote` must fit in `mtu` bytes, IP header included."""
+
+    remote: Address
+    mtu: int
+
+
+Notice = Acquire | SoftLimit | HardLimit | UnknownSpi | PeerMoved | PathMtu
+
+
+# --------------------------------------------------------------------------------------- stats
+
+
+@dataclass(frozen=True, slots=True)
+class SaStats:
+    """Counters of one SA pair since it was installed. Bytes are of inner packets; times on the monotonic clock."""
+
+    packets_in: int
+    packets_out: int
+    bytes_in: int
+    bytes_out: int
+    last_in: float
+    last_out: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """One mapping of a tunnel as the SPD sees it: what may enter and leave through this tunnel."""
+
+    mapping: int
+    local: tuple[Selector, ...]
+    remote: tuple[Selector, ...]
+
+
+class Engine(Protocol):
+    """Carries packets between TUN descriptors and the outer network.
+
+    All calls come from one thread. `on_ike(path, data)` is called for each IKE message that arrives on
+    the UDP socket that ESP shares (port 4500, marker removed); `on_notice` for each notice, after a batch.
+    """
+
+    name: str
+
+    def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
+        """Begin to carry the packets of one TUN (opened with `IFF_VNET_HDR`). Raises ValueError if known."""
+
+    def remove_tunnel(self, tunnel: str) -> None:
+        """Stop carrying its packets and forget its SAs; the descriptor stays the caller's to close."""
+
+    def set_mtu(self, tunnel: str, path_mtu: int) -> None:
+        """The path to this tunnel's peer now carries datagrams of `path_mtu` bytes, IP header included."""
+
+    def replace_policies(self, tunnel: str, rows: tuple[PolicyRow, ...]) -> None:
+        """The mappings of a tunnel, all at once; SAs of mappings that are gone stay until removed."""
+
+    def install(self, child: ChildSa, outbound: bool = True) -> None:
+        """Receive on `child.spi_in`; with `outbound`, also send this mapping's packets on `child.spi_out`."""
+
+    def use_outbound(self, spi_in: int) -> None:
+        """Send this mapping's packets on the SA pair with this inbound SPI from now on."""
+
+    def remove(self, spi_in: int) -> None:
+        """Forget an SA pair; its keys go with it. Unknown SPIs are ignored."""
+
+    def move(self, spi_in: int, path: Path) -> None:
+        """Send along `path` from now on: the peer's authenticated new address."""
+
+    def interrupt(self, tunnel: str, interrupted: bool, keep: tuple[Address, ...] = ()) -> None:
+        """Drop business traffic of a tunnel both ways, all but packets from or to `keep` (health probes)."""
+
+    def stats(self, spi_in: int) -> SaStats | None:
+        """Counters of one SA pair, or None if it is not installed."""
+
+    def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
+        """Counters of one tunnel, or of everything that belongs to none."""
+
+    def send_ike(self, path: Path, data: bytes) -> None:
+        """Send one IKE message from the shared UDP socket, with the non-ESP marker (RFC 3948 section 2.2)."""
+
+    def close(self) -> None:
+        """Stop: unregister every descriptor from the loop and close the sockets that the engine opened."""
+
+
+OnIke = Callable[[Path, bytes], None]
+OnNotice = Callable[[Notice], None]

@@ -1,0 +1,1 @@
+"""The two key exchange protocols, sans-I/O: told the time, the randomness and the datagrams."""

@@ -1,0 +1,169 @@
+"""What the IKE core asks of the world. The caller drains `Endpoint.outputs` after each input, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vpnd.model.child import ChildSa, Path
+from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.proposals import Suite
+from vpnd.wire.iana import IkeVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send one IKE message along `path`; the non-ESP marker is added where the local port is 4500."""
+
+    tunnel: str | None
+    path: Path
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """An IKE SA is up and authenticated."""
+
+    tunnel: str
+    ike: IkeSaInfo
+
+
+@dataclass(frozen=True, slots=True)
+class IkeDown:
+    """An IKE SA is gone, with all its children that have not been adopted (a ChildDown came for each)."""
+
+    tunnel: str
+    spi_i: bytes
+    spi_r: bytes
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class ChildUp:
+    """Install this new SA pair: inbound before outbound. It owns its mapping from now on."""
+
+    child: ChildSa
+
+
+@dataclass(frozen=True, slots=True)
+class ChildReplaced:
+    """`child` succeeds the SA pair with inbound SPI `old_spi_in`.
+
+    Install the inbound SA now. `outbound`: also send on it at once (else `OutboundReady` follows). The old
+    inbound SA lives on until its ChildDown.
+    """
+
+    old_spi_in: int
+    child: ChildSa
+    outbound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundReady:
+    """The peer has the successor installed: send on the SA pair with this inbound SPI from now on."""
+
+    tunnel: str
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildDown:
+    """Remove the SA pair with this inbound SPI."""
+
+    tunnel: str
+    mapping: int
+    spi_in: int
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFailed:
+    """A negotiation for one mapping ended without an SA; the IKE SA lives."""
+
+    tunnel: str
+    mapping: int
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt at an IKE SA ended without one (initiator), or a peer's attempt was refused (responder)."""
+
+    tunnel: str
+    diagnosis: Diagnosis
+    initiator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDead:
+    """No answer within the DPD timeout or the retransmission schedule of an established IKE SA."""
+
+    tunnel: str
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class PathMoved:
+    """An authenticated message came along another path: move the peer's SAs there (RFC 7296 section 2.23)."""
+
+    tunnel: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LadderLine:
+    """One message as `vpnctl trace` draws it.
+
+    `outbound`: from us. `text` is the exchange, message ID and payloads in the RFC's notation, such as
+    `IKE_AUTH 1 {IDi, AUTH, SA, TSi, TSr}`; `detail` holds decoded attributes, one line each. Never a key.
+    """
+
+    tunnel: str
+    outbound: bool
+    text: str
+    size: int
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A state change, in the words of the row that made it: one event for the log."""
+
+    tunnel: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class IkeSaInfo:
+    """What status shows of one IKE SA. Times are seconds on the caller's clock."""
+
+    tunnel: str
+    version: IkeVersion
+    mode: str | None
+    initiator: bool
+    spi_i: bytes
+    spi_r: bytes
+    suite: Suite
+    path: Path
+    nat: bool
+    vendor: str | None
+    established_at: float
+    rekey_at: float | None
+    expires_at: float
+    last_heard: float
+
+
+Output = (
+    Transmit
+    | Established
+    | IkeDown
+    | ChildUp
+    | ChildReplaced
+    | OutboundReady
+    | ChildDown
+    | ChildFailed
+    | Failed
+    | PeerDead
+    | PathMoved
+    | LadderLine
+    | Story
+)

@@ -1,0 +1,1 @@
+"""Frozen values that every later layer speaks; they know no wire format and no clock."""

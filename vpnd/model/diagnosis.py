@@ -1,0 +1,67 @@
+"""A failure as the protocols name it: a code and the facts; the words for people are made in `vpnd.control`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Code(Enum):
+    """The stable names of what can be wrong with a tunnel."""
+
+    P1_ENCRYPTION = "E-P1-ENC"
+    P1_INTEGRITY = "E-P1-INTEG"
+    P1_PRF = "E-P1-PRF"
+    P1_DH = "E-P1-DH"
+    P1_AUTH_METHOD = "E-P1-AUTHMETHOD"
+    P1_PROPOSAL = "E-P1-PROPOSAL"
+    P2_ENCRYPTION = "E-P2-ENC"
+    P2_INTEGRITY = "E-P2-INTEG"
+    P2_ESN = "E-P2-ESN"
+    P2_PROPOSAL = "E-P2-PROPOSAL"
+    PFS = "E-PFS"
+    PSK = "E-PSK"
+    IDENTITY = "E-ID"
+    VERSION = "E-V1V2"
+    MODE = "E-MODE"
+    SILENT = "E-SILENT"
+    PORT_CLOSED = "E-PORT"
+    UNREACHABLE = "E-UNREACHABLE"
+    UDP_4500 = "E-4500"
+    TRAFFIC_SELECTORS = "E-TS"
+    NARROWED = "E-NARROW"
+    UNKNOWN_PEER = "E-UNKNOWN-PEER"
+    SYNTAX = "E-SYNTAX"
+    PEER_REFUSED = "E-PEER-REFUSED"
+    PEER_DELETED = "E-PEER-DELETED"
+    PEER_DEAD = "E-DPD"
+    PEER_BUSY = "E-BUSY"
+    LIFETIME = "E-LIFETIME"
+    RESOLVE = "E-DNS"
+    LOCAL_INTERFACE = "E-INTERFACE"
+    LOCAL_ROUTE = "E-ROUTE"
+    LOCAL_SOCKET = "E-SOCKET"
+    INTERNAL = "E-INTERNAL"
+    DOWN_BY_OPERATOR = "I-DOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What happened, with the values that explain it.
+
+    Facts used by the messages: `exchange` (where), `notify` (what the peer said), `theirs` and `ours` (the
+    differing values), `peer` (address), `mapping`, `sent` and `received` (counts), `detail`. Values are text
+    that is safe to print: a peer's bytes are escaped before they come here, and no secret ever does.
+    """
+
+    code: Code
+    facts: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, code: Code, **facts: object) -> Diagnosis:
+        """`Diagnosis.of(Code.PSK, exchange="IKE_AUTH", ours="3f9a-77c1")`; facts that are None are left out."""
+        return cls(code, tuple((key, str(value)) for key, value in facts.items() if value is not None))
+
+    def fact(self, key: str) -> str | None:
+        """The value of one fact, or None."""
+        return dict(self.facts).get(key)

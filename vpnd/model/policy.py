@@ -1,0 +1,151 @@
+"""What configuration compiles to: everything the protocols, the lifecycle and the datapath are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
+
+from vpnd.model.identity import Identity
+from vpnd.model.proposals import Proposal
+from vpnd.model.secret import Secret
+from vpnd.model.selectors import Address, Network
+from vpnd.wire.iana import IkeVersion
+
+ALL_IPV4 = IPv4Network("0.0.0.0/0")
+ALL_IPV6 = IPv6Network("::/0")
+
+IKE_PORT = 500
+NAT_T_PORT = 4500
+
+
+class NegotiationMode(Enum):
+    """The phase-1 mode of an IKEv1 tunnel (specification: main or aggressive)."""
+
+    MAIN = "main"
+    AGGRESSIVE = "aggressive"
+
+
+class Negotiation(Enum):
+    """Who begins (specification: negotiation type)."""
+
+    ACTIVE = "active"
+    PASSIVE = "passive"
+    TRAFFIC_TRIGGERED = "traffic-triggered"
+
+
+class Communication(Enum):
+    """How traffic reaches the tunnel (specification: communication mode)."""
+
+    DESTINATION_ROUTE = "destination-route"
+    SPD_POLICY = "spd-policy"
+
+
+class Encapsulation(Enum):
+    """How ESP travels: AUTO means UDP when a NAT is found (RFC 3948), else IP protocol 50."""
+
+    AUTO = "auto"
+    UDP = "udp"
+
+
+class DpdAction(Enum):
+    """What follows when the peer is found dead (specification: DPD timeout action)."""
+
+    DISCONNECT = "disconnect"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """The hard end of an SA: seconds since it was made, and KB (1024 bytes) carried; None: no byte limit."""
+
+    seconds: int
+    kilobytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPolicy:
+    """One mapping of a tunnel: the selectors and algorithms of its ESP SAs.
+
+    `index` is the mapping's place in the tunnel, from 0. `pfs` holds the acceptable groups of a key
+    exchange for the child, the preferred first; empty means PFS is off. `proposals` carry the same groups.
+    """
+
+    index: int
+    local: Network
+    remote: Network
+    proposals: tuple[Proposal, ...]
+    pfs: tuple[int, ...]
+    lifetimes: Lifetimes
+
+    def __str__(self) -> str:
+        return f"{self.local} - {self.remote}"
+
+
+@dataclass(frozen=True, slots=True)
+class DpdPolicy:
+    """Dead peer detection (specification: DPD): `timeout` in seconds, 30 to 60."""
+
+    enabled: bool = True
+    timeout: int = 30
+    action: DpdAction = DpdAction.DISCONNECT
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPolicy:
+    """One tunnel as IKE sees it.
+
+    `name` is the tunnel's. `remote_address` is None while an FQDN of the peer is not resolved; the daemon
+    then replaces the policy. `mode` is None for IKEv2. `lifetime` is the IKE SA's, in seconds.
+    """
+
+    name: str
+    version: IkeVersion
+    mode: NegotiationMode | None
+    local_address: Address
+    remote_address: Address | None
+    local_id: Identity
+    remote_id: Identity
+    psk: Secret
+    proposals: tuple[Proposal, ...]
+    lifetime: int
+    children: tuple[ChildPolicy, ...]
+    encapsulation: Encapsulation = Encapsulation.AUTO
+    dpd: DpdPolicy = field(default_factory=DpdPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """The health check (specification: NQA). Intervals and timeouts in seconds."""
+
+    local: Address
+    remote: Address
+    interval: float = 5.0
+    timeout: float = 0.15
+    failures: int = 3
+    recoveries: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelPolicy:
+    """One tunnel, whole. `remote` is the customer gateway's address or FQDN as it was written."""
+
+    name: str
+    peer: PeerPolicy
+    remote: str
+    negotiation: Negotiation
+    communication: Communication
+    routes: tuple[Network, ...]
+    priority: int
+    interface: str
+    health: HealthPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPolicy:
+    """The gateway and its tunnels, in the order in which they were written."""
+
+    name: str
+    address: Address
+    tunnels: tuple[TunnelPolicy, ...]
+    labels: tuple[tuple[str, str], ...] = ()

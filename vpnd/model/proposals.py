@@ -1,0 +1,141 @@
+"""What may protect an SA, in configuration words: a proposal's alternatives, and the choice among them.
+
+Both IKE versions translate their payloads to and from these values, so one `choose` serves both and a
+mismatch can be named with both sides' words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from vpnd.wire.iana import Protocol
+
+
+class Attribute(Enum):
+    """What a proposal has alternatives of; the value is the configuration key."""
+
+    PROTOCOL = "protocol"
+    ENCRYPTION = "encryption"
+    PRF = "prf"
+    INTEGRITY = "integrity"
+    DH_GROUP = "dh_group"
+    ESN = "esn"
+
+
+NO_GROUP = 0
+"""The DH "group" of a proposal that also works without a key exchange (transform NONE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One proposal: for each attribute the alternatives, the preferred first.
+
+    `encryption`, `prf` and `integrity` hold configuration words (`aes-128`, `sha256`); a transform that has
+    no word is written `encr-99`, `prf-99`, `integ-99`, with `-KEYLENGTH` behind it where it had one. `dh`
+    holds group numbers, 0 for "none"; empty means that no group was listed. `integrity` is empty for an
+    AEAD cipher. `spi` is the sender's SPI: empty, or 4 or 8 bytes.
+    """
+
+    protocol: Protocol
+    encryption: tuple[str, ...]
+    prf: tuple[str, ...] = ()
+    integrity: tuple[str, ...] = ()
+    dh: tuple[int, ...] = ()
+    esn: tuple[bool, ...] = (False,)
+    number: int = 1
+    spi: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The chosen algorithms of one SA: one word for each attribute.
+
+    `integrity` is None with an AEAD cipher, `prf` is None for a child, `dh` is None without a key exchange.
+    """
+
+    encryption: str
+    prf: str | None
+    integrity: str | None
+    dh: int | None
+    esn: bool = False
+
+    def __str__(self) -> str:
+        words = [self.encryption, self.integrity or "", f"dh{self.dh}" if self.dh else ""]
+        return "/".join(word for word in words if word)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The proposal that was taken: its number and SPI as offered, and the suite."""
+
+    number: int
+    spi: bytes
+    suite: Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Why nothing was chosen: the first attribute without a common value in the proposal that came closest."""
+
+    attribute: Attribute
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+
+
+def choose(offered: Sequence[Proposal], acceptable: Sequence[Proposal]) -> Chosen | Mismatch:
+    """The first of our `acceptable` proposals that one `offered` can satisfy, with our preferences first.
+
+    The caller gives `acceptable` in its own order of preference; the responder's order decides, as RFC 7296
+    section 2.7 leaves it to do.
+    """
+    closest: Mismatch | None = None
+    depth = -1
+    for ours in acceptable:
+        for theirs in offered:
+            outcome, reached = _match(theirs, ours)
+            if isinstance(outcome, Chosen):
+                return outcome
+            if reached > depth:
+                closest, depth = outcome, reached
+    if closest is None:
+        return Mismatch(Attribute.PROTOCOL, (), tuple(str(p.protocol.name) for p in acceptable))
+    return closest
+
+
+def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
+    """The suite both allow, or the first attribute that differs and how many agreed before it."""
+    if theirs.protocol != ours.protocol:
+        return Mismatch(Attribute.PROTOCOL, (theirs.protocol.name,), (ours.protocol.name,)), 0
+    rows: tuple[tuple[Attribute, tuple[object, ...], tuple[object, ...]], ...] = (
+        (Attribute.ENCRYPTION, theirs.encryption, ours.encryption),
+        (Attribute.INTEGRITY, theirs.integrity, ours.integrity),
+        (Attribute.PRF, theirs.prf, ours.prf),
+        (Attribute.DH_GROUP, theirs.dh or (NO_GROUP,), ours.dh or (NO_GROUP,)),
+        (Attribute.ESN, theirs.esn or (False,), ours.esn or (False,)),
+    )
+    picked: dict[Attribute, object] = {}
+    for reached, (attribute, their_words, our_words) in enumerate(rows, start=1):
+        if not their_words and not our_words:
+            continue
+        common = next((word for word in our_words if word in their_words), None)
+        if common is None:
+            return Mismatch(attribute, _words(their_words), _words(our_words)), reached
+        picked[attribute] = common
+    suite = Suite(
+        encryption=str(picked[Attribute.ENCRYPTION]),
+        prf=_word(picked.get(Attribute.PRF)),
+        integrity=_word(picked.get(Attribute.INTEGRITY)),
+        dh=int(str(picked[Attribute.DH_GROUP])) or None,
+        esn=bool(picked[Attribute.ESN]),
+    )
+    return Chosen(theirs.number, theirs.spi, suite), len(rows)
+
+
+def _word(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _words(values: tuple[object, ...]) -> tuple[str, ...]:
+    return tuple(str(value) for value in values) or ("none",)

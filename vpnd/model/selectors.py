@@ -1,0 +1,115 @@
+"""Which packets an SA carries: address ranges, IP protocol and ports on each side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    summarize_address_range,
+)
+
+from vpnd.wire.iana import IpProtocol, name_of
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+ANY_PORT = (0, 65535)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """One side of a traffic selector pair (RFC 7296 section 3.13.1): an inclusive range of addresses.
+
+    `protocol` 0 means any. Ports are inclusive; 0 to 65535 means any.
+    """
+
+    start: Address
+    end: Address
+    protocol: int = 0
+    port_start: int = 0
+    port_end: int = 65535
+
+    def __post_init__(self) -> None:
+        if self.start.version != self.end.version:
+            raise ValueError("a selector's addresses are of one family")
+        if int(self.start) > int(self.end):
+            raise ValueError(f"a selector's range ends ({self.end}) before it starts ({self.start})")
+
+    @classmethod
+    def of(cls, network: Network) -> Selector:
+        """Every address of `network`, any protocol, any port."""
+        return cls(network[0], network[-1])
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return self.start.version
+
+    @property
+    def first(self) -> int:
+        """The lowest address, as a number."""
+        return int(self.start)
+
+    @property
+    def last(self) -> int:
+        """The highest address, as a number."""
+        return int(self.end)
+
+    def holds(self, address: Address) -> bool:
+        """Whether `address` is within the range."""
+        return address.version == self.version and self.first <= int(address) <= self.last
+
+    def covers(self, other: Selector) -> bool:
+        """Whether every packet of `other` is one of ours."""
+        return self.intersect(other) == other
+
+    def intersect(self, other: Selector) -> Selector | None:
+        """The packets that both select, or None if there are none."""
+        if self.version != other.version:
+            return None
+        if self.protocol and other.protocol and self.protocol != other.protocol:
+            return None
+        first, last = max(self.first, other.first), min(self.last, other.last)
+        port_start = max(self.port_start, other.port_start)
+        port_end = min(self.port_end, other.port_end)
+        if first > last or port_start > port_end:
+            return None
+        family = type(self.start)
+        return Selector(family(first), family(last), self.protocol or other.protocol, port_start, port_end)
+
+    def networks(self) -> tuple[Network, ...]:
+        """The range as CIDR blocks, in order."""
+        return tuple(summarize_address_range(self.start, self.end))
+
+    def __str__(self) -> str:
+        blocks = self.networks()
+        text = str(blocks[0]) if len(blocks) == 1 else f"{self.start}-{self.end}"
+        if not self.protocol and (self.port_start, self.port_end) == ANY_PORT:
+            return text
+        ports = "" if (self.port_start, self.port_end) == ANY_PORT else f"/{self.port_start}-{self.port_end}"
+        return f"{text}[{name_of(IpProtocol, self.protocol).lower()}{ports}]"
+
+
+def narrow(offered: Iterable[Selector], acceptable: Iterable[Selector]) -> tuple[Selector, ...]:
+    """The part of `offered` that `acceptable` covers, without repeats (RFC 7296 section 2.9).
+
+    Empty: TS_UNACCEPTABLE. The order is that of `offered`, so a specific selector stays first.
+    """
+    acceptable = tuple(acceptable)
+    narrowed: dict[Selector, None] = {}
+    for theirs in offered:
+        for ours in acceptable:
+            both = theirs.intersect(ours)
+            if both is not None:
+                narrowed[both] = None
+    return tuple(s for s in narrowed if not any(o != s and o.covers(s) for o in narrowed))
+
+
+def parse_address(text: str) -> Address:
+    """An IPv4 or IPv6 address. Raises ValueError."""
+    return ip_address(text)
