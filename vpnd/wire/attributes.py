@@ -1,0 +1,67 @@
+"""Data attributes of transforms: a type with a short value (TV) or with a length and a value (TLV)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vpnd.wire.cursor import Builder, Cursor
+
+TV = 0x8000
+MAX_TV_VALUE = 0xFFFF
+
+# Ours: a phase-1 transform has six or seven attributes; nothing known has more than ten.
+MAX_ATTRIBUTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute: an int travelled as TV, bytes travelled as TLV (RFC 2408 section 3.3, RFC 7296 3.3.5).
+
+    Peers send the same number in either form; `number` reads both.
+    """
+
+    type: int
+    value: int | bytes
+
+    @property
+    def number(self) -> int:
+        """The value as a number, whichever form it came in; a TLV value of no bytes is 0."""
+        return self.value if isinstance(self.value, int) else int.from_bytes(self.value, "big")
+
+
+#                      1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# |A|       Attribute Type        |    AF=0  Attribute Length     |
+# |F|                             |    AF=1  Attribute Value      |
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# |                   AF=0  Attribute Value                       |
+# |                   AF=1  Not Transmitted                       |
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+def decode_attributes(data: bytes) -> tuple[Attribute, ...]:
+    """All attributes of `data`, in order; both forms for any type. Raises DecodeError."""
+    cursor = Cursor(data, "attribute")
+    attributes: list[Attribute] = []
+    while cursor.remaining:
+        if len(attributes) == MAX_ATTRIBUTES:
+            raise cursor.fault("count", f"more than {MAX_ATTRIBUTES} in one transform")
+        word = cursor.u16("type")
+        value: int | bytes
+        value = cursor.u16("value") if word & TV else cursor.take(cursor.u16("length"), "value")
+        attributes.append(Attribute(word & ~TV, value))
+    return tuple(attributes)
+
+
+def encode_attributes(attributes: Iterable[Attribute]) -> bytes:
+    """The attributes one after the other: a number up to 65535 as TV, above as TLV of 4 bytes."""
+    builder = Builder()
+    for attribute in attributes:
+        value = attribute.value
+        if isinstance(value, int) and value > MAX_TV_VALUE:
+            value = Builder().u32(value).bytes()
+        if isinstance(value, int):
+            builder.u16(TV | attribute.type).u16(value)
+        else:
+            builder.u16(attribute.type).u16(len(value)).raw(value)
+    return builder.bytes()

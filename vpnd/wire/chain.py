@@ -1,0 +1,75 @@
+"""The chain of payloads behind the header, the same in both versions: each names the type of the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vpnd.wire.cursor import Builder, Cursor
+
+GENERIC_HEADER_LENGTH = 4
+CRITICAL = 0x80
+
+# Ours: twelve times what the longest ordinary message carries (about 20, mostly vendor IDs), and few
+# enough that a 64 KiB datagram of empty payloads costs as little as any other.
+MAX_PAYLOADS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RawPayload:
+    """A payload whose body has not been looked at.
+
+    `critical` is IKEv2's bit; the same bit is reserved in IKEv1. `next_payload` is kept only for the last
+    payload of a chain, where SK and SKF use it for the first payload inside.
+    """
+
+    type: int
+    body: bytes
+    critical: bool = False
+    next_payload: int = 0
+
+
+#                      1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# | Next Payload  |C|  RESERVED   |         Payload Length        |
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+def decode_chain(
+    first: int, data: bytes, last: frozenset[int] = frozenset(), padded: bool = False
+) -> tuple[RawPayload, ...]:
+    """The payloads of `data`, whose first has type `first` (RFC 7296 section 3.2, RFC 2408 section 3.2).
+
+    A payload whose type is in `last` (SK, SKF) ends the chain, whatever its next payload field says.
+    With `padded`, bytes behind the last payload are ignored: a decrypted ISAKMP message is filled up to the
+    cipher's block with bytes that nothing counts (RFC 2409 appendix B). Raises DecodeError.
+    """
+    cursor = Cursor(data, "payload")
+    payloads: list[RawPayload] = []
+    payload_type = first
+    while payload_type:
+        if len(payloads) == MAX_PAYLOADS:
+            raise cursor.fault("count", f"more than {MAX_PAYLOADS} in one message")
+        next_payload = cursor.u8("next payload")
+        critical = bool(cursor.u8("flags") & CRITICAL)
+        length = cursor.u16("length")
+        body = cursor.take(length - GENERIC_HEADER_LENGTH, "length")
+        ends = payload_type in last or not next_payload
+        payloads.append(RawPayload(payload_type, body, critical, next_payload if ends else 0))
+        payload_type = 0 if ends else next_payload
+    if not padded:
+        cursor.expect_end()
+    return tuple(payloads)
+
+
+def encode_chain(payloads: Iterable[RawPayload]) -> tuple[int, bytes]:
+    """The type of the first payload, for the header, and the bytes of all of them."""
+    encoded: list[bytes] = []
+    first = 0
+    # From the back, where the type that a payload has to name is already known.
+    for payload in reversed(tuple(payloads)):
+        builder = Builder().u8(first if encoded else payload.next_payload)
+        builder.u8(CRITICAL if payload.critical else 0)
+        builder.u16(GENERIC_HEADER_LENGTH + len(payload.body)).raw(payload.body)
+        encoded.append(builder.bytes())
+        first = payload.type
+    return first, b"".join(reversed(encoded))

@@ -1,0 +1,126 @@
+"""Reads and writes of big-endian fields: the one place that indexes bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vpnd.wire.errors import DecodeError
+
+
+class Cursor:
+    """Reads a run of bytes from front to back; every read past the end is a DecodeError.
+
+    `where` is what the bytes are ("SA proposal"); together with a read's `field` it names the place in
+    the RFC's drawing that could not be read.
+    """
+
+    __slots__ = ("_data", "_offset", "_where")
+
+    def __init__(self, data: bytes, where: str = "") -> None:
+        self._data = data
+        self._offset = 0
+        self._where = where
+
+    @property
+    def remaining(self) -> int:
+        """How many bytes are left."""
+        return len(self._data) - self._offset
+
+    def u8(self, field: str = "octet") -> int:
+        """One byte."""
+        return self._number(1, field)
+
+    def u16(self, field: str = "16-bit number") -> int:
+        """Two bytes, most significant first."""
+        return self._number(2, field)
+
+    def u32(self, field: str = "32-bit number") -> int:
+        """Four bytes, most significant first."""
+        return self._number(4, field)
+
+    def u64(self, field: str = "64-bit number") -> int:
+        """Eight bytes, most significant first."""
+        return self._number(8, field)
+
+    def take(self, length: int, field: str = "data") -> bytes:
+        """The next `length` bytes. A negative length, as a peer's length field may yield, is a fault."""
+        if not 0 <= length <= self.remaining:
+            raise self.fault(field, f"{length} bytes are announced, {self.remaining} are there")
+        start = self._offset
+        self._offset += length
+        return bytes(self._data[start : self._offset])
+
+    def rest(self) -> bytes:
+        """All that is left, which may be nothing."""
+        return self.take(self.remaining)
+
+    def within(self, length: int, where: str) -> Cursor:
+        """A cursor over the next `length` bytes alone, so that a substructure cannot read past itself."""
+        return Cursor(self.take(length, f"{where} length"), where)
+
+    def expect_end(self) -> None:
+        """Refuse bytes that no field explains."""
+        if self.remaining:
+            raise self.fault("end", f"{self.remaining} bytes too many")
+
+    def fault(self, field: str, reason: str) -> DecodeError:
+        """The exception to raise for `field` here."""
+        return DecodeError(f"{self._where} {field}".strip(), reason)
+
+    def _number(self, width: int, field: str) -> int:
+        return int.from_bytes(self.take(width, field), "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Room left for a length: the offset it counts from and the offset it stands at."""
+
+    start: int
+    at: int
+
+
+class Builder:
+    """Writes fields one after the other. A number that its field cannot hold raises OverflowError."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def u8(self, value: int) -> Builder:
+        """One byte."""
+        return self.raw(value.to_bytes(1, "big"))
+
+    def u16(self, value: int) -> Builder:
+        """Two bytes, most significant first."""
+        return self.raw(value.to_bytes(2, "big"))
+
+    def u32(self, value: int) -> Builder:
+        """Four bytes, most significant first."""
+        return self.raw(value.to_bytes(4, "big"))
+
+    def u64(self, value: int) -> Builder:
+        """Eight bytes, most significant first."""
+        return self.raw(value.to_bytes(8, "big"))
+
+    def raw(self, data: bytes) -> Builder:
+        """`data` as it is."""
+        self._data += data
+        return self
+
+    def length16(self, start: int) -> Mark:
+        """Leave room for a 16-bit length that counts everything from offset `start` on; see `fill`."""
+        self.u16(0)
+        return Mark(start, len(self) - 2)
+
+    def fill(self, mark: Mark) -> Builder:
+        """Write the length that `length16` left room for: from its `start` to the end as it is now."""
+        self._data[mark.at : mark.at + 2] = (len(self) - mark.start).to_bytes(2, "big")
+        return self
+
+    def bytes(self) -> bytes:
+        """What was written."""
+        return bytes(self._data)

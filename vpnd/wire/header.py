@@ -1,0 +1,101 @@
+"""The header in front of every IKE message, the same in both versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Self
+
+from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.errors import UnsupportedMajorVersion
+from vpnd.wire.iana import IkeVersion
+
+HEADER_LENGTH = 28
+SPI_LENGTH = 8
+
+
+class Flag(IntFlag):
+    """The flags of both versions: the low three are ISAKMP's, the rest IKEv2's (RFC 2408 3.1, RFC 7296 3.1)."""
+
+    ENCRYPTION = 1
+    COMMIT = 2
+    AUTH_ONLY = 4
+    INITIATOR = 8
+    VERSION = 16
+    RESPONSE = 32
+
+
+#                      1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# |                       IKE SA Initiator's SPI                  |
+# |                                                               |
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# |                       IKE SA Responder's SPI                  |
+# |                                                               |
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# |  Next Payload | MjVer | MnVer | Exchange Type |     Flags     |
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# |                          Message ID                           |
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# |                            Length                             |
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """RFC 7296 section 3.1; RFC 2408 section 3.1, where the SPIs are called cookies.
+
+    SPIs are 8 bytes; `version` is major in the high and minor in the low four bits; `length` counts the
+    whole message in bytes, this header included.
+    """
+
+    spi_i: bytes
+    spi_r: bytes
+    next_payload: int
+    version: int
+    exchange: int
+    flags: int
+    message_id: int
+    length: int
+
+    @property
+    def major(self) -> int:
+        """1 for IKEv1 (ISAKMP), 2 for IKEv2."""
+        return self.version >> 4
+
+    @property
+    def minor(self) -> int:
+        """0 in both versions; another value is no reason to refuse (RFC 7296 section 2.5)."""
+        return self.version & 0x0F
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The header of the message `data`, all of it: `length` must be what arrived.
+
+        Raises UnsupportedMajorVersion for any version but 1 and 2, DecodeError for the rest.
+        """
+        header = cls.read(Cursor(data, "header"))
+        if header.major not in (IkeVersion.V1, IkeVersion.V2):
+            raise UnsupportedMajorVersion(header.major)
+        if header.length != len(data):
+            raise Cursor(data, "header").fault("length", f"says {header.length}, {len(data)} bytes arrived")
+        return header
+
+    @classmethod
+    def read(cls, cursor: Cursor) -> Self:
+        """The fields alone, of whatever version and length: what an INVALID_MAJOR_VERSION reply needs."""
+        return cls(
+            spi_i=cursor.take(SPI_LENGTH, "initiator SPI"),
+            spi_r=cursor.take(SPI_LENGTH, "responder SPI"),
+            next_payload=cursor.u8("next payload"),
+            version=cursor.u8("version"),
+            exchange=cursor.u8("exchange type"),
+            flags=cursor.u8("flags"),
+            message_id=cursor.u32("message ID"),
+            length=cursor.u32("length"),
+        )
+
+    def encode(self) -> bytes:
+        """28 bytes."""
+        builder = Builder().raw(self.spi_i).raw(self.spi_r)
+        builder.u8(self.next_payload).u8(self.version).u8(self.exchange).u8(self.flags)
+        return builder.u32(self.message_id).u32(self.length).bytes()
