@@ -38,6 +38,16 @@ class IkeDown:
 
 
 @dataclass(frozen=True, slots=True)
+class IkeReplaced:
+    """The IKE SA `ike` succeeds the one with these SPIs and has adopted its children; no IkeDown follows."""
+
+    tunnel: str
+    old_spi_i: bytes
+    old_spi_r: bytes
+    ike: IkeSaInfo
+
+
+@dataclass(frozen=True, slots=True)
 class ChildUp:
     """Install this new SA pair: inbound before outbound. It owns its mapping from now on."""
 
@@ -110,6 +120,14 @@ class PathMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class Keepalive:
+    """Send the one-byte NAT-keepalive along `path` (RFC 3948 section 2.3): this side is behind a NAT."""
+
+    tunnel: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class LadderLine:
     """One message as `vpnctl trace` draws it.
 
@@ -155,6 +173,7 @@ class IkeSaInfo:
 Output = (
     Transmit
     | Established
+    | IkeReplaced
     | IkeDown
     | ChildUp
     | ChildReplaced
@@ -164,6 +183,7 @@ Output = (
     | Failed
     | PeerDead
     | PathMoved
+    | Keepalive
     | LadderLine
     | Story
 )
