@@ -1,0 +1,79 @@
+"""The last events, and their live readers: a ring that a slow reader cannot hold up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from vpnd.control.schema import Event
+
+KEPT_EVENTS = 1000
+"""Ours: a day of a quiet gateway, and some 300 KB."""
+
+READER_BACKLOG = 256
+"""Ours: events that wait for one slow reader before the oldest are dropped."""
+
+
+class EventLog:
+    """Keeps the last events and hands new ones to each follower. Belongs to one event loop."""
+
+    def __init__(self, kept: int = KEPT_EVENTS, backlog: int = READER_BACKLOG) -> None:
+        self._events: deque[Event] = deque(maxlen=kept)
+        self._readers: set[_Reader] = set()
+        self._backlog = backlog
+
+    def publish(self, event: Event) -> None:
+        """Keep `event` and wake the followers; never waits for one."""
+        self._events.append(event)
+        for reader in self._readers:
+            reader.offer(event)
+
+    def recent(self) -> tuple[Event, ...]:
+        """What is kept, oldest first."""
+        return tuple(self._events)
+
+    async def stream(self, follow: bool) -> AsyncIterator[Event]:
+        """What is kept, then with `follow` each new event, until the reader closes the generator.
+
+        A follower that fell behind is told with an `events-missed` event how many it did not get.
+        """
+        reader = _Reader(self._backlog)
+        if follow:
+            self._readers.add(reader)
+        try:
+            for event in self.recent():
+                yield event
+            while follow:
+                for event in await reader.take():
+                    yield event
+        finally:
+            self._readers.discard(reader)
+
+
+class _Reader:
+    """The events that wait for one follower."""
+
+    def __init__(self, backlog: int) -> None:
+        self._waiting: deque[Event] = deque(maxlen=backlog)
+        self._missed = 0
+        self._wake = asyncio.Event()
+
+    def offer(self, event: Event) -> None:
+        if len(self._waiting) == self._waiting.maxlen:
+            self._missed += 1
+        self._waiting.append(event)
+        self._wake.set()
+
+    async def take(self) -> list[Event]:
+        """Waits for at least one event; returns all that wait."""
+        await self._wake.wait()
+        self._wake.clear()
+        taken = list(self._waiting)
+        self._waiting.clear()
+        if self._missed:
+            text = f"{self._missed} events were dropped because this reader was too slow"
+            taken.insert(0, Event(at=datetime.now(UTC), event="events-missed", text=text))
+            self._missed = 0
+        return taken

@@ -1,0 +1,126 @@
+"""What the management API asks of the running daemon; the daemon's gateway implements it.
+
+Queries return at once from what is known. Actions are coroutines: they wait for the peer where their
+description says so, and never block the loop. Each method that takes a name raises `UnknownTunnel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from vpnd.control.schema import (
+    ActionResult,
+    Event,
+    ProblemBody,
+    ReloadResult,
+    Status,
+    Trace,
+    TunnelChange,
+    TunnelDetail,
+    Why,
+)
+
+
+class OperationError(Exception):
+    """A request that was not done: a stable code, what happened, and what to change."""
+
+    http_status = 500
+
+    def __init__(
+        self, code: str, message: str, hint: str | None = None, problems: Sequence[ProblemBody] = ()
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.problems = tuple(problems)
+
+
+class UnknownTunnel(OperationError):
+    """No tunnel has this name."""
+
+    http_status = 404
+
+    def __init__(self, name: str, known: Sequence[str] = ()) -> None:
+        names = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
+        super().__init__(
+            "E-UNKNOWN-TUNNEL",
+            f"no tunnel is called {name!r}",
+            f"configured: {names}" if known else "no tunnel is configured",
+        )
+
+
+class InvalidConfiguration(OperationError):
+    """The files, or the tunnel that was sent, have errors; nothing was changed."""
+
+    http_status = 422
+
+
+class Conflict(OperationError):
+    """It cannot be done as things stand: a tunnel of a file deleted through the API, an action under way."""
+
+    http_status = 409
+
+
+class NegotiationFailed(OperationError):
+    """The peer did not bring the tunnel up: refused, silent, or not in time. The hint is `why`'s."""
+
+    http_status = 502
+
+
+class Operations(Protocol):
+    """The daemon as its operator sees it."""
+
+    def status(self) -> Status:
+        """Every tunnel, in the order of the configuration."""
+
+    def tunnel(self, name: str) -> TunnelDetail:
+        """Everything about one tunnel but its key."""
+
+    async def up(self, name: str, timeout_s: float) -> ActionResult:
+        """Negotiate, and wait until every mapping is up.
+
+        Returns at once if it is up already. Raises NegotiationFailed with the diagnosis' code when the
+        attempt failed, or E-TIMEOUT after `timeout_s` seconds (the tunnel goes on trying as configured).
+        """
+
+    async def down(self, name: str) -> ActionResult:
+        """Close with DELETE; stay down until `up` or a reload that changes the tunnel."""
+
+    async def reset(self, name: str, timeout_s: float) -> ActionResult:
+        """Delete the SAs and negotiate anew; waits and raises as `up` does."""
+
+    async def rekey(self, name: str, ike: bool, child: bool, timeout_s: float) -> ActionResult:
+        """Replace the SAs now, without loss; waits for the successors. Neither flag means both.
+
+        Raises Conflict (E-NOT-UP) if the tunnel is not up, NegotiationFailed if the peer refused.
+        """
+
+    def why(self, name: str) -> Why:
+        """The last failure of this tunnel, explained."""
+
+    def trace(self, name: str) -> Trace:
+        """The decoded last IKE messages, oldest first."""
+
+    def events(self, follow: bool) -> AsyncIterator[Event]:
+        """The events that are kept, oldest first; with `follow`, new ones as they happen, without end.
+
+        `EventLog.stream` is this: a reader that does not keep up loses the oldest, and is told how many.
+        """
+
+    async def reload(self) -> ReloadResult:
+        """Apply the changed files, all or nothing. Raises InvalidConfiguration, having changed nothing."""
+
+    async def put_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelChange:
+        """Create or change a tunnel from the shape of its TOML table, and keep it in the state directory.
+
+        `table` may hold `customer_gateway` as a table with the address instead of a name. Raises
+        InvalidConfiguration, or Conflict (E-FROM-FILE) for a tunnel that an operator's file defines.
+        """
+
+    async def delete_tunnel(self, name: str) -> TunnelChange:
+        """Close and forget a tunnel made through the API, and its key. Raises Conflict (E-FROM-FILE)."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Counts that belong to no tunnel, by reason: `ike_unknown_peer`, `esp_no_sa`."""
