@@ -1,0 +1,240 @@
+"""All IKE of one gateway: finds the session of a message, picks the version, begins and ends sessions.
+
+The only file that knows that there are two versions. Three kinds of input drive it, as they drive each
+session: a command of the operator or the lifecycle, a datagram, the time. Each appends its effects to
+`outputs`; the caller drains them before the next input.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from importlib import import_module
+from importlib.util import find_spec
+
+from vpnd.crypto.entropy import Entropy
+from vpnd.ike.faults import Drop
+from vpnd.ike.limits import Limits
+from vpnd.ike.outputs import Failed, IkeSaInfo, Output
+from vpnd.ike.registry import Registry
+from vpnd.ike.session import Phase, Session, Unreachable, Version
+from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import PeerPolicy
+from vpnd.model.selectors import Address
+from vpnd.wire.errors import DecodeError, UnsupportedMajorVersion
+from vpnd.wire.header import Header
+from vpnd.wire.iana import IkeVersion
+
+__all__ = ["Endpoint", "Limits", "Unreachable"]
+
+VERSIONS = ("vpnd.ike.v1.version", "vpnd.ike.v2.version")
+"""Each module's `Engine(registry)` is a `Version`."""
+
+
+class Endpoint:
+    """All IKE of one gateway, both versions, sans-I/O.
+
+    Times are seconds on the caller's monotonic clock and never go back. Nothing that a peer sends raises
+    out of a `handle_` method: what cannot be read or does not belong is counted in `counters`.
+    """
+
+    def __init__(self, entropy: Entropy, limits: Limits = Limits()) -> None:  # noqa: B008 (a frozen value)
+        self._registry = Registry(entropy, limits)
+        self._versions = _versions(self._registry)
+        self._waiting: dict[Address, dict[tuple[str, int], None]] = {}
+
+    @property
+    def outputs(self) -> deque[Output]:
+        """The effects so far, oldest first; the caller removes them."""
+        return self._registry.outputs
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Dropped messages by reason."""
+        return self._registry.counters
+
+    # --- commands
+
+    def set_peer(self, now: float, policy: PeerPolicy) -> None:
+        """Add a tunnel, or change it: its SAs stay, and what comes next is negotiated by the new policy."""
+        self._registry.policies[policy.name] = policy
+        for session in self._registry.sessions(policy.name):
+            session.policy = policy
+
+    def remove_peer(self, now: float, name: str) -> None:
+        """DELETE to the peer and forget the tunnel. An unknown name is ignored."""
+        self.close(now, name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
+        self._registry.policies.pop(name, None)
+
+    def initiate(self, now: float, name: str, mapping: int) -> None:
+        """Bring the CHILD_SA of one mapping up, with an IKE SA first if there is none.
+
+        One attempt at a time for each peer address: peers limit half-open IKE SAs by address, so the
+        attempts of further tunnels wait for their turn. No-op when up or under way. Raises KeyError for
+        an unknown tunnel.
+        """
+        policy = self._registry.policies[name]
+        session = self._live(name)
+        if session is not None:
+            session.want(now, mapping)
+            self._settle(now, session)
+        elif policy.remote_address is None:
+            self._registry.emit(Failed(name, Diagnosis.of(Code.RESOLVE), initiator=True))
+        elif self._connecting_to(policy.remote_address):
+            self._waiting.setdefault(policy.remote_address, {})[name, mapping] = None
+        else:
+            self._versions[policy.version].initiate(now, policy, mapping)
+            self._settle(now)
+
+    def close(self, now: float, name: str, diagnosis: Diagnosis) -> None:
+        """DELETE to the peer; all SAs of the tunnel go: ChildDown each, then IkeDown."""
+        self._stop_waiting(name)
+        for session in self._registry.sessions(name):
+            session.close(now, diagnosis)
+            self._settle(now, session)
+
+    def close_child(self, now: float, name: str, spi_in: int) -> None:
+        """DELETE one CHILD_SA. An unknown SPI is ignored."""
+        for session in self._registry.sessions(name):
+            if session.has_child(spi_in):
+                session.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME))
+                self._settle(now, session)
+
+    def rekey_ike(self, now: float, name: str) -> None:
+        """Replace the IKE SA of a tunnel without loss; no-op without one."""
+        session = self._registry.established(name)
+        if session is not None:
+            session.rekey(now)
+            self._settle(now, session)
+
+    def rekey_child(self, now: float, name: str, spi_in: int) -> None:
+        """Replace one CHILD_SA without loss. An unknown SPI is ignored."""
+        for session in self._registry.sessions(name):
+            if session.has_child(spi_in):
+                session.rekey_child(now, spi_in)
+                self._settle(now, session)
+
+    def probe(self, now: float, name: str) -> None:
+        """Ask the peer of a tunnel for a sign of life now."""
+        session = self._registry.established(name)
+        if session is not None:
+            session.probe(now)
+            self._settle(now, session)
+
+    def heard(self, now: float, name: str) -> None:
+        """Authenticated traffic (ESP) came from the peer of a tunnel: it lives."""
+        session = self._registry.established(name)
+        if session is not None:
+            session.heard(now)
+            self._registry.arm(session)
+
+    # --- inputs
+
+    def handle_datagram(self, now: float, path: Path, data: bytes) -> None:
+        """One IKE message, from the UDP header on; on port 4500 without the non-ESP marker."""
+        try:
+            header = Header.decode(data)
+            version = self._versions.get(IkeVersion(header.major))
+            if version is None:
+                raise Drop("version not spoken")
+            session = next(filter(None, map(self._registry.find, version.local_spis(header))), None)
+            if session is not None and session.version == version.number:
+                session.handle_message(now, path, header, data)
+                self._settle(now, session)
+            else:
+                self._hear_stranger(now, path, version, header, data)
+                self._settle(now)
+        except UnsupportedMajorVersion:
+            self._registry.count("version not spoken")
+        except DecodeError as error:
+            self._registry.count(f"malformed: {error.field}")
+        except Drop as drop:
+            self._registry.count(drop.reason)
+
+    def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
+        """An ICMP error for the peer of `path`: a hint for the diagnosis of an attempt that nothing answers."""
+        for session in self._registry.sessions():
+            if session.phase is Phase.CONNECTING and session.path == path:
+                session.handle_unreachable(now, path, reason)
+                self._settle(now, session)
+
+    def handle_timeout(self, now: float) -> None:
+        """Time has come to `next_timeout()` or later."""
+        for session in self._registry.due(now):
+            session.handle_timeout(now)
+            self._settle(now, session)
+
+    def next_timeout(self) -> float | None:
+        """When to call `handle_timeout` next; None: no need."""
+        return self._registry.next_timeout()
+
+    # --- queries
+
+    def ike_sas(self, name: str) -> tuple[IkeSaInfo, ...]:
+        """The established IKE SAs of a tunnel, oldest first; usually one."""
+        infos = (s.info() for s in self._registry.sessions(name) if s.phase is Phase.ESTABLISHED)
+        return tuple(info for info in infos if info is not None)
+
+    # --- inside
+
+    def _live(self, name: str) -> Session | None:
+        """The session on which a new child is wanted: the newest established, else our own attempt."""
+        established = self._registry.established(name)
+        if established is not None:
+            return established
+        attempts = (s for s in self._registry.sessions(name) if s.initiator and s.phase is Phase.CONNECTING)
+        return next(attempts, None)
+
+    def _connecting_to(self, address: Address) -> bool:
+        return any(
+            s.initiator and s.phase is Phase.CONNECTING and s.path.remote == address
+            for s in self._registry.sessions()
+        )
+
+    def _hear_stranger(self, now: float, path: Path, version: Version, header: Header, data: bytes) -> None:
+        """A message that no session has. Peers whose address is not configured hear nothing at all."""
+        between = self._registry.between(path)
+        if not between:
+            raise Drop("unknown peer")
+        if all(policy.version != version.number for policy in between):
+            spoken = f"ike{between[0].version.name.lower()}"
+            diagnosis = Diagnosis.of(
+                Code.VERSION, theirs=f"ike{version.number.name.lower()}", ours=spoken, peer=path.remote
+            )
+            self._registry.emit(Failed(between[0].name, diagnosis, initiator=False))
+            raise Drop("the other version is configured")
+        version.respond(now, path, header, data)
+
+    def _settle(self, now: float, session: Session | None = None) -> None:
+        """After each input: note new deadlines, and let attempts begin whose turn has come."""
+        if session is not None:
+            self._registry.arm(session)
+        changed = self._registry.changed
+        while changed:
+            other = changed.popleft()
+            self._registry.arm(other)
+            if other.phase is not Phase.CONNECTING:
+                self._next_attempt(now, other.path.remote)
+
+    def _next_attempt(self, now: float, address: Address) -> None:
+        """Begin the attempt that has waited longest for this peer address, if none is under way."""
+        waiting = self._waiting.get(address, {})
+        while waiting and not self._connecting_to(address):
+            name, mapping = next(iter(waiting))
+            del waiting[name, mapping]
+            self.initiate(now, name, mapping)
+        if not waiting:
+            self._waiting.pop(address, None)
+
+    def _stop_waiting(self, name: str) -> None:
+        for waiting in self._waiting.values():
+            for key in [key for key in waiting if key[0] == name]:
+                del waiting[key]
+
+
+def _versions(registry: Registry) -> dict[IkeVersion, Version]:
+    """The versions of IKE that this installation has."""
+    engines: list[Version] = [
+        import_module(module).Engine(registry) for module in VERSIONS if find_spec(module) is not None
+    ]
+    return {engine.number: engine for engine in engines}

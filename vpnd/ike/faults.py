@@ -1,0 +1,32 @@
+"""What can end an exchange, as classes: each version derives its own and adds the notify it travels as."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from vpnd.model.diagnosis import Code, Diagnosis
+
+
+class Fault(Exception):
+    """An exchange failed for a reason that the peer may be told.
+
+    Raised anywhere below a handler and caught once, in the session. `diagnosis` explains it to the operator;
+    `notify` is the error notify's type in the registry of the version that derives the class (None: the peer
+    is not told) and `data` its notification data.
+    """
+
+    notify: ClassVar[int | None] = None
+    code: ClassVar[Code] = Code.INTERNAL
+
+    def __init__(self, data: bytes = b"", diagnosis: Diagnosis | None = None, **facts: object) -> None:
+        self.data = data
+        self.diagnosis = diagnosis or Diagnosis.of(self.code, **facts)
+        super().__init__(self.diagnosis)
+
+
+class Drop(Exception):
+    """A message is not for us, not now, or not authentic: count it under `reason` and say nothing."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,85 @@
+"""Cutting a message and putting it together again (RFC 7383; IKEv1's vendor fragmentation works alike)."""
+
+from __future__ import annotations
+
+from vpnd.ike.faults import Drop
+
+MAX_FRAGMENTS = 32
+"""Of one message. The largest message of a pre-shared key negotiation needs fewer than ten."""
+MAX_MESSAGE = 64 * 1024
+"""Bytes of one reassembled message: what an unfragmented datagram could have carried."""
+DATAGRAM_LIMIT = 1280
+"""Bytes of an IP datagram that every path carries: the minimum MTU of IPv6 (RFC 8200 section 5)."""
+
+
+class Reassembly:
+    """The pieces of one message at a time. The caller has authenticated each piece where the version allows it.
+
+    `key` names the message (its message ID, or IKEv1's fragment ID). A piece of another message discards
+    what was held: the newer one is the one that the peer still sends.
+    """
+
+    __slots__ = ("_key", "_pieces", "_size", "_total")
+
+    def __init__(self) -> None:
+        self._key: int | None = None
+        self._total: int | None = None
+        self._pieces: dict[int, bytes] = {}
+        self._size = 0
+
+    def add(self, key: int, number: int, total: int | None, piece: bytes) -> bytes | None:
+        """Take piece `number` (from 1) of `total`; the whole message once it is complete, else None.
+
+        `total` is None while it is unknown (IKEv1 tells it with the last piece). Raises Drop for a number
+        that cannot be, a repeated piece, too many pieces or too many bytes.
+        """
+        if not 1 <= number <= (total or MAX_FRAGMENTS) or (total or 0) > MAX_FRAGMENTS:
+            raise Drop("fragment: number out of range")
+        if key != self._key:
+            self._begin(key)
+        self._agree(total)
+        if number in self._pieces:
+            raise Drop("fragment: repeated")
+        if self._size + len(piece) > MAX_MESSAGE:
+            self.clear()
+            raise Drop("fragment: message too long")
+        self._pieces[number] = piece
+        self._size += len(piece)
+        if self._total is None or len(self._pieces) < self._total:
+            return None
+        whole = b"".join(self._pieces[n] for n in range(1, self._total + 1))
+        self.clear()
+        return whole
+
+    def clear(self) -> None:
+        """Forget what was held."""
+        self._key = None
+        self._total = None
+        self._pieces = {}
+        self._size = 0
+
+    def _begin(self, key: int) -> None:
+        self.clear()
+        self._key = key
+
+    def _agree(self, total: int | None) -> None:
+        """A larger total means that the peer cut anew for a smaller MTU (RFC 7383 section 2.6)."""
+        if total is None:
+            return
+        if self._total is not None and total < self._total:
+            raise Drop("fragment: total shrank")
+        if self._total is not None and total > self._total:
+            self._pieces = {}
+            self._size = 0
+        elif any(number > total for number in self._pieces):
+            self.clear()
+            raise Drop("fragment: total shrank")
+        self._total = total
+
+
+def split(data: bytes, size: int) -> tuple[bytes, ...]:
+    """`data` in pieces of at most `size` bytes, at least one piece. Raises ValueError if they are too many."""
+    pieces = tuple(data[start : start + size] for start in range(0, len(data), size)) or (b"",)
+    if len(pieces) > MAX_FRAGMENTS:
+        raise ValueError(f"{len(data)} bytes need more than {MAX_FRAGMENTS} fragments of {size}")
+    return pieces

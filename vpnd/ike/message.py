@@ -1,0 +1,88 @@
+"""Payloads -> a typed message. The rule which payloads a message has is the type's annotations.
+
+A message is a frozen dataclass whose fields are payload types: `T` stands for exactly one such payload,
+`T | None` for at most one, `tuple[T, ...]` for any number. `read_message` refuses every other combination
+before a handler runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from vpnd.wire.errors import DecodeError
+
+MAX_OF_A_KIND = 20
+"""Payloads of one kind in a message; an honest peer sends fewer, a hostile one is made no work for."""
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    payload: type
+    least: int
+    most: int
+
+
+def read_message(
+    candidates: Sequence[type[M]], payloads: Iterable[object], ignored: tuple[type, ...] = ()
+) -> M:
+    """The first of `candidates` that the payloads fit.
+
+    Payloads of the types in `ignored` are left out. Raises DecodeError with what keeps the payloads from
+    being the last candidate.
+    """
+    kinds = _by_kind(payloads, ignored)
+    refusal = DecodeError("payloads", "no message of this exchange is expected")
+    for candidate in candidates:
+        try:
+            return _read(candidate, kinds)
+        except DecodeError as error:
+            refusal = error
+    raise refusal
+
+
+def _by_kind(payloads: Iterable[object], ignored: tuple[type, ...]) -> dict[type, list[object]]:
+    kinds: dict[type, list[object]] = {}
+    for payload in payloads:
+        same = kinds.setdefault(type(payload), [])
+        same.append(payload)
+        if len(same) > MAX_OF_A_KIND:
+            raise DecodeError(type(payload).__name__, f"more than {MAX_OF_A_KIND} payloads of a kind")
+    return {kind: same for kind, same in kinds.items() if kind not in ignored}
+
+
+def _read(message: type[M], kinds: dict[type, list[object]]) -> M:
+    rules = _rules(message)
+    expected = {rule.payload for rule in rules}
+    for kind in kinds:
+        if kind not in expected:
+            raise DecodeError(kind.__name__, f"no payload of {message.__name__}")
+    values: dict[str, object] = {}
+    for rule in rules:
+        found = kinds.get(rule.payload, [])
+        if not rule.least <= len(found) <= rule.most:
+            problem = "missing" if len(found) < rule.least else "repeated"
+            raise DecodeError(rule.payload.__name__, f"{problem} in {message.__name__}")
+        values[rule.name] = tuple(found) if rule.most > 1 else (found[0] if found else None)
+    return message(**values)
+
+
+@cache
+def _rules(message: type[Any]) -> tuple[_Field, ...]:
+    hints = get_type_hints(message)
+    return tuple(_rule(field.name, hints[field.name]) for field in fields(message))
+
+
+def _rule(name: str, hint: Any) -> _Field:
+    if get_origin(hint) is tuple:
+        return _Field(name, get_args(hint)[0], 0, MAX_OF_A_KIND)
+    if isinstance(hint, UnionType):
+        (payload,) = (arm for arm in get_args(hint) if arm is not NoneType)
+        return _Field(name, payload, 0, 1)
+    return _Field(name, hint, 1, 1)

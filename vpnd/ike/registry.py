@@ -1,0 +1,187 @@
+"""What all sessions of one gateway share: policies, SPIs, the half-open count, outputs and timers."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vpnd.crypto.entropy import Entropy
+from vpnd.ike.limits import Limits
+from vpnd.ike.outputs import Output
+from vpnd.ike.session import Phase, Session
+from vpnd.model.child import Path
+from vpnd.model.policy import PeerPolicy
+from vpnd.model.selectors import Address
+from vpnd.wire.iana import IkeVersion
+
+SMALLEST_ESP_SPI = 256
+"""SPIs 1 to 255 are reserved by IANA (RFC 4303 section 2.1)."""
+NO_SPI = bytes(8)
+"""The responder's SPI in the first message of an IKE SA."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitKey:
+    """What a repeated first message has in common with the first: the peer's SPI, address and port."""
+
+    peer_spi: bytes
+    remote: Address
+    remote_port: int
+
+
+class Registry:
+    """The sessions of one gateway and what they share. Endpoint owns it; each session is made with it."""
+
+    def __init__(self, entropy: Entropy, limits: Limits) -> None:
+        self.entropy = entropy
+        self.limits = limits
+        self.outputs: deque[Output] = deque()
+        self.counters: Counter[str] = Counter()
+        self.policies: dict[str, PeerPolicy] = {}
+        self.changed: deque[Session] = deque()
+        self._sessions: dict[bytes, Session] = {}
+        self._half_open: dict[Session, Address] = {}
+        self._half_open_by_address: Counter[Address] = Counter()
+        self._by_init: dict[InitKey, Session] = {}
+        self._esp_spis: set[int] = set()
+        self._timers: list[tuple[float, int, Session]] = []
+        self._armed: dict[Session, float] = {}
+        self._pushes = 0
+
+    # --- effects
+
+    def emit(self, output: Output) -> None:
+        """Append one effect for the caller of Endpoint."""
+        self.outputs.append(output)
+
+    def count(self, reason: str) -> None:
+        """A message was dropped for `reason`. Reasons are few and ours, never a peer's words."""
+        self.counters[reason] += 1
+
+    # --- policies
+
+    def candidates(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
+        """The tunnels between the two addresses of `path` that speak `version`, in configuration order."""
+        return tuple(policy for policy in self.between(path) if policy.version == version)
+
+    def between(self, path: Path) -> tuple[PeerPolicy, ...]:
+        """The tunnels between the two addresses of `path`, whatever they speak."""
+        return tuple(
+            policy
+            for policy in self.policies.values()
+            if policy.remote_address == path.remote and policy.local_address == path.local
+        )
+
+    # --- sessions
+
+    def add(self, session: Session, init_key: InitKey | None = None) -> None:
+        """Messages to `session.local_spi` are the session's from now on, and repeats of its first message."""
+        self._sessions[session.local_spi] = session
+        if init_key is not None:
+            self._by_init[init_key] = session
+
+    def forget(self, session: Session) -> None:
+        """The session is gone: no message and no timer reaches it any more."""
+        self.half_open_ends(session)
+        self._sessions.pop(session.local_spi, None)
+        self._armed.pop(session, None)
+        for key in [key for key, value in self._by_init.items() if value is session]:
+            del self._by_init[key]
+
+    def find(self, local_spi: bytes) -> Session | None:
+        """The session whose SPI this is."""
+        return self._sessions.get(local_spi)
+
+    def find_init(self, key: InitKey) -> Session | None:
+        """The session that a first message with this key has made."""
+        return self._by_init.get(key)
+
+    def forget_init(self, key: InitKey) -> None:
+        """A first message with this key begins anew; the session that an earlier one made is found by SPI only."""
+        self._by_init.pop(key, None)
+
+    def sessions(self, tunnel: str | None = None) -> Iterator[Session]:
+        """All sessions, or those of one tunnel, oldest first. A copy: the caller may end them meanwhile."""
+        return iter([s for s in self._sessions.values() if tunnel is None or s.tunnel == tunnel])
+
+    def established(self, tunnel: str) -> Session | None:
+        """The newest established session of a tunnel."""
+        found = [s for s in self.sessions(tunnel) if s.phase is Phase.ESTABLISHED]
+        return found[-1] if found else None
+
+    def phase_changed(self, session: Session) -> None:
+        """Endpoint looks at this session once the present input has been handled."""
+        self.changed.append(session)
+
+    # --- half-open responders
+
+    def half_open_begins(self, session: Session, address: Address) -> None:
+        """A peer's attempt has taken state here, unauthenticated."""
+        if session not in self._half_open:
+            self._half_open[session] = address
+            self._half_open_by_address[address] += 1
+
+    def half_open_ends(self, session: Session) -> None:
+        """It has been authenticated, refused or forgotten."""
+        address = self._half_open.pop(session, None)
+        if address is not None:
+            self._half_open_by_address[address] -= 1
+            if not self._half_open_by_address[address]:
+                del self._half_open_by_address[address]
+
+    def half_open(self, address: Address | None = None) -> int:
+        """How many there are, in all or of one address."""
+        return len(self._half_open) if address is None else self._half_open_by_address[address]
+
+    # --- SPIs
+
+    def new_ike_spi(self) -> bytes:
+        """Eight random bytes, not zero and unlike every other local SPI."""
+        while True:
+            spi = self.entropy.bytes(8)
+            if spi != NO_SPI and spi not in self._sessions:
+                return spi
+
+    def new_esp_spi(self) -> int:
+        """A random inbound SPI that no SA of this gateway has; `release_esp_spi` gives it back."""
+        while True:
+            spi = int.from_bytes(self.entropy.bytes(4), "big")
+            if spi >= SMALLEST_ESP_SPI and spi not in self._esp_spis:
+                self._esp_spis.add(spi)
+                return spi
+
+    def release_esp_spi(self, spi: int) -> None:
+        """The SA with this inbound SPI is gone, or never came to be."""
+        self._esp_spis.discard(spi)
+
+    # --- timers
+
+    def arm(self, session: Session) -> None:
+        """Take note of the session's next deadline; called after everything that may have moved it."""
+        deadline = session.next_timeout()
+        if session.phase is Phase.GONE or deadline is None:
+            self._armed.pop(session, None)
+        elif self._armed.get(session) != deadline:
+            self._armed[session] = deadline
+            self._pushes += 1
+            heapq.heappush(self._timers, (deadline, self._pushes, session))
+
+    def next_timeout(self) -> float | None:
+        """The earliest deadline of all sessions."""
+        while self._timers:
+            deadline, _, session = self._timers[0]
+            if self._armed.get(session) == deadline:
+                return deadline
+            heapq.heappop(self._timers)
+        return None
+
+    def due(self, now: float) -> Iterator[Session]:
+        """Each session whose deadline has come, once."""
+        due: dict[Session, None] = {}
+        while (deadline := self.next_timeout()) is not None and deadline <= now:
+            _, _, session = heapq.heappop(self._timers)
+            self._armed.pop(session, None)
+            due[session] = None
+        return iter(due)

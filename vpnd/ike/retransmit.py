@@ -1,0 +1,48 @@
+"""When to send a request again, and when to stop.
+
+    sent at  0   0.5   1.5   3.5   7.5   15.5   23.5   given up at 30   (seconds, each wait +-10 %)
+
+The first waits are short because one lost datagram is the usual case; the cap keeps a peer that comes back
+within reach. Seven sends leave a chance of 0.08 % to fail at 20 % loss each way.
+"""
+
+from __future__ import annotations
+
+from vpnd.crypto.entropy import Entropy
+
+FIRST_WAIT = 0.5
+"""Seconds before the first repetition."""
+LONGEST_WAIT = 8.0
+"""Seconds between repetitions once doubling has reached it."""
+GIVE_UP_AFTER = 30.0
+"""Seconds from the first send to giving up."""
+JITTER_PERCENT = 10
+"""Each wait is varied by up to this much, so that many tunnels do not send in step."""
+
+
+class Schedule:
+    """The sends of one request. Times are seconds on the caller's clock."""
+
+    __slots__ = ("_entropy", "_wait", "deadline", "due", "sent", "started")
+
+    def __init__(self, now: float, entropy: Entropy, give_up_after: float = GIVE_UP_AFTER) -> None:
+        self._entropy = entropy
+        self._wait = FIRST_WAIT
+        self.started = now
+        self.deadline = now + give_up_after
+        self.sent = 1
+        self.due = min(now + self._varied(FIRST_WAIT), self.deadline)
+
+    def exhausted(self, now: float) -> bool:
+        """Whether the time to give up has come."""
+        return now >= self.deadline
+
+    def again(self, now: float) -> None:
+        """The request was sent once more at `now`; `due` moves to the next time."""
+        self.sent += 1
+        self._wait = min(self._wait * 2, LONGEST_WAIT)
+        self.due = min(now + self._varied(self._wait), self.deadline)
+
+    def _varied(self, wait: float) -> float:
+        spread = 2 * JITTER_PERCENT * 10 + 1
+        return wait * (1 + (self._entropy.below(spread) - JITTER_PERCENT * 10) / 1000)

@@ -1,0 +1,114 @@
+"""The few things that Endpoint knows of an IKE SA and of a version of IKE, whichever version it is."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol
+
+from vpnd.ike.outputs import IkeSaInfo
+from vpnd.model.child import Path
+from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.policy import PeerPolicy
+from vpnd.wire.header import Header
+from vpnd.wire.iana import IkeVersion
+
+
+class Phase(Enum):
+    """How far an IKE SA is, as the other parts care to know."""
+
+    CONNECTING = "connecting"
+    """Not authenticated yet."""
+    ESTABLISHED = "established"
+    """Authenticated; carries exchanges."""
+    CLOSING = "closing"
+    """Succeeded by another or being deleted; nothing new is begun on it."""
+    GONE = "gone"
+    """Forgotten; the object has no more part in anything."""
+
+
+class Unreachable(Enum):
+    """What an ICMP error says about a peer. Anyone can forge one: a hint for a diagnosis."""
+
+    PORT = "port unreachable"
+    HOST = "host or network unreachable"
+
+
+class Session(Protocol):
+    """One IKE SA, from the attempt at it to its end.
+
+    `tunnel` is the tunnel's name; a responder's is the first tunnel that fits the addresses until the
+    peer's identity decides. `local_spi` is the SPI (IKEv1: cookie) that this side chose and is the key by
+    which messages find the session. `handle_` methods and commands return nothing; effects are emitted to
+    the Registry that the session was made with.
+    """
+
+    tunnel: str
+    local_spi: bytes
+    initiator: bool
+    path: Path
+    policy: PeerPolicy
+
+    @property
+    def version(self) -> IkeVersion:
+        """The version of IKE it speaks."""
+
+    @property
+    def phase(self) -> Phase:
+        """How far it is."""
+
+    def handle_message(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        """One message whose SPI is ours; `data` is all of it, header included."""
+
+    def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
+        """The network says that the peer of `path` cannot be reached."""
+
+    def handle_timeout(self, now: float) -> None:
+        """Time has come to `next_timeout()` or later."""
+
+    def next_timeout(self) -> float | None:
+        """When to call `handle_timeout`, in seconds on the caller's clock; None: never."""
+
+    def want(self, now: float, mapping: int) -> None:
+        """Bring the CHILD_SA of this mapping up, now or once established; no-op when up or under way."""
+
+    def close(self, now: float, diagnosis: Diagnosis) -> None:
+        """Tell the peer and end: ChildDown for each child, then IkeDown if it was established."""
+
+    def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
+        """DELETE one child; an unknown SPI is ignored."""
+
+    def rekey(self, now: float) -> None:
+        """Begin the succession of the IKE SA."""
+
+    def rekey_child(self, now: float, spi_in: int) -> None:
+        """Begin the succession of one child; an unknown SPI is ignored."""
+
+    def probe(self, now: float) -> None:
+        """Ask the peer for a sign of life now, unless a request is under way that will tell as well."""
+
+    def heard(self, now: float) -> None:
+        """Authenticated traffic came from the peer."""
+
+    def has_child(self, spi_in: int) -> bool:
+        """Whether the child with this inbound SPI is one of ours."""
+
+    def info(self) -> IkeSaInfo | None:
+        """What status shows, once established."""
+
+
+class Version(Protocol):
+    """One version of IKE, made with the Registry: how its sessions begin."""
+
+    number: IkeVersion
+
+    def local_spis(self, header: Header) -> tuple[bytes, ...]:
+        """The SPIs in `header` that may be ours, the likelier first."""
+
+    def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
+        """Begin an attempt: a new session, registered, with its first message sent. `remote_address` is set."""
+
+    def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        """A message that no session has: begin one as responder, answer without state, or drop it.
+
+        Raises Drop with the reason, or DecodeError.
+        """
