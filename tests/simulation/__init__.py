@@ -1,0 +1,1 @@
+"""Real IKE endpoints in one process: a virtual clock, seeded weather, and ladders as expectations."""

@@ -1,0 +1,219 @@
+"""One gateway of the simulated world: a real Endpoint, and a datapath that only remembers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, assert_never
+
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildFailed,
+    ChildReplaced,
+    ChildUp,
+    Established,
+    Failed,
+    IkeDown,
+    IkeSaInfo,
+    LadderLine,
+    OutboundReady,
+    Output,
+    PathMoved,
+    PeerDead,
+    Story,
+    Transmit,
+)
+from vpnd.model.child import ChildSa, Path
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import PeerPolicy
+from vpnd.model.selectors import Address
+
+Event = TypeVar("Event")
+
+LOWEST_SPI = 256
+"""SPIs 1 to 255 are reserved (RFC 4303 section 2.1)."""
+
+
+class Broken(AssertionError):
+    """An endpoint broke a rule that holds at every moment; the text says which, and in which world."""
+
+
+class EndpointLike(Protocol):
+    """What the world needs of `vpnd.ike.endpoint.Endpoint`."""
+
+    outputs: deque[Output]
+
+    def set_peer(self, now: float, policy: PeerPolicy) -> None: ...
+    def initiate(self, now: float, name: str, mapping: int) -> None: ...
+    def handle_datagram(self, now: float, path: Path, data: bytes) -> None: ...
+    def handle_timeout(self, now: float) -> None: ...
+    def next_timeout(self) -> float | None: ...
+    def ike_sas(self, name: str) -> tuple[IkeSaInfo, ...]: ...
+
+
+@dataclass(slots=True)
+class Installed:
+    """An SA pair in the stand-in for the datapath; `sending`: outbound packets of its mapping use it."""
+
+    child: ChildSa
+    sending: bool
+    since: float
+
+
+class Gateway:
+    """One side. Every command and every input ends with the outputs drained, as the daemon does it.
+
+    `installed` holds the SA pairs by inbound SPI; `events` every output but Transmit, in order. The rules of
+    `vpnd.ike.outputs` are checked at each output, and a breach raises `Broken`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        endpoint: EndpointLike,
+        clock: Callable[[], float],
+        send: Callable[[Gateway, Transmit], None],
+        drawn: Callable[[Gateway, LadderLine], None],
+    ) -> None:
+        self.name = name
+        self.address = address
+        self.endpoint = endpoint
+        self.installed: dict[int, Installed] = {}
+        self.events: list[Output] = []
+        self.policies: dict[str, PeerPolicy] = {}
+        self.peers: dict[str, str] = {}
+        self._clock = clock
+        self._send = send
+        self._drawn = drawn
+
+    # ------------------------------------------------------------------------------- commands
+
+    def set_peer(self, peer: str, policy: PeerPolicy) -> None:
+        """Configure a tunnel to the gateway called `peer`."""
+        self.policies[policy.name] = policy
+        self.peers[policy.name] = peer
+        self.endpoint.set_peer(self._clock(), policy)
+        self.drain()
+
+    def do(self, command: str, *arguments: object) -> None:
+        """Call `endpoint.command(now, *arguments)`, then drain."""
+        getattr(self.endpoint, command)(self._clock(), *arguments)
+        self.drain()
+
+    def initiate(self, mapping: int = 0, tunnel: str | None = None) -> None:
+        """Ask for an SA pair of this mapping."""
+        self.do("initiate", tunnel or self.tunnel, mapping)
+
+    def close(self, tunnel: str | None = None) -> None:
+        """Take the tunnel down, as `vpnctl down` does."""
+        self.do("close", tunnel or self.tunnel, Diagnosis.of(Code.DOWN_BY_OPERATOR))
+
+    def close_child(self, mapping: int = 0) -> None:
+        """Delete the SA pair that carries this mapping."""
+        child = self.child(mapping)
+        self.do("close_child", child.tunnel, child.spi_in)
+
+    def rekey_child(self, mapping: int = 0) -> None:
+        """Replace the SA pair that carries this mapping."""
+        child = self.child(mapping)
+        self.do("rekey_child", child.tunnel, child.spi_in)
+
+    def rekey_ike(self) -> None:
+        """Replace the IKE SA of the only tunnel."""
+        self.do("rekey_ike", self.tunnel)
+
+    def probe(self) -> None:
+        """Ask the peer of the only tunnel whether it is alive."""
+        self.do("probe", self.tunnel)
+
+    # ------------------------------------------------------------------------------- inputs
+
+    def receive(self, path: Path, data: bytes) -> None:
+        """One datagram arrives along `path`, as this gateway sees it."""
+        self.endpoint.handle_datagram(self._clock(), path, data)
+        self.drain()
+
+    def timeout(self) -> None:
+        """The earliest deadline is due."""
+        self.endpoint.handle_timeout(self._clock())
+        self.drain()
+
+    # ------------------------------------------------------------------------------- queries
+
+    @property
+    def tunnel(self) -> str:
+        """The only tunnel's name."""
+        (name,) = self.policies
+        return name
+
+    def ike_sas(self, tunnel: str | None = None) -> tuple[IkeSaInfo, ...]:
+        """The established IKE SAs of a tunnel."""
+        return self.endpoint.ike_sas(tunnel or self.tunnel)
+
+    def children(self, mapping: int | None = None, tunnel: str | None = None) -> list[ChildSa]:
+        """The installed SA pairs, oldest first."""
+        return [
+            pair.child
+            for pair in self.installed.values()
+            if mapping in (None, pair.child.mapping) and tunnel in (None, pair.child.tunnel)
+        ]
+
+    def child(self, mapping: int = 0) -> ChildSa:
+        """The SA pair on which packets of this mapping are sent: the newest that may send."""
+        sending = [p.child for p in self.installed.values() if p.sending and p.child.mapping == mapping]
+        if not sending:
+            raise Broken(f"{self.name} has no SA pair to send on for mapping {mapping}")
+        return sending[-1]
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        """The recorded outputs of one kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    # ------------------------------------------------------------------------------- outputs
+
+    def drain(self) -> None:
+        """Apply every waiting output in order, then look at the one timer."""
+        while self.endpoint.outputs:
+            self._apply(self.endpoint.outputs.popleft())
+        deadline = self.endpoint.next_timeout()
+        if deadline is not None and not abs(deadline) < float("inf"):
+            raise Broken(f"{self.name}: the next timeout is {deadline}")
+
+    def _apply(self, output: Output) -> None:
+        match output:
+            case Transmit():
+                self._send(self, output)
+                return
+            case LadderLine():
+                self._drawn(self, output)
+            case ChildUp():
+                self._install(output.child, sending=True)
+            case ChildReplaced():
+                self._known(output.old_spi_in, "ChildReplaced")
+                self._install(output.child, sending=output.outbound)
+            case OutboundReady():
+                self._known(output.spi_in, "OutboundReady").sending = True
+            case ChildDown():
+                self._known(output.spi_in, "ChildDown")
+                del self.installed[output.spi_in]
+            case Established() | IkeDown() | ChildFailed() | Failed() | PeerDead() | PathMoved() | Story():
+                pass
+            case _:
+                assert_never(output)
+        self.events.append(output)
+
+    def _install(self, child: ChildSa, sending: bool) -> None:
+        if child.spi_in in self.installed:
+            raise Broken(f"{self.name} installed the inbound SPI {child.spi_in:08x} twice")
+        if not (LOWEST_SPI <= child.spi_in < 2**32 and LOWEST_SPI <= child.spi_out < 2**32):
+            raise Broken(f"{self.name} installed the reserved SPI {child.spi_in:08x}/{child.spi_out:08x}")
+        if not self.of(Established):
+            raise Broken(f"{self.name} installed an SA pair before any IKE SA was established")
+        self.installed[child.spi_in] = Installed(child, sending, self._clock())
+
+    def _known(self, spi_in: int, output: str) -> Installed:
+        if spi_in not in self.installed:
+            raise Broken(f"{self.name}: {output} names the inbound SPI {spi_in:08x}, which is not installed")
+        return self.installed[spi_in]

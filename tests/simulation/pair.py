@@ -1,0 +1,68 @@
+"""`Pair`: the world that most tests want, two gateways `a` and `b` with one tunnel between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.endpoint import Endpoint
+from vpnd.model.policy import PeerPolicy
+
+from .invariants import assert_agreement, assert_nothing_left, assert_one_tunnel
+from .ladder import Ladder
+from .policies import ADDRESS_A, ADDRESS_B, Recipe
+from .weather import CALM, Weather
+from .world import World
+
+
+class Pair:
+    """Two real endpoints, `a` at 192.0.2.1 and `b` at 192.0.2.2, configured for each other by `recipe`.
+
+    `changes_a` and `changes_b` replace fields of one side's PeerPolicy, to make the two differ.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        weather: Weather = CALM,
+        recipe: Recipe | None = None,
+        changes_a: dict[str, object] | None = None,
+        changes_b: dict[str, object] | None = None,
+    ) -> None:
+        self.world = World(seed, weather)
+        self.recipe = recipe or Recipe()
+        policy_a, policy_b = self.recipe.pair()
+        self.a = self.world.add_gateway("a", ADDRESS_A, Endpoint(SeededEntropy(2 * seed + 1)))
+        self.b = self.world.add_gateway("b", ADDRESS_B, Endpoint(SeededEntropy(2 * seed + 2)))
+        self.a.set_peer("b", changed(policy_a, changes_a))
+        self.b.set_peer("a", changed(policy_b, changes_b))
+
+    def establish(self, mappings: int = 1) -> None:
+        """Bring the first `mappings` mappings up from `a`, in calm weather, and begin a new ladder."""
+        for mapping in range(mappings):
+            self.a.initiate(mapping)
+            self.world.settle()
+        assert_one_tunnel(self.world, self.a, self.b, mappings)
+        self.world.clear_ladder()
+
+    def ladder(self) -> Ladder:
+        """What happens once everything in flight has arrived."""
+        self.world.settle()
+        return self.world.ladder()
+
+    def assert_agreement(self) -> None:
+        """Both sides hold the same SAs."""
+        assert_agreement(self.world, self.a, self.b)
+
+    def assert_one_tunnel(self, mappings: int = 1) -> None:
+        """Both sides hold one IKE SA and one SA pair for each of the first `mappings` mappings."""
+        assert_one_tunnel(self.world, self.a, self.b, mappings)
+
+    def assert_nothing_left(self) -> None:
+        """Neither side holds anything."""
+        assert_nothing_left(self.world, self.a, self.b)
+
+
+def changed(policy: PeerPolicy, changes: dict[str, object] | None) -> PeerPolicy:
+    """The policy with some fields replaced."""
+    return replace(policy, **changes) if changes else policy  # type: ignore[arg-type]

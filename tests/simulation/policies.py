@@ -1,0 +1,75 @@
+"""The configuration of simulated tunnels, with the cheapest algorithms as the default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+from vpnd.model.identity import Identity
+from vpnd.model.policy import ChildPolicy, Encapsulation, Lifetimes, PeerPolicy
+from vpnd.model.proposals import Proposal
+from vpnd.model.secret import Secret
+from vpnd.model.selectors import Address
+from vpnd.wire.iana import IkeVersion, Protocol
+
+ADDRESS_A = ip_address("192.0.2.1")
+ADDRESS_B = ip_address("192.0.2.2")
+ADDRESS_C = ip_address("192.0.2.3")
+STRANGER = ip_address("203.0.113.66")
+
+CURVE25519 = 31
+"""The fastest group, so that a thousand handshakes fit in a test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What the two ends of a tunnel have in common; `policy_pair` makes both sides' configuration of it."""
+
+    mappings: int = 1
+    dh: tuple[int, ...] = (CURVE25519,)
+    pfs: tuple[int, ...] = ()
+    encryption: tuple[str, ...] = ("aes-128",)
+    integrity: tuple[str, ...] = ("sha256",)
+    psk: bytes = b"correct horse battery staple"
+    ike_lifetime: int = 86_400
+    child_lifetime: int = 14_400
+    encapsulation: Encapsulation = Encapsulation.AUTO
+
+    def ike_proposal(self) -> Proposal:
+        """The IKE proposal of both sides."""
+        return Proposal(Protocol.IKE, self.encryption, ("sha256",), self.integrity, self.dh)
+
+    def child(self, index: int, here: int, there: int) -> ChildPolicy:
+        """Mapping `index` between 10.HERE.INDEX.0/24 and 10.THERE.INDEX.0/24."""
+        return ChildPolicy(
+            index=index,
+            local=ip_network(f"10.{here}.{index}.0/24"),
+            remote=ip_network(f"10.{there}.{index}.0/24"),
+            proposals=(Proposal(Protocol.ESP, self.encryption, (), self.integrity, self.pfs),),
+            pfs=self.pfs,
+            lifetimes=Lifetimes(self.child_lifetime),
+        )
+
+    def policy(self, name: str, local: Address, remote: Address, here: int, there: int) -> PeerPolicy:
+        """One side's configuration; `here` and `there` are the second octets of its subnets."""
+        return PeerPolicy(
+            name=name,
+            version=IkeVersion.V2,
+            mode=None,
+            local_address=local,
+            remote_address=remote,
+            local_id=Identity.of_address(local),
+            remote_id=Identity.of_address(remote),
+            psk=Secret(self.psk),
+            proposals=(self.ike_proposal(),),
+            lifetime=self.ike_lifetime,
+            children=tuple(self.child(i, here, there) for i in range(self.mappings)),
+            encapsulation=self.encapsulation,
+        )
+
+    def pair(self) -> tuple[PeerPolicy, PeerPolicy]:
+        """The configuration of gateway a at 192.0.2.1 and of gateway b at 192.0.2.2."""
+        return (
+            self.policy("to-b", ADDRESS_A, ADDRESS_B, 1, 2),
+            self.policy("to-a", ADDRESS_B, ADDRESS_A, 2, 1),
+        )

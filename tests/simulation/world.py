@@ -1,0 +1,235 @@
+"""The simulated world: gateways, a network with weather, one virtual clock. Deterministic for each seed.
+
+    world = World(seed=7)
+    a = world.add_gateway("a", ADDRESS_A, Endpoint(SeededEntropy(1)))
+    ...
+    a.initiate()
+    world.run_until(lambda: a.installed, within=60)
+
+Time passes only between events. Events are ordered by time, then by the order in which they came to be, so
+one seed is one history. Every failure carries the seed, the ladder and the log of the network.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
+
+from vpnd.ike.outputs import LadderLine, Transmit
+from vpnd.model.child import Path
+from vpnd.model.selectors import Address
+
+from .gateway import Broken, EndpointLike, Gateway
+from .ladder import Ladder, Rung, draw
+from .weather import CALM, Datagram, Interceptor, Nat, Weather
+
+EPOCH = 1_000.0
+"""The clock starts here: monotonic clocks do not start at zero either."""
+
+SAME_INSTANT = 50
+"""So many timeouts of one gateway without a moment passing mean that its timer does not advance."""
+
+LOG_TAIL = 60
+"""Lines of the network's log that a failure shows."""
+
+
+@dataclass(order=True, slots=True)
+class Arrival:
+    """A copy of a datagram that will arrive at time `at`; `order` breaks ties."""
+
+    at: float
+    order: int
+    datagram: Datagram = field(compare=False)
+
+
+class World:
+    """Gateways and the network between them."""
+
+    def __init__(self, seed: int = 0, weather: Weather = CALM) -> None:
+        self.seed = seed
+        self.dice = random.Random(seed)
+        self.now = EPOCH
+        self.gateways: dict[str, Gateway] = {}
+        self.weather: dict[str, Weather] = {}
+        self.default_weather = weather
+        self.nats: list[Nat] = []
+        self.interceptors: list[Interceptor] = []
+        self.sent: list[Datagram] = []
+        self.rungs: list[Rung] = []
+        self.log: deque[str] = deque(maxlen=LOG_TAIL)
+        self._in_flight: list[Arrival] = []
+        self._numbers: dict[str, int] = {}
+        self._order = 0
+        self._same_instant: tuple[str, float, int] = ("", 0.0, 0)
+        World.latest = self
+
+    latest: World | None = None
+
+    # ------------------------------------------------------------------------------- building
+
+    def add_gateway(self, name: str, address: Address, endpoint: EndpointLike) -> Gateway:
+        """A gateway with its endpoint at `address`."""
+        gateway = Gateway(name, address, endpoint, lambda: self.now, self._transmit, self._drawn)
+        self.gateways[name] = gateway
+        return gateway
+
+    def drop(self, sender: str, *numbers: int) -> None:
+        """Lose exactly these datagrams of a gateway, counted from 1."""
+        self.interceptors.append(lambda d: [] if d.sender == sender and d.number in numbers else None)
+
+    def silence(self, sender: str) -> None:
+        """From now on nothing of this gateway arrives."""
+        self.interceptors.append(lambda d: [] if d.sender == sender else None)
+
+    def clear_sky(self) -> None:
+        """No more scripted losses, and calm in every direction."""
+        self.interceptors.clear()
+        self.weather.clear()
+        self.default_weather = CALM
+
+    # ------------------------------------------------------------------------------- running
+
+    def run_until(self, condition: Callable[[], object], within: float = 60.0) -> None:
+        """Let events happen until `condition()` is true; fails if it is not within so many seconds."""
+        end = self.now + within
+        while not condition():
+            moment = self._next_moment()
+            if moment is None or moment > end:
+                self.fail(f"this did not happen within {within:g} s")
+            self._step()
+
+    def run_for(self, seconds: float) -> None:
+        """Let `seconds` pass, with everything that happens in them."""
+        end = self.now + seconds
+        while (moment := self._next_moment()) is not None and moment <= end:
+            self._step()
+        self.now = end
+
+    def settle(self) -> None:
+        """Let everything in flight, and what it causes, arrive. Timers that fall due meanwhile fire."""
+        while self._in_flight:
+            self._step()
+
+    def inject(
+        self, receiver: str, data: bytes, source: Address, source_port: int = 500, port: int = 500
+    ) -> None:
+        """An attacker's datagram reaches a gateway at once, with any source address."""
+        gateway = self.gateways[receiver]
+        self.log.append(f"{self.now - EPOCH:9.3f}  [{source}]:{source_port} -> {receiver} injected")
+        gateway.receive(Path(gateway.address, port, source, source_port), data)
+
+    def _next_moment(self) -> float | None:
+        moments = [self._in_flight[0].at] if self._in_flight else []
+        moments += [due for g in self.gateways.values() if (due := g.endpoint.next_timeout()) is not None]
+        return max(self.now, min(moments)) if moments else None
+
+    def _step(self) -> None:
+        """The next event. An arrival goes before a timeout of the same moment."""
+        moment = self._next_moment()
+        if moment is None:
+            return
+        self.now = moment
+        if self._in_flight and self._in_flight[0].at <= moment:
+            self._arrive(heapq.heappop(self._in_flight).datagram)
+            return
+        for gateway in self.gateways.values():
+            due = gateway.endpoint.next_timeout()
+            if due is not None and due <= moment:
+                self._guard_against_spinning(gateway)
+                gateway.timeout()
+                return
+
+    def _guard_against_spinning(self, gateway: Gateway) -> None:
+        name, at, count = self._same_instant
+        count = count + 1 if (name, at) == (gateway.name, self.now) else 1
+        self._same_instant = (gateway.name, self.now, count)
+        if count > SAME_INSTANT:
+            self.fail(f"the timer of {gateway.name} does not advance beyond {self.now}")
+
+    # ------------------------------------------------------------------------------- the network
+
+    def _transmit(self, gateway: Gateway, output: Transmit) -> None:
+        path = output.path
+        number = self._numbers[gateway.name] = self._numbers.get(gateway.name, 0) + 1
+        source = gateway.address if path.local.is_unspecified else path.local
+        datagram = Datagram(
+            gateway.name,
+            number,
+            source,
+            path.local_port,
+            path.remote,
+            path.remote_port,
+            output.data,
+            self.now,
+        )
+        self.sent.append(datagram)
+        fate = next((f for i in self.interceptors if (f := i(datagram)) is not None), None)
+        if fate is None:
+            fate = self.weather.get(gateway.name, self.default_weather).fate(self.dice, output.data)
+        copies = list(fate)
+        self._note(datagram, "lost" if not copies else "" if len(copies) == 1 else f"x{len(copies)}")
+        for nat in self.nats:
+            datagram = nat.outbound(datagram)
+        for delay, data in copies:
+            self._fly(datagram, delay, data)
+
+    def _fly(self, datagram: Datagram, delay: float, data: bytes) -> None:
+        self._order += 1
+        heapq.heappush(self._in_flight, Arrival(self.now + delay, self._order, replace(datagram, data=data)))
+
+    def _arrive(self, datagram: Datagram) -> None:
+        for nat in self.nats:
+            inside = nat.inbound(datagram)
+            if inside is None:
+                self._note(datagram, "filtered by the NAT")
+                return
+            datagram = inside
+        for gateway in self.gateways.values():
+            if gateway.address == datagram.destination:
+                path = Path(
+                    datagram.destination, datagram.destination_port, datagram.source, datagram.source_port
+                )
+                gateway.receive(path, datagram.data)
+                return
+        self._note(datagram, "nobody there")
+
+    # ------------------------------------------------------------------------------- telling
+
+    def _drawn(self, gateway: Gateway, line: LadderLine) -> None:
+        if line.outbound:
+            peer = gateway.peers.get(line.tunnel, "?")
+            self.rungs.append(Rung(self.now, gateway.name, peer, line.text))
+            self.log.append(f"{self.now - EPOCH:9.3f}  {gateway.name} -> {peer}  {line.text}")
+
+    def _note(self, datagram: Datagram, what: str) -> None:
+        self.log.append(
+            f"{self.now - EPOCH:9.3f}      {datagram.sender}#{datagram.number} {len(datagram.data)} bytes "
+            f"[{datagram.source}]:{datagram.source_port} -> [{datagram.destination}]:"
+            f"{datagram.destination_port} {what}".rstrip()
+        )
+
+    def ladder(self) -> Ladder:
+        """Everything that was sent since the start or since `clear_ladder()`."""
+        return draw(self.rungs, left=next(iter(self.gateways), ""))
+
+    def clear_ladder(self) -> None:
+        """Begin a new ladder."""
+        self.rungs.clear()
+
+    def history(self) -> str:
+        """What a failure shows: the seed, what each side holds, and the end of the log."""
+        holdings = [
+            f"{g.name}: {len(g.installed)} SA pairs, IKE SAs "
+            f"{[info.spi_i.hex() + '/' + info.spi_r.hex() for t in g.policies for info in g.ike_sas(t)]}"
+            for g in self.gateways.values()
+        ]
+        head = f"seed {self.seed}, {self.now - EPOCH:.3f} s after the start"
+        return "\n".join([head, *holdings, *self.log])
+
+    def fail(self, message: str) -> NoReturn:
+        """Fail with the whole history."""
+        raise Broken(f"{message}\n{self.history()}")
