@@ -15,7 +15,7 @@ SPI_LENGTH = 8
 
 
 class Flag(IntFlag):
-    """The flags of both versions: the low three are ISAKMP's, the rest IKEv2's (RFC 2408 3.1, RFC 7296 3.1)."""
+    """The flags of both versions: three of ISAKMP, three of IKEv2 (RFC 2408 3.1, RFC 7296 3.1)."""
 
     ENCRYPTION = 1
     COMMIT = 2
