@@ -1,0 +1,152 @@
+"""The Security Association payload of IKEv1: proposals, and the transforms inside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from vpnd.wire.attributes import Attribute, decode_attributes, encode_attributes
+from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.iana import Payload1
+from vpnd.wire.substructures import (
+    MORE_PROPOSALS,
+    MORE_TRANSFORMS,
+    decode_substructures,
+    encode_substructures,
+)
+
+# RFC 2407 section 4.2: the IPsec DOI, and the only situation in use.
+IPSEC_DOI = 1
+SIT_IDENTITY_ONLY = 1
+
+# RFC 2408 section 3.5: the SPI of a phase 1 proposal may have up to 16 bytes, and its content is ignored.
+MAX_SPI = 16
+
+# The proposal number is one byte; several proposals may share a number (RFC 2408 section 4.2). Ours: no
+# more proposals than numbers.
+MAX_PROPOSALS = 255
+
+
+#                      1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# ! Next Payload  !   RESERVED    !         Payload Length        !
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# !  Transform #  !  Transform-Id !           RESERVED2           !
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# ~                        SA Attributes                          ~
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+@dataclass(frozen=True, slots=True)
+class TransformPart:
+    """One complete choice of algorithms, given by its attributes (RFC 2408 section 3.6)."""
+
+    number: int
+    id: int
+    attributes: tuple[Attribute, ...] = ()
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """From the bytes behind the transform's length. Raises DecodeError."""
+        cursor = Cursor(body, "transform")
+        number = cursor.u8("number")
+        transform_id = cursor.u8("ID")
+        cursor.u16("reserved")
+        return cls(number, transform_id, decode_attributes(cursor.rest()))
+
+    def encode(self) -> bytes:
+        """The bytes behind the transform's length."""
+        builder = Builder().u8(self.number).u8(self.id).u16(0)
+        return builder.raw(encode_attributes(self.attributes)).bytes()
+
+
+#                      1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# ! Next Payload  !   RESERVED    !         Payload Length        !
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# !  Proposal #   !  Protocol-Id  !    SPI Size   !# of Transforms!
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# !                        SPI (variable)                         !
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+@dataclass(frozen=True, slots=True)
+class ProposalPart:
+    """The transforms for one protocol, of which the responder picks one (RFC 2408 section 3.5).
+
+    `spi` is 4 bytes for ESP and AH; in phase 1 it is ignored, and peers send none or their 8-byte cookie.
+    """
+
+    number: int
+    protocol: int
+    spi: bytes
+    transforms: tuple[TransformPart, ...]
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """From the bytes behind the proposal's length. Raises DecodeError."""
+        cursor = Cursor(body, "proposal")
+        number = cursor.u8("number")
+        protocol = cursor.u8("protocol ID")
+        spi_size = cursor.u8("SPI size")
+        count = cursor.u8("number of transforms")
+        if spi_size > MAX_SPI:
+            raise cursor.fault("SPI size", f"{spi_size} bytes")
+        spi = cursor.take(spi_size, "SPI")
+        bodies = decode_substructures(cursor.rest(), "transform", MORE_TRANSFORMS, count)
+        if len(bodies) != count:
+            raise cursor.fault("number of transforms", f"says {count}, {len(bodies)} are there")
+        return cls(number, protocol, spi, tuple(TransformPart.decode(part) for part in bodies))
+
+    def encode(self) -> bytes:
+        """The bytes behind the proposal's length."""
+        builder = Builder().u8(self.number).u8(self.protocol)
+        builder.u8(len(self.spi)).u8(len(self.transforms)).raw(self.spi)
+        parts = tuple(transform.encode() for transform in self.transforms)
+        return builder.raw(encode_substructures(parts, MORE_TRANSFORMS)).bytes()
+
+
+#                      1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# ! Next Payload  !   RESERVED    !         Payload Length        !
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# !              Domain of Interpretation  (DOI)                  !
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# !                           Situation                           !
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# ~                          <Proposals>                          ~
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+@dataclass(frozen=True, slots=True)
+class Sa:
+    """The proposals of the initiator, or the one that the responder chose (RFC 2408 3.4, RFC 2407 4.6.1).
+
+    Phase 1 authenticates the initiator's body as it travelled: use `RawPayload.body` for that.
+    """
+
+    payload_type: ClassVar[int] = Payload1.SA
+
+    doi: int
+    situation: int
+    proposals: tuple[ProposalPart, ...]
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """From a payload's body. Raises DecodeError.
+
+        A situation with more than identities in it is followed by labels (RFC 2407 section 4.6.1), another
+        DOI by something unknown; neither can be read.
+        """
+        cursor = Cursor(body, "SA")
+        doi = cursor.u32("DOI")
+        situation = cursor.u32("situation")
+        if doi != IPSEC_DOI:
+            raise cursor.fault("DOI", str(doi))
+        if situation != SIT_IDENTITY_ONLY:
+            raise cursor.fault("situation", str(situation))
+        bodies = decode_substructures(cursor.rest(), "proposal", MORE_PROPOSALS, MAX_PROPOSALS)
+        return cls(doi, situation, tuple(ProposalPart.decode(part) for part in bodies))
+
+    def encode(self) -> bytes:
+        """The payload's body."""
+        builder = Builder().u32(self.doi).u32(self.situation)
+        parts = tuple(part.encode() for part in self.proposals)
+        return builder.raw(encode_substructures(parts, MORE_PROPOSALS)).bytes()
