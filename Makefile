@@ -1,0 +1,53 @@
+# Two commands for a fresh machine (Debian 12 or newer, with git, make and Python 3.11 or newer):
+#
+#   sudo make demo      two gateways in network namespaces, a tunnel between them, real traffic
+#   sudo make test      the linters and the whole suite
+#
+# Both set everything up first; the second time that takes a second.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+PEER ?= vpnd
+SCENARIO ?= tunnel
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help setup demo test lint format bench grid clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1|/' | column -t -s '|'
+
+setup:  ## Debian packages and the virtual environment (idempotent)
+	@bash tests/lab/setup.sh
+
+demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan
+	@$(PYTHON) -m tests.lab.demo --peer $(PEER) --scenario $(SCENARIO)
+
+test: setup lint  ## everything: linters, unit tests, simulation, interop with strongSwan
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: setup  ## ruff, mypy and the layers
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m ruff format --quiet --check .
+	@$(PYTHON) -m mypy
+	@.venv/bin/lint-imports --no-logo
+
+format: setup  ## let ruff format and mend what it can
+	@$(PYTHON) -m ruff check --fix --quiet .
+	@$(PYTHON) -m ruff format --quiet .
+
+bench: setup  ## vpnd and strongSwan side by side; BENCH_ARGS=--short for a quick look
+	@$(PYTHON) -m bench $(BENCH_ARGS)
+
+grid: setup  ## every combination of suite, group, identity and role against strongSwan (about 15 minutes)
+	@$(PYTHON) -m pytest tests/interop/test_grid.py --full-grid -p no:randomly $(PYTEST_ARGS)
+
+clean:  ## remove the environment, the caches and what an interrupted run may have left
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.lab.reap; fi
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,61 @@
+"""What every test may rely on: markers that skip with a reason, printed seeds, an end that cleans up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.lab.lab import Lab, interruptible
+from tests.lab.strongswan import CHARON
+
+# A failure prints the blob that repeats it; shared build machines are too uneven for deadlines.
+settings.register_profile("vpnd", print_blob=True, deadline=None)
+settings.load_profile("vpnd")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full-grid",
+        action="store_true",
+        help="every combination of the interop grid instead of every pair of values",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    interruptible()
+
+
+def missing_for_root() -> str | None:
+    """Why tests of the `root` kind cannot run here, or None."""
+    if os.geteuid() != 0:
+        return "needs root: run `sudo make test`"
+    if not Path("/dev/net/tun").exists():
+        return "needs a kernel with TUN: /dev/net/tun is missing"
+    return None
+
+
+def missing_for_strongswan() -> str | None:
+    """Why tests of the `strongswan` kind cannot run here, or None."""
+    if not Path(CHARON).exists() or shutil.which("swanctl") is None:
+        return "needs Debian's strongSwan: run `sudo make setup`"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for marker, missing in (("root", missing_for_root()), ("strongswan", missing_for_strongswan())):
+        if missing is not None:
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=missing))
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A laboratory of this test alone."""
+    with Lab() as lab:
+        yield lab

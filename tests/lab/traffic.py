@@ -1,0 +1,155 @@
+"""Traffic that proves a tunnel: pings, transfers whose digests must match, and iperf3."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from tests.lab.lab import Namespace
+
+CHUNK = 1 << 18
+STALL_TIMEOUT = 20.0
+"""Seconds without a byte after which a transfer has failed."""
+
+
+class TrafficLost(AssertionError):
+    """Packets or bytes that were sent through a tunnel did not arrive."""
+
+
+@dataclass(frozen=True)
+class Ping:
+    """The result of one ping: packets, and the average round trip in milliseconds (None without an answer)."""
+
+    sent: int
+    received: int
+    average_ms: float | None
+    text: str
+
+
+def ping(
+    source: Namespace, local: str, remote: str, *, count: int = 3, size: int = 56, interval: float = 0.05
+) -> Ping:
+    """Ping with `size` bytes of data. Raises nothing: look at `received`."""
+    done = source.run(
+        "ping", "-n", "-c", str(count), "-i", str(interval), "-W", "2", "-s", str(size), "-I", local, remote,
+        check=False,
+        timeout=10 + count * (interval + 2),
+    )  # fmt: skip
+    received = re.search(r"(\d+) received", done.stdout)
+    average = re.search(r"= [\d.]+/([\d.]+)/", done.stdout)
+    return Ping(
+        count,
+        int(received[1]) if received else 0,
+        float(average[1]) if average else None,
+        done.stdout + done.stderr,
+    )
+
+
+def require_ping(source: Namespace, local: str, remote: str, size: int = 56, count: int = 3) -> Ping:
+    """Ping, and every packet must be answered."""
+    result = ping(source, local, remote, size=size, count=count)
+    if result.received != result.sent:
+        raise TrafficLost(f"ping {local} -> {remote} with {size} bytes:\n{result.text}")
+    return result
+
+
+@lru_cache(maxsize=1)
+def payload(size: int) -> tuple[bytes, str]:
+    """Bytes that do not compress or repeat, the same in every run, with their SHA-256."""
+    data = random.Random(size).randbytes(size)
+    return data, hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A finished TCP transfer; `megabits` is its rate in Mbit/s."""
+
+    size: int
+    seconds: float
+
+    @property
+    def megabits(self) -> float:
+        return self.size * 8 / self.seconds / 1e6
+
+
+def transfer(
+    source: Namespace, local: str, target: Namespace, remote: str, size: int = 64 << 20, port: int = 7000
+) -> Transfer:
+    """Send `size` bytes by TCP from `local` in one namespace to `remote` in the other.
+
+    Raises TrafficLost unless every byte arrives: the receiver's SHA-256 must be the sender's.
+    """
+    family = socket.AF_INET6 if ":" in remote else socket.AF_INET
+    data, digest = payload(size)
+    arrived = hashlib.sha256()
+    count = 0
+    failure: list[OSError] = []
+    with (
+        target.socket(family, socket.SOCK_STREAM) as listener,
+        source.socket(family, socket.SOCK_STREAM) as sender,
+    ):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((remote, port))
+        listener.listen(1)
+        listener.settimeout(STALL_TIMEOUT)
+        sender.settimeout(STALL_TIMEOUT)
+        sender.bind((local, 0))
+        sender.connect((remote, port))
+        receiver, _ = listener.accept()
+        began = time.monotonic()
+
+        def send() -> None:
+            try:
+                sender.sendall(data)
+                sender.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                failure.append(error)
+
+        worker = threading.Thread(target=send)
+        worker.start()
+        with receiver:
+            receiver.settimeout(STALL_TIMEOUT)
+            try:
+                while chunk := receiver.recv(CHUNK):
+                    arrived.update(chunk)
+                    count += len(chunk)
+            except OSError as error:
+                failure.append(error)
+        worker.join()
+        seconds = time.monotonic() - began
+    if failure or arrived.hexdigest() != digest:
+        raise TrafficLost(
+            f"{local} -> {remote}: {count} of {size} bytes, {failure or 'their digest differs'}"
+        )
+    return Transfer(size, seconds)
+
+
+def iperf(
+    source: Namespace, local: str, target: Namespace, remote: str, seconds: float, *options: str
+) -> dict[str, Any]:
+    """One iperf3 run, the server in the target's namespace; returns the client's JSON. Raises TrafficLost."""
+    server = target.spawn("iperf3", "-s", "-1", "-B", remote, log=f"iperf-{time.monotonic_ns()}.log")
+    try:
+        for _ in range(100):
+            done = source.run(
+                "iperf3", "-J", "-c", remote, "-B", local, "-t", f"{seconds:g}", *options,
+                check=False,
+                timeout=seconds + 30,
+            )  # fmt: skip
+            result: dict[str, Any] = json.loads(done.stdout)
+            if "error" not in result:
+                return result
+            if "Connection refused" not in result["error"]:
+                raise TrafficLost(f"iperf3 {local} -> {remote}: {result['error']}")
+            time.sleep(0.02)  # the server is not listening yet
+        raise TrafficLost(f"iperf3's server does not listen: {server.output()}")
+    finally:
+        server.stop()

@@ -1,0 +1,237 @@
+"""vpnd as a gateway: `vpnd run` in a namespace, driven through vpnctl as an operator would."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+from tests.lab.lab import Namespace, write
+from tests.lab.plan import Agreed, Plan, Suite
+from tests.lab.process import Child, run, wait_until
+
+PROGRAMS = Path(sys.executable).parent
+START_TIMEOUT = 20.0
+
+GATEWAY = """[gateway]
+name = "{name}"
+address = "{address}"
+"""
+
+
+class Vpnd:
+    """One vpnd with its configuration, socket, state and log in a directory of the laboratory."""
+
+    kind = "vpnd"
+
+    def __init__(self, namespace: Namespace, address: str, command: tuple[str, ...] = ()) -> None:
+        self.namespace = namespace
+        self.directory = namespace.lab.directory / f"vpnd-{namespace.label}"
+        self.socket = self.directory / "vpnd.sock"
+        self._command = command or (str(PROGRAMS / "vpnd"), "run")
+        self._child: Child | None = None
+        self._starts = 0
+        write(self.config, GATEWAY.format(name=namespace.label, address=address), mode=0o600)
+        self.start()
+
+    @property
+    def config(self) -> Path:
+        """Its configuration file."""
+        return self.directory / "vpnd.toml"
+
+    @property
+    def child(self) -> Child:
+        """The running process."""
+        if self._child is None:
+            raise RuntimeError(f"vpnd {self.namespace.label} does not run")
+        return self._child
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id."""
+        return self.child.pid
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers. Each start has a log of its own."""
+        self._starts += 1
+        self._child = self.namespace.spawn(
+            *self._command,
+            "--config", str(self.config), "--socket", str(self.socket), "--state", str(self.directory / "state"),
+            log=f"{self.directory.name}/log.{self._starts}",
+        )  # fmt: skip
+        try:
+            wait_until(self._answers, "vpnd to answer", START_TIMEOUT)
+        except TimeoutError:
+            raise TimeoutError(f"vpnd {self.namespace.label} does not answer:\n{self.log()}") from None
+
+    def ctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> CompletedProcess[str]:
+        """Run vpnctl against this daemon."""
+        command = [str(PROGRAMS / "vpnctl"), "--socket", str(self.socket), *arguments]
+        return run(command, check=check, timeout=timeout)
+
+    def get(self, path: str) -> Any:
+        """GET from the management API; None unless the answer is 200."""
+        connection = _UnixConnection(self.socket)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            body = response.read()
+            return json.loads(body) if response.status == 200 else None
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, Any]:
+        """`vpnctl --json status`."""
+        status: dict[str, Any] = json.loads(self.ctl("--json", "status").stdout)
+        return status
+
+    def tunnel(self, name: str) -> dict[str, Any]:
+        """One tunnel of the status, by the API: the same document without the start of a program."""
+        found: dict[str, Any] | None = next(
+            (tunnel for tunnel in self.get("/v1/status")["tunnels"] if tunnel["name"] == name), None
+        )
+        if found is None:
+            raise LookupError(f"vpnd {self.namespace.label} does not list {name}")
+        return found
+
+    def wait_state(self, name: str, *states: str, timeout: float = 15) -> dict[str, Any]:
+        """Wait until a tunnel is in one of these states; returns it."""
+        deadline = time.monotonic() + timeout
+        while (tunnel := self.tunnel(name))["state"] not in states:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} is {tunnel['state']}, not {states}: {tunnel['last_error']}")
+            time.sleep(0.05)
+        return tunnel
+
+    def add(self, plan: Plan) -> None:
+        """`vpnctl add FILE`: create or change a tunnel."""
+        self.ctl("add", str(self.write_tunnel(plan, self.directory / f"{plan.name}.toml")))
+
+    def configure(self, *plans: Plan) -> None:
+        """Put tunnels in the files of `tunnels.d`, for the next start or reload."""
+        for plan in plans:
+            self.write_tunnel(plan, self.directory / "tunnels.d" / f"{plan.name}.toml")
+
+    def write_tunnel(self, plan: Plan, path: Path) -> Path:
+        """Write a tunnel's TOML and its key."""
+        key = write(self.directory / "psk" / plan.name, plan.psk, mode=0o600)
+        return write(path, tunnel_toml(plan, f"file:{key}"), mode=0o600)
+
+    def remove(self, name: str) -> None:
+        """`vpnctl remove NAME`."""
+        self.ctl("remove", name)
+
+    def up(self, name: str, timeout: float = 10) -> CompletedProcess[str]:
+        """`vpnctl up NAME`, as an operator would type it."""
+        return self.ctl("up", name, "--timeout", str(int(timeout)), check=False, timeout=timeout + 20)
+
+    def agreed(self, name: str) -> list[Agreed]:
+        """The mappings of one tunnel that are up."""
+        tunnel = self.tunnel(name)
+        ike = tunnel["ike"]
+        if ike is None:
+            return []
+        suite = Suite(ike["encryption"], ike["integrity"], ike["dh_group"])
+        return [
+            Agreed(
+                ike["version"],
+                suite,
+                mapping["encryption"],
+                mapping["integrity"],
+                int(mapping["spi_in"], 16),
+                int(mapping["spi_out"], 16),
+                mapping["local"],
+                mapping["remote"],
+                mapping["encapsulation"] == "udp",
+            )
+            for mapping in tunnel["mappings"]
+            if mapping["state"] == "up"
+        ]
+
+    def log(self) -> str:
+        """What this start of the daemon has logged."""
+        return self.child.output()
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the daemon."""
+        return self.child.cpu_seconds()
+
+    def resident_bytes(self) -> int:
+        """Memory of the daemon."""
+        return self.child.resident_bytes()
+
+    def stop(self) -> int:
+        """End it with SIGTERM."""
+        return self.child.stop()
+
+    def kill(self) -> int:
+        """End it with SIGKILL."""
+        return self.child.kill()
+
+    def _answers(self) -> bool:
+        if self.child.exit_code is not None:
+            raise RuntimeError(f"vpnd {self.namespace.label} ended:\n{self.log()}")
+        try:
+            return self.get("/v1/status") is not None
+        except OSError:
+            return False
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("vpnd", timeout=10)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(10)
+        self.sock.connect(self._path)
+
+
+def tunnel_toml(plan: Plan, key: str) -> str:
+    """One tunnel and its customer gateway as TOML."""
+    lines = [
+        f"[customer_gateways.{plan.name}-peer]",
+        f'address = "{plan.remote.address}"',
+        f"[tunnels.{plan.name}]",
+        f'customer_gateway = "{plan.name}-peer"',
+        f'pre_shared_key = "{key}"',
+        f'negotiation = "{plan.negotiation}"',
+    ]
+    if plan.routed:
+        lines += ['communication = "destination-route"', f"routes = {json.dumps(plan.remote.networks)}"]
+    else:
+        lines += [
+            'communication = "spd-policy"',
+            f"[[tunnels.{plan.name}.spd]]",
+            f"local = {json.dumps(plan.local.networks)}",
+            f"remote = {json.dumps(plan.remote.networks)}",
+        ]
+    lines += [
+        f"[tunnels.{plan.name}.ike]",
+        'version = "ikev2"',
+        *_suite_lines(plan.ike),
+        f"dh_group = {plan.ike.dh_group}",
+        f'local_id = "{plan.local.identity}"',
+        f'remote_id = "{plan.remote.identity}"',
+        f"lifetime = {plan.ike_lifetime}",
+        f"[tunnels.{plan.name}.ipsec]",
+        *_suite_lines(plan.esp),
+        f"lifetime = {plan.lifetime}",
+        f"lifetime_kb = {plan.lifetime_kb}",
+        f'encapsulation = "{plan.encapsulation}"',
+        f"[tunnels.{plan.name}.dpd]",
+        f"timeout = {plan.dpd_timeout}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _suite_lines(suite: Suite) -> list[str]:
+    return [f'encryption = "{suite.encryption}"', f'integrity = "{suite.integrity}"']
