@@ -52,7 +52,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class SoftLimit:
-    """The SA with this inbound SPI should be replaced: 90 % of its bytes, or its sequence numbers near the end."""
+    """The SA with this inbound SPI should be replaced: it used 90 % of its bytes or sequence numbers."""
 
     tunnel: str
     spi_in: int
@@ -99,7 +99,7 @@ Notice = Acquire | SoftLimit | HardLimit | UnknownSpi | PeerMoved | PathMtu
 
 @dataclass(frozen=True, slots=True)
 class SaStats:
-    """Counters of one SA pair since it was installed. Bytes are of inner packets; times on the monotonic clock."""
+    """Counters of one SA pair since its installation: inner bytes, monotonic times in seconds."""
 
     packets_in: int
     packets_out: int

@@ -32,7 +32,7 @@ def endpoint_text(address: Address, port: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EspKeys:
-    """The keys of one direction. For an AEAD cipher `integrity` is empty and `salt` is its implicit nonce part."""
+    """The keys of one direction. With an AEAD cipher `integrity` is empty and `salt` begins each nonce."""
 
     encryption: Secret
     integrity: Secret

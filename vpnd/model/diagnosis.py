@@ -1,4 +1,4 @@
-"""A failure as the protocols name it: a code and the facts; the words for people are made in `vpnd.control`."""
+"""A failure as the protocols name it: a code and the facts; `vpnd.control` finds the words for people."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Diagnosis:
 
     @classmethod
     def of(cls, code: Code, **facts: object) -> Diagnosis:
-        """`Diagnosis.of(Code.PSK, exchange="IKE_AUTH", ours="3f9a-77c1")`; facts that are None are left out."""
+        """`Diagnosis.of(Code.PSK, exchange="IKE_AUTH", ours="3f9a-77c1")`; facts of None are left out."""
         return cls(code, tuple((key, str(value)) for key, value in facts.items() if value is not None))
 
     def fact(self, key: str) -> str | None:

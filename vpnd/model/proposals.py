@@ -77,7 +77,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Why nothing was chosen: the first attribute without a common value in the proposal that came closest."""
+    """Why nothing was chosen: the first attribute with nothing in common in the closest proposal."""
 
     attribute: Attribute
     theirs: tuple[str, ...]

@@ -66,7 +66,13 @@ class Selector:
 
     def covers(self, other: Selector) -> bool:
         """Whether every packet of `other` is one of ours."""
-        return self.intersect(other) == other
+        return (
+            self.version == other.version
+            and self.protocol in (0, other.protocol)
+            and self.first <= other.first
+            and other.last <= self.last
+            and self.port_start <= other.port_start <= other.port_end <= self.port_end
+        )
 
     def intersect(self, other: Selector) -> Selector | None:
         """The packets that both select, or None if there are none."""
