@@ -1,1 +1,1 @@
-"""The life of a tunnel, sans-I/O: who begins, what is retried, what carries traffic."""
+"""The life of a tunnel, sans-I/O: it is told what IKE and the datapath report, and says what to do next."""

@@ -1,0 +1,523 @@
+"""The life of one tunnel: who begins, what follows a failure, and what an operator sees of it.
+
+    configured --> WAITING (passive, or traffic-triggered until a packet comes)
+               --> CONNECTING (active, or somebody asked) --> UP <--> UNHEALTHY
+    any state  --> DOWN by the operator, until `up`
+
+An attempt is one `Initiate`; it ends with the mapping's SAs, with a failure of that mapping, or with a
+failure of the IKE SA, which fails every mapping that waits for it. Mappings are negotiated in their order,
+one at a time. What is wanted is tried again for ever (`backoff.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from vpnd.crypto.entropy import Entropy
+from vpnd.model.child import ChildSa
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import DpdAction, Negotiation, TunnelPolicy
+from vpnd.model.selectors import parse_address
+from vpnd.tunnel.backoff import Backoff
+from vpnd.tunnel.commands import (
+    AttemptFailed,
+    CloseChild,
+    CloseTunnel,
+    Command,
+    Initiate,
+    MappingChanged,
+    MappingState,
+    Resolve,
+    SendOn,
+    StateChanged,
+    TunnelState,
+)
+from vpnd.tunnel.mappings import STABLE_AFTER, Fault, Mapping
+from vpnd.tunnel.setups import Setups
+
+ATTEMPT_LIMIT = 120.0
+"""Ours: seconds after which an attempt without any result is given up; IKE itself gives up after about 30."""
+
+DISCONNECT_PAUSE = 1.0
+"""Ours: seconds between a DPD disconnect and the first new attempt of an active tunnel."""
+
+KEPT_FAULTS = 10
+"""Ours: failures that `vpnctl show` lists for each tunnel."""
+
+_QUIET_ENDS = frozenset({Code.DOWN_BY_OPERATOR})
+"""Ends that somebody asked for: they are no errors."""
+
+
+class Tunnel:
+    """One configured tunnel. Every method is told `now`, in seconds on one monotonic clock.
+
+    Effects are appended to the `outputs` that all tunnels of a gateway share.
+    """
+
+    __slots__ = (
+        "_attempt_ends",
+        "_backoff",
+        "_entropy",
+        "_ikes",
+        "_outputs",
+        "_reconnecting",
+        "_resolved",
+        "_resolving",
+        "_retry_at",
+        "_setups",
+        "_sick",
+        "_up_since",
+        "attempt",
+        "blocked",
+        "closed",
+        "error",
+        "faults",
+        "mappings",
+        "policy",
+        "remote_is_name",
+        "since",
+        "state",
+        "tries",
+    )
+
+    def __init__(
+        self, policy: TunnelPolicy, entropy: Entropy, outputs: deque[Command], setups: Setups
+    ) -> None:
+        self.policy = policy
+        self.mappings = tuple(Mapping(child.index) for child in policy.peer.children)
+        self.remote_is_name = not _is_address(policy.remote)
+        """Whether the peer is configured by its domain name, so that an attempt begins with a look-up."""
+        self.state = TunnelState.WAITING
+        self.closed = False
+        """Down by the operator."""
+        self.blocked: Diagnosis | None = None
+        """What on this machine keeps the tunnel from working."""
+        self.attempt: int | None = None
+        """The mapping under negotiation."""
+        self.error: Fault | None = None
+        """The failure that stands; None when everything wanted is up."""
+        self.faults: deque[tuple[Fault, int | None]] = deque(maxlen=KEPT_FAULTS)
+        """The last failures, newest last, each with its mapping if it concerned one."""
+        self.tries = 0
+        """Attempts that failed since `since`."""
+        self.since: float | None = None
+        self._entropy = entropy
+        self._outputs = outputs
+        self._setups = setups
+        self._backoff = Backoff()
+        self._retry_at: float | None = None
+        self._attempt_ends: float | None = None
+        self._ikes: set[tuple[bytes, bytes]] = set()
+        self._reconnecting = False
+        self._resolved = False
+        self._resolving = False
+        self._sick = False
+        self._up_since: float | None = None
+
+    # ------------------------------------------------------------------------------ queries
+
+    @property
+    def name(self) -> str:
+        """The tunnel's name."""
+        return self.policy.name
+
+    @property
+    def all_up(self) -> bool:
+        """Whether every mapping has its SAs."""
+        return all(mapping.owner is not None for mapping in self.mappings)
+
+    @property
+    def next_try(self) -> float | None:
+        """When the next attempt begins, or None if none is due."""
+        if self.closed or self.attempt is not None:
+            return None
+        due = [m.retry_at or 0.0 for m in self.mappings if m.wanted or self._lacks_address]
+        return max(min(due), self._retry_at or 0.0) if due else None
+
+    def mapping_state(self, index: int) -> MappingState:
+        """What an operator sees of one mapping."""
+        mapping = self.mappings[index]
+        if mapping.owner is not None:
+            return MappingState.UP
+        if self.closed:
+            return MappingState.DOWN
+        if mapping.connecting or (mapping.wanted and mapping.reason is None):
+            return MappingState.CONNECTING
+        return MappingState.WAITING if mapping.reason is None else MappingState.DOWN
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has something to do."""
+        deadlines = [at for m in self.mappings if m.others and (at := m.surplus_deadline()) is not None]
+        if self._attempt_ends is not None:
+            deadlines.append(self._attempt_ends)
+        elif self._may_begin() and not self._setups.waits(self.name) and (at := self.next_try) is not None:
+            deadlines.append(at)
+        return min(deadlines, default=None)
+
+    # --------------------------------------------------------------------- what the operator wants
+
+    def start(self, now: float) -> None:
+        """The configuration is loaded: an active tunnel begins, the others get ready."""
+        if self.policy.negotiation is Negotiation.ACTIVE:
+            self._want_all()
+        self._proceed(now)
+        self._settle()
+
+    def up(self, now: float) -> None:
+        """Negotiate now what is not up, whatever the negotiation type."""
+        self.closed = False
+        self._fresh_start()
+        self._want_all()
+        self._proceed(now)
+        self._settle()
+
+    def down(self, now: float) -> None:
+        """Close with DELETE, and stay down."""
+        self.closed = True
+        self._stop_trying()
+        self._outputs.append(CloseTunnel(self.name, Diagnosis.of(Code.DOWN_BY_OPERATOR)))
+        self._settle()
+
+    def reset(self, now: float) -> None:
+        """Close with DELETE and negotiate everything anew."""
+        self._stop_trying()
+        self._outputs.append(CloseTunnel(self.name, Diagnosis.of(Code.DOWN_BY_OPERATOR)))
+        self.closed = False
+        self._fresh_start()
+        for mapping in self.mappings:
+            mapping.wanted = True
+        self._retry_at = now
+        self._settle()
+
+    def block(self, now: float, diagnosis: Diagnosis) -> None:
+        """This machine cannot carry the tunnel now: its interface or its routes cannot be made."""
+        self.blocked = diagnosis
+        self._record(now, diagnosis, None)
+        self._abandon_attempt()
+        self._settle(diagnosis)
+
+    def unblock(self, now: float) -> None:
+        """This machine can carry the tunnel again."""
+        if self.blocked is None:
+            return
+        self.blocked = None
+        if self.error is not None and not any(m.reason for m in self.mappings):
+            self.error = None
+        self._proceed(now)
+        self._settle()
+
+    # ---------------------------------------------------------------- what the datapath reports
+
+    def acquire(self, now: float, index: int) -> None:
+        """A packet of this mapping waits for an SA."""
+        if self.policy.negotiation is Negotiation.PASSIVE or self.closed or index >= len(self.mappings):
+            return
+        mapping = self.mappings[index]
+        if mapping.owner is not None or mapping.wanted or mapping.connecting:
+            return
+        if mapping.retry_at is not None and mapping.retry_at > now:
+            return
+        mapping.wanted = True
+        self._proceed(now)
+        self._settle()
+
+    def set_health(self, healthy: bool) -> None:
+        """The health check's verdict on a tunnel that has its SAs."""
+        self._sick = not healthy
+        self._settle()
+
+    # ---------------------------------------------------------------------- what the daemon reports
+
+    def resolved(self, now: float, policy: TunnelPolicy) -> None:
+        """The peer's name has an address; `policy` holds it."""
+        self.policy = policy
+        self._resolving = False
+        self._resolved = True
+        self._proceed(now)
+        self._settle()
+
+    def resolve_failed(self, now: float, diagnosis: Diagnosis) -> None:
+        """The peer's name has no address at present."""
+        self._resolving = False
+        self._setup_failed(now, diagnosis)
+
+    # -------------------------------------------------------------------------- what IKE reports
+
+    def established(self, now: float, spi_i: bytes, spi_r: bytes) -> None:
+        """An IKE SA is up."""
+        self._ikes.add((spi_i, spi_r))
+        self._setups.release(self.name)
+        self._proceed(now)
+
+    def ike_down(self, now: float, spi_i: bytes, spi_r: bytes, diagnosis: Diagnosis) -> None:
+        """An IKE SA is gone; each of its SA pairs was reported before."""
+        self._ikes.discard((spi_i, spi_r))
+        if self._ikes:
+            return
+        self._resolved = False
+        if self.attempt is not None and diagnosis.code not in _QUIET_ENDS:
+            self.child_failed(now, self.attempt, diagnosis)
+        self._settle(diagnosis)
+
+    def child_up(self, now: float, child: ChildSa) -> None:
+        """A new SA pair is installed."""
+        mapping = self._mapping(child.mapping)
+        if mapping is None:
+            return
+        first = mapping.owner is None
+        mapping.installed(now, child)
+        if mapping.owner is not None and mapping.owner.spi_in != child.spi_in:
+            self._outputs.append(SendOn(self.name, mapping.owner.spi_in))
+        self._came_up(now, mapping, first)
+
+    def child_replaced(self, now: float, old_spi_in: int, child: ChildSa) -> None:
+        """A rekey's successor is installed."""
+        mapping = self._mapping(child.mapping)
+        if mapping is None:
+            return
+        first = mapping.owner is None
+        mapping.replaced(now, old_spi_in, child)
+        self._came_up(now, mapping, first)
+
+    def child_down(self, now: float, index: int, spi_in: int, diagnosis: Diagnosis) -> None:
+        """An SA pair is gone."""
+        mapping = self._mapping(index)
+        before = mapping.owner if mapping is not None else None
+        if mapping is None or before is None:
+            return
+        mapping.removed(spi_in)
+        if mapping.owner is not None:
+            if mapping.owner.spi_in != before.spi_in:
+                self._outputs.append(SendOn(self.name, mapping.owner.spi_in))
+            return
+        self._lost(now, mapping, diagnosis)
+        self._outputs.append(MappingChanged(self.name, index, self.mapping_state(index), diagnosis))
+        self._settle(diagnosis)
+
+    def child_failed(self, now: float, index: int, diagnosis: Diagnosis) -> None:
+        """The negotiation of one mapping failed; the IKE SA lives."""
+        if self.attempt == index:
+            self._end_attempt()
+        mapping = self._mapping(index)
+        if mapping is None or mapping.owner is not None:
+            self._proceed(now)
+            return
+        self._record(now, diagnosis, index)
+        delay = mapping.failed(now, diagnosis, self._entropy, self._persists())
+        self._outputs.append(AttemptFailed(self.name, index, diagnosis, delay))
+        self._proceed(now)
+        self._settle(diagnosis)
+
+    def failed(self, now: float, diagnosis: Diagnosis, initiator: bool) -> None:
+        """An IKE SA did not come about: our attempt ended, or we refused the peer's."""
+        if initiator:
+            self._setup_failed(now, diagnosis)
+            return
+        if any(m.owner for m in self.mappings):
+            self.faults.append((Fault(diagnosis, now), None))
+        else:
+            self._record(now, diagnosis, None)
+        self._outputs.append(AttemptFailed(self.name, None, diagnosis, None))
+
+    def peer_dead(self, now: float, diagnosis: Diagnosis) -> None:
+        """The peer does not answer. What becomes of each SA pair is reported one by one."""
+        self._record(now, diagnosis, None)
+        if self.policy.peer.dpd.action is DpdAction.RETRY:
+            self._reconnecting = True
+            self._want_all()
+            self._retry_at = None
+        else:
+            self._retry_at = now + DISCONNECT_PAUSE
+        if any(m.owner for m in self.mappings):
+            self._outputs.append(CloseTunnel(self.name, diagnosis))
+        self._proceed(now)
+        self._settle(diagnosis)
+
+    # -------------------------------------------------------------------------------- time passes
+
+    def handle_timeout(self, now: float) -> None:
+        """Begins what is due, gives up an attempt without a result, and closes superseded SA pairs."""
+        for mapping in self.mappings:
+            if mapping.others:
+                for spi_in in mapping.take_surplus(now):
+                    self._outputs.append(CloseChild(self.name, spi_in))
+        if self.attempt is not None and self._attempt_ends is not None and self._attempt_ends <= now:
+            self._setup_failed(now, Diagnosis.of(Code.SILENT, detail="the attempt ended without a result"))
+        self._proceed(now)
+        self._settle()
+
+    def leave(self) -> None:
+        """The tunnel is removed: it gives its place among the setups up."""
+        self._setups.release(self.name)
+
+    def proceed(self, now: float) -> None:
+        """It may be this tunnel's turn to set an IKE SA up."""
+        self._proceed(now)
+        if self.attempt is None:
+            self._setups.release(self.name)
+
+    # ------------------------------------------------------------------------------------ inside
+
+    def _mapping(self, index: int) -> Mapping | None:
+        return self.mappings[index] if 0 <= index < len(self.mappings) else None
+
+    def _persists(self) -> bool:
+        """Whether what fails is tried again without anybody asking."""
+        return self.policy.negotiation is Negotiation.ACTIVE or self._reconnecting
+
+    def _may_begin(self) -> bool:
+        return not self.closed and self.blocked is None and self.attempt is None and not self._resolving
+
+    @property
+    def _lacks_address(self) -> bool:
+        return self.policy.peer.remote_address is None
+
+    def _want_all(self) -> None:
+        for mapping in self.mappings:
+            if mapping.owner is None:
+                mapping.wanted = True
+
+    def _fresh_start(self) -> None:
+        self._backoff.reset()
+        self._retry_at = None
+        for mapping in self.mappings:
+            mapping.backoff.reset()
+            mapping.retry_at = None
+            mapping.reason = None
+
+    def _stop_trying(self) -> None:
+        self._reconnecting = False
+        for mapping in self.mappings:
+            mapping.wanted = mapping.connecting = False
+        self.error = None
+        self._abandon_attempt()
+
+    def _resolve(self) -> None:
+        if not self._resolving:
+            self._resolving = True
+            self._outputs.append(Resolve(self.name))
+
+    def _proceed(self, now: float) -> None:
+        """Begins the next attempt, if one is due and nothing stands in its way."""
+        if not self._may_begin() or (self._retry_at is not None and self._retry_at > now):
+            return
+        if self._lacks_address:
+            # Also for a tunnel that only answers: without its address the peer's messages are nobody's.
+            self._resolve()
+            return
+        due = (m for m in self.mappings if m.wanted and (m.retry_at is None or m.retry_at <= now))
+        mapping = next(due, None)
+        if mapping is None:
+            return
+        if not self._ikes:
+            if self.remote_is_name and not self._resolved:
+                self._resolve()
+                return
+            peer = self.policy.peer.remote_address
+            if peer is None or not self._setups.take(self.name, peer):
+                return
+        self.attempt = mapping.index
+        self._attempt_ends = now + ATTEMPT_LIMIT
+        mapping.connecting = True
+        mapping.retry_at = None
+        self._outputs.append(Initiate(self.name, mapping.index))
+
+    def _end_attempt(self) -> None:
+        if self.attempt is not None:
+            self.mappings[self.attempt].connecting = False
+        self.attempt = self._attempt_ends = None
+
+    def _abandon_attempt(self) -> None:
+        self._end_attempt()
+        self._setups.release(self.name)
+
+    def _came_up(self, now: float, mapping: Mapping, first: bool) -> None:
+        if mapping.owner is not None and self.attempt == mapping.index:
+            self._end_attempt()
+        mapping.connecting = False
+        if first:
+            self._outputs.append(MappingChanged(self.name, mapping.index, MappingState.UP, None))
+        if self._up_since is None:
+            self._up_since = now
+        self._retry_at = None
+        if not any(m.reason for m in self.mappings):
+            self.error = None
+            self.tries, self.since = 0, None
+        if self.all_up:
+            self._reconnecting = False
+        self._proceed(now)
+        self._settle()
+
+    def _lost(self, now: float, mapping: Mapping, diagnosis: Diagnosis) -> None:
+        """A mapping has no SAs any more: decides whether and when it is negotiated again."""
+        mapping.lost(now)
+        if self.closed or diagnosis.code in _QUIET_ENDS:
+            return
+        self._record(now, diagnosis, mapping.index)
+        if self._up_since is not None and now - self._up_since >= STABLE_AFTER:
+            self._backoff.reset()
+        dead = diagnosis.code is Code.PEER_DEAD
+        if dead and self.policy.peer.dpd.action is DpdAction.RETRY:
+            self._reconnecting = True
+        if not self._persists():
+            mapping.wanted = False
+            return
+        mapping.wanted = True
+        mapping.reason = Fault(diagnosis, now)
+        if dead and not self._reconnecting:
+            mapping.retry_at = now + DISCONNECT_PAUSE
+        else:
+            mapping.retry_at = now + mapping.backoff.next_delay(self._entropy)
+
+    def _setup_failed(self, now: float, diagnosis: Diagnosis) -> None:
+        """No IKE SA came about: every mapping that waits for it failed, and one timer brings them back."""
+        failed_mapping = self.attempt
+        self._end_attempt()
+        self._resolved = False
+        self._record(now, diagnosis, None)
+        persists = self._persists()
+        delay = self._backoff.next_delay(self._entropy)
+        self._retry_at = now + delay
+        for mapping in self.mappings:
+            if mapping.owner is None and (mapping.wanted or mapping.index == failed_mapping):
+                mapping.reason = Fault(diagnosis, now)
+                mapping.wanted = persists
+                mapping.retry_at = None
+        self._outputs.append(AttemptFailed(self.name, None, diagnosis, delay if persists else None))
+        self._setups.release(self.name)
+        self._proceed(now)
+        self._settle(diagnosis)
+
+    def _record(self, now: float, diagnosis: Diagnosis, index: int | None) -> None:
+        self.error = Fault(diagnosis, now)
+        self.faults.append((self.error, index))
+        self.tries += 1
+        if self.since is None:
+            self.since = now
+
+    def _settle(self, diagnosis: Diagnosis | None = None) -> None:
+        """Says so if what an operator sees has changed."""
+        state = self._visible_state()
+        if not any(m.owner for m in self.mappings):
+            self._up_since = None
+        if state is self.state:
+            return
+        before, self.state = self.state, state
+        self._outputs.append(StateChanged(self.name, before, state, diagnosis))
+
+    def _visible_state(self) -> TunnelState:
+        if self.closed or self.blocked is not None:
+            return TunnelState.DOWN
+        if any(m.owner for m in self.mappings):
+            return TunnelState.UNHEALTHY if self._sick else TunnelState.UP
+        if self.attempt is not None or any(m.wanted for m in self.mappings):
+            return TunnelState.CONNECTING
+        return TunnelState.WAITING
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
