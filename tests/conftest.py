@@ -24,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="every combination of the interop grid instead of every pair of values",
     )
+    parser.addoption(
+        "--gateway",
+        choices=("vpnd", "strongswan"),
+        default="vpnd",
+        help="what the grid puts opposite strongSwan; strongswan proves the rig itself",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from itertools import combinations, product
 
 
-def pairs_of(row: Sequence[Hashable]) -> set[tuple[tuple[int, Hashable], tuple[int, Hashable]]]:
+def pairs_of(row: Sequence[str]) -> set[tuple[tuple[int, str], tuple[int, str]]]:
     """Every pair of (axis, value) that meets in one combination."""
     return set(combinations(enumerate(row), 2))
 
 
-def pairwise(*axes: Sequence[Hashable]) -> list[tuple[Hashable, ...]]:
-    """Greedily take what covers most pairs not met yet; of equals, what has been used least. It never varies."""
+def pairwise(*axes: Sequence[str]) -> list[tuple[str, ...]]:
+    """Greedily take what covers most pairs not met yet; of equals, what is used least. It never varies."""
     candidates = list(product(*axes))
     missing = set().union(*map(pairs_of, candidates))
-    used: Counter[tuple[int, Hashable]] = Counter()
+    used: Counter[tuple[int, str]] = Counter()
     chosen = []
     while missing:
         best = max(

@@ -1,4 +1,4 @@
-"""Who made a namespace or a directory: the name carries its run, so that a later one can tell what to remove."""
+"""Who made a namespace or a directory: the name carries its run, so that a later one knows what to remove."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ AEAD = frozenset({"aes-128-gcm", "aes-256-gcm", "chacha20-poly1305"})
 
 @dataclass(frozen=True)
 class Suite:
-    """Algorithms by vpnd's words. With an AEAD cipher `integrity` is the PRF of IKE and says nothing of ESP."""
+    """Algorithms by vpnd's words. With an AEAD cipher `integrity` is only the PRF of IKE."""
 
     encryption: str = "aes-128"
     integrity: str = "sha256"

@@ -12,11 +12,15 @@ from tests.lab.plan import AEAD, Agreed, Plan, Suite, is_address
 from tests.lab.process import run, wait_until
 
 CHARON = "/usr/lib/ipsec/charon"
+PLUGINS = (
+    "random nonce openssl aes sha1 sha2 md5 hmac kdf gcm chapoly curve25519 gmp vici "
+    "kernel-libipsec kernel-netlink socket-default"
+)
 
-# A mark on its own packets keeps them out of its routing table, which a tunnel of 0.0.0.0/0 would otherwise catch.
+# A mark keeps its own packets out of its routing table, which a tunnel of 0.0.0.0/0 would otherwise catch.
 STRONGSWAN_CONF = """
 charon {{
-  load = random nonce openssl aes sha1 sha2 md5 hmac kdf gcm chapoly curve25519 gmp vici kernel-libipsec kernel-netlink socket-default
+  load = {plugins}
   install_virtual_ip = no
   {settings}
   filelog {{
@@ -127,7 +131,7 @@ SPOKEN_GROUPS = {
 
 
 class StrongSwan:
-    """One charon with its own /run (its pid file has a fixed place), its own configuration and vici socket."""
+    """One charon with its own /run (its pid file has a fixed place), configuration and vici socket."""
 
     kind = "strongswan"
 
@@ -138,7 +142,7 @@ class StrongSwan:
         self._plans: dict[str, Plan] = {}
         conf = write(
             self.directory / "strongswan.conf",
-            STRONGSWAN_CONF.format(directory=self.directory, settings=settings),
+            STRONGSWAN_CONF.format(directory=self.directory, plugins=PLUGINS, settings=settings),
         )
         self._env = {"STRONGSWAN_CONF": str(conf), "SWANCTL_DIR": str(self.directory)}
         self._child = namespace.spawn(

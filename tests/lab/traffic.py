@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from tests.lab.lab import Namespace
 
 CHUNK = 1 << 18
+TRANSFER_PORT = 7000
 STALL_TIMEOUT = 20.0
 """Seconds without a byte after which a transfer has failed."""
 
@@ -26,7 +28,7 @@ class TrafficLost(AssertionError):
 
 @dataclass(frozen=True)
 class Ping:
-    """The result of one ping: packets, and the average round trip in milliseconds (None without an answer)."""
+    """The result of one ping: packets, and the average round trip in ms (None without an answer)."""
 
     sent: int
     received: int
@@ -81,11 +83,17 @@ class Transfer:
 
 
 def transfer(
-    source: Namespace, local: str, target: Namespace, remote: str, size: int = 64 << 20, port: int = 7000
+    source: Namespace,
+    local: str,
+    target: Namespace,
+    remote: str,
+    size: int = 64 << 20,
+    progress: Callable[[int], None] | None = None,
 ) -> Transfer:
     """Send `size` bytes by TCP from `local` in one namespace to `remote` in the other.
 
-    Raises TrafficLost unless every byte arrives: the receiver's SHA-256 must be the sender's.
+    `progress` is called with the number of bytes that have arrived, now and then. Raises TrafficLost unless
+    every byte arrives: the receiver's SHA-256 must be the sender's.
     """
     family = socket.AF_INET6 if ":" in remote else socket.AF_INET
     data, digest = payload(size)
@@ -97,12 +105,12 @@ def transfer(
         source.socket(family, socket.SOCK_STREAM) as sender,
     ):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((remote, port))
+        listener.bind((remote, TRANSFER_PORT))
         listener.listen(1)
         listener.settimeout(STALL_TIMEOUT)
         sender.settimeout(STALL_TIMEOUT)
         sender.bind((local, 0))
-        sender.connect((remote, port))
+        sender.connect((remote, TRANSFER_PORT))
         receiver, _ = listener.accept()
         began = time.monotonic()
 
@@ -121,6 +129,8 @@ def transfer(
                 while chunk := receiver.recv(CHUNK):
                     arrived.update(chunk)
                     count += len(chunk)
+                    if progress is not None:
+                        progress(count)
             except OSError as error:
                 failure.append(error)
         worker.join()

@@ -61,7 +61,9 @@ class Vpnd:
         self._starts += 1
         self._child = self.namespace.spawn(
             *self._command,
-            "--config", str(self.config), "--socket", str(self.socket), "--state", str(self.directory / "state"),
+            "--config", str(self.config),
+            "--socket", str(self.socket),
+            "--state", str(self.directory / "state"),
             log=f"{self.directory.name}/log.{self._starts}",
         )  # fmt: skip
         try:
