@@ -33,7 +33,6 @@ from vpnd.tunnel.commands import (
     TunnelState,
 )
 from vpnd.tunnel.mappings import STABLE_AFTER, Fault, Mapping
-from vpnd.tunnel.setups import Setups
 
 ATTEMPT_LIMIT = 120.0
 """Ours: seconds after which an attempt without any result is given up; IKE itself gives up after about 30."""
@@ -64,7 +63,6 @@ class Tunnel:
         "_resolved",
         "_resolving",
         "_retry_at",
-        "_setups",
         "_sick",
         "_up_since",
         "attempt",
@@ -80,9 +78,7 @@ class Tunnel:
         "tries",
     )
 
-    def __init__(
-        self, policy: TunnelPolicy, entropy: Entropy, outputs: deque[Command], setups: Setups
-    ) -> None:
+    def __init__(self, policy: TunnelPolicy, entropy: Entropy, outputs: deque[Command]) -> None:
         self.policy = policy
         self.mappings = tuple(Mapping(child.index) for child in policy.peer.children)
         self.remote_is_name = not _is_address(policy.remote)
@@ -103,7 +99,6 @@ class Tunnel:
         self.since: float | None = None
         self._entropy = entropy
         self._outputs = outputs
-        self._setups = setups
         self._backoff = Backoff()
         self._retry_at: float | None = None
         self._attempt_ends: float | None = None
@@ -150,7 +145,7 @@ class Tunnel:
         deadlines = [at for m in self.mappings if m.others and (at := m.surplus_deadline()) is not None]
         if self._attempt_ends is not None:
             deadlines.append(self._attempt_ends)
-        elif self._may_begin() and not self._setups.waits(self.name) and (at := self.next_try) is not None:
+        elif self._may_begin() and (at := self.next_try) is not None:
             deadlines.append(at)
         return min(deadlines, default=None)
 
@@ -193,7 +188,7 @@ class Tunnel:
         """This machine cannot carry the tunnel now: its interface or its routes cannot be made."""
         self.blocked = diagnosis
         self._record(now, diagnosis, None)
-        self._abandon_attempt()
+        self._end_attempt()
         self._settle(diagnosis)
 
     def unblock(self, now: float) -> None:
@@ -246,7 +241,6 @@ class Tunnel:
     def established(self, now: float, spi_i: bytes, spi_r: bytes) -> None:
         """An IKE SA is up."""
         self._ikes.add((spi_i, spi_r))
-        self._setups.release(self.name)
         self._proceed(now)
 
     def ike_down(self, now: float, spi_i: bytes, spi_r: bytes, diagnosis: Diagnosis) -> None:
@@ -346,16 +340,6 @@ class Tunnel:
         self._proceed(now)
         self._settle()
 
-    def leave(self) -> None:
-        """The tunnel is removed: it gives its place among the setups up."""
-        self._setups.release(self.name)
-
-    def proceed(self, now: float) -> None:
-        """It may be this tunnel's turn to set an IKE SA up."""
-        self._proceed(now)
-        if self.attempt is None:
-            self._setups.release(self.name)
-
     # ------------------------------------------------------------------------------------ inside
 
     def _mapping(self, index: int) -> Mapping | None:
@@ -390,7 +374,7 @@ class Tunnel:
         for mapping in self.mappings:
             mapping.wanted = mapping.connecting = False
         self.error = None
-        self._abandon_attempt()
+        self._end_attempt()
 
     def _resolve(self) -> None:
         if not self._resolving:
@@ -409,13 +393,9 @@ class Tunnel:
         mapping = next(due, None)
         if mapping is None:
             return
-        if not self._ikes:
-            if self.remote_is_name and not self._resolved:
-                self._resolve()
-                return
-            peer = self.policy.peer.remote_address
-            if peer is None or not self._setups.take(self.name, peer):
-                return
+        if not self._ikes and self.remote_is_name and not self._resolved:
+            self._resolve()
+            return
         self.attempt = mapping.index
         self._attempt_ends = now + ATTEMPT_LIMIT
         mapping.connecting = True
@@ -426,10 +406,6 @@ class Tunnel:
         if self.attempt is not None:
             self.mappings[self.attempt].connecting = False
         self.attempt = self._attempt_ends = None
-
-    def _abandon_attempt(self) -> None:
-        self._end_attempt()
-        self._setups.release(self.name)
 
     def _came_up(self, now: float, mapping: Mapping, first: bool) -> None:
         if mapping.owner is not None and self.attempt == mapping.index:
@@ -484,7 +460,6 @@ class Tunnel:
                 mapping.wanted = persists
                 mapping.retry_at = None
         self._outputs.append(AttemptFailed(self.name, None, diagnosis, delay if persists else None))
-        self._setups.release(self.name)
         self._proceed(now)
         self._settle(diagnosis)
 

@@ -24,7 +24,6 @@ from vpnd.ike.outputs import (
 from vpnd.model.policy import TunnelPolicy
 from vpnd.tunnel.commands import Command
 from vpnd.tunnel.lifecycle import Tunnel
-from vpnd.tunnel.setups import Setups
 
 
 class Roster:
@@ -33,7 +32,6 @@ class Roster:
     def __init__(self, entropy: Entropy) -> None:
         self.outputs: deque[Command] = deque()
         self._entropy = entropy
-        self._setups = Setups()
         self._tunnels: dict[str, Tunnel] = {}
         self._armed: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
@@ -54,30 +52,28 @@ class Roster:
         """The tunnel of this name, or None."""
         return self._tunnels.get(name)
 
-    def add(self, now: float, policy: TunnelPolicy) -> Tunnel:
+    def add(self, policy: TunnelPolicy) -> Tunnel:
         """A tunnel is configured; it waits for its `start`. Raises ValueError if the name is taken."""
         if policy.name in self._tunnels:
             raise ValueError(f"tunnel {policy.name!r} exists")
-        tunnel = Tunnel(policy, self._entropy, self.outputs, self._setups)
+        tunnel = Tunnel(policy, self._entropy, self.outputs)
         self._tunnels[policy.name] = tunnel
         return tunnel
 
-    def remove(self, now: float, name: str) -> None:
+    def remove(self, name: str) -> None:
         """A tunnel is no longer configured; what it asked for and was not done yet is forgotten."""
-        tunnel = self._tunnels.pop(name)
+        del self._tunnels[name]
         self._armed.pop(name, None)
-        tunnel.leave()
         kept = [command for command in self.outputs if command.tunnel != name]
         self.outputs.clear()
         self.outputs.extend(kept)
-        self._wake(now)
 
     def reorder(self, names: tuple[str, ...]) -> None:
         """Lists the tunnels in this order from now on; unknown names are skipped."""
         listed = {name: self._tunnels[name] for name in names if name in self._tunnels}
         self._tunnels = {**listed, **self._tunnels}
 
-    def tell(self, now: float, name: str, message: Callable[[Tunnel], None]) -> None:
+    def tell(self, name: str, message: Callable[[Tunnel], None]) -> None:
         """Calls `message` with the tunnel of this name, if there is one, and arms its deadline anew."""
         tunnel = self._tunnels.get(name)
         if tunnel is None:
@@ -86,27 +82,26 @@ class Roster:
             message(tunnel)
         finally:
             self._arm(tunnel)
-            self._wake(now)
 
     def handle_ike(self, now: float, output: Output) -> None:
         """Hands what IKE reports to the tunnel that it concerns; messages and stories concern none."""
         match output:
             case Established(tunnel, ike):
-                self.tell(now, tunnel, lambda t: t.established(now, ike.spi_i, ike.spi_r))
+                self.tell(tunnel, lambda t: t.established(now, ike.spi_i, ike.spi_r))
             case IkeDown(tunnel, spi_i, spi_r, diagnosis):
-                self.tell(now, tunnel, lambda t: t.ike_down(now, spi_i, spi_r, diagnosis))
+                self.tell(tunnel, lambda t: t.ike_down(now, spi_i, spi_r, diagnosis))
             case ChildUp(child):
-                self.tell(now, child.tunnel, lambda t: t.child_up(now, child))
+                self.tell(child.tunnel, lambda t: t.child_up(now, child))
             case ChildReplaced(old, child):
-                self.tell(now, child.tunnel, lambda t: t.child_replaced(now, old, child))
+                self.tell(child.tunnel, lambda t: t.child_replaced(now, old, child))
             case ChildDown(tunnel, mapping, spi_in, diagnosis):
-                self.tell(now, tunnel, lambda t: t.child_down(now, mapping, spi_in, diagnosis))
+                self.tell(tunnel, lambda t: t.child_down(now, mapping, spi_in, diagnosis))
             case ChildFailed(tunnel, mapping, diagnosis):
-                self.tell(now, tunnel, lambda t: t.child_failed(now, mapping, diagnosis))
+                self.tell(tunnel, lambda t: t.child_failed(now, mapping, diagnosis))
             case Failed(tunnel, diagnosis, initiator):
-                self.tell(now, tunnel, lambda t: t.failed(now, diagnosis, initiator))
+                self.tell(tunnel, lambda t: t.failed(now, diagnosis, initiator))
             case PeerDead(tunnel, diagnosis):
-                self.tell(now, tunnel, lambda t: t.peer_dead(now, diagnosis))
+                self.tell(tunnel, lambda t: t.peer_dead(now, diagnosis))
             case _:
                 return
 
@@ -119,7 +114,7 @@ class Roster:
                 del self._armed[name]
                 due.append(name)
         for name in due:
-            self.tell(now, name, lambda tunnel: tunnel.handle_timeout(now))
+            self.tell(name, lambda tunnel: tunnel.handle_timeout(now))
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do, in seconds on the caller's clock."""
@@ -134,12 +129,3 @@ class Roster:
         elif self._armed.get(tunnel.name) != deadline:
             self._armed[tunnel.name] = deadline
             heapq.heappush(self._heap, (deadline, tunnel.name))
-
-    def _wake(self, now: float) -> None:
-        """Lets the tunnels begin whose turn to set an IKE SA up has come."""
-        woken = self._setups.woken
-        while woken:
-            heir = self._tunnels.get(woken.popleft())
-            if heir is not None:
-                heir.proceed(now)
-                self._arm(heir)
