@@ -111,12 +111,13 @@ def too_big(offending: bytes, mtu: int, source: IPv4Address | IPv6Address | None
     IPv4: destination unreachable, fragmentation needed (RFC 1191 section 4). IPv6: packet too big (RFC 4443
     section 3.2). `source` is who says it; by default the packet's own destination, which is always of the
     right family and passes any filter that the packet's answer would pass. None where no error may be
-    sent: see `may_report`. Raises DecodeError for a malformed packet.
+    sent: see `may_report`, and a group cannot be the source of one. Raises DecodeError for a malformed
+    packet.
     """
     ip = decode_packet(offending)
-    if not may_report(ip):
-        return None
     speaker = ip.destination if source is None else source
+    if speaker.is_multicast or not may_report(ip):
+        return None
     if ip.version == 4:
         quote = Cursor(offending).take(min(ip.total_length, MAX_ERROR_V4 - 20 - ICMP_HEADER_LENGTH))
         body = Builder().u16(0).u16(mtu).raw(quote).bytes()

@@ -1,0 +1,186 @@
+"""ICMP and ICMPv6: echo, and packets that are too big."""
+
+from ipaddress import ip_address
+
+import pytest
+
+from vpnd.wire.errors import DecodeError
+from vpnd.wire.icmp import Echo, may_report, too_big
+from vpnd.wire.ip import (
+    checksum,
+    decode_packet,
+    encode_ipv4,
+    encode_ipv6,
+    encode_packet,
+    ones_complement_sum,
+    pseudo_header,
+)
+
+A4, B4 = ip_address("192.0.2.1"), ip_address("198.51.100.2")
+A6, B6 = ip_address("2001:db8::1"), ip_address("2001:db8::2")
+PAIRS = [(A4, B4), (A6, B6)]
+
+
+def verify(packet):
+    """The ICMP message inside a packet whose checksums are both right."""
+    ip = decode_packet(packet)
+    message = packet[ip.header_length :]
+    covered = b""
+    if ip.version == 4:
+        assert ones_complement_sum(packet[:20]) == 0xFFFF
+    else:
+        covered = pseudo_header(ip.source, ip.destination, 58, len(message))
+    assert ones_complement_sum(covered + message) == 0xFFFF
+    return message
+
+
+# ----------------------------------------------------------------------------------------- echo
+
+
+@pytest.mark.parametrize(("source", "destination"), PAIRS)
+@pytest.mark.parametrize("reply", [False, True])
+def test_echo_is_read_as_it_is_built(source, destination, reply):
+    echo = Echo(source, destination, reply, 0x1234, 7, b"odd")
+    assert Echo.decode(echo.encode()) == echo
+    verify(echo.encode())
+
+
+def test_echo_has_the_bytes_of_the_rfcs():
+    message = verify(Echo(A4, B4, False, 1, 2, b"abcd").encode())
+    assert message[:2] + message[4:] == bytes.fromhex("0800 0001 0002") + b"abcd"
+    assert verify(Echo(A4, B4, True, 1, 2).encode())[:2] == b"\x00\x00"
+    assert verify(Echo(A6, B6, False, 1, 2).encode())[:2] == b"\x80\x00"
+    assert verify(Echo(A6, B6, True, 1, 2).encode())[:2] == b"\x81\x00"
+
+
+def test_the_answer_comes_back_with_the_same_data():
+    echo = Echo(A4, B4, False, 1, 2, b"data")
+    assert echo.answer() == Echo(B4, A4, True, 1, 2, b"data")
+
+
+def icmp4(message):
+    return encode_ipv4(A4, B4, 1, message[:2] + checksum(message).to_bytes(2, "big") + message[4:])
+
+
+NO_ECHO = {
+    "UDP": encode_ipv4(A4, B4, 17, bytes(8)),
+    "ICMPv6 in IPv4": encode_ipv4(A4, B4, 58, bytes(8)),
+    "unreachable": icmp4(bytes.fromhex("0304 0000 00000000")),
+    "a code of its own": icmp4(bytes.fromhex("0801 0000 00010001")),
+    "one byte of ICMP": encode_ipv4(A4, B4, 1, b"\x08"),
+    "first fragment": encode_ipv4(A4, B4, 1, bytes.fromhex("0800 0000 00010001"))[:6]
+    + b"\x20\x00"
+    + encode_ipv4(A4, B4, 1, bytes.fromhex("0800 0000 00010001"))[8:],
+}
+
+
+@pytest.mark.parametrize("packet", NO_ECHO.values(), ids=NO_ECHO.keys())
+def test_what_is_no_echo_is_none(packet):
+    assert Echo.decode(packet) is None
+
+
+@pytest.mark.parametrize(("source", "destination"), PAIRS)
+def test_an_echo_with_one_bit_wrong_is_refused(source, destination):
+    packet = bytearray(Echo(source, destination, False, 1, 2, b"data").encode())
+    packet[-1] ^= 1
+    with pytest.raises(DecodeError, match="ICMP checksum"):
+        Echo.decode(bytes(packet))
+
+
+def test_an_echo_without_identifier_is_refused():
+    with pytest.raises(DecodeError):
+        Echo.decode(icmp4(bytes.fromhex("0800 0000 0001")))
+
+
+def test_an_echo_of_two_families_is_not_built():
+    with pytest.raises(ValueError, match="two address families"):
+        Echo(A4, B6, False, 1, 2).encode()
+
+
+# -------------------------------------------------------------------------------------- too big
+
+
+def test_fragmentation_needed_tells_the_mtu_and_quotes_the_packet():
+    offending = encode_ipv4(A4, B4, 17, bytes(1472))
+    packet = too_big(offending, 1422)
+    ip = decode_packet(packet)
+    assert (ip.source, ip.destination, ip.protocol) == (B4, A4, 1)
+    message = verify(packet)
+    assert message[:2] == b"\x03\x04"
+    assert message[4:8] == bytes.fromhex("0000 058e")
+    assert message[8:] == offending[: 576 - 28]
+    assert len(packet) == 576
+
+
+def test_packet_too_big_tells_the_mtu_and_quotes_the_packet():
+    offending = encode_ipv6(A6, B6, 17, bytes(1460))
+    packet = too_big(offending, 1398)
+    ip = decode_packet(packet)
+    assert (ip.source, ip.destination, ip.protocol) == (B6, A6, 58)
+    message = verify(packet)
+    assert message[:2] == b"\x02\x00"
+    assert message[4:8] == bytes.fromhex("00000576")
+    assert message[8:] == offending[: 1280 - 48]
+    assert len(packet) == 1280
+
+
+def test_a_gateway_may_speak_in_its_own_name():
+    router = ip_address("203.0.113.9")
+    assert decode_packet(too_big(encode_ipv4(A4, B4, 17, bytes(1472)), 1400, router)).source == router
+
+
+def test_a_short_packet_is_quoted_whole_and_its_link_padding_is_not():
+    offending = encode_ipv4(A4, B4, 17, bytes(100))
+    assert verify(too_big(offending + bytes(10), 68))[8:] == offending
+
+
+def fragment(packet, word):
+    return packet[:6] + word.to_bytes(2, "big") + packet[8:]
+
+
+UDP4 = encode_ipv4(A4, B4, 17, bytes(64))
+NOT_REPORTED = {
+    "a later fragment": fragment(UDP4, 0x2001),
+    "an ICMP error": encode_ipv4(A4, B4, 1, b"\x03\x04" + bytes(30)),
+    "an ICMPv6 error": encode_ipv6(A6, B6, 58, b"\x02\x00" + bytes(30)),
+    "to everyone": encode_ipv4(A4, ip_address("255.255.255.255"), 17, bytes(64)),
+    "to a group": encode_ipv4(A4, ip_address("224.0.0.5"), 17, bytes(64)),
+    "from everyone": encode_ipv4(ip_address("255.255.255.255"), B4, 17, bytes(64)),
+    "from a group": encode_ipv4(ip_address("224.0.0.5"), B4, 17, bytes(64)),
+    "from nobody": encode_ipv6(ip_address("::"), B6, 17, bytes(64)),
+}
+
+
+@pytest.mark.parametrize("packet", NOT_REPORTED.values(), ids=NOT_REPORTED.keys())
+def test_some_packets_are_never_answered_with_an_error(packet):
+    assert too_big(packet, 1400) is None
+
+
+REPORTED = {
+    "UDP": UDP4,
+    "a first fragment": fragment(UDP4, 0x2000),
+    "a ping": encode_ipv4(A4, B4, 1, b"\x08\x00" + bytes(30)),
+    "ICMP without a type": encode_ipv4(A4, B4, 1, b""),
+    "a ping over IPv6": encode_ipv6(A6, B6, 58, b"\x80\x00" + bytes(30)),
+    "ICMPv6 without a type": encode_ipv6(A6, B6, 58, b""),
+    "TCP over IPv6": encode_ipv6(A6, B6, 6, bytes(64)),
+    "an IPv6 group, which path MTU discovery needs": encode_ipv6(A6, ip_address("ff0e::1"), 17, bytes(64)),
+}
+
+
+@pytest.mark.parametrize("packet", REPORTED.values(), ids=REPORTED.keys())
+def test_others_are(packet):
+    assert may_report(decode_packet(packet))
+
+
+def test_an_error_for_a_group_must_not_come_from_the_group():
+    """RFC 4443 section 2.2: the source is a unicast address, so the gateway has to give its own."""
+    offending = encode_packet(A6, ip_address("ff0e::1"), 17, bytes(64))
+    assert too_big(offending, 1280) is None
+    assert decode_packet(too_big(offending, 1280, B6)).source == B6
+
+
+@pytest.mark.parametrize("packet", [b"", b"\x45", UDP4[:-1]])
+def test_a_malformed_packet_is_refused(packet):
+    with pytest.raises(DecodeError):
+        too_big(packet, 1400)
