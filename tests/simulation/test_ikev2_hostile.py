@@ -1,4 +1,4 @@
-"""Strangers, forgers and floods: V3, V4, V8, V9, V13, V14, V19, V20 and F20 as far as IKE alone meets them."""
+"""Strangers, forgers and floods: V4, V8, V9, V13, V14, V19, V20 and F20, as far as they are IKE's."""
 
 from __future__ import annotations
 

@@ -122,6 +122,12 @@ class World:
         self.log.append(f"{self.now - EPOCH:9.3f}  [{source}]:{source_port} -> {receiver} injected")
         gateway.receive(Path(gateway.address, port, source, source_port), data)
 
+    def deliver(self, datagram: Datagram) -> None:
+        """A datagram that an interceptor has held back arrives now."""
+        for nat in self.nats:
+            datagram = nat.outbound(datagram)
+        self._arrive(datagram)
+
     def _next_moment(self) -> float | None:
         moments = [self._in_flight[0].at] if self._in_flight else []
         moments += [due for g in self.gateways.values() if (due := g.endpoint.next_timeout()) is not None]
