@@ -1,0 +1,191 @@
+"""From a checked configuration to what every other layer is told."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from vpnd.config.assign import HealthAddresses, health_addresses, interface_names
+from vpnd.config.configuration import Configuration, Tunnel
+from vpnd.config.load import Loaded
+from vpnd.config.mappings import mappings_of
+from vpnd.config.problems import ConfigurationInvalid
+from vpnd.config.schema import GatewayTable, HealthCheckTable, IkeTable, IpsecTable
+from vpnd.crypto.suites import ENCRYPTIONS
+from vpnd.model.identity import Identity
+from vpnd.model.policy import (
+    ChildPolicy,
+    Communication,
+    DpdAction,
+    DpdPolicy,
+    Encapsulation,
+    GatewayPolicy,
+    HealthPolicy,
+    Lifetimes,
+    Negotiation,
+    NegotiationMode,
+    PeerPolicy,
+    TunnelPolicy,
+)
+from vpnd.model.proposals import Proposal
+from vpnd.model.secret import Secret
+from vpnd.model.selectors import Address, Network
+from vpnd.wire.iana import IkeVersion, Protocol
+
+
+def compile_gateway(loaded: Loaded) -> GatewayPolicy:
+    """The gateway and its tunnels as values. Raises ConfigurationInvalid if there is an error."""
+    gateway = loaded.configuration.gateway
+    if gateway is None or not loaded.ok:
+        raise ConfigurationInvalid(loaded.problems)
+    configuration = loaded.configuration
+    interfaces = interface_names(configuration.tables)
+    health = _health_addresses(configuration, gateway)
+    tunnels = tuple(
+        _tunnel(configuration, gateway, tunnel, interfaces[tunnel.name], health.get(tunnel.name))
+        for tunnel in configuration.tunnels.values()
+    )
+    labels = (("type", gateway.type), ("vpc", gateway.vpc), ("region", gateway.region))
+    written = tuple((key, value) for key, value in labels if value is not None)
+    return GatewayPolicy(gateway.name, gateway.address, tunnels, written)
+
+
+def describe(loaded: Loaded, name: str) -> dict[str, Any]:
+    """A tunnel's table as TOML would hold it, every default filled in and the key left out.
+
+    Words, numbers and lists only. Raises KeyError for a tunnel that there is not.
+    """
+    configuration = loaded.configuration
+    tunnel = configuration.tunnels[name]
+    gateway = configuration.gateway
+    peer = configuration.customer_gateway(tunnel)
+    table = tunnel.table.model_dump(mode="json", exclude={"pre_shared_key"})
+    table["customer_gateway"] = {"name": peer.name, "address": peer.table.address} if peer else None
+    table["interface"] = interface_names(configuration.tables)[name]
+    table["ipsec"]["pfs"] = table["ipsec"]["pfs"] or "disable"
+    if gateway is not None and peer is not None:
+        table["ike"]["local_id"] = tunnel.table.ike.local_id or str(gateway.address)
+        table["ike"]["remote_id"] = tunnel.table.ike.remote_id or peer.table.address
+        addresses = _health_addresses(configuration, gateway).get(name)
+        if addresses is not None:
+            table["health_check"]["local"] = str(addresses.local)
+            table["health_check"]["remote"] = str(addresses.remote)
+    return table
+
+
+def _health_addresses(configuration: Configuration, gateway: GatewayTable) -> dict[str, HealthAddresses]:
+    ranges: list[Network] = []
+    for table in configuration.tables.values():
+        ranges += table.routes
+        for spd in table.spd:
+            ranges += [*spd.local, *spd.remote]
+    return health_addresses(gateway.name, configuration.tables, ranges)
+
+
+def _tunnel(
+    configuration: Configuration,
+    gateway: GatewayTable,
+    tunnel: Tunnel,
+    interface: str,
+    health: HealthAddresses | None,
+) -> TunnelPolicy:
+    table = tunnel.table
+    peer = configuration.customer_gateways[table.customer_gateway]
+    return TunnelPolicy(
+        name=tunnel.name,
+        peer=_peer(gateway, tunnel, peer.table.address),
+        remote=peer.table.address,
+        negotiation=Negotiation(table.negotiation),
+        communication=Communication(table.communication),
+        routes=tuple(dict.fromkeys(table.routes)),
+        priority=table.priority,
+        interface=interface,
+        health=_health(table.health_check, health) if health is not None else None,
+    )
+
+
+def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
+    ike, ipsec, dpd = tunnel.table.ike, tunnel.table.ipsec, tunnel.table.dpd
+    version = IkeVersion.V1 if ike.version == "ikev1" else IkeVersion.V2
+    proposals = esp_proposals(ipsec)
+    lifetimes = Lifetimes(ipsec.lifetime, ipsec.lifetime_kb or None)
+    return PeerPolicy(
+        name=tunnel.name,
+        version=version,
+        mode=NegotiationMode(ike.negotiation_mode) if version is IkeVersion.V1 else None,
+        local_address=gateway.address,
+        remote_address=_address(remote),
+        local_id=Identity.of(ike.local_id or str(gateway.address)),
+        remote_id=Identity.of(ike.remote_id or remote),
+        psk=tunnel.secret or Secret(b""),
+        proposals=ike_proposals(ike),
+        lifetime=ike.lifetime,
+        children=tuple(
+            ChildPolicy(index, mapping.local, mapping.remote, proposals, tuple(ipsec.pfs), lifetimes)
+            for index, mapping in enumerate(mappings_of(tunnel.table))
+        ),
+        encapsulation=Encapsulation(ipsec.encapsulation),
+        dpd=DpdPolicy(dpd.enabled, dpd.timeout, DpdAction(dpd.action)),
+    )
+
+
+def _address(text: str) -> Address | None:
+    """The address, or None for a name that the daemon resolves."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _health(table: HealthCheckTable, addresses: HealthAddresses) -> HealthPolicy:
+    return HealthPolicy(
+        local=addresses.local,
+        remote=addresses.remote,
+        interval=table.interval_ms / 1000,
+        timeout=table.timeout_ms / 1000,
+        failures=table.failures,
+        recoveries=table.recoveries,
+    )
+
+
+def ike_proposals(table: IkeTable) -> tuple[Proposal, ...]:
+    """What may protect the IKE SA. The PRF is the integrity words' HMAC, also with AEAD ciphers."""
+    words, groups = tuple(table.integrity), tuple(table.dh_group)
+    return tuple(
+        Proposal(
+            protocol=Protocol.IKE,
+            encryption=encryption,
+            prf=words,
+            integrity=() if aead else words,
+            dh=groups,
+            esn=(),
+            number=number,
+        )
+        for number, (aead, encryption) in enumerate(_by_kind(table.encryption), start=1)
+    )
+
+
+def esp_proposals(table: IpsecTable) -> tuple[Proposal, ...]:
+    """What may protect packets; with PFS the groups go with it."""
+    words, groups = tuple(table.integrity), tuple(table.pfs)
+    return tuple(
+        Proposal(
+            protocol=Protocol.ESP,
+            encryption=encryption,
+            integrity=() if aead else words,
+            dh=groups,
+            number=number,
+        )
+        for number, (aead, encryption) in enumerate(_by_kind(table.encryption), start=1)
+    )
+
+
+def _by_kind(words: list[str]) -> tuple[tuple[bool, tuple[str, ...]], ...]:
+    """AEAD ciphers and others apart, for RFC 7296 section 3.3 wants them in separate proposals.
+
+    The kind of the preferred cipher comes first, and each kind keeps its order.
+    """
+    kinds: dict[bool, list[str]] = {}
+    for word in words:
+        kinds.setdefault(ENCRYPTIONS[word].aead, []).append(word)
+    return tuple((aead, tuple(found)) for aead, found in kinds.items())

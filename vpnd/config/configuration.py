@@ -1,0 +1,146 @@
+"""A configuration as it was read and validated: which table, from which file, at which line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vpnd.config.mappings import mappings_of
+from vpnd.config.places import NOWHERE, Places
+from vpnd.config.places import Path as KeyPath
+from vpnd.config.problems import Problem, Severity
+from vpnd.config.schema import CustomerGatewayTable, GatewayTable, TunnelTable
+from vpnd.model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file, or one tunnel that came through the API before it is a file.
+
+    `private`: only its owner can read it. `keys` are keys of tunnels that are not on disk yet, by tunnel.
+    """
+
+    label: str
+    tables: Mapping[str, object]
+    places: Places = NOWHERE
+    path: Path | None = None
+    main: bool = False
+    from_api: bool = False
+    private: bool = False
+    keys: Mapping[str, Secret] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerGateway:
+    """One `[customer_gateways.NAME]`, or the table that a tunnel has in its place."""
+
+    name: str
+    table: CustomerGatewayTable
+    source: Source
+    path: KeyPath
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """One `[tunnels.NAME]`, validated by itself; `secret` is None if it could not be read."""
+
+    name: str
+    table: TunnelTable
+    source: Source
+    secret: Secret | None = None
+
+    @property
+    def path(self) -> KeyPath:
+        """Where its table stands."""
+        return ("tunnels", self.name)
+
+    @property
+    def place(self) -> str:
+        """`FILE:LINE` of its table."""
+        line = self.source.places.line(self.path)
+        return self.source.label if line is None else f"{self.source.label}:{line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything that is valid by itself, in the order of the files. `gateway` is None if it is not."""
+
+    gateway: GatewayTable | None
+    gateway_source: Source | None
+    customer_gateways: Mapping[str, CustomerGateway]
+    tunnels: Mapping[str, Tunnel]
+
+    def customer_gateway(self, tunnel: Tunnel) -> CustomerGateway | None:
+        """The customer gateway that a tunnel names, or None if there is none of that name."""
+        return self.customer_gateways.get(tunnel.table.customer_gateway)
+
+    @property
+    def tables(self) -> dict[str, TunnelTable]:
+        """The tunnels' tables, by name."""
+        return {name: tunnel.table for name, tunnel in self.tunnels.items()}
+
+    @property
+    def spd_mappings(self) -> int:
+        """How many mappings the spd-policy tunnels have together."""
+        tables = (t.table for t in self.tunnels.values() if t.table.communication == "spd-policy")
+        return sum(len(mappings_of(table)) for table in tables)
+
+
+class Findings:
+    """Collects problems; the order of the files and lines is made at the end."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    def error(
+        self,
+        source: Source,
+        path: KeyPath,
+        code: str,
+        message: str,
+        hint: str | None = None,
+        *,
+        at: int | None = None,
+    ) -> None:
+        """An error at the line of `path`, or at line `at` where the text cannot be parsed."""
+        self._add(source, path, code, Severity.ERROR, message, hint, at)
+
+    def warn(self, source: Source, path: KeyPath, code: str, message: str, hint: str | None = None) -> None:
+        """A warning at the line of `path`."""
+        self._add(source, path, code, Severity.WARNING, message, hint, None)
+
+    def _add(
+        self,
+        source: Source,
+        path: KeyPath,
+        code: str,
+        severity: Severity,
+        message: str,
+        hint: str | None,
+        at: int | None,
+    ) -> None:
+        line = at if at is not None else source.places.line(path)
+        key = dotted(path) or None
+        self._found.append(Problem(source.label, line, code, severity, message, hint or None, key))
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._found)
+
+    def in_order(self, files: list[str]) -> tuple[Problem, ...]:
+        """By file in the order of `files`, then by line, without repeats."""
+        rank = {label: index for index, label in enumerate(files)}
+        unique = dict.fromkeys(self._found)
+        return tuple(sorted(unique, key=lambda p: (rank.get(p.file, -1), p.line or 0)))
+
+
+def dotted(path: KeyPath) -> str:
+    """`tunnels.branch-a.spd[0].local[1]`; a key that is not bare is quoted."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            bare = part.replace("-", "").replace("_", "").isalnum() and part.isascii()
+            text += ("." if text else "") + (part if bare else f'"{part}"')
+    return text

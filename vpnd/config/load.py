@@ -1,0 +1,342 @@
+"""From files to a checked configuration: the main file, `tunnels.d/*.toml` beside it, and the API's tunnels.
+
+Every problem is collected, with its file and line; nothing is raised for what is in a file, and nothing is
+changed anywhere. `compile_gateway` turns a configuration without errors into what the daemon runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from vpnd.config import rules, weak
+from vpnd.config.configuration import Configuration, CustomerGateway, Findings, Source, Tunnel
+from vpnd.config.places import Path as KeyPath
+from vpnd.config.places import Places
+from vpnd.config.problems import Problem, Severity, did_you_mean, quoted
+from vpnd.config.schema import (
+    TOP_LEVEL_KEYS,
+    CustomerGatewayTable,
+    GatewayTable,
+    TunnelTable,
+    check_name,
+    with_profile,
+)
+from vpnd.config.secrets import CredentialUnavailable, SecretError, only_owner_reads, read_secret, suspicions
+from vpnd.config.translate import translate
+
+DEFAULT_CONFIG = Path("/etc/vpnd/vpnd.toml")
+DEFAULT_STATE = Path("/var/lib/vpnd")
+TUNNELS_DIRECTORY = "tunnels.d"
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+"""Ours: 1,000 tunnels take a tenth of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The outcome: what could be understood, and every problem. It can be compiled if `ok`."""
+
+    configuration: Configuration
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that keep it from being used."""
+        return tuple(p for p in self.problems if p.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The others."""
+        return tuple(p for p in self.problems if p.severity is Severity.WARNING)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not self.errors
+
+
+def load(path: Path = DEFAULT_CONFIG, state: Path | None = None, *, offline: bool = False) -> Loaded:
+    """Read and check everything. `state` is the directory of the tunnels that were made through the API.
+
+    `offline`: a systemd credential that is only there within the service is a warning, not an error.
+    """
+    findings = Findings()
+    return check(read_sources(path, state, findings), findings, offline=offline)
+
+
+def load_with(path: Path, state: Path, tunnel: Source) -> Loaded:
+    """As `load`, with `tunnel` in place of the file of its path, or added: a change before it is made."""
+    findings = Findings()
+    sources = [s for s in read_sources(path, state, findings) if s.path != tunnel.path]
+    return check([*sources, tunnel], findings)
+
+
+def load_without(path: Path, state: Path, removed: Path) -> Loaded:
+    """As `load`, without the file `removed`."""
+    findings = Findings()
+    return check([s for s in read_sources(path, state, findings) if s.path != removed], findings)
+
+
+# --------------------------------------------------------------------------------------- files
+
+
+def read_sources(path: Path, state: Path | None, findings: Findings) -> list[Source]:
+    """Every file, parsed; a file that cannot be read or parsed is a finding, and the others go on."""
+    files = [(path, True, False)]
+    files += [(extra, False, False) for extra in _toml_files(path.parent / TUNNELS_DIRECTORY, findings)]
+    if state is not None:
+        files += [(extra, False, True) for extra in _toml_files(state / TUNNELS_DIRECTORY, findings)]
+    sources = (_read_file(file, main, from_api, findings) for file, main, from_api in files)
+    return [source for source in sources if source is not None]
+
+
+def _toml_files(directory: Path, findings: Findings) -> list[Path]:
+    try:
+        return sorted(f for f in directory.iterdir() if f.suffix == ".toml" and not f.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        nothing = Source(str(directory), {})
+        findings.error(nothing, (), "E-FILE", f"the directory cannot be read: {error.strerror}")
+        return []
+
+
+def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> Source | None:
+    nothing = Source(str(path), {}, path=path)
+    try:
+        with path.open("rb") as file:
+            private = only_owner_reads(os.fstat(file.fileno()))
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ValueError(f"it has more than {MAX_FILE_BYTES} bytes")
+        text = data.decode()
+    except OSError as error:
+        hint = "name another file, or create it: see the examples in conf/" if main else None
+        findings.error(nothing, (), "E-FILE", f"the file cannot be read: {error.strerror}", hint)
+        return None
+    except ValueError as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        findings.error(nothing, (), "E-FILE", f"the file cannot be read: {reason}")
+        return None
+    try:
+        tables = tomllib.loads(text)
+        places = Places.of(text)
+    except tomllib.TOMLDecodeError as error:
+        message, line = _syntax_error(str(error))
+        at = min(line, text.count("\n") + 1) if line else text.count("\n") + 1
+        findings.error(nothing, (), "E-TOML", message, "correct the TOML syntax", at=at)
+        return None
+    except RecursionError:
+        findings.error(nothing, (), "E-TOML", "the values are nested too deeply", at=1)
+        return None
+    return Source(str(path), tables, places, path, main, from_api, private)
+
+
+def _syntax_error(text: str) -> tuple[str, int | None]:
+    """tomllib's message and line: it ends in `(at line 3, column 5)` or `(at end of document)`."""
+    found = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$", text)
+    if found is None:
+        return text, None
+    return text[: found.start()], int(found[1]) if found[1] else None
+
+
+# -------------------------------------------------------------------------------------- tables
+
+
+def check(sources: Sequence[Source], findings: Findings, *, offline: bool = False) -> Loaded:
+    """Validate every table, then what concerns several, then the keys; all problems at once."""
+    gateway, gateway_source = _gateway(sources, findings)
+    customer_gateways: dict[str, CustomerGateway] = {}
+    tunnels: dict[str, Tunnel] = {}
+    for source in sources:
+        _check_top_level(source, findings)
+        _add_customer_gateways(source, customer_gateways, findings)
+    for source in sources:
+        _add_tunnels(source, tunnels, customer_gateways, findings)
+    tunnels = {name: _with_secret(tunnel, offline, findings) for name, tunnel in tunnels.items()}
+    configuration = Configuration(gateway, gateway_source, customer_gateways, tunnels)
+    rules.check(configuration, findings)
+    weak.check(configuration, findings)
+    return Loaded(configuration, findings.in_order([source.label for source in sources]))
+
+
+def _gateway(sources: Sequence[Source], findings: Findings) -> tuple[GatewayTable | None, Source | None]:
+    holders = [source for source in sources if "gateway" in source.tables]
+    main = next((source for source in sources if source.main), None)
+    if not holders:
+        if main is not None:
+            hint = "add [gateway] with name and address"
+            findings.error(main, (), "E-GATEWAY", "there is no [gateway] table", hint)
+        return None, None
+    first, *others = holders
+    for other in others:
+        findings.error(
+            other, ("gateway",), "E-GATEWAY", f"[gateway] is already in {first.label}", "keep one of the two"
+        )
+    return _validate(GatewayTable, first.tables["gateway"], first, ("gateway",), findings), first
+
+
+def _check_top_level(source: Source, findings: Findings) -> None:
+    for key in source.tables:
+        if key not in TOP_LEVEL_KEYS:
+            hint = did_you_mean(key, TOP_LEVEL_KEYS) or "one of: " + ", ".join(TOP_LEVEL_KEYS)
+            findings.error(source, (key,), "E-KEY", f"unknown key {quoted(key)}", hint)
+
+
+def _tables(source: Source, key: str, findings: Findings) -> Mapping[str, object]:
+    found = source.tables.get(key, {})
+    if isinstance(found, dict):
+        return found
+    findings.error(source, (key,), "E-TYPE", f"{key} is not a table", f"write [{key}.NAME]")
+    return {}
+
+
+def _add_customer_gateways(source: Source, into: dict[str, CustomerGateway], findings: Findings) -> None:
+    for name, raw in _tables(source, "customer_gateways", findings).items():
+        path: KeyPath = ("customer_gateways", name)
+        if name in into:
+            other = into[name]
+            message = f"the customer gateway {quoted(name)} is already in {_place(other.source, other.path)}"
+            findings.error(source, path, "E-DUPLICATE", message, "rename or remove one of the two")
+            continue
+        table = _validate(CustomerGatewayTable, raw, source, path, findings)
+        if table is not None:
+            into[name] = CustomerGateway(name, table, source, path)
+
+
+def _add_tunnels(
+    source: Source, into: dict[str, Tunnel], gateways: dict[str, CustomerGateway], findings: Findings
+) -> None:
+    for name, raw in _tables(source, "tunnels", findings).items():
+        path: KeyPath = ("tunnels", name)
+        wrong = check_name(name)
+        if wrong is not None:
+            findings.error(source, path, "E-NAME", wrong, "printable characters without '/', at most 60")
+            continue
+        if name in into:
+            message = f"the tunnel {quoted(name)} is already in {into[name].place}"
+            findings.error(source, path, "E-DUPLICATE", message, "rename or remove one of the two")
+            continue
+        if isinstance(raw, dict):
+            raw = with_profile(_inline_customer_gateway(raw, name, source, gateways, findings))
+        table = _validate(TunnelTable, raw, source, path, findings)
+        if table is None and isinstance(raw, dict):
+            table = _what_is_valid(raw)
+        if table is not None:
+            into[name] = Tunnel(name, table, source)
+
+
+def _inline_customer_gateway(
+    raw: Mapping[str, object],
+    tunnel: str,
+    source: Source,
+    gateways: dict[str, CustomerGateway],
+    findings: Findings,
+) -> dict[str, object]:
+    """`customer_gateway = { address = "..." }`: a gateway of this tunnel alone, under the tunnel's name."""
+    inline = raw.get("customer_gateway")
+    if not isinstance(inline, dict):
+        return dict(raw)
+    path: KeyPath = ("tunnels", tunnel, "customer_gateway")
+    table = _validate(CustomerGatewayTable, inline, source, path, findings)
+    name = f"tunnels.{tunnel}.customer_gateway"
+    if table is not None:
+        gateways[name] = CustomerGateway(tunnel, table, source, path)
+    return {**raw, "customer_gateway": name}
+
+
+def _place(source: Source, path: KeyPath) -> str:
+    line = source.places.line(path)
+    return source.label if line is None else f"{source.label}:{line}"
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def _validate(model: type[T], raw: object, source: Source, path: KeyPath, findings: Findings) -> T | None:
+    """The validated table, or None and a finding for each thing that is wrong with it."""
+    if not isinstance(raw, dict):
+        findings.error(source, path, "E-TYPE", f"{path[-1]} is not a table", "write it as a TOML table")
+        return None
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=True):
+            translate(detail, model, source, path, findings)
+        return None
+
+
+_DECISIVE = frozenset({"communication", "version", "spd"})
+"""Keys whose value decides what the others mean: without a valid one nothing more is said of a tunnel."""
+
+
+def _what_is_valid(raw: dict[str, object]) -> TunnelTable | None:
+    """A refused tunnel without its refused values, so that the rules can still report what else is wrong.
+
+    Nothing is ever compiled from it: the errors have been found. None if too little is left.
+    """
+    try:
+        TunnelTable.model_validate(raw)
+    except ValidationError as error:
+        refused = sorted(
+            (d["loc"] for d in error.errors(include_url=False)), key=_place_in_list, reverse=True
+        )
+    else:
+        return None
+    rest = deepcopy(raw)
+    for loc in refused:
+        if _DECISIVE & {str(part) for part in loc} or not _remove(rest, loc):
+            return None
+    try:
+        return TunnelTable.model_validate(rest)
+    except ValidationError:
+        return None
+
+
+def _place_in_list(loc: tuple[int | str, ...]) -> tuple[tuple[bool, int, str], ...]:
+    return tuple((isinstance(part, str), part if isinstance(part, int) else 0, str(part)) for part in loc)
+
+
+def _remove(table: dict[str, object], loc: tuple[int | str, ...]) -> bool:
+    """Take the value at `loc` out; a value that stands for a list of one has no element to take."""
+    inner: Any = table
+    for part in loc[:-1]:
+        following = inner[part] if isinstance(inner, dict | list) else None
+        if not isinstance(following, dict | list):
+            return isinstance(inner, dict) and inner.pop(part, None) is not None
+        inner = following
+    if isinstance(inner, list) and isinstance(loc[-1], int):
+        del inner[loc[-1]]
+        return True
+    return isinstance(inner, dict) and inner.pop(loc[-1], None) is not None
+
+
+# ---------------------------------------------------------------------------------------- keys
+
+
+def _with_secret(tunnel: Tunnel, offline: bool, findings: Findings) -> Tunnel:
+    """The tunnel with its key, or without it and with a finding that says why."""
+    source, path = tunnel.source, (*tunnel.path, "pre_shared_key")
+    secret = source.keys.get(tunnel.name)
+    try:
+        if secret is None:
+            secret = read_secret(tunnel.table.pre_shared_key, source.path, source.private)
+    except CredentialUnavailable as missing:
+        report = findings.warn if offline else findings.error
+        report(source, path, "W-PSK-CREDENTIAL" if offline else missing.code, missing.message, missing.hint)
+        return tunnel
+    except SecretError as error:
+        findings.error(source, path, error.code, error.message, error.hint)
+        return tunnel
+    for suspicion in suspicions(secret):
+        findings.warn(source, path, suspicion.code, suspicion.message, suspicion.hint)
+    return replace(tunnel, secret=secret)

@@ -1,0 +1,70 @@
+"""What is wrong with a configuration: place, code, what it is, what to change. Never a key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Severity(Enum):
+    """An error keeps a configuration from being used; a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding. `line` is 1-based, None where there is no text (a tunnel that came through the API).
+
+    `key` is the dotted path of the value, such as `tunnels.branch-a.ike.encryption`.
+    """
+
+    file: str
+    line: int | None
+    code: str
+    severity: Severity
+    message: str
+    hint: str | None = None
+    key: str | None = None
+
+    @property
+    def place(self) -> str:
+        """`FILE:LINE`, or the file alone."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+    def __str__(self) -> str:
+        return f"{self.place}  {self.code}  {self.message}"
+
+
+class ConfigurationInvalid(ValueError):
+    """A configuration with errors was asked to be compiled. `problems` are all of them."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        errors = [p for p in self.problems if p.severity is Severity.ERROR]
+        super().__init__("; ".join(str(p) for p in errors[:3]) + ("; ..." if len(errors) > 3 else ""))
+
+
+def quoted(value: object) -> str:
+    """A value from a file as a message shows it: quoted, escaped, at most 60 characters."""
+    text = repr(value) if not isinstance(value, str) else _escaped(value)
+    text = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+    return f'"{text}"' if isinstance(value, str) else text
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """`did you mean "aes-128"?`, or None if nothing is close."""
+    folded = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
+    return f'did you mean "{folded[close[0]]}"?' if close else None
+
+
+MAX_SHOWN = 60
+"""Ours: characters of a value that a message repeats."""

@@ -1,0 +1,371 @@
+"""What several values of a configuration must agree on: addresses, mappings, modes, names.
+
+Each function below checks one paragraph of the rules and reports every breach of it, with the line of the
+value that came later. A value that is already wrong by itself is not here: `schema` has refused it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from vpnd.config.assign import HealthAddresses, health_addresses
+from vpnd.config.configuration import Configuration, Findings, Tunnel, dotted
+from vpnd.config.mappings import MAX_MAPPINGS, Mapping, mappings_of
+from vpnd.config.places import Path as KeyPath
+from vpnd.config.problems import did_you_mean, quoted
+from vpnd.config.schema import GatewayTable
+from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
+from vpnd.model.selectors import Address, Network
+
+
+def check(configuration: Configuration, findings: Findings) -> None:
+    """Report everything that does not fit together."""
+    _gateway_labels(configuration, findings)
+    for tunnel in configuration.tunnels.values():
+        _customer_gateway(configuration, tunnel, findings)
+        _communication(tunnel, findings)
+        _version_and_mode(tunnel, findings)
+        _repeated_routes(tunnel, findings)
+    _mapping_limit(configuration, findings)
+    _mapping_overlaps(configuration, findings)
+    _interfaces(configuration, findings)
+    _health_checks(configuration, findings)
+    _peers_with_several_tunnels(configuration, findings)
+    _routes_with_several_tunnels(configuration, findings)
+
+
+# ------------------------------------------------------------------------------------- gateways
+
+
+def _gateway_labels(configuration: Configuration, findings: Findings) -> None:
+    gateway, source = configuration.gateway, configuration.gateway_source
+    if gateway is not None and source is not None and gateway.vpc is not None and gateway.type == "ccn":
+        hint = 'remove vpc, or write type = "vpc"'
+        findings.error(
+            source, ("gateway", "vpc"), "E-GATEWAY", "a gateway of type ccn belongs to no VPC", hint
+        )
+
+
+def _customer_gateway(configuration: Configuration, tunnel: Tunnel, findings: Findings) -> None:
+    peer = configuration.customer_gateway(tunnel)
+    path = (*tunnel.path, "customer_gateway")
+    name = tunnel.table.customer_gateway
+    if peer is None:
+        if name.startswith("tunnels.") and name.endswith(".customer_gateway"):
+            return  # the table in its place was refused, which has been said
+        known = [gateway.name for gateway in configuration.customer_gateways.values()]
+        hint = did_you_mean(name, known) or f"add [customer_gateways.{name}] with its address"
+        findings.error(
+            tunnel.source, path, "E-CUSTOMER-GATEWAY", f"there is no customer gateway {quoted(name)}", hint
+        )
+        return
+    gateway = configuration.gateway
+    address = _as_address(peer.table.address)
+    if gateway is None or address is None:
+        return
+    if address == gateway.address:
+        findings.error(
+            peer.source,
+            (*peer.path, "address"),
+            "E-ADDRESS",
+            f"the customer gateway {quoted(peer.name)} has the address of this gateway, {address}",
+            "give it the other machine's outer address",
+        )
+    elif address.version != gateway.address.version:
+        findings.error(
+            peer.source,
+            (*peer.path, "address"),
+            "E-ADDRESS",
+            f"the customer gateway's address {address} and the gateway's {gateway.address} are of two kinds",
+            "both ends of a tunnel have IPv4 outer addresses, or both IPv6",
+        )
+
+
+def _as_address(text: str) -> Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+# ----------------------------------------------------------------------------- modes and suites
+
+
+def _version_and_mode(tunnel: Tunnel, findings: Findings) -> None:
+    ike, ipsec, path = tunnel.table.ike, tunnel.table.ipsec, tunnel.path
+    if ike.version == "ikev2":
+        if ike.negotiation_mode == "aggressive":
+            hint = 'remove negotiation_mode, or write version = "ikev1"'
+            key = (*path, "ike", "negotiation_mode")
+            findings.error(tunnel.source, key, "E-MODE", "aggressive mode exists only in IKEv1", hint)
+        return
+    for index, word in enumerate(ike.encryption):
+        if ENCRYPTIONS[word].ikev1_phase1 is None:
+            hint = 'use aes-128, aes-192 or aes-256, or version = "ikev2"'
+            message = f"IKEv1 cannot protect itself with {word}: AEAD ciphers came with IKEv2 (RFC 5282)"
+            findings.error(tunnel.source, (*path, "ike", "encryption", index), "E-AEAD", message, hint)
+    for index, word in enumerate(ipsec.encryption):
+        if ENCRYPTIONS[word].ikev1_esp is None:
+            hint = 'use aes-128-gcm or aes-256-gcm, or version = "ikev2"'
+            message = f"IKEv1 has no number for {word} in ESP"
+            findings.error(tunnel.source, (*path, "ipsec", "encryption", index), "E-AEAD", message, hint)
+    for index, word in enumerate(ike.integrity):
+        if INTEGRITIES[word].ikev1_hash is None:
+            message = f"IKEv1 has no number for {word}"
+            findings.error(tunnel.source, (*path, "ike", "integrity", index), "E-VALUE", message)
+    if ike.negotiation_mode == "aggressive" and len(ike.dh_group) > 1:
+        hint = "name one group, the same at the peer (RFC 2409 section 5.4)"
+        message = "aggressive mode cannot negotiate the DH group: only the first is offered"
+        findings.warn(tunnel.source, (*path, "ike", "dh_group"), "W-AGGRESSIVE-DH", message, hint)
+
+
+# -------------------------------------------------------------------------- routes and mappings
+
+
+def _communication(tunnel: Tunnel, findings: Findings) -> None:
+    table, source, path = tunnel.table, tunnel.source, tunnel.path
+    if table.communication == "destination-route":
+        if table.spd:
+            hint = 'write communication = "spd-policy", or routes instead of spd'
+            findings.error(
+                source,
+                (*path, "spd"),
+                "E-COMMUNICATION",
+                "spd rules belong to communication spd-policy",
+                hint,
+            )
+        return
+    if table.routes:
+        hint = "remove routes: an spd-policy tunnel sends what its mappings say"
+        findings.error(
+            source,
+            (*path, "routes"),
+            "E-COMMUNICATION",
+            "routes belong to communication destination-route",
+            hint,
+        )
+    if not table.spd:
+        hint = f"add [[{dotted(path)}.spd]] with local and remote"
+        findings.error(
+            source, (*path, "communication"), "E-COMMUNICATION", "an spd-policy tunnel has no spd", hint
+        )
+    for mapping in mappings_of(table):
+        if mapping.local.version != mapping.remote.version:
+            key = _mapping_path(tunnel, mapping)
+            message = f"the mapping {mapping} joins IPv4 and IPv6"
+            findings.error(source, key, "E-FAMILY", message, "put the two kinds into rules of their own")
+
+
+def _mapping_path(tunnel: Tunnel, mapping: Mapping) -> KeyPath:
+    return (*tunnel.path, "spd", mapping.rule, "remote", mapping.place)
+
+
+def _spd_mappings(configuration: Configuration) -> Iterator[tuple[Tunnel, Mapping]]:
+    for tunnel in configuration.tunnels.values():
+        if tunnel.table.communication == "spd-policy":
+            for mapping in mappings_of(tunnel.table):
+                yield tunnel, mapping
+
+
+def _mapping_limit(configuration: Configuration, findings: Findings) -> None:
+    for count, (tunnel, mapping) in enumerate(_spd_mappings(configuration)):
+        if count == MAX_MAPPINGS:
+            total = configuration.spd_mappings
+            message = f"{total} mappings over all spd-policy tunnels; a gateway has at most {MAX_MAPPINGS}"
+            hint = "join ranges, or use destination-route"
+            findings.error(tunnel.source, _mapping_path(tunnel, mapping), "E-LIMIT", message, hint)
+            return
+
+
+def _mapping_overlaps(configuration: Configuration, findings: Findings) -> None:
+    """No packet belongs to two mappings; those beyond the limit are not compared, they are refused anyway."""
+    seen: list[tuple[Tunnel, Mapping]] = []
+    for tunnel, mapping in _spd_mappings(configuration):
+        if len(seen) == MAX_MAPPINGS:
+            return
+        for other_tunnel, other in seen:
+            if mapping.overlaps(other):
+                source = other_tunnel.source
+                line = source.places.line(_mapping_path(other_tunnel, other))
+                place = source.label if line is None else f"{source.label}:{line}"
+                owner = f"tunnel {other_tunnel.name} ({place})"
+                message = f"{mapping} overlaps {other} of {owner}: both ranges intersect"
+                hint = "change one range, so that no packet belongs to both mappings"
+                findings.error(tunnel.source, _mapping_path(tunnel, mapping), "E-OVERLAP", message, hint)
+                break
+        seen.append((tunnel, mapping))
+
+
+def _repeated_routes(tunnel: Tunnel, findings: Findings) -> None:
+    routes = tunnel.table.routes
+    for index, route in enumerate(routes):
+        if route in routes[:index]:
+            key = (*tunnel.path, "routes", index)
+            findings.warn(
+                tunnel.source, key, "W-ROUTE-TWICE", f"the route {route} is listed twice", "remove one"
+            )
+
+
+def _routes_with_several_tunnels(configuration: Configuration, findings: Findings) -> None:
+    """Of two tunnels with one route the priority says which carries it, unless both have the same."""
+    carriers: dict[tuple[Network, int], Tunnel] = {}
+    for tunnel in configuration.tunnels.values():
+        for index, route in enumerate(dict.fromkeys(tunnel.table.routes)):
+            other = carriers.setdefault((route, tunnel.table.priority), tunnel)
+            if other is not tunnel:
+                key = (*tunnel.path, "routes", index)
+                message = f"{route} is also a route of {other.name} ({other.place}), with the same priority"
+                hint = "give the secondary tunnel priority = 100"
+                findings.warn(tunnel.source, key, "W-PRIORITY", message, hint)
+
+
+# ---------------------------------------------------------------------------------------- names
+
+
+def _interfaces(configuration: Configuration, findings: Findings) -> None:
+    owners: dict[str, Tunnel] = {}
+    for tunnel in configuration.tunnels.values():
+        name = tunnel.table.interface
+        if name is None:
+            continue
+        owner = owners.setdefault(name, tunnel)
+        if owner is not tunnel:
+            key = (*tunnel.path, "interface")
+            message = f"{quoted(name)} is also the interface of {owner.name} ({owner.place})"
+            findings.error(
+                tunnel.source, key, "E-INTERFACE", message, "each tunnel has an interface of its own"
+            )
+
+
+def _peers_with_several_tunnels(configuration: Configuration, findings: Findings) -> None:
+    """IKEv1 main mode picks the key by address, before it knows who speaks: one key for each address.
+
+    And a responder tells two tunnels to one address apart by the identities, so those must differ.
+    """
+    main_mode: dict[str, Tunnel] = {}
+    peers: dict[tuple[str, ...], Tunnel] = {}
+    for tunnel in configuration.tunnels.values():
+        ike, peer = tunnel.table.ike, configuration.customer_gateway(tunnel)
+        if peer is None:
+            continue
+        address = peer.table.address
+        if ike.version == "ikev1" and ike.negotiation_mode == "main":
+            other = main_mode.setdefault(address, tunnel)
+            if tunnel.secret is not None and other.secret is not None and tunnel.secret != other.secret:
+                message = (
+                    f"IKEv1 main mode picks the key by address, and {other.name} ({other.place}) has another"
+                    f" key for {address}"
+                )
+                hint = "use one key for both, or aggressive mode, or IKEv2"
+                findings.error(
+                    tunnel.source, (*tunnel.path, "pre_shared_key"), "E-MAIN-MODE-KEY", message, hint
+                )
+        identities = (ike.version, address, (ike.local_id or "").lower(), (ike.remote_id or "").lower())
+        twin = peers.setdefault(identities, tunnel)
+        if twin is not tunnel:
+            owner = f"{twin.name} ({twin.place})"
+            message = f"{owner} has the same peer and identities: when the peer begins, they look alike"
+            hint = "give each an identity of its own (local_id, remote_id)"
+            findings.warn(tunnel.source, (*tunnel.path, "customer_gateway"), "W-SAME-PEER", message, hint)
+
+
+# ---------------------------------------------------------------------------------- health check
+
+
+def _health_checks(configuration: Configuration, findings: Findings) -> None:
+    gateway = configuration.gateway
+    if gateway is None:
+        return
+    ranges = list(_ranges(configuration))
+    addresses = health_addresses(gateway.name, configuration.tables, (network for _, network in ranges))
+    probed: dict[Address, Tunnel] = {}
+    for tunnel in configuration.tunnels.values():
+        if tunnel.name not in addresses:
+            continue
+        pair = addresses[tunnel.name]
+        _health_pair(tunnel, pair, gateway, findings)
+        _health_ranges(tunnel, pair, ranges, findings)
+        _health_mapping(tunnel, pair, findings)
+        check = tunnel.table.health_check
+        if check.timeout_ms > check.interval_ms:
+            key = (*tunnel.path, "health_check", "timeout_ms")
+            message = f"timeout_ms {check.timeout_ms} is longer than interval_ms {check.interval_ms}"
+            findings.warn(
+                tunnel.source, key, "W-HEALTH-TIMEOUT", message, "several probes will be under way at once"
+            )
+        other = probed.setdefault(pair.remote, tunnel)
+        if other is not tunnel:
+            key = (*tunnel.path, "health_check", "remote")
+            message = f"{pair.remote} is also the health-check address of {other.name} ({other.place})"
+            findings.error(
+                tunnel.source, key, "E-HEALTH-ADDRESS", message, "give each tunnel addresses of its own"
+            )
+
+
+def _health_pair(tunnel: Tunnel, pair: HealthAddresses, gateway: GatewayTable, findings: Findings) -> None:
+    key = (*tunnel.path, "health_check", "remote")
+    for end, address in (("local", pair.local), ("remote", pair.remote)):
+        if address.is_loopback or address == gateway.address:
+            what = "a loopback address" if address.is_loopback else "the gateway's outer address"
+            findings.error(
+                tunnel.source,
+                (*tunnel.path, "health_check", end),
+                "E-HEALTH-ADDRESS",
+                f"the health-check address {address} is {what}",
+                "use a free address, or leave it out and vpnd assigns one",
+            )
+    if pair.local == pair.remote:
+        message = f"both ends of the health check have the address {pair.local}"
+        findings.error(
+            tunnel.source, key, "E-HEALTH-ADDRESS", message, "give the customer gateway another address"
+        )
+    if pair.local.version != pair.remote.version:
+        message = f"the health-check addresses {pair.local} and {pair.remote} are of two kinds"
+        findings.error(
+            tunnel.source, key, "E-HEALTH-ADDRESS", message, "give both ends IPv4 addresses, or both IPv6"
+        )
+
+
+def _ranges(configuration: Configuration) -> Iterator[tuple[Tunnel, Network]]:
+    """Every range that a tunnel carries, but for default routes, which mean "all else"."""
+    for tunnel in configuration.tunnels.values():
+        for route in tunnel.table.routes:
+            if route.prefixlen:
+                yield tunnel, route
+        for spd in tunnel.table.spd:
+            for network in dict.fromkeys((*spd.local, *spd.remote)):
+                if network.prefixlen:
+                    yield tunnel, network
+
+
+def _health_ranges(
+    tunnel: Tunnel, pair: HealthAddresses, ranges: list[tuple[Tunnel, Network]], findings: Findings
+) -> None:
+    for end, address in (("local", pair.local), ("remote", pair.remote)):
+        for owner, network in ranges:
+            own_probe = owner is tunnel and network.prefixlen == network.max_prefixlen
+            if address in network and not own_probe:
+                where = f"{network} of tunnel {owner.name} ({owner.place})"
+                message = f"the health-check address {address} is in {where}"
+                hint = "use an address that no tunnel carries, or leave it out and vpnd assigns one"
+                key = (*tunnel.path, "health_check", end)
+                findings.error(tunnel.source, key, "E-HEALTH-ADDRESS", message, hint)
+                break
+
+
+def _health_mapping(tunnel: Tunnel, pair: HealthAddresses, findings: Findings) -> None:
+    """A probe travels in an SA like any packet: an SPD tunnel needs a mapping for it."""
+    if tunnel.table.communication != "spd-policy":
+        return
+    if any(pair.local in m.local and pair.remote in m.remote for m in mappings_of(tunnel.table)):
+        return
+    message = f"no mapping of this tunnel carries its health check, {pair.local} - {pair.remote}"
+    hint = (
+        f'add a rule with local = ["{pair.local}/{pair.local.max_prefixlen}"] and'
+        f' remote = ["{pair.remote}/{pair.remote.max_prefixlen}"], here and mirrored at the peer;'
+        " or use destination-route"
+    )
+    findings.error(
+        tunnel.source, (*tunnel.path, "health_check", "enabled"), "E-HEALTH-MAPPING", message, hint
+    )

@@ -1,0 +1,183 @@
+"""Pre-shared keys: where they come from, who may read them, and what is suspicious about them.
+
+No message of this file shows a key, or a part of one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpnd.model.secret import Secret
+
+MIN_KEY_CHARACTERS = 20
+"""Ours: below this a key can be guessed offline (RFC 7296 section 2.15 asks for as much unpredictability as
+the strongest key that is negotiated)."""
+
+MAX_KEY_BYTES = 64 * 1024
+"""Ours: a larger file is no key."""
+
+FORMS = 'one of: "file:PATH", "credential:NAME" (systemd), "plain:TEXT"'
+
+
+class SecretError(Exception):
+    """A key that cannot be used: code, message, hint. Never the key."""
+
+    def __init__(self, code: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+class CredentialUnavailable(SecretError):
+    """A systemd credential, asked for outside the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Something about a key that is probably a mistake."""
+
+    code: str
+    message: str
+    hint: str
+
+
+def read_secret(reference: str, config_file: Path | None, private: bool) -> Secret:
+    """The key that `file:PATH`, `credential:NAME` or `plain:TEXT` stands for.
+
+    `config_file` holds the reference: a relative PATH is relative to its directory. `private` says whether
+    nobody but its owner can read that file, which `plain:` needs. Raises SecretError.
+    """
+    kind, colon, rest = reference.partition(":")
+    if not colon or kind not in ("file", "credential", "plain"):
+        raise SecretError("E-PSK-FORM", "pre_shared_key does not say where the key is", FORMS)
+    if kind == "plain":
+        return _plain(rest, private)
+    if not rest:
+        raise SecretError("E-PSK-FORM", f"pre_shared_key names no {kind}", FORMS)
+    if kind == "credential":
+        return _strip(_read_private(_credential_path(rest)), f"the credential {rest}")
+    path = Path(rest)
+    if not path.is_absolute() and config_file is not None:
+        path = config_file.parent / path
+    return _strip(_read_private(path), str(path))
+
+
+def only_owner_reads(status: os.stat_result) -> bool:
+    """Whether neither group nor others have any right to the file."""
+    return not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+
+
+def _plain(text: str, private: bool) -> Secret:
+    if not private:
+        hint = "chmod 600 the file, or put the key into a file of its own and write file:PATH"
+        raise SecretError("E-PSK-MODE", "a plain: key stands in a file that others can read", hint)
+    if not text:
+        raise SecretError("E-PSK-EMPTY", "the key is empty", "vpnctl psk generate makes one")
+    return Secret(text.encode())
+
+
+def _credential_path(name: str) -> Path:
+    if "/" in name or name in (".", ".."):
+        raise SecretError("E-PSK-FORM", "a credential is a name, not a path", "use file:PATH for a path")
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise CredentialUnavailable(
+            "E-PSK-CREDENTIAL",
+            f"the credential {name} is not to be had here: $CREDENTIALS_DIRECTORY is not set",
+            f"systemd sets it for a service with LoadCredential={name}:PATH",
+        )
+    return Path(directory) / name
+
+
+def _read_private(path: Path) -> bytes:
+    """The bytes of a regular file that only its owner, root or this user, can read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise SecretError(
+            "E-PSK-FILE", f"the key file {path} cannot be read: {reason}", "check the path and its owner"
+        ) from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise SecretError(
+                "E-PSK-FILE", f"{path} is not a regular file", "name the file that holds the key"
+            )
+        if status.st_uid not in (0, os.geteuid()):
+            raise SecretError(
+                "E-PSK-MODE",
+                f"the key file {path} belongs to user {status.st_uid}, who could change it",
+                f"chown it to root, or to the user that runs vpnd ({os.geteuid()})",
+            )
+        if not only_owner_reads(status):
+            mode = stat.S_IMODE(status.st_mode)
+            raise SecretError(
+                "E-PSK-MODE",
+                f"the key file {path} has mode {mode:04o}: others can read it",
+                f"chmod 600 {path}",
+            )
+        if status.st_size > MAX_KEY_BYTES:
+            raise SecretError("E-PSK-FILE", f"{path} has {status.st_size} bytes: that is no key", "")
+        return file.read(MAX_KEY_BYTES + 1)
+
+
+def _strip(data: bytes, what: str) -> Secret:
+    """The key without the one line end that an editor puts behind it."""
+    key = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not key:
+        raise SecretError("E-PSK-EMPTY", f"the key in {what} is empty", "vpnctl psk generate makes one")
+    return Secret(key)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, whole or not at all, readable by its owner only. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def suspicions(secret: Secret) -> tuple[Suspicion, ...]:
+    """What is probably wrong with a key: spaces or quotes around it, more than one line, too short."""
+    key = secret.reveal()
+    found: list[Suspicion] = []
+    if key != key.strip():
+        found.append(
+            Suspicion(
+                "W-PSK-SPACE",
+                "the key begins or ends with white space",
+                "remove it, unless the peer has it too",
+            )
+        )
+    elif len(key) > 1 and key[:1] in b"\"'" and key[:1] == key[-1:]:
+        found.append(
+            Suspicion(
+                "W-PSK-QUOTES", "the key is in quotes, which count as part of it", "write it without quotes"
+            )
+        )
+    if b"\n" in key.strip():
+        found.append(
+            Suspicion("W-PSK-LINES", "the key has more than one line", "keep the key alone in its file")
+        )
+    if key[:2] in (b"0x", b"0s"):
+        hint = "vpnd takes the text itself; strongSwan reads hex or base64, unless the key is in quotes"
+        found.append(Suspicion("W-PSK-PREFIX", "the key begins with 0x or 0s", hint))
+    if any(byte >= 0x80 for byte in key):
+        hint = "vpnd uses its bytes (UTF-8); other gateways may not: use letters and digits"
+        found.append(Suspicion("W-PSK-ASCII", "the key has characters beyond ASCII", hint))
+    if len(key) < MIN_KEY_CHARACTERS:
+        message = (
+            f"the key has {len(key)} characters: who records one handshake can try keys offline"
+            " (RFC 7296 section 2.15)"
+        )
+        found.append(Suspicion("W-PSK-SHORT", message, f"at least {MIN_KEY_CHARACTERS}; vpnctl psk generate"))
+    return tuple(found)
