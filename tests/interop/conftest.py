@@ -47,7 +47,8 @@ def opposite(request: pytest.FixtureRequest) -> Iterator[Opposite]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[ROWS] = []
+    rows: list[tuple[str, ...]] = []
+    config.stash[ROWS] = rows
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

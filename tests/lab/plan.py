@@ -61,6 +61,7 @@ class Plan:
     lifetime: int = 3600
     ike_lifetime: int = 86400
     lifetime_kb: int = 1843200
+    interface: str = "vpn-lab"
 
     def other(self) -> Plan:
         """The same tunnel as the other end sees it."""

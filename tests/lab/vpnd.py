@@ -197,6 +197,11 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def observed_command(keys: Path) -> tuple[str, ...]:
+    """The command that starts vpnd with an onlooker who writes the keys of its SAs to a file."""
+    return (sys.executable, "-m", "tests.lab.observed", str(keys), "run")
+
+
 def tunnel_toml(plan: Plan, key: str) -> str:
     """One tunnel and its customer gateway as TOML."""
     lines = [
@@ -206,6 +211,7 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         f'customer_gateway = "{plan.name}-peer"',
         f'pre_shared_key = "{key}"',
         f'negotiation = "{plan.negotiation}"',
+        f'interface = "{plan.interface}"',
     ]
     if plan.routed:
         lines += ['communication = "destination-route"', f"routes = {json.dumps(plan.remote.networks)}"]

@@ -1,0 +1,64 @@
+"""Each layer imports only those before it, and the core asks neither the clock nor the operating system."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from importlinter.api import use_cases
+from importlinter.configuration import configure
+
+from tests.architecture.code import ROOT, imported_modules, modules
+
+CORE = ("wire", "model", "crypto", "ike", "tunnel", "datapath")
+ASKING = frozenset({"time", "os", "random", "secrets", "socket", "asyncio"})
+TOUCHES_THE_WORLD = frozenset({"crypto/entropy.py", "datapath/engine.py", "datapath/sockets.py"})
+
+configure()
+
+
+def test_import_linter_finds_no_broken_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert use_cases.lint_imports(config_filename="pyproject.toml", cache_dir=None)
+
+
+@pytest.mark.parametrize("layer", CORE)
+def test_core_is_told_and_never_asks(layer: str) -> None:
+    asking = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(ROOT / "vpnd" / layer)
+        if path.relative_to(ROOT / "vpnd").as_posix() not in TOUCHES_THE_WORLD
+        for name in imported_modules(path)
+        if name.partition(".")[0] in ASKING
+    }
+    assert asking == set()
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [("pyroute2", {"daemon/netlink.py"}), ("asyncio_dgram", {"daemon/udp.py"}), ("scapy", set[str]())],
+)
+def test_a_library_that_does_io_has_one_home(library: str, homes: set[str]) -> None:
+    importing = {
+        path.relative_to(ROOT / "vpnd").as_posix()
+        for path in modules(ROOT / "vpnd")
+        if any(name.partition(".")[0] == library for name in imported_modules(path))
+    }
+    assert importing <= homes
+
+
+def test_nothing_refuses_a_peer_by_assert() -> None:
+    asserting = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in modules(ROOT / "vpnd")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assert)
+    }
+    assert asserting == set()
+
+
+def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("import time\nfrom socket import AF_INET\n\ndef f():\n    import os.path\n")
+    assert imported_modules(module) == {"time", "socket", "os.path"}

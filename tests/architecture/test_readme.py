@@ -1,0 +1,43 @@
+"""The README is true: its commands, its layers and the functions on its journeys exist."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from tests.architecture.code import ROOT
+
+README = ROOT / "README.md"
+
+
+@pytest.mark.parametrize(
+    "command", ["sudo make demo", "sudo make test", "make bench", "vpnctl status", "vpnctl why"]
+)
+def test_readme_shows_the_command(command: str) -> None:
+    assert command in README.read_text()
+
+
+def test_readme_names_every_layer_in_order() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contract = pyproject["tool"]["importlinter"]["contracts"][0]["layers"]
+    layers = [layer.removeprefix("vpnd.") for layer in reversed(contract)]
+    assert re.search(r"\b.{1,40}?".join(map(re.escape, layers)), README.read_text(), re.DOTALL), layers
+
+
+def test_every_file_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"`((?:vpnd|conf|systemd|tests|bench)/[\w./-]+)`", README.read_text()))
+    assert named, "the README points to no file at all"
+    missing = {name for name in named if not (ROOT / name.rstrip("/")).exists()}
+    assert missing == set()
+
+
+def test_make_offers_what_the_readme_says() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", README.read_text()))
+    assert named <= targets
+
+
+def test_build_machine_runs_what_a_person_runs() -> None:
+    assert "make test" in (ROOT / ".ci" / "run").read_text()

@@ -1,0 +1,62 @@
+"""vpnd with an onlooker: the keys of every SA that is installed go to a file, for scapy to decrypt with.
+
+`python -m tests.lab.observed KEYFILE run ...` is `vpnd run ...`. This is the tests' own way in: the daemon
+itself has none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpnd.daemon.main import main
+from vpnd.datapath.engine import PythonEngine
+from vpnd.model.child import ChildSa, EspKeys
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one direction of a CHILD_SA."""
+
+    spi: int
+    encryption_word: str
+    integrity_word: str | None
+    encryption: bytes
+    integrity: bytes
+    salt: bytes
+
+
+def read_keys(path: Path) -> dict[int, Keys]:
+    """Every SA in a key file, by SPI."""
+    found = {}
+    for line in path.read_text().splitlines():
+        spi, encryption_word, integrity_word, *secrets = json.loads(line)
+        found[spi] = Keys(spi, encryption_word, integrity_word, *map(bytes.fromhex, secrets))
+    return found
+
+
+def observe(path: Path) -> None:
+    """From now on append the keys of each SA that the engine installs to a file that only root reads."""
+    install = PythonEngine.install
+
+    def install_and_note(self: PythonEngine, child: ChildSa, outbound: bool = True) -> None:
+        lines = [_line(child, child.spi_in, child.keys_in), _line(child, child.spi_out, child.keys_out)]
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write("".join(lines))
+        install(self, child, outbound)
+
+    PythonEngine.install = install_and_note  # type: ignore[method-assign]  # the onlooker's place
+
+
+def _line(child: ChildSa, spi: int, keys: EspKeys) -> str:
+    secrets = [secret.reveal().hex() for secret in (keys.encryption, keys.integrity, keys.salt)]
+    return json.dumps([spi, child.suite.encryption, child.suite.integrity, *secrets]) + "\n"
+
+
+if __name__ == "__main__":
+    observe(Path(sys.argv.pop(1)))
+    main()
