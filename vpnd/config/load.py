@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -308,16 +308,20 @@ def _place_in_list(loc: tuple[int | str, ...]) -> tuple[tuple[bool, int, str], .
 
 def _remove(table: dict[str, object], loc: tuple[int | str, ...]) -> bool:
     """Take the value at `loc` out; a value that stands for a list of one has no element to take."""
-    inner: Any = table
-    for part in loc[:-1]:
-        following = inner[part] if isinstance(inner, dict | list) else None
-        if not isinstance(following, dict | list):
-            return isinstance(inner, dict) and inner.pop(part, None) is not None
-        inner = following
-    if isinstance(inner, list) and isinstance(loc[-1], int):
-        del inner[loc[-1]]
+    *above, last = loc
+    inner: object = table
+    for part in above:
+        if isinstance(inner, list) and isinstance(part, int):
+            inner = inner[part]
+        elif isinstance(inner, dict) and isinstance(inner.get(part), dict | list):
+            inner = inner[part]
+        else:
+            last = part
+            break
+    if isinstance(inner, list) and isinstance(last, int):
+        del inner[last]
         return True
-    return isinstance(inner, dict) and inner.pop(loc[-1], None) is not None
+    return isinstance(inner, dict) and inner.pop(last, None) is not None
 
 
 # ---------------------------------------------------------------------------------------- keys

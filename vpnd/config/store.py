@@ -1,4 +1,4 @@
-"""The tunnels that were made through the API: one TOML file each in the state directory, the key beside it."""
+"""The tunnels that were made through the API: a file each in the state directory, the key beside it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REQUEST = "request"
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """A tunnel as it would be stored. Check it with `load.load_with(..., source)`, then `TunnelStore.write`."""
+    """A tunnel as it would be stored. Check `source` with `load.load_with`, then `TunnelStore.write`."""
 
     name: str
     source: Source
