@@ -15,7 +15,9 @@ from vpnd.ike.outputs import (
     Established,
     Failed,
     IkeDown,
+    IkeReplaced,
     IkeSaInfo,
+    Keepalive,
     LadderLine,
     OutboundReady,
     Output,
@@ -29,7 +31,7 @@ from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
 
-Event = TypeVar("Event")
+Event = TypeVar("Event", bound=Output)
 
 LOWEST_SPI = 256
 """SPIs 1 to 255 are reserved (RFC 4303 section 2.1)."""
@@ -42,7 +44,8 @@ class Broken(AssertionError):
 class EndpointLike(Protocol):
     """What the world needs of `vpnd.ike.endpoint.Endpoint`."""
 
-    outputs: deque[Output]
+    @property
+    def outputs(self) -> deque[Output]: ...
 
     def set_peer(self, now: float, policy: PeerPolicy) -> None: ...
     def initiate(self, now: float, name: str, mapping: int) -> None: ...
@@ -54,11 +57,15 @@ class EndpointLike(Protocol):
 
 @dataclass(slots=True)
 class Installed:
-    """An SA pair in the stand-in for the datapath; `sending`: outbound packets of its mapping use it."""
+    """An SA pair in the stand-in for the datapath.
+
+    `turn` is 0 while only its inbound half is used; of several pairs of a mapping the one with the highest
+    turn sends.
+    """
 
     child: ChildSa
-    sending: bool
     since: float
+    turn: int = 0
 
 
 class Gateway:
@@ -84,6 +91,7 @@ class Gateway:
         self.events: list[Output] = []
         self.policies: dict[str, PeerPolicy] = {}
         self.peers: dict[str, str] = {}
+        self._turns = 0
         self._clock = clock
         self._send = send
         self._drawn = drawn
@@ -161,11 +169,11 @@ class Gateway:
         ]
 
     def child(self, mapping: int = 0) -> ChildSa:
-        """The SA pair on which packets of this mapping are sent: the newest that may send."""
-        sending = [p.child for p in self.installed.values() if p.sending and p.child.mapping == mapping]
+        """The SA pair on which packets of this mapping are sent."""
+        sending = [p for p in self.installed.values() if p.turn and p.child.mapping == mapping]
         if not sending:
             raise Broken(f"{self.name} has no SA pair to send on for mapping {mapping}")
-        return sending[-1]
+        return max(sending, key=lambda pair: pair.turn).child
 
     def of(self, kind: type[Event]) -> list[Event]:
         """The recorded outputs of one kind, in order."""
@@ -194,11 +202,21 @@ class Gateway:
                 self._known(output.old_spi_in, "ChildReplaced")
                 self._install(output.child, sending=output.outbound)
             case OutboundReady():
-                self._known(output.spi_in, "OutboundReady").sending = True
+                self._use(self._known(output.spi_in, "OutboundReady"))
             case ChildDown():
                 self._known(output.spi_in, "ChildDown")
                 del self.installed[output.spi_in]
-            case Established() | IkeDown() | ChildFailed() | Failed() | PeerDead() | PathMoved() | Story():
+            case (
+                IkeReplaced()
+                | Keepalive()
+                | Established()
+                | IkeDown()
+                | ChildFailed()
+                | Failed()
+                | PeerDead()
+                | PathMoved()
+                | Story()
+            ):
                 pass
             case _:
                 assert_never(output)
@@ -211,7 +229,14 @@ class Gateway:
             raise Broken(f"{self.name} installed the reserved SPI {child.spi_in:08x}/{child.spi_out:08x}")
         if not self.of(Established):
             raise Broken(f"{self.name} installed an SA pair before any IKE SA was established")
-        self.installed[child.spi_in] = Installed(child, sending, self._clock())
+        pair = self.installed[child.spi_in] = Installed(child, self._clock())
+        if sending:
+            self._use(pair)
+
+    def _use(self, pair: Installed) -> None:
+        """Packets of its mapping go out on this pair from now on."""
+        self._turns += 1
+        pair.turn = self._turns
 
     def _known(self, spi_in: int, output: str) -> Installed:
         if spi_in not in self.installed:

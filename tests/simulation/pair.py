@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
+from vpnd.ike.limits import Limits
 from vpnd.model.policy import PeerPolicy
 
 from .invariants import assert_agreement, assert_nothing_left, assert_one_tunnel
@@ -26,14 +28,17 @@ class Pair:
         seed: int = 0,
         weather: Weather = CALM,
         recipe: Recipe | None = None,
-        changes_a: dict[str, object] | None = None,
-        changes_b: dict[str, object] | None = None,
+        changes_a: dict[str, Any] | None = None,
+        changes_b: dict[str, Any] | None = None,
+        limits_b: Limits | None = None,
     ) -> None:
         self.world = World(seed, weather)
         self.recipe = recipe or Recipe()
         policy_a, policy_b = self.recipe.pair()
-        self.a = self.world.add_gateway("a", ADDRESS_A, Endpoint(SeededEntropy(2 * seed + 1)))
-        self.b = self.world.add_gateway("b", ADDRESS_B, Endpoint(SeededEntropy(2 * seed + 2)))
+        self.endpoint_a = Endpoint(SeededEntropy(2 * seed + 1))
+        self.endpoint_b = Endpoint(SeededEntropy(2 * seed + 2), limits_b or Limits())
+        self.a = self.world.add_gateway("a", ADDRESS_A, self.endpoint_a)
+        self.b = self.world.add_gateway("b", ADDRESS_B, self.endpoint_b)
         self.a.set_peer("b", changed(policy_a, changes_a))
         self.b.set_peer("a", changed(policy_b, changes_b))
 
@@ -63,6 +68,6 @@ class Pair:
         assert_nothing_left(self.world, self.a, self.b)
 
 
-def changed(policy: PeerPolicy, changes: dict[str, object] | None) -> PeerPolicy:
+def changed(policy: PeerPolicy, changes: dict[str, Any] | None) -> PeerPolicy:
     """The policy with some fields replaced."""
-    return replace(policy, **changes) if changes else policy  # type: ignore[arg-type]
+    return replace(policy, **(changes or {}))

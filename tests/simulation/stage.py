@@ -71,3 +71,7 @@ class Stage:
         self.say(puppet.seal(Exchange2.IKE_AUTH, 1, puppet.auth_payloads(), response=True))
         assert len(self.gateway.ike_sas()) == 1
         assert len(self.gateway.installed) == 1
+
+    def half_open_count(self) -> int:
+        """How many attempts of peers hold state in the endpoint, unauthenticated."""
+        return self.endpoint._registry.half_open()

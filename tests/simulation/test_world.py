@@ -109,7 +109,7 @@ def test_silence_ends_in_a_failure_that_names_the_seed() -> None:
 
 def test_a_timer_that_does_not_advance_is_noticed() -> None:
     world, a, _, one, _ = pingers()
-    one.INTERVAL = 0.0  # type: ignore[misc]
+    one.INTERVAL = 0.0
     world.silence("a")
     a.initiate()
     with pytest.raises(Broken, match="does not advance"):
