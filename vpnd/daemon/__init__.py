@@ -1,1 +1,1 @@
-"""The process: sockets, interfaces, routes, the clock, and the one place where effects happen."""
+"""The process: every effect on the machine, and the wiring of all layers into one gateway."""

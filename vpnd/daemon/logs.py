@@ -1,0 +1,198 @@
+"""One structured event a line, the tunnel's name first; text on a terminal, JSON lines otherwise.
+
+A log must not hold the gateway up: lines go to a descriptor that does not block, and what it does not take
+waits in a bounded buffer, then is dropped and counted. Messages that repeat are said once, then as a count
+every minute.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TextIO
+
+import structlog
+
+MAX_WAITING = 1000
+"""Ours: lines that wait for a reader that does not read, some 200 KB."""
+
+REPEAT_EVERY = 60.0
+"""Ours: seconds between two reports of the same thing."""
+
+REPEATS_KEPT = 4096
+"""Ours: different messages whose repetition is counted at a time."""
+
+LEVELS = ("debug", "info", "warning", "error")
+
+Event = MutableMapping[str, Any]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+class LineWriter:
+    """Writes whole lines to a descriptor without ever waiting for it.
+
+    A pipe or a socket is switched to non-blocking; a file or terminal is written directly.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting: deque[bytes] = deque()
+        self._dropped = 0
+        self._was_blocking = os.get_blocking(descriptor)
+        if not os.isatty(descriptor):
+            os.set_blocking(descriptor, False)
+
+    def write(self, line: str) -> None:
+        """Write one line, or keep it for later; the oldest go when too many wait."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting.popleft()
+            self._dropped += 1
+        self._waiting.append(line.encode("utf-8", "backslashreplace") + b"\n")
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, as far as the reader takes it."""
+        if self._dropped and self._write(f"({self._dropped} lines were dropped: nobody read)\n".encode()):
+            self._dropped = 0
+        while self._waiting:
+            if not self._write(self._waiting[0]):
+                return
+            self._waiting.popleft()
+
+    def close(self) -> None:
+        """Leave the descriptor as it was; others may share it."""
+        self.flush()
+        try:
+            os.set_blocking(self._descriptor, self._was_blocking)
+        except OSError:
+            return
+
+    def _write(self, line: bytes) -> bool:
+        try:
+            written = os.write(self._descriptor, line)
+        except OSError as error:
+            # A reader that is gone stays gone: its lines are not kept.
+            return not isinstance(error, BlockingIOError)
+        if written < len(line) and self._waiting and self._waiting[0] is line:
+            self._waiting[0] = line[written:]
+            return False
+        return True
+
+
+class Repeats:
+    """Decides whether a message is said: the first time, and then once a minute with a count."""
+
+    def __init__(self) -> None:
+        self._seen: dict[object, list[float]] = {}
+
+    def admit(self, now: float, key: object) -> int | None:
+        """None: not now. Else how many times the same was held back since it was last said."""
+        entry = self._seen.get(key)
+        if entry is None:
+            if len(self._seen) >= REPEATS_KEPT:
+                self._seen.pop(next(iter(self._seen)))
+            self._seen[key] = [now, 0]
+            return 0
+        if now - entry[0] < REPEAT_EVERY:
+            entry[1] += 1
+            return None
+        held = int(entry[1])
+        self._seen[key] = [now, 0]
+        return held
+
+    def forget(self, key: object) -> None:
+        """The next time counts as the first."""
+        self._seen.pop(key, None)
+
+
+def configure(level: str, stream: TextIO = sys.stderr, text: bool | None = None) -> LineWriter:
+    """Set structlog and the standard library's logging up; returns the writer, for its `flush`."""
+    writer = LineWriter(stream.fileno())
+    as_text = stream.isatty() if text is None else text
+    minimum = getattr(logging, level.upper())
+    render = _text_line if as_text else _json_line
+    structlog.configure(
+        processors=[_add_level, _add_time, _add_traceback, render],
+        wrapper_class=structlog.make_filtering_bound_logger(minimum),
+        logger_factory=lambda *_: _Lines(writer.write),
+        cache_logger_on_first_use=False,
+    )
+    # What libraries say is rare and serious; it goes the same way.
+    root = logging.getLogger()
+    root.handlers = [_Bridge()]
+    root.setLevel(logging.WARNING)
+    return writer
+
+
+class _Lines:
+    """What structlog calls a logger: one method for each level, all of which write the rendered line."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = write
+
+
+class _Bridge(logging.Handler):
+    """Hands records of the standard library's logging to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        name = record.levelname.lower()
+        log = structlog.get_logger()
+        call = getattr(log, name if name in LEVELS else "error")
+        call(
+            record.getMessage(),
+            logger=record.name,
+            **({"exc_info": record.exc_info} if record.exc_info else {}),
+        )
+
+
+def _add_level(_: object, method: str, event: Event) -> Event:
+    event["level"] = method
+    return event
+
+
+def _add_time(_: object, __: str, event: Event) -> Event:
+    event["at"] = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return event
+
+
+def _add_traceback(_: object, __: str, event: Event) -> Event:
+    """The stack of an exception, without local variables: they may hold keys."""
+    exc_info = event.pop("exc_info", None)
+    if exc_info is True:
+        exc_info = sys.exc_info()
+    if isinstance(exc_info, BaseException):
+        exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+    if isinstance(exc_info, tuple) and exc_info[0] is not None:
+        frames = traceback.extract_tb(exc_info[2])
+        places = [f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
+        # The type alone: an exception's text may repeat what it was given.
+        event["exception"] = exc_info[0].__name__
+        event["stack"] = places
+    return event
+
+
+def _json_line(_: object, __: str, event: Event) -> str:
+    first = {key: event.pop(key) for key in ("tunnel", "at", "level", "event") if key in event}
+    return json.dumps({**first, **event}, ensure_ascii=False, default=str)
+
+
+def _text_line(_: object, __: str, event: Event) -> str:
+    tunnel, at, level = event.pop("tunnel", None), event.pop("at"), event.pop("level")
+    text = event.pop("event")
+    event.pop("kind", None)
+    rest = " ".join(f"{key}={_printable(value)}" for key, value in event.items() if value is not None)
+    mark = {"debug": ".", "info": " ", "warning": "!", "error": "E"}.get(level, "E")
+    return f"{at[11:19]} {mark} {tunnel or '-'}: {_printable(text)}" + (f"  [{rest}]" if rest else "")
+
+
+def _printable(value: object) -> str:
+    """Text of which no character moves the cursor or begins a line."""
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,312 @@
+"""Links, routes and rules of this machine, by netlink; the only file that knows pyroute2.
+
+What vpnd wants in the kernel is a set of values (`routes.py`). `Netlink.reconcile` compares it with what is
+there and carries vpnd's mark, and makes the difference: so leftovers of a killed daemon are adopted or
+removed, what an administrator flushed comes back, and doing it twice does nothing.
+
+All calls block for about half a millisecond each; the daemon makes them in one thread of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from vpnd.daemon.routes import PROTOCOL, Route, Rule, Wanted
+from vpnd.model.policy import ALL_IPV4, ALL_IPV6
+from vpnd.model.selectors import Address, Network
+
+TRANSMIT_QUEUE = 10000
+"""Ours: packets the kernel queues for the TUN; its 500 drop under one fast TCP stream."""
+
+RT_TABLE_COMPAT = 252
+FIB_RULE_INVERT = 2
+RTN_UNICAST, RTN_BLACKHOLE = 1, 6
+
+_ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
+
+T = TypeVar("T")
+
+
+class NetlinkFailed(Exception):
+    """The kernel refused; `str` says what, and why in the kernel's words. Never fatal to the daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTo:
+    """How this machine reaches an address: from which of its own, by which link, of which MTU in bytes."""
+
+    source: Address | None
+    link: int
+    mtu: int
+
+
+class Netlink:
+    """One netlink socket. Use it in one thread only, the one that made it."""
+
+    def __init__(self) -> None:
+        self._ip = IPRoute(strict_check=True)
+
+    def close(self) -> None:
+        """Close the socket; what was made stays."""
+        self._ip.close()
+
+    # ------------------------------------------------------------------------------------ links
+
+    def link_index(self, name: str) -> int | None:
+        """The index of the interface of this name, or None."""
+        found = _attempt(f"look {name} up", lambda: list(self._ip.link_lookup(ifname=name)))
+        return int(found[0]) if found else None
+
+    def set_up(self, name: str, mtu: int) -> None:
+        """Give a TUN its MTU and queue, and set it up. Raises NetlinkFailed."""
+        _quiet_ipv6(name)
+        index = self._require(name)
+        _attempt(
+            f"set {name} up",
+            lambda: self._ip.link("set", index=index, mtu=mtu, txqlen=TRANSMIT_QUEUE, state="up"),
+        )
+
+    def set_mtu(self, name: str, mtu: int) -> None:
+        """Change the MTU of an interface. Raises NetlinkFailed."""
+        index = self._require(name)
+        _attempt(f"set the MTU of {name}", lambda: self._ip.link("set", index=index, mtu=mtu))
+
+    def delete_link(self, name: str) -> None:
+        """Delete an interface, if it is there. Raises NetlinkFailed."""
+        index = self.link_index(name)
+        if index is not None:
+            _unless_absent(f"delete {name}", lambda: self._ip.link("del", index=index))
+
+    def set_address(self, name: str, address: Address, present: bool) -> None:
+        """Give an interface a host address, or take it away; it may be so already. Raises NetlinkFailed."""
+        index = self._require(name)
+        verb = "replace" if present else "del"
+        prefix = address.max_prefixlen
+        _unless_absent(
+            f"{verb} {address} on {name}",
+            lambda: self._ip.addr(verb, index=index, address=str(address), prefixlen=prefix),
+        )
+
+    # ---------------------------------------------------------------------------------- queries
+
+    def route_to(self, destination: Address, mark: int = 0) -> RouteTo | None:
+        """How datagrams to `destination` leave this machine now; None: there is no route."""
+        request: dict[str, Any] = {"dst": str(destination), "family": _family(destination)}
+        if mark:
+            request["mark"] = mark
+        try:
+            answers = list(self._ip.route("get", **request))
+        except (NetlinkError, OSError):
+            return None
+        if not answers:
+            return None
+        answer = answers[0]
+        source = answer.get("prefsrc")
+        link = int(answer.get("oif") or 0)
+        metrics = answer.get("metrics")
+        mtu = int(metrics.get("mtu") or 0) if metrics is not None else 0
+        return RouteTo(ip_address(source) if source else None, link, mtu or self._link_mtu(link))
+
+    def local_addresses(self) -> frozenset[Address]:
+        """The addresses of this machine."""
+        found = _attempt("list the addresses", lambda: list(self._ip.get_addr()))
+        texts = (entry.get("local") or entry.get("address") for entry in found)
+        return frozenset(ip_address(text) for text in texts if text)
+
+    # -------------------------------------------------------------------------------- reconcile
+
+    def present(self) -> Wanted:
+        """The routes and rules in the kernel that carry vpnd's mark."""
+        names = {int(link["index"]): str(link.get("ifname")) for link in self._ip.get_links()}
+        routes, rules = set(), set()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for message in self._dump_routes(family):
+                routes.add(_route(message, family, names))
+            for message in self._dump_rules(family):
+                rules.add(_rule(message, family))
+        return Wanted(frozenset(routes), frozenset(rules))
+
+    def reconcile(self, wanted: Wanted) -> list[str]:
+        """Make vpnd's routes and rules in the kernel equal to `wanted`; returns what could not be done.
+
+        Blackholes and rules come before routes, and go after them, so that no packet finds a gap. A route
+        that only changes its interface is replaced in one step.
+        """
+        present = self.present()
+        failures: list[str] = []
+        missing, surplus = wanted.routes - present.routes, present.routes - wanted.routes
+        replaced = {route.key for route in missing}
+        for route in sorted(missing, key=lambda r: r.device is not None):
+            failures += self._try(f"add {route}", partial(self._add_route, route))
+        for rule in wanted.rules - present.rules:
+            failures += self._try(f"add {rule}", partial(self._rule, "add", rule))
+        for rule in present.rules - wanted.rules:
+            failures += self._try(f"delete {rule}", partial(self._rule, "del", rule))
+        for route in sorted(surplus, key=lambda r: r.device is None):
+            if route.key not in replaced:
+                failures += self._try(f"delete {route}", partial(self._delete_route, route))
+        return failures
+
+    # ----------------------------------------------------------------------------------- inside
+
+    def _require(self, name: str) -> int:
+        index = self.link_index(name)
+        if index is None:
+            raise NetlinkFailed(f"there is no interface {name}")
+        return index
+
+    def _link_mtu(self, index: int) -> int:
+        links = _attempt("ask for a link", lambda: list(self._ip.get_links(index))) if index else []
+        return int(links[0].get("mtu") or 1500) if links else 1500
+
+    def _dump_routes(self, family: int) -> Iterator[Any]:
+        for message in _attempt(
+            "list the routes", lambda: list(self._ip.get_routes(family=family, proto=PROTOCOL))
+        ):
+            if message["proto"] == PROTOCOL and message["type"] in (RTN_UNICAST, RTN_BLACKHOLE):
+                yield message
+
+    def _dump_rules(self, family: int) -> Iterator[Any]:
+        for message in _attempt("list the rules", lambda: list(self._ip.get_rules(family=family))):
+            if message.get("protocol") == PROTOCOL:
+                yield message
+
+    def _add_route(self, route: Route) -> None:
+        request = self._request(route)
+        if route.device is None:
+            request["type"] = "blackhole"
+        else:
+            request["oif"] = self._require(route.device)
+            if route.source is not None:
+                request["prefsrc"] = str(route.source)
+        self._ip.route("replace", **request)
+
+    def _delete_route(self, route: Route) -> None:
+        request = self._request(route)
+        if route.device is None:
+            request["type"] = "blackhole"
+        self._ip.route("del", **request)
+
+    @staticmethod
+    def _request(route: Route) -> dict[str, Any]:
+        return {
+            "family": _family(route.destination),
+            "dst": str(route.destination),
+            "table": route.table,
+            "priority": route.metric,
+            "proto": PROTOCOL,
+        }
+
+    def _rule(self, verb: str, rule: Rule) -> None:
+        request: dict[str, Any] = {
+            "family": socket.AF_INET if rule.version == 4 else socket.AF_INET6,
+            "table": rule.table,
+            "priority": rule.priority,
+            "protocol": PROTOCOL,
+        }
+        if rule.source is not None:
+            request["src"] = str(rule.source)
+        if rule.destination is not None:
+            request["dst"] = str(rule.destination)
+        if rule.unless_mark is not None:
+            request |= {"fwmark": rule.unless_mark, "flags": FIB_RULE_INVERT}
+        if rule.suppress_default:
+            request["suppress_prefixlen"] = 0
+        self._ip.rule(verb, **request)
+
+    def _try(self, what: str, call: Callable[[], object]) -> list[str]:
+        try:
+            call()
+        except NetlinkError as error:
+            harmless = error.code in (*_ABSENT, errno.EEXIST)
+            return [] if harmless and not what.startswith("add route") else [f"{what}: {_words(error)}"]
+        except (NetlinkFailed, OSError) as error:
+            return [f"{what}: {error}"]
+        return []
+
+
+def _attempt(what: str, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except NetlinkError as error:
+        raise NetlinkFailed(f"cannot {what}: {_words(error)}") from error
+    except OSError as error:
+        raise NetlinkFailed(f"cannot {what}: {error.strerror or error}") from error
+
+
+def _unless_absent(what: str, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except NetlinkError as error:
+        if error.code not in _ABSENT:
+            raise NetlinkFailed(f"cannot {what}: {_words(error)}") from error
+
+
+def _words(error: NetlinkError) -> str:
+    return (
+        f"{error.args[1] if len(error.args) > 1 else error} ({errno.errorcode.get(error.code, error.code)})"
+    )
+
+
+def _family(value: Address | Network) -> int:
+    return socket.AF_INET if value.version == 4 else socket.AF_INET6
+
+
+def _network(text: str | None, length: int, family: int) -> Network:
+    if not text:
+        return ALL_IPV4 if family == socket.AF_INET else ALL_IPV6
+    return ip_network(f"{text}/{length}")
+
+
+def _route(message: Any, family: int, names: dict[int, str]) -> Route:
+    device = None
+    if message["type"] == RTN_UNICAST:
+        device = names.get(int(message.get("oif") or 0), "?")
+    source = message.get("prefsrc")
+    return Route(
+        destination=_network(message.get("dst"), message["dst_len"], family),
+        table=int(message.get("table") or RT_TABLE_COMPAT),
+        device=device,
+        metric=int(message.get("priority") or 0),
+        source=ip_address(source) if source else None,
+    )
+
+
+def _rule(message: Any, family: int) -> Rule:
+    source, destination = message.get("src"), message.get("dst")
+    suppress = message.get("suppress_prefixlen")
+    return Rule(
+        version=4 if family == socket.AF_INET else 6,
+        source=_network(source, message["src_len"], family) if message["src_len"] else None,
+        destination=_network(destination, message["dst_len"], family) if message["dst_len"] else None,
+        table=int(message.get("table") or 0),
+        priority=int(message.get("priority") or 0),
+        unless_mark=int(message.get("fwmark") or 0) if message["flags"] & FIB_RULE_INVERT else None,
+        suppress_default=suppress == 0,
+    )
+
+
+def _quiet_ipv6(name: str) -> None:
+    """No link-local address on a TUN: its router solicitations and MLD reports would meet no mapping.
+
+    And replies may come through another tunnel than the requests left by, so the reverse path is checked
+    loosely. Both are settings that the tunnel works without, where a sandbox forbids them.
+    """
+    for path, value in (
+        (Path("/proc/sys/net/ipv6/conf", name, "addr_gen_mode"), "1"),
+        (Path("/proc/sys/net/ipv4/conf", name, "rp_filter"), "2"),
+    ):
+        try:
+            path.write_text(value)
+        except OSError:
+            continue

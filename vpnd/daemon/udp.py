@@ -1,0 +1,162 @@
+"""The IKE sockets: UDP port 500, one for each local address. Port 4500 is the engine's.
+
+asyncio-dgram reads; its queue has no bound, so the reader takes everything at each wake and never awaits
+anything in between. Sending goes straight to the socket, which never blocks: what the kernel does not take
+is a lost datagram, and IKE sends again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from ipaddress import ip_address
+
+import asyncio_dgram
+
+from vpnd.ike.session import Unreachable
+from vpnd.model.child import Path
+from vpnd.model.policy import IKE_PORT
+from vpnd.model.selectors import Address
+
+RECEIVE_BUFFER = 4 * 1024 * 1024
+"""Ours, in bytes: some 3,000 IKE messages that wait while a batch of packets or handshakes is worked on."""
+
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
+IPV6_MTU_DISCOVER, IPV6_RECVERR = 23, 25
+IP_RECVERR = 11
+SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6 = 2, 3
+
+_EXTENDED_ERROR = struct.Struct("=IBBBBII")
+"""struct sock_extended_err of linux/errqueue.h: errno, origin, type, code, pad, info, data."""
+
+_UNREACHABLE = {
+    errno.ECONNREFUSED: Unreachable.PORT,
+    errno.EHOSTUNREACH: Unreachable.HOST,
+    errno.ENETUNREACH: Unreachable.HOST,
+    errno.EACCES: Unreachable.HOST,
+    errno.EPERM: Unreachable.HOST,
+}
+
+OnDatagram = Callable[[Path, bytes], None]
+OnUnreachable = Callable[[Path, Unreachable], None]
+
+
+class IkeSocket:
+    """One bound UDP socket. `on_datagram(path, data)` for each message, `on_unreachable` for ICMP errors."""
+
+    def __init__(
+        self,
+        local: Address,
+        mark: int,
+        on_datagram: OnDatagram,
+        on_unreachable: OnUnreachable,
+        port: int = IKE_PORT,
+    ) -> None:
+        self.local = local
+        self.port = port
+        self._on_datagram = on_datagram
+        self._on_unreachable = on_unreachable
+        self._socket = _bound(local, port, mark)
+        self._errors: socket.socket | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to receive."""
+        loop = asyncio.get_running_loop()
+        # The error queue keeps a descriptor readable until it is emptied, which asyncio-dgram does not do.
+        self._errors = self._socket.dup()
+        loop.add_reader(self._errors.fileno(), self._drain_errors)
+        stream = await asyncio_dgram.from_socket(self._socket)
+        self._reader = asyncio.create_task(self._read(stream), name=f"ike {self.local}")
+
+    def send(self, path: Path, data: bytes) -> None:
+        """Send one message along `path`. An error that the kernel reports at once is an `on_unreachable`."""
+        try:
+            self._socket.sendto(data, (str(path.remote), path.remote_port))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            reason = _UNREACHABLE.get(error.errno or 0)
+            if reason is not None:
+                # Not from within the caller's input: one input, then drain.
+                asyncio.get_running_loop().call_soon(self._on_unreachable, path, reason)
+
+    def close(self) -> None:
+        """Stop receiving and close the socket."""
+        if self._errors is not None:
+            asyncio.get_running_loop().remove_reader(self._errors.fileno())
+            self._errors.close()
+            self._errors = None
+        if self._reader is not None:
+            self._reader.cancel()
+        else:
+            self._socket.close()
+
+    async def _read(self, stream: asyncio_dgram.DatagramServer) -> None:
+        try:
+            while True:
+                try:
+                    data, source = await stream.recv()
+                except OSError:
+                    # An ICMP error that came as the result of a read; the error queue has the details.
+                    continue
+                self._on_datagram(self._path(source), data)
+        except asyncio_dgram.TransportClosed:
+            return
+        finally:
+            stream.close()
+
+    def _path(self, source: tuple[str, int]) -> Path:
+        return Path(self.local, self.port, ip_address(source[0].partition("%")[0]), source[1])
+
+    def _drain_errors(self) -> None:
+        if self._errors is None:
+            return
+        while True:
+            try:
+                _, controls, _, source = self._errors.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+            except OSError:
+                return
+            for level, kind, value in controls:
+                if (level, kind) in ((socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)):
+                    self._report(value, source)
+
+    def _report(self, value: bytes, source: tuple[str, int]) -> None:
+        if len(value) < _EXTENDED_ERROR.size:
+            return
+        number, origin, *_ = _EXTENDED_ERROR.unpack_from(value)
+        reason = _UNREACHABLE.get(number)
+        if reason is not None and origin in (SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6):
+            self._on_unreachable(self._path(source), reason)
+
+
+def _bound(local: Address, port: int, mark: int) -> socket.socket:
+    """A socket that asks for ICMP errors, may be fragmented on the way, and carries vpnd's mark."""
+    family = socket.AF_INET if local.version == 4 else socket.AF_INET6
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET:
+            made.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+        else:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+            made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DONT)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        _try_mark(made, mark)
+        made.bind((str(local), port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _try_mark(made: socket.socket, mark: int) -> None:
+    """The mark matters to a default route through a tunnel only; without the right to set it, do without."""
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+    except PermissionError:
+        return
