@@ -48,7 +48,7 @@ def payload(kind, number, body):
 
 
 def decode_message(data: bytes) -> object:
-    """A whole IKE message as an endpoint reads it before any key: header, then the payloads of its version."""
+    """A whole IKE message as an endpoint reads it before any key: header, then its version's payloads."""
     header = Header.decode(data)
     body = data[HEADER_LENGTH:]
     if header.major == 1:
@@ -108,8 +108,8 @@ def test_each_ikev1_payload_survives_a_round_trip(kind):
 
 
 @settings(max_examples=60)
-@given(headers, chains2)
-def test_ikev2_chains_survive_a_round_trip(header, payloads):
+@given(chains2)
+def test_ikev2_chains_survive_a_round_trip(payloads):
     first, data = ikev2.encode_payloads(payloads)
     assert ikev2.decode_payloads(first, data) == payloads
 
@@ -223,11 +223,23 @@ def test_a_message_cut_anywhere_is_refused(version):
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-@pytest.mark.parametrize("tail", [b"", b"\0", bytes(2048)], ids=len)
-@pytest.mark.parametrize("length_error", [-1, 1, -28, 2**31])
-def test_a_wrong_length_in_the_header_is_refused(version, tail, length_error):
-    with pytest.raises(DecodeError):
-        decode_message(message(version, length_error, tail + bytes(length_error == len(tail))))
+@pytest.mark.parametrize(
+    ("length_error", "tail"), [(-1, 0), (1, 0), (0, 1), (0, 2048), (1, 2), (-28, 0), (2**31, 0)]
+)
+def test_a_wrong_length_in_the_header_is_refused(version, length_error, tail):
+    with pytest.raises(DecodeError, match="header length"):
+        decode_message(message(version, length_error, bytes(tail)))
+
+
+@pytest.mark.parametrize("version", MESSAGES)
+def test_random_payloads_of_every_length_give_a_value_or_a_decode_error(version):
+    seed = 7296
+    dice = random.Random(seed)
+    number, (first, _) = MESSAGES[version]
+    for length in range(HEADER_LENGTH, MAX_LENGTH + 1):
+        header = Header(bytes(8), bytes(8), first, number, 34, 8, 0, length)
+        body = dice.randbytes(length - HEADER_LENGTH)
+        value_or_decode_error(decode_message, header.encode() + body)
 
 
 @pytest.mark.parametrize("version", MESSAGES)
@@ -240,7 +252,7 @@ def test_a_payload_length_off_by_one_never_reads_past_the_message(version):
             broken = chain[: offset + 2] + wrong.to_bytes(2, "big") + chain[offset + 4 :]
             header = Header(bytes(8), bytes(8), first, number, 34, 8, 0, HEADER_LENGTH + len(chain))
             value_or_decode_error(decode_message, header.encode() + broken)
-            if wrong < 4 or (wrong > length and offset + wrong > len(chain)):
+            if wrong < 4 or offset + wrong > len(chain):
                 with pytest.raises(DecodeError):
                     decode_message(header.encode() + broken)
         offset += length
@@ -310,7 +322,7 @@ def test_the_checksum_is_the_loop_of_rfc_1071(data):
 
 @given(st.binary(min_size=4, max_size=40).filter(lambda data: len(data) % 2 == 0), u16)
 def test_an_adjusted_checksum_is_the_computed_one(data, word):
-    """Except that a sum of 0 and one of 65535 are the same number, which the adjustment may write either way."""
+    """Except that 0 and 65535 are one number in this arithmetic; the adjustment may write either."""
     before = int.from_bytes(data[:2], "big")
     changed = word.to_bytes(2, "big") + data[2:]
     adjusted = adjust_checksum(checksum(data), before, word)
