@@ -1,0 +1,105 @@
+"""Identities: what a word means, when two match, and that a peer's bytes print safely."""
+
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpnd.model.identity import MAX_FQDN, Identity
+from vpnd.wire.iana import IdType
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "value"),
+    [
+        ("192.0.2.1", IdType.IPV4_ADDR, bytes([192, 0, 2, 1])),
+        ("2001:db8::1", IdType.IPV6_ADDR, ip_address("2001:db8::1").packed),
+        ("gw.example.org", IdType.FQDN, b"gw.example.org"),
+        ("@gw.example.org", IdType.FQDN, b"gw.example.org"),
+        ("192.0.2.300", IdType.FQDN, b"192.0.2.300"),
+    ],
+)
+def test_a_configuration_word_is_an_address_or_a_name(word, kind, value):
+    assert Identity.of(word) == Identity(kind, value)
+    assert str(Identity.of(word)) == word.removeprefix("@")
+
+
+@pytest.mark.parametrize("word", ["", "@", "gw example", "gw\n", "gÄteway", "a" * (MAX_FQDN + 1)])
+def test_other_words_are_refused(word):
+    with pytest.raises(ValueError, match="neither an IP address nor a domain name"):
+        Identity.of(word)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("gw.example.org", "GW.Example.ORG"),
+        ("gw.example.org", "gw.example.org."),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:0db8:0::1"),
+    ],
+)
+def test_these_match(one, other):
+    assert Identity.of(one).matches(Identity.of(other))
+    assert Identity.of(other).matches(Identity.of(one))
+
+
+def test_mail_addresses_match_without_regard_to_case():
+    assert Identity(IdType.RFC822_ADDR, b"A@b.c").matches(Identity(IdType.RFC822_ADDR, b"a@B.C"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Identity.of("gw.example.org"), Identity.of("gw2.example.org")),
+        (Identity.of("192.0.2.1"), Identity.of("192.0.2.2")),
+        (Identity.of("192.0.2.1"), Identity(IdType.FQDN, b"192.0.2.1")),
+        (Identity.of("192.0.2.1"), Identity(IdType.FQDN, bytes([192, 0, 2, 1]))),
+        (Identity(IdType.KEY_ID, b"key"), Identity(IdType.KEY_ID, b"KEY")),
+        (Identity(IdType.KEY_ID, b"key"), Identity(IdType.KEY_ID, b"key.")),
+        (Identity(IdType.FQDN, b"key"), Identity(IdType.RFC822_ADDR, b"key")),
+    ],
+)
+def test_these_do_not(one, other):
+    assert not one.matches(other)
+    assert not other.matches(one)
+
+
+def test_an_address_of_another_length_matches_only_itself():
+    odd = Identity(IdType.IPV4_ADDR, b"\xc0\x00\x02")
+    assert str(odd) == "IPV4_ADDR:c00002"
+    assert not odd.matches(Identity.of("192.0.2.1"))
+
+
+@pytest.mark.parametrize(
+    ("identity", "text"),
+    [
+        (Identity(IdType.FQDN, b"gw\nERROR all keys lost"), "gw\\x0aERROR\\x20all\\x20keys\\x20lost"),
+        (Identity(IdType.FQDN, b"\x1b[31m"), "\\x1b[31m"),
+        (Identity(IdType.FQDN, b"\xff\x00\x7f"), "\\xff\\x00\\x7f"),
+        (Identity(IdType.KEY_ID, b"\x01\x02"), "KEY_ID:0102"),
+        (Identity(IdType.DER_ASN1_DN, b"\x30\x00"), "DER_ASN1_DN:3000"),
+        (Identity(250, b"x"), "250:78"),
+        (Identity(IdType.IPV6_ADDR, b"short"), "IPV6_ADDR:73686f7274"),
+    ],
+)
+def test_a_peers_bytes_are_escaped(identity, text):
+    assert str(identity) == text
+
+
+def test_a_long_name_is_cut():
+    assert len(str(Identity(IdType.FQDN, b"a" * 60000))) == MAX_FQDN
+    assert len(str(Identity(IdType.KEY_ID, b"a" * 60000))) == len("KEY_ID:") + 128
+
+
+@given(st.integers(0, 255), st.binary(max_size=300))
+def test_whatever_a_peer_says_prints_on_one_line(kind, value):
+    for text in (str(Identity(kind, value)), Identity(kind, value).describe()):
+        assert text.isascii()
+        assert text.isprintable()
+
+
+def test_a_diagnosis_shows_value_and_type():
+    assert Identity.of("192.0.2.1").describe() == "192.0.2.1 (IPV4_ADDR)"
+    assert Identity.of("gw.example.org").describe() == "gw.example.org (FQDN)"
