@@ -9,6 +9,7 @@ from vpnd.wire.cursor import Builder, Cursor
 
 TV = 0x8000
 MAX_TV_VALUE = 0xFFFF
+MAX_NUMBER = 2**64 - 1
 
 # Ours: a phase-1 transform has six or seven attributes; nothing known has more than ten.
 MAX_ATTRIBUTES = 64
@@ -26,8 +27,14 @@ class Attribute:
 
     @property
     def number(self) -> int:
-        """The value as a number, whichever form it came in; a TLV value of no bytes is 0."""
-        return self.value if isinstance(self.value, int) else int.from_bytes(self.value, "big")
+        """The value as a number, whichever form it came in: a TLV value of no bytes is 0.
+
+        What is beyond 64 bits, as no real value is, reads as the largest 64-bit number, so that a peer
+        cannot make anyone print or multiply a number of 65535 bytes.
+        """
+        if isinstance(self.value, int):
+            return self.value
+        return min(int.from_bytes(self.value, "big"), MAX_NUMBER)
 
 
 #                      1                   2                   3

@@ -28,6 +28,12 @@ def test_an_empty_value_is_the_number_zero():
     assert decode_attributes(bytes.fromhex("0001 0000"))[0].number == 0
 
 
+def test_a_number_beyond_64_bits_is_the_largest():
+    assert Attribute(12, b"\x00" * 9 + b"\x07").number == 7
+    assert Attribute(12, b"\xff" * 8).number == 2**64 - 1
+    assert len(str(Attribute(12, b"\xff" * 65535).number)) == 20
+
+
 @pytest.mark.parametrize(
     "data", ["80", "8001", "800100", "0001", "0001 00", "0001 0001", "0001 0005 00010203", "0001 ffff 00"]
 )
