@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.lab.lab import Lab, Namespace
-from tests.lab.plan import A6, B6, A, B, Gateway, Plan
+from tests.lab.plan import A6, B6, A, B, Gateway
 from tests.lab.strongswan import StrongSwan
 from tests.lab.vpnd import Vpnd
 
@@ -27,14 +27,13 @@ class Wire:
     a: Site
     b: Site
 
-    def site(self, plan: Plan) -> Site:
-        """The site at which `plan.local` stands."""
-        return self.a if plan.local.label == "a" else self.b
 
+def two_gateways(lab: Lab, prefix: str = "") -> Wire:
+    """Each gateway carries its inside address itself, on its loopback interface.
 
-def two_gateways(lab: Lab) -> Wire:
-    """Each gateway carries its inside address itself, on its loopback interface."""
-    a, b = lab.namespace("a"), lab.namespace("b")
+    `prefix` tells the namespaces of several wires in one laboratory apart.
+    """
+    a, b = lab.namespace(f"{prefix}a"), lab.namespace(f"{prefix}b")
     lab.link(a, b)
     sites = []
     for namespace, end, end6 in ((a, A, A6), (b, B, B6)):

@@ -1,0 +1,75 @@
+"""`make bench`: everything that is measured, as a table and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import control, datapath
+from tests.lab.lab import interruptible
+
+PARTS = ("datapath", "setup", "memory")
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+
+
+def main() -> None:
+    """Measure what is asked for; Ctrl-C leaves nothing behind."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="2 rounds of 2 s and few tunnels")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each measurement (default 5)")
+    parser.add_argument("--seconds", type=float, default=5, help="length of a run (default 5)")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part alone; may be repeated")
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go")
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("The measurements make network namespaces: run `sudo make bench`.")
+    if arguments.short:
+        arguments.rounds, arguments.seconds = 2, 2
+    interruptible()
+    try:
+        document = run(arguments)
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; everything that was made is removed.")
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    console.print(f"\nFigures: {arguments.json}")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Each part in turn; its table is printed when it is done."""
+    parts = arguments.only or PARTS
+    document: dict[str, Any] = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {
+            "kernel": platform.release(),
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+        },
+        "load_before": os.getloadavg(),
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+    }
+    if "datapath" in parts:
+        found = datapath.measure(console, arguments.rounds, arguments.seconds)
+        console.print()
+        console.print(datapath.table(found))
+        console.print(datapath.ping_line(found))
+        document |= found.document()
+    if "setup" in parts:
+        setups = control.measure_setups(console, seconds=1 if arguments.short else 5)
+        document["ikev2_setups"] = setups
+    if "memory" in parts:
+        document["tunnels"] = control.measure_tunnels(console, (1, 10) if arguments.short else (1, 100, 500))
+    return document
+
+
+if __name__ == "__main__":
+    main()
