@@ -1,0 +1,98 @@
+"""The IPsec SAs of one tunnel: which is current, which lives on, and when each ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vpnd.crypto.entropy import Entropy
+from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady, Output
+from vpnd.model.child import ChildSa
+from vpnd.model.diagnosis import Diagnosis
+
+SOFT_PERCENT = 90
+"""Of its lifetime: when a successor is negotiated, less a jitter of up to as much as remains."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One SA pair. `pending`: the peer has not confirmed it yet (we answered its quick mode)."""
+
+    sa: ChildSa
+    hard: float
+    pending: bool = False
+    announced: bool = False
+
+
+@dataclass(slots=True)
+class Children:
+    """All SA pairs of one tunnel; `current` has the inbound SPI that each mapping sends on."""
+
+    by_spi: dict[int, Child] = field(default_factory=dict)
+    current: dict[int, int] = field(default_factory=dict)
+
+    def install(self, now: float, sa: ChildSa, pending: bool) -> list[Output]:
+        """A new SA pair: the successor of its mapping's current one, if there is one.
+
+        A pair that is pending and succeeds none is announced only once the peer has confirmed it.
+        """
+        child = Child(sa, now + sa.lifetimes.seconds, pending)
+        self.by_spi[sa.spi_in] = child
+        old = self.current.get(sa.mapping)
+        if old is None and pending:
+            return []
+        child.announced = True
+        self.current[sa.mapping] = sa.spi_in
+        return [ChildUp(sa)] if old is None else [ChildReplaced(old, sa, outbound=not pending)]
+
+    def confirm(self, spi_in: int) -> list[Output]:
+        """The peer has the pair installed: send on it."""
+        child = self.by_spi.get(spi_in)
+        if child is None or not child.pending:
+            return []
+        child.pending = False
+        if child.announced:
+            return [OutboundReady(child.sa.tunnel, spi_in)]
+        child.announced = True
+        old = self.current.get(child.sa.mapping)
+        self.current[child.sa.mapping] = spi_in
+        return [ChildUp(child.sa)] if old is None else [ChildReplaced(old, child.sa, outbound=True)]
+
+    def remove(self, spi_in: int, diagnosis: Diagnosis) -> list[Output]:
+        """The pair is gone. Its mapping falls back to the newest pair that is left, if there is one."""
+        child = self.by_spi.pop(spi_in, None)
+        if child is None:
+            return []
+        sa = child.sa
+        outputs: list[Output] = []
+        if self.current.get(sa.mapping) == spi_in:
+            del self.current[sa.mapping]
+            left = [one for one in self.by_spi.values() if one.sa.mapping == sa.mapping and not one.pending]
+            if left:
+                self.current[sa.mapping] = left[-1].sa.spi_in
+                outputs.append(OutboundReady(sa.tunnel, left[-1].sa.spi_in))
+        if child.announced:
+            outputs.append(ChildDown(sa.tunnel, sa.mapping, spi_in, diagnosis))
+        return outputs
+
+    def by_either_spi(self, spi: int) -> int | None:
+        """The inbound SPI of the pair that has `spi` on either side: peers differ in which they name."""
+        for spi_in, child in self.by_spi.items():
+            if spi in (child.sa.spi_out, spi_in):
+                return spi_in
+        return None
+
+    def up(self, mapping: int) -> bool:
+        """Whether the mapping has a pair to send on."""
+        return mapping in self.current
+
+
+def soft_deadline(now: float, lifetime: float, entropy: Entropy, initiator: bool) -> float:
+    """When to begin the succession of an SA that lives `lifetime` seconds from `now`.
+
+    The jitter spreads many SAs that were made together; the side that did not begin comes later, so that
+    both do not begin at once.
+    """
+    remaining = lifetime * (100 - SOFT_PERCENT) / 100
+    jitter = remaining * entropy.below(1000) / 1000
+    late = 0.0 if initiator else remaining / 2
+    return now + lifetime - remaining - jitter + late

@@ -1,0 +1,85 @@
+"""Dead peer detection (RFC 3706): ask when nothing has been heard, and say when it has been too long.
+
+    HDR*, HASH(1), N(R-U-THERE, sequence)      -->
+                                               <--   HDR*, HASH(1), N(R-U-THERE-ACK, sequence)
+
+Any authenticated message and any ESP counts as a sign of life. The peer is dead exactly `timeout` seconds
+after the last one, whatever the schedule of the questions was.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vpnd.ike.v1 import informational
+from vpnd.ike.v1.received import Timer
+
+if TYPE_CHECKING:
+    from vpnd.ike.v1.session import Session
+
+QUIET_SHARE = 3
+"""The first question comes after this fraction of the timeout without a sign of life."""
+LEAST_QUIET = 5.0
+"""Seconds; a question more often than this tells nothing more."""
+AGAIN = 4.0
+"""Seconds between questions."""
+
+
+class Liveness:
+    """What is known of the peer's life. Times are seconds on the caller's clock."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._sequence = 0
+        self._asked_since: float | None = None
+        self.last_heard = 0.0
+
+    def begin(self, now: float) -> None:
+        """The ISAKMP SA is established."""
+        self._sequence = int.from_bytes(self._session.registry.entropy.bytes(4), "big") >> 1
+        self.heard(now)
+
+    def heard(self, now: float) -> None:
+        """A sign of life."""
+        self.last_heard = now
+        self._asked_since = None
+        if self._spoken and self._session.policy.dpd.enabled:
+            self._session.timers.arm(Timer.LIVENESS, now + self._quiet)
+        else:
+            self._session.timers.disarm(Timer.LIVENESS)
+
+    def acknowledged(self, now: float, sequence: int) -> None:
+        """An ACK counts only with the sequence number that was asked last (RFC 3706 section 5.4)."""
+        if self._asked_since is not None and sequence == self._sequence:
+            self.heard(now)
+
+    def ask(self, now: float) -> None:
+        """Ask now, and again until there is a sign of life or the time is over."""
+        if not self._spoken:
+            return
+        if self._asked_since is None:
+            self._asked_since = now
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        informational.send_are_you_there(self._session, self._sequence)
+        self._session.timers.arm(Timer.LIVENESS, min(now + AGAIN, self._dead_at))
+
+    def handle_timeout(self, now: float) -> bool:
+        """Ask, or say that the peer is dead: False."""
+        if self._asked_since is not None and now >= self._dead_at:
+            return False
+        self.ask(now)
+        return True
+
+    @property
+    def _spoken(self) -> bool:
+        return self._session.negotiation.peer.dpd
+
+    @property
+    def _quiet(self) -> float:
+        return max(LEAST_QUIET, self._session.policy.dpd.timeout / QUIET_SHARE)
+
+    @property
+    def _dead_at(self) -> float:
+        """Without DPD in the policy only the questions count: an operator or an unknown SPI asked."""
+        since = self.last_heard if self._session.policy.dpd.enabled else self._asked_since
+        return (since if since is not None else self.last_heard) + self._session.policy.dpd.timeout

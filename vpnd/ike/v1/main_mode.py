@@ -1,0 +1,160 @@
+"""Main mode: six messages, identities encrypted (RFC 2409 section 5.4).
+
+    initiator                                responder
+    Main1  HDR, SA, VID             -->
+                                    <--      HDR, SA, VID             Main2
+    Main3  HDR, KE, Ni, NAT-D       -->
+                                    <--      HDR, KE, Nr, NAT-D       Main4
+    Main5  HDR*, IDii, HASH_I       -->
+                                    <--      HDR*, IDir, HASH_R       Main6
+
+With a pre-shared key the responder has to pick the key before the identity arrives, by the addresses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vpnd.crypto.dh import KeyPair
+from vpnd.ike.faults import Drop
+from vpnd.ike.v1 import phase1
+from vpnd.ike.v1.faults import AuthenticationFailed
+from vpnd.ike.v1.messages import Main1, Main2, Main3, Main4, Main5, Main6
+from vpnd.ike.v1.proposals import choose_phase1, offer_phase1
+from vpnd.ike.v1.protect import IvChain
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import PeerPolicy
+from vpnd.wire.iana import Exchange1, Notify1
+from vpnd.wire.ikev1 import Hash, KeyExchange, Nonce, Notify, Payload
+
+if TYPE_CHECKING:
+    from vpnd.ike.v1.received import Received
+    from vpnd.ike.v1.session import Session
+
+EXCHANGE = Exchange1.IDENTITY_PROTECTION
+
+
+def begin(session: Session, now: float) -> None:
+    """Send Main1."""
+    policy = session.policy
+    offer = offer_phase1(policy.proposals, policy.lifetime)
+    session.negotiation.sa_i = offer.encode()
+    session.send_phase1(now, EXCHANGE, [offer, *phase1.vendor_id_payloads()])
+
+
+def on_main1(session: Session, now: float, received: Received) -> None:
+    """Choose a transform; answer with it. No key has been computed yet."""
+    message: Main1 = received.expect(Main1)
+    negotiation = session.negotiation
+    choice = choose_phase1(message.sa, session.policy.proposals, session.policy.lifetime)
+    negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
+    negotiation.sa_i = received.body_of(message.sa)
+    session.suite_is(choice.suite, choice.lifetime)
+    session.send_phase1(now, EXCHANGE, [choice.answer, *phase1.vendor_id_payloads(negotiation.peer)])
+
+
+def on_main2(session: Session, now: float, received: Received) -> None:
+    """The peer chose; send our public value and nonce."""
+    message: Main2 = received.expect(Main2)
+    policy, negotiation, entropy = session.policy, session.negotiation, session.registry.entropy
+    choice = choose_phase1(message.sa, policy.proposals, policy.lifetime)
+    session.suite_is(choice.suite, choice.lifetime)
+    negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
+    negotiation.key_pair = KeyPair.generate(choice.suite.dh or 0, entropy)
+    negotiation.ke_i = negotiation.key_pair.public
+    negotiation.nonce_i = entropy.bytes(phase1.NONCE_LENGTH)
+    payloads: list[Payload] = [KeyExchange(negotiation.ke_i), Nonce(negotiation.nonce_i)]
+    session.send_phase1(now, EXCHANGE, [*payloads, *phase1.nat_d_payloads(session, entropy)])
+
+
+def on_main3(session: Session, now: float, received: Received) -> None:
+    """Agree on keys; answer with our public value and nonce."""
+    message: Main3 = received.expect(Main3)
+    negotiation, entropy = session.negotiation, session.registry.entropy
+    negotiation.key_pair = KeyPair.generate(session.suite.dh or 0, entropy)
+    negotiation.ke_i, negotiation.nonce_i = message.ke.data, message.nonce.data
+    negotiation.ke_r = negotiation.key_pair.public
+    negotiation.nonce_r = entropy.bytes(phase1.NONCE_LENGTH)
+    keys = phase1.agree(session, message.ke)
+    session.nat = phase1.detect_nat(session, received.path, message.nat_d)
+    payloads: list[Payload] = [KeyExchange(negotiation.ke_r), Nonce(negotiation.nonce_r)]
+    session.send_phase1(now, EXCHANGE, [*payloads, *phase1.nat_d_payloads(session, entropy)])
+    session.keys_are(keys, IvChain(keys, keys.iv))
+
+
+def on_main4(session: Session, now: float, received: Received) -> None:
+    """Agree on keys; prove who we are, on port 4500 if there is a NAT."""
+    message: Main4 = received.expect(Main4)
+    negotiation = session.negotiation
+    negotiation.ke_r, negotiation.nonce_r = message.ke.data, message.nonce.data
+    keys = phase1.agree(session, message.ke)
+    session.nat = phase1.detect_nat(session, received.path, message.nat_d)
+    chain = IvChain(keys, keys.iv)
+    session.keys_are(keys, chain)
+    session.float_if_nat()
+    identity = phase1.id_payload(session.policy.local_id)
+    negotiation.id_i = identity.encode()
+    exchanged = negotiation.exchanged(session.cky_i, session.cky_r)
+    proof = Hash(keys.hash_i(exchanged, negotiation.sa_i, negotiation.id_i))
+    contact = [Notify(Notify1.INITIAL_CONTACT, spi=session.cky_i + session.cky_r)]
+    payloads: list[Payload] = [identity, proof, *(contact if session.first_contact() else [])]
+    session.send_phase1(now, EXCHANGE, payloads, chain)
+
+
+def on_main5(session: Session, now: float, received: Received) -> None:
+    """The initiator's proof: find the tunnel by its identity, verify, prove ourselves."""
+    message: Main5 = received.expect(Main5)
+    keys, chain, negotiation = session.keys, session.chain, session.negotiation
+    negotiation.id_i = received.body_of(message.id)
+    phase1.verify_hash(session, keys, message.hash, of_initiator=True)
+    session.policy_is(_policy_of(session, message))
+    received.confirm(chain)
+    session.proven()
+    session.follow(received.path)
+    identity = phase1.id_payload(session.policy.local_id)
+    negotiation.id_r = identity.encode()
+    exchanged = negotiation.exchanged(session.cky_i, session.cky_r)
+    proof = Hash(keys.hash_r(exchanged, negotiation.sa_i, negotiation.id_r))
+    session.send_phase1(now, EXCHANGE, [identity, proof], chain)
+    session.established(now, phase1.says_initial_contact(message.notifies))
+
+
+def on_main6(session: Session, now: float, received: Received) -> None:
+    """The responder's proof."""
+    message: Main6 = received.expect(Main6)
+    session.negotiation.id_r = received.body_of(message.id)
+    phase1.verify_hash(session, session.keys, message.hash, of_initiator=False)
+    phase1.check_identity(session.policy, message.id)
+    received.confirm(session.chain)
+    session.proven()
+    session.established(now, phase1.says_initial_contact(message.notifies))
+
+
+def on_undecryptable(session: Session) -> None:
+    """Main5 that our key does not open: the peer's key is another, of which there is no other sign."""
+    raise phase1.wrong_key(session, exchange="main mode message 5", detail="it cannot be decrypted")
+
+
+def _policy_of(session: Session, message: Main5) -> PeerPolicy:
+    """The tunnel whose peer has this identity, among those with the same addresses and key.
+
+    Raises AuthenticationFailed with both identities if there is none.
+    """
+    for policy in session.rivals():
+        try:
+            phase1.check_identity(policy, message.id)
+        except AuthenticationFailed:
+            continue
+        return policy
+    phase1.check_identity(session.policy, message.id)
+    raise Drop("no policy")
+
+
+def unanswered(session: Session) -> Diagnosis | None:
+    """What silence after Main5 means: the other messages were answered, so the peer is there."""
+    if not session.has_keys:
+        return None
+    facts = {"exchange": "main mode message 5", "peer": session.path.remote}
+    if session.nat.found:
+        return Diagnosis.of(Code.UDP_4500, **facts, ours=session.policy.psk.fingerprint())
+    return Diagnosis.of(Code.PSK, **facts, ours=session.policy.psk.fingerprint())

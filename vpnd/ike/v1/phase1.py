@@ -1,0 +1,189 @@
+"""What main and aggressive mode share: what has been exchanged so far, and the proof at the end."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vpnd.crypto.dh import InvalidPublicValue, KeyPair
+from vpnd.crypto.entropy import Entropy
+from vpnd.ike import natt, vendors
+from vpnd.ike.natt import NO_NAT, Nat
+from vpnd.ike.v1.faults import AuthenticationFailed, InvalidKeyInformation
+from vpnd.ike.v1.keys import Exchanged, Phase1Keys
+from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.identity import Identity
+from vpnd.model.policy import Encapsulation, PeerPolicy
+from vpnd.model.proposals import Suite
+from vpnd.wire.iana import Notify1
+from vpnd.wire.ikev1 import Hash, Id, KeyExchange, NatD, Notify, VendorId
+
+if TYPE_CHECKING:
+    from vpnd.ike.v1.session import Session
+
+NONCE_LENGTH = 32
+"""Bytes; RFC 2409 section 5 allows 8 to 256."""
+
+DPD = bytes.fromhex("afcad71368a1f1c96b8696fc77570100")
+"""Dead peer detection, version 1.0 (RFC 3706 section 5)."""
+NAT_T_RFC = bytes.fromhex("4a131c81070358455c5728f20e95452f")
+"""NAT traversal (RFC 3947 section 3.1)."""
+NAT_T_03 = bytes.fromhex("7d9419a65310ca6f2c179d9215529d56")
+NAT_T_02 = bytes.fromhex("cd60464335df21f87cfdb2fc68b6a448")
+NAT_T_02N = bytes.fromhex("90cb80913ebb696e086381b5ec427b1f")
+"""The drafts 03 and 02 before it; old gateways hash a newline behind 02's name."""
+FRAGMENTATION = bytes.fromhex("4048b7d56ebce88525e7de7f00d6c2d3")
+"""Fragments of IKE messages, a vendor's extension; some peers add four bytes of flags."""
+
+OUR_VENDOR_IDS = (NAT_T_RFC, NAT_T_03, NAT_T_02N, NAT_T_02, FRAGMENTATION, DPD, vendors.VPND)
+
+
+@dataclass(slots=True)
+class Negotiation:
+    """Phase 1 so far. `sa_i`, `id_i`, `id_r` are payload bodies as they travelled, for the hashes."""
+
+    key_pair: KeyPair | None = None
+    suite: Suite | None = None
+    lifetime: int = 0
+    sa_i: bytes = b""
+    nonce_i: bytes = b""
+    nonce_r: bytes = b""
+    ke_i: bytes = b""
+    ke_r: bytes = b""
+    id_i: bytes = b""
+    id_r: bytes = b""
+    peer: PeerFeatures = field(default_factory=lambda: PeerFeatures())
+
+    def exchanged(self, cky_i: bytes, cky_r: bytes) -> Exchanged:
+        """The values that every key and hash is made of."""
+        return Exchanged(self.nonce_i, self.nonce_r, self.ke_i, self.ke_r, cky_i, cky_r)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFeatures:
+    """What the peer's vendor IDs say that it speaks."""
+
+    dpd: bool = False
+    nat_t: bool = False
+    nat_t_draft: bool = False
+    fragments: bool = False
+    vendor: str | None = None
+
+    @classmethod
+    def read(cls, vendor_ids: Iterable[VendorId]) -> PeerFeatures:
+        """From the vendor IDs of the peer's first message; RFC 3947 is preferred to its drafts."""
+        data = [vendor_id.data for vendor_id in vendor_ids]
+        drafts = any(known in data for known in (NAT_T_03, NAT_T_02, NAT_T_02N))
+        return cls(
+            dpd=any(one[:14] == DPD[:14] for one in data),
+            nat_t=NAT_T_RFC in data or drafts,
+            nat_t_draft=NAT_T_RFC not in data and drafts,
+            fragments=any(one.startswith(FRAGMENTATION) for one in data),
+            vendor=vendors.recognise(data),
+        )
+
+
+# ------------------------------------------------------------------------------------- to send
+
+
+def vendor_id_payloads(peer: PeerFeatures | None = None) -> list[VendorId]:
+    """Ours; in an answer only the NAT traversal that was picked among the peer's."""
+    if peer is None:
+        return [VendorId(data) for data in OUR_VENDOR_IDS]
+    picked = [NAT_T_03 if peer.nat_t_draft else NAT_T_RFC] if peer.nat_t else []
+    return [VendorId(data) for data in (*picked, FRAGMENTATION, DPD, vendors.VPND)]
+
+
+def id_payload(identity: Identity) -> Id:
+    """IDii or IDir, with protocol and port 0 (RFC 2407 section 4.6.2)."""
+    return Id(identity.type, identity.value)
+
+
+def nat_d_payloads(session: Session, entropy: Entropy) -> list[NatD]:
+    """HASH(CKY-I | CKY-R | IP | Port), the peer's address first, then ours (RFC 3947 section 3.2).
+
+    Where the policy wants UDP always, our own hash is noise: to the peer it looks like a NAT on our side.
+    """
+    peer, suite = session.negotiation.peer, session.suite
+    if not peer.nat_t:
+        return []
+    word, path = suite.prf or "", session.path
+    cookies = (session.cky_i, session.cky_r)
+    theirs = natt.detection_hash(word, *cookies, path.remote, path.remote_port)
+    ours = natt.detection_hash(word, *cookies, path.local, path.local_port)
+    if session.policy.encapsulation is Encapsulation.UDP:
+        ours = entropy.bytes(len(ours))
+    return [NatD(theirs, peer.nat_t_draft), NatD(ours, peer.nat_t_draft)]
+
+
+# ------------------------------------------------------------------------------------- to read
+
+
+def detect_nat(session: Session, path: Path, nat_d: tuple[NatD, ...]) -> Nat:
+    """What the peer's hashes say: the first is of our address as it sees us, the others are of its own."""
+    if not session.negotiation.peer.nat_t or len(nat_d) < 2:
+        return NO_NAT
+    claims = [payload.data for payload in nat_d]
+    found = natt.detect(
+        session.suite.prf or "",
+        session.cky_i,
+        session.cky_r,
+        path,
+        sources=claims[1:],
+        destinations=claims[:1],
+    )
+    if session.policy.encapsulation is Encapsulation.UDP:
+        return Nat(ours=found.ours, theirs=True)
+    return found
+
+
+def agree(session: Session, peer_ke: KeyExchange) -> Phase1Keys:
+    """All keys, once both public values and nonces are known. Raises InvalidKeyInformation."""
+    negotiation = session.negotiation
+    if negotiation.key_pair is None:
+        raise InvalidKeyInformation(detail="no key exchange is under way")
+    try:
+        shared = negotiation.key_pair.shared(peer_ke.data)
+    except InvalidPublicValue as error:
+        raise InvalidKeyInformation(detail=str(error)) from error
+    exchanged = negotiation.exchanged(session.cky_i, session.cky_r)
+    return Phase1Keys.derive(session.suite, session.policy.psk, shared, exchanged)
+
+
+def verify_hash(session: Session, keys: Phase1Keys, received: Hash, of_initiator: bool) -> None:
+    """HASH_I or HASH_R proves the key (RFC 2409 section 5). Raises AuthenticationFailed."""
+    negotiation = session.negotiation
+    exchanged = negotiation.exchanged(session.cky_i, session.cky_r)
+    if of_initiator:
+        wanted = keys.hash_i(exchanged, negotiation.sa_i, negotiation.id_i)
+    else:
+        wanted = keys.hash_r(exchanged, negotiation.sa_i, negotiation.id_r)
+    if not hmac.compare_digest(wanted, received.data):
+        raise wrong_key(session)
+
+
+def wrong_key(session: Session, **facts: object) -> AuthenticationFailed:
+    """The fault of a peer whose pre-shared key is another."""
+    fingerprint = session.policy.psk.fingerprint()
+    return AuthenticationFailed(
+        diagnosis=Diagnosis.of(Code.PSK, ours=fingerprint, peer=session.path.remote, **facts)
+    )
+
+
+def check_identity(policy: PeerPolicy, received: Id) -> None:
+    """Raises AuthenticationFailed with both identities if the peer is not who the policy expects."""
+    identity = Identity(received.type, received.value)
+    if not policy.remote_id.matches(identity):
+        raise AuthenticationFailed(
+            diagnosis=Diagnosis.of(
+                Code.IDENTITY, theirs=identity.describe(), ours=policy.remote_id.describe()
+            )
+        )
+
+
+def says_initial_contact(notifies: tuple[Notify, ...]) -> bool:
+    """Whether the peer says that it holds no older SA with us (RFC 2407 section 4.6.3.3)."""
+    return any(notify.type == Notify1.INITIAL_CONTACT for notify in notifies)

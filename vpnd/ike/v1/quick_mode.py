@@ -1,0 +1,259 @@
+"""Quick mode: three messages make one pair of IPsec SAs (RFC 2409 section 5.5).
+
+    initiator                                              responder
+    Quick1  HDR*, HASH(1), SA, Ni [, KE] [, IDci, IDcr]  -->
+                    <--  HDR*, HASH(2), SA, Nr [, KE] [, IDci, IDcr]  Quick2
+    Quick3  HDR*, HASH(3)                                -->
+
+HASH(1) and HASH(2) cover the message ID and everything behind them, HASH(3) both nonces. Quick3 is not
+acknowledged: the responder repeats Quick2 until it comes, the initiator answers each repeat with it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from vpnd.crypto.dh import InvalidPublicValue, KeyPair
+from vpnd.ike.faults import Drop
+from vpnd.ike.retransmit import Schedule
+from vpnd.ike.v1 import selectors
+from vpnd.ike.v1.faults import InvalidIdInformation, InvalidKeyInformation, NoProposalChosen
+from vpnd.ike.v1.keys import NO_SECRET
+from vpnd.ike.v1.messages import Quick1, Quick2, Quick3
+from vpnd.ike.v1.phase1 import NONCE_LENGTH
+from vpnd.ike.v1.proposals import Phase2Choice, choose_phase2, offer_phase2, offered_group
+from vpnd.ike.v1.protect import IvChain
+from vpnd.model.child import ChildSa
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import ChildPolicy
+from vpnd.model.proposals import NO_GROUP
+from vpnd.model.secret import Secret
+from vpnd.model.selectors import Selector
+from vpnd.wire.iana import EncapsulationMode
+from vpnd.wire.ikev1 import Hash, KeyExchange, Nonce, Payload, encode_payloads
+
+if TYPE_CHECKING:
+    from vpnd.ike.v1.received import Received
+    from vpnd.ike.v1.session import Session
+
+
+class State(Enum):
+    """What has happened in a quick mode."""
+
+    SENT_QUICK1 = "sent Quick1"
+    SENT_QUICK2 = "sent Quick2"
+    DONE = "done"
+
+
+@dataclass(slots=True)
+class QuickMode:
+    """One quick mode. `group` is that of its KE payloads, 0 without PFS; SPIs are ours and the peer's."""
+
+    message_id: int
+    chain: IvChain
+    policy: ChildPolicy
+    initiator: bool
+    spi_in: int
+    state: State
+    group: int = NO_GROUP
+    key_pair: KeyPair | None = None
+    nonce_i: bytes = b""
+    nonce_r: bytes = b""
+    child: ChildSa | None = None
+    schedule: Schedule | None = None
+    last_sent: tuple[bytes, ...] = ()
+    last_received: bytes = b""
+    repeats: int = 0
+
+
+# ----------------------------------------------------------------------------------- initiator
+
+
+def begin(session: Session, now: float, policy: ChildPolicy, group: int | None = None) -> None:
+    """Send Quick1 for one mapping."""
+    registry = session.registry
+    spi_in = registry.new_esp_spi()
+    message_id = session.new_message_id()
+    quick = QuickMode(message_id, session.phase2_chain(message_id), policy, True, spi_in, State.SENT_QUICK1)
+    quick.group = group if group is not None else (policy.pfs[0] if policy.pfs else NO_GROUP)
+    quick.nonce_i = registry.entropy.bytes(NONCE_LENGTH)
+    offer = offer_phase2(policy, spi_in.to_bytes(4, "big"), quick.group, _encapsulation(session))
+    payloads: list[Payload] = [offer, Nonce(quick.nonce_i)]
+    if quick.group:
+        quick.key_pair = KeyPair.generate(quick.group, registry.entropy)
+        payloads.append(KeyExchange(quick.key_pair.public))
+    payloads += [selectors.id_of(policy.local), selectors.id_of(policy.remote)]
+    proof = Hash(session.keys.hash_1(message_id, encode_payloads(payloads)[1]))
+    session.add_quick(quick)
+    session.send_quick(now, quick, [proof, *payloads], schedule=True)
+
+
+def on_quick2(session: Session, now: float, quick: QuickMode, received: Received) -> None:
+    """The responder chose: acknowledge, and the SAs are up."""
+    message: Quick2 = received.expect(Quick2)
+    wanted = session.keys.hash_2(quick.message_id, quick.nonce_i, received.behind_hash)
+    _verify(wanted, message.hash)
+    received.confirm(quick.chain)
+    session.heard(now)
+    choice = choose_phase2(message.sa, quick.policy, quick.group)
+    ranges = tuple(map(selectors.selector_of, message.ids))
+    if ranges and ranges != (Selector.of(quick.policy.local), Selector.of(quick.policy.remote)):
+        raise _refused_selectors(session, ranges, quick.policy)
+    quick.nonce_r = message.nonce.data
+    quick.child = _child(session, quick, choice, _shared(quick, message.ke))
+    proof = Hash(session.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r))
+    session.send_quick(now, quick, [proof], schedule=False)
+    session.install(now, quick.child, outbound=True)
+    session.quick_done(now, quick)
+
+
+# ----------------------------------------------------------------------------------- responder
+
+
+def on_quick1(session: Session, now: float, message_id: int, received: Received) -> None:
+    """The peer wants a pair of SAs: find the mapping, choose, answer."""
+    message: Quick1 = received.expect(Quick1)
+    chain = received.chain
+    _verify(session.keys.hash_1(message_id, received.behind_hash), message.hash)
+    received.confirm(chain)
+    session.heard(now)
+    session.follow(received.path)
+    policy = _mapping(session, message)
+    group = offered_group(message.sa) if message.ke else NO_GROUP
+    choice = choose_phase2(message.sa, policy, group)
+    if message.ke is None and offered_group(message.sa):
+        raise NoProposalChosen(diagnosis=Diagnosis.of(Code.PFS, theirs="off", ours=choice.suite.dh))
+    registry = session.registry
+    key_pair = KeyPair.generate(group, registry.entropy) if group else None
+    quick = QuickMode(message_id, chain, policy, False, 0, State.SENT_QUICK2, group, key_pair)
+    quick.nonce_i, quick.nonce_r = message.nonce.data, registry.entropy.bytes(NONCE_LENGTH)
+    shared = _shared(quick, message.ke)
+    quick.spi_in = registry.new_esp_spi()
+    quick.last_received = received.data
+    quick.child = _child(session, quick, choice, shared)
+    payloads: list[Payload] = [choice.answer(quick.spi_in.to_bytes(4, "big")), Nonce(quick.nonce_r)]
+    if key_pair is not None:
+        payloads.append(KeyExchange(key_pair.public))
+    payloads += message.ids
+    proof = Hash(session.keys.hash_2(message_id, quick.nonce_i, encode_payloads(payloads)[1]))
+    session.add_quick(quick)
+    session.send_quick(now, quick, [proof, *payloads], schedule=True)
+    session.install(now, quick.child, outbound=False)
+
+
+def on_quick3(session: Session, now: float, quick: QuickMode, received: Received) -> None:
+    """The initiator has the SAs installed."""
+    message: Quick3 = received.expect(Quick3)
+    _verify(session.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r), message.hash)
+    received.confirm(quick.chain)
+    session.heard(now)
+    session.outbound_ready(now, quick.spi_in)
+    session.quick_done(now, quick)
+
+
+# -------------------------------------------------------------------------------------- shared
+
+
+def _verify(wanted: bytes, received: Hash) -> None:
+    """Raises Drop: a message with another hash is none of the peer's (RFC 2409 section 5.5)."""
+    if not hmac.compare_digest(wanted, received.data):
+        raise Drop("quick mode hash")
+
+
+def _shared(quick: QuickMode, ke: KeyExchange | None) -> Secret:
+    """g(qm)^xy, or nothing without PFS. Raises InvalidKeyInformation, NoProposalChosen."""
+    if quick.key_pair is None:
+        return NO_SECRET
+    if ke is None:
+        raise NoProposalChosen(diagnosis=Diagnosis.of(Code.PFS, theirs="off", ours=quick.group))
+    try:
+        return quick.key_pair.shared(ke.data)
+    except InvalidPublicValue as error:
+        raise InvalidKeyInformation(detail=str(error)) from error
+
+
+def _mapping(session: Session, message: Quick1) -> ChildPolicy:
+    """The mapping whose two ranges are exactly those of the offer; without identities, host to host.
+
+    Narrowing is IKEv2's: an IKEv1 peer that is answered with other ranges than it offered is lost. Raises
+    InvalidIdInformation with both sides' ranges.
+    """
+    if message.ids:
+        ranges = tuple(map(selectors.selector_of, message.ids))
+    else:
+        ranges = tuple(Selector(one, one) for one in (session.path.remote, session.path.local))
+    for policy in session.policy.children:
+        if ranges == (Selector.of(policy.remote), Selector.of(policy.local)):
+            return policy
+    raise _refused_selectors(session, ranges[::-1])
+
+
+def _refused_selectors(
+    session: Session, ranges: tuple[Selector, ...], policy: ChildPolicy | None = None
+) -> InvalidIdInformation:
+    """The fault of ranges (ours first) that fit no mapping, or not this one."""
+    mappings = [policy] if policy else session.policy.children
+    ours = ", ".join(str(mapping) for mapping in mappings[:10])
+    theirs = " - ".join(str(one) for one in ranges)
+    return InvalidIdInformation(
+        diagnosis=Diagnosis.of(Code.TRAFFIC_SELECTORS, theirs=theirs, ours=ours, peer=session.path.remote)
+    )
+
+
+def _child(session: Session, quick: QuickMode, choice: Phase2Choice, shared: Secret) -> ChildSa:
+    """The SA pair that both sides have keys for. Raises Drop for a weak key, NoProposalChosen for an SPI."""
+    if len(choice.spi) != 4:
+        raise NoProposalChosen(detail="the peer's SPI has not 4 bytes")
+    keys, nonces = session.keys, (quick.nonce_i, quick.nonce_r)
+    inbound = keys.esp_keys(choice.suite, quick.spi_in.to_bytes(4, "big"), *nonces, shared)
+    outbound = keys.esp_keys(choice.suite, choice.spi, *nonces, shared)
+    suite = replace(choice.suite, dh=quick.group or None)
+    return ChildSa(
+        tunnel=session.tunnel,
+        mapping=quick.policy.index,
+        spi_in=quick.spi_in,
+        spi_out=int.from_bytes(choice.spi, "big"),
+        suite=suite,
+        keys_in=inbound,
+        keys_out=outbound,
+        ts_local=(Selector.of(quick.policy.local),),
+        ts_remote=(Selector.of(quick.policy.remote),),
+        path=session.path,
+        udp=session.nat.found,
+        lifetimes=choice.lifetimes,
+        initiator=quick.initiator,
+    )
+
+
+def _encapsulation(session: Session) -> EncapsulationMode:
+    """Tunnel mode, in UDP where a NAT was found, by the number that the agreed NAT traversal has for it."""
+    if not session.nat.found:
+        return EncapsulationMode.TUNNEL
+    if session.negotiation.peer.nat_t_draft:
+        return EncapsulationMode.UDP_TUNNEL_DRAFT
+    return EncapsulationMode.UDP_TUNNEL
+
+
+def refusal(diagnosis: Diagnosis, notify: str, quick: QuickMode) -> Diagnosis:
+    """What the peer's error notify means for the quick mode that we began."""
+    code = {
+        "NO_PROPOSAL_CHOSEN": Code.P2_PROPOSAL,
+        "INVALID_ID_INFORMATION": Code.TRAFFIC_SELECTORS,
+        "INVALID_KEY_INFORMATION": Code.PFS,
+    }.get(notify, diagnosis.code)
+    if code is Code.TRAFFIC_SELECTORS:
+        ours: str = str(quick.policy)
+    else:
+        ours = "; ".join(_describe(quick.policy))
+    return Diagnosis.of(code, notify=notify, ours=ours, mapping=str(quick.policy), exchange="quick mode")
+
+
+def _describe(policy: ChildPolicy) -> list[str]:
+    pfs = ", ".join(map(str, policy.pfs)) or "off"
+    return [
+        f"{'/'.join(p.encryption)} with {'/'.join(p.integrity) or 'AEAD'}, PFS {pfs}"
+        for p in policy.proposals
+    ]

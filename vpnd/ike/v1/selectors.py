@@ -1,0 +1,54 @@
+"""Between a mapping and the identities of quick mode (RFC 2407 section 4.6.2): one pair of ranges each."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+from vpnd.model.selectors import Network, Selector
+from vpnd.wire.errors import DecodeError
+from vpnd.wire.iana import IdType
+from vpnd.wire.ikev1 import Id
+
+
+def id_of(network: Network) -> Id:
+    """IDci or IDcr of one side of a mapping: a subnet, or an address where it is one host."""
+    if network.version == 4:
+        single, subnet = IdType.IPV4_ADDR, IdType.IPV4_ADDR_SUBNET
+    else:
+        single, subnet = IdType.IPV6_ADDR, IdType.IPV6_ADDR_SUBNET
+    if network.prefixlen == network.max_prefixlen:
+        return Id(single, network.network_address.packed)
+    return Id(subnet, network.network_address.packed + network.netmask.packed)
+
+
+def selector_of(identity: Id) -> Selector:
+    """The range that a quick mode identity names. Raises DecodeError for a type or length without one."""
+    value = identity.value
+    family: type[IPv4Address] | type[IPv6Address]
+    family, size = (IPv4Address, 4) if identity.type in _IPV4 else (IPv6Address, 16)
+    if identity.type not in _IPV4 | _IPV6:
+        raise DecodeError("ID type", f"{identity.type} is no range of addresses")
+    wanted = size if identity.type in (IdType.IPV4_ADDR, IdType.IPV6_ADDR) else 2 * size
+    if len(value) != wanted:
+        raise DecodeError("ID data", f"{len(value)} bytes for type {identity.type}")
+    first, last = family(value[:size]), family(value[-size:])
+    ports = (identity.port, identity.port) if identity.port else (0, 65535)
+    try:
+        if identity.type in (IdType.IPV4_ADDR_SUBNET, IdType.IPV6_ADDR_SUBNET):
+            network = ip_network(f"{first}/{_prefix(last)}", strict=False)
+            first, last = network[0], network[-1]
+        return Selector(first, last, identity.protocol, *ports)
+    except ValueError as error:
+        raise DecodeError("ID data", "no range of addresses") from error
+
+
+_IPV4 = {IdType.IPV4_ADDR, IdType.IPV4_ADDR_SUBNET, IdType.IPV4_ADDR_RANGE}
+_IPV6 = {IdType.IPV6_ADDR, IdType.IPV6_ADDR_SUBNET, IdType.IPV6_ADDR_RANGE}
+
+
+def _prefix(mask: IPv4Address | IPv6Address) -> int:
+    """The length of a mask's prefix. Raises ValueError for ones behind a zero."""
+    bits = format(int(mask), f"0{mask.max_prefixlen}b")
+    if "01" in bits:
+        raise ValueError(f"{mask} is no mask")
+    return bits.count("1")

@@ -1,0 +1,108 @@
+"""How IKEv1 sessions begin: our attempts, and a peer's first message.
+
+A stranger hears nothing. A configured peer's address gets at most a few half-open attempts, and no message
+is repeated to it before it has proved itself.
+"""
+
+from __future__ import annotations
+
+from vpnd.ike.faults import Drop
+from vpnd.ike.outputs import Failed
+from vpnd.ike.registry import NO_SPI, InitKey, Registry
+from vpnd.ike.v1.received import Timer
+from vpnd.ike.v1.session import Session, begin_session
+from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.identity import Identity
+from vpnd.model.policy import NegotiationMode, PeerPolicy
+from vpnd.wire.chain import decode_chain
+from vpnd.wire.header import HEADER_LENGTH, Flag, Header
+from vpnd.wire.iana import Exchange1, IkeVersion, Payload1
+from vpnd.wire.ikev1 import Id
+
+_MODES = {
+    Exchange1.IDENTITY_PROTECTION: NegotiationMode.MAIN,
+    Exchange1.AGGRESSIVE: NegotiationMode.AGGRESSIVE,
+}
+
+
+class Engine:
+    """IKEv1 as Endpoint drives it."""
+
+    number = IkeVersion.V1
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def local_spis(self, header: Header) -> tuple[bytes, ...]:
+        """The cookie of the initiator or of the responder may be ours."""
+        return tuple(spi for spi in (header.spi_r, header.spi_i) if spi != NO_SPI)
+
+    def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
+        """Begin main or aggressive mode with the policy's peer."""
+        begin_session(now, self._registry, policy, mapping)
+
+    def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        """A first message, or a repeat of one. Raises Drop with the reason."""
+        mode = _MODES.get(Exchange1(header.exchange)) if header.exchange in list(Exchange1) else None
+        if mode is None or header.spi_r != NO_SPI or header.spi_i == NO_SPI or header.message_id:
+            raise Drop("no session")
+        if header.flags & Flag.ENCRYPTION:
+            raise Drop("no session")
+        key = InitKey(header.spi_i, path.remote, path.remote_port)
+        known = self._registry.find_init(key)
+        if known is not None:
+            known.handle_message(now, path, header, data)
+            self._registry.arm(known)
+            return
+        policy = self._policy(path, mode, header, data)
+        self._limit(path)
+        session = Session(self._registry, policy, path, initiator=False, peer_cookie=header.spi_i)
+        self._registry.add(session, key)
+        self._registry.half_open_begins(session, path.remote)
+        session.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
+        session.handle_message(now, path, header, data)
+        if session.negotiation.suite is None and not session.refused:
+            # Nothing of the message was of use: it leaves no state.
+            self._registry.forget(session)
+            return
+        self._registry.arm(session)
+
+    def _policy(self, path: Path, mode: NegotiationMode, header: Header, data: bytes) -> PeerPolicy:
+        """The tunnel that fits the addresses, the mode and, in aggressive mode, the identity.
+
+        Raises Drop; where the mode or the identity is what differs, the operator hears of it.
+        """
+        candidates = self._registry.candidates(IkeVersion.V1, path)
+        fitting = [policy for policy in candidates if policy.mode is mode]
+        if not fitting:
+            ours = (candidates[0].mode or NegotiationMode.MAIN).value
+            facts = {"theirs": mode.value, "ours": ours, "peer": path.remote}
+            self._registry.emit(Failed(candidates[0].name, Diagnosis.of(Code.MODE, **facts), initiator=False))
+            raise Drop("the other mode is configured")
+        if mode is NegotiationMode.MAIN:
+            return fitting[0]
+        identity = _identity(header, data)
+        for policy in fitting:
+            if policy.remote_id.matches(identity):
+                return policy
+        facts = {"theirs": identity.describe(), "ours": fitting[0].remote_id.describe(), "peer": path.remote}
+        self._registry.emit(Failed(fitting[0].name, Diagnosis.of(Code.IDENTITY, **facts), initiator=False))
+        raise Drop("unknown identity")
+
+    def _limit(self, path: Path) -> None:
+        """No cookies in IKEv1: beyond the bounds there is silence."""
+        limits = self._registry.limits
+        if self._registry.half_open(path.remote) >= limits.half_open_per_address:
+            raise Drop("too many half-open attempts of one address")
+        if self._registry.half_open() >= limits.half_open_in_all:
+            raise Drop("too many half-open attempts")
+
+
+def _identity(header: Header, data: bytes) -> Identity:
+    """IDii of Aggressive1, before any other work is done. Raises Drop without one, DecodeError."""
+    for raw in decode_chain(header.next_payload, data[HEADER_LENGTH:]):
+        if raw.type == Payload1.ID:
+            identity = Id.decode(raw.body)
+            return Identity(identity.type, identity.value)
+    raise Drop("no identity")
