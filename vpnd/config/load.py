@@ -302,6 +302,12 @@ def _what_is_valid(raw: dict[str, object]) -> TunnelTable | None:
         return None
 
 
+def _element(table: object, part: int | str) -> object:
+    if isinstance(table, list) and isinstance(part, int):
+        return table[part]
+    return table.get(part) if isinstance(table, dict) else None
+
+
 def _place_in_list(loc: tuple[int | str, ...]) -> tuple[tuple[bool, int, str], ...]:
     return tuple((isinstance(part, str), part if isinstance(part, int) else 0, str(part)) for part in loc)
 
@@ -311,13 +317,11 @@ def _remove(table: dict[str, object], loc: tuple[int | str, ...]) -> bool:
     *above, last = loc
     inner: object = table
     for part in above:
-        if isinstance(inner, list) and isinstance(part, int):
-            inner = inner[part]
-        elif isinstance(inner, dict) and isinstance(inner.get(part), dict | list):
-            inner = inner[part]
-        else:
+        following = _element(inner, part)
+        if not isinstance(following, dict | list):
             last = part
             break
+        inner = following
     if isinstance(inner, list) and isinstance(last, int):
         del inner[last]
         return True
