@@ -20,7 +20,7 @@ export PYTHONUNBUFFERED := 1
 .PHONY: help setup demo test lint format bench grid clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1|/' | column -t -s '|'
+	@sed -nE 's/^([a-z]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-7s %s\n' "$$name" "$$what"; done
 
 setup:  ## Debian packages and the virtual environment (idempotent)
 	@bash tests/lab/setup.sh
