@@ -28,27 +28,28 @@ class Cursor:
 
     def u8(self, field: str = "octet") -> int:
         """One byte."""
-        return self._number(1, field)
+        return int.from_bytes(self.take(1, field), "big")
 
     def u16(self, field: str = "16-bit number") -> int:
         """Two bytes, most significant first."""
-        return self._number(2, field)
+        return int.from_bytes(self.take(2, field), "big")
 
     def u32(self, field: str = "32-bit number") -> int:
         """Four bytes, most significant first."""
-        return self._number(4, field)
+        return int.from_bytes(self.take(4, field), "big")
 
     def u64(self, field: str = "64-bit number") -> int:
         """Eight bytes, most significant first."""
-        return self._number(8, field)
+        return int.from_bytes(self.take(8, field), "big")
 
     def take(self, length: int, field: str = "data") -> bytes:
         """The next `length` bytes. A negative length, as a peer's length field may yield, is a fault."""
-        if not 0 <= length <= self.remaining:
-            raise self.fault(field, f"{length} bytes are announced, {self.remaining} are there")
         start = self._offset
-        self._offset += length
-        return bytes(self._data[start : self._offset])
+        end = start + length
+        if not start <= end <= len(self._data):
+            raise self.fault(field, f"{length} bytes are announced, {self.remaining} are there")
+        self._offset = end
+        return bytes(self._data[start:end])
 
     def rest(self) -> bytes:
         """All that is left, which may be nothing."""
@@ -66,9 +67,6 @@ class Cursor:
     def fault(self, field: str, reason: str) -> DecodeError:
         """The exception to raise for `field` here."""
         return DecodeError(f"{self._where} {field}".strip(), reason)
-
-    def _number(self, width: int, field: str) -> int:
-        return int.from_bytes(self.take(width, field), "big")
 
 
 @dataclass(frozen=True, slots=True)
