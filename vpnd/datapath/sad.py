@@ -1,0 +1,173 @@
+"""The security associations: found by SPI for what arrives, by tunnel and mapping for what leaves."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from vpnd.crypto.entropy import Entropy
+from vpnd.datapath.esp import make_opener, make_sealer
+from vpnd.datapath.interface import SaStats
+from vpnd.datapath.mtu import inner_mtu
+from vpnd.datapath.replay import DEFAULT_WINDOW, ReplayWindow
+from vpnd.datapath.spd import Row, SelectorTable
+from vpnd.model.child import ChildSa, Path
+from vpnd.model.selectors import Address
+
+_SPI = Struct("!I")
+
+KILOBYTE = 1024
+SOFT_PERCENT = 90
+"""Of its bytes, when an SA should be replaced, so that the successor is there before the end."""
+JITTER_PERCENT = 5
+"""Ours: SAs made together are replaced up to this much earlier, each at its own moment."""
+
+SEQUENCE_END = {False: (1 << 32) - 1, True: (1 << 64) - 1}
+"""The last number an SA may send, without and with extended numbers: it never wraps (RFC 4303 3.3.3)."""
+SEQUENCE_RESERVE = 1 << 20
+"""Ours: numbers before the end at which the SA should be replaced; 5 s of packets at 200,000 a second."""
+
+
+class SaPair:
+    """The two ESP SAs of one CHILD_SA, with everything that changes while they carry packets.
+
+    `sequence` is the number last sent. `address` is where datagrams go, in the form that sockets take.
+    `soft_bytes`, `hard_bytes` are limits for each direction; None means no limit.
+    """
+
+    __slots__ = (
+        "address",
+        "allowed",
+        "bytes_in",
+        "bytes_out",
+        "child",
+        "hard_bytes",
+        "hard_told",
+        "key",
+        "last_in",
+        "last_out",
+        "limit",
+        "moved_told",
+        "opener",
+        "packets_in",
+        "packets_out",
+        "sealer",
+        "sequence",
+        "sequence_end",
+        "soft_bytes",
+        "soft_told",
+        "version",
+        "window",
+    )
+
+    def __init__(
+        self,
+        child: ChildSa,
+        entropy: Entropy,
+        path_mtu: int,
+        window: int = DEFAULT_WINDOW,
+        own: frozenset[Address] = frozenset(),
+    ) -> None:
+        self.child = child
+        self.key = spi_key(child.spi_in)
+        self.opener = make_opener(child.suite, child.keys_in)
+        self.sealer = make_sealer(child.suite, child.keys_out, child.spi_out, entropy)
+        self.window = ReplayWindow(window)
+        self.allowed = SelectorTable((Row(child.mapping, child.ts_remote, child.ts_local),), True, own)
+        self.sequence = 0
+        self.sequence_end = SEQUENCE_END[child.suite.esn]
+        kilobytes = child.lifetimes.kilobytes
+        self.hard_bytes = None if kilobytes is None else kilobytes * KILOBYTE
+        self.soft_bytes = None
+        if self.hard_bytes is not None:
+            percent = SOFT_PERCENT - entropy.below(1000 * JITTER_PERCENT) / 1000
+            self.soft_bytes = int(self.hard_bytes * percent / 100)
+        self.packets_in = self.packets_out = self.bytes_in = self.bytes_out = 0
+        self.last_in = self.last_out = 0.0
+        self.soft_told = self.hard_told = False
+        self.moved_told: tuple[str, int] | None = None
+        self.move(child.path)
+        self.resize(path_mtu)
+
+    def move(self, path: Path) -> None:
+        """Send along `path` from now on."""
+        self.address = (str(path.remote), path.remote_port if self.child.udp else 0)
+        self.version = path.remote.version
+        self.moved_told = None
+
+    def resize(self, path_mtu: int) -> None:
+        """The path carries datagrams of `path_mtu` bytes; `limit` is what that leaves for an inner packet."""
+        self.limit = inner_mtu(path_mtu, self.child.suite, self.child.udp, self.version)
+
+    def is_used_up(self) -> bool:
+        """Whether the SA carries nothing more."""
+        hard = self.hard_bytes
+        if hard is not None and (self.bytes_out >= hard or self.bytes_in >= hard):
+            return True
+        return self.sequence >= self.sequence_end
+
+    def should_be_replaced(self) -> bool:
+        """Whether one of its limits is near."""
+        soft = self.soft_bytes
+        if soft is not None and (self.bytes_out >= soft or self.bytes_in >= soft):
+            return True
+        reached = max(self.sequence, self.window.highest)
+        return reached >= self.sequence_end - SEQUENCE_RESERVE
+
+    def sendable(self, count: int, length: int) -> int:
+        """How many of `count` packets of `length` bytes may still leave: not one beyond a limit."""
+        left = self.sequence_end - self.sequence
+        if self.hard_bytes is not None:
+            left = min(left, max(self.hard_bytes - self.bytes_out, 0) // length)
+        return min(count, left)
+
+    def stats(self) -> SaStats:
+        """The counters now."""
+        return SaStats(
+            self.packets_in, self.packets_out, self.bytes_in, self.bytes_out, self.last_in, self.last_out
+        )
+
+
+class Sad:
+    """All SAs. SPIs are keys in their 4 bytes of wire form, so that the receive path need not convert them.
+
+    Inbound SAs are found by the SPI that we chose and nothing else (RFC 4301 section 4.1), so two peers that
+    choose the same SPI for us to send on do not meet.
+    """
+
+    def __init__(self) -> None:
+        self.inbound: dict[bytes, SaPair] = {}
+        self.outbound: dict[tuple[str, int], SaPair] = {}
+
+    def install(self, pair: SaPair, outbound: bool) -> None:
+        """Receive on `pair`; with `outbound`, send its mapping's packets on it. ValueError if known."""
+        if pair.key in self.inbound:
+            raise ValueError(f"an SA with inbound SPI {pair.child.spi_in:08x} is installed")
+        self.inbound[pair.key] = pair
+        if outbound:
+            self.use_outbound(pair)
+
+    def use_outbound(self, pair: SaPair) -> None:
+        """Send the packets of its mapping on `pair`."""
+        self.outbound[pair.child.tunnel, pair.child.mapping] = pair
+
+    def by_spi(self, spi: int) -> SaPair | None:
+        """The SA pair that receives on `spi`."""
+        return self.inbound.get(spi_key(spi))
+
+    def remove(self, spi: int) -> SaPair | None:
+        """Forget a pair; returns it if it was known."""
+        pair = self.inbound.pop(spi_key(spi), None)
+        if pair is not None:
+            mapping = (pair.child.tunnel, pair.child.mapping)
+            if self.outbound.get(mapping) is pair:
+                del self.outbound[mapping]
+        return pair
+
+    def of_tunnel(self, tunnel: str) -> list[SaPair]:
+        """The pairs of one tunnel, the oldest first."""
+        return [pair for pair in self.inbound.values() if pair.child.tunnel == tunnel]
+
+
+def spi_key(spi: int) -> bytes:
+    """An SPI as it travels."""
+    return _SPI.pack(spi)
