@@ -31,6 +31,7 @@ SCAPY_CIPHERS = {
     "chacha20-poly1305": "CHACHA20-POLY1305",
 }
 SCAPY_INTEGRITIES = {"sha256": "SHA2-256-128", None: None}
+SIZE = 16 << 20
 
 
 @dataclass
@@ -95,8 +96,8 @@ def test_scapy_finds_the_same_packets_in_captured_esp(
         assert len(decrypted) >= 16
 
         require_ping(two.wire.a.host, here, there, size=4000)
-        transfer(two.wire.a.host, here, two.wire.b.host, there)
-        transfer(two.wire.b.host, there, two.wire.a.host, here)
+        transfer(two.wire.a.host, here, two.wire.b.host, there, SIZE)
+        transfer(two.wire.b.host, there, two.wire.a.host, here, SIZE)
     finally:
         two.a.remove(plan.name)
         two.b.remove(plan.name)
