@@ -163,6 +163,9 @@ class Engine(Protocol):
     def send_ike(self, path: Path, data: bytes) -> None:
         """Send one IKE message from the shared UDP socket, with the non-ESP marker (RFC 3948 section 2.2)."""
 
+    def send_keepalive(self, path: Path) -> None:
+        """Send the one-byte NAT-keepalive from the shared UDP socket (RFC 3948 section 2.3)."""
+
     def close(self) -> None:
         """Stop: unregister every descriptor from the loop and close the sockets that the engine opened."""
 
