@@ -90,9 +90,9 @@ class Repeats:
     """Decides whether a message is said: the first time, and then once a minute with a count."""
 
     def __init__(self) -> None:
-        self._seen: dict[object, list[float]] = {}
+        self._seen: dict[tuple[object, ...], list[float]] = {}
 
-    def admit(self, now: float, key: object) -> int | None:
+    def admit(self, now: float, key: tuple[object, ...]) -> int | None:
         """None: not now. Else how many times the same was held back since it was last said."""
         entry = self._seen.get(key)
         if entry is None:
@@ -107,9 +107,10 @@ class Repeats:
         self._seen[key] = [now, 0]
         return held
 
-    def forget(self, key: object) -> None:
-        """The next time counts as the first."""
-        self._seen.pop(key, None)
+    def forget_tunnel(self, tunnel: str) -> None:
+        """What is said of this tunnel next counts as the first; its name comes first in its keys."""
+        for key in [key for key in self._seen if key[0] == tunnel]:
+            del self._seen[key]
 
 
 def configure(level: str, stream: TextIO = sys.stderr, text: bool | None = None) -> LineWriter:

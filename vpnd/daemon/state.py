@@ -1,4 +1,4 @@
-"""The state directory: tunnels that were made through the API, one TOML file each, with their keys beside them.
+"""The state directory: tunnels made through the API, one TOML file each, with their keys beside them.
 
     STATE/tunnels.d/NAME.toml    mode 0600, what `vpnd check` reads as well
     STATE/tunnels.d/NAME.psk     mode 0600, the key

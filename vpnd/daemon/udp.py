@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Any
 
 import asyncio_dgram
 
@@ -95,7 +96,7 @@ class IkeSocket:
         else:
             self._socket.close()
 
-    async def _read(self, stream: asyncio_dgram.DatagramServer) -> None:
+    async def _read(self, stream: asyncio_dgram.aio.DatagramStream) -> None:
         try:
             while True:
                 try:
@@ -109,7 +110,7 @@ class IkeSocket:
         finally:
             stream.close()
 
-    def _path(self, source: tuple[str, int]) -> Path:
+    def _path(self, source: Any) -> Path:
         return Path(self.local, self.port, ip_address(source[0].partition("%")[0]), source[1])
 
     def _drain_errors(self) -> None:
@@ -124,7 +125,7 @@ class IkeSocket:
                 if (level, kind) in ((socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)):
                     self._report(value, source)
 
-    def _report(self, value: bytes, source: tuple[str, int]) -> None:
+    def _report(self, value: bytes, source: Any) -> None:
         if len(value) < _EXTENDED_ERROR.size:
             return
         number, origin, *_ = _EXTENDED_ERROR.unpack_from(value)

@@ -70,6 +70,7 @@ class Tunnel:
         "closed",
         "error",
         "faults",
+        "last_heard",
         "mappings",
         "policy",
         "remote_is_name",
@@ -94,6 +95,8 @@ class Tunnel:
         """The failure that stands; None when everything wanted is up."""
         self.faults: deque[tuple[Fault, int | None]] = deque(maxlen=KEPT_FAULTS)
         """The last failures, newest last, each with its mapping if it concerned one."""
+        self.last_heard = 0.0
+        """When the last authenticated packet came, in seconds on the caller's clock."""
         self.tries = 0
         """Attempts that failed since `since`."""
         self.since: float | None = None
@@ -242,6 +245,11 @@ class Tunnel:
         """An IKE SA is up."""
         self._ikes.add((spi_i, spi_r))
         self._proceed(now)
+
+    def ike_replaced(self, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> None:
+        """An IKE SA, named by its SPIs, has a successor, which has its children."""
+        self._ikes.discard(old)
+        self._ikes.add(new)
 
     def ike_down(self, now: float, spi_i: bytes, spi_r: bytes, diagnosis: Diagnosis) -> None:
         """An IKE SA is gone; each of its SA pairs was reported before."""

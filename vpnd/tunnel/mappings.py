@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
-from vpnd.model.child import ChildSa
+from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.tunnel.backoff import Backoff
 
@@ -29,13 +29,14 @@ class Fault:
 
 @dataclass(slots=True)
 class SaPair:
-    """One installed SA pair: who began it, and when it was installed, in seconds on the caller's clock."""
+    """One installed SA pair: who began it, when (seconds on the caller's clock), and the path it uses now."""
 
     spi_in: int
     spi_out: int
     initiator: bool
     since: float
-    child: ChildSa | None = None
+    child: ChildSa
+    path: Path
 
     @property
     def rank(self) -> int:
@@ -80,7 +81,7 @@ class Mapping:
         which both ends compute alike. In every other case the newer one is right: the peer made it because
         it has lost the older one.
         """
-        new = SaPair(child.spi_in, child.spi_out, child.initiator, now, child)
+        new = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
         old = self.owner
         self.owner = new
         if old is None:
@@ -96,7 +97,7 @@ class Mapping:
 
     def replaced(self, now: float, old_spi_in: int, child: ChildSa) -> None:
         """A rekey's successor takes over; the old pair receives until it is closed by the rekey."""
-        new = SaPair(child.spi_in, child.spi_out, child.initiator, now, child)
+        new = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
         if self.owner is None or self.owner.spi_in == old_spi_in:
             if self.owner is not None:
                 self.others[old_spi_in] = (self.owner, None)
@@ -135,6 +136,11 @@ class Mapping:
         self.wanted = retry
         self.retry_at = now + delay
         return delay if retry else None
+
+    def pairs(self) -> tuple[SaPair, ...]:
+        """Every SA pair that is installed, the owner first."""
+        others = tuple(pair for pair, _ in self.others.values())
+        return others if self.owner is None else (self.owner, *others)
 
     def surplus_deadline(self) -> float | None:
         """When the first superseded SA pair is due to be closed."""

@@ -18,6 +18,7 @@ from vpnd.ike.outputs import (
     Established,
     Failed,
     IkeDown,
+    IkeReplaced,
     Output,
     PeerDead,
 )
@@ -88,6 +89,8 @@ class Roster:
         match output:
             case Established(tunnel, ike):
                 self.tell(tunnel, lambda t: t.established(now, ike.spi_i, ike.spi_r))
+            case IkeReplaced(tunnel, spi_i, spi_r, ike):
+                self.tell(tunnel, lambda t: t.ike_replaced((spi_i, spi_r), (ike.spi_i, ike.spi_r)))
             case IkeDown(tunnel, spi_i, spi_r, diagnosis):
                 self.tell(tunnel, lambda t: t.ike_down(now, spi_i, spi_r, diagnosis))
             case ChildUp(child):

@@ -1,0 +1,139 @@
+"""This machine as the tunnels use it: their interfaces, routes and rules, done in one thread of its own.
+
+Netlink answers in half a millisecond and a thousand tunnels ask a few times each, so the loop never waits
+for it. Calls are done in the order in which they were made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from vpnd.daemon.netlink import Netlink, NetlinkFailed, RouteTo
+from vpnd.daemon.routes import Wanted
+from vpnd.daemon.tun import open_tun
+from vpnd.model.selectors import Address
+
+T = TypeVar("T")
+
+BUSY_TRIES = 20
+BUSY_PAUSE = 0.1
+"""Ours: a killed daemon's interface goes with its process, which can take a moment."""
+
+
+class BoxFailed(Exception):
+    """The machine refused; `str` says what, in words for an operator."""
+
+
+class Box(Protocol):
+    """What the gateway does to the machine. Every method raises BoxFailed but where it says otherwise."""
+
+    async def open_interface(self, name: str, mtu: int) -> int:
+        """Make a tunnel's TUN, up, with this MTU in bytes; returns its descriptor, which is the caller's."""
+
+    async def close_interface(self, name: str, descriptor: int) -> None:
+        """Close a TUN; the kernel takes its routes with it. Never raises."""
+
+    async def set_mtu(self, name: str, mtu: int) -> None:
+        """Change a TUN's MTU."""
+
+    async def set_address(self, name: str, address: Address, present: bool) -> None:
+        """Give a TUN a host address, or take it away."""
+
+    async def reconcile(self, wanted: Wanted) -> list[str]:
+        """Make vpnd's routes and rules equal to `wanted`; returns what could not be done."""
+
+    async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
+        """How datagrams with this fwmark leave for `destination`."""
+
+    async def local_addresses(self) -> frozenset[Address]:
+        """This machine's addresses."""
+
+    async def interface_index(self, name: str) -> int | None:
+        """The index of an interface, or None if there is none of that name."""
+
+    async def close(self) -> None:
+        """Finish what was asked for; what was made stays."""
+
+
+class LinuxBox:
+    """A Box by netlink and /dev/net/tun."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="netlink")
+        self._netlink: Netlink | None = None
+
+    async def open_interface(self, name: str, mtu: int) -> int:
+        """As `Box.open_interface`; waits up to 2 s for an earlier process to let the name go."""
+        for attempt in range(BUSY_TRIES):
+            try:
+                return await self._do(lambda netlink: _open_interface(netlink, name, mtu))
+            except BoxFailed as failure:
+                busy = isinstance(failure.__cause__, OSError) and failure.__cause__.errno in _BUSY
+                if not busy or attempt == BUSY_TRIES - 1:
+                    raise
+                await asyncio.sleep(BUSY_PAUSE)
+        raise BoxFailed(f"the interface {name} is in use")
+
+    async def close_interface(self, name: str, descriptor: int) -> None:
+        """As `Box.close_interface`."""
+        await self._do(lambda _: os.close(descriptor))
+
+    async def set_mtu(self, name: str, mtu: int) -> None:
+        """As `Box.set_mtu`."""
+        await self._do(lambda netlink: netlink.set_mtu(name, mtu))
+
+    async def set_address(self, name: str, address: Address, present: bool) -> None:
+        """As `Box.set_address`."""
+        await self._do(lambda netlink: netlink.set_address(name, address, present))
+
+    async def reconcile(self, wanted: Wanted) -> list[str]:
+        """As `Box.reconcile`."""
+        return await self._do(lambda netlink: netlink.reconcile(wanted))
+
+    async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
+        """As `Box.route_to`."""
+        return await self._do(lambda netlink: netlink.route_to(destination, mark))
+
+    async def local_addresses(self) -> frozenset[Address]:
+        """As `Box.local_addresses`."""
+        return await self._do(lambda netlink: netlink.local_addresses())
+
+    async def interface_index(self, name: str) -> int | None:
+        """As `Box.interface_index`."""
+        return await self._do(lambda netlink: netlink.link_index(name))
+
+    async def close(self) -> None:
+        """As `Box.close`."""
+        if self._netlink is not None:
+            await self._do(lambda netlink: netlink.close())
+            self._netlink = None
+        self._thread.shutdown(wait=True)
+
+    async def _do(self, call: Callable[[Netlink], T]) -> T:
+        def work() -> T:
+            # The socket belongs to the thread that uses it.
+            if self._netlink is None:
+                self._netlink = Netlink()
+            return call(self._netlink)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (NetlinkFailed, OSError) as error:
+            raise BoxFailed(str(error)) from error
+
+
+_BUSY = (16,)
+
+
+def _open_interface(netlink: Netlink, name: str, mtu: int) -> int:
+    descriptor = open_tun(name).fd
+    try:
+        netlink.set_up(name, mtu)
+    except NetlinkFailed:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,371 @@
+"""The gateway: where IKE, the lives of the tunnels and the datapath meet, and every effect is performed.
+
+Three kinds of input drive it, each with one reading of the clock: a datagram, a command of the operator or
+a notice of the datapath, and the tick of its one timer. After each, `_drain` performs what the core asked
+for, one output after the other, and arms the timer at the earliest deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, TypeVar, assert_never
+
+from vpnd.daemon.clock import Clock, suspended_seconds
+from vpnd.daemon.journal import Journal
+from vpnd.daemon.watch import Watchers
+from vpnd.daemon.words import attempt_failed, mapping_changed, state_changed
+from vpnd.datapath.interface import (
+    Acquire,
+    Engine,
+    HardLimit,
+    Notice,
+    PathMtu,
+    PeerMoved,
+    SoftLimit,
+    UnknownSpi,
+)
+from vpnd.ike.endpoint import Endpoint
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildFailed,
+    ChildReplaced,
+    ChildUp,
+    Established,
+    Failed,
+    IkeDown,
+    IkeReplaced,
+    Keepalive,
+    LadderLine,
+    OutboundReady,
+    Output,
+    PathMoved,
+    PeerDead,
+    Story,
+    Transmit,
+)
+from vpnd.ike.session import Unreachable
+from vpnd.model.child import ChildSa, Path
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import NAT_T_PORT, TunnelPolicy
+from vpnd.model.selectors import Address
+from vpnd.tunnel.commands import (
+    AttemptFailed,
+    CloseChild,
+    CloseTunnel,
+    Command,
+    Initiate,
+    MappingChanged,
+    Resolve,
+    SendOn,
+    StateChanged,
+)
+from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.roster import Roster
+
+HOUSEKEEPING = 1.0
+"""Ours: seconds between two looks at the traffic counters, from which dead peer detection learns of life."""
+
+LONGEST_SLEEP = 5.0
+"""Ours: seconds; the loop's clock stands still while the machine is suspended, ours does not."""
+
+AFTER_FAULT = 1.0
+"""Ours: seconds before the timer fires again when its work failed, so that a bug does not spin."""
+
+PROBE_EVERY = 10.0
+"""Ours: seconds between two checks of one peer that are due to ESP with an unknown SPI."""
+
+T = TypeVar("T")
+
+
+class Surroundings(Protocol):
+    """What a gateway asks of the process around it."""
+
+    def send_ike(self, path: Path, data: bytes) -> None:
+        """Send from UDP port 500 of `path.local`."""
+
+    def resolve(self, tunnel: TunnelPolicy) -> None:
+        """Look the peer's name up; the answer comes as a command."""
+
+    def state_changed(self, tunnel: str) -> None:
+        """A tunnel came up or went down: another one may have to carry its routes."""
+
+    def child_changed(self, child: ChildSa) -> None:
+        """An SA pair was installed: the MTU of the tunnel's interface follows its algorithms."""
+
+
+class Gateway:
+    """One VPN gateway. Everything happens in one thread, on one event loop."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        endpoint: Endpoint,
+        roster: Roster,
+        engine: Engine,
+        surroundings: Surroundings,
+        journal: Journal,
+    ) -> None:
+        self.clock = clock
+        self.endpoint = endpoint
+        self.roster = roster
+        self.engine = engine
+        self.journal = journal
+        self.watchers = Watchers()
+        self.faults = 0
+        """Bugs of ours that were caught."""
+        self._surroundings = surroundings
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._kept_house = clock.now()
+        self._draining = False
+        self._probed: dict[str, float] = {}
+        self._closed = False
+
+    # ----------------------------------------------------------------------------- three inputs
+
+    def on_datagram(self, path: Path, data: bytes) -> None:
+        """An IKE message, from port 500 or, with its marker removed, from port 4500."""
+        now = self.clock.now()
+        self._guarded(None, "an IKE message", lambda: self.endpoint.handle_datagram(now, path, data))
+        self._drain(now)
+
+    def on_unreachable(self, path: Path, reason: Unreachable) -> None:
+        """An ICMP error came back for a message along `path`."""
+        now = self.clock.now()
+        self._guarded(None, "an ICMP error", lambda: self.endpoint.handle_unreachable(now, path, reason))
+        self._drain(now)
+
+    def on_notice(self, notice: Notice) -> None:
+        """The datapath wants something decided."""
+        now = self.clock.now()
+        self._guarded(getattr(notice, "tunnel", None), "a notice", lambda: self._hear_notice(now, notice))
+        self._drain(now)
+
+    def command(self, name: str, message: Callable[[float, Tunnel], None]) -> None:
+        """The operator, or an answer that was waited for, concerns one tunnel."""
+        now = self.clock.now()
+        self._guarded(name, "a command", lambda: self.roster.tell(name, lambda t: message(now, t)))
+        self._drain(now)
+
+    def call(self, do: Callable[[float], T]) -> T:
+        """A command that concerns the endpoint or several tunnels; raises what `do` raises."""
+        now = self.clock.now()
+        try:
+            return do(now)
+        finally:
+            self._drain(now)
+
+    def on_tick(self) -> None:
+        """Time has passed."""
+        self._timer = self._timer_at = None
+        now = self.clock.now()
+        if now - self._kept_house >= HOUSEKEEPING:
+            self._kept_house = now
+            self._guarded(None, "the traffic counters", lambda: self._listen_for_life(now))
+        in_order = self._guarded(None, "the timers of IKE", lambda: self.endpoint.handle_timeout(now))
+        in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.roster.handle_timeout(now))
+        self._drain(now, 0.0 if in_order else AFTER_FAULT)
+
+    def close(self) -> None:
+        """No input is expected any more."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # ------------------------------------------------------------------------------- one output
+
+    def apply(self, now: float, output: Output | Command) -> None:
+        """Perform one effect. The only place from which the core touches the world."""
+        match output:
+            case Transmit(_, path, data):
+                self._transmit(path, data)
+            case Keepalive(_, path):
+                self.engine.send_keepalive(path)
+            case ChildUp(child):
+                self.engine.install(child)
+                self._surroundings.child_changed(child)
+                self.roster.handle_ike(now, output)
+            case ChildReplaced(_, child, outbound):
+                self.engine.install(child, outbound)
+                self._surroundings.child_changed(child)
+                self.roster.handle_ike(now, output)
+            case OutboundReady(_, spi_in) | SendOn(_, spi_in):
+                self.engine.use_outbound(spi_in)
+            case ChildDown(_, _, spi_in, _):
+                self.engine.remove(spi_in)
+                self.roster.handle_ike(now, output)
+            case PathMoved(tunnel, path):
+                self._move(tunnel, path)
+            case Established() | IkeReplaced() | IkeDown() | ChildFailed() | Failed() | PeerDead():
+                self.roster.handle_ike(now, output)
+            case LadderLine():
+                self.journal.trace(output)
+            case Story(tunnel, text):
+                self.journal.detail(tunnel, text)
+            case Initiate(tunnel, mapping):
+                self.endpoint.initiate(now, tunnel, mapping)
+            case CloseTunnel(tunnel, diagnosis):
+                self._close_tunnel(now, tunnel, diagnosis)
+            case CloseChild(tunnel, spi_in):
+                self.endpoint.close_child(now, tunnel, spi_in)
+            case Resolve(tunnel):
+                self._surroundings.resolve(self.roster[tunnel].policy)
+            case StateChanged() | MappingChanged() | AttemptFailed():
+                self._tell(now, output)
+            case _:
+                assert_never(output)
+
+    # ----------------------------------------------------------------------------------- inside
+
+    def _drain(self, now: float, pause: float = 0.0) -> None:
+        """Perform all that waits, the endpoint's first, then arm the timer.
+
+        An effect may call back (an engine that reports while it installs): the outer drain goes on then.
+        """
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            ike, life = self.endpoint.outputs, self.roster.outputs
+            while ike or life:
+                output = (ike or life).popleft()
+                self._guarded(_tunnel_of(output), "an effect", lambda o=output: self.apply(now, o))  # type: ignore[misc]
+        finally:
+            self._draining = False
+        self._arm(now, pause)
+
+    def _arm(self, now: float, pause: float) -> None:
+        """One timer, at the earliest deadline."""
+        if self._closed:
+            return
+        deadlines = (self.endpoint.next_timeout(), self.roster.next_timeout(), now + self._sleep())
+        at = max(min(d for d in deadlines if d is not None), now + pause)
+        if self._timer is not None:
+            if self._timer_at is not None and self._timer_at <= at:
+                # It fires early at worst, finds nothing due, and is armed again then.
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self.on_tick)
+
+    def _sleep(self) -> float:
+        return HOUSEKEEPING if len(self.roster) else LONGEST_SLEEP
+
+    def _guarded(self, tunnel: str | None, what: str, call: Callable[[], object]) -> bool:
+        """Call; a bug costs the tunnel that it concerns, never the daemon. Returns whether all is well."""
+        try:
+            call()
+        except Exception as error:  # whatever it is: the other tunnels go on
+            self.faults += 1
+            self.journal.fault(
+                tunnel, f"internal error while handling {what}; this tunnel starts anew", error
+            )
+            if tunnel is not None:
+                self._start_anew(tunnel)
+            return False
+        return True
+
+    def _start_anew(self, tunnel: str) -> None:
+        """After a bug: clear the tunnel's SAs and let its life go on from there."""
+        now = self.clock.now()
+        diagnosis = Diagnosis.of(Code.INTERNAL)
+        try:
+            self.endpoint.close(now, tunnel, diagnosis)
+            self.roster.tell(tunnel, lambda t: t.failed(now, diagnosis, True))
+        except Exception as error:  # the remedy must not be worse than the bug
+            self.journal.fault(tunnel, "the tunnel could not be started anew", error)
+
+    def _transmit(self, path: Path, data: bytes) -> None:
+        if path.local_port == NAT_T_PORT:
+            self.engine.send_ike(path, data)
+        else:
+            self._surroundings.send_ike(path, data)
+
+    def _close_tunnel(self, now: float, name: str, diagnosis: Diagnosis) -> None:
+        tunnel = self.roster.get(name)
+        if tunnel is not None and tunnel.closed:
+            # Down by the operator: the peer must not bring it up again either.
+            self.endpoint.remove_peer(now, name)
+        else:
+            self.endpoint.close(now, name, diagnosis)
+
+    def _tell(self, now: float, change: StateChanged | MappingChanged | AttemptFailed) -> None:
+        """Say what changed to the log, to those who wait for it, and to what depends on it."""
+        tunnel = self.roster.get(change.tunnel)
+        if tunnel is not None:
+            match change:
+                case StateChanged():
+                    state_changed(self.journal, tunnel, change)
+                    self._surroundings.state_changed(change.tunnel)
+                case MappingChanged():
+                    mapping_changed(self.journal, tunnel, change)
+                case AttemptFailed():
+                    attempt_failed(self.journal, tunnel, change)
+                case _:
+                    assert_never(change)
+        self.watchers.wake(change.tunnel)
+
+    def _hear_notice(self, now: float, notice: Notice) -> None:
+        match notice:
+            case Acquire(tunnel, mapping):
+                self.roster.tell(tunnel, lambda t: t.acquire(now, mapping))
+            case SoftLimit(tunnel, spi_in):
+                self.endpoint.rekey_child(now, tunnel, spi_in)
+            case HardLimit(tunnel, spi_in):
+                self.endpoint.close_child(now, tunnel, spi_in)
+            case UnknownSpi(_, source):
+                self._ask_whether_alive(now, source)
+            case PeerMoved(tunnel, _, path):
+                self._move(tunnel, path)
+            case PathMtu(remote, mtu):
+                for name in self._tunnels_to(remote):
+                    self.engine.set_mtu(name, mtu)
+            case _:
+                assert_never(notice)
+
+    def _ask_whether_alive(self, now: float, source: Address) -> None:
+        """A peer sends what we do not know: it, or we, may have forgotten; a check finds out which."""
+        for name in self._tunnels_to(source):
+            if now - self._probed.get(name, -PROBE_EVERY) >= PROBE_EVERY:
+                self._probed[name] = now
+                self.endpoint.probe(now, name)
+
+    def _tunnels_to(self, remote: Address) -> list[str]:
+        return [
+            tunnel.name
+            for tunnel in self.roster
+            if tunnel.policy.peer.remote_address == remote
+            or any(m.owner and m.owner.path and m.owner.path.remote == remote for m in tunnel.mappings)
+        ]
+
+    def _move(self, name: str, path: Path) -> None:
+        tunnel = self.roster.get(name)
+        for mapping in tunnel.mappings if tunnel is not None else ():
+            for pair in mapping.pairs():
+                pair.path = path
+                self.engine.move(pair.spi_in, path)
+
+    def _listen_for_life(self, now: float) -> None:
+        """Authenticated packets prove that the peer lives (RFC 7296 section 2.4, RFC 3706 section 5.1)."""
+        offset = suspended_seconds()
+        for tunnel in self.roster:
+            if not tunnel.policy.peer.dpd.enabled:
+                continue
+            latest = 0.0
+            for mapping in tunnel.mappings:
+                if mapping.owner is not None:
+                    stats = self.engine.stats(mapping.owner.spi_in)
+                    if stats is not None and stats.packets_in:
+                        latest = max(latest, stats.last_in + offset)
+            if latest > tunnel.last_heard:
+                tunnel.last_heard = latest
+                self.endpoint.heard(min(latest, now), tunnel.name)
+
+
+def _tunnel_of(output: Output | Command) -> str | None:
+    match output:
+        case ChildUp(child) | ChildReplaced(_, child):
+            return child.tunnel
+        case _:
+            return output.tunnel

@@ -1,0 +1,100 @@
+"""What happened, in an operator's words: to the log, and to the ring that `vpnctl events` reads."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from vpnd.control.diagnoses import message
+from vpnd.control.eventlog import EventLog
+from vpnd.control.schema import Event, TraceLine
+from vpnd.daemon.clock import Clock
+from vpnd.daemon.logs import Repeats
+from vpnd.ike.outputs import LadderLine
+from vpnd.model.diagnosis import Diagnosis
+
+KEPT_MESSAGES = 64
+"""Ours: IKE messages that `vpnctl trace` shows of each tunnel, some 30 KB at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    line: LadderLine
+    at: datetime
+
+
+class Journal:
+    """Events of tunnels and of the gateway, and the last IKE messages of each tunnel."""
+
+    def __init__(self, clock: Clock, events: EventLog | None = None) -> None:
+        self.events = events or EventLog()
+        self._clock = clock
+        self._repeats = Repeats()
+        self._traces: dict[str, deque[_Said]] = {}
+        self._log: Any = structlog.get_logger()
+
+    def event(self, tunnel: str | None, kind: str, text: str, code: str | None = None) -> None:
+        """A state change: one event, one line."""
+        self.events.publish(Event(at=self._clock.wall(), tunnel=tunnel, event=kind, text=text, code=code))
+        level = self._log.warning if code is not None and code.startswith("E-") else self._log.info
+        fields = {"tunnel": tunnel} if tunnel is not None else {}
+        level(text, **fields, kind=kind, **({"code": code} if code else {}))
+
+    def failure(self, tunnel: str | None, kind: str, diagnosis: Diagnosis, what_next: str = "") -> None:
+        """A failure; the same one of the same tunnel is said once, then once a minute with a count."""
+        held = self._repeats.admit(self._clock.now(), (tunnel, kind, diagnosis))
+        if held is None:
+            return
+        times = f" ({held} more times in the last minute)" if held else ""
+        self.event(tunnel, kind, f"{message(diagnosis)}{what_next}{times}", diagnosis.code.value)
+
+    def recovered(self, tunnel: str) -> None:
+        """The tunnel works: its next failure is news again."""
+        self._repeats.forget_tunnel(tunnel)
+
+    def detail(self, tunnel: str | None, text: str, **facts: object) -> None:
+        """Something for who looks closely: the log at level debug only."""
+        fields = {"tunnel": tunnel} if tunnel is not None else {}
+        self._log.debug(text, **fields, **facts)
+
+    def warn(self, tunnel: str | None, text: str, **facts: object) -> None:
+        """Something that an operator should know and that is no state change; once a minute."""
+        held = self._repeats.admit(self._clock.now(), (tunnel, text))
+        if held is not None:
+            fields = {"tunnel": tunnel} if tunnel is not None else {}
+            self._log.warning(text, **fields, **facts, **({"repeated": held} if held else {}))
+
+    def fault(self, tunnel: str | None, what: str, error: Exception) -> None:
+        """A bug of ours that was caught: with its stack, without values."""
+        fields = {"tunnel": tunnel} if tunnel is not None else {}
+        self._log.error(what, **fields, kind="internal-error", exc_info=error)
+
+    def trace(self, line: LadderLine) -> None:
+        """Keep one IKE message for `vpnctl trace`."""
+        kept = self._traces.get(line.tunnel)
+        if kept is None:
+            kept = self._traces[line.tunnel] = deque(maxlen=KEPT_MESSAGES)
+        kept.append(_Said(line, self._clock.wall()))
+        self._log.debug(f"{'->' if line.outbound else '<-'} {line.text}", tunnel=line.tunnel, size=line.size)
+
+    def traced(self, tunnel: str) -> list[TraceLine]:
+        """The last IKE messages of a tunnel, oldest first."""
+        return [
+            TraceLine(
+                at=said.at,
+                direction="out" if said.line.outbound else "in",
+                text=said.line.text,
+                size=said.line.size,
+                detail=list(said.line.detail),
+            )
+            for said in self._traces.get(tunnel, ())
+        ]
+
+    def forget(self, tunnel: str) -> None:
+        """The tunnel is removed."""
+        self._traces.pop(tunnel, None)
+        self._repeats.forget_tunnel(tunnel)

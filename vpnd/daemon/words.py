@@ -1,0 +1,62 @@
+"""What the life of a tunnel says to an operator."""
+
+from __future__ import annotations
+
+from vpnd.daemon.journal import Journal
+from vpnd.model.diagnosis import Code
+from vpnd.tunnel.commands import AttemptFailed, MappingChanged, MappingState, StateChanged, TunnelState
+from vpnd.tunnel.lifecycle import Tunnel
+
+_EVENTS = {
+    TunnelState.DOWN: ("tunnel-down", "down"),
+    TunnelState.WAITING: ("tunnel-waiting", "waiting"),
+    TunnelState.CONNECTING: ("tunnel-connecting", "connecting"),
+    TunnelState.UP: ("tunnel-up", "up"),
+    TunnelState.UNHEALTHY: ("tunnel-unhealthy", "unhealthy: business traffic is interrupted"),
+}
+
+
+def state_changed(journal: Journal, tunnel: Tunnel, change: StateChanged) -> None:
+    """The tunnel's state is another."""
+    kind, text = _EVENTS[change.after]
+    peer = tunnel.policy.remote
+    if change.after is TunnelState.UP:
+        journal.recovered(change.tunnel)
+        text = "healthy again" if change.before is TunnelState.UNHEALTHY else f"up with {peer}"
+    elif change.after is TunnelState.WAITING:
+        text = "waiting for the peer" if _passive(tunnel) else "waiting for traffic"
+    elif change.after is TunnelState.CONNECTING:
+        text = f"connecting to {peer}"
+    elif change.after is TunnelState.DOWN:
+        text = "down, as asked" if tunnel.closed else "down"
+    lost = change.before in (TunnelState.UP, TunnelState.UNHEALTHY)
+    if lost and change.after is not TunnelState.UP and change.diagnosis is not None:
+        journal.failure(change.tunnel, "tunnel-lost", change.diagnosis)
+    journal.event(change.tunnel, kind, text)
+
+
+def mapping_changed(journal: Journal, tunnel: Tunnel, change: MappingChanged) -> None:
+    """One mapping came up or went down; said for tunnels with several."""
+    if len(tunnel.mappings) < 2:
+        return
+    mapping = tunnel.policy.peer.children[change.mapping]
+    if change.state is MappingState.UP:
+        journal.event(change.tunnel, "mapping-up", f"{mapping} is up")
+    elif change.diagnosis is not None and change.diagnosis.code is not Code.DOWN_BY_OPERATOR:
+        journal.failure(change.tunnel, "mapping-down", change.diagnosis, f" ({mapping})")
+
+
+def attempt_failed(journal: Journal, tunnel: Tunnel, change: AttemptFailed) -> None:
+    """An attempt ended without SAs."""
+    which = "" if change.mapping is None else f" ({tunnel.policy.peer.children[change.mapping]})"
+    journal.failure(change.tunnel, "attempt-failed", change.diagnosis, which + _next(change.retry_in))
+
+
+def _next(retry_in: float | None) -> str:
+    if retry_in is None:
+        return ""
+    return "; trying again" if retry_in < 1 else f"; trying again in {retry_in:.0f} s"
+
+
+def _passive(tunnel: Tunnel) -> bool:
+    return tunnel.policy.negotiation.value == "passive"
