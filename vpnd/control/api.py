@@ -1,0 +1,268 @@
+"""The management API: `vpnctl`'s verbs over HTTP, with an OpenAPI document from which clients can be made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Body, FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from vpnd import __version__
+from vpnd.control import metrics
+from vpnd.control.limits import RequestLimits
+from vpnd.control.openapi import document
+from vpnd.control.operations import OperationError, Operations
+from vpnd.control.schema import (
+    ActionResult,
+    ErrorBody,
+    ErrorResponse,
+    Event,
+    RekeyRequest,
+    ReloadResult,
+    Status,
+    Trace,
+    TunnelChange,
+    TunnelDetail,
+    UpRequest,
+    Why,
+)
+
+NDJSON = "application/x-ndjson"
+
+Name = Annotated[str, Path(description="the tunnel's name", examples=["branch-a"])]
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorResponse, "description": "the request was not done: what, and what to change"},
+    "5XX": {"model": ErrorResponse, "description": "it did not work: the reason"},
+}
+
+
+def create_app(operations: Operations) -> FastAPI:
+    """The application. `app.state.closing` is an event: once it is set, nothing waits any more."""
+    app = FastAPI(
+        title="vpnd",
+        version=__version__,
+        summary="IPsec tunnels of one gateway: what they are, and what to do with them",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses=_ERRORS,
+    )
+    closing = asyncio.Event()
+    app.state.closing = closing
+    app.add_middleware(RequestLimits)
+    _add_error_handlers(app)
+    _add_queries(app, operations, closing)
+    _add_actions(app, operations, closing)
+    _add_configuration(app, operations)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
+    return app
+
+
+def _add_queries(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
+    @app.get("/v1/status", response_model=Status, tags=["status"], operation_id="status")
+    async def status() -> Response:
+        """Every configured tunnel, up or not."""
+        return _json(operations.status())
+
+    @app.get("/v1/tunnels/{name}", response_model=TunnelDetail, tags=["status"], operation_id="show")
+    async def show(name: Name) -> Response:
+        """Everything about one tunnel but its key."""
+        return _json(operations.tunnel(name))
+
+    @app.get("/v1/tunnels/{name}/why", response_model=Why, tags=["status"], operation_id="why")
+    async def why(name: Name) -> Response:
+        """The last failure explained."""
+        return _json(operations.why(name))
+
+    @app.get("/v1/tunnels/{name}/trace", response_model=Trace, tags=["status"], operation_id="trace")
+    async def trace(name: Name) -> Response:
+        """The decoded ladder of the last IKE messages."""
+        return _json(operations.trace(name))
+
+    @app.get(
+        "/v1/events",
+        tags=["status"],
+        operation_id="events",
+        response_class=StreamingResponse,
+        responses={200: {"model": Event, "description": "one JSON object a line, newest last"}},
+    )
+    async def events(
+        follow: Annotated[bool, Query(description="go on with new events, without end")] = True,
+    ) -> Response:
+        """State changes as newline-delimited JSON: those that are kept, then new ones."""
+        return StreamingResponse(_event_lines(operations, follow, closing), media_type=NDJSON)
+
+    @app.get("/metrics", tags=["status"], operation_id="metrics", response_class=Response)
+    async def prometheus() -> Response:
+        """Prometheus metrics; a tunnel that is configured but down is 0, not absent."""
+        text = metrics.render(operations.status(), operations.counters())
+        return Response(text, media_type=metrics.CONTENT_TYPE)
+
+
+def _add_actions(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
+    @app.post("/v1/tunnels/{name}/up", response_model=ActionResult, tags=["actions"], operation_id="up")
+    async def up(name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
+        """Negotiate, and wait until the tunnel is up; 502 with the diagnosis if that failed."""
+        return _json(await _unless_closing(operations.up(name, body.timeout_s), closing))
+
+    @app.post("/v1/tunnels/{name}/down", response_model=ActionResult, tags=["actions"], operation_id="down")
+    async def down(name: Name) -> Response:
+        """Close with DELETE, and stay down until `up` or a reload."""
+        return _json(await _unless_closing(operations.down(name), closing))
+
+    @app.post("/v1/tunnels/{name}/reset", response_model=ActionResult, tags=["actions"], operation_id="reset")
+    async def reset(name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
+        """Delete the SAs and negotiate anew."""
+        return _json(await _unless_closing(operations.reset(name, body.timeout_s), closing))
+
+    @app.post("/v1/tunnels/{name}/rekey", response_model=ActionResult, tags=["actions"], operation_id="rekey")
+    async def rekey(name: Name, body: RekeyRequest = RekeyRequest()) -> Response:  # noqa: B008 # immutable
+        """Replace the SAs now, without loss."""
+        action = operations.rekey(name, body.ike, body.child, body.timeout_s)
+        return _json(await _unless_closing(action, closing))
+
+
+def _add_configuration(app: FastAPI, operations: Operations) -> None:
+    @app.put(
+        "/v1/tunnels/{name}", response_model=TunnelChange, tags=["configuration"], operation_id="put_tunnel"
+    )
+    async def put_tunnel(name: Name, table: Annotated[dict[str, Any], Body()]) -> Response:
+        """Create or change a tunnel: the shape of its TOML table, checked as `vpnd check` does.
+
+        The key is write-only: it is never shown, and a tunnel that exists keeps it if it is left out.
+        """
+        return _json(await operations.put_tunnel(name, table))
+
+    @app.delete(
+        "/v1/tunnels/{name}",
+        response_model=TunnelChange,
+        tags=["configuration"],
+        operation_id="delete_tunnel",
+    )
+    async def delete_tunnel(name: Name) -> Response:
+        """Close and forget a tunnel that was made here."""
+        return _json(await operations.delete_tunnel(name))
+
+    @app.post("/v1/reload", response_model=ReloadResult, tags=["configuration"], operation_id="reload")
+    async def reload() -> Response:
+        """Apply the changed files, all or nothing."""
+        return _json(await operations.reload())
+
+
+def _json(model: BaseModel) -> Response:
+    """The model as JSON, once: FastAPI would validate and encode it again."""
+    return Response(model.model_dump_json(by_alias=True), media_type="application/json")
+
+
+# ------------------------------------------------------------------------------------- waiting
+
+T = TypeVar("T")
+
+
+async def _unless_closing(action: Coroutine[Any, Any, T], closing: asyncio.Event) -> T:
+    """The action's result, or a refusal as soon as the daemon stops."""
+    work = asyncio.ensure_future(action)
+    stop = asyncio.ensure_future(closing.wait())
+    try:
+        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        raise _Stopping
+    finally:
+        work.cancel()
+        stop.cancel()
+
+
+class _Stopping(OperationError):
+    """The daemon stops before the action ended."""
+
+    http_status = 503
+
+    def __init__(self) -> None:
+        super().__init__("E-STOPPING", "vpnd is stopping", "try again when it runs")
+
+
+async def _event_lines(operations: Operations, follow: bool, closing: asyncio.Event) -> AsyncIterator[str]:
+    """Each event as a line of JSON, until there are no more or the daemon stops."""
+    stop = asyncio.ensure_future(closing.wait())
+    stream = operations.events(follow)
+    try:
+        async with aclosing(_until(stream, stop)) as until:
+            async for event in until:
+                yield event.model_dump_json() + "\n"
+    finally:
+        stop.cancel()
+
+
+async def _until(stream: AsyncIterator[Event], stop: asyncio.Future[Any]) -> AsyncGenerator[Event, None]:
+    """The events of `stream` until `stop` is done; the stream is closed in any case."""
+    following: asyncio.Future[Event] | None = None
+    try:
+        while True:
+            following = asyncio.ensure_future(anext(stream))
+            await asyncio.wait((following, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                return
+            try:
+                event = following.result()
+            except StopAsyncIteration:
+                return
+            yield event
+    finally:
+        if following is not None and not following.done():
+            following.cancel()
+            await asyncio.wait((following,))
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
+# -------------------------------------------------------------------------------------- errors
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Every refusal has the same shape, and none repeats what was sent: it may be a key."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        if isinstance(error, OperationError):
+            body = ErrorBody(
+                code=error.code, message=error.message, hint=error.hint, problems=list(error.problems)
+            )
+            return error_response(error.http_status, body)
+        if isinstance(error, RequestValidationError):
+            return _invalid_request(error)
+        if isinstance(error, HTTPException):
+            code = {404: "E-NOT-FOUND", 405: "E-METHOD"}.get(error.status_code, "E-REQUEST")
+            message = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
+            return error_response(
+                error.status_code, ErrorBody(code=code, message=message, hint=_OPENAPI_HINT)
+            )
+        body = ErrorBody(code="E-INTERNAL", message="vpnd failed inside", hint="see its log")
+        return error_response(500, body)
+
+    for kind in (OperationError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, refused)
+
+
+_OPENAPI_HINT = "GET /v1/openapi.json lists what there is"
+
+
+def _invalid_request(error: RequestValidationError) -> Response:
+    details = error.errors()
+    if any(detail["type"] == "json_invalid" for detail in details):
+        body = ErrorBody(code="E-JSON", message="the body is not JSON", hint=_OPENAPI_HINT)
+        return error_response(400, body)
+    wrong = "; ".join(f"{'.'.join(map(str, d['loc'][1:])) or 'body'}: {d['msg']}" for d in details)
+    return error_response(422, ErrorBody(code="E-REQUEST", message=wrong, hint=_OPENAPI_HINT))
+
+
+def error_response(status: int, body: ErrorBody) -> JSONResponse:
+    """An answer that says what was not done."""
+    return JSONResponse(ErrorResponse(error=body).model_dump(mode="json"), status)

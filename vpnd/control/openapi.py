@@ -1,0 +1,38 @@
+"""The OpenAPI document: FastAPI's, with the shape of a tunnel's table where its type is only "an object"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from vpnd.config.schema import TunnelTable
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """Made once, then kept in the application."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title,
+            version=app.version,
+            openapi_version=app.openapi_version,
+            summary=app.summary,
+            routes=app.routes,
+        )
+        _describe_tunnel_table(made)
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _describe_tunnel_table(made: dict[str, Any]) -> None:
+    schema = TunnelTable.model_json_schema(ref_template="#/components/schemas/{model}")
+    made["components"]["schemas"].update(schema.pop("$defs", {}))
+    schema["properties"]["pre_shared_key"] |= {
+        "writeOnly": True,
+        "description": "file:PATH, credential:NAME or plain:TEXT; a tunnel that exists keeps its own without",
+    }
+    schema["required"] = [key for key in schema["required"] if key != "pre_shared_key"]
+    made["components"]["schemas"]["TunnelTable"] = schema
+    body = made["paths"]["/v1/tunnels/{name}"]["put"]["requestBody"]
+    body["content"]["application/json"]["schema"] = {"$ref": "#/components/schemas/TunnelTable"}
