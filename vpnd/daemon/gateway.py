@@ -51,7 +51,6 @@ from vpnd.model.policy import NAT_T_PORT, TunnelPolicy
 from vpnd.model.selectors import Address
 from vpnd.tunnel.commands import (
     AttemptFailed,
-    CloseChild,
     CloseTunnel,
     Command,
     Initiate,
@@ -190,7 +189,10 @@ class Gateway:
                 self.engine.install(child, outbound)
                 self._surroundings.child_changed(child)
                 self.roster.handle_ike(now, output)
-            case OutboundReady(_, spi_in) | SendOn(_, spi_in):
+            case OutboundReady(_, spi_in):
+                self.engine.use_outbound(spi_in)
+                self.roster.handle_ike(now, output)
+            case SendOn(_, spi_in):
                 self.engine.use_outbound(spi_in)
             case ChildDown(_, _, spi_in, _):
                 self.engine.remove(spi_in)
@@ -207,8 +209,6 @@ class Gateway:
                 self.endpoint.initiate(now, tunnel, mapping)
             case CloseTunnel(tunnel, diagnosis):
                 self._close_tunnel(now, tunnel, diagnosis)
-            case CloseChild(tunnel, spi_in):
-                self.endpoint.close_child(now, tunnel, spi_in)
             case Resolve(tunnel):
                 self._surroundings.resolve(self.roster[tunnel].policy)
             case StateChanged() | MappingChanged() | AttemptFailed():

@@ -49,14 +49,6 @@ class CloseTunnel:
 
 
 @dataclass(frozen=True, slots=True)
-class CloseChild:
-    """Say DELETE for one SA pair, named by its inbound SPI."""
-
-    tunnel: str
-    spi_in: int
-
-
-@dataclass(frozen=True, slots=True)
 class SendOn:
     """Send this mapping's packets on the SA pair with this inbound SPI from now on."""
 
@@ -101,6 +93,4 @@ class AttemptFailed:
     retry_in: float | None
 
 
-Command = (
-    Initiate | CloseTunnel | CloseChild | SendOn | Resolve | StateChanged | MappingChanged | AttemptFailed
-)
+Command = Initiate | CloseTunnel | SendOn | Resolve | StateChanged | MappingChanged | AttemptFailed

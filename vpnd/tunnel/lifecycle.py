@@ -21,7 +21,6 @@ from vpnd.model.selectors import parse_address
 from vpnd.tunnel.backoff import Backoff
 from vpnd.tunnel.commands import (
     AttemptFailed,
-    CloseChild,
     CloseTunnel,
     Command,
     Initiate,
@@ -145,12 +144,9 @@ class Tunnel:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
-        deadlines = [at for m in self.mappings if m.others and (at := m.surplus_deadline()) is not None]
         if self._attempt_ends is not None:
-            deadlines.append(self._attempt_ends)
-        elif self._may_begin() and (at := self.next_try) is not None:
-            deadlines.append(at)
-        return min(deadlines, default=None)
+            return self._attempt_ends
+        return self.next_try if self._may_begin() else None
 
     # --------------------------------------------------------------------- what the operator wants
 
@@ -268,8 +264,6 @@ class Tunnel:
             return
         first = mapping.owner is None
         mapping.installed(now, child)
-        if mapping.owner is not None and mapping.owner.spi_in != child.spi_in:
-            self._outputs.append(SendOn(self.name, mapping.owner.spi_in))
         self._came_up(now, mapping, first)
 
     def child_replaced(self, now: float, old_spi_in: int, child: ChildSa) -> None:
@@ -280,6 +274,11 @@ class Tunnel:
         first = mapping.owner is None
         mapping.replaced(now, old_spi_in, child)
         self._came_up(now, mapping, first)
+
+    def outbound_ready(self, spi_in: int) -> None:
+        """IKE has decided which SA pair sends."""
+        for mapping in self.mappings:
+            mapping.send_on(spi_in)
 
     def child_down(self, now: float, index: int, spi_in: int, diagnosis: Diagnosis) -> None:
         """An SA pair is gone."""
@@ -338,11 +337,7 @@ class Tunnel:
     # -------------------------------------------------------------------------------- time passes
 
     def handle_timeout(self, now: float) -> None:
-        """Begins what is due, gives up an attempt without a result, and closes superseded SA pairs."""
-        for mapping in self.mappings:
-            if mapping.others:
-                for spi_in in mapping.take_surplus(now):
-                    self._outputs.append(CloseChild(self.name, spi_in))
+        """Begins what is due, and gives up an attempt without a result."""
         if self.attempt is not None and self._attempt_ends is not None and self._attempt_ends <= now:
             self._setup_failed(now, Diagnosis.of(Code.SILENT, detail="the attempt ended without a result"))
         self._proceed(now)

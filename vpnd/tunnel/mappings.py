@@ -9,12 +9,6 @@ from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.tunnel.backoff import Backoff
 
-SIMULTANEOUS_START = 10.0
-"""Ours: seconds within which two SA pairs of one mapping are taken for both ends having begun at once."""
-
-DUPLICATE_GRACE = 5.0
-"""Ours: seconds that a superseded SA pair lives on, so that packets on their way still arrive."""
-
 STABLE_AFTER = 30.0
 """Ours: seconds that a mapping must have been up for its next loss to count as the first one."""
 
@@ -37,18 +31,14 @@ class SaPair:
     since: float
     child: ChildSa
     path: Path
-
-    @property
-    def rank(self) -> int:
-        """The same number at both ends, since each end's inbound SPI is the other's outbound one."""
-        return min(self.spi_in, self.spi_out)
+    superseded: bool = False
+    """A rekey made its successor: it receives until it is removed, and never sends again."""
 
 
 class Mapping:
     """One mapping of a tunnel.
 
-    `owner` is the SA pair that carries its outbound packets; `others` are older ones that still receive, with
-    the time at which to close each (None: their owner, a rekey, closes them).
+    `owner` is the SA pair that carries its outbound packets; `others` still receive, until IKE removes them.
     """
 
     __slots__ = (
@@ -66,7 +56,7 @@ class Mapping:
     def __init__(self, index: int) -> None:
         self.index = index
         self.owner: SaPair | None = None
-        self.others: dict[int, tuple[SaPair, float | None]] = {}
+        self.others: dict[int, SaPair] = {}
         self.reason: Fault | None = None
         self.backoff = Backoff()
         self.retry_at: float | None = None
@@ -75,52 +65,53 @@ class Mapping:
         self.connecting = False
 
     def installed(self, now: float, child: ChildSa) -> None:
-        """A new SA pair came up: it owns the mapping, or gives way if both ends began at once.
-
-        Of two pairs that both ends made at the same time, one by each, the one with the lowest SPI stays,
-        which both ends compute alike. In every other case the newer one is right: the peer made it because
-        it has lost the older one.
-        """
-        new = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
-        old = self.owner
-        self.owner = new
-        if old is None:
+        """A new SA pair came up and owns the mapping; IKE settles which of two goes."""
+        if self.owner is None:
             self.up_since = now
         else:
-            together = old.initiator != new.initiator and now - old.since <= SIMULTANEOUS_START
-            loser = max(old, new, key=lambda pair: pair.rank) if together else old
-            self.owner = new if loser is old else old
-            self.others[loser.spi_in] = (loser, now + DUPLICATE_GRACE)
-        self.wanted = False
-        self.retry_at = None
-        self.reason = None
+            self.others[self.owner.spi_in] = self.owner
+        self.owner = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
+        self._settled()
 
     def replaced(self, now: float, old_spi_in: int, child: ChildSa) -> None:
-        """A rekey's successor takes over; the old pair receives until it is closed by the rekey."""
+        """A rekey's successor takes over; the old pair receives until it is removed."""
         new = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
-        if self.owner is None or self.owner.spi_in == old_spi_in:
-            if self.owner is not None:
-                self.others[old_spi_in] = (self.owner, None)
-            if self.up_since is None:
+        owner = self.owner
+        if owner is None or owner.spi_in == old_spi_in:
+            if owner is not None:
+                owner.superseded = True
+                self.others[old_spi_in] = owner
+            else:
                 self.up_since = now
             self.owner = new
         else:
-            # The successor of a pair that no longer owns the mapping receives only, as that one did.
-            self.others[new.spi_in] = (new, None)
-        self.wanted = False
-        self.retry_at = None
-        self.reason = None
+            # The successor of a pair that does not own the mapping receives only, as that one did.
+            self.others[new.spi_in] = new
+        self._settled()
+
+    def send_on(self, spi_in: int) -> None:
+        """IKE says which of the SA pairs carries outbound packets: that one owns the mapping."""
+        heir = self.others.get(spi_in)
+        if heir is not None:
+            del self.others[spi_in]
+            if self.owner is not None:
+                self.others[self.owner.spi_in] = self.owner
+            self.owner = heir
 
     def removed(self, spi_in: int) -> None:
-        """An SA pair is gone; the newest of the others, if there is one, becomes the owner."""
+        """An SA pair is gone; the newest of the others that may send, if there is one, becomes the owner."""
         self.others.pop(spi_in, None)
         if self.owner is None or self.owner.spi_in != spi_in:
             return
-        self.owner = None
-        if self.others:
-            newest = max(self.others.values(), key=lambda entry: entry[0].since)[0]
-            del self.others[newest.spi_in]
-            self.owner = newest
+        able = [pair for pair in self.others.values() if not pair.superseded]
+        self.owner = max(able, key=lambda pair: pair.since) if able else None
+        if self.owner is not None:
+            del self.others[self.owner.spi_in]
+
+    def _settled(self) -> None:
+        self.wanted = False
+        self.retry_at = None
+        self.reason = None
 
     def lost(self, now: float) -> None:
         """Forgets that it was up; a mapping that was up for long starts its backoff anew."""
@@ -139,16 +130,5 @@ class Mapping:
 
     def pairs(self) -> tuple[SaPair, ...]:
         """Every SA pair that is installed, the owner first."""
-        others = tuple(pair for pair, _ in self.others.values())
+        others = tuple(self.others.values())
         return others if self.owner is None else (self.owner, *others)
-
-    def surplus_deadline(self) -> float | None:
-        """When the first superseded SA pair is due to be closed."""
-        return min((at for _, at in self.others.values() if at is not None), default=None)
-
-    def take_surplus(self, now: float) -> list[int]:
-        """The inbound SPIs of superseded SA pairs whose grace has ended; each is named once."""
-        due = [spi for spi, (_, at) in self.others.items() if at is not None and at <= now]
-        for spi in due:
-            self.others[spi] = (self.others[spi][0], None)
-        return due

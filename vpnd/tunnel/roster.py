@@ -19,6 +19,7 @@ from vpnd.ike.outputs import (
     Failed,
     IkeDown,
     IkeReplaced,
+    OutboundReady,
     Output,
     PeerDead,
 )
@@ -97,6 +98,8 @@ class Roster:
                 self.tell(child.tunnel, lambda t: t.child_up(now, child))
             case ChildReplaced(old, child):
                 self.tell(child.tunnel, lambda t: t.child_replaced(now, old, child))
+            case OutboundReady(tunnel, spi_in):
+                self.tell(tunnel, lambda t: t.outbound_ready(spi_in))
             case ChildDown(tunnel, mapping, spi_in, diagnosis):
                 self.tell(tunnel, lambda t: t.child_down(now, mapping, spi_in, diagnosis))
             case ChildFailed(tunnel, mapping, diagnosis):
