@@ -332,18 +332,3 @@ def _integrity_where(
         if number_of(row) == number:
             return row
     return None
-
-
-# ------------------------------------------------------------------------------------ warnings
-
-
-def warnings_of(
-    encryption: str | None = None, integrity: str | None = None, group: int | None = None
-) -> tuple[str, ...]:
-    """A sentence for each weak choice among the given, beginning with its word: `des: a 56-bit key ...`."""
-    found = (
-        (encryption, ENCRYPTIONS[encryption].warning if encryption else None),
-        (integrity, INTEGRITIES[integrity].warning if integrity else None),
-        (f"DH group {group}", GROUPS[group].warning if group else None),
-    )
-    return tuple(f"{word}: {warning}" for word, warning in found if warning)
