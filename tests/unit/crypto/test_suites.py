@@ -189,7 +189,8 @@ class TestWarnings:
         assert {number for number, row in GROUPS.items() if row.warning} == {1, 2, 5, 24}
 
     def test_each_names_the_rfc(self) -> None:
-        for_esp = [ENCRYPTIONS["des"], ENCRYPTIONS["3des"], INTEGRITIES["md5"]]
-        assert all("RFC 8221" in (row.warning or "") for row in for_esp)
-        for_ike = [ENCRYPTIONS["des"], INTEGRITIES["md5"], *(GROUPS[number] for number in (1, 2, 5, 24))]
-        assert all("RFC 8247" in (row.warning or "") for row in for_ike)
+        for word in ("des", "3des"):
+            assert "RFC 8221" in (ENCRYPTIONS[word].warning or "")
+        assert "RFC 8221" in (INTEGRITIES["md5"].warning or "")
+        for number in (1, 2, 5, 24):
+            assert "RFC 8247" in (GROUPS[number].warning or "")
