@@ -133,26 +133,17 @@ class Endpoint:
     def handle_datagram(self, now: float, path: Path, data: bytes) -> None:
         """One IKE message, from the UDP header on; on port 4500 without the non-ESP marker."""
         try:
-            header = Header.decode(data)
-            version = self._versions.get(IkeVersion(header.major))
-            if version is None:
-                raise Drop("version not spoken")
-            session = next(filter(None, map(self._registry.find, version.local_spis(header))), None)
-            if session is not None and session.version == version.number:
-                session.handle_message(now, path, header, data)
-                self._settle(now, session)
-            else:
-                self._hear_stranger(now, path, version, header, data)
-                self._settle(now)
+            self._hear(now, path, Header.decode(data), data)
         except UnsupportedMajorVersion:
             self._registry.count("version not spoken")
         except DecodeError as error:
             self._registry.count(f"malformed: {error.field}")
         except Drop as drop:
             self._registry.count(drop.reason)
+        self._settle(now)
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
-        """An ICMP error for the peer of `path`: a hint for the diagnosis of an attempt that nothing answers."""
+        """An ICMP error for the peer of `path`: a hint for the diagnosis of an unanswered attempt."""
         for session in self._registry.sessions():
             if session.phase is Phase.CONNECTING and session.path == path:
                 session.handle_unreachable(now, path, reason)
@@ -190,6 +181,20 @@ class Endpoint:
             s.initiator and s.phase is Phase.CONNECTING and s.path.remote == address
             for s in self._registry.sessions()
         )
+
+    def _hear(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        """Find the session of a message. Raises Drop or DecodeError; deadlines are noted all the same."""
+        version = self._versions.get(IkeVersion(header.major))
+        if version is None:
+            raise Drop("version not spoken")
+        session = next(filter(None, map(self._registry.find, version.local_spis(header))), None)
+        if session is None or session.version != version.number:
+            self._hear_stranger(now, path, version, header, data)
+            return
+        try:
+            session.handle_message(now, path, header, data)
+        finally:
+            self._registry.arm(session)
 
     def _hear_stranger(self, now: float, path: Path, version: Version, header: Header, data: bytes) -> None:
         """A message that no session has. Peers whose address is not configured hear nothing at all."""

@@ -13,7 +13,7 @@ DATAGRAM_LIMIT = 1280
 
 
 class Reassembly:
-    """The pieces of one message at a time. The caller has authenticated each piece where the version allows it.
+    """The pieces of one message at a time, each authenticated by the caller where the version allows.
 
     `key` names the message (its message ID, or IKEv1's fragment ID). A piece of another message discards
     what was held: the newer one is the one that the peer still sends.
@@ -78,7 +78,7 @@ class Reassembly:
 
 
 def split(data: bytes, size: int) -> tuple[bytes, ...]:
-    """`data` in pieces of at most `size` bytes, at least one piece. Raises ValueError if they are too many."""
+    """`data` in pieces of at most `size` bytes, at least one. Raises ValueError if they are too many."""
     pieces = tuple(data[start : start + size] for start in range(0, len(data), size)) or (b"",)
     if len(pieces) > MAX_FRAGMENTS:
         raise ValueError(f"{len(data)} bytes need more than {MAX_FRAGMENTS} fragments of {size}")

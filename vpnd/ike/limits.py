@@ -18,11 +18,11 @@ class Limits:
     half_open_in_all: int = 1000
     """Half-open IKE SAs overall, cookies or not: the memory that strangers can take."""
     half_open_lifetime: float = 30.0
-    """How long a responder waits for IKE_AUTH, or IKEv1 for the next message: a peer's whole retransmission."""
+    """How long a responder waits for the next message: a peer's whole retransmission."""
     refused_lifetime: float = 10.0
     """How long the answer to a refused attempt is kept, so that a repeated request is answered alike."""
     ike_sas_per_tunnel: int = 4
-    """Established IKE SAs of one tunnel: one live, one in rekeying, and one more of each while both ends race."""
+    """Established IKE SAs of one tunnel: one live, one in rekeying, and both again while both ends race."""
     error_listening: float = 2.0
     """How long an initiator still listens for a real answer after an unauthenticated error."""
     closing: float = 5.0

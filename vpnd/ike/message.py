@@ -57,7 +57,7 @@ def _by_kind(payloads: Iterable[object], ignored: tuple[type, ...]) -> dict[type
     return {kind: same for kind, same in kinds.items() if kind not in ignored}
 
 
-def _read(message: type[M], kinds: dict[type, list[object]]) -> M:
+def _read(message: Any, kinds: dict[type, list[object]]) -> Any:
     rules = _rules(message)
     expected = {rule.payload for rule in rules}
     for kind in kinds:
@@ -74,7 +74,7 @@ def _read(message: type[M], kinds: dict[type, list[object]]) -> M:
 
 
 @cache
-def _rules(message: type[Any]) -> tuple[_Field, ...]:
+def _rules(message: Any) -> tuple[_Field, ...]:
     hints = get_type_hints(message)
     return tuple(_rule(field.name, hints[field.name]) for field in fields(message))
 

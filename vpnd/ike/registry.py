@@ -99,7 +99,7 @@ class Registry:
         return self._by_init.get(key)
 
     def forget_init(self, key: InitKey) -> None:
-        """A first message with this key begins anew; the session that an earlier one made is found by SPI only."""
+        """A first message with this key begins anew; the session of an earlier one is found by SPI only."""
         self._by_init.pop(key, None)
 
     def sessions(self, tunnel: str | None = None) -> Iterator[Session]:

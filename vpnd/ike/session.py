@@ -105,7 +105,7 @@ class Version(Protocol):
         """The SPIs in `header` that may be ours, the likelier first."""
 
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
-        """Begin an attempt: a new session, registered, with its first message sent. `remote_address` is set."""
+        """Begin an attempt: a new session, registered, its first message sent. `remote_address` is set."""
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """A message that no session has: begin one as responder, answer without state, or drop it.

@@ -9,7 +9,7 @@ K = TypeVar("K")
 
 
 class Timers(Generic[K]):
-    """At most one deadline for each key, in seconds on the caller's clock. Keys are enum members or tuples."""
+    """At most one deadline for each key, in seconds on the caller's clock. Keys are enums or tuples."""
 
     __slots__ = ("_deadlines",)
 

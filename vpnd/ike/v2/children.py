@@ -1,0 +1,220 @@
+"""The CHILD_SAs of one IKE SA: their records, lifetimes, and how they are announced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from vpnd.crypto.entropy import Entropy
+from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady
+from vpnd.ike.registry import Registry
+from vpnd.ike.timers import Timers
+from vpnd.model.child import ChildSa
+from vpnd.model.diagnosis import Code, Diagnosis
+
+if TYPE_CHECKING:
+    from vpnd.ike.v2.rekey import RekeyChild
+
+INBOUND_KEPT = 5.0
+"""Seconds that a succeeded SA still receives after its DELETE: packets on their way arrive."""
+RACE = 30.0
+"""Two SAs of one mapping made within this many seconds are a race of both ends, not a renewal."""
+DUPLICATE_KEPT = 1.0
+"""Seconds until the creator of a redundant SA deletes it: by then the peer has learned of both."""
+DUPLICATE_KEPT_BY_PEER = 6.0
+"""Seconds until the other side deletes it, should the creator not."""
+SOFT_LIFETIME_PERCENT = 90
+SOFT_JITTER_PERCENT = 10
+"""An SA is renewed at 80 to 90 % of its life, so that those made together are not renewed together."""
+
+
+class Fate(Enum):
+    """How the life of a CHILD_SA goes on."""
+
+    LIVE = "live"
+    REKEYED = "rekeyed"
+    """A successor is there; a DELETE follows from whoever made it."""
+    DELETING = "deleting"
+    """We have told the peer, or are about to."""
+    GOING = "going"
+    """Deleted on both sides; only the inbound half still waits for stragglers."""
+
+
+class ChildTimer(Enum):
+    """What a deadline of a CHILD_SA is for."""
+
+    REKEY = "rekey"
+    LIFETIME = "lifetime"
+    REMOVE = "remove"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One CHILD_SA. `lowest_nonce` is the lower of the two of the exchange that made it."""
+
+    sa: ChildSa
+    lowest_nonce: bytes
+    made_at: float
+    fate: Fate = Fate.LIVE
+    successor: Child | None = None
+    rekeying: RekeyChild | None = None
+    outbound: bool = True
+
+    @property
+    def spi_in(self) -> int:
+        """The SPI that we receive on."""
+        return self.sa.spi_in
+
+
+class Children:
+    """The records by inbound SPI, with their timers in those of the session.
+
+    `yield_to`: the children of the IKE SA that stays, while this one is the redundant of two.
+    """
+
+    def __init__(self, registry: Registry, timers: Timers[object]) -> None:
+        self._registry = registry
+        self._timers = timers
+        self._children: dict[int, Child] = {}
+        self.yield_to: Children | None = None
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(tuple(self._children.values()))
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def find(self, spi_in: int) -> Child | None:
+        """The child that receives on this SPI."""
+        return self._children.get(spi_in)
+
+    def find_by_peer(self, spi: bytes) -> Child | None:
+        """The child that the peer names by the SPI it receives on."""
+        number = int.from_bytes(spi, "big")
+        return next((c for c in self if len(spi) == 4 and c.sa.spi_out == number), None)
+
+    def live(self, mapping: int) -> Child | None:
+        """The newest usable child of a mapping."""
+        found = [c for c in self if c.sa.mapping == mapping and c.fate is Fate.LIVE]
+        return found[-1] if found else None
+
+    def add(self, now: float, sa: ChildSa, lowest_nonce: bytes) -> Child:
+        """A new child is up and owns its mapping, unless a race has another win."""
+        child = self._keep(now, Child(sa, lowest_nonce, now))
+        self._registry.emit(ChildUp(sa))
+        for other in self:
+            if other is not child and other.fate is Fate.LIVE and _same_selectors(other.sa, sa):
+                self._settle_duplicate(now, other, child)
+        keeper = None if self.yield_to is None else self.yield_to.live(sa.mapping)
+        if keeper is not None:
+            self._registry.emit(OutboundReady(keeper.sa.tunnel, keeper.spi_in))
+        return child
+
+    def replace(self, now: float, old: Child, sa: ChildSa, lowest_nonce: bytes, outbound: bool) -> Child:
+        """`sa` succeeds `old`; with `outbound` it is sent on at once, else when the peer's DELETE comes."""
+        child = self._keep(now, Child(sa, lowest_nonce, now, outbound=outbound))
+        old.successor = child
+        self._timers.disarm((ChildTimer.REKEY, old.spi_in))
+        self._registry.emit(ChildReplaced(old.spi_in, sa, outbound))
+        return child
+
+    def use_outbound(self, child: Child) -> None:
+        """Send on this child from now on, unless we do already."""
+        if not child.outbound:
+            child.outbound = True
+            self._registry.emit(OutboundReady(child.sa.tunnel, child.spi_in))
+
+    def going(self, now: float, child: Child) -> None:
+        """Deleted on both sides after a succession: receive a little longer, then forget."""
+        child.fate = Fate.GOING
+        for timer in ChildTimer:
+            self._timers.disarm((timer, child.spi_in))
+        if child.successor is not None:
+            self.use_outbound(child.successor)
+        self._timers.arm((ChildTimer.REMOVE, child.spi_in), now + INBOUND_KEPT)
+
+    def down(self, child: Child, diagnosis: Diagnosis) -> None:
+        """The child is gone; its successor, if it waited, carries on."""
+        if child.fate is not Fate.DELETING:
+            self.deleting(child, diagnosis)
+        self.forget(child)
+
+    def deleting(self, child: Child, diagnosis: Diagnosis) -> None:
+        """The child is gone here; its record stays until the peer has answered our DELETE."""
+        child.fate = Fate.DELETING
+        for timer in ChildTimer:
+            self._timers.disarm((timer, child.spi_in))
+        successor = child.successor
+        if successor is not None and self.find(successor.spi_in) is successor:
+            self.use_outbound(successor)
+        self._registry.emit(ChildDown(child.sa.tunnel, child.sa.mapping, child.spi_in, diagnosis))
+
+    def forget(self, child: Child) -> None:
+        """Drop the record of a child that is gone."""
+        if self._children.pop(child.spi_in, None) is not None:
+            self._registry.release_esp_spi(child.spi_in)
+
+    def all_down(self, diagnosis: Diagnosis) -> None:
+        """Every child is gone."""
+        for child in self:
+            self.down(child, diagnosis)
+
+    def postpone_rekey(self, child: Child, deadline: float) -> None:
+        """Try the succession again at `deadline`."""
+        self._timers.arm((ChildTimer.REKEY, child.spi_in), deadline)
+
+    def adopt(self, other: Children) -> None:
+        """Take over every child, with its timers: the IKE SA was rekeyed (RFC 7296 section 2.18)."""
+        for child in other:
+            del other._children[child.spi_in]
+            self._children[child.spi_in] = child
+            for timer in ChildTimer:
+                deadline = other._timers.deadline((timer, child.spi_in))
+                other._timers.disarm((timer, child.spi_in))
+                if deadline is not None:
+                    self._timers.arm((timer, child.spi_in), deadline)
+
+    def _keep(self, now: float, child: Child) -> Child:
+        self._children[child.spi_in] = child
+        seconds = child.sa.lifetimes.seconds
+        self._timers.arm((ChildTimer.LIFETIME, child.spi_in), now + seconds)
+        self._timers.arm(
+            (ChildTimer.REKEY, child.spi_in), now + soft_lifetime(seconds, self._registry.entropy)
+        )
+        return child
+
+    def _settle_duplicate(self, now: float, older: Child, newer: Child) -> None:
+        """Two children of one mapping: which stays, by a rule that both ends apply alike.
+
+        Made by the same side, the newer is wanted. Made by both sides at once, the one with the lowest
+        nonce goes, as in a rekey collision (RFC 7296 section 2.8.1). Its creator deletes it; the other
+        side waits longer and does so only if the creator did not.
+        """
+        racing = older.sa.initiator != newer.sa.initiator and now - older.made_at < RACE
+        loser = newer if racing and newer.lowest_nonce < older.lowest_nonce else older
+        if loser is newer:
+            self._registry.emit(OutboundReady(older.sa.tunnel, older.spi_in))
+        kept = DUPLICATE_KEPT if loser.sa.initiator else DUPLICATE_KEPT_BY_PEER
+        self._timers.arm((ChildTimer.DUPLICATE, loser.spi_in), now + kept)
+
+
+def soft_lifetime(seconds: float, entropy: Entropy) -> float:
+    """Seconds until renewal begins, of a life of `seconds`."""
+    jitter = entropy.below(SOFT_JITTER_PERCENT * 100 + 1) / 10_000
+    return seconds * (SOFT_LIFETIME_PERCENT / 100 - jitter)
+
+
+def lifetime_over() -> Diagnosis:
+    """Why an SA goes that has reached its hard end."""
+    return Diagnosis.of(Code.LIFETIME)
+
+
+def _same_selectors(one: ChildSa, other: ChildSa) -> bool:
+    return (
+        one.mapping == other.mapping
+        and set(one.ts_local) == set(other.ts_local)
+        and set(one.ts_remote) == set(other.ts_remote)
+    )

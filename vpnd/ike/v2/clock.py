@@ -1,0 +1,160 @@
+"""What the passing of time does to an IKE SA: repetition, signs of life, succession, the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from vpnd.ike.natt import KEEPALIVE_INTERVAL
+from vpnd.ike.outputs import Keepalive
+from vpnd.ike.session import Phase, Unreachable
+from vpnd.ike.v2 import duplicates
+from vpnd.ike.v2.children import ChildTimer, Fate, lifetime_over
+from vpnd.ike.v2.state import State, Timer
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import NAT_T_PORT
+
+if TYPE_CHECKING:
+    from vpnd.ike.v2.session import Session
+
+SHORTEST_QUIET = 5.0
+"""Seconds of silence that are no reason to ask, however short the DPD timeout."""
+PROBES_IN_TIMEOUT = 3
+"""A third of the timeout is silence, the rest is for the probe and its repetitions."""
+SHORTEST_ASKING = 5.0
+"""Seconds that a probe is given at least: after a pause of this machine silence proves nothing."""
+
+
+def handle_timeout(session: Session, now: float) -> None:
+    """Everything that is due, in the order of its deadlines."""
+    for key in session.timers.expired(now):
+        match key:
+            case Timer() as timer:
+                _expired(session, now, timer)
+            case (ChildTimer() as timer, int() as spi_in):
+                _child_expired(session, now, timer, spi_in)
+        if session.state is State.GONE:
+            return
+
+
+def next_dpd(session: Session) -> float:
+    """When to look again whether the peer lives.
+
+    Silence of a third of the timeout is followed by a probe; a request that is under way is as good as one.
+    The peer is dead when the timeout has passed since it was last heard, and the question has been out for
+    a while.
+    """
+    timeout = float(session.policy.dpd.timeout)
+    outstanding = session.window.outstanding
+    if outstanding is not None:
+        return max(session.last_heard + timeout, outstanding.schedule.started + SHORTEST_ASKING)
+    return session.last_heard + max(SHORTEST_QUIET, timeout / PROBES_IN_TIMEOUT)
+
+
+def _expired(session: Session, now: float, timer: Timer) -> None:
+    match timer:
+        case Timer.RETRANSMIT:
+            _repeat(session, now)
+        case Timer.LISTEN:
+            if session.phase is Phase.CONNECTING:
+                session.fail(now, _diagnosis_of_silence(session))
+        case Timer.END:
+            session.finish()
+        case Timer.DPD:
+            _check_life(session, now)
+        case Timer.REKEY:
+            session.rekey(now)
+        case Timer.LIFETIME:
+            session.close(now, lifetime_over())
+        case Timer.KEEPALIVE:
+            session.registry.emit(Keepalive(session.tunnel, session.path))
+            session.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
+        case Timer.RETRY:
+            session.resume()
+        case Timer.DUPLICATE:
+            duplicates.close(session, now)
+        case _:
+            assert_never(timer)
+
+
+def _child_expired(session: Session, now: float, timer: ChildTimer, spi_in: int) -> None:
+    child = session.children.find(spi_in)
+    if child is None:
+        return
+    match timer:
+        case ChildTimer.REKEY:
+            session.rekey_child(now, spi_in)
+        case ChildTimer.LIFETIME:
+            session.close_child(now, spi_in, lifetime_over())
+        case ChildTimer.REMOVE:
+            session.children.down(child, Diagnosis.of(Code.LIFETIME, detail="rekeyed"))
+        case ChildTimer.DUPLICATE:
+            if child.fate is Fate.LIVE:
+                diagnosis = Diagnosis.of(Code.LIFETIME, detail="another CHILD_SA has its mapping")
+                session.close_child(now, spi_in, diagnosis)
+        case _:
+            assert_never(timer)
+
+
+def _repeat(session: Session, now: float) -> None:
+    """Send the request that waits for its answer once more, the same bytes (RFC 7296 section 2.1)."""
+    outstanding = session.window.outstanding
+    if outstanding is None:
+        return
+    if not outstanding.schedule.exhausted(now):
+        outstanding.schedule.again(now)
+        session.timers.arm(Timer.RETRANSMIT, outstanding.schedule.due)
+        session.transmit(session.path, outstanding.datagrams, f"{outstanding.text} again")
+    elif session.phase is Phase.CONNECTING:
+        session.fail(now, _diagnosis_of_silence(session))
+    elif session.phase is Phase.ESTABLISHED:
+        session.dead(now, _diagnosis_of_death(session, now))
+    else:
+        session.finish()
+
+
+def _check_life(session: Session, now: float) -> None:
+    """Dead peer detection (RFC 7296 section 2.4)."""
+    if session.phase is not Phase.ESTABLISHED or not session.policy.dpd.enabled:
+        return
+    due = next_dpd(session)
+    if now >= due and session.window.outstanding is not None:
+        session.dead(now, _diagnosis_of_death(session, now))
+        return
+    if now >= due:
+        session.probe(now)
+        due = next_dpd(session)
+    session.timers.arm(Timer.DPD, max(due, now + 0.1))
+
+
+def _diagnosis_of_death(session: Session, now: float) -> Diagnosis:
+    outstanding = session.window.outstanding
+    return Diagnosis.of(
+        Code.PEER_DEAD,
+        exchange=None if outstanding is None else outstanding.text.split(" ", 1)[0],
+        sent=None if outstanding is None else outstanding.schedule.sent,
+        detail=f"nothing heard for {now - session.last_heard:.0f} s",
+        peer=session.path.remote,
+    )
+
+
+def _diagnosis_of_silence(session: Session) -> Diagnosis:
+    """Why an attempt ended without an authentic answer: the best that is known."""
+    if session.hint is not None:
+        return session.hint
+    in_auth = session.state is State.SENT_AUTH
+    exchange = "IKE_AUTH" if in_auth else "IKE_SA_INIT"
+    on_4500 = in_auth and session.path.local_port == NAT_T_PORT
+    code = Code.UDP_4500 if on_4500 else Code.SILENT
+    if session.unreachable is Unreachable.HOST:
+        code = Code.UNREACHABLE
+    elif session.unreachable is Unreachable.PORT and not on_4500:
+        code = Code.PORT_CLOSED
+    return Diagnosis.of(
+        code,
+        exchange=exchange,
+        peer=session.path.remote,
+        port=session.path.remote_port,
+        sent=session.sent,
+        received=session.received,
+        detail=None if session.unreachable is None else session.unreachable.value,
+    )

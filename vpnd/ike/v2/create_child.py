@@ -1,0 +1,229 @@
+"""CREATE_CHILD_SA for a further CHILD_SA (RFC 7296 section 1.3.1).
+
+Initiator                                   Responder
+HDR, SK {SA, Ni, [KEi,] TSi, TSr}    -->
+                                     <--   HDR, SK {SA, Nr, [KEr,] TSi, TSr}
+                                     <--   HDR, SK {N(INVALID_KE_PAYLOAD)}     another group, please
+                                     <--   HDR, SK {N(TS_UNACCEPTABLE)}, ...   refused
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vpnd.crypto.dh import InvalidPublicValue, KeyPair
+from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.outputs import ChildFailed
+from vpnd.ike.v2 import diagnoses
+from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoAdditionalSas, NoProposalChosen, TemporaryFailure
+from vpnd.ike.v2.informational import DeleteChildren
+from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Received, Refusal, error_of
+from vpnd.ike.v2.negotiate import Agreed, Offer, answer_offer
+from vpnd.model.child import ChildSa
+from vpnd.model.policy import ChildPolicy
+from vpnd.model.secret import Secret
+from vpnd.model.selectors import Selector
+from vpnd.wire.iana import Exchange2, Notify2
+from vpnd.wire.ikev2 import KeyExchange, Nonce, Notify, Payload
+
+if TYPE_CHECKING:
+    from vpnd.ike.v2.session import Session
+
+EXCHANGE = "CREATE_CHILD_SA"
+NONCE_LENGTH = 32
+"""At least half the key size of any PRF in use (RFC 7296 section 2.10)."""
+INVALID_KE_ROUNDS = 3
+"""Restarts with another group."""
+BUSY_ROUNDS = 3
+"""Restarts after TEMPORARY_FAILURE before it is told as a failure."""
+SPARE_CHILDREN = 16
+"""CHILD_SAs beyond two for each mapping: enough for any race, a bound for a peer that only ever asks."""
+
+
+class ChildNegotiation:
+    """Our request for one CHILD_SA, new or as a successor: nonce, SPI and key pair."""
+
+    def __init__(
+        self,
+        session: Session,
+        policy: ChildPolicy,
+        selectors: tuple[tuple[Selector, ...], tuple[Selector, ...]] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.nonce = session.registry.entropy.bytes(NONCE_LENGTH)
+        self.offer = Offer(session, policy, key_exchange=True, selectors=selectors)
+        self._key_pair: KeyPair | None = None
+        self._rounds = 0
+        if policy.pfs:
+            self._key_pair = KeyPair.generate(policy.pfs[0], session.registry.entropy)
+
+    @property
+    def with_key_exchange(self) -> bool:
+        """Whether the request carries KE: perfect forward secrecy for the child."""
+        return self._key_pair is not None
+
+    def payloads(self) -> tuple[Payload, ...]:
+        """SA, Ni, [KEi,] TSi, TSr."""
+        sa, ts_i, ts_r = self.offer.payloads()
+        ke = (KeyExchange(self._key_pair.group, self._key_pair.public),) if self._key_pair else ()
+        return (sa, Nonce(self.nonce), *ke, ts_i, ts_r)
+
+    def retry_with(self, session: Session, notify: Notify) -> bool:
+        """INVALID_KE_PAYLOAD: whether to ask again, with the group that the peer wants."""
+        group = int.from_bytes(notify.data, "big") if len(notify.data) == 2 else 0
+        wanted = notify.type == Notify2.INVALID_KE_PAYLOAD and group in self.policy.pfs
+        if not wanted or self._key_pair is None or group == self._key_pair.group:
+            return False
+        self._rounds += 1
+        self._key_pair = KeyPair.generate(group, session.registry.entropy)
+        return self._rounds <= INVALID_KE_ROUNDS
+
+    def accept(self, session: Session, response: ChildResponse) -> ChildSa:
+        """The agreed CHILD_SA with its keys. Raises Fault; the SPI stays to be released."""
+        agreed = self.offer.accept(EXCHANGE, response.sa, response.ts_i, response.ts_r)
+        shared = self._shared(agreed, response.ke)
+        return agreed.sa(session, self.nonce, response.nonce.data, shared, initiator=True)
+
+    def release(self) -> None:
+        """Nothing came of it."""
+        self.offer.release()
+
+    def _shared(self, agreed: Agreed, ke: KeyExchange | None) -> Secret | None:
+        ours = self._key_pair
+        if agreed.suite.dh is None and ke is None:
+            return None
+        if ours is None or ke is None or not ours.group == ke.group == agreed.suite.dh:
+            raise InvalidSyntax(exchange=EXCHANGE, detail="KE does not fit the chosen proposal")
+        return shared_secret(ours, ke)
+
+
+class CreateChild:
+    """The initiator's part for a mapping that has no CHILD_SA."""
+
+    kind = Exchange2.CREATE_CHILD_SA
+
+    def __init__(self, mapping: int) -> None:
+        self.mapping = mapping
+        self._negotiation: ChildNegotiation | None = None
+        self._busy_rounds = 0
+
+    def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
+        policy = find_policy(session, self.mapping)
+        if policy is None or session.children.live(self.mapping) is not None:
+            self.abandoned(session, now)
+            return None
+        self._negotiation = self._negotiation or ChildNegotiation(session, policy)
+        return self._negotiation.payloads()
+
+    def answered(self, session: Session, now: float, received: Received) -> None:
+        negotiation = self._negotiation
+        if negotiation is None:
+            raise InvalidSyntax(exchange=EXCHANGE)
+        match received.message:
+            case ChildResponse() as response:
+                sa = negotiation.accept(session, response)
+                self._negotiation = None
+                session.children.add(now, sa, lowest(negotiation.nonce, response.nonce.data))
+            case Refusal(notifies=notifies) if (error := error_of(notifies)) is not None:
+                self._refused(session, now, negotiation, error)
+            case _:
+                raise InvalidSyntax(exchange=EXCHANGE, detail="an answer that fits no CHILD_SA")
+
+    def failed(self, session: Session, now: float, fault: Fault) -> None:
+        """The peer has made an SA that we cannot use: delete it, and say why."""
+        if self._negotiation is not None:
+            session.enqueue(DeleteChildren((self._negotiation.offer.spi_in,)))
+        self.abandoned(session, now)
+        session.registry.emit(ChildFailed(session.tunnel, self.mapping, fault.diagnosis))
+
+    def abandoned(self, session: Session, now: float) -> None:
+        if self._negotiation is not None:
+            self._negotiation.release()
+            self._negotiation = None
+
+    def _refused(self, session: Session, now: float, negotiation: ChildNegotiation, error: Notify) -> None:
+        if negotiation.retry_with(session, error):
+            session.enqueue_first(self)
+            return
+        if error.type == Notify2.TEMPORARY_FAILURE and self._busy_rounds < BUSY_ROUNDS:
+            self._busy_rounds += 1
+            session.postpone(now, self)
+            return
+        diagnosis = diagnoses.of_child_error(
+            error, EXCHANGE, negotiation.policy, negotiation.with_key_exchange
+        )
+        self.abandoned(session, now)
+        session.registry.emit(ChildFailed(session.tunnel, self.mapping, diagnosis))
+
+
+def answer_child(session: Session, request: ChildRequest) -> tuple[ChildSa, bytes, tuple[Payload, ...]]:
+    """The responder's part, new child or successor: the SA, its lowest nonce, and SA, Nr, [KEr,] TSi, TSr.
+
+    Raises Fault with nothing taken.
+    """
+    mappings = len(session.policy.children)
+    if len(session.children) >= 2 * mappings + SPARE_CHILDREN:
+        raise NoAdditionalSas(exchange=EXCHANGE)
+    agreed, (sa_payload, ts_i, ts_r) = answer_offer(
+        session,
+        EXCHANGE,
+        request.sa,
+        request.ts_i,
+        request.ts_r,
+        key_exchange=True,
+        group=request.ke.group if request.ke else None,
+    )
+    try:
+        key_pair, shared = _key_exchange(session, agreed, request.ke)
+    except Fault:
+        session.registry.release_esp_spi(agreed.spi_in)
+        raise
+    nonce_i, nonce_r = request.nonce.data, session.registry.entropy.bytes(NONCE_LENGTH)
+    sa = agreed.sa(session, nonce_i, nonce_r, shared, initiator=False)
+    ke = (KeyExchange(key_pair.group, key_pair.public),) if key_pair else ()
+    return sa, lowest(nonce_i, nonce_r), (sa_payload, Nonce(nonce_r), *ke, ts_i, ts_r)
+
+
+def respond(session: Session, now: float, received: Received) -> tuple[Payload, ...]:
+    """A peer's request for a further CHILD_SA. One that duplicates ours is accepted; the older one goes."""
+    request = received.message
+    if not isinstance(request, ChildRequest):
+        raise Drop("CREATE_CHILD_SA: not a request")
+    if session.is_rekeying:
+        raise TemporaryFailure(exchange=EXCHANGE)
+    sa, lowest_nonce, payloads = answer_child(session, request)
+    session.children.add(now, sa, lowest_nonce)
+    return payloads
+
+
+def find_policy(session: Session, mapping: int) -> ChildPolicy | None:
+    """The policy of a mapping, if the tunnel has it."""
+    return next((child for child in session.policy.children if child.index == mapping), None)
+
+
+def lowest(nonce_i: bytes, nonce_r: bytes) -> bytes:
+    """The lower of an exchange's nonces, as collisions are decided by (RFC 7296 section 2.8.1)."""
+    return min(nonce_i, nonce_r)
+
+
+def shared_secret(ours: KeyPair, ke: KeyExchange) -> Secret:
+    """g^ir with the peer's value. Raises InvalidSyntax for one that is none."""
+    try:
+        return ours.shared(ke.data)
+    except InvalidPublicValue as error:
+        raise InvalidSyntax(exchange=EXCHANGE, detail=str(error)) from error
+
+
+def _key_exchange(
+    session: Session, agreed: Agreed, ke: KeyExchange | None
+) -> tuple[KeyPair | None, Secret | None]:
+    """Our half of the child's key exchange, if the chosen proposal has one."""
+    group = agreed.suite.dh
+    if group is None:
+        return None, None
+    if ke is None:
+        raise NoProposalChosen(diagnosis=diagnoses.of_missing_ke(EXCHANGE, group, agreed.policy))
+    if ke.group != group:
+        raise InvalidKe.wanting(group)
+    key_pair = KeyPair.generate(group, session.registry.entropy)
+    return key_pair, shared_secret(key_pair, ke)

@@ -1,0 +1,143 @@
+"""What to tell the operator: mismatches and the peer's error notifies as diagnoses with both values."""
+
+from __future__ import annotations
+
+from vpnd.ike.v2.ladder import notify_name
+from vpnd.ike.v2.proposals import describe_all
+from vpnd.ike.v2.selectors import describe as describe_selectors
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import ChildPolicy, PeerPolicy
+from vpnd.model.proposals import NO_GROUP, Attribute, Mismatch
+from vpnd.model.selectors import Selector
+from vpnd.wire.iana import Notify2
+from vpnd.wire.ikev2 import Notify
+
+_PHASE_1 = {
+    Attribute.ENCRYPTION: Code.P1_ENCRYPTION,
+    Attribute.INTEGRITY: Code.P1_INTEGRITY,
+    Attribute.PRF: Code.P1_PRF,
+    Attribute.DH_GROUP: Code.P1_DH,
+}
+_PHASE_2 = {
+    Attribute.ENCRYPTION: Code.P2_ENCRYPTION,
+    Attribute.INTEGRITY: Code.P2_INTEGRITY,
+    Attribute.DH_GROUP: Code.PFS,
+    Attribute.ESN: Code.P2_ESN,
+}
+
+
+def of_ike_mismatch(mismatch: Mismatch, exchange: str) -> Diagnosis:
+    """No common IKE proposal: the attribute that differs, with both sides' values."""
+    code = _PHASE_1.get(mismatch.attribute, Code.P1_PROPOSAL)
+    return Diagnosis.of(
+        code, exchange=exchange, notify="NO_PROPOSAL_CHOSEN", theirs=_theirs(mismatch), ours=_ours(mismatch)
+    )
+
+
+def of_child_mismatch(mismatch: Mismatch, exchange: str, child: ChildPolicy) -> Diagnosis:
+    """No common ESP proposal: the attribute that differs, with both sides' values."""
+    code = _PHASE_2.get(mismatch.attribute, Code.P2_PROPOSAL)
+    return Diagnosis.of(
+        code,
+        exchange=exchange,
+        notify="NO_PROPOSAL_CHOSEN",
+        theirs=_theirs(mismatch),
+        ours=_ours(mismatch),
+        mapping=child,
+    )
+
+
+def of_selectors(
+    exchange: str,
+    theirs: tuple[tuple[Selector, ...], tuple[Selector, ...]] | None,
+    children: tuple[ChildPolicy, ...],
+) -> Diagnosis:
+    """Nothing in common in the selectors; `theirs` as (ours, theirs) sides, None where the peer gave none."""
+    offered = None if theirs is None else f"{describe_selectors(theirs[0])} - {describe_selectors(theirs[1])}"
+    return Diagnosis.of(
+        Code.TRAFFIC_SELECTORS,
+        exchange=exchange,
+        notify="TS_UNACCEPTABLE",
+        theirs=offered,
+        ours="; ".join(map(str, children)),
+    )
+
+
+def of_init_error(notify: Notify, policy: PeerPolicy) -> Diagnosis:
+    """The peer's error answer to IKE_SA_INIT, unauthenticated: what it says is wrong, and what we offered."""
+    name = notify_name(notify)
+    exchange = "IKE_SA_INIT"
+    match notify.type:
+        case Notify2.NO_PROPOSAL_CHOSEN:
+            ours = describe_all(policy.proposals)
+            return Diagnosis.of(Code.P1_PROPOSAL, exchange=exchange, notify=name, ours=ours)
+        case Notify2.INVALID_KE_PAYLOAD:
+            theirs = int.from_bytes(notify.data[:2], "big")
+            groups = dict.fromkeys(group for p in policy.proposals for group in p.dh)
+            ours = ", ".join(map(str, groups))
+            return Diagnosis.of(Code.P1_DH, exchange=exchange, notify=name, theirs=theirs, ours=ours)
+        case Notify2.INVALID_MAJOR_VERSION:
+            return Diagnosis.of(Code.VERSION, exchange=exchange, notify=name, ours="ikev2")
+        case Notify2.INVALID_SYNTAX | Notify2.UNSUPPORTED_CRITICAL_PAYLOAD:
+            return Diagnosis.of(Code.SYNTAX, exchange=exchange, notify=name)
+        case _:
+            return Diagnosis.of(Code.PEER_REFUSED, exchange=exchange, notify=name)
+
+
+def of_auth_error(notify: Notify, policy: PeerPolicy) -> Diagnosis:
+    """The peer's error answer to IKE_AUTH; AUTHENTICATION_FAILED does not say which of key and identity."""
+    name = notify_name(notify)
+    if notify.type == Notify2.AUTHENTICATION_FAILED:
+        return Diagnosis.of(
+            Code.PSK,
+            exchange="IKE_AUTH",
+            notify=name,
+            ours=policy.psk.fingerprint(),
+            detail=f"we said IDi {policy.local_id.describe()}, asked for IDr {policy.remote_id.describe()}",
+        )
+    code = Code.SYNTAX if notify.type == Notify2.INVALID_SYNTAX else Code.PEER_REFUSED
+    return Diagnosis.of(code, exchange="IKE_AUTH", notify=name)
+
+
+def of_child_error(notify: Notify, exchange: str, child: ChildPolicy, pfs: bool) -> Diagnosis:
+    """The peer's error answer to a CHILD_SA. `pfs`: the request carried a key exchange."""
+    name = notify_name(notify)
+    match notify.type:
+        case Notify2.NO_PROPOSAL_CHOSEN:
+            ours = describe_all(child.proposals)
+            return Diagnosis.of(Code.P2_PROPOSAL, exchange=exchange, notify=name, ours=ours, mapping=child)
+        case Notify2.INVALID_KE_PAYLOAD:
+            theirs = int.from_bytes(notify.data[:2], "big")
+            ours = ", ".join(map(str, child.pfs)) if pfs else "none"
+            return Diagnosis.of(
+                Code.PFS, exchange=exchange, notify=name, theirs=theirs or "none", ours=ours, mapping=child
+            )
+        case Notify2.TS_UNACCEPTABLE | Notify2.SINGLE_PAIR_REQUIRED | Notify2.INVALID_SELECTORS:
+            return Diagnosis.of(
+                Code.TRAFFIC_SELECTORS, exchange=exchange, notify=name, ours=child, mapping=child
+            )
+        case Notify2.TEMPORARY_FAILURE:
+            return Diagnosis.of(Code.PEER_BUSY, exchange=exchange, notify=name, mapping=child)
+        case Notify2.INVALID_SYNTAX:
+            return Diagnosis.of(Code.SYNTAX, exchange=exchange, notify=name, mapping=child)
+        case _:
+            return Diagnosis.of(Code.PEER_REFUSED, exchange=exchange, notify=name, mapping=child)
+
+
+def of_missing_ke(exchange: str, group: int, child: ChildPolicy) -> Diagnosis:
+    """The peer's proposal has a DH group, but its request no KE payload."""
+    return Diagnosis.of(Code.PFS, exchange=exchange, theirs="none", ours=group, mapping=child)
+
+
+def _theirs(mismatch: Mismatch) -> str:
+    return _words(mismatch.attribute, mismatch.theirs)
+
+
+def _ours(mismatch: Mismatch) -> str:
+    return _words(mismatch.attribute, mismatch.ours)
+
+
+def _words(attribute: Attribute, words: tuple[str, ...]) -> str:
+    if attribute is Attribute.DH_GROUP:
+        words = tuple("none" if word == str(NO_GROUP) else word for word in words)
+    return ", ".join(words) or "nothing"

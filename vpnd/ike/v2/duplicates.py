@@ -1,0 +1,56 @@
+"""Two IKE SAs of one tunnel: both ends began at once, or the peer began anew. One stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vpnd.ike.session import Phase
+from vpnd.ike.v2.children import DUPLICATE_KEPT, DUPLICATE_KEPT_BY_PEER, RACE, Fate
+from vpnd.ike.v2.state import Timer
+from vpnd.model.diagnosis import Code, Diagnosis
+
+if TYPE_CHECKING:
+    from vpnd.ike.v2.session import Session
+
+
+def settle(session: Session, now: float) -> None:
+    """`session` has just been established: which of it and its siblings goes, by a rule both ends share.
+
+    No RFC has one. If each side began one of the two within a short time, the one with the higher
+    initiator's SPI goes; else the older. Its initiator closes it, after a round trip, so that the peer has
+    learned of both; the other side waits longer and does so only if the initiator did not.
+    """
+    for other in _siblings(session):
+        made = other.established_at
+        racing = other.initiator != session.initiator and made is not None and now - made < RACE
+        loser, keeper = (session, other) if racing and session.spi_i > other.spi_i else (other, session)
+        loser.children.yield_to = keeper.children
+        kept = DUPLICATE_KEPT if loser.initiator else DUPLICATE_KEPT_BY_PEER
+        loser.timers.arm(Timer.DUPLICATE, now + kept)
+        loser.registry.arm(loser)
+    limit = session.registry.limits.ike_sas_per_tunnel
+    for other in _siblings(session)[: -limit or None][: max(0, len(_siblings(session)) + 1 - limit)]:
+        close(other, now)
+
+
+def close(session: Session, now: float) -> None:
+    """Close the redundant IKE SA; the one that stays gets the mappings that only this one had."""
+    siblings = _siblings(session)
+    if not siblings:
+        return
+    keeper = siblings[-1]
+    mappings = [child.sa.mapping for child in session.children if child.fate is Fate.LIVE]
+    session.close(now, Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays"))
+    if session.initiator:
+        for mapping in mappings:
+            keeper.want(now, mapping)
+    session.registry.arm(keeper)
+
+
+def _siblings(session: Session) -> list[Session]:
+    """The other established IKEv2 SAs of the tunnel, oldest first."""
+    return [
+        other
+        for other in session.registry.sessions(session.tunnel)
+        if isinstance(other, type(session)) and other is not session and other.phase is Phase.ESTABLISHED
+    ]

@@ -1,0 +1,140 @@
+"""INFORMATIONAL: signs of life and DELETE (RFC 7296 section 1.4).
+
+Either side                                 The other
+HDR, SK {}                       -->                             are you there?
+                                 <--   HDR, SK {}
+HDR, SK {D(ESP, my inbound SPI)} -->                             this CHILD_SA is closed
+                                 <--   HDR, SK {D(ESP, mine)}    and so is its other half
+HDR, SK {D(IKE)}                 -->                             everything is closed
+                                 <--   HDR, SK {}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.v2.children import Fate
+from vpnd.ike.v2.messages import InformationalRequest, Received, notify_of
+from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.wire.iana import Exchange2, Notify2, Protocol
+from vpnd.wire.ikev2 import Delete, Notify, Payload
+
+if TYPE_CHECKING:
+    from vpnd.ike.v2.session import Session
+
+EXCHANGE = "INFORMATIONAL"
+
+
+class Inform:
+    """A request whose answer only has to come."""
+
+    kind = Exchange2.INFORMATIONAL
+
+    def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
+        return ()
+
+    def answered(self, session: Session, now: float, received: Received) -> None:
+        return None
+
+    def failed(self, session: Session, now: float, fault: Fault) -> None:
+        return None
+
+    def abandoned(self, session: Session, now: float) -> None:
+        return None
+
+
+class Liveness(Inform):
+    """Are you there? Any answer is a yes (RFC 7296 section 2.4)."""
+
+
+class DeleteChildren(Inform):
+    """CHILD_SAs are closed; `spis` are those that we receive on."""
+
+    def __init__(self, spis: Iterable[int]) -> None:
+        self._spis = tuple(spis)
+
+    def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
+        """Those that the peer has not deleted meanwhile; an SPI without a record never came up."""
+        children = ((spi, session.children.find(spi)) for spi in self._spis)
+        self._spis = tuple(spi for spi, child in children if child is None or child.fate is not Fate.GOING)
+        if not self._spis:
+            return None
+        spis = tuple(spi.to_bytes(ESP_SPI_LENGTH, "big") for spi in self._spis)
+        return (Delete(Protocol.ESP, spis),)
+
+    def answered(self, session: Session, now: float, received: Received) -> None:
+        for spi in self._spis:
+            child = session.children.find(spi)
+            if child is not None and child.fate is Fate.REKEYED:
+                session.children.going(now, child)
+            elif child is not None and child.fate is Fate.DELETING:
+                session.children.forget(child)
+
+
+class DeleteIke(Inform):
+    """The IKE SA is closed, with everything on it."""
+
+    def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
+        return (Delete(Protocol.IKE),)
+
+    def answered(self, session: Session, now: float, received: Received) -> None:
+        session.finish()
+
+
+class AuthenticationFailedNotice(Inform):
+    """The responder's proof was wrong: the IKE SA that it believes in does not exist (RFC 7296 2.21.2)."""
+
+    def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
+        return (Notify(Notify2.AUTHENTICATION_FAILED), Delete(Protocol.IKE))
+
+    def answered(self, session: Session, now: float, received: Received) -> None:
+        session.finish()
+
+
+def respond(session: Session, now: float, received: Received) -> tuple[Payload, ...]:
+    """A peer's request: note what it deletes, and answer in any case."""
+    request = received.message
+    if not isinstance(request, InformationalRequest):
+        raise Drop("INFORMATIONAL: not a request")
+    if notify_of(request.notifies, Notify2.AUTHENTICATION_FAILED) is not None:
+        session.deleted_by_peer(now, _refused_by_peer(session))
+        return ()
+    if any(delete.protocol == Protocol.IKE for delete in request.deletes):
+        session.deleted_by_peer(now, Diagnosis.of(Code.PEER_DELETED, exchange=EXCHANGE))
+        return ()
+    named = (spi for d in request.deletes if d.protocol == Protocol.ESP for spi in d.spis)
+    ours = tuple(spi for name in dict.fromkeys(named) if (spi := _deleted(session, now, name)) is not None)
+    return (Delete(Protocol.ESP, ours),) if ours else ()
+
+
+def _deleted(session: Session, now: float, spi: bytes) -> bytes | None:
+    """The peer has closed the CHILD_SA that it receives on `spi`: our half, to be named in the answer.
+
+    None for an SPI that is not this IKE SA's, and for a CHILD_SA that we are closing as well (RFC 7296
+    section 2.25.1).
+    """
+    child = session.children.find_by_peer(spi)
+    if child is None or child.fate is Fate.GOING:
+        return None
+    if child.fate is Fate.DELETING:
+        session.children.forget(child)
+        return None
+    if child.successor is not None:
+        session.children.going(now, child)
+    else:
+        session.children.down(child, Diagnosis.of(Code.PEER_DELETED, exchange=EXCHANGE))
+    return child.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
+
+
+def _refused_by_peer(session: Session) -> Diagnosis:
+    """The peer did not accept our proof, which it learned of last."""
+    return Diagnosis.of(
+        Code.PSK,
+        exchange=EXCHANGE,
+        notify="AUTHENTICATION_FAILED",
+        ours=session.policy.psk.fingerprint(),
+        detail=f"we said IDr {session.policy.local_id.describe()}",
+    )

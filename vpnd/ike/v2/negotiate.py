@@ -1,0 +1,160 @@
+"""Agreeing on one CHILD_SA: what IKE_AUTH, CREATE_CHILD_SA and rekeying have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from vpnd.ike.v2 import diagnoses
+from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen, TsUnacceptable
+from vpnd.ike.v2.keys import derive_child_keys
+from vpnd.ike.v2.proposals import ESP_SPI_LENGTH, answer_sa, decode_sa, encode_sa, read_answer, without_dh
+from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, encode_selectors
+from vpnd.model.child import ChildSa
+from vpnd.model.policy import ChildPolicy
+from vpnd.model.proposals import Chosen, Mismatch, Suite, choose
+from vpnd.model.secret import Secret
+from vpnd.model.selectors import Selector
+from vpnd.wire.iana import Protocol
+from vpnd.wire.ikev2 import Sa, TsI, TsR
+
+if TYPE_CHECKING:
+    from vpnd.ike.v2.session import Session
+
+SMALLEST_SPI = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What both sides have agreed on for one CHILD_SA, but for the keys."""
+
+    policy: ChildPolicy
+    suite: Suite
+    chosen: Chosen
+    spi_in: int
+    spi_out: int
+    ts_local: tuple[Selector, ...]
+    ts_remote: tuple[Selector, ...]
+
+    def sa(
+        self, session: Session, nonce_i: bytes, nonce_r: bytes, shared: Secret | None, initiator: bool
+    ) -> ChildSa:
+        """The CHILD_SA with its keys; `initiator`: of the exchange that makes it (RFC 7296 section 2.17)."""
+        of_initiator, of_responder = derive_child_keys(session.keys, self.suite, nonce_i, nonce_r, shared)
+        keys_out, keys_in = (of_initiator, of_responder) if initiator else (of_responder, of_initiator)
+        return ChildSa(
+            tunnel=session.tunnel,
+            mapping=self.policy.index,
+            spi_in=self.spi_in,
+            spi_out=self.spi_out,
+            suite=self.suite,
+            keys_in=keys_in,
+            keys_out=keys_out,
+            ts_local=self.ts_local,
+            ts_remote=self.ts_remote,
+            path=session.path,
+            udp=session.esp_in_udp,
+            lifetimes=self.policy.lifetimes,
+            initiator=initiator,
+        )
+
+
+class Offer:
+    """Our offer of one CHILD_SA. It holds an inbound SPI until it is accepted or released."""
+
+    def __init__(
+        self,
+        session: Session,
+        policy: ChildPolicy,
+        key_exchange: bool,
+        selectors: tuple[tuple[Selector, ...], tuple[Selector, ...]] | None = None,
+    ) -> None:
+        """`selectors`: those of a rekeyed SA, else the whole mapping; no DH without `key_exchange`."""
+        self.policy = policy
+        self._session = session
+        self._proposals = policy.proposals if key_exchange else without_dh(policy.proposals)
+        self._local, self._remote = selectors or (
+            (Selector.of(policy.local),),
+            (Selector.of(policy.remote),),
+        )
+        self.spi_in = session.registry.new_esp_spi()
+
+    def payloads(self) -> tuple[Sa, TsI, TsR]:
+        """SA, TSi, TSr of the request."""
+        spi = self.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
+        return (
+            encode_sa(self._proposals, spi),
+            TsI(encode_selectors(self._local)),
+            TsR(encode_selectors(self._remote)),
+        )
+
+    def accept(self, exchange: str, sa: Sa, ts_i: TsI, ts_r: TsR) -> Agreed:
+        """The peer's answer, which must lie within the offer.
+
+        Raises NoProposalChosen, TsUnacceptable or InvalidSyntax; the SPI stays ours to release.
+        """
+        chosen = read_answer(sa, self._proposals)
+        if isinstance(chosen, Mismatch):
+            diagnosis = diagnoses.of_child_mismatch(chosen, exchange, self.policy)
+            raise NoProposalChosen(diagnosis=diagnosis)
+        local, remote = decode_selectors(ts_i), decode_selectors(ts_r)
+        if not _within(local, self._local) or not _within(remote, self._remote):
+            diagnosis = diagnoses.of_selectors(exchange, (local, remote), (self.policy,))
+            raise TsUnacceptable(diagnosis=diagnosis)
+        return Agreed(self.policy, chosen.suite, chosen, self.spi_in, spi_of(chosen), local, remote)
+
+    def release(self) -> None:
+        """Nothing came of it."""
+        self._session.registry.release_esp_spi(self.spi_in)
+
+
+def answer_offer(
+    session: Session,
+    exchange: str,
+    sa: Sa,
+    ts_i: TsI,
+    ts_r: TsR,
+    key_exchange: bool,
+    group: int | None = None,
+) -> tuple[Agreed, tuple[Sa, TsI, TsR]]:
+    """A peer's offer, narrowed to one mapping, and the payloads that answer it.
+
+    `group` is that of the peer's KE payload, preferred where the policy has it, so that no second round is
+    needed. A new inbound SPI is taken. Raises TsUnacceptable, NoProposalChosen or InvalidSyntax, with
+    nothing taken.
+    """
+    local, remote = decode_selectors(ts_r), decode_selectors(ts_i)
+    found = choose_mapping(session.policy.children, local, remote) if local and remote else None
+    if found is None:
+        diagnosis = diagnoses.of_selectors(exchange, (local, remote), session.policy.children)
+        raise TsUnacceptable(diagnosis=diagnosis)
+    policy, ts_local, ts_remote = found
+    offered, acceptable = decode_sa(sa), policy.proposals
+    if not key_exchange:
+        offered, acceptable = without_dh(offered), without_dh(acceptable)
+    chosen = choose(offered, tuple(replace(p, dh=(group,)) for p in acceptable if group in p.dh))
+    if isinstance(chosen, Mismatch):
+        chosen = choose(offered, acceptable)
+    if isinstance(chosen, Mismatch):
+        raise NoProposalChosen(diagnosis=diagnoses.of_child_mismatch(chosen, exchange, policy))
+    spi_out = spi_of(chosen)
+    spi_in = session.registry.new_esp_spi()
+    agreed = Agreed(policy, chosen.suite, chosen, spi_in, spi_out, ts_local, ts_remote)
+    return agreed, (
+        answer_sa(chosen, Protocol.ESP, spi_in.to_bytes(ESP_SPI_LENGTH, "big")),
+        TsI(encode_selectors(ts_remote)),
+        TsR(encode_selectors(ts_local)),
+    )
+
+
+def spi_of(chosen: Chosen) -> int:
+    """The peer's ESP SPI. Raises InvalidSyntax for one that no SA may have (RFC 4303 section 2.1)."""
+    spi = int.from_bytes(chosen.spi, "big")
+    if len(chosen.spi) != ESP_SPI_LENGTH or spi < SMALLEST_SPI:
+        raise InvalidSyntax(detail=f"SPI {chosen.spi.hex() or 'missing'} in a proposal for ESP")
+    return spi
+
+
+def _within(part: tuple[Selector, ...], whole: tuple[Selector, ...]) -> bool:
+    """Whether a peer narrowed what was offered, and not to nothing."""
+    return bool(part) and all(any(offered.covers(s) for offered in whole) for s in part)

@@ -1,0 +1,173 @@
+"""SA payloads <-> the proposals of `vpnd.model`, in configuration words (RFC 7296 section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+from vpnd.crypto.suites import encryption, encryption_of_ikev2, integrity, integrity_of_ikev2, prf_of_ikev2
+from vpnd.model.proposals import Attribute, Chosen, Mismatch, Proposal, Suite, choose
+from vpnd.wire.iana import Esn, Integ2, Protocol, TransformType
+from vpnd.wire.ikev2 import ProposalPart, Sa, Transform
+
+T = TypeVar("T")
+
+ESP_SPI_LENGTH = 4
+IKE_SPI_LENGTH = 8
+
+KNOWN_TYPES = frozenset(TransformType)
+
+
+def encode_sa(proposals: Iterable[Proposal], spi: bytes = b"") -> Sa:
+    """Our proposals, numbered from 1, each with our SPI."""
+    return Sa(tuple(_encode(replace(p, number=n, spi=spi)) for n, p in enumerate(proposals, start=1)))
+
+
+def decode_sa(sa: Sa) -> tuple[Proposal, ...]:
+    """The peer's proposals.
+
+    One of another protocol than IKE and ESP, or with a transform type we do not know, is left out: it must
+    not be chosen (RFC 7296 section 3.3.6). A transform with an unknown attribute or number stays as a word
+    that is nobody's, so that a mismatch can name it.
+    """
+    return tuple(_decode(part) for part in sa.proposals if _is_understood(part))
+
+
+def answer_sa(chosen: Chosen, protocol: Protocol, spi: bytes = b"") -> Sa:
+    """The one proposal we accept, with its number and our SPI, one transform of each kind."""
+    suite = chosen.suite
+    proposal = Proposal(
+        protocol=protocol,
+        encryption=(suite.encryption,),
+        prf=(suite.prf,) if suite.prf else (),
+        integrity=(suite.integrity,) if suite.integrity else (),
+        dh=(suite.dh,) if suite.dh else (),
+        esn=(suite.esn,),
+        number=chosen.number,
+        spi=spi,
+    )
+    return Sa((_encode(proposal),))
+
+
+def read_answer(sa: Sa, offered: Iterable[Proposal]) -> Chosen | Mismatch:
+    """What the peer chose of our `offered` proposals; Mismatch if that is none of them or not one thing."""
+    answers = decode_sa(sa)
+    if len(sa.proposals) != 1 or len(answers) != 1:
+        return Mismatch(Attribute.PROTOCOL, (f"{len(sa.proposals)} proposals",), ("1 proposal",))
+    answer = answers[0]
+    for attribute, words in _alternatives(answer):
+        if len(words) > 1:
+            return Mismatch(attribute, tuple(map(str, words)), ("one value",))
+    return choose(answers, tuple(offered))
+
+
+def without_dh(proposals: Iterable[Proposal]) -> tuple[Proposal, ...]:
+    """The same without key exchange: the first CHILD_SA has none (RFC 7296 section 1.2)."""
+    return tuple(dict.fromkeys(replace(proposal, dh=()) for proposal in proposals))
+
+
+def describe(proposal: Proposal) -> str:
+    """`aes-128/sha256/dh14`, alternatives joined by `+`: for a ladder or a diagnosis."""
+    words = [
+        "+".join(proposal.encryption),
+        "+".join(proposal.integrity),
+        "+".join(f"prf-{word}" for word in proposal.prf if word not in proposal.integrity),
+        "+".join(f"dh{group}" if group else "no-dh" for group in proposal.dh),
+        "esn" if True in proposal.esn else "",
+    ]
+    return "/".join(word for word in words if word)
+
+
+def describe_all(proposals: Iterable[Proposal]) -> str:
+    """All proposals, in order."""
+    return ", ".join(describe(proposal) for proposal in proposals)
+
+
+def _alternatives(proposal: Proposal) -> tuple[tuple[Attribute, tuple[object, ...]], ...]:
+    return (
+        (Attribute.ENCRYPTION, proposal.encryption),
+        (Attribute.INTEGRITY, proposal.integrity),
+        (Attribute.PRF, proposal.prf),
+        (Attribute.DH_GROUP, proposal.dh),
+        (Attribute.ESN, proposal.esn),
+    )
+
+
+def _encode(proposal: Proposal) -> ProposalPart:
+    transforms: list[Transform] = []
+    for word in proposal.encryption:
+        row = encryption(word)
+        bits = row.key_bits if row.sends_key_length else None
+        transforms.append(Transform(TransformType.ENCR, _number(row.ikev2, word), bits))
+    for word in proposal.prf:
+        transforms.append(Transform(TransformType.PRF, _number(integrity(word).ikev2_prf, word)))
+    for word in proposal.integrity:
+        transforms.append(Transform(TransformType.INTEG, _number(integrity(word).ikev2_integ, word)))
+    for group in proposal.dh:
+        transforms.append(Transform(TransformType.DH, group))
+    if proposal.protocol == Protocol.ESP:
+        for extended in proposal.esn:
+            transforms.append(Transform(TransformType.ESN, Esn.YES if extended else Esn.NO))
+    return ProposalPart(proposal.number, proposal.protocol, proposal.spi, tuple(transforms))
+
+
+def _number(number: int | None, word: str) -> int:
+    if number is None:
+        raise ValueError(f"IKEv2 has no number for {word}")
+    return number
+
+
+def _is_understood(part: ProposalPart) -> bool:
+    return part.protocol in (Protocol.IKE, Protocol.ESP) and all(
+        t.type in KNOWN_TYPES for t in part.transforms
+    )
+
+
+def _decode(part: ProposalPart) -> Proposal:
+    of: dict[int, list[Transform]] = {}
+    for transform in part.transforms:
+        of.setdefault(transform.type, []).append(transform)
+    return Proposal(
+        protocol=Protocol(part.protocol),
+        encryption=_unique(_encryption_word(t) for t in of.get(TransformType.ENCR, [])),
+        prf=_unique(_prf_word(t) for t in of.get(TransformType.PRF, [])),
+        integrity=_unique(
+            _integrity_word(t) for t in of.get(TransformType.INTEG, []) if t.id != Integ2.NONE or t.attributes
+        ),
+        dh=_unique(t.id if not t.attributes else -1 for t in of.get(TransformType.DH, [])),
+        esn=_unique(t.id == Esn.YES for t in of.get(TransformType.ESN, []) if t.id in (Esn.NO, Esn.YES))
+        or (False,),
+        number=part.number,
+        spi=part.spi,
+    )
+
+
+def _unique(values: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _encryption_word(transform: Transform) -> str:
+    row = None if transform.attributes else encryption_of_ikev2(transform.id, transform.key_length)
+    return row.word if row else _unknown("encr", transform)
+
+
+def _prf_word(transform: Transform) -> str:
+    row = None if transform.attributes else prf_of_ikev2(transform.id)
+    return row.word if row else _unknown("prf", transform)
+
+
+def _integrity_word(transform: Transform) -> str:
+    row = None if transform.attributes else integrity_of_ikev2(transform.id)
+    return row.word if row else _unknown("integ", transform)
+
+
+def _unknown(kind: str, transform: Transform) -> str:
+    length = f"-{transform.key_length}" if transform.key_length is not None else ""
+    return f"{kind}-{transform.id}{length}" + ("+attributes" if transform.attributes else "")
+
+
+def suite_text(suite: Suite) -> str:
+    """The suite in configuration words, with a PRF that is not the integrity's."""
+    prf = f"/prf-{suite.prf}" if suite.prf and suite.prf != suite.integrity else ""
+    return f"{suite}{prf}"

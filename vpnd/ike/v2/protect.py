@@ -1,0 +1,145 @@
+"""SK and SKF: sealing and opening the messages of one IKE SA (RFC 7296 section 3.14, RFC 7383)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vpnd.crypto.entropy import Entropy
+from vpnd.crypto.seal import IntegrityFailed, SkCipher, make
+from vpnd.ike.faults import Drop
+from vpnd.ike.fragments import Reassembly, split
+from vpnd.ike.v2.keys import DirectionKeys, IkeKeys
+from vpnd.model.proposals import Suite
+from vpnd.wire.chain import GENERIC_HEADER_LENGTH, RawPayload, decode_chain, encode_chain
+from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.header import HEADER_LENGTH, Flag, Header
+from vpnd.wire.iana import Payload2
+from vpnd.wire.ikev2 import SEALED, EncryptedFragment, Payload, encode_payloads
+
+VERSION_2_0 = 0x20
+FRAGMENT_FIELDS = 4
+"""Bytes of Fragment Number and Total Fragments in front of the sealed part of an SKF payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the header of a message says besides its length."""
+
+    spi_i: bytes
+    spi_r: bytes
+    exchange: int
+    flags: Flag
+    message_id: int
+
+    def header(self, next_payload: int, length: int) -> Header:
+        """The header of a message of `length` bytes in all."""
+        return Header(
+            self.spi_i,
+            self.spi_r,
+            next_payload,
+            VERSION_2_0,
+            self.exchange,
+            self.flags,
+            self.message_id,
+            length,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An authentic message, or one authentic fragment of it. `chain` is None while fragments are missing."""
+
+    chain: tuple[RawPayload, ...] | None
+    fragment: int | None
+
+
+def plain(envelope: Envelope, payloads: Sequence[Payload]) -> bytes:
+    """A message without protection: IKE_SA_INIT."""
+    first, body = encode_payloads(payloads)
+    return envelope.header(first, HEADER_LENGTH + len(body)).encode() + body
+
+
+class Protection:
+    """The two directions of one IKE SA, and the reassembly of the peer's fragmented message."""
+
+    def __init__(self, suite: Suite, keys: IkeKeys, initiator: bool, entropy: Entropy) -> None:
+        """`initiator`: whether this side began the IKE SA."""
+        ours, theirs = (keys.initiator, keys.responder) if initiator else (keys.responder, keys.initiator)
+        self._entropy = entropy
+        self._out = _cipher(suite, ours)
+        self._in = _cipher(suite, theirs)
+        self._reassembly = Reassembly()
+
+    def seal(self, envelope: Envelope, payloads: Sequence[Payload], limit: int | None) -> tuple[bytes, ...]:
+        """The datagrams of a message: one, or fragments of at most `limit` bytes where it is longer."""
+        first, plaintext = encode_payloads(payloads)
+        whole = HEADER_LENGTH + GENERIC_HEADER_LENGTH + self._out.sealed_length(len(plaintext))
+        if limit is None or whole <= limit:
+            return (self._seal(envelope, Payload2.SK, first, b"", plaintext),)
+        pieces = split(plaintext, self._room(limit))
+        return tuple(
+            self._seal(
+                envelope,
+                Payload2.SKF,
+                first if number == 1 else 0,
+                Builder().u16(number).u16(len(pieces)).bytes(),
+                piece,
+            )
+            for number, piece in enumerate(pieces, start=1)
+        )
+
+    def open(self, header: Header, data: bytes) -> Opened:
+        """The payloads inside SK or SKF; what stands before it is not looked at.
+
+        Raises Drop unless the message verifies, DecodeError for a chain that cannot be read.
+        """
+        sealed = decode_chain(header.next_payload, data[HEADER_LENGTH:], SEALED)[-1]
+        if sealed.type == Payload2.SK:
+            plaintext = self._verify(data, len(sealed.body), sealed.body)
+            return Opened(decode_chain(sealed.next_payload, plaintext), None)
+        if sealed.type == Payload2.SKF:
+            return self._open_fragment(
+                header, data, EncryptedFragment.decode(sealed.body, sealed.next_payload)
+            )
+        raise Drop("not protected")
+
+    def _open_fragment(self, header: Header, data: bytes, fragment: EncryptedFragment) -> Opened:
+        """Authenticate one fragment, then keep it; the first one brings the type of the first payload."""
+        piece = self._verify(data, len(fragment.body), fragment.body)
+        if fragment.number == 1:
+            piece = bytes((fragment.next_payload,)) + piece
+        key = header.message_id << 1 | bool(header.flags & Flag.RESPONSE)
+        whole = self._reassembly.add(key, fragment.number, fragment.total, piece)
+        if whole is None:
+            return Opened(None, fragment.number)
+        cursor = Cursor(whole, "fragments")
+        return Opened(decode_chain(cursor.u8("next payload"), cursor.rest()), fragment.number)
+
+    def _verify(self, data: bytes, length: int, sealed: bytes) -> bytes:
+        try:
+            return self._in.open(data[: len(data) - length], sealed)
+        except IntegrityFailed as error:
+            raise Drop("integrity check failed") from error
+
+    def _seal(
+        self, envelope: Envelope, payload_type: int, first: int, fields: bytes, plaintext: bytes
+    ) -> bytes:
+        sealed_length = self._out.sealed_length(len(plaintext))
+        placeholder = RawPayload(payload_type, fields + bytes(sealed_length), next_payload=first)
+        _, payload = encode_chain((placeholder,))
+        header = envelope.header(payload_type, HEADER_LENGTH + len(payload)).encode()
+        associated = header + payload[: len(payload) - sealed_length]
+        return associated + self._out.seal(associated, plaintext, self._entropy)
+
+    def _room(self, limit: int) -> int:
+        """The longest plaintext whose fragment has at most `limit` bytes."""
+        around = HEADER_LENGTH + GENERIC_HEADER_LENGTH + FRAGMENT_FIELDS
+        room = limit - around - self._out.sealed_length(0)
+        while around + self._out.sealed_length(room + 1) <= limit:
+            room += 1
+        return room
+
+
+def _cipher(suite: Suite, keys: DirectionKeys) -> SkCipher:
+    return make(suite.encryption, suite.integrity, keys.encryption, keys.integrity, keys.salt)

@@ -1,0 +1,214 @@
+"""How a message comes in: window, integrity, payloads, the row of the table, the answer.
+
+    header -> message ID -> open (SK, SKF) -> chain -> typed message -> STEPS[state, type] -> handler
+           -> for a request: seal the answer, keep it for repeats
+
+Nothing before `open` moves any state: whatever fails there is counted and dropped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.outputs import Failed, LadderLine, PathMoved
+from vpnd.ike.session import Phase
+from vpnd.ike.steps import step_for
+from vpnd.ike.v2 import ladder
+from vpnd.ike.v2.faults import InvalidSyntax, UnsupportedCriticalPayload
+from vpnd.ike.v2.messages import Received, read
+from vpnd.ike.v2.protect import Opened
+from vpnd.ike.v2.state import State, Timer
+from vpnd.ike.v2.table import STEPS
+from vpnd.ike.v2.window import Arrival, Reply
+from vpnd.model.child import Path
+from vpnd.wire import errors
+from vpnd.wire.chain import decode_chain
+from vpnd.wire.errors import DecodeError
+from vpnd.wire.header import HEADER_LENGTH, Flag, Header
+from vpnd.wire.iana import Exchange2, Notify2, name_of
+from vpnd.wire.ikev2 import Notify, Payload
+
+if TYPE_CHECKING:
+    from vpnd.ike.v2.session import Session
+
+
+def handle_message(session: Session, now: float, path: Path, header: Header, data: bytes) -> None:
+    """One message for this IKE SA. Raises Drop or DecodeError for what changes nothing."""
+    session.received += 1
+    _check_header(session, header)
+    if header.exchange == Exchange2.IKE_SA_INIT:
+        _handle_init_response(session, now, path, header, data)
+    elif header.flags & Flag.RESPONSE:
+        _handle_response(session, now, path, header, data)
+    else:
+        _handle_request(session, now, path, header, data)
+
+
+def answer_init(session: Session, now: float, path: Path, header: Header, data: bytes) -> None:
+    """The first message of a peer, which has made `session`: read it and answer it, unprotected.
+
+    Raises Drop, DecodeError or Fault, with nothing registered: the caller answers without state.
+    """
+    received = read(header, path, data, decode_chain(header.next_payload, data[HEADER_LENGTH:]))
+    _draw(session, received)
+    step = step_for(STEPS, session.state, received.message)
+    payloads = step.handler(session, now, received)
+    datagrams = session.protect(Exchange2.IKE_SA_INIT, 0, payloads, response=True)
+    session.init.response = datagrams[0]
+    text = ladder.text_of(Exchange2.IKE_SA_INIT, 0, payloads, response=True)
+    session.window.answered(Reply(0, datagrams, text))
+    session.transmit(path, datagrams, text, ladder.detail_of(payloads))
+    if step.to is not None:
+        session.enter(step.to, step.story)
+
+
+def repeat_init(session: Session, path: Path, data: bytes) -> None:
+    """The first message once more. Raises Drop unless it is the same to the byte, and not too often."""
+    if data != session.init.request or session.state is not State.ANSWERED_INIT:
+        raise Drop("repeated IKE_SA_INIT: too late or different")
+    _repeat_reply(session, path)
+
+
+def _check_header(session: Session, header: Header) -> None:
+    """The rest of what finds an IKE SA: both SPIs and the sender's role (RFC 7296 sections 2.6 and 3.1)."""
+    if bool(header.flags & Flag.INITIATOR) == session.initiator:
+        raise Drop("the flag says that we sent it")
+    if header.spi_i != session.spi_i:
+        raise Drop("unknown IKE SPI")
+    if session.state is not State.SENT_INIT and header.spi_r != session.spi_r:
+        raise Drop("unknown IKE SPI")
+
+
+def _handle_init_response(session: Session, now: float, path: Path, header: Header, data: bytes) -> None:
+    """An answer to IKE_SA_INIT: anyone may have sent it, so no fault in it ends the attempt."""
+    if not header.flags & Flag.RESPONSE or session.state is not State.SENT_INIT:
+        raise Drop("IKE_SA_INIT: not now")
+    outstanding = session.window.matches(header.message_id)
+    chain = decode_chain(header.next_payload, data[HEADER_LENGTH:])
+    received = read(header, path, data, chain)
+    _draw(session, received)
+    step = step_for(STEPS, session.state, received.message)
+    try:
+        step.handler(session, now, received)
+    except Fault as fault:
+        outstanding.exchange.failed(session, now, fault)
+        return
+    if step.to is not None and session.state is State.SENT_INIT:
+        session.window.settled()
+        session.timers.disarm(Timer.RETRANSMIT)
+        session.timers.disarm(Timer.LISTEN)
+        session.hint = None
+        session.enter(step.to, step.story)
+
+
+def _handle_response(session: Session, now: float, path: Path, header: Header, data: bytes) -> None:
+    """An answer to the request that waits for one."""
+    outstanding = session.window.matches(header.message_id)
+    if outstanding.exchange.kind != header.exchange:
+        raise Drop("response of another exchange")
+    opened = _open(session, header, data)
+    _heard(session, now, path)
+    if opened.chain is None:
+        return
+    session.timers.disarm(Timer.RETRANSMIT)
+    session.timers.disarm(Timer.LISTEN)
+    before = session.state
+    try:
+        received = read(header, path, data, opened.chain)
+        _draw(session, received)
+        step = step_for(STEPS, session.state, received.message)
+        step.handler(session, now, received)
+    except DecodeError as error:
+        fault = InvalidSyntax(exchange=name_of(Exchange2, header.exchange), detail=error.field)
+        outstanding.exchange.failed(session, now, fault)
+    except Fault as fault:
+        outstanding.exchange.failed(session, now, fault)
+    else:
+        if step.to is not None and session.state is before:
+            session.enter(step.to, step.story)
+    finally:
+        if session.window.outstanding is outstanding:
+            session.window.settled()
+
+
+def _handle_request(session: Session, now: float, path: Path, header: Header, data: bytes) -> None:
+    """A request of the peer: the next one, or a repeat of the last."""
+    arrival = session.window.arrived(header.message_id)
+    opened = _open(session, header, data)
+    if arrival is Arrival.REPEATED:
+        # A fragmented request is repeated in all its fragments; the first of them gets the answer.
+        if opened.fragment in (None, 1):
+            _repeat_reply(session, path)
+        return
+    _heard(session, now, path)
+    if opened.chain is None:
+        return
+    payloads = _answer(session, now, path, header, data, opened)
+    exchange, message_id = header.exchange, header.message_id
+    datagrams = session.protect(exchange, message_id, payloads, response=True)
+    text = ladder.text_of(exchange, message_id, payloads, response=True)
+    session.window.answered(Reply(message_id, datagrams, text))
+    session.transmit(path, datagrams, text, ladder.detail_of(payloads))
+
+
+def _answer(
+    session: Session, now: float, path: Path, header: Header, data: bytes, opened: Opened
+) -> tuple[Payload, ...]:
+    """The payloads of the answer: the handler's, or the notify of what was wrong with the request."""
+    before = session.state
+    try:
+        received = read(header, path, data, opened.chain or ())
+        _draw(session, received)
+        step = step_for(STEPS, session.state, received.message)
+        payloads = step.handler(session, now, received)
+    except errors.UnsupportedCriticalPayload as error:
+        kind = bytes((error.payload_type,))
+        return _refuse(session, now, UnsupportedCriticalPayload(kind, detail=error.payload_type))
+    except DecodeError as error:
+        return _refuse(session, now, InvalidSyntax(detail=error.field))
+    except Fault as fault:
+        return _refuse(session, now, fault)
+    if step.to is not None and session.state is before:
+        session.enter(step.to, step.story)
+    return payloads
+
+
+def _refuse(session: Session, now: float, fault: Fault) -> tuple[Payload, ...]:
+    """The error notify for a request. Before authentication it ends the peer's attempt."""
+    if session.phase is Phase.CONNECTING:
+        session.refuse(now, fault.diagnosis)
+    else:
+        session.registry.emit(Failed(session.tunnel, fault.diagnosis, initiator=False))
+    return (Notify(fault.notify or Notify2.INVALID_SYNTAX, fault.data),)
+
+
+def _open(session: Session, header: Header, data: bytes) -> Opened:
+    if session.protection is None:
+        raise Drop("no keys yet")
+    return session.protection.open(header, data)
+
+
+def _heard(session: Session, now: float, path: Path) -> None:
+    """An authentic, new message: the peer lives, and behind a NAT it is where it sent this from.
+
+    RFC 7296 section 2.23: the side that is not behind the NAT follows the other.
+    """
+    session.last_heard = now
+    moved = path != session.path and session.nat.theirs and session.phase is Phase.ESTABLISHED
+    if moved:
+        session.path = path
+        session.registry.emit(PathMoved(session.tunnel, path))
+
+
+def _repeat_reply(session: Session, path: Path) -> None:
+    reply = session.window.repeat(session.registry.limits.repeats)
+    session.transmit(path, reply.datagrams, f"{reply.text} again")
+
+
+def _draw(session: Session, received: Received) -> None:
+    """The message as a rung of the ladder."""
+    header, payloads = received.header, received.payloads
+    text = ladder.text_of(header.exchange, header.message_id, payloads, bool(header.flags & Flag.RESPONSE))
+    detail = ladder.detail_of(payloads)
+    session.registry.emit(LadderLine(session.tunnel, False, text, len(received.datagram), detail))

@@ -1,0 +1,74 @@
+"""TS payloads <-> the selectors of `vpnd.model` (RFC 7296 section 3.13)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+
+from vpnd.model.policy import ChildPolicy
+from vpnd.model.selectors import Selector, narrow
+from vpnd.wire.iana import TsType
+from vpnd.wire.ikev2 import TrafficSelector, Ts
+
+
+def encode_selectors(selectors: Iterable[Selector]) -> tuple[TrafficSelector, ...]:
+    """The selectors as they travel, for a TsI or TsR."""
+    return tuple(_encode(selector) for selector in selectors)
+
+
+def decode_selectors(ts: Ts) -> tuple[Selector, ...]:
+    """The address ranges of a TS payload; what is none, runs backwards or is OPAQUE selects nothing here."""
+    return tuple(
+        selector for part in ts.selectors if part.is_range and (selector := _decode(part)) is not None
+    )
+
+
+def describe(selectors: Iterable[Selector]) -> str:
+    """`10.1.0.0/24, 10.1.1.0/24`, or `nothing`."""
+    return ", ".join(map(str, selectors)) or "nothing"
+
+
+def choose_mapping(
+    children: Iterable[ChildPolicy], local: tuple[Selector, ...], remote: tuple[Selector, ...]
+) -> tuple[ChildPolicy, tuple[Selector, ...], tuple[Selector, ...]] | None:
+    """The mapping that a peer's selectors mean, with what both sides agree on; None: TS_UNACCEPTABLE.
+
+    `local` and `remote` are the peer's offer as seen from here. Of several mappings the one wins that holds
+    the first selectors whole, which are those of the packet that waits (RFC 7296 section 2.9), and among
+    those the one that leaves the offer the least narrowed.
+    """
+    best: tuple[ChildPolicy, tuple[Selector, ...], tuple[Selector, ...]] | None = None
+    best_rank: tuple[bool, bool, bool] | None = None
+    for child in children:
+        ours_local, ours_remote = Selector.of(child.local), Selector.of(child.remote)
+        narrowed = narrow(local, (ours_local,)), narrow(remote, (ours_remote,))
+        if not all(narrowed):
+            continue
+        rank = (
+            ours_local.covers(local[0]) and ours_remote.covers(remote[0]),
+            ours_local in local and ours_remote in remote,
+            set(narrowed[0]) == set(local) and set(narrowed[1]) == set(remote),
+        )
+        if best_rank is None or rank > best_rank:
+            best, best_rank = (child, *narrowed), rank
+    return best
+
+
+def _encode(selector: Selector) -> TrafficSelector:
+    kind = TsType.IPV4_ADDR_RANGE if selector.version == 4 else TsType.IPV6_ADDR_RANGE
+    return TrafficSelector(
+        kind,
+        selector.protocol,
+        selector.port_start,
+        selector.port_end,
+        selector.start.packed,
+        selector.end.packed,
+    )
+
+
+def _decode(part: TrafficSelector) -> Selector | None:
+    family = IPv4Address if part.ts_type == TsType.IPV4_ADDR_RANGE else IPv6Address
+    start, end = family(part.start), family(part.end)
+    if int(start) > int(end) or part.port_start > part.port_end:
+        return None
+    return Selector(start, end, part.protocol, part.port_start, part.port_end)

@@ -1,0 +1,545 @@
+"""One IKEv2 SA: what it knows, how it sends, and how it begins and ends.
+
+Three kinds of input drive it: a message (`reception`), the time (`clock`), a command (here). Exchanges and
+responders are objects and functions of their own files; they change the session through its methods, and
+`enter` is the one place where the state moves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from vpnd.ike.faults import Drop
+from vpnd.ike.fragments import DATAGRAM_LIMIT
+from vpnd.ike.natt import KEEPALIVE_INTERVAL, NO_NAT, Nat
+from vpnd.ike.outputs import (
+    Established,
+    Failed,
+    IkeDown,
+    IkeReplaced,
+    IkeSaInfo,
+    LadderLine,
+    PeerDead,
+    Story,
+    Transmit,
+)
+from vpnd.ike.registry import NO_SPI, InitKey, Registry
+from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
+from vpnd.ike.session import Phase, Unreachable
+from vpnd.ike.timers import Timers
+from vpnd.ike.v2 import clock, duplicates, ladder, reception
+from vpnd.ike.v2.children import Children, Fate, soft_lifetime
+from vpnd.ike.v2.create_child import CreateChild
+from vpnd.ike.v2.exchange import Exchange, Forgotten
+from vpnd.ike.v2.informational import DeleteChildren, DeleteIke, Liveness
+from vpnd.ike.v2.keys import IkeKeys
+from vpnd.ike.v2.protect import Envelope, Protection, plain
+from vpnd.ike.v2.rekey import RekeyChild, RekeyIke, busy_wait
+from vpnd.ike.v2.state import State, Timer
+from vpnd.ike.v2.window import Outstanding, Window
+from vpnd.model.child import Path
+from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.policy import PeerPolicy
+from vpnd.model.proposals import Suite
+from vpnd.wire.header import Flag, Header
+from vpnd.wire.iana import Exchange2, IkeVersion
+from vpnd.wire.ikev2 import Payload
+
+UDP_HEADER = 8
+NON_ESP_MARKER = 4
+IP_HEADER = {4: 20, 6: 40}
+SHORTEST_AUTH = 10.0
+"""Seconds that IKE_AUTH gets at least, however long IKE_SA_INIT took of the attempt's time."""
+
+
+@dataclass(slots=True)
+class Init:
+    """What IKE_AUTH signs of IKE_SA_INIT: both messages as they travelled, and the nonces."""
+
+    request: bytes = b""
+    response: bytes = b""
+    nonce_i: bytes = b""
+    nonce_r: bytes = b""
+
+
+class Session:
+    """One IKE SA, or the attempt at one. See `vpnd.ike.session.Session` for what Endpoint calls."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        policy: PeerPolicy,
+        path: Path,
+        initiator: bool,
+        local_spi: bytes,
+        peer_spi: bytes,
+    ) -> None:
+        self.registry = registry
+        self.policy = policy
+        self.tunnel = policy.name
+        self.path = path
+        self.initiator = initiator
+        self.local_spi = local_spi
+        self.peer_spi = peer_spi
+        self.candidates: tuple[PeerPolicy, ...] = (policy,)
+        self.state = State.NEW
+        self.window = Window()
+        self.init = Init()
+        self.nat: Nat = NO_NAT
+        self.esp_in_udp = False
+        self.fragmentation = False
+        self.vendor: str | None = None
+        self.timers: Timers[object] = Timers()
+        self.children = Children(registry, self.timers)
+        self.rekeying: RekeyIke | None = None
+        self.hint: Diagnosis | None = None
+        self.unreachable: Unreachable | None = None
+        self.began_at = 0.0
+        self.established_at: float | None = None
+        self.last_heard = 0.0
+        self.sent = 0
+        self.received = 0
+        self.suite: Suite | None = None
+        self.protection: Protection | None = None
+        self._keys: IkeKeys | None = None
+        self._tasks: deque[Exchange] = deque()
+        self._postponed: list[Exchange] = []
+        self._wanted: dict[int, None] = {}
+
+    # --- what Endpoint and the exchanges ask
+
+    @property
+    def version(self) -> IkeVersion:
+        return IkeVersion.V2
+
+    @property
+    def phase(self) -> Phase:
+        return self.state.phase
+
+    @property
+    def spi_i(self) -> bytes:
+        """The SPI of the IKE SA's initiator."""
+        return self.local_spi if self.initiator else self.peer_spi
+
+    @property
+    def spi_r(self) -> bytes:
+        """The SPI of the IKE SA's responder."""
+        return self.peer_spi if self.initiator else self.local_spi
+
+    @property
+    def keys(self) -> IkeKeys:
+        """Raises Drop before IKE_SA_INIT has made them."""
+        if self._keys is None:
+            raise Drop("no keys yet")
+        return self._keys
+
+    @property
+    def is_rekeying(self) -> bool:
+        """Whether our own request to rekey the IKE SA has no answer yet."""
+        return self.rekeying is not None
+
+    @property
+    def is_changing_children(self) -> bool:
+        """Whether our own request to make, rekey or close a CHILD_SA has no answer yet."""
+        outstanding = self.window.outstanding
+        return outstanding is not None and isinstance(
+            outstanding.exchange, CreateChild | RekeyChild | DeleteChildren
+        )
+
+    def suite_fits(self, policy: PeerPolicy) -> bool:
+        """Whether the algorithms agreed on in IKE_SA_INIT are also this tunnel's."""
+        suite = self.suite
+        return suite is not None and any(
+            suite.encryption in p.encryption
+            and (suite.integrity in p.integrity if suite.integrity else not p.integrity)
+            and suite.prf in p.prf
+            and suite.dh in p.dh
+            for p in policy.proposals
+        )
+
+    def has_child(self, spi_in: int) -> bool:
+        return self.children.find(spi_in) is not None
+
+    def info(self) -> IkeSaInfo | None:
+        if self.established_at is None or self.suite is None:
+            return None
+        return IkeSaInfo(
+            tunnel=self.tunnel,
+            version=IkeVersion.V2,
+            mode=None,
+            initiator=self.initiator,
+            spi_i=self.spi_i,
+            spi_r=self.spi_r,
+            suite=self.suite,
+            path=self.path,
+            nat=self.nat.found,
+            vendor=self.vendor,
+            established_at=self.established_at,
+            rekey_at=self.timers.deadline(Timer.REKEY),
+            expires_at=self.timers.deadline(Timer.LIFETIME) or self.established_at,
+            last_heard=self.last_heard,
+        )
+
+    # --- inputs
+
+    def handle_message(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        reception.handle_message(self, now, path, header, data)
+        self.pump(now)
+
+    def handle_timeout(self, now: float) -> None:
+        clock.handle_timeout(self, now)
+        self.pump(now)
+
+    def next_timeout(self) -> float | None:
+        return self.timers.next_timeout()
+
+    def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
+        if self.initiator and self.phase is Phase.CONNECTING:
+            self.unreachable = reason
+            self._listen_on(now)
+
+    def heard(self, now: float) -> None:
+        self.last_heard = now
+
+    # --- commands
+
+    def start(self, now: float, exchange: Exchange) -> None:
+        """Begin as initiator, with the first exchange."""
+        self.began_at = now
+        self.registry.add(self)
+        self.send(now, exchange)
+        self.enter(State.SENT_INIT, f"begin IKEv2 with {self.path.remote}")
+
+    def want(self, now: float, mapping: int) -> None:
+        if self.phase is Phase.CONNECTING:
+            self._wanted[mapping] = None
+        elif self.phase is Phase.ESTABLISHED and not self._is_under_way(mapping):
+            self.enqueue(CreateChild(mapping))
+            self.pump(now)
+
+    def close(self, now: float, diagnosis: Diagnosis) -> None:
+        match self.phase:
+            case Phase.CONNECTING if self.initiator:
+                self.fail(now, diagnosis, DeleteIke() if self.protection else None)
+            case Phase.CONNECTING:
+                self.finish()
+            case Phase.ESTABLISHED:
+                self._end(diagnosis)
+                self._leave(now, DeleteIke(), f"close the IKE SA: {diagnosis.code.value}")
+            case Phase.CLOSING | Phase.GONE:
+                return
+
+    def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
+        child = self.children.find(spi_in)
+        if child is not None and child.fate in (Fate.LIVE, Fate.REKEYED):
+            self.children.deleting(child, diagnosis)
+            self.enqueue(DeleteChildren((spi_in,)))
+            self.pump(now)
+
+    def rekey(self, now: float) -> None:
+        if self.phase is Phase.ESTABLISHED and not self._has(RekeyIke):
+            self.timers.disarm(Timer.REKEY)
+            self.enqueue(RekeyIke())
+            self.pump(now)
+
+    def rekey_child(self, now: float, spi_in: int) -> None:
+        child = self.children.find(spi_in)
+        begun = any(isinstance(e, RekeyChild) and e.old is child for e in self._pending())
+        if child is not None and child.fate is Fate.LIVE and child.successor is None and not begun:
+            self.enqueue(RekeyChild(child))
+            self.pump(now)
+
+    def probe(self, now: float) -> None:
+        if self.phase is Phase.ESTABLISHED and self.window.is_free and not self._tasks:
+            self.enqueue(Liveness())
+            self.pump(now)
+
+    # --- what exchanges and responders do to the session
+
+    def learn_keys(self, suite: Suite, keys: IkeKeys) -> None:
+        """Algorithms and keys are agreed: messages are protected from now on."""
+        self.suite = suite
+        self._keys = keys
+        self.protection = Protection(suite, keys, self.initiator, self.registry.entropy)
+
+    def enter(self, state: State, story: str) -> None:
+        """The one setter of the state; it tells the story."""
+        self.state = state
+        self.story(story)
+        self.registry.phase_changed(self)
+
+    def story(self, text: str) -> None:
+        """Say what happened, for the log."""
+        self.registry.emit(Story(self.tunnel, text))
+
+    def take_wanted(self) -> Iterator[int]:
+        """The mappings that wait for the IKE SA, each removed as it is taken."""
+        while self._wanted:
+            mapping = next(iter(self._wanted))
+            del self._wanted[mapping]
+            yield mapping
+
+    def establish(self, now: float) -> None:
+        """Both sides are authenticated: the IKE SA is up, and what waited for it begins."""
+        self.registry.half_open_ends(self)
+        self.hint = None
+        self.timers.clear()
+        self._begin_life(now)
+        info = self.info()
+        if info is not None:
+            self.registry.emit(Established(self.tunnel, info))
+        duplicates.settle(self, now)
+        for mapping in self.take_wanted():
+            self.enqueue(CreateChild(mapping))
+
+    def remember(self, now: float, diagnosis: Diagnosis) -> None:
+        """An answer that anyone may have sent says no: keep it for the diagnosis, and listen on a while."""
+        self.hint = diagnosis
+        self._listen_on(now)
+
+    def fail(self, now: float, diagnosis: Diagnosis, notice: Exchange | None = None) -> None:
+        """The attempt has ended without an IKE SA; `notice` tells a peer that may think otherwise."""
+        self.registry.emit(Failed(self.tunnel, diagnosis, self.initiator))
+        self.children.all_down(diagnosis)
+        story = f"the attempt failed: {diagnosis.code.value}"
+        if notice is not None and self.protection is not None:
+            self._leave(now, notice, story)
+        else:
+            self._forget(story)
+
+    def refuse(self, now: float, diagnosis: Diagnosis) -> None:
+        """Responder: the peer's attempt is refused; the answer is kept for repeats."""
+        self.registry.emit(Failed(self.tunnel, diagnosis, self.initiator))
+        self.registry.half_open_ends(self)
+        self.timers.clear()
+        self.timers.arm(Timer.END, now + self.registry.limits.refused_lifetime)
+        self.enter(State.REFUSED, f"refuse the peer's attempt: {diagnosis.code.value}")
+
+    def deleted_by_peer(self, now: float, diagnosis: Diagnosis) -> None:
+        """The peer has closed the IKE SA. It stays a while to answer repeats of the DELETE."""
+        rival = None if self.rekeying is None else self.rekeying.rival
+        if rival is not None and rival.session.state is State.SUCCESSOR:
+            self.succeeded_by(now, rival.session)
+        self._end(diagnosis)
+        self._abandon_all(now)
+        self.window.settled()
+        self.timers.clear()
+        self.timers.arm(Timer.END, now + self.registry.limits.closing)
+        if self.state is not State.CLOSING:
+            self.enter(State.CLOSING, "the peer closed the IKE SA")
+
+    def dead(self, now: float, diagnosis: Diagnosis) -> None:
+        """The peer does not answer any more."""
+        self.registry.emit(PeerDead(self.tunnel, diagnosis))
+        self._end(diagnosis)
+        self._abandon_all(now)
+        self._forget("the peer is dead")
+
+    def finish(self) -> None:
+        """Nothing is left to say to the peer."""
+        self._forget("the IKE SA is forgotten")
+
+    def discard(self, now: float) -> None:
+        """A successor that lost against the peer's: close it (RFC 7296 section 2.8.2)."""
+        self._leave(now, DeleteIke(), "close the redundant successor of the IKE SA")
+        self.pump(now)
+
+    def make_successor(
+        self, initiator: bool, local_spi: bytes, peer_spi: bytes, suite: Suite, keys: IkeKeys
+    ) -> Session:
+        """The IKE SA that may take over; message IDs begin anew (RFC 7296 section 2.18)."""
+        successor = Session(self.registry, self.policy, self.path, initiator, local_spi, peer_spi)
+        successor.nat, successor.esp_in_udp = self.nat, self.esp_in_udp
+        successor.fragmentation, successor.vendor = self.fragmentation, self.vendor
+        successor.last_heard = self.last_heard
+        successor.learn_keys(suite, keys)
+        self.registry.add(successor)
+        successor.enter(State.SUCCESSOR, "agreed on a successor of the IKE SA")
+        return successor
+
+    def succeeded_by(self, now: float, successor: Session) -> None:
+        """`successor` takes over children and tasks; this IKE SA waits for its DELETE."""
+        successor.children.adopt(self.children)
+        successor.inherit(now, tuple(self._tasks) + tuple(self._postponed), self)
+        self._tasks.clear()
+        self._postponed.clear()
+        self.rekeying = None
+        self.established_at = None
+        for timer in (Timer.REKEY, Timer.LIFETIME, Timer.DPD, Timer.KEEPALIVE, Timer.RETRY, Timer.DUPLICATE):
+            self.timers.disarm(timer)
+        self.timers.arm(Timer.END, now + GIVE_UP_AFTER)
+        if self.state is State.ESTABLISHED:
+            self.enter(State.REKEYED, "a successor of the IKE SA has taken over")
+
+    def inherit(self, now: float, tasks: tuple[Exchange, ...], old: Session) -> None:
+        """Take over from `old`, whose children are ours already."""
+        self._begin_life(now)
+        self.last_heard = max(self.last_heard, old.last_heard)
+        self._tasks.extend(task for task in tasks if not isinstance(task, RekeyIke))
+        self.enter(State.ESTABLISHED, "the IKE SA is rekeyed")
+        info = self.info()
+        if info is not None:
+            self.registry.emit(IkeReplaced(self.tunnel, old.spi_i, old.spi_r, info))
+        self.pump(now)
+
+    def postpone_rekey(self, now: float, wait: float) -> None:
+        """Try to rekey the IKE SA again after `wait` seconds."""
+        if self.state is State.ESTABLISHED:
+            self.timers.arm(Timer.REKEY, now + wait)
+
+    # --- sending
+
+    def enqueue(self, exchange: Exchange) -> None:
+        """Send this request when the window is free and those before it have been answered."""
+        self._tasks.append(exchange)
+
+    def enqueue_first(self, exchange: Exchange) -> None:
+        """Send this request next."""
+        self._tasks.appendleft(exchange)
+
+    def postpone(self, now: float, exchange: Exchange) -> None:
+        """Send this request again after a while: the peer was busy."""
+        self._postponed.append(exchange)
+        self.timers.arm(Timer.RETRY, now + busy_wait(self))
+
+    def resume(self) -> None:
+        """The while is over."""
+        self._tasks.extend(self._postponed)
+        self._postponed.clear()
+
+    def pump(self, now: float) -> None:
+        """Send the next request, if the window is free for one."""
+        while self._tasks and self.window.is_free and self.state not in (State.GONE, State.REFUSED):
+            self.send(now, self._tasks.popleft())
+
+    def send(self, now: float, exchange: Exchange) -> None:
+        """Build, seal and send one request; one that has nothing to ask any more is dropped.
+
+        IKE_SA_INIT sent anew, for a cookie or another group, keeps its message ID and its deadline.
+        """
+        payloads = exchange.request(self, now)
+        if payloads is None:
+            return
+        is_init = exchange.kind is Exchange2.IKE_SA_INIT
+        message_id = 0 if is_init else self.window.next_id
+        datagrams = self.protect(exchange.kind, message_id, payloads, response=False)
+        if is_init:
+            self.init.request = datagrams[0]
+        text = ladder.text_of(exchange.kind, message_id, payloads, response=False)
+        schedule = Schedule(now, self.registry.entropy, self._patience(now, exchange.kind))
+        self.window.sent(Outstanding(message_id, exchange, datagrams, schedule, text))
+        self.timers.arm(Timer.RETRANSMIT, schedule.due)
+        self.transmit(self.path, datagrams, text, ladder.detail_of(payloads))
+
+    def protect(
+        self, exchange: int, message_id: int, payloads: tuple[Payload, ...], response: bool
+    ) -> tuple[bytes, ...]:
+        """The datagrams of a message: plain in IKE_SA_INIT, sealed and perhaps in fragments afterwards."""
+        flags = (Flag.RESPONSE if response else Flag(0)) | (Flag.INITIATOR if self.initiator else Flag(0))
+        is_init = exchange == Exchange2.IKE_SA_INIT
+        spi_r = NO_SPI if is_init and not response else self.spi_r
+        envelope = Envelope(self.spi_i, spi_r, exchange, flags, message_id)
+        if is_init or self.protection is None:
+            return (plain(envelope, payloads),)
+        around = IP_HEADER[self.path.local.version] + UDP_HEADER + NON_ESP_MARKER
+        limit = DATAGRAM_LIMIT - around if self.fragmentation else None
+        return self.protection.seal(envelope, payloads, limit)
+
+    def transmit(
+        self, path: Path, datagrams: tuple[bytes, ...], text: str, detail: tuple[str, ...] = ()
+    ) -> None:
+        """Send the datagrams of one message, and draw it."""
+        self.sent += 1
+        size = sum(map(len, datagrams))
+        self.registry.emit(LadderLine(self.tunnel, True, text, size, detail))
+        for datagram in datagrams:
+            self.registry.emit(Transmit(self.tunnel, path, datagram))
+
+    def move(self, path: Path) -> None:
+        """Where the peer is now, before the IKE SA is established."""
+        self.path = replace(path)
+
+    def half_open(self, now: float, init_key: InitKey) -> None:
+        """Responder: IKE_SA_INIT is answered; the peer has a while to prove who it is."""
+        self.began_at = now
+        self.registry.add(self, init_key)
+        self.registry.half_open_begins(self, init_key.remote)
+        self.timers.arm(Timer.END, now + self.registry.limits.half_open_lifetime)
+
+    # --- inside
+
+    def _patience(self, now: float, kind: Exchange2) -> float:
+        """Seconds until a request is given up."""
+        match kind:
+            case Exchange2.IKE_SA_INIT:
+                return self.began_at + GIVE_UP_AFTER - now
+            case Exchange2.IKE_AUTH:
+                return max(SHORTEST_AUTH, self.began_at + GIVE_UP_AFTER - now)
+            case _:
+                dpd = self.policy.dpd
+                return max(GIVE_UP_AFTER, float(dpd.timeout)) if dpd.enabled else GIVE_UP_AFTER
+
+    def _begin_life(self, now: float) -> None:
+        lifetime = float(self.policy.lifetime)
+        self.established_at = now
+        self.last_heard = now
+        self.timers.arm(Timer.REKEY, now + soft_lifetime(lifetime, self.registry.entropy))
+        self.timers.arm(Timer.LIFETIME, now + lifetime)
+        if self.policy.dpd.enabled:
+            self.timers.arm(Timer.DPD, clock.next_dpd(self))
+        if self.nat.ours:
+            self.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
+
+    def _listen_on(self, now: float) -> None:
+        if self.timers.deadline(Timer.LISTEN) is None:
+            self.timers.arm(Timer.LISTEN, now + self.registry.limits.error_listening)
+
+    def _is_under_way(self, mapping: int) -> bool:
+        asked = any(isinstance(e, CreateChild) and e.mapping == mapping for e in self._pending())
+        return asked or self.children.live(mapping) is not None
+
+    def _pending(self) -> Iterator[Exchange]:
+        if self.window.outstanding is not None:
+            yield self.window.outstanding.exchange
+        yield from self._tasks
+        yield from self._postponed
+
+    def _has(self, kind: type) -> bool:
+        return any(isinstance(exchange, kind) for exchange in self._pending())
+
+    def _end(self, diagnosis: Diagnosis) -> None:
+        """Everything on the IKE SA is gone for the rest of the gateway; said once."""
+        self.children.all_down(diagnosis)
+        if self.established_at is not None:
+            self.established_at = None
+            self.registry.emit(IkeDown(self.tunnel, self.spi_i, self.spi_r, diagnosis))
+
+    def _leave(self, now: float, last: Exchange, story: str) -> None:
+        """Only `last` is still to be said, once the window is free; then, or after a while, it is over."""
+        self._abandon_all(now)
+        self.timers.clear()
+        self.timers.arm(Timer.END, now + self.registry.limits.closing)
+        if self.window.outstanding is not None:
+            self.timers.arm(Timer.RETRANSMIT, self.window.outstanding.schedule.due)
+        self.enqueue(last)
+        self.enter(State.CLOSING, story)
+        self.pump(now)
+
+    def _abandon_all(self, now: float) -> None:
+        """No answer matters any more; a request that is under way still has to free the window."""
+        for exchange in tuple(self._pending()):
+            exchange.abandoned(self, now)
+        self._tasks.clear()
+        self._postponed.clear()
+        self.rekeying = None
+        outstanding = self.window.outstanding
+        if outstanding is not None:
+            outstanding.exchange = Forgotten(outstanding.exchange.kind)
+
+    def _forget(self, story: str) -> None:
+        self.timers.clear()
+        self.window.settled()
+        self.enter(State.GONE, story)
+        self.registry.forget(self)

@@ -1,0 +1,61 @@
+"""The states of an IKE SA, each named for what has happened, and what its deadlines are for."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from vpnd.ike.session import Phase
+
+
+class State(Enum):
+    """What has happened to an IKE SA so far; the value says how far that is."""
+
+    NEW = "nothing yet"
+    """Made, no message sent or answered."""
+    SENT_INIT = "sent IKE_SA_INIT"
+    """Initiator: waits for the peer's proposal, key and nonce."""
+    SENT_AUTH = "sent IKE_AUTH"
+    """Initiator: keys agreed, waits for the peer's proof."""
+    ANSWERED_INIT = "answered IKE_SA_INIT"
+    """Responder: half-open, waits for the peer's proof."""
+    REFUSED = "refused"
+    """Responder: keeps its refusal for repeats of the request."""
+    ESTABLISHED = "established"
+    """Both sides are authenticated."""
+    SUCCESSOR = "made by rekeying"
+    """Keys agreed, but a second successor competes with it, or it has not taken over yet."""
+    REKEYED = "rekeyed"
+    """A successor has taken over; waits for the DELETE."""
+    CLOSING = "closing"
+    """Nothing new begins; a DELETE is sent or waits for its turn in the window."""
+    GONE = "gone"
+    """Forgotten."""
+
+    @property
+    def phase(self) -> Phase:
+        """How far that is for the other parts of the gateway."""
+        return _PHASES.get(self, Phase.CONNECTING)
+
+
+_PHASES = {
+    State.REFUSED: Phase.CLOSING,
+    State.ESTABLISHED: Phase.ESTABLISHED,
+    State.SUCCESSOR: Phase.CLOSING,
+    State.REKEYED: Phase.CLOSING,
+    State.CLOSING: Phase.CLOSING,
+    State.GONE: Phase.GONE,
+}
+
+
+class Timer(Enum):
+    """What a deadline of the IKE SA is for."""
+
+    RETRANSMIT = "repeat the request"
+    LISTEN = "stop waiting for a better answer"
+    END = "forget"
+    DPD = "is the peer alive"
+    REKEY = "begin the succession"
+    LIFETIME = "the hard end"
+    KEEPALIVE = "keep the NAT's mapping"
+    RETRY = "ask the busy peer again"
+    DUPLICATE = "close the redundant IKE SA"

@@ -1,0 +1,122 @@
+"""How IKEv2 sessions begin: our own attempts, and the first messages of peers."""
+
+from __future__ import annotations
+
+from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.natt import initial_path
+from vpnd.ike.outputs import Failed, LadderLine, Transmit
+from vpnd.ike.registry import NO_SPI, InitKey, Registry
+from vpnd.ike.v2 import ladder, reception
+from vpnd.ike.v2.cookies import Cookies
+from vpnd.ike.v2.faults import UnsupportedCriticalPayload
+from vpnd.ike.v2.messages import SaInitRequest, notify_of, read
+from vpnd.ike.v2.protect import Envelope, plain
+from vpnd.ike.v2.sa_init import SaInitExchange
+from vpnd.ike.v2.session import Session
+from vpnd.model.child import Path
+from vpnd.model.policy import PeerPolicy
+from vpnd.wire import errors
+from vpnd.wire.chain import decode_chain
+from vpnd.wire.header import HEADER_LENGTH, Flag, Header
+from vpnd.wire.iana import Exchange2, IkeVersion, Notify2
+from vpnd.wire.ikev2 import Notify
+
+
+class Engine:
+    """IKEv2 for one gateway. See `vpnd.ike.session.Version`."""
+
+    number = IkeVersion.V2
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._cookies = Cookies(registry.entropy)
+
+    def local_spis(self, header: Header) -> tuple[bytes, ...]:
+        """The initiator flag tells which SPI is the sender's (RFC 7296 section 3.1)."""
+        return (header.spi_r if header.flags & Flag.INITIATOR else header.spi_i,)
+
+    def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
+        if policy.remote_address is None:
+            raise ValueError(f"{policy.name} has no peer address")
+        path = initial_path(policy.local_address, policy.remote_address)
+        spi = self._registry.new_ike_spi()
+        session = Session(self._registry, policy, path, True, spi, NO_SPI)
+        session.want(now, mapping)
+        session.start(now, SaInitExchange(session))
+        self._registry.arm(session)
+
+    def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        """The first message of a peer: cookie or session. Everything else is for no IKE SA we have."""
+        if header.exchange != Exchange2.IKE_SA_INIT or header.flags & Flag.RESPONSE:
+            raise Drop("unknown IKE SPI")
+        first = header.flags & Flag.INITIATOR and header.spi_i != NO_SPI and header.spi_r == NO_SPI
+        if not first or header.message_id:
+            raise Drop("IKE_SA_INIT: not a first message")
+        key = InitKey(header.spi_i, path.remote, path.remote_port)
+        known = self._registry.find_init(key)
+        if isinstance(known, Session) and known.init.request == data:
+            reception.repeat_init(known, path, data)
+            return
+        if self._admit(now, path, header, data):
+            self._begin(now, path, header, data, key)
+
+    def _admit(self, now: float, path: Path, header: Header, data: bytes) -> bool:
+        """Whether to take state for this peer; under load only for one that has proved its address.
+
+        RFC 7296 section 2.6. Raises Drop where not even a cookie is worth sending.
+        """
+        limits, registry = self._registry.limits, self._registry
+        everywhere, here = registry.half_open(), registry.half_open(path.remote)
+        crowded = everywhere >= limits.half_open_before_cookies
+        if not crowded and here < limits.half_open_before_cookies_per_address:
+            return True
+        if everywhere >= limits.half_open_in_all:
+            raise Drop("half-open: too many in all")
+        request = read(header, path, data, decode_chain(header.next_payload, data[HEADER_LENGTH:])).message
+        if not isinstance(request, SaInitRequest):
+            raise Drop("IKE_SA_INIT: not a first message")
+        nonce = request.nonce.data
+        cookie = notify_of(request.notifies, Notify2.COOKIE)
+        if cookie is not None and self._cookies.verify(now, cookie.data, path, header.spi_i, nonce):
+            return True
+        if here >= limits.half_open_per_address:
+            raise Drop("half-open: too many of this address")
+        answer = Notify(Notify2.COOKIE, self._cookies.make(now, path, header.spi_i, nonce))
+        self._answer_without_state(path, header, answer)
+        return False
+
+    def _begin(self, now: float, path: Path, header: Header, data: bytes, key: InitKey) -> None:
+        """Take state, unless the request is at fault: then the answer says so and nothing is kept."""
+        candidates = self._registry.candidates(IkeVersion.V2, path)
+        if not candidates:
+            raise Drop("unknown peer")
+        spi = self._registry.new_ike_spi()
+        session = Session(self._registry, candidates[0], path, False, spi, header.spi_i)
+        session.candidates = candidates
+        session.received += 1
+        try:
+            reception.answer_init(session, now, path, header, data)
+        except errors.UnsupportedCriticalPayload as error:
+            fault: Fault = UnsupportedCriticalPayload(bytes((error.payload_type,)), exchange="IKE_SA_INIT")
+        except Fault as raised:
+            fault = raised
+        else:
+            self._registry.forget_init(key)
+            session.half_open(now, key)
+            self._registry.arm(session)
+            return
+        if fault.notify is not None:
+            self._answer_without_state(path, header, Notify(fault.notify, fault.data))
+        if fault.notify != Notify2.INVALID_KE_PAYLOAD:
+            self._registry.emit(Failed(candidates[0].name, fault.diagnosis, initiator=False))
+
+    def _answer_without_state(self, path: Path, header: Header, notify: Notify) -> None:
+        """An unprotected answer with one notify; the responder's SPI stays zero (RFC 7296 section 2.6)."""
+        candidates = self._registry.candidates(IkeVersion.V2, path)
+        envelope = Envelope(header.spi_i, NO_SPI, Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0)
+        data = plain(envelope, (notify,))
+        tunnel = candidates[0].name if candidates else None
+        if tunnel is not None:
+            text = ladder.text_of(Exchange2.IKE_SA_INIT, 0, (notify,), response=True)
+            self._registry.emit(LadderLine(tunnel, True, text, len(data), ladder.detail_of((notify,))))
+        self._registry.emit(Transmit(tunnel, path, data))
