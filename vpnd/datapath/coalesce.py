@@ -226,25 +226,27 @@ class _Train:
 class Coalescer:
     """Writes packets to one TUN, joining what can be joined.
 
-    `write` takes buffers that together are one packet with its virtio_net_hdr. `is_local` says whether
-    packed destination bytes are an address of this host. Nothing is kept beyond `flush`, which the engine
+    `write` takes buffers that together are one packet with its virtio_net_hdr; where the TUN has no such
+    header, `joins` is false and each packet is written as it is. `is_local` says whether packed destination
+    bytes are an address of this host. Nothing is kept beyond `flush`, which the engine
     calls at the end of each batch, so no packet waits for another.
     """
 
-    def __init__(self, write: Write, is_local: Callable[[bytes], bool]) -> None:
+    def __init__(self, write: Write, is_local: Callable[[bytes], bool], joins: bool = True) -> None:
         self._write = write
         self._is_local = is_local
+        self._joins = joins
         self._trains: dict[bytes, _Train] = {}
 
-    def deliver(self, plaintexts: Iterable[bytes], admit: Admit) -> int:
-        """Take plaintexts of one length from one SA; returns how many bytes of packets were admitted.
+    def deliver(self, plaintexts: Iterable[bytes], admit: Admit) -> tuple[int, int]:
+        """Take plaintexts of one length from one SA; returns how many packets, and bytes, were admitted.
 
         `admit` checks a plaintext against everything there is to check and returns its packet without
         trailer, or None. It is not asked about a segment whose header, addresses and all, follows from the
         one before and whose trailer is the same.
         """
         from_bytes = int.from_bytes
-        admitted = 0
+        packets = octets = 0
         # The attributes of the train are locals while it grows; -1 is never the number that follows.
         train: _Train | None = None
         append, tail = [b""].append, b""
@@ -258,13 +260,16 @@ class Coalescer:
                 expected += step
                 continue
             if train is not None:
-                admitted += (expected - train.expected) // step * train.end
+                joined = (expected - train.expected) // step
+                packets += joined
+                octets += joined * train.end
                 train.expected, train.total = expected, total
                 train, expected = None, -1
             packet = admit(plaintext)
             if packet is None:
                 continue
-            admitted += len(packet)
+            packets += 1
+            octets += len(packet)
             train = self._take(packet)
             if train is not None:
                 tail = plaintext[train.end :]
@@ -272,9 +277,15 @@ class Coalescer:
                 span, shift, mask = train.span, train.shift, layout.mask
                 expected, full, total = train.expected, train.full, train.total
         if train is not None:
-            admitted += (expected - train.expected) // step * train.end
+            joined = (expected - train.expected) // step
+            packets += joined
+            octets += joined * train.end
             train.expected, train.total = expected, total
-        return admitted
+        return packets, octets
+
+    def write_plain(self, packet: bytes) -> None:
+        """Write one packet as it is."""
+        self._write((PLAIN, packet) if self._joins else (packet,))
 
     def flush(self) -> None:
         """Write every train."""
@@ -285,9 +296,9 @@ class Coalescer:
 
     def _take(self, packet: bytes) -> _Train | None:
         """Write a packet, or begin or continue a train with it; returns a train that may go on."""
-        read = _read_tcp(packet)
+        read = _read_tcp(packet) if self._joins else None
         if read is None:
-            self._write((PLAIN, packet))
+            self.write_plain(packet)
             return None
         version, header, key, flags, joinable = read
         segment = len(packet) - header
@@ -301,7 +312,7 @@ class Coalescer:
             # What does not continue the train must not overtake it either.
             self._trains.pop(key).write(self._write)
         if not joinable or segment < SMALLEST_SEGMENT or len(self._trains) >= MAXIMUM_TRAINS:
-            self._write((PLAIN, packet))
+            self.write_plain(packet)
             return None
         destination = key[4:8] if version == 4 else key[16:32]
         # With segments of odd length the data of every second one would be summed a byte off.

@@ -91,7 +91,14 @@ class PathMtu:
     mtu: int
 
 
-Notice = Acquire | SoftLimit | HardLimit | UnknownSpi | PeerMoved | PathMtu
+@dataclass(frozen=True, slots=True)
+class TunLost:
+    """The TUN of this tunnel was deleted; its descriptor is of no use any more, and is not read."""
+
+    tunnel: str
+
+
+Notice = Acquire | SoftLimit | HardLimit | UnknownSpi | PeerMoved | PathMtu | TunLost
 
 
 # --------------------------------------------------------------------------------------- stats

@@ -1,0 +1,322 @@
+"""The engine in Python: batches between TUN descriptors and ESP sockets, on one event loop.
+
+The loop only says that a descriptor is readable; then up to a batch is read at once and handled at once, and
+the notices that it caused are given out at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from vpnd.crypto.entropy import Entropy, OsEntropy
+from vpnd.datapath.inbound import Inbound
+from vpnd.datapath.interface import (
+    Drop,
+    Notice,
+    OnIke,
+    OnNotice,
+    PathMtu,
+    PolicyRow,
+    SaStats,
+    TunLost,
+)
+from vpnd.datapath.mtu import believed
+from vpnd.datapath.outbound import Outbound
+from vpnd.datapath.replay import DEFAULT_WINDOW
+from vpnd.datapath.sad import Sad, SaPair
+from vpnd.datapath.sockets import (
+    Features,
+    IcmpReport,
+    RawSocket,
+    SocketOptions,
+    UdpSocket,
+    has_vnet_header,
+    is_local_address,
+)
+from vpnd.datapath.tunnels import Tunnel
+from vpnd.model.child import ChildSa, Path
+from vpnd.model.policy import NAT_T_PORT
+from vpnd.model.selectors import Address
+from vpnd.wire.udpencap import NON_ESP_MARKER
+
+BATCH = 64
+"""Ours: packets read from a TUN at one wake-up; more would make the other descriptors wait."""
+
+DATAGRAMS = 8
+"""Ours: receives at one wake-up of a UDP socket, each of up to 64 ESP packets."""
+
+RAW_BATCH = 64
+
+TUN_MARGIN = 256
+"""Bytes by which a read may exceed the MTU of the TUN, which an administrator can raise."""
+LARGE_READ = 9216
+"""Bytes of a read where jumbo frames are; reads cost the same up to here."""
+
+MTU_INTERVAL = 1.0
+"""Seconds between two notices about the path to one address."""
+
+LOCAL_ADDRESSES = 1024
+LOCAL_ADDRESS_TIME = 10.0
+"""How many addresses are remembered as this host's or another's, and for how many seconds."""
+
+_NO_HOST = (bytes((240, 0, 0, 1)), bytes((1, 0)) + bytes(13) + b"\1")
+"""Addresses that no host has (RFC 1112 section 4, RFC 6666): bound all the same, `bind` tells nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What can be set, and what the kernel is asked for. `raw` opens the sockets of IP protocol 50."""
+
+    port: int = NAT_T_PORT
+    window: int = DEFAULT_WINDOW
+    raw: bool = True
+    sockets: SocketOptions = field(default_factory=SocketOptions)
+    features: Features = field(default_factory=Features)
+
+
+class PythonEngine:
+    """An `Engine` (see `vpnd.datapath.interface`) on an asyncio event loop, which must be the caller's.
+
+    Binds its sockets to `local_addresses`, at most one of each family. Raises OSError if a socket cannot be
+    opened: EADDRINUSE, EADDRNOTAVAIL, EPERM.
+    """
+
+    name = "python"
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        local_addresses: Sequence[Address],
+        on_ike: OnIke,
+        on_notice: OnNotice,
+        options: EngineOptions | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self._loop = loop
+        self._on_ike = on_ike
+        self._on_notice = on_notice
+        self._options = options = options or EngineOptions()
+        self._entropy = entropy or OsEntropy()
+        self._own = frozenset(local_addresses)
+        self._notices: list[Notice] = []
+        self._sad = Sad()
+        self._tunnels: dict[str, Tunnel] = {}
+        self._outbound = Outbound(self._sad, self._transmit, self._notices)
+        self._inbound = Inbound(self._sad, self._tunnels, self._notices, self._take_ike)
+        self._mtu_told: dict[Address, float] = {}
+        self._local: dict[bytes, bool] = {}
+        self._local_until = 0.0
+        self._udp: dict[int, UdpSocket] = {}
+        self._raw: dict[int, RawSocket] = {}
+        try:
+            for address in local_addresses:
+                self._open(address, options)
+        except OSError:
+            self.close()
+            raise
+
+    def _open(self, address: Address, options: EngineOptions) -> None:
+        udp = UdpSocket(address, options.port, options.sockets, options.features)
+        self._udp[address.version] = udp
+        self._loop.add_reader(udp.fileno(), self._on_readable, udp, DATAGRAMS)
+        if options.raw:
+            raw = RawSocket(address, options.sockets)
+            self._raw[address.version] = raw
+            self._loop.add_reader(raw.fileno(), self._on_readable, raw, RAW_BATCH)
+
+    # --------------------------------------------------------------------------- tunnels
+
+    def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
+        if tunnel in self._tunnels:
+            raise ValueError(f"tunnel {tunnel!r} is known")
+        os.set_blocking(tun_fd, False)
+        added = Tunnel(tunnel, tun_fd, mtu, has_vnet_header(tun_fd), os.writev, self._is_local)
+        self._tunnels[tunnel] = added
+        size = max(LARGE_READ, mtu + TUN_MARGIN)
+        self._loop.add_reader(tun_fd, self._on_tun, added, size)
+
+    def remove_tunnel(self, tunnel: str) -> None:
+        removed = self._tunnels.pop(tunnel, None)
+        if removed is not None:
+            self._loop.remove_reader(removed.fd)
+            for pair in self._sad.of_tunnel(tunnel):
+                self._sad.remove(pair.child.spi_in)
+
+    def set_mtu(self, tunnel: str, path_mtu: int) -> None:
+        self._tunnels[tunnel].path_mtu = path_mtu
+        for pair in self._sad.of_tunnel(tunnel):
+            pair.resize(believed(path_mtu, pair.version))
+
+    def replace_policies(self, tunnel: str, rows: tuple[PolicyRow, ...]) -> None:
+        self._tunnels[tunnel].replace_policies(rows)
+
+    def interrupt(self, tunnel: str, interrupted: bool, keep: tuple[Address, ...] = ()) -> None:
+        found = self._tunnels[tunnel]
+        found.keep = frozenset(keep) if interrupted else None
+        found.policies.interrupt(found.keep)
+        for pair in self._sad.of_tunnel(tunnel):
+            pair.allowed.interrupt(found.keep)
+
+    # ------------------------------------------------------------------------------- SAs
+
+    def install(self, child: ChildSa, outbound: bool = True) -> None:
+        tunnel = self._tunnels[child.tunnel]
+        path_mtu = believed(tunnel.path_mtu, child.path.remote.version)
+        pair = SaPair(child, self._entropy, path_mtu, self._options.window, self._own)
+        pair.allowed.interrupt(tunnel.keep)
+        self._sad.install(pair, outbound)
+        if outbound:
+            self._release(tunnel, child.mapping)
+
+    def use_outbound(self, spi_in: int) -> None:
+        pair = self._sad.by_spi(spi_in)
+        if pair is not None:
+            self._sad.use_outbound(pair)
+            self._release(self._tunnels[pair.child.tunnel], pair.child.mapping)
+
+    def remove(self, spi_in: int) -> None:
+        self._sad.remove(spi_in)
+
+    def move(self, spi_in: int, path: Path) -> None:
+        pair = self._sad.by_spi(spi_in)
+        if pair is not None:
+            pair.move(path)
+            pair.resize(believed(self._tunnels[pair.child.tunnel].path_mtu, pair.version))
+
+    def stats(self, spi_in: int) -> SaStats | None:
+        pair = self._sad.by_spi(spi_in)
+        return None if pair is None else pair.stats()
+
+    def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
+        counted = self._inbound.drops if tunnel is None else self._tunnels[tunnel].drops
+        return {drop: counted[drop] for drop in Drop}
+
+    def _release(self, tunnel: Tunnel, mapping: int) -> None:
+        """Send what waited for an SA of this mapping."""
+        waiting = tunnel.waiting.pop(mapping, None)
+        if waiting is not None:
+            now = self._loop.time()
+            self._outbound.send(now, tunnel, waiting.release(now))
+            self._tell_later()
+
+    # --------------------------------------------------------------------------- readers
+
+    def _on_tun(self, tunnel: Tunnel, size: int) -> None:
+        """Read a batch of packets, seal and send them."""
+        packets: list[bytes] = []
+        append, read, fd = packets.append, os.read, tunnel.fd
+        try:
+            for _ in range(BATCH):
+                append(read(fd, size))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._lose_tun(tunnel, error)
+        if packets:
+            self._outbound.send(self._loop.time(), tunnel, packets)
+            self._tell()
+
+    def _lose_tun(self, tunnel: Tunnel, error: OSError) -> None:
+        """The interface was deleted (EBADFD) or is down (EIO): do not spin on its descriptor."""
+        if error.errno in (errno.EBADFD, errno.EBADF, errno.ENODEV):
+            self._loop.remove_reader(tunnel.fd)
+            self._notices.append(TunLost(tunnel.name))
+            self._tell()
+
+    def _on_readable(self, sock: UdpSocket | RawSocket, count: int) -> None:
+        """Receive a batch of datagrams, each perhaps of many ESP packets; open and deliver them."""
+        now, local, port = self._loop.time(), sock.address, sock.port
+        receive = self._inbound.receive
+        try:
+            for _ in range(count):
+                data, length, traffic_class, sender = sock.receive()
+                receive(now, data, length, traffic_class, sender, local, port)
+        except BlockingIOError:
+            pass
+        except OSError:
+            # An ICMP error about something that was sent; it is read where the details are.
+            sock.drain_errors(self._on_icmp)
+        self._inbound.flush()
+        self._tell()
+
+    # --------------------------------------------------------------------------- sending
+
+    def _transmit(self, pair: SaPair, buffers: list[bytes], length: int, traffic_class: int) -> int:
+        """Send ESP packets along an SA's path; returns how many were lost."""
+        sockets: dict[int, UdpSocket] | dict[int, RawSocket] = self._udp if pair.child.udp else self._raw
+        sock = sockets.get(pair.version)
+        if sock is None:
+            return len(buffers) // 2
+        lost, why = sock.send_run(buffers, length, traffic_class, pair.address)
+        if why is not None:
+            sock.drain_errors(self._on_icmp)
+            if why == errno.EMSGSIZE:
+                mtu = sock.route_mtu(pair.address)
+                if mtu is not None:
+                    self._tell_mtu(pair.child.path.remote, mtu)
+        return lost
+
+    def send_ike(self, path: Path, data: bytes) -> None:
+        sock = self._udp.get(path.remote.version)
+        if sock is not None:
+            sock.send_one([NON_ESP_MARKER, data], (str(path.remote), path.remote_port))
+
+    def _take_ike(self, local: Address, port: int, sender: tuple[str, int], data: bytes) -> None:
+        self._on_ike(Path(local, port, ip_address(sender[0]), sender[1]), data)
+
+    # --------------------------------------------------------------------------- notices
+
+    def _on_icmp(self, report: IcmpReport) -> None:
+        """Believe "packet too big" only about a packet of one of our SAs (RFC 4301 section 8.2)."""
+        if report.mtu is None:
+            return
+        spi = int.from_bytes(report.quote[:4], "big")
+        if any(
+            pair.child.spi_out == spi and pair.address[0] == str(report.remote)
+            for pair in self._sad.inbound.values()
+        ):
+            self._tell_mtu(report.remote, report.mtu)
+
+    def _tell_mtu(self, remote: Address, mtu: int) -> None:
+        now = self._loop.time()
+        if now >= self._mtu_told.get(remote, now):
+            self._mtu_told[remote] = now + MTU_INTERVAL
+            self._notices.append(PathMtu(remote, believed(mtu, remote.version)))
+
+    def _tell(self) -> None:
+        """Give out the notices. A callback may call the engine, which may add further ones."""
+        notices = self._notices
+        while notices:
+            self._on_notice(notices.pop(0))
+
+    def _tell_later(self) -> None:
+        """Give out the notices when the caller, who is in a call of ours, has returned."""
+        if self._notices:
+            self._loop.call_soon(self._tell)
+
+    def _is_local(self, packed: bytes) -> bool:
+        """Whether an address is this host's; remembered for a short time, since it costs system calls."""
+        now = self._loop.time()
+        if now >= self._local_until or len(self._local) >= LOCAL_ADDRESSES:
+            self._local.clear()
+            self._local_until = now + LOCAL_ADDRESS_TIME
+        known = self._local.get(packed)
+        if known is None:
+            nobody = next(address for address in _NO_HOST if len(address) == len(packed))
+            known = is_local_address(packed) and not is_local_address(nobody)
+            self._local[packed] = known
+        return known
+
+    def close(self) -> None:
+        for tunnel in list(self._tunnels):
+            self.remove_tunnel(tunnel)
+        for sock in (*self._udp.values(), *self._raw.values()):
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+        self._udp.clear()
+        self._raw.clear()
