@@ -94,7 +94,10 @@ class Protection:
 
         Raises Drop unless the message verifies, DecodeError for a chain that cannot be read.
         """
-        sealed = decode_chain(header.next_payload, data[HEADER_LENGTH:], SEALED)[-1]
+        chain = decode_chain(header.next_payload, data[HEADER_LENGTH:], SEALED)
+        if not chain:
+            raise Drop("not protected")
+        sealed = chain[-1]
         if sealed.type == Payload2.SK:
             plaintext = self._verify(data, len(sealed.body), sealed.body)
             return Opened(decode_chain(sealed.next_payload, plaintext), None)
