@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_right
+from collections.abc import Callable
 
 Path = tuple[str | int, ...]
 """Keys and array indices from the root: `("tunnels", "a", "spd", 0, "local", 1)`."""
@@ -48,6 +49,13 @@ class Places:
             if line is not None:
                 return line
         return 1 if self._lines else None
+
+    def line_of(self, key: str, spelled: Callable[[Path], str]) -> int | None:
+        """The line of a path that is written as text, `spelled` being how, or of the nearest above it."""
+        found = [
+            path for path in self._lines if f"{key}.".startswith((f"{spelled(path)}.", f"{spelled(path)}["))
+        ]
+        return self._lines[max(found, key=len)] if found else None
 
 
 NOWHERE = Places({})

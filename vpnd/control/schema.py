@@ -255,7 +255,10 @@ class Event(Model):
 
 
 class ProblemBody(Model):
-    """One finding of the configuration check; `line` is 1-based, null where there is none (the API)."""
+    """One finding of the configuration check; `line` is 1-based, null where there is none (the API).
+
+    `key` is the dotted path of the value: `tunnels.branch-a.ike.encryption[0]`.
+    """
 
     file: str
     line: int | None
@@ -263,6 +266,7 @@ class ProblemBody(Model):
     severity: Literal["error", "warning"]
     message: str
     hint: str | None = None
+    key: str | None = None
 
 
 class ReloadResult(Model):

@@ -1,0 +1,88 @@
+"""`vpnd check`: every problem of a configuration, with its place and what to change."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+from vpnd.config.load import DEFAULT_CONFIG, DEFAULT_STATE, Loaded, load
+from vpnd.config.mappings import MAX_MAPPINGS
+from vpnd.config.problems import Problem, Severity
+
+EXIT_DONE = 0
+EXIT_CONFIGURATION = 2
+
+
+def check(
+    file: Path = DEFAULT_CONFIG,
+    as_json: bool = False,
+    state: Path | None = None,
+    out: TextIO | None = None,
+) -> int:
+    """Check `file` and what belongs to it, print the findings, return the exit code.
+
+    The tunnels of the API are checked too, where the state directory can be read: by default only with the
+    installed configuration, since another file is for another gateway.
+    """
+    if state is None and file == DEFAULT_CONFIG:
+        state = DEFAULT_STATE
+    loaded = load(file, state, offline=True)
+    stream = out if out is not None else sys.stdout
+    if as_json:
+        stream.write(json.dumps(as_document(loaded), indent=2) + "\n")
+    else:
+        stream.write("\n".join([*lines(loaded.problems), summary(loaded)]) + "\n")
+    return EXIT_DONE if loaded.ok else EXIT_CONFIGURATION
+
+
+def lines(problems: Iterable[Problem]) -> list[str]:
+    """`FILE:LINE  CODE  MESSAGE`, and below it what to change."""
+    text: list[str] = []
+    for problem in problems:
+        text.append(f"{problem.place}  {problem.code}  {problem.message}")
+        if problem.hint:
+            text.append(f"    {problem.hint}")
+    return text
+
+
+def summary(loaded: Loaded) -> str:
+    """`mappings 37/200, 1 error, 1 warning`."""
+    counts = (
+        f"mappings {loaded.configuration.spd_mappings}/{MAX_MAPPINGS}",
+        _count(len(loaded.errors), "error"),
+        _count(len(loaded.warnings), "warning"),
+    )
+    return ", ".join(counts)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def as_document(loaded: Loaded) -> dict[str, Any]:
+    """The findings and the counts, as `--json` prints them."""
+    return {
+        "ok": loaded.ok,
+        "mappings": loaded.configuration.spd_mappings,
+        "max_mappings": MAX_MAPPINGS,
+        "tunnels": list(loaded.configuration.tunnels),
+        "errors": len(loaded.errors),
+        "warnings": len(loaded.warnings),
+        "problems": [as_body(problem) for problem in loaded.problems],
+    }
+
+
+def as_body(problem: Problem) -> dict[str, Any]:
+    """The fields of the API's problem."""
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "code": problem.code,
+        "severity": "error" if problem.severity is Severity.ERROR else "warning",
+        "message": problem.message,
+        "hint": problem.hint,
+        "key": problem.key,
+    }

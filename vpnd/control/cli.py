@@ -1,0 +1,434 @@
+"""`vpnctl`: the operator's tool. It asks the daemon over its socket and prints the answer.
+
+Whatever takes long to import is imported where it is used, so that a command starts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from vpnd.control.client import Client
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+
+DEFAULT_SOCKET = Path("/run/vpnd/vpnd.sock")
+
+_USAGE_STATUSES = frozenset({400, 404, 405, 413, 422})
+"""Answers that mean that the command or the configuration was wrong, not that something failed."""
+
+HELP = """See and steer the IPsec tunnels of this gateway.
+
+vpnctl asks the daemon vpnd over its Unix socket, /run/vpnd/vpnd.sock unless --socket names another.
+--socket and --json may stand before or after the command. With --json the answer is one JSON document on
+standard output and nothing else; of events, one object a line.
+"""
+
+EPILOG = """Exit codes: 0 done; 1 it did not work, and the reason is printed; 2 usage or configuration;
+3 the daemon cannot be reached.
+
+Files: /etc/vpnd/vpnd.toml and /etc/vpnd/tunnels.d/*.toml hold the tunnels; /var/lib/vpnd/tunnels.d those
+that `vpnctl add` made. `vpnd check` checks a configuration without the daemon."""
+
+app = typer.Typer(
+    help=HELP, epilog=EPILOG, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+psk = typer.Typer(help="Make a pre-shared key, or compare one.", no_args_is_help=True)
+app.add_typer(psk, name="psk")
+
+SocketOption = Annotated[Path | None, typer.Option("--socket", metavar="PATH", help="The daemon's socket.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", min=0.1, max=600, metavar="S", help="How long to wait, in seconds.")
+]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The tunnel's name, as in the configuration.")
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every command needs: where the daemon is, and how to print."""
+
+    socket: Path
+    json: bool
+
+    def ask(self, call: Callable[[Client], Awaitable[T]]) -> T:
+        """The daemon's answer; a refusal or an unreachable daemon ends the program."""
+        from vpnd.control.client import Client, DaemonUnreachable, Refused
+
+        try:
+            return asyncio.run(_answer(call, Client(self.socket)))
+        except Refused as refusal:
+            code = EXIT_USAGE if refusal.status in _USAGE_STATUSES else EXIT_FAILED
+            self.fail(dict(refusal.error), code)
+        except DaemonUnreachable as unreachable:
+            error = {"code": "E-UNREACHABLE-DAEMON", "message": str(unreachable), "hint": unreachable.hint}
+            self.fail(error, EXIT_UNREACHABLE)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+    def show(self, document: Any, lines: Callable[[int], Iterable[Text]]) -> None:
+        """The document as JSON, or as lines made for the width of the terminal."""
+        if self.json:
+            _write(jsonlib.dumps(document, indent=2, ensure_ascii=not _utf8()) + "\n")
+        else:
+            _print(lines)
+
+    def fail(self, error: dict[str, Any], code: int) -> NoReturn:
+        """Print the error, as JSON on standard output or as text on standard error, and exit."""
+        if self.json:
+            _write(jsonlib.dumps({"error": error}, indent=2) + "\n")
+        else:
+            from vpnd.control import render
+
+            _print(lambda width: render.error(error), stderr=True)
+        raise SystemExit(code)
+
+
+async def _answer(call: Callable[[Client], Awaitable[T]], client: Client) -> T:
+    return await call(client)
+
+
+def _session(context: typer.Context, socket: Path | None, json: bool) -> Session:
+    """The options of the command, else those before it."""
+    before = context.find_root().obj or {}
+    return Session(socket or before.get("socket") or DEFAULT_SOCKET, json or before.get("json", False))
+
+
+def _print(lines: Callable[[int], Iterable[Text]], stderr: bool = False) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    width = console.width if console.is_terminal else 80
+    for line in lines(width):
+        console.print(line, soft_wrap=True)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+@app.callback()
+def options(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
+    context.obj = {"socket": socket, "json": json}
+
+
+# -------------------------------------------------------------------------------------- looking
+
+
+@app.command()
+def status(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
+    """One line for each tunnel.
+
+    The first column: * carries its traffic, o is up and stands by, ! needs attention, ~ is connecting,
+    - is down or waits. SAs counts the mappings that are up; HEALTH is loss and round trip of the health
+    check; IN/OUT counts bytes of the present SAs; NOTE is the next rekey, or the code that `vpnctl why`
+    explains.
+    """
+    session = _session(context, socket, json)
+    document = session.ask(lambda client: client.get("/v1/status"))
+    from vpnd.control import render
+
+    session.show(document, lambda width: render.status(document, width))
+
+
+@app.command()
+def show(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """Everything about one tunnel: IKE SA, every mapping, health, counters, next rekey, last errors."""
+    from vpnd.control import render
+
+    _look(context, name, (), render.tunnel, _session(context, socket, json))
+
+
+@app.command()
+def why(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """The last failure explained: what happened, what the peer said, what we have, what to change."""
+    from vpnd.control import render
+
+    _look(context, name, ("why",), render.why, _session(context, socket, json))
+
+
+@app.command()
+def trace(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """The decoded ladder of the last IKE messages: -> sent, <- received."""
+    from vpnd.control import render
+
+    _look(
+        context,
+        name,
+        ("trace",),
+        lambda document, width: render.trace(document),
+        _session(context, socket, json),
+    )
+
+
+def _look(
+    context: typer.Context,
+    name: str,
+    more: tuple[str, ...],
+    lines: Callable[[dict[str, Any], int], Iterable[Text]],
+    session: Session,
+) -> None:
+    from vpnd.control.client import tunnel_path
+
+    document = session.ask(lambda client: client.get(tunnel_path(name, *more)))
+    session.show(document, lambda width: lines(document, width))
+
+
+@app.command()
+def events(
+    context: typer.Context,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new events, until Ctrl-C.")
+    ] = False,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """State changes, the newest last; with --json one object a line."""
+    session = _session(context, socket, json)
+    from vpnd.control import render
+
+    async def read(client: Client) -> None:
+        async for event in client.events(follow):
+            if session.json:
+                _write(jsonlib.dumps(event) + "\n")
+            else:
+                line = render.event(event)
+                _print(lambda width, line=line: [line])  # type: ignore[misc] # the loop's own line
+
+    try:
+        session.ask(read)
+    except BrokenPipeError:
+        sys.stderr.close()
+
+
+# --------------------------------------------------------------------------------------- acting
+
+
+@app.command()
+def up(
+    context: typer.Context,
+    name: NameArgument,
+    timeout: TimeoutOption = 30.0,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Negotiate, and wait until the tunnel is up."""
+    _act(name, "up", {"timeout_s": timeout}, timeout, _session(context, socket, json))
+
+
+@app.command()
+def down(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """Close the tunnel with DELETE; it stays down until `up`, or a reload."""
+    _act(name, "down", None, 30.0, _session(context, socket, json))
+
+
+@app.command()
+def reset(
+    context: typer.Context,
+    name: NameArgument,
+    timeout: TimeoutOption = 30.0,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Delete the tunnel's SAs and negotiate anew."""
+    _act(name, "reset", {"timeout_s": timeout}, timeout, _session(context, socket, json))
+
+
+@app.command()
+def rekey(
+    context: typer.Context,
+    name: NameArgument,
+    ike: Annotated[bool, typer.Option("--ike", help="Only the IKE SA.")] = False,
+    child: Annotated[bool, typer.Option("--child", help="Only the ESP SAs.")] = False,
+    timeout: TimeoutOption = 30.0,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Replace the tunnel's SAs now, without losing a packet; both kinds unless one is named."""
+    body = {"ike": ike, "child": child, "timeout_s": timeout}
+    _act(name, "rekey", body, timeout, _session(context, socket, json))
+
+
+def _act(name: str, action: str, body: dict[str, Any] | None, wait_s: float, session: Session) -> None:
+    from vpnd.control.client import tunnel_path
+
+    document = session.ask(lambda client: client.post(tunnel_path(name, action), body, wait_s))
+    session.show(document, lambda width: _lines(f"{name} is {document['state']}"))
+
+
+def _lines(*texts: str) -> list[Text]:
+    from rich.text import Text
+
+    from vpnd.control.render import clean
+
+    return [Text(clean(text)) for text in texts]
+
+
+# -------------------------------------------------------------------------------- configuration
+
+
+@app.command()
+def reload(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
+    """Apply the changed configuration files, all or nothing.
+
+    Tunnels whose configuration did not change are not touched. With an error nothing is changed, every
+    problem is printed with its line, and the exit code is 2.
+    """
+    session = _session(context, socket, json)
+    document = session.ask(lambda client: client.post("/v1/reload"))
+    from vpnd.control import render
+
+    session.show(document, lambda width: render.reload(document))
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML with [tunnels.NAME], as in vpnd.toml.")],
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Create or change the tunnels of a TOML file; the daemon keeps them, the file is not needed any more.
+
+    FILE holds [tunnels.NAME] and, where it is not configured yet, [customer_gateways.NAME]. A plain: key
+    is kept in a file of its own that only the daemon reads. A tunnel that exists keeps its key if FILE has
+    none.
+    """
+    session = _session(context, socket, json)
+    from vpnd.control import addition, render
+    from vpnd.control.client import Refused, tunnel_path
+
+    try:
+        tunnels = addition.read(file)
+    except addition.Unusable as error:
+        session.fail({"code": error.code, "message": str(error), "hint": error.hint}, EXIT_USAGE)
+
+    async def put(client: Client) -> list[dict[str, Any]]:
+        changes = []
+        for tunnel in tunnels:
+            try:
+                changes.append(await client.put(tunnel_path(tunnel.name), tunnel.table))
+            except Refused as refusal:
+                raise Refused(refusal.status, tunnel.located(refusal.error)) from None
+        return changes
+
+    changes = session.ask(put)
+    document = {"tunnels": changes}
+
+    def lines(width: int) -> Iterable[Text]:
+        for change in changes:
+            yield from render.problems(change["problems"])
+            yield from _lines(f"{change['tunnel']}: {change['change']}")
+
+    session.show(document, lines)
+
+
+@app.command()
+def remove(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """Close and forget a tunnel that `vpnctl add` made, and its key."""
+    session = _session(context, socket, json)
+    from vpnd.control.client import tunnel_path
+
+    document = session.ask(lambda client: client.delete(tunnel_path(name)))
+    session.show(document, lambda width: _lines(f"{name}: {document['change']}"))
+
+
+@app.command("peer-config")
+def peer_config(
+    context: typer.Context,
+    name: NameArgument,
+    kind: Annotated[str, typer.Option("--for", metavar="KIND", help="What the peer is: strongswan.")],
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the other side's configuration, all but the key."""
+    session = _session(context, socket, json)
+    from vpnd.control import peer_config as kinds
+    from vpnd.control.client import tunnel_path
+
+    if kind not in kinds.KINDS:
+        hint = "one of: " + ", ".join(kinds.KINDS)
+        session.fail({"code": "E-VALUE", "message": f"no peer of kind {kind!r}", "hint": hint}, EXIT_USAGE)
+    document = session.ask(lambda client: client.get(tunnel_path(name)))
+    try:
+        text = kinds.KINDS[kind](document)
+    except kinds.NotPossible as error:
+        session.fail({"code": "E-PEER-CONFIG", "message": str(error), "hint": None}, EXIT_FAILED)
+    if session.json:
+        _write(jsonlib.dumps({"tunnel": name, "for": kind, "configuration": text}, indent=2) + "\n")
+    else:
+        _write(text)
+
+
+# ----------------------------------------------------------------------------------------- keys
+
+
+@psk.command()
+def generate(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
+    """A new 256-bit key, of letters and digits, which every gateway accepts.
+
+    Write it into a file that only root reads, and name that in the configuration:
+    (umask 077; vpnctl psk generate > /etc/vpnd/psk/NAME)
+    """
+    session = _session(context, socket, json)
+    key = new_key()
+    _write(jsonlib.dumps({"key": key}) + "\n" if session.json else key + "\n")
+
+
+@psk.command()
+def fingerprint(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """Eight hex digits that stand for a tunnel's key, to compare over the phone with the peer's."""
+    session = _session(context, socket, json)
+    from vpnd.control.client import tunnel_path
+
+    document = session.ask(lambda client: client.get(tunnel_path(name)))
+    found = {"tunnel": name, "fingerprint": document["psk_fingerprint"]}
+    session.show(found, lambda width: _lines(found["fingerprint"]))
+
+
+def new_key() -> str:
+    """43 letters and digits, 256 bits; the first is no zero, since some consoles refuse that."""
+    import secrets
+    import string
+
+    letters = string.ascii_letters + string.digits
+    return secrets.choice(letters.replace("0", "")) + "".join(secrets.choice(letters) for _ in range(42))
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="vpnctl")

@@ -1,0 +1,342 @@
+"""What people read: status in 80 columns, durations and sizes in human units, colours on terminals only.
+
+Everything here takes the API's JSON as it came, and makes lines of `rich` text. What a peer said goes
+through `clean`, so that it cannot forge a line or steer the terminal.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.text import Text
+
+Json = Mapping[str, Any]
+
+STATE_STYLE = {"up": "green", "unhealthy": "yellow", "connecting": "yellow", "waiting": "dim", "down": "red"}
+MIN_NAME = 10
+MIN_PEER = 7
+GAP = "  "
+
+
+def clean(value: object) -> str:
+    """Text that is safe on a terminal: control characters are replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def duration(seconds: float | None) -> str:
+    """`45s`, `7m`, `3h`, `2d`: the largest unit that fits; `-` for none."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(max(seconds, 0))}s"
+
+
+def size(count: int) -> str:
+    """`168`, `3.2K`, `1.1M`, `47G`: bytes in powers of 1024."""
+    if count < 1024:
+        return str(count)
+    value = float(count)
+    for unit in "KMGTP":
+        value /= 1024
+        if value < 999.5 or unit == "P":
+            break
+    return f"{value:.1f}{unit}" if value < 9.95 else f"{value:.0f}{unit}"
+
+
+def moment(text: str | None) -> str:
+    """An RFC 3339 time in local time: `14:02:11` today, else with the date."""
+    if not text:
+        return "-"
+    at = datetime.fromisoformat(text).astimezone()
+    today = at.date() == datetime.now().astimezone().date()
+    return at.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+# -------------------------------------------------------------------------------------- status
+
+
+def status(document: Json, width: int = 80) -> list[Text]:
+    """The gateway in one line, then one line a tunnel."""
+    gateway = document["gateway"]
+    head = f"{clean(gateway['name'])}  {gateway['address']}  vpnd {gateway['version']}"
+    labels = " ".join(clean(gateway[key]) for key in ("type", "vpc", "region") if gateway.get(key))
+    about = f"{labels + '  ' if labels else ''}{gateway['engine']} engine, up {duration(gateway['uptime_s'])}"
+    lines = [Text(_cut(f"{head}  {about}", width), style="bold")]
+    if not document["tunnels"]:
+        return [*lines, Text("no tunnel is configured")]
+    rows = [_row(tunnel) for tunnel in document["tunnels"]]
+    header = ("", "TUNNEL", "PEER", "STATE", "SAs", "HEALTH", "IN/OUT", "NOTE")
+    widths = _fit([header, *rows], width)
+    lines.append(Text(_line(header, widths), style="dim"))
+    for tunnel, row in zip(document["tunnels"], rows, strict=True):
+        line = Text(_line(row, widths))
+        start = sum(w + len(GAP) for w in widths[:3] if w)
+        line.stylize(STATE_STYLE.get(tunnel["state"], ""), start, start + widths[3])
+        if row[0] == "!":
+            line.stylize("bold red", 0, 1)
+        lines.append(line)
+    return lines
+
+
+def _row(tunnel: Json) -> tuple[str, ...]:
+    mappings = tunnel["mappings"]
+    up = sum(mapping["state"] == "up" for mapping in mappings)
+    traffic = "/".join(size(sum(m[f"bytes_{way}"] for m in mappings)) for way in ("in", "out"))
+    ike = tunnel["ike"]
+    state = tunnel["state"] if ike is None else f"{tunnel['state']} {duration(ike['age_s'])}"
+    return (
+        _mark(tunnel, up < len(mappings)),
+        clean(tunnel["name"]),
+        clean(tunnel["peer"]["address"]),
+        state,
+        f"{up}/{len(mappings)}",
+        _health(tunnel["health"]),
+        traffic if ike is not None or traffic != "0/0" else "",
+        _note(tunnel, mappings),
+    )
+
+
+def _mark(tunnel: Json, incomplete: bool) -> str:
+    """`*` carries traffic, `o` up and standing by, `!` needs attention, `~` under way, `-` neither."""
+    if tunnel["state"] == "unhealthy" or (tunnel["last_error"] and tunnel["state"] in ("down", "connecting")):
+        return "!"
+    if tunnel["state"] == "up":
+        return "!" if incomplete else "*" if tunnel["carries_traffic"] else "o"
+    return "~" if tunnel["state"] == "connecting" else "-"
+
+
+def _health(health: Json | None) -> str:
+    if health is None:
+        return ""
+    if not health["sent"]:
+        return str(health["state"])
+    rtt = health["rtt_ms"]
+    return f"{100 * health['lost'] / health['sent']:.0f}%" + (f" {rtt:.3g}ms" if rtt is not None else "")
+
+
+def _note(tunnel: Json, mappings: Sequence[Json]) -> str:
+    if tunnel["state"] != "up" and tunnel["last_error"]:
+        return str(tunnel["last_error"]["code"])
+    reasons = [mapping["reason"]["code"] for mapping in mappings if mapping["reason"]]
+    if reasons:
+        return str(reasons[0])
+    rekeys = [m["rekey_in_s"] for m in mappings if m["rekey_in_s"] is not None]
+    if tunnel["state"] == "up" and not tunnel["carries_traffic"]:
+        return "standby"
+    return f"rekey {duration(min(rekeys))}" if rekeys else ""
+
+
+def _fit(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Column widths that fit; columns without content have 0; names, then addresses, then notes give way."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) if any(column[1:]) else 0 for column in columns]
+    widths[0] = 1
+    excess = sum(w + len(GAP) for w in widths if w) - len(GAP) - width
+    for column, least in ((1, MIN_NAME), (2, MIN_PEER), (7, 5)):
+        taken = max(0, min(excess, widths[column] - least))
+        widths[column] -= taken
+        excess -= taken
+    return widths
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return GAP.join(_cut(cell, w).ljust(w) for cell, w in zip(cells, widths, strict=True) if w).rstrip()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+# ---------------------------------------------------------------------------------------- show
+
+
+def tunnel(document: Json, width: int = 80) -> list[Text]:
+    """Everything about one tunnel."""
+    lines = [Text.assemble((clean(document["name"]), "bold"), "  ", _state(document["state"]))]
+    lines += _pairs(_configured(document), width)
+    for ike in document["ike_sas"] or ([document["ike"]] if document["ike"] else []):
+        lines += [Text(""), *_pairs(_ike_sa(ike), width)]
+    for mapping in document["mappings"]:
+        lines += [Text(""), *_mapping(mapping, width)]
+    drops = {key: count for key, count in document["drops"].items() if count}
+    text = ", ".join(f"{key} {count}" for key, count in drops.items()) or "none"
+    lines += [Text(""), *_pairs([("dropped", text)], width)]
+    if document["errors"]:
+        lines += [Text(""), Text("last errors")]
+        for fault in document["errors"][-5:]:
+            text = f"{moment(fault['at'])}  {fault['code']}  {clean(fault['message'])}"
+            lines += _indented(text, width, "  ", "            ")
+    return lines
+
+
+def _state(state: str) -> tuple[str, str]:
+    return state, STATE_STYLE.get(state, "")
+
+
+def _configured(document: Json) -> list[tuple[str, str]]:
+    peer, health, dpd = document["peer"], document["health"], document["dpd"]
+    port = f" port {peer['port']}" if peer["port"] else ""
+    vendor = f", {clean(peer['vendor'])}" if peer["vendor"] else ""
+    nat = ", behind a NAT" if peer["nat"] else ""
+    way = document["communication"]
+    routes = f": {', '.join(document['routes'])}" if document["routes"] else ""
+    mtu = f", MTU {document['mtu']}" if document["mtu"] else ""
+    carries = ", carries its traffic" if document["carries_traffic"] else ""
+    pairs = [
+        ("peer", f"{clean(peer['address'])}{port}{vendor}{nat}"),
+        ("identities", f"we are {clean(document['local_id'])}, the peer is {clean(document['remote_id'])}"),
+        ("key", f"fingerprint {document['psk_fingerprint']}"),
+        ("negotiation", f"{document['negotiation']}, {way}{routes}"),
+        (
+            "interface",
+            f"{clean(document['interface'])}{mtu}{carries}",
+        ),
+        ("priority", str(document["priority"])),
+        ("defined in", clean(document["source"])),
+    ]
+    if health is not None:
+        rtt = (
+            f", rtt {health['rtt_ms']} ms, jitter {health['jitter_ms']} ms"
+            if health["rtt_ms"] is not None
+            else ""
+        )
+        counts = f"{health['sent']} sent, {health['lost']} lost{rtt}"
+        pairs.append(("health", f"{health['state']}, {health['local']} - {health['remote']}, {counts}"))
+    heard = "" if dpd["last_heard_s"] is None else f", last heard {duration(dpd['last_heard_s'])} ago"
+    pairs.append(("DPD", ("on" if dpd["enabled"] else "off") + heard))
+    if document.get("retry_in_s") is not None:
+        pairs.append(("next try", f"in {duration(document['retry_in_s'])}"))
+    return pairs
+
+
+def _ike_sa(ike: Json) -> list[tuple[str, str]]:
+    suite = "/".join(str(w) for w in (ike["encryption"], ike["integrity"]) if w)
+    group = f", DH group {ike['dh_group']}" if ike["dh_group"] else ""
+    mode = f" {ike['mode']} mode" if ike["mode"] else ""
+    rekey = f"rekey in {duration(ike['rekey_in_s'])}, " if ike["rekey_in_s"] is not None else ""
+    return [
+        ("IKE SA", f"{ike['version']}{mode}, {suite}{group}"),
+        ("", f"{ike['spi_i']} - {ike['spi_r']}"),
+        ("", f"{duration(ike['age_s'])} old, {rekey}ends in {duration(ike['expires_in_s'])}"),
+    ]
+
+
+def _mapping(mapping: Json, width: int) -> list[Text]:
+    head = Text.assemble(f"{mapping['local']} - {mapping['remote']}  ", _state(mapping["state"]))
+    pairs: list[tuple[str, str]] = []
+    if mapping["reason"]:
+        pairs.append(("why", f"{mapping['reason']['code']}  {clean(mapping['reason']['message'])}"))
+    if mapping["spi_in"]:
+        suite = "/".join(str(w) for w in (mapping["encryption"], mapping["integrity"]) if w)
+        pfs = f", PFS group {mapping['pfs']}" if mapping["pfs"] else ""
+        way = "in UDP" if mapping["encapsulation"] == "udp" else "as IP protocol 50"
+        rekey = f"rekey in {duration(mapping['rekey_in_s'])}, " if mapping["rekey_in_s"] is not None else ""
+        pairs += [
+            ("ESP SAs", f"{suite}{pfs}, {way}, in {mapping['spi_in']}, out {mapping['spi_out']}"),
+            ("", f"{duration(mapping['age_s'])} old, {rekey}ends in {duration(mapping['expires_in_s'])}"),
+        ]
+        for way, word in (("in", "received"), ("out", "sent")):
+            packets, count = mapping[f"packets_{way}"], mapping[f"bytes_{way}"]
+            pairs.append((word, f"{packets} packets, {size(count)}B"))
+    return [head, *_pairs(pairs, width)]
+
+
+def _pairs(pairs: Iterable[tuple[str, str]], width: int) -> list[Text]:
+    """`  key          value`, the value wrapped under itself."""
+    lines: list[Text] = []
+    for key, value in pairs:
+        lines += _indented(value, width, f"  {key:<12} ", " " * 15)
+    return lines
+
+
+def _indented(text: str, width: int, first: str, rest: str) -> list[Text]:
+    wrapped = textwrap.wrap(
+        text, max(width, 40), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )
+    return [Text(line) for line in wrapped or [first.rstrip()]]
+
+
+# --------------------------------------------------------------------------------- why, problems
+
+
+def why(document: Json, width: int = 80) -> list[Text]:
+    """What happened, what the peer said, what we have, what else it may be, what to change, what to try."""
+    name, error, explanation = clean(document["tunnel"]), document["error"], document["explanation"]
+    if error is None or explanation is None:
+        return [Text(f"{name} is {document['state']}; nothing has failed")]
+    lines = [
+        Text(line) for line in textwrap.wrap(f"{explanation['code']}  {clean(explanation['what'])}", width)
+    ]
+    lines[0].stylize("bold red", 0, len(explanation["code"]))
+    tries = f", {document['tries']} tries since {moment(document['since'])}" if document.get("tries") else ""
+    pairs = [("when", f"{moment(error['at'])}{tries}; the tunnel is {document['state']}")]
+    if document["mapping"]:
+        pairs.append(("mapping", clean(document["mapping"])))
+    for key, field in (("peer", "peer_said"), ("here", "we_have")):
+        if explanation[field]:
+            pairs.append((key, clean(explanation[field])))
+    pairs += [("" if i else "or else", clean(text)) for i, text in enumerate(explanation["also_possible"])]
+    if explanation["change"]:
+        pairs.append(("change", clean(explanation["change"])))
+    pairs += [("" if i else "try", clean(text)) for i, text in enumerate(explanation["try"])]
+    return [*lines, *_pairs(pairs, width)]
+
+
+def error(body: Json) -> list[Text]:
+    """A refusal: code and message, then the problems of the configuration, then what to change."""
+    lines = [
+        Text.assemble((str(body.get("code") or "error"), "bold red"), "  ", clean(body.get("message", "")))
+    ]
+    lines += problems(body.get("problems") or [])
+    if body.get("hint"):
+        lines.append(Text(f"  {clean(body['hint'])}"))
+    return lines
+
+
+def problems(found: Iterable[Json]) -> list[Text]:
+    """`FILE:LINE  CODE  MESSAGE`, and below it what to change."""
+    lines: list[Text] = []
+    for problem in found:
+        place = problem["file"] if problem["line"] is None else f"{problem['file']}:{problem['line']}"
+        style = "red" if problem["severity"] == "error" else "yellow"
+        lines.append(
+            Text.assemble(f"{clean(place)}  ", (problem["code"], style), f"  {clean(problem['message'])}")
+        )
+        if problem["hint"]:
+            lines.append(Text(f"    {clean(problem['hint'])}"))
+    return lines
+
+
+# ------------------------------------------------------------------------------- events, trace
+
+
+def event(document: Json) -> Text:
+    """One event on one line, the tunnel's name before what happened."""
+    name = f"{clean(document['tunnel'])}  " if document["tunnel"] else ""
+    code = f"  {document['code']}" if document["code"] else ""
+    return Text(f"{moment(document['at'])}  {name}{document['event']}{code}  {clean(document['text'])}")
+
+
+def trace(document: Json) -> list[Text]:
+    """The ladder: an arrow for each message, its decoded attributes below it."""
+    lines: list[Text] = []
+    for line in document["lines"]:
+        arrow = "->" if line["direction"] == "out" else "<-"
+        text = f"{moment(line['at'])}  {arrow}  {clean(line['text'])}  ({line['size']} bytes)"
+        lines.append(Text(text, style="cyan" if arrow == "->" else ""))
+        lines += [Text(f"                {clean(detail)}", style="dim") for detail in line["detail"]]
+    return lines or [Text("no IKE message yet")]
+
+
+def reload(document: Json) -> list[Text]:
+    """What a reload did to which tunnels."""
+    counts = [(word, document[word]) for word in ("added", "changed", "removed") if document[word]]
+    lines = [Text(f"{word}: {', '.join(map(clean, names))}") for word, names in counts]
+    untouched = len(document["unchanged"])
+    lines.append(Text(f"{untouched} {'tunnel' if untouched == 1 else 'tunnels'} not touched"))
+    return [*problems(document["problems"]), *lines]
