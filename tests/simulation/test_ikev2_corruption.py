@@ -128,10 +128,10 @@ def test_every_flipped_bit_of_ike_sa_init_delays_at_most(sender: str, block: int
             pair.world.run_for(1)
         pair.world.settle()
         pair.assert_one_tunnel()
-        for gateway in (pair.a, pair.b):
-            assert len(gateway.of(Established)) == len(gateway.of(ChildUp)) == 1, f"bit {bit}"
-            assert not gateway.of(IkeDown)
-            assert not gateway.of(ChildDown)
+        assert len(pair.a.of(Established)) == len(pair.a.of(ChildUp)) == 1, f"bit {bit}"
+        assert not pair.a.of(ChildDown)
+        # b cannot tell that its answer was changed on the way until `a` says so.
+        assert len(pair.b.of(Established)) == 1 + len(pair.b.of(IkeDown)) <= 2, f"bit {bit}"
 
 
 def corrupt_first(pair: Pair, sender: str, bit: int) -> None:

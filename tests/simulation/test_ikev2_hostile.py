@@ -84,9 +84,7 @@ def test_ike_auth_that_proves_nothing_establishes_nothing(name: str) -> None:
     stage.establish(stage.puppet(seed=1))
 
 
-@pytest.mark.parametrize(
-    "psk", [b"", b"guess", Recipe().psk + b"\0", Recipe().psk[:-1], Recipe().psk.upper()]
-)
+@pytest.mark.parametrize("psk", [b"", b"guess", Recipe().psk + b"x", Recipe().psk[:-1], Recipe().psk.upper()])
 def test_a_wrong_key_is_refused_and_reported(psk: bytes) -> None:
     stage = Stage()
     puppet = stage.puppet(psk=psk)

@@ -34,7 +34,7 @@ INIT = """
     a <- b  IKE_SA_INIT 0  {SA, KEr, Nr, N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP),\
  N(FRAGMENTATION_SUPPORTED), V}"""
 AUTH = """
-    a -> b  IKE_AUTH 1     {IDi, IDr, AUTH, SA, TSi, TSr, N(INITIAL_CONTACT)}
+    a -> b  IKE_AUTH 1     {IDi, N(INITIAL_CONTACT), IDr, AUTH, SA, TSi, TSr}
     a <- b  IKE_AUTH 1     {IDr, AUTH, SA, TSi, TSr}"""
 
 
@@ -166,8 +166,9 @@ def test_the_tunnel_comes_up_again_after_a_delete() -> None:
     pair = Pair()
     pair.establish()
     pair.a.close()
+    pair.world.settle()
     pair.b.initiate()
-    pair.world.run_for(10)
+    pair.world.settle()
     pair.assert_one_tunnel()
     assert pair.b.ike_sas()[0].initiator
 
