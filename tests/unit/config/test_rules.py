@@ -1,0 +1,657 @@
+"""Every rule that is checked at load: its code, its message, the line it names, and what to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text, marked_line
+from vpnd.config.problems import Severity
+
+BASE = GATEWAY + TUNNEL
+
+KEYLESS = GATEWAY + '[tunnels.a]\ncustomer_gateway = "branch"\n'
+
+SPD = f"""
+[tunnels.a]
+customer_gateway = "branch"
+{KEY}
+communication = "spd-policy"
+"""
+
+
+def spd(name: str, *pairs: tuple[str, str], extra: str = "") -> str:
+    """An spd-policy tunnel; each pair is one rule with one local and one remote range."""
+    text = f'\n[tunnels.{name}]\ncustomer_gateway = "branch"\n{KEY}\ncommunication = "spd-policy"\n{extra}\n'
+    text += f'ike.local_id = "{name}.example"\n'
+    for local, remote in pairs:
+        text += f"[[tunnels.{name}.spd]]\nlocal = [{local}]\nremote = [{remote}]\n"
+    return text
+
+
+@dataclass(frozen=True)
+class Case:
+    """`text` has a mark on the line that the problem must name."""
+
+    code: str
+    says: str
+    hint: str
+    text: str
+
+
+MANY = ",\n".join(f'"10.{i}.0.0/24"' for i in range(201))
+TOO_MANY = MANY.replace('"10.200.0.0/24"', '"10.200.0.0/24" #!')
+
+ERRORS = [
+    # the file and its tables
+    Case("E-TOML", "", "correct the TOML syntax", GATEWAY + "[tunnels.a #!\n"),
+    Case(
+        "E-GATEWAY",
+        "there is no [gateway] table",
+        "add [gateway]",
+        '[customer_gateways.x] #!\naddress = "192.0.2.9"\n',
+    ),
+    Case(
+        "E-GATEWAY",
+        "type ccn belongs to no VPC",
+        "remove vpc",
+        '[gateway]\nname = "x"\naddress = "192.0.2.1"\ntype = "ccn"\nvpc = "v" #!\n',
+    ),
+    Case("E-KEY", 'unknown key "tunels"', 'did you mean "tunnels"?', GATEWAY + "[tunels.a] #!\n"),
+    Case(
+        "E-KEY",
+        'unknown key "negotation"',
+        'did you mean "negotiation"?',
+        BASE + 'negotation = "active" #!\n',
+    ),
+    Case(
+        "E-KEY",
+        'unknown key "dhgroup"',
+        'did you mean "dh_group"?',
+        BASE + "[tunnels.a.ike]\n\ndhgroup = 14 #!\n",
+    ),
+    Case(
+        "E-KEY",
+        'unknown key "interval"',
+        'did you mean "interval_ms"?',
+        BASE + "health_check = { enabled = true,  interval = 5 } #!\n",
+    ),
+    Case("E-TYPE", "tunnels is not a table", "[tunnels.NAME]", "tunnels = 3 #!\n" + GATEWAY),
+    Case("E-TYPE", "ike: 3 has the wrong type", "write a table", BASE + "ike = 3 #!\n"),
+    Case(
+        "E-TYPE",
+        'priority: "0" has the wrong type',
+        "a whole number without quotes",
+        BASE + 'priority = "0" #!\n',
+    ),
+    Case(
+        "E-TYPE", 'dpd.enabled: "yes" has the wrong type', "true or false", BASE + 'dpd.enabled = "yes" #!\n'
+    ),
+    Case("E-TYPE", "routes:", "a list", BASE + 'routes = "10.2.0.0/16" #!\n'),
+    Case("E-MISSING", "customer_gateway is missing", "[tunnels.a]", GATEWAY + f"[tunnels.a] #!\n{KEY}\n"),
+    Case(
+        "E-MISSING",
+        "pre_shared_key is missing",
+        "[tunnels.a]",
+        GATEWAY + '[tunnels.a] #!\ncustomer_gateway = "branch"\n',
+    ),
+    Case("E-MISSING", "address is missing", "[customer_gateways.z]", GATEWAY + "[customer_gateways.z] #!\n"),
+    Case("E-NAME", "the name has 61 characters", "at most 60", GATEWAY + f"[tunnels.{'n' * 61}] #!\n"),
+    Case("E-NAME", '"/"', "without '/'", GATEWAY + '[tunnels."a/b"] #!\n'),
+    # gateways
+    Case(
+        "E-ADDRESS",
+        '"192.0.2.300" is not an IP address',
+        "",
+        '[gateway]\nname = "x"\naddress = "192.0.2.300" #!\n',
+    ),
+    Case(
+        "E-ADDRESS",
+        "224.0.0.1 is not the address of one machine",
+        "",
+        '[gateway]\nname = "x"\naddress = "224.0.0.1" #!\n',
+    ),
+    Case(
+        "E-ADDRESS",
+        "neither an IP address nor a domain name",
+        "",
+        GATEWAY + '[customer_gateways.z]\naddress = "1.2.3.999" #!\n',
+    ),
+    Case(
+        "E-ADDRESS",
+        "has the address of this gateway, 192.0.2.1",
+        "other machine's",
+        GATEWAY
+        + '[customer_gateways.z]\naddress = "192.0.2.1" #!\n[tunnels.a]\ncustomer_gateway = "z"\n'
+        + KEY,
+    ),
+    Case(
+        "E-ADDRESS",
+        "of two kinds",
+        "both IPv6",
+        GATEWAY
+        + '[customer_gateways.z]\naddress = "2001:db8::1" #!\n[tunnels.a]\ncustomer_gateway = "z"\n'
+        + KEY,
+    ),
+    Case(
+        "E-CUSTOMER-GATEWAY",
+        'there is no customer gateway "brunch"',
+        'did you mean "branch"?',
+        GATEWAY + f'[tunnels.a]\ncustomer_gateway = "brunch" #!\n{KEY}\n',
+    ),
+    Case(
+        "E-ADDRESS",
+        "",
+        "",
+        GATEWAY + f'[tunnels.a]\ncustomer_gateway = {{ address = "no name" }} #!\n{KEY}\n',
+    ),
+    Case(
+        "E-VALUE",
+        '"vlan" is not a gateway type',
+        "one of: vpc, ccn",
+        '[gateway]\nname = "x"\naddress = "192.0.2.1"\ntype = "vlan" #!\n',
+    ),
+    # words and numbers
+    Case(
+        "E-VALUE",
+        'encryption: "aes128" is not an encryption algorithm',
+        'did you mean "aes-128"?',
+        BASE + 'ike.encryption = ["aes-256",\n "aes128"] #!\n',
+    ),
+    Case(
+        "E-VALUE",
+        'integrity: "sha-256" is not an integrity algorithm',
+        'did you mean "sha256"?',
+        BASE + 'ipsec.integrity = "sha-256" #!\n',
+    ),
+    Case(
+        "E-VALUE",
+        "is listed twice",
+        "the preferred first",
+        BASE + 'ike.encryption = ["aes-128", "aes-128"] #!\n',
+    ),
+    Case("E-VALUE", "the list is empty", "at least one", BASE + "ike.dh_group = [] #!\n"),
+    Case(
+        "E-VALUE",
+        "22 is not a DH group that vpnd has",
+        "one of: 1, 2, 5, 14",
+        BASE + "ike.dh_group = 22 #!\n",
+    ),
+    Case(
+        "E-VALUE",
+        '"DH-GROUP14" is not a DH group',
+        "write 14, without quotes",
+        BASE + 'ike.dh_group = "DH-GROUP14" #!\n',
+    ),
+    Case("E-VALUE", '"off" is not a DH group', "one of", BASE + 'ipsec.pfs = "off" #!\n'),
+    Case("E-VALUE", '"disable" stands alone', "", BASE + 'ipsec.pfs = [14, "disable"] #!\n'),
+    Case("E-VALUE", '"ikev3" is not an IKE version', "did you mean", BASE + 'ike.version = "ikev3" #!\n'),
+    Case(
+        "E-VALUE", '"restart" is not a DPD action', "disconnect, retry", BASE + 'dpd.action = "restart" #!\n'
+    ),
+    Case("E-RANGE", "dpd.timeout is 29; allowed: 30 to 60", "", BASE + "dpd.timeout = 29 #!\n"),
+    Case("E-RANGE", "dpd.timeout is 61; allowed: 30 to 60", "", BASE + "dpd.timeout = 61 #!\n"),
+    Case(
+        "E-RANGE",
+        "health_check.interval_ms is 999; allowed: 1000 to 5000",
+        "",
+        BASE + "health_check.interval_ms = 999 #!\n",
+    ),
+    Case(
+        "E-RANGE",
+        "health_check.timeout_ms is 9; allowed: 10 to 5000",
+        "",
+        BASE + "health_check.timeout_ms = 9 #!\n",
+    ),
+    Case(
+        "E-RANGE", "health_check.failures is 9; allowed: 3 to 8", "", BASE + "health_check.failures = 9 #!\n"
+    ),
+    Case("E-RANGE", "ike.lifetime is 0; allowed: 10 to", "", BASE + "ike.lifetime = 0 #!\n"),
+    Case("E-ID", '"1.2.3" is not an IP address', "domain name", BASE + 'ike.remote_id = "1.2.3" #!\n'),
+    Case("E-ID", "neither an IP address nor a domain name", "", BASE + 'ike.local_id = "a b" #!\n'),
+    # modes
+    Case(
+        "E-MODE",
+        "aggressive mode exists only in IKEv1",
+        'version = "ikev1"',
+        BASE + 'ike.negotiation_mode = "aggressive" #!\n',
+    ),
+    Case(
+        "E-AEAD",
+        "IKEv1 cannot protect itself with aes-128-gcm",
+        "aes-128",
+        BASE + 'ike.version = "ikev1"\nike.encryption = "aes-128-gcm" #!\n',
+    ),
+    Case(
+        "E-AEAD",
+        "IKEv1 has no number for chacha20-poly1305 in ESP",
+        "aes-128-gcm",
+        BASE + 'ike.version = "ikev1"\nipsec.encryption = "chacha20-poly1305" #!\n',
+    ),
+    # routes and mappings
+    Case(
+        "E-PREFIX",
+        "0.0.0.0/8 is, or contains, the 0-network",
+        "0.0.0.0/0",
+        BASE + 'routes = ["0.0.0.0/8"] #!\n',
+    ),
+    Case("E-PREFIX", "127.0.0.0/8 is, or contains, the loopback", "", BASE + 'routes = ["127.0.0.0/8"] #!\n'),
+    Case(
+        "E-PREFIX",
+        "128.0.0.0/1 is, or contains, the multicast",
+        "default route",
+        BASE + 'routes = ["128.0.0.0/1"] #!\n',
+    ),
+    Case(
+        "E-PREFIX",
+        "239.1.0.0/16 is, or contains, the multicast",
+        "",
+        BASE + 'routes = [\n"10.0.0.0/8",\n"239.1.0.0/16" #!\n]\n',
+    ),
+    Case("E-PREFIX", "broadcast", "", BASE + 'routes = ["255.255.255.255"] #!\n'),
+    Case("E-PREFIX", "the multicast range ff00::/8", "", BASE + 'routes = ["ff02::/16"] #!\n'),
+    Case("E-PREFIX", "the loopback address ::1", "", BASE + 'routes = ["::1"] #!\n'),
+    Case(
+        "E-PREFIX",
+        "loopback",
+        "",
+        GATEWAY + SPD + '[[tunnels.a.spd]]\nlocal = ["10.0.0.0/24"]\nremote = ["127.0.0.1/32"] #!\n',
+    ),
+    Case(
+        "E-PREFIX", "10.2.0.1/24 has bits set", 'write "10.2.0.0/24"', BASE + 'routes = ["10.2.0.1/24"] #!\n'
+    ),
+    Case("E-PREFIX", '"ten" is not a CIDR block', "", BASE + 'routes = ["ten"] #!\n'),
+    Case(
+        "E-COMMUNICATION",
+        "an spd-policy tunnel has no spd",
+        "[[tunnels.a.spd]]",
+        BASE + 'communication = "spd-policy" #!\n',
+    ),
+    Case(
+        "E-COMMUNICATION",
+        "spd rules belong to communication spd-policy",
+        "",
+        BASE + '[[tunnels.a.spd]] #!\nlocal = ["10.0.0.0/24"]\nremote = ["10.1.0.0/24"]\n',
+    ),
+    Case(
+        "E-COMMUNICATION",
+        "routes belong to communication destination-route",
+        "",
+        GATEWAY
+        + SPD
+        + 'routes = ["10.9.0.0/16"] #!\n[[tunnels.a.spd]]\nlocal = ["10.0.0.0/24"]\n'
+        + 'remote = ["10.1.0.0/24"]\n',
+    ),
+    Case(
+        "E-VALUE",
+        "spd.remote is empty",
+        "",
+        GATEWAY + SPD + '[[tunnels.a.spd]]\nlocal = ["10.0.0.0/24"]\nremote = [] #!\n',
+    ),
+    Case(
+        "E-FAMILY",
+        "joins IPv4 and IPv6",
+        "rules of their own",
+        GATEWAY + SPD + '[[tunnels.a.spd]]\nlocal = ["10.0.0.0/24"]\nremote = ["2001:db8::/32"] #!\n',
+    ),
+    Case(
+        "E-LIMIT",
+        "201 mappings over all spd-policy tunnels; a gateway has at most 200",
+        "destination-route",
+        GATEWAY + SPD + f'[[tunnels.a.spd]]\nlocal = ["192.168.0.0/24"]\nremote = [{TOO_MANY}\n]\n',
+    ),
+    Case(
+        "E-OVERLAP",
+        "10.0.0.0/24 - 192.168.1.0/24 overlaps 10.0.0.0/24 - 192.168.1.0/24 of tunnel a",
+        "no packet belongs to both",
+        GATEWAY
+        + spd("a", ('"10.0.0.0/24"', '"192.168.0.0/24", "192.168.1.0/24"'))
+        + spd("b", ('"10.0.0.0/24"', '"192.168.1.0/24" #!\n')),
+    ),
+    Case(
+        "E-OVERLAP",
+        "10.0.0.128/25 - 192.168.0.0/16 overlaps",
+        "",
+        GATEWAY
+        + spd("a", ('"10.0.0.0/24"', '"192.168.1.0/24"'), ('"10.0.0.128/25"', '"192.168.0.0/16" #!\n')),
+    ),
+    # interface names
+    Case(
+        "E-INTERFACE",
+        "cannot name a network interface",
+        "at most 15",
+        BASE + 'interface = "a-name-too-long-for-linux" #!\n',
+    ),
+    Case("E-INTERFACE", "cannot name a network interface", "", BASE + 'interface = "a b" #!\n'),
+    Case(
+        "E-INTERFACE",
+        '"ipsec0" is also the interface of a',
+        "of its own",
+        BASE
+        + f'interface = "ipsec0"\n[tunnels.b]\ncustomer_gateway = "other"\n{KEY}\ninterface = "ipsec0" #!\n',
+    ),
+    # health check
+    Case(
+        "E-ADDRESS",
+        "239.0.0.1 is not the address of one machine",
+        "",
+        BASE + 'health_check.local = "239.0.0.1" #!\n',
+    ),
+    Case(
+        "E-ADDRESS",
+        "255.255.255.255 is not the address of one machine",
+        "",
+        BASE + 'health_check.remote = "255.255.255.255" #!\n',
+    ),
+    Case(
+        "E-HEALTH-ADDRESS",
+        "127.0.0.1 is a loopback address",
+        "assigns one",
+        BASE + 'health_check.enabled = true\nhealth_check.local = "127.0.0.1" #!\n',
+    ),
+    Case(
+        "E-HEALTH-ADDRESS",
+        "192.0.2.1 is the gateway's outer address",
+        "",
+        BASE + 'health_check.enabled = true\nhealth_check.local = "192.0.2.1" #!\n',
+    ),
+    Case(
+        "E-HEALTH-ADDRESS",
+        "both ends of the health check have the address 169.254.128.1",
+        "",
+        BASE
+        + 'health_check.enabled = true\nhealth_check.local = "169.254.128.1"\n'
+        + 'health_check.remote = "169.254.128.1" #!\n',
+    ),
+    Case(
+        "E-HEALTH-ADDRESS",
+        "10.2.3.4 is in 10.2.0.0/16 of tunnel a",
+        "no tunnel carries",
+        BASE + 'routes = ["10.2.0.0/16"]\nhealth_check.enabled = true\nhealth_check.remote = "10.2.3.4" #!\n',
+    ),
+    Case(
+        "E-HEALTH-ADDRESS",
+        "10.0.0.9 is in 10.0.0.0/24 of tunnel b",
+        "",
+        BASE
+        + 'health_check.enabled = true\nhealth_check.local = "10.0.0.9" #!\n'
+        + spd("b", ('"10.0.0.0/24"', '"10.1.0.0/24"')),
+    ),
+    Case(
+        "E-HEALTH-ADDRESS",
+        "of two kinds",
+        "",
+        BASE
+        + 'health_check.enabled = true\nhealth_check.local = "169.254.128.1"\n'
+        + 'health_check.remote = "fe80::1" #!\n',
+    ),
+    Case(
+        "E-HEALTH-ADDRESS",
+        "is also the health-check address of a",
+        "of its own",
+        BASE
+        + 'health_check.enabled = true\nhealth_check.remote = "169.254.1.1"\n[tunnels.b]\n'
+        + f'customer_gateway = "other"\n{KEY}\nhealth_check.enabled = true\n'
+        + 'health_check.remote = "169.254.1.1" #!\n',
+    ),
+    Case(
+        "E-HEALTH-MAPPING",
+        "no mapping of this tunnel carries its health check",
+        '["169.254.1.1/32"]',
+        GATEWAY
+        + spd(
+            "a",
+            ('"10.0.0.0/24"', '"10.1.0.0/24"'),
+            extra='health_check.local = "169.254.1.1"\nhealth_check.remote = "169.254.1.2"\n'
+            "health_check.enabled = true #!",
+        ),
+    ),
+    # keys
+    Case(
+        "E-PSK-FORM",
+        "does not say where the key is",
+        "file:PATH",
+        KEYLESS + 'pre_shared_key = "hunter2" #!\n',
+    ),
+    Case("E-PSK-EMPTY", "the key is empty", "psk generate", KEYLESS + 'pre_shared_key = "plain:" #!\n'),
+    Case(
+        "E-PSK-FILE",
+        "cannot be read: No such file or directory",
+        "check the path",
+        KEYLESS + 'pre_shared_key = "file:missing" #!\n',
+    ),
+    Case(
+        "E-PSK-CREDENTIAL",
+        "$CREDENTIALS_DIRECTORY is not set",
+        "LoadCredential=psk",
+        KEYLESS + 'pre_shared_key = "credential:psk" #!\n',
+    ),
+    Case(
+        "E-TYPE",
+        "pre_shared_key: the value has the wrong type",
+        "",
+        KEYLESS + "pre_shared_key = 12345678901 #!\n",
+    ),
+    Case(
+        "E-MAIN-MODE-KEY",
+        "main mode picks the key by address",
+        "one key for both",
+        BASE
+        + 'ike.version = "ikev1"\n[tunnels.b]\ncustomer_gateway = "branch"\n'
+        + 'ike.version = "ikev1"\npre_shared_key = "plain:another-key-of-some-length" #!\n',
+    ),
+]
+
+WARNINGS = [
+    Case(
+        "W-WEAK", "ike.encryption des: a 56-bit key", "better: aes-128", BASE + 'ike.encryption = "des" #!\n'
+    ),
+    Case(
+        "W-WEAK", "ipsec.encryption 3des: ", "better", BASE + 'ipsec.encryption = ["aes-128",\n"3des"] #!\n'
+    ),
+    Case(
+        "W-WEAK",
+        "ike.integrity md5: RFC 8221 and RFC 8247 say MUST NOT",
+        "sha256",
+        BASE + 'ike.integrity = "md5" #!\n',
+    ),
+    Case("W-WEAK", "ike.dh_group DH group 1: ", "14, 19 or 31", BASE + "ike.dh_group = 1 #!\n"),
+    Case("W-WEAK", "ike.dh_group DH group 2: ", "", BASE + "ike.dh_group = 2 #!\n"),
+    Case("W-WEAK", "ike.dh_group DH group 5: ", "", BASE + "ike.dh_group = [14, 5] #!\n"),
+    Case("W-WEAK", "ipsec.pfs DH group 24: ", "", BASE + "ipsec.pfs = 24 #!\n"),
+    Case(
+        "W-AGGRESSIVE",
+        "learns the identities in clear and a hash of the key, against which keys can be tried offline",
+        "psk generate",
+        BASE + 'ike.version = "ikev1"\nike.negotiation_mode = "aggressive" #!\n',
+    ),
+    Case(
+        "W-AGGRESSIVE-DH",
+        "cannot negotiate the DH group",
+        "RFC 2409",
+        BASE + 'ike.version = "ikev1"\nike.negotiation_mode = "aggressive"\nike.dh_group = [14, 15] #!\n',
+    ),
+    Case(
+        "W-SM",
+        "ike.encryption sm4: IKEv2 has no number for it",
+        "GM/T 0022",
+        BASE + 'ike.encryption = "sm4" #!\n',
+    ),
+    Case("W-SM", "ipsec.integrity sm3", "", BASE + 'ipsec.integrity = "sm3" #!\n'),
+    Case(
+        "W-PSK-SHORT",
+        "the key has 7 characters",
+        "psk generate",
+        KEYLESS + 'pre_shared_key = "plain:hunter2" #!\n',
+    ),
+    Case(
+        "W-PSK-SPACE",
+        "white space",
+        "",
+        KEYLESS + 'pre_shared_key = "plain:correct-horse-battery-staple " #!\n',
+    ),
+    Case(
+        "W-PSK-QUOTES",
+        "in quotes",
+        "",
+        GATEWAY
+        + '[tunnels.a]\ncustomer_gateway = "branch"\n'
+        + "pre_shared_key = \"plain:'correct-horse-battery-staple'\" #!\n",
+    ),
+    Case(
+        "W-PSK-PREFIX",
+        "0x or 0s",
+        "strongSwan",
+        KEYLESS + 'pre_shared_key = "plain:0x0123456789abcdef0123" #!\n',
+    ),
+    Case(
+        "W-PSK-ASCII",
+        "beyond ASCII",
+        "UTF-8",
+        KEYLESS + 'pre_shared_key = "plain:schlüssel-schlüssel-schlüssel" #!\n',
+    ),
+    Case(
+        "W-ROUTE-TWICE",
+        "10.2.0.0/16 is listed twice",
+        "",
+        BASE + 'routes = ["10.2.0.0/16",\n"10.2.0.0/16"] #!\n',
+    ),
+    Case(
+        "W-PRIORITY",
+        "10.2.0.0/16 is also a route of a",
+        "priority = 100",
+        BASE
+        + f'routes = ["10.2.0.0/16"]\n[tunnels.b]\ncustomer_gateway = "other"\n{KEY}\n'
+        + 'routes = ["10.2.0.0/16"] #!\n',
+    ),
+    Case(
+        "W-SAME-PEER",
+        "the same peer and identities",
+        "local_id",
+        BASE + f'[tunnels.b]\ncustomer_gateway = "branch" #!\n{KEY}\n',
+    ),
+    Case(
+        "W-HEALTH-TIMEOUT",
+        "timeout_ms 2000 is longer than interval_ms 1000",
+        "",
+        BASE
+        + "health_check.enabled = true\nhealth_check.interval_ms = 1000\nhealth_check.timeout_ms = 2000 #!\n",
+    ),
+]
+
+
+def ident(case: Case) -> str:
+    return f"{case.code}: {case.says[:40]}"
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+
+
+@pytest.mark.parametrize("case", ERRORS, ids=ident)
+def test_an_error_names_its_line_and_what_to_change(tmp_path: Path, case: Case) -> None:
+    loaded = load_text(tmp_path, case.text)
+    assert not loaded.ok
+    found = [p for p in loaded.errors if p.code == case.code and case.says in p.message]
+    assert found, loaded.problems
+    assert found[0].line == marked_line(case.text)
+    assert found[0].file == str(tmp_path / "vpnd.toml")
+    assert case.hint in (found[0].hint or "")
+    assert len(loaded.errors) == 1, "one cause, one error"
+
+
+@pytest.mark.parametrize("case", WARNINGS, ids=ident)
+def test_a_warning_names_its_line_and_does_not_stand_in_the_way(tmp_path: Path, case: Case) -> None:
+    loaded = load_text(tmp_path, case.text)
+    assert loaded.ok, loaded.errors
+    found = [p for p in loaded.warnings if p.code == case.code and case.says in p.message]
+    assert found, loaded.problems
+    assert found[0].line == marked_line(case.text)
+    assert found[0].severity is Severity.WARNING
+    assert case.hint in (found[0].hint or "")
+
+
+@pytest.mark.parametrize("text", [case.text for case in WARNINGS if case.code in ("W-WEAK", "W-AGGRESSIVE")])
+def test_a_weak_choice_names_the_rfc(tmp_path: Path, text: str) -> None:
+    for warning in load_text(tmp_path, text).warnings:
+        assert "RFC" in warning.message
+
+
+# --------------------------------------------------------------------- what is allowed after all
+
+
+def test_the_mapping_of_the_specification_that_does_not_overlap(tmp_path: Path) -> None:
+    existing = spd(
+        "a",
+        ('"10.0.0.0/24"', '"192.168.0.0/24", "192.168.1.0/24"'),
+        ('"10.0.1.0/24"', '"192.168.2.0/24"'),
+        ('"10.0.2.0/24"', '"192.168.2.0/24"'),
+    )
+    assert load_text(tmp_path, GATEWAY + existing + spd("b", ('"10.0.1.0/24"', '"192.168.1.0/24"'))).ok
+    refused = load_text(tmp_path, GATEWAY + existing + spd("b", ('"10.0.0.0/24"', '"192.168.1.0/24"')))
+    assert [p.code for p in refused.errors] == ["E-OVERLAP"]
+
+
+def test_an_overlap_names_the_other_place(tmp_path: Path) -> None:
+    text = (
+        GATEWAY
+        + spd("a", ('"10.0.0.0/24"', '"192.168.1.0/24"'))
+        + spd("b", ('"10.0.0.0/24"', '"192.168.1.0/24"'))
+    )
+    (problem,) = load_text(tmp_path, text).errors
+    first = next(n for n, line in enumerate(text.splitlines(), 1) if "192.168.1.0/24" in line)
+    assert f"{tmp_path / 'vpnd.toml'}:{first}" in problem.message
+
+
+def test_two_hundred_mappings_are_allowed(tmp_path: Path) -> None:
+    remotes = ", ".join(f'"10.{i}.0.0/24"' for i in range(100))
+    loaded = load_text(
+        tmp_path,
+        GATEWAY + spd("a", ('"192.168.0.0/24"', remotes)) + spd("b", ('"192.168.1.0/24"', remotes)),
+    )
+    assert loaded.ok
+    assert loaded.configuration.spd_mappings == 200
+
+
+def test_a_default_route_is_allowed_as_a_whole(tmp_path: Path) -> None:
+    text = BASE + 'routes = ["0.0.0.0/0", "::/0"]\nhealth_check.enabled = true\n'
+    assert load_text(tmp_path, text).problems == ()
+
+
+def test_an_spd_tunnel_with_a_mapping_for_its_probe(tmp_path: Path) -> None:
+    text = spd(
+        "a",
+        ('"10.0.0.0/24"', '"10.1.0.0/24"'),
+        ('"169.254.1.1/32"', '"169.254.1.2/32"'),
+        extra='health_check.enabled = true\nhealth_check.local = "169.254.1.1"\n'
+        'health_check.remote = "169.254.1.2"',
+    )
+    assert load_text(tmp_path, GATEWAY + text).problems == ()
+
+
+def test_aead_esp_is_fine_with_ikev1(tmp_path: Path) -> None:
+    text = BASE + 'ike.version = "ikev1"\nipsec.encryption = "aes-256-gcm"\n'
+    assert load_text(tmp_path, text).problems == ()
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    text = (
+        GATEWAY
+        + '[tunnels.a]\ncustomer_gateway = "brunch"\npre_shared_key = "file:missing"\nprioritty = 1\n'
+        + 'routes = ["127.0.0.0/8"]\nike.encryption = "aes"\ndpd.timeout = 5\nike.integrity = "md5"\n'
+        + '[tunnels.b]\npre_shared_key = "nonsense"\n'
+    )
+    codes = [p.code for p in load_text(tmp_path, text).problems]
+    assert codes == [
+        "E-CUSTOMER-GATEWAY",
+        "E-PSK-FILE",
+        "E-KEY",
+        "E-PREFIX",
+        "E-VALUE",
+        "E-RANGE",
+        "W-WEAK",
+        "E-MISSING",
+    ]

@@ -1,0 +1,270 @@
+"""A daemon without tunnels of its own: `Operations` over a table of statuses, and what was asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from vpnd.control.diagnoses import explain, message
+from vpnd.control.eventlog import EventLog
+from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed, UnknownTunnel
+from vpnd.control.schema import (
+    ActionResult,
+    DpdStatus,
+    Event,
+    Fault,
+    GatewayStatus,
+    HealthStatus,
+    IkeStatus,
+    MappingStatus,
+    PeerStatus,
+    ProblemBody,
+    ReloadResult,
+    Status,
+    Trace,
+    TraceLine,
+    TunnelChange,
+    TunnelDetail,
+    TunnelStatus,
+    Why,
+)
+from vpnd.model.diagnosis import Code, Diagnosis
+
+AT = datetime(2026, 3, 1, 14, 2, 11, tzinfo=UTC)
+
+WRONG_KEY = Diagnosis.of(
+    Code.PSK,
+    exchange="IKE_AUTH",
+    notify="AUTHENTICATION_FAILED",
+    ours="3f9a-77c1",
+    detail="we said IDi 192.0.2.1 (IPV4_ADDR)",
+)
+
+
+def ike(age_s: int = 12) -> IkeStatus:
+    return IkeStatus(
+        version="ikev2",
+        mode=None,
+        spi_i="81aaf615053ac3d0",
+        spi_r="a7c74a3942a62381",
+        encryption="aes-128",
+        integrity="sha256",
+        dh_group=14,
+        age_s=age_s,
+        rekey_in_s=77000,
+        expires_in_s=86388,
+    )
+
+
+def mapping_up(local: str = "10.1.0.0/24", remote: str = "10.2.0.0/24") -> MappingStatus:
+    return MappingStatus(
+        local=local,
+        remote=remote,
+        state="up",
+        spi_in="df39ebcd",
+        spi_out="46a1ff04",
+        encryption="aes-128",
+        integrity="sha256",
+        encapsulation="udp",
+        packets_in=2,
+        packets_out=2,
+        bytes_in=3_400_000,
+        bytes_out=168,
+        age_s=12,
+        rekey_in_s=3100,
+        expires_in_s=3588,
+    )
+
+
+def tunnel_up(name: str = "branch-a", **changes: Any) -> TunnelStatus:
+    values: dict[str, Any] = {
+        "name": name,
+        "state": "up",
+        "negotiation": "active",
+        "priority": 0,
+        "carries_traffic": True,
+        "peer": PeerStatus(address="198.51.100.1", port=4500, vendor="strongSwan", nat=True),
+        "ike": ike(),
+        "mappings": [mapping_up()],
+        "health": HealthStatus(
+            state="healthy",
+            sent=12,
+            lost=0,
+            rtt_ms=0.7,
+            jitter_ms=0.1,
+            local="169.254.128.1",
+            remote="169.254.128.2",
+        ),
+        "dpd": DpdStatus(enabled=True, last_heard_s=3),
+    }
+    return TunnelStatus(**(values | changes))
+
+
+def tunnel_failed(name: str = "branch-b") -> TunnelStatus:
+    return TunnelStatus(
+        name=name,
+        state="down",
+        negotiation="passive",
+        priority=100,
+        carries_traffic=False,
+        peer=PeerStatus(address="203.0.113.7"),
+        mappings=[MappingStatus(local="0.0.0.0/0", remote="0.0.0.0/0", state="down")],
+        dpd=DpdStatus(enabled=True),
+        last_error=Fault(code="E-PSK", message=message(WRONG_KEY), at=AT),
+    )
+
+
+class FakeOperations:
+    """Implements `vpnd.control.operations.Operations`. `calls` records the actions, newest last."""
+
+    def __init__(self, *tunnels: TunnelStatus) -> None:
+        self.tunnels = {t.name: t for t in tunnels or (tunnel_up(), tunnel_failed())}
+        self.calls: list[tuple[object, ...]] = []
+        self.log = EventLog()
+        self.received: dict[str, Mapping[str, object]] = {}
+        self.hang = asyncio.Event()
+
+    def _known(self, name: str) -> TunnelStatus:
+        if name not in self.tunnels:
+            raise UnknownTunnel(name, tuple(self.tunnels))
+        return self.tunnels[name]
+
+    def status(self) -> Status:
+        gateway = GatewayStatus(
+            name="hq", address="192.0.2.1", version="0.1.0", engine="python", uptime_s=61, region="eu-1"
+        )
+        return Status(gateway=gateway, tunnels=list(self.tunnels.values()))
+
+    def tunnel(self, name: str) -> TunnelDetail:
+        status = self._known(name)
+        return TunnelDetail(
+            **dict(status),
+            gateway="hq",
+            customer_gateway="branch",
+            local_address="192.0.2.1",
+            local_id="192.0.2.1",
+            remote_id="gw.branch.example",
+            communication="destination-route",
+            routes=["10.2.0.0/16"],
+            interface=f"vpn-{name}",
+            mtu=1400,
+            source="/etc/vpnd/vpnd.toml:8",
+            psk_fingerprint="3f9a-77c1",
+            ike_sas=[status.ike] if status.ike else [],
+            errors=[status.last_error] if status.last_error else [],
+            configuration=CONFIGURATION,
+        )
+
+    async def up(self, name: str, timeout_s: float) -> ActionResult:
+        self.calls.append(("up", name, timeout_s))
+        if name == "hangs":
+            await self.hang.wait()
+        status = self._known(name)
+        if status.last_error is not None:
+            raise NegotiationFailed(
+                status.last_error.code, status.last_error.message, f"vpnctl why {name} says more"
+            )
+        return ActionResult(tunnel=name, action="up", state="up")
+
+    async def down(self, name: str) -> ActionResult:
+        self.calls.append(("down", name))
+        self._known(name)
+        return ActionResult(tunnel=name, action="down", state="down")
+
+    async def reset(self, name: str, timeout_s: float) -> ActionResult:
+        self.calls.append(("reset", name, timeout_s))
+        self._known(name)
+        return ActionResult(tunnel=name, action="reset", state="up")
+
+    async def rekey(self, name: str, ike: bool, child: bool, timeout_s: float) -> ActionResult:
+        self.calls.append(("rekey", name, ike, child))
+        if self._known(name).state != "up":
+            raise Conflict("E-NOT-UP", f"{name} is not up")
+        return ActionResult(tunnel=name, action="rekey", state="up")
+
+    def why(self, name: str) -> Why:
+        status = self._known(name)
+        failed = status.last_error is not None
+        return Why(
+            tunnel=name,
+            state=status.state,
+            error=status.last_error,
+            tries=6 if failed else None,
+            since=AT if failed else None,
+            explanation=explain(WRONG_KEY, name).body() if failed else None,
+        )
+
+    def trace(self, name: str) -> Trace:
+        self._known(name)
+        lines = [
+            TraceLine(at=AT, direction="out", text="IKE_SA_INIT 0 {SA, KE, Ni}", size=420, detail=["aes-128"]),
+            TraceLine(at=AT, direction="in", text="IKE_SA_INIT 0 {SA, KE, Nr}\x1b[2J", size=400),
+        ]
+        return Trace(tunnel=name, lines=lines)
+
+    def events(self, follow: bool) -> AsyncIterator[Event]:
+        return self.log.stream(follow)
+
+    async def reload(self) -> ReloadResult:
+        self.calls.append(("reload",))
+        if "broken" in self.tunnels:
+            problem = ProblemBody(
+                file="vpnd.toml", line=3, code="E-KEY", severity="error", message="unknown key", hint="remove it"
+            )
+            raise InvalidConfiguration("E-CONFIG", "nothing was changed", None, [problem])
+        return ReloadResult(applied=True, changed=["branch-a"], unchanged=["branch-b"])
+
+    async def put_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelChange:
+        if table.get("routes") == ["nonsense"]:
+            problem = ProblemBody(
+                file="request",
+                line=None,
+                code="E-PREFIX",
+                severity="error",
+                message="routes: not a CIDR block",
+                key=f"tunnels.{name}.routes[0]",
+            )
+            raise InvalidConfiguration("E-CONFIG", "the tunnel was not taken", None, [problem])
+        self.received[name] = table
+        return TunnelChange(tunnel=name, change="created")
+
+    async def delete_tunnel(self, name: str) -> TunnelChange:
+        self._known(name)
+        raise Conflict("E-FROM-FILE", f"{name} is defined in vpnd.toml", "remove it there, then vpnctl reload")
+
+    def counters(self) -> Mapping[str, int]:
+        return {"ike_unknown_peer": 7}
+
+
+CONFIGURATION: dict[str, Any] = {
+    "customer_gateway": {"name": "branch", "address": "198.51.100.1"},
+    "negotiation": "active",
+    "communication": "destination-route",
+    "routes": ["10.2.0.0/16"],
+    "priority": 0,
+    "interface": "vpn-branch-a",
+    "profile": "default",
+    "spd": [],
+    "ike": {
+        "version": "ikev2",
+        "negotiation_mode": "main",
+        "encryption": ["aes-128-gcm", "aes-256"],
+        "integrity": ["sha256"],
+        "dh_group": [14, 31],
+        "local_id": "192.0.2.1",
+        "remote_id": "gw.branch.example",
+        "lifetime": 86400,
+    },
+    "ipsec": {
+        "encryption": ["aes-128"],
+        "integrity": ["sha256"],
+        "pfs": "disable",
+        "lifetime": 3600,
+        "lifetime_kb": 1843200,
+        "encapsulation": "auto",
+    },
+    "dpd": {"enabled": True, "timeout": 30, "action": "disconnect"},
+    "health_check": {"enabled": False, "local": None, "remote": None},
+}
