@@ -120,6 +120,7 @@ def _handle_response(session: Session, now: float, path: Path, header: Header, d
         step = step_for(STEPS, session.state, received.message)
         step.handler(session, now, received)
     except DecodeError as error:
+        session.registry.count(f"malformed answer: {error.field}")
         fault = InvalidSyntax(exchange=name_of(Exchange2, header.exchange), detail=error.field)
         outstanding.exchange.failed(session, now, fault)
     except Fault as fault:
