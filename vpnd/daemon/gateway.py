@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, assert_never
 
 from vpnd.daemon.clock import Clock, suspended_seconds
 from vpnd.daemon.journal import Journal
+from vpnd.daemon.traffic import Totals, Traffic
 from vpnd.daemon.watch import Watchers
 from vpnd.daemon.words import attempt_failed, mapping_changed, state_changed
 from vpnd.datapath.interface import (
@@ -23,6 +24,7 @@ from vpnd.datapath.interface import (
     PathMtu,
     PeerMoved,
     SoftLimit,
+    TunLost,
     UnknownSpi,
 )
 from vpnd.ike.endpoint import Endpoint
@@ -60,6 +62,7 @@ from vpnd.tunnel.commands import (
     StateChanged,
 )
 from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.mappings import Mapping
 from vpnd.tunnel.roster import Roster
 
 HOUSEKEEPING = 1.0
@@ -88,6 +91,12 @@ class Surroundings(Protocol):
 
     def state_changed(self, tunnel: str) -> None:
         """A tunnel came up or went down: another one may have to carry its routes."""
+
+    def interface_lost(self, tunnel: str) -> None:
+        """The tunnel's interface was deleted by somebody else."""
+
+    def path_changed(self, tunnel: str, mtu: int) -> None:
+        """The path to a tunnel's peer carries datagrams of `mtu` bytes, IP header included."""
 
     def child_changed(self, child: ChildSa) -> None:
         """An SA pair was installed: the MTU of the tunnel's interface follows its algorithms."""
@@ -120,6 +129,7 @@ class Gateway:
         self._draining = False
         self._probed: dict[str, float] = {}
         self._closed = False
+        self._totals = Totals()
 
     # ----------------------------------------------------------------------------- three inputs
 
@@ -166,6 +176,17 @@ class Gateway:
         in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.roster.handle_timeout(now))
         self._drain(now, 0.0 if in_order else AFTER_FAULT)
 
+    def traffic(self, tunnel: str, mapping: Mapping) -> Traffic:
+        """What a mapping has carried, over all its SA pairs since the start."""
+        live = [self.engine.stats(pair.spi_in) for pair in mapping.pairs()]
+        return self._totals.with_live(tunnel, mapping.index, live)
+
+    def forget(self, tunnel: str) -> None:
+        """The tunnel is removed: its counters go too."""
+        self._totals.forget(tunnel)
+        self._probed.pop(tunnel, None)
+        self.watchers.wake(tunnel)
+
     def close(self) -> None:
         """No input is expected any more."""
         self._closed = True
@@ -189,17 +210,22 @@ class Gateway:
                 self.engine.install(child, outbound)
                 self._surroundings.child_changed(child)
                 self.roster.handle_ike(now, output)
+                self.watchers.wake(child.tunnel)
             case OutboundReady(_, spi_in):
                 self.engine.use_outbound(spi_in)
                 self.roster.handle_ike(now, output)
             case SendOn(_, spi_in):
                 self.engine.use_outbound(spi_in)
-            case ChildDown(_, _, spi_in, _):
+            case ChildDown(tunnel, mapping, spi_in, _):
+                self._totals.count(tunnel, mapping, self.engine.stats(spi_in))
                 self.engine.remove(spi_in)
                 self.roster.handle_ike(now, output)
             case PathMoved(tunnel, path):
                 self._move(tunnel, path)
-            case Established() | IkeReplaced() | IkeDown() | ChildFailed() | Failed() | PeerDead():
+            case Established(tunnel) | IkeReplaced(tunnel):
+                self.roster.handle_ike(now, output)
+                self.watchers.wake(tunnel)
+            case IkeDown() | ChildFailed() | Failed() | PeerDead():
                 self.roster.handle_ike(now, output)
             case LadderLine():
                 self.journal.trace(output)
@@ -318,9 +344,11 @@ class Gateway:
                 self._ask_whether_alive(now, source)
             case PeerMoved(tunnel, _, path):
                 self._move(tunnel, path)
+            case TunLost(tunnel):
+                self._surroundings.interface_lost(tunnel)
             case PathMtu(remote, mtu):
                 for name in self._tunnels_to(remote):
-                    self.engine.set_mtu(name, mtu)
+                    self._surroundings.path_changed(name, mtu)
             case _:
                 assert_never(notice)
 

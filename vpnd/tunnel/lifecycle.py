@@ -157,6 +157,11 @@ class Tunnel:
         self._proceed(now)
         self._settle()
 
+    def reconfigure(self, now: float, policy: TunnelPolicy) -> None:
+        """Another policy that leaves the SAs as they are: routes, priority, negotiation type."""
+        self.policy = policy
+        self.start(now)
+
     def up(self, now: float) -> None:
         """Negotiate now what is not up, whatever the negotiation type."""
         self.closed = False

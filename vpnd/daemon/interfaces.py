@@ -1,0 +1,210 @@
+"""The tunnels' interfaces and the routes that lead to them: made, followed, repaired, and taken away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+
+from vpnd.daemon.box import Box, BoxFailed
+from vpnd.daemon.journal import Journal
+from vpnd.daemon.routes import MARK, Wanted, carried, guard, tables_of
+from vpnd.datapath.interface import Engine, PolicyRow
+from vpnd.datapath.mtu import inner_mtu
+from vpnd.model.child import ChildSa
+from vpnd.model.policy import Communication, Encapsulation, TunnelPolicy
+from vpnd.model.proposals import Suite
+from vpnd.model.selectors import Network, Selector
+from vpnd.tunnel.failover import Candidate, carriers
+
+DEFAULT_PATH_MTU = 1500
+"""Bytes: Ethernet's, until the route to the peer says otherwise."""
+
+
+@dataclass(slots=True)
+class Attached:
+    """A tunnel with its interface. MTUs are in bytes: of the interface, and of the path to the peer."""
+
+    policy: TunnelPolicy
+    descriptor: int
+    mtu: int
+    path_mtu: int
+
+
+class Interfaces:
+    """Which tunnels have an interface, and what the kernel's tables should say of them."""
+
+    def __init__(self, box: Box, engine: Engine, journal: Journal, able: Callable[[str], bool]) -> None:
+        self._box = box
+        self._engine = engine
+        self._journal = journal
+        self._able = able
+        self._attached: dict[str, Attached] = {}
+        self._configured: tuple[TunnelPolicy, ...] = ()
+        self._tables: dict[str, int] = {}
+        self._carriers: dict[Network, str] = {}
+        self._wanted: Wanted | None = None
+        self._settling = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def get(self, name: str) -> Attached | None:
+        """The interface of a tunnel, or None while it has none."""
+        return self._attached.get(name)
+
+    def carries(self, policy: TunnelPolicy) -> bool:
+        """Whether traffic is led to this tunnel: its mappings, or at least one of its routes."""
+        if policy.name not in self._attached:
+            return False
+        if policy.communication is Communication.SPD_POLICY:
+            return True
+        return policy.name in self._carriers.values()
+
+    async def configure(self, tunnels: Iterable[TunnelPolicy]) -> None:
+        """The tunnels that are configured from now on: what guards their traffic comes before all else."""
+        self._configured = tuple(tunnels)
+        self._tables = tables_of(policy.name for policy in self._configured)
+        await self.settle()
+
+    async def attach(self, policy: TunnelPolicy) -> None:
+        """Make the interface of a tunnel and let the engine carry its packets. Raises BoxFailed."""
+        path_mtu = await self.path_mtu(policy)
+        mtu = min(inner_mtu(path_mtu, *likely) for likely in _likely(policy))
+        descriptor = await self._box.open_interface(policy.interface, mtu)
+        self._attached[policy.name] = Attached(policy, descriptor, mtu, path_mtu)
+        self._engine.add_tunnel(policy.name, descriptor, mtu)
+        self._engine.set_mtu(policy.name, path_mtu)
+        self._engine.replace_policies(policy.name, _rows(policy))
+        if policy.health is not None:
+            await self._box.set_address(policy.interface, policy.health.local, True)
+
+    async def detach(self, name: str) -> None:
+        """Take the interface of a tunnel away; what guards its traffic stays."""
+        attached = self._attached.pop(name, None)
+        if attached is None:
+            return
+        self._engine.remove_tunnel(name)
+        await self._box.close_interface(attached.policy.interface, attached.descriptor)
+
+    def update(self, policy: TunnelPolicy) -> None:
+        """A tunnel keeps its interface and has new routes or another priority."""
+        attached = self._attached.get(policy.name)
+        if attached is not None:
+            attached.policy = policy
+            self._engine.replace_policies(policy.name, _rows(policy))
+
+    async def path_mtu(self, policy: TunnelPolicy) -> int:
+        """What the route to the peer carries, in bytes."""
+        remote = policy.peer.remote_address
+        if remote is None:
+            return DEFAULT_PATH_MTU
+        try:
+            route = await self._box.route_to(remote, MARK)
+        except BoxFailed:
+            return DEFAULT_PATH_MTU
+        return route.mtu if route is not None else DEFAULT_PATH_MTU
+
+    def follow(self, child: ChildSa) -> None:
+        """An SA pair was installed: its interface takes packets as long as its algorithms let them be."""
+        attached = self._attached.get(child.tunnel)
+        if attached is not None:
+            mtu = inner_mtu(attached.path_mtu, child.suite, child.udp, child.path.remote.version)
+            self._change_mtu(attached, mtu)
+
+    def path_changed(self, name: str, path_mtu: int, child: ChildSa | None) -> None:
+        """The network says what the path to the peer carries, in bytes."""
+        attached = self._attached.get(name)
+        if attached is None or attached.path_mtu == path_mtu:
+            return
+        attached.path_mtu = path_mtu
+        self._engine.set_mtu(name, path_mtu)
+        if child is not None:
+            self.follow(child)
+
+    def route_soon(self) -> None:
+        """A tunnel came up or went down: move the routes if another tunnel carries them now."""
+        if self._choose() != self._carriers:
+            self._later(self.settle())
+
+    async def settle(self) -> None:
+        """Make the kernel's routes and rules what they should be now."""
+        async with self._settling:
+            self._carriers = self._choose()
+            wanted = guard(self._configured, self._tables)
+            for attached in self._attached.values():
+                wanted |= self._carried(attached.policy)
+            await self._reconcile(wanted)
+
+    async def repair(self) -> None:
+        """Put back what somebody has removed behind our back."""
+        async with self._settling:
+            if self._wanted is not None:
+                await self._reconcile(self._wanted)
+
+    async def abandon(self) -> None:
+        """The daemon ends: interfaces and routes go, what guards the traffic stays."""
+        for name in tuple(self._attached):
+            await self.detach(name)
+        await self.settle()
+
+    # ----------------------------------------------------------------------------------- inside
+
+    def _choose(self) -> dict[Network, str]:
+        candidates = (
+            Candidate(policy.name, policy.priority, policy.routes, self._able(policy.name))
+            for policy in self._configured
+            if policy.name in self._attached and policy.communication is Communication.DESTINATION_ROUTE
+        )
+        return carriers(candidates)
+
+    def _carried(self, policy: TunnelPolicy) -> Wanted:
+        wanted = carried(policy, self._tables)
+        if policy.communication is Communication.SPD_POLICY:
+            return wanted
+        ours = (route for route in wanted.routes if self._carriers.get(route.destination) == policy.name)
+        return Wanted(frozenset(ours))
+
+    async def _reconcile(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        try:
+            failures = await self._box.reconcile(wanted)
+        except BoxFailed as failure:
+            failures = [str(failure)]
+        for text in failures[:10]:
+            self._journal.warn(None, f"the kernel refused to {text}")
+
+    def _change_mtu(self, attached: Attached, mtu: int) -> None:
+        if mtu == attached.mtu:
+            return
+        attached.mtu = mtu
+        self._later(self._set_mtu(attached.policy, mtu))
+
+    async def _set_mtu(self, policy: TunnelPolicy, mtu: int) -> None:
+        try:
+            await self._box.set_mtu(policy.interface, mtu)
+        except BoxFailed as failure:
+            self._journal.warn(policy.name, f"the MTU of {policy.interface} stays as it is: {failure}")
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _rows(policy: TunnelPolicy) -> tuple[PolicyRow, ...]:
+    return tuple(
+        PolicyRow(child.index, (Selector.of(child.local),), (Selector.of(child.remote),))
+        for child in policy.peer.children
+    )
+
+
+def _likely(policy: TunnelPolicy) -> list[tuple[Suite, bool, int]]:
+    """Every suite that may be negotiated, with the encapsulation that takes most room."""
+    udp = True if policy.peer.encapsulation is Encapsulation.UDP else policy.peer.remote_address is None
+    version = (policy.peer.remote_address or policy.peer.local_address).version
+    return [
+        (Suite(encryption, None, integrity, None), udp, version)
+        for child in policy.peer.children[:1]
+        for proposal in child.proposals
+        for encryption in proposal.encryption
+        for integrity in proposal.integrity or (None,)
+    ]

@@ -1,0 +1,241 @@
+"""`vpnd`: the program. `vpnd run` is the daemon, `vpnd check` validates its configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+from collections.abc import Coroutine
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vpnd import __version__
+from vpnd.config.load import DEFAULT_CONFIG, DEFAULT_STATE, Loaded, load
+from vpnd.control import check as offline
+from vpnd.control.api import create_app
+from vpnd.control.operations import OperationError
+from vpnd.control.server import DEFAULT_SOCKET, ApiServer, SocketUnavailable
+from vpnd.crypto.entropy import OsEntropy
+from vpnd.daemon import logs
+from vpnd.daemon.box import BoxFailed, LinuxBox
+from vpnd.daemon.clock import SystemClock
+from vpnd.daemon.engines import DaemonEngine
+from vpnd.daemon.journal import Journal
+from vpnd.daemon.operator import Operator
+from vpnd.daemon.routes import MARK, Wanted, guard, tables_of
+from vpnd.daemon.service import OnDatagram, OnUnreachable, Service
+from vpnd.daemon.state import StateDirectory
+from vpnd.daemon.systemd import ServiceManager
+from vpnd.daemon.udp import IkeSocket
+from vpnd.model.selectors import Address
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+
+PR_SET_DUMPABLE = 4
+
+OPEN_FILES = 8192
+"""Ours: a descriptor for each tunnel's interface, and as many again."""
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+class Level(StrEnum):
+    """How much the log says."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+SocketOption = Annotated[Path, typer.Option("--socket", help="Where the management API listens.")]
+StateOption = Annotated[Path, typer.Option("--state", help="Where tunnels made through the API are kept.")]
+
+
+def main() -> None:
+    """The program's entry."""
+    app(prog_name="vpnd")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vpnd {__version__} (engine python)")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A userspace IPsec tunnel daemon."""
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="The configuration file.")] = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Validate the configuration and print every problem; exit code 2 on an error."""
+    raise typer.Exit(offline.check(file, as_json))
+
+
+@app.command()
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    socket: Annotated[
+        Path, typer.Option("--socket", help="Where the management API listens.")
+    ] = DEFAULT_SOCKET,
+    state: SocketOption = Annotated[Path, typer.Option("--socket", help="Where the management API listens.")]
+StateOption = DEFAULT_STATE,
+    log_level: Annotated[Level, typer.Option("--log-level", help="How much the log says.")] = Level.INFO,
+) -> None:
+    """Run the daemon in the foreground; logs go to stderr."""
+    _keep_memory_private()
+    loaded = _load(config, state)
+    writer = logs.configure(log_level.value)
+    try:
+        code = asyncio.run(_run(loaded, config, StateDirectory(state), socket))
+    finally:
+        writer.close()
+    raise typer.Exit(code)
+
+
+@app.command("guard")
+def guard_command(
+    config: ConfigOption = DEFAULT_CONFIG,
+    state: SocketOption = Annotated[Path, typer.Option("--socket", help="Where the management API listens.")]
+StateOption = DEFAULT_STATE,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the guard away.")] = False,
+) -> None:
+    """Set the blackhole routes and rules that keep protected traffic in, before the network is up."""
+    wanted = Wanted()
+    if not remove:
+        from vpnd.config.compile import compile_gateway
+
+        tunnels = compile_gateway(_load(config, state)).tunnels
+        wanted = guard(tunnels, tables_of(tunnel.name for tunnel in tunnels))
+    try:
+        failures = asyncio.run(_set_guard(wanted))
+    except BoxFailed as failure:
+        failures = [str(failure)]
+    for text in failures:
+        typer.echo(f"vpnd: {text}", err=True)
+    raise typer.Exit(EXIT_FAILED if failures else 0)
+
+
+async def _set_guard(wanted: Wanted) -> list[str]:
+    box = LinuxBox()
+    try:
+        return await box.reconcile(wanted)
+    finally:
+        await box.close()
+
+
+def _load(config: Path, state: Path) -> Loaded:
+    """The checked configuration, or the end of the program with every error."""
+    loaded = load(config, state)
+    for line in offline.lines(loaded.problems):
+        typer.echo(line, err=True)
+    if not loaded.ok:
+        raise typer.Exit(EXIT_CONFIGURATION)
+    return loaded
+
+
+async def _run(loaded: Loaded, config: Path, state: StateDirectory, socket: Path) -> int:
+    """The daemon, until it is told to stop. Returns the exit code."""
+    loop = asyncio.get_running_loop()
+    manager = ServiceManager.from_environment()
+    clock = SystemClock()
+    journal = Journal(clock)
+    box = LinuxBox()
+    service = Service(
+        clock=clock,
+        entropy=OsEntropy(),
+        box=box,
+        make_engine=lambda on_ike, on_notice: DaemonEngine(loop, on_ike, on_notice, MARK),
+        open_port=_open_port,
+        journal=journal,
+        manager=manager,
+    )
+    operator = Operator(service, config, state, manager)
+    server = ApiServer(create_app(operator), socket)
+    try:
+        server.open()
+    except SocketUnavailable as failure:
+        typer.echo(f"vpnd: {failure}", err=True)
+        await box.close()
+        return EXIT_FAILED
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    reloads: set[asyncio.Task[None]] = set()
+    loop.add_signal_handler(signal.SIGHUP, partial(_reload_soon, operator, reloads))
+    journal.event(
+        None, "starting", f"vpnd {__version__} starts with {len(loaded.configuration.tunnels)} tunnels"
+    )
+    await service.start(loaded)
+    answering = asyncio.create_task(server.run())
+    manager.ready("Running")
+    try:
+        await _first(stopping.wait(), answering)
+    finally:
+        manager.stopping()
+        journal.event(None, "stopping", "closing the tunnels")
+        answering.cancel()
+        await service.stop()
+        with contextlib.suppress(asyncio.CancelledError):
+            await answering
+        manager.close()
+    return 0 if stopping.is_set() else EXIT_FAILED
+
+
+def _open_port(local: Address, on_datagram: OnDatagram, on_unreachable: OnUnreachable) -> IkeSocket:
+    return IkeSocket(local, MARK, on_datagram, on_unreachable)
+
+
+def _reload_soon(operator: Operator, reloads: set[asyncio.Task[None]]) -> None:
+    task = asyncio.get_running_loop().create_task(_reload(operator))
+    reloads.add(task)
+    task.add_done_callback(reloads.discard)
+
+
+async def _reload(operator: Operator) -> None:
+    # The journal has said what is wrong; a signal has nobody to answer to.
+    with contextlib.suppress(OperationError):
+        await operator.reload()
+
+
+async def _first(waiting: Coroutine[None, None, object], task: asyncio.Task[None]) -> None:
+    """Wait for the one or the other; an error of `task` is raised."""
+    signalled = asyncio.create_task(waiting)
+    done, _ = await asyncio.wait({signalled, task}, return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+    if task in done:
+        task.result()
+
+
+def _keep_memory_private() -> None:
+    """No core dump and no debugger of the same user: keys are in this process's memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(OPEN_FILES, hard)), hard))
+    # Files and sockets that are made without a mode of their own are the owner's.
+    os.umask(0o077)
+
+
+if __name__ == "__main__":
+    main()

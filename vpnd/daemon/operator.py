@@ -1,0 +1,365 @@
+"""What an operator asks of the running daemon: `vpnd.control.operations`, done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vpnd.config.compile import describe
+from vpnd.config.configuration import Source
+from vpnd.config.load import Loaded, load, load_with, load_without
+from vpnd.config.problems import Problem
+from vpnd.control.diagnoses import explain, message
+from vpnd.control.operations import (
+    Conflict,
+    InvalidConfiguration,
+    NegotiationFailed,
+    OperationError,
+    UnknownTunnel,
+)
+from vpnd.control.schema import (
+    ActionResult,
+    Event,
+    ProblemBody,
+    ReloadResult,
+    Status,
+    Trace,
+    TunnelChange,
+    TunnelDetail,
+    Why,
+)
+from vpnd.daemon.report import DROP_FIELDS, Report
+from vpnd.daemon.service import Service
+from vpnd.daemon.state import StateDirectory, StateFailed, to_toml
+from vpnd.daemon.systemd import ServiceManager
+from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.secret import Secret
+from vpnd.tunnel.lifecycle import Tunnel
+
+PLAIN = "plain:"
+
+
+class Operator:
+    """Implements `Operations` on a `Service`, its configuration file and its state directory."""
+
+    def __init__(
+        self, service: Service, config: Path, state: StateDirectory, manager: ServiceManager
+    ) -> None:
+        self._service = service
+        self._gateway = service.gateway
+        self._report = Report(service.gateway, service.interfaces, service.started)
+        self._config = config
+        self._state = state
+        self._manager = manager
+        self._writing = asyncio.Lock()
+
+    # ---------------------------------------------------------------------------------- queries
+
+    def status(self) -> Status:
+        """Every tunnel, in the order of the configuration."""
+        return self._report.status(self._service.policy)
+
+    def tunnel(self, name: str) -> TunnelDetail:
+        """Everything about one tunnel but its key."""
+        tunnel, loaded = self._tunnel(name), self._loaded()
+        now = self._gateway.clock.now()
+        policy = tunnel.policy
+        source = loaded.configuration.tunnels[name]
+        configuration = describe(loaded, name)
+        attached = self._service.interfaces.get(name)
+        next_try = tunnel.next_try
+        entry = self._report.tunnel(tunnel, now)
+        faults = (self._report.fault(kept, now) for kept, _ in tunnel.faults)
+        return TunnelDetail(
+            **{field: getattr(entry, field) for field in type(entry).model_fields},
+            gateway=self._service.policy.name,
+            customer_gateway=_customer_gateway(configuration),
+            local_address=str(policy.peer.local_address),
+            local_id=str(policy.peer.local_id),
+            remote_id=str(policy.peer.remote_id),
+            communication=policy.communication.value,
+            routes=[str(network) for network in policy.routes],
+            interface=policy.interface,
+            mtu=attached.mtu if attached is not None else None,
+            source=source.place,
+            from_api=source.source.from_api,
+            psk_fingerprint=policy.peer.psk.fingerprint(),
+            ike_sas=[self._report.ike(ike, now) for ike in self._gateway.endpoint.ike_sas(name)],
+            errors=[fault for fault in faults if fault is not None],
+            retry_in_s=max(0, round(next_try - now)) if next_try is not None else None,
+            configuration=configuration,
+        )
+
+    def why(self, name: str) -> Why:
+        """The last failure of this tunnel, explained."""
+        return self._report.why(self._tunnel(name))
+
+    def trace(self, name: str) -> Trace:
+        """The decoded last IKE messages, oldest first."""
+        self._tunnel(name)
+        return Trace(tunnel=name, lines=self._service.journal.traced(name))
+
+    def events(self, follow: bool) -> AsyncIterator[Event]:
+        """The events that are kept, and with `follow` new ones as they happen."""
+        return self._service.journal.events.stream(follow)
+
+    def counters(self) -> Mapping[str, int]:
+        """Counts that belong to no tunnel, by reason."""
+        counted = {
+            f"ike_{reason.replace(' ', '_')}": count
+            for reason, count in self._gateway.endpoint.counters.items()
+        }
+        for drop, count in self._gateway.engine.drops(None).items():
+            counted[f"esp_{DROP_FIELDS[drop]}"] = count
+        counted["internal_errors"] = self._gateway.faults
+        return counted
+
+    # ---------------------------------------------------------------------------------- actions
+
+    async def up(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (the operator's limit)
+        """Negotiate, and wait until every mapping is up or has failed."""
+        tunnel = self._tunnel(name)
+        if not (tunnel.all_up and not tunnel.closed):
+            self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
+            self._gateway.command(name, lambda now, t: t.up(now))
+            await self._until_up(name, timeout)
+        return ActionResult(tunnel=name, action="up", state=self._tunnel(name).state.value)
+
+    async def down(self, name: str) -> ActionResult:
+        """Close with DELETE and stay down."""
+        self._tunnel(name)
+        self._gateway.command(name, lambda now, t: t.down(now))
+        return ActionResult(tunnel=name, action="down", state=self._tunnel(name).state.value)
+
+    async def reset(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (as `up`)
+        """Delete the SAs and negotiate anew."""
+        tunnel = self._tunnel(name)
+        self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
+        self._gateway.command(name, lambda now, t: t.reset(now))
+        await self._until_up(name, timeout)
+        return ActionResult(tunnel=name, action="reset", state=self._tunnel(name).state.value)
+
+    async def rekey(self, name: str, ike: bool, child: bool, timeout: float) -> ActionResult:  # noqa: ASYNC109
+        """Replace the SAs now: the children first, so that they are not held up by the IKE SA's own rekey."""
+        tunnel = self._tunnel(name)
+        if not any(mapping.owner for mapping in tunnel.mappings):
+            raise Conflict(
+                "E-NOT-UP", f"{name} is {tunnel.state.value}: there is nothing to rekey", f"vpnctl up {name}"
+            )
+        async with asyncio.timeout(timeout + 1):
+            if child or not ike:
+                await self._rekey_children(tunnel, timeout)
+            if ike or not child:
+                await self._rekey_ike(name, timeout)
+        return ActionResult(tunnel=name, action="rekey", state=tunnel.state.value)
+
+    # ---------------------------------------------------------------------------- configuration
+
+    async def reload(self) -> ReloadResult:
+        """Apply the changed files, all or nothing."""
+        async with self._writing:
+            self._manager.reloading()
+            try:
+                loaded = load(self._config, self._state.path)
+                if not loaded.ok:
+                    self._service.journal.event(
+                        None,
+                        "reload-refused",
+                        f"{len(loaded.errors)} errors: nothing was changed",
+                        "E-CONFIG",
+                    )
+                    raise _invalid(loaded)
+                added, changed, removed, same = await self._service.change(loaded)
+            finally:
+                self._manager.ready("Running")
+            text = (
+                f"{len(added)} added, {len(changed)} changed, {len(removed)} removed, {len(same)} untouched"
+            )
+            self._service.journal.event(None, "reloaded", f"configuration applied: {text}")
+            return ReloadResult(
+                applied=True,
+                added=added,
+                changed=changed,
+                removed=removed,
+                unchanged=same,
+                problems=[_problem(p) for p in loaded.problems],
+            )
+
+    async def put_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelChange:
+        """Create or change a tunnel and keep it in the state directory."""
+        async with self._writing:
+            known = self._loaded().configuration.tunnels.get(name)
+            if known is not None and not known.source.from_api:
+                raise _from_file(name, known.place)
+            kept, key = self._separate_key(name, table)
+            path = self._state.tunnel_file(name)
+            keys = {name: key} if key is not None else {}
+            label = f"tunnel {name}"
+            source = Source(
+                label, {"tunnels": {name: kept}}, path=path, from_api=True, private=True, keys=keys
+            )
+            loaded = load_with(self._config, self._state.path, source)
+            if not loaded.ok:
+                raise _invalid(loaded)
+            try:
+                self._state.write(name, to_toml(name, kept), key)
+            except (StateFailed, ValueError) as failure:
+                raise OperationError("E-STATE", f"the tunnel cannot be kept: {failure}") from None
+            added, changed, _, _ = await self._service.change(load(self._config, self._state.path))
+            change = "created" if name in added else "changed" if name in changed else "unchanged"
+            problems = [_problem(p) for p in loaded.problems if p.file == label]
+            return TunnelChange(tunnel=name, change=change, problems=problems)
+
+    async def delete_tunnel(self, name: str) -> TunnelChange:
+        """Close and forget a tunnel made through the API, and its key."""
+        async with self._writing:
+            self._tunnel(name)
+            known = self._loaded().configuration.tunnels[name]
+            path = known.source.path
+            if not known.source.from_api or path is None:
+                raise _from_file(name, known.place)
+            loaded = load_without(self._config, self._state.path, path)
+            if not loaded.ok:
+                raise _invalid(loaded)
+            try:
+                self._state.remove(name)
+            except StateFailed as failure:
+                raise OperationError("E-STATE", f"the tunnel cannot be forgotten: {failure}") from None
+            await self._service.change(loaded)
+            return TunnelChange(tunnel=name, change="removed")
+
+    # ----------------------------------------------------------------------------------- inside
+
+    def _tunnel(self, name: str) -> Tunnel:
+        tunnel = self._gateway.roster.get(name)
+        if tunnel is None:
+            raise UnknownTunnel(name, [t.name for t in self._gateway.roster])
+        return tunnel
+
+    def _loaded(self) -> Loaded:
+        if self._service.loaded is None:
+            raise OperationError("E-STARTING", "the daemon is starting: nothing is loaded yet")
+        return self._service.loaded
+
+    async def _until_up(self, name: str, seconds: float) -> None:
+        """Wait until each mapping is up or has failed. Raises NegotiationFailed."""
+
+        def decided() -> bool:
+            tunnel = self._gateway.roster.get(name)
+            if tunnel is None or tunnel.closed or tunnel.blocked is not None:
+                return True
+            return all(m.owner is not None or m.reason is not None for m in tunnel.mappings)
+
+        in_time = await self._gateway.watchers.wait(name, decided, seconds)
+        tunnel = self._tunnel(name)
+        if tunnel.all_up:
+            return
+        if tunnel.closed:
+            raise Conflict("E-DOWN", f"{name} was taken down meanwhile")
+        failed = [m for m in tunnel.mappings if m.reason is not None]
+        if failed and failed[0].reason is not None:
+            raise _failed(name, failed[0].reason.diagnosis, len(failed), len(tunnel.mappings))
+        if tunnel.error is not None:
+            raise _failed(name, tunnel.error.diagnosis, 0, len(tunnel.mappings))
+        if not in_time:
+            missing = sum(m.owner is None for m in tunnel.mappings)
+            which = (
+                ""
+                if len(tunnel.mappings) == 1
+                else f" ({missing} of {len(tunnel.mappings)} mappings missing)"
+            )
+            raise NegotiationFailed(
+                "E-TIMEOUT",
+                f"{name} is not up after {seconds:g} s{which}: {self._stand(tunnel)}",
+                f"it goes on trying; vpnctl why {name}, vpnctl trace {name}",
+            )
+
+    def _stand(self, tunnel: Tunnel) -> str:
+        peer = tunnel.policy.remote
+        if not self._gateway.endpoint.ike_sas(tunnel.name):
+            return f"no answer from {peer} yet"
+        return f"the IKE SA with {peer} is up, the rest is under way"
+
+    async def _rekey_children(self, tunnel: Tunnel, seconds: float) -> None:
+        for mapping in tunnel.mappings:
+            old = mapping.owner
+            if old is None:
+                continue
+            faults = len(tunnel.faults)
+            self._gateway.call(
+                lambda now, spi=old.spi_in: self._gateway.endpoint.rekey_child(now, tunnel.name, spi)  # type: ignore[misc]
+            )
+            await self._until_replaced(tunnel, faults, seconds, lambda m=mapping, o=old: m.owner is not o)
+
+    async def _rekey_ike(self, name: str, seconds: float) -> None:
+        tunnel = self._tunnel(name)
+        before = {(ike.spi_i, ike.spi_r) for ike in self._gateway.endpoint.ike_sas(name)}
+        faults = len(tunnel.faults)
+        self._gateway.call(lambda now: self._gateway.endpoint.rekey_ike(now, name))
+
+        def replaced() -> bool:
+            return any((ike.spi_i, ike.spi_r) not in before for ike in self._gateway.endpoint.ike_sas(name))
+
+        await self._until_replaced(tunnel, faults, seconds, replaced)
+
+    async def _until_replaced(self, tunnel: Tunnel, faults: int, seconds: float, replaced: Any) -> None:
+        def decided() -> bool:
+            return replaced() or len(tunnel.faults) > faults
+
+        await self._gateway.watchers.wait(tunnel.name, decided, seconds)
+        if replaced():
+            return
+        if len(tunnel.faults) > faults:
+            raise _failed(tunnel.name, tunnel.faults[-1][0].diagnosis, 0, 1)
+        raise NegotiationFailed("E-TIMEOUT", f"{tunnel.name}: no successor after {seconds:g} s")
+
+    def _separate_key(
+        self, name: str, table: Mapping[str, object]
+    ) -> tuple[dict[str, object], Secret | None]:
+        """The table with a reference to the key's own file in place of the key."""
+        kept = dict(table)
+        value = kept.get("pre_shared_key")
+        if isinstance(value, str) and value.startswith(PLAIN) and len(value) > len(PLAIN):
+            kept["pre_shared_key"] = f"file:{self._state.key_file(name).name}"
+            return kept, Secret(value.removeprefix(PLAIN).encode())
+        return kept, None
+
+
+def _customer_gateway(configuration: Mapping[str, Any]) -> str:
+    named = configuration.get("customer_gateway")
+    return str(named["name"]) if isinstance(named, Mapping) else ""
+
+
+def _problem(problem: Problem) -> ProblemBody:
+    return ProblemBody(
+        file=problem.file,
+        line=problem.line,
+        code=problem.code,
+        severity=problem.severity.value,
+        message=problem.message,
+        hint=problem.hint,
+    )
+
+
+def _invalid(loaded: Loaded) -> InvalidConfiguration:
+    first = loaded.errors[0]
+    more = f" (and {len(loaded.errors) - 1} more)" if len(loaded.errors) > 1 else ""
+    return InvalidConfiguration(
+        first.code,
+        f"{first.place}: {first.message}{more}",
+        first.hint,
+        [_problem(p) for p in loaded.problems],
+    )
+
+
+def _from_file(name: str, place: str) -> Conflict:
+    return Conflict("E-FROM-FILE", f"{name} is defined in {place}", "change that file, then: vpnctl reload")
+
+
+def _failed(name: str, diagnosis: Diagnosis, failed: int, mappings: int) -> NegotiationFailed:
+    which = f" ({failed} of {mappings} mappings)" if mappings > 1 and failed else ""
+    explanation = explain(diagnosis, name)
+    hint = explanation.change or (explanation.try_[0] if explanation.try_ else None)
+    return NegotiationFailed(diagnosis.code.value, f"{message(diagnosis)}{which}", hint)

@@ -1,0 +1,203 @@
+"""What the daemon tells of itself and its tunnels, in the shapes of `vpnd.control.schema`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from vpnd import __version__
+from vpnd.control.diagnoses import explain, message
+from vpnd.control.schema import (
+    DpdStatus,
+    DropCounts,
+    Fault,
+    GatewayStatus,
+    HealthStatus,
+    IkeStatus,
+    MappingStatus,
+    PeerStatus,
+    Status,
+    TunnelStatus,
+    Why,
+)
+from vpnd.daemon.clock import at_wall
+from vpnd.daemon.gateway import Gateway
+from vpnd.daemon.interfaces import Interfaces
+from vpnd.datapath.interface import Drop
+from vpnd.ike.outputs import IkeSaInfo
+from vpnd.model.policy import GatewayPolicy
+from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.mappings import Fault as TunnelFault
+from vpnd.tunnel.mappings import Mapping
+from vpnd.wire.iana import IkeVersion
+
+DROP_FIELDS = {
+    Drop.MALFORMED: "malformed",
+    Drop.NO_SA: "no_sa",
+    Drop.REPLAY: "replay",
+    Drop.INTEGRITY: "integrity",
+    Drop.POLICY: "policy",
+    Drop.TOO_BIG: "too_big",
+    Drop.LIFETIME: "lifetime",
+    Drop.ECN: "ecn",
+    Drop.DECRYPTED_BAD_PATH: "path",
+    Drop.SEND: "send",
+}
+
+REKEYED_AT = 0.85
+"""The middle of the range in which an SA is renewed, as a part of its lifetime: what status can promise."""
+
+
+class Report:
+    """Reads what is known at one moment; changes nothing and waits for nothing."""
+
+    def __init__(self, gateway: Gateway, interfaces: Interfaces, started: float) -> None:
+        self._gateway = gateway
+        self._interfaces = interfaces
+        self._started = started
+
+    def status(self, policy: GatewayPolicy) -> Status:
+        """`vpnctl status`."""
+        now = self._gateway.clock.now()
+        labels = dict(policy.labels)
+        kind = labels.get("type")
+        return Status(
+            gateway=GatewayStatus(
+                name=policy.name,
+                address=str(policy.address),
+                version=__version__,
+                engine=self._gateway.engine.name,
+                uptime_s=int(now - self._started),
+                type=kind if kind in ("vpc", "ccn") else None,
+                vpc=labels.get("vpc"),
+                region=labels.get("region"),
+            ),
+            tunnels=[self.tunnel(tunnel, now) for tunnel in self._gateway.roster],
+        )
+
+    def tunnel(self, tunnel: Tunnel, now: float) -> TunnelStatus:
+        """One tunnel's entry."""
+        ikes = self._gateway.endpoint.ike_sas(tunnel.name)
+        ike = ikes[-1] if ikes else None
+        policy = tunnel.policy
+        heard = max(tunnel.last_heard, ike.last_heard if ike is not None else 0.0)
+        remote = ike.path.remote if ike is not None else policy.peer.remote_address
+        return TunnelStatus(
+            name=tunnel.name,
+            state=tunnel.state.value,
+            negotiation=policy.negotiation.value,
+            priority=policy.priority,
+            carries_traffic=self._interfaces.carries(policy),
+            peer=PeerStatus(
+                address=str(remote or policy.remote),
+                port=ike.path.remote_port if ike is not None else None,
+                vendor=ike.vendor if ike is not None else None,
+                nat=ike.nat if ike is not None else False,
+            ),
+            ike=self.ike(ike, now) if ike is not None else None,
+            mappings=[self._mapping(tunnel, mapping, now) for mapping in tunnel.mappings],
+            health=self._health(tunnel),
+            dpd=DpdStatus(
+                enabled=policy.peer.dpd.enabled,
+                last_heard_s=int(now - heard) if heard and ike is not None else None,
+            ),
+            drops=self._drops(tunnel.name),
+            last_error=self.fault(tunnel.error, now),
+        )
+
+    def ike(self, ike: IkeSaInfo, now: float) -> IkeStatus:
+        """One IKE SA."""
+        mode: Literal["main", "aggressive"] | None = None
+        if ike.mode == "main":
+            mode = "main"
+        elif ike.mode == "aggressive":
+            mode = "aggressive"
+        return IkeStatus(
+            version="ikev1" if ike.version is IkeVersion.V1 else "ikev2",
+            mode=mode,
+            spi_i=ike.spi_i.hex(),
+            spi_r=ike.spi_r.hex(),
+            encryption=ike.suite.encryption,
+            integrity=ike.suite.integrity or ike.suite.prf,
+            dh_group=ike.suite.dh,
+            age_s=int(now - ike.established_at),
+            rekey_in_s=_until(ike.rekey_at, now) if ike.rekey_at is not None else None,
+            expires_in_s=_until(ike.expires_at, now),
+        )
+
+    def why(self, tunnel: Tunnel) -> Why:
+        """The last failure, explained; one that is over as well."""
+        now = self._gateway.clock.now()
+        fault = tunnel.error
+        index: int | None = None
+        if tunnel.faults and (fault is None or fault is tunnel.faults[-1][0]):
+            fault, index = tunnel.faults[-1]
+        mapping = str(tunnel.policy.peer.children[index]) if index is not None else None
+        return Why(
+            tunnel=tunnel.name,
+            state=tunnel.state.value,
+            error=self.fault(fault, now),
+            mapping=mapping if len(tunnel.mappings) > 1 else None,
+            tries=tunnel.tries or None,
+            since=at_wall(self._gateway.clock, now, tunnel.since) if tunnel.since is not None else None,
+            explanation=explain(fault.diagnosis, tunnel.name).body() if fault is not None else None,
+        )
+
+    def fault(self, fault: TunnelFault | None, now: float) -> Fault | None:
+        """An error as status shows it."""
+        if fault is None:
+            return None
+        at: datetime = at_wall(self._gateway.clock, now, fault.at).replace(microsecond=0)
+        return Fault(code=fault.diagnosis.code.value, message=message(fault.diagnosis), at=at)
+
+    # ----------------------------------------------------------------------------------- inside
+
+    def _mapping(self, tunnel: Tunnel, mapping: Mapping, now: float) -> MappingStatus:
+        policy = tunnel.policy.peer.children[mapping.index]
+        counted = self._gateway.traffic(tunnel.name, mapping)
+        reason = mapping.reason
+        if mapping.owner is None and reason is None and tunnel.blocked is not None:
+            reason = tunnel.error
+        entry = MappingStatus(
+            local=str(policy.local),
+            remote=str(policy.remote),
+            state=tunnel.mapping_state(mapping.index).value,
+            reason=self.fault(reason, now),
+            packets_in=counted.packets_in,
+            packets_out=counted.packets_out,
+            bytes_in=counted.bytes_in,
+            bytes_out=counted.bytes_out,
+        )
+        pair = mapping.owner
+        if pair is None:
+            return entry
+        child, age = pair.child, now - pair.since
+        return entry.model_copy(
+            update={
+                "spi_in": f"{child.spi_in:08x}",
+                "spi_out": f"{child.spi_out:08x}",
+                "encryption": child.suite.encryption,
+                "integrity": child.suite.integrity,
+                "pfs": child.suite.dh,
+                "encapsulation": "udp" if child.udp else "esp",
+                "age_s": int(age),
+                "rekey_in_s": max(0, int(child.lifetimes.seconds * REKEYED_AT - age)),
+                "expires_in_s": max(0, int(child.lifetimes.seconds - age)),
+            }
+        )
+
+    def _health(self, tunnel: Tunnel) -> HealthStatus | None:
+        policy = tunnel.policy.health
+        if policy is None:
+            return None
+        return HealthStatus(state="unknown", local=str(policy.local), remote=str(policy.remote))
+
+    def _drops(self, name: str) -> DropCounts:
+        if self._interfaces.get(name) is None:
+            return DropCounts()
+        counted = self._gateway.engine.drops(name)
+        return DropCounts(**{field: counted.get(drop, 0) for drop, field in DROP_FIELDS.items()})
+
+
+def _until(at: float, now: float) -> int:
+    return max(0, int(at - now))

@@ -1,0 +1,371 @@
+"""The daemon's life: starts the gateway as it is configured, changes it at a reload, and ends it in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from vpnd.config.compile import compile_gateway
+from vpnd.config.load import Loaded
+from vpnd.crypto.entropy import Entropy
+from vpnd.daemon.box import Box, BoxFailed
+from vpnd.daemon.clock import Clock
+from vpnd.daemon.engines import ListeningEngine
+from vpnd.daemon.gateway import Gateway
+from vpnd.daemon.interfaces import Interfaces
+from vpnd.daemon.journal import Journal
+from vpnd.daemon.resolver import NotResolved, resolve
+from vpnd.daemon.routes import MARK
+from vpnd.daemon.systemd import ServiceManager
+from vpnd.datapath.interface import Notice
+from vpnd.ike.endpoint import Endpoint
+from vpnd.ike.session import Unreachable
+from vpnd.model.child import ChildSa
+from vpnd.model.child import Path as NetworkPath
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import GatewayPolicy, TunnelPolicy
+from vpnd.model.selectors import Address
+from vpnd.tunnel.commands import TunnelState
+from vpnd.tunnel.roster import Roster
+
+FAREWELL = 2.0
+"""Ours: seconds that the peers have for their answers to our DELETE when the daemon ends."""
+
+FAREWELL_LOOK = 0.02
+"""Ours: seconds between two looks whether they have answered."""
+
+REPAIR_EVERY = 5.0
+"""Ours: seconds between two tries to give a tunnel what this machine refused it."""
+
+
+class IkePort(Protocol):
+    """UDP port 500 of one local address."""
+
+    async def start(self) -> None:
+        """Begin to receive."""
+
+    def send(self, path: NetworkPath, data: bytes) -> None:
+        """Send one message."""
+
+    def close(self) -> None:
+        """Stop."""
+
+
+OnDatagram = Callable[[NetworkPath, bytes], None]
+OnUnreachable = Callable[[NetworkPath, Unreachable], None]
+OpenPort = Callable[[Address, OnDatagram, OnUnreachable], IkePort]
+MakeEngine = Callable[[OnDatagram, Callable[[Notice], None]], ListeningEngine]
+
+
+class Service:
+    """Everything that runs, and what was configured."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        entropy: Entropy,
+        box: Box,
+        make_engine: MakeEngine,
+        open_port: OpenPort,
+        journal: Journal,
+        manager: ServiceManager,
+    ) -> None:
+        self.journal = journal
+        self.started = clock.now()
+        self.policy = GatewayPolicy("", _NOWHERE, ())
+        """What is configured, as it was compiled: addresses of this machine are not filled in."""
+        self.loaded: Loaded | None = None
+        self._engine = make_engine(self._on_datagram, self._on_notice)
+        self.gateway = Gateway(clock, Endpoint(entropy), Roster(entropy), self._engine, self, journal)
+        self.interfaces = Interfaces(box, self._engine, journal, self._able)
+        self._box = box
+        self._open_port = open_port
+        self._manager = manager
+        self._ports: dict[int, tuple[Address, IkePort]] = {}
+        self._local: frozenset[Address] = frozenset()
+        self._changing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------------------- the life
+
+    async def start(self, loaded: Loaded) -> None:
+        """Begin as configured. What this machine refuses to one tunnel is that tunnel's error."""
+        await self.change(loaded)
+        self._spawn(self._repair_for_ever())
+        if self._manager.watchdog_interval is not None:
+            self._spawn(self._show_life(self._manager.watchdog_interval))
+
+    async def change(self, loaded: Loaded) -> tuple[list[str], list[str], list[str], list[str]]:
+        """Go over to another configuration; returns the names added, changed, removed and unchanged.
+
+        Tunnels that are the same keep their SAs and sequence numbers. Raises ConfigurationInvalid for one
+        with errors, having changed nothing.
+        """
+        after = compile_gateway(loaded)
+        async with self._changing:
+            before = {policy.name: policy for policy in self.policy.tunnels}
+            wanted = {policy.name: policy for policy in after.tunnels}
+            self.policy, self.loaded = after, loaded
+            self._local = await self._local_addresses()
+            added = [name for name in wanted if name not in before]
+            removed = [name for name in before if name not in wanted]
+            changed = [name for name in wanted if name in before and wanted[name] != before[name]]
+            same = [name for name in wanted if name in before and wanted[name] == before[name]]
+            # First what guards the traffic of new tunnels, last what guarded that of old ones.
+            await self.interfaces.configure([*after.tunnels, *(before[name] for name in removed)])
+            for name in removed:
+                await self._remove(name)
+            for name in changed:
+                await self._change(before[name], wanted[name])
+            for name in added:
+                await self._add(wanted[name])
+            self.gateway.roster.reorder(tuple(wanted))
+            await self.interfaces.configure(after.tunnels)
+            return added, changed, removed, same
+
+    async def stop(self) -> None:
+        """Say DELETE to every peer, wait for their answers for a moment, and take everything down."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        gateway = self.gateway
+        for tunnel in tuple(gateway.roster):
+            gateway.call(lambda now, name=tunnel.name: gateway.endpoint.remove_peer(now, name))  # type: ignore[misc]
+            gateway.roster.remove(tunnel.name)
+        loop = asyncio.get_running_loop()
+        # The endpoint is told and never tells when it has fallen silent, so this looks.
+        deadline = loop.time() + FAREWELL
+        while gateway.endpoint.next_timeout() is not None and loop.time() < deadline:  # noqa: ASYNC110 (see above)
+            await asyncio.sleep(FAREWELL_LOOK)
+        gateway.close()
+        await self.interfaces.abandon()
+        self._engine.close()
+        for _, port in self._ports.values():
+            port.close()
+        await self._box.close()
+
+    # -------------------------------------------------------- what the gateway asks (Surroundings)
+
+    def send_ike(self, path: NetworkPath, data: bytes) -> None:
+        """Send from UDP port 500; an address that we do not have any more is a lost datagram."""
+        local, port = self._ports.get(path.local.version, (None, None))
+        if port is not None and local == path.local:
+            port.send(path, data)
+
+    def resolve(self, tunnel: TunnelPolicy) -> None:
+        """Look the peer's name up; the tunnel hears the answer."""
+        self._spawn(self._resolve(tunnel))
+
+    def state_changed(self, tunnel: str) -> None:
+        """The routes may have to follow."""
+        self.interfaces.route_soon()
+        states = [t.state for t in self.gateway.roster]
+        up = sum(state is TunnelState.UP for state in states)
+        self._manager.status(f"{up} of {len(states)} tunnels up")
+
+    def child_changed(self, child: ChildSa) -> None:
+        """The MTU may have to follow."""
+        self.interfaces.follow(child)
+
+    def interface_lost(self, tunnel: str) -> None:
+        """Somebody has deleted the interface: make it again."""
+        self._spawn(self._restore(tunnel))
+
+    def path_changed(self, tunnel: str, mtu: int) -> None:
+        """The path to a peer carries datagrams of `mtu` bytes."""
+        found = self.gateway.roster.get(tunnel)
+        owners = [m.owner.child for m in found.mappings if m.owner is not None] if found is not None else []
+        self.interfaces.path_changed(tunnel, mtu, owners[0] if owners else None)
+
+    # --------------------------------------------------------------------------- one tunnel
+
+    async def _add(self, policy: TunnelPolicy) -> None:
+        """A tunnel comes: its interface, its IKE policy, its life."""
+        bound = await self._bind(policy)
+        tunnel = self.gateway.roster.add(bound)
+        refused = await self._equip(bound)
+        now = self.gateway.clock.now()
+        if refused is not None:
+            tunnel.block(now, refused)
+            self.journal.failure(policy.name, "tunnel-blocked", refused)
+        self.gateway.call(lambda now: self.gateway.endpoint.set_peer(now, bound.peer))
+        self.gateway.command(policy.name, lambda now, t: t.start(now))
+
+    async def _remove(self, name: str) -> None:
+        """A tunnel goes: DELETE to the peer, then its interface."""
+        gateway = self.gateway
+        gateway.call(lambda now: gateway.endpoint.remove_peer(now, name))
+        gateway.roster.remove(name)
+        gateway.forget(name)
+        await self.interfaces.detach(name)
+        self.journal.event(name, "tunnel-removed", "removed")
+        self.journal.forget(name)
+
+    async def _change(self, before: TunnelPolicy, after: TunnelPolicy) -> None:
+        """A tunnel is another: anew, or without touching its SAs where they would be the same."""
+        tunnel = self.gateway.roster[before.name]
+        as_was = replace(before, routes=after.routes, priority=after.priority, negotiation=after.negotiation)
+        if as_was != after or tunnel.closed or self.interfaces.get(before.name) is None:
+            await self._remove(before.name)
+            await self._add(after)
+            return
+        policy = replace(after, peer=tunnel.policy.peer)
+        self.interfaces.update(policy)
+        self.gateway.command(after.name, lambda now, t: t.reconfigure(now, policy))
+
+    async def _bind(self, policy: TunnelPolicy) -> TunnelPolicy:
+        """The policy with the address of this machine from which the peer is reached."""
+        remote = policy.peer.remote_address
+        local = await self._local_for(policy, remote)
+        return replace(policy, peer=replace(policy.peer, local_address=local))
+
+    async def _equip(self, policy: TunnelPolicy) -> Diagnosis | None:
+        """Sockets and interface; returns what this machine refused."""
+        try:
+            await self._listen(policy.peer.local_address)
+        except OSError as error:
+            local = policy.peer.local_address
+            detail = f"cannot receive on {local}: {error.strerror or error}"
+            return Diagnosis.of(Code.LOCAL_SOCKET, ours=local, detail=detail)
+        if self.interfaces.get(policy.name) is None:
+            try:
+                await self.interfaces.attach(policy)
+            except BoxFailed as failure:
+                return Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail=failure)
+        return None
+
+    async def _local_for(self, policy: TunnelPolicy, remote: Address | None) -> Address:
+        """`gateway.address` where it is ours and of the peer's family, else what the route to the peer says.
+
+        One address of each family is used for all peers, as long as this machine has it.
+        """
+        configured = policy.peer.local_address
+        if remote is None or (configured in self._local and configured.version == remote.version):
+            return configured
+        used, _ = self._ports.get(remote.version, (None, None))
+        if used is not None and used in self._local:
+            return used
+        try:
+            route = await self._box.route_to(remote, MARK)
+        except BoxFailed:
+            route = None
+        if route is None or route.source is None:
+            return configured
+        if configured not in self._local:
+            self.journal.warn(
+                policy.name,
+                f"gateway.address {configured} is not an address of this machine: "
+                f"sending from {route.source}, as the route to {remote} says",
+            )
+        return route.source
+
+    async def _listen(self, address: Address) -> None:
+        used, old = self._ports.get(address.version, (None, None))
+        if used == address:
+            return
+        port = self._open_port(address, self.gateway.on_datagram, self.gateway.on_unreachable)
+        try:
+            self._engine.listen(address)
+        except OSError:
+            port.close()
+            raise
+        if old is not None:
+            old.close()
+        self._ports[address.version] = (address, port)
+        await port.start()
+
+    async def _resolve(self, policy: TunnelPolicy) -> None:
+        name = policy.name
+        try:
+            address = await resolve(policy.remote, self.policy.address.version)
+        except NotResolved as failure:
+            diagnosis = failure.diagnosis
+            self.gateway.command(name, lambda now, t: t.resolve_failed(now, diagnosis))
+            return
+        configured = next((p for p in self.policy.tunnels if p.name == name), None)
+        if configured is None:
+            return
+        bound = await self._bind(replace(policy, peer=replace(configured.peer, remote_address=address)))
+        if bound.peer.remote_address != policy.peer.remote_address:
+            self.journal.event(name, "peer-resolved", f"{policy.remote} is {address}")
+        refused = await self._equip(bound)
+        if self.gateway.roster.get(name) is None:
+            return
+        if refused is not None:
+            self.gateway.command(name, lambda now, t: t.resolve_failed(now, refused))
+            return
+        self.interfaces.path_changed(name, await self.interfaces.path_mtu(bound), None)
+        self.gateway.call(lambda now: self.gateway.endpoint.set_peer(now, bound.peer))
+        self.gateway.command(name, lambda now, t: t.resolved(now, bound))
+
+    # ----------------------------------------------------------------------------------- inside
+
+    def _on_datagram(self, path: NetworkPath, data: bytes) -> None:
+        # The engine is made before the gateway, which needs it.
+        self.gateway.on_datagram(path, data)
+
+    def _on_notice(self, notice: Notice) -> None:
+        self.gateway.on_notice(notice)
+
+    def _able(self, name: str) -> bool:
+        tunnel = self.gateway.roster.get(name)
+        return tunnel is not None and tunnel.state is TunnelState.UP
+
+    async def _local_addresses(self) -> frozenset[Address]:
+        try:
+            return await self._box.local_addresses()
+        except BoxFailed as failure:
+            self.journal.warn(None, str(failure))
+            return frozenset()
+
+    async def _repair_for_ever(self) -> None:
+        """Try again what this machine refused, until it does not any more."""
+        while True:
+            await asyncio.sleep(REPAIR_EVERY)
+            blocked = [tunnel for tunnel in self.gateway.roster if tunnel.blocked is not None]
+            if blocked:
+                await self._unblock([tunnel.policy for tunnel in blocked])
+
+    async def _unblock(self, policies: Iterable[TunnelPolicy]) -> None:
+        async with self._changing:
+            self._local = await self._local_addresses()
+            for policy in policies:
+                if policy.name not in self.gateway.roster:
+                    continue
+                bound = await self._bind(policy)
+                if await self._equip(bound) is None:
+                    self.gateway.call(lambda now, peer=bound.peer: self.gateway.endpoint.set_peer(now, peer))  # type: ignore[misc]
+                    self.gateway.command(policy.name, lambda now, t: t.unblock(now))
+            await self.interfaces.settle()
+
+    async def _restore(self, name: str) -> None:
+        tunnel = self.gateway.roster.get(name)
+        if tunnel is None:
+            return
+        self.journal.event(name, "interface-lost", f"the interface {tunnel.policy.interface} was deleted")
+        lost = Diagnosis.of(Code.LOCAL_INTERFACE, ours=tunnel.policy.interface, detail="it was deleted")
+        self.gateway.command(name, lambda now, t: t.block(now, lost))
+        self.gateway.call(lambda now: self.gateway.endpoint.close(now, name, lost))
+        await self.interfaces.detach(name)
+        await self._unblock([tunnel.policy])
+
+    async def _show_life(self, interval: float) -> None:
+        while True:
+            self._manager.alive()
+            await asyncio.sleep(interval)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.journal.fault(None, "a task of the daemon ended with an internal error", error)
+
+
+_NOWHERE = IPv4Address(0)
