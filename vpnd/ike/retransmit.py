@@ -37,6 +37,10 @@ class Schedule:
         """Whether the time to give up has come."""
         return now >= self.deadline
 
+    def extend(self, deadline: float) -> None:
+        """Go on until `deadline`, if that is later: the peer gives other signs of life."""
+        self.deadline = max(self.deadline, deadline)
+
     def again(self, now: float) -> None:
         """The request was sent once more at `now`; `due` moves to the next time."""
         self.sent += 1

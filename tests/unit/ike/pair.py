@@ -1,4 +1,4 @@
-"""Two endpoints back to back in memory: a virtual clock, a wire that keeps every datagram, ladders as text."""
+"""Two endpoints back to back in memory: a virtual clock, a wire in between, ladders as text."""
 
 from __future__ import annotations
 

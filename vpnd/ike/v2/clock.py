@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import Keepalive
+from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.session import Phase, Unreachable
 from vpnd.ike.v2 import duplicates
 from vpnd.ike.v2.children import ChildTimer, Fate, lifetime_over
@@ -22,6 +23,9 @@ PROBES_IN_TIMEOUT = 3
 """A third of the timeout is silence, the rest is for the probe and its repetitions."""
 SHORTEST_ASKING = 5.0
 """Seconds that a probe is given at least: after a pause of this machine silence proves nothing."""
+
+LONGEST_PATIENCE = 180.0
+"""Seconds until a request is given up although the peer gives other signs of life (RFC 7296 section 2.4)."""
 
 
 def handle_timeout(session: Session, now: float) -> None:
@@ -100,6 +104,10 @@ def _repeat(session: Session, now: float) -> None:
     outstanding = session.window.outstanding
     if outstanding is None:
         return
+    if session.phase is Phase.ESTABLISHED:
+        # Requests of the peer arrive, so it lives, and only our own or its answers are lost.
+        heard_again = session.last_heard + GIVE_UP_AFTER
+        outstanding.schedule.extend(min(heard_again, outstanding.schedule.started + LONGEST_PATIENCE))
     if not outstanding.schedule.exhausted(now):
         outstanding.schedule.again(now)
         session.timers.arm(Timer.RETRANSMIT, outstanding.schedule.due)

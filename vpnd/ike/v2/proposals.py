@@ -59,7 +59,10 @@ def read_answer(sa: Sa, offered: Iterable[Proposal]) -> Chosen | Mismatch:
     for attribute, words in _alternatives(answer):
         if len(words) > 1:
             return Mismatch(attribute, tuple(map(str, words)), ("one value",))
-    return choose(answers, tuple(offered))
+    ours = tuple(p for number, p in enumerate(offered, start=1) if number == answer.number)
+    if not ours:
+        return Mismatch(Attribute.PROTOCOL, (f"proposal {answer.number}",), ("a proposal we made",))
+    return choose(answers, ours)
 
 
 def without_dh(proposals: Iterable[Proposal]) -> tuple[Proposal, ...]:
