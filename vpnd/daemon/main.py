@@ -93,11 +93,8 @@ def check(
 @app.command()
 def run(
     config: ConfigOption = DEFAULT_CONFIG,
-    socket: Annotated[
-        Path, typer.Option("--socket", help="Where the management API listens.")
-    ] = DEFAULT_SOCKET,
-    state: SocketOption = Annotated[Path, typer.Option("--socket", help="Where the management API listens.")]
-StateOption = DEFAULT_STATE,
+    socket: SocketOption = DEFAULT_SOCKET,
+    state: StateOption = DEFAULT_STATE,
     log_level: Annotated[Level, typer.Option("--log-level", help="How much the log says.")] = Level.INFO,
 ) -> None:
     """Run the daemon in the foreground; logs go to stderr."""
@@ -114,8 +111,7 @@ StateOption = DEFAULT_STATE,
 @app.command("guard")
 def guard_command(
     config: ConfigOption = DEFAULT_CONFIG,
-    state: SocketOption = Annotated[Path, typer.Option("--socket", help="Where the management API listens.")]
-StateOption = DEFAULT_STATE,
+    state: StateOption = DEFAULT_STATE,
     remove: Annotated[bool, typer.Option("--remove", help="Take the guard away.")] = False,
 ) -> None:
     """Set the blackhole routes and rules that keep protected traffic in, before the network is up."""
