@@ -17,6 +17,7 @@ from typing import Any
 from tests.lab.lab import Namespace
 
 CHUNK = 1 << 18
+PIECE = 1 << 24
 TRANSFER_PORT = 7000
 STALL_TIMEOUT = 20.0
 """Seconds without a byte after which a transfer has failed."""
@@ -66,7 +67,8 @@ def require_ping(source: Namespace, local: str, remote: str, size: int = 56, cou
 @lru_cache(maxsize=1)
 def payload(size: int) -> tuple[bytes, str]:
     """Bytes that do not compress or repeat, the same in every run, with their SHA-256."""
-    data = random.Random(size).randbytes(size)
+    seed = random.Random(size)
+    data = b"".join(seed.randbytes(min(PIECE, size - start)) for start in range(0, size, PIECE))
     return data, hashlib.sha256(data).hexdigest()
 
 
