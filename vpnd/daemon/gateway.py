@@ -210,7 +210,7 @@ class Gateway:
                 self.engine.install(child, outbound)
                 self._surroundings.child_changed(child)
                 self.roster.handle_ike(now, output)
-                self.watchers.wake(child.tunnel)
+                self._tell_rekeyed(child)
             case OutboundReady(_, spi_in):
                 self.engine.use_outbound(spi_in)
                 self.roster.handle_ike(now, output)
@@ -222,8 +222,12 @@ class Gateway:
                 self.roster.handle_ike(now, output)
             case PathMoved(tunnel, path):
                 self._move(tunnel, path)
-            case Established(tunnel) | IkeReplaced(tunnel):
+            case Established(tunnel):
                 self.roster.handle_ike(now, output)
+                self.watchers.wake(tunnel)
+            case IkeReplaced(tunnel):
+                self.roster.handle_ike(now, output)
+                self.journal.event(tunnel, "ike-rekeyed", "the IKE SA was renewed")
                 self.watchers.wake(tunnel)
             case IkeDown() | ChildFailed() | Failed() | PeerDead():
                 self.roster.handle_ike(now, output)
@@ -331,6 +335,13 @@ class Gateway:
                 case _:
                     assert_never(change)
         self.watchers.wake(change.tunnel)
+
+    def _tell_rekeyed(self, child: ChildSa) -> None:
+        tunnel = self.roster.get(child.tunnel)
+        several = tunnel is not None and len(tunnel.mappings) > 1
+        which = f" of {tunnel.policy.peer.children[child.mapping]}" if tunnel is not None and several else ""
+        self.journal.event(child.tunnel, "rekeyed", f"the ESP SAs{which} were renewed")
+        self.watchers.wake(child.tunnel)
 
     def _hear_notice(self, now: float, notice: Notice) -> None:
         match notice:

@@ -132,8 +132,8 @@ class Service:
             task.cancel()
         gateway = self.gateway
         for tunnel in tuple(gateway.roster):
-            gateway.call(lambda now, name=tunnel.name: gateway.endpoint.remove_peer(now, name))  # type: ignore[misc]
             gateway.roster.remove(tunnel.name)
+            gateway.call(lambda now, name=tunnel.name: gateway.endpoint.remove_peer(now, name))  # type: ignore[misc]
         loop = asyncio.get_running_loop()
         # The endpoint is told and never tells when it has fallen silent, so this looks.
         deadline = loop.time() + FAREWELL
@@ -196,8 +196,8 @@ class Service:
     async def _remove(self, name: str) -> None:
         """A tunnel goes: DELETE to the peer, then its interface."""
         gateway = self.gateway
-        gateway.call(lambda now: gateway.endpoint.remove_peer(now, name))
         gateway.roster.remove(name)
+        gateway.call(lambda now: gateway.endpoint.remove_peer(now, name))
         gateway.forget(name)
         await self.interfaces.detach(name)
         self.journal.event(name, "tunnel-removed", "removed")
