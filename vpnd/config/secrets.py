@@ -102,28 +102,30 @@ def _read_private(path: Path) -> bytes:
         raise SecretError(
             "E-PSK-FILE", f"the key file {path} cannot be read: {reason}", "check the path and its owner"
         ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise SecretError(
-                "E-PSK-FILE", f"{path} is not a regular file", "name the file that holds the key"
-            )
-        if status.st_uid not in (0, os.geteuid()):
-            raise SecretError(
-                "E-PSK-MODE",
-                f"the key file {path} belongs to user {status.st_uid}, who could change it",
-                f"chown it to root, or to the user that runs vpnd ({os.geteuid()})",
-            )
-        if not only_owner_reads(status):
-            mode = stat.S_IMODE(status.st_mode)
-            raise SecretError(
-                "E-PSK-MODE",
-                f"the key file {path} has mode {mode:04o}: others can read it",
-                f"chmod 600 {path}",
-            )
-        if status.st_size > MAX_KEY_BYTES:
-            raise SecretError("E-PSK-FILE", f"{path} has {status.st_size} bytes: that is no key", "")
-        return file.read(MAX_KEY_BYTES + 1)
+    try:
+        _check_private(path, os.fstat(descriptor))
+        return os.read(descriptor, MAX_KEY_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _check_private(path: Path, status: os.stat_result) -> None:
+    """Raises SecretError unless it is a small file that only its owner, root or this user, can read."""
+    if not stat.S_ISREG(status.st_mode):
+        raise SecretError("E-PSK-FILE", f"{path} is not a regular file", "name the file that holds the key")
+    if status.st_uid not in (0, os.geteuid()):
+        raise SecretError(
+            "E-PSK-MODE",
+            f"the key file {path} belongs to user {status.st_uid}, who could change it",
+            f"chown it to root, or to the user that runs vpnd ({os.geteuid()})",
+        )
+    if not only_owner_reads(status):
+        mode = stat.S_IMODE(status.st_mode)
+        raise SecretError(
+            "E-PSK-MODE", f"the key file {path} has mode {mode:04o}: others can read it", f"chmod 600 {path}"
+        )
+    if status.st_size > MAX_KEY_BYTES:
+        raise SecretError("E-PSK-FILE", f"{path} has {status.st_size} bytes: that is no key", "")
 
 
 def _strip(data: bytes, what: str) -> Secret:

@@ -1,0 +1,168 @@
+"""Words to proposals, routes and rules to mappings, and what vpnd chooses itself."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, ip_address
+from pathlib import Path
+
+import pytest
+
+from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text
+from vpnd.config.assign import ASSIGNED_RANGE
+from vpnd.config.compile import compile_gateway
+from vpnd.model.policy import GatewayPolicy
+from vpnd.model.proposals import Chosen, Proposal, choose
+from vpnd.wire.iana import Protocol
+
+
+def compiled(directory: Path, text: str) -> GatewayPolicy:
+    loaded = load_text(directory, text)
+    assert loaded.ok, loaded.errors
+    return compile_gateway(loaded)
+
+
+def test_aead_ciphers_have_a_proposal_of_their_own(tmp_path: Path) -> None:
+    text = (
+        TUNNEL
+        + 'ike.encryption = ["aes-256", "aes-128-gcm", "aes-128"]\nike.integrity = ["sha512", "sha256"]\n'
+    )
+    (tunnel,) = compiled(tmp_path, GATEWAY + text + "ike.dh_group = [31, 14]\n").tunnels
+    words = ("sha512", "sha256")
+    assert tunnel.peer.proposals == (
+        Proposal(Protocol.IKE, ("aes-256", "aes-128"), words, words, (31, 14), esn=(), number=1),
+        Proposal(Protocol.IKE, ("aes-128-gcm",), words, (), (31, 14), esn=(), number=2),
+    )
+    outcome = choose([tunnel.peer.proposals[1]], tunnel.peer.proposals)
+    assert isinstance(outcome, Chosen)
+    assert (outcome.suite.encryption, outcome.suite.integrity, outcome.suite.prf) == (
+        "aes-128-gcm",
+        None,
+        "sha512",
+    )
+
+
+def test_esp_proposals_carry_the_pfs_groups(tmp_path: Path) -> None:
+    text = TUNNEL + 'ipsec.encryption = ["chacha20-poly1305", "3des"]\nipsec.pfs = [19, 5]\n'
+    (tunnel,) = compiled(tmp_path, GATEWAY + text).tunnels
+    (child,) = tunnel.peer.children
+    assert child.pfs == (19, 5)
+    assert child.proposals == (
+        Proposal(Protocol.ESP, ("chacha20-poly1305",), dh=(19, 5), number=1),
+        Proposal(Protocol.ESP, ("3des",), integrity=("sha256",), dh=(19, 5), number=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("routes", "mappings"),
+    [
+        ("[]", ["0.0.0.0/0 - 0.0.0.0/0"]),
+        ('["10.0.0.0/8"]', ["0.0.0.0/0 - 0.0.0.0/0"]),
+        ('["10.0.0.0/8", "2001:db8::/32"]', ["0.0.0.0/0 - 0.0.0.0/0", "::/0 - ::/0"]),
+        ('["2001:db8::/32"]', ["::/0 - ::/0"]),
+    ],
+)
+def test_the_mappings_of_destination_routes(tmp_path: Path, routes: str, mappings: list[str]) -> None:
+    (tunnel,) = compiled(tmp_path, GATEWAY + TUNNEL + f"routes = {routes}\n").tunnels
+    assert [str(child) for child in tunnel.peer.children] == mappings
+    assert [child.index for child in tunnel.peer.children] == list(range(len(mappings)))
+
+
+def test_the_mappings_of_rules_are_in_the_order_written(tmp_path: Path) -> None:
+    text = TUNNEL + (
+        'communication = "spd-policy"\n'
+        '[[tunnels.a.spd]]\nlocal = ["10.0.9.0/24", "10.0.1.0/24"]\n'
+        'remote = ["192.168.5.0/24", "192.168.1.0/24"]\n'
+        '[[tunnels.a.spd]]\nlocal = ["10.0.0.7"]\nremote = ["192.168.0.0/24"]\n'
+    )
+    (tunnel,) = compiled(tmp_path, GATEWAY + text).tunnels
+    assert [str(child) for child in tunnel.peer.children] == [
+        "10.0.9.0/24 - 192.168.5.0/24",
+        "10.0.9.0/24 - 192.168.1.0/24",
+        "10.0.1.0/24 - 192.168.5.0/24",
+        "10.0.1.0/24 - 192.168.1.0/24",
+        "10.0.0.7/32 - 192.168.0.0/24",
+    ]
+
+
+def test_no_byte_limit(tmp_path: Path) -> None:
+    (tunnel,) = compiled(tmp_path, GATEWAY + TUNNEL + "ipsec.lifetime_kb = 0\n").tunnels
+    assert tunnel.peer.children[0].lifetimes.kilobytes is None
+
+
+def test_labels(tmp_path: Path) -> None:
+    gateway = GATEWAY.replace('name = "hq"', 'name = "hq"\ntype = "vpc"\nvpc = "vpc-1"\nregion = "eu"')
+    assert compiled(tmp_path, gateway).labels == (("type", "vpc"), ("vpc", "vpc-1"), ("region", "eu"))
+
+
+# -------------------------------------------------------------------------------- interface names
+
+
+def names(directory: Path, *tunnels: tuple[str, str]) -> dict[str, str]:
+    text = GATEWAY
+    for index, (name, extra) in enumerate(tunnels):
+        text += f'[tunnels."{name}"]\ncustomer_gateway = "branch"\n{KEY}\n{extra}\n'
+        text += f'ike.local_id = "{index}.example"\n'
+    return {tunnel.name: tunnel.interface for tunnel in compiled(directory, text).tunnels}
+
+
+def test_interfaces_are_named_for_their_tunnels(tmp_path: Path) -> None:
+    assert names(tmp_path, ("a", ""), ("branch-a", "")) == {"a": "vpn-a", "branch-a": "vpn-branch-a"}
+
+
+def test_an_interface_name_is_fit_and_unique(tmp_path: Path) -> None:
+    long = ["branch-office-1", "branch-office-2", "分支", "with space"]
+    found = names(tmp_path, *((name, "") for name in long), ("x", 'interface = "vpn-a"'), ("a", ""))
+    assert len(set(found.values())) == len(found)
+    for interface in found.values():
+        assert 0 < len(interface.encode()) <= 15
+        assert interface.isascii()
+        assert " " not in interface
+    assert found["x"] == "vpn-a"
+    assert found == names(tmp_path, *((name, "") for name in long), ("x", 'interface = "vpn-a"'), ("a", ""))
+
+
+# ------------------------------------------------------------------------- health-check addresses
+
+
+def checked(name: str, extra: str = "", gateway: str = "branch") -> str:
+    return f'[tunnels.{name}]\ncustomer_gateway = "{gateway}"\n{KEY}\nhealth_check.enabled = true\n{extra}\n'
+
+
+def addresses(policy: GatewayPolicy) -> dict[str, tuple[str, str]]:
+    return {t.name: (str(t.health.local), str(t.health.remote)) for t in policy.tunnels if t.health}
+
+
+def test_an_assigned_address_stays_when_other_tunnels_come(tmp_path: Path) -> None:
+    alone = addresses(compiled(tmp_path, GATEWAY + checked("a")))
+    more = addresses(compiled(tmp_path, GATEWAY + checked("z", gateway="other") + checked("a")))
+    assert alone["a"] == more["a"]
+    both = [ip_address(text) for pair in more.values() for text in pair]
+    assert len(set(both)) == 4
+    assert all(address in ASSIGNED_RANGE for address in both)
+
+
+def test_another_gateway_assigns_others(tmp_path: Path) -> None:
+    here = addresses(compiled(tmp_path, GATEWAY + checked("a")))
+    there = addresses(compiled(tmp_path, GATEWAY.replace('"hq"', '"lab"') + checked("a")))
+    assert here != there
+
+
+def test_an_assigned_address_is_in_no_range_and_not_taken(tmp_path: Path) -> None:
+    first = addresses(compiled(tmp_path, GATEWAY + checked("a")))["a"]
+    block = IPv4Network(f"{first[0]}/24", strict=False)
+    moved = addresses(compiled(tmp_path, GATEWAY + checked("a", f'routes = ["{block}"]')))["a"]
+    assert ip_address(moved[0]) not in block
+    taken = checked("b", f'health_check.local = "{first[0]}"\nhealth_check.remote = "{first[1]}"', "other")
+    again = addresses(compiled(tmp_path, GATEWAY + checked("a") + taken))
+    assert again["b"] == first
+    assert not set(again["a"]) & set(first)
+
+
+def test_one_given_address_and_one_assigned(tmp_path: Path) -> None:
+    policy = compiled(tmp_path, GATEWAY + checked("a", 'health_check.remote = "100.64.0.9"'))
+    local, remote = addresses(policy)["a"]
+    assert remote == "100.64.0.9"
+    assert ip_address(local) in ASSIGNED_RANGE
+    health = policy.tunnels[0].health
+    assert health is not None
+    assert (health.interval, health.timeout, health.failures, health.recoveries) == (5.0, 0.15, 3, 3)

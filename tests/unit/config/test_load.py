@@ -1,0 +1,133 @@
+"""The files: the main one, those beside it, the API's; and files that are broken in any way."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text, write
+from vpnd.config.compile import compile_gateway
+from vpnd.config.load import load
+from vpnd.config.problems import ConfigurationInvalid
+
+
+def tunnel(name: str, gateway: str = "branch") -> str:
+    return f'[tunnels.{name}]\ncustomer_gateway = "{gateway}"\n{KEY}\nike.local_id = "{name}.example"\n'
+
+
+def test_the_order_is_that_of_the_files(tmp_path: Path) -> None:
+    main = write(tmp_path, GATEWAY + tunnel("m"))
+    write(tmp_path, tunnel("z"), "tunnels.d/10-first.toml")
+    write(tmp_path, tunnel("a"), "tunnels.d/20-second.toml")
+    write(tmp_path, tunnel("hidden"), "tunnels.d/.swap.toml")
+    write(tmp_path, tunnel("other"), "tunnels.d/readme.txt")
+    write(tmp_path, tunnel("b"), "state/tunnels.d/b.toml")
+    loaded = load(main, tmp_path / "state")
+    assert loaded.problems == ()
+    assert list(loaded.configuration.tunnels) == ["m", "z", "a", "b"]
+    assert [t.source.from_api for t in loaded.configuration.tunnels.values()] == [False, False, False, True]
+    assert [t.name for t in compile_gateway(loaded).tunnels] == ["m", "z", "a", "b"]
+
+
+def test_a_tunnel_in_two_files_names_both_places(tmp_path: Path) -> None:
+    main = write(tmp_path, GATEWAY + tunnel("a"))
+    extra = write(tmp_path, "\n\n" + tunnel("a"), "tunnels.d/a.toml")
+    (problem,) = load(main).errors
+    assert (problem.code, problem.place) == ("E-DUPLICATE", f"{extra}:3")
+    assert f"{main}:{GATEWAY.count(chr(10)) + 1}" in problem.message
+
+
+def test_a_customer_gateway_and_a_gateway_in_two_files(tmp_path: Path) -> None:
+    main = write(tmp_path, GATEWAY)
+    extra = write(tmp_path, GATEWAY, "tunnels.d/a.toml")
+    problems = load(main).errors
+    assert [(p.code, p.file, p.line) for p in problems] == [
+        ("E-GATEWAY", str(extra), 1),
+        ("E-DUPLICATE", str(extra), 5),
+        ("E-DUPLICATE", str(extra), 8),
+    ]
+
+
+def test_a_customer_gateway_in_place_of_its_name(tmp_path: Path) -> None:
+    text = GATEWAY + f'[tunnels.a]\ncustomer_gateway = {{ address = "gw.example" }}\n{KEY}\n'
+    (compiled,) = compile_gateway(load_text(tmp_path, text)).tunnels
+    assert compiled.remote == "gw.example"
+    assert compiled.peer.remote_address is None
+    assert str(compiled.peer.remote_id) == "gw.example"
+
+
+def test_one_broken_file_does_not_hide_the_problems_of_another(tmp_path: Path) -> None:
+    main = write(tmp_path, GATEWAY + "[tunnels.a\n")
+    extra = write(tmp_path, tunnel("b") + "nonsense = 1\n", "tunnels.d/b.toml")
+    assert [(p.code, p.place) for p in load(main).errors if p.code != "E-CUSTOMER-GATEWAY"] == [
+        ("E-TOML", f"{main}:10"),
+        ("E-KEY", f"{extra}:5"),
+    ]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    (problem,) = load(tmp_path / "none.toml").errors
+    assert (problem.code, problem.file, problem.line) == ("E-FILE", str(tmp_path / "none.toml"), None)
+    assert "No such file" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"\xff\xfe", "E-FILE"),
+        (b"a = " + b"[" * 5000, "E-TOML"),
+        (b"a = 1\na = 2\n", "E-TOML"),
+        (b'a = "', "E-TOML"),
+        (b"\x00", "E-TOML"),
+    ],
+)
+def test_what_is_not_toml(tmp_path: Path, content: bytes, code: str) -> None:
+    path = tmp_path / "vpnd.toml"
+    path.write_bytes(content)
+    assert [p.code for p in load(path).errors] == [code]
+
+
+def test_errors_are_not_compiled(tmp_path: Path) -> None:
+    loaded = load_text(tmp_path, GATEWAY + TUNNEL + "dpd.timeout = 5\n")
+    with pytest.raises(ConfigurationInvalid, match="E-RANGE"):
+        compile_gateway(loaded)
+
+
+def test_broken_files_never_raise_and_never_pass_by_half(tmp_path: Path) -> None:
+    """Whatever a file is turned into, there are problems with a place, or a whole policy."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    text = GATEWAY + TUNNEL + 'routes = ["10.2.0.0/16"]\nhealth_check.enabled = true\n' + tunnel("b")
+    text += (
+        'communication = "spd-policy"\n[[tunnels.b.spd]]\nlocal = ["10.0.0.0/24"]\nremote = ["10.9.0.0/24"]\n'
+    )
+    for _ in range(300):
+        mutated = mutate(text, rng)
+        loaded = load_text(tmp_path, mutated)
+        for problem in loaded.problems:
+            assert problem.code[:2] in ("E-", "W-"), mutated
+            assert problem.line is None or 1 <= problem.line <= mutated.count("\n") + 1, mutated
+        if loaded.ok:
+            assert len(compile_gateway(loaded).tunnels) == len(loaded.configuration.tunnels)
+
+
+def mutate(text: str, rng: random.Random) -> str:
+    """One to three small changes: a character, a line gone, doubled or moved."""
+    for _ in range(rng.randint(1, 3)):
+        lines = text.split("\n")
+        place, at = rng.randrange(len(lines)), rng.randrange(max(1, len(text)))
+        match rng.randrange(5):
+            case 0:
+                text = text[:at] + rng.choice('[]{}"=,.#\n 0aé') + text[at + 1 :]
+            case 1:
+                text = text[:at] + text[at + 1 :]
+            case 2:
+                text = "\n".join(lines[:place] + lines[place + 1 :])
+            case 3:
+                text = "\n".join([*lines[: place + 1], *lines[place:]])
+            case _:
+                text = "\n".join([*lines[place:], *lines[:place]])
+    return text

@@ -1,0 +1,154 @@
+"""Where keys come from, who may read them, and that no message shows one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.config.files import GATEWAY, KEY, write
+from vpnd.config.load import load
+from vpnd.config.secrets import (
+    CredentialUnavailable,
+    SecretError,
+    read_secret,
+    suspicions,
+    write_private,
+)
+from vpnd.model.secret import Secret
+
+KEY_TEXT = "s3cret-of-the-branch-office"
+
+
+def key_file(directory: Path, content: bytes = KEY_TEXT.encode(), mode: int = 0o600) -> Path:
+    path = directory / "key"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize("content", [b"abc", b"abc\n", b"abc\r\n"])
+def test_a_file_without_the_line_end_of_the_editor(tmp_path: Path, content: bytes) -> None:
+    path = key_file(tmp_path, content)
+    assert read_secret(f"file:{path}", None, False).reveal() == b"abc"
+
+
+def test_only_one_line_end_is_taken_off(tmp_path: Path) -> None:
+    path = key_file(tmp_path, b" abc \n\n")
+    assert read_secret(f"file:{path}", None, False).reveal() == b" abc \n"
+
+
+def test_a_relative_path_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    key_file(tmp_path)
+    assert read_secret("file:key", tmp_path / "vpnd.toml", False).reveal() == KEY_TEXT.encode()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666])
+def test_a_file_that_others_can_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
+    path = key_file(tmp_path, mode=mode)
+    with pytest.raises(SecretError) as refused:
+        read_secret(f"file:{path}", None, False)
+    assert refused.value.code == "E-PSK-MODE"
+    assert f"{mode:04o}" in refused.value.message
+    assert refused.value.hint == f"chmod 600 {path}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    path = key_file(tmp_path)
+    os.chown(path, 65534, 65534)
+    with pytest.raises(SecretError, match="belongs to user 65534") as refused:
+        read_secret(f"file:{path}", None, False)
+    assert refused.value.code == "E-PSK-MODE"
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    for path in (tmp_path, tmp_path / "fifo", Path("/dev/null")):
+        with pytest.raises(SecretError, match="is not a regular file"):
+            read_secret(f"file:{path}", None, False)
+
+
+def test_an_empty_or_enormous_file_is_refused(tmp_path: Path) -> None:
+    for nothing in (b"", b"\n", b"\r\n"):
+        with pytest.raises(SecretError, match="is empty"):
+            read_secret(f"file:{key_file(tmp_path, nothing)}", None, False)
+    with pytest.raises(SecretError, match="that is no key"):
+        read_secret(f"file:{key_file(tmp_path, b'x' * 70000)}", None, False)
+
+
+def test_a_credential_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key_file(tmp_path, mode=0o400)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_secret("credential:key", None, False).reveal() == KEY_TEXT.encode()
+    with pytest.raises(SecretError, match="not a path"):
+        read_secret("credential:../key", None, False)
+
+
+def test_a_credential_outside_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(CredentialUnavailable):
+        read_secret("credential:key", None, False)
+    text = GATEWAY + '[tunnels.a]\ncustomer_gateway = "branch"\npre_shared_key = "credential:key"\n'
+    path = write(tmp_path, text)
+    assert [p.code for p in load(path).errors] == ["E-PSK-CREDENTIAL"]
+    assert [p.code for p in load(path, offline=True).problems] == ["W-PSK-CREDENTIAL"]
+
+
+def test_plain_only_where_others_cannot_read(tmp_path: Path) -> None:
+    text = GATEWAY + f'[tunnels.a]\ncustomer_gateway = "branch"\n{KEY}\n'
+    assert load(write(tmp_path, text, mode=0o600)).ok
+    for mode in (0o644, 0o640, 0o604):
+        (error,) = load(write(tmp_path, text, mode=mode)).errors
+        assert (error.code, error.line) == ("E-PSK-MODE", 12)
+
+
+@pytest.mark.parametrize(
+    ("key", "codes"),
+    [
+        (b"x" * 20, []),
+        (b"x" * 19, ["W-PSK-SHORT"]),
+        (b" " + b"x" * 20, ["W-PSK-SPACE"]),
+        (b"x" * 20 + b"\t", ["W-PSK-SPACE"]),
+        (b'"' + b"x" * 20 + b'"', ["W-PSK-QUOTES"]),
+        (b"x" * 20 + b"\n" + b"y", ["W-PSK-LINES"]),
+        (b"0x" + b"a" * 20, ["W-PSK-PREFIX"]),
+        ("ü".encode() * 20, ["W-PSK-ASCII"]),
+    ],
+)
+def test_what_is_suspicious_about_a_key(key: bytes, codes: list[str]) -> None:
+    assert [s.code for s in suspicions(Secret(key))] == codes
+
+
+SECRETS = [
+    'pre_shared_key = "KEYTEXT"',
+    'pre_shared_key = "plain:KEYTEXT"',
+    'pre_shared_key = " plain:KEYTEXT"',
+    'pre_shared_key = "palin:KEYTEXT"',
+    'pre_shared_key = ["KEYTEXT"]',
+    'pre_shared_key = { plain = "KEYTEXT" }',
+    'pre_shared_key = "plain:KEYTEXT',
+    'pre_shared_key = "plain:KEYTEXT"\npre_shared_key = "plain:KEYTEXT"',
+    'pre_shared_key = "plain:KEYTEXT" KEYTEXT',
+]
+
+
+@pytest.mark.parametrize("line", SECRETS)
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_no_problem_shows_a_key(tmp_path: Path, line: str, mode: int) -> None:
+    text = GATEWAY + f'[tunnels.a]\ncustomer_gateway = "branch"\n{line.replace("KEYTEXT", KEY_TEXT)}\n'
+    loaded = load(write(tmp_path, text, mode=mode))
+    assert KEY_TEXT not in repr(loaded.problems)
+    assert KEY_TEXT not in str([t.secret for t in loaded.configuration.tunnels.values()])
+    assert "KEYTEXT" not in repr([t.table for t in loaded.configuration.tunnels.values()])
+
+
+def test_a_private_file_is_whole_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("old")
+    path.chmod(0o644)
+    write_private(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["key"]
