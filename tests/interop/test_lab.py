@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from scapy.utils import rdpcap
 
+from tests.lab.capture import Capture
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan, Suite
 from tests.lab.strongswan import children_of, parse_sas, proposal
@@ -50,6 +52,14 @@ def test_lost_packets_are_noticed(lab: Lab) -> None:
     wire = two_gateways(lab)
     with pytest.raises(TrafficLost, match=B.inside):
         require_ping(wire.a.host, A.inside, B.inside, count=1)
+
+
+@pytest.mark.root
+def test_a_capture_holds_what_was_on_the_wire(lab: Lab) -> None:
+    wire = two_gateways(lab)
+    with Capture(wire.b.gateway, expression=f"icmp and host {A.address}") as path:
+        require_ping(wire.a.host, A.address, B.address, count=2)
+    assert len(rdpcap(str(path))) == 4
 
 
 @pytest.mark.root

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 from tests.lab.lab import Namespace
 from tests.lab.process import wait_until
+
+DRAIN = 0.2
+"""Seconds for the last packets on their way into the file."""
 
 
 class Capture:
@@ -15,6 +19,8 @@ class Capture:
     def __init__(self, namespace: Namespace, device: str = "eth0", expression: str = "") -> None:
         self._namespace = namespace
         self._command = ["tcpdump", "-i", device, "-n", "-U", "-s", "0", "-B", "65536", "-Z", "root"]
+        # Without it the kernel keeps packets for a second before tcpdump sees them, and what it keeps is lost.
+        self._command.append("--immediate-mode")
         self._expression = expression
         number = len(list(namespace.lab.directory.glob("*.pcap")))
         self.path = namespace.lab.directory / f"{namespace.label}-{device}-{number}.pcap"
@@ -28,5 +34,6 @@ class Capture:
         return self.path
 
     def __exit__(self, *exception: object) -> None:
+        time.sleep(DRAIN)
         self._child.signal(signal.SIGINT)
         self._child.wait(10)

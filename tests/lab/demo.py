@@ -66,7 +66,7 @@ def tunnel(lab: Lab, peer: str) -> None:
     step("Making two network namespaces with a wire between them")
     wire = two_gateways(lab)
     step("Starting the gateways")
-    hq = Vpnd(wire.a.gateway, A.address)
+    hq = Vpnd(wire.a.gateway, A.address, name="hq")
     branch = start(peer, wire.b.gateway, B.address)
     branch.add(PLAN.other().change(negotiation="passive"))
     hq.add(PLAN)
@@ -81,7 +81,7 @@ def tunnel(lab: Lab, peer: str) -> None:
 
     step("Through the tunnel: ping, and a transfer by TCP")
     ping = require_ping(wire.a.host, A.inside, B.inside, count=3)
-    show(f"ping -c 3 {B.inside}", ping.text)
+    show(f"ping -c 3 {B.inside}", ping.text.replace("\n\n", "\n"))
     on_the_wire(wire, hq, branch)
     step("The tunnel now")
     vpnctl(hq, "status")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from vpnd.daemon.main import main
 from vpnd.datapath.engine import PythonEngine
-
 from vpnd.model.child import ChildSa, EspKeys
 
 

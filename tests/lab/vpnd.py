@@ -29,14 +29,16 @@ class Vpnd:
 
     kind = "vpnd"
 
-    def __init__(self, namespace: Namespace, address: str, command: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, namespace: Namespace, address: str, command: tuple[str, ...] = (), name: str = ""
+    ) -> None:
         self.namespace = namespace
         self.directory = namespace.lab.directory / f"vpnd-{namespace.label}"
         self.socket = self.directory / "vpnd.sock"
         self._command = command or (str(PROGRAMS / "vpnd"), "run")
         self._child: Child | None = None
         self._starts = 0
-        write(self.config, GATEWAY.format(name=namespace.label, address=address), mode=0o600)
+        write(self.config, GATEWAY.format(name=name or namespace.label, address=address), mode=0o600)
         self.start()
 
     @property
