@@ -1,11 +1,249 @@
-"""Which of several tunnels carries a route: the able one with the lowest priority number."""
+"""Which of several tunnels carries a route: the able one with the lowest priority number.
+
+Tunnels that share a route, directly or through others, form a group. Traffic leaves a tunnel that cannot
+carry it at once, and comes back late: a tunnel that has failed must have been able for a while first, and
+for longer each time that it fails again soon. So a flapping primary does not drag the traffic along.
+"""
 
 from __future__ import annotations
 
+import heapq
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from vpnd.model.selectors import Network
+
+RETURN_AFTER = 10.0
+"""Ours: seconds that a tunnel which failed must be able before it takes traffic from another that is.
+
+Two health checks at their slowest: a path that was just repaired often breaks once more.
+"""
+
+LONGEST_RETURN = 600.0
+"""Ours: the wait doubles with each failure up to this; an operator can switch by hand meanwhile."""
+
+CALM = 600.0
+"""Ours: seconds that a tunnel must have been able for its next failure to count as the first one."""
+
+
+class Standing(IntEnum):
+    """What a tunnel can do for traffic, the best first."""
+
+    ABLE = 0
+    """Up, and healthy where that is checked."""
+    READY = 1
+    """Traffic-triggered and idle: a packet would bring it up."""
+    UNABLE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A tunnel, as the choice of a carrier sees it: its number and the routes it could carry."""
+
+    name: str
+    priority: int
+    routes: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """This tunnel carries this route from now on; `before` did until now, None: none did."""
+
+    route: Network
+    tunnel: str
+    before: str | None
+    by_hand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tunnels that share routes, the preferred first. `name` is that of the first.
+
+    `by_hand` is the tunnel that an operator has chosen; None: health and priority decide.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    routes: tuple[Network, ...]
+    by_hand: str | None
+
+
+class NoSuchGroup(LookupError):
+    """No group is called so, or the tunnel is not one of it."""
+
+
+@dataclass(slots=True)
+class _Tunnel:
+    """A member, its standing, and what its past says about its future."""
+
+    member: Member
+    place: int
+    standing: Standing = Standing.UNABLE
+    able_since: float | None = None
+    failures: int = 0
+    returns_at: float = 0.0
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        return (self.standing, self.member.priority, self.place)
+
+
+class Failover:
+    """Chooses the carrier of every route. Times are in seconds on the caller's monotonic clock.
+
+    A change of one tunnel's standing costs as much as it has routes, times the tunnels that share them.
+    `outputs` holds the changes.
+    """
+
+    def __init__(self) -> None:
+        self.outputs: deque[Carry] = deque()
+        self._tunnels: dict[str, _Tunnel] = {}
+        self._sharers: dict[Network, list[_Tunnel]] = {}
+        self._carriers: dict[Network, str] = {}
+        self._by_hand: dict[str, str] = {}
+        self._heap: list[tuple[float, str]] = []
+
+    # ------------------------------------------------------------------------------ queries
+
+    def carrier(self, route: Network) -> str | None:
+        """The tunnel that carries a route, or None for a route that no tunnel has."""
+        return self._carriers.get(route)
+
+    def carries(self, tunnel: str) -> bool:
+        """Whether a tunnel carries at least one of its routes."""
+        known = self._tunnels.get(tunnel)
+        return known is not None and any(self._carriers.get(r) == tunnel for r in known.member.routes)
+
+    def group(self, name: str) -> Group:
+        """The group of this name: that of its first tunnel, of any other of its tunnels, or of a route.
+
+        Raises NoSuchGroup.
+        """
+        start = self._tunnels.get(name)
+        if start is None:
+            sharers = next((found for route, found in self._sharers.items() if str(route) == name), None)
+            if not sharers:
+                raise NoSuchGroup(f"neither a tunnel nor a route is called {name!r}")
+            start = sharers[0]
+        seen = {start.member.name: start}
+        todo = [start]
+        while todo:
+            for route in todo.pop().member.routes:
+                for other in self._sharers[route]:
+                    if other.member.name not in seen:
+                        seen[other.member.name] = other
+                        todo.append(other)
+        ordered = sorted(seen.values(), key=lambda tunnel: (tunnel.member.priority, tunnel.place))
+        members = tuple(tunnel.member.name for tunnel in ordered)
+        routes = tuple(dict.fromkeys(route for tunnel in ordered for route in tunnel.member.routes))
+        by_hand = next((self._by_hand[m] for m in members if m in self._by_hand), None)
+        return Group(members[0], members, routes, by_hand)
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has something to do."""
+        return self._heap[0][0] if self._heap else None
+
+    # ------------------------------------------------------------------------------- inputs
+
+    def configure(self, now: float, members: Iterable[Member]) -> None:
+        """The tunnels that there are from now on, in the order of the configuration.
+
+        What is known of those that stay is kept; a choice by hand ends with either of its tunnels.
+        """
+        known = self._tunnels
+        self._tunnels = {}
+        self._sharers = {}
+        for place, member in enumerate(members):
+            tunnel = known.get(member.name) or _Tunnel(member, place)
+            tunnel.member, tunnel.place = member, place
+            self._tunnels[member.name] = tunnel
+            for route in dict.fromkeys(member.routes):
+                self._sharers.setdefault(route, []).append(tunnel)
+        self._by_hand = {
+            member: choice
+            for member, choice in self._by_hand.items()
+            if member in self._tunnels and choice in self._tunnels
+        }
+        for route in [route for route in self._carriers if route not in self._sharers]:
+            del self._carriers[route]
+        for route in self._sharers:
+            self._choose(now, route)
+
+    def set_standing(self, now: float, name: str, standing: Standing) -> None:
+        """A tunnel came up, failed, or is ready; unknown tunnels, which have no routes, are ignored."""
+        tunnel = self._tunnels.get(name)
+        if tunnel is None or tunnel.standing is standing:
+            return
+        if standing is Standing.ABLE:
+            tunnel.able_since = now
+            if tunnel.failures:
+                wait = RETURN_AFTER * float(1 << min(tunnel.failures - 1, 10))
+                tunnel.returns_at = now + min(wait, LONGEST_RETURN)
+                heapq.heappush(self._heap, (tunnel.returns_at, name))
+        elif tunnel.standing is Standing.ABLE:
+            calm = tunnel.able_since is not None and now - tunnel.able_since >= CALM
+            tunnel.failures = 1 if calm else tunnel.failures + 1
+            tunnel.able_since = None
+        tunnel.standing = standing
+        self._choose_all(now, tunnel)
+
+    def switch(self, now: float, group: str, choice: str | None) -> Group:
+        """The operator moves a group's routes to `choice`, where it has them; None: back to the automatic.
+
+        The choice holds while the tunnel is able, and again when it is able again. Choosing the tunnel that
+        comes first by priority ends the choice by hand. Raises NoSuchGroup.
+        """
+        found = self.group(group)
+        if choice is not None and choice not in found.members:
+            raise NoSuchGroup(f"{choice} is not one of the group {found.name}: {', '.join(found.members)}")
+        for member in found.members:
+            self._by_hand.pop(member, None)
+        chosen = choice if choice is not None else found.members[0]
+        # Who asks by hand does not wait for the hold-down.
+        self._tunnels[chosen].returns_at = now
+        if choice is not None and choice != found.members[0]:
+            self._by_hand.update(dict.fromkeys(found.members, choice))
+        for route in found.routes:
+            self._choose(now, route, by_hand=True)
+        return self.group(found.name)
+
+    def handle_timeout(self, now: float) -> None:
+        """A tunnel has been able for long enough to take its traffic back."""
+        while self._heap and self._heap[0][0] <= now:
+            _, name = heapq.heappop(self._heap)
+            tunnel = self._tunnels.get(name)
+            if tunnel is not None:
+                self._choose_all(now, tunnel)
+
+    # ------------------------------------------------------------------------------------ inside
+
+    def _choose_all(self, now: float, tunnel: _Tunnel) -> None:
+        for route in dict.fromkeys(tunnel.member.routes):
+            self._choose(now, route)
+
+    def _choose(self, now: float, route: Network, by_hand: bool = False) -> None:
+        sharers = self._sharers[route]
+        before = self._carriers.get(route)
+        current = next((tunnel for tunnel in sharers if tunnel.member.name == before), None)
+        best = min(sharers, key=self._preference)
+        held = best.standing is Standing.ABLE and now < best.returns_at
+        if current is not None and current.standing is Standing.ABLE and held:
+            # Until then, what is best of those that need not wait.
+            best = min(
+                (t for t in sharers if t is current or now >= t.returns_at),
+                key=self._preference,
+                default=current,
+            )
+        if best.member.name != before:
+            self._carriers[route] = best.member.name
+            self.outputs.append(Carry(route, best.member.name, before, by_hand))
+
+    def _preference(self, tunnel: _Tunnel) -> tuple[int, int, int, int]:
+        standing, priority, place = tunnel.rank
+        chosen = self._by_hand.get(tunnel.member.name) == tunnel.member.name
+        return (standing, not chosen, priority, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +257,7 @@ class Candidate:
 
 
 def carriers(candidates: Iterable[Candidate]) -> dict[Network, str]:
-    """The tunnel that carries each route, in the order of the configuration where priorities are equal.
-
-    While no tunnel of a route is able, the one with the lowest number holds it: its packets may be what
-    brings it up.
-    """
+    """The tunnel that carries each route, in the order of the configuration where priorities are equal."""
     best: dict[Network, tuple[bool, int, str]] = {}
     for candidate in candidates:
         rank = (not candidate.able, candidate.priority, candidate.name)

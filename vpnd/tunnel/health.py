@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from vpnd.crypto.entropy import Entropy
@@ -75,19 +75,20 @@ ProbeOutput = SendProbe | ProbeUnsent | HealthChanged
 
 @dataclass(slots=True)
 class _Probe:
-    """One probe: begun at `begun`, seconds; `echoes` requests were sent for it."""
+    """One probe: failed if unanswered at `deadline`, seconds; `echoes` requests were sent for it."""
 
-    begun: float
+    deadline: float
     echoes: int = 0
     answered: bool = False
 
 
 @dataclass(slots=True)
 class _Echo:
-    """One echo request on its way."""
+    """One echo request on its way, sent at `sent`, lost at `deadline`, seconds."""
 
     sent: float
-    probe: _Probe = field(repr=False)
+    deadline: float
+    probe: _Probe
 
 
 class HealthCheck:
@@ -141,19 +142,18 @@ class HealthCheck:
         if (source, destination, identifier) != mine:
             return False
         echo = self._echoes.get(sequence)
-        if echo is None or now - echo.sent > self.policy.timeout:
+        if echo is None or now > echo.deadline:
             return False
         del self._echoes[sequence]
-        self.history.count(now, max(0.0, now - echo.sent))
-        if now - echo.probe.begun <= self.policy.timeout:
+        self.history.count(now, now - echo.sent)
+        if now <= echo.probe.deadline:
             echo.probe.answered = True
         self._judge(now)
         return True
 
     def handle_timeout(self, now: float) -> None:
         """Counts what is lost, judges what is decided, and sends what is due."""
-        timeout = self.policy.timeout
-        for sequence in [s for s, echo in self._echoes.items() if echo.sent + timeout <= now]:
+        for sequence in [s for s, echo in self._echoes.items() if echo.deadline <= now]:
             del self._echoes[sequence]
             self.history.count(now, None)
         self._judge(now)
@@ -167,27 +167,25 @@ class HealthCheck:
         """When `handle_timeout` has something to do."""
         at = self._next
         if self._echoes:
-            at = min(at, next(iter(self._echoes.values())).sent + self.policy.timeout)
-        for probe in self._probes:
-            at = min(at, self._repeat_at(probe))
+            at = min(at, next(iter(self._echoes.values())).deadline)
         if self._probes:
-            at = min(at, self._probes[0].begun + self.policy.timeout)
+            at = min(at, self._probes[0].deadline, *map(self._repeat_at, self._probes))
         return at
 
     # ------------------------------------------------------------------------------------ inside
 
     def _begin(self, now: float) -> None:
-        # A loop that slept through several intervals begins one probe, not all that it missed.
-        self._next = max(self._next + self.policy.interval, now)
-        probe = _Probe(now)
-        self._probes.append(probe)
+        interval = self.policy.interval
+        # Who slept through several intervals begins one probe, not all that were missed.
+        self._next = self._next + interval if self._next + interval > now else now + interval
         if self.linked:
+            probe = _Probe(now + self.policy.timeout)
+            self._probes.append(probe)
             self._send(now, probe)
             return
         self._outputs.append(ProbeUnsent(self.tunnel))
         self.history.count(now, None)
-        probe.echoes = ECHOES
-        probe.begun = now - self.policy.timeout
+        self._probes.append(_Probe(now, ECHOES))
         self._judge(now)
 
     def _send(self, now: float, probe: _Probe) -> None:
@@ -195,8 +193,8 @@ class HealthCheck:
         if not self.linked:
             return
         self._sequence = (self._sequence + 1) % SEQUENCES
-        self._echoes[self._sequence] = _Echo(now, probe)
         policy = self.policy
+        self._echoes[self._sequence] = _Echo(now, now + policy.timeout, probe)
         self._outputs.append(
             SendProbe(self.tunnel, policy.local, policy.remote, self._identifier, self._sequence)
         )
@@ -204,12 +202,12 @@ class HealthCheck:
     def _repeat_at(self, probe: _Probe) -> float:
         if probe.answered or probe.echoes >= ECHOES:
             return float("inf")
-        return probe.begun + self.policy.timeout * probe.echoes / ECHOES
+        return probe.deadline - self.policy.timeout * (ECHOES - probe.echoes) / ECHOES
 
     def _judge(self, now: float) -> None:
         """Takes the probes in the order in which they began, so that "in a row" means what it says."""
         probes = self._probes
-        while probes and (probes[0].answered or probes[0].begun + self.policy.timeout <= now):
+        while probes and (probes[0].answered or probes[0].deadline <= now):
             self._count(probes.popleft().answered)
 
     def _count(self, answered: bool) -> None:
