@@ -19,7 +19,7 @@ class Capture:
     def __init__(self, namespace: Namespace, device: str = "eth0", expression: str = "") -> None:
         self._namespace = namespace
         self._command = ["tcpdump", "-i", device, "-n", "-U", "-s", "0", "-B", "65536", "-Z", "root"]
-        # Without it the kernel keeps packets for a second before tcpdump sees them, and what it keeps is lost.
+        # Without it the kernel holds packets back for a second, and at the end tcpdump never sees them.
         self._command.append("--immediate-mode")
         self._expression = expression
         number = len(list(namespace.lab.directory.glob("*.pcap")))
