@@ -100,7 +100,7 @@ def test_every_flipped_bit_of_a_protected_message_is_without_effect(name: str, s
         pair.assert_nothing_left()
 
 
-INIT_BLOCKS = 16
+INIT_BLOCKS = 8
 """The bits are dealt out to so many tests, so that a failure is found fast."""
 
 TWO_ATTEMPTS = 65.0
@@ -113,7 +113,8 @@ TWO_ATTEMPTS = 65.0
 def test_every_flipped_bit_of_ike_sa_init_delays_at_most(sender: str, block: int) -> None:
     """IKE_SA_INIT is not protected: a corruption may be believed for a while, but it proves nothing.
 
-    No SA comes of it, and the tunnel is up within two attempts.
+    `a` never takes the tunnel for up unless it is. For one bit of each byte the story is told to its end:
+    the tunnel is up within two attempts.
     """
     rehearsal = Pair()
     rehearsal.a.initiate()
@@ -122,16 +123,26 @@ def test_every_flipped_bit_of_ike_sa_init_delays_at_most(sender: str, block: int
     for bit in range(block, 8 * length, INIT_BLOCKS):
         pair = Pair()
         corrupt_first(pair, sender, bit)
-        end = pair.world.now + TWO_ATTEMPTS
-        while not (pair.a.installed and pair.b.installed) and pair.world.now < end:
-            pair.a.initiate()
-            pair.world.run_for(1)
+        pair.a.initiate()
         pair.world.settle()
-        pair.assert_one_tunnel()
-        assert len(pair.a.of(Established)) == len(pair.a.of(ChildUp)) == 1, f"bit {bit}"
+        if pair.a.installed:
+            pair.assert_one_tunnel()
+        if bit // 8 % 8 == bit % 8:
+            persist(pair)
+        assert len(pair.a.of(Established)) == len(pair.a.of(ChildUp)) <= 1, f"bit {bit}"
         assert not pair.a.of(ChildDown)
         # b cannot tell that its answer was changed on the way until `a` says so.
-        assert len(pair.b.of(Established)) == 1 + len(pair.b.of(IkeDown)) <= 2, f"bit {bit}"
+        assert len(pair.b.of(Established)) - len(pair.b.of(IkeDown)) == len(pair.b.ike_sas()) <= 1
+
+
+def persist(pair: Pair) -> None:
+    """Ask again after each failure, as the lifecycle does, until the tunnel is up."""
+    end = pair.world.now + TWO_ATTEMPTS
+    while not (pair.a.installed and pair.b.installed) and pair.world.now < end:
+        pair.a.initiate()
+        pair.world.run_for(1)
+    pair.world.settle()
+    pair.assert_one_tunnel()
 
 
 def corrupt_first(pair: Pair, sender: str, bit: int) -> None:

@@ -13,8 +13,8 @@ from .orders import Choices, histories
 from .pair import Pair
 from .policies import Recipe
 
-AFTERWARDS = 60.0
-"""Seconds for retransmissions to heal what was lost."""
+AFTERWARDS = 40.0
+"""Seconds for retransmissions to heal what was lost, and for duplicates to be settled."""
 
 
 def established_pair() -> Pair:
@@ -69,16 +69,11 @@ SCENARIOS: dict[str, tuple[Callable[[], Pair], Callable[[Pair], None], list[int]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("losses", [0, 1])
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
-def test_every_order_ends_with_both_sides_agreeing(name: str, losses: int) -> None:
+def test_every_order_ends_with_both_sides_agreeing(name: str) -> None:
     make, begin, mappings, ike_sas = SCENARIOS[name]
     lived = 0
-    for pair in histories(make, begin, losses):
-        pair.world.run_for(AFTERWARDS)
-        for gateway in (pair.a, pair.b):
-            if gateway.ike_sas():
-                gateway.probe()
+    for pair in histories(make, begin, losses=1):
         pair.world.run_for(AFTERWARDS)
         pair.assert_agreement()
         held = sorted(child.mapping for child in pair.a.children())
