@@ -6,7 +6,8 @@ it, the DSCP as RFC 4301 section 5.1.2 has it. What is left to decide is decapsu
 
 from __future__ import annotations
 
-from vpnd.wire.ip import DSCP_MASK, ECN_MASK, set_traffic_class, traffic_class
+from vpnd.wire.errors import DecodeError
+from vpnd.wire.ip import DSCP_MASK, ECN_MASK, IPV4_HEADER_LENGTH, set_traffic_class, traffic_class
 
 NOT_ECT, ECT_1, ECT_0, CE = range(4)
 
@@ -31,6 +32,8 @@ def apply_outer(packet: bytes, outer: int) -> bytes | None:
     The inner DSCP stays as it is (RFC 4301 section 5.1.2.1 note 5). Raises DecodeError for no IP packet.
     """
     inner = traffic_class(packet)
+    if len(packet) < IPV4_HEADER_LENGTH:
+        raise DecodeError("IP header", f"{len(packet)} bytes")
     field = decapsulated(inner, outer)
     if field is None or field == inner & ECN_MASK:
         return None if field is None else packet

@@ -70,8 +70,13 @@ _NO_HOST = (bytes((240, 0, 0, 1)), bytes((1, 0)) + bytes(13) + b"\1")
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What can be set, and what the kernel is asked for. `raw` opens the sockets of IP protocol 50."""
+    """What can be set, and what the kernel is asked for.
 
+    `raw` opens the sockets of IP protocol 50. `vnet_header` says whether TUN descriptors have a
+    `virtio_net_hdr`; None: the descriptor is asked.
+    """
+
+    vnet_header: bool | None = None
     port: int = NAT_T_PORT
     window: int = DEFAULT_WINDOW
     raw: bool = True
@@ -129,13 +134,20 @@ class PythonEngine:
             self._raw[address.version] = raw
             self._loop.add_reader(raw.fileno(), self._on_readable, raw, RAW_BATCH)
 
+    def port(self, version: int) -> int:
+        """The UDP port that ESP and IKE share, for IPv4 or IPv6; of use where the options said 0."""
+        return self._udp[version].port
+
     # --------------------------------------------------------------------------- tunnels
 
     def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
         if tunnel in self._tunnels:
             raise ValueError(f"tunnel {tunnel!r} is known")
         os.set_blocking(tun_fd, False)
-        added = Tunnel(tunnel, tun_fd, mtu, has_vnet_header(tun_fd), os.writev, self._is_local)
+        vnet_header = self._options.vnet_header
+        if vnet_header is None:
+            vnet_header = has_vnet_header(tun_fd)
+        added = Tunnel(tunnel, tun_fd, mtu, vnet_header, os.writev, self._is_local)
         self._tunnels[tunnel] = added
         size = max(LARGE_READ, mtu + TUN_MARGIN)
         self._loop.add_reader(tun_fd, self._on_tun, added, size)

@@ -144,11 +144,12 @@ class Outbound:
         """Seal packets of one length and one head, and hand them on to be sent."""
         inner = len(run[0]) - headroom
         count = pair.sendable(len(run), inner)
-        if count < len(run):
+        ended = count < len(run)
+        if ended:
             tunnel.drops[Drop.LIFETIME] += len(run) - count
             run = run[:count]
-            self._tell_hard(pair)
             if not run:
+                self._tell_limits(pair, used_up=True)
                 return
         first = run[0][headroom]
         if first >> 4 == 4:
@@ -160,11 +161,8 @@ class Outbound:
         pair.packets_out += count
         pair.bytes_out += count * inner
         pair.last_out = now
-        if not pair.soft_told and pair.should_be_replaced():
-            pair.soft_told = True
-            self._notices.append(SoftLimit(tunnel.name, pair.child.spi_in))
-        if pair.is_used_up():
-            self._tell_hard(pair)
+        if pair.should_be_replaced():
+            self._tell_limits(pair, used_up=ended or pair.is_used_up())
         length = pair.sealer.sealed_length(inner)
         train = self._train
         if train.pair is pair and train.traffic_class == traffic_class and train.takes(length, count):
@@ -183,8 +181,12 @@ class Outbound:
             tunnel.drops[Drop.SEND] += lost
             train.pair = None
 
-    def _tell_hard(self, pair: SaPair) -> None:
-        if not pair.hard_told:
+    def _tell_limits(self, pair: SaPair, used_up: bool) -> None:
+        """Say once that an SA should be replaced, and once that it is used up."""
+        if not pair.soft_told:
+            pair.soft_told = True
+            self._notices.append(SoftLimit(pair.child.tunnel, pair.child.spi_in))
+        if used_up and not pair.hard_told:
             pair.hard_told = True
             self._notices.append(HardLimit(pair.child.tunnel, pair.child.spi_in))
 

@@ -114,7 +114,12 @@ class SaPair:
         return reached >= self.sequence_end - SEQUENCE_RESERVE
 
     def sendable(self, count: int, length: int) -> int:
-        """How many of `count` packets of `length` bytes may still leave: not one beyond a limit."""
+        """How many of `count` packets of `length` bytes may still leave: not one beyond a limit.
+
+        Once a packet did not fit, no smaller one follows.
+        """
+        if self.hard_told:
+            return 0
         left = self.sequence_end - self.sequence
         if self.hard_bytes is not None:
             left = min(left, max(self.hard_bytes - self.bytes_out, 0) // length)

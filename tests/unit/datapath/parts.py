@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+from vpnd.crypto.entropy import SeededEntropy
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
+from vpnd.datapath.inbound import Inbound
+from vpnd.datapath.interface import Drop, Notice, PolicyRow
+from vpnd.datapath.outbound import Outbound
+from vpnd.datapath.sad import Sad, SaPair
+from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import ChildSa, EspKeys, Path
 from vpnd.model.policy import Lifetimes
 from vpnd.model.proposals import Suite
 from vpnd.model.secret import Secret
-from vpnd.model.selectors import Selector
+from vpnd.model.selectors import Address, Selector
 from vpnd.wire.ip import checksum, encode_packet, pseudo_header
 
 LOCAL, REMOTE = ip_address("192.0.2.1"), ip_address("192.0.2.2")
@@ -104,3 +112,80 @@ def tcp_packet(
     tail = bytes(2) + options + data
     value = checksum(pseudo_header(*addresses, 6, len(head) + 2 + len(tail)) + head + bytes(2) + tail)
     return encode_packet(*addresses, 6, head + value.to_bytes(2) + tail)
+
+
+class Gateway:
+    """The engine without its descriptors: what would be sent and written is in lists."""
+
+    def __init__(self, rows: tuple[PolicyRow, ...] | None = None, headroom: bool = False) -> None:
+        self.now = 100.0
+        self.sad = Sad()
+        self.notices: list[Notice] = []
+        self.sent: list[tuple[bytes, int]] = []
+        self.written: list[bytes] = []
+        self.ike: list[tuple[tuple[str, int], bytes]] = []
+        self.tunnel = Tunnel("t", -1, 1400, headroom, self._write, lambda address: False)
+        self.tunnel.replace_policies(rows or (PolicyRow(0, EVERYTHING, EVERYTHING),))
+        self.outbound = Outbound(self.sad, self._transmit, self.notices)
+        self.inbound = Inbound(self.sad, {"t": self.tunnel}, self.notices, self._take_ike)
+
+    def install(self, sa: ChildSa, outbound: bool = True, path_mtu: int = 1500) -> SaPair:
+        pair = SaPair(sa, SeededEntropy(1), path_mtu)
+        self.sad.install(pair, outbound)
+        return pair
+
+    def send(self, *packets: bytes) -> list[bytes]:
+        """The ESP packets that leave for these packets."""
+        before = len(self.sent)
+        headroom = bytes(self.tunnel.headroom)
+        self.outbound.send(self.now, self.tunnel, [headroom + packet for packet in packets])
+        return [packet for packet, _ in self.sent[before:]]
+
+    def receive(
+        self,
+        *packets: bytes,
+        sender: tuple[str, int] = (str(REMOTE), 4500),
+        traffic_class: int = 0,
+        port: int = 4500,
+    ) -> list[bytes]:
+        """What is written to the TUN for these datagrams, which the kernel did not join."""
+        before = len(self.written)
+        for packet in packets:
+            self.inbound.receive(self.now, packet, len(packet) or 1, traffic_class, sender, LOCAL, port)
+        self.inbound.flush()
+        return self.written[before:]
+
+    def dropped(self) -> dict[str, int]:
+        counted = zip(Drop, self.tunnel.drops, self.inbound.drops, strict=True)
+        return {drop.name: mine + nobody for drop, mine, nobody in counted if mine + nobody}
+
+    def _transmit(self, pair: SaPair, buffers: list[bytes], length: int, traffic_class: int) -> int:
+        packets = [buffers[at] + buffers[at + 1] for at in range(0, len(buffers), 2)]
+        # What UDP_SEGMENT needs: one length, and at most one shorter packet at the end.
+        assert all(len(packet) == length for packet in packets[:-1])
+        assert len(packets[-1]) <= length
+        self.sent += [(packet, traffic_class) for packet in packets]
+        return 0
+
+    def _write(self, fd: int, buffers: Sequence[bytes]) -> None:
+        whole = b"".join(buffers)
+        self.written.append(whole[self.tunnel.headroom :])
+
+    def _take_ike(self, local: Address, port: int, sender: tuple[str, int], data: bytes) -> None:
+        self.ike.append((sender, data))
+
+
+def facing(sa: ChildSa) -> ChildSa:
+    """The peer's view of an SA pair."""
+    path = Path(sa.path.remote, sa.path.remote_port, sa.path.local, sa.path.local_port)
+    return replace(
+        sa,
+        spi_in=sa.spi_out,
+        spi_out=sa.spi_in,
+        keys_in=sa.keys_out,
+        keys_out=sa.keys_in,
+        ts_local=sa.ts_remote,
+        ts_remote=sa.ts_local,
+        path=path,
+        initiator=not sa.initiator,
+    )

@@ -139,7 +139,11 @@ def test_runs_of_every_length_come_back(suite: Suite, headroom: int) -> None:
         sequence += 5
 
 
-@pytest.mark.parametrize("suite", [CBC, GCM, Suite("3des", None, "sha1", None), Suite("aes-256", None, "sha512", None)], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "suite",
+    [CBC, GCM, Suite("3des", None, "sha1", None), Suite("aes-256", None, "sha512", None)],
+    ids=str,
+)
 def test_damage_anywhere_is_found_and_the_rest_of_the_run_is_good(suite: Suite) -> None:
     keys = keys_for(suite)
     sealer = make_sealer(suite, keys, SPI, SeededEntropy(4))

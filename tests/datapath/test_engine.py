@@ -1,0 +1,381 @@
+"""Two engines on loopback sockets, with socket pairs in place of TUNs."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_address
+
+import pytest
+
+from tests.unit.datapath.parts import CBC, EVERYTHING, GCM, child, facing, tcp_packet, udp_packet
+from tests.unit.datapath.test_coalesce import unjoined
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.datapath import engine as engine_module
+from vpnd.datapath import sockets
+from vpnd.datapath.engine import EngineOptions, PythonEngine
+from vpnd.datapath.interface import Acquire, Drop, Notice, PathMtu, PolicyRow, TunLost, UnknownSpi
+from vpnd.datapath.sockets import Features, IcmpReport
+from vpnd.model.child import ChildSa, Path
+from vpnd.model.proposals import Suite
+
+A, B = "10.1.0.1", "10.2.0.1"
+LOOPBACK = {4: ("127.0.0.1", "127.0.0.2"), 6: ("::1", "::1")}
+PATIENCE = 5.0
+
+
+class Side:
+    """One engine and the far end of its only TUN."""
+
+    def __init__(self, address: str, vnet_header: bool, features: Features) -> None:
+        self.address = ip_address(address)
+        self.notices: list[Notice] = []
+        self.ike: list[tuple[Path, bytes]] = []
+        self.vnet_header = vnet_header
+        options = EngineOptions(port=0, raw=False, vnet_header=vnet_header, features=features)
+        self.engine = PythonEngine(
+            asyncio.get_running_loop(),
+            [self.address],
+            lambda path, data: self.ike.append((path, data)),
+            self.notices.append,
+            options,
+            SeededEntropy(1),
+        )
+        self.host, self.tun = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self.host, self.tun):
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        self.engine.add_tunnel("t", self.tun.fileno(), 1400)
+        self.engine.replace_policies("t", (PolicyRow(0, EVERYTHING, EVERYTHING),))
+
+    @property
+    def port(self) -> int:
+        return self.engine.port(self.address.version)
+
+    def put(self, *packets: bytes) -> None:
+        for packet in packets:
+            self.host.send((bytes(10) if self.vnet_header else b"") + packet)
+
+    def get(self) -> list[bytes]:
+        """What came out, each write cut into packets as the kernel would."""
+        packets: list[bytes] = []
+        while True:
+            try:
+                write = self.host.recv(70000)
+            except BlockingIOError:
+                return packets
+            packets += unjoined(write) if self.vnet_header else [write]
+
+    def close(self) -> None:
+        self.engine.close()
+        self.host.close()
+        self.tun.close()
+
+
+class Sides:
+    def __init__(self, version: int, vnet_header: bool, features: Features) -> None:
+        self.a, self.b = (Side(address, vnet_header, features) for address in LOOPBACK[version])
+
+    def child(self, suite: Suite = GCM, spi_in: int = 0x1001, spi_out: int = 0x2002) -> ChildSa:
+        path = Path(self.a.address, self.a.port, self.b.address, self.b.port)
+        return child(spi_in, spi_out, suite, path=path)
+
+    def connect(self, suite: Suite = GCM) -> None:
+        sa = self.child(suite)
+        self.a.engine.install(sa)
+        self.b.engine.install(facing(sa))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until something holds, which on loopback is soon."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def arrived(side: Side, count: int) -> list[bytes]:
+    packets: list[bytes] = []
+
+    def enough() -> bool:
+        packets.extend(side.get())
+        return len(packets) >= count
+
+    await until(enough)
+    return packets
+
+
+ALL = Features()
+NONE = Features(udp_segment=False, udp_gro=False)
+
+
+@pytest.fixture(params=[(4, True, ALL), (4, False, NONE), (6, True, ALL)], ids=["v4", "plain", "v6"])
+async def sides(request: pytest.FixtureRequest) -> AsyncIterator[Sides]:
+    both = Sides(*request.param)
+    yield both
+    both.a.close()
+    both.b.close()
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Sides]:
+    both = Sides(4, True, ALL)
+    yield both
+    both.a.close()
+    both.b.close()
+
+
+@pytest.mark.parametrize("suite", [GCM, CBC], ids=str)
+async def test_packets_cross_both_ways(sides: Sides, suite: Suite) -> None:
+    sides.connect(suite)
+    there = [udp_packet(A, B, 200 + i) for i in range(10)] + [udp_packet(A, B, 1000)] * 50
+    back = [udp_packet("fd00::2", "fd00::1", 300)] * 10
+    sides.a.put(*there)
+    sides.b.put(*back)
+    assert await arrived(sides.b, len(there)) == there
+    assert await arrived(sides.a, len(back)) == back
+    stats = sides.a.engine.stats(0x1001)
+    assert stats is not None
+    assert (stats.packets_out, stats.packets_in) == (len(there), len(back))
+    assert (stats.bytes_out, stats.bytes_in) == (sum(map(len, there)), sum(map(len, back)))
+    assert stats.last_in > 0
+    assert not any(sides.b.engine.drops("t").values())
+
+
+async def test_a_tcp_stream_is_the_same_behind_the_joined_writes(sides: Sides) -> None:
+    sides.connect()
+    segments = [tcp_packet(A, B, 1 + i * 1300, bytes((i % 256,)) * 1300) for i in range(64)]
+    sides.a.put(*segments)
+    assert await arrived(sides.b, 64) == segments
+
+
+@pytest.mark.parametrize("features", [Features(False, True), Features(True, False)])
+async def test_one_side_without_segmentation_or_joining(features: Features) -> None:
+    both = Sides(4, True, features)
+    both.connect()
+    packets = [udp_packet(A, B, 900)] * 40
+    both.a.put(*packets)
+    assert await arrived(both.b, 40) == packets
+    both.a.close()
+    both.b.close()
+
+
+@pytest.mark.parametrize("number", ["EIO", "EMSGSIZE", "EINVAL"])
+async def test_a_kernel_that_refuses_to_segment_gets_the_packets_one_by_one(
+    pair: Sides, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    pair.connect()
+    sock = pair.a.engine._udp[4]
+    real, refused = sock._sent, []
+
+    def refuse(
+        buffers: list[bytes], control: list[tuple[int, int, bytes]], to: tuple[str, int]
+    ) -> int | None:
+        if any(kind == sockets.UDP_SEGMENT for _, kind, _ in control):
+            refused.append(1)
+            return int(getattr(errno, number))
+        return real(buffers, control, to)
+
+    monkeypatch.setattr(sock, "_sent", refuse)
+    packets = [udp_packet(A, B, 900)] * 40
+    pair.a.put(*packets)
+    assert await arrived(pair.b, 40) == packets
+    # Without checksums on the route's device it is given up for good, for a length it is tried again.
+    assert sock.segments is (number != "EIO")
+    assert pair.a.engine.drops("t")[Drop.SEND] == 0
+    if number == "EMSGSIZE":
+        assert [type(notice) for notice in pair.a.notices] == [PathMtu]
+    pair.a.put(*packets)
+    assert await arrived(pair.b, 40) == packets
+    assert (len(refused) == 1) is (number == "EIO")
+
+
+async def test_what_cannot_be_sent_is_counted(pair: Sides) -> None:
+    sa = child(path=Path(pair.a.address, pair.a.port, ip_address("203.0.113.5"), 4500))
+    pair.a.engine.install(sa)
+    pair.a.put(*[udp_packet(A, B, 900)] * 3)
+    await until(lambda: pair.a.engine.drops("t")[Drop.SEND] == 3)
+    # An SA to IPv6, for which there is no socket.
+    pair.a.engine.move(sa.spi_in, Path(pair.a.address, 4500, ip_address("2001:db8::5"), 4500))
+    pair.a.put(udp_packet(A, B, 900))
+    await until(lambda: pair.a.engine.drops("t")[Drop.SEND] == 4)
+
+
+async def test_waiting_packets_leave_when_the_sa_is_there(pair: Sides) -> None:
+    packets = [udp_packet(A, B, 200 + i) for i in range(5)]
+    pair.a.put(*packets)
+    await until(lambda: bool(pair.a.notices))
+    assert pair.a.notices == [Acquire("t", 0, ip_address(A), ip_address(B), 17)]
+    sa = pair.child()
+    pair.b.engine.install(facing(sa))
+    pair.a.engine.install(sa, outbound=False)
+    await asyncio.sleep(0.01)
+    assert pair.b.get() == []
+    pair.a.engine.use_outbound(sa.spi_in)
+    assert await arrived(pair.b, 5) == packets
+
+
+async def test_a_rekey_loses_nothing(pair: Sides) -> None:
+    pair.connect()
+    first, second = [udp_packet(A, B, 700)] * 20, [udp_packet(A, B, 701)] * 20
+    pair.a.put(*first)
+    new = pair.child(CBC, 0x1005, 0x2006)
+    pair.b.engine.install(facing(new), outbound=False)
+    pair.a.engine.install(new)
+    pair.a.put(*second)
+    assert sorted(await arrived(pair.b, 40)) == sorted(first + second)
+    pair.a.engine.remove(0x1001)
+    pair.b.engine.remove(0x2002)
+    assert pair.a.engine.stats(0x1001) is None
+    pair.a.put(*first)
+    assert await arrived(pair.b, 20) == first
+    pair.a.engine.remove(0x1001)
+    pair.a.engine.use_outbound(0x1001)
+    pair.a.engine.move(0x1001, new.path)
+
+
+async def test_ike_messages_share_the_port(sides: Sides) -> None:
+    path = Path(sides.a.address, sides.a.port, sides.b.address, sides.b.port)
+    sides.a.engine.send_ike(path, b"an IKE message" * 200)
+    await until(lambda: bool(sides.b.ike))
+    back = Path(sides.b.address, sides.b.port, sides.a.address, sides.a.port)
+    assert sides.b.ike == [(back, b"an IKE message" * 200)]
+    # To a family without a socket nothing is sent, and nothing breaks.
+    other = ip_address("192.0.2.1" if sides.a.address.version == 6 else "2001:db8::1")
+    sides.a.engine.send_ike(Path(sides.a.address, 1, other, 1), b"x")
+
+
+async def test_interruption_spares_the_probes(pair: Sides) -> None:
+    pair.connect()
+    business, probe = udp_packet(A, B), udp_packet("169.254.128.1", "169.254.128.2")
+    pair.a.engine.interrupt("t", True, (ip_address("169.254.128.2"),))
+    pair.a.put(business, probe)
+    assert await arrived(pair.b, 1) == [probe]
+    # An SA that is installed meanwhile is interrupted as well.
+    pair.b.engine.interrupt("t", True)
+    new = pair.child(CBC, 0x1005, 0x2006)
+    pair.b.engine.install(facing(new))
+    pair.a.engine.install(new)
+    pair.a.put(probe)
+    await until(lambda: pair.b.engine.drops("t")[Drop.POLICY] == 1)
+    for side in (pair.a, pair.b):
+        side.engine.interrupt("t", False)
+    pair.a.put(business)
+    assert await arrived(pair.b, 1) == [business]
+
+
+async def test_a_smaller_path_makes_smaller_packets(pair: Sides) -> None:
+    pair.connect()
+    pair.a.engine.set_mtu("t", 1300)
+    packet = tcp_packet(A, B, 1, b"x" * 1300)
+    pair.a.put(packet)
+    answer = await arrived(pair.a, 1)
+    assert answer[0][20:22] == b"\x03\x04"
+    limit = int.from_bytes(answer[0][26:28])
+    assert 1200 < limit < 1300
+    # Not less than every path carries.
+    pair.a.engine.set_mtu("t", 68)
+    pair.a.put(udp_packet(A, B, 500))
+    assert await arrived(pair.b, 1) == [udp_packet(A, B, 500)]
+
+
+async def test_garbage_is_counted_and_told_once(pair: Sides) -> None:
+    pair.connect()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for number in range(300):
+            stranger.sendto(os.urandom(number % 70) or b"\xff", (str(pair.b.address), pair.b.port))
+        stranger.sendto(b"\xff", (str(pair.b.address), pair.b.port))
+        stranger.sendto((0x2002).to_bytes(4) + bytes(60), (str(pair.b.address), pair.b.port))
+        await until(lambda: pair.b.engine.drops("t")[Drop.INTEGRITY] == 1)
+    counted = pair.b.engine.drops()
+    assert counted[Drop.NO_SA] + counted[Drop.MALFORMED] > 290
+    assert [type(notice) for notice in pair.b.notices] == [UnknownSpi]
+    pair.a.put(udp_packet(A, B))
+    assert await arrived(pair.b, 1) == [udp_packet(A, B)]
+
+
+async def test_an_icmp_error_is_believed_only_about_a_live_sa(pair: Sides) -> None:
+    pair.connect()
+    remote = pair.b.address
+    live, dead = (0x2002).to_bytes(4), (0x9999).to_bytes(4)
+    for report in (
+        IcmpReport(remote, 1400, dead + bytes(4)),
+        IcmpReport(ip_address("203.0.113.1"), 1400, live + bytes(4)),
+        IcmpReport(remote, None, live + bytes(4)),
+        IcmpReport(remote, 1400, b""),
+    ):
+        pair.a.engine._on_icmp(report)
+    pair.a.engine._tell()
+    assert pair.a.notices == []
+    pair.a.engine._on_icmp(IcmpReport(remote, 70, live + bytes(4)))
+    pair.a.engine._on_icmp(IcmpReport(remote, 1300, live + bytes(4)))
+    pair.a.engine._tell()
+    assert pair.a.notices == [PathMtu(remote, 576)]
+
+
+async def test_a_closed_port_does_not_stop_the_traffic(pair: Sides) -> None:
+    """The kernel reports the ICMP error at the next call, which must not be taken for that call's failure."""
+    pair.connect()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind((str(pair.b.address), 0))
+        port = closed.getsockname()[1]
+    closed_path = Path(pair.a.address, pair.a.port, pair.b.address, port)
+    for _ in range(5):
+        pair.a.engine.send_ike(closed_path, b"hello")
+        pair.a.put(udp_packet(A, B))
+        assert await arrived(pair.b, 1) == [udp_packet(A, B)]
+    assert pair.a.engine.drops("t")[Drop.SEND] == 0
+
+
+async def test_a_tun_that_is_gone_is_told_and_not_read(pair: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(fd: int, size: int) -> bytes:
+        raise OSError(errno.EBADFD, "File descriptor in bad state")
+
+    pair.a.put(udp_packet(A, B))
+    monkeypatch.setattr(engine_module.os, "read", gone)
+    await until(lambda: bool(pair.a.notices))
+    monkeypatch.undo()
+    assert pair.a.notices == [TunLost("t")]
+    await asyncio.sleep(0.01)
+    assert pair.a.notices == [TunLost("t")]
+
+
+async def test_tunnels_come_and_go(pair: Sides) -> None:
+    pair.connect()
+    with pytest.raises(ValueError, match="known"):
+        pair.a.engine.add_tunnel("t", pair.a.tun.fileno(), 1400)
+    with pytest.raises(ValueError, match="00001001"):
+        pair.a.engine.install(pair.child())
+    pair.a.engine.remove_tunnel("t")
+    pair.a.engine.remove_tunnel("t")
+    assert pair.a.engine.stats(0x1001) is None
+    pair.a.engine.add_tunnel("t", pair.a.tun.fileno(), 1400)
+    pair.a.engine.replace_policies("t", (PolicyRow(0, EVERYTHING, EVERYTHING),))
+    pair.a.engine.install(pair.child())
+    pair.b.engine.remove(0x2002)
+    pair.b.engine.install(facing(pair.child()))
+    pair.a.put(udp_packet(A, B))
+    assert await arrived(pair.b, 1) == [udp_packet(A, B)]
+
+
+async def test_an_address_that_is_taken_is_an_error_and_leaves_nothing_open(pair: Sides) -> None:
+    loop = asyncio.get_running_loop()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="in use"):
+        PythonEngine(
+            loop,
+            [pair.a.address],
+            lambda path, data: None,
+            lambda notice: None,
+            EngineOptions(port=pair.a.port, raw=False),
+        )
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_which_addresses_are_ours() -> None:
+    assert sockets.is_local_address(bytes((127, 0, 0, 1)))
+    assert sockets.is_local_address(bytes(15) + b"\1")
+    assert not sockets.is_local_address(bytes((203, 0, 113, 77)))
+    assert not sockets.is_local_address(bytes((240, 0, 0, 1)))

@@ -1,0 +1,312 @@
+"""From the network to the TUN."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from scapy.layers.inet import IP
+
+from tests.unit.datapath.parts import (
+    CBC,
+    GCM,
+    LOCAL,
+    Gateway,
+    child,
+    facing,
+    selector,
+    tcp_packet,
+    udp_packet,
+)
+from tests.unit.datapath.test_outbound import A, B, carried, pair_of
+from vpnd.datapath.interface import PeerMoved, UnknownSpi
+from vpnd.model.child import Path
+from vpnd.model.proposals import Suite
+
+PEER = ("192.0.2.1", 4500)
+
+
+def joined(gateway: Gateway, data: bytes, length: int, sender: tuple[str, int] = PEER) -> list[bytes]:
+    """What is written for datagrams that the kernel joined."""
+    before = len(gateway.written)
+    gateway.inbound.receive(gateway.now, data, length, 0, sender, LOCAL, 4500)
+    gateway.inbound.flush()
+    return gateway.written[before:]
+
+
+@pytest.mark.parametrize("suite", [GCM, CBC, replace(CBC, esn=True), replace(GCM, esn=True)], ids=str)
+def test_a_joined_datagram_is_opened_segment_by_segment(suite: Suite) -> None:
+    ours, theirs = pair_of(suite)
+    packets = [udp_packet(A, B, 500)] * 7 + [udp_packet(A, B, 200)]
+    esp = ours.send(*packets)
+    assert joined(theirs, b"".join(esp), len(esp[0])) == packets
+    assert theirs.dropped() == {}
+
+
+def test_an_ike_message_or_keepalive_at_the_end_of_a_train_is_found() -> None:
+    ours, theirs = pair_of()
+    packets = [udp_packet(A, B, 500)] * 3
+    esp = ours.send(*packets)
+    message = bytes(4) + b"an IKE message"
+    assert joined(theirs, b"".join(esp) + message, len(esp[0])) == packets
+    assert theirs.ike == [(PEER, b"an IKE message")]
+    esp = ours.send(*packets)
+    assert joined(theirs, b"".join(esp) + b"\xff", len(esp[0])) == packets
+    assert theirs.dropped() == {}
+
+
+def test_raw_esp_has_no_markers() -> None:
+    _, theirs = pair_of()
+    assert theirs.receive(bytes(40), sender=("192.0.2.1", 0), port=0) == []
+    assert theirs.ike == []
+    assert theirs.dropped() == {"NO_SA": 1}
+
+
+def test_two_sas_may_share_a_train() -> None:
+    ours, theirs = pair_of()
+    second = child(0x1003, 0x2004, labels=(5, 6))
+    theirs.install(facing(second))
+    first = ours.send(udp_packet(A, B, 300), udp_packet(A, B, 301))
+    ours.sad.use_outbound(ours.install(second, outbound=False))
+    esp = [first[0], *ours.send(udp_packet(A, B, 300), udp_packet(A, B, 300)), first[1]]
+    assert len({len(packet) for packet in esp}) == 1
+    assert list(map(len, joined(theirs, b"".join(esp), len(esp[0])))) == [300, 300, 300, 301]
+
+
+def test_a_replayed_packet_is_delivered_once() -> None:
+    ours, theirs = pair_of()
+    esp = ours.send(*[udp_packet(A, B, 100)] * 5)
+    assert len(theirs.receive(*esp, sender=PEER)) == 5
+    assert theirs.receive(*esp, sender=PEER) == []
+    assert theirs.dropped() == {"REPLAY": 5}
+
+
+def test_a_copy_in_the_same_batch_is_a_replay() -> None:
+    ours, theirs = pair_of()
+    one, two = ours.send(udp_packet(A, B, 100), udp_packet(A, B, 100))
+    assert len(joined(theirs, one + two + two + one, len(one))) == 2
+    assert theirs.dropped() == {"REPLAY": 2}
+
+
+def test_reordering_within_the_window_loses_nothing() -> None:
+    rng = random.Random(7)
+    ours, theirs = pair_of(CBC)
+    packets = [udp_packet(A, B, 60 + i % 3) for i in range(300)]
+    esp = ours.send(*packets)
+    for start in range(0, 300, 50):
+        part = esp[start : start + 50]
+        rng.shuffle(part)
+        esp[start : start + 50] = part
+    assert len(theirs.receive(*esp, sender=PEER)) == 300
+    assert theirs.dropped() == {}
+
+
+@pytest.mark.parametrize("suite", [GCM, CBC], ids=str)
+def test_a_forged_number_with_a_bad_icv_moves_nothing(suite: Suite) -> None:
+    ours, theirs = pair_of(suite)
+    esp = ours.send(*[udp_packet(A, B, 100)] * 3)
+    theirs.receive(esp[0], sender=PEER)
+    pair = theirs.sad.by_spi(0x2002)
+    assert pair is not None
+    forged = esp[1][:4] + (100_000).to_bytes(4) + esp[1][8:]
+    moved_forged = [("203.0.113.7", 999), PEER]
+    for sender in moved_forged:
+        assert theirs.receive(forged, sender=sender) == []
+    assert pair.window.highest == 1
+    assert theirs.notices == []
+    assert len(theirs.receive(*esp[1:], sender=PEER)) == 2
+    assert theirs.dropped() == {"INTEGRITY": 2}
+
+
+@pytest.mark.parametrize("suite", [GCM, CBC], ids=str)
+def test_one_bad_packet_in_a_train_spares_the_others(suite: Suite) -> None:
+    ours, theirs = pair_of(suite)
+    esp = ours.send(*[udp_packet(A, B, 100)] * 5)
+    esp[2] = esp[2][:-1] + bytes((esp[2][-1] ^ 1,))
+    assert len(joined(theirs, b"".join(esp), len(esp[0]))) == 4
+    assert theirs.dropped() == {"INTEGRITY": 1}
+    # The number of the bad packet is still free.
+    pair = theirs.sad.by_spi(0x2002)
+    assert pair is not None
+    assert pair.window.check(3)
+    assert not pair.window.check(4)
+
+
+@pytest.mark.parametrize(
+    ("packet", "passes"),
+    [
+        (udp_packet("10.2.0.5", "10.1.0.5"), True),
+        (udp_packet("10.2.0.5", "10.9.0.5"), False),
+        (udp_packet("10.9.0.5", "10.1.0.5"), False),
+        (udp_packet("10.1.0.5", "10.2.0.5"), False),
+        (udp_packet("fd00::1", "fd00::2"), False),
+        (udp_packet("127.0.0.1", "10.1.0.5"), False),
+        (udp_packet("224.0.0.5", "10.1.0.5"), False),
+    ],
+)
+def test_only_packets_of_the_selectors_come_out(packet: bytes, passes: bool) -> None:
+    sa = child(local=(selector("10.1.0.0/16"),), remote=(selector("10.2.0.0/16"),))
+    ours, theirs = Gateway(), Gateway()
+    ours.install(sa)
+    theirs.install(facing(sa))
+    # The peer sends what it likes; its own table does not hinder it.
+    for _ in range(2):
+        written = ours.receive(*theirs.send(packet), sender=("192.0.2.2", 4500))
+        assert written == ([packet] if passes else [])
+    assert ours.dropped() == ({} if passes else {"POLICY": 2})
+
+
+def test_an_sa_whose_selectors_differ_is_asked_within_one_train() -> None:
+    """Segments of one flow over two SAs: the second does not cover them, joined or not."""
+    wide, narrow = child(), child(0x1003, 0x2004, labels=(5, 6), remote=(selector("10.9.0.0/16"),))
+    ours, theirs = Gateway(), Gateway()
+    for sa in (wide, narrow):
+        ours.install(sa, outbound=False)
+        theirs.install(facing(sa), outbound=sa is wide)
+    segments = [tcp_packet("10.2.0.1", "10.1.0.1", 1 + i * 500, b"x" * 500) for i in range(2)]
+    esp = theirs.send(segments[0])
+    pair = theirs.sad.by_spi(0x2004)
+    assert pair is not None
+    theirs.sad.use_outbound(pair)
+    esp += theirs.send(segments[1])
+    assert joined(ours, b"".join(esp), len(esp[0]), sender=("192.0.2.2", 4500)) == segments[:1]
+    assert ours.dropped() == {"POLICY": 1}
+
+
+def seal_plaintext(gateway: Gateway, plaintext: bytes) -> bytes:
+    """An authenticated packet with any plaintext: the trailer is the caller's."""
+    pair = gateway.sad.by_spi(0x1001)
+    assert pair is not None
+    pair.sequence += 1
+    sealer = pair.sealer
+    sealer._trailers.after = lambda inner, next_header: b""  # type: ignore[attr-defined]
+    return b"".join(sealer.seal([plaintext], 0, pair.sequence, 4))
+
+
+def test_a_dummy_packet_disappears_without_a_trace() -> None:
+    ours, theirs = pair_of()
+    assert theirs.receive(seal_plaintext(ours, b"any things\x00\x3b"), sender=PEER) == []
+    assert theirs.dropped() == {}
+    pair = theirs.sad.by_spi(0x2002)
+    assert pair is not None
+    assert (pair.packets_in, pair.last_in) == (0, theirs.now)
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        udp_packet(A, B, 60) + b"\x01\x02\x04\x05\x04\x04",
+        b"\x01\x02\x02\x04",
+        bytes(60) + b"\x01\x02\x02\x04",
+        udp_packet(A, B, 60)[:1] + b"\0" + (9999).to_bytes(2) + bytes(56) + b"\x01\x02\x02\x04",
+        b"\x4f" + udp_packet(A, B, 62)[1:22] + bytes(40) + b"\x01\x02\x02\x04",
+    ],
+)
+@pytest.mark.parametrize("traffic_class", [0, 3])
+def test_what_holds_no_packet_is_malformed(plaintext: bytes, traffic_class: int) -> None:
+    ours, theirs = pair_of()
+    esp = seal_plaintext(ours, plaintext[: len(plaintext) // 4 * 4] if len(plaintext) % 4 else plaintext)
+    assert theirs.receive(esp, sender=PEER, traffic_class=traffic_class) == []
+    assert sum(theirs.dropped().values()) == 1
+    assert set(theirs.dropped()) <= {"MALFORMED", "ECN"}
+
+
+def test_the_outer_mark_comes_in() -> None:
+    ours, theirs = pair_of()
+    packets = [bytes(IP(src=A, dst=B, tos=tos) / (b"x" * 50)) for tos in (0, 1, 2, 3)]
+    arrived = theirs.receive(*ours.send(*packets), sender=PEER, traffic_class=3)
+    assert [packet[1] for packet in arrived] == [3, 3, 3]
+    assert theirs.dropped() == {"ECN": 1}
+
+
+def test_unknown_spis_are_told_once_a_second() -> None:
+    gateway = Gateway()
+    for spi in range(0x3000, 0x3010):
+        gateway.receive(spi.to_bytes(4) + bytes(30), sender=("203.0.113.9", 4500))
+    assert gateway.notices == [UnknownSpi(0x3000, ip_address("203.0.113.9"))]
+    gateway.now += 1
+    gateway.receive(bytes((0, 0, 0x40, 0)) + bytes(30), sender=("203.0.113.9", 4500))
+    assert len(gateway.notices) == 2
+    assert gateway.dropped() == {"NO_SA": 17}
+
+
+def test_the_peer_behind_its_nat_moves_with_its_newest_packet_only() -> None:
+    ours, theirs = pair_of()
+    esp = ours.send(*[udp_packet(A, B, 100)] * 4)
+    moved = ("203.0.113.7", 61000)
+    theirs.receive(esp[2], sender=PEER)
+    # An old packet from elsewhere may have been copied by someone; it is delivered and says nothing.
+    assert len(theirs.receive(esp[0], sender=moved)) == 1
+    assert theirs.notices == []
+    theirs.receive(esp[3], *ours.send(udp_packet(A, B, 100)), sender=moved)
+    path = Path(ip_address("192.0.2.2"), 4500, ip_address("203.0.113.7"), 61000)
+    assert theirs.notices == [PeerMoved("t", 0x2002, path)]
+    pair = theirs.sad.by_spi(0x2002)
+    assert pair is not None
+    pair.move(path)
+    assert pair.address == moved
+    theirs.receive(*ours.send(udp_packet(A, B, 100)), sender=PEER)
+    assert len(theirs.notices) == 2
+
+
+@pytest.mark.parametrize(
+    ("udp", "sender", "port", "passes"),
+    [
+        (True, ("192.0.2.1", 0), 0, True),
+        (True, ("203.0.113.7", 0), 0, False),
+        (False, ("192.0.2.1", 0), 0, True),
+        (False, ("192.0.2.1", 4500), 4500, True),
+        (False, ("203.0.113.7", 4500), 4500, False),
+        (False, ("203.0.113.7", 0), 0, False),
+    ],
+)
+def test_either_encapsulation_is_taken_from_the_peers_address(
+    udp: bool, sender: tuple[str, int], port: int, passes: bool
+) -> None:
+    ours, theirs = pair_of(udp=udp)
+    assert len(theirs.receive(*ours.send(udp_packet(A, B)), sender=sender, port=port)) == passes
+    assert theirs.dropped() == ({} if passes else {"DECRYPTED_BAD_PATH": 1})
+    assert theirs.notices == []
+
+
+def test_an_sa_of_a_tunnel_that_is_gone_carries_nothing() -> None:
+    ours, theirs = pair_of()
+    theirs.inbound._tunnels.clear()
+    assert theirs.receive(*ours.send(udp_packet(A, B)), sender=PEER) == []
+    assert theirs.dropped() == {"NO_SA": 1}
+
+
+def test_hostile_datagrams_are_counted_and_never_raise() -> None:
+    seed = 99
+    rng = random.Random(seed)
+    for suite in (GCM, CBC):
+        ours, theirs = pair_of(suite)
+        good = ours.send(*[udp_packet(A, B, 200)] * 50)
+        for _number in range(2000):
+            kind = rng.randrange(4)
+            if kind == 0:
+                data = rng.randbytes(rng.randrange(0, 300))
+            elif kind == 1:
+                data = (0x2002).to_bytes(4) + rng.randbytes(rng.randrange(0, 300))
+            elif kind == 2:
+                data = good[rng.randrange(50)]
+                data = data[: rng.randrange(1, len(data))]
+            else:
+                data = bytearray(good[rng.randrange(50)])
+                data[rng.randrange(4, len(data))] ^= 1 << rng.randrange(8)
+                data = bytes(data)
+            length = rng.randrange(1, len(data) + 1) if data and rng.random() < 0.3 else len(data) or 1
+            theirs.inbound.receive(theirs.now, data, length, rng.randrange(256), PEER, LOCAL, 4500)
+        theirs.inbound.flush()
+        assert theirs.written == [], f"seed {seed}"
+        assert set(theirs.dropped()) <= {"MALFORMED", "NO_SA", "INTEGRITY", "REPLAY"}
+        assert len(theirs.receive(*good, sender=PEER)) == 50, f"seed {seed}"
+
+
+def test_ipv6_peers_are_told_from_their_addresses() -> None:
+    path = Path(ip_address("2001:db8::1"), 4500, ip_address("2001:db8::2"), 4500)
+    ours, theirs = pair_of(path=path)
+    assert carried(ours, theirs, udp_packet(A, B)) != []
+    assert [type(notice) for notice in theirs.notices] == [PeerMoved]

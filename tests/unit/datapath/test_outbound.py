@@ -1,0 +1,280 @@
+"""From the TUN to the network."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
+
+from tests.unit.datapath.parts import (
+    CBC,
+    EVERYTHING,
+    GCM,
+    Gateway,
+    child,
+    facing,
+    selector,
+    tcp_packet,
+    udp_packet,
+)
+from vpnd.datapath.interface import Acquire, HardLimit, PolicyRow, SoftLimit
+from vpnd.datapath.tunnels import ACQUIRE_INTERVAL, ICMP_BURST, WAITING_PACKETS, WAITING_TIME
+from vpnd.model.policy import Lifetimes
+from vpnd.model.proposals import Suite
+
+A, B = "10.1.0.1", "10.2.0.1"
+
+
+def pair_of(suite: Suite = GCM, headroom: bool = False, **more: object) -> tuple[Gateway, Gateway]:
+    """Two gateways with one SA pair between them."""
+    ours, theirs = Gateway(headroom=headroom), Gateway(headroom=headroom)
+    sa = child(suite=suite, **more)  # type: ignore[arg-type]
+    ours.install(sa)
+    theirs.install(facing(sa))
+    return ours, theirs
+
+
+def carried(ours: Gateway, theirs: Gateway, *packets: bytes) -> list[bytes]:
+    return theirs.receive(*ours.send(*packets), sender=("192.0.2.1", 4500))
+
+
+@pytest.mark.parametrize("headroom", [False, True])
+@pytest.mark.parametrize("suite", [GCM, CBC, Suite("3des", None, "sha1", None)], ids=str)
+def test_packets_of_all_kinds_arrive_in_order(suite: Suite, headroom: bool) -> None:
+    ours, theirs = pair_of(suite, headroom)
+    packets = [udp_packet(A, B, 100)] * 3 + [udp_packet(A, B, 101)] + [udp_packet(A, B, 100)]
+    packets += [udp_packet("fd00::1", "fd00::2", 100 + i // 2) for i in range(4)]
+    packets += [tcp_packet(A, B, i, b"x" * 30) for i in range(3)]
+    packets += [tcp_packet("fd00::1", "fd00::2", i, b"x" * 30) for i in range(3)]
+    packets += [udp_packet("10.1.0.9", B, 100), udp_packet(A, B, 100)]
+    assert carried(ours, theirs, *packets) == packets
+    assert ours.dropped() == theirs.dropped() == {}
+    sent, received = ours.sad.by_spi(0x1001), theirs.sad.by_spi(0x2002)
+    assert sent is not None
+    assert received is not None
+    assert (sent.packets_out, sent.bytes_out) == (len(packets), sum(map(len, packets)))
+    assert (received.packets_in, received.bytes_in) == (len(packets), sum(map(len, packets)))
+
+
+def test_the_traffic_class_is_copied_outside() -> None:
+    ours, _ = pair_of()
+    for tos in (0, 0, 2, 2, 0xB8, 3):
+        ours.send(bytes(IP(src=A, dst=B, tos=tos) / (b"x" * 50)))
+    ours.send(bytes(IPv6(src="fd00::1", dst="fd00::2", tc=0xB9) / (b"x" * 50)))
+    assert [traffic_class for _, traffic_class in ours.sent] == [0, 0, 2, 2, 0xB8, 3, 0xB9]
+
+
+def test_a_marked_packet_does_not_join_an_unmarked_run() -> None:
+    ours, _theirs = pair_of()
+    plain, marked = (bytes(IP(src=A, dst=B, tos=tos) / (b"x" * 50)) for tos in (0, 3))
+    ours.send(plain, plain, marked, plain)
+    assert [traffic_class for _, traffic_class in ours.sent] == [0, 0, 3, 0]
+
+
+def test_each_mapping_has_its_sa() -> None:
+    rows = (
+        PolicyRow(0, (selector("10.1.0.0/24"),), (selector("10.2.0.0/24"),)),
+        PolicyRow(1, (selector("10.1.1.0/24"),), (selector("10.2.0.0/24"),)),
+    )
+    gateway = Gateway(rows)
+    gateway.install(child(0x1001, 0x2001, mapping=0))
+    gateway.install(child(0x1002, 0x2002, mapping=1))
+    first, second = udp_packet("10.1.0.5", "10.2.0.5"), udp_packet("10.1.1.5", "10.2.0.5")
+    spis = [packet[:4].hex() for packet in gateway.send(first, second, second, first)]
+    assert spis == ["00002001", "00002002", "00002002", "00002001"]
+    assert gateway.send(udp_packet("10.9.0.5", "10.2.0.5")) == []
+    assert gateway.dropped() == {"POLICY": 1}
+
+
+def test_rows_with_ports_are_asked_for_every_packet() -> None:
+    rows = (
+        PolicyRow(0, EVERYTHING, (selector("10.2.0.0/24", 17, (53, 53)),)),
+        PolicyRow(1, EVERYTHING, EVERYTHING),
+    )
+    gateway = Gateway(rows)
+    gateway.install(child(0x1001, 0x2001, mapping=0))
+    gateway.install(child(0x1002, 0x2002, mapping=1))
+    packets = [udp_packet(A, "10.2.0.1", 100, (9, port)) for port in (53, 54, 53)]
+    assert [packet[3] for packet in gateway.send(*packets)] == [1, 2, 1]
+
+
+def test_the_first_packets_wait_for_their_sa_and_then_go() -> None:
+    gateway = Gateway(headroom=True)
+    packets = [udp_packet(A, B, 100 + i) for i in range(WAITING_PACKETS + 3)]
+    assert gateway.send(*packets) == []
+    assert gateway.notices == [Acquire("t", 0, ip_address(A), ip_address(B), 17)]
+    assert gateway.dropped() == {"NO_SA": 3}
+    sa = child()
+    gateway.install(sa)
+    waiting = gateway.tunnel.waiting[0].release(gateway.now)
+    gateway.outbound.send(gateway.now, gateway.tunnel, waiting)
+    peer = Gateway()
+    peer.install(facing(sa))
+    arrived = peer.receive(*(packet for packet, _ in gateway.sent), sender=("192.0.2.1", 4500))
+    assert arrived == packets[:WAITING_PACKETS]
+
+
+def test_what_waits_is_bounded_in_time_and_bytes() -> None:
+    gateway = Gateway()
+    gateway.send(udp_packet(A, B, 100))
+    gateway.now += WAITING_TIME
+    gateway.send(udp_packet(A, B, 200))
+    assert [len(packet) for packet in gateway.tunnel.waiting[0].release(gateway.now)] == [200]
+    gateway.send(*[udp_packet(A, B, 9000)] * 9)
+    assert len(gateway.tunnel.waiting[0].release(gateway.now)) == 7
+
+
+def test_the_notice_comes_once_a_second_and_for_each_mapping() -> None:
+    rows = tuple(PolicyRow(index, EVERYTHING, (selector(f"10.{index}.0.0/16"),)) for index in (2, 3))
+    gateway = Gateway(rows)
+    for _ in range(5):
+        gateway.send(udp_packet(A, B), udp_packet(A, "10.3.0.1"))
+    assert [notice.mapping for notice in gateway.notices if isinstance(notice, Acquire)] == [2, 3]
+    gateway.now += ACQUIRE_INTERVAL
+    gateway.send(udp_packet(A, B))
+    assert len(gateway.notices) == 3
+
+
+def test_policies_that_go_take_what_waits_along() -> None:
+    gateway = Gateway()
+    gateway.send(udp_packet(A, B))
+    gateway.tunnel.replace_policies((PolicyRow(5, EVERYTHING, EVERYTHING),))
+    assert gateway.tunnel.waiting == {}
+
+
+def test_interrupted_only_probes_leave_and_arrive() -> None:
+    ours, theirs = pair_of()
+    business, probe = udp_packet(A, B), udp_packet("169.254.128.1", "169.254.128.2")
+    keep = frozenset({ip_address("169.254.128.2")})
+    assert carried(ours, theirs, business, probe) == [business, probe]
+    ours.tunnel.policies.interrupt(keep)
+    assert carried(ours, theirs, business, probe) == [probe]
+    ours.tunnel.policies.interrupt(None)
+    pair = theirs.sad.by_spi(0x2002)
+    assert pair is not None
+    pair.allowed.interrupt(keep)
+    assert carried(ours, theirs, business, probe) == [probe]
+    assert ours.dropped() == theirs.dropped() == {"POLICY": 1}
+
+
+# ----------------------------------------------------------------------------------- limits
+
+
+def test_the_byte_limit_is_never_passed() -> None:
+    ours, _ = pair_of(lifetimes=Lifetimes(3600, 100))
+    packets = [udp_packet(A, B, 1000)] * 64
+    assert len(ours.send(*packets)) == 64
+    assert ours.notices == []
+    assert len(ours.send(*packets)) == 102400 // 1000 - 64
+    assert ours.notices == [SoftLimit("t", 0x1001), HardLimit("t", 0x1001)]
+    assert ours.send(*packets) == []
+    # A smaller packet would fit, but what is said to be used up is used up.
+    assert ours.send(udp_packet(A, B, 100)) == []
+    assert ours.dropped() == {"LIFETIME": 64 + 26 + 1}
+    assert len(ours.notices) == 2
+
+
+def test_the_receiver_keeps_the_byte_limit_too() -> None:
+    ours, theirs = pair_of()
+    theirs.sad.remove(0x2002)
+    pair = theirs.install(facing(child(lifetimes=Lifetimes(3600, 10))))
+    for _ in range(12):
+        carried(ours, theirs, udp_packet(A, B, 1000))
+    assert pair.bytes_in <= 10240
+    assert theirs.dropped() == {"LIFETIME": 2}
+    assert theirs.notices == [SoftLimit("t", 0x2002), HardLimit("t", 0x2002)]
+
+
+def test_the_last_sequence_number_is_sent_and_none_after_it() -> None:
+    ours, _theirs = pair_of()
+    pair = ours.sad.by_spi(0x1001)
+    assert pair is not None
+    pair.sequence = 2**32 - 3
+    sent = ours.send(*[udp_packet(A, B)] * 5)
+    assert [packet[4:8].hex() for packet in sent] == ["fffffffe", "ffffffff"]
+    assert ours.notices == [SoftLimit("t", 0x1001), HardLimit("t", 0x1001)]
+    assert ours.dropped() == {"LIFETIME": 3}
+
+
+# ----------------------------------------------------------------------------------- fitting
+
+
+def test_too_long_with_df_the_sender_is_told() -> None:
+    ours, _ = pair_of()
+    pair = ours.sad.by_spi(0x1001)
+    assert pair is not None
+    packet = tcp_packet(A, B, 1, b"x" * 1460)
+    assert ours.send(packet) == []
+    (answer,) = (IP(written) for written in ours.written)
+    assert (answer.src, answer.dst) == (B, A)
+    assert (answer[ICMP].type, answer[ICMP].code, answer[ICMP].nexthopmtu) == (3, 4, pair.limit)
+    assert bytes(answer[ICMP].payload)[:28] == packet[:28]
+    assert ours.dropped() == {"TOO_BIG": 1}
+
+
+def test_too_long_in_ipv6_the_sender_is_told_at_least_1280() -> None:
+    ours, theirs = pair_of()
+    pair = ours.sad.by_spi(0x1001)
+    assert pair is not None
+    pair.resize(1200)
+    ours.send(udp_packet("fd00::1", "fd00::2", 1281))
+    (answer,) = (IPv6(written) for written in ours.written)
+    assert answer[ICMPv6PacketTooBig].mtu == 1280
+    # What every IPv6 link carries is carried.
+    packet = udp_packet("fd00::1", "fd00::2", 1280)
+    assert carried(ours, theirs, packet) == [packet]
+
+
+def test_complaints_are_limited_in_rate() -> None:
+    ours, _ = pair_of()
+    ours.send(*[tcp_packet(A, B, 1, b"x" * 1460)] * 500)
+    assert len(ours.written) == ICMP_BURST
+    ours.now += 0.5
+    ours.send(*[tcp_packet(A, B, 1, b"x" * 1460)] * 500)
+    assert len(ours.written) == ICMP_BURST + 50
+
+
+def test_too_long_without_df_is_fragmented_before_esp() -> None:
+    ours, theirs = pair_of()
+    packet = IP(src=A, dst=B, id=3, proto=17) / bytes(i % 251 for i in range(4000))
+    parts = [IP(part) for part in carried(ours, theirs, bytes(packet))]
+    assert len(parts) == 3
+    assert b"".join(bytes(part.payload) for part in parts) == bytes(packet.payload)
+    assert ours.dropped() == {}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_syns_are_clamped_in_both_directions(version: int) -> None:
+    ours, theirs = pair_of()
+    addresses = (A, B) if version == 4 else ("fd00::1", "fd00::2")
+    syn = tcp_packet(*addresses, 1, flags=2, options=bytes.fromhex("020405b4"))
+    read = IP if version == 4 else IPv6
+    limit = theirs.sad.inbound[bytes.fromhex("00002002")].limit
+    expected = limit - (40 if version == 4 else 60)
+    (arrived,) = carried(ours, theirs, syn)
+    assert read(arrived)[TCP].options == [("MSS", expected)]
+    # A peer that does not clamp: its SYN is clamped here.
+    pair = ours.sad.by_spi(0x1001)
+    assert pair is not None
+    pair.limit = 9000
+    (arrived,) = carried(ours, theirs, syn)
+    assert read(arrived)[TCP].options == [("MSS", expected)]
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"",
+        b"\x45",
+        b"\x45" + bytes(18),
+        b"\x60" + bytes(38),
+        b"\x05" + bytes(60),
+        b"\x4f" + udp_packet(A, B)[1:22],
+    ],
+)
+def test_what_is_no_ip_packet_is_counted(packet: bytes) -> None:
+    ours, _ = pair_of()
+    assert ours.send(packet) == []
+    assert ours.dropped() == {"MALFORMED": 1}
