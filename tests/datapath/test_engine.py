@@ -92,7 +92,7 @@ class Sides:
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop run until something holds, which on loopback is soon."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        for _ in iter(condition, True):
             await asyncio.sleep(0)
 
 
@@ -287,7 +287,9 @@ async def test_garbage_is_counted_and_told_once(pair: Sides) -> None:
         for number in range(300):
             stranger.sendto(os.urandom(number % 70) or b"\xff", (str(pair.b.address), pair.b.port))
         stranger.sendto(b"\xff", (str(pair.b.address), pair.b.port))
-        stranger.sendto((0x2002).to_bytes(4) + bytes(60), (str(pair.b.address), pair.b.port))
+        stranger.sendto(
+            (0x2002).to_bytes(4) + bytes(3) + b"\7" + bytes(60), (str(pair.b.address), pair.b.port)
+        )
         await until(lambda: pair.b.engine.drops("t")[Drop.INTEGRITY] == 1)
     counted = pair.b.engine.drops()
     assert counted[Drop.NO_SA] + counted[Drop.MALFORMED] > 290
