@@ -34,6 +34,11 @@ class EventLog:
         """What is kept, oldest first."""
         return tuple(self._events)
 
+    @property
+    def followers(self) -> int:
+        """How many follow the new events."""
+        return len(self._readers)
+
     async def stream(self, follow: bool) -> AsyncIterator[Event]:
         """What is kept, then with `follow` each new event, until the reader closes the generator.
 

@@ -120,6 +120,10 @@ class FakeOperations:
     """Implements `vpnd.control.operations.Operations`. `calls` records the actions, newest last."""
 
     def __init__(self, *tunnels: TunnelStatus) -> None:
+        self.begin_anew(*tunnels)
+
+    def begin_anew(self, *tunnels: TunnelStatus) -> None:
+        """Forget everything: one daemon serves many tests."""
         self.tunnels = {t.name: t for t in tunnels or (tunnel_up(), tunnel_failed())}
         self.calls: list[tuple[object, ...]] = []
         self.log = EventLog()
@@ -199,7 +203,9 @@ class FakeOperations:
     def trace(self, name: str) -> Trace:
         self._known(name)
         lines = [
-            TraceLine(at=AT, direction="out", text="IKE_SA_INIT 0 {SA, KE, Ni}", size=420, detail=["aes-128"]),
+            TraceLine(
+                at=AT, direction="out", text="IKE_SA_INIT 0 {SA, KE, Ni}", size=420, detail=["aes-128"]
+            ),
             TraceLine(at=AT, direction="in", text="IKE_SA_INIT 0 {SA, KE, Nr}\x1b[2J", size=400),
         ]
         return Trace(tunnel=name, lines=lines)
@@ -211,7 +217,12 @@ class FakeOperations:
         self.calls.append(("reload",))
         if "broken" in self.tunnels:
             problem = ProblemBody(
-                file="vpnd.toml", line=3, code="E-KEY", severity="error", message="unknown key", hint="remove it"
+                file="vpnd.toml",
+                line=3,
+                code="E-KEY",
+                severity="error",
+                message="unknown key",
+                hint="remove it",
             )
             raise InvalidConfiguration("E-CONFIG", "nothing was changed", None, [problem])
         return ReloadResult(applied=True, changed=["branch-a"], unchanged=["branch-b"])
@@ -232,7 +243,9 @@ class FakeOperations:
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         self._known(name)
-        raise Conflict("E-FROM-FILE", f"{name} is defined in vpnd.toml", "remove it there, then vpnctl reload")
+        raise Conflict(
+            "E-FROM-FILE", f"{name} is defined in vpnd.toml", "remove it there, then vpnctl reload"
+        )
 
     def counters(self) -> Mapping[str, int]:
         return {"ike_unknown_peer": 7}

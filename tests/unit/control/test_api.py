@@ -1,0 +1,464 @@
+"""The API over its socket: routes, errors, streams, the document, and clients that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.unit.control.conftest import Daemon, running
+from tests.unit.control.fakes import AT, FakeOperations, tunnel_up
+from vpnd.control import limits, server
+from vpnd.control.api import create_app
+from vpnd.control.client import Client, DaemonUnreachable, Refused
+from vpnd.control.schema import Event
+from vpnd.control.server import ApiServer, SocketUnavailable
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PROMPTLY = 0.5
+"""Seconds: generous for a machine that does other things; the answer itself takes some 5 ms."""
+
+
+async def ask(daemon: Daemon, method: str, path: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
+    """One request: status, decoded body and headers."""
+    connector = aiohttp.UnixConnector(path=str(daemon.socket))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.request(method, f"http://vpnd{path}", **more) as answer,
+    ):
+        text = await answer.text()
+        is_json = answer.content_type == "application/json"
+        return answer.status, json.loads(text) if is_json else text, dict(answer.headers)
+
+
+# -------------------------------------------------------------------------------------- routes
+
+
+async def test_status_has_the_shape_of_the_interface(daemon: Daemon) -> None:
+    code, body, _ = await ask(daemon, "GET", "/v1/status")
+    assert code == 200
+    assert (
+        body["gateway"].items()
+        >= {
+            "name": "hq",
+            "address": "192.0.2.1",
+            "version": "0.1.0",
+            "engine": "python",
+            "uptime_s": 61,
+        }.items()
+    )
+    up, failed = body["tunnels"]
+    assert up["name"] == "branch-a"
+    assert up["peer"] == {"address": "198.51.100.1", "port": 4500, "vendor": "strongSwan", "nat": True}
+    assert set(up["ike"]) == {
+        "version",
+        "mode",
+        "spi_i",
+        "spi_r",
+        "encryption",
+        "integrity",
+        "dh_group",
+        "age_s",
+        "rekey_in_s",
+        "expires_in_s",
+    }
+    assert set(up["mappings"][0]) == {
+        "local",
+        "remote",
+        "state",
+        "reason",
+        "spi_in",
+        "spi_out",
+        "encryption",
+        "integrity",
+        "pfs",
+        "encapsulation",
+        "packets_in",
+        "packets_out",
+        "bytes_in",
+        "bytes_out",
+        "age_s",
+        "rekey_in_s",
+        "expires_in_s",
+    }
+    assert (
+        up["health"].items()
+        >= {"state": "healthy", "sent": 12, "lost": 0, "rtt_ms": 0.7, "jitter_ms": 0.1}.items()
+    )
+    assert up["dpd"] == {"enabled": True, "last_heard_s": 3}
+    assert up["drops"].items() >= {"replay": 0, "integrity": 0, "policy": 0, "no_sa": 0}.items()
+    assert up["last_error"] is None
+    assert (failed["state"], failed["ike"], failed["health"]) == ("down", None, None)
+    assert failed["last_error"]["code"] == "E-PSK"
+    assert failed["last_error"]["at"] == "2026-03-01T14:02:11Z"
+
+
+async def test_a_tunnel_shows_all_but_its_key(daemon: Daemon) -> None:
+    code, body, _ = await ask(daemon, "GET", "/v1/tunnels/branch-a")
+    assert code == 200
+    assert body["psk_fingerprint"] == "3f9a-77c1"
+    assert "pre_shared_key" not in body["configuration"]
+
+
+async def test_why_and_trace(daemon: Daemon) -> None:
+    _, why, _ = await ask(daemon, "GET", "/v1/tunnels/branch-b/why")
+    assert why["error"]["code"] == why["explanation"]["code"] == "E-PSK"
+    assert why["explanation"]["try"][0] == "vpnctl psk fingerprint branch-b"
+    _, nothing, _ = await ask(daemon, "GET", "/v1/tunnels/branch-a/why")
+    assert (nothing["error"], nothing["explanation"]) == (None, None)
+    _, trace, _ = await ask(daemon, "GET", "/v1/tunnels/branch-a/trace")
+    assert [line["direction"] for line in trace["lines"]] == ["out", "in"]
+
+
+async def test_actions_reach_the_daemon(daemon: Daemon) -> None:
+    assert (await ask(daemon, "POST", "/v1/tunnels/branch-a/up"))[1]["state"] == "up"
+    await ask(daemon, "POST", "/v1/tunnels/branch-a/up", json={"timeout_s": 2.5})
+    await ask(daemon, "POST", "/v1/tunnels/branch-a/down")
+    await ask(daemon, "POST", "/v1/tunnels/branch-a/reset")
+    await ask(daemon, "POST", "/v1/tunnels/branch-a/rekey", json={"ike": True})
+    assert (await ask(daemon, "POST", "/v1/reload"))[1]["changed"] == ["branch-a"]
+    assert daemon.operations.calls == [
+        ("up", "branch-a", 30.0),
+        ("up", "branch-a", 2.5),
+        ("down", "branch-a"),
+        ("reset", "branch-a", 30.0),
+        ("rekey", "branch-a", True, False),
+        ("reload",),
+    ]
+
+
+async def test_any_name_goes_through_a_path(daemon: Daemon) -> None:
+    name = "分支 1?#%"
+    daemon.operations.tunnels[name] = tunnel_up(name)
+    client = Client(daemon.socket)
+    from vpnd.control.client import tunnel_path
+
+    assert (await client.get(tunnel_path(name)))["name"] == name
+
+
+async def test_a_tunnel_is_made_from_its_table(daemon: Daemon) -> None:
+    table = {"customer_gateway": "branch", "pre_shared_key": "plain:key", "ike": {"dh_group": [14, 31]}}
+    code, body, _ = await ask(daemon, "PUT", "/v1/tunnels/new", json=table)
+    assert (code, body["change"]) == (200, "created")
+    assert daemon.operations.received["new"] == table
+
+
+# -------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more", "status", "code"),
+    [
+        ("GET", "/v1/tunnels/nobody", {}, 404, "E-UNKNOWN-TUNNEL"),
+        ("POST", "/v1/tunnels/nobody/up", {}, 404, "E-UNKNOWN-TUNNEL"),
+        ("GET", "/v1/nothing", {}, 404, "E-NOT-FOUND"),
+        ("GET", "/", {}, 404, "E-NOT-FOUND"),
+        ("GET", "/docs", {}, 404, "E-NOT-FOUND"),
+        ("DELETE", "/v1/status", {}, 405, "E-METHOD"),
+        ("POST", "/v1/tunnels/branch-b/up", {}, 502, "E-PSK"),
+        ("POST", "/v1/tunnels/branch-b/rekey", {}, 409, "E-NOT-UP"),
+        ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout_s": "soon"}}, 422, "E-REQUEST"),
+        ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout_s": 1e9}}, 422, "E-REQUEST"),
+        ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout": 3}}, 422, "E-REQUEST"),
+        ("PUT", "/v1/tunnels/x", {"json": ["list"]}, 422, "E-REQUEST"),
+        (
+            "PUT",
+            "/v1/tunnels/x",
+            {"data": "{", "headers": {"Content-Type": "application/json"}},
+            400,
+            "E-JSON",
+        ),
+        ("PUT", "/v1/tunnels/x", {"json": {"routes": ["nonsense"]}}, 422, "E-CONFIG"),
+        ("DELETE", "/v1/tunnels/branch-a", {}, 409, "E-FROM-FILE"),
+    ],
+)
+async def test_every_error_has_one_shape(
+    daemon: Daemon, method: str, path: str, more: dict[str, Any], status: int, code: str
+) -> None:
+    answered, body, _ = await ask(daemon, method, path, **more)
+    assert (answered, body["error"]["code"]) == (status, code)
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message", "hint", "problems"}
+    assert body["error"]["message"]
+
+
+async def test_a_refused_tunnel_has_its_problems(daemon: Daemon) -> None:
+    _, body, _ = await ask(daemon, "PUT", "/v1/tunnels/x", json={"routes": ["nonsense"]})
+    (problem,) = body["error"]["problems"]
+    assert (problem["code"], problem["key"], problem["line"]) == ("E-PREFIX", "tunnels.x.routes[0]", None)
+
+
+@pytest.mark.parametrize(
+    "body", ['{"pre_shared_key": "s3cret"', '["s3cret"]', '"s3cret"', '{"a": "s3cret"}}']
+)
+async def test_no_error_repeats_what_was_sent(daemon: Daemon, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    status, answer, _ = await ask(daemon, "PUT", "/v1/tunnels/x", data=body, headers=headers)
+    assert status >= 400
+    assert "s3cret" not in json.dumps(answer)
+
+
+async def test_deep_json_is_refused(daemon: Daemon) -> None:
+    body = "[" * 100_000
+    headers = {"Content-Type": "application/json"}
+    status, answer, _ = await ask(daemon, "PUT", "/v1/tunnels/x", data=body, headers=headers)
+    assert status == 400
+    assert answer["error"]["code"] in ("E-JSON", "E-REQUEST")
+
+
+# -------------------------------------------------------------------------------------- events
+
+
+def event(number: int) -> Event:
+    return Event(at=AT, tunnel="branch-a", event="tunnel-up", text=f"number {number}")
+
+
+async def test_events_that_are_kept(daemon: Daemon) -> None:
+    for number in range(3):
+        daemon.operations.log.publish(event(number))
+    status, text, headers = await ask(daemon, "GET", "/v1/events?follow=false")
+    assert status == 200
+    assert headers["Content-Type"].startswith("application/x-ndjson")
+    assert [json.loads(line)["text"] for line in text.splitlines()] == ["number 0", "number 1", "number 2"]
+
+
+async def test_events_as_they_happen(daemon: Daemon) -> None:
+    daemon.operations.log.publish(event(0))
+    seen: list[str] = []
+    arrived = asyncio.Event()
+
+    async def follow() -> None:
+        async for found in Client(daemon.socket).events(follow=True):
+            seen.append(found["text"])
+            arrived.set()
+
+    follower = asyncio.create_task(follow())
+    await asyncio.wait_for(arrived.wait(), 5)
+    arrived.clear()
+    daemon.operations.log.publish(event(1))
+    await asyncio.wait_for(arrived.wait(), 5)
+    assert seen == ["number 0", "number 1"]
+    follower.cancel()
+    await asyncio.wait((follower,))
+    await until(lambda: not daemon.operations.log.followers)
+
+
+# ------------------------------------------------------------------------------------- document
+
+
+async def test_the_document_describes_every_route(daemon: Daemon) -> None:
+    status, document, _ = await ask(daemon, "GET", "/v1/openapi.json")
+    assert status == 200
+    assert document["openapi"].startswith("3.")
+    routes = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    assert routes == {
+        ("get", "/v1/status"),
+        ("get", "/v1/tunnels/{name}"),
+        ("put", "/v1/tunnels/{name}"),
+        ("delete", "/v1/tunnels/{name}"),
+        ("get", "/v1/tunnels/{name}/why"),
+        ("get", "/v1/tunnels/{name}/trace"),
+        ("get", "/v1/events"),
+        ("get", "/metrics"),
+        ("post", "/v1/tunnels/{name}/up"),
+        ("post", "/v1/tunnels/{name}/down"),
+        ("post", "/v1/tunnels/{name}/reset"),
+        ("post", "/v1/tunnels/{name}/rekey"),
+        ("post", "/v1/reload"),
+    }
+    identifiers = [op["operationId"] for methods in document["paths"].values() for op in methods.values()]
+    assert len(set(identifiers)) == len(identifiers)
+    table = document["components"]["schemas"]["TunnelTable"]
+    assert table["properties"]["pre_shared_key"]["writeOnly"] is True
+    assert "ike" in table["properties"]
+
+
+async def test_every_reference_of_the_document_leads_somewhere(daemon: Daemon) -> None:
+    _, document, _ = await ask(daemon, "GET", "/v1/openapi.json")
+
+    def references(value: object) -> list[str]:
+        if isinstance(value, dict):
+            here = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+            return here + [r for inner in value.values() for r in references(inner)]
+        return [r for inner in value for r in references(inner)] if isinstance(value, list) else []
+
+    found = references(document)
+    assert found
+    for reference in found:
+        target: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+
+
+# --------------------------------------------------------------------------------------- limits
+
+
+async def test_a_body_that_is_too_large(daemon: Daemon) -> None:
+    body = io.BytesIO(json.dumps({"routes": ["x" * limits.MAX_BODY]}).encode())
+    headers = {"Content-Type": "application/json"}
+    status, answer, _ = await ask(daemon, "PUT", "/v1/tunnels/x", data=body, headers=headers)
+    assert (status, answer["error"]["code"]) == (413, "E-TOO-LARGE")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Give the daemon time until `condition` holds; fails after five seconds."""
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it did not happen")
+
+
+async def promptly(daemon: Daemon) -> None:
+    """Status is answered soon, whatever others do."""
+    begun = time.monotonic()
+    await Client(daemon.socket).get("/v1/status")
+    assert time.monotonic() - begun < PROMPTLY
+
+
+async def connect(daemon: Daemon) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_unix_connection(str(daemon.socket))
+
+
+async def test_clients_that_hang_hold_up_nobody(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "IDLE_LIMIT", 0.3)
+    hanging = []
+    for sent in (
+        b"",
+        b"GET /v1/sta",
+        b"PUT /v1/tunnels/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    ):
+        reader, writer = await connect(daemon)
+        writer.write(sent)
+        hanging.append((reader, writer))
+    await promptly(daemon)
+    for reader, writer in hanging[:2]:
+        assert await asyncio.wait_for(reader.read(), 5) == b"", "an idle connection is closed"
+        writer.close()
+    await promptly(daemon)
+    hanging[2][1].close()
+
+
+async def test_a_body_that_never_comes(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = limits.RequestLimits(create_app(FakeOperations()), timeout=0.05)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "PUT", "path": "/v1/tunnels/x", "headers": [], "query_string": b""}
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"])["error"]["code"] == "E-TIMEOUT"
+
+
+async def test_a_thousand_connections(daemon: Daemon) -> None:
+    open_ones = []
+    for _ in range(1000):
+        _, writer = await connect(daemon)
+        open_ones.append(writer)
+        if len(open_ones) % 50 == 0:
+            await promptly(daemon)
+    await promptly(daemon)
+    for writer in open_ones:
+        writer.close()
+    await promptly(daemon)
+
+
+async def test_sixteen_that_wait_are_enough(daemon: Daemon) -> None:
+    daemon.operations.tunnels["hangs"] = tunnel_up("hangs")
+    client = Client(daemon.socket)
+    waiting = [asyncio.create_task(client.post("/v1/tunnels/hangs/up")) for _ in range(15)]
+    await until(lambda: len(daemon.operations.calls) == 15)
+    await promptly(daemon)
+    waiting.append(asyncio.create_task(client.post("/v1/tunnels/hangs/up")))
+    await until(lambda: len(daemon.operations.calls) == 16)
+    status, _, _ = await ask(daemon, "GET", "/v1/status")
+    assert status == 503
+    daemon.operations.hang.set()
+    await asyncio.gather(*waiting)
+    await promptly(daemon)
+
+
+async def test_one_that_does_not_read_is_cut_off(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STALL_LIMIT", 0.3)
+    _, writer = await asyncio.open_unix_connection(str(daemon.socket), limit=1024)
+    writer.write(b"GET /v1/events?follow=true HTTP/1.1\r\nHost: x\r\n\r\n")
+    await writer.drain()
+    await until(lambda: daemon.operations.log.followers)
+    long = Event(at=AT, event="x", text="x" * 100_000)
+    for _ in range(50):
+        daemon.operations.log.publish(long)
+        await asyncio.sleep(0.001)
+    await promptly(daemon)
+    await until(lambda: not daemon.operations.log.followers)
+    writer.close()
+
+
+# --------------------------------------------------------------------------------------- socket
+
+
+async def test_the_socket_is_for_owner_and_group(daemon: Daemon) -> None:
+    assert daemon.socket.stat().st_mode & 0o777 == 0o660
+
+
+async def test_stopping_ends_followers_and_waiters_and_removes_the_socket(tmp_path: Path) -> None:
+    async with running(tmp_path / "vpnd.sock") as daemon:
+        daemon.operations.tunnels["hangs"] = tunnel_up("hangs")
+        client = Client(daemon.socket)
+
+        async def follow() -> list[object]:
+            return [found async for found in client.events(follow=True)]
+
+        follower = asyncio.create_task(follow())
+        waiter = asyncio.create_task(client.post("/v1/tunnels/hangs/up"))
+        await until(lambda: daemon.operations.log.followers and daemon.operations.calls)
+        begun = time.monotonic()
+        daemon.task.cancel()
+        await asyncio.wait((daemon.task,))
+        assert time.monotonic() - begun < 2
+        assert await asyncio.wait_for(follower, 2) == []
+        with pytest.raises(Refused) as refused:
+            await asyncio.wait_for(waiter, 2)
+        assert refused.value.error["code"] == "E-STOPPING"
+        assert not daemon.socket.exists()
+        with pytest.raises(DaemonUnreachable, match="no such socket"):
+            await client.get("/v1/status")
+
+
+async def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "vpnd.sock"
+    first = ApiServer(create_app(FakeOperations()), path)
+    first.open()
+    with pytest.raises(SocketUnavailable, match="another vpnd answers"):
+        ApiServer(create_app(FakeOperations()), path).open()
+    assert first._socket is not None
+    first._socket.close()
+    assert path.exists(), "as after kill -9"
+    second = ApiServer(create_app(FakeOperations()), path)
+    second.open()
+    task = asyncio.create_task(second.run())
+    assert (await Client(path).get("/v1/status"))["gateway"]["name"] == "hq"
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+async def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with pytest.raises(SocketUnavailable, match="is not a socket"):
+        ApiServer(create_app(FakeOperations()), path).open()
+    assert path.read_text() == "precious"
+    with pytest.raises(SocketUnavailable, match="cannot listen"):
+        ApiServer(create_app(FakeOperations()), tmp_path / ("x" * 200)).open()
