@@ -25,7 +25,7 @@ LONGEST_RETURN = 600.0
 """Ours: the wait doubles with each failure up to this; an operator can switch by hand meanwhile."""
 
 CALM = 600.0
-"""Ours: seconds that a tunnel must have been able for its next failure to count as the first one."""
+"""Ours: seconds that a tunnel must have been able, its wait aside, for its next failure to be a first one."""
 
 
 class Standing(IntEnum):
@@ -81,7 +81,7 @@ class _Tunnel:
     member: Member
     place: int
     standing: Standing = Standing.UNABLE
-    able_since: float | None = None
+    able_since: float = 0.0
     failures: int = 0
     returns_at: float = 0.0
 
@@ -102,7 +102,7 @@ class Failover:
         self._tunnels: dict[str, _Tunnel] = {}
         self._sharers: dict[Network, list[_Tunnel]] = {}
         self._carriers: dict[Network, str] = {}
-        self._by_hand: dict[str, str] = {}
+        self._chosen: set[str] = set()
         self._heap: list[tuple[float, str]] = []
 
     # ------------------------------------------------------------------------------ queries
@@ -138,7 +138,7 @@ class Failover:
         ordered = sorted(seen.values(), key=lambda tunnel: (tunnel.member.priority, tunnel.place))
         members = tuple(tunnel.member.name for tunnel in ordered)
         routes = tuple(dict.fromkeys(route for tunnel in ordered for route in tunnel.member.routes))
-        by_hand = next((self._by_hand[m] for m in members if m in self._by_hand), None)
+        by_hand = next((name for name in members if name in self._chosen), None)
         return Group(members[0], members, routes, by_hand)
 
     def next_timeout(self) -> float | None:
@@ -150,7 +150,7 @@ class Failover:
     def configure(self, now: float, members: Iterable[Member]) -> None:
         """The tunnels that there are from now on, in the order of the configuration.
 
-        What is known of those that stay is kept; a choice by hand ends with either of its tunnels.
+        What is known of those that stay is kept; a choice by hand ends with the tunnel that was chosen.
         """
         known = self._tunnels
         self._tunnels = {}
@@ -161,10 +161,8 @@ class Failover:
             self._tunnels[member.name] = tunnel
             for route in dict.fromkeys(member.routes):
                 self._sharers.setdefault(route, []).append(tunnel)
-        self._by_hand = {
-            member: choice
-            for member, choice in self._by_hand.items()
-            if member in self._tunnels and choice in self._tunnels
+        self._chosen = {
+            name for name in self._chosen if name in self._tunnels and self.group(name).members[0] != name
         }
         for route in [route for route in self._carriers if route not in self._sharers]:
             del self._carriers[route]
@@ -183,9 +181,8 @@ class Failover:
                 tunnel.returns_at = now + min(wait, LONGEST_RETURN)
                 heapq.heappush(self._heap, (tunnel.returns_at, name))
         elif tunnel.standing is Standing.ABLE:
-            calm = tunnel.able_since is not None and now - tunnel.able_since >= CALM
+            calm = now - max(tunnel.able_since, tunnel.returns_at) >= CALM
             tunnel.failures = 1 if calm else tunnel.failures + 1
-            tunnel.able_since = None
         tunnel.standing = standing
         self._choose_all(now, tunnel)
 
@@ -198,13 +195,12 @@ class Failover:
         found = self.group(group)
         if choice is not None and choice not in found.members:
             raise NoSuchGroup(f"{choice} is not one of the group {found.name}: {', '.join(found.members)}")
-        for member in found.members:
-            self._by_hand.pop(member, None)
+        self._chosen.difference_update(found.members)
         chosen = choice if choice is not None else found.members[0]
         # Who asks by hand does not wait for the hold-down.
         self._tunnels[chosen].returns_at = now
         if choice is not None and choice != found.members[0]:
-            self._by_hand.update(dict.fromkeys(found.members, choice))
+            self._chosen.add(choice)
         for route in found.routes:
             self._choose(now, route, by_hand=True)
         return self.group(found.name)
@@ -242,8 +238,7 @@ class Failover:
 
     def _preference(self, tunnel: _Tunnel) -> tuple[int, int, int, int]:
         standing, priority, place = tunnel.rank
-        chosen = self._by_hand.get(tunnel.member.name) == tunnel.member.name
-        return (standing, not chosen, priority, place)
+        return (standing, tunnel.member.name not in self._chosen, priority, place)
 
 
 @dataclass(frozen=True, slots=True)
