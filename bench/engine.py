@@ -1,11 +1,11 @@
 """How fast the datapath is: one transform at a time, and two engines with iperf3 between them.
 
-    bench/engine.py micro                      nanoseconds a packet to seal and to open, for each suite and batch
-    sudo bench/engine.py pair aes-128/sha256   two engines with fixed keys in namespaces of their own: TCP rate,
-                                               CPU time, ping; options: --raw --ipv6 --reverse --forward --plain
+    bench/engine.py micro                      nanoseconds a packet to seal and to open, by suite and batch
+    sudo bench/engine.py pair aes-128/sha256   two engines with fixed keys in namespaces of their own: TCP
+                                               rate, CPU time, ping; see --help for what can be varied
 
-No IKE is involved. `--forward` puts a host behind each gateway, so that packets are forwarded; `--plain` moves
-bytes without a tunnel, for comparison.
+No IKE is involved. `--forward` puts a host behind each gateway, so that packets are forwarded; `--plain`
+moves bytes without a tunnel, for comparison.
 """
 
 from __future__ import annotations
@@ -184,11 +184,13 @@ def gateway(side: int, suite_name: str, version: int, udp: bool) -> None:
     engine.install(
         ChildSa(
             "t", 0, SPIS[side], SPIS[1 - side], suite, keys_of(suite, side), keys_of(suite, 1 - side),
-            everything, everything, Path(local, 4500, ip_address(theirs), 4500), udp, Lifetimes(3600), side == 0,
+            everything, everything, Path(local, 4500, ip_address(theirs), 4500), udp,
+            Lifetimes(3600), side == 0,
         )
     )  # fmt: skip
     loop.add_signal_handler(signal.SIGTERM, loop.stop)
     print("ready", flush=True)
+    before = os.times()
     if os.environ.get("BENCH_PROFILE"):
         import cProfile
 
@@ -198,10 +200,17 @@ def gateway(side: int, suite_name: str, version: int, udp: bool) -> None:
     else:
         loop.run_forever()
     used = os.times()
+    cpu = used.user + used.system - before.user - before.system
     stats = engine.stats(SPIS[side])
+    assert stats is not None
+    packets = max(stats.packets_in, stats.packets_out, 1)
     drops = {drop.name: count for drop, count in engine.drops("t").items() if count}
-    print(json.dumps({"cpu_s": used.user + used.system, "stats": repr(stats), "drops": drops}), flush=True)
+    print(
+        f"{packets} packets, {cpu:.2f} s of CPU, {cpu / packets * 1e6:.2f} us each, dropped {drops}",
+        flush=True,
+    )
     engine.close()
+    loop.close()
 
 
 def pair(arguments: argparse.Namespace) -> None:
