@@ -1,0 +1,220 @@
+"""`vpnctl` as a program against a daemon on a socket: what it prints, where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.unit.control.conftest import Remote, vpnctl, vpnctl_process
+from tests.unit.control.fakes import AT, tunnel_failed, tunnel_up
+from vpnd.control.schema import Event
+
+ESCAPE = "\x1b"
+
+
+@pytest.fixture(autouse=True)
+def _as_new(remote: Remote) -> None:
+    remote.operations.begin_anew()
+
+
+JSON_COMMANDS = [
+    (["status"], 0),
+    (["show", "branch-a"], 0),
+    (["why", "branch-b"], 0),
+    (["trace", "branch-a"], 0),
+    (["up", "branch-a"], 0),
+    (["up", "branch-b"], 1),
+    (["down", "branch-a"], 0),
+    (["reset", "branch-a"], 0),
+    (["rekey", "branch-a", "--child"], 0),
+    (["rekey", "branch-b"], 1),
+    (["reload"], 0),
+    (["remove", "branch-a"], 1),
+    (["remove", "nobody"], 2),
+    (["add", "/does/not/exist.toml"], 2),
+    (["peer-config", "branch-a", "--for", "strongswan"], 0),
+    (["peer-config", "branch-a", "--for", "abacus"], 2),
+    (["psk", "generate"], 0),
+    (["psk", "fingerprint", "branch-a"], 0),
+    (["show", "nobody"], 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), JSON_COMMANDS, ids=lambda value: "-".join(value) if isinstance(value, list) else ""
+)
+def test_json_is_all_there_is(remote: Remote, arguments: list[str], code: int) -> None:
+    done = vpnctl("--json", "--socket", str(remote.socket), *arguments)
+    assert (done.code, done.err) == (code, "")
+    document = json.loads(done.out)
+    assert (set(document) == {"error"}) == (code != 0)
+
+
+def test_the_program_itself(remote: Remote) -> None:
+    done = vpnctl_process("status", "--json", "--socket", str(remote.socket))
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["gateway"]["name"] == "hq"
+    refused = vpnctl_process("--socket", str(remote.socket), "up", "branch-b")
+    assert (refused.code, refused.out) == (1, "")
+
+
+def test_options_stand_before_or_after(remote: Remote) -> None:
+    before = vpnctl("--socket", str(remote.socket), "--json", "status")
+    after = vpnctl("status", "--json", "--socket", str(remote.socket))
+    between = vpnctl("--json", "psk", "fingerprint", "branch-a", "--socket", str(remote.socket))
+    assert json.loads(before.out) == json.loads(after.out)
+    assert json.loads(between.out) == {"tunnel": "branch-a", "fingerprint": "3f9a-77c1"}
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+def test_a_daemon_that_is_not_there(tmp_path: Path, json_too: bool) -> None:
+    done = vpnctl("status", "--socket", str(tmp_path / "none.sock"), *(["--json"] if json_too else []))
+    assert done.code == 3
+    assert "no such socket" in (done.out if json_too else done.err)
+    assert (done.err if json_too else done.out) == ""
+
+
+def test_a_socket_that_nobody_listens_on(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left.sock"))
+    done = vpnctl("status", "--socket", str(tmp_path / "left.sock"))
+    assert (done.code, done.out) == (3, "")
+    assert "nobody listens" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fly"], ["show"], ["status", "--jsonn"], ["up", "a", "--timeout", "soon"]]
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    done = vpnctl(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err
+
+
+def test_up_that_failed_says_why(remote: Remote) -> None:
+    done = vpnctl("up", "branch-b", "--socket", str(remote.socket), "--timeout", "3")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("E-PSK  the pre-shared keys differ")
+    assert "vpnctl why branch-b" in done.err
+    assert remote.operations.calls == [("up", "branch-b", 3.0)]
+
+
+def test_no_colour_where_there_is_no_terminal(remote: Remote) -> None:
+    for arguments in (["status"], ["show", "branch-a"], ["why", "branch-b"], ["trace", "branch-a"]):
+        done = vpnctl(*arguments, "--socket", str(remote.socket))
+        assert done.code == 0
+        assert ESCAPE not in done.out
+
+
+def test_status_fits_eighty_columns(remote: Remote) -> None:
+    long = tunnel_failed("a-tunnel-with-a-name-that-goes-on-and-on-and-on-for-sixty-char")
+    remote.operations.tunnels[long.name] = long
+    done = vpnctl("status", "--socket", str(remote.socket), environment={"COLUMNS": "80"})
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert len(done.out.splitlines()) == 2 + 3
+
+
+def test_events_one_a_line(remote: Remote) -> None:
+    for number in range(2):
+        remote.operations.log._events.append(
+            Event(at=AT, tunnel="branch-a", event="tunnel-up", text=f"number {number}\x1b[31m")
+        )
+    text = vpnctl("events", "--socket", str(remote.socket))
+    assert text.code == 0
+    assert [line.split("  ")[1:3] for line in text.out.splitlines()] == [["branch-a", "tunnel-up"]] * 2
+    assert ESCAPE not in text.out
+    lines = vpnctl("events", "--json", "--socket", str(remote.socket)).out.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["number 0\x1b[31m", "number 1\x1b[31m"]
+
+
+def test_reload_with_errors_names_the_lines(remote: Remote) -> None:
+    remote.operations.tunnels["broken"] = tunnel_up("broken")
+    done = vpnctl("reload", "--socket", str(remote.socket))
+    assert (done.code, done.out) == (2, "")
+    assert "vpnd.toml:3  E-KEY  unknown key\n    remove it" in done.err
+
+
+# ----------------------------------------------------------------------------------------- add
+
+
+def test_add_sends_the_whole_tunnel(remote: Remote, tmp_path: Path) -> None:
+    file = tmp_path / "new.toml"
+    file.write_text(
+        '[customer_gateways.lab]\naddress = "203.0.113.50"\n'
+        '[tunnels.lab-1]\ncustomer_gateway = "lab"\npre_shared_key = "file:keys/lab"\n'
+        'routes = ["10.7.0.0/16"]\n'
+        '[tunnels.lab-2]\ncustomer_gateway = "elsewhere"\npre_shared_key = "plain:secret"\n'
+    )
+    done = vpnctl("add", str(file), "--socket", str(remote.socket))
+    assert (done.code, done.out) == (0, "lab-1: created\nlab-2: created\n")
+    assert remote.operations.received == {
+        "lab-1": {
+            "customer_gateway": {"address": "203.0.113.50"},
+            "pre_shared_key": f"file:{tmp_path}/keys/lab",
+            "routes": ["10.7.0.0/16"],
+        },
+        "lab-2": {"customer_gateway": "elsewhere", "pre_shared_key": "plain:secret"},
+    }
+
+
+def test_add_names_the_line_of_a_problem(remote: Remote, tmp_path: Path) -> None:
+    file = tmp_path / "new.toml"
+    file.write_text('[tunnels.lab]\ncustomer_gateway = "x"\nroutes = [\n  "nonsense"\n]\n')
+    done = vpnctl("add", str(file), "--socket", str(remote.socket))
+    assert done.code == 2
+    assert f"{file}:4  E-PREFIX" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no tunnel"),
+        ("[tunnels.a", "E-TOML"),
+        ('x = 1\n[gateway]\nname = "other"\n', ":1: [x] cannot be added"),
+        ("tunnels.a = 1\n", "is not a table"),
+    ],
+)
+def test_add_refuses_what_is_no_tunnel(remote: Remote, tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "new.toml"
+    file.write_text(text)
+    done = vpnctl("add", str(file), "--socket", str(remote.socket))
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
+
+
+# ----------------------------------------------------------------------------------------- keys
+
+
+def test_a_generated_key_has_256_bits_of_letters_and_digits() -> None:
+    keys = {vpnctl("psk", "generate").out for _ in range(3)}
+    assert len(keys) == 3
+    for key in keys:
+        assert re.fullmatch(r"[A-Za-z1-9][A-Za-z0-9]{42}\n", key)
+
+
+def test_help_names_every_command_and_the_exit_codes() -> None:
+    done = vpnctl("--help")
+    assert done.code == 0
+    for word in (
+        "status",
+        "show",
+        "up",
+        "down",
+        "reset",
+        "rekey",
+        "why",
+        "events",
+        "trace",
+        "reload",
+        "add",
+        "remove",
+        "peer-config",
+        "psk",
+        "Exit codes",
+    ):
+        assert word in done.out

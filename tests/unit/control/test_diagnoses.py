@@ -1,0 +1,105 @@
+"""Every code has words; both values and the key to change are in them; a peer's text is tame."""
+
+from __future__ import annotations
+
+import pytest
+
+from vpnd.control.diagnoses import explain, message
+from vpnd.model.diagnosis import Code, Diagnosis
+
+FACTS = {
+    "exchange": "IKE_AUTH",
+    "notify": "NO_PROPOSAL_CHOSEN",
+    "theirs": "aes-256",
+    "ours": "aes-128",
+    "peer": "198.51.100.1",
+    "mapping": "10.1.0.0/24 - 10.2.0.0/24",
+    "sent": "5",
+    "received": "0",
+    "detail": "said so",
+}
+
+
+@pytest.mark.parametrize("code", Code)
+@pytest.mark.parametrize("facts", [{}, FACTS], ids=["bare", "full"])
+def test_every_code_is_explained_with_and_without_facts(code: Code, facts: dict[str, str]) -> None:
+    explanation = explain(Diagnosis.of(code, **facts), "branch-a")
+    assert explanation.code == code.value
+    assert explanation.what
+    assert explanation.change
+    assert explanation.try_
+    words = " ".join((explanation.what, explanation.change, *explanation.try_, *explanation.also_possible))
+    assert "None" not in words
+    assert "{" not in words
+    assert explanation.body().try_ == list(explanation.try_)
+    assert message(Diagnosis.of(code, **facts)) == explanation.what
+    assert "\n" not in explanation.what
+
+
+@pytest.mark.parametrize(
+    ("code", "key"),
+    [
+        (Code.P1_ENCRYPTION, "ike.encryption"),
+        (Code.P1_INTEGRITY, "ike.integrity"),
+        (Code.P1_PRF, "ike.integrity"),
+        (Code.P2_ENCRYPTION, "ipsec.encryption"),
+        (Code.P2_INTEGRITY, "ipsec.integrity"),
+    ],
+)
+def test_a_mismatch_names_both_values_and_the_key(code: Code, key: str) -> None:
+    explanation = explain(Diagnosis.of(code, theirs="aes-256, 3des", ours="aes-128"))
+    assert "the peer has aes-256, 3des, we have aes-128" in explanation.what
+    assert explanation.change is not None
+    assert f'set {key} = ["aes-256", "3des"] here' in explanation.change
+    assert "have the peer offer aes-128" in explanation.change
+
+
+def test_a_dh_group_is_written_without_quotes() -> None:
+    explanation = explain(Diagnosis.of(Code.P1_DH, theirs=14, ours=2))
+    assert explanation.what == "the DH group of the IKE SA differs: the peer has 14, we have 2"
+    assert (explanation.change or "").startswith("set ike.dh_group = 14 here")
+
+
+@pytest.mark.parametrize(("theirs", "change"), [("14", "ipsec.pfs = 14"), ("none", 'ipsec.pfs = "disable"')])
+def test_pfs(theirs: str, change: str) -> None:
+    explanation = explain(Diagnosis.of(Code.PFS, theirs=theirs, ours="2"))
+    assert change in (explanation.change or "")
+
+
+def test_a_wrong_key_gives_the_fingerprint_and_the_other_possibility() -> None:
+    explanation = explain(Diagnosis.of(Code.PSK, notify="AUTHENTICATION_FAILED", ours="3f9a-77c1"), "a")
+    assert "3f9a-77c1" in (explanation.we_have or "")
+    assert any("identity" in text for text in explanation.also_possible)
+    assert "vpnctl psk fingerprint a" in explanation.try_
+
+
+@pytest.mark.parametrize(
+    ("detail", "key"),
+    [
+        ("the peer says it is another (IDi)", "ike.remote_id"),
+        ("the peer looks for another (IDr)", "ike.local_id"),
+    ],
+)
+def test_an_identity_names_the_side_that_differs(detail: str, key: str) -> None:
+    facts = {"theirs": "10.0.0.1 (IPV4_ADDR)", "ours": "198.51.100.1 (IPV4_ADDR)", "detail": detail}
+    explanation = explain(Diagnosis.of(Code.IDENTITY, **facts))
+    assert "10.0.0.1 (IPV4_ADDR)" in explanation.what
+    assert "198.51.100.1 (IPV4_ADDR)" in explanation.what
+    assert f'set {key} = "10.0.0.1" here' in (explanation.change or "")
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("ikev1", "ikev2"), (None, "ikev2"), ("ikev2", "ikev1")])
+def test_versions(theirs: str | None, ours: str) -> None:
+    explanation = explain(Diagnosis.of(Code.VERSION, theirs=theirs, ours=ours))
+    other = "ikev1" if ours == "ikev2" else "ikev2"
+    assert f'set ike.version = "{other}" here' in (explanation.change or "")
+
+
+def test_silence_counts_messages() -> None:
+    explanation = explain(Diagnosis.of(Code.SILENT, peer="198.51.100.1", sent=5, received=0))
+    assert explanation.what == "198.51.100.1 does not answer: 5 sent, 0 received"
+
+
+def test_what_a_peer_said_is_tame() -> None:
+    explanation = explain(Diagnosis.of(Code.PEER_REFUSED, detail="a\n\x1b[2Jb\x00"), "a")
+    assert explanation.what == "the peer refused: a??[2Jb?"
