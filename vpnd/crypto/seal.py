@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.crypto.prf import HASHES
-from vpnd.crypto.suites import DEFAULT_NUMBERS, Encryption, Integrity, Numbers, encryption, integrity
+from vpnd.crypto.suites import Encryption, Integrity, encryption, integrity
+from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.secret import Secret
 
 PAD_LENGTH = 1

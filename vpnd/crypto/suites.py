@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.wire.iana import DhGroup, Encr1, Encr2, EspAuth1, EspTransform1, Hash1, Integ2, Prf2
 
 BITS = 8
@@ -81,31 +82,6 @@ class Group:
     shared_length: int
     warning: str | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """The numbers under which SM4 and SM3 are proposed, and how long HMAC-SM3's ICV is on the wire.
-
-    No registry settles these, so peers differ. IKEv1 has the numbers of GM/T 0022; IKEv2 has numbers from
-    the range that RFC 7296 section 3.3.2 leaves to private use. The ICV is cut to 96 bits, as for the other
-    hashes of RFC 2407; Linux by itself uses all 256.
-    """
-
-    sm4_ikev1_phase1: int = Encr1.SM4_CBC
-    sm4_ikev1_esp: int = EspTransform1.SM4_CBC
-    sm4_ikev2: int = 1031
-    sm3_ikev1_hash: int = Hash1.SM3
-    sm3_ikev1_esp: int = EspAuth1.HMAC_SM3
-    sm3_ikev2_integ: int = 1034
-    sm3_ikev2_prf: int = 1035
-    sm3_icv_length: int = 12
-
-    def __post_init__(self) -> None:
-        if self.sm3_icv_length not in (12, 16, 32):
-            raise ValueError(f"an HMAC-SM3 ICV has 12, 16 or 32 bytes, not {self.sm3_icv_length}")
-
-
-DEFAULT_NUMBERS = Numbers()
 
 SM4_RETIRED_PHASE1 = 127
 """The phase-1 number of SM4 in early equipment; accepted from a peer, never sent."""
@@ -257,6 +233,14 @@ def integrity(word: str, numbers: Numbers = DEFAULT_NUMBERS) -> Integrity:
         ikev2_prf=numbers.sm3_ikev2_prf,
         icv_length=numbers.sm3_icv_length,
     )
+
+
+def unusual_icv_length(word: str | None, numbers: Numbers) -> int | None:
+    """The ICV length of an integrity algorithm if `numbers` makes it another than the table's, else None."""
+    if word is None:
+        return None
+    length = integrity(word, numbers).icv_length
+    return None if length == INTEGRITIES[word].icv_length else length
 
 
 # ----------------------------------------------------------------------------- number to row

@@ -7,6 +7,7 @@ from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 
 from vpnd.model.identity import Identity
+from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.proposals import Proposal
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address, Network
@@ -97,6 +98,7 @@ class PeerPolicy:
 
     `name` is the tunnel's. `remote_address` is None while an FQDN of the peer is not resolved; the daemon
     then replaces the policy. `mode` is None for IKEv2. `lifetime` is the IKE SA's, in seconds.
+    `numbers` are those that the peer knows SM4 and SM3 by.
     """
 
     name: str
@@ -112,6 +114,7 @@ class PeerPolicy:
     children: tuple[ChildPolicy, ...]
     encapsulation: Encapsulation = Encapsulation.AUTO
     dpd: DpdPolicy = field(default_factory=DpdPolicy)
+    numbers: Numbers = DEFAULT_NUMBERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def begin(session: Session, now: float) -> None:
     """Send Aggressive1, with the first configured group."""
     policy, negotiation, entropy = session.policy, session.negotiation, session.registry.entropy
     group = first_group(policy.proposals)
-    offer = offer_phase1(policy.proposals, policy.lifetime, group)
+    offer = offer_phase1(policy.proposals, policy.lifetime, policy.numbers, group)
     identity = phase1.id_payload(policy.local_id)
     negotiation.key_pair = KeyPair.generate(group, entropy)
     negotiation.sa_i, negotiation.id_i = offer.encode(), identity.encode()
@@ -48,8 +48,9 @@ def on_aggressive1(session: Session, now: float, received: Received) -> None:
     """Everything but the initiator's proof: choose, agree on keys, prove who we are."""
     message: Aggressive1 = received.expect(Aggressive1)
     negotiation, entropy = session.negotiation, session.registry.entropy
-    phase1.check_identity(session.policy, message.id)
-    choice = choose_phase1(message.sa, session.policy.proposals, session.policy.lifetime)
+    policy = session.policy
+    phase1.check_identity([policy], message.id)
+    choice = choose_phase1(message.sa, policy.proposals, policy.lifetime, policy.numbers)
     session.suite_is(choice.suite, choice.lifetime)
     negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
     negotiation.sa_i, negotiation.id_i = received.body_of(message.sa), received.body_of(message.id)
@@ -73,7 +74,7 @@ def on_aggressive2(session: Session, now: float, received: Received) -> None:
     """The responder's proof; send ours, on port 4500 if there is a NAT."""
     message: Aggressive2 = received.expect(Aggressive2)
     policy, negotiation, entropy = session.policy, session.negotiation, session.registry.entropy
-    choice = choose_phase1(message.sa, policy.proposals, policy.lifetime)
+    choice = choose_phase1(message.sa, policy.proposals, policy.lifetime, policy.numbers, answer=True)
     if negotiation.key_pair is None or choice.suite.dh != negotiation.key_pair.group:
         raise NoProposalChosen(
             diagnosis=Diagnosis.of(Code.P1_DH, theirs=choice.suite.dh, ours=first_group(policy.proposals))
@@ -84,7 +85,7 @@ def on_aggressive2(session: Session, now: float, received: Received) -> None:
     negotiation.id_r = received.body_of(message.id)
     keys = phase1.agree(session, message.ke)
     phase1.verify_hash(session, keys, message.hash, of_initiator=False)
-    phase1.check_identity(policy, message.id)
+    phase1.check_identity([policy], message.id)
     session.nat = phase1.detect_nat(session, received.path, message.nat_d)
     chain = IvChain(keys, keys.iv)
     session.keys_are(keys, chain)
@@ -101,14 +102,28 @@ def on_aggressive2(session: Session, now: float, received: Received) -> None:
 
 
 def on_aggressive3(session: Session, now: float, received: Received) -> None:
-    """The initiator's proof."""
+    """The initiator's proof, which some peers send in clear (RFC 2409 section 5.4)."""
     message: Aggressive3 = received.expect(Aggressive3)
     phase1.verify_hash(session, session.keys, message.hash, of_initiator=True)
-    received.confirm(session.chain)
+    session.proof_iv = session.chain.iv
+    received.confirm()
     session.proven()
     session.nat = phase1.detect_nat(session, received.path, message.nat_d)
     session.follow(received.path)
     session.established(now, phase1.says_initial_contact(message.notifies))
+
+
+def on_aggressive3_again(session: Session, now: float, received: Received) -> None:
+    """The initiator's proof in other bytes than before: one of the two was damaged behind the hash.
+
+    The IV chain continues from what the initiator has really sent. Raises Drop unless it is the same proof.
+    """
+    message: Aggressive3 = received.expect(Aggressive3)
+    phase1.verify_hash(session, session.keys, message.hash, of_initiator=True)
+    received.confirm()
+    session.begin_again_from(received.chain, phase1.detect_nat(session, received.path, message.nat_d))
+    session.follow(received.path)
+    session.quicks.restart(now)
 
 
 def on_undecryptable(session: Session) -> None:

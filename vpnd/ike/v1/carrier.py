@@ -12,9 +12,10 @@ from dataclasses import replace
 from vpnd.ike.fragments import DATAGRAM_LIMIT, Reassembly, split
 from vpnd.ike.outputs import LadderLine, Transmit
 from vpnd.ike.registry import NO_SPI, Registry
+from vpnd.ike.v1.ladder import detail_of, text_of
 from vpnd.ike.v1.protect import IvChain
-from vpnd.ike.v1.story import ladder_text
 from vpnd.model.child import Path
+from vpnd.model.policy import PeerPolicy
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 from vpnd.wire.iana import Exchange1, Payload1
 from vpnd.wire.ikev1 import Fragment, Payload, encode_payloads
@@ -31,9 +32,12 @@ FRAGMENT_OVERHEAD = HEADER_LENGTH + 8 + 4
 class Carrier:
     """Sends for one session. `proven` is set once the peer is authenticated or is the one we contacted."""
 
-    def __init__(self, registry: Registry, tunnel: str, cky_i: bytes, cky_r: bytes, proven: bool) -> None:
+    def __init__(
+        self, registry: Registry, policy: PeerPolicy, cky_i: bytes, cky_r: bytes, proven: bool
+    ) -> None:
         self.registry = registry
-        self.tunnel = tunnel
+        self.tunnel = policy.name
+        self._numbers = policy.numbers
         self.cky_i = cky_i
         self.cky_r = cky_r
         self.proven = proven
@@ -61,16 +65,16 @@ class Carrier:
             self.cky_i, self.cky_r, first, VERSION, exchange, flags, message_id, HEADER_LENGTH + len(body)
         )
         datagrams = self._cut(header, header.encode() + body)
-        self.registry.emit(
-            LadderLine(
-                self.tunnel,
-                outbound=True,
-                text=ladder_text(exchange, message_id, payloads, chain is not None),
-                size=header.length,
-            )
-        )
+        self.draw(header, payloads, outbound=True)
         self.repeat(path, datagrams)
         return datagrams
+
+    def draw(self, header: Header, payloads: Sequence[Payload], outbound: bool) -> None:
+        """One message of the ladder."""
+        encrypted = bool(header.flags & Flag.ENCRYPTION)
+        text = text_of(header.exchange, header.message_id, payloads, encrypted)
+        detail = detail_of(header.exchange, payloads, self._numbers)
+        self.registry.emit(LadderLine(self.tunnel, outbound, text, header.length, detail))
 
     def repeat(self, path: Path, datagrams: Sequence[bytes]) -> None:
         """Send the same bytes once more, within the budget of an unproven peer."""

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady, Output
+from vpnd.ike.timers import Timers
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
 
 SOFT_PERCENT = 90
 """Of its lifetime: when a successor is negotiated, less a jitter of up to as much as remains."""
+
+
+REKEY_AGAIN = 45.0
+"""Seconds until a succession that has come to nothing is tried again; an attempt lasts up to 30."""
+
+
+class Limit(Enum):
+    """The two ends of an SA pair's lifetime."""
+
+    SOFT = "a successor is due"
+    HARD = "over"
 
 
 @dataclass(slots=True)
@@ -25,18 +38,24 @@ class Child:
 
 @dataclass(slots=True)
 class Children:
-    """All SA pairs of one tunnel; `current` has the inbound SPI that each mapping sends on."""
+    """All SA pairs of one tunnel; `current` has the inbound SPI that each mapping sends on.
+
+    Times are seconds on the caller's clock.
+    """
 
     by_spi: dict[int, Child] = field(default_factory=dict)
     current: dict[int, int] = field(default_factory=dict)
+    timers: Timers[tuple[Limit, int]] = field(default_factory=Timers)
 
-    def install(self, now: float, sa: ChildSa, pending: bool) -> list[Output]:
+    def install(self, now: float, sa: ChildSa, pending: bool, soft: float) -> list[Output]:
         """A new SA pair: the successor of its mapping's current one, if there is one.
 
         A pair that is pending and succeeds none is announced only once the peer has confirmed it.
         """
         child = Child(sa, now + sa.lifetimes.seconds, pending)
         self.by_spi[sa.spi_in] = child
+        self.timers.arm((Limit.SOFT, sa.spi_in), soft)
+        self.timers.arm((Limit.HARD, sa.spi_in), child.hard)
         old = self.current.get(sa.mapping)
         if old is None and pending:
             return []
@@ -62,6 +81,8 @@ class Children:
         child = self.by_spi.pop(spi_in, None)
         if child is None:
             return []
+        for limit in Limit:
+            self.timers.disarm((limit, spi_in))
         sa = child.sa
         outputs: list[Output] = []
         if self.current.get(sa.mapping) == spi_in:
@@ -74,16 +95,35 @@ class Children:
             outputs.append(ChildDown(sa.tunnel, sa.mapping, spi_in, diagnosis))
         return outputs
 
-    def by_either_spi(self, spi: int) -> int | None:
-        """The inbound SPI of the pair that has `spi` on either side: peers differ in which they name."""
-        for spi_in, child in self.by_spi.items():
-            if spi in (child.sa.spi_out, spi_in):
-                return spi_in
-        return None
+    def adopt(self, others: Children) -> None:
+        """The pairs of a predecessor, with their deadlines; its current ones stay so where we have none."""
+        self.by_spi = others.by_spi | self.by_spi
+        self.current = others.current | self.current
+        for spi_in in others.by_spi:
+            for limit in Limit:
+                deadline = others.timers.deadline((limit, spi_in))
+                if deadline is not None:
+                    self.timers.arm((limit, spi_in), deadline)
+
+    def named(self, spis: set[int]) -> list[int]:
+        """The inbound SPIs of the pairs that a peer's DELETE names.
+
+        It names the SPIs that it receives on (RFC 2408 section 3.15); some peers name the others.
+        """
+        outbound = {child.sa.spi_out: spi_in for spi_in, child in self.by_spi.items()}
+        meant = [spi_in for spi_out, spi_in in outbound.items() if spi_out in spis]
+        return meant + [
+            one for one in self.by_spi if one in spis and one not in outbound and one not in meant
+        ]
 
     def up(self, mapping: int) -> bool:
         """Whether the mapping has a pair to send on."""
         return mapping in self.current
+
+    def is_current(self, spi_in: int) -> bool:
+        """Whether its mapping sends on the pair with this inbound SPI."""
+        child = self.by_spi.get(spi_in)
+        return child is not None and self.current.get(child.sa.mapping) == spi_in
 
 
 def soft_deadline(now: float, lifetime: float, entropy: Entropy, initiator: bool) -> float:

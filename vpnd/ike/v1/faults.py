@@ -17,7 +17,7 @@ class NoProposalChosen(Fault):
 
 
 class InvalidIdInformation(Fault):
-    """The identities of a quick mode, the selectors, fit no mapping."""
+    """The peer is not who we expect; or in quick mode, its identities, the selectors, fit no mapping."""
 
     notify: ClassVar[int | None] = Notify1.INVALID_ID_INFORMATION
     code: ClassVar[Code] = Code.TRAFFIC_SELECTORS
@@ -31,14 +31,14 @@ class InvalidKeyInformation(Fault):
 
 
 class AuthenticationFailed(Fault):
-    """The peer did not prove that it has the key, or it is not who we expect."""
+    """The peer did not prove that it has the key."""
 
     notify: ClassVar[int | None] = Notify1.AUTHENTICATION_FAILED
     code: ClassVar[Code] = Code.PSK
 
 
-class PayloadMalformed(Fault):
-    """What an authenticated peer sent makes no sense."""
+class WeakKey(Fault):
+    """The exchange has yielded a weak DES key (RFC 2409 appendix A); the next one has other nonces."""
 
-    notify: ClassVar[int | None] = Notify1.PAYLOAD_MALFORMED
-    code: ClassVar[Code] = Code.SYNTAX
+    notify: ClassVar[int | None] = Notify1.INVALID_KEY_INFORMATION
+    code: ClassVar[Code] = Code.PEER_BUSY

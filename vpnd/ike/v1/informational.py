@@ -12,10 +12,11 @@ import hmac
 from typing import TYPE_CHECKING
 
 from vpnd.ike.faults import Drop
-from vpnd.ike.v1 import quick_mode
+from vpnd.ike.session import Phase
+from vpnd.ike.v1 import diagnoses, succession
 from vpnd.ike.v1.messages import Informational, PlainInformational
-from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.wire.iana import Exchange1, Notify1, Protocol, name_of
+from vpnd.ike.v1.received import State
+from vpnd.wire.iana import Exchange1, Notify1, Protocol
 from vpnd.wire.ikev1 import Delete, Hash, Notify, Payload, encode_payloads
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ FIRST_STATUS = 16384
 """Notify types from here on report a state, below an error (RFC 2408 section 3.14.1)."""
 
 
-def send(session: Session, *payloads: Payload) -> None:
-    """One protected message of its own."""
+def send(session: Session, *payloads: Payload) -> tuple[bytes, ...]:
+    """One protected message of its own; its datagrams, for a repeated request."""
     message_id = session.new_message_id()
     proof = Hash(session.keys.hash_1(message_id, encode_payloads(payloads)[1]))
     chain = session.phase2_chain(message_id)
-    session.carrier.send(session.path, Exchange1.INFORMATIONAL, [proof, *payloads], message_id, chain)
+    exchange = Exchange1.INFORMATIONAL
+    return session.carrier.send(session.path, exchange, [proof, *payloads], message_id, chain)
 
 
 def send_plain(session: Session, notify: int) -> tuple[bytes, ...]:
@@ -41,9 +43,9 @@ def send_plain(session: Session, notify: int) -> tuple[bytes, ...]:
     return session.carrier.send(session.path, Exchange1.INFORMATIONAL, [payload], message_id)
 
 
-def send_error(session: Session, notify: int) -> None:
-    """Why a quick mode of the peer was refused."""
-    send(session, Notify(notify, protocol=Protocol.ESP))
+def send_error(session: Session, notify: int) -> tuple[bytes, ...]:
+    """Why something of an authenticated peer was refused; its datagrams, for a repeated request."""
+    return send(session, Notify(notify, protocol=Protocol.ESP))
 
 
 def send_delete_child(session: Session, spi_in: int) -> None:
@@ -64,12 +66,9 @@ def send_are_you_there(session: Session, sequence: int) -> None:
 
 def on_informational(session: Session, now: float, message_id: int, received: Received) -> None:
     """A message under the ISAKMP SA. Raises Drop if its hash is wrong."""
-    message: Informational = received.expect(Informational)
-    wanted = session.keys.hash_1(message_id, received.behind_hash)
-    if not hmac.compare_digest(wanted, message.hash.data):
-        raise Drop("informational hash")
+    message = _verified(session, message_id, received)
     session.quicks.use(message_id)
-    session.heard(now)
+    session.verified(now)
     session.follow(received.path)
     for notify in message.notifies:
         _on_notify(session, now, notify)
@@ -77,12 +76,32 @@ def on_informational(session: Session, now: float, message_id: int, received: Re
         _on_delete(session, now, delete)
 
 
+def on_early(session: Session, now: float, message_id: int, received: Received) -> None:
+    """A message under keys that are not proven yet: the peer has the same, and says why it will not go on.
+
+    Raises Drop if its hash is wrong.
+    """
+    message = _verified(session, message_id, received)
+    session.quicks.use(message_id)
+    for notify in message.notifies:
+        if notify.type < FIRST_STATUS:
+            session.attempt.note(now, diagnoses.of_phase1_error(session, notify.type, authentic=True))
+
+
 def on_plain(session: Session, now: float, received: Received) -> None:
     """A message in clear: believed only as a hint, and only while nothing is established."""
     message: PlainInformational = received.expect(PlainInformational)
     for notify in message.notifies:
         if notify.type < FIRST_STATUS:
-            session.hint(now, name_of(Notify1, notify.type))
+            session.attempt.note(now, diagnoses.of_phase1_error(session, notify.type, authentic=False))
+
+
+def _verified(session: Session, message_id: int, received: Received) -> Informational:
+    message: Informational = received.expect(Informational)
+    wanted = session.keys.hash_1(message_id, received.behind_hash)
+    if not hmac.compare_digest(wanted, message.hash.data):
+        raise Drop("informational hash")
+    return message
 
 
 def _on_notify(session: Session, now: float, notify: Notify) -> None:
@@ -90,21 +109,22 @@ def _on_notify(session: Session, now: float, notify: Notify) -> None:
         cookies = session.cky_i + session.cky_r
         send(session, Notify(Notify1.R_U_THERE_ACK, notify.data, Protocol.IKE, cookies))
     elif notify.type == Notify1.R_U_THERE_ACK:
-        session.acknowledged(now, int.from_bytes(notify.data[:4], "big"))
+        session.heir.liveness.acknowledged(now, int.from_bytes(notify.data[:4], "big"))
     elif notify.type == Notify1.INITIAL_CONTACT:
-        session.initial_contact(now)
+        if session.state is State.ESTABLISHED:
+            succession.forget_older(session, now)
     elif notify.type < FIRST_STATUS:
-        word = name_of(Notify1, notify.type)
-        quick = session.own_quick()
-        if quick is not None:
-            refused = Diagnosis.of(Code.PEER_REFUSED, notify=word)
-            session.fail_quick(now, quick, quick_mode.refusal(refused, word, quick))
+        quick = session.quicks.own()
+        refused = None if quick is None else diagnoses.of_quick_mode_error(notify.type, quick.policy)
+        if refused is not None:
+            session.quicks.peer_refused(now, notify.type, refused)
 
 
 def _on_delete(session: Session, now: float, delete: Delete) -> None:
     """Only SAs of this peer's own tunnel can be named: an SPI of another tunnel is not found here."""
+    if session.phase is Phase.GONE:
+        return
     if delete.protocol == Protocol.ESP:
-        for spi in delete.spis:
-            session.peer_deleted_child(now, int.from_bytes(spi, "big"))
+        session.peer_deleted_children({int.from_bytes(spi, "big") for spi in delete.spis})
     elif delete.protocol == Protocol.IKE and session.cky_i + session.cky_r in delete.spis:
-        session.end(now, Diagnosis.of(Code.PEER_DELETED, peer=session.path.remote))
+        succession.peer_deleted(session, now)

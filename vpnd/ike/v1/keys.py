@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vpnd.crypto.prf import Prf, hash_of
 from vpnd.crypto.seal import is_weak_des_key
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
-from vpnd.ike.faults import Drop
+from vpnd.ike.v1.faults import WeakKey
 from vpnd.model.child import EspKeys
 from vpnd.model.proposals import Suite
 from vpnd.model.secret import Secret
@@ -47,8 +47,7 @@ class Phase1Keys:
     def derive(cls, suite: Suite, psk: Secret, shared: Secret, exchanged: Exchanged) -> Phase1Keys:
         """All keys of an ISAKMP SA from the pre-shared key, g^xy and what was exchanged.
 
-        Raises Drop if the result is a weak DES key (RFC 2409 appendix A): the attempt then ends as if the
-        message were lost, and the next one has other nonces.
+        Raises WeakKey if the result is a weak DES key (RFC 2409 appendix A).
         """
         word = suite.prf or ""
         prf = Prf(word)
@@ -103,7 +102,7 @@ class Phase1Keys:
         """The keys of the direction whose receiver chose `spi` (4 bytes).
 
         KEYMAT = prf(SKEYID_d, [g(qm)^xy |] protocol | SPI | Ni_b | Nr_b), repeated with the block before it
-        in front until there is enough (RFC 2409 section 5.5). Raises Drop for a weak DES key.
+        in front until there is enough (RFC 2409 section 5.5). Raises WeakKey.
         """
         row = ENCRYPTIONS[suite.encryption]
         integrity_length = INTEGRITIES[suite.integrity].key_length if suite.integrity else 0
@@ -138,9 +137,9 @@ def stretch(prf: Prf, skeyid_e: bytes, length: int) -> bytes:
 
 
 def refuse_weak_key(word: str, key: bytes) -> None:
-    """Raises Drop if `key` is one of the weak or semi-weak keys of DES (RFC 2409 appendix A)."""
+    """Raises WeakKey if `key` is one of the weak or semi-weak keys of DES (RFC 2409 appendix A)."""
     if word in ("des", "3des") and is_weak_des_key(key):
-        raise Drop("weak DES key")
+        raise WeakKey(detail="weak DES key")
 
 
 def _octets(message_id: int) -> bytes:

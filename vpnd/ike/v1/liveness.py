@@ -43,7 +43,7 @@ class Liveness:
         """A sign of life."""
         self.last_heard = now
         self._asked_since = None
-        if self._spoken and self._session.policy.dpd.enabled:
+        if self.spoken and self._session.policy.dpd.enabled:
             self._session.timers.arm(Timer.LIVENESS, now + self._quiet)
         else:
             self._session.timers.disarm(Timer.LIVENESS)
@@ -55,10 +55,12 @@ class Liveness:
 
     def ask(self, now: float) -> None:
         """Ask now, and again until there is a sign of life or the time is over."""
-        if not self._spoken:
+        if not self.spoken:
             return
         if self._asked_since is None:
             self._asked_since = now
+        else:
+            self._session.attempt.repeat_unconfirmed()
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         informational.send_are_you_there(self._session, self._sequence)
         self._session.timers.arm(Timer.LIVENESS, min(now + AGAIN, self._dead_at))
@@ -71,7 +73,8 @@ class Liveness:
         return True
 
     @property
-    def _spoken(self) -> bool:
+    def spoken(self) -> bool:
+        """Whether the peer has said that it answers (RFC 3706 section 5.1)."""
         return self._session.negotiation.peer.dpd
 
     @property
@@ -80,6 +83,13 @@ class Liveness:
 
     @property
     def _dead_at(self) -> float:
-        """Without DPD in the policy only the questions count: an operator or an unknown SPI asked."""
-        since = self.last_heard if self._session.policy.dpd.enabled else self._asked_since
-        return (since if since is not None else self.last_heard) + self._session.policy.dpd.timeout
+        """`timeout` seconds after the last sign of life.
+
+        Never before there was time for an answer: after a suspension of this machine the question comes
+        late. Without DPD in the policy the time counts from the question, which an operator asked.
+        """
+        asked = self._asked_since if self._asked_since is not None else self.last_heard
+        policy = self._session.policy.dpd
+        if not policy.enabled:
+            return asked + policy.timeout
+        return max(self.last_heard + policy.timeout, asked + AGAIN)

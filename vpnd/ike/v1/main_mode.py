@@ -13,17 +13,15 @@ With a pre-shared key the responder has to pick the key before the identity arri
 
 from __future__ import annotations
 
+import hmac
 from typing import TYPE_CHECKING
 
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike.faults import Drop
 from vpnd.ike.v1 import phase1
-from vpnd.ike.v1.faults import AuthenticationFailed
 from vpnd.ike.v1.messages import Main1, Main2, Main3, Main4, Main5, Main6
 from vpnd.ike.v1.proposals import choose_phase1, offer_phase1
 from vpnd.ike.v1.protect import IvChain
-from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import PeerPolicy
 from vpnd.wire.iana import Exchange1, Notify1
 from vpnd.wire.ikev1 import Hash, KeyExchange, Nonce, Notify, Payload
 
@@ -37,7 +35,7 @@ EXCHANGE = Exchange1.IDENTITY_PROTECTION
 def begin(session: Session, now: float) -> None:
     """Send Main1."""
     policy = session.policy
-    offer = offer_phase1(policy.proposals, policy.lifetime)
+    offer = offer_phase1(policy.proposals, policy.lifetime, policy.numbers)
     session.negotiation.sa_i = offer.encode()
     session.send_phase1(now, EXCHANGE, [offer, *phase1.vendor_id_payloads()])
 
@@ -45,8 +43,8 @@ def begin(session: Session, now: float) -> None:
 def on_main1(session: Session, now: float, received: Received) -> None:
     """Choose a transform; answer with it. No key has been computed yet."""
     message: Main1 = received.expect(Main1)
-    negotiation = session.negotiation
-    choice = choose_phase1(message.sa, session.policy.proposals, session.policy.lifetime)
+    policy, negotiation = session.policy, session.negotiation
+    choice = choose_phase1(message.sa, policy.proposals, policy.lifetime, policy.numbers)
     negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
     negotiation.sa_i = received.body_of(message.sa)
     session.suite_is(choice.suite, choice.lifetime)
@@ -57,7 +55,7 @@ def on_main2(session: Session, now: float, received: Received) -> None:
     """The peer chose; send our public value and nonce."""
     message: Main2 = received.expect(Main2)
     policy, negotiation, entropy = session.policy, session.negotiation, session.registry.entropy
-    choice = choose_phase1(message.sa, policy.proposals, policy.lifetime)
+    choice = choose_phase1(message.sa, policy.proposals, policy.lifetime, policy.numbers, answer=True)
     session.suite_is(choice.suite, choice.lifetime)
     negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
     negotiation.key_pair = KeyPair.generate(choice.suite.dh or 0, entropy)
@@ -104,19 +102,40 @@ def on_main4(session: Session, now: float, received: Received) -> None:
 def on_main5(session: Session, now: float, received: Received) -> None:
     """The initiator's proof: find the tunnel by its identity, verify, prove ourselves."""
     message: Main5 = received.expect(Main5)
-    keys, chain, negotiation = session.keys, session.chain, session.negotiation
+    keys, negotiation = session.keys, session.negotiation
     negotiation.id_i = received.body_of(message.id)
     phase1.verify_hash(session, keys, message.hash, of_initiator=True)
-    session.policy_is(_policy_of(session, message))
-    received.confirm(chain)
+    session.proof_iv = session.chain.iv
+    received.confirm()
     session.proven()
+    session.policy_is(phase1.check_identity(session.rivals(), message.id))
     session.follow(received.path)
+    _send_main6(session, now)
+    session.established(now, phase1.says_initial_contact(message.notifies))
+
+
+def on_main5_again(session: Session, now: float, received: Received) -> None:
+    """The initiator's proof in other bytes than we have answered: one of the two was damaged behind the hash.
+
+    The IV chain continues from what the initiator has really sent. Raises Drop unless it is the same proof.
+    """
+    message: Main5 = received.expect(Main5)
+    if not hmac.compare_digest(session.negotiation.id_i, received.body_of(message.id)):
+        raise Drop("another identity")
+    phase1.verify_hash(session, session.keys, message.hash, of_initiator=True)
+    received.confirm()
+    session.begin_again_from(received.chain, session.nat)
+    _send_main6(session, now)
+    session.quicks.restart(now)
+
+
+def _send_main6(session: Session, now: float) -> None:
+    negotiation = session.negotiation
     identity = phase1.id_payload(session.policy.local_id)
     negotiation.id_r = identity.encode()
     exchanged = negotiation.exchanged(session.cky_i, session.cky_r)
-    proof = Hash(keys.hash_r(exchanged, negotiation.sa_i, negotiation.id_r))
-    session.send_phase1(now, EXCHANGE, [identity, proof], chain)
-    session.established(now, phase1.says_initial_contact(message.notifies))
+    proof = Hash(session.keys.hash_r(exchanged, negotiation.sa_i, negotiation.id_r))
+    session.send_phase1(now, EXCHANGE, [identity, proof], session.chain)
 
 
 def on_main6(session: Session, now: float, received: Received) -> None:
@@ -124,8 +143,8 @@ def on_main6(session: Session, now: float, received: Received) -> None:
     message: Main6 = received.expect(Main6)
     session.negotiation.id_r = received.body_of(message.id)
     phase1.verify_hash(session, session.keys, message.hash, of_initiator=False)
-    phase1.check_identity(session.policy, message.id)
-    received.confirm(session.chain)
+    phase1.check_identity([session.policy], message.id)
+    received.confirm()
     session.proven()
     session.established(now, phase1.says_initial_contact(message.notifies))
 
@@ -133,28 +152,3 @@ def on_main6(session: Session, now: float, received: Received) -> None:
 def on_undecryptable(session: Session) -> None:
     """Main5 that our key does not open: the peer's key is another, of which there is no other sign."""
     raise phase1.wrong_key(session, exchange="main mode message 5", detail="it cannot be decrypted")
-
-
-def _policy_of(session: Session, message: Main5) -> PeerPolicy:
-    """The tunnel whose peer has this identity, among those with the same addresses and key.
-
-    Raises AuthenticationFailed with both identities if there is none.
-    """
-    for policy in session.rivals():
-        try:
-            phase1.check_identity(policy, message.id)
-        except AuthenticationFailed:
-            continue
-        return policy
-    phase1.check_identity(session.policy, message.id)
-    raise Drop("no policy")
-
-
-def unanswered(session: Session) -> Diagnosis | None:
-    """What silence after Main5 means: the other messages were answered, so the peer is there."""
-    if not session.has_keys:
-        return None
-    facts = {"exchange": "main mode message 5", "peer": session.path.remote}
-    if session.nat.found:
-        return Diagnosis.of(Code.UDP_4500, **facts, ours=session.policy.psk.fingerprint())
-    return Diagnosis.of(Code.PSK, **facts, ours=session.policy.psk.fingerprint())

@@ -11,7 +11,7 @@ from vpnd.crypto.dh import InvalidPublicValue, KeyPair
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike import natt, vendors
 from vpnd.ike.natt import NO_NAT, Nat
-from vpnd.ike.v1.faults import AuthenticationFailed, InvalidKeyInformation
+from vpnd.ike.v1.faults import AuthenticationFailed, InvalidIdInformation, InvalidKeyInformation
 from vpnd.ike.v1.keys import Exchanged, Phase1Keys
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -38,7 +38,9 @@ NAT_T_02N = bytes.fromhex("90cb80913ebb696e086381b5ec427b1f")
 FRAGMENTATION = bytes.fromhex("4048b7d56ebce88525e7de7f00d6c2d3")
 """Fragments of IKE messages, a vendor's extension; some peers add four bytes of flags."""
 
-OUR_VENDOR_IDS = (NAT_T_RFC, NAT_T_03, NAT_T_02N, NAT_T_02, FRAGMENTATION, DPD, vendors.VPND)
+NAT_T = (NAT_T_RFC, NAT_T_03, NAT_T_02N, NAT_T_02)
+"""What we speak of it, the best first."""
+OUR_VENDOR_IDS = (*NAT_T, FRAGMENTATION, DPD, vendors.VPND)
 
 
 @dataclass(slots=True)
@@ -67,23 +69,25 @@ class PeerFeatures:
     """What the peer's vendor IDs say that it speaks."""
 
     dpd: bool = False
-    nat_t: bool = False
-    nat_t_draft: bool = False
+    nat_t: bytes = b""
     fragments: bool = False
     vendor: str | None = None
 
     @classmethod
     def read(cls, vendor_ids: Iterable[VendorId]) -> PeerFeatures:
-        """From the vendor IDs of the peer's first message; RFC 3947 is preferred to its drafts."""
+        """From the vendor IDs of the peer's first message; `nat_t` is the best that both speak, or empty."""
         data = [vendor_id.data for vendor_id in vendor_ids]
-        drafts = any(known in data for known in (NAT_T_03, NAT_T_02, NAT_T_02N))
         return cls(
-            dpd=any(one[:14] == DPD[:14] for one in data),
-            nat_t=NAT_T_RFC in data or drafts,
-            nat_t_draft=NAT_T_RFC not in data and drafts,
+            dpd=any(one[: len(DPD) - 2] == DPD[:-2] for one in data),
+            nat_t=next((known for known in NAT_T if known in data), b""),
             fragments=any(one.startswith(FRAGMENTATION) for one in data),
             vendor=vendors.recognise(data),
         )
+
+    @property
+    def nat_t_draft(self) -> bool:
+        """Whether NAT traversal has the numbers of the drafts."""
+        return bool(self.nat_t) and self.nat_t != NAT_T_RFC
 
 
 # ------------------------------------------------------------------------------------- to send
@@ -93,7 +97,7 @@ def vendor_id_payloads(peer: PeerFeatures | None = None) -> list[VendorId]:
     """Ours; in an answer only the NAT traversal that was picked among the peer's."""
     if peer is None:
         return [VendorId(data) for data in OUR_VENDOR_IDS]
-    picked = [NAT_T_03 if peer.nat_t_draft else NAT_T_RFC] if peer.nat_t else []
+    picked = [peer.nat_t] if peer.nat_t else []
     return [VendorId(data) for data in (*picked, FRAGMENTATION, DPD, vendors.VPND)]
 
 
@@ -173,15 +177,21 @@ def wrong_key(session: Session, **facts: object) -> AuthenticationFailed:
     )
 
 
-def check_identity(policy: PeerPolicy, received: Id) -> None:
-    """Raises AuthenticationFailed with both identities if the peer is not who the policy expects."""
+def check_identity(policies: Iterable[PeerPolicy], received: Id) -> PeerPolicy:
+    """The first of `policies` (not empty) whose peer has this identity.
+
+    Protocol and port of the payload are not looked at: peers send 0 and 0, or 17 and the port that they use.
+    Raises InvalidIdInformation with both identities if there is none.
+    """
     identity = Identity(received.type, received.value)
-    if not policy.remote_id.matches(identity):
-        raise AuthenticationFailed(
-            diagnosis=Diagnosis.of(
-                Code.IDENTITY, theirs=identity.describe(), ours=policy.remote_id.describe()
-            )
-        )
+    expected = []
+    for policy in policies:
+        if policy.remote_id.matches(identity):
+            return policy
+        expected.append(policy.remote_id.describe())
+    raise InvalidIdInformation(
+        diagnosis=Diagnosis.of(Code.IDENTITY, theirs=identity.describe(), ours=" or ".join(expected))
+    )
 
 
 def says_initial_contact(notifies: tuple[Notify, ...]) -> bool:

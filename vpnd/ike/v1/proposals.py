@@ -14,31 +14,39 @@ from itertools import product
 from vpnd.crypto import suites
 from vpnd.ike.v1.faults import NoProposalChosen
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.policy import ChildPolicy, Lifetimes
 from vpnd.model.proposals import NO_GROUP, Attribute, Mismatch, Proposal, Suite, choose
 from vpnd.wire.attributes import Attribute as WireAttribute
+from vpnd.wire.attributes import decode_attributes
+from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import (
     AuthMethod1,
     EncapsulationMode,
     LifeType,
+    Notify1,
     Phase1Attribute,
     Phase2Attribute,
     Protocol,
     TransformId1,
     name_of,
 )
-from vpnd.wire.ikev1 import IPSEC_DOI, SIT_IDENTITY_ONLY, ProposalPart, Sa, TransformPart
+from vpnd.wire.ikev1 import IPSEC_DOI, SIT_IDENTITY_ONLY, Notify, ProposalPart, Sa, TransformPart
 
 MAX_TRANSFORMS = 24
 """Of one offer: what fits into a datagram that no path cuts; the preferred ones come first."""
 DEFAULT_LIFE_SECONDS = 28800
 """Of a phase-2 SA whose proposal names no lifetime (RFC 2407 section 4.5.4)."""
+LEAST_LIFE_SECONDS = 60
+"""What a peer cannot push us below: each SA costs both sides a negotiation."""
+LEAST_LIFE_KILOBYTES = 1024
+"""Likewise."""
+ESP_SPI_LENGTH = 4
+SMALLEST_ESP_SPI = 256
+"""SPIs 1 to 255 are reserved by IANA (RFC 4303 section 2.1)."""
 
-_TUNNEL_MODES = {
-    EncapsulationMode.TUNNEL,
-    EncapsulationMode.UDP_TUNNEL,
-    EncapsulationMode.UDP_TUNNEL_DRAFT,
-}
+_UDP_MODES = (EncapsulationMode.UDP_TUNNEL, EncapsulationMode.UDP_TUNNEL_DRAFT)
+_TUNNEL_MODES = (EncapsulationMode.TUNNEL, *_UDP_MODES)
 _PHASE1_CODES = {
     Attribute.ENCRYPTION: Code.P1_ENCRYPTION,
     Attribute.INTEGRITY: Code.P1_INTEGRITY,
@@ -81,13 +89,15 @@ class Phase2Choice:
 # ------------------------------------------------------------------------------------- phase 1
 
 
-def offer_phase1(proposals: Iterable[Proposal], lifetime: int, group: int | None = None) -> Sa:
+def offer_phase1(
+    proposals: Iterable[Proposal], lifetime: int, numbers: Numbers = DEFAULT_NUMBERS, group: int | None = None
+) -> Sa:
     """The SA payload of Main1 or Aggressive1; with `group`, only transforms of that group."""
     transforms: list[TransformPart] = []
     for suite in _suites(proposals):
         if group is not None and suite.dh != group:
             continue
-        transforms.append(_phase1_transform(len(transforms) + 1, suite, lifetime))
+        transforms.append(_phase1_transform(len(transforms) + 1, suite, lifetime, numbers))
         if len(transforms) == MAX_TRANSFORMS:
             break
     part = ProposalPart(1, Protocol.IKE, b"", tuple(transforms))
@@ -99,46 +109,52 @@ def first_group(proposals: Iterable[Proposal]) -> int:
     return next((proposal.dh[0] for proposal in proposals if proposal.dh), NO_GROUP)
 
 
-def choose_phase1(offer: Sa, acceptable: Iterable[Proposal], lifetime: int) -> Phase1Choice:
-    """The best transform of a peer's offer, or the check of its answer to ours.
+def choose_phase1(
+    offer: Sa,
+    acceptable: Iterable[Proposal],
+    lifetime: int,
+    numbers: Numbers = DEFAULT_NUMBERS,
+    answer: bool = False,
+) -> Phase1Choice:
+    """The best transform of a peer's offer; with `answer`, the check of the one that it chose of ours.
 
     Raises NoProposalChosen with the attribute that differs and both sides' values.
     """
-    rows: dict[int, tuple[ProposalPart, TransformPart]] = {}
-    methods: set[int] = set()
-    for part in offer.proposals:
-        for transform in part.transforms:
-            if part.protocol == Protocol.IKE and transform.id == TransformId1.KEY_IKE:
-                methods.add(_number(transform.attributes, Phase1Attribute.AUTHENTICATION_METHOD) or 0)
-                rows[len(rows)] = (part, transform)
-    psk = {
-        index: row
-        for index, row in rows.items()
-        if _number(row[1].attributes, Phase1Attribute.AUTHENTICATION_METHOD) == AuthMethod1.PRE_SHARED_KEY
-    }
+    rows = [
+        (part, transform)
+        for part in offer.proposals
+        for transform in part.transforms
+        if part.protocol == Protocol.IKE and transform.id == TransformId1.KEY_IKE
+    ]
+    if answer:
+        _check_single(offer, Code.P1_PROPOSAL)
+    methods = [number_of(row.attributes, Phase1Attribute.AUTHENTICATION_METHOD) or 0 for _, row in rows]
+    psk = {i: rows[i] for i, method in enumerate(methods) if method == AuthMethod1.PRE_SHARED_KEY}
     if rows and not psk:
-        theirs = ", ".join(name_of(AuthMethod1, method) for method in sorted(methods))
+        theirs = ", ".join(name_of(AuthMethod1, method) for method in sorted(set(methods)))
         ours = AuthMethod1.PRE_SHARED_KEY.name
         raise NoProposalChosen(diagnosis=Diagnosis.of(Code.P1_AUTH_METHOD, theirs=theirs, ours=ours))
-    offered = [_phase1_proposal(index, transform) for index, (_, transform) in psk.items()]
+    offered = [decode_phase1(index, transform, numbers) for index, (_, transform) in psk.items()]
     chosen = choose(offered, tuple(acceptable))
     if isinstance(chosen, Mismatch):
         raise NoProposalChosen(diagnosis=mismatch(chosen, _PHASE1_CODES, Code.P1_PROPOSAL))
     part, transform = psk[chosen.number]
-    theirs_seconds = _lifetime(transform.attributes, Phase1Attribute.LIFE_TYPE, LifeType.SECONDS)
-    answer = Sa(
+    theirs_seconds = lifetime_of(transform.attributes, Phase1Attribute.LIFE_TYPE, LifeType.SECONDS)
+    answer_sa = Sa(
         offer.doi,
         offer.situation,
         (ProposalPart(part.number, part.protocol, part.spi, (transform,)),),
     )
-    return Phase1Choice(chosen.suite, min(lifetime, theirs_seconds or lifetime), answer)
+    seconds = min(lifetime, max(theirs_seconds or lifetime, LEAST_LIFE_SECONDS))
+    return Phase1Choice(chosen.suite, seconds, answer_sa)
 
 
-def _phase1_transform(number: int, suite: Suite, lifetime: int) -> TransformPart:
-    cipher = suites.ENCRYPTIONS[suite.encryption]
+def _phase1_transform(number: int, suite: Suite, lifetime: int, numbers: Numbers) -> TransformPart:
+    cipher = suites.encryption(suite.encryption, numbers)
+    hash_row = suites.integrity(suite.prf or "", numbers)
     attributes = [
         WireAttribute(Phase1Attribute.ENCRYPTION, cipher.ikev1_phase1 or 0),
-        WireAttribute(Phase1Attribute.HASH, suites.INTEGRITIES[suite.prf or ""].ikev1_hash or 0),
+        WireAttribute(Phase1Attribute.HASH, hash_row.ikev1_hash or 0),
         WireAttribute(Phase1Attribute.AUTHENTICATION_METHOD, AuthMethod1.PRE_SHARED_KEY),
         WireAttribute(Phase1Attribute.GROUP, suite.dh or NO_GROUP),
     ]
@@ -148,20 +164,21 @@ def _phase1_transform(number: int, suite: Suite, lifetime: int) -> TransformPart
     return TransformPart(number, TransformId1.KEY_IKE, tuple(attributes))
 
 
-def _phase1_proposal(number: int, transform: TransformPart) -> Proposal:
+def decode_phase1(number: int, transform: TransformPart, numbers: Numbers) -> Proposal:
+    """A phase-1 transform in configuration words; what has none is `encr-N`, `hash-N`."""
     attributes = transform.attributes
-    cipher_number = _number(attributes, Phase1Attribute.ENCRYPTION) or 0
-    bits = _number(attributes, Phase1Attribute.KEY_LENGTH)
-    hash_number = _number(attributes, Phase1Attribute.HASH) or 0
-    cipher = suites.encryption_of_phase1(cipher_number, bits)
-    row = suites.hash_of_phase1(hash_number)
+    cipher_number = number_of(attributes, Phase1Attribute.ENCRYPTION) or 0
+    bits = number_of(attributes, Phase1Attribute.KEY_LENGTH)
+    hash_number = number_of(attributes, Phase1Attribute.HASH) or 0
+    cipher = suites.encryption_of_phase1(cipher_number, bits, numbers)
+    row = suites.hash_of_phase1(hash_number, numbers)
     word = row.word if row else f"hash-{hash_number}"
     return Proposal(
         Protocol.IKE,
         encryption=(cipher.word if cipher else _unknown("encr", cipher_number, bits),),
         prf=(word,),
         integrity=(word,),
-        dh=(_number(attributes, Phase1Attribute.GROUP) or NO_GROUP,),
+        dh=(number_of(attributes, Phase1Attribute.GROUP) or NO_GROUP,),
         number=number,
     )
 
@@ -169,28 +186,40 @@ def _phase1_proposal(number: int, transform: TransformPart) -> Proposal:
 # ------------------------------------------------------------------------------------- phase 2
 
 
-def offer_phase2(policy: ChildPolicy, spi: bytes, group: int, mode: EncapsulationMode) -> Sa:
-    """The SA payload of Quick1. `group` is that of the KE payload, 0 without PFS: every transform has it."""
+def offer_phase2(
+    policy: ChildPolicy, spi: bytes, group: int, mode: EncapsulationMode, numbers: Numbers = DEFAULT_NUMBERS
+) -> Sa:
+    """The SA payload of Quick1. `group` is that of the KE payload, 0 without PFS: every transform has it.
+
+    A proposal for each ESP transform identifier would say the same in more bytes: an IKEv1 transform has its
+    identifier for itself.
+    """
     transforms: list[TransformPart] = []
     for suite in _suites(policy.proposals):
         if (suite.dh or NO_GROUP) == group and len(transforms) < MAX_TRANSFORMS:
-            transforms.append(_phase2_transform(len(transforms) + 1, suite, policy.lifetimes, mode))
+            number = len(transforms) + 1
+            transforms.append(_phase2_transform(number, suite, policy.lifetimes, mode, numbers))
     part = ProposalPart(1, Protocol.ESP, spi, tuple(transforms))
     return Sa(IPSEC_DOI, SIT_IDENTITY_ONLY, (part,))
 
 
-def choose_phase2(offer: Sa, policy: ChildPolicy, group: int) -> Phase2Choice:
-    """The best transform of a peer's offer, or the check of its answer to ours.
+def choose_phase2(
+    offer: Sa,
+    policy: ChildPolicy,
+    group: int,
+    numbers: Numbers = DEFAULT_NUMBERS,
+    answer: bool = False,
+    in_udp: bool | None = None,
+) -> Phase2Choice:
+    """The best transform of a peer's offer; with `answer`, the check of the one that it chose of ours.
 
-    `group` is that of the peer's KE payload as its proposals name it, 0 without one. Raises NoProposalChosen.
+    `group` is that of the peer's KE payload as its proposals name it, 0 without one. `in_udp`: of offers of
+    both kinds take those that travel in UDP, or those that do not. Raises NoProposalChosen.
     """
-    rows: dict[int, tuple[ProposalPart, TransformPart]] = {}
-    for part in offer.proposals:
-        for transform in part.transforms:
-            mode = _number(transform.attributes, Phase2Attribute.ENCAPSULATION_MODE)
-            if part.protocol == Protocol.ESP and (mode is None or mode in _TUNNEL_MODES):
-                rows[len(rows)] = (part, transform)
-    offered = [_phase2_proposal(index, part, transform) for index, (part, transform) in rows.items()]
+    if answer:
+        _check_single(offer, Code.P2_PROPOSAL)
+    rows = dict(enumerate(_esp_rows(offer, policy, in_udp)))
+    offered = [decode_phase2(index, *row, numbers) for index, row in rows.items()]
     chosen = choose(offered, policy.proposals)
     if isinstance(chosen, Mismatch):
         raise NoProposalChosen(
@@ -200,34 +229,92 @@ def choose_phase2(offer: Sa, policy: ChildPolicy, group: int) -> Phase2Choice:
         facts = {"theirs": group or "off", "ours": chosen.suite.dh or "off"}
         raise NoProposalChosen(diagnosis=Diagnosis.of(Code.PFS, mapping=str(policy), **facts))
     part, transform = rows[chosen.number]
-    life = policy.lifetimes
-    seconds = _lifetime(transform.attributes, Phase2Attribute.LIFE_TYPE, LifeType.SECONDS)
-    kilobytes = _lifetime(transform.attributes, Phase2Attribute.LIFE_TYPE, LifeType.KILOBYTES)
-    limits = [value for value in (life.kilobytes, kilobytes) if value]
-    agreed = Lifetimes(min(life.seconds, seconds or DEFAULT_LIFE_SECONDS), min(limits, default=None))
+    if len(part.spi) != ESP_SPI_LENGTH or int.from_bytes(part.spi, "big") < SMALLEST_ESP_SPI:
+        raise NoProposalChosen(
+            diagnosis=Diagnosis.of(
+                Code.P2_PROPOSAL,
+                attribute="spi",
+                theirs=part.spi.hex() or "none",
+                ours="4 bytes, from 256 on",
+            )
+        )
+    agreed = _limited(policy.lifetimes, transform.attributes, DEFAULT_LIFE_SECONDS)
     return Phase2Choice(chosen.suite, agreed, part.spi, part, transform)
+
+
+def _esp_rows(
+    offer: Sa, policy: ChildPolicy, in_udp: bool | None
+) -> list[tuple[ProposalPart, TransformPart]]:
+    """The transforms of ESP in tunnel mode, each with its proposal. Raises NoProposalChosen without one.
+
+    Proposals with one number stand for protocols one around the other (RFC 2408 section 4.2), of which ESP
+    alone is not what was offered.
+    """
+    numbers = [part.number for part in offer.proposals]
+    parts = [p for p in offer.proposals if p.protocol == Protocol.ESP and numbers.count(p.number) == 1]
+    if not parts:
+        theirs = ", ".join(dict.fromkeys(name_of(Protocol, part.protocol) for part in offer.proposals))
+        raise _refused("protocol", theirs or "nothing", "ESP", policy)
+    rows = [(part, transform) for part in parts for transform in part.transforms]
+    modes = [number_of(transform.attributes, Phase2Attribute.ENCAPSULATION_MODE) for _, transform in rows]
+    tunnels = [row for row, mode in zip(rows, modes, strict=True) if mode is None or mode in _TUNNEL_MODES]
+    if not tunnels:
+        theirs = ", ".join(dict.fromkeys(name_of(EncapsulationMode, mode or 0) for mode in modes))
+        raise _refused("encapsulation mode", theirs or "nothing", "TUNNEL", policy)
+    fitting = [
+        row
+        for row, mode in zip(rows, modes, strict=True)
+        if mode in (_UDP_MODES if in_udp else (EncapsulationMode.TUNNEL,))
+    ]
+    return fitting if fitting and in_udp is not None else tunnels
+
+
+def _refused(attribute: str, theirs: str, ours: str, policy: ChildPolicy) -> NoProposalChosen:
+    facts = {"attribute": attribute, "theirs": theirs, "ours": ours, "mapping": policy}
+    return NoProposalChosen(diagnosis=Diagnosis.of(Code.P2_PROPOSAL, **facts))
+
+
+def limited(lifetimes: Lifetimes, notifies: Iterable[Notify]) -> Lifetimes:
+    """The lifetimes cut to what a responder says it will keep to (RFC 2407 section 4.6.3.1)."""
+    for notify in notifies:
+        if notify.type == Notify1.RESPONDER_LIFETIME:
+            try:
+                lifetimes = _limited(lifetimes, decode_attributes(notify.data), lifetimes.seconds)
+            except DecodeError:
+                continue
+    return lifetimes
+
+
+def _limited(ours: Lifetimes, attributes: tuple[WireAttribute, ...], default: int) -> Lifetimes:
+    """The shorter of our lifetimes and those that the attributes name; `default` without seconds."""
+    seconds = lifetime_of(attributes, Phase2Attribute.LIFE_TYPE, LifeType.SECONDS) or default
+    kilobytes = lifetime_of(attributes, Phase2Attribute.LIFE_TYPE, LifeType.KILOBYTES)
+    limits = [ours.kilobytes] if ours.kilobytes else []
+    if kilobytes:
+        limits.append(max(kilobytes, LEAST_LIFE_KILOBYTES))
+    return Lifetimes(min(ours.seconds, max(seconds, LEAST_LIFE_SECONDS)), min(limits, default=None))
 
 
 def offered_group(offer: Sa) -> int:
     """The PFS group that the proposals of a Quick1 name; 0 if none does."""
     for part in offer.proposals:
         for transform in part.transforms:
-            group = _number(transform.attributes, Phase2Attribute.GROUP)
+            group = number_of(transform.attributes, Phase2Attribute.GROUP)
             if group:
                 return group
     return NO_GROUP
 
 
 def _phase2_transform(
-    number: int, suite: Suite, lifetimes: Lifetimes, mode: EncapsulationMode
+    number: int, suite: Suite, lifetimes: Lifetimes, mode: EncapsulationMode, numbers: Numbers
 ) -> TransformPart:
-    cipher = suites.ENCRYPTIONS[suite.encryption]
+    cipher = suites.encryption(suite.encryption, numbers)
     attributes = [WireAttribute(Phase2Attribute.ENCAPSULATION_MODE, mode)]
     attributes += _life(Phase2Attribute.LIFE_TYPE, LifeType.SECONDS, lifetimes.seconds)
     if lifetimes.kilobytes is not None:
         attributes += _life(Phase2Attribute.LIFE_TYPE, LifeType.KILOBYTES, lifetimes.kilobytes)
     if suite.integrity is not None:
-        authentication = suites.INTEGRITIES[suite.integrity].ikev1_esp or 0
+        authentication = suites.integrity(suite.integrity, numbers).ikev1_esp or 0
         attributes.append(WireAttribute(Phase2Attribute.AUTHENTICATION, authentication))
     if cipher.sends_key_length:
         attributes.append(WireAttribute(Phase2Attribute.KEY_LENGTH, cipher.key_bits))
@@ -236,24 +323,35 @@ def _phase2_transform(
     return TransformPart(number, cipher.ikev1_esp or 0, tuple(attributes))
 
 
-def _phase2_proposal(number: int, part: ProposalPart, transform: TransformPart) -> Proposal:
+def decode_phase2(number: int, part: ProposalPart, transform: TransformPart, numbers: Numbers) -> Proposal:
+    """A phase-2 transform in configuration words; what has none is `esp-N`, `auth-N`."""
     attributes = transform.attributes
-    bits = _number(attributes, Phase2Attribute.KEY_LENGTH)
-    authentication = _number(attributes, Phase2Attribute.AUTHENTICATION)
-    cipher = suites.encryption_of_esp1(transform.id, bits)
-    row = suites.integrity_of_esp1(authentication) if authentication else None
+    bits = number_of(attributes, Phase2Attribute.KEY_LENGTH)
+    authentication = number_of(attributes, Phase2Attribute.AUTHENTICATION)
+    cipher = suites.encryption_of_esp1(transform.id, bits, numbers)
+    row = suites.integrity_of_esp1(authentication, numbers) if authentication else None
     word = row.word if row else f"auth-{authentication}"
     return Proposal(
         Protocol.ESP,
         encryption=(cipher.word if cipher else _unknown("esp", transform.id, bits),),
         integrity=(word,) if authentication else (),
-        dh=(_number(attributes, Phase2Attribute.GROUP) or NO_GROUP,),
+        dh=(number_of(attributes, Phase2Attribute.GROUP) or NO_GROUP,),
         number=number,
         spi=part.spi,
     )
 
 
 # -------------------------------------------------------------------------------------- shared
+
+
+def _check_single(answer: Sa, code: Code) -> None:
+    """The answer is one transform of one proposal (RFC 2408 section 4.2). Raises NoProposalChosen."""
+    transforms = sum(len(part.transforms) for part in answer.proposals)
+    if len(answer.proposals) != 1 or transforms != 1:
+        theirs = f"{len(answer.proposals)} proposals with {transforms} transforms"
+        raise NoProposalChosen(
+            diagnosis=Diagnosis.of(code, theirs=theirs, ours="one transform of one proposal")
+        )
 
 
 def mismatch(found: Mismatch, codes: dict[Attribute, Code], otherwise: Code, **facts: object) -> Diagnosis:
@@ -279,7 +377,7 @@ def _life(kind: int, unit: LifeType, amount: int) -> list[WireAttribute]:
     return [WireAttribute(kind, unit), WireAttribute(kind + 1, amount)]
 
 
-def _lifetime(attributes: Iterable[WireAttribute], kind: int, unit: LifeType) -> int | None:
+def lifetime_of(attributes: Iterable[WireAttribute], kind: int, unit: LifeType) -> int | None:
     """The duration that stands behind a LIFE_TYPE of `unit`, or None."""
     current = None
     for attribute in attributes:
@@ -290,7 +388,8 @@ def _lifetime(attributes: Iterable[WireAttribute], kind: int, unit: LifeType) ->
     return None
 
 
-def _number(attributes: Iterable[WireAttribute], kind: int) -> int | None:
+def number_of(attributes: Iterable[WireAttribute], kind: int) -> int | None:
+    """The value of the first attribute of this kind."""
     return next((attribute.number for attribute in attributes if attribute.type == kind), None)
 
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from vpnd.crypto import suites
 from vpnd.crypto.dh import InvalidPublicValue, KeyPair
-from vpnd.ike.faults import Drop
+from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.retransmit import Schedule
-from vpnd.ike.v1 import selectors
+from vpnd.ike.v1 import diagnoses, informational, proposals, selectors, succession
 from vpnd.ike.v1.faults import InvalidIdInformation, InvalidKeyInformation, NoProposalChosen
 from vpnd.ike.v1.keys import NO_SECRET
 from vpnd.ike.v1.messages import Quick1, Quick2, Quick3
@@ -45,12 +46,16 @@ class State(Enum):
 
     SENT_QUICK1 = "sent Quick1"
     SENT_QUICK2 = "sent Quick2"
+    ABANDONED = "sent Quick1, not wanted any more"
     DONE = "done"
 
 
 @dataclass(slots=True)
 class QuickMode:
-    """One quick mode. `group` is that of its KE payloads, 0 without PFS; SPIs are ours and the peer's."""
+    """One quick mode. `group` is that of its KE payloads, 0 without PFS; `spi_in` is the SPI we chose.
+
+    `replaces` is the inbound SPI of the pair that it is to succeed, `began` a time on the caller's clock.
+    """
 
     message_id: int
     chain: IvChain
@@ -58,7 +63,9 @@ class QuickMode:
     initiator: bool
     spi_in: int
     state: State
+    began: float
     group: int = NO_GROUP
+    replaces: int | None = None
     key_pair: KeyPair | None = None
     nonce_i: bytes = b""
     nonce_r: bytes = b""
@@ -72,23 +79,28 @@ class QuickMode:
 # ----------------------------------------------------------------------------------- initiator
 
 
-def begin(session: Session, now: float, policy: ChildPolicy, group: int | None = None) -> None:
-    """Send Quick1 for one mapping."""
+def begin(
+    session: Session, now: float, policy: ChildPolicy, replaces: int | None, group: int | None = None
+) -> None:
+    """Send Quick1 for one mapping, with the first configured PFS group unless another is given."""
     registry = session.registry
     spi_in = registry.new_esp_spi()
     message_id = session.new_message_id()
-    quick = QuickMode(message_id, session.phase2_chain(message_id), policy, True, spi_in, State.SENT_QUICK1)
+    chain = session.phase2_chain(message_id)
+    quick = QuickMode(message_id, chain, policy, True, spi_in, State.SENT_QUICK1, now, replaces=replaces)
     quick.group = group if group is not None else (policy.pfs[0] if policy.pfs else NO_GROUP)
     quick.nonce_i = registry.entropy.bytes(NONCE_LENGTH)
-    offer = offer_phase2(policy, spi_in.to_bytes(4, "big"), quick.group, _encapsulation(session))
+    numbers = session.policy.numbers
+    offer = offer_phase2(policy, spi_in.to_bytes(4, "big"), quick.group, _encapsulation(session), numbers)
     payloads: list[Payload] = [offer, Nonce(quick.nonce_i)]
     if quick.group:
         quick.key_pair = KeyPair.generate(quick.group, registry.entropy)
         payloads.append(KeyExchange(quick.key_pair.public))
     payloads += [selectors.id_of(policy.local), selectors.id_of(policy.remote)]
     proof = Hash(session.keys.hash_1(message_id, encode_payloads(payloads)[1]))
-    session.add_quick(quick)
-    session.send_quick(now, quick, [proof, *payloads], schedule=True)
+    session.quicks.add(quick)
+    session.send_quick(quick, [proof, *payloads])
+    quick.schedule = Schedule(now, registry.entropy)
 
 
 def on_quick2(session: Session, now: float, quick: QuickMode, received: Received) -> None:
@@ -96,18 +108,24 @@ def on_quick2(session: Session, now: float, quick: QuickMode, received: Received
     message: Quick2 = received.expect(Quick2)
     wanted = session.keys.hash_2(quick.message_id, quick.nonce_i, received.behind_hash)
     _verify(wanted, message.hash)
-    received.confirm(quick.chain)
-    session.heard(now)
-    choice = choose_phase2(message.sa, quick.policy, quick.group)
+    received.confirm()
+    session.verified(now)
+    choice = choose_phase2(message.sa, quick.policy, quick.group, session.policy.numbers, answer=True)
     ranges = tuple(map(selectors.selector_of, message.ids))
     if ranges and ranges != (Selector.of(quick.policy.local), Selector.of(quick.policy.remote)):
-        raise _refused_selectors(session, ranges, quick.policy)
+        raise InvalidIdInformation(diagnosis=diagnoses.of_selectors(session, ranges, quick.policy))
     quick.nonce_r = message.nonce.data
-    quick.child = _child(session, quick, choice, _shared(quick, message.ke))
+    lifetimes = proposals.limited(choice.lifetimes, message.notifies)
+    quick.child = _child(session, quick, replace(choice, lifetimes=lifetimes), _shared(quick, message.ke))
     proof = Hash(session.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r))
-    session.send_quick(now, quick, [proof], schedule=False)
-    session.install(now, quick.child, outbound=True)
-    session.quick_done(now, quick)
+    session.send_quick(quick, [proof])
+    if quick.state is State.ABANDONED:
+        # The peer's own quick mode for the mapping has been answered meanwhile; one pair of SAs is enough.
+        informational.send_delete_child(session, quick.spi_in)
+        session.registry.release_esp_spi(quick.spi_in)
+    else:
+        session.install(now, quick.child, pending=False)
+    session.quicks.done(now, quick)
 
 
 # ----------------------------------------------------------------------------------- responder
@@ -116,42 +134,71 @@ def on_quick2(session: Session, now: float, quick: QuickMode, received: Received
 def on_quick1(session: Session, now: float, message_id: int, received: Received) -> None:
     """The peer wants a pair of SAs: find the mapping, choose, answer."""
     message: Quick1 = received.expect(Quick1)
-    chain = received.chain
     _verify(session.keys.hash_1(message_id, received.behind_hash), message.hash)
-    received.confirm(chain)
-    session.heard(now)
+    received.confirm()
+    session.verified(now)
     session.follow(received.path)
+    session.quicks.check_room()
     policy = _mapping(session, message)
+    _cross(session, policy)
+    quick, payloads = _answer(session, now, message_id, policy, received)
+    proof = Hash(session.keys.hash_2(message_id, quick.nonce_i, encode_payloads(payloads)[1]))
+    session.quicks.add(quick)
+    session.send_quick(quick, [proof, *payloads])
+    quick.schedule = Schedule(now, session.registry.entropy)
+    if quick.child is not None:
+        session.install(now, quick.child, pending=True)
+
+
+def _answer(
+    session: Session, now: float, message_id: int, policy: ChildPolicy, received: Received
+) -> tuple[QuickMode, list[Payload]]:
+    """Our side of the quick mode, and what Quick2 carries behind the hash. Raises Fault, leaving nothing."""
+    message: Quick1 = received.expect(Quick1)
+    registry, numbers = session.registry, session.policy.numbers
     group = offered_group(message.sa) if message.ke else NO_GROUP
-    choice = choose_phase2(message.sa, policy, group)
-    if message.ke is None and offered_group(message.sa):
-        raise NoProposalChosen(diagnosis=Diagnosis.of(Code.PFS, theirs="off", ours=choice.suite.dh))
-    registry = session.registry
+    choice = choose_phase2(message.sa, policy, group, numbers, in_udp=session.nat.found)
     key_pair = KeyPair.generate(group, registry.entropy) if group else None
-    quick = QuickMode(message_id, chain, policy, False, 0, State.SENT_QUICK2, group, key_pair)
+    quick = QuickMode(message_id, received.chain, policy, False, 0, State.SENT_QUICK2, now, group)
+    quick.key_pair = key_pair
     quick.nonce_i, quick.nonce_r = message.nonce.data, registry.entropy.bytes(NONCE_LENGTH)
     shared = _shared(quick, message.ke)
     quick.spi_in = registry.new_esp_spi()
     quick.last_received = received.data
-    quick.child = _child(session, quick, choice, shared)
+    try:
+        quick.child = _child(session, quick, choice, shared)
+    except Fault:
+        registry.release_esp_spi(quick.spi_in)
+        raise
     payloads: list[Payload] = [choice.answer(quick.spi_in.to_bytes(4, "big")), Nonce(quick.nonce_r)]
     if key_pair is not None:
         payloads.append(KeyExchange(key_pair.public))
     payloads += message.ids
-    proof = Hash(session.keys.hash_2(message_id, quick.nonce_i, encode_payloads(payloads)[1]))
-    session.add_quick(quick)
-    session.send_quick(now, quick, [proof, *payloads], schedule=True)
-    session.install(now, quick.child, outbound=False)
+    return quick, payloads
+
+
+def _cross(session: Session, policy: ChildPolicy) -> None:
+    """Both sides have begun a quick mode for one mapping: the one of the side with the lower identity counts.
+
+    Raises Drop if that is ours: the peer, if it knows the rule, answers ours instead; if it does not it
+    repeats its own, which then finds ours done and succeeds it.
+    """
+    for one in (session, *session.siblings()):
+        own = one.quicks.own()
+        if own is not None and own.policy.index == policy.index:
+            if succession.we_are_lower(session):
+                raise Drop("crossing quick mode")
+            one.quicks.abandon(own)
 
 
 def on_quick3(session: Session, now: float, quick: QuickMode, received: Received) -> None:
     """The initiator has the SAs installed."""
     message: Quick3 = received.expect(Quick3)
     _verify(session.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r), message.hash)
-    received.confirm(quick.chain)
-    session.heard(now)
-    session.outbound_ready(now, quick.spi_in)
-    session.quick_done(now, quick)
+    received.confirm()
+    session.verified(now)
+    session.outbound_ready(quick.spi_in)
+    session.quicks.done(now, quick)
 
 
 # -------------------------------------------------------------------------------------- shared
@@ -188,25 +235,11 @@ def _mapping(session: Session, message: Quick1) -> ChildPolicy:
     for policy in session.policy.children:
         if ranges == (Selector.of(policy.remote), Selector.of(policy.local)):
             return policy
-    raise _refused_selectors(session, ranges[::-1])
-
-
-def _refused_selectors(
-    session: Session, ranges: tuple[Selector, ...], policy: ChildPolicy | None = None
-) -> InvalidIdInformation:
-    """The fault of ranges (ours first) that fit no mapping, or not this one."""
-    mappings = [policy] if policy else session.policy.children
-    ours = ", ".join(str(mapping) for mapping in mappings[:10])
-    theirs = " - ".join(str(one) for one in ranges)
-    return InvalidIdInformation(
-        diagnosis=Diagnosis.of(Code.TRAFFIC_SELECTORS, theirs=theirs, ours=ours, peer=session.path.remote)
-    )
+    raise InvalidIdInformation(diagnosis=diagnoses.of_selectors(session, ranges[::-1]))
 
 
 def _child(session: Session, quick: QuickMode, choice: Phase2Choice, shared: Secret) -> ChildSa:
-    """The SA pair that both sides have keys for. Raises Drop for a weak key, NoProposalChosen for an SPI."""
-    if len(choice.spi) != 4:
-        raise NoProposalChosen(detail="the peer's SPI has not 4 bytes")
+    """The SA pair that both sides have keys for. Raises WeakKey."""
     keys, nonces = session.keys, (quick.nonce_i, quick.nonce_r)
     inbound = keys.esp_keys(choice.suite, quick.spi_in.to_bytes(4, "big"), *nonces, shared)
     outbound = keys.esp_keys(choice.suite, choice.spi, *nonces, shared)
@@ -225,6 +258,7 @@ def _child(session: Session, quick: QuickMode, choice: Phase2Choice, shared: Sec
         udp=session.nat.found,
         lifetimes=choice.lifetimes,
         initiator=quick.initiator,
+        icv_length=suites.unusual_icv_length(suite.integrity, session.policy.numbers),
     )
 
 
@@ -235,25 +269,3 @@ def _encapsulation(session: Session) -> EncapsulationMode:
     if session.negotiation.peer.nat_t_draft:
         return EncapsulationMode.UDP_TUNNEL_DRAFT
     return EncapsulationMode.UDP_TUNNEL
-
-
-def refusal(diagnosis: Diagnosis, notify: str, quick: QuickMode) -> Diagnosis:
-    """What the peer's error notify means for the quick mode that we began."""
-    code = {
-        "NO_PROPOSAL_CHOSEN": Code.P2_PROPOSAL,
-        "INVALID_ID_INFORMATION": Code.TRAFFIC_SELECTORS,
-        "INVALID_KEY_INFORMATION": Code.PFS,
-    }.get(notify, diagnosis.code)
-    if code is Code.TRAFFIC_SELECTORS:
-        ours: str = str(quick.policy)
-    else:
-        ours = "; ".join(_describe(quick.policy))
-    return Diagnosis.of(code, notify=notify, ours=ours, mapping=str(quick.policy), exchange="quick mode")
-
-
-def _describe(policy: ChildPolicy) -> list[str]:
-    pfs = ", ".join(map(str, policy.pfs)) or "off"
-    return [
-        f"{'/'.join(p.encryption)} with {'/'.join(p.integrity) or 'AEAD'}, PFS {pfs}"
-        for p in policy.proposals
-    ]

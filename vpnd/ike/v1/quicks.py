@@ -5,69 +5,114 @@ Peers keep state for very few quick modes at once (strongSwan for three), so wan
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vpnd.ike.faults import Drop
-from vpnd.ike.outputs import ChildFailed
-from vpnd.ike.retransmit import Schedule
+from vpnd.ike.outputs import ChildFailed, Failed
 from vpnd.ike.v1 import quick_mode
 from vpnd.ike.v1.quick_mode import QuickMode, State
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.wire.iana import Notify1
 
 if TYPE_CHECKING:
     from vpnd.ike.v1.session import Session
 
 PEERS_AT_ONCE = 8
 """Unfinished quick modes that a peer may have with us; it begins one for each mapping, most often in turn."""
-REMEMBERED_IDS = 1024
-"""Message IDs of finished exchanges whose repeats are known as such."""
+REMEMBERED_IDS = 16_384
+"""Message IDs whose reuse is known as such: a day of dead peer detection by both sides."""
 LINGER = 30.0
 """Seconds that a finished quick mode still answers repeats: a peer's whole retransmission."""
 
 
+@dataclass(slots=True)
+class Refusal:
+    """Our answer to a quick mode that we refused, for repeats of `received`; `ends` on the caller's clock."""
+
+    received: bytes
+    sent: tuple[bytes, ...]
+    ends: float
+    repeats: int = 0
+
+
 class Quicks:
-    """Quick modes by message ID. `wanted` are the mappings that wait for their turn, in order."""
+    """Quick modes by message ID.
+
+    `wanted` are the mappings that wait for their turn, in order, each with the inbound SPI of the pair that
+    is to be succeeded, or None where the mapping has none.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._by_id: dict[int, QuickMode] = {}
         self._ends: dict[int, float] = {}
-        self._used: deque[int] = deque(maxlen=REMEMBERED_IDS)
-        self.wanted: dict[int, None] = {}
+        self._refusals: dict[int, Refusal] = {}
+        self._used: dict[int, None] = {}
+        self.wanted: dict[int, int | None] = {}
 
     # --- ours
 
-    def want(self, now: float, mapping: int) -> None:
+    def want(self, now: float, mapping: int, replaces: int | None = None) -> None:
         """A pair of SAs for this mapping, as soon as none of ours is under way."""
         quick = self.own()
         if quick is None or quick.policy.index != mapping:
-            self.wanted[mapping] = None
+            self.wanted.setdefault(mapping, replaces)
         self.next(now)
 
+    def take_wishes(self, other: Quicks) -> None:
+        """What another ISAKMP SA of the tunnel has not finished is done on this one."""
+        quick = other.own()
+        if quick is not None:
+            other.abandon(quick)
+            other.wanted = {quick.policy.index: quick.replaces} | other.wanted
+        self.wanted = other.wanted | self.wanted
+        other.wanted = {}
+
     def own(self) -> QuickMode | None:
-        """The one that we began and that is not finished."""
+        """The one that we began and that waits for its answer."""
         return next((q for q in self._by_id.values() if q.initiator and q.state is State.SENT_QUICK1), None)
 
     def next(self, now: float) -> None:
         """Begin the quick mode whose turn it is, if none of ours is under way."""
-        policies = {policy.index: policy for policy in self._session.policy.children}
-        while self.wanted and self.own() is None and self._session.may_begin:
-            mapping = next(iter(self.wanted))
+        session = self._session
+        policies = {policy.index: policy for policy in session.policy.children}
+        while self.wanted and session.may_begin and self.own() is None:
+            mapping, replaces = next(iter(self.wanted.items()))
             del self.wanted[mapping]
-            if mapping in policies:
-                quick_mode.begin(self._session, now, policies[mapping])
+            settled = (
+                session.children.up(mapping)
+                if replaces is None
+                else not session.children.is_current(replaces)
+            )
+            if mapping in policies and not settled:
+                quick_mode.begin(session, now, policies[mapping], replaces)
+
+    def abandon(self, quick: QuickMode) -> None:
+        """It is not wanted any more. The peer may have answered already, so its answer is still taken."""
+        quick.state = State.ABANDONED
+        quick.schedule = None
+        self._ends[quick.message_id] = quick.began + LINGER
+
+    def restart(self, now: float) -> None:
+        """What we have begun cannot be read by the peer: begin it anew."""
+        quick = self.own()
+        if quick is not None:
+            self.abandon(quick)
+            self.want(now, quick.policy.index, quick.replaces)
 
     # --- all
 
     def add(self, quick: QuickMode) -> None:
-        """Messages with its ID belong to it. Raises Drop if the peer has too many under way."""
-        if not quick.initiator:
-            theirs = [q for q in self._by_id.values() if not q.initiator and q.state is not State.DONE]
-            if len(theirs) >= PEERS_AT_ONCE:
-                raise Drop("too many quick modes")
+        """Messages with its ID belong to it."""
         self._by_id[quick.message_id] = quick
-        self._used.append(quick.message_id)
+        self.use(quick.message_id)
+
+    def check_room(self) -> None:
+        """Raises Drop if the peer has too many under way."""
+        theirs = [q for q in self._by_id.values() if q.state is State.SENT_QUICK2]
+        if len(theirs) >= PEERS_AT_ONCE:
+            raise Drop("too many quick modes")
 
     def find(self, message_id: int) -> QuickMode | None:
         """The quick mode with this message ID. Raises Drop for an ID whose exchange is over."""
@@ -77,8 +122,10 @@ class Quicks:
         return quick
 
     def use(self, message_id: int) -> None:
-        """An exchange of the peer had this message ID: a replay of it is known as such."""
-        self._used.append(message_id)
+        """An exchange has this message ID: a replay of it is known as such."""
+        self._used[message_id] = None
+        if len(self._used) > REMEMBERED_IDS:
+            del self._used[next(iter(self._used))]
 
     def is_used(self, message_id: int) -> bool:
         """Whether an exchange has or had this message ID."""
@@ -95,50 +142,104 @@ class Quicks:
     def fail(self, now: float, quick: QuickMode, diagnosis: Diagnosis) -> None:
         """It ends without SAs; the next mapping has its turn."""
         session = self._session
-        self._by_id.pop(quick.message_id, None)
-        if quick.child is not None:
-            session.remove_child(quick.spi_in, diagnosis)
-        session.registry.release_esp_spi(quick.spi_in)
-        session.registry.emit(ChildFailed(session.tunnel, quick.policy.index, diagnosis))
+        wanted = quick.state is not State.ABANDONED
+        self._drop(quick, diagnosis)
+        if not wanted:
+            return
+        if quick.initiator:
+            session.registry.emit(ChildFailed(session.tunnel, quick.policy.index, diagnosis))
+        else:
+            session.registry.emit(Failed(session.tunnel, diagnosis, initiator=False))
         self.next(now)
+
+    def peer_refused(self, now: float, notify: int, diagnosis: Diagnosis) -> None:
+        """The peer has refused what we began. Another PFS group may do where the first was the trouble."""
+        quick = self.own()
+        if quick is None:
+            return
+        groups = quick.policy.pfs
+        further = groups[groups.index(quick.group) + 1 :] if quick.group in groups else ()
+        if notify == Notify1.NO_PROPOSAL_CHOSEN and further:
+            self._drop(quick, diagnosis)
+            quick_mode.begin(self._session, now, quick.policy, quick.replaces, further[0])
+            return
+        self.fail(now, quick, diagnosis)
+
+    def end(self, diagnosis: Diagnosis) -> None:
+        """The ISAKMP SA is gone: nothing is under way any more."""
+        for quick in list(self._by_id.values()):
+            self._drop(quick, diagnosis)
+        self._ends.clear()
+        self._refusals.clear()
+        self.wanted.clear()
+
+    def _drop(self, quick: QuickMode, diagnosis: Diagnosis) -> None:
+        """Forget the exchange, and its SAs unless both sides have them."""
+        self._by_id.pop(quick.message_id, None)
+        self._ends.pop(quick.message_id, None)
+        if quick.state is not State.DONE:
+            self._session.remove_child(quick.spi_in, diagnosis)
+
+    # --- repeats
 
     def repeat(self, quick: QuickMode) -> None:
         """Answer a repeated message with the last answer, a bounded number of times."""
         quick.repeats += 1
-        if quick.repeats > self._session.registry.limits.repeats:
+        self._repeat(quick.last_sent, quick.repeats)
+
+    def refused(self, now: float, message_id: int, received: bytes, sent: tuple[bytes, ...]) -> None:
+        """A quick mode of the peer was refused; a repeat of its message is answered alike."""
+        self.use(message_id)
+        self._refusals[message_id] = Refusal(received, sent, now + LINGER)
+
+    def repeat_refusal(self, message_id: int, received: bytes) -> bool:
+        """Whether this was a repeat of what we have refused; it has been answered then."""
+        refusal = self._refusals.get(message_id)
+        if refusal is None or refusal.received != received:
+            return False
+        refusal.repeats += 1
+        self._repeat(refusal.sent, refusal.repeats)
+        return True
+
+    def _repeat(self, datagrams: tuple[bytes, ...], times: int) -> None:
+        if times > self._session.registry.limits.repeats:
             raise Drop("repeated too often")
-        self._session.carrier.repeat(self._session.path, quick.last_sent)
+        self._session.carrier.repeat(self._session.path, datagrams)
 
     # --- time
 
     def next_timeout(self) -> float | None:
         """The earliest deadline of all quick modes."""
         due = [quick.schedule.due for quick in self._by_id.values() if quick.schedule is not None]
+        due += [refusal.ends for refusal in self._refusals.values()]
         return min([*due, *self._ends.values()], default=None)
 
-    def handle_timeout(self, now: float) -> bool:
-        """Repeat what has no answer yet. False if a peer that must answer never has: it is gone."""
+    def handle_timeout(self, now: float) -> None:
+        """Forget what is over, repeat what has no answer yet, give up what has had none for long."""
+        over = Diagnosis.of(Code.SILENT, exchange="quick mode")
         for message_id in [one for one, end in self._ends.items() if end <= now]:
             del self._ends[message_id]
-            self._by_id.pop(message_id, None)
+            quick = self._by_id.get(message_id)
+            if quick is not None:
+                self._drop(quick, over)
+        for message_id in [one for one, refusal in self._refusals.items() if refusal.ends <= now]:
+            del self._refusals[message_id]
         for quick in list(self._by_id.values()):
             schedule = quick.schedule
             if schedule is None or schedule.due > now:
                 continue
             if schedule.exhausted(now):
-                return self._unanswered(now, quick)
+                self._unanswered(now, quick)
+                continue
             schedule.again(now)
-            self._session.repeat_unconfirmed()
+            self._session.attempt.repeat_unconfirmed()
             self._session.carrier.repeat(self._session.path, quick.last_sent)
-        return True
 
-    def _unanswered(self, now: float, quick: QuickMode) -> bool:
-        diagnosis = Diagnosis.of(
-            Code.SILENT, exchange="quick mode", mapping=str(quick.policy), peer=self._session.path.remote
+    def _unanswered(self, now: float, quick: QuickMode) -> None:
+        session = self._session
+        diagnosis = session.attempt.hint or Diagnosis.of(
+            Code.SILENT, exchange="quick mode", mapping=str(quick.policy), peer=session.path.remote
         )
         self.fail(now, quick, diagnosis)
-        return not quick.initiator
-
-    def begin_schedule(self, now: float, quick: QuickMode) -> None:
-        """Its last message waits for an answer."""
-        quick.schedule = Schedule(now, self._session.registry.entropy)
+        if quick.initiator:
+            session.silent_since(now, quick.began)

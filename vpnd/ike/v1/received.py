@@ -33,6 +33,8 @@ class State(Enum):
     ESTABLISHED = "established"
     REPLACED = "replaced"
     """A successor has adopted its children; it lives to the end of its lifetime."""
+    DELETED = "deleted by the peer"
+    """Its children wait for the successor that is being made."""
     GONE = "gone"
 
     @property
@@ -45,6 +47,7 @@ _PHASES = {
     State.REFUSED: Phase.CLOSING,
     State.ESTABLISHED: Phase.ESTABLISHED,
     State.REPLACED: Phase.CLOSING,
+    State.DELETED: Phase.CLOSING,
     State.GONE: Phase.GONE,
 }
 
@@ -55,7 +58,7 @@ class Timer(Enum):
     RETRANSMIT = "the answer to the last phase-1 message"
     ERROR = "a real answer after an error in clear"
     HALF_OPEN = "the peer's next phase-1 message"
-    FORGET = "the end of the repeats of a refused message"
+    FORGET = "the end of what is only kept for a little longer"
     RENEW = "the time for a successor"
     EXPIRE = "the end of the lifetime"
     LIVENESS = "the next question whether the peer is there"
@@ -102,7 +105,7 @@ class Received:
             raise DecodeError("payloads", "the first is not HASH")
         return self.opened.behind_hash
 
-    def confirm(self, chain: IvChain) -> None:
+    def confirm(self) -> None:
         """The message has been verified: the IV chain moves on."""
-        if self.opened is not None:
-            chain.confirm(self.opened)
+        if self.opened is not None and self.opened_with is not None:
+            self.opened_with.confirm(self.opened)

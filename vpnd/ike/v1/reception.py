@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hmac
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.message import read_message
-from vpnd.ike.outputs import LadderLine
+from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.session import Phase
 from vpnd.ike.steps import Step, step_for
@@ -19,7 +20,6 @@ from vpnd.ike.v1.protect import IvChain, Opened, Undecryptable
 from vpnd.ike.v1.quick_mode import QuickMode
 from vpnd.ike.v1.quick_mode import State as QuickState
 from vpnd.ike.v1.received import Received, State
-from vpnd.ike.v1.story import ladder_text
 from vpnd.model.child import Path
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.chain import RawPayload, decode_chain
@@ -32,6 +32,7 @@ from vpnd.wire.ikev1 import (
     Fragment,
     NatD,
     NatOa,
+    Notify,
     Signature,
     Unknown,
     VendorId,
@@ -71,8 +72,14 @@ STEPS: dict[tuple[State, type], Step[Handler, State]] = {
         "the peer proved who it is", aggressive_mode.on_aggressive3
     ),
 }
+PROOFS: dict[type, Handler] = {
+    messages.Main5: main_mode.on_main5_again,
+    messages.Aggressive3: aggressive_mode.on_aggressive3_again,
+}
+"""The last message of an initiator, when it comes once more after it has been believed."""
 QUICK_STEPS: dict[tuple[QuickState, type], Step[QuickHandler, QuickState]] = {
     (QuickState.SENT_QUICK1, messages.Quick2): Step("the peer chose; acknowledged", quick_mode.on_quick2),
+    (QuickState.ABANDONED, messages.Quick2): Step("the peer chose too late", quick_mode.on_quick2),
     (QuickState.SENT_QUICK2, messages.Quick3): Step("the peer acknowledged", quick_mode.on_quick3),
 }
 ENCRYPTED = {messages.Main5, messages.Main6}
@@ -83,14 +90,16 @@ CANNOT_OPEN = {
     State.ANSWERED_KE: main_mode.on_undecryptable,
     State.ANSWERED_AGGRESSIVE: aggressive_mode.on_undecryptable,
 }
+REMEMBERED = 4
+"""Phase-1 messages of the peer whose late copies are known as such; there are three at most."""
 
 
 class Reception:
-    """Reads the messages of one session. Raises Drop or Fault; the session catches both."""
+    """Reads the messages of one session. Raises Drop, DecodeError or Fault; the session catches them."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._last_phase1 = b""
+        self._believed: deque[bytes] = deque(maxlen=REMEMBERED)
         self._repeats = 0
 
     def take(self, now: float, path: Path, header: Header, data: bytes) -> None:
@@ -114,36 +123,72 @@ class Reception:
             case _:
                 raise Drop("exchange not spoken")
 
-    def refuse(self, now: float, fault: Fault) -> None:
+    def is_repeat(self, data: bytes) -> bool:
+        """Whether `data` is the phase-1 message that was answered last."""
+        return bool(self._believed) and self._believed[-1] == data
+
+    def refuse(self, now: float, data: bytes, fault: Fault) -> None:
         """A handler found the message unacceptable: what becomes of the session, and what the peer hears."""
         session = self._session
-        if session.phase is Phase.CONNECTING:
-            if session.initiator:
-                # Anyone could have sent it: keep waiting a little for the real answer.
-                session.note(now, fault.diagnosis)
-            else:
-                session.refuse(now, fault.notify, fault.diagnosis)
+        if session.phase is not Phase.CONNECTING:
+            session.registry.count(f"refused: {fault.diagnosis.code.value}")
+        elif session.initiator:
+            # Anyone could have sent it: keep waiting a little for the real answer.
+            session.registry.count(f"refused: {fault.diagnosis.code.value}")
+            session.attempt.note(now, fault.diagnosis)
+        elif session.state is State.NEW or session.carrier.proven:
+            self._believed.append(data)
+            session.attempt.refuse(now, fault.notify, fault.diagnosis)
+        else:
+            session.attempt.suspect(data, fault.notify, fault.diagnosis)
 
     # --- phase 1
 
     def _take_phase1(self, now: float, path: Path, header: Header, data: bytes) -> None:
         session = self._session
-        if data == self._last_phase1:
+        if self.is_repeat(data):
             self._repeat()
             return
+        if data in self._believed:
+            raise Drop("repeated")
         aggressive = session.mode is NegotiationMode.AGGRESSIVE
         if (header.exchange == Exchange1.AGGRESSIVE) is not aggressive or header.message_id:
             raise Drop("another mode")
+        if header.spi_r == NO_SPI and session.state is not State.NEW:
+            raise Drop("cookies")
+        if session.proof_iv is not None:
+            self._take_proof_again(now, path, header, data, session.proof_iv)
+            return
+        received = self._read_phase1(path, header, data)
+        step = step_for(STEPS, session.state, received.message)
+        self._draw(header, received)
+        unknown = session.initiator and session.cky_r == NO_SPI
+        if unknown:
+            # The responder's cookie comes with its first message.
+            session.cookie_is(header.spi_r)
+        try:
+            step.handler(session, now, received)
+        except (Fault, Drop):
+            if unknown:
+                session.cookie_is(NO_SPI)
+            raise
+        self._believe(data)
+        session.attempt.moved_on(now)
+        if step.to is not None:
+            session.to(step.to, step.story)
+
+    def _read_phase1(self, path: Path, header: Header, data: bytes) -> Received:
+        """The message as one that the state waits for. Raises Drop, DecodeError, Fault."""
+        session = self._session
         candidates = [kind for state, kind in STEPS if state is session.state]
         if session.state is State.NEW:
-            wanted = messages.Aggressive1 if aggressive else messages.Main1
-            candidates = [wanted]
+            aggressive = session.mode is NegotiationMode.AGGRESSIVE
+            candidates = [messages.Aggressive1 if aggressive else messages.Main1]
         if not candidates:
             raise Drop(f"no step: phase 1 in {session.state.name}")
+        chain = session.chain if _encrypted(header) else None
         try:
-            received = self._read(
-                path, header, data, session.chain if _encrypted(header) else None, candidates
-            )
+            received = self._read(path, header, data, chain, candidates)
         except Undecryptable:
             cannot_open = CANNOT_OPEN.get(session.state)
             if cannot_open is not None:
@@ -151,25 +196,28 @@ class Reception:
             raise
         if type(received.message) in ENCRYPTED and received.opened is None:
             raise Drop("not encrypted")
-        step = step_for(STEPS, session.state, received.message)
-        self._learn_cookie(header)
+        return received
+
+    def _take_proof_again(self, now: float, path: Path, header: Header, data: bytes, proof_iv: bytes) -> None:
+        """The initiator repeats its proof, in other bytes: it has not understood our answer."""
+        session = self._session
+        if not _encrypted(header):
+            raise Drop("not encrypted")
+        kind = messages.Aggressive3 if session.mode is NegotiationMode.AGGRESSIVE else messages.Main5
+        received = self._read(path, header, data, IvChain(session.keys, proof_iv), [kind])
         self._draw(header, received)
-        try:
-            step.handler(session, now, received)
-        except Fault:
-            if not session.initiator:
-                # A repeat of what was refused is answered with the refusal.
-                self._last_phase1, self._repeats = data, 0
-            raise
-        self._last_phase1, self._repeats = data, 0
-        if step.to is not None:
-            session.to(step.to, step.story)
+        PROOFS[kind](session, now, received)
+        self._believe(data)
+
+    def _believe(self, data: bytes) -> None:
+        self._believed.append(data)
+        self._repeats = 0
 
     def _repeat(self) -> None:
         self._repeats += 1
         if self._repeats > self._session.registry.limits.repeats:
             raise Drop("repeated too often")
-        self._session.repeat_last()
+        self._session.attempt.repeat()
 
     # --- quick mode
 
@@ -179,13 +227,11 @@ class Reception:
             raise Drop(f"no step: quick mode in {session.state.name}")
         if not _encrypted(header) or not header.message_id:
             raise Drop("not encrypted")
+        if session.quicks.repeat_refusal(header.message_id, data):
+            return
         quick = session.quicks.find(header.message_id)
         if quick is None:
-            chain = session.phase2_chain(header.message_id)
-            received = self._read(path, header, data, chain, [messages.Quick1])
-            self._first_is_hash(received)
-            self._draw(header, received)
-            self._begin_quick(now, header, received)
+            self._begin_quick(now, path, header, data)
             return
         if hmac.compare_digest(data, quick.last_received):
             session.quicks.repeat(quick)
@@ -194,29 +240,32 @@ class Reception:
         if not candidates:
             raise Drop(f"no step: quick mode in {quick.state.name}")
         received = self._read(path, header, data, quick.chain, candidates)
-        self._first_is_hash(received)
+        _first_is_hash(received)
         step = step_for(QUICK_STEPS, quick.state, received.message)
         self._draw(header, received)
         try:
             step.handler(session, now, quick, received)
         except Fault as fault:
             self._tell(fault)
-            session.fail_quick(now, quick, fault.diagnosis)
+            session.quicks.fail(now, quick, fault.diagnosis)
             return
         quick.last_received = data
 
-    def _begin_quick(self, now: float, header: Header, received: Received) -> None:
+    def _begin_quick(self, now: float, path: Path, header: Header, data: bytes) -> None:
         session = self._session
+        chain = session.phase2_chain(header.message_id)
+        received = self._read(path, header, data, chain, [messages.Quick1])
+        _first_is_hash(received)
+        self._draw(header, received)
         try:
             quick_mode.on_quick1(session, now, header.message_id, received)
         except Fault as fault:
-            self._tell(fault)
-            session.report(fault.diagnosis)
+            session.quicks.refused(now, header.message_id, data, self._tell(fault))
+            session.registry.emit(Failed(session.tunnel, fault.diagnosis, initiator=False))
 
-    def _tell(self, fault: Fault) -> None:
+    def _tell(self, fault: Fault) -> tuple[bytes, ...]:
         """The peer is authenticated: say why, protected."""
-        if fault.notify is not None:
-            informational.send_error(self._session, fault.notify)
+        return () if fault.notify is None else informational.send_error(self._session, fault.notify)
 
     # --- informational
 
@@ -227,24 +276,23 @@ class Reception:
             self._draw(header, received)
             informational.on_plain(session, now, received)
             return
-        if session.state not in (State.ESTABLISHED, State.REPLACED):
-            self._early(now)
+        early = session.state is State.SENT_AUTH
+        if not early and session.state not in (State.ESTABLISHED, State.REPLACED, State.DELETED):
             raise Drop(f"no step: informational in {session.state.name}")
-        if session.quicks.is_used(header.message_id):
+        if not header.message_id or session.quicks.is_used(header.message_id):
             raise Drop("message ID used before")
         chain = session.phase2_chain(header.message_id)
-        received = self._read(path, header, data, chain, [messages.Informational])
-        self._first_is_hash(received)
+        try:
+            received = self._read(path, header, data, chain, [messages.Informational])
+        except Undecryptable:
+            if early:
+                detail = "the peer answered our proof with what our key does not open"
+                session.attempt.note(now, phase1.wrong_key(session, detail=detail).diagnosis)
+            raise
+        _first_is_hash(received)
         self._draw(header, received)
-        informational.on_informational(session, now, header.message_id, received)
-
-    def _early(self, now: float) -> None:
-        """An encrypted notify while we wait for the peer's proof: it could not read ours."""
-        session = self._session
-        if session.initiator and session.phase is Phase.CONNECTING and session.has_keys:
-            session.note(
-                now, phase1.wrong_key(session, detail="the peer answered our proof with an error").diagnosis
-            )
+        handler = informational.on_early if early else informational.on_informational
+        handler(session, now, header.message_id, received)
 
     # --- shared
 
@@ -269,11 +317,6 @@ class Reception:
             raise
         return Received(path, data, raw, payloads, message, opened, chain)
 
-    def _first_is_hash(self, received: Received) -> None:
-        """RFC 2409 section 5.5: the hash comes first, or it would not cover what stands before it."""
-        if not received.behind_hash and received.opened is None:
-            raise Drop("not encrypted")
-
     def _defragment(self, header: Header, data: bytes) -> bytes | None:
         fragments = [decode_payload(one) for one in decode_chain(header.next_payload, data[HEADER_LENGTH:])]
         if len(fragments) != 1 or not isinstance(fragments[0], Fragment):
@@ -289,19 +332,14 @@ class Reception:
         if not fits:
             raise Drop("cookies")
 
-    def _learn_cookie(self, header: Header) -> None:
-        """The responder's cookie comes with its first message."""
-        session = self._session
-        if session.initiator and session.cky_r == NO_SPI:
-            if header.spi_r == NO_SPI:
-                raise Drop("cookies")
-            session.cky_r = session.carrier.cky_r = header.spi_r
-
     def _draw(self, header: Header, received: Received) -> None:
-        text = ladder_text(header.exchange, header.message_id, received.payloads, received.opened is not None)
-        self._session.registry.emit(
-            LadderLine(self._session.tunnel, outbound=False, text=text, size=len(received.data))
-        )
+        self._session.carrier.draw(header, received.payloads, outbound=False)
+
+
+def _first_is_hash(received: Received) -> None:
+    """The hash comes first, or it would not cover what stands before it (RFC 2409 5.5). Raises Drop."""
+    if received.opened is None or received.opened.hash is None:
+        raise Drop("the first payload is not HASH")
 
 
 def _encrypted(header: Header) -> bool:
@@ -309,7 +347,7 @@ def _encrypted(header: Header) -> bool:
 
 
 def _optional(candidates: Iterable[type]) -> tuple[type, ...]:
-    """Vendor IDs and NAT payloads where the message has no field for them."""
+    """Vendor IDs, NAT payloads and notifies where the message has no field for them."""
     names = {field.name for kind in candidates for field in fields(kind)}
-    extra = {"vendor_ids": VendorId, "nat_d": NatD, "nat_oa": NatOa}
+    extra = {"vendor_ids": VendorId, "nat_d": NatD, "nat_oa": NatOa, "notifies": Notify}
     return tuple(kind for name, kind in extra.items() if name not in names)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from vpnd.ike.faults import Drop
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
-from vpnd.ike.v1.received import Timer
+from vpnd.ike.v1.carrier import is_fragment
+from vpnd.ike.v1.received import State, Timer
 from vpnd.ike.v1.session import Session, begin_session
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -20,10 +21,13 @@ from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 from vpnd.wire.iana import Exchange1, IkeVersion, Payload1
 from vpnd.wire.ikev1 import Id
 
-_MODES = {
+_MODES: dict[int, NegotiationMode] = {
     Exchange1.IDENTITY_PROTECTION: NegotiationMode.MAIN,
     Exchange1.AGGRESSIVE: NegotiationMode.AGGRESSIVE,
 }
+
+TELL_AGAIN = 60.0
+"""Seconds after which the same reason to drop a first message is told again."""
 
 
 class Engine:
@@ -33,6 +37,7 @@ class Engine:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._told: dict[str, tuple[Diagnosis | None, float]] = {}
 
     def local_spis(self, header: Header) -> tuple[bytes, ...]:
         """The cookie of the initiator or of the responder may be ours."""
@@ -43,42 +48,49 @@ class Engine:
         begin_session(now, self._registry, policy, mapping)
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
-        """A first message, or a repeat of one. Raises Drop with the reason."""
-        mode = _MODES.get(Exchange1(header.exchange)) if header.exchange in list(Exchange1) else None
+        """A first message, or a repeat of one. Raises Drop with the reason, DecodeError."""
+        mode = _MODES.get(header.exchange)
         if mode is None or header.spi_r != NO_SPI or header.spi_i == NO_SPI or header.message_id:
             raise Drop("no session")
-        if header.flags & Flag.ENCRYPTION:
+        if header.flags & Flag.ENCRYPTION or is_fragment(header):
             raise Drop("no session")
         key = InitKey(header.spi_i, path.remote, path.remote_port)
         known = self._registry.find_init(key)
-        if known is not None:
-            known.handle_message(now, path, header, data)
-            self._registry.arm(known)
-            return
-        policy = self._policy(path, mode, header, data)
+        if isinstance(known, Session):
+            if not known.refuses_another(data):
+                known.handle_message(now, path, header, data)
+                self._registry.arm(known)
+                return
+            # What was refused was not what the peer has sent, or it has thought again.
+            self._registry.forget(known)
+        policy = self._policy(now, path, mode, header, data)
         self._limit(path)
-        session = Session(self._registry, policy, path, initiator=False, peer_cookie=header.spi_i)
+        session = Session(now, self._registry, policy, path, initiator=False, peer_cookie=header.spi_i)
         self._registry.add(session, key)
         self._registry.half_open_begins(session, path.remote)
         session.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
         session.handle_message(now, path, header, data)
-        if session.negotiation.suite is None and not session.refused:
+        if session.state is State.NEW:
             # Nothing of the message was of use: it leaves no state.
             self._registry.forget(session)
-            return
-        self._registry.arm(session)
+        else:
+            self._registry.arm(session)
 
-    def _policy(self, path: Path, mode: NegotiationMode, header: Header, data: bytes) -> PeerPolicy:
+    def _policy(
+        self, now: float, path: Path, mode: NegotiationMode, header: Header, data: bytes
+    ) -> PeerPolicy:
         """The tunnel that fits the addresses, the mode and, in aggressive mode, the identity.
 
         Raises Drop; where the mode or the identity is what differs, the operator hears of it.
         """
         candidates = self._registry.candidates(IkeVersion.V1, path)
+        if not candidates:
+            raise Drop("unknown peer")
         fitting = [policy for policy in candidates if policy.mode is mode]
         if not fitting:
             ours = (candidates[0].mode or NegotiationMode.MAIN).value
             facts = {"theirs": mode.value, "ours": ours, "peer": path.remote}
-            self._registry.emit(Failed(candidates[0].name, Diagnosis.of(Code.MODE, **facts), initiator=False))
+            self._tell(now, candidates[0].name, Diagnosis.of(Code.MODE, **facts))
             raise Drop("the other mode is configured")
         if mode is NegotiationMode.MAIN:
             return fitting[0]
@@ -87,8 +99,15 @@ class Engine:
             if policy.remote_id.matches(identity):
                 return policy
         facts = {"theirs": identity.describe(), "ours": fitting[0].remote_id.describe(), "peer": path.remote}
-        self._registry.emit(Failed(fitting[0].name, Diagnosis.of(Code.IDENTITY, **facts), initiator=False))
+        self._tell(now, fitting[0].name, Diagnosis.of(Code.IDENTITY, **facts))
         raise Drop("unknown identity")
+
+    def _tell(self, now: float, tunnel: str, diagnosis: Diagnosis) -> None:
+        """The operator hears why a first message was dropped: not of each repeat, which anyone can send."""
+        said, when = self._told.get(tunnel, (None, 0.0))
+        if said != diagnosis or now - when >= TELL_AGAIN:
+            self._told[tunnel] = diagnosis, now
+            self._registry.emit(Failed(tunnel, diagnosis, initiator=False))
 
     def _limit(self, path: Path) -> None:
         """No cookies in IKEv1: beyond the bounds there is silence."""

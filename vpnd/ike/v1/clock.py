@@ -1,0 +1,65 @@
+"""What the passing of time does to an ISAKMP SA: repeats, succession, signs of life, the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from vpnd.ike import natt
+from vpnd.ike.outputs import Keepalive, PeerDead
+from vpnd.ike.v1.children import REKEY_AGAIN, Limit
+from vpnd.ike.v1.received import State, Timer
+from vpnd.model.diagnosis import Code, Diagnosis
+
+if TYPE_CHECKING:
+    from vpnd.ike.v1.session import Session
+
+
+def handle_timeout(session: Session, now: float) -> None:
+    """Each timer that is due, those of the children, then the quick modes."""
+    for timer in session.timers.expired(now):
+        _on_timer(session, now, timer)
+    for limit, spi_in in session.children.timers.expired(now):
+        _on_limit(session, now, limit, spi_in)
+    session.quicks.handle_timeout(now)
+
+
+def peer_is_dead(session: Session, now: float) -> None:
+    """Nothing has been heard for too long."""
+    diagnosis = session.attempt.hint or Diagnosis.of(Code.PEER_DEAD, peer=session.path.remote)
+    session.registry.emit(PeerDead(session.tunnel, diagnosis))
+    session.end(now, diagnosis)
+
+
+def _on_timer(session: Session, now: float, timer: Timer) -> None:
+    match timer:
+        case Timer.RETRANSMIT:
+            session.attempt.retransmit(now)
+        case Timer.ERROR:
+            session.attempt.give_up(now)
+        case Timer.HALF_OPEN:
+            session.attempt.half_open_over(now)
+        case Timer.FORGET if session.state is State.REPLACED:
+            session.close(now, Diagnosis.of(Code.LIFETIME, detail="both sides had begun an ISAKMP SA"))
+        case Timer.FORGET:
+            session.end(now, Diagnosis.of(Code.PEER_DELETED, peer=session.path.remote))
+        case Timer.RENEW:
+            session.rekey(now)
+        case Timer.EXPIRE:
+            session.close(now, Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
+        case Timer.LIVENESS:
+            if not session.liveness.handle_timeout(now):
+                peer_is_dead(session, now)
+        case Timer.KEEPALIVE:
+            session.registry.emit(Keepalive(session.tunnel, session.path))
+            session.timers.arm(Timer.KEEPALIVE, now + natt.KEEPALIVE_INTERVAL)
+        case _:
+            assert_never(timer)
+
+
+def _on_limit(session: Session, now: float, limit: Limit, spi_in: int) -> None:
+    if limit is Limit.HARD:
+        session.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME, detail="IPsec SA"))
+    else:
+        # Again for as long as it comes to nothing: a pair that has been succeeded is not current any more.
+        session.children.timers.arm((Limit.SOFT, spi_in), now + REKEY_AGAIN)
+        session.rekey_child(now, spi_in)

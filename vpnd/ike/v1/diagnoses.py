@@ -1,0 +1,87 @@
+"""What to tell the operator: what silence, a peer's error or a mismatch means, with both sides' values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vpnd.ike.v1.wording import describe_all
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import ChildPolicy
+from vpnd.model.selectors import Selector
+from vpnd.wire.iana import Notify1, name_of
+
+if TYPE_CHECKING:
+    from vpnd.ike.v1.session import Session
+
+QUICK_MODE_ERRORS: dict[int, Code] = {
+    Notify1.NO_PROPOSAL_CHOSEN: Code.P2_PROPOSAL,
+    Notify1.INVALID_ID_INFORMATION: Code.TRAFFIC_SELECTORS,
+    Notify1.INVALID_KEY_INFORMATION: Code.PFS,
+    Notify1.ATTRIBUTES_NOT_SUPPORTED: Code.P2_PROPOSAL,
+    Notify1.BAD_PROPOSAL_SYNTAX: Code.P2_PROPOSAL,
+    Notify1.INVALID_PROTOCOL_ID: Code.P2_PROPOSAL,
+    Notify1.INVALID_TRANSFORM_ID: Code.P2_PROPOSAL,
+    Notify1.PAYLOAD_MALFORMED: Code.PEER_REFUSED,
+    Notify1.INVALID_PAYLOAD_TYPE: Code.PEER_REFUSED,
+    Notify1.INVALID_HASH_INFORMATION: Code.PEER_REFUSED,
+    Notify1.SITUATION_NOT_SUPPORTED: Code.PEER_REFUSED,
+    Notify1.DOI_NOT_SUPPORTED: Code.PEER_REFUSED,
+    Notify1.UNEQUAL_PAYLOAD_LENGTHS: Code.PEER_REFUSED,
+}
+"""The errors that can be about a quick mode; what else a peer reports ends none."""
+
+MAPPINGS_SHOWN = 10
+"""Of a tunnel with many: enough to see the pattern."""
+
+
+def unanswered(session: Session, sent: int, answers: int) -> Diagnosis:
+    """What silence means, by how far the attempt has come.
+
+    In main mode the peer answers two messages before the key matters: silence after the third is the sign
+    of another key, or of a port 4500 that does not get through.
+    """
+    facts = {"peer": session.path.remote, "exchange": f"{session.mode.value} mode"}
+    if not session.has_keys:
+        return Diagnosis.of(Code.SILENT, sent=sent, received=answers, **facts)
+    facts["exchange"] = "main mode message 5"
+    code = Code.UDP_4500 if session.nat.found else Code.PSK
+    return Diagnosis.of(code, ours=session.policy.psk.fingerprint(), sent=sent, received=answers, **facts)
+
+
+def of_phase1_error(session: Session, notify: int, authentic: bool) -> Diagnosis:
+    """The peer's error notify in phase 1. `authentic`: it came protected, so the keys are the same."""
+    policy = session.policy
+    name = name_of(Notify1, notify)
+    facts = {"notify": name, "peer": session.path.remote, "exchange": f"{session.mode.value} mode"}
+    identity = notify in (Notify1.INVALID_ID_INFORMATION, Notify1.AUTHENTICATION_FAILED)
+    if notify == Notify1.INVALID_ID_INFORMATION or (authentic and identity):
+        return Diagnosis.of(Code.IDENTITY, ours=policy.local_id.describe(), **facts)
+    if session.has_keys or notify in (Notify1.AUTHENTICATION_FAILED, Notify1.INVALID_HASH_INFORMATION):
+        return Diagnosis.of(Code.PSK, ours=policy.psk.fingerprint(), **facts)
+    if notify == Notify1.NO_PROPOSAL_CHOSEN:
+        return Diagnosis.of(Code.P1_PROPOSAL, ours=describe_all(policy.proposals), **facts)
+    return Diagnosis.of(Code.PEER_REFUSED, **facts)
+
+
+def of_quick_mode_error(notify: int, policy: ChildPolicy) -> Diagnosis | None:
+    """The peer's error notify while a quick mode of ours is under way; None if it cannot be about that."""
+    code = QUICK_MODE_ERRORS.get(notify)
+    if code is None:
+        return None
+    ours = str(policy) if code is Code.TRAFFIC_SELECTORS else describe_all(policy.proposals)
+    name = name_of(Notify1, notify)
+    return Diagnosis.of(code, notify=name, ours=ours, mapping=policy, exchange="quick mode")
+
+
+def of_selectors(
+    session: Session, ranges: tuple[Selector, ...], policy: ChildPolicy | None = None
+) -> Diagnosis:
+    """Ranges (ours first) that fit no mapping of the tunnel, or not `policy`."""
+    mappings = [policy] if policy else session.policy.children
+    return Diagnosis.of(
+        Code.TRAFFIC_SELECTORS,
+        theirs=" - ".join(map(str, ranges)),
+        ours=", ".join(map(str, mappings[:MAPPINGS_SHOWN])),
+        peer=session.path.remote,
+        exchange="quick mode",
+    )

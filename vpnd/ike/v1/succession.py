@@ -1,0 +1,144 @@
+"""One ISAKMP SA follows another: renewal, a peer that starts anew, and both sides beginning at once.
+
+IKEv1 has no rekeying of an ISAKMP SA: a new phase 1 simply happens, and the IPsec SAs go on (RFC 2409
+section 5.5 ties them to the peers, not to the ISAKMP SA). The successor adopts them; the predecessor stays
+for what the peer still says under it.
+
+When both sides begin at once, two ISAKMP SAs come up. Both sides keep the one whose initiator has the lower
+identity, so that both keep the same one, and the other's initiator deletes it soon after.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vpnd.ike.outputs import Established, IkeReplaced
+from vpnd.ike.session import Phase
+from vpnd.ike.v1.children import Children
+from vpnd.ike.v1.received import State, Timer
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.identity import Identity
+
+if TYPE_CHECKING:
+    from vpnd.ike.v1.session import Session
+
+REPLACED_AT_MOST = 2
+"""Predecessors of one tunnel that are kept to the end of their lifetime: a peer may renew without end."""
+
+_LIVE = (State.ESTABLISHED, State.DELETED)
+
+
+def establish(session: Session, now: float, initial_contact: bool) -> None:
+    """Both sides of `session` are authenticated: find its place among the ISAKMP SAs of the tunnel."""
+    older = session.siblings()
+    predecessor = next((one for one in reversed(older) if one.state in _LIVE), None)
+    crossing = predecessor is not None and _crosses(session, predecessor)
+    for one in older:
+        if one.initiator and one.phase is Phase.CONNECTING and _is_superfluous(one):
+            session.quicks.take_wishes(one.quicks)
+            one.end(now, Diagnosis.of(Code.PEER_DELETED, detail="the peer's own attempt was faster"))
+    if predecessor is not None and crossing and not begun_by_the_lower(session):
+        session.to(State.REPLACED, "established beside another that both sides keep")
+        _retire(session, predecessor, now, crossing)
+        predecessor.quicks.next(now)
+        return
+    if initial_contact and not crossing:
+        forget_older(session, now)
+        predecessor = None
+    session.to(State.ESTABLISHED, "established with a pre-shared key")
+    session.liveness.begin(now)
+    if predecessor is None:
+        session.registry.emit(Established(session.tunnel, session.describe()))
+    else:
+        succeed(session, predecessor, now, crossing)
+    _limit(session, now)
+
+
+def succeed(session: Session, predecessor: Session, now: float, crossing: bool = False) -> None:
+    """`session` adopts the IPsec SAs of `predecessor`, and what was wanted of it."""
+    deleted = predecessor.state is State.DELETED
+    predecessor.to(State.REPLACED, "a successor has taken over")
+    _retire(predecessor, session, now, crossing)
+    session.registry.emit(
+        IkeReplaced(session.tunnel, predecessor.cky_i, predecessor.cky_r, session.describe())
+    )
+    if deleted:
+        predecessor.end(now, Diagnosis.of(Code.PEER_DELETED))
+
+
+def forget_older(session: Session, now: float) -> None:
+    """INITIAL_CONTACT: the peer has no SA of this tunnel but what belongs to `session`.
+
+    Attempts under way stay: they are not SAs yet, and both sides may have begun at once.
+    """
+    for one in session.siblings():
+        if one.state in (*_LIVE, State.REPLACED):
+            one.end(now, Diagnosis.of(Code.PEER_DELETED, detail="the peer has started anew"))
+
+
+def peer_deleted(session: Session, now: float) -> None:
+    """The peer has deleted the ISAKMP SA: another takes over, if there is or may soon be one."""
+    gone = Diagnosis.of(Code.PEER_DELETED, peer=session.path.remote)
+    siblings = session.siblings()
+    spare = next((one for one in reversed(siblings) if one.state is State.REPLACED), None)
+    if session.state is not State.ESTABLISHED:
+        session.end(now, gone)
+    elif spare is not None:
+        spare.successor = None
+        spare.timers.disarm(Timer.FORGET)
+        spare.to(State.ESTABLISHED, "taken up again")
+        spare.liveness.begin(now)
+        succeed(spare, session, now)
+        session.end(now, gone)
+    elif any(one.phase is Phase.CONNECTING for one in siblings):
+        # A successor is being made: the DELETE may have overtaken its last message.
+        session.timers.clear()
+        session.timers.arm(Timer.FORGET, now + session.registry.limits.half_open_lifetime)
+        session.to(State.DELETED, "deleted by the peer while a successor is being made")
+    else:
+        session.end(now, gone)
+
+
+def begun_by_the_lower(session: Session) -> bool:
+    """Whether the side with the lower identity has begun `session`: both sides find the same."""
+    return session.initiator == we_are_lower(session)
+
+
+def we_are_lower(session: Session) -> bool:
+    """Whether our identity comes before the peer's."""
+    return _order(session.policy.local_id) < _order(session.policy.remote_id)
+
+
+def _order(identity: Identity) -> tuple[int, bytes]:
+    return identity.type, identity.value.lower().rstrip(b".")
+
+
+def _crosses(session: Session, other: Session) -> bool:
+    """Whether the two sides began one each, `session` before it knew of `other`."""
+    return session.initiator != other.initiator and session.attempt.began < other.established_at
+
+
+def _is_superfluous(own: Session) -> bool:
+    """Whether our attempt can end because the peer's has succeeded."""
+    return own.attempt.answers == 0 or not begun_by_the_lower(own)
+
+
+def _retire(old: Session, heir: Session, now: float, crossing: bool) -> None:
+    """What `old` still has goes to `heir`; its lifetime runs on, unless both sides began at once."""
+    old.successor = heir
+    if old.children.by_spi:
+        heir.children.adopt(old.children)
+        old.children = Children()
+    heir.quicks.take_wishes(old.quicks)
+    for timer in (Timer.RENEW, Timer.LIVENESS, Timer.KEEPALIVE):
+        old.timers.disarm(timer)
+    if crossing and old.initiator:
+        old.timers.arm(Timer.FORGET, now + old.registry.limits.closing)
+    old.registry.arm(old)
+    heir.registry.arm(heir)
+
+
+def _limit(session: Session, now: float) -> None:
+    replaced = [one for one in session.siblings() if one.state is State.REPLACED]
+    for one in replaced[:-REPLACED_AT_MOST]:
+        one.close(now, Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
