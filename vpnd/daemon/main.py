@@ -31,7 +31,6 @@ from vpnd.daemon.journal import Journal
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.routes import MARK, Wanted, guard, tables_of
 from vpnd.daemon.service import OnDatagram, OnUnreachable, Service
-from vpnd.daemon.state import StateDirectory
 from vpnd.daemon.systemd import ServiceManager
 from vpnd.daemon.udp import IkeSocket
 from vpnd.model.selectors import Address
@@ -102,7 +101,7 @@ def run(
     loaded = _load(config, state)
     writer = logs.configure(log_level.value)
     try:
-        code = asyncio.run(_run(loaded, config, StateDirectory(state), socket))
+        code = asyncio.run(_run(loaded, config, state, socket))
     finally:
         writer.close()
     raise typer.Exit(code)
@@ -148,7 +147,7 @@ def _load(config: Path, state: Path) -> Loaded:
     return loaded
 
 
-async def _run(loaded: Loaded, config: Path, state: StateDirectory, socket: Path) -> int:
+async def _run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     """The daemon, until it is told to stop. Returns the exit code."""
     loop = asyncio.get_running_loop()
     manager = ServiceManager.from_environment()

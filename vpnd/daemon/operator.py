@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vpnd.config.compile import describe
-from vpnd.config.configuration import Source
 from vpnd.config.load import Loaded, load, load_with, load_without
 from vpnd.config.problems import Problem
+from vpnd.config.store import TunnelStore
 from vpnd.control.diagnoses import explain, message
 from vpnd.control.operations import (
     Conflict,
@@ -32,26 +32,21 @@ from vpnd.control.schema import (
 )
 from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
-from vpnd.daemon.state import StateDirectory, StateFailed, to_toml
 from vpnd.daemon.systemd import ServiceManager
 from vpnd.model.diagnosis import Diagnosis
-from vpnd.model.secret import Secret
 from vpnd.tunnel.lifecycle import Tunnel
-
-PLAIN = "plain:"
 
 
 class Operator:
     """Implements `Operations` on a `Service`, its configuration file and its state directory."""
 
-    def __init__(
-        self, service: Service, config: Path, state: StateDirectory, manager: ServiceManager
-    ) -> None:
+    def __init__(self, service: Service, config: Path, state: Path, manager: ServiceManager) -> None:
         self._service = service
         self._gateway = service.gateway
         self._report = Report(service.gateway, service.interfaces, service.started)
         self._config = config
         self._state = state
+        self._store = TunnelStore(state)
         self._manager = manager
         self._writing = asyncio.Lock()
 
@@ -162,7 +157,7 @@ class Operator:
         async with self._writing:
             self._manager.reloading()
             try:
-                loaded = load(self._config, self._state.path)
+                loaded = load(self._config, self._state)
                 if not loaded.ok:
                     self._service.journal.event(
                         None,
@@ -193,23 +188,17 @@ class Operator:
             known = self._loaded().configuration.tunnels.get(name)
             if known is not None and not known.source.from_api:
                 raise _from_file(name, known.place)
-            kept, key = self._separate_key(name, table)
-            path = self._state.tunnel_file(name)
-            keys = {name: key} if key is not None else {}
-            label = f"tunnel {name}"
-            source = Source(
-                label, {"tunnels": {name: kept}}, path=path, from_api=True, private=True, keys=keys
-            )
-            loaded = load_with(self._config, self._state.path, source)
+            proposed = self._store.propose(name, table)
+            loaded = load_with(self._config, self._state, proposed.source)
             if not loaded.ok:
                 raise _invalid(loaded)
             try:
-                self._state.write(name, to_toml(name, kept), key)
-            except (StateFailed, ValueError) as failure:
+                self._store.write(proposed)
+            except (OSError, ValueError) as failure:
                 raise OperationError("E-STATE", f"the tunnel cannot be kept: {failure}") from None
-            added, changed, _, _ = await self._service.change(load(self._config, self._state.path))
+            added, changed, _, _ = await self._service.change(load(self._config, self._state))
             change = "created" if name in added else "changed" if name in changed else "unchanged"
-            problems = [_problem(p) for p in loaded.problems if p.file == label]
+            problems = [_problem(p) for p in loaded.problems if p.file == proposed.source.label]
             return TunnelChange(tunnel=name, change=change, problems=problems)
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
@@ -220,12 +209,12 @@ class Operator:
             path = known.source.path
             if not known.source.from_api or path is None:
                 raise _from_file(name, known.place)
-            loaded = load_without(self._config, self._state.path, path)
+            loaded = load_without(self._config, self._state, path)
             if not loaded.ok:
                 raise _invalid(loaded)
             try:
-                self._state.remove(name)
-            except StateFailed as failure:
+                self._store.remove(name)
+            except OSError as failure:
                 raise OperationError("E-STATE", f"the tunnel cannot be forgotten: {failure}") from None
             await self._service.change(loaded)
             return TunnelChange(tunnel=name, change="removed")
@@ -314,17 +303,6 @@ class Operator:
         if len(tunnel.faults) > faults:
             raise _failed(tunnel.name, tunnel.faults[-1][0].diagnosis, 0, 1)
         raise NegotiationFailed("E-TIMEOUT", f"{tunnel.name}: no successor after {seconds:g} s")
-
-    def _separate_key(
-        self, name: str, table: Mapping[str, object]
-    ) -> tuple[dict[str, object], Secret | None]:
-        """The table with a reference to the key's own file in place of the key."""
-        kept = dict(table)
-        value = kept.get("pre_shared_key")
-        if isinstance(value, str) and value.startswith(PLAIN) and len(value) > len(PLAIN):
-            kept["pre_shared_key"] = f"file:{self._state.key_file(name).name}"
-            return kept, Secret(value.removeprefix(PLAIN).encode())
-        return kept, None
 
 
 def _customer_gateway(configuration: Mapping[str, Any]) -> str:
