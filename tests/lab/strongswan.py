@@ -144,6 +144,8 @@ class StrongSwan:
             self.directory / "strongswan.conf",
             STRONGSWAN_CONF.format(directory=self.directory, plugins=PLUGINS, settings=settings),
         )
+        # One that was killed leaves its socket; this one is ready when its own is there.
+        (self.directory / "vici").unlink(missing_ok=True)
         self._env = {"STRONGSWAN_CONF": str(conf), "SWANCTL_DIR": str(self.directory)}
         self._child = namespace.spawn(
             "unshare", "--mount", "sh", "-c", f"mount -t tmpfs tmpfs /run && exec {CHARON}",
