@@ -288,10 +288,12 @@ class Tunnel:
     def child_down(self, now: float, index: int, spi_in: int, diagnosis: Diagnosis) -> None:
         """An SA pair is gone."""
         mapping = self._mapping(index)
-        before = mapping.owner if mapping is not None else None
-        if mapping is None or before is None:
+        if mapping is None:
             return
+        before = mapping.owner
         mapping.removed(spi_in)
+        if before is None:
+            return
         if mapping.owner is not None:
             if mapping.owner.spi_in != before.spi_in:
                 self._outputs.append(SendOn(self.name, mapping.owner.spi_in))

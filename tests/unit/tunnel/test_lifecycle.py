@@ -1,0 +1,491 @@
+"""The life of a tunnel, with a virtual clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.tunnel.lives import (
+    DEAD,
+    DELETED,
+    SELECTORS,
+    SILENT,
+    SPIS,
+    Life,
+    child,
+    policy,
+)
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import DpdAction, Negotiation
+from vpnd.tunnel.backoff import LONGEST_DELAY
+from vpnd.tunnel.commands import CloseTunnel, Initiate, MappingChanged, MappingState, SendOn
+from vpnd.tunnel.lifecycle import ATTEMPT_LIMIT, DISCONNECT_PAUSE
+from vpnd.tunnel.roster import Roster
+
+ACTIVE, PASSIVE, TRIGGERED = Negotiation.ACTIVE, Negotiation.PASSIVE, Negotiation.TRAFFIC_TRIGGERED
+
+
+# ------------------------------------------------------------------------------ who begins
+
+
+@pytest.mark.parametrize(
+    ("negotiation", "state", "attempts"),
+    [(ACTIVE, "connecting", 1), (PASSIVE, "waiting", 0), (TRIGGERED, "waiting", 0)],
+)
+def test_what_a_configured_tunnel_does_first(negotiation: Negotiation, state: str, attempts: int) -> None:
+    life = Life(policy(negotiation))
+    assert (life.state, life.attempts) == (state, attempts)
+    life.pass_time(600 if negotiation is not ACTIVE else 0)
+    assert life.attempts == 0
+
+
+def test_an_active_tunnel_comes_up() -> None:
+    life = Life(policy())
+    life.bring_up()
+    assert life.story() == ["connecting", "up"]
+    assert life.tunnel.error is None
+    assert life.roster.next_timeout() is None
+
+
+def test_mappings_are_negotiated_in_their_order_one_at_a_time() -> None:
+    life = Life(policy(mappings=3))
+    assert life.commands[0] == Initiate("branch", 0)
+    life.tell("established", *SPIS)
+    order = []
+    while life.tunnel.attempt is not None:
+        order.append(life.tunnel.attempt)
+        assert life.attempts == 1
+        life.tell("child_up", child(life.tunnel.attempt, 0x5000 + 2 * len(order)))
+    assert order == [0, 1, 2]
+    assert life.tunnel.all_up
+
+
+def test_a_passive_tunnel_answers_and_waits_again() -> None:
+    life = Life(policy(PASSIVE))
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(initiator=False))
+    life.lose(DELETED)
+    life.pass_time(600)
+    assert life.story() == ["up", "waiting"]
+    assert life.attempts == 0
+
+
+def test_a_packet_starts_a_traffic_triggered_mapping_and_only_that() -> None:
+    life = Life(policy(TRIGGERED, mappings=3))
+    life.tell("acquire", 1)
+    assert life.taken(Initiate) == [Initiate("branch", 1)]
+    life.tell("acquire", 1)
+    assert life.attempts == 0
+    life.bring_up()
+    assert [life.tunnel.mapping_state(n).value for n in range(3)] == ["waiting", "up", "waiting"]
+    life.tell("acquire", 1)
+    assert life.attempts == 0
+
+
+def test_packets_do_not_hurry_a_traffic_triggered_tunnel_whose_attempts_fail() -> None:
+    life = Life(policy(TRIGGERED))
+    began = 0
+    for _ in range(120):
+        life.tell("acquire", 0)
+        life.pass_time(1)
+        while life.tunnel.attempt is not None:
+            began += 1
+            life.tell("failed", SILENT, True)
+    assert 5 <= began <= 9
+
+
+def test_packets_mean_nothing_to_a_passive_or_closed_tunnel() -> None:
+    passive = Life(policy(PASSIVE))
+    passive.tell("acquire", 0)
+    closed = Life(policy(TRIGGERED))
+    closed.tell("down")
+    closed.tell("acquire", 0)
+    assert (passive.attempts, closed.attempts) == (0, 0)
+
+
+# ---------------------------------------------------------------------------------- failures
+
+
+def test_retries_go_on_for_ever_the_first_at_once_then_up_to_a_minute() -> None:
+    life = Life(policy())
+    waits: list[float] = []
+    for _ in range(500):
+        life.pass_time(LONGEST_DELAY)
+        assert life.tunnel.attempt == 0
+        life.tell("failed", SILENT, True)
+    waits = [wait for wait in life.retries() if wait is not None]
+    assert len(waits) == 500
+    assert waits[0] == 0
+    assert all(0.8 <= waits[n] / 2 ** (n - 1) <= 1.0 for n in range(1, 7))
+    assert all(0.8 * LONGEST_DELAY <= wait <= LONGEST_DELAY for wait in waits[8:])
+    assert len(set(waits[8:])) > 100
+
+
+def test_the_next_try_is_known_and_comes_then() -> None:
+    life = Life(policy())
+    life.tell("failed", SILENT, True)
+    life.tell("failed", SILENT, True)
+    due = life.tunnel.next_try
+    assert due is not None
+    assert due > life.now
+    life.taken(Initiate)
+    life.pass_time(due - life.now - 0.01)
+    assert life.attempts == 0
+    life.pass_time(0.02)
+    assert life.attempts == 1
+
+
+def test_a_mapping_that_the_peer_refuses_does_not_hold_up_the_others() -> None:
+    life = Life(policy(mappings=3))
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, 0x5000))
+    life.tell("child_failed", 1, SELECTORS)
+    life.tell("child_failed", 1, SELECTORS)
+    assert life.tunnel.attempt == 2
+    life.tell("child_up", child(2, 0x5004))
+    states = [life.tunnel.mapping_state(n) for n in range(3)]
+    assert states == [MappingState.UP, MappingState.DOWN, MappingState.UP]
+    assert life.state == "up"
+    assert life.tunnel.mappings[1].reason is not None
+    assert life.tunnel.error is not None
+    assert life.tunnel.error.diagnosis == SELECTORS
+    life.taken(Initiate)
+    life.pass_time(LONGEST_DELAY)
+    assert life.taken(Initiate)[0] == Initiate("branch", 1)
+
+
+def test_the_error_stands_until_everything_is_up_and_is_remembered_after() -> None:
+    life = Life(policy())
+    life.tell("failed", SILENT, True)
+    assert life.tunnel.error is not None
+    assert life.tunnel.tries == 1
+    life.bring_up()
+    assert life.tunnel.error is None
+    assert life.tunnel.tries == 0
+    assert life.tunnel.faults[-1][0].diagnosis == SILENT
+
+
+def test_an_attempt_without_any_result_is_given_up() -> None:
+    life = Life(policy())
+    life.taken(Initiate)
+    life.pass_time(ATTEMPT_LIMIT + 1)
+    assert life.attempts == 1
+    assert life.retries() == [0]
+
+
+def test_a_refused_peer_is_the_error_of_a_tunnel_that_is_not_up_only() -> None:
+    life = Life(policy(PASSIVE))
+    wrong_key = Diagnosis.of(Code.PSK)
+    life.tell("failed", wrong_key, False)
+    assert life.tunnel.error is not None
+    assert life.state == "waiting"
+    life.tell("established", *SPIS)
+    life.tell("child_up", child())
+    life.tell("failed", wrong_key, False)
+    assert life.tunnel.error is None
+    assert life.tunnel.faults[-1][0].diagnosis == wrong_key
+    assert life.state == "up"
+
+
+# -------------------------------------------------------------------------------------- loss
+
+
+def test_an_active_tunnel_that_the_peer_closes_comes_back_at_once_then_slower() -> None:
+    life = Life(policy())
+    life.bring_up()
+    life.pass_time(60)
+    waits = []
+    for _ in range(8):
+        life.taken(Initiate)
+        life.lose(DELETED)
+        lost = life.now
+        while not life.attempts:
+            life.pass_time(0.1)
+        waits.append(life.now - lost)
+        life.bring_up()
+    assert waits[0] <= 0.2
+    assert waits[1] >= 0.7
+    assert waits[5] >= 10
+    life.pass_time(60)
+    life.lose(DELETED)
+    life.pass_time(0.1)
+    assert life.attempts == 1
+
+
+@pytest.mark.parametrize("negotiation", [ACTIVE, PASSIVE, TRIGGERED])
+@pytest.mark.parametrize("action", [DpdAction.DISCONNECT, DpdAction.RETRY])
+@pytest.mark.parametrize("verdict_first", [True, False])
+def test_what_follows_a_dead_peer(negotiation: Negotiation, action: DpdAction, verdict_first: bool) -> None:
+    life = Life(policy(negotiation, mappings=2, action=action))
+    life.tell("up")
+    life.bring_up()
+    life.pass_time(100)
+    life.taken(Initiate)
+    if verdict_first:
+        life.tell("peer_dead", DEAD)
+        assert life.taken(CloseTunnel) == [CloseTunnel("branch", DEAD)]
+        life.lose(DEAD)
+    else:
+        life.lose(DEAD)
+        life.tell("peer_dead", DEAD)
+        assert life.taken(CloseTunnel) == []
+    life.pass_time(0.01)
+    at_once = life.attempts
+    life.pass_time(DISCONNECT_PAUSE)
+    soon = life.attempts
+    assert life.tunnel.faults[-1][0].diagnosis == DEAD
+    if action is DpdAction.RETRY:
+        assert at_once == 1
+        life.tell("failed", SILENT, True)
+        life.tell("failed", SILENT, True)
+        life.pass_time(LONGEST_DELAY)
+        assert life.attempts >= 1
+    elif negotiation is ACTIVE:
+        assert (at_once, soon) == (0, 1)
+    else:
+        assert (at_once, soon, life.state) == (0, 0, "waiting")
+
+
+def test_a_tunnel_that_reconnected_after_a_dead_peer_is_passive_again() -> None:
+    life = Life(policy(PASSIVE, action=DpdAction.RETRY))
+    life.tell("established", *SPIS)
+    life.tell("child_up", child())
+    life.tell("peer_dead", DEAD)
+    life.lose(DEAD)
+    life.pass_time(0.01)
+    life.bring_up()
+    life.taken(Initiate)
+    life.lose(DELETED)
+    life.pass_time(600)
+    assert (life.state, life.attempts) == ("waiting", 0)
+
+
+# ------------------------------------------------------------------------------ SA pairs
+
+
+def test_a_successor_takes_over_and_the_old_pair_receives_until_it_is_removed() -> None:
+    life = Life(policy())
+    life.bring_up()
+    life.story()
+    old = life.tunnel.mappings[0].owner
+    assert old is not None
+    life.tell("child_replaced", old.spi_in, child(0, 0x9000))
+    assert [pair.spi_in for pair in life.tunnel.mappings[0].pairs()] == [0x9000, old.spi_in]
+    life.tell("child_down", 0, old.spi_in, DELETED)
+    assert [pair.spi_in for pair in life.tunnel.mappings[0].pairs()] == [0x9000]
+    assert life.story() == []
+
+
+def test_an_old_pair_that_outlives_its_successor_does_not_keep_the_tunnel_up() -> None:
+    life = Life(policy())
+    life.bring_up()
+    old = life.tunnel.mappings[0].owner
+    assert old is not None
+    life.tell("child_replaced", old.spi_in, child(0, 0x9000))
+    life.tell("child_down", 0, 0x9000, DELETED)
+    assert life.state == "connecting"
+    life.tell("child_down", 0, old.spi_in, DELETED)
+    assert life.tunnel.mappings[0].pairs() == ()
+
+
+def test_of_two_pairs_the_one_that_ike_names_sends() -> None:
+    life = Life(policy())
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, 0x5000))
+    life.tell("child_up", child(0, 0x7000, initiator=False))
+    assert life.tunnel.mappings[0].owner is not None
+    assert life.tunnel.mappings[0].owner.spi_in == 0x7000
+    life.roster.tell("branch", lambda t: t.outbound_ready(0x5000))
+    assert life.tunnel.mappings[0].owner.spi_in == 0x5000
+    life.tell("child_down", 0, 0x7000, DELETED)
+    assert life.state == "up"
+
+
+def test_when_the_sending_pair_goes_the_other_one_sends() -> None:
+    life = Life(policy())
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, 0x5000))
+    life.tell("child_up", child(0, 0x7000, initiator=False))
+    life.tell("child_down", 0, 0x7000, DELETED)
+    assert life.taken(SendOn) == [SendOn("branch", 0x5000)]
+    assert life.state == "up"
+
+
+def test_an_sa_of_a_mapping_that_is_gone_is_ignored() -> None:
+    life = Life(policy())
+    life.tell("child_up", child(7))
+    life.tell("child_down", 7, 0x1000, DELETED)
+    life.tell("child_failed", 7, SELECTORS)
+    assert life.state == "connecting"
+
+
+# -------------------------------------------------------------------------------- the operator
+
+
+def test_down_stays_down_until_up() -> None:
+    life = Life(policy(mappings=2))
+    life.bring_up()
+    life.tell("down")
+    assert isinstance(life.taken(CloseTunnel)[0], CloseTunnel)
+    life.lose(Diagnosis.of(Code.DOWN_BY_OPERATOR))
+    life.taken(Initiate)
+    life.pass_time(3600)
+    assert (life.state, life.attempts, life.tunnel.error) == ("down", 0, None)
+    assert life.tunnel.next_try is None
+    life.tell("up")
+    assert life.attempts == 1
+    life.bring_up()
+    assert life.state == "up"
+
+
+def test_down_in_the_middle_of_an_attempt_ends_it() -> None:
+    life = Life(policy())
+    life.tell("down")
+    assert life.tunnel.attempt is None
+    life.pass_time(600)
+    assert life.attempts == 1
+
+
+def test_up_brings_a_passive_tunnel_up_and_its_failure_is_not_repeated() -> None:
+    life = Life(policy(PASSIVE))
+    life.tell("up")
+    assert life.attempts == 1
+    life.tell("failed", SILENT, True)
+    assert life.retries() == [None]
+    life.pass_time(600)
+    assert (life.state, life.attempts) == ("waiting", 0)
+
+
+def test_up_does_not_wait_for_the_backoff() -> None:
+    life = Life(policy())
+    for _ in range(9):
+        life.pass_time(LONGEST_DELAY)
+        life.tell("failed", SILENT, True)
+    life.taken(Initiate)
+    life.tell("up")
+    assert life.attempts == 1
+    assert life.tunnel.mappings[0].reason is None
+
+
+@pytest.mark.parametrize("negotiation", [ACTIVE, PASSIVE, TRIGGERED])
+def test_reset_closes_and_negotiates_everything_anew(negotiation: Negotiation) -> None:
+    life = Life(policy(negotiation, mappings=2))
+    life.tell("up")
+    life.bring_up()
+    life.commands.clear()
+    life.tell("reset")
+    assert isinstance(life.commands[0], CloseTunnel)
+    life.lose(Diagnosis.of(Code.DOWN_BY_OPERATOR))
+    life.pass_time(0.01)
+    life.bring_up()
+    assert life.state == "up"
+    assert life.tunnel.all_up
+    assert life.tunnel.error is None
+
+
+# -------------------------------------------------------------------------- this machine
+
+
+def test_a_tunnel_without_its_interface_is_down_and_says_why() -> None:
+    life = Life(policy())
+    lost = Diagnosis.of(Code.LOCAL_INTERFACE)
+    life.tell("block", lost)
+    assert life.state == "down"
+    assert life.tunnel.error is not None
+    assert life.tunnel.error.diagnosis == lost
+    life.taken(Initiate)
+    life.pass_time(600)
+    assert life.attempts == 0
+    life.tell("unblock")
+    assert (life.attempts, life.state) == (1, "connecting")
+    assert life.tunnel.error is None
+
+
+def test_a_name_is_looked_up_before_each_attempt_but_not_while_there_is_an_ike_sa() -> None:
+    life = Life(policy(remote="gw.example", mappings=2))
+    assert (life.asked_to_resolve(), life.attempts) == (1, 0)
+    life.resolve()
+    assert life.attempts == 1
+    life.bring_up()
+    assert life.tunnel.all_up
+    assert life.asked_to_resolve() == 0
+    life.pass_time(60)
+    life.lose(DELETED)
+    life.pass_time(0.01)
+    assert (life.asked_to_resolve(), life.attempts) == (1, 1)
+
+
+def test_a_name_without_an_address_is_tried_again_also_by_a_passive_tunnel() -> None:
+    life = Life(policy(PASSIVE, remote="gw.example"))
+    assert life.asked_to_resolve() == 1
+    missing = Diagnosis.of(Code.RESOLVE)
+    for _ in range(3):
+        life.tell("resolve_failed", missing)
+        life.pass_time(LONGEST_DELAY)
+        assert life.asked_to_resolve() == 1
+    assert life.tunnel.error is not None
+    life.resolve()
+    life.pass_time(600)
+    assert (life.asked_to_resolve(), life.state, life.attempts) == (0, "waiting", 0)
+
+
+def test_an_unhealthy_tunnel_says_so() -> None:
+    life = Life(policy())
+    life.bring_up()
+    life.roster.tell("branch", lambda t: t.set_health(False))
+    life.roster.tell("branch", lambda t: t.set_health(True))
+    life._take()
+    assert life.story() == ["connecting", "up", "unhealthy", "up"]
+
+
+# --------------------------------------------------------------------------------- the roster
+
+
+def test_mapping_changes_are_told_once() -> None:
+    life = Life(policy(mappings=2))
+    life.bring_up()
+    life.lose(DELETED)
+    told = [(c.mapping, c.state.value) for c in life.taken(MappingChanged) if isinstance(c, MappingChanged)]
+    assert told[:2] == [(0, "up"), (1, "up")]
+    assert [mapping for mapping, _ in told[2:]] == [0, 1]
+
+
+def test_a_removed_tunnel_asks_for_nothing_more() -> None:
+    life = Life(policy())
+    roster = life.roster
+    roster.tell("branch", lambda t: t.failed(life.now, SILENT, True))
+    roster.remove("branch")
+    assert not roster.outputs
+    roster.handle_timeout(life.now + 600)
+    assert not roster.outputs
+    assert roster.next_timeout() is None
+    roster.tell("branch", lambda t: t.up(life.now))
+    assert "branch" not in roster
+
+
+def test_two_tunnels_of_one_name_are_refused_and_the_order_can_change() -> None:
+    life = Life(policy())
+    with pytest.raises(ValueError, match="branch"):
+        life.roster.add(policy())
+    life.roster.add(policy(name="other"))
+    life.roster.reorder(("other", "branch", "unknown"))
+    assert [tunnel.name for tunnel in life.roster] == ["other", "branch"]
+
+
+def test_a_thousand_tunnels_wait_in_one_heap() -> None:
+    life = Life(policy())
+    roster: Roster = life.roster
+    for number in range(1000):
+        name = f"t{number}"
+        roster.add(policy(name=name))
+        roster.tell(name, lambda t: t.start(life.now))
+        roster.tell(name, lambda t: t.failed(life.now, SILENT, True))
+        roster.tell(name, lambda t: t.failed(life.now, SILENT, True))
+    roster.outputs.clear()
+    deadlines = []
+    while (at := roster.next_timeout()) is not None and at < life.now + 10:
+        deadlines.append(at)
+        roster.handle_timeout(at)
+    begun = [command for command in roster.outputs if isinstance(command, Initiate)]
+    assert len(begun) == 1000
+    assert deadlines == sorted(deadlines)
+    assert len(set(deadlines)) > 100
