@@ -136,18 +136,6 @@ def _strip(data: bytes, what: str) -> Secret:
     return Secret(key)
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whole or not at all, readable by its owner only. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def suspicions(secret: Secret) -> tuple[Suspicion, ...]:
     """What is probably wrong with a key: spaces or quotes around it, more than one line, too short."""
     key = secret.reveal()

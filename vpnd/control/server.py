@@ -177,7 +177,7 @@ def _listen(path: Path) -> socket.socket:
     _clear_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_directory(path.parent)
         before = os.umask(0o777 & ~SOCKET_MODE)
         try:
             listening.bind(str(path))
@@ -189,6 +189,13 @@ def _listen(path: Path) -> socket.socket:
         listening.close()
         raise SocketUnavailable(f"cannot listen on {path}: {error.strerror or error}") from None
     return listening
+
+
+def _make_directory(directory: Path) -> None:
+    """A directory of our own is one that the socket's group can pass, whatever the umask."""
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)
 
 
 def _clear_stale(path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text, write
 from vpnd.config.compile import compile_gateway
-from vpnd.config.load import load
+from vpnd.config.configuration import Source
+from vpnd.config.load import load, load_with, load_without
 from vpnd.config.problems import ConfigurationInvalid
+from vpnd.model.secret import Secret
 
 
 def tunnel(name: str, gateway: str = "branch") -> str:
@@ -87,6 +89,54 @@ def test_what_is_not_toml(tmp_path: Path, content: bytes, code: str) -> None:
     path = tmp_path / "vpnd.toml"
     path.write_bytes(content)
     assert [p.code for p in load(path).errors] == [code]
+
+
+REQUESTED: dict[str, object] = {
+    "customer_gateway": {"address": "198.51.100.9"},
+    "pre_shared_key": "file:b.psk",
+    "routes": ["10.9.0.0/16"],
+}
+
+
+def requested(state: Path, **changes: object) -> Source:
+    """A tunnel that came over the API: no text, and a key that is not on disk yet."""
+    return Source(
+        "request",
+        {"tunnels": {"b": REQUESTED | changes}},
+        path=state / "tunnels.d" / "b.toml",
+        from_api=True,
+        keys={"b": Secret(b"a-key-that-came-over-the-api")},
+    )
+
+
+def test_a_tunnel_is_checked_before_it_is_kept(tmp_path: Path) -> None:
+    main = write(tmp_path, GATEWAY + TUNNEL)
+    checked = load_with(main, tmp_path, requested(tmp_path))
+    assert checked.problems == ()
+    assert list(checked.configuration.tunnels) == ["a", "b"]
+    secret = checked.configuration.tunnels["b"].secret
+    assert secret is not None
+    assert secret.reveal() == b"a-key-that-came-over-the-api"
+    assert list(load(main, tmp_path).configuration.tunnels) == ["a"]
+
+
+def test_a_change_takes_the_place_of_its_file(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    main = write(tmp_path, GATEWAY)
+    old = write(tmp_path, tunnel("b"), "state/tunnels.d/b.toml")
+    assert load_with(main, state, requested(state, priority=7)).configuration.tunnels["b"].table.priority == 7
+    assert list(load(main, state).configuration.tunnels) == ["b"]
+    assert list(load_without(main, state, old).configuration.tunnels) == []
+
+
+def test_a_problem_of_what_was_never_text_has_a_key_and_no_line(tmp_path: Path) -> None:
+    main = write(tmp_path, GATEWAY)
+    wrong = requested(tmp_path, routes=["10.9.0.0/16", "127.0.0.0/8"], ike={"lifetime": "1"}, dpd=None)
+    assert [(p.place, p.code, p.key) for p in load_with(main, tmp_path, wrong).errors] == [
+        ("request", "E-PREFIX", "tunnels.b.routes[1]"),
+        ("request", "E-TYPE", "tunnels.b.ike.lifetime"),
+        ("request", "E-TYPE", "tunnels.b.dpd"),
+    ]
 
 
 def test_errors_are_not_compiled(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpnd.config import toml
+from tests.unit.config import toml
 from vpnd.config.places import Places
 
 TEXT = '''\

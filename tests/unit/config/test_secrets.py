@@ -14,7 +14,6 @@ from vpnd.config.secrets import (
     SecretError,
     read_secret,
     suspicions,
-    write_private,
 )
 from vpnd.model.secret import Secret
 
@@ -142,13 +141,3 @@ def test_no_problem_shows_a_key(tmp_path: Path, line: str, mode: int) -> None:
     assert KEY_TEXT not in repr(loaded.problems)
     assert KEY_TEXT not in str([t.secret for t in loaded.configuration.tunnels.values()])
     assert "KEYTEXT" not in repr([t.table for t in loaded.configuration.tunnels.values()])
-
-
-def test_a_private_file_is_whole_and_private(tmp_path: Path) -> None:
-    path = tmp_path / "key"
-    path.write_text("old")
-    path.chmod(0o644)
-    write_private(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [p.name for p in tmp_path.iterdir()] == ["key"]

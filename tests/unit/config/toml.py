@@ -1,4 +1,4 @@
-"""Writing TOML, which `tomllib` only reads: the few kinds of value that a configuration has."""
+"""Writing TOML, which `tomllib` only reads: any table that a test makes up."""
 
 from __future__ import annotations
 
