@@ -307,6 +307,7 @@ class Session:
         if notice is not None and self.protection is not None:
             self._leave(now, notice, story)
         else:
+            self._abandon_all(now)
             self._forget(story)
 
     def refuse(self, now: float, diagnosis: Diagnosis) -> None:
