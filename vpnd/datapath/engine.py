@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from itertools import repeat
 
 from vpnd.crypto.entropy import Entropy, OsEntropy
 from vpnd.datapath.inbound import Inbound
@@ -221,10 +222,9 @@ class PythonEngine:
     def _on_tun(self, tunnel: Tunnel, size: int) -> None:
         """Read a batch of packets, seal and send them."""
         packets: list[bytes] = []
-        append, read, fd = packets.append, os.read, tunnel.fd
         try:
-            for _ in range(BATCH):
-                append(read(fd, size))
+            # A loop in C: what was read before the exception that ends it is in the list.
+            packets.extend(map(os.read, repeat(tunnel.fd, BATCH), repeat(size)))
         except BlockingIOError:
             pass
         except OSError as error:

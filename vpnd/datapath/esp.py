@@ -267,18 +267,21 @@ class _AeadSealer:
 
     def seal(self, packets: Sequence[bytes], headroom: int, sequence: int, next_header: int) -> list[bytes]:
         tail = self._trailers.after(len(packets[0]) - headroom, next_header)
-        encrypt, salt, spi, esn = self._encrypt, self._salt, self._spi, self._esn
+        salt, spi = self._salt, self._spi
+        numbers = range(sequence, sequence + len(packets))
+        # Comprehensions and `map` make the loops in C; the plain loop took a fifth longer.
         pack = _HEADER_AND_IV.pack
-        buffers: list[bytes] = []
-        append = buffers.append
-        for packet in packets:
-            head = pack(spi, sequence & LOW_MASK, sequence)
-            # The associated data is SPI and sequence number, all 64 bits of it (RFC 4106 section 5).
-            associated = _WITH_HIGH_HALF.pack(spi, sequence >> 32, sequence & LOW_MASK) if esn else head[:8]
-            append(head)
-            append(encrypt(salt + head[8:], packet[headroom:] + tail, associated))
-            sequence += 1
-        return buffers
+        heads = [pack(spi, number & LOW_MASK, number) for number in numbers]
+        # The associated data is SPI and sequence number, all 64 bits of it (RFC 4106 section 5).
+        if self._esn:
+            wide = _WITH_HIGH_HALF.pack
+            associated = [wide(spi, number >> 32, number & LOW_MASK) for number in numbers]
+        else:
+            associated = [head[:8] for head in heads]
+        nonces = [salt + head[8:] for head in heads]
+        plaintexts = [packet[headroom:] + tail for packet in packets]
+        sealed = map(self._encrypt, nonces, plaintexts, associated)
+        return [buffer for both in zip(heads, sealed, strict=True) for buffer in both]
 
 
 class _AeadOpener:
@@ -293,20 +296,26 @@ class _AeadOpener:
     ) -> list[bytes | None]:
         if length < self.minimum or length % ALIGNMENT:
             return [None] * count
-        decrypt, salt, esn = self._decrypt, self._salt, self._esn
-        opened: list[bytes | None] = []
-        append = opened.append
-        for index in range(count):
-            iv = start + 8
-            associated = data[start:iv]
-            if esn:
-                associated = data[start : start + 4] + sequences[index].to_bytes(8, "big")
-            try:
-                append(decrypt(salt + data[iv : iv + 8], data[iv + 8 : start + length], associated))
-            except InvalidTag:
-                append(None)
-            start += length
-        return opened
+        starts = range(start, start + length * count, length)
+        salt = self._salt
+        if self._esn:
+            spi = data[start : start + 4]
+            associated = [spi + number.to_bytes(8, "big") for number in sequences]
+        else:
+            associated = [data[at : at + 8] for at in starts]
+        nonces = [salt + data[at + 8 : at + 16] for at in starts]
+        sealed = [data[at + 16 : at + length] for at in starts]
+        try:
+            return list(map(self._decrypt, nonces, sealed, associated))
+        except InvalidTag:
+            # Rare: find out which of them it was.
+            return list(map(self._open_one, nonces, sealed, associated))
+
+    def _open_one(self, nonce: bytes, sealed: bytes, associated: bytes) -> bytes | None:
+        try:
+            return self._decrypt(nonce, sealed, associated)
+        except InvalidTag:
+            return None
 
 
 def _aead(cipher: Encryption, keys: EspKeys) -> AESGCM | ChaCha20Poly1305:

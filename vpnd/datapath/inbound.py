@@ -65,31 +65,30 @@ class Inbound:
 
         `port` is the local UDP port, or 0 for raw ESP, where there are neither keepalives nor IKE messages.
         """
-        inbound = self._sad.inbound
+        inbound, unpack_from = self._sad.inbound, _HEADER.unpack_from
         total, start = len(data), 0
         while start < total:
             length = min(length, total - start)
-            spi = data[start : start + 4]
-            pair = inbound.get(spi)
+            key = data[start : start + 4]
+            pair = inbound.get(key)
             if pair is None or length < ESP_HEADER_LENGTH:
                 # Each segment is looked at: the kernel joins an IKE message or a keepalive to ESP packets.
                 segment = data[start : start + length]
                 start += length
-                if port and spi == NON_ESP_MARKER:
+                if port and key == NON_ESP_MARKER:
                     self._on_ike(local, port, sender, segment[4:])
                 elif not (port and segment == KEEPALIVE):
                     self._refuse(now, segment, sender)
                 continue
-            sequences = [_HEADER.unpack_from(data, start)[1]]
-            at = start + length
-            while at + length <= total:
-                following, sequence = _HEADER.unpack_from(data, at)
-                if following != pair.child.spi_in:
-                    break
-                sequences.append(sequence)
-                at += length
-            self._receive_run(now, pair, data, start, length, sequences, traffic_class, sender)
-            start = at
+            end = start + (total - start) // length * length
+            heads = [unpack_from(data, at) for at in range(start, end, length)]
+            spis, sequences = zip(*heads, strict=True)
+            if spis.count(spis[0]) != len(spis):
+                # Packets of several SAs: this run ends before the first of another.
+                ends = next(index for index, spi in enumerate(spis) if spi != spis[0])
+                sequences = sequences[:ends]
+            self._receive_run(now, pair, data, start, length, list(sequences), traffic_class, sender)
+            start += len(sequences) * length
 
     def flush(self) -> None:
         """Write what was joined; the end of a batch."""
