@@ -10,7 +10,6 @@ from typing import Any
 from vpnd.config.compile import describe
 from vpnd.config.load import Loaded, load, load_with, load_without
 from vpnd.config.problems import Problem
-from vpnd.config.store import TunnelStore
 from vpnd.control.diagnoses import explain, message
 from vpnd.control.operations import (
     Conflict,
@@ -32,6 +31,7 @@ from vpnd.control.schema import (
 )
 from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
+from vpnd.daemon.state import StateDirectory
 from vpnd.daemon.systemd import ServiceManager
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.tunnel.lifecycle import Tunnel
@@ -46,7 +46,7 @@ class Operator:
         self._report = Report(service.gateway, service.interfaces, service.started)
         self._config = config
         self._state = state
-        self._store = TunnelStore(state)
+        self._store = StateDirectory(state)
         self._manager = manager
         self._writing = asyncio.Lock()
 
@@ -83,6 +83,7 @@ class Operator:
             psk_fingerprint=policy.peer.psk.fingerprint(),
             ike_sas=[self._report.ike(ike, now) for ike in self._gateway.endpoint.ike_sas(name)],
             errors=[fault for fault in faults if fault is not None],
+            health_history=self._report.health_history(name, now),
             retry_in_s=max(0, round(next_try - now)) if next_try is not None else None,
             configuration=configuration,
         )

@@ -1,0 +1,168 @@
+"""The state directory: tunnels made through the API, one TOML file each, with their keys beside them.
+
+    STATE/tunnels.d/NAME.toml    mode 0600, what `vpnd check` reads as well
+    STATE/tunnels.d/NAME.psk     mode 0600, the key
+
+A file is written beside its place and renamed over it, so that a crash leaves the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from vpnd.config.configuration import Source
+from vpnd.config.load import TUNNELS_DIRECTORY
+from vpnd.model.secret import Secret
+
+REQUEST = "request"
+"""What stands for the file in problems of a tunnel that is not on disk yet."""
+
+PLAIN = "plain:"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A tunnel as it would be kept: check `source` with `load_with`, then `StateDirectory.write`."""
+
+    name: str
+    source: Source
+    key: Secret | None
+
+
+class StateDirectory:
+    """Writes and removes the API's tunnels; the configuration's loader reads them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tunnels = path / TUNNELS_DIRECTORY
+
+    def tunnel_file(self, name: str) -> Path:
+        """Where the tunnel of this name is kept."""
+        return self.tunnels / f"{quote(name, safe='')}.toml"
+
+    def key_file(self, name: str) -> Path:
+        """Where its key is kept."""
+        return self.tunnels / f"{quote(name, safe='')}.psk"
+
+    def propose(self, name: str, table: Mapping[str, object]) -> Proposed:
+        """The tunnel as it would be kept; nothing is written yet.
+
+        A `plain:` key goes into a file of its own. A tunnel that exists keeps its key if `table` has none:
+        keys are write-only, so whoever changes a tunnel need not know it.
+        """
+        kept = dict(table)
+        reference, key = kept.get("pre_shared_key"), None
+        if reference is None and (known := self._known_reference(name)) is not None:
+            kept["pre_shared_key"] = known
+        elif isinstance(reference, str) and reference.startswith(PLAIN) and reference != PLAIN:
+            key = Secret(reference.removeprefix(PLAIN).encode("utf-8", "replace"))
+            kept["pre_shared_key"] = f"file:{self.key_file(name).name}"
+        source = Source(
+            label=REQUEST,
+            tables={"tunnels": {name: kept}},
+            path=self.tunnel_file(name),
+            from_api=True,
+            keys={name: key} if key is not None else {},
+        )
+        return Proposed(name, source, key)
+
+    def write(self, proposed: Proposed) -> None:
+        """Keep a tunnel that was checked, its key first. Raises OSError."""
+        name = proposed.name
+        text = to_toml(proposed.source.tables)
+        self.tunnels.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if proposed.key is not None:
+            _replace(self.key_file(name), proposed.key.reveal() + b"\n")
+        _replace(self.tunnel_file(name), text.encode())
+        if f"file:{self.key_file(name).name}" not in text:
+            self.key_file(name).unlink(missing_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Forget a tunnel and its key; what is not there is fine. Raises OSError."""
+        self.tunnel_file(name).unlink(missing_ok=True)
+        self.key_file(name).unlink(missing_ok=True)
+
+    def _known_reference(self, name: str) -> str | None:
+        try:
+            reference = tomllib.loads(self.tunnel_file(name).read_text())["tunnels"][name]["pre_shared_key"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return reference if isinstance(reference, str) else None
+
+
+def to_toml(tables: Mapping[str, object]) -> str:
+    """The text of a file with these tables. Raises ValueError for a value that TOML does not have."""
+    return "\n".join(_table((), tables)).strip("\n") + "\n"
+
+
+def _table(path: tuple[str, ...], table: Mapping[str, object]) -> list[str]:
+    """A table: its plain values, then its tables, then its arrays of tables, as TOML wants them."""
+    plain = {key: value for key, value in table.items() if not _is_tables(value) and value is not None}
+    lines = ["", "[" + ".".join(_key(part) for part in path) + "]"] if path and (plain or not table) else []
+    lines += [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += _table((*path, key), value)
+        elif _is_tables(value) and isinstance(value, list):
+            for entry in value:
+                header = ".".join(_key(part) for part in (*path, key))
+                lines += ["", f"[[{header}]]", *_without_header(_table((*path, key), entry))]
+    return lines
+
+
+def _without_header(lines: list[str]) -> list[str]:
+    """The lines of a table whose header is another."""
+    return lines[2:] if lines[:1] == [""] and lines[1].startswith("[") else lines
+
+
+def _is_tables(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return True
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(entry) for entry in value) + "]"
+    raise ValueError(f"a configuration holds no {type(value).__name__}")
+
+
+def _key(key: str) -> str:
+    bare = key.isascii() and key.replace("-", "").replace("_", "").isalnum()
+    return key if bare else _text(key)
+
+
+def _text(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600 beside `path`, then rename it over `path`."""
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
