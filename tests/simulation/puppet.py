@@ -164,6 +164,13 @@ class Puppet:
             return [esp_sa(spi), TsI(ours), TsR(theirs)]
         return [esp_sa(spi), TsI(theirs), TsR(ours)]
 
+    def child_keys(self, nonce_i: bytes, nonce_r: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+        """KEYMAT of a child without key exchange: encryption and integrity key of the exchange's initiator,
+        then of its responder (RFC 7296 section 2.17).
+        """
+        material = prf_plus(self.keys[0], nonce_i + nonce_r, 2 * (BLOCK + 32))
+        return material[:16], material[16:48], material[48:64], material[64:]
+
     def delete_ike(self) -> Delete:
         """DELETE of the IKE SA."""
         return Delete(Protocol.IKE, ())

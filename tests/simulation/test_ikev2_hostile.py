@@ -9,12 +9,14 @@ import pytest
 
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import ChildDown, Established, Failed
+from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code
 from vpnd.wire.iana import AuthMethod2, DhGroup, Exchange2, IdType, Notify2, Protocol
 from vpnd.wire.ikev2 import (
     Auth,
     Delete,
     IdI,
+    IdR,
     KeyExchange,
     Nonce,
     Notify,
@@ -25,6 +27,7 @@ from vpnd.wire.ikev2 import (
     VendorId,
 )
 
+from .invariants import leaks
 from .pair import Pair
 from .policies import ADDRESS_A, ADDRESS_B, STRANGER, Recipe
 from .puppet import IKE_SA, Puppet, esp_sa, subnet
@@ -41,6 +44,25 @@ def test_the_puppet_and_the_endpoint_derive_the_same_keys_in_both_roles() -> Non
         stage, puppet = stage_in(reach)
         answers = stage.say(puppet.seal(Exchange2.INFORMATIONAL, 2 if puppet.initiator else 0, []))
         assert puppet.open(answers[0]).payloads == ()
+
+
+def secrets_of(child: ChildSa) -> tuple[bytes, ...]:
+    """The keys of both directions, inbound first."""
+    both = (child.keys_in, child.keys_out)
+    return tuple(key.reveal() for keys in both for key in (keys.encryption, keys.integrity))
+
+
+def test_the_puppet_and_the_endpoint_derive_the_same_esp_keys() -> None:
+    """The first child from the nonces of IKE_SA_INIT, a further one from those of its own exchange."""
+    stage, puppet = stage_in("established")
+    keys = puppet.child_keys(puppet.nonce, puppet.peer_nonce)
+    assert secrets_of(stage.gateway.child(0)) == keys
+    nonce = Nonce(bytes(range(32)))
+    payloads = [*puppet.child_payloads(0xC0FFEE05, mapping=1), nonce]
+    (answer,) = stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 2, payloads))
+    theirs = puppet.open(answer).one(Nonce)
+    assert isinstance(theirs, Nonce)
+    assert secrets_of(stage.gateway.child(1)) == puppet.child_keys(nonce.data, theirs.data)
 
 
 # ------------------------------------------------------------------------------- authentication
@@ -104,6 +126,17 @@ def test_a_responder_that_lacks_the_key_is_not_believed() -> None:
     stage.world.run_for(60)
     assert not stage.gateway.of(Established)
     assert stage.gateway.of(Failed)[0].diagnosis.code == Code.PSK
+
+
+def test_a_responder_with_the_key_but_another_name_is_not_believed() -> None:
+    stage = Stage()
+    puppet = stage.puppet(initiator=False)
+    puppet.identity = IdR(IdType.IPV4_ADDR, STRANGER.packed)
+    stage.begin(puppet)
+    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, puppet.auth_payloads(), response=True))
+    stage.world.run_for(60)
+    assert not stage.gateway.of(Established)
+    assert stage.gateway.of(Failed)[0].diagnosis.code == Code.IDENTITY
 
 
 def test_the_same_answer_to_a_wrong_key_and_to_an_unknown_identity() -> None:
@@ -357,3 +390,24 @@ def test_nothing_unproven_is_answered_with_more_than_it_brought(state: str) -> N
         stage.world.run_for(60)
         answered += sum(map(len, stage.heard[before:]))
     assert answered <= brought
+
+
+def test_failed_attempts_leave_no_trace() -> None:
+    """V34: refused by us, refused by the peer, or ended in silence at either message; no state adds up."""
+    stage = Stage()
+    for seed in range(40):
+        guesser = stage.puppet(psk=b"guess", seed=seed)
+        stage.half_open(guesser)
+        stage.say(guesser.seal(Exchange2.IKE_AUTH, 1, guesser.auth_payloads()))
+        stage.half_open(stage.puppet(seed=1000 + seed))
+        stage.gateway.initiate()
+        if seed % 4:
+            liar = stage.puppet(initiator=False, psk=b"guess", seed=seed)
+            liar.take_init(stage.heard[-1])
+            stage.say(liar.init_message())
+            if seed % 4 > 1:
+                stage.say(liar.seal(Exchange2.IKE_AUTH, 1, liar.auth_payloads(), response=True))
+        stage.world.run_for(100)
+    assert len(stage.gateway.of(Failed)) == 80
+    assert leaks(stage.gateway) == []
+    assert stage.endpoint.next_timeout() is None
