@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from vpnd.daemon.netlink import Netlink, NetlinkFailed, RouteTo
-from vpnd.daemon.routes import Wanted
+from vpnd.daemon.routes import Route, Wanted
 from vpnd.daemon.tun import open_tun
 from vpnd.model.selectors import Address
 
@@ -45,6 +45,9 @@ class Box(Protocol):
 
     async def reconcile(self, wanted: Wanted) -> list[str]:
         """Make vpnd's routes and rules equal to `wanted`; returns what could not be done."""
+
+    async def replace(self, routes: tuple[Route, ...]) -> list[str]:
+        """Make these routes, each in place of one with the same key; returns what could not be done."""
 
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         """How datagrams with this fwmark leave for `destination`."""
@@ -93,6 +96,10 @@ class LinuxBox:
     async def reconcile(self, wanted: Wanted) -> list[str]:
         """As `Box.reconcile`."""
         return await self._do(lambda netlink: netlink.reconcile(wanted))
+
+    async def replace(self, routes: tuple[Route, ...]) -> list[str]:
+        """As `Box.replace`."""
+        return await self._do(lambda netlink: netlink.replace(routes))
 
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         """As `Box.route_to`."""

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 from vpnd.daemon.clock import Clock, suspended_seconds
 from vpnd.daemon.journal import Journal
+from vpnd.daemon.surroundings import Surroundings
 from vpnd.daemon.traffic import Totals, Traffic
 from vpnd.daemon.watch import Watchers
-from vpnd.daemon.words import attempt_failed, mapping_changed, state_changed
+from vpnd.daemon.words import (
+    attempt_failed,
+    carrier_changed,
+    health_changed,
+    mapping_changed,
+    state_changed,
+)
 from vpnd.datapath.interface import (
     Acquire,
     Engine,
@@ -49,8 +56,9 @@ from vpnd.ike.outputs import (
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import NAT_T_PORT, TunnelPolicy
+from vpnd.model.policy import NAT_T_PORT
 from vpnd.model.selectors import Address
+from vpnd.tunnel.carriage import Carriage, CarriageOutput, probe_mapping
 from vpnd.tunnel.commands import (
     AttemptFailed,
     CloseTunnel,
@@ -60,10 +68,14 @@ from vpnd.tunnel.commands import (
     Resolve,
     SendOn,
     StateChanged,
+    TunnelState,
 )
+from vpnd.tunnel.failover import Carry
+from vpnd.tunnel.health import HealthChanged, HealthState, ProbeUnsent, SendProbe
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Mapping
 from vpnd.tunnel.roster import Roster
+from vpnd.wire.icmp import Echo
 
 HOUSEKEEPING = 1.0
 """Ours: seconds between two looks at the traffic counters, from which dead peer detection learns of life."""
@@ -80,28 +92,6 @@ PROBE_EVERY = 10.0
 T = TypeVar("T")
 
 
-class Surroundings(Protocol):
-    """What a gateway asks of the process around it."""
-
-    def send_ike(self, path: Path, data: bytes) -> None:
-        """Send from UDP port 500 of `path.local`."""
-
-    def resolve(self, tunnel: TunnelPolicy) -> None:
-        """Look the peer's name up; the answer comes as a command."""
-
-    def state_changed(self, tunnel: str) -> None:
-        """A tunnel came up or went down: another one may have to carry its routes."""
-
-    def interface_lost(self, tunnel: str) -> None:
-        """The tunnel's interface was deleted by somebody else."""
-
-    def path_changed(self, tunnel: str, mtu: int) -> None:
-        """The path to a tunnel's peer carries datagrams of `mtu` bytes, IP header included."""
-
-    def child_changed(self, child: ChildSa) -> None:
-        """An SA pair was installed: the MTU of the tunnel's interface follows its algorithms."""
-
-
 class Gateway:
     """One VPN gateway. Everything happens in one thread, on one event loop."""
 
@@ -110,6 +100,7 @@ class Gateway:
         clock: Clock,
         endpoint: Endpoint,
         roster: Roster,
+        carriage: Carriage,
         engine: Engine,
         surroundings: Surroundings,
         journal: Journal,
@@ -117,6 +108,7 @@ class Gateway:
         self.clock = clock
         self.endpoint = endpoint
         self.roster = roster
+        self.carriage = carriage
         self.engine = engine
         self.journal = journal
         self.watchers = Watchers()
@@ -151,6 +143,13 @@ class Gateway:
         self._guarded(getattr(notice, "tunnel", None), "a notice", lambda: self._hear_notice(now, notice))
         self._drain(now)
 
+    def on_reply(self, tunnel: str, echo: Echo) -> None:
+        """An echo reply came out of a tunnel."""
+        now = self.clock.now()
+        facts = (tunnel, echo.source, echo.destination, echo.identifier, echo.sequence)
+        self._guarded(tunnel, "an echo reply", lambda: self.carriage.handle_reply(now, *facts))
+        self._drain(now)
+
     def command(self, name: str, message: Callable[[float, Tunnel], None]) -> None:
         """The operator, or an answer that was waited for, concerns one tunnel."""
         now = self.clock.now()
@@ -174,6 +173,7 @@ class Gateway:
             self._guarded(None, "the traffic counters", lambda: self._listen_for_life(now))
         in_order = self._guarded(None, "the timers of IKE", lambda: self.endpoint.handle_timeout(now))
         in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.roster.handle_timeout(now))
+        in_order &= self._guarded(None, "the health checks", lambda: self.carriage.handle_timeout(now))
         self._drain(now, 0.0 if in_order else AFTER_FAULT)
 
     def traffic(self, tunnel: str, mapping: Mapping) -> Traffic:
@@ -185,6 +185,7 @@ class Gateway:
         """The tunnel is removed: its counters go too."""
         self._totals.forget(tunnel)
         self._probed.pop(tunnel, None)
+        self.call(lambda now: self.carriage.remove(now, tunnel))
         self.watchers.wake(tunnel)
 
     def close(self) -> None:
@@ -195,7 +196,7 @@ class Gateway:
 
     # ------------------------------------------------------------------------------- one output
 
-    def apply(self, now: float, output: Output | Command) -> None:
+    def apply(self, now: float, output: Output | Command | CarriageOutput) -> None:
         """Perform one effect. The only place from which the core touches the world."""
         match output:
             case Transmit(_, path, data):
@@ -243,6 +244,18 @@ class Gateway:
                 self._surroundings.resolve(self.roster[tunnel].policy)
             case StateChanged() | MappingChanged() | AttemptFailed():
                 self._tell(now, output)
+            case SendProbe():
+                self._surroundings.send_probe(output)
+            case ProbeUnsent(tunnel):
+                self._take_for_traffic(now, tunnel)
+            case HealthChanged(tunnel, _, after):
+                health_changed(self.journal, output)
+                self.roster.tell(tunnel, lambda t: t.set_health(after is not HealthState.UNHEALTHY))
+                self.watchers.wake(tunnel)
+            case Carry(_, tunnel):
+                carrier_changed(self.journal, output)
+                self._surroundings.carry(output)
+                self.watchers.wake(tunnel)
             case _:
                 assert_never(output)
 
@@ -258,8 +271,8 @@ class Gateway:
         self._draining = True
         try:
             ike, life = self.endpoint.outputs, self.roster.outputs
-            while ike or life:
-                output = (ike or life).popleft()
+            while waiting := ike or life or self.carriage.outputs:
+                output = waiting.popleft()
                 self._guarded(_tunnel_of(output), "an effect", lambda o=output: self.apply(now, o))  # type: ignore[misc]
         finally:
             self._draining = False
@@ -269,8 +282,9 @@ class Gateway:
         """One timer, at the earliest deadline."""
         if self._closed:
             return
-        deadlines = (self.endpoint.next_timeout(), self.roster.next_timeout(), now + self._sleep())
-        at = max(min(d for d in deadlines if d is not None), now + pause)
+        core = (self.endpoint, self.roster, self.carriage)
+        deadlines = [deadline for part in core if (deadline := part.next_timeout()) is not None]
+        at = max(min([*deadlines, now + self._sleep()]), now + pause)
         if self._timer is not None:
             if self._timer_at is not None and self._timer_at <= at:
                 # It fires early at worst, finds nothing due, and is armed again then.
@@ -325,11 +339,15 @@ class Gateway:
         tunnel = self.roster.get(change.tunnel)
         if tunnel is not None:
             match change:
-                case StateChanged():
+                case StateChanged(_, before, after):
                     state_changed(self.journal, tunnel, change)
-                    self._surroundings.state_changed(change.tunnel)
+                    if TunnelState.UNHEALTHY in (before, after):
+                        self._surroundings.interrupt(tunnel.name, after is TunnelState.UNHEALTHY)
+                    self.carriage.tunnel_changed(now, tunnel)
+                    self._surroundings.state_changed(tunnel.name)
                 case MappingChanged():
                     mapping_changed(self.journal, tunnel, change)
+                    self.carriage.tunnel_changed(now, tunnel)
                 case AttemptFailed():
                     attempt_failed(self.journal, tunnel, change)
                 case _:
@@ -342,6 +360,13 @@ class Gateway:
         which = f" of {tunnel.policy.peer.children[child.mapping]}" if tunnel is not None and several else ""
         self.journal.event(child.tunnel, "rekeyed", f"the ESP SAs{which} were renewed")
         self.watchers.wake(child.tunnel)
+
+    def _take_for_traffic(self, now: float, name: str) -> None:
+        """A probe that finds no SA is a packet that waits for one: it brings up what traffic may bring up."""
+        tunnel = self.roster.get(name)
+        index = probe_mapping(tunnel.policy) if tunnel is not None else None
+        if index is not None:
+            self.roster.tell(name, lambda t: t.acquire(now, index))
 
     def _hear_notice(self, now: float, notice: Notice) -> None:
         match notice:
@@ -402,7 +427,7 @@ class Gateway:
                 self.endpoint.heard(min(latest, now), tunnel.name)
 
 
-def _tunnel_of(output: Output | Command) -> str | None:
+def _tunnel_of(output: Output | Command | CarriageOutput) -> str | None:
     match output:
         case ChildUp(child) | ChildReplaced(_, child):
             return child.tunnel

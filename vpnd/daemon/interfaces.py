@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.routes import MARK, Wanted, carried, guard, tables_of
+from vpnd.daemon.routes import MARK, Wanted, carried, guard, probed, tables_of
 from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import Communication, Encapsulation, TunnelPolicy
 from vpnd.model.proposals import Suite
 from vpnd.model.selectors import Network, Selector
-from vpnd.tunnel.failover import Candidate, carriers
 
 DEFAULT_PATH_MTU = 1500
 """Bytes: Ethernet's, until the route to the peer says otherwise."""
@@ -34,15 +33,17 @@ class Attached:
 class Interfaces:
     """Which tunnels have an interface, and what the kernel's tables should say of them."""
 
-    def __init__(self, box: Box, engine: Engine, journal: Journal, able: Callable[[str], bool]) -> None:
+    def __init__(
+        self, box: Box, engine: Engine, journal: Journal, carrier: Callable[[Network], str | None]
+    ) -> None:
         self._box = box
         self._engine = engine
         self._journal = journal
-        self._able = able
+        self._carrier = carrier
         self._attached: dict[str, Attached] = {}
+        self._owners: dict[str, str] = {}
         self._configured: tuple[TunnelPolicy, ...] = ()
         self._tables: dict[str, int] = {}
-        self._carriers: dict[Network, str] = {}
         self._wanted: Wanted | None = None
         self._settling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -51,13 +52,9 @@ class Interfaces:
         """The interface of a tunnel, or None while it has none."""
         return self._attached.get(name)
 
-    def carries(self, policy: TunnelPolicy) -> bool:
-        """Whether traffic is led to this tunnel: its mappings, or at least one of its routes."""
-        if policy.name not in self._attached:
-            return False
-        if policy.communication is Communication.SPD_POLICY:
-            return True
-        return policy.name in self._carriers.values()
+    def owner(self, interface: str) -> str | None:
+        """The tunnel of an interface, or None for an interface that is no tunnel's."""
+        return self._owners.get(interface)
 
     async def configure(self, tunnels: Iterable[TunnelPolicy]) -> None:
         """The tunnels that are configured from now on: what guards their traffic comes before all else."""
@@ -71,6 +68,7 @@ class Interfaces:
         mtu = min(inner_mtu(path_mtu, *likely) for likely in _likely(policy))
         descriptor = await self._box.open_interface(policy.interface, mtu)
         self._attached[policy.name] = Attached(policy, descriptor, mtu, path_mtu)
+        self._owners[policy.interface] = policy.name
         self._engine.add_tunnel(policy.name, descriptor, mtu)
         self._engine.set_mtu(policy.name, path_mtu)
         self._engine.replace_policies(policy.name, _rows(policy))
@@ -82,6 +80,7 @@ class Interfaces:
         attached = self._attached.pop(name, None)
         if attached is None:
             return
+        self._owners.pop(attached.policy.interface, None)
         self._engine.remove_tunnel(name)
         await self._box.close_interface(attached.policy.interface, attached.descriptor)
 
@@ -120,19 +119,21 @@ class Interfaces:
         if child is not None:
             self.follow(child)
 
-    def route_soon(self) -> None:
-        """A tunnel came up or went down: move the routes if another tunnel carries them now."""
-        if self._choose() != self._carriers:
-            self._later(self.settle())
+    def interrupt(self, name: str, interrupted: bool) -> None:
+        """Stop a tunnel's business traffic both ways, or let it go on; health checks pass in any case."""
+        attached = self._attached.get(name)
+        health = attached.policy.health if attached is not None else None
+        if health is not None:
+            self._engine.interrupt(name, interrupted, (health.local, health.remote))
+
+    def lead(self, route: Network) -> None:
+        """Another tunnel carries a route: point the kernel's to it, in one step."""
+        self._later(self._lead(route))
 
     async def settle(self) -> None:
         """Make the kernel's routes and rules what they should be now."""
         async with self._settling:
-            self._carriers = self._choose()
-            wanted = guard(self._configured, self._tables)
-            for attached in self._attached.values():
-                wanted |= self._carried(attached.policy)
-            await self._reconcile(wanted)
+            await self._reconcile(self._all_wanted())
 
     async def repair(self) -> None:
         """Put back what somebody has removed behind our back."""
@@ -148,19 +149,34 @@ class Interfaces:
 
     # ----------------------------------------------------------------------------------- inside
 
-    def _choose(self) -> dict[Network, str]:
-        candidates = (
-            Candidate(policy.name, policy.priority, policy.routes, self._able(policy.name))
-            for policy in self._configured
-            if policy.name in self._attached and policy.communication is Communication.DESTINATION_ROUTE
-        )
-        return carriers(candidates)
+    async def _lead(self, route: Network) -> None:
+        """One route is replaced without a look at all the others, which takes long where there are many."""
+        async with self._settling:
+            attached = self._attached.get(self._carrier(route) or "")
+            if self._wanted is None or attached is None:
+                await self._reconcile(self._all_wanted())
+                return
+            leading = {r for r in self._carried(attached.policy).routes if r.destination == route}
+            keys = {r.key for r in leading}
+            others = (r for r in self._wanted.routes if r.key not in keys)
+            self._wanted = Wanted(frozenset({*leading, *others}), self._wanted.rules)
+            try:
+                failures = await self._box.replace(tuple(leading))
+            except BoxFailed as failure:
+                failures = [str(failure)]
+            self._tell_refused(failures)
+
+    def _all_wanted(self) -> Wanted:
+        wanted = guard(self._configured, self._tables)
+        for attached in self._attached.values():
+            wanted |= self._carried(attached.policy) | probed(attached.policy)
+        return wanted
 
     def _carried(self, policy: TunnelPolicy) -> Wanted:
         wanted = carried(policy, self._tables)
         if policy.communication is Communication.SPD_POLICY:
             return wanted
-        ours = (route for route in wanted.routes if self._carriers.get(route.destination) == policy.name)
+        ours = (route for route in wanted.routes if self._carrier(route.destination) == policy.name)
         return Wanted(frozenset(ours))
 
     async def _reconcile(self, wanted: Wanted) -> None:
@@ -169,6 +185,9 @@ class Interfaces:
             failures = await self._box.reconcile(wanted)
         except BoxFailed as failure:
             failures = [str(failure)]
+        self._tell_refused(failures)
+
+    def _tell_refused(self, failures: list[str]) -> None:
         for text in failures[:10]:
             self._journal.warn(None, f"the kernel refused to {text}")
 

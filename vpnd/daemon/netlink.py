@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -156,6 +156,12 @@ class Netlink:
             if route.key not in replaced:
                 failures += self._try(f"delete {route}", partial(self._delete_route, route))
         return failures
+
+    def replace(self, routes: Iterable[Route]) -> list[str]:
+        """Make these routes, each in place of one with the same key; returns what could not be done."""
+        return [
+            text for route in routes for text in self._try(f"add {route}", partial(self._add_route, route))
+        ]
 
     # ----------------------------------------------------------------------------------- inside
 

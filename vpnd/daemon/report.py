@@ -12,6 +12,7 @@ from vpnd.control.schema import (
     DropCounts,
     Fault,
     GatewayStatus,
+    HealthSample,
     HealthStatus,
     IkeStatus,
     MappingStatus,
@@ -26,6 +27,7 @@ from vpnd.daemon.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
 from vpnd.ike.outputs import IkeSaInfo
 from vpnd.model.policy import GatewayPolicy
+from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Fault as TunnelFault
 from vpnd.tunnel.mappings import Mapping
@@ -87,7 +89,7 @@ class Report:
             state=tunnel.state.value,
             negotiation=policy.negotiation.value,
             priority=policy.priority,
-            carries_traffic=self._interfaces.carries(policy),
+            carries_traffic=self._carries(tunnel),
             peer=PeerStatus(
                 address=str(remote or policy.remote),
                 port=ike.path.remote_port if ike is not None else None,
@@ -186,17 +188,51 @@ class Report:
             }
         )
 
+    def _carries(self, tunnel: Tunnel) -> bool:
+        attached = self._interfaces.get(tunnel.name) is not None
+        interrupted = tunnel.state is TunnelState.UNHEALTHY
+        return attached and not interrupted and self._gateway.carriage.carries(tunnel.policy)
+
+    def health_history(self, tunnel: str, now: float) -> list[HealthSample]:
+        """The health check's last hour, one sample a minute, oldest first."""
+        check = self._gateway.carriage.check(tunnel)
+        if check is None:
+            return []
+        return [
+            HealthSample(
+                at=at_wall(self._gateway.clock, now, minute.start).replace(microsecond=0),
+                sent=minute.sent,
+                lost=minute.lost,
+                rtt_ms=_milliseconds(minute.rtt),
+                jitter_ms=_milliseconds(minute.jitter),
+            )
+            for minute in check.history.last_hour(now)
+        ]
+
     def _health(self, tunnel: Tunnel) -> HealthStatus | None:
-        policy = tunnel.policy.health
-        if policy is None:
+        check = self._gateway.carriage.check(tunnel.name)
+        if check is None:
             return None
-        return HealthStatus(state="unknown", local=str(policy.local), remote=str(policy.remote))
+        recent = check.history.recent()
+        return HealthStatus(
+            state=check.state.value,
+            sent=check.history.sent,
+            lost=check.history.lost,
+            rtt_ms=_milliseconds(recent.rtt),
+            jitter_ms=_milliseconds(recent.jitter),
+            local=str(check.policy.local),
+            remote=str(check.policy.remote),
+        )
 
     def _drops(self, name: str) -> DropCounts:
         if self._interfaces.get(name) is None:
             return DropCounts()
         counted = self._gateway.engine.drops(name)
         return DropCounts(**{field: counted.get(drop, 0) for drop, field in DROP_FIELDS.items()})
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return round(seconds * 1000, 3) if seconds is not None else None
 
 
 def _until(at: float, now: float) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6, Communication, TunnelPolicy
 from vpnd.model.selectors import Address, Network
@@ -136,6 +136,19 @@ def carried(tunnel: TunnelPolicy, tables: dict[str, int]) -> Wanted:
     for network in _routes_of(tunnel):
         routes.add(Route(network, _table_of(network), tunnel.interface, TUNNEL_METRIC))
     return Wanted(frozenset(routes))
+
+
+def probed(tunnel: TunnelPolicy) -> Wanted:
+    """What leads the health check, and our answers to the peer's, through the tunnel itself.
+
+    It stands whichever tunnel carries the traffic. In an spd-policy tunnel the probe's mapping does this.
+    """
+    health = tunnel.health
+    if health is None or tunnel.communication is Communication.SPD_POLICY:
+        return Wanted()
+    remote = ip_network(health.remote)
+    route = Route(remote, MAIN_TABLE, tunnel.interface, TUNNEL_METRIC, health.local)
+    return Wanted(frozenset({route}))
 
 
 def _routes_of(tunnel: TunnelPolicy) -> tuple[Network, ...]:

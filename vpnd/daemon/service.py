@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Protocol
@@ -17,6 +17,7 @@ from vpnd.daemon.engines import ListeningEngine
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.interfaces import Interfaces
 from vpnd.daemon.journal import Journal
+from vpnd.daemon.probes import Prober
 from vpnd.daemon.resolver import NotResolved, resolve
 from vpnd.daemon.routes import MARK
 from vpnd.daemon.systemd import ServiceManager
@@ -28,8 +29,12 @@ from vpnd.model.child import Path as NetworkPath
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import GatewayPolicy, TunnelPolicy
 from vpnd.model.selectors import Address
+from vpnd.tunnel.carriage import Carriage
 from vpnd.tunnel.commands import TunnelState
+from vpnd.tunnel.failover import Carry
+from vpnd.tunnel.health import SendProbe
 from vpnd.tunnel.roster import Roster
+from vpnd.wire.icmp import Echo
 
 FAREWELL = 2.0
 """Ours: seconds that the peers have for their answers to our DELETE when the daemon ends."""
@@ -79,8 +84,12 @@ class Service:
         """What is configured, as it was compiled: addresses of this machine are not filled in."""
         self.loaded: Loaded | None = None
         self._engine = make_engine(self._on_datagram, self._on_notice)
-        self.gateway = Gateway(clock, Endpoint(entropy), Roster(entropy), self._engine, self, journal)
-        self.interfaces = Interfaces(box, self._engine, journal, self._able)
+        carriage = Carriage(entropy)
+        self.gateway = Gateway(
+            clock, Endpoint(entropy), Roster(entropy), carriage, self._engine, self, journal
+        )
+        self.interfaces = Interfaces(box, self._engine, journal, carriage.carrier)
+        self._prober = Prober(asyncio.get_running_loop(), self._on_reply)
         self._box = box
         self._open_port = open_port
         self._manager = manager
@@ -115,7 +124,7 @@ class Service:
             changed = [name for name in wanted if name in before and wanted[name] != before[name]]
             same = [name for name in wanted if name in before and wanted[name] == before[name]]
             # First what guards the traffic of new tunnels, last what guarded that of old ones.
-            await self.interfaces.configure([*after.tunnels, *(before[name] for name in removed)])
+            await self._guard([*after.tunnels, *(before[name] for name in removed)])
             for name in removed:
                 await self._remove(name)
             for name in changed:
@@ -123,7 +132,7 @@ class Service:
             for name in added:
                 await self._add(wanted[name])
             self.gateway.roster.reorder(tuple(wanted))
-            await self.interfaces.configure(after.tunnels)
+            await self._guard(after.tunnels)
             return added, changed, removed, same
 
     async def stop(self) -> None:
@@ -140,6 +149,7 @@ class Service:
         while gateway.endpoint.next_timeout() is not None and loop.time() < deadline:  # noqa: ASYNC110 (see above)
             await asyncio.sleep(FAREWELL_LOOK)
         gateway.close()
+        self._prober.close()
         await self.interfaces.abandon()
         self._engine.close()
         for _, port in self._ports.values():
@@ -159,8 +169,7 @@ class Service:
         self._spawn(self._resolve(tunnel))
 
     def state_changed(self, tunnel: str) -> None:
-        """The routes may have to follow."""
-        self.interfaces.route_soon()
+        """The service manager shows how many are up."""
         states = [t.state for t in self.gateway.roster]
         up = sum(state is TunnelState.UP for state in states)
         self._manager.status(f"{up} of {len(states)} tunnels up")
@@ -179,7 +188,33 @@ class Service:
         owners = [m.owner.child for m in found.mappings if m.owner is not None] if found is not None else []
         self.interfaces.path_changed(tunnel, mtu, owners[0] if owners else None)
 
+    def send_probe(self, probe: SendProbe) -> None:
+        """Send an echo request by the tunnel's interface; what the kernel refuses goes unanswered."""
+        attached = self.interfaces.get(probe.tunnel)
+        if attached is None:
+            return
+        try:
+            self._prober.send(
+                attached.policy.interface, probe.source, probe.destination, probe.identifier, probe.sequence
+            )
+        except OSError as error:
+            self.journal.warn(probe.tunnel, f"a health probe could not be sent: {error.strerror or error}")
+
+    def carry(self, change: Carry) -> None:
+        """Lead a route to another tunnel; the first choice is made where the routes are."""
+        if change.before is not None:
+            self.interfaces.lead(change.route)
+
+    def interrupt(self, tunnel: str, interrupted: bool) -> None:
+        """Stop a tunnel's business traffic, or let it go on."""
+        self.interfaces.interrupt(tunnel, interrupted)
+
     # --------------------------------------------------------------------------- one tunnel
+
+    async def _guard(self, tunnels: Sequence[TunnelPolicy]) -> None:
+        """These tunnels share routes with each other, and their traffic goes nowhere else."""
+        self.gateway.call(lambda now: self.gateway.carriage.configure(now, tunnels))
+        await self.interfaces.configure(tunnels)
 
     async def _add(self, policy: TunnelPolicy) -> None:
         """A tunnel comes: its interface, its IKE policy, its life."""
@@ -191,6 +226,7 @@ class Service:
             tunnel.block(now, refused)
             self.journal.failure(policy.name, "tunnel-blocked", refused)
         self.gateway.call(lambda now: self.gateway.endpoint.set_peer(now, bound.peer))
+        self.gateway.call(lambda now: self.gateway.carriage.add(now, policy.name, policy.health))
         self.gateway.command(policy.name, lambda now, t: t.start(now))
 
     async def _remove(self, name: str) -> None:
@@ -309,9 +345,10 @@ class Service:
     def _on_notice(self, notice: Notice) -> None:
         self.gateway.on_notice(notice)
 
-    def _able(self, name: str) -> bool:
-        tunnel = self.gateway.roster.get(name)
-        return tunnel is not None and tunnel.state is TunnelState.UP
+    def _on_reply(self, interface: str, echo: Echo) -> None:
+        tunnel = self.interfaces.owner(interface)
+        if tunnel is not None:
+            self.gateway.on_reply(tunnel, echo)
 
     async def _local_addresses(self) -> frozenset[Address]:
         try:

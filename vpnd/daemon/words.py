@@ -5,6 +5,8 @@ from __future__ import annotations
 from vpnd.daemon.journal import Journal
 from vpnd.model.diagnosis import Code
 from vpnd.tunnel.commands import AttemptFailed, MappingChanged, MappingState, StateChanged, TunnelState
+from vpnd.tunnel.failover import Carry
+from vpnd.tunnel.health import HealthChanged, HealthState
 from vpnd.tunnel.lifecycle import Tunnel
 
 _EVENTS = {
@@ -50,6 +52,27 @@ def attempt_failed(journal: Journal, tunnel: Tunnel, change: AttemptFailed) -> N
     """An attempt ended without SAs."""
     which = "" if change.mapping is None else f" ({tunnel.policy.peer.children[change.mapping]})"
     journal.failure(change.tunnel, "attempt-failed", change.diagnosis, which + _next(change.retry_in))
+
+
+def health_changed(journal: Journal, change: HealthChanged) -> None:
+    """The health check has another verdict."""
+    if change.after is HealthState.UNHEALTHY:
+        probes = f"{change.in_a_row} probes in a row were not answered"
+        journal.event(change.tunnel, "health-failed", f"the health check fails: {probes}")
+    elif change.before is HealthState.UNHEALTHY:
+        probes = "a probe was" if change.in_a_row == 1 else f"{change.in_a_row} probes in a row were"
+        journal.event(change.tunnel, "health-passed", f"the health check passes again: {probes} answered")
+    else:
+        journal.event(change.tunnel, "health-passed", "the health check passes")
+
+
+def carrier_changed(journal: Journal, change: Carry) -> None:
+    """Another tunnel carries a route."""
+    if change.before is not None:
+        how = ", as asked" if change.by_hand else ""
+        journal.event(
+            change.tunnel, "carries-traffic", f"carries {change.route} in place of {change.before}{how}"
+        )
 
 
 def _next(retry_in: float | None) -> str:

@@ -1,0 +1,120 @@
+"""Which tunnels can carry traffic, and which do: the health checks and the failover of a gateway, together.
+
+It is told how each tunnel's life goes (`tunnel_changed`) and what comes back from the probes; it asks for
+probes to be sent, tells verdicts, and says which tunnel carries each route.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from vpnd.crypto.entropy import Entropy
+from vpnd.model.policy import Communication, HealthPolicy, Negotiation, TunnelPolicy
+from vpnd.model.selectors import Address, Network
+from vpnd.tunnel.commands import TunnelState
+from vpnd.tunnel.failover import Carry, Failover, Group, Member, Standing
+from vpnd.tunnel.health import HealthCheck, HealthChecks, ProbeOutput
+from vpnd.tunnel.lifecycle import Tunnel
+
+CarriageOutput = ProbeOutput | Carry
+
+
+class Carriage:
+    """Health and failover of all tunnels of a gateway. `outputs` holds what it asks for."""
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._checks = HealthChecks(entropy)
+        self._failover = Failover()
+
+    # ------------------------------------------------------------------------------ queries
+
+    @property
+    def outputs(self) -> deque[ProbeOutput] | deque[Carry]:
+        """What waits to be performed: verdicts and probes first, then what follows from them."""
+        return self._checks.outputs or self._failover.outputs
+
+    def check(self, tunnel: str) -> HealthCheck | None:
+        """The health check of a tunnel, or None while it is off."""
+        return self._checks.get(tunnel)
+
+    def carrier(self, route: Network) -> str | None:
+        """The tunnel that carries a route, or None for a route that no tunnel has."""
+        return self._failover.carrier(route)
+
+    def carries(self, policy: TunnelPolicy) -> bool:
+        """Whether traffic is led to this tunnel: its mappings, or at least one of its routes."""
+        return policy.communication is Communication.SPD_POLICY or self._failover.carries(policy.name)
+
+    def group(self, name: str) -> Group:
+        """As `Failover.group`. Raises NoSuchGroup."""
+        return self._failover.group(name)
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has something to do, in seconds on the caller's clock."""
+        deadlines = (self._checks.next_timeout(), self._failover.next_timeout())
+        return min((at for at in deadlines if at is not None), default=None)
+
+    # ------------------------------------------------------------------------------- inputs
+
+    def configure(self, now: float, tunnels: Iterable[TunnelPolicy]) -> None:
+        """The tunnels that are configured from now on, in their order: who shares a route with whom."""
+        self._failover.configure(
+            now,
+            (
+                Member(policy.name, policy.priority, policy.routes)
+                for policy in tunnels
+                if policy.communication is Communication.DESTINATION_ROUTE
+            ),
+        )
+
+    def add(self, now: float, name: str, policy: HealthPolicy | None) -> None:
+        """A tunnel begins to live: its probes begin with it."""
+        self._checks.set_policy(now, name, policy)
+
+    def remove(self, now: float, name: str) -> None:
+        """A tunnel's life ends; it may be added again, and begins anew then."""
+        self._checks.remove(name)
+        self._failover.set_standing(now, name, Standing.UNABLE)
+
+    def tunnel_changed(self, now: float, tunnel: Tunnel) -> None:
+        """A tunnel, or one of its mappings, is in another state."""
+        index = probe_mapping(tunnel.policy)
+        if index is not None:
+            self._checks.set_linked(now, tunnel.name, tunnel.mappings[index].owner is not None)
+        self._failover.set_standing(now, tunnel.name, _standing(tunnel))
+
+    def switch(self, now: float, group: str, choice: str | None) -> Group:
+        """As `Failover.switch`. Raises NoSuchGroup."""
+        return self._failover.switch(now, group, choice)
+
+    def handle_reply(
+        self, now: float, tunnel: str, source: Address, destination: Address, identifier: int, sequence: int
+    ) -> None:
+        """An echo reply came out of a tunnel."""
+        self._checks.handle_reply(now, tunnel, source, destination, identifier, sequence)
+
+    def handle_timeout(self, now: float) -> None:
+        """Sends what is due, judges what is decided, and lets back who has waited long enough."""
+        self._checks.handle_timeout(now)
+        self._failover.handle_timeout(now)
+
+
+def probe_mapping(policy: TunnelPolicy) -> int | None:
+    """The mapping whose SA carries the health check's probes; None: it is off, or no mapping carries it."""
+    health = policy.health
+    if health is None:
+        return None
+    for child in policy.peer.children:
+        if health.local in child.local and health.remote in child.remote:
+            return child.index
+    return None
+
+
+def _standing(tunnel: Tunnel) -> Standing:
+    if tunnel.state is TunnelState.UP:
+        return Standing.ABLE
+    idle = tunnel.state is TunnelState.WAITING and tunnel.error is None
+    if idle and tunnel.policy.negotiation is Negotiation.TRAFFIC_TRIGGERED:
+        return Standing.READY
+    return Standing.UNABLE
