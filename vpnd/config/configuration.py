@@ -99,14 +99,14 @@ class Findings:
         path: KeyPath,
         code: str,
         message: str,
-        hint: str | None = None,
+        hint: str,
         *,
         at: int | None = None,
     ) -> None:
         """An error at the line of `path`, or at line `at` where the text cannot be parsed."""
         self._add(source, path, code, Severity.ERROR, message, hint, at)
 
-    def warn(self, source: Source, path: KeyPath, code: str, message: str, hint: str | None = None) -> None:
+    def warn(self, source: Source, path: KeyPath, code: str, message: str, hint: str) -> None:
         """A warning at the line of `path`."""
         self._add(source, path, code, Severity.WARNING, message, hint, None)
 
@@ -117,12 +117,12 @@ class Findings:
         code: str,
         severity: Severity,
         message: str,
-        hint: str | None,
+        hint: str,
         at: int | None,
     ) -> None:
         line = at if at is not None else source.places.line(path)
         key = dotted(path) or None
-        self._found.append(Problem(source.label, line, code, severity, message, hint or None, key))
+        self._found.append(Problem(source.label, line, code, severity, message, hint, key))
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self._found)

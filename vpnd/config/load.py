@@ -106,7 +106,8 @@ def _toml_files(directory: Path, findings: Findings) -> list[Path]:
         return []
     except OSError as error:
         nothing = Source(str(directory), {})
-        findings.error(nothing, (), "E-FILE", f"the directory cannot be read: {error.strerror}")
+        message = f"the directory cannot be read: {error.strerror}"
+        findings.error(nothing, (), "E-FILE", message, "correct its owner and mode")
         return []
 
 
@@ -120,12 +121,12 @@ def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> So
             raise ValueError(f"it has more than {MAX_FILE_BYTES} bytes")
         text = data.decode()
     except OSError as error:
-        hint = "name another file, or create it: see the examples in conf/" if main else None
+        hint = "name another file, or write one: conf/ has examples" if main else "correct its owner and mode"
         findings.error(nothing, (), "E-FILE", f"the file cannot be read: {error.strerror}", hint)
         return None
     except ValueError as error:
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        findings.error(nothing, (), "E-FILE", f"the file cannot be read: {reason}")
+        findings.error(nothing, (), "E-FILE", f"the file cannot be read: {reason}", "write it as TOML")
         return None
     try:
         tables = tomllib.loads(text)
@@ -136,7 +137,9 @@ def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> So
         findings.error(nothing, (), "E-TOML", message, "correct the TOML syntax", at=at)
         return None
     except RecursionError:
-        findings.error(nothing, (), "E-TOML", "the values are nested too deeply", at=1)
+        findings.error(
+            nothing, (), "E-TOML", "the values are nested too deeply", "correct the TOML syntax", at=1
+        )
         return None
     return Source(str(path), tables, places, path, main, from_api, private)
 

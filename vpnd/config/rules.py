@@ -113,7 +113,9 @@ def _version_and_mode(tunnel: Tunnel, findings: Findings) -> None:
     for index, word in enumerate(ike.integrity):
         if INTEGRITIES[word].ikev1_hash is None:
             message = f"IKEv1 has no number for {word}"
-            findings.error(tunnel.source, (*path, "ike", "integrity", index), "E-VALUE", message)
+            findings.error(
+                tunnel.source, (*path, "ike", "integrity", index), "E-VALUE", message, "use sha256"
+            )
     if ike.negotiation_mode == "aggressive" and len(ike.dh_group) > 1:
         hint = "name one group, the same at the peer (RFC 2409 section 5.4)"
         message = "aggressive mode cannot negotiate the DH group: only the first is offered"

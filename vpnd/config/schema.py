@@ -37,9 +37,9 @@ DEFAULT_LIFETIME_KB = 1_843_200
 """KB that an ESP SA carries (specification: the console's value)."""
 
 
-def fault(code: str, message: str, hint: str | None = None) -> PydanticCustomError:
+def fault(code: str, message: str, hint: str) -> PydanticCustomError:
     """An error of one value, under the code that the check prints."""
-    context = {"message": message, "hint": hint or ""}
+    context = {"message": message, "hint": hint}
     return PydanticCustomError(code, "{message}", context)
 
 
@@ -91,7 +91,7 @@ def _pfs(value: object) -> object:
         return []
     groups = _as_list(value)
     if isinstance(groups, list) and "disable" in groups:
-        raise fault("E-VALUE", '"disable" stands alone: PFS is either off or one of the listed groups')
+        raise fault("E-VALUE", '"disable" stands alone', "PFS is either off, or one of the listed groups")
     return [_group(group) for group in groups] if isinstance(groups, list) else groups
 
 
@@ -101,9 +101,9 @@ def _address(value: object) -> object:
     try:
         address = ip_address(value if isinstance(value, str) else "")
     except ValueError:
-        raise fault("E-ADDRESS", f"{quoted(value)} is not an IP address") from None
+        raise fault("E-ADDRESS", f"{quoted(value)} is not an IP address", 'such as "192.0.2.1"') from None
     if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
-        raise fault("E-ADDRESS", f"{address} is not the address of one machine")
+        raise fault("E-ADDRESS", f"{address} is not the address of one machine", "name a unicast address")
     return address
 
 
@@ -114,7 +114,10 @@ def _address_or_name(value: object) -> object:
         ip_address(value)
     except ValueError:
         if not is_domain_name(value):
-            raise fault("E-ADDRESS", f"{quoted(value)} is neither an IP address nor a domain name") from None
+            hint = 'such as "198.51.100.1" or "gw.example.com"'
+            raise fault(
+                "E-ADDRESS", f"{quoted(value)} is neither an IP address nor a domain name", hint
+            ) from None
         return value.rstrip(".")
     return str(_address(value))
 

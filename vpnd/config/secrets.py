@@ -22,6 +22,9 @@ MAX_KEY_BYTES = 64 * 1024
 FORMS = 'one of: "file:PATH", "credential:NAME" (systemd), "plain:TEXT"'
 
 
+_NAME_IT = "name the file that holds the key"
+
+
 class SecretError(Exception):
     """A key that cannot be used: code, message, hint. Never the key."""
 
@@ -112,7 +115,7 @@ def _read_private(path: Path) -> bytes:
 def _check_private(path: Path, status: os.stat_result) -> None:
     """Raises SecretError unless it is a small file that only its owner, root or this user, can read."""
     if not stat.S_ISREG(status.st_mode):
-        raise SecretError("E-PSK-FILE", f"{path} is not a regular file", "name the file that holds the key")
+        raise SecretError("E-PSK-FILE", f"{path} is not a regular file", _NAME_IT)
     if status.st_uid not in (0, os.geteuid()):
         raise SecretError(
             "E-PSK-MODE",
@@ -125,7 +128,7 @@ def _check_private(path: Path, status: os.stat_result) -> None:
             "E-PSK-MODE", f"the key file {path} has mode {mode:04o}: others can read it", f"chmod 600 {path}"
         )
     if status.st_size > MAX_KEY_BYTES:
-        raise SecretError("E-PSK-FILE", f"{path} has {status.st_size} bytes: that is no key", "")
+        raise SecretError("E-PSK-FILE", f"{path} has {status.st_size} bytes: no key is so long", _NAME_IT)
 
 
 def _strip(data: bytes, what: str) -> Secret:

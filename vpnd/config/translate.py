@@ -37,7 +37,7 @@ def translate(
     key = ".".join(str(part) for part in detail["loc"] if isinstance(part, str))
     last = key.rpartition(".")[2]
     if kind.startswith("E-"):
-        findings.error(source, place, kind, f"{key}: {context['message']}", context.get("hint"))
+        findings.error(source, place, kind, f"{key}: {context['message']}", context["hint"])
     elif kind == "extra_forbidden":
         known = _known_keys(model, detail["loc"][:-1])
         hint = did_you_mean(last, known) or "known here: " + ", ".join(known)
@@ -53,14 +53,15 @@ def translate(
         )
     elif kind in ("greater_than_equal", "less_than_equal"):
         low, high = _bounds(model, detail["loc"])
-        findings.error(source, place, "E-RANGE", f"{key} is {value}; allowed: {low} to {high}", None)
+        hint = f"set {key} to a number from {low} to {high}"
+        findings.error(source, place, "E-RANGE", f"{key} is {value}; allowed: {low} to {high}", hint)
     elif kind in ("string_too_short", "too_short"):
         findings.error(source, place, "E-VALUE", f"{key} is empty", f"give {key} a value")
     elif kind == "string_too_long":
         message = f"{key} has {len(str(value))} characters; at most {context['max_length']} are allowed"
         findings.error(source, place, "E-NAME", message, "shorten it")
     else:
-        findings.error(source, place, "E-VALUE", f"{key}: {detail['msg'].lower()}")
+        findings.error(source, place, "E-VALUE", f"{key}: {detail['msg'].lower()}", f"correct {key}")
 
 
 def _header(path: KeyPath) -> str:

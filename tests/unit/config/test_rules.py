@@ -559,7 +559,8 @@ def test_an_error_names_its_line_and_what_to_change(tmp_path: Path, case: Case) 
     assert found, loaded.problems
     assert found[0].line == marked_line(case.text)
     assert found[0].file == str(tmp_path / "vpnd.toml")
-    assert case.hint in (found[0].hint or "")
+    assert found[0].hint, "an error says what to change"
+    assert case.hint in found[0].hint
     assert len(loaded.errors) == 1, "one cause, one error"
 
 
@@ -571,7 +572,8 @@ def test_a_warning_names_its_line_and_does_not_stand_in_the_way(tmp_path: Path, 
     assert found, loaded.problems
     assert found[0].line == marked_line(case.text)
     assert found[0].severity is Severity.WARNING
-    assert case.hint in (found[0].hint or "")
+    assert found[0].hint
+    assert case.hint in found[0].hint
 
 
 @pytest.mark.parametrize("text", [case.text for case in WARNINGS if case.code in ("W-WEAK", "W-AGGRESSIVE")])

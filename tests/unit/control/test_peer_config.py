@@ -1,0 +1,138 @@
+"""The other side's configuration: mirrored, complete, and without the key."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.config.files import GATEWAY, load_text
+from tests.unit.control.fakes import FakeOperations
+from vpnd.config.compile import describe
+from vpnd.config.mappings import mappings_of
+from vpnd.control.peer_config import NotPossible, strongswan
+
+KEY_TEXT = "correct-horse-battery-staple"
+
+
+def peer_of(directory: Path, extra: str) -> str:
+    """What `vpnctl peer-config` prints for a tunnel with these lines."""
+    text = f'[tunnels.a]\ncustomer_gateway = "branch"\npre_shared_key = "plain:{KEY_TEXT}"\n{extra}\n'
+    loaded = load_text(directory, GATEWAY + text)
+    assert loaded.ok, loaded.errors
+    tunnel = copy.deepcopy(FakeOperations().tunnel("branch-a").model_dump(mode="json", by_alias=True))
+    table = loaded.configuration.tunnels["a"].table
+    tunnel["name"] = "a"
+    tunnel["configuration"] = describe(loaded, "a")
+    tunnel["mappings"] = [{"local": str(m.local), "remote": str(m.remote)} for m in mappings_of(table)]
+    return strongswan(tunnel)
+
+
+def settings(text: str) -> dict[str, Any]:
+    """`section.section.key` to value; comments are left out. Fails if the braces do not match."""
+    found: dict[str, Any] = {}
+    path: list[str] = []
+    for line in text.splitlines():
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        if line.endswith("{"):
+            path.append(line.removesuffix("{").strip())
+        elif line == "}":
+            path.pop()
+        else:
+            key, value = line.split(" = ", 1)
+            found[".".join((*path, key))] = value
+    assert not path
+    return found
+
+
+def test_the_ends_are_mirrored(tmp_path: Path) -> None:
+    found = settings(
+        peer_of(
+            tmp_path,
+            'communication = "spd-policy"\nike.remote_id = "branch.example"\n'
+            'spd = [{ local = ["10.0.0.0/24"], remote = ["10.1.0.0/24", "10.2.0.0/24"] }]\n',
+        )
+    )
+    assert found["connections.a.local_addrs"] == "198.51.100.1"
+    assert found["connections.a.remote_addrs"] == "192.0.2.1"
+    assert found["connections.a.local.id"] == "@branch.example"
+    assert found["connections.a.remote.id"] == "192.0.2.1"
+    assert found["connections.a.version"] == "2"
+    for number, remote in (("1", "10.1.0.0/24"), ("2", "10.2.0.0/24")):
+        assert found[f"connections.a.children.a-{number}.local_ts"] == remote
+        assert found[f"connections.a.children.a-{number}.remote_ts"] == "10.0.0.0/24"
+        assert found[f"connections.a.children.a-{number}.start_action"] == "trap"
+
+
+@pytest.mark.parametrize(
+    ("extra", "proposals", "esp"),
+    [
+        ("", "aes128-sha256-modp2048", "aes128-sha256"),
+        (
+            'ike.encryption = ["aes-256-gcm", "3des"]\n'
+            'ike.integrity = ["sha512", "sha1"]\nike.dh_group = [31, 24]\n',
+            "aes256gcm16-prfsha512-prfsha1-x25519-modp2048s256, 3des-sha512-sha1-x25519-modp2048s256",
+            "aes128-sha256",
+        ),
+        (
+            'ipsec.encryption = ["chacha20-poly1305", "aes-192"]\nipsec.pfs = [19]\n',
+            "aes128-sha256-modp2048",
+            "chacha20poly1305-ecp256, aes192-sha256-ecp256",
+        ),
+    ],
+)
+def test_proposals(tmp_path: Path, extra: str, proposals: str, esp: str) -> None:
+    found = settings(peer_of(tmp_path, extra))
+    assert found["connections.a.proposals"] == proposals
+    assert found["connections.a.children.a.esp_proposals"] == esp
+
+
+def test_a_route_based_peer_gets_an_interface(tmp_path: Path) -> None:
+    text = peer_of(tmp_path, 'routes = ["10.2.0.0/16"]\nhealth_check.enabled = true\n')
+    found = settings(text)
+    assert found["connections.a.children.a.local_ts"] == "0.0.0.0/0"
+    assert found["connections.a.children.a.if_id_in"] == found["connections.a.children.a.if_id_out"] == "42"
+    assert "# " in text
+    assert "ip link add ipsec42 type xfrm if_id 42" in text
+    assert "ip address add 169.254." in text
+    assert "connections.a.children.a.start_action" not in found, (
+        "a trap for all addresses would cut the peer off"
+    )
+
+
+def test_the_peer_begins_where_we_are_passive(tmp_path: Path) -> None:
+    found = settings(peer_of(tmp_path, 'negotiation = "passive"\nroutes = ["10.2.0.0/16"]\n'))
+    assert found["connections.a.children.a.start_action"] == "start"
+    assert found["connections.a.keyingtries"] == "0"
+
+
+def test_aggressive_mode_names_the_switch(tmp_path: Path) -> None:
+    text = peer_of(tmp_path, 'ike.version = "ikev1"\nike.negotiation_mode = "aggressive"\n')
+    assert "i_dont_care_about_security_and_use_aggressive_mode_psk = yes" in text
+    found = settings(text)
+    assert (found["connections.a.version"], found["connections.a.aggressive"]) == ("1", "yes")
+    assert "connections.a.reauth_time" in found
+
+
+def test_weak_algorithms_name_the_plugins(tmp_path: Path) -> None:
+    text = peer_of(tmp_path, 'ike.encryption = "des"\nike.integrity = "md5"\nike.dh_group = 1\n')
+    assert "Weak algorithms are in use: des, md5, 1." in text
+    assert "plugins des, md5" in text
+
+
+def test_what_strongswan_lacks(tmp_path: Path) -> None:
+    with pytest.raises(NotPossible, match="no encryption sm4"):
+        peer_of(tmp_path, 'ike.encryption = "sm4"\n')
+    with pytest.raises(NotPossible, match="no integrity sm3"):
+        peer_of(tmp_path, 'ipsec.integrity = "sm3"\n')
+
+
+def test_the_key_is_not_in_it(tmp_path: Path) -> None:
+    text = peer_of(tmp_path, "")
+    assert KEY_TEXT not in text
+    assert settings(text)["secrets.ike-a.secret"] == '"PUT-THE-PRE-SHARED-KEY-HERE"'
+    assert "3f9a-77c1" in text
