@@ -210,6 +210,29 @@ class Pair:
             self.deliver(self.wire.popleft())
         raise AssertionError("the two never stop talking")
 
+    def step(self, name: str, carries: bool = True) -> None:
+        """Deliver the oldest datagram that the side of this name has sent; the others wait.
+
+        `carries`: no packet may be lost by it.
+        """
+        self.deliver(self.take(name))
+        if carries:
+            self.assert_carries()
+
+    def take(self, name: str) -> Datagram:
+        """Take the oldest datagram of a side off the wire, to deliver it later or never."""
+        self.a.drain()
+        self.b.drain()
+        datagram = next(d for d in self.wire if d.sender.name == name)
+        self.wire.remove(datagram)
+        return datagram
+
+    def assert_carries(self) -> None:
+        """No packet is lost: each side sends on an SA that the other receives on."""
+        for side in (self.a, self.b):
+            for spi_in in side.outbound.values():
+                assert side.children[spi_in].spi_out in self.other(side).children
+
     # --- the clock
 
     def next_timeout(self) -> float | None:
