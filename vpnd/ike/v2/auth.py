@@ -122,7 +122,7 @@ class AuthExchange:
             return
         nonce_i, nonce_r = session.init.nonce_i, session.init.nonce_r
         sa = agreed.sa(session, nonce_i, nonce_r, None, initiator=True)
-        session.children.add(now, sa, lowest(nonce_i, nonce_r))
+        session.children.add_first(now, sa, lowest(nonce_i, nonce_r), bool(agreed.policy.pfs))
 
 
 def respond(session: Session, now: float, received: Received) -> tuple[Payload, ...]:
@@ -154,7 +154,7 @@ def _first_child(session: Session, now: float, request: AuthRequest) -> tuple[Pa
         return (Notify(fault.notify or Notify2.NO_PROPOSAL_CHOSEN, fault.data),)
     nonce_i, nonce_r = session.init.nonce_i, session.init.nonce_r
     sa = agreed.sa(session, nonce_i, nonce_r, None, initiator=False)
-    session.children.add(now, sa, lowest(nonce_i, nonce_r))
+    session.children.add_first(now, sa, lowest(nonce_i, nonce_r), bool(agreed.policy.pfs))
     return payloads
 
 

@@ -25,6 +25,13 @@ DUPLICATE_KEPT = 1.0
 """Seconds until the creator of a redundant SA deletes it: by then the peer has learned of both."""
 DUPLICATE_KEPT_BY_PEER = 6.0
 """Seconds until the other side deletes it, should the creator not."""
+PFS_PROOF = 1.0
+PFS_PROOF_OF_PEER = 4.0
+"""Seconds until the first CHILD_SA, which has no key exchange of its own, is rekeyed with one where PFS is on.
+
+A mismatch of the groups shows then and not an hour later. The IKE SA's initiator does it; the other side
+only if it did not.
+"""
 SOFT_LIFETIME_PERCENT = 90
 SOFT_JITTER_PERCENT = 10
 """An SA is renewed at 80 to 90 % of its life, so that those made together are not renewed together."""
@@ -112,6 +119,12 @@ class Children:
         if keeper is not None:
             self._registry.emit(OutboundReady(keeper.sa.tunnel, keeper.spi_in))
         return child
+
+    def add_first(self, now: float, sa: ChildSa, lowest_nonce: bytes, pfs: bool) -> None:
+        """The CHILD_SA of IKE_AUTH; with `pfs` its succession comes at once."""
+        child = self.add(now, sa, lowest_nonce)
+        if pfs and child.fate is Fate.LIVE:
+            self.postpone_rekey(child, now + (PFS_PROOF if sa.initiator else PFS_PROOF_OF_PEER))
 
     def replace(self, now: float, old: Child, sa: ChildSa, lowest_nonce: bytes, outbound: bool) -> Child:
         """`sa` succeeds `old`; with `outbound` it is sent on at once, else when the peer's DELETE comes."""

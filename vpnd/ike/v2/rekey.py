@@ -282,7 +282,7 @@ class RekeyIke:
         nonce_i, nonce_r = self._nonce, response.nonce.data
         shared = shared_secret(ours, response.ke)
         keys = _successor_keys(session, chosen.suite, shared, (nonce_i, nonce_r), (self._spi, peer_spi))
-        successor = session.make_successor(True, self._spi, peer_spi, chosen.suite, keys)
+        successor = session.make_successor(now, True, self._spi, peer_spi, chosen.suite, keys)
         session.rekeying = None
         rival = self.rival
         rival_lives = rival is not None and rival.session.state is State.SUCCESSOR
@@ -335,7 +335,7 @@ def respond_ike(session: Session, now: float, received: Received) -> tuple[Paylo
     nonce_i, nonce_r = request.nonce.data, entropy.bytes(NONCE_LENGTH)
     local_spi = session.registry.new_ike_spi()
     keys = _successor_keys(session, chosen.suite, shared, (nonce_i, nonce_r), (peer_spi, local_spi))
-    successor = session.make_successor(False, local_spi, peer_spi, chosen.suite, keys)
+    successor = session.make_successor(now, False, local_spi, peer_spi, chosen.suite, keys)
     if session.rekeying is not None:
         session.rekeying.rival = RivalIke(successor, lowest(nonce_i, nonce_r))
     else:

@@ -53,6 +53,9 @@ IP_HEADER = {4: 20, 6: 40}
 SHORTEST_AUTH = 10.0
 """Seconds that IKE_AUTH gets at least, however long IKE_SA_INIT took of the attempt's time."""
 
+UNDECIDED = 2 * GIVE_UP_AFTER
+"""Seconds that the loser of two successors of one IKE SA is kept for its creator's DELETE."""
+
 
 @dataclass(slots=True)
 class Init:
@@ -348,15 +351,20 @@ class Session:
         self.pump(now)
 
     def make_successor(
-        self, initiator: bool, local_spi: bytes, peer_spi: bytes, suite: Suite, keys: IkeKeys
+        self, now: float, initiator: bool, local_spi: bytes, peer_spi: bytes, suite: Suite, keys: IkeKeys
     ) -> Session:
-        """The IKE SA that may take over; message IDs begin anew (RFC 7296 section 2.18)."""
+        """The IKE SA that may take over; message IDs begin anew (RFC 7296 section 2.18).
+
+        One that neither takes over nor is deleted by its creator, who may never have learned of it, is
+        forgotten once every request that could still decide has been given up.
+        """
         successor = Session(self.registry, self.policy, self.path, initiator, local_spi, peer_spi)
         successor.nat, successor.esp_in_udp = self.nat, self.esp_in_udp
         successor.fragmentation, successor.vendor = self.fragmentation, self.vendor
         successor.last_heard = self.last_heard
         successor.learn_keys(suite, keys)
         self.registry.add(successor)
+        successor.timers.arm(Timer.END, now + UNDECIDED)
         successor.enter(State.SUCCESSOR, "agreed on a successor of the IKE SA")
         return successor
 
@@ -376,6 +384,7 @@ class Session:
 
     def inherit(self, now: float, tasks: tuple[Exchange, ...], old: Session) -> None:
         """Take over from `old`, whose children are ours already."""
+        self.timers.disarm(Timer.END)
         self._begin_life(now)
         self.last_heard = max(self.last_heard, old.last_heard)
         self._tasks.extend(task for task in tasks if not isinstance(task, RekeyIke))
