@@ -48,11 +48,6 @@ from vpnd.wire.udpencap import NON_ESP_MARKER
 BATCH = 64
 """Ours: packets read from a TUN at one wake-up; more would make the other descriptors wait."""
 
-DATAGRAMS = 8
-"""Ours: receives at one wake-up of a UDP socket, each of up to 64 ESP packets."""
-
-RAW_BATCH = 64
-
 TUN_MARGIN = 256
 """Bytes by which a read may exceed the MTU of the TUN, which an administrator can raise."""
 LARGE_READ = 9216
@@ -129,11 +124,11 @@ class PythonEngine:
     def _open(self, address: Address, options: EngineOptions) -> None:
         udp = UdpSocket(address, options.port, options.sockets, options.features)
         self._udp[address.version] = udp
-        self._loop.add_reader(udp.fileno(), self._on_readable, udp, DATAGRAMS)
+        self._loop.add_reader(udp.fileno(), self._on_readable, udp)
         if options.raw:
             raw = RawSocket(address, options.sockets)
             self._raw[address.version] = raw
-            self._loop.add_reader(raw.fileno(), self._on_readable, raw, RAW_BATCH)
+            self._loop.add_reader(raw.fileno(), self._on_readable, raw)
 
     def port(self, version: int) -> int:
         """The UDP port that ESP and IKE share, for IPv4 or IPv6; of use where the options said 0."""
@@ -240,19 +235,11 @@ class PythonEngine:
             self._notices.append(TunLost(tunnel.name))
             self._tell()
 
-    def _on_readable(self, sock: UdpSocket | RawSocket, count: int) -> None:
+    def _on_readable(self, sock: UdpSocket | RawSocket) -> None:
         """Receive a batch of datagrams, each perhaps of many ESP packets; open and deliver them."""
         now, local, port = self._loop.time(), sock.address, sock.port
-        receive = self._inbound.receive
-        try:
-            for _ in range(count):
-                data, length, traffic_class, sender = sock.receive()
-                receive(now, data, length, traffic_class, sender, local, port)
-        except BlockingIOError:
-            pass
-        except OSError:
-            # An ICMP error about something that was sent; it is read where the details are.
-            sock.drain_errors(self._on_icmp)
+        for data, length, traffic_class, sender in sock.receive_batch(self._on_icmp):
+            self._inbound.receive(now, data, length, traffic_class, sender, local, port)
         self._inbound.flush()
         self._tell()
 
