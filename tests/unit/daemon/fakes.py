@@ -1,0 +1,266 @@
+"""A daemon on a machine that is made up: an engine that carries nothing, a box without a kernel, a wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from vpnd.config.load import load
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.daemon.box import BoxFailed
+from vpnd.daemon.journal import Journal
+from vpnd.daemon.netlink import RouteTo
+from vpnd.daemon.operator import Operator
+from vpnd.daemon.routes import Wanted
+from vpnd.daemon.service import OnDatagram, OnUnreachable, Service
+from vpnd.daemon.systemd import ServiceManager
+from vpnd.datapath.interface import Drop, Notice, PolicyRow, SaStats
+from vpnd.model.child import ChildSa
+from vpnd.model.child import Path as NetworkPath
+from vpnd.model.policy import NAT_T_PORT
+from vpnd.model.selectors import Address
+
+KEY = "a key that nobody has to guess 1234"
+
+
+class FakeClock:
+    """Goes with the loop's time, from a round number on; the calendar begins in 2030."""
+
+    def now(self) -> float:
+        return 1_000_000.0 + asyncio.get_running_loop().time()
+
+    def wall(self) -> datetime:
+        return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+class FakeEngine:
+    """Keeps what it is told and counts what tests say it carried."""
+
+    name = "fake"
+
+    def __init__(self, machine: Machine, on_ike: OnDatagram, on_notice: Callable[[Notice], None]) -> None:
+        self.on_ike = on_ike
+        self.on_notice = on_notice
+        self.tunnels: dict[str, int] = {}
+        self.policies: dict[str, tuple[PolicyRow, ...]] = {}
+        self.path_mtu: dict[str, int] = {}
+        self.installed: dict[int, ChildSa] = {}
+        self.sending: dict[tuple[str, int], int] = {}
+        self.carried: dict[int, SaStats] = {}
+        self.listening: set[Address] = set()
+        self.fail_install = 0
+        self._machine = machine
+
+    def listen(self, address: Address) -> None:
+        self.listening.add(address)
+
+    def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
+        assert tunnel not in self.tunnels
+        self.tunnels[tunnel] = tun_fd
+
+    def remove_tunnel(self, tunnel: str) -> None:
+        self.tunnels.pop(tunnel, None)
+        self.installed = {s: c for s, c in self.installed.items() if c.tunnel != tunnel}
+
+    def set_mtu(self, tunnel: str, path_mtu: int) -> None:
+        self.path_mtu[tunnel] = path_mtu
+
+    def replace_policies(self, tunnel: str, rows: tuple[PolicyRow, ...]) -> None:
+        self.policies[tunnel] = rows
+
+    def install(self, child: ChildSa, outbound: bool = True) -> None:
+        if self.fail_install:
+            self.fail_install -= 1
+            raise ZeroDivisionError("a bug in the engine")
+        assert child.tunnel in self.tunnels
+        self.installed[child.spi_in] = child
+        if outbound:
+            self.sending[child.tunnel, child.mapping] = child.spi_in
+
+    def use_outbound(self, spi_in: int) -> None:
+        child = self.installed[spi_in]
+        self.sending[child.tunnel, child.mapping] = spi_in
+
+    def remove(self, spi_in: int) -> None:
+        self.installed.pop(spi_in, None)
+
+    def move(self, spi_in: int, path: NetworkPath) -> None:
+        self.installed[spi_in] = replace(self.installed[spi_in], path=path)
+
+    def interrupt(self, tunnel: str, interrupted: bool, keep: tuple[Address, ...] = ()) -> None:
+        return
+
+    def stats(self, spi_in: int) -> SaStats | None:
+        if spi_in not in self.installed:
+            return None
+        return self.carried.get(spi_in, SaStats(0, 0, 0, 0, 0.0, 0.0))
+
+    def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
+        if tunnel is not None and tunnel not in self.tunnels:
+            raise KeyError(tunnel)
+        return dict.fromkeys(Drop, 0)
+
+    def send_ike(self, path: NetworkPath, data: bytes) -> None:
+        self._machine.transmit(path, data)
+
+    def send_keepalive(self, path: NetworkPath) -> None:
+        return
+
+    def close(self) -> None:
+        self.tunnels.clear()
+
+
+class FakeBox:
+    """Interfaces and routes as sets; `refuse` names interfaces that cannot be made."""
+
+    def __init__(self, address: Address) -> None:
+        self.addresses = {address}
+        self.interfaces: dict[str, int] = {}
+        self.wanted = Wanted()
+        self.history: list[Wanted] = []
+        self.refuse: set[str] = set()
+        self.closed = False
+        self.source: Address | None = address
+        self._descriptor = 100
+
+    async def open_interface(self, name: str, mtu: int) -> int:
+        if name in self.refuse or name in self.interfaces:
+            raise BoxFailed(f"no interface {name} for you")
+        self.interfaces[name] = mtu
+        self._descriptor += 1
+        return self._descriptor
+
+    async def close_interface(self, name: str, descriptor: int) -> None:
+        del self.interfaces[name]
+
+    async def set_mtu(self, name: str, mtu: int) -> None:
+        self.interfaces[name] = mtu
+
+    async def set_address(self, name: str, address: Address, present: bool) -> None:
+        return
+
+    async def reconcile(self, wanted: Wanted) -> list[str]:
+        missing = {r.device for r in wanted.routes if r.device and r.device not in self.interfaces}
+        assert not missing, f"routes to interfaces that there are not: {missing}"
+        self.wanted = wanted
+        self.history.append(wanted)
+        return []
+
+    async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
+        return RouteTo(self.source, 2, 1500)
+
+    async def local_addresses(self) -> frozenset[Address]:
+        return frozenset(self.addresses)
+
+    async def interface_index(self, name: str) -> int | None:
+        return 7 if name in self.interfaces else None
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakePort:
+    """UDP port 500 of a machine on the fake wire."""
+
+    def __init__(self, machine: Machine, on_unreachable: OnUnreachable) -> None:
+        self.on_unreachable = on_unreachable
+        self._machine = machine
+
+    async def start(self) -> None:
+        return
+
+    def send(self, path: NetworkPath, data: bytes) -> None:
+        self._machine.transmit(path, data)
+
+    def close(self) -> None:
+        return
+
+
+class Wire:
+    """Delivers IKE messages between machines, in order, from the loop; `cut` loses them all."""
+
+    def __init__(self) -> None:
+        self.machines: dict[Address, Machine] = {}
+        self.cut = False
+        self.carried = 0
+
+    def carry(self, path: NetworkPath, data: bytes) -> None:
+        receiver = self.machines.get(path.remote)
+        if receiver is not None and not self.cut:
+            self.carried += 1
+            back = NetworkPath(path.remote, path.remote_port, path.local, path.local_port)
+            asyncio.get_running_loop().call_soon(receiver.receive, back, data)
+
+
+class Machine:
+    """One vpnd on the wire, with its files in a directory."""
+
+    def __init__(self, wire: Wire, directory: Path, address: str, seed: int) -> None:
+        self.address = ip_address(address)
+        self.directory = directory
+        self.config = directory / "vpnd.toml"
+        self.state = directory / "state"
+        self.wire = wire
+        wire.machines[self.address] = self
+        directory.mkdir(parents=True, exist_ok=True)
+        self.box = FakeBox(self.address)
+        self.clock = FakeClock()
+        self.journal = Journal(self.clock)
+        manager = ServiceManager(None)
+        self.service = Service(
+            clock=self.clock,
+            entropy=SeededEntropy(seed),
+            box=self.box,
+            make_engine=self._make_engine,
+            open_port=lambda local, on_datagram, on_unreachable: FakePort(self, on_unreachable),
+            journal=self.journal,
+            manager=manager,
+        )
+        self.operator = Operator(self.service, self.config, self.state, manager)
+
+    def _make_engine(self, on_ike: OnDatagram, on_notice: Callable[[Notice], None]) -> FakeEngine:
+        self.engine = FakeEngine(self, on_ike, on_notice)
+        return self.engine
+
+    def write(self, text: str) -> None:
+        """The configuration file, private, since it holds keys."""
+        self.config.write_text(text)
+        self.config.chmod(0o600)
+
+    async def start(self) -> None:
+        """Start as configured."""
+        loaded = load(self.config, self.state)
+        assert loaded.ok, loaded.problems
+        await self.service.start(loaded)
+
+    def transmit(self, path: NetworkPath, data: bytes) -> None:
+        """Send on the wire."""
+        self.wire.carry(path, data)
+
+    def receive(self, path: NetworkPath, data: bytes) -> None:
+        """A message arrives."""
+        if path.local_port == NAT_T_PORT:
+            self.engine.on_ike(path, data)
+        else:
+            self.service.gateway.on_datagram(path, data)
+
+    def events(self) -> list[tuple[str | None, str]]:
+        """What the operator was told: tunnel and kind."""
+        return [(event.tunnel, event.event) for event in self.journal.events.recent()]
+
+    def texts(self) -> str:
+        """Every event's text."""
+        return "\n".join(event.text for event in self.journal.events.recent())
+
+
+def configuration(name: str, address: str, peer: str, tunnels: Mapping[str, str]) -> str:
+    """A file with a gateway, its peer and tunnels: each is the rest of its table."""
+    text = f'[gateway]\nname = "{name}"\naddress = "{address}"\n'
+    text += f'[customer_gateways.other]\naddress = "{peer}"\n'
+    for tunnel, rest in tunnels.items():
+        text += f'[tunnels.{tunnel}]\ncustomer_gateway = "other"\npre_shared_key = "plain:{KEY}"\n{rest}\n'
+    return text

@@ -1,0 +1,465 @@
+"""What an operator asks of the daemon, done by two whole daemons but for the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from ipaddress import ip_network
+
+import pytest
+
+from tests.unit.daemon.fakes import KEY, configuration
+from tests.unit.daemon.pairs import Pair, with_pair
+from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed, UnknownTunnel
+from vpnd.daemon.routes import MAIN_TABLE, WORST_METRIC, Route
+from vpnd.datapath.interface import Acquire, HardLimit, SaStats, SoftLimit, TunLost, UnknownSpi
+from vpnd.model.selectors import parse_address
+
+ROUTED = 'routes = ["10.2.0.0/16"]'
+BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
+SPD = '[[tunnels.t.spd]]\nlocal = ["10.1.0.0/24", "10.1.1.0/24"]\nremote = ["10.2.0.0/24"]'
+SPD_BACK = '[[tunnels.t.spd]]\nlocal = ["10.2.0.0/24"]\nremote = ["10.1.0.0/24", "10.1.1.0/24"]'
+MAPPED = f'communication = "spd-policy"\n{SPD}'
+MAPPED_BACK = f'communication = "spd-policy"\nnegotiation = "passive"\n{SPD_BACK}'
+
+
+async def up(pair: Pair, hq: str = ROUTED, branch: str = BACK) -> None:
+    pair.configure({"t": hq}, {"t": branch})
+    await pair.start()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+
+
+# ---------------------------------------------------------------------------------- status
+
+
+@with_pair
+async def test_status_has_the_fields_of_the_interface(pair: Pair) -> None:
+    await up(pair)
+    status = json.loads(pair.hq.operator.status().model_dump_json())
+    assert status["gateway"]["name"] == "hq"
+    assert status["gateway"]["engine"] == "fake"
+    tunnel = status["tunnels"][0]
+    assert tunnel["state"] == "up"
+    assert tunnel["carries_traffic"] is True
+    assert tunnel["peer"] == {"address": "192.0.2.2", "port": 500, "vendor": "vpnd", "nat": False}
+    assert tunnel["ike"]["version"] == "ikev2"
+    assert len(tunnel["ike"]["spi_i"]) == len(tunnel["ike"]["spi_r"]) == 16
+    assert tunnel["ike"]["expires_in_s"] <= 86400
+    (mapping,) = tunnel["mappings"]
+    assert (mapping["local"], mapping["remote"]) == ("0.0.0.0/0", "0.0.0.0/0")
+    assert (mapping["encryption"], mapping["integrity"], mapping["pfs"]) == ("aes-128", "sha256", None)
+    assert mapping["encapsulation"] == "esp"
+    assert tunnel["health"] is None
+    assert tunnel["last_error"] is None
+    theirs = json.loads(pair.branch.operator.status().model_dump_json())["tunnels"][0]["mappings"][0]
+    assert (mapping["spi_in"], mapping["spi_out"]) == (theirs["spi_out"], theirs["spi_in"])
+
+
+@with_pair
+async def test_a_tunnel_that_is_not_up_is_listed_with_nothing_in_it(pair: Pair) -> None:
+    pair.configure({"t": ROUTED + '\nnegotiation = "traffic-triggered"'}, {"t": BACK})
+    await pair.start()
+    (tunnel,) = pair.hq.operator.status().tunnels
+    assert (tunnel.state, tunnel.ike, tunnel.mappings[0].state) == ("waiting", None, "waiting")
+    assert tunnel.mappings[0].spi_in is None
+    assert tunnel.peer.address == "192.0.2.2"
+
+
+@with_pair
+async def test_show_tells_what_is_configured_but_no_key(pair: Pair) -> None:
+    await up(pair)
+    detail = pair.hq.operator.tunnel("t")
+    text = detail.model_dump_json()
+    assert detail.communication == "destination-route"
+    assert detail.configuration["routes"] == ["10.2.0.0/16"]
+    assert detail.source.startswith(str(pair.hq.config))
+    assert detail.mtu == pair.hq.box.interfaces[detail.interface]
+    assert KEY not in text
+    assert detail.psk_fingerprint in text
+    with pytest.raises(UnknownTunnel, match="nobody"):
+        pair.hq.operator.tunnel("nobody")
+
+
+@with_pair
+async def test_counters_go_on_over_a_rekey(pair: Pair) -> None:
+    await up(pair)
+    (spi,) = pair.hq.engine.installed
+    pair.hq.engine.carried[spi] = SaStats(1, 2, 300, 400, 0.0, 0.0)
+    await pair.hq.operator.rekey("t", ike=False, child=True, timeout=10)
+    await pair.until(lambda: spi not in pair.hq.engine.installed)
+    (successor,) = pair.hq.engine.installed
+    pair.hq.engine.carried[successor] = SaStats(10, 20, 3000, 4000, 0.0, 0.0)
+    mapping = pair.hq.operator.status().tunnels[0].mappings[0]
+    assert (mapping.packets_in, mapping.packets_out, mapping.bytes_in, mapping.bytes_out) == (
+        11,
+        22,
+        3300,
+        4400,
+    )
+
+
+# --------------------------------------------------------------------------------- actions
+
+
+@with_pair
+async def test_up_waits_for_every_mapping(pair: Pair) -> None:
+    pair.configure({"t": MAPPED + "\n[tunnels.t.dpd]\ntimeout = 40"}, {"t": MAPPED_BACK})
+    await pair.start()
+    done = await pair.hq.operator.up("t", 10)
+    assert done.state == "up"
+    assert len(pair.hq.engine.installed) == 2
+    assert {c.mapping for c in pair.branch.engine.installed.values()} == {0, 1}
+
+
+@with_pair
+async def test_up_fails_with_the_reason_and_why_explains_it(pair: Pair) -> None:
+    pair.configure({"t": ROUTED}, {"t": BACK.replace("passive", "passive")})
+    text = pair.branch.config.read_text().replace(KEY, "another key that is long enough")
+    pair.branch.write(text)
+    await pair.start()
+    with pytest.raises(NegotiationFailed) as failure:
+        await pair.hq.operator.up("t", 30)
+    assert failure.value.code == "E-PSK"
+    why = pair.hq.operator.why("t")
+    assert why.error is not None
+    assert why.error.code == "E-PSK"
+    assert why.explanation is not None
+    assert pair.hq.engine.installed == pair.branch.engine.installed == {}
+    assert pair.hq.operator.status().tunnels[0].last_error is not None
+
+
+@with_pair
+async def test_up_ends_at_its_timeout_when_the_peer_is_silent(pair: Pair) -> None:
+    pair.configure({"t": ROUTED + '\nnegotiation = "passive"'}, {"t": BACK})
+    await pair.start()
+    pair.wire.cut = True
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(NegotiationFailed) as failure:
+        await pair.hq.operator.up("t", 5)
+    assert failure.value.code == "E-TIMEOUT"
+    assert asyncio.get_running_loop().time() - began == pytest.approx(5, abs=0.1)
+
+
+@with_pair
+async def test_down_stays_down_also_when_the_peer_begins(pair: Pair) -> None:
+    await up(pair)
+    assert (await pair.hq.operator.down("t")).state == "down"
+    assert pair.hq.engine.installed == {}
+    await pair.until(lambda: pair.state() == ("down", "waiting"))
+    with pytest.raises(NegotiationFailed):
+        await pair.branch.operator.up("t", 5)
+    assert pair.state()[0] == "down"
+    assert (await pair.hq.operator.up("t", 10)).state == "up"
+
+
+@with_pair
+async def test_reset_replaces_every_sa(pair: Pair) -> None:
+    await up(pair)
+    before = set(pair.hq.engine.installed)
+    ike = pair.hq.operator.status().tunnels[0].ike
+    assert (await pair.hq.operator.reset("t", 10)).state == "up"
+    after = pair.hq.operator.status().tunnels[0].ike
+    assert not before & set(pair.hq.engine.installed)
+    assert ike is not None
+    assert after is not None
+    assert ike.spi_i != after.spi_i
+
+
+@pytest.mark.parametrize("side", ["hq", "branch"])
+@with_pair
+async def test_rekey_replaces_the_sas_and_keeps_the_tunnel_up(pair: Pair, side: str) -> None:
+    await up(pair)
+    machine = getattr(pair, side)
+    sas, ike = set(machine.engine.installed), machine.operator.status().tunnels[0].ike.spi_i
+    await machine.operator.rekey("t", ike=False, child=False, timeout=10)
+    assert set(machine.engine.installed) != sas
+    assert machine.operator.status().tunnels[0].ike.spi_i != ike
+    kinds = [kind for _, kind in machine.events()]
+    assert "rekeyed" in kinds
+    assert "ike-rekeyed" in kinds
+    assert "tunnel-lost" not in kinds
+
+
+@with_pair
+async def test_rekey_of_what_is_not_up_is_refused(pair: Pair) -> None:
+    pair.configure({"t": ROUTED + '\nnegotiation = "passive"'}, {"t": BACK})
+    await pair.start()
+    with pytest.raises(Conflict, match="nothing to rekey"):
+        await pair.hq.operator.rekey("t", ike=False, child=True, timeout=5)
+
+
+@with_pair
+async def test_trace_and_events_are_kept(pair: Pair) -> None:
+    await up(pair)
+    lines = pair.hq.operator.trace("t").lines
+    assert [line.direction for line in lines] == ["out", "in", "out", "in"]
+    assert lines[2].text.startswith("IKE_AUTH 1 {")
+    events = [event async for event in pair.hq.operator.events(follow=False)]
+    assert [event.event for event in events] == ["tunnel-connecting", "tunnel-up"]
+    assert events[1].tunnel == "t"
+
+
+@with_pair
+async def test_the_same_refusal_is_told_once_not_for_every_attempt(pair: Pair) -> None:
+    pair.configure({"t": ROUTED}, {"t": BACK})
+    pair.branch.write(pair.branch.config.read_text().replace(KEY, "another key that is long enough"))
+    await pair.start()
+    await asyncio.sleep(50)
+    told = [kind for _, kind in pair.branch.events() if kind == "attempt-failed"]
+    assert len(told) == 1
+    await asyncio.sleep(600)
+    texts = [e.text for e in pair.branch.journal.events.recent() if e.event == "attempt-failed"]
+    assert 5 <= len(texts) <= 12
+    assert "more times" in texts[-1]
+
+
+# ------------------------------------------------------------------------------------ notices
+
+
+@with_pair
+async def test_a_waiting_packet_brings_a_traffic_triggered_tunnel_up(pair: Pair) -> None:
+    pair.configure({"t": ROUTED + '\nnegotiation = "traffic-triggered"'}, {"t": BACK})
+    await pair.start()
+    assert pair.state() == ("waiting", "waiting")
+    there, here = parse_address("10.2.0.1"), parse_address("10.1.0.1")
+    pair.hq.engine.on_notice(Acquire("t", 0, here, there, 1))
+    await pair.until(lambda: pair.state() == ("up", "up"))
+
+
+@with_pair
+async def test_a_soft_limit_renews_and_a_hard_limit_ends_an_sa(pair: Pair) -> None:
+    await up(pair)
+    (spi,) = pair.hq.engine.installed
+    pair.hq.engine.on_notice(SoftLimit("t", spi))
+    await pair.until(lambda: spi not in pair.hq.engine.installed)
+    (successor,) = pair.hq.engine.installed
+    assert pair.state() == ("up", "up")
+    pair.hq.engine.on_notice(HardLimit("t", successor))
+    assert successor not in pair.hq.engine.installed
+    await pair.until(lambda: pair.state() == ("up", "up"))
+
+
+@with_pair
+async def test_esp_that_nobody_knows_asks_the_peer_at_most_once_in_ten_seconds(pair: Pair) -> None:
+    await up(pair)
+    before = pair.wire.carried
+    for _ in range(50):
+        pair.hq.engine.on_notice(UnknownSpi(0x1234, parse_address("192.0.2.2")))
+    pair.hq.engine.on_notice(UnknownSpi(0x1234, parse_address("203.0.113.9")))
+    await asyncio.sleep(1)
+    assert pair.wire.carried == before + 2
+
+
+@with_pair
+async def test_a_deleted_interface_is_made_again(pair: Pair) -> None:
+    await up(pair)
+    (name,) = pair.hq.box.interfaces
+    pair.hq.engine.on_notice(TunLost("t"))
+    await pair.until(lambda: ("t", "interface-lost") in pair.hq.events())
+    await pair.until(lambda: pair.state() == ("up", "up") and len(pair.hq.engine.installed) == 1)
+    assert list(pair.hq.box.interfaces) == [name]
+    assert any(route.device == name for route in pair.hq.box.wanted.routes)
+
+
+@with_pair
+async def test_traffic_is_a_sign_of_life(pair: Pair) -> None:
+    await up(pair)
+    (spi,) = pair.hq.engine.installed
+    pair.wire.cut = True
+    for number in range(100):
+        now = pair.hq.clock.now()
+        pair.hq.engine.carried[spi] = SaStats(number, 0, 0, 0, now, 0.0)
+        await asyncio.sleep(1)
+    assert pair.state()[0] == "up"
+    await asyncio.sleep(60)
+    assert pair.state()[0] != "up"
+    assert ("t", "tunnel-lost") in pair.hq.events()
+
+
+# -------------------------------------------------------------------------------- reload
+
+
+@with_pair
+async def test_reload_leaves_unchanged_tunnels_alone(pair: Pair) -> None:
+    pair.configure({"t": ROUTED, "u": 'routes = ["10.3.0.0/16"]'}, {"t": BACK})
+    await pair.start()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    before = {spi: sa for spi, sa in pair.hq.engine.installed.items() if sa.tunnel == "t"}
+    text = configuration("hq", "192.0.2.1", "192.0.2.2", {"t": ROUTED, "v": 'routes = ["10.4.0.0/16"]'})
+    pair.hq.write(text)
+    result = await pair.hq.operator.reload()
+    assert (result.added, result.changed, result.removed, result.unchanged) == (["v"], [], ["u"], ["t"])
+    assert pair.hq.engine.installed == before
+    assert ("t", "tunnel-lost") not in pair.hq.events()
+    assert [t.name for t in pair.hq.operator.status().tunnels] == ["t", "v"]
+    assert not any(str(route.destination) == "10.3.0.0/16" for route in pair.hq.box.wanted.routes)
+
+
+@with_pair
+async def test_new_routes_and_priority_do_not_touch_the_sas(pair: Pair) -> None:
+    await up(pair)
+    before = dict(pair.hq.engine.installed)
+    changed = 'routes = ["10.2.0.0/16", "10.9.0.0/16"]\npriority = 5'
+    pair.hq.write(configuration("hq", "192.0.2.1", "192.0.2.2", {"t": changed}))
+    result = await pair.hq.operator.reload()
+    assert result.changed == ["t"]
+    assert pair.hq.engine.installed == before
+    assert pair.hq.operator.status().tunnels[0].priority == 5
+    assert sum(route.device is not None for route in pair.hq.box.wanted.routes) == 2
+
+
+@with_pair
+async def test_a_changed_proposal_negotiates_anew(pair: Pair) -> None:
+    await up(pair)
+    before = set(pair.hq.engine.installed)
+    for machine, other, rest in ((pair.hq, "192.0.2.2", ROUTED), (pair.branch, "192.0.2.1", BACK)):
+        rest += '\n[tunnels.t.ipsec]\nencryption = "aes-256"'
+        machine.write(configuration("x", str(machine.address), other, {"t": rest}))
+        await machine.operator.reload()
+    await pair.hq.operator.up("t", 20)
+    assert not before & set(pair.hq.engine.installed)
+    assert pair.hq.operator.status().tunnels[0].mappings[0].encryption == "aes-256"
+
+
+@with_pair
+async def test_a_reload_with_an_error_changes_nothing(pair: Pair) -> None:
+    await up(pair)
+    before, routes = dict(pair.hq.engine.installed), pair.hq.box.wanted
+    text = configuration("hq", "192.0.2.1", "192.0.2.2", {"u": 'routes = ["10.3.0.0/16"]', "v": "routs = []"})
+    pair.hq.write(text)
+    with pytest.raises(InvalidConfiguration) as failure:
+        await pair.hq.operator.reload()
+    assert any(problem.line for problem in failure.value.problems)
+    assert pair.hq.engine.installed == before
+    assert pair.hq.box.wanted == routes
+    assert [t.name for t in pair.hq.operator.status().tunnels] == ["t"]
+
+
+# --------------------------------------------------------------------------- tunnels by the API
+
+
+@with_pair
+async def test_a_tunnel_through_the_api_is_kept_with_its_key_apart(pair: Pair) -> None:
+    pair.configure({}, {"t": BACK})
+    await pair.start()
+    table = {
+        "customer_gateway": {"address": "192.0.2.2"},
+        "pre_shared_key": f"plain:{KEY}",
+        "routes": ["10.2.0.0/16"],
+    }
+    assert (await pair.hq.operator.put_tunnel("t", table)).change == "created"
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    files = sorted(path.name for path in (pair.hq.state / "tunnels.d").iterdir())
+    assert files == ["t.psk", "t.toml"]
+    for name in files:
+        assert (pair.hq.state / "tunnels.d" / name).stat().st_mode & 0o777 == 0o600
+    assert KEY not in (pair.hq.state / "tunnels.d" / "t.toml").read_text()
+    assert pair.hq.operator.tunnel("t").from_api
+    without_key = {key: value for key, value in table.items() if key != "pre_shared_key"}
+    assert (await pair.hq.operator.put_tunnel("t", without_key)).change == "unchanged"
+    assert (await pair.hq.operator.put_tunnel("t", {**table, "priority": 7})).change == "changed"
+    assert (await pair.hq.operator.delete_tunnel("t")).change == "removed"
+    assert list((pair.hq.state / "tunnels.d").iterdir()) == []
+    assert pair.hq.engine.installed == {}
+    assert pair.hq.box.interfaces == {}
+    assert pair.hq.box.wanted.routes == frozenset()
+
+
+@with_pair
+async def test_what_is_wrong_is_not_kept_and_what_is_in_a_file_is_not_ours(pair: Pair) -> None:
+    await up(pair)
+    bad = {"customer_gateway": "other", "pre_shared_key": f"plain:{KEY}", "routes": ["127.0.0.0/8"]}
+    with pytest.raises(InvalidConfiguration):
+        await pair.hq.operator.put_tunnel("bad", bad)
+    with pytest.raises(Conflict):
+        await pair.hq.operator.put_tunnel("t", {**bad, "routes": ["10.7.0.0/16"]})
+    with pytest.raises(Conflict):
+        await pair.hq.operator.delete_tunnel("t")
+    assert not (pair.hq.state / "tunnels.d" / "bad.toml").exists()
+    assert pair.state() == ("up", "up")
+
+
+# ------------------------------------------------------------------------------- this machine
+
+
+@with_pair
+async def test_guard_before_interfaces_and_after_the_end(pair: Pair) -> None:
+    await up(pair)
+    hole = Route(ip_network("10.2.0.0/16"), MAIN_TABLE, None, WORST_METRIC)
+    assert pair.hq.box.history[0].routes == frozenset({hole})
+    await pair.hq.service.stop()
+    assert pair.hq.box.interfaces == {}
+    assert pair.hq.box.wanted.routes == frozenset({hole})
+    await pair.until(lambda: pair.branch.service.gateway.roster["t"].state.value == "waiting")
+
+
+@with_pair
+async def test_a_refused_interface_is_the_error_of_that_tunnel_alone_until_it_works(pair: Pair) -> None:
+    pair.configure({"t": ROUTED, "u": 'routes = ["10.3.0.0/16"]\ninterface = "broken"'}, {"t": BACK})
+    pair.hq.box.refuse.add("broken")
+    await pair.start()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    status = {t.name: t for t in pair.hq.operator.status().tunnels}
+    assert status["u"].state == "down"
+    assert status["u"].last_error is not None
+    assert status["u"].last_error.code == "E-INTERFACE"
+    pair.hq.box.refuse.clear()
+    await pair.until(lambda: pair.hq.service.gateway.roster["u"].state.value != "down")
+    assert "broken" in pair.hq.box.interfaces
+
+
+@with_pair
+async def test_behind_nat_the_address_of_the_route_is_used(pair: Pair) -> None:
+    pair.configure({"t": ROUTED + '\nnegotiation = "passive"'}, {"t": BACK})
+    inside = parse_address("10.255.0.1")
+    pair.hq.box.addresses = {inside}
+    pair.hq.box.source = inside
+    await pair.start()
+    assert pair.hq.operator.tunnel("t").local_address == "10.255.0.1"
+    assert pair.hq.operator.tunnel("t").local_id == "192.0.2.1"
+    assert pair.hq.engine.listening == {inside}
+
+
+# ------------------------------------------------------------------------------------ faults
+
+
+@with_pair
+async def test_a_bug_costs_one_tunnel_a_moment_and_the_daemon_nothing(pair: Pair) -> None:
+    await up(pair)
+    pair.hq.engine.fail_install = 1
+    with pytest.raises(NegotiationFailed, match="vpnd failed inside"):
+        await pair.hq.operator.reset("t", 30)
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    assert pair.hq.service.gateway.faults == 1
+    assert pair.hq.operator.counters()["internal_errors"] == 1
+    spis = {child.spi_out for child in pair.branch.engine.installed.values()}
+    await pair.until(lambda: spis == set(pair.hq.engine.installed))
+
+
+@with_pair
+async def test_no_key_in_anything_that_is_said(
+    pair: Pair, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    await up(pair)
+    await pair.hq.operator.rekey("t", ike=True, child=True, timeout=10)
+    said = "".join(
+        (
+            pair.hq.operator.status().model_dump_json(),
+            pair.hq.operator.tunnel("t").model_dump_json(),
+            pair.hq.operator.why("t").model_dump_json(),
+            pair.hq.operator.trace("t").model_dump_json(),
+            pair.hq.texts(),
+            caplog.text,
+            *capsys.readouterr(),
+        )
+    )
+    secrets = [KEY.encode()]
+    for child in pair.hq.engine.installed.values():
+        for keys in (child.keys_in, child.keys_out):
+            secrets += [keys.encryption.reveal(), keys.integrity.reveal()]
+    for secret in filter(None, secrets):
+        assert secret.hex() not in said
+        assert secret.decode("latin-1") not in said
+        assert repr(secret)[2:-1] not in said
