@@ -281,8 +281,7 @@ def _port_closed(facts: _Facts) -> Explanation:
     return Explanation(
         facts.code,
         f"nothing listens for IKE at {facts.peer}: ICMP port unreachable",
-        "port unreachable",
-        facts["detail"],
+        facts["detail"] or "port unreachable",
         change="start the IKE daemon at the peer, or correct its address here",
         try_=(f"vpnctl up {facts.tunnel}",),
     )
@@ -292,8 +291,7 @@ def _unreachable(facts: _Facts) -> Explanation:
     return Explanation(
         facts.code,
         f"the network cannot reach {facts.peer}",
-        facts.notify or "ICMP unreachable, from a router on the way or from this machine",
-        facts["detail"],
+        facts.notify or facts["detail"] or "unreachable, says a router on the way or this machine",
         also_possible=("a firewall rejects the packets (administratively prohibited)",),
         change="check the route to the peer, and its address",
         try_=(f"ip route get {facts['peer'] or 'PEER'}",),
@@ -375,6 +373,23 @@ def _simple(
     return explained
 
 
+def _local_socket(facts: _Facts) -> Explanation:
+    detail = facts["detail"] or ""
+    if "assign" in detail:
+        change, tries = "set gateway.address to an address that this machine has", ("ip address",)
+    elif "in use" in detail:
+        change, tries = "end the other program that has UDP 500 or 4500", ("ss -lunp",)
+    else:
+        change, tries = "run vpnd with CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN", ("ss -lunp",)
+    return Explanation(
+        facts.code,
+        "a socket could not be opened on this machine" + (f": {detail}" if detail else ""),
+        we_have=facts["ours"],
+        change=change,
+        try_=tries,
+    )
+
+
 _PHASE_1_ALSO = ("the peer has no tunnel for our address or identity, and says it this way",)
 _PHASE_2_ALSO = ("PFS differs (ipsec.pfs)", "the peer's lifetimes or ranges do not allow it")
 
@@ -451,11 +466,7 @@ _EXPLAIN: dict[Code, Callable[[_Facts], Explanation]] = {
         "look for another route or rule for the same range",
         tries=("ip route show table all",),
     ),
-    Code.LOCAL_SOCKET: _simple(
-        "a socket could not be opened on this machine",
-        "end the other program that has UDP 500 or 4500, and see that gateway.address is this machine's",
-        tries=("ss -lunp",),
-    ),
+    Code.LOCAL_SOCKET: _local_socket,
     Code.INTERNAL: _simple(
         "vpnd failed inside; other tunnels are not touched",
         "report it with the log of this moment",

@@ -273,7 +273,8 @@ def why(document: Json, width: int = 80) -> list[Text]:
         Text(line) for line in textwrap.wrap(f"{explanation['code']}  {clean(explanation['what'])}", width)
     ]
     lines[0].stylize("bold red", 0, len(explanation["code"]))
-    tries = f", {document['tries']} tries since {moment(document['since'])}" if document.get("tries") else ""
+    count = document["tries"] or 0
+    tries = f", {count} {'try' if count == 1 else 'tries'} since {moment(document['since'])}" if count else ""
     pairs = [("when", f"{moment(error['at'])}{tries}; the tunnel is {document['state']}")]
     if document["mapping"]:
         pairs.append(("mapping", clean(document["mapping"])))
@@ -288,12 +289,13 @@ def why(document: Json, width: int = 80) -> list[Text]:
 
 
 def error(body: Json) -> list[Text]:
-    """A refusal: code and message, then the problems of the configuration, then what to change."""
-    lines = [
-        Text.assemble((str(body.get("code") or "error"), "bold red"), "  ", clean(body.get("message", "")))
-    ]
-    lines += problems(body.get("problems") or [])
-    if body.get("hint"):
+    """A refusal: code and message, the problems of the configuration, what to change; nothing twice."""
+    found = body.get("problems") or []
+    head = Text.assemble((str(body.get("code") or "error"), "bold red"), "  ", clean(body.get("message", "")))
+    repeated = any(str(body.get("message", "")).endswith(problem["message"]) for problem in found)
+    lines = [] if repeated else [head]
+    lines += problems(found)
+    if body.get("hint") and body["hint"] not in [problem["hint"] for problem in found]:
         lines.append(Text(f"  {clean(body['hint'])}"))
     return lines
 

@@ -103,3 +103,15 @@ def test_silence_counts_messages() -> None:
 def test_what_a_peer_said_is_tame() -> None:
     explanation = explain(Diagnosis.of(Code.PEER_REFUSED, detail="a\n\x1b[2Jb\x00"), "a")
     assert explanation.what == "the peer refused: a??[2Jb?"
+
+
+@pytest.mark.parametrize(
+    ("detail", "change"),
+    [
+        ("cannot receive on 192.0.2.1: Cannot assign requested address", "gateway.address"),
+        ("cannot receive on 192.0.2.1: Address already in use", "the other program"),
+        ("Operation not permitted", "CAP_NET_ADMIN"),
+    ],
+)
+def test_a_socket_that_cannot_be_opened_says_which_way_out(detail: str, change: str) -> None:
+    assert change in (explain(Diagnosis.of(Code.LOCAL_SOCKET, detail=detail)).change or "")

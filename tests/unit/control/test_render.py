@@ -170,3 +170,16 @@ def test_a_peer_cannot_steer_the_terminal() -> None:
     forged = tunnel_up(peer=PeerStatus(address="1.2.3.4", vendor="x\n* forged up\x1b[31m"))
     detail = FakeOperations(forged).tunnel("branch-a")
     assert all(line.plain.isprintable() for line in render.tunnel(decoded(detail)))
+
+
+def test_a_refusal_does_not_say_the_same_twice() -> None:
+    problem = {"file": "f", "line": 3, "code": "E-KEY", "severity": "error", "message": "m", "hint": "h"}
+    same = {"code": "E-KEY", "message": "f: m", "hint": "h", "problems": [problem]}
+    assert [line.plain for line in render.error(same)] == ["f:3  E-KEY  m", "    h"]
+    other = {"code": "E-CONFIG", "message": "refused", "hint": "x", "problems": [problem]}
+    assert [line.plain for line in render.error(other)] == [
+        "E-CONFIG  refused",
+        "f:3  E-KEY  m",
+        "    h",
+        "  x",
+    ]
