@@ -18,7 +18,7 @@ import typer
 
 from vpnd import __version__
 from vpnd.config.load import DEFAULT_CONFIG, DEFAULT_STATE, Loaded, load
-from vpnd.control import check as offline
+from vpnd.control import check as findings
 from vpnd.control.api import create_app
 from vpnd.control.operations import OperationError
 from vpnd.control.server import DEFAULT_SOCKET, ApiServer, SocketUnavailable
@@ -86,7 +86,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Validate the configuration and print every problem; exit code 2 on an error."""
-    raise typer.Exit(offline.check(file, as_json))
+    raise typer.Exit(findings.check(file, as_json))
 
 
 @app.command()
@@ -137,10 +137,10 @@ async def _set_guard(wanted: Wanted) -> list[str]:
         await box.close()
 
 
-def _load(config: Path, state: Path) -> Loaded:
-    """The checked configuration, or the end of the program with every error."""
-    loaded = load(config, state)
-    for line in offline.lines(loaded.problems):
+def _load(config: Path, state: Path, *, offline: bool = False) -> Loaded:
+    """The checked configuration, or the end of the program with every error. `offline`: keys may be missing."""
+    loaded = load(config, state, offline=offline)
+    for line in findings.lines(loaded.problems):
         typer.echo(line, err=True)
     if not loaded.ok:
         raise typer.Exit(EXIT_CONFIGURATION)
@@ -222,7 +222,8 @@ async def _first(waiting: Coroutine[None, None, object], task: asyncio.Task[None
 
 def _keep_memory_private() -> None:
     """No core dump and no debugger of the same user: keys are in this process's memory."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

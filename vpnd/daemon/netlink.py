@@ -31,6 +31,7 @@ TRANSMIT_QUEUE = 10000
 RT_TABLE_COMPAT = 252
 FIB_RULE_INVERT = 2
 RTN_UNICAST, RTN_BLACKHOLE = 1, 6
+ADDR_GEN_MODE_NONE = 1
 
 _ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 
@@ -69,8 +70,9 @@ class Netlink:
 
     def set_up(self, name: str, mtu: int) -> None:
         """Give a TUN its MTU and queue, and set it up. Raises NetlinkFailed."""
-        _quiet_ipv6(name)
         index = self._require(name)
+        self._quiet_ipv6(index)
+        _loosen_reverse_path(name)
         _attempt(
             f"set {name} up",
             lambda: self._ip.link("set", index=index, mtu=mtu, txqlen=TRANSMIT_QUEUE, state="up"),
@@ -164,6 +166,15 @@ class Netlink:
         ]
 
     # ----------------------------------------------------------------------------------- inside
+
+    def _quiet_ipv6(self, index: int) -> None:
+        """No link-local address on a TUN: its router solicitations and MLD reports would meet no mapping."""
+        quiet = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]}
+        try:
+            self._ip.link("set", index=index, IFLA_AF_SPEC=quiet)
+        except (NetlinkError, OSError):
+            # A kernel without IPv6 is quiet anyhow.
+            return
 
     def _require(self, name: str) -> int:
         index = self.link_index(name)
@@ -302,17 +313,12 @@ def _rule(message: Any, family: int) -> Rule:
     )
 
 
-def _quiet_ipv6(name: str) -> None:
-    """No link-local address on a TUN: its router solicitations and MLD reports would meet no mapping.
+def _loosen_reverse_path(name: str) -> None:
+    """Replies may come through another tunnel than their requests left by (RFC 3704 section 2.4).
 
-    And replies may come through another tunnel than the requests left by, so the reverse path is checked
-    loosely. Both are settings that the tunnel works without, where a sandbox forbids them.
+    A setting that one tunnel works without; where a sandbox forbids it, sysctl.d has it.
     """
-    for path, value in (
-        (Path("/proc/sys/net/ipv6/conf", name, "addr_gen_mode"), "1"),
-        (Path("/proc/sys/net/ipv4/conf", name, "rp_filter"), "2"),
-    ):
-        try:
-            path.write_text(value)
-        except OSError:
-            continue
+    try:
+        Path("/proc/sys/net/ipv4/conf", name, "rp_filter").write_text("2")
+    except OSError:
+        return
