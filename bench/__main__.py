@@ -17,6 +17,7 @@ from bench import control, datapath
 from tests.lab.lab import interruptible
 
 PARTS = ("datapath", "setup", "memory")
+BUSY = 0.5
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
 
@@ -46,6 +47,10 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Each part in turn; its table is printed when it is done."""
     parts = arguments.only or PARTS
+    if os.getloadavg()[0] > BUSY:
+        console.print(
+            f"Others use this machine (load {os.getloadavg()[0]:.1f}): the figures will be uneven.\n"
+        )
     document: dict[str, Any] = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {

@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -30,15 +31,24 @@ class Vpnd:
     kind = "vpnd"
 
     def __init__(
-        self, namespace: Namespace, address: str, command: tuple[str, ...] = (), name: str = ""
+        self,
+        namespace: Namespace,
+        address: str,
+        command: tuple[str, ...] = (),
+        name: str = "",
+        plans: Sequence[Plan] = (),
+        start_timeout: float = START_TIMEOUT,
     ) -> None:
+        """Start it with these plans in its files; `command` stands for `vpnd run`."""
         self.namespace = namespace
         self.directory = namespace.lab.directory / f"vpnd-{namespace.label}"
         self.socket = self.directory / "vpnd.sock"
         self._command = command or (str(PROGRAMS / "vpnd"), "run")
         self._child: Child | None = None
         self._starts = 0
+        self._start_timeout = start_timeout
         write(self.config, GATEWAY.format(name=name or namespace.label, address=address), mode=0o600)
+        self.configure(*plans)
         self.start()
 
     @property
@@ -69,7 +79,7 @@ class Vpnd:
             log=f"{self.directory.name}/log.{self._starts}",
         )  # fmt: skip
         try:
-            wait_until(self._answers, "vpnd to answer", START_TIMEOUT)
+            wait_until(self._answers, "vpnd to answer", self._start_timeout)
         except TimeoutError:
             raise TimeoutError(f"vpnd {self.namespace.label} does not answer:\n{self.log()}") from None
 
