@@ -49,6 +49,9 @@ class Box(Protocol):
     async def replace(self, routes: tuple[Route, ...]) -> list[str]:
         """Make these routes, each in place of one with the same key; returns what could not be done."""
 
+    async def present(self) -> Wanted:
+        """The routes and rules of vpnd that are there."""
+
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         """How datagrams with this fwmark leave for `destination`."""
 
@@ -100,6 +103,10 @@ class LinuxBox:
     async def replace(self, routes: tuple[Route, ...]) -> list[str]:
         """As `Box.replace`."""
         return await self._do(lambda netlink: netlink.replace(routes))
+
+    async def present(self) -> Wanted:
+        """As `Box.present`."""
+        return await self._do(lambda netlink: netlink.present())
 
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         """As `Box.route_to`."""

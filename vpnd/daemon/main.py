@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from vpnd import __version__
+from vpnd.config.compile import compile_gateway
 from vpnd.config.load import DEFAULT_CONFIG, DEFAULT_STATE, Loaded, load
 from vpnd.control import check as findings
 from vpnd.control.api import create_app
@@ -114,14 +115,10 @@ def guard_command(
     remove: Annotated[bool, typer.Option("--remove", help="Take the guard away.")] = False,
 ) -> None:
     """Set the blackhole routes and rules that keep protected traffic in, before the network is up."""
-    wanted = Wanted()
-    if not remove:
-        from vpnd.config.compile import compile_gateway
-
-        tunnels = compile_gateway(_load(config, state)).tunnels
-        wanted = guard(tunnels, tables_of(tunnel.name for tunnel in tunnels))
+    tunnels = () if remove else compile_gateway(_load(config, state, offline=True)).tunnels
+    standing = guard(tunnels, tables_of(tunnel.name for tunnel in tunnels))
     try:
-        failures = asyncio.run(_set_guard(wanted))
+        failures = asyncio.run(_set_guard(standing, remove))
     except BoxFailed as failure:
         failures = [str(failure)]
     for text in failures:
@@ -129,16 +126,19 @@ def guard_command(
     raise typer.Exit(EXIT_FAILED if failures else 0)
 
 
-async def _set_guard(wanted: Wanted) -> list[str]:
+async def _set_guard(standing: Wanted, remove: bool) -> list[str]:
+    """Add the guard, or take it away; what a running daemon has besides it stays."""
     box = LinuxBox()
     try:
-        return await box.reconcile(wanted)
+        present = await box.present()
+        routes = frozenset(route for route in present.routes if route.device is not None)
+        return await box.reconcile(Wanted(routes) if remove else present | standing)
     finally:
         await box.close()
 
 
 def _load(config: Path, state: Path, *, offline: bool = False) -> Loaded:
-    """The checked configuration, or the end of the program with every error. `offline`: keys may be missing."""
+    """The checked configuration, or the program's end with every error. `offline`: keys may be missing."""
     loaded = load(config, state, offline=offline)
     for line in findings.lines(loaded.problems):
         typer.echo(line, err=True)

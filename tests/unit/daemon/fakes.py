@@ -150,6 +150,9 @@ class FakeBox:
         self.history.append(wanted)
         return []
 
+    async def present(self) -> Wanted:
+        return self.wanted
+
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         return RouteTo(self.source, 2, 1500)
 
