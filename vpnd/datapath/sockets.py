@@ -110,8 +110,6 @@ class _EspSocket:
         self.address = address
         self._six = address.version == 6
         sock.setblocking(False)
-        if self._six:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         for option, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
             try:
                 sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
@@ -215,6 +213,8 @@ class UdpSocket(_EspSocket):
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             super().__init__(sock, address, options or SocketOptions())
+            if address.version == 6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if features.udp_gro:
                 _try_option(sock, SOL_UDP, UDP_GRO, 1)
             sock.bind((str(address), port))
