@@ -41,6 +41,22 @@ B6 = End("b", "2001:db8::2", "2001:db8::2", "fd02::1", ("fd02::/64",))
 
 
 @dataclass(frozen=True)
+class HealthCheck:
+    """A tunnel's health check as one end sees it."""
+
+    local: str
+    remote: str
+    interval_ms: int = 1000
+    timeout_ms: int = 150
+    failures: int = 3
+    recoveries: int = 3
+
+    def mirrored(self) -> HealthCheck:
+        """As the other end sees it."""
+        return replace(self, local=self.remote, remote=self.local)
+
+
+@dataclass(frozen=True)
 class Plan:
     """One tunnel, whole, the same for both ends; `local` and `remote` are this end's view of it.
 
@@ -62,10 +78,13 @@ class Plan:
     ike_lifetime: int = 86400
     lifetime_kb: int = 1843200
     interface: str = "vpn-lab"
+    priority: int = 0
+    health: HealthCheck | None = None
 
     def other(self) -> Plan:
         """The same tunnel as the other end sees it."""
-        return replace(self, local=self.remote, remote=self.local)
+        health = self.health.mirrored() if self.health is not None else None
+        return replace(self, local=self.remote, remote=self.local, health=health)
 
     def change(self, **values: object) -> Plan:
         """The same tunnel but for these values."""

@@ -224,6 +224,7 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         f'pre_shared_key = "{key}"',
         f'negotiation = "{plan.negotiation}"',
         f'interface = "{plan.interface}"',
+        f"priority = {plan.priority}",
     ]
     if plan.routed:
         lines += ['communication = "destination-route"', f"routes = {json.dumps(plan.remote.networks)}"]
@@ -250,6 +251,17 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         f"[tunnels.{plan.name}.dpd]",
         f"timeout = {plan.dpd_timeout}",
     ]
+    if plan.health is not None:
+        lines += [
+            f"[tunnels.{plan.name}.health_check]",
+            "enabled = true",
+            f'local = "{plan.health.local}"',
+            f'remote = "{plan.health.remote}"',
+            f"interval_ms = {plan.health.interval_ms}",
+            f"timeout_ms = {plan.health.timeout_ms}",
+            f"failures = {plan.health.failures}",
+            f"recoveries = {plan.health.recoveries}",
+        ]
     return "\n".join(lines) + "\n"
 
 
