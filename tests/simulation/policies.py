@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from vpnd.model.identity import Identity
-from vpnd.model.policy import ChildPolicy, Encapsulation, Lifetimes, PeerPolicy
+from vpnd.model.policy import ChildPolicy, DpdPolicy, Encapsulation, Lifetimes, PeerPolicy
 from vpnd.model.proposals import Proposal
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address
@@ -34,6 +34,7 @@ class Recipe:
     ike_lifetime: int = 86_400
     child_lifetime: int = 14_400
     encapsulation: Encapsulation = Encapsulation.AUTO
+    dpd: bool = True
 
     def ike_proposal(self) -> Proposal:
         """The IKE proposal of both sides."""
@@ -65,6 +66,7 @@ class Recipe:
             lifetime=self.ike_lifetime,
             children=tuple(self.child(i, here, there) for i in range(self.mappings)),
             encapsulation=self.encapsulation,
+            dpd=DpdPolicy(enabled=self.dpd),
         )
 
     def pair(self) -> tuple[PeerPolicy, PeerPolicy]:
