@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from vpnd.config.schema import MAX_INTERFACE_NAME, TunnelTable
+from vpnd.config.schema import TunnelTable
+from vpnd.config.values import MAX_INTERFACE_NAME
 from vpnd.model.selectors import Address, Network
 
 ASSIGNED_RANGE = IPv4Network("169.254.128.0/17")

@@ -13,6 +13,7 @@ from vpnd.config.problems import ConfigurationInvalid
 from vpnd.config.schema import GatewayTable, HealthCheckTable, IkeTable, IpsecTable
 from vpnd.crypto.suites import ENCRYPTIONS
 from vpnd.model.identity import Identity
+from vpnd.model.numbers import Numbers
 from vpnd.model.policy import (
     ChildPolicy,
     Communication,
@@ -126,6 +127,7 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
         ),
         encapsulation=Encapsulation(ipsec.encapsulation),
         dpd=DpdPolicy(dpd.enabled, dpd.timeout, DpdAction(dpd.action)),
+        numbers=Numbers(**dict(tunnel.table.sm_numbers)),
     )
 
 

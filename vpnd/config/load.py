@@ -27,11 +27,11 @@ from vpnd.config.schema import (
     CustomerGatewayTable,
     GatewayTable,
     TunnelTable,
-    check_name,
     with_profile,
 )
 from vpnd.config.secrets import CredentialUnavailable, SecretError, only_owner_reads, read_secret, suspicions
 from vpnd.config.translate import translate
+from vpnd.config.values import check_name
 
 DEFAULT_CONFIG = Path("/etc/vpnd/vpnd.toml")
 DEFAULT_STATE = Path("/var/lib/vpnd")

@@ -1,247 +1,36 @@
 """The shape of the TOML file, as pydantic models: every key, its values and its default.
 
-A value is checked by itself here; what concerns several values is in `rules`. Errors carry the codes
-that the check prints: pydantic's own are translated in `load`, ours are raised by `fault`. The models are
-strict, so a number in quotes is an error and not a number.
+A value is checked by itself here and in `values`; what concerns several values is in `rules`. The models
+are strict, so a number in quotes is an error and not a number. `load` translates pydantic's own errors.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
-from vpnd.config.problems import did_you_mean, quoted
-from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
-from vpnd.model.identity import Identity
-from vpnd.model.selectors import Address, Network
-
-MAX_TUNNEL_NAME = 60
-"""Characters of a tunnel's name (specification: tunnel name)."""
-
-MAX_INTERFACE_NAME = 15
-"""Octets of a network interface's name on Linux (IFNAMSIZ less the zero)."""
-
-MIN_LIFETIME = 10
-"""Ours, in seconds: less than this, and rekeying never ends."""
-
-MAX_LIFETIME = 31_536_000
-"""Ours, in seconds: a year."""
+from vpnd.config.values import (
+    MAX_TUNNEL_NAME,
+    AddressValue,
+    EncryptionWords,
+    GroupNumbers,
+    IdentityText,
+    IntegrityWords,
+    Lifetime,
+    NetworkValue,
+    PfsGroups,
+    address_or_name,
+    interface_name,
+    one_of_numbers,
+    word,
+)
+from vpnd.model.numbers import DEFAULT_NUMBERS, SM3_ICV_LENGTHS
 
 DEFAULT_LIFETIME_KB = 1_843_200
 """KB that an ESP SA carries (specification: the console's value)."""
-
-
-def fault(code: str, message: str, hint: str) -> PydanticCustomError:
-    """An error of one value, under the code that the check prints."""
-    context = {"message": message, "hint": hint}
-    return PydanticCustomError(code, "{message}", context)
-
-
-# -------------------------------------------------------------------------------------- values
-
-
-def _one_of(words: Iterable[str], what: str) -> Callable[[object], object]:
-    known = tuple(words)
-
-    def check(value: object) -> object:
-        if value in known:
-            return value
-        close = did_you_mean(value, known) if isinstance(value, str) else None
-        listed = "one of: " + ", ".join(known)
-        raise fault("E-VALUE", f"{quoted(value)} is not {what}", f"{close} {listed}" if close else listed)
-
-    return check
-
-
-def _group(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value in GROUPS:
-        return value
-    listed = "one of: " + ", ".join(str(number) for number in sorted(GROUPS))
-    digits = (
-        re.fullmatch(r"(?i)(?:dh|dh-group|group|modp)?[- _]?(\d+)", value) if isinstance(value, str) else None
-    )
-    if digits and int(digits[1]) in GROUPS:
-        raise fault("E-VALUE", f"{quoted(value)} is not a DH group", f"write {digits[1]}, without quotes")
-    raise fault("E-VALUE", f"{quoted(value)} is not a DH group that vpnd has", listed)
-
-
-def _as_list(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
-def _not_repeated(values: list[Any]) -> list[Any]:
-    if not values:
-        raise fault("E-VALUE", "the list is empty", "name at least one value")
-    for value in values:
-        if values.count(value) > 1:
-            raise fault(
-                "E-VALUE", f"{quoted(value)} is listed twice", "name each value once, the preferred first"
-            )
-    return values
-
-
-def _pfs(value: object) -> object:
-    if value == "disable" or value == ["disable"]:
-        return []
-    groups = _as_list(value)
-    if isinstance(groups, list) and "disable" in groups:
-        raise fault("E-VALUE", '"disable" stands alone', "PFS is either off, or one of the listed groups")
-    return [_group(group) for group in groups] if isinstance(groups, list) else groups
-
-
-def _address(value: object) -> object:
-    if isinstance(value, Address):
-        return value
-    try:
-        address = ip_address(value if isinstance(value, str) else "")
-    except ValueError:
-        raise fault("E-ADDRESS", f"{quoted(value)} is not an IP address", 'such as "192.0.2.1"') from None
-    if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
-        raise fault("E-ADDRESS", f"{address} is not the address of one machine", "name a unicast address")
-    return address
-
-
-def _address_or_name(value: object) -> object:
-    if not isinstance(value, str):
-        raise fault("E-TYPE", f"{quoted(value)} is not text", "write an IP address or FQDN in quotes")
-    try:
-        ip_address(value)
-    except ValueError:
-        if not is_domain_name(value):
-            hint = 'such as "198.51.100.1" or "gw.example.com"'
-            raise fault(
-                "E-ADDRESS", f"{quoted(value)} is neither an IP address nor a domain name", hint
-            ) from None
-        return value.rstrip(".")
-    return str(_address(value))
-
-
-def _identity(value: object) -> object:
-    if not isinstance(value, str):
-        raise fault("E-TYPE", f"{quoted(value)} is not text", "write an IP address or FQDN in quotes")
-    try:
-        Identity.of(value)
-    except ValueError as error:
-        raise fault("E-ID", str(error), "an identity is an IP address or a domain name") from None
-    if re.fullmatch(r"[0-9.]+", value.removeprefix("@")) and not _is_address(value):
-        raise fault(
-            "E-ID", f"{quoted(value)} is not an IP address", "correct the address, or write a domain name"
-        )
-    return value
-
-
-def _network(value: object) -> object:
-    if isinstance(value, Network):
-        return value
-    if not isinstance(value, str):
-        raise fault("E-TYPE", f"{quoted(value)} is not text", 'write a CIDR block in quotes: "10.2.0.0/16"')
-    try:
-        network = ip_network(value, strict=False)
-    except ValueError:
-        raise fault("E-PREFIX", f"{quoted(value)} is not a CIDR block", 'such as "10.2.0.0/16"') from None
-    if "/" in value and ip_address(value.split("/")[0]) != network.network_address:
-        raise fault("E-PREFIX", f"{value} has bits set behind its prefix length", f'write "{network}"')
-    reason = reserved(network)
-    if reason:
-        raise fault("E-PREFIX", f"{network} {reason}", "remove it; a default route is 0.0.0.0/0 as a whole")
-    return network
-
-
-_RESERVED: tuple[tuple[Network, str], ...] = (
-    (IPv4Network("0.0.0.0/8"), "is, or contains, the 0-network 0.0.0.0/8"),
-    (IPv4Network("127.0.0.0/8"), "is, or contains, the loopback range 127.0.0.0/8"),
-    (IPv4Network("224.0.0.0/4"), "is, or contains, the multicast range 224.0.0.0/4"),
-    (IPv4Network("255.255.255.255/32"), "is, or contains, the broadcast address 255.255.255.255"),
-    (IPv6Network("::/128"), "is, or contains, the unspecified address ::"),
-    (IPv6Network("::1/128"), "is, or contains, the loopback address ::1"),
-    (IPv6Network("ff00::/8"), "is, or contains, the multicast range ff00::/8"),
-)
-
-
-def reserved(network: Network) -> str | None:
-    """Why no tunnel can carry `network` (specification: ranges), or None. A whole default route is fine."""
-    if network.prefixlen == 0:
-        return None
-    for block, reason in _RESERVED:
-        if network.version == block.version and network.overlaps(block):
-            return reason
-    return None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def is_domain_name(text: str) -> bool:
-    """Whether `text` could be resolved: labels of letters, digits and hyphens, not all of them numbers."""
-    labels = text.rstrip(".").split(".")
-    if len(text) > 253 or not all(re.fullmatch(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", label) for label in labels):
-        return False
-    return not re.fullmatch(r"[0-9]+", labels[-1])
-
-
-def _interface(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", value) or value in (".", "..", "lo", "all", "default"):
-        hint = f"at most {MAX_INTERFACE_NAME} characters: letters, digits, '-', '_', '.'"
-        raise fault("E-INTERFACE", f"{quoted(value)} cannot name a network interface", hint)
-    return value
-
-
-def check_name(name: str) -> str | None:
-    """What is wrong with a tunnel's name, or None."""
-    if not name:
-        return "the name is empty"
-    if len(name) > MAX_TUNNEL_NAME:
-        return f"the name has {len(name)} characters; at most {MAX_TUNNEL_NAME} are allowed"
-    if not name.isprintable() or "/" in name or name != name.strip() or name.startswith((".", "-")):
-        return (
-            f'the name {quoted(name)} has a "/", a control character, or begins or ends with what it may not'
-        )
-    return None
-
-
-_TEXT_OR_LIST = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_NUMBER_OR_LIST = {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}
-_PFS_VALUE = {"anyOf": [{"const": "disable"}, *_NUMBER_OR_LIST["anyOf"]]}
-
-EncryptionWords = Annotated[
-    list[Annotated[str, BeforeValidator(_one_of(ENCRYPTIONS, "an encryption algorithm"))]],
-    BeforeValidator(_as_list),
-    AfterValidator(_not_repeated),
-    WithJsonSchema(_TEXT_OR_LIST),
-]
-IntegrityWords = Annotated[
-    list[Annotated[str, BeforeValidator(_one_of(INTEGRITIES, "an integrity algorithm"))]],
-    BeforeValidator(_as_list),
-    AfterValidator(_not_repeated),
-    WithJsonSchema(_TEXT_OR_LIST),
-]
-GroupNumbers = Annotated[
-    list[Annotated[int, BeforeValidator(_group)]],
-    BeforeValidator(_as_list),
-    AfterValidator(_not_repeated),
-    WithJsonSchema(_NUMBER_OR_LIST),
-]
-PfsGroups = Annotated[list[int], BeforeValidator(_pfs), WithJsonSchema(_PFS_VALUE)]
-AddressValue = Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})]
-NetworkValue = Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
-IdentityText = Annotated[str, BeforeValidator(_identity)]
-Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME)]
-
-
-def _word(what: str, *words: str) -> Any:
-    """A validator for a key that takes one of a few words."""
-    return BeforeValidator(_one_of(words, what))
 
 
 # -------------------------------------------------------------------------------------- tables
@@ -258,7 +47,7 @@ class GatewayTable(Table):
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_TUNNEL_NAME)]
     address: AddressValue
-    type: Annotated[Literal["vpc", "ccn"] | None, _word("a gateway type", "vpc", "ccn")] = None
+    type: Annotated[Literal["vpc", "ccn"] | None, word("a gateway type", "vpc", "ccn")] = None
     vpc: str | None = None
     region: str | None = None
 
@@ -266,7 +55,7 @@ class GatewayTable(Table):
 class CustomerGatewayTable(Table):
     """`[customer_gateways.NAME]`: the other machine, by IP address or FQDN."""
 
-    address: Annotated[str, BeforeValidator(_address_or_name)]
+    address: Annotated[str, BeforeValidator(address_or_name)]
 
 
 class SpdTable(Table):
@@ -279,9 +68,9 @@ class SpdTable(Table):
 class IkeTable(Table):
     """`[tunnels.NAME.ike]`. `lifetime` in seconds."""
 
-    version: Annotated[Literal["ikev1", "ikev2"], _word("an IKE version", "ikev1", "ikev2")] = "ikev2"
+    version: Annotated[Literal["ikev1", "ikev2"], word("an IKE version", "ikev1", "ikev2")] = "ikev2"
     negotiation_mode: Annotated[
-        Literal["main", "aggressive"], _word("a negotiation mode", "main", "aggressive")
+        Literal["main", "aggressive"], word("a negotiation mode", "main", "aggressive")
     ] = "main"
     encryption: EncryptionWords = ["aes-128"]
     integrity: IntegrityWords = ["sha256"]
@@ -299,7 +88,7 @@ class IpsecTable(Table):
     pfs: PfsGroups = []
     lifetime: Lifetime = 3600
     lifetime_kb: Annotated[int, Field(ge=0, le=2**40)] = DEFAULT_LIFETIME_KB
-    encapsulation: Annotated[Literal["auto", "udp"], _word("an encapsulation", "auto", "udp")] = "auto"
+    encapsulation: Annotated[Literal["auto", "udp"], word("an encapsulation", "auto", "udp")] = "auto"
 
 
 class DpdTable(Table):
@@ -307,7 +96,7 @@ class DpdTable(Table):
 
     enabled: bool = True
     timeout: Annotated[int, Field(ge=30, le=60)] = 30
-    action: Annotated[Literal["disconnect", "retry"], _word("a DPD action", "disconnect", "retry")] = (
+    action: Annotated[Literal["disconnect", "retry"], word("a DPD action", "disconnect", "retry")] = (
         "disconnect"
     )
 
@@ -324,6 +113,25 @@ class HealthCheckTable(Table):
     recoveries: Annotated[int, Field(ge=1, le=100)] = 3
 
 
+PrivateNumber = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SmNumbersTable(Table):
+    """`[tunnels.NAME.sm_numbers]`: what this peer calls SM4 and SM3, which have no registered numbers.
+
+    `sm3_icv_length` is in bytes: what is left of HMAC-SM3 on the wire.
+    """
+
+    sm4_ikev1_phase1: PrivateNumber = DEFAULT_NUMBERS.sm4_ikev1_phase1
+    sm4_ikev1_esp: Annotated[int, Field(ge=1, le=255)] = DEFAULT_NUMBERS.sm4_ikev1_esp
+    sm4_ikev2: PrivateNumber = DEFAULT_NUMBERS.sm4_ikev2
+    sm3_ikev1_hash: PrivateNumber = DEFAULT_NUMBERS.sm3_ikev1_hash
+    sm3_ikev1_esp: PrivateNumber = DEFAULT_NUMBERS.sm3_ikev1_esp
+    sm3_ikev2_integ: PrivateNumber = DEFAULT_NUMBERS.sm3_ikev2_integ
+    sm3_ikev2_prf: PrivateNumber = DEFAULT_NUMBERS.sm3_ikev2_prf
+    sm3_icv_length: Annotated[int, one_of_numbers(SM3_ICV_LENGTHS)] = DEFAULT_NUMBERS.sm3_icv_length
+
+
 class TunnelTable(Table):
     """`[tunnels.NAME]`."""
 
@@ -336,23 +144,24 @@ class TunnelTable(Table):
     pre_shared_key: Annotated[str, Field(repr=False)]
     negotiation: Annotated[
         Literal["active", "passive", "traffic-triggered"],
-        _word("a negotiation type", "active", "passive", "traffic-triggered"),
+        word("a negotiation type", "active", "passive", "traffic-triggered"),
     ] = "active"
     communication: Annotated[
         Literal["destination-route", "spd-policy"],
-        _word("a communication mode", "destination-route", "spd-policy"),
+        word("a communication mode", "destination-route", "spd-policy"),
     ] = "destination-route"
     routes: list[NetworkValue] = []
     priority: Annotated[int, Field(ge=0, le=65535)] = 0
-    interface: Annotated[str, AfterValidator(_interface)] | None = None
-    profile: Annotated[
-        Literal["default", "tencent-cloud"], _word("a profile", "default", "tencent-cloud")
-    ] = "default"
+    interface: Annotated[str, AfterValidator(interface_name)] | None = None
+    profile: Annotated[Literal["default", "tencent-cloud"], word("a profile", "default", "tencent-cloud")] = (
+        "default"
+    )
     spd: list[SpdTable] = []
     ike: IkeTable = IkeTable()
     ipsec: IpsecTable = IpsecTable()
     dpd: DpdTable = DpdTable()
     health_check: HealthCheckTable = HealthCheckTable()
+    sm_numbers: SmNumbersTable = SmNumbersTable()
 
 
 TOP_LEVEL_KEYS = ("gateway", "customer_gateways", "tunnels")

@@ -88,5 +88,5 @@ def _private_numbers(tunnel: Tunnel, findings: Findings) -> None:
                         f"{section}.{key} {word}: IKEv2 has no number for it, so one for private use is sent"
                         " (RFC 7296 section 3.3.2); only a peer with the same number understands it"
                     )
-                    hint = "IKEv1 has the numbers of GM/T 0022; between two vpnd either works"
+                    hint = "set the peer's in sm_numbers; IKEv1 has those of GM/T 0022"
                     findings.warn(tunnel.source, (*tunnel.path, section, key, index), "W-SM", message, hint)

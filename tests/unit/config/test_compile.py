@@ -10,6 +10,7 @@ import pytest
 from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text
 from vpnd.config.assign import ASSIGNED_RANGE
 from vpnd.config.compile import compile_gateway
+from vpnd.model.numbers import Numbers
 from vpnd.model.policy import GatewayPolicy
 from vpnd.model.proposals import Chosen, Proposal, choose
 from vpnd.wire.iana import Protocol
@@ -87,6 +88,14 @@ def test_the_mappings_of_rules_are_in_the_order_written(tmp_path: Path) -> None:
 def test_no_byte_limit(tmp_path: Path) -> None:
     (tunnel,) = compiled(tmp_path, GATEWAY + TUNNEL + "ipsec.lifetime_kb = 0\n").tunnels
     assert tunnel.peer.children[0].lifetimes.kilobytes is None
+
+
+def test_the_numbers_of_a_peer(tmp_path: Path) -> None:
+    text = TUNNEL + "sm_numbers.sm4_ikev1_esp = 127\nsm_numbers.sm3_icv_length = 32\n"
+    (tunnel,) = compiled(tmp_path, GATEWAY + text).tunnels
+    assert tunnel.peer.numbers == Numbers(sm4_ikev1_esp=127, sm3_icv_length=32)
+    (error,) = load_text(tmp_path, GATEWAY + TUNNEL + "sm_numbers.sm3_icv_length = 20\n").errors
+    assert (error.code, error.hint) == ("E-VALUE", "one of: 12, 16, 32")
 
 
 def test_labels(tmp_path: Path) -> None:

@@ -28,6 +28,16 @@ COMMON = {
     "priority": 0,
     "interface": "vpn-a",
     "spd": [],
+    "sm_numbers": {
+        "sm4_ikev1_phase1": 129,
+        "sm4_ikev1_esp": 129,
+        "sm4_ikev2": 1031,
+        "sm3_ikev1_hash": 20,
+        "sm3_ikev1_esp": 20,
+        "sm3_ikev2_integ": 1034,
+        "sm3_ikev2_prf": 1035,
+        "sm3_icv_length": 12,
+    },
     "dpd": {"enabled": True, "timeout": 30, "action": "disconnect"},
     "health_check": {
         "enabled": False,

@@ -1,0 +1,248 @@
+"""The kinds of value that a configuration has, each checked by itself, and the types made of them.
+
+What is wrong with a value is said with the codes that the check prints, by `fault`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from vpnd.config.problems import did_you_mean, quoted
+from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
+from vpnd.model.identity import Identity
+from vpnd.model.selectors import Address, Network
+
+MAX_TUNNEL_NAME = 60
+"""Characters of a tunnel's name (specification: tunnel name)."""
+
+MAX_INTERFACE_NAME = 15
+"""Octets of a network interface's name on Linux (IFNAMSIZ less the zero)."""
+
+MIN_LIFETIME = 10
+"""Ours, in seconds: less than this, and rekeying never ends."""
+
+MAX_LIFETIME = 31_536_000
+"""Ours, in seconds: a year."""
+
+
+def fault(code: str, message: str, hint: str) -> PydanticCustomError:
+    """An error of one value, under the code that the check prints."""
+    context = {"message": message, "hint": hint}
+    return PydanticCustomError(code, "{message}", context)
+
+
+def _one_of(words: Iterable[str], what: str) -> Callable[[object], object]:
+    known = tuple(words)
+
+    def check(value: object) -> object:
+        if value in known:
+            return value
+        close = did_you_mean(value, known) if isinstance(value, str) else None
+        listed = "one of: " + ", ".join(known)
+        raise fault("E-VALUE", f"{quoted(value)} is not {what}", f"{close} {listed}" if close else listed)
+
+    return check
+
+
+def _group(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value in GROUPS:
+        return value
+    listed = "one of: " + ", ".join(str(number) for number in sorted(GROUPS))
+    digits = (
+        re.fullmatch(r"(?i)(?:dh|dh-group|group|modp)?[- _]?(\d+)", value) if isinstance(value, str) else None
+    )
+    if digits and int(digits[1]) in GROUPS:
+        raise fault("E-VALUE", f"{quoted(value)} is not a DH group", f"write {digits[1]}, without quotes")
+    raise fault("E-VALUE", f"{quoted(value)} is not a DH group that vpnd has", listed)
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _not_repeated(values: list[Any]) -> list[Any]:
+    if not values:
+        raise fault("E-VALUE", "the list is empty", "name at least one value")
+    for value in values:
+        if values.count(value) > 1:
+            raise fault(
+                "E-VALUE", f"{quoted(value)} is listed twice", "name each value once, the preferred first"
+            )
+    return values
+
+
+def _pfs(value: object) -> object:
+    if value == "disable" or value == ["disable"]:
+        return []
+    groups = _as_list(value)
+    if isinstance(groups, list) and "disable" in groups:
+        raise fault("E-VALUE", '"disable" stands alone', "PFS is either off, or one of the listed groups")
+    return [_group(group) for group in groups] if isinstance(groups, list) else groups
+
+
+def _address(value: object) -> object:
+    if isinstance(value, Address):
+        return value
+    try:
+        address = ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise fault("E-ADDRESS", f"{quoted(value)} is not an IP address", 'such as "192.0.2.1"') from None
+    if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
+        raise fault("E-ADDRESS", f"{address} is not the address of one machine", "name a unicast address")
+    return address
+
+
+def address_or_name(value: object) -> object:
+    if not isinstance(value, str):
+        raise fault("E-TYPE", f"{quoted(value)} is not text", "write an IP address or FQDN in quotes")
+    try:
+        ip_address(value)
+    except ValueError:
+        if not is_domain_name(value):
+            hint = 'such as "198.51.100.1" or "gw.example.com"'
+            raise fault(
+                "E-ADDRESS", f"{quoted(value)} is neither an IP address nor a domain name", hint
+            ) from None
+        return value.rstrip(".")
+    return str(_address(value))
+
+
+def _identity(value: object) -> object:
+    if not isinstance(value, str):
+        raise fault("E-TYPE", f"{quoted(value)} is not text", "write an IP address or FQDN in quotes")
+    try:
+        Identity.of(value)
+    except ValueError as error:
+        raise fault("E-ID", str(error), "an identity is an IP address or a domain name") from None
+    if re.fullmatch(r"[0-9.]+", value.removeprefix("@")) and not _is_address(value):
+        raise fault(
+            "E-ID", f"{quoted(value)} is not an IP address", "correct the address, or write a domain name"
+        )
+    return value
+
+
+def _network(value: object) -> object:
+    if isinstance(value, Network):
+        return value
+    if not isinstance(value, str):
+        raise fault("E-TYPE", f"{quoted(value)} is not text", 'write a CIDR block in quotes: "10.2.0.0/16"')
+    try:
+        network = ip_network(value, strict=False)
+    except ValueError:
+        raise fault("E-PREFIX", f"{quoted(value)} is not a CIDR block", 'such as "10.2.0.0/16"') from None
+    if "/" in value and ip_address(value.split("/")[0]) != network.network_address:
+        raise fault("E-PREFIX", f"{value} has bits set behind its prefix length", f'write "{network}"')
+    reason = reserved(network)
+    if reason:
+        raise fault("E-PREFIX", f"{network} {reason}", "remove it; a default route is 0.0.0.0/0 as a whole")
+    return network
+
+
+_RESERVED: tuple[tuple[Network, str], ...] = (
+    (IPv4Network("0.0.0.0/8"), "is, or contains, the 0-network 0.0.0.0/8"),
+    (IPv4Network("127.0.0.0/8"), "is, or contains, the loopback range 127.0.0.0/8"),
+    (IPv4Network("224.0.0.0/4"), "is, or contains, the multicast range 224.0.0.0/4"),
+    (IPv4Network("255.255.255.255/32"), "is, or contains, the broadcast address 255.255.255.255"),
+    (IPv6Network("::/128"), "is, or contains, the unspecified address ::"),
+    (IPv6Network("::1/128"), "is, or contains, the loopback address ::1"),
+    (IPv6Network("ff00::/8"), "is, or contains, the multicast range ff00::/8"),
+)
+
+
+def reserved(network: Network) -> str | None:
+    """Why no tunnel can carry `network` (specification: ranges), or None. A whole default route is fine."""
+    if network.prefixlen == 0:
+        return None
+    for block, reason in _RESERVED:
+        if network.version == block.version and network.overlaps(block):
+            return reason
+    return None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_domain_name(text: str) -> bool:
+    """Whether `text` could be resolved: labels of letters, digits and hyphens, not all of them numbers."""
+    labels = text.rstrip(".").split(".")
+    if len(text) > 253 or not all(re.fullmatch(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", label) for label in labels):
+        return False
+    return not re.fullmatch(r"[0-9]+", labels[-1])
+
+
+def interface_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", value) or value in (".", "..", "lo", "all", "default"):
+        hint = f"at most {MAX_INTERFACE_NAME} characters: letters, digits, '-', '_', '.'"
+        raise fault("E-INTERFACE", f"{quoted(value)} cannot name a network interface", hint)
+    return value
+
+
+def check_name(name: str) -> str | None:
+    """What is wrong with a tunnel's name, or None."""
+    if not name:
+        return "the name is empty"
+    if len(name) > MAX_TUNNEL_NAME:
+        return f"the name has {len(name)} characters; at most {MAX_TUNNEL_NAME} are allowed"
+    if not name.isprintable() or "/" in name or name != name.strip() or name.startswith((".", "-")):
+        return (
+            f'the name {quoted(name)} has a "/", a control character, or begins or ends with what it may not'
+        )
+    return None
+
+
+_TEXT_OR_LIST = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_NUMBER_OR_LIST = {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}
+_PFS_VALUE = {"anyOf": [{"const": "disable"}, *_NUMBER_OR_LIST["anyOf"]]}
+
+EncryptionWords = Annotated[
+    list[Annotated[str, BeforeValidator(_one_of(ENCRYPTIONS, "an encryption algorithm"))]],
+    BeforeValidator(_as_list),
+    AfterValidator(_not_repeated),
+    WithJsonSchema(_TEXT_OR_LIST),
+]
+IntegrityWords = Annotated[
+    list[Annotated[str, BeforeValidator(_one_of(INTEGRITIES, "an integrity algorithm"))]],
+    BeforeValidator(_as_list),
+    AfterValidator(_not_repeated),
+    WithJsonSchema(_TEXT_OR_LIST),
+]
+GroupNumbers = Annotated[
+    list[Annotated[int, BeforeValidator(_group)]],
+    BeforeValidator(_as_list),
+    AfterValidator(_not_repeated),
+    WithJsonSchema(_NUMBER_OR_LIST),
+]
+PfsGroups = Annotated[list[int], BeforeValidator(_pfs), WithJsonSchema(_PFS_VALUE)]
+AddressValue = Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})]
+NetworkValue = Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
+IdentityText = Annotated[str, BeforeValidator(_identity)]
+Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME)]
+
+
+def word(what: str, *words: str) -> Any:
+    """A validator for a key that takes one of a few words."""
+    return BeforeValidator(_one_of(words, what))
+
+
+def one_of_numbers(numbers: tuple[int, ...]) -> AfterValidator:
+    """A validator for a key that takes one of a few numbers."""
+
+    def check(value: int) -> int:
+        if value not in numbers:
+            raise fault(
+                "E-VALUE", f"{value} is none of the lengths", "one of: " + ", ".join(map(str, numbers))
+            )
+        return value
+
+    return AfterValidator(check)

@@ -1,0 +1,69 @@
+"""What an explanation of a failure is made of: the facts of a diagnosis, and its parts for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vpnd.control.schema import ExplanationBody
+from vpnd.model.diagnosis import Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A failure for people; `change` and `try_` say what to do about it."""
+
+    code: str
+    what: str
+    peer_said: str | None = None
+    we_have: str | None = None
+    also_possible: tuple[str, ...] = ()
+    change: str | None = None
+    try_: tuple[str, ...] = ()
+
+    def body(self) -> ExplanationBody:
+        """As the API says it."""
+        return ExplanationBody(
+            code=self.code,
+            what=self.what,
+            peer_said=self.peer_said,
+            we_have=self.we_have,
+            also_possible=list(self.also_possible),
+            change=self.change,
+            try_=list(self.try_),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The facts of one diagnosis, safe to print."""
+
+    diagnosis: Diagnosis
+    tunnel: str
+
+    def __getitem__(self, key: str) -> str | None:
+        value = self.diagnosis.fact(key)
+        return None if value is None else "".join(c if c.isprintable() else "?" for c in value)
+
+    @property
+    def code(self) -> str:
+        return self.diagnosis.code.value
+
+    @property
+    def notify(self) -> str | None:
+        """The notify of this failure; who sent it depends on the role."""
+        where = self["exchange"]
+        if self["notify"] is None:
+            return None
+        return f"{self['notify']} in {where}" if where else self["notify"]
+
+    @property
+    def peer(self) -> str:
+        return self["peer"] or "the peer"
+
+    def during(self) -> str:
+        """` (IKE_AUTH)`, or nothing."""
+        return f" ({self['exchange']})" if self["exchange"] else ""
+
+    def mapping(self) -> str:
+        """`10.1.0.0/24 - 10.2.0.0/24: `, or nothing."""
+        return f"{self['mapping']}: " if self["mapping"] else ""

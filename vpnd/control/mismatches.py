@@ -1,0 +1,213 @@
+"""Failures because the two sides are configured differently: both values, and the key to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vpnd.control.explanation import Explanation, Facts
+
+
+def _quoted(words: str) -> str:
+    """Words as TOML has them: numbers bare, text quoted, several as a list."""
+    each = [w if w.isdecimal() else f'"{w}"' for w in words.split(", ")]
+    return each[0] if len(each) == 1 else "[" + ", ".join(each) + "]"
+
+
+# ---------------------------------------------------------------------------------- proposals
+
+
+def attribute(sa: str, what: str, key: str) -> Callable[[Facts], Explanation]:
+    """A proposal that differs in one attribute, set by one key of the configuration."""
+
+    def explained(facts: Facts) -> Explanation:
+        theirs, ours = facts["theirs"], facts["ours"]
+        both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""
+        if theirs and ours:
+            change = (
+                f"set {key} = {_quoted(theirs)} here if you want the peer's, or have the peer offer {ours}"
+            )
+        else:
+            change = f"compare {key} with the peer's configuration" + (f"; ours is {ours}" if ours else "")
+        return Explanation(
+            facts.code,
+            f"{facts.mapping()}the {what} of the {sa} differs{both}",
+            f"it has {theirs}" if theirs else facts.notify,
+            f"{key}: {ours}" if ours else None,
+            change=change,
+            try_=(f"vpnctl show {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
+        )
+
+    return explained
+
+
+def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Explanation]:
+    """A peer that refused all of ours and did not say why."""
+
+    def explained(facts: Facts) -> Explanation:
+        ours, theirs = facts["ours"], facts["theirs"]
+        sides = f": the peer has {theirs}, we have {ours}" if theirs and ours else f": {ours}" if ours else ""
+        return Explanation(
+            facts.code,
+            f"{facts.mapping()}nothing that protects the {sa} is acceptable to both sides{sides}",
+            f"it has {theirs}" if theirs else facts.notify,
+            ours,
+            also_possible=also,
+            change=f"make {keys} the same at both ends; each takes a list in order of preference",
+            try_=(f"vpnctl trace {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
+        )
+
+    return explained
+
+
+def pfs(facts: Facts) -> Explanation:
+    theirs, ours = _pfs_word(facts["theirs"]), _pfs_word(facts["ours"])
+    both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""
+    change = "set ipsec.pfs to the same at both ends"
+    if theirs is not None:
+        value = '"disable"' if theirs == "off" else theirs
+        change = f"set ipsec.pfs = {value} here, or {ours or 'ours'} at the peer"
+    return Explanation(
+        facts.code,
+        f"{facts.mapping()}perfect forward secrecy (PFS) differs{both}",
+        f"PFS {theirs}" if theirs else facts.notify,
+        f"ipsec.pfs: {ours}" if ours else None,
+        change=change,
+        try_=(f"vpnctl rekey {facts.tunnel} --child",),
+    )
+
+
+def _pfs_word(value: str | None) -> str | None:
+    return "off" if value in ("none", "off", "0", "") else value
+
+
+# -------------------------------------------------------------------------------- who it is
+
+
+def psk(facts: Facts) -> Explanation:
+    fingerprint = facts["ours"]
+    return Explanation(
+        facts.code,
+        f"the pre-shared keys differ{facts.during()}",
+        facts.notify,
+        f"a key with the fingerprint {fingerprint}" if fingerprint else None,
+        also_possible=(
+            "the peer expects another identity than ours, or has another itself"
+            + (f": {facts['detail']}" if facts["detail"] else ""),
+            "a space, quotes or a line end counts as part of the key on one side",
+        ),
+        change="put the same key on both sides, and compare local_id and remote_id with the peer's",
+        try_=(f"vpnctl psk fingerprint {facts.tunnel}", "vpnd check"),
+    )
+
+
+def identity(facts: Facts) -> Explanation:
+    theirs, ours = facts["theirs"], facts["ours"]
+    about_us = "IDr" in (facts["detail"] or "")
+    key = "local_id" if about_us else "remote_id"
+    verb = "looks for" if about_us else "says it is"
+    both = f": the peer {verb} {theirs}, we have {ours}" if theirs and ours else ""
+    name = theirs.split(" (")[0] if theirs else None
+    return Explanation(
+        facts.code,
+        f"the identities differ{both}",
+        f"it {verb} {theirs}" if theirs else facts.notify,
+        f"ike.{key}: {ours}" if ours else None,
+        also_possible=("the peer is behind a NAT and gives its inner address",) if not about_us else (),
+        change=f'set ike.{key} = "{name}" here, or correct the identity at the peer'
+        if name
+        else f"compare ike.{key}",
+        try_=(f"vpnctl trace {facts.tunnel}",),
+    )
+
+
+def auth_method(facts: Facts) -> Explanation:
+    theirs = facts["theirs"]
+    return Explanation(
+        facts.code,
+        "the peer authenticates in another way than by pre-shared key" + (f": {theirs}" if theirs else ""),
+        theirs or facts.notify,
+        "a pre-shared key, which is all that vpnd does",
+        change="set the peer to authenticate both sides with a pre-shared key (PSK)",
+        try_=(f"vpnctl peer-config {facts.tunnel} --for strongswan",),
+    )
+
+
+def unknown_peer(facts: Facts) -> Explanation:
+    return Explanation(
+        facts.code,
+        f"no tunnel is configured for {facts.peer}",
+        facts["theirs"],
+        facts["ours"],
+        also_possible=("the peer is behind a NAT, and its outer address is not the configured one",),
+        change="give a customer gateway this address, or correct the peer's",
+        try_=("vpnctl status",),
+    )
+
+
+# ------------------------------------------------------------------------- version and mode
+
+
+def version(facts: Facts) -> Explanation:
+    theirs, ours = facts["theirs"], facts["ours"]
+    other = {"ikev1": "ikev2", "ikev2": "ikev1"}.get(ours or "", "the other version")
+    theirs = theirs if theirs and theirs.startswith("ikev") and theirs[4:] in ("1", "2") else other
+    return Explanation(
+        facts.code,
+        f"the IKE versions differ: the peer has {theirs}, we have {ours or 'the other'}",
+        facts.notify or theirs,
+        f"ike.version: {ours}" if ours else None,
+        change=f'set ike.version = "{theirs}" here, or {ours or "ours"} at the peer',
+        try_=(f"vpnctl trace {facts.tunnel}",),
+    )
+
+
+def mode(facts: Facts) -> Explanation:
+    theirs, ours = facts["theirs"], facts["ours"]
+    both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""
+    return Explanation(
+        facts.code,
+        f"the IKEv1 negotiation modes differ{both}",
+        f"{theirs} mode" if theirs else facts.notify,
+        f"ike.negotiation_mode: {ours}" if ours else None,
+        also_possible=(
+            "strongSwan refuses aggressive mode with a key, unless strongswan.conf has"
+            " i_dont_care_about_security_and_use_aggressive_mode_psk = yes",
+        ),
+        change=f'set ike.negotiation_mode = "{theirs}" here, or {ours} at the peer'
+        if theirs
+        else "use one mode",
+        try_=(f"vpnctl trace {facts.tunnel}",),
+    )
+
+
+# ---------------------------------------------------------------------------------- selectors
+
+
+def selectors(facts: Facts) -> Explanation:
+    theirs, ours = facts["theirs"], facts["ours"] or facts["mapping"]
+    both = (
+        f": the peer has {theirs}, we have {ours}" if theirs else f": the peer refuses {ours}" if ours else ""
+    )
+    return Explanation(
+        facts.code,
+        f"the ranges differ{both}",
+        theirs or facts.notify,
+        ours,
+        also_possible=("IKEv1 needs the same ranges at both ends, mirrored: a smaller one is refused",),
+        change="make each mapping the mirror of one at the peer (our local is its remote),"
+        " or use destination-route on both sides",
+        try_=(f"vpnctl show {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
+    )
+
+
+def narrowed(facts: Facts) -> Explanation:
+    theirs, ours = facts["theirs"], facts["ours"] or facts["mapping"]
+    both = f": we asked for {ours}, the peer allows {theirs}" if theirs and ours else ""
+    return Explanation(
+        facts.code,
+        f"the peer narrowed the ranges{both}; what is outside does not pass",
+        theirs or facts.notify,
+        ours,
+        change="widen the ranges at the peer, or write the narrower ones here",
+        try_=(f"vpnctl show {facts.tunnel}",),
+    )
