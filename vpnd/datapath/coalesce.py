@@ -59,10 +59,10 @@ Admit = Callable[[bytes], bytes | None]
 class _Layout:
     """Where things are in a header of one family and length; made once for each."""
 
-    __slots__ = ("header", "ip", "mask", "mask_last", "sequence_shift", "version")
+    __slots__ = ("_runs", "header", "ip", "mask", "mask_last", "sequence_shift")
 
     def __init__(self, version: int, header: int) -> None:
-        self.version = version
+        self._runs: dict[int, tuple[int, int]] = {}
         self.header = header
         self.ip = ip = 20 if version == 4 else 40
         # Identification and the checksums differ from segment to segment; everything else must not.
@@ -78,18 +78,14 @@ class _Layout:
         self.mask_last = int.from_bytes(mask)
         self.sequence_shift = 8 * (header - ip - 8)
 
-
-_PLACES: dict[tuple[int, int], tuple[int, int]] = {}
-
-
-def _places(bits: int, count: int) -> tuple[int, int]:
-    """Numbers of `count` places of `bits` bits: with 1 in each place, and with 0, 1, 2, ... from the top."""
-    found = _PLACES.get((bits, count))
-    if found is None:
-        ones = sum(1 << bits * place for place in range(count))
-        ramp = sum(count - 1 - place << bits * place for place in range(count))
-        found = _PLACES[bits, count] = (ones, ramp)
-    return found
+    def of_run(self, count: int) -> tuple[int, int]:
+        """For `count` headers in a row as one number: the mask, and 0, 1, 2, ... at their ends."""
+        found = self._runs.get(count)
+        if found is None:
+            mask = int.from_bytes(self.mask.to_bytes(self.header) * count)
+            ramp = sum(count - 1 - place << 8 * self.header * place for place in range(count))
+            found = self._runs[count] = (mask, ramp)
+        return found
 
 
 _LAYOUTS: dict[tuple[int, int], _Layout] = {}
@@ -164,15 +160,16 @@ class _Train:
         """Append plaintexts of one length if all of them follow with the same trailer; else False, no change.
 
         The masked headers in a row, as one number, are `expected` in every place, plus 0, 1, 2, ... times
-        `step`: that number is two multiplications.
+        the length of a segment where the sequence numbers are.
         """
         count, header, end = len(run), self.header, self.end
         room = (self.full - self.expected) // self.step
         if count > room or len(run[0]) != end + len(tail):
             return False
         number = int.from_bytes(b"".join([plaintext[:header] for plaintext in run]))
-        ones, ramp = _places(8 * header, count)
-        if number & self.layout.mask * ones != self.expected * ones + self.step * ramp:
+        mask, ramp = self.layout.of_run(count)
+        first = int.from_bytes(self.expected.to_bytes(header) * count)
+        if number & mask != first + (self.segment * ramp << self.layout.sequence_shift):
             return False
         if [plaintext[end:] for plaintext in run] != [tail] * count:
             return False
