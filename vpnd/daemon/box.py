@@ -37,6 +37,9 @@ class Box(Protocol):
     async def close_interface(self, name: str, descriptor: int) -> None:
         """Close a TUN; the kernel takes its routes with it. Never raises."""
 
+    async def raise_links(self, names: frozenset[str]) -> None:
+        """Set interfaces up that somebody has set down."""
+
     async def set_mtu(self, name: str, mtu: int) -> None:
         """Change a TUN's MTU."""
 
@@ -87,6 +90,10 @@ class LinuxBox:
     async def close_interface(self, name: str, descriptor: int) -> None:
         """As `Box.close_interface`."""
         await self._do(lambda _: os.close(descriptor))
+
+    async def raise_links(self, names: frozenset[str]) -> None:
+        """As `Box.raise_links`."""
+        await self._do(lambda netlink: netlink.raise_links(names))
 
     async def set_mtu(self, name: str, mtu: int) -> None:
         """As `Box.set_mtu`."""

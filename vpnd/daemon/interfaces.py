@@ -130,16 +130,24 @@ class Interfaces:
         """Another tunnel carries a route: point the kernel's to it, in one step."""
         self._later(self._lead(route))
 
+    async def led(self) -> None:
+        """Wait until the routes that were to be led are."""
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
     async def settle(self) -> None:
         """Make the kernel's routes and rules what they should be now."""
         async with self._settling:
             await self._reconcile(self._all_wanted())
 
     async def repair(self) -> None:
-        """Put back what somebody has removed behind our back."""
-        async with self._settling:
-            if self._wanted is not None:
-                await self._reconcile(self._wanted)
+        """Put back what somebody has removed or set down behind our back."""
+        names = frozenset(attached.policy.interface for attached in self._attached.values())
+        try:
+            await self._box.raise_links(names)
+        except BoxFailed as failure:
+            self._journal.warn(None, str(failure))
+        await self.settle()
 
     async def abandon(self) -> None:
         """The daemon ends: interfaces and routes go, what guards the traffic stays."""

@@ -29,6 +29,7 @@ from vpnd.daemon.box import BoxFailed, LinuxBox
 from vpnd.daemon.clock import SystemClock
 from vpnd.daemon.engines import DaemonEngine
 from vpnd.daemon.journal import Journal
+from vpnd.daemon.monitor import Monitor
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.routes import MARK, Wanted, guard, tables_of
 from vpnd.daemon.service import OnDatagram, OnUnreachable, Service
@@ -159,6 +160,7 @@ async def _run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         entropy=OsEntropy(),
         box=box,
         make_engine=lambda on_ike, on_notice: DaemonEngine(loop, on_ike, on_notice, MARK),
+        make_watch=lambda on_change: Monitor(loop, on_change),
         open_port=_open_port,
         journal=journal,
         manager=manager,

@@ -32,6 +32,7 @@ RT_TABLE_COMPAT = 252
 FIB_RULE_INVERT = 2
 RTN_UNICAST, RTN_BLACKHOLE = 1, 6
 ADDR_GEN_MODE_NONE = 1
+IFF_UP = 1
 
 _ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 
@@ -77,6 +78,13 @@ class Netlink:
             f"set {name} up",
             lambda: self._ip.link("set", index=index, mtu=mtu, txqlen=TRANSMIT_QUEUE, state="up"),
         )
+
+    def raise_links(self, names: frozenset[str]) -> None:
+        """Set those of these interfaces up that somebody has set down. Raises NetlinkFailed."""
+        for link in _attempt("list the links", lambda: list(self._ip.get_links())):
+            if link.get("ifname") in names and not link["flags"] & IFF_UP:
+                index = int(link["index"])
+                _attempt("set a link up", partial(self._ip.link, "set", index=index, state="up"))
 
     def set_mtu(self, name: str, mtu: int) -> None:
         """Change the MTU of an interface. Raises NetlinkFailed."""

@@ -46,6 +46,16 @@ REPAIR_EVERY = 5.0
 """Ours: seconds between two tries to give a tunnel what this machine refused it."""
 
 
+class Watch(Protocol):
+    """Tells when links, addresses, routes or rules have changed."""
+
+    def start(self) -> None:
+        """Begin. Raises OSError."""
+
+    def close(self) -> None:
+        """Stop."""
+
+
 class IkePort(Protocol):
     """UDP port 500 of one local address."""
 
@@ -62,6 +72,7 @@ class IkePort(Protocol):
 OnDatagram = Callable[[NetworkPath, bytes], None]
 OnUnreachable = Callable[[NetworkPath, Unreachable], None]
 OpenPort = Callable[[Address, OnDatagram, OnUnreachable], IkePort]
+MakeWatch = Callable[[Callable[[], None]], Watch]
 MakeEngine = Callable[[OnDatagram, Callable[[Notice], None]], ListeningEngine]
 
 
@@ -74,6 +85,7 @@ class Service:
         entropy: Entropy,
         box: Box,
         make_engine: MakeEngine,
+        make_watch: MakeWatch,
         open_port: OpenPort,
         journal: Journal,
         manager: ServiceManager,
@@ -83,6 +95,7 @@ class Service:
         self.policy = GatewayPolicy("", _NOWHERE, ())
         """What is configured, as it was compiled: addresses of this machine are not filled in."""
         self.loaded: Loaded | None = None
+        self._watch = make_watch(self._changed_outside)
         self._engine = make_engine(self._on_datagram, self._on_notice)
         carriage = Carriage(entropy)
         self.gateway = Gateway(
@@ -104,6 +117,7 @@ class Service:
         """Begin as configured. What this machine refuses to one tunnel is that tunnel's error."""
         await self.change(loaded)
         self._spawn(self._repair_for_ever())
+        self._watch.start()
         if self._manager.watchdog_interval is not None:
             self._spawn(self._show_life(self._manager.watchdog_interval))
 
@@ -137,6 +151,7 @@ class Service:
 
     async def stop(self) -> None:
         """Say DELETE to every peer, wait for their answers for a moment, and take everything down."""
+        self._watch.close()
         for task in tuple(self._tasks):
             task.cancel()
         gateway = self.gateway
@@ -376,6 +391,40 @@ class Service:
                     self.gateway.call(lambda now, peer=bound.peer: self.gateway.endpoint.set_peer(now, peer))  # type: ignore[misc]
                     self.gateway.command(policy.name, lambda now, t: t.unblock(now))
             await self.interfaces.settle()
+
+    def _changed_outside(self) -> None:
+        self._spawn(self._repair())
+
+    async def _repair(self) -> None:
+        """Something that tunnels stand on has changed: put back what is ours, follow what is not."""
+        async with self._changing:
+            self._local = await self._local_addresses() or self._local
+            for tunnel in tuple(self.gateway.roster):
+                if tunnel.policy.peer.local_address not in self._local and tunnel.blocked is None:
+                    await self._move(tunnel.policy)
+            await self.interfaces.repair()
+
+    async def _move(self, policy: TunnelPolicy) -> None:
+        """This machine has lost the address that a tunnel used: negotiate anew from another."""
+        before = policy.peer.local_address
+        configured = replace(policy.peer, local_address=self.policy.address)
+        bound = await self._bind(replace(policy, peer=configured))
+        after = bound.peer.local_address
+        if after == before or after not in self._local:
+            return
+        try:
+            await self._listen(after)
+        except OSError as error:
+            self.journal.warn(policy.name, f"cannot receive on {after}: {error.strerror or error}")
+            return
+        self.journal.event(
+            policy.name, "address-changed", f"{before} is gone from this machine: using {after}"
+        )
+        gone = Diagnosis.of(Code.LOCAL_ROUTE, ours=before, detail="the address is gone")
+        gateway = self.gateway
+        gateway.call(lambda now: gateway.endpoint.close(now, policy.name, gone))
+        gateway.call(lambda now: gateway.endpoint.set_peer(now, bound.peer))
+        gateway.command(policy.name, lambda now, t: t.reconfigure(now, bound))
 
     async def _restore(self, name: str) -> None:
         tunnel = self.gateway.roster.get(name)

@@ -15,7 +15,7 @@ from vpnd.daemon.box import BoxFailed
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.netlink import RouteTo
 from vpnd.daemon.operator import Operator
-from vpnd.daemon.routes import Wanted
+from vpnd.daemon.routes import Route, Wanted
 from vpnd.daemon.service import OnDatagram, OnUnreachable, Service
 from vpnd.daemon.systemd import ServiceManager
 from vpnd.datapath.interface import Drop, Notice, PolicyRow, SaStats
@@ -124,6 +124,7 @@ class FakeBox:
         self.history: list[Wanted] = []
         self.refuse: set[str] = set()
         self.closed = False
+        self.down: set[str] = set()
         self.source: Address | None = address
         self._descriptor = 100
 
@@ -136,6 +137,16 @@ class FakeBox:
 
     async def close_interface(self, name: str, descriptor: int) -> None:
         del self.interfaces[name]
+
+    async def raise_links(self, names: frozenset[str]) -> None:
+        assert names <= set(self.interfaces)
+        self.down -= names
+
+    async def replace(self, routes: tuple[Route, ...]) -> list[str]:
+        keys = {route.key for route in routes}
+        others = {route for route in self.wanted.routes if route.key not in keys}
+        self.wanted = Wanted(frozenset({*others, *routes}), self.wanted.rules)
+        return []
 
     async def set_mtu(self, name: str, mtu: int) -> None:
         self.interfaces[name] = mtu
@@ -164,6 +175,19 @@ class FakeBox:
 
     async def close(self) -> None:
         self.closed = True
+
+
+class FakeWatch:
+    """Tells what tests tell it to."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self.on_change = on_change
+
+    def start(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
 
 
 class FakePort:
@@ -219,11 +243,16 @@ class Machine:
             entropy=SeededEntropy(seed),
             box=self.box,
             make_engine=self._make_engine,
+            make_watch=self._make_watch,
             open_port=lambda local, on_datagram, on_unreachable: FakePort(self, on_unreachable),
             journal=self.journal,
             manager=manager,
         )
         self.operator = Operator(self.service, self.config, self.state, manager)
+
+    def _make_watch(self, on_change: Callable[[], None]) -> FakeWatch:
+        self.watch = FakeWatch(on_change)
+        return self.watch
 
     def _make_engine(self, on_ike: OnDatagram, on_notice: Callable[[Notice], None]) -> FakeEngine:
         self.engine = FakeEngine(self, on_ike, on_notice)

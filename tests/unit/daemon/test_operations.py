@@ -12,7 +12,7 @@ import pytest
 from tests.unit.daemon.fakes import KEY, configuration
 from tests.unit.daemon.pairs import Pair, with_pair
 from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed, UnknownTunnel
-from vpnd.daemon.routes import MAIN_TABLE, WORST_METRIC, Route
+from vpnd.daemon.routes import MAIN_TABLE, WORST_METRIC, Route, Wanted
 from vpnd.datapath.interface import Acquire, HardLimit, SaStats, SoftLimit, TunLost, UnknownSpi
 from vpnd.model.selectors import parse_address
 
@@ -20,6 +20,7 @@ ROUTED = 'routes = ["10.2.0.0/16"]'
 BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
 SPD = '[[tunnels.t.spd]]\nlocal = ["10.1.0.0/24", "10.1.1.0/24"]\nremote = ["10.2.0.0/24"]'
 SPD_BACK = '[[tunnels.t.spd]]\nlocal = ["10.2.0.0/24"]\nremote = ["10.1.0.0/24", "10.1.1.0/24"]'
+REMOTE_ID = '[tunnels.t.ike]\nremote_id = "192.0.2.1"'
 MAPPED = f'communication = "spd-policy"\n{SPD}'
 MAPPED_BACK = f'communication = "spd-policy"\nnegotiation = "passive"\n{SPD_BACK}'
 
@@ -419,6 +420,34 @@ async def test_behind_nat_the_address_of_the_route_is_used(pair: Pair) -> None:
     assert pair.hq.operator.tunnel("t").local_address == "10.255.0.1"
     assert pair.hq.operator.tunnel("t").local_id == "192.0.2.1"
     assert pair.hq.engine.listening == {inside}
+
+
+@with_pair
+async def test_routes_and_links_that_somebody_removed_come_back(pair: Pair) -> None:
+    await up(pair)
+    box, wanted = pair.hq.box, pair.hq.box.wanted
+    sas = dict(pair.hq.engine.installed)
+    box.wanted = Wanted()
+    box.down = set(box.interfaces)
+    pair.hq.watch.on_change()
+    await pair.until(lambda: box.wanted == wanted and not box.down)
+    assert pair.hq.engine.installed == sas
+
+
+@with_pair
+async def test_a_new_address_of_this_machine_is_followed(pair: Pair) -> None:
+    await up(pair)
+    moved = parse_address("192.0.2.77")
+    pair.hq.box.addresses = {moved}
+    pair.hq.box.source = moved
+    pair.wire.machines[moved] = pair.hq
+    pair.branch.write(configuration("branch", "192.0.2.2", "192.0.2.77", {"t": f"{BACK}\n{REMOTE_ID}"}))
+    await pair.branch.operator.reload()
+    pair.hq.watch.on_change()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    assert pair.hq.operator.tunnel("t").local_address == "192.0.2.77"
+    assert pair.hq.engine.listening == {moved, pair.hq.address}
+    assert ("t", "address-changed") in pair.hq.events()
 
 
 # ------------------------------------------------------------------------------------ faults
