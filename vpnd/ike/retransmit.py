@@ -23,10 +23,17 @@ JITTER_PERCENT = 10
 class Schedule:
     """The sends of one request. Times are seconds on the caller's clock."""
 
-    __slots__ = ("_entropy", "_wait", "deadline", "due", "sent", "started")
+    __slots__ = ("_entropy", "_longest", "_wait", "deadline", "due", "sent", "started")
 
-    def __init__(self, now: float, entropy: Entropy, give_up_after: float = GIVE_UP_AFTER) -> None:
+    def __init__(
+        self,
+        now: float,
+        entropy: Entropy,
+        give_up_after: float = GIVE_UP_AFTER,
+        longest_wait: float = LONGEST_WAIT,
+    ) -> None:
         self._entropy = entropy
+        self._longest = longest_wait
         self._wait = FIRST_WAIT
         self.started = now
         self.deadline = now + give_up_after
@@ -44,7 +51,7 @@ class Schedule:
     def again(self, now: float) -> None:
         """The request was sent once more at `now`; `due` moves to the next time."""
         self.sent += 1
-        self._wait = min(self._wait * 2, LONGEST_WAIT)
+        self._wait = min(self._wait * 2, self._longest)
         self.due = min(now + self._varied(self._wait), self.deadline)
 
     def _varied(self, wait: float) -> float:

@@ -4,8 +4,8 @@ Nothing in phase 1 is authenticated before the proofs, so whatever speaks agains
 clear, a message that makes no sense, a proof that does not verify) is only remembered: the real message may
 still come.
 
-    initiator   sends again at 0.5, 1.5, 3.5, 7.5, 15.5, 23.5 s, gives up 30 s after its first message, or
-                `Limits.error_listening` after something spoke against the attempt
+    initiator   sends each message again at 0.5, 1.5, 3.5, 7.5, 11.5 ... 27.5 s, gives up after 30 s
+                without an answer, or `Limits.error_listening` after something spoke against the attempt
     responder   repeats only when the peer does; waits `Limits.half_open_lifetime` for each message
 """
 
@@ -15,20 +15,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vpnd.ike.outputs import Failed
-from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
+from vpnd.ike.registry import NO_SPI
+from vpnd.ike.retransmit import Schedule
 from vpnd.ike.session import Phase
 from vpnd.ike.v1 import diagnoses, informational
 from vpnd.ike.v1.protect import IvChain
-from vpnd.ike.v1.received import State, Timer
+from vpnd.ike.v1.received import LONGEST_WAIT, State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.wire.iana import Exchange1, Notify1
 from vpnd.wire.ikev1 import Payload
 
 if TYPE_CHECKING:
     from vpnd.ike.v1.session import Session
-
-LEAST_WAIT = 1.0
-"""Seconds that even the last message of an attempt waits for its answer."""
 
 
 class Attempt:
@@ -37,8 +35,12 @@ class Attempt:
     def __init__(self, session: Session, began: float) -> None:
         self.began = began
         self.hint: Diagnosis | None = None
+        self.confirmed_at: float | None = None
+        """Since when the peer is known to have the SA."""
         self.answers = 0
         """Messages of the peer that the attempt has moved on with."""
+        self.disbelieved = NO_SPI
+        """The cookie of a responder whose first message did not verify."""
         self._session = session
         self._schedule: Schedule | None = None
         self._sent = 0
@@ -57,8 +59,7 @@ class Attempt:
         self._last_sent = session.carrier.send(session.path, exchange, payloads, chain=chain)
         self._sent += 1
         if session.initiator:
-            left = max(self.began + GIVE_UP_AFTER - now, LEAST_WAIT)
-            self._schedule = Schedule(now, session.registry.entropy, left)
+            self._schedule = Schedule(now, session.registry.entropy, longest_wait=LONGEST_WAIT)
             session.timers.arm(Timer.RETRANSMIT, self._schedule.due)
 
     def repeat(self) -> None:
@@ -90,8 +91,9 @@ class Attempt:
             if not session.initiator:
                 session.timers.arm(Timer.HALF_OPEN, now + session.registry.limits.half_open_lifetime)
 
-    def succeeded(self, unconfirmed: bool) -> None:
+    def succeeded(self, now: float, unconfirmed: bool) -> None:
         """Both sides are authenticated. `unconfirmed`: nothing will acknowledge our last message."""
+        self.confirmed_at = None if unconfirmed else now
         self._schedule = None
         self.hint = None
         self._unconfirmed = self._last_sent if unconfirmed else ()
@@ -101,9 +103,11 @@ class Attempt:
         """Whether the peer may not have our last message."""
         return bool(self._unconfirmed)
 
-    def confirmed(self) -> None:
+    def confirmed(self, now: float) -> None:
         """The peer has shown that it has the SA."""
         self._unconfirmed = ()
+        if self.confirmed_at is None:
+            self.confirmed_at = now
 
     def repeat_unconfirmed(self) -> None:
         """The last message of aggressive mode goes along with repeats until the peer shows that it has it."""
@@ -129,6 +133,7 @@ class Attempt:
         renewing = session.renews
         if session.state is State.SENT_AGGRESSIVE and diagnosis.code is Code.PSK:
             # The responder has sent its proof and would only ever see silence.
+            session.cookie_is(self.disbelieved)
             informational.send_plain(session, Notify1.AUTHENTICATION_FAILED)
         session.end(now, diagnosis)
         if not renewing:

@@ -120,6 +120,14 @@ class Children:
         """Whether the mapping has a pair to send on."""
         return mapping in self.current
 
+    def pending(self, mapping: int) -> bool:
+        """Whether the peer is making a pair for the mapping."""
+        return any(child.pending and child.sa.mapping == mapping for child in self.by_spi.values())
+
+    def settled(self, mapping: int, replaces: int | None) -> bool:
+        """Whether a pair that is to succeed `replaces` (None: to be the first) is not needed."""
+        return self.up(mapping) if replaces is None else not self.is_current(replaces)
+
     def is_current(self, spi_in: int) -> bool:
         """Whether its mapping sends on the pair with this inbound SPI."""
         child = self.by_spi.get(spi_in)

@@ -20,13 +20,14 @@ from vpnd.crypto import suites
 from vpnd.crypto.dh import InvalidPublicValue, KeyPair
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.retransmit import Schedule
-from vpnd.ike.v1 import diagnoses, informational, proposals, selectors, succession
+from vpnd.ike.v1 import diagnoses, proposals, selectors, succession
 from vpnd.ike.v1.faults import InvalidIdInformation, InvalidKeyInformation, NoProposalChosen
 from vpnd.ike.v1.keys import NO_SECRET
 from vpnd.ike.v1.messages import Quick1, Quick2, Quick3
 from vpnd.ike.v1.phase1 import NONCE_LENGTH
 from vpnd.ike.v1.proposals import Phase2Choice, choose_phase2, offer_phase2, offered_group
 from vpnd.ike.v1.protect import IvChain
+from vpnd.ike.v1.received import LONGEST_WAIT
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy
@@ -47,6 +48,7 @@ class State(Enum):
     SENT_QUICK1 = "sent Quick1"
     SENT_QUICK2 = "sent Quick2"
     ABANDONED = "sent Quick1, not wanted any more"
+    GIVEN_UP = "sent Quick2, never acknowledged, deleted"
     DONE = "done"
 
 
@@ -100,7 +102,7 @@ def begin(
     proof = Hash(session.keys.hash_1(message_id, encode_payloads(payloads)[1]))
     session.quicks.add(quick)
     session.send_quick(quick, [proof, *payloads])
-    quick.schedule = Schedule(now, registry.entropy)
+    quick.schedule = Schedule(now, registry.entropy, longest_wait=LONGEST_WAIT)
 
 
 def on_quick2(session: Session, now: float, quick: QuickMode, received: Received) -> None:
@@ -119,12 +121,10 @@ def on_quick2(session: Session, now: float, quick: QuickMode, received: Received
     quick.child = _child(session, quick, replace(choice, lifetimes=lifetimes), _shared(quick, message.ke))
     proof = Hash(session.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r))
     session.send_quick(quick, [proof])
+    session.install(now, quick.child, pending=False)
     if quick.state is State.ABANDONED:
-        # The peer's own quick mode for the mapping has been answered meanwhile; one pair of SAs is enough.
-        informational.send_delete_child(session, quick.spi_in)
-        session.registry.release_esp_spi(quick.spi_in)
-    else:
-        session.install(now, quick.child, pending=False)
+        # The peer sends on this pair from now on, so it is the one to keep, should a DELETE be lost.
+        session.keep_only(now, quick.child, quick.replaces)
     session.quicks.done(now, quick)
 
 
@@ -140,12 +140,12 @@ def on_quick1(session: Session, now: float, message_id: int, received: Received)
     session.follow(received.path)
     session.quicks.check_room()
     policy = _mapping(session, message)
-    _cross(session, policy)
+    _cross(session, now, message_id, policy)
     quick, payloads = _answer(session, now, message_id, policy, received)
     proof = Hash(session.keys.hash_2(message_id, quick.nonce_i, encode_payloads(payloads)[1]))
     session.quicks.add(quick)
     session.send_quick(quick, [proof, *payloads])
-    quick.schedule = Schedule(now, session.registry.entropy)
+    quick.schedule = Schedule(now, session.registry.entropy, longest_wait=LONGEST_WAIT)
     if quick.child is not None:
         session.install(now, quick.child, pending=True)
 
@@ -177,18 +177,18 @@ def _answer(
     return quick, payloads
 
 
-def _cross(session: Session, policy: ChildPolicy) -> None:
+def _cross(session: Session, now: float, message_id: int, policy: ChildPolicy) -> None:
     """Both sides have begun a quick mode for one mapping: the one of the side with the lower identity counts.
 
     Raises Drop if that is ours: the peer, if it knows the rule, answers ours instead; if it does not it
     repeats its own, which then finds ours done and succeeds it.
     """
-    for one in (session, *session.siblings()):
-        own = one.quicks.own()
-        if own is not None and own.policy.index == policy.index:
-            if succession.we_are_lower(session):
-                raise Drop("crossing quick mode")
-            one.quicks.abandon(own)
+    sessions = (session, *session.siblings())
+    own = [(one, q) for one in sessions if (q := one.quicks.own()) and q.policy.index == policy.index]
+    if succession.we_are_lower(session):
+        session.quicks.cross(now, message_id, under_way=bool(own))
+    for one, quick in own:
+        one.quicks.abandon(quick)
 
 
 def on_quick3(session: Session, now: float, quick: QuickMode, received: Received) -> None:

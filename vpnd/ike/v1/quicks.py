@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from vpnd.ike.faults import Drop
 from vpnd.ike.outputs import ChildFailed, Failed
-from vpnd.ike.v1 import quick_mode
+from vpnd.ike.retransmit import Schedule
+from vpnd.ike.session import Phase
+from vpnd.ike.v1 import informational, quick_mode
 from vpnd.ike.v1.quick_mode import QuickMode, State
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.wire.iana import Notify1
@@ -24,6 +26,10 @@ REMEMBERED_IDS = 16_384
 """Message IDs whose reuse is known as such: a day of dead peer detection by both sides."""
 LINGER = 30.0
 """Seconds that a finished quick mode still answers repeats: a peer's whole retransmission."""
+CROSSED = 3.0
+"""Seconds in which copies of a peer's first message arrive; strongSwan repeats it after 4."""
+TAKING_BACK = 10.0
+"""Seconds in which DELETE is repeated for SAs that were never acknowledged; nor is a DELETE."""
 
 
 @dataclass(slots=True)
@@ -49,6 +55,7 @@ class Quicks:
         self._ends: dict[int, float] = {}
         self._refusals: dict[int, Refusal] = {}
         self._used: dict[int, None] = {}
+        self._crossed: dict[int, float] = {}
         self.wanted: dict[int, int | None] = {}
 
     # --- ours
@@ -77,15 +84,14 @@ class Quicks:
         """Begin the quick mode whose turn it is, if none of ours is under way."""
         session = self._session
         policies = {policy.index: policy for policy in session.policy.children}
-        while self.wanted and session.may_begin and self.own() is None:
-            mapping, replaces = next(iter(self.wanted.items()))
+        for mapping, replaces in list(self.wanted.items()):
+            if not session.may_begin or self.own() is not None:
+                return
+            if session.children.pending(mapping):
+                # The peer has been faster; should nothing come of it, it is our turn.
+                continue
             del self.wanted[mapping]
-            settled = (
-                session.children.up(mapping)
-                if replaces is None
-                else not session.children.is_current(replaces)
-            )
-            if mapping in policies and not settled:
+            if mapping in policies and not session.children.settled(mapping, replaces):
                 quick_mode.begin(session, now, policies[mapping], replaces)
 
     def abandon(self, quick: QuickMode) -> None:
@@ -107,6 +113,18 @@ class Quicks:
         """Messages with its ID belong to it."""
         self._by_id[quick.message_id] = quick
         self.use(quick.message_id)
+
+    def cross(self, now: float, message_id: int, under_way: bool) -> None:
+        """The peer's quick mode meets ours for the same mapping, which counts: Raises Drop.
+
+        Copies of the peer's message that are still in the network when ours is done are dropped as well.
+        A peer that does not know the rule repeats its message later, and finds it answered.
+        """
+        first = self._crossed.get(message_id)
+        if under_way and first is None:
+            self._crossed = {message_id: now}
+        if under_way or (first is not None and now < first + CROSSED):
+            raise Drop("crossing quick mode")
 
     def check_room(self) -> None:
         """Raises Drop if the peer has too many under way."""
@@ -137,6 +155,14 @@ class Quicks:
         quick.schedule = None
         quick.key_pair = None
         self._ends[quick.message_id] = now + LINGER
+        for session in (self._session, *self._session.siblings()):
+            session.quicks.settle(now)
+
+    def settle(self, now: float) -> None:
+        """A pair has come up: what we have begun for the same is not needed, and the next has its turn."""
+        quick = self.own()
+        if quick is not None and self._session.heir.children.settled(quick.policy.index, quick.replaces):
+            self.abandon(quick)
         self.next(now)
 
     def fail(self, now: float, quick: QuickMode, diagnosis: Diagnosis) -> None:
@@ -177,7 +203,9 @@ class Quicks:
         """Forget the exchange, and its SAs unless both sides have them."""
         self._by_id.pop(quick.message_id, None)
         self._ends.pop(quick.message_id, None)
-        if quick.state is not State.DONE:
+        if quick.state is State.GIVEN_UP:
+            self._session.registry.release_esp_spi(quick.spi_in)
+        elif quick.state is not State.DONE:
             self._session.remove_child(quick.spi_in, diagnosis)
 
     # --- repeats
@@ -233,13 +261,29 @@ class Quicks:
                 continue
             schedule.again(now)
             self._session.attempt.repeat_unconfirmed()
-            self._session.carrier.repeat(self._session.path, quick.last_sent)
+            if quick.state is State.GIVEN_UP:
+                informational.send_delete_child(self._session, quick.spi_in)
+            else:
+                self._session.carrier.repeat(self._session.path, quick.last_sent)
 
     def _unanswered(self, now: float, quick: QuickMode) -> None:
         session = self._session
+        if quick.state is State.GIVEN_UP:
+            self._by_id.pop(quick.message_id, None)
+            session.registry.release_esp_spi(quick.spi_in)
+            return
         diagnosis = session.attempt.hint or Diagnosis.of(
             Code.SILENT, exchange="quick mode", mapping=str(quick.policy), peer=session.path.remote
         )
         self.fail(now, quick, diagnosis)
         if quick.initiator:
             session.silent_since(now, quick.began)
+        elif session.phase is not Phase.GONE:
+            self._take_back(now, quick)
+
+    def _take_back(self, now: float, quick: QuickMode) -> None:
+        """The initiator may have the SAs, if all its acknowledgements were lost: tell it more than once."""
+        quick.state = State.GIVEN_UP
+        quick.schedule = Schedule(now, self._session.registry.entropy, TAKING_BACK)
+        self._by_id[quick.message_id] = quick
+        informational.send_delete_child(self._session, quick.spi_in)

@@ -16,6 +16,10 @@ from vpnd.wire.ikev1 import Payload
 
 M = TypeVar("M")
 
+LONGEST_WAIT = 4.0
+"""Seconds between repeats. Three exchanges and an acknowledgement that nothing acknowledges make a tunnel in
+IKEv1: with the 8 s that IKEv2 waits too many attempts come to nothing on a bad link."""
+
 
 class State(Enum):
     """What has happened to an ISAKMP SA so far."""

@@ -170,6 +170,8 @@ class Reception:
             step.handler(session, now, received)
         except (Fault, Drop):
             if unknown:
+                # Another may be the responder; should nobody else answer, this one is told why it ended.
+                session.attempt.disbelieved = header.spi_r
                 session.cookie_is(NO_SPI)
             raise
         self._believe(data)

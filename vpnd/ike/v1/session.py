@@ -46,6 +46,9 @@ from vpnd.wire.ikev1 import Payload
 SIGNED = (State.ESTABLISHED, State.REPLACED, State.DELETED)
 """States in which both sides are authenticated."""
 
+CROSSING = 60.0
+"""Seconds in which two quick modes for one mapping can have been under way at once."""
+
 
 class Session:
     """One ISAKMP SA, either role, with what `vpnd.ike.session.Session` asks for."""
@@ -204,7 +207,7 @@ class Session:
     def established(self, now: float, initial_contact: bool) -> None:
         """Both sides are authenticated; older ISAKMP SAs of the tunnel hand their children over."""
         unconfirmed = self.initiator and self.mode is NegotiationMode.AGGRESSIVE
-        self.attempt.succeeded(unconfirmed)
+        self.attempt.succeeded(now, unconfirmed)
         self.established_at = now
         self.timers.clear()
         lifetime = self.negotiation.lifetime
@@ -257,6 +260,16 @@ class Session:
         heir._emit(heir.children.install(now, child, pending, soft))
         self.registry.arm(heir)
 
+    def keep_only(self, now: float, child: ChildSa, replaces: int | None) -> None:
+        """DELETE what both sides' quick modes have made beside `child` and the pair that it replaces."""
+        heir = self.heir
+        diagnosis = Diagnosis.of(Code.LIFETIME, detail="both sides had begun a quick mode")
+        for spi_in, other in list(heir.children.by_spi.items()):
+            young = other.hard - other.sa.lifetimes.seconds >= now - CROSSING
+            same = other.sa.mapping == child.mapping and spi_in not in (child.spi_in, replaces)
+            if young and same:
+                heir.close_child(now, spi_in, diagnosis)
+
     def outbound_ready(self, spi_in: int) -> None:
         """The peer has confirmed the pair with this inbound SPI."""
         self._emit(self.heir.children.confirm(spi_in))
@@ -300,7 +313,7 @@ class Session:
     def verified(self, now: float) -> None:
         """A message under this ISAKMP SA has been verified."""
         self.proof_iv = None
-        self.attempt.confirmed()
+        self.attempt.confirmed(now)
         self.heir.heard(now)
         if self.heir is not self:
             self.registry.arm(self.heir)

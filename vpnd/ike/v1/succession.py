@@ -114,8 +114,11 @@ def _order(identity: Identity) -> tuple[int, bytes]:
 
 
 def _crosses(session: Session, other: Session) -> bool:
-    """Whether the two sides began one each, `session` before it knew of `other`."""
-    return session.initiator != other.initiator and session.attempt.began < other.established_at
+    """Whether the two sides began one each, `session` before its initiator knew of `other`."""
+    if session.initiator == other.initiator:
+        return False
+    known = other.attempt.confirmed_at
+    return known is None or session.attempt.began < known
 
 
 def _is_superfluous(own: Session) -> bool:
