@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
 from vpnd.control.schema import Event
@@ -39,7 +39,7 @@ class EventLog:
         """How many follow the new events."""
         return len(self._readers)
 
-    async def stream(self, follow: bool) -> AsyncIterator[Event]:
+    async def stream(self, follow: bool) -> AsyncGenerator[Event, None]:
         """What is kept, then with `follow` each new event, until the reader closes the generator.
 
         A follower that fell behind is told with an `events-missed` event how many it did not get.

@@ -9,13 +9,21 @@ from typing import Any
 
 from vpnd.control.diagnoses import explain, message
 from vpnd.control.eventlog import EventLog
-from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed, UnknownTunnel
+from vpnd.control.operations import (
+    Conflict,
+    InvalidConfiguration,
+    NegotiationFailed,
+    UnknownGroup,
+    UnknownTunnel,
+)
 from vpnd.control.schema import (
     ActionResult,
+    CarriedRoute,
     DpdStatus,
     Event,
     Fault,
     GatewayStatus,
+    GroupStatus,
     HealthStatus,
     IkeStatus,
     MappingStatus,
@@ -187,6 +195,14 @@ class FakeOperations:
         if self._known(name).state != "up":
             raise Conflict("E-NOT-UP", f"{name} is not up")
         return ActionResult(tunnel=name, action="rekey", state="up")
+
+    async def switch(self, group: str, tunnel: str | None) -> GroupStatus:
+        self.calls.append(("switch", group, tunnel))
+        if group not in self.tunnels:
+            raise UnknownGroup("E-UNKNOWN-GROUP", f"no group is called {group!r}")
+        carrier = tunnel or "branch-a"
+        routes = [CarriedRoute(route="10.2.0.0/16", tunnel=carrier)]
+        return GroupStatus(name=group, tunnels=list(self.tunnels), routes=routes, by_hand=tunnel)
 
     def why(self, name: str) -> Why:
         status = self._known(name)

@@ -124,6 +124,9 @@ async def test_actions_reach_the_daemon(daemon: Daemon) -> None:
     await ask(daemon, "POST", "/v1/tunnels/branch-a/down")
     await ask(daemon, "POST", "/v1/tunnels/branch-a/reset")
     await ask(daemon, "POST", "/v1/tunnels/branch-a/rekey", json={"ike": True})
+    moved = await ask(daemon, "POST", "/v1/switch", json={"group": "branch-a", "tunnel": "branch-b"})
+    assert moved[1]["routes"] == [{"route": "10.2.0.0/16", "tunnel": "branch-b"}]
+    await ask(daemon, "POST", "/v1/switch", json={"group": "branch-a"})
     assert (await ask(daemon, "POST", "/v1/reload"))[1]["changed"] == ["branch-a"]
     assert daemon.operations.calls == [
         ("up", "branch-a", 30.0),
@@ -131,6 +134,8 @@ async def test_actions_reach_the_daemon(daemon: Daemon) -> None:
         ("down", "branch-a"),
         ("reset", "branch-a", 30.0),
         ("rekey", "branch-a", True, False),
+        ("switch", "branch-a", "branch-b"),
+        ("switch", "branch-a", None),
         ("reload",),
     ]
 
@@ -165,6 +170,8 @@ async def test_a_tunnel_is_made_from_its_table(daemon: Daemon) -> None:
         ("DELETE", "/v1/status", {}, 405, "E-METHOD"),
         ("POST", "/v1/tunnels/branch-b/up", {}, 502, "E-PSK"),
         ("POST", "/v1/tunnels/branch-b/rekey", {}, 409, "E-NOT-UP"),
+        ("POST", "/v1/switch", {"json": {"group": "nobody"}}, 404, "E-UNKNOWN-GROUP"),
+        ("POST", "/v1/switch", {}, 422, "E-REQUEST"),
         ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout_s": "soon"}}, 422, "E-REQUEST"),
         ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout_s": 1e9}}, 422, "E-REQUEST"),
         ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout": 3}}, 422, "E-REQUEST"),
@@ -272,6 +279,7 @@ async def test_the_document_describes_every_route(daemon: Daemon) -> None:
         ("post", "/v1/tunnels/{name}/down"),
         ("post", "/v1/tunnels/{name}/reset"),
         ("post", "/v1/tunnels/{name}/rekey"),
+        ("post", "/v1/switch"),
         ("post", "/v1/reload"),
     }
     identifiers = [op["operationId"] for methods in document["paths"].values() for op in methods.values()]

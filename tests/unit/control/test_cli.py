@@ -31,6 +31,8 @@ JSON_COMMANDS = [
     (["reset", "branch-a"], 0),
     (["rekey", "branch-a", "--child"], 0),
     (["rekey", "branch-b"], 1),
+    (["switch", "branch-a", "branch-b"], 0),
+    (["switch", "nobody"], 2),
     (["reload"], 0),
     (["remove", "branch-a"], 1),
     (["remove", "nobody"], 2),
@@ -132,6 +134,15 @@ def test_events_one_a_line(remote: Remote) -> None:
     assert [json.loads(line)["text"] for line in lines] == ["number 0\x1b[31m", "number 1\x1b[31m"]
 
 
+def test_switch_says_what_carries_which_route(remote: Remote) -> None:
+    by_hand = vpnctl("switch", "branch-a", "branch-b", "--socket", str(remote.socket))
+    assert by_hand.out == (
+        "10.2.0.0/16 is carried by branch-b\nbranch-a, branch-b: branch-b was chosen by hand\n"
+    )
+    back = vpnctl("switch", "branch-a", "--socket", str(remote.socket))
+    assert back.out.endswith("branch-a, branch-b: health and priority decide\n")
+
+
 def test_reload_with_errors_names_the_lines(remote: Remote) -> None:
     remote.operations.tunnels["broken"] = tunnel_up("broken")
     done = vpnctl("reload", "--socket", str(remote.socket))
@@ -207,6 +218,7 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
         "down",
         "reset",
         "rekey",
+        "switch",
         "why",
         "events",
         "trace",

@@ -1,0 +1,94 @@
+"""The client, before daemons that do not behave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from vpnd.control import client as client_module
+from vpnd.control.client import Client, DaemonUnreachable, Refused, tunnel_path
+
+
+@asynccontextmanager
+async def answering(path: Path, *answers: bytes) -> AsyncIterator[Client]:
+    """A server that gives one raw answer to each connection, the last one again and again."""
+    left = list(answers)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        writer.close()
+
+    server = await asyncio.start_unix_server(answer, str(path))
+    async with server:
+        yield Client(path)
+
+
+def http(status: str, body: bytes) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+OK = http("200 OK", b'{"a": 1}')
+BUSY = http("503 Service Unavailable", b"Service Unavailable")
+
+
+async def test_it_comes_back_to_a_busy_daemon(tmp_path: Path) -> None:
+    async with answering(tmp_path / "s", BUSY, BUSY, OK) as client:
+        assert await client.get("/v1/status") == {"a": 1}
+
+
+async def test_a_daemon_that_stays_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "BUSY_LIMIT", 0.0)
+    async with answering(tmp_path / "s", BUSY) as client:
+        with pytest.raises(Refused) as refused:
+            await client.get("/v1/status")
+    assert refused.value.error["code"] == "E-BUSY"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http("200 OK", b"<html>"),
+        http("200 OK", b"[1]"),
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+    ],
+)
+async def test_what_does_not_answer_as_vpnd_does(tmp_path: Path, answer: bytes) -> None:
+    async with answering(tmp_path / "s", answer) as client:
+        with pytest.raises(DaemonUnreachable) as unreachable:
+            await client.get("/v1/status")
+    assert unreachable.value.hint
+
+
+async def test_a_daemon_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "ANSWER_LIMIT", 0.05)
+    hold = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hold.wait()
+        writer.close()
+
+    server = await asyncio.start_unix_server(silent, str(tmp_path / "s"))
+    async with server:
+        with pytest.raises(DaemonUnreachable, match="no answer in time"):
+            await Client(tmp_path / "s").get("/v1/status")
+        hold.set()
+
+
+async def test_an_error_without_a_shape(tmp_path: Path) -> None:
+    async with answering(tmp_path / "s", http("500 Oops", b"oops")) as client:
+        with pytest.raises(Refused, match="oops"):
+            await client.delete("/v1/tunnels/x")
+        with pytest.raises(Refused, match="oops"):
+            async for _ in client.events(follow=True):
+                pass
+
+
+def test_paths() -> None:
+    assert tunnel_path("a b/c", "up") == "/v1/tunnels/a%20b%2Fc/up"
