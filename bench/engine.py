@@ -170,7 +170,7 @@ def gateway(side: int, suite_name: str, version: int, udp: bool) -> None:
     local = ip_address(ours)
     mtu = inner_mtu(1500, suite, udp, version)
     tun = open_tun("bench0")
-    run("ip", "link", "set", "bench0", "up", "mtu", str(mtu), "txqueuelen", "10000")
+    run("ip", "link", "set", "bench0", "up", "mtu", str(mtu), "txqueuelen", "10000", "gso_max_segs", "44")
     source = ("src", INNER[side])
     run("ip", "route", "add", f"{INNER[1 - side]}/24".replace(".1/24", ".0/24"), "dev", "bench0", *source)
 

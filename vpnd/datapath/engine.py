@@ -38,6 +38,7 @@ from vpnd.datapath.sockets import (
     UdpSocket,
     has_vnet_header,
     is_local_address,
+    segments_of,
 )
 from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import ChildSa, Path
@@ -45,8 +46,12 @@ from vpnd.model.policy import NAT_T_PORT
 from vpnd.model.selectors import Address
 from vpnd.wire.udpencap import NON_ESP_MARKER
 
-BATCH = 64
-"""Ours: packets read from a TUN at one wake-up; more would make the other descriptors wait."""
+TRAINS = 2
+"""Ours: what is read from a TUN at one wake-up is at most as many packets as leave with so many sends.
+
+More would make the other descriptors wait; a number that is no multiple of a send's would leave with a
+remainder, and all that is done for each train here and at the peer would be done for few packets.
+"""
 
 TUN_MARGIN = 256
 """Bytes by which a read may exceed the MTU of the TUN, which an administrator can raise."""
@@ -219,7 +224,7 @@ class PythonEngine:
         packets: list[bytes] = []
         try:
             # A loop in C: what was read before the exception that ends it is in the list.
-            packets.extend(map(os.read, repeat(tunnel.fd, BATCH), repeat(size)))
+            packets.extend(map(os.read, repeat(tunnel.fd, tunnel.batch), repeat(size)))
         except BlockingIOError:
             pass
         except OSError as error:
@@ -251,6 +256,8 @@ class PythonEngine:
         sock = sockets.get(pair.version)
         if sock is None:
             return len(buffers) // 2
+        if len(buffers) > 2:
+            self._tunnels[pair.child.tunnel].batch = TRAINS * segments_of(length)
         lost, why = sock.send_run(buffers, length, traffic_class, pair.address)
         if why is not None:
             sock.drain_errors(self._on_icmp)

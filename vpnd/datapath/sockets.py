@@ -48,8 +48,8 @@ BUFFER = 8 << 20
 """Bytes of socket buffer: a burst at 2 Gbit/s of 30 ms, as long as another process may hold the core."""
 
 MAXIMUM_SEGMENTS = 64
-MAXIMUM_TRAIN = 65000
-"""Segments and bytes of one send with UDP_SEGMENT: limits of the kernel, less room for headers."""
+MAXIMUM_TRAIN = 65507
+"""Segments and bytes of one send with UDP_SEGMENT: limits of the kernel and of a UDP datagram."""
 
 UDP_BATCH = 8
 """Ours: receives at one wake-up of a UDP socket, each of up to 64 ESP packets."""
@@ -259,7 +259,7 @@ class UdpSocket(_EspSocket):
         Returns how many were not sent, and the error that says why.
         """
         control = [self._traffic_class(traffic_class)] if traffic_class else []
-        step = 2 * max(min(MAXIMUM_SEGMENTS, MAXIMUM_TRAIN // length), 1)
+        step = 2 * segments_of(length)
         lost, why = 0, None
         for start in range(0, len(buffers), step):
             chunk = buffers[start : start + step] if len(buffers) > step else buffers
@@ -353,6 +353,11 @@ class RawSocket(_EspSocket):
             if error is not None:
                 lost, why = lost + 1, error
         return lost, why
+
+
+def segments_of(length: int) -> int:
+    """How many packets of `length` bytes leave with one send."""
+    return max(min(MAXIMUM_SEGMENTS, MAXIMUM_TRAIN // length), 1)
 
 
 def _try_option(sock: socket.socket, level: int, option: int, value: int) -> bool:

@@ -12,6 +12,9 @@ from vpnd.model.selectors import Address
 
 DEFAULT_PATH_MTU = 1500
 
+DEFAULT_BATCH = 64
+"""Ours: packets read at one wake-up, until their length tells how many leave with one send."""
+
 WAITING_PACKETS = 16
 """Ours: first packets of a mapping that wait for its SA, enough that a ping or a SYN is not lost."""
 WAITING_BYTES = 64 * 1024
@@ -88,7 +91,8 @@ class TokenBucket:
 class Tunnel:
     """One TUN, its policies, its counters and what waits.
 
-    `headroom` is the length of the `virtio_net_hdr` before each packet that is read, 0 without one.
+    `batch` is how many packets are read at one wake-up, `headroom` the length of the `virtio_net_hdr` before
+    each of them, 0 without one.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Tunnel:
         self.name = name
         self.fd = fd
         self.mtu = mtu
+        self.batch = DEFAULT_BATCH
         self.headroom = VNET_HEADER_LENGTH if vnet_header else 0
         self.path_mtu = DEFAULT_PATH_MTU
         self.rows: tuple[PolicyRow, ...] = ()
