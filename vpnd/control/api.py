@@ -23,9 +23,11 @@ from vpnd.control.schema import (
     ErrorBody,
     ErrorResponse,
     Event,
+    GroupStatus,
     RekeyRequest,
     ReloadResult,
     Status,
+    SwitchRequest,
     Trace,
     TunnelChange,
     TunnelDetail,
@@ -127,6 +129,11 @@ def _add_actions(app: FastAPI, operations: Operations, closing: asyncio.Event) -
         """Replace the SAs now, without loss."""
         action = operations.rekey(name, body.ike, body.child, body.timeout_s)
         return _json(await _unless_closing(action, closing))
+
+    @app.post("/v1/switch", response_model=GroupStatus, tags=["actions"], operation_id="switch")
+    async def switch(body: SwitchRequest) -> Response:
+        """Move a group's routes to one of its tunnels, or back to what health and priority say."""
+        return _json(await _unless_closing(operations.switch(body.group, body.tunnel), closing))
 
 
 def _add_configuration(app: FastAPI, operations: Operations) -> None:

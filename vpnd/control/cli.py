@@ -5,16 +5,23 @@ Whatever takes long to import is imported where it is used, so that a command st
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json as jsonlib
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from vpnd.control.session import (
+    DEFAULT_SOCKET,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    Session,
+    print_lines,
+    write,
+)
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -23,16 +30,6 @@ if TYPE_CHECKING:
 
 FEW_COLLECTIONS = 100_000
 """Ours: objects between two collections of garbage."""
-
-EXIT_DONE = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_UNREACHABLE = 3
-
-DEFAULT_SOCKET = Path("/run/vpnd/vpnd.sock")
-
-_USAGE_STATUSES = frozenset({400, 404, 405, 413, 422})
-"""Answers that mean that the command or the configuration was wrong, not that something failed."""
 
 HELP = """See and steer the IPsec tunnels of this gateway.
 
@@ -65,72 +62,10 @@ NameArgument = Annotated[
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What every command needs: where the daemon is, and how to print."""
-
-    socket: Path
-    json: bool
-
-    def ask(self, call: Callable[[Client], Awaitable[T]]) -> T:
-        """The daemon's answer; a refusal or an unreachable daemon ends the program."""
-        from vpnd.control.client import Client, DaemonUnreachable, Refused
-
-        try:
-            return asyncio.run(_answer(call, Client(self.socket)))
-        except Refused as refusal:
-            code = EXIT_USAGE if refusal.status in _USAGE_STATUSES else EXIT_FAILED
-            self.fail(dict(refusal.error), code)
-        except DaemonUnreachable as unreachable:
-            error = {"code": "E-UNREACHABLE-DAEMON", "message": str(unreachable), "hint": unreachable.hint}
-            self.fail(error, EXIT_UNREACHABLE)
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
-
-    def show(self, document: Any, lines: Callable[[int], Iterable[Text]]) -> None:
-        """The document as JSON, or as lines made for the width of the terminal."""
-        if self.json:
-            _write(jsonlib.dumps(document, indent=2, ensure_ascii=not _utf8()) + "\n")
-        else:
-            _print(lines)
-
-    def fail(self, error: dict[str, Any], code: int) -> NoReturn:
-        """Print the error, as JSON on standard output or as text on standard error, and exit."""
-        if self.json:
-            _write(jsonlib.dumps({"error": error}, indent=2) + "\n")
-        else:
-            from vpnd.control import render
-
-            _print(lambda width: render.error(error), stderr=True)
-        raise SystemExit(code)
-
-
-async def _answer(call: Callable[[Client], Awaitable[T]], client: Client) -> T:
-    return await call(client)
-
-
 def _session(context: typer.Context, socket: Path | None, json: bool) -> Session:
     """The options of the command, else those before it."""
     before = context.find_root().obj or {}
     return Session(socket or before.get("socket") or DEFAULT_SOCKET, json or before.get("json", False))
-
-
-def _print(lines: Callable[[int], Iterable[Text]], stderr: bool = False) -> None:
-    from rich.console import Console
-
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    width = console.width if console.is_terminal else 80
-    for line in lines(width):
-        console.print(line, soft_wrap=True)
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _utf8() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 @app.callback()
@@ -222,10 +157,10 @@ def events(
     async def read(client: Client) -> None:
         async for event in client.events(follow):
             if session.json:
-                _write(jsonlib.dumps(event) + "\n")
+                write(jsonlib.dumps(event) + "\n")
             else:
                 line = render.event(event)
-                _print(lambda width, line=line: [line])  # type: ignore[misc] # the loop's own line
+                print_lines(lambda width, line=line: [line])  # type: ignore[misc] # the loop's own line
 
     try:
         session.ask(read)
@@ -281,6 +216,30 @@ def rekey(
     """Replace the tunnel's SAs now, without losing a packet; both kinds unless one is named."""
     body = {"ike": ike, "child": child, "timeout_s": timeout}
     _act(name, "rekey", body, timeout, _session(context, socket, json))
+
+
+@app.command()
+def switch(
+    context: typer.Context,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="One of its tunnels, or a route.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="The tunnel; without it, health and priority decide."),
+    ] = None,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Move the routes of tunnels that share them to one of these tunnels, and back.
+
+    The choice holds as long as the tunnel is up and healthy. Naming the tunnel of the lowest priority
+    number, or none, gives the choice back to health and priority.
+    """
+    session = _session(context, socket, json)
+    body = {"group": group, "tunnel": name}
+    document = session.ask(lambda client: client.post("/v1/switch", body))
+    from vpnd.control import render
+
+    session.show(document, lambda width: render.group(document))
 
 
 def _act(name: str, action: str, body: dict[str, Any] | None, wait_s: float, session: Session) -> None:
@@ -391,9 +350,9 @@ def peer_config(
     except kinds.NotPossible as error:
         session.fail({"code": "E-PEER-CONFIG", "message": str(error), "hint": None}, EXIT_FAILED)
     if session.json:
-        _write(jsonlib.dumps({"tunnel": name, "for": kind, "configuration": text}, indent=2) + "\n")
+        write(jsonlib.dumps({"tunnel": name, "for": kind, "configuration": text}, indent=2) + "\n")
     else:
-        _write(text)
+        write(text)
 
 
 # ----------------------------------------------------------------------------------------- keys
@@ -408,7 +367,7 @@ def generate(context: typer.Context, socket: SocketOption = None, json: JsonOpti
     """
     session = _session(context, socket, json)
     key = new_key()
-    _write(jsonlib.dumps({"key": key}) + "\n" if session.json else key + "\n")
+    write(jsonlib.dumps({"key": key}) + "\n" if session.json else key + "\n")
 
 
 @psk.command()

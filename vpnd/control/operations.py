@@ -12,6 +12,7 @@ from typing import Protocol
 from vpnd.control.schema import (
     ActionResult,
     Event,
+    GroupStatus,
     ProblemBody,
     ReloadResult,
     Status,
@@ -49,6 +50,12 @@ class UnknownTunnel(OperationError):
             f"no tunnel is called {name!r}",
             f"configured: {names}" if known else "no tunnel is configured",
         )
+
+
+class UnknownGroup(OperationError):
+    """No group of tunnels has this name, or the tunnel is not one of it."""
+
+    http_status = 404
 
 
 class InvalidConfiguration(OperationError):
@@ -95,6 +102,12 @@ class Operations(Protocol):
         """Replace the SAs now, without loss; waits for the successors. Neither flag means both.
 
         Raises Conflict (E-NOT-UP) if the tunnel is not up, NegotiationFailed if the peer refused.
+        """
+
+    async def switch(self, group: str, tunnel: str | None) -> GroupStatus:
+        """Let `tunnel` carry the routes of a group, or, with None, let health and priority decide again.
+
+        Raises UnknownGroup, or Conflict (E-NOT-UP) for a tunnel that cannot carry traffic now.
         """
 
     def why(self, name: str) -> Why:

@@ -83,6 +83,16 @@ def status(document: Json, width: int = 80) -> list[Text]:
     return lines
 
 
+def group(document: Json) -> list[Text]:
+    """Which tunnel carries each route of a group, and who has decided that."""
+    chosen = document["by_hand"]
+    how = f"{clean(chosen)} was chosen by hand" if chosen else "health and priority decide"
+    lines = [
+        f"{clean(route['route'])} is carried by {clean(route['tunnel'])}" for route in document["routes"]
+    ]
+    return [Text(line) for line in (*lines, f"{', '.join(map(clean, document['tunnels']))}: {how}")]
+
+
 def _row(tunnel: Json) -> tuple[str, ...]:
     mappings = tunnel["mappings"]
     up = sum(mapping["state"] == "up" for mapping in mappings)
@@ -207,11 +217,29 @@ def _configured(document: Json) -> list[tuple[str, str]]:
         )
         counts = f"{health['sent']} sent, {health['lost']} lost{rtt}"
         pairs.append(("health", f"{health['state']}, {health['local']} - {health['remote']}, {counts}"))
+        pairs += _health_history(document.get("health_history") or [])
     heard = "" if dpd["last_heard_s"] is None else f", last heard {duration(dpd['last_heard_s'])} ago"
     pairs.append(("DPD", ("on" if dpd["enabled"] else "off") + heard))
     if document.get("retry_in_s") is not None:
         pairs.append(("next try", f"in {duration(document['retry_in_s'])}"))
     return pairs
+
+
+def _health_history(minutes: Sequence[Json]) -> list[tuple[str, str]]:
+    """The last hour: a sum, and one character a minute: `.` nothing lost, 1 to 9 tenths lost, `#` all."""
+    sent, lost = (sum(minute[key] for minute in minutes) for key in ("sent", "lost"))
+    if not sent:
+        return []
+    trips = [minute["rtt_ms"] for minute in minutes if minute["rtt_ms"] is not None]
+    rtt = f", rtt {min(trips):.3g} to {max(trips):.3g} ms" if trips else ""
+    marks = "".join(_loss_mark(minute["lost"], minute["sent"]) for minute in minutes)
+    return [("last hour", f"{100 * lost / sent:.1f} % lost{rtt}"), ("", marks)]
+
+
+def _loss_mark(lost: int, sent: int) -> str:
+    if not lost:
+        return "."
+    return "#" if lost == sent else str(min(9, max(1, round(10 * lost / sent))))
 
 
 def _ike_sa(ike: Json) -> list[tuple[str, str]]:

@@ -296,6 +296,32 @@ class ActionResult(Model):
     state: TunnelState
 
 
+class SwitchRequest(Model):
+    """Body of `switch`. `group` is the name of one of its tunnels, or a route.
+
+    `tunnel` is to carry the group's routes from now on; null: health and priority decide again.
+    """
+
+    group: str
+    tunnel: str | None = None
+
+
+class CarriedRoute(Model):
+    """A route and the tunnel that carries it."""
+
+    route: str
+    tunnel: str
+
+
+class GroupStatus(Model):
+    """Tunnels that share routes, the preferred first; `by_hand` is the operator's choice, if there is one."""
+
+    name: str
+    tunnels: list[str]
+    routes: list[CarriedRoute]
+    by_hand: str | None = None
+
+
 class UpRequest(Model):
     """Body of `up`, `reset` and `rekey`: how long to wait for the peer, in seconds."""
 

@@ -16,11 +16,14 @@ from vpnd.control.operations import (
     InvalidConfiguration,
     NegotiationFailed,
     OperationError,
+    UnknownGroup,
     UnknownTunnel,
 )
 from vpnd.control.schema import (
     ActionResult,
+    CarriedRoute,
     Event,
+    GroupStatus,
     ProblemBody,
     ReloadResult,
     Status,
@@ -34,6 +37,8 @@ from vpnd.daemon.service import Service
 from vpnd.daemon.state import StateDirectory
 from vpnd.daemon.systemd import ServiceManager
 from vpnd.model.diagnosis import Diagnosis
+from vpnd.tunnel.commands import TunnelState
+from vpnd.tunnel.failover import NoSuchGroup
 from vpnd.tunnel.lifecycle import Tunnel
 
 
@@ -150,6 +155,31 @@ class Operator:
             if ike or not child:
                 await self._rekey_ike(name, timeout)
         return ActionResult(tunnel=name, action="rekey", state=tunnel.state.value)
+
+    async def switch(self, group: str, tunnel: str | None) -> GroupStatus:
+        """Move a group's routes by hand, or give the choice back; done when the kernel has the routes."""
+        carriage = self._gateway.carriage
+        try:
+            carriage.group(group)
+            chosen = self._gateway.roster.get(tunnel) if tunnel is not None else None
+            if chosen is not None and chosen.state is not TunnelState.UP:
+                raise Conflict(
+                    "E-NOT-UP",
+                    f"{chosen.name} is {chosen.state.value}: it cannot carry traffic now",
+                    f"vpnctl show {chosen.name}",
+                )
+            moved = self._gateway.call(lambda now: carriage.switch(now, group, tunnel))
+        except NoSuchGroup as unknown:
+            raise UnknownGroup("E-UNKNOWN-GROUP", str(unknown), "vpnctl status lists the tunnels") from None
+        await self._service.interfaces.led()
+        return GroupStatus(
+            name=moved.name,
+            tunnels=list(moved.members),
+            routes=[
+                CarriedRoute(route=str(route), tunnel=carriage.carrier(route) or "") for route in moved.routes
+            ],
+            by_hand=moved.by_hand,
+        )
 
     # ---------------------------------------------------------------------------- configuration
 

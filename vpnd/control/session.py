@@ -1,0 +1,90 @@
+"""What every command of `vpnctl` does: ask the daemon, print the answer, end with the right exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from vpnd.control.client import Client
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+
+DEFAULT_SOCKET = Path("/run/vpnd/vpnd.sock")
+
+_USAGE_STATUSES = frozenset({400, 404, 405, 413, 422})
+"""Answers that mean that the command or the configuration was wrong, not that something failed."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every command needs: where the daemon is, and how to print."""
+
+    socket: Path
+    json: bool
+
+    def ask(self, call: Callable[[Client], Awaitable[T]]) -> T:
+        """The daemon's answer; a refusal or an unreachable daemon ends the program."""
+        from vpnd.control.client import Client, DaemonUnreachable, Refused
+
+        try:
+            return asyncio.run(_answer(call, Client(self.socket)))
+        except Refused as refusal:
+            code = EXIT_USAGE if refusal.status in _USAGE_STATUSES else EXIT_FAILED
+            self.fail(dict(refusal.error), code)
+        except DaemonUnreachable as unreachable:
+            error = {"code": "E-UNREACHABLE-DAEMON", "message": str(unreachable), "hint": unreachable.hint}
+            self.fail(error, EXIT_UNREACHABLE)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+    def show(self, document: Any, lines: Callable[[int], Iterable[Text]]) -> None:
+        """The document as JSON, or as lines made for the width of the terminal."""
+        if self.json:
+            write(jsonlib.dumps(document, indent=2, ensure_ascii=not _utf8()) + "\n")
+        else:
+            print_lines(lines)
+
+    def fail(self, error: dict[str, Any], code: int) -> NoReturn:
+        """Print the error, as JSON on standard output or as text on standard error, and exit."""
+        if self.json:
+            write(jsonlib.dumps({"error": error}, indent=2) + "\n")
+        else:
+            from vpnd.control import render
+
+            print_lines(lambda width: render.error(error), stderr=True)
+        raise SystemExit(code)
+
+
+async def _answer(call: Callable[[Client], Awaitable[T]], client: Client) -> T:
+    return await call(client)
+
+
+def print_lines(lines: Callable[[int], Iterable[Text]], stderr: bool = False) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    width = console.width if console.is_terminal else 80
+    for line in lines(width):
+        console.print(line, soft_wrap=True)
+
+
+def write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
