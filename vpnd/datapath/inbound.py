@@ -65,7 +65,7 @@ class Inbound:
 
         `port` is the local UDP port, or 0 for raw ESP, where there are neither keepalives nor IKE messages.
         """
-        inbound, unpack_from = self._sad.inbound, _HEADER.unpack_from
+        inbound = self._sad.inbound
         total, start = len(data), 0
         while start < total:
             length = min(length, total - start)
@@ -80,9 +80,8 @@ class Inbound:
                 elif not (port and segment == KEEPALIVE):
                     self._refuse(now, segment, sender)
                 continue
-            end = start + (total - start) // length * length
-            heads = [unpack_from(data, at) for at in range(start, end, length)]
-            spis, sequences = zip(*heads, strict=True)
+            heads = _heads(length, (total - start) // length).unpack_from(data, start)
+            spis, sequences = heads[::2], heads[1::2]
             if spis.count(spis[0]) != len(spis):
                 # Packets of several SAs: this run ends before the first of another.
                 ends = next(index for index, spi in enumerate(spis) if spi != spis[0])
@@ -255,6 +254,21 @@ class Inbound:
         if not pair.hard_told:
             pair.hard_told = True
             self._notices.append(HardLimit(pair.child.tunnel, pair.child.spi_in))
+
+
+_HEADS: dict[tuple[int, int], Struct] = {}
+MAXIMUM_HEADS = 512
+"""Ours: lengths and counts of runs whose layout is remembered; beyond it all are forgotten and made again."""
+
+
+def _heads(length: int, count: int) -> Struct:
+    """SPI and sequence number of each of `count` packets in a row: reading them all is one call."""
+    found = _HEADS.get((length, count))
+    if found is None:
+        if len(_HEADS) >= MAXIMUM_HEADS:
+            _HEADS.clear()
+        found = _HEADS[length, count] = Struct("!" + f"II{length - ESP_HEADER_LENGTH}x" * count)
+    return found
 
 
 _REPLAYED = b"replayed"
