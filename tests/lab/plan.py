@@ -61,7 +61,7 @@ class Plan:
     """One tunnel, whole, the same for both ends; `local` and `remote` are this end's view of it.
 
     `routed` is a destination-route tunnel (one mapping of everything), else every local network with every
-    remote one is a mapping. `raw` lets ESP travel as IP protocol 50 where the peer can do that.
+    remote one is a mapping. `mode` is IKEv1's; `pfs` is a group, 0 for none. `raw` lets ESP travel as IP protocol 50 where the peer can do that.
     """
 
     name: str = "t1"
@@ -78,6 +78,9 @@ class Plan:
     ike_lifetime: int = 86400
     lifetime_kb: int = 1843200
     interface: str = "vpn-lab"
+    version: str = "ikev2"
+    mode: str = "main"
+    pfs: int = 0
     priority: int = 0
     health: HealthCheck | None = None
 

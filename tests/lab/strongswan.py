@@ -21,6 +21,7 @@ PLUGINS = (
 STRONGSWAN_CONF = """
 charon {{
   load = {plugins}
+  i_dont_care_about_security_and_use_aggressive_mode_psk = yes
   install_virtual_ip = no
   {settings}
   filelog {{
@@ -50,7 +51,8 @@ charon {{
 
 CONNECTION = """
   {name} {{
-    version = 2
+    version = {version}
+    aggressive = {aggressive}
     local_addrs = {local}
     remote_addrs = {remote}
     proposals = {ike}
@@ -90,11 +92,16 @@ ENCRYPTION = {
     "aes-192": "aes192",
     "aes-256": "aes256",
     "3des": "3des",
+    "des": "des",
     "aes-128-gcm": "aes128gcm16",
     "aes-256-gcm": "aes256gcm16",
     "chacha20-poly1305": "chacha20poly1305",
 }
 GROUPS = {
+    1: "modp768",
+    2: "modp1024",
+    5: "modp1536",
+    24: "modp2048s256",
     14: "modp2048",
     15: "modp3072",
     16: "modp4096",
@@ -107,9 +114,13 @@ GROUPS = {
 SPOKEN_ENCRYPTION = {
     "AES_CBC": "aes-{size}",
     "AES_GCM_16": "aes-{size}-gcm",
+    "3DES_CBC": "3des",
+    "DES_CBC": "des",
     "CHACHA20_POLY1305": "chacha20-poly1305",
 }
 SPOKEN_INTEGRITY = {
+    "HMAC_MD5_96": "md5",
+    "PRF_HMAC_MD5": "md5",
     "HMAC_SHA1_96": "sha1",
     "HMAC_SHA2_256_128": "sha256",
     "HMAC_SHA2_384_192": "sha384",
@@ -120,6 +131,10 @@ SPOKEN_INTEGRITY = {
     "PRF_HMAC_SHA2_512": "sha512",
 }
 SPOKEN_GROUPS = {
+    "MODP_768": 1,
+    "MODP_1024": 2,
+    "MODP_1536": 5,
+    "MODP_2048_256": 24,
     "MODP_2048": 14,
     "MODP_3072": 15,
     "MODP_4096": 16,
@@ -232,6 +247,12 @@ def proposal(suite: Suite, ike: bool) -> str:
     return "-".join(words)
 
 
+def esp_proposal(plan: Plan) -> str:
+    """The proposal of a tunnel's children, with the group of their key exchange if they have one."""
+    group = f"-{GROUPS[plan.pfs]}" if plan.pfs else ""
+    return proposal(plan.esp, ike=False) + group
+
+
 def children_of(plan: Plan) -> list[tuple[str, str, str]]:
     """Name, local and remote selector of each child of a tunnel."""
     if plan.routed:
@@ -247,6 +268,8 @@ def swanctl_conf(plans: Any) -> str:
     connections = "".join(
         CONNECTION.format(
             name=plan.name,
+            version=plan.version[-1],
+            aggressive="yes" if plan.mode == "aggressive" else "no",
             local=plan.local.address,
             remote=plan.remote.address,
             local_id=_identity(plan.local.identity),
@@ -259,7 +282,7 @@ def swanctl_conf(plans: Any) -> str:
                     name=name,
                     local=local,
                     remote=remote,
-                    esp=proposal(plan.esp, ike=False),
+                    esp=esp_proposal(plan),
                     lifetime=plan.lifetime,
                 )
                 for name, local, remote in children_of(plan)

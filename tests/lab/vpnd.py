@@ -237,7 +237,8 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         ]
     lines += [
         f"[tunnels.{plan.name}.ike]",
-        'version = "ikev2"',
+        f'version = "{plan.version}"',
+        *([f'negotiation_mode = "{plan.mode}"'] if plan.version == "ikev1" else []),
         *_suite_lines(plan.ike),
         f"dh_group = {plan.ike.dh_group}",
         f'local_id = "{plan.local.identity}"',
@@ -245,6 +246,7 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         f"lifetime = {plan.ike_lifetime}",
         f"[tunnels.{plan.name}.ipsec]",
         *_suite_lines(plan.esp),
+        *([f"pfs = {plan.pfs}"] if plan.pfs else []),
         f"lifetime = {plan.lifetime}",
         f"lifetime_kb = {plan.lifetime_kb}",
         f'encapsulation = "{plan.encapsulation}"',
