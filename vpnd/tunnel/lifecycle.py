@@ -12,13 +12,13 @@ one at a time. What is wanted is tried again for ever (`backoff.py`).
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation, TunnelPolicy
-from vpnd.model.selectors import parse_address
-from vpnd.tunnel.backoff import Backoff
+from vpnd.tunnel.backoff import ATTEMPT_LIMIT, DISCONNECT_PAUSE, Backoff
 from vpnd.tunnel.commands import (
     AttemptFailed,
     CloseTunnel,
@@ -31,85 +31,53 @@ from vpnd.tunnel.commands import (
     StateChanged,
     TunnelState,
 )
-from vpnd.tunnel.mappings import STABLE_AFTER, Fault, Mapping
-
-ATTEMPT_LIMIT = 120.0
-"""Ours: seconds after which an attempt without any result is given up; IKE itself gives up after about 30."""
-
-DISCONNECT_PAUSE = 1.0
-"""Ours: seconds between a DPD disconnect and the first new attempt of an active tunnel."""
-
-KEPT_FAULTS = 10
-"""Ours: failures that `vpnctl show` lists for each tunnel."""
-
-_QUIET_ENDS = frozenset({Code.DOWN_BY_OPERATOR})
-"""Ends that somebody asked for: they are no errors."""
+from vpnd.tunnel.mappings import KEPT_FAULTS, STABLE_AFTER, Fault, Mapping
+from vpnd.tunnel.states import mapping_state, tunnel_state
 
 
+@dataclass(slots=True, eq=False)
 class Tunnel:
     """One configured tunnel. Every method is told `now`, in seconds on one monotonic clock.
 
-    Effects are appended to the `outputs` that all tunnels of a gateway share.
+    Effects are appended to the outputs that all tunnels of a gateway share.
     """
 
-    __slots__ = (
-        "_attempt_ends",
-        "_backoff",
-        "_entropy",
-        "_ikes",
-        "_outputs",
-        "_reconnecting",
-        "_resolved",
-        "_resolving",
-        "_retry_at",
-        "_sick",
-        "_up_since",
-        "attempt",
-        "blocked",
-        "closed",
-        "error",
-        "faults",
-        "last_heard",
-        "mappings",
-        "policy",
-        "remote_is_name",
-        "since",
-        "state",
-        "tries",
-    )
+    policy: TunnelPolicy
+    _entropy: Entropy
+    _outputs: deque[Command]
+    mappings: tuple[Mapping, ...] = field(init=False)
+    remote_is_name: bool = field(init=False)
+    """Whether the peer is configured by its domain name, so that an attempt begins with a look-up."""
+    state: TunnelState = TunnelState.WAITING
+    closed: bool = False
+    """Down by the operator."""
+    blocked: Diagnosis | None = None
+    """What on this machine keeps the tunnel from working."""
+    attempt: int | None = None
+    """The mapping under negotiation."""
+    error: Fault | None = None
+    """The failure that stands; None when everything wanted is up."""
+    faults: deque[tuple[Fault, int | None]] = field(default_factory=lambda: deque(maxlen=KEPT_FAULTS))
+    """The last failures, newest last, each with its mapping if it concerned one."""
+    sick: bool = False
+    """The health check failed."""
+    last_heard: float = 0.0
+    """When the last authenticated packet came, in seconds on the caller's clock."""
+    tries: int = 0
+    """Attempts that failed since `since`."""
+    since: float | None = None
+    _backoff: Backoff = field(default_factory=Backoff)
+    _retry_at: float | None = None
+    _attempt_ends: float | None = None
+    _ikes: set[tuple[bytes, bytes]] = field(default_factory=set)
+    _reconnecting: bool = False
+    _resolved: bool = False
+    _resolving: bool = False
+    _up_since: float | None = None
 
-    def __init__(self, policy: TunnelPolicy, entropy: Entropy, outputs: deque[Command]) -> None:
-        self.policy = policy
-        self.mappings = tuple(Mapping(child.index) for child in policy.peer.children)
-        self.remote_is_name = not _is_address(policy.remote)
-        """Whether the peer is configured by its domain name, so that an attempt begins with a look-up."""
-        self.state = TunnelState.WAITING
-        self.closed = False
-        """Down by the operator."""
-        self.blocked: Diagnosis | None = None
-        """What on this machine keeps the tunnel from working."""
-        self.attempt: int | None = None
-        """The mapping under negotiation."""
-        self.error: Fault | None = None
-        """The failure that stands; None when everything wanted is up."""
-        self.faults: deque[tuple[Fault, int | None]] = deque(maxlen=KEPT_FAULTS)
-        """The last failures, newest last, each with its mapping if it concerned one."""
-        self.last_heard = 0.0
-        """When the last authenticated packet came, in seconds on the caller's clock."""
-        self.tries = 0
-        """Attempts that failed since `since`."""
-        self.since: float | None = None
-        self._entropy = entropy
-        self._outputs = outputs
-        self._backoff = Backoff()
-        self._retry_at: float | None = None
-        self._attempt_ends: float | None = None
-        self._ikes: set[tuple[bytes, bytes]] = set()
-        self._reconnecting = False
-        self._resolved = False
-        self._resolving = False
-        self._sick = False
-        self._up_since: float | None = None
+    def __post_init__(self) -> None:
+        self.mappings = tuple(Mapping(child.index) for child in self.policy.peer.children)
+        self.remote_is_name = self.policy.peer.remote_address is None
 
     # ------------------------------------------------------------------------------ queries
 
@@ -128,19 +96,14 @@ class Tunnel:
         """When the next attempt begins, or None if none is due."""
         if self.closed or self.attempt is not None:
             return None
-        due = [m.retry_at or 0.0 for m in self.mappings if m.wanted or self._lacks_address]
+        due = [
+            m.retry_at or 0.0 for m in self.mappings if m.wanted or self.policy.peer.remote_address is None
+        ]
         return max(min(due), self._retry_at or 0.0) if due else None
 
     def mapping_state(self, index: int) -> MappingState:
         """What an operator sees of one mapping."""
-        mapping = self.mappings[index]
-        if mapping.owner is not None:
-            return MappingState.UP
-        if self.closed:
-            return MappingState.DOWN
-        if mapping.connecting or (mapping.wanted and mapping.reason is None):
-            return MappingState.CONNECTING
-        return MappingState.WAITING if mapping.reason is None else MappingState.DOWN
+        return mapping_state(self, self.mappings[index])
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
@@ -220,12 +183,16 @@ class Tunnel:
         self._proceed(now)
         self._settle()
 
+    def note(self, now: float, diagnosis: Diagnosis) -> None:
+        """Something is known of an attempt that goes on; it is no failure yet, but what there is to say."""
+        if self.error is None:
+            self.error = Fault(diagnosis, now)
+            self.faults.append((self.error, None))
+
     def set_health(self, healthy: bool) -> None:
         """The health check's verdict on a tunnel that has its SAs."""
-        self._sick = not healthy
+        self.sick = not healthy
         self._settle()
-
-    # ---------------------------------------------------------------------- what the daemon reports
 
     def resolved(self, now: float, policy: TunnelPolicy) -> None:
         """The peer's name has an address; `policy` holds it."""
@@ -258,7 +225,7 @@ class Tunnel:
         if self._ikes:
             return
         self._resolved = False
-        if self.attempt is not None and diagnosis.code not in _QUIET_ENDS:
+        if self.attempt is not None and diagnosis.code is not Code.DOWN_BY_OPERATOR:
             self.child_failed(now, self.attempt, diagnosis)
         self._settle(diagnosis)
 
@@ -362,10 +329,6 @@ class Tunnel:
     def _may_begin(self) -> bool:
         return not self.closed and self.blocked is None and self.attempt is None and not self._resolving
 
-    @property
-    def _lacks_address(self) -> bool:
-        return self.policy.peer.remote_address is None
-
     def _want_all(self) -> None:
         for mapping in self.mappings:
             if mapping.owner is None:
@@ -387,15 +350,14 @@ class Tunnel:
         self._end_attempt()
 
     def _resolve(self) -> None:
-        if not self._resolving:
-            self._resolving = True
-            self._outputs.append(Resolve(self.name))
+        self._resolving = True
+        self._outputs.append(Resolve(self.name))
 
     def _proceed(self, now: float) -> None:
         """Begins the next attempt, if one is due and nothing stands in its way."""
         if not self._may_begin() or (self._retry_at is not None and self._retry_at > now):
             return
-        if self._lacks_address:
+        if self.policy.peer.remote_address is None:
             # Also for a tunnel that only answers: without its address the peer's messages are nobody's.
             self._resolve()
             return
@@ -437,7 +399,7 @@ class Tunnel:
     def _lost(self, now: float, mapping: Mapping, diagnosis: Diagnosis) -> None:
         """A mapping has no SAs any more: decides whether and when it is negotiated again."""
         mapping.lost(now)
-        if self.closed or diagnosis.code in _QUIET_ENDS:
+        if self.closed or diagnosis.code is Code.DOWN_BY_OPERATOR:
             return
         self._record(now, diagnosis, mapping.index)
         if self._up_since is not None and now - self._up_since >= STABLE_AFTER:
@@ -482,27 +444,10 @@ class Tunnel:
 
     def _settle(self, diagnosis: Diagnosis | None = None) -> None:
         """Says so if what an operator sees has changed."""
-        state = self._visible_state()
+        state = tunnel_state(self)
         if not any(m.owner for m in self.mappings):
             self._up_since = None
         if state is self.state:
             return
         before, self.state = self.state, state
         self._outputs.append(StateChanged(self.name, before, state, diagnosis))
-
-    def _visible_state(self) -> TunnelState:
-        if self.closed or self.blocked is not None:
-            return TunnelState.DOWN
-        if any(m.owner for m in self.mappings):
-            return TunnelState.UNHEALTHY if self._sick else TunnelState.UP
-        if self.attempt is not None or any(m.wanted for m in self.mappings):
-            return TunnelState.CONNECTING
-        return TunnelState.WAITING
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parse_address(text)
-    except ValueError:
-        return False
-    return True

@@ -13,6 +13,10 @@ STABLE_AFTER = 30.0
 """Ours: seconds that a mapping must have been up for its next loss to count as the first one."""
 
 
+KEPT_FAULTS = 10
+"""Ours: failures that `vpnctl show` lists for each tunnel."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A failure and when it happened, in seconds on the caller's clock."""

@@ -16,9 +16,8 @@ from tests.unit.tunnel.lives import (
 )
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation
-from vpnd.tunnel.backoff import LONGEST_DELAY
+from vpnd.tunnel.backoff import ATTEMPT_LIMIT, DISCONNECT_PAUSE, LONGEST_DELAY
 from vpnd.tunnel.commands import CloseTunnel, Initiate, MappingChanged, MappingState, SendOn
-from vpnd.tunnel.lifecycle import ATTEMPT_LIMIT, DISCONNECT_PAUSE
 from vpnd.tunnel.roster import Roster
 
 ACTIVE, PASSIVE, TRIGGERED = Negotiation.ACTIVE, Negotiation.PASSIVE, Negotiation.TRAFFIC_TRIGGERED
