@@ -135,8 +135,8 @@ class Children:
         return child
 
     def use_outbound(self, child: Child) -> None:
-        """Send on this child from now on, unless we do already."""
-        if not child.outbound:
+        """Send on this child from now on, unless we do already or it is gone itself."""
+        if not child.outbound and child.fate is not Fate.DELETING:
             child.outbound = True
             self._registry.emit(OutboundReady(child.sa.tunnel, child.spi_in))
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from vpnd.ike.v2.session import Session
 
 EXCHANGE = "INFORMATIONAL"
+MAX_EARLY_DELETES = 16
+"""SPIs of DELETEs that may have overtaken the answer which makes their CHILD_SA."""
 
 
 class Inform:
@@ -110,6 +112,13 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     return (Delete(Protocol.ESP, ours),) if ours else ()
 
 
+def settle_early_deletes(session: Session, now: float) -> None:
+    """An answer of the peer has come that may have made a CHILD_SA: was its DELETE here before?"""
+    early, session.early_deletes = session.early_deletes, []
+    for spi in early:
+        _deleted(session, now, spi)
+
+
 def _deleted(session: Session, now: float, spi: bytes) -> bytes | None:
     """The peer has closed the CHILD_SA that it receives on `spi`: our half, to be named in the answer.
 
@@ -117,6 +126,8 @@ def _deleted(session: Session, now: float, spi: bytes) -> bytes | None:
     section 2.25.1).
     """
     child = session.children.find_by_peer(spi)
+    if child is None and session.is_changing_children and len(session.early_deletes) < MAX_EARLY_DELETES:
+        session.early_deletes.append(spi)
     if child is None or child.fate is Fate.GOING:
         return None
     if child.fate is Fate.DELETING:

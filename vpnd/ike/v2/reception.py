@@ -14,7 +14,7 @@ from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.outputs import Failed, LadderLine, PathMoved
 from vpnd.ike.session import Phase
 from vpnd.ike.steps import step_for
-from vpnd.ike.v2 import ladder
+from vpnd.ike.v2 import informational, ladder
 from vpnd.ike.v2.faults import InvalidSyntax, UnsupportedCriticalPayload
 from vpnd.ike.v2.messages import Received, read
 from vpnd.ike.v2.protect import Opened
@@ -131,6 +131,7 @@ def _handle_response(session: Session, now: float, path: Path, header: Header, d
     finally:
         if session.window.outstanding is outstanding:
             session.window.settled()
+    informational.settle_early_deletes(session, now)
 
 
 def _handle_request(session: Session, now: float, path: Path, header: Header, data: bytes) -> None:

@@ -146,7 +146,8 @@ class RekeyChild:
             if self._old_is_live(session):
                 self.old.fate = Fate.REKEYED
             return
-        if session.children.find(self.old.spi_in) is not self.old:
+        gone = session.children.find(self.old.spi_in) is not self.old or self.old.fate is Fate.DELETING
+        if gone:
             session.children.add(now, sa, lowest_nonce)
             return
         child = session.children.replace(now, self.old, sa, lowest_nonce, outbound=True)
@@ -199,6 +200,9 @@ def respond_child(session: Session, now: float, received: Received) -> tuple[Pay
     if rekey_sa is None:
         return create_child.respond(session, now, received)
     old = session.children.find_by_peer(rekey_sa.spi) if rekey_sa.protocol == Protocol.ESP else None
+    if old is None and session.is_changing_children:
+        # It may be the very one that the answer to our own request will tell of.
+        raise TemporaryFailure(exchange=EXCHANGE)
     if old is None or old.fate is Fate.GOING:
         return (Notify(Notify2.CHILD_SA_NOT_FOUND, protocol=Protocol.ESP, spi=rekey_sa.spi),)
     if session.is_rekeying or old.fate is not Fate.LIVE or old.successor is not None:

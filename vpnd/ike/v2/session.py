@@ -97,6 +97,7 @@ class Session:
         self.timers: Timers[object] = Timers()
         self.children = Children(registry, self.timers)
         self.rekeying: RekeyIke | None = None
+        self.early_deletes: list[bytes] = []
         self.hint: Diagnosis | None = None
         self.unreachable: Unreachable | None = None
         self.began_at = 0.0
