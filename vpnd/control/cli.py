@@ -10,7 +10,7 @@ import json as jsonlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,11 +41,16 @@ standard output and nothing else; of events, one object a line.
 EPILOG = """Exit codes: 0 done; 1 it did not work, and the reason is printed; 2 usage or configuration;
 3 the daemon cannot be reached.
 
-Files: /etc/vpnd/vpnd.toml and /etc/vpnd/tunnels.d/*.toml hold the tunnels; /var/lib/vpnd/tunnels.d those
-that `vpnctl add` made. `vpnd check` checks a configuration without the daemon."""
+Files: /etc/vpnd/vpnd.toml and /etc/vpnd/tunnels.d/*.toml hold the tunnels; /var/lib/vpnd/tunnels.d holds
+those that `vpnctl add` made. `vpnd check` checks a configuration without the daemon."""
 
 app = typer.Typer(
-    help=HELP, epilog=EPILOG, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    help=HELP,
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 psk = typer.Typer(help="Make a pre-shared key, or compare one.", no_args_is_help=True)
 app.add_typer(psk, name="psk")
@@ -58,8 +63,6 @@ TimeoutOption = Annotated[
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The tunnel's name, as in the configuration.")
 ]
-
-T = TypeVar("T")
 
 
 def _session(context: typer.Context, socket: Path | None, json: bool) -> Session:
@@ -80,10 +83,16 @@ def options(context: typer.Context, socket: SocketOption = None, json: JsonOptio
 def status(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
     """One line for each tunnel.
 
-    The first column: * carries its traffic, o is up and stands by, ! needs attention, ~ is connecting,
-    - is down or waits. SAs counts the mappings that are up; HEALTH is loss and round trip of the health
-    check; IN/OUT counts bytes of the present SAs; NOTE is the next rekey, or the code that `vpnctl why`
-    explains.
+    The first column says what a tunnel does:
+
+    - `*` carries its traffic
+    - `o` is up, and another tunnel carries the traffic
+    - `!` needs attention
+    - `~` is connecting
+    - `-` is down, or waits
+
+    SAs counts the mappings that are up; HEALTH is loss and round trip of the health check; IN/OUT counts
+    the bytes of the present SAs; NOTE is the next rekey, or the code that `vpnctl why` explains.
     """
     session = _session(context, socket, json)
     document = session.ask(lambda client: client.get("/v1/status"))
