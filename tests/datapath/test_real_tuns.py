@@ -140,3 +140,75 @@ def test_small_outer_links_are_no_obstacle() -> None:
             subprocess.run(["ip", "-n", name, "link", "set", "wan", "mtu", "1300"], check=True)
         assert pair.ping(pair.ha, HOSTS[1], "-s", "1300").returncode == 0
         pair.transfer(pair.ha, pair.hb, HOSTS[1])
+
+
+@contextmanager
+def narrow_path(mtu: int, reports: bool) -> Iterator[tuple[Pair, list[str]]]:
+    """ga - r - gb: a router whose second link is narrow; without `reports` its ICMP errors are lost."""
+    prefix = f"vpndpath{os.getpid()}"
+    ga, r, gb = (f"{prefix}-{name}" for name in ("ga", "r", "gb"))
+    pair = Pair((ga, ga, gb, gb))
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    children: list[subprocess.Popen[str]] = []
+    notices: list[str] = []
+    try:
+        for name in (ga, r, gb):
+            ip("netns", "add", name)
+            ip("-n", name, "link", "set", "lo", "up")
+        for gateway, link, ours, theirs in (
+            (ga, "w0", "198.51.100.1", "198.51.100.2"),
+            (gb, "w1", "198.51.100.2", "198.51.100.1"),
+        ):
+            ip("link", "add", "wan", "netns", gateway, "type", "veth", "peer", "name", link, "netns", r)
+            ip("-n", gateway, "link", "set", "wan", "up")
+            ip("-n", r, "link", "set", link, "up")
+            ip("-n", gateway, "addr", "add", f"{ours}/32", "dev", "wan")
+            ip("-n", gateway, "route", "add", "203.0.113.1", "dev", "wan")
+            ip("-n", gateway, "route", "add", theirs, "via", "203.0.113.1")
+            ip("-n", r, "addr", "add", "203.0.113.1/32", "dev", link)
+            ip("-n", r, "route", "add", ours, "dev", link)
+        ip("-n", r, "link", "set", "w1", "mtu", str(mtu))
+        settings = {"net.ipv4.ip_forward": 1, "net.ipv4.icmp_ratemask": 0}
+        for key, value in settings.items():
+            pair.run(r, "sysctl", "-qw", f"{key}={value}")
+        if not reports:
+            ip("-n", r, "rule", "add", "pref", "1", "iif", "lo", "blackhole")
+        for side, name in enumerate((ga, gb)):
+            ip("-n", name, "addr", "add", f"{INNER[side]}/32", "dev", "lo")
+            words = [sys.executable, str(ENGINE), "gateway", str(side), "aes-128-gcm", "4", "udp"]
+            child = subprocess.Popen(
+                ["ip", "netns", "exec", name, *words],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            children.append(child)
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        yield pair, notices
+    finally:
+        for child in children:
+            child.send_signal(signal.SIGTERM)
+            output, errors = child.communicate()
+            pair.summaries.append(output)
+            notices += errors.splitlines()
+        for name in (ga, r, gb):
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_narrow_path_is_found_and_a_black_hole_is_passed(reports: bool) -> None:
+    """A router fragments what is too large; where its ICMP arrives, the path's MTU becomes known."""
+    with narrow_path(1400, reports) as (pair, notices):
+        assert pair.ping(pair.ga, INNER[1]).returncode == 0
+        pair.transfer(pair.ga, pair.gb, INNER[1])
+        pair.transfer(pair.gb, pair.ga, INNER[0])
+    told = [notice for notice in notices if notice.startswith("PathMtu")]
+    if reports:
+        assert told
+        assert all("mtu=1400" in notice for notice in told)
+    else:
+        assert told == []

@@ -58,6 +58,11 @@ TUN_MARGIN = 256
 LARGE_READ = 9216
 """Bytes of a read where jumbo frames are; reads cost the same up to here."""
 
+PROBE_INTERVAL = 60.0
+PROBED_LENGTH = 1000
+PROBED_PATHS = 1024
+"""Ours: seconds between two packets with DF to one address; the least bytes of one; addresses remembered."""
+
 MTU_INTERVAL = 1.0
 """Seconds between two notices about the path to one address."""
 
@@ -115,6 +120,7 @@ class PythonEngine:
         self._outbound = Outbound(self._sad, self._transmit, self._notices)
         self._inbound = Inbound(self._sad, self._tunnels, self._notices, self._take_ike)
         self._mtu_told: dict[Address, float] = {}
+        self._probe_at: dict[str, float] = {}
         self._local: dict[bytes, bool] = {}
         self._local_until = 0.0
         self._udp: dict[int, UdpSocket] = {}
@@ -258,14 +264,38 @@ class PythonEngine:
             return len(buffers) // 2
         if len(buffers) > 2:
             self._tunnels[pair.child.tunnel].batch = TRAINS * segments_of(length)
+        if length >= PROBED_LENGTH and pair.version == 4 and self._is_probe_due(pair.address[0]):
+            why = sock.send_df(buffers[:2], traffic_class, pair.address)
+            if why is None:
+                buffers = buffers[2:]
+            self._learn(sock, pair, why)
         lost, why = sock.send_run(buffers, length, traffic_class, pair.address)
-        if why is not None:
-            sock.drain_errors(self._on_icmp)
-            if why == errno.EMSGSIZE:
-                mtu = sock.route_mtu(pair.address)
-                if mtu is not None:
-                    self._tell_mtu(pair.child.path.remote, mtu)
+        self._learn(sock, pair, why)
         return lost
+
+    def _is_probe_due(self, remote: str) -> bool:
+        """Whether the next large packet to an address should ask whether the path carries it.
+
+        With DF on every packet, paths whose ICMP is filtered would lose all that is large; without any, a
+        smaller path would make routers fragment for ever. So one packet a minute risks being lost.
+        """
+        now = self._loop.time()
+        if now < self._probe_at.get(remote, now):
+            return False
+        if len(self._probe_at) >= PROBED_PATHS:
+            self._probe_at.clear()
+        self._probe_at[remote] = now + PROBE_INTERVAL
+        return True
+
+    def _learn(self, sock: UdpSocket | RawSocket, pair: SaPair, why: int | None) -> None:
+        """Take from a failed send what it says about the path."""
+        if why is None:
+            return
+        sock.drain_errors(self._on_icmp)
+        if why == errno.EMSGSIZE:
+            mtu = sock.route_mtu(pair.address)
+            if mtu is not None:
+                self._tell_mtu(pair.child.path.remote, mtu)
 
     def send_ike(self, path: Path, data: bytes) -> None:
         sock = self._udp.get(path.remote.version)

@@ -80,8 +80,9 @@ class Features:
 class SocketOptions:
     """`mark` is the firewall mark of what is sent (SO_MARK), 0 for none.
 
-    `dont_fragment` sets DF on outer IPv4 packets: then routers report a smaller path (`PathMtu`) where the
-    report arrives, and everything large is lost where it does not. Without it they fragment.
+    `dont_fragment` sets DF on every outer IPv4 packet: then routers report a smaller path where the report
+    arrives, and everything large is lost where it does not. Without it routers fragment, and the engine has
+    one packet a minute ask for the report (`PROBE_INTERVAL`).
     """
 
     mark: int = 0
@@ -117,15 +118,22 @@ class _EspSocket:
                 sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
         if options.mark:
             sock.setsockopt(socket.SOL_SOCKET, SO_MARK, options.mark)
-        discover = PMTUDISC_PROBE if options.dont_fragment else PMTUDISC_DONT
+        self.always_df = options.dont_fragment
+        self._discover(options.dont_fragment)
         if self._six:
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, discover)
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)
         else:
-            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
+
+    def _discover(self, on: bool) -> None:
+        """Set DF on what is sent from now on, whatever MTU the kernel believes in; or have it fragmented."""
+        value = PMTUDISC_PROBE if on else PMTUDISC_DONT
+        if self._six:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, value)
+        else:
+            self.socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, value)
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -158,6 +166,14 @@ class _EspSocket:
                 return None
             return first.errno or errno.EIO
         return None
+
+    def send_df(self, packet: list[bytes], traffic_class: int, to: tuple[str, int]) -> int | None:
+        """Send one packet that no router may fragment; None if it went, else the error."""
+        self._discover(True)
+        try:
+            return self._sent(packet, [self._traffic_class(traffic_class)] if traffic_class else [], to)
+        finally:
+            self._discover(self.always_df)
 
     def drain_errors(self, report: Report) -> None:
         """Read the ICMP errors that arrived for what this socket sent (ip(7), IP_RECVERR)."""
