@@ -46,11 +46,12 @@ class Journal:
 
     def failure(self, tunnel: str | None, kind: str, diagnosis: Diagnosis, what_next: str = "") -> None:
         """A failure; the same one of the same tunnel is said once, then once a minute with a count."""
-        held = self._repeats.admit(self._clock.now(), (tunnel, kind, diagnosis))
+        text = message(diagnosis)
+        held = self._repeats.admit(self._clock.now(), (tunnel, kind, text))
         if held is None:
             return
         times = f" ({held} more times in the last minute)" if held else ""
-        self.event(tunnel, kind, f"{message(diagnosis)}{what_next}{times}", diagnosis.code.value)
+        self.event(tunnel, kind, f"{text}{what_next}{times}", diagnosis.code.value)
 
     def recovered(self, tunnel: str) -> None:
         """The tunnel works: its next failure is news again."""

@@ -25,6 +25,7 @@ from vpnd.control.operations import OperationError
 from vpnd.control.server import DEFAULT_SOCKET, ApiServer, SocketUnavailable
 from vpnd.crypto.entropy import OsEntropy
 from vpnd.daemon import logs
+from vpnd.daemon.addresses import OnDatagram, OnUnreachable
 from vpnd.daemon.box import BoxFailed, LinuxBox
 from vpnd.daemon.clock import SystemClock
 from vpnd.daemon.engines import DaemonEngine
@@ -32,8 +33,8 @@ from vpnd.daemon.journal import Journal
 from vpnd.daemon.monitor import Monitor
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.routes import MARK, Wanted, guard, tables_of
-from vpnd.daemon.service import OnDatagram, OnUnreachable, Service
-from vpnd.daemon.systemd import ServiceManager
+from vpnd.daemon.service import Service
+from vpnd.daemon.systemd import Supervisor
 from vpnd.daemon.udp import IkeSocket
 from vpnd.model.selectors import Address
 
@@ -151,7 +152,7 @@ def _load(config: Path, state: Path, *, offline: bool = False) -> Loaded:
 async def _run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     """The daemon, until it is told to stop. Returns the exit code."""
     loop = asyncio.get_running_loop()
-    manager = ServiceManager.from_environment()
+    supervisor = Supervisor.from_environment()
     clock = SystemClock()
     journal = Journal(clock)
     box = LinuxBox()
@@ -163,9 +164,9 @@ async def _run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         make_watch=lambda on_change: Monitor(loop, on_change),
         open_port=_open_port,
         journal=journal,
-        manager=manager,
+        supervisor=supervisor,
     )
-    operator = Operator(service, config, state, manager)
+    operator = Operator(service, config, state, supervisor)
     server = ApiServer(create_app(operator), socket)
     try:
         server.open()
@@ -183,17 +184,17 @@ async def _run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     )
     await service.start(loaded)
     answering = asyncio.create_task(server.run())
-    manager.ready("Running")
+    supervisor.ready("Running")
     try:
         await _first(stopping.wait(), answering)
     finally:
-        manager.stopping()
+        supervisor.stopping()
         journal.event(None, "stopping", "closing the tunnels")
         answering.cancel()
         await service.stop()
         with contextlib.suppress(asyncio.CancelledError):
             await answering
-        manager.close()
+        supervisor.close()
     return 0 if stopping.is_set() else EXIT_FAILED
 
 

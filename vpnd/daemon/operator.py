@@ -35,7 +35,7 @@ from vpnd.control.schema import (
 from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
 from vpnd.daemon.state import StateDirectory
-from vpnd.daemon.systemd import ServiceManager
+from vpnd.daemon.systemd import Supervisor
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.failover import NoSuchGroup
@@ -45,14 +45,14 @@ from vpnd.tunnel.lifecycle import Tunnel
 class Operator:
     """Implements `Operations` on a `Service`, its configuration file and its state directory."""
 
-    def __init__(self, service: Service, config: Path, state: Path, manager: ServiceManager) -> None:
+    def __init__(self, service: Service, config: Path, state: Path, supervisor: Supervisor) -> None:
         self._service = service
         self._gateway = service.gateway
         self._report = Report(service.gateway, service.interfaces, service.started)
         self._config = config
         self._state = state
         self._store = StateDirectory(state)
-        self._manager = manager
+        self._supervisor = supervisor
         self._writing = asyncio.Lock()
 
     # ---------------------------------------------------------------------------------- queries
@@ -186,7 +186,7 @@ class Operator:
     async def reload(self) -> ReloadResult:
         """Apply the changed files, all or nothing."""
         async with self._writing:
-            self._manager.reloading()
+            self._supervisor.reloading()
             try:
                 loaded = load(self._config, self._state)
                 if not loaded.ok:
@@ -199,7 +199,7 @@ class Operator:
                     raise _invalid(loaded)
                 added, changed, removed, same = await self._service.change(loaded)
             finally:
-                self._manager.ready("Running")
+                self._supervisor.ready("Running")
             text = (
                 f"{len(added)} added, {len(changed)} changed, {len(removed)} removed, {len(same)} untouched"
             )

@@ -11,6 +11,7 @@ from typing import Protocol
 from vpnd.config.compile import compile_gateway
 from vpnd.config.load import Loaded
 from vpnd.crypto.entropy import Entropy
+from vpnd.daemon.addresses import Addresses, OnDatagram, OpenPort
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.clock import Clock
 from vpnd.daemon.engines import ListeningEngine
@@ -19,16 +20,13 @@ from vpnd.daemon.interfaces import Interfaces
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.probes import Prober
 from vpnd.daemon.resolver import NotResolved, resolve
-from vpnd.daemon.routes import MARK
-from vpnd.daemon.systemd import ServiceManager
+from vpnd.daemon.systemd import Supervisor
 from vpnd.datapath.interface import Notice
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import ChildSa
 from vpnd.model.child import Path as NetworkPath
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import GatewayPolicy, TunnelPolicy
-from vpnd.model.selectors import Address
 from vpnd.tunnel.carriage import Carriage
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.failover import Carry
@@ -56,22 +54,6 @@ class Watch(Protocol):
         """Stop."""
 
 
-class IkePort(Protocol):
-    """UDP port 500 of one local address."""
-
-    async def start(self) -> None:
-        """Begin to receive."""
-
-    def send(self, path: NetworkPath, data: bytes) -> None:
-        """Send one message."""
-
-    def close(self) -> None:
-        """Stop."""
-
-
-OnDatagram = Callable[[NetworkPath, bytes], None]
-OnUnreachable = Callable[[NetworkPath, Unreachable], None]
-OpenPort = Callable[[Address, OnDatagram, OnUnreachable], IkePort]
 MakeWatch = Callable[[Callable[[], None]], Watch]
 MakeEngine = Callable[[OnDatagram, Callable[[Notice], None]], ListeningEngine]
 
@@ -88,7 +70,7 @@ class Service:
         make_watch: MakeWatch,
         open_port: OpenPort,
         journal: Journal,
-        manager: ServiceManager,
+        supervisor: Supervisor,
     ) -> None:
         self.journal = journal
         self.started = clock.now()
@@ -103,11 +85,15 @@ class Service:
         )
         self.interfaces = Interfaces(box, self._engine, journal, carriage.carrier)
         self._prober = Prober(asyncio.get_running_loop(), self._on_reply)
+        gateway = self.gateway
+        self._addresses = Addresses(
+            box,
+            self._engine,
+            journal,
+            lambda local: open_port(local, gateway.on_datagram, gateway.on_unreachable),
+        )
         self._box = box
-        self._open_port = open_port
-        self._manager = manager
-        self._ports: dict[int, tuple[Address, IkePort]] = {}
-        self._local: frozenset[Address] = frozenset()
+        self._supervisor = supervisor
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -118,8 +104,8 @@ class Service:
         await self.change(loaded)
         self._spawn(self._repair_for_ever())
         self._watch.start()
-        if self._manager.watchdog_interval is not None:
-            self._spawn(self._show_life(self._manager.watchdog_interval))
+        if self._supervisor.watchdog_interval is not None:
+            self._spawn(self._show_life(self._supervisor.watchdog_interval))
 
     async def change(self, loaded: Loaded) -> tuple[list[str], list[str], list[str], list[str]]:
         """Go over to another configuration; returns the names added, changed, removed and unchanged.
@@ -132,7 +118,7 @@ class Service:
             before = {policy.name: policy for policy in self.policy.tunnels}
             wanted = {policy.name: policy for policy in after.tunnels}
             self.policy, self.loaded = after, loaded
-            self._local = await self._local_addresses()
+            await self._addresses.refresh()
             added = [name for name in wanted if name not in before]
             removed = [name for name in before if name not in wanted]
             changed = [name for name in wanted if name in before and wanted[name] != before[name]]
@@ -167,17 +153,14 @@ class Service:
         self._prober.close()
         await self.interfaces.abandon()
         self._engine.close()
-        for _, port in self._ports.values():
-            port.close()
+        self._addresses.close()
         await self._box.close()
 
     # -------------------------------------------------------- what the gateway asks (Surroundings)
 
     def send_ike(self, path: NetworkPath, data: bytes) -> None:
         """Send from UDP port 500; an address that we do not have any more is a lost datagram."""
-        local, port = self._ports.get(path.local.version, (None, None))
-        if port is not None and local == path.local:
-            port.send(path, data)
+        self._addresses.send(path, data)
 
     def resolve(self, tunnel: TunnelPolicy) -> None:
         """Look the peer's name up; the tunnel hears the answer."""
@@ -187,7 +170,7 @@ class Service:
         """The service manager shows how many are up."""
         states = [t.state for t in self.gateway.roster]
         up = sum(state is TunnelState.UP for state in states)
-        self._manager.status(f"{up} of {len(states)} tunnels up")
+        self._supervisor.status(f"{up} of {len(states)} tunnels up")
 
     def child_changed(self, child: ChildSa) -> None:
         """The MTU may have to follow."""
@@ -233,7 +216,7 @@ class Service:
 
     async def _add(self, policy: TunnelPolicy) -> None:
         """A tunnel comes: its interface, its IKE policy, its life."""
-        bound = await self._bind(policy)
+        bound = await self._addresses.bind(policy)
         tunnel = self.gateway.roster.add(bound)
         refused = await self._equip(bound)
         now = self.gateway.clock.now()
@@ -266,16 +249,10 @@ class Service:
         self.interfaces.update(policy)
         self.gateway.command(after.name, lambda now, t: t.reconfigure(now, policy))
 
-    async def _bind(self, policy: TunnelPolicy) -> TunnelPolicy:
-        """The policy with the address of this machine from which the peer is reached."""
-        remote = policy.peer.remote_address
-        local = await self._local_for(policy, remote)
-        return replace(policy, peer=replace(policy.peer, local_address=local))
-
     async def _equip(self, policy: TunnelPolicy) -> Diagnosis | None:
         """Sockets and interface; returns what this machine refused."""
         try:
-            await self._listen(policy.peer.local_address)
+            await self._addresses.listen(policy.peer.local_address)
         except OSError as error:
             local = policy.peer.local_address
             detail = f"cannot receive on {local}: {error.strerror or error}"
@@ -286,46 +263,6 @@ class Service:
             except BoxFailed as failure:
                 return Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail=failure)
         return None
-
-    async def _local_for(self, policy: TunnelPolicy, remote: Address | None) -> Address:
-        """`gateway.address` where it is ours and of the peer's family, else what the route to the peer says.
-
-        One address of each family is used for all peers, as long as this machine has it.
-        """
-        configured = policy.peer.local_address
-        if remote is None or (configured in self._local and configured.version == remote.version):
-            return configured
-        used, _ = self._ports.get(remote.version, (None, None))
-        if used is not None and used in self._local:
-            return used
-        try:
-            route = await self._box.route_to(remote, MARK)
-        except BoxFailed:
-            route = None
-        if route is None or route.source is None:
-            return configured
-        if configured not in self._local:
-            self.journal.warn(
-                policy.name,
-                f"gateway.address {configured} is not an address of this machine: "
-                f"sending from {route.source}, as the route to {remote} says",
-            )
-        return route.source
-
-    async def _listen(self, address: Address) -> None:
-        used, old = self._ports.get(address.version, (None, None))
-        if used == address:
-            return
-        port = self._open_port(address, self.gateway.on_datagram, self.gateway.on_unreachable)
-        try:
-            self._engine.listen(address)
-        except OSError:
-            port.close()
-            raise
-        if old is not None:
-            old.close()
-        self._ports[address.version] = (address, port)
-        await port.start()
 
     async def _resolve(self, policy: TunnelPolicy) -> None:
         name = policy.name
@@ -338,7 +275,9 @@ class Service:
         configured = next((p for p in self.policy.tunnels if p.name == name), None)
         if configured is None:
             return
-        bound = await self._bind(replace(policy, peer=replace(configured.peer, remote_address=address)))
+        bound = await self._addresses.bind(
+            replace(policy, peer=replace(configured.peer, remote_address=address))
+        )
         if bound.peer.remote_address != policy.peer.remote_address:
             self.journal.event(name, "peer-resolved", f"{policy.remote} is {address}")
         refused = await self._equip(bound)
@@ -365,13 +304,6 @@ class Service:
         if tunnel is not None:
             self.gateway.on_reply(tunnel, echo)
 
-    async def _local_addresses(self) -> frozenset[Address]:
-        try:
-            return await self._box.local_addresses()
-        except BoxFailed as failure:
-            self.journal.warn(None, str(failure))
-            return frozenset()
-
     async def _repair_for_ever(self) -> None:
         """Try again what this machine refused, until it does not any more."""
         while True:
@@ -382,11 +314,11 @@ class Service:
 
     async def _unblock(self, policies: Iterable[TunnelPolicy]) -> None:
         async with self._changing:
-            self._local = await self._local_addresses()
+            await self._addresses.refresh()
             for policy in policies:
                 if policy.name not in self.gateway.roster:
                     continue
-                bound = await self._bind(policy)
+                bound = await self._addresses.bind(policy)
                 if await self._equip(bound) is None:
                     self.gateway.call(lambda now, peer=bound.peer: self.gateway.endpoint.set_peer(now, peer))  # type: ignore[misc]
                     self.gateway.command(policy.name, lambda now, t: t.unblock(now))
@@ -398,9 +330,9 @@ class Service:
     async def _repair(self) -> None:
         """Something that tunnels stand on has changed: put back what is ours, follow what is not."""
         async with self._changing:
-            self._local = await self._local_addresses() or self._local
+            await self._addresses.refresh()
             for tunnel in tuple(self.gateway.roster):
-                if tunnel.policy.peer.local_address not in self._local and tunnel.blocked is None:
+                if not self._addresses.has(tunnel.policy.peer.local_address) and tunnel.blocked is None:
                     await self._move(tunnel.policy)
             await self.interfaces.repair()
 
@@ -408,12 +340,12 @@ class Service:
         """This machine has lost the address that a tunnel used: negotiate anew from another."""
         before = policy.peer.local_address
         configured = replace(policy.peer, local_address=self.policy.address)
-        bound = await self._bind(replace(policy, peer=configured))
+        bound = await self._addresses.bind(replace(policy, peer=configured))
         after = bound.peer.local_address
-        if after == before or after not in self._local:
+        if after == before or not self._addresses.has(after):
             return
         try:
-            await self._listen(after)
+            await self._addresses.listen(after)
         except OSError as error:
             self.journal.warn(policy.name, f"cannot receive on {after}: {error.strerror or error}")
             return
@@ -439,7 +371,7 @@ class Service:
 
     async def _show_life(self, interval: float) -> None:
         while True:
-            self._manager.alive()
+            self._supervisor.alive()
             await asyncio.sleep(interval)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

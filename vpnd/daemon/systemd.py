@@ -7,7 +7,7 @@ import socket
 import time
 
 
-class ServiceManager:
+class Supervisor:
     """Datagrams to `$NOTIFY_SOCKET`. Never blocks and never raises: a daemon outlives its supervisor."""
 
     def __init__(self, address: str | None, watchdog_usec: int | None = None) -> None:
@@ -20,7 +20,7 @@ class ServiceManager:
             self._socket.setblocking(False)
 
     @classmethod
-    def from_environment(cls) -> ServiceManager:
+    def from_environment(cls) -> Supervisor:
         """As systemd started this process; the variables are taken out, so that no child repeats them."""
         address = os.environ.pop("NOTIFY_SOCKET", None)
         usec, pid = os.environ.pop("WATCHDOG_USEC", ""), os.environ.pop("WATCHDOG_PID", "")

@@ -37,10 +37,7 @@ from vpnd.tunnel.states import mapping_state, tunnel_state
 
 @dataclass(slots=True, eq=False)
 class Tunnel:
-    """One configured tunnel. Every method is told `now`, in seconds on one monotonic clock.
-
-    Effects are appended to the outputs that all tunnels of a gateway share.
-    """
+    """One configured tunnel. Times are seconds on one monotonic clock; effects go to the shared outputs."""
 
     policy: TunnelPolicy
     _entropy: Entropy

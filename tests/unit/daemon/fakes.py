@@ -11,13 +11,14 @@ from pathlib import Path
 
 from vpnd.config.load import load
 from vpnd.crypto.entropy import SeededEntropy
+from vpnd.daemon.addresses import OnDatagram, OnUnreachable
 from vpnd.daemon.box import BoxFailed
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.netlink import RouteTo
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.routes import Route, Wanted
-from vpnd.daemon.service import OnDatagram, OnUnreachable, Service
-from vpnd.daemon.systemd import ServiceManager
+from vpnd.daemon.service import Service
+from vpnd.daemon.systemd import Supervisor
 from vpnd.datapath.interface import Drop, Notice, PolicyRow, SaStats
 from vpnd.model.child import ChildSa
 from vpnd.model.child import Path as NetworkPath
@@ -237,7 +238,7 @@ class Machine:
         self.box = FakeBox(self.address)
         self.clock = FakeClock()
         self.journal = Journal(self.clock)
-        manager = ServiceManager(None)
+        supervisor = Supervisor(None)
         self.service = Service(
             clock=self.clock,
             entropy=SeededEntropy(seed),
@@ -246,9 +247,9 @@ class Machine:
             make_watch=self._make_watch,
             open_port=lambda local, on_datagram, on_unreachable: FakePort(self, on_unreachable),
             journal=self.journal,
-            manager=manager,
+            supervisor=supervisor,
         )
-        self.operator = Operator(self.service, self.config, self.state, manager)
+        self.operator = Operator(self.service, self.config, self.state, supervisor)
 
     def _make_watch(self, on_change: Callable[[], None]) -> FakeWatch:
         self.watch = FakeWatch(on_change)
