@@ -44,8 +44,8 @@ format: setup  ## let ruff format and mend what it can
 bench: setup  ## vpnd and strongSwan side by side; BENCH_ARGS=--short for a quick look
 	@$(PYTHON) -m bench $(BENCH_ARGS)
 
-grid: setup  ## every combination of suite, group, identity and role against strongSwan (about 15 minutes)
-	@$(PYTHON) -m pytest tests/interop/test_grid.py --full-grid -p no:randomly $(PYTEST_ARGS)
+grid: setup  ## every combination of suite, group, mode, PFS, identity and role against strongSwan (over an hour)
+	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_v1.py --full-grid -p no:randomly $(PYTEST_ARGS)
 
 clean:  ## remove the environment, the caches and what an interrupted run may have left
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.lab.reap; fi

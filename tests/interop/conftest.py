@@ -24,6 +24,8 @@ HEADINGS = (
     "out Mbit/s",
     "in Mbit/s",
 )
+ROWS_IKEV1 = pytest.StashKey[list[tuple[str, ...]]]()
+HEADINGS_IKEV1 = ("mode", "encryption", "integrity", "dh", "pfs", "role", "up ms", "ping ms")
 
 
 @dataclass
@@ -48,19 +50,33 @@ def opposite(request: pytest.FixtureRequest) -> Iterator[Opposite]:
 
 def pytest_configure(config: pytest.Config) -> None:
     rows: list[tuple[str, ...]] = []
+    rows_ikev1: list[tuple[str, ...]] = []
     config.stash[ROWS] = rows
+    config.stash[ROWS_IKEV1] = rows_ikev1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    rows = sorted(config.stash[ROWS])
-    if not rows:
-        return
-    terminalreporter.section(f"{config.getoption('--gateway')} and strongSwan, {len(rows)} combinations")
-    table = [HEADINGS, *rows]
+    for name, key, headings in (
+        ("IKEv2", ROWS, HEADINGS),
+        ("IKEv1", ROWS_IKEV1, HEADINGS_IKEV1),
+    ):
+        rows = sorted(config.stash[key])
+        if rows:
+            ours = config.getoption("--gateway")
+            terminalreporter.section(f"{ours} and strongSwan, {name}, {len(rows)} combinations")
+            _write_table(terminalreporter, headings, rows)
+
+
+def _write_table(
+    terminalreporter: pytest.TerminalReporter, headings: tuple[str, ...], rows: list[tuple[str, ...]]
+) -> None:
+    """Columns of words to the left, those of figures, which come after the role, to the right."""
+    words = headings.index("role") + 1
+    table = [headings, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = [
-            cell.ljust(width) if index < 5 else cell.rjust(width)
+            cell.ljust(width) if index < words else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         terminalreporter.write_line("  ".join(cells).rstrip())
