@@ -8,8 +8,6 @@ session: a command of the operator or the lifecycle, a datagram, the time. Each 
 from __future__ import annotations
 
 from collections import Counter, deque
-from importlib import import_module
-from importlib.util import find_spec
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.faults import Drop
@@ -17,6 +15,8 @@ from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Phase, Session, Unreachable, Version
+from vpnd.ike.v1 import version as ikev1
+from vpnd.ike.v2 import version as ikev2
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import PeerPolicy
@@ -26,9 +26,6 @@ from vpnd.wire.header import Header
 from vpnd.wire.iana import IkeVersion
 
 __all__ = ["Endpoint", "Limits", "Unreachable"]
-
-VERSIONS = ("vpnd.ike.v1.version", "vpnd.ike.v2.version")
-"""Each module's `Engine(registry)` is a `Version`."""
 
 
 class Endpoint:
@@ -57,14 +54,14 @@ class Endpoint:
 
     def set_peer(self, now: float, policy: PeerPolicy) -> None:
         """Add a tunnel, or change it: its SAs stay, and what comes next is negotiated by the new policy."""
-        self._registry.policies[policy.name] = policy
+        self._registry.set_policy(policy)
         for session in self._registry.sessions(policy.name):
             session.policy = policy
 
     def remove_peer(self, now: float, name: str) -> None:
         """DELETE to the peer and forget the tunnel. An unknown name is ignored."""
         self.close(now, name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
-        self._registry.policies.pop(name, None)
+        self._registry.remove_policy(name)
 
     def initiate(self, now: float, name: str, mapping: int) -> None:
         """Bring the CHILD_SA of one mapping up, with an IKE SA first if there is none.
@@ -144,8 +141,8 @@ class Endpoint:
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
         """An ICMP error for the peer of `path`: a hint for the diagnosis of an unanswered attempt."""
-        for session in self._registry.sessions():
-            if session.phase is Phase.CONNECTING and session.path == path:
+        for session in self._registry.attempts():
+            if session.path == path:
                 session.handle_unreachable(now, path, reason)
                 self._settle(now, session)
 
@@ -177,10 +174,7 @@ class Endpoint:
         return next(attempts, None)
 
     def _connecting_to(self, address: Address) -> bool:
-        return any(
-            s.initiator and s.phase is Phase.CONNECTING and s.path.remote == address
-            for s in self._registry.sessions()
-        )
+        return any(session.path.remote == address for session in self._registry.attempts())
 
     def _hear(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """Find the session of a message. Raises Drop or DecodeError; deadlines are noted all the same."""
@@ -238,8 +232,6 @@ class Endpoint:
 
 
 def _versions(registry: Registry) -> dict[IkeVersion, Version]:
-    """The versions of IKE that this installation has."""
-    engines: list[Version] = [
-        import_module(module).Engine(registry) for module in VERSIONS if find_spec(module) is not None
-    ]
+    """The versions of IKE, each with the sessions it begins."""
+    engines: tuple[Version, ...] = (ikev1.Engine(registry), ikev2.Engine(registry))
     return {engine.number: engine for engine in engines}

@@ -41,7 +41,8 @@ def read_message(
     refusal = DecodeError("payloads", "no message of this exchange is expected")
     for candidate in candidates:
         try:
-            return _read(candidate, kinds)
+            message: M = _read(candidate, kinds)
+            return message
         except DecodeError as error:
             refusal = error
     raise refusal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
@@ -40,8 +40,13 @@ class Registry:
         self.outputs: deque[Output] = deque()
         self.counters: Counter[str] = Counter()
         self.policies: dict[str, PeerPolicy] = {}
+        self._index: _PolicyIndex | None = None
         self.changed: deque[Session] = deque()
         self._sessions: dict[bytes, Session] = {}
+        self._by_tunnel: dict[str, dict[Session, None]] = {}
+        self._tunnel_of: dict[Session, str] = {}
+        self._attempts: dict[Session, None] = {}
+        self._init_of: dict[Session, InitKey] = {}
         self._half_open: dict[Session, Address] = {}
         self._half_open_by_address: Counter[Address] = Counter()
         self._by_init: dict[InitKey, Session] = {}
@@ -62,32 +67,54 @@ class Registry:
 
     # --- policies
 
+    def set_policy(self, policy: PeerPolicy) -> None:
+        """Add or change the tunnel of this name."""
+        self.policies[policy.name] = policy
+        self._index = None
+
+    def remove_policy(self, name: str) -> None:
+        """Forget a tunnel; an unknown name is ignored."""
+        self.policies.pop(name, None)
+        self._index = None
+
     def candidates(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
         """The tunnels between the two addresses of `path` that speak `version`, in configuration order."""
         return tuple(policy for policy in self.between(path) if policy.version == version)
 
     def between(self, path: Path) -> tuple[PeerPolicy, ...]:
         """The tunnels between the two addresses of `path`, whatever they speak."""
-        return tuple(
-            policy
-            for policy in self.policies.values()
-            if policy.remote_address == path.remote and policy.local_address == path.local
-        )
+        return tuple(self._indexed().between.get((path.local, path.remote), ()))
+
+    def sharing_identities(self, policy: PeerPolicy) -> int:
+        """How many tunnels have the identity pair of `policy`, itself included."""
+        return self._indexed().identities[policy.local_id.key, policy.remote_id.key]
+
+    def _indexed(self) -> _PolicyIndex:
+        if self._index is None:
+            self._index = _PolicyIndex(self.policies.values())
+        return self._index
 
     # --- sessions
 
     def add(self, session: Session, init_key: InitKey | None = None) -> None:
         """Messages to `session.local_spi` are the session's from now on, and repeats of its first message."""
         self._sessions[session.local_spi] = session
+        self._file(session)
+        if session.initiator and session.phase is Phase.CONNECTING:
+            self._attempts[session] = None
         if init_key is not None:
             self._by_init[init_key] = session
+            self._init_of[session] = init_key
 
     def forget(self, session: Session) -> None:
         """The session is gone: no message and no timer reaches it any more."""
         self.half_open_ends(session)
         self._sessions.pop(session.local_spi, None)
         self._armed.pop(session, None)
-        for key in [key for key, value in self._by_init.items() if value is session]:
+        self._attempts.pop(session, None)
+        self._unfile(session)
+        key = self._init_of.pop(session, None)
+        if key is not None and self._by_init.get(key) is session:
             del self._by_init[key]
 
     def find(self, local_spi: bytes) -> Session | None:
@@ -104,7 +131,11 @@ class Registry:
 
     def sessions(self, tunnel: str | None = None) -> Iterator[Session]:
         """All sessions, or those of one tunnel, oldest first. A copy: the caller may end them meanwhile."""
-        return iter([s for s in self._sessions.values() if tunnel is None or s.tunnel == tunnel])
+        return iter(tuple(self._sessions.values() if tunnel is None else self._by_tunnel.get(tunnel, ())))
+
+    def attempts(self) -> Iterator[Session]:
+        """Our own attempts that are under way, oldest first."""
+        return iter(tuple(self._attempts))
 
     def established(self, tunnel: str) -> Session | None:
         """The newest established session of a tunnel."""
@@ -112,8 +143,25 @@ class Registry:
         return found[-1] if found else None
 
     def phase_changed(self, session: Session) -> None:
-        """Endpoint looks at this session once the present input has been handled."""
+        """Endpoint looks at this session after the present input; its tunnel may have changed as well."""
+        if session.phase is not Phase.CONNECTING:
+            self._attempts.pop(session, None)
+        if self._tunnel_of.get(session, session.tunnel) != session.tunnel:
+            self._unfile(session)
+            self._file(session)
         self.changed.append(session)
+
+    def _file(self, session: Session) -> None:
+        self._tunnel_of[session] = session.tunnel
+        self._by_tunnel.setdefault(session.tunnel, {})[session] = None
+
+    def _unfile(self, session: Session) -> None:
+        tunnel = self._tunnel_of.pop(session, None)
+        if tunnel is not None:
+            filed = self._by_tunnel[tunnel]
+            filed.pop(session, None)
+            if not filed:
+                del self._by_tunnel[tunnel]
 
     # --- half-open responders
 
@@ -185,3 +233,15 @@ class Registry:
             self._armed.pop(session, None)
             due[session] = None
         return iter(due)
+
+
+class _PolicyIndex:
+    """The tunnels by what messages are matched with; made anew after a change, since changes are rare."""
+
+    def __init__(self, policies: Iterable[PeerPolicy]) -> None:
+        self.between: dict[tuple[Address, Address], list[PeerPolicy]] = {}
+        self.identities: Counter[tuple[tuple[int, bytes], tuple[int, bytes]]] = Counter()
+        for policy in policies:
+            if policy.remote_address is not None:
+                self.between.setdefault((policy.local_address, policy.remote_address), []).append(policy)
+            self.identities[policy.local_id.key, policy.remote_id.key] += 1

@@ -44,12 +44,14 @@ class Identity:
 
     def matches(self, other: Identity) -> bool:
         """Whether both name the same gateway: equal type, and equal value by that type's rules."""
-        return self.type == other.type and self._comparable() == other._comparable()
+        return self.key == other.key
 
-    def _comparable(self) -> bytes:
+    @property
+    def key(self) -> tuple[int, bytes]:
+        """What two identities have in common that match: for a dict of them."""
         if self.type in (IdType.FQDN, IdType.RFC822_ADDR):
-            return self.value.lower().rstrip(b".")
-        return self.value
+            return self.type, self.value.lower().rstrip(b".")
+        return self.type, self.value
 
     def __str__(self) -> str:
         """The configuration word; bytes of a peer are escaped, so that no log line can be forged."""

@@ -242,12 +242,8 @@ def _is_first_contact(session: Session) -> bool:
 
     Peers apply it to the identity pair, so a second tunnel between the same two would end the first.
     """
-    policy = session.policy
-    for other in session.registry.policies.values():
-        same_pair = other.remote_id.matches(policy.remote_id) and other.local_id.matches(policy.local_id)
-        if other.name != policy.name and same_pair:
-            return False
-    return session.registry.established(policy.name) is None
+    registry, policy = session.registry, session.policy
+    return registry.sharing_identities(policy) <= 1 and registry.established(policy.name) is None
 
 
 def _replace_others(session: Session, now: float) -> None:

@@ -27,7 +27,7 @@ DUPLICATE_KEPT_BY_PEER = 6.0
 """Seconds until the other side deletes it, should the creator not."""
 PFS_PROOF = 1.0
 PFS_PROOF_OF_PEER = 4.0
-"""Seconds until the first CHILD_SA, which has no key exchange of its own, is rekeyed with one where PFS is on.
+"""Seconds until the first CHILD_SA, which has no key exchange of its own, is rekeyed where PFS is on.
 
 A mismatch of the groups shows then and not an hour later. The IKE SA's initiator does it; the other side
 only if it did not.
