@@ -18,6 +18,7 @@ from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.v2.children import Fate
 from vpnd.ike.v2.messages import InformationalRequest, Received, notify_of
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
+from vpnd.ike.v2.state import State
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import Delete, Notify, Payload
@@ -107,6 +108,10 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     if any(delete.protocol == Protocol.IKE for delete in request.deletes):
         session.deleted_by_peer(now, Diagnosis.of(Code.PEER_DELETED, exchange=EXCHANGE))
         return ()
+    if session.state is State.SUCCESSOR:
+        # The peer has moved on to it, its DELETE of the old IKE SA is still on its way, and so are the
+        # children that this message may mean: it will be repeated.
+        raise Drop("the successor has not taken over yet")
     named = (spi for d in request.deletes if d.protocol == Protocol.ESP for spi in d.spis)
     ours = tuple(spi for name in dict.fromkeys(named) if (spi := _deleted(session, now, name)) is not None)
     return (Delete(Protocol.ESP, ours),) if ours else ()

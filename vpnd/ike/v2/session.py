@@ -377,6 +377,9 @@ class Session:
         self._postponed.clear()
         self.rekeying = None
         self.established_at = None
+        redundant_until = self.timers.deadline(Timer.DUPLICATE)
+        if redundant_until is not None:
+            successor.timers.arm(Timer.DUPLICATE, redundant_until)
         for timer in (Timer.REKEY, Timer.LIFETIME, Timer.DPD, Timer.KEEPALIVE, Timer.RETRY, Timer.DUPLICATE):
             self.timers.disarm(timer)
         self.timers.arm(Timer.END, now + GIVE_UP_AFTER)
