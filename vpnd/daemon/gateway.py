@@ -251,6 +251,9 @@ class Gateway:
             case HealthChanged(tunnel, _, after):
                 health_changed(self.journal, output)
                 self.roster.tell(tunnel, lambda t: t.set_health(after is not HealthState.UNHEALTHY))
+                if after is HealthState.UNHEALTHY:
+                    # Where the peer is dead, and not only the path for ESP, this finds it sooner.
+                    self.endpoint.probe(now, tunnel)
                 self.watchers.wake(tunnel)
             case Carry(_, tunnel):
                 carrier_changed(self.journal, output)
