@@ -36,7 +36,7 @@ from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
 from vpnd.daemon.state import StateDirectory
 from vpnd.daemon.systemd import Supervisor
-from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.failover import NoSuchGroup
 from vpnd.tunnel.lifecycle import Tunnel
@@ -284,6 +284,9 @@ class Operator:
         if tunnel.error is not None:
             raise _failed(name, tunnel.error.diagnosis, 0, len(tunnel.mappings))
         if not in_time:
+            if not self._gateway.endpoint.ike_sas(name):
+                unanswered = self._unanswered(tunnel)
+                self._gateway.command(name, lambda now, t: t.note(now, unanswered))
             missing = sum(m.owner is None for m in tunnel.mappings)
             which = (
                 ""
@@ -301,6 +304,16 @@ class Operator:
         if not self._gateway.endpoint.ike_sas(tunnel.name):
             return f"no answer from {peer} yet"
         return f"the IKE SA with {peer} is up, the rest is under way"
+
+    def _unanswered(self, tunnel: Tunnel) -> Diagnosis:
+        """What can be said of an attempt that goes on without an answer: what was sent since the last one."""
+        sent: list[str] = []
+        for line in self._service.journal.traced(tunnel.name):
+            sent = [] if line.direction == "in" else [*sent, line.text]
+        exchange = sent[-1].partition(" ")[0] if sent else None
+        code = Code.UDP_4500 if exchange == "IKE_AUTH" else Code.SILENT
+        peer = tunnel.policy.peer.remote_address or tunnel.policy.remote
+        return Diagnosis.of(code, peer=peer, exchange=exchange, sent=len(sent) or None, received=0)
 
     async def _rekey_children(self, tunnel: Tunnel, seconds: float) -> None:
         for mapping in tunnel.mappings:

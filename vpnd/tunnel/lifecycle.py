@@ -332,6 +332,7 @@ class Tunnel:
                 mapping.wanted = True
 
     def _fresh_start(self) -> None:
+        self.error = None
         self._backoff.reset()
         self._retry_at = None
         for mapping in self.mappings:
@@ -340,10 +341,9 @@ class Tunnel:
             mapping.reason = None
 
     def _stop_trying(self) -> None:
-        self._reconnecting = False
+        self._reconnecting, self.error = False, None
         for mapping in self.mappings:
             mapping.wanted = mapping.connecting = False
-        self.error = None
         self._end_attempt()
 
     def _resolve(self) -> None:

@@ -139,6 +139,10 @@ async def test_up_ends_at_its_timeout_when_the_peer_is_silent(pair: Pair) -> Non
     with pytest.raises(NegotiationFailed) as failure:
         await pair.hq.operator.up("t", 5)
     assert failure.value.code == "E-TIMEOUT"
+    why = pair.hq.operator.why("t")
+    assert why.error is not None
+    assert why.error.code == "E-SILENT"
+    assert "192.0.2.2" in why.error.message
     assert asyncio.get_running_loop().time() - began == pytest.approx(5, abs=0.1)
 
 
