@@ -56,7 +56,8 @@ class Endpoint:
         """Add a tunnel, or change it: its SAs stay, and what comes next is negotiated by the new policy."""
         self._registry.set_policy(policy)
         for session in self._registry.sessions(policy.name):
-            session.policy = policy
+            if session.version == policy.version:
+                session.policy = policy
 
     def remove_peer(self, now: float, name: str) -> None:
         """DELETE to the peer and forget the tunnel. An unknown name is ignored."""

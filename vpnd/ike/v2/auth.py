@@ -165,6 +165,8 @@ def _authenticate(session: Session, received: Received, request: AuthRequest) ->
     identity is checked against a random key, so that time does not tell it from a wrong key.
     """
     id_body = received.body_of(Payload2.IDI)
+    known = session.registry.policies
+    session.candidates = tuple(known[p.name] for p in session.candidates if p.name in known)
     named = tuple(p for p in session.candidates if _names(p, request))
     for policy in sorted(named, key=lambda p: session.registry.established(p.name) is not None):
         if hmac.compare_digest(request.auth.data, _expected(session, policy.psk, id_body)):

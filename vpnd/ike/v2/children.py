@@ -60,11 +60,15 @@ class ChildTimer(Enum):
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """One CHILD_SA. `lowest_nonce` is the lower of the two of the exchange that made it."""
+    """One CHILD_SA. `lowest_nonce` is the lower of the two of the exchange that made it.
+
+    `soft_end` is when its succession is due, on the caller's clock.
+    """
 
     sa: ChildSa
     lowest_nonce: bytes
     made_at: float
+    soft_end: float
     fate: Fate = Fate.LIVE
     successor: Child | None = None
     rekeying: RekeyChild | None = None
@@ -110,7 +114,7 @@ class Children:
 
     def add(self, now: float, sa: ChildSa, lowest_nonce: bytes) -> Child:
         """A new child is up and owns its mapping, unless a race has another win."""
-        child = self._keep(now, Child(sa, lowest_nonce, now))
+        child = self._keep(now, sa, lowest_nonce)
         self._registry.emit(ChildUp(sa))
         for other in self:
             if other is not child and other.fate is Fate.LIVE and _same_selectors(other.sa, sa):
@@ -128,7 +132,7 @@ class Children:
 
     def replace(self, now: float, old: Child, sa: ChildSa, lowest_nonce: bytes, outbound: bool) -> Child:
         """`sa` succeeds `old`; with `outbound` it is sent on at once, else when the peer's DELETE comes."""
-        child = self._keep(now, Child(sa, lowest_nonce, now, outbound=outbound))
+        child = self._keep(now, sa, lowest_nonce, outbound)
         old.successor = child
         self._timers.disarm((ChildTimer.REKEY, old.spi_in))
         self._registry.emit(ChildReplaced(old.spi_in, sa, outbound))
@@ -190,13 +194,13 @@ class Children:
                 if deadline is not None:
                     self._timers.arm((timer, child.spi_in), deadline)
 
-    def _keep(self, now: float, child: Child) -> Child:
+    def _keep(self, now: float, sa: ChildSa, lowest_nonce: bytes, outbound: bool = True) -> Child:
+        seconds = sa.lifetimes.seconds
+        soft_end = now + soft_lifetime(seconds, self._registry.entropy)
+        child = Child(sa, lowest_nonce, now, soft_end, outbound=outbound)
         self._children[child.spi_in] = child
-        seconds = child.sa.lifetimes.seconds
         self._timers.arm((ChildTimer.LIFETIME, child.spi_in), now + seconds)
-        self._timers.arm(
-            (ChildTimer.REKEY, child.spi_in), now + soft_lifetime(seconds, self._registry.entropy)
-        )
+        self._timers.arm((ChildTimer.REKEY, child.spi_in), soft_end)
         return child
 
     def _settle_duplicate(self, now: float, older: Child, newer: Child) -> None:

@@ -28,8 +28,9 @@ def settle(session: Session, now: float) -> None:
         kept = DUPLICATE_KEPT if loser.initiator else DUPLICATE_KEPT_BY_PEER
         loser.timers.arm(Timer.DUPLICATE, now + kept)
         loser.registry.arm(loser)
-    limit = session.registry.limits.ike_sas_per_tunnel
-    for other in _siblings(session)[: -limit or None][: max(0, len(_siblings(session)) + 1 - limit)]:
+    siblings = _siblings(session)
+    excess = len(siblings) + 1 - session.registry.limits.ike_sas_per_tunnel
+    for other in siblings[: max(0, excess)]:
         close(other, now)
 
 

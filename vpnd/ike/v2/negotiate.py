@@ -9,7 +9,7 @@ from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen, TsUnacceptable
 from vpnd.ike.v2.keys import derive_child_keys
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH, answer_sa, decode_sa, encode_sa, read_answer, without_dh
-from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, encode_selectors
+from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, describe, encode_selectors
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.proposals import Chosen, Mismatch, Suite, choose
@@ -101,6 +101,8 @@ class Offer:
         if not _within(local, self._local) or not _within(remote, self._remote):
             diagnosis = diagnoses.of_selectors(exchange, (local, remote), (self.policy,))
             raise TsUnacceptable(diagnosis=diagnosis)
+        if set(local) != set(self._local) or set(remote) != set(self._remote):
+            self._session.story(f"the peer narrowed {self.policy} to {describe(local)} - {describe(remote)}")
         return Agreed(self.policy, chosen.suite, chosen, self.spi_in, spi_of(chosen), local, remote)
 
     def release(self) -> None:

@@ -15,7 +15,7 @@ from vpnd.ike.outputs import Failed, LadderLine, PathMoved
 from vpnd.ike.session import Phase
 from vpnd.ike.steps import step_for
 from vpnd.ike.v2 import informational, ladder
-from vpnd.ike.v2.faults import InvalidSyntax, UnsupportedCriticalPayload
+from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, TemporaryFailure, UnsupportedCriticalPayload
 from vpnd.ike.v2.messages import Received, read
 from vpnd.ike.v2.protect import Opened
 from vpnd.ike.v2.state import State, Timer
@@ -31,6 +31,9 @@ from vpnd.wire.ikev2 import Notify, Payload
 
 if TYPE_CHECKING:
     from vpnd.ike.v2.session import Session
+
+PASSING = (TemporaryFailure, InvalidKe)
+"""Refusals that are part of coming to terms: nobody has to be told of them."""
 
 
 def handle_message(session: Session, now: float, path: Path, header: Header, data: bytes) -> None:
@@ -180,7 +183,7 @@ def _refuse(session: Session, now: float, fault: Fault) -> tuple[Payload, ...]:
     """The error notify for a request. Before authentication it ends the peer's attempt."""
     if session.phase is Phase.CONNECTING:
         session.refuse(now, fault.diagnosis)
-    else:
+    elif not isinstance(fault, PASSING):
         session.registry.emit(Failed(session.tunnel, fault.diagnosis, initiator=False))
     return (Notify(fault.notify or Notify2.INVALID_SYNTAX, fault.data),)
 

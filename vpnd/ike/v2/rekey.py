@@ -74,7 +74,7 @@ BUSY_WAIT = 5.0
 BUSY_SPREAD = 10.0
 """Seconds until a rekey that met TEMPORARY_FAILURE is tried again: 5 to 15, so as not to meet anew."""
 REFUSED_WAIT = 60.0
-"""Seconds until a rekey that was refused for good is tried again; the SA ends at its lifetime otherwise."""
+"""Seconds until a rekey that was refused for good is tried again, but not before it is due."""
 
 
 class RekeyChild:
@@ -188,7 +188,8 @@ class RekeyChild:
 
     def _try_later(self, session: Session, now: float, wait: float) -> None:
         if self._old_is_live(session):
-            session.children.postpone_rekey(self.old, now + wait)
+            due = now + wait if wait < REFUSED_WAIT else max(now + wait, self.old.soft_end)
+            session.children.postpone_rekey(self.old, due)
 
 
 def respond_child(session: Session, now: float, received: Received) -> tuple[Payload, ...]:
