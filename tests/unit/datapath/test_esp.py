@@ -14,6 +14,8 @@ from scapy.packet import Raw
 from tests.unit.datapath.parts import AEAD_WORDS, CBC, CBC_WORDS, GCM, SUITES, keys_for, udp_packet
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.esp import (
+    _CUTS,
+    MAXIMUM_CUTS,
     TRAILERS,
     Opener,
     decapsulate,
@@ -167,6 +169,13 @@ def test_every_truncation_is_refused(suite: Suite) -> None:
     opener = make_opener(suite, keys)
     for length in range(8, len(esp)):
         assert decapsulate(opener, esp[:length], 1) is None
+
+
+def test_the_memory_of_layouts_is_bounded() -> None:
+    opener = make_opener(GCM, keys_for(GCM))
+    for length in range(opener.minimum, opener.minimum + 4 * MAXIMUM_CUTS + 40, 4):
+        assert opener.open(bytes(length), 0, length, 1, (1,)) == [None]
+    assert 0 < len(_CUTS) <= MAXIMUM_CUTS
 
 
 @pytest.mark.parametrize("suite", [CBC, GCM, Suite("sm4", None, "sm3", None)], ids=str)

@@ -116,6 +116,15 @@ def test_a_fragment_is_fragmented_again_in_place() -> None:
     assert all("MF" in str(part.flags) for part in parts)
 
 
+def test_options_that_make_no_sense_go_with_the_first_fragment_only() -> None:
+    whole = bytearray(
+        bytes(IP(src="10.0.0.1", dst="10.0.0.2", options=IPOption_Router_Alert()) / (b"x" * 200))
+    )
+    whole[21] = 9
+    first, later = (IP(part) for part in fragment_ipv4(bytes(whole), 148))
+    assert (first.ihl, later.ihl) == (6, 5)
+
+
 def test_a_header_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(DecodeError):
         fragment_ipv4(bytes(IP(src="10.0.0.1", dst="10.0.0.2") / UDP() / (b"x" * 100)), 24)

@@ -202,6 +202,7 @@ def test_a_dummy_packet_disappears_without_a_trace() -> None:
         bytes(60) + b"\x01\x02\x02\x04",
         udp_packet(A, B, 60)[:1] + b"\0" + (9999).to_bytes(2) + bytes(56) + b"\x01\x02\x02\x04",
         b"\x4f" + udp_packet(A, B, 62)[1:22] + bytes(40) + b"\x01\x02\x02\x04",
+        b"\x44" + udp_packet(A, B, 60)[1:] + b"\x01\x02\x02\x04",
     ],
 )
 @pytest.mark.parametrize("traffic_class", [0, 3])

@@ -236,6 +236,24 @@ def test_complaints_are_limited_in_rate() -> None:
     assert len(ours.written) == ICMP_BURST + 50
 
 
+def test_an_error_message_is_not_answered_with_another() -> None:
+    ours, _ = pair_of()
+    ours.send(bytes(IP(src=A, dst=B, flags="DF") / ICMP(type=3, code=1) / (b"x" * 1460)))
+    assert ours.written == []
+    assert ours.dropped() == {"TOO_BIG": 1}
+
+
+def test_a_tun_that_takes_nothing_is_counted() -> None:
+    ours, theirs = pair_of()
+
+    def refuse(fd: int, buffers: object) -> None:
+        raise OSError("no")
+
+    theirs.tunnel._write_to = refuse
+    carried(ours, theirs, udp_packet(A, B))
+    assert theirs.dropped() == {"SEND": 1}
+
+
 def test_too_long_without_df_is_fragmented_before_esp() -> None:
     ours, theirs = pair_of()
     packet = IP(src=A, dst=B, id=3, proto=17) / bytes(i % 251 for i in range(4000))
