@@ -25,7 +25,7 @@ help:  ## this list
 setup:  ## Debian packages and the virtual environment (idempotent)
 	@bash tests/lab/setup.sh
 
-demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan
+demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan; SCENARIO=failover for two
 	@$(PYTHON) -m tests.lab.demo --peer $(PEER) --scenario $(SCENARIO)
 
 test: setup lint  ## everything: linters, unit tests, simulation, interop with strongSwan

@@ -9,15 +9,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
 from tests.lab.capture import Capture
+from tests.lab.demo_failover import failover
 from tests.lab.lab import Lab, interruptible
 from tests.lab.owner import is_abandoned, own_prefix, owned_directories, owned_namespaces
 from tests.lab.plan import A, B, Gateway, Plan
 from tests.lab.strongswan import CHARON
+from tests.lab.telling import console, show, step, vpnctl
 from tests.lab.topology import Wire, start, two_gateways
 from tests.lab.traffic import Transfer, require_ping, transfer
 from tests.lab.vpnd import Vpnd
@@ -29,8 +30,6 @@ PICTURE = """
 PLAN = Plan(name="branch", routed=True, negotiation="active")
 TRANSFER_SIZE = 256 << 20
 INTERRUPTED = 130
-
-console = Console(highlight=False, width=min(Console().width, 100) if sys.stdout.isatty() else 100)
 
 
 def main() -> None:
@@ -72,9 +71,9 @@ def tunnel(lab: Lab, peer: str) -> None:
     hq.add(PLAN)
 
     step("Bringing the tunnel up")
-    vpnctl(hq, "up", PLAN.name)
+    vpnctl(hq, PLAN.name, "up", PLAN.name)
     step("How the two agreed")
-    vpnctl(hq, "trace", PLAN.name)
+    vpnctl(hq, PLAN.name, "trace", PLAN.name)
     if branch.kind == "strongswan":
         step("What strongSwan says")
         show("swanctl --list-sas", branch.swanctl("--list-sas").stdout)  # type: ignore[attr-defined]  # kind
@@ -84,7 +83,7 @@ def tunnel(lab: Lab, peer: str) -> None:
     show(f"ping -c 3 {B.inside}", ping.text.replace("\n\n", "\n"))
     on_the_wire(wire, hq, branch)
     step("The tunnel now")
-    vpnctl(hq, "status")
+    vpnctl(hq, PLAN.name, "status")
 
 
 def on_the_wire(wire: Wire, hq: Vpnd, branch: Gateway) -> None:
@@ -123,29 +122,7 @@ def transfer_with_progress(wire: Wire) -> Transfer:
         )
 
 
-SCENARIOS: dict[str, Callable[[Lab, str], None]] = {"tunnel": tunnel}
-
-
-def vpnctl(gateway: Vpnd, *arguments: str) -> None:
-    """Run vpnctl and show what the operator would see."""
-    done = gateway.ctl(*arguments, check=False)
-    show(f"vpnctl {' '.join(arguments)}", done.stdout + done.stderr)
-    if done.returncode != 0:
-        show(f"vpnctl why {PLAN.name}", gateway.ctl("why", PLAN.name, check=False).stdout)
-        sys.exit(f"vpnctl {arguments[0]} failed with exit code {done.returncode}")
-
-
-def step(title: str) -> None:
-    """Say what comes next."""
-    console.print(f"[bold cyan]==[/] [bold]{title}[/]")
-
-
-def show(command: str, output: str) -> None:
-    """A command and its output, indented."""
-    console.print(Text(f"    $ {command}", style="bold"))
-    for line in output.strip("\n").splitlines():
-        console.print(Text(f"    {line.rstrip()}"), soft_wrap=True)
-    console.print()
+SCENARIOS: dict[str, Callable[[Lab, str], None]] = {"tunnel": tunnel, "failover": failover}
 
 
 def require_nothing_left() -> None:

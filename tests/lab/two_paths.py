@@ -114,8 +114,10 @@ def two_paths(lab: Lab, **changes: object) -> TwoPaths:
         peer.ctl("reload")
         ours.configure(plan)
     ours.ctl("reload")
-    for name in peers:
-        ours.wait_state(name, "up")
+    for name, peer in peers.items():
+        for end in (ours, peer):
+            # A passive end that waited long has found its tunnel sick, and interrupts until it has recovered.
+            end.wait_state(name, "up")
     return TwoPaths(host_a, a, net, host_b, ours, peers)
 
 
