@@ -43,6 +43,20 @@ def names_given(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.id
 
 
+def defined_names(path: Path) -> set[str]:
+    """Every function and method of a file, methods also as `Class.method`."""
+    names = {node.name for node in functions(path)}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            names.add(node.name)
+            names.update(
+                f"{node.name}.{member.name}"
+                for member in node.body
+                if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef)
+            )
+    return names
+
+
 def length_without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """The lines of a function's body, its docstring aside."""
     body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from tests.architecture.code import ROOT
+from tests.architecture.code import ROOT, defined_names
 
 README = ROOT / "README.md"
 
@@ -31,6 +31,13 @@ def test_every_file_that_the_readme_names_exists() -> None:
     assert named, "the README points to no file at all"
     missing = {name for name in named if not (ROOT / name.rstrip("/")).exists()}
     assert missing == set()
+
+
+def test_every_function_on_the_journeys_exists() -> None:
+    named = re.findall(r"`(vpnd/[\w/]+\.py)` `([\w.]+)`", README.read_text())
+    assert len(named) >= 10
+    missing = [f"{path} {name}" for path, name in named if name not in defined_names(ROOT / path)]
+    assert missing == []
 
 
 def test_make_offers_what_the_readme_says() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -63,11 +64,13 @@ def test_files_can_be_read_in_one_sitting() -> None:
 
 
 def test_functions_fit_on_a_screen() -> None:
+    """One that ends in a `match` grows with the cases, and is read a case at a time."""
     long = {
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": lines
         for path in modules(VPND)
         for node in functions(path)
         if (lines := length_without_docstring(node)) > FUNCTION_LINES
+        and not isinstance(node.body[-1], ast.Match)
     }
     assert long == {}
 

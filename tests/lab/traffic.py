@@ -42,9 +42,9 @@ def ping(
 ) -> Ping:
     """Ping with `size` bytes of data. Raises nothing: look at `received`."""
     done = source.run(
-        "ping", "-n", "-c", str(count), "-i", str(interval), "-W", "2", "-s", str(size), "-I", local, remote,
+        "ping", "-n", "-c", str(count), "-i", str(interval), "-W", "5", "-s", str(size), "-I", local, remote,
         check=False,
-        timeout=10 + count * (interval + 2),
+        timeout=20 + count * (interval + 1),
     )  # fmt: skip
     received = re.search(r"(\d+) received", done.stdout)
     average = re.search(r"= [\d.]+/([\d.]+)/", done.stdout)
