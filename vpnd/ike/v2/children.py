@@ -131,8 +131,14 @@ class Children:
             self.postpone_rekey(child, now + (PFS_PROOF if sa.initiator else PFS_PROOF_OF_PEER))
 
     def replace(self, now: float, old: Child, sa: ChildSa, lowest_nonce: bytes, outbound: bool) -> Child:
-        """`sa` succeeds `old`; with `outbound` it is sent on at once, else when the peer's DELETE comes."""
+        """`sa` succeeds `old`; with `outbound` it is sent on at once, else when the peer's DELETE comes.
+
+        The successor of a redundant child is redundant as well.
+        """
         child = self._keep(now, sa, lowest_nonce, outbound)
+        redundant_until = self._timers.deadline((ChildTimer.DUPLICATE, old.spi_in))
+        if redundant_until is not None:
+            self._timers.arm((ChildTimer.DUPLICATE, child.spi_in), redundant_until)
         old.successor = child
         self._timers.disarm((ChildTimer.REKEY, old.spi_in))
         self._registry.emit(ChildReplaced(old.spi_in, sa, outbound))
