@@ -77,8 +77,15 @@ def test_sigterm_says_goodbye_and_takes_everything_away(running: Opposite) -> No
     assert not ours.socket.exists()
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-@pytest.mark.parametrize("moment", ["Starting the gateways", "Bringing the tunnel up", "Through the tunnel"])
+@pytest.mark.parametrize(
+    ("moment", "signal_number"),
+    [
+        ("Starting the gateways", signal.SIGTERM),
+        ("Bringing the tunnel up", signal.SIGINT),
+        ("Through the tunnel", signal.SIGINT),
+    ],
+    ids=["starting", "connecting", "transferring"],
+)
 def test_interrupted_demo_leaves_nothing(moment: str, signal_number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "tests.lab.demo"],
