@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
+from vpnd.model.proposals import Suite
 from vpnd.wire.iana import DhGroup, Encr1, Encr2, EspAuth1, EspTransform1, Hash1, Integ2, Prf2
 
 BITS = 8
@@ -235,12 +236,19 @@ def integrity(word: str, numbers: Numbers = DEFAULT_NUMBERS) -> Integrity:
     )
 
 
-def unusual_icv_length(word: str | None, numbers: Numbers) -> int | None:
-    """The ICV length of an integrity algorithm if `numbers` makes it another than the table's, else None."""
-    if word is None:
-        return None
-    length = integrity(word, numbers).icv_length
-    return None if length == INTEGRITIES[word].icv_length else length
+def by_numbers(chosen: Suite, numbers: Numbers) -> Suite:
+    """The suite, with the ICV length of its integrity algorithm where `numbers` make it another."""
+    if chosen.integrity is None:
+        return chosen
+    length = integrity(chosen.integrity, numbers).icv_length
+    usual = INTEGRITIES[chosen.integrity].icv_length
+    return chosen if length == usual else replace(chosen, icv_length=length)
+
+
+def integrity_of(chosen: Suite) -> Integrity:
+    """The row of a suite's integrity algorithm, with its ICV length. Raises KeyError if it has none."""
+    row = INTEGRITIES[chosen.integrity or ""]
+    return row if chosen.icv_length is None else replace(row, icv_length=chosen.icv_length)
 
 
 # ----------------------------------------------------------------------------- number to row

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from vpnd.crypto.entropy import Entropy
-from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES, Encryption, Integrity
+from vpnd.crypto.suites import ENCRYPTIONS, Encryption, Integrity, integrity_of
 from vpnd.model.child import EspKeys
 from vpnd.model.proposals import Suite
 from vpnd.wire.esp import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, MAX_PADDING, PADDING
@@ -91,7 +91,7 @@ def make_sealer(suite: Suite, keys: EspKeys, spi: int, entropy: Entropy) -> Seal
     cipher = ENCRYPTIONS[suite.encryption]
     if suite.integrity is None:
         return _AeadSealer(suite, cipher, keys, spi)
-    return _CbcSealer(suite, cipher, INTEGRITIES[suite.integrity], keys, spi, entropy)
+    return _CbcSealer(suite, cipher, integrity_of(suite), keys, spi, entropy)
 
 
 def make_opener(suite: Suite, keys: EspKeys) -> Opener:
@@ -99,7 +99,7 @@ def make_opener(suite: Suite, keys: EspKeys) -> Opener:
     cipher = ENCRYPTIONS[suite.encryption]
     if suite.integrity is None:
         return _AeadOpener(suite, cipher, keys)
-    return _CbcOpener(suite, cipher, INTEGRITIES[suite.integrity], keys)
+    return _CbcOpener(suite, cipher, integrity_of(suite), keys)
 
 
 # ------------------------------------------------------------------------------------ trailers

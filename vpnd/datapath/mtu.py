@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
+from vpnd.crypto.suites import ENCRYPTIONS, integrity_of
 from vpnd.model.proposals import Suite
 
 IPV4_HEADER = 20
@@ -26,7 +26,7 @@ number is a forgery or a mistake, and following it would stop the traffic.
 def overhead(suite: Suite) -> int:
     """Bytes of ESP header, IV and ICV; padding and trailer are not in it."""
     cipher = ENCRYPTIONS[suite.encryption]
-    icv = cipher.icv_length if suite.integrity is None else INTEGRITIES[suite.integrity].icv_length
+    icv = cipher.icv_length if suite.integrity is None else integrity_of(suite).icv_length
     return ESP_HEADER + cipher.iv_length + icv
 
 

@@ -46,7 +46,6 @@ class ChildSa:
     `mapping` is the index of its `ChildPolicy`. SPIs are 4 bytes as numbers; `spi_in` is the one we chose
     and receive on. `udp` says whether ESP travels in UDP along `path` (RFC 3948) or as IP protocol 50
     between the path's addresses. `initiator` says whether this side began the exchange that made it.
-    `icv_length` is in bytes, where the integrity algorithm's is not the one of the table (HMAC-SM3).
     """
 
     tunnel: str
@@ -62,4 +61,3 @@ class ChildSa:
     udp: bool
     lifetimes: Lifetimes
     initiator: bool
-    icv_length: int | None = None

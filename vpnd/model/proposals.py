@@ -53,6 +53,7 @@ class Suite:
     """The chosen algorithms of one SA: one word for each attribute.
 
     `integrity` is None with an AEAD cipher, `prf` is None for a child, `dh` is None without a key exchange.
+    `icv_length` is in bytes, where the integrity algorithm's is not the one of the table (HMAC-SM3).
     """
 
     encryption: str
@@ -60,6 +61,7 @@ class Suite:
     integrity: str | None
     dh: int | None
     esn: bool = False
+    icv_length: int | None = None
 
     def __str__(self) -> str:
         words = [self.encryption, self.integrity or "", f"dh{self.dh}" if self.dh else ""]

@@ -243,7 +243,7 @@ def _child(session: Session, quick: QuickMode, choice: Phase2Choice, shared: Sec
     keys, nonces = session.keys, (quick.nonce_i, quick.nonce_r)
     inbound = keys.esp_keys(choice.suite, quick.spi_in.to_bytes(4, "big"), *nonces, shared)
     outbound = keys.esp_keys(choice.suite, choice.spi, *nonces, shared)
-    suite = replace(choice.suite, dh=quick.group or None)
+    suite = suites.by_numbers(replace(choice.suite, dh=quick.group or None), session.policy.numbers)
     return ChildSa(
         tunnel=session.tunnel,
         mapping=quick.policy.index,
@@ -258,7 +258,6 @@ def _child(session: Session, quick: QuickMode, choice: Phase2Choice, shared: Sec
         udp=session.nat.found,
         lifetimes=choice.lifetimes,
         initiator=quick.initiator,
-        icv_length=suites.unusual_icv_length(suite.integrity, session.policy.numbers),
     )
 
 

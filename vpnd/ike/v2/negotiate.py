@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen, TsUnacceptable
 from vpnd.ike.v2.keys import derive_child_keys
-from vpnd.ike.v2.proposals import ESP_SPI_LENGTH, answer_sa, decode_sa, encode_sa, read_answer, without_dh
+from vpnd.ike.v2.proposals import (
+    ESP_SPI_LENGTH,
+    answer_sa,
+    choose_by,
+    decode_sa,
+    encode_sa,
+    read_answer,
+    without_dh,
+)
 from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, describe, encode_selectors
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import ChildPolicy
-from vpnd.model.proposals import Chosen, Mismatch, Suite, choose
+from vpnd.model.proposals import Chosen, Mismatch, Suite
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector
 from vpnd.wire.iana import Protocol
@@ -83,7 +91,7 @@ class Offer:
         """SA, TSi, TSr of the request."""
         spi = self.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
         return (
-            encode_sa(self._proposals, spi),
+            encode_sa(self._proposals, spi, self._session.policy.numbers),
             TsI(encode_selectors(self._local)),
             TsR(encode_selectors(self._remote)),
         )
@@ -93,7 +101,7 @@ class Offer:
 
         Raises NoProposalChosen, TsUnacceptable or InvalidSyntax; the SPI stays ours to release.
         """
-        chosen = read_answer(sa, self._proposals)
+        chosen = read_answer(sa, self._proposals, self._session.policy.numbers)
         if isinstance(chosen, Mismatch):
             diagnosis = diagnoses.of_child_mismatch(chosen, exchange, self.policy)
             raise NoProposalChosen(diagnosis=diagnosis)
@@ -131,19 +139,21 @@ def answer_offer(
         diagnosis = diagnoses.of_selectors(exchange, (local, remote), session.policy.children)
         raise TsUnacceptable(diagnosis=diagnosis)
     policy, ts_local, ts_remote = found
-    offered, acceptable = decode_sa(sa), policy.proposals
+    numbers = session.policy.numbers
+    offered, acceptable = decode_sa(sa, numbers), policy.proposals
     if not key_exchange:
         offered, acceptable = without_dh(offered), without_dh(acceptable)
-    chosen = choose(offered, tuple(replace(p, dh=(group,)) for p in acceptable if group in p.dh))
+    same_group = tuple(replace(p, dh=(group,)) for p in acceptable if group in p.dh)
+    chosen = choose_by(numbers, offered, same_group)
     if isinstance(chosen, Mismatch):
-        chosen = choose(offered, acceptable)
+        chosen = choose_by(numbers, offered, acceptable)
     if isinstance(chosen, Mismatch):
         raise NoProposalChosen(diagnosis=diagnoses.of_child_mismatch(chosen, exchange, policy))
     spi_out = spi_of(chosen)
     spi_in = session.registry.new_esp_spi()
     agreed = Agreed(policy, chosen.suite, chosen, spi_in, spi_out, ts_local, ts_remote)
     return agreed, (
-        answer_sa(chosen, Protocol.ESP, spi_in.to_bytes(ESP_SPI_LENGTH, "big")),
+        answer_sa(chosen, Protocol.ESP, spi_in.to_bytes(ESP_SPI_LENGTH, "big"), numbers),
         TsI(encode_selectors(ts_remote)),
         TsR(encode_selectors(ts_local)),
     )

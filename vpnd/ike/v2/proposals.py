@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from vpnd.crypto.suites import encryption, encryption_of_ikev2, integrity, integrity_of_ikev2, prf_of_ikev2
+from vpnd.crypto.suites import (
+    by_numbers,
+    encryption,
+    encryption_of_ikev2,
+    integrity,
+    integrity_of_ikev2,
+    prf_of_ikev2,
+)
+from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.proposals import Attribute, Chosen, Mismatch, Proposal, Suite, choose
 from vpnd.wire.iana import Esn, Integ2, Protocol, TransformType
 from vpnd.wire.ikev2 import ProposalPart, Sa, Transform
@@ -19,22 +27,23 @@ IKE_SPI_LENGTH = 8
 KNOWN_TYPES = frozenset(TransformType)
 
 
-def encode_sa(proposals: Iterable[Proposal], spi: bytes = b"") -> Sa:
+def encode_sa(proposals: Iterable[Proposal], spi: bytes = b"", numbers: Numbers = DEFAULT_NUMBERS) -> Sa:
     """Our proposals, numbered from 1, each with our SPI."""
-    return Sa(tuple(_encode(replace(p, number=n, spi=spi)) for n, p in enumerate(proposals, start=1)))
+    numbered = (replace(p, number=n, spi=spi) for n, p in enumerate(proposals, start=1))
+    return Sa(tuple(_encode(p, numbers) for p in numbered))
 
 
-def decode_sa(sa: Sa) -> tuple[Proposal, ...]:
+def decode_sa(sa: Sa, numbers: Numbers = DEFAULT_NUMBERS) -> tuple[Proposal, ...]:
     """The peer's proposals.
 
     One of another protocol than IKE and ESP, or with a transform type we do not know, is left out: it must
     not be chosen (RFC 7296 section 3.3.6). A transform with an unknown attribute or number stays as a word
     that is nobody's, so that a mismatch can name it.
     """
-    return tuple(_decode(part) for part in sa.proposals if _is_understood(part))
+    return tuple(_decode(part, numbers) for part in sa.proposals if _is_understood(part))
 
 
-def answer_sa(chosen: Chosen, protocol: Protocol, spi: bytes = b"") -> Sa:
+def answer_sa(chosen: Chosen, protocol: Protocol, spi: bytes = b"", numbers: Numbers = DEFAULT_NUMBERS) -> Sa:
     """The one proposal we accept, with its number and our SPI, one transform of each kind."""
     suite = chosen.suite
     proposal = Proposal(
@@ -47,12 +56,20 @@ def answer_sa(chosen: Chosen, protocol: Protocol, spi: bytes = b"") -> Sa:
         number=chosen.number,
         spi=spi,
     )
-    return Sa((_encode(proposal),))
+    return Sa((_encode(proposal, numbers),))
 
 
-def read_answer(sa: Sa, offered: Iterable[Proposal]) -> Chosen | Mismatch:
+def choose_by(
+    numbers: Numbers, offered: Sequence[Proposal], acceptable: Sequence[Proposal]
+) -> Chosen | Mismatch:
+    """`choose`, with the ICV length that `numbers` give the suite."""
+    chosen = choose(offered, acceptable)
+    return replace(chosen, suite=by_numbers(chosen.suite, numbers)) if isinstance(chosen, Chosen) else chosen
+
+
+def read_answer(sa: Sa, offered: Iterable[Proposal], numbers: Numbers = DEFAULT_NUMBERS) -> Chosen | Mismatch:
     """What the peer chose of our `offered` proposals; Mismatch if that is none of them or not one thing."""
-    answers = decode_sa(sa)
+    answers = decode_sa(sa, numbers)
     if len(sa.proposals) != 1 or len(answers) != 1:
         return Mismatch(Attribute.PROTOCOL, (f"{len(sa.proposals)} proposals",), ("1 proposal",))
     answer = answers[0]
@@ -62,7 +79,7 @@ def read_answer(sa: Sa, offered: Iterable[Proposal]) -> Chosen | Mismatch:
     ours = tuple(p for number, p in enumerate(offered, start=1) if number == answer.number)
     if not ours:
         return Mismatch(Attribute.PROTOCOL, (f"proposal {answer.number}",), ("a proposal we made",))
-    return choose(answers, ours)
+    return choose_by(numbers, answers, ours)
 
 
 def without_dh(proposals: Iterable[Proposal]) -> tuple[Proposal, ...]:
@@ -97,16 +114,16 @@ def _alternatives(proposal: Proposal) -> tuple[tuple[Attribute, tuple[object, ..
     )
 
 
-def _encode(proposal: Proposal) -> ProposalPart:
+def _encode(proposal: Proposal, numbers: Numbers) -> ProposalPart:
     transforms: list[Transform] = []
     for word in proposal.encryption:
-        row = encryption(word)
+        row = encryption(word, numbers)
         bits = row.key_bits if row.sends_key_length else None
         transforms.append(Transform(TransformType.ENCR, _number(row.ikev2, word), bits))
     for word in proposal.prf:
-        transforms.append(Transform(TransformType.PRF, _number(integrity(word).ikev2_prf, word)))
+        transforms.append(Transform(TransformType.PRF, _number(integrity(word, numbers).ikev2_prf, word)))
     for word in proposal.integrity:
-        transforms.append(Transform(TransformType.INTEG, _number(integrity(word).ikev2_integ, word)))
+        transforms.append(Transform(TransformType.INTEG, _number(integrity(word, numbers).ikev2_integ, word)))
     for group in proposal.dh:
         transforms.append(Transform(TransformType.DH, group))
     if proposal.protocol == Protocol.ESP:
@@ -127,16 +144,18 @@ def _is_understood(part: ProposalPart) -> bool:
     )
 
 
-def _decode(part: ProposalPart) -> Proposal:
+def _decode(part: ProposalPart, numbers: Numbers) -> Proposal:
     of: dict[int, list[Transform]] = {}
     for transform in part.transforms:
         of.setdefault(transform.type, []).append(transform)
     return Proposal(
         protocol=Protocol(part.protocol),
-        encryption=_unique(_encryption_word(t) for t in of.get(TransformType.ENCR, [])),
-        prf=_unique(_prf_word(t) for t in of.get(TransformType.PRF, [])),
+        encryption=_unique(_encryption_word(t, numbers) for t in of.get(TransformType.ENCR, [])),
+        prf=_unique(_prf_word(t, numbers) for t in of.get(TransformType.PRF, [])),
         integrity=_unique(
-            _integrity_word(t) for t in of.get(TransformType.INTEG, []) if t.id != Integ2.NONE or t.attributes
+            _integrity_word(t, numbers)
+            for t in of.get(TransformType.INTEG, [])
+            if t.id != Integ2.NONE or t.attributes
         ),
         dh=_unique(t.id if not t.attributes else -1 for t in of.get(TransformType.DH, [])),
         esn=_unique(t.id == Esn.YES for t in of.get(TransformType.ESN, []) if t.id in (Esn.NO, Esn.YES))
@@ -150,18 +169,18 @@ def _unique(values: Iterable[T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _encryption_word(transform: Transform) -> str:
-    row = None if transform.attributes else encryption_of_ikev2(transform.id, transform.key_length)
+def _encryption_word(transform: Transform, numbers: Numbers) -> str:
+    row = None if transform.attributes else encryption_of_ikev2(transform.id, transform.key_length, numbers)
     return row.word if row else _unknown("encr", transform)
 
 
-def _prf_word(transform: Transform) -> str:
-    row = None if transform.attributes else prf_of_ikev2(transform.id)
+def _prf_word(transform: Transform, numbers: Numbers) -> str:
+    row = None if transform.attributes else prf_of_ikev2(transform.id, numbers)
     return row.word if row else _unknown("prf", transform)
 
 
-def _integrity_word(transform: Transform) -> str:
-    row = None if transform.attributes else integrity_of_ikev2(transform.id)
+def _integrity_word(transform: Transform, numbers: Numbers) -> str:
+    row = None if transform.attributes else integrity_of_ikev2(transform.id, numbers)
     return row.word if row else _unknown("integ", transform)
 
 

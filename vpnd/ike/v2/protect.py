@@ -10,6 +10,7 @@ from vpnd.crypto.seal import IntegrityFailed, SkCipher, make
 from vpnd.ike.faults import Drop
 from vpnd.ike.fragments import Reassembly, split
 from vpnd.ike.v2.keys import DirectionKeys, IkeKeys
+from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.proposals import Suite
 from vpnd.wire.chain import GENERIC_HEADER_LENGTH, RawPayload, decode_chain, encode_chain
 from vpnd.wire.cursor import Builder, Cursor
@@ -145,4 +146,6 @@ class Protection:
 
 
 def _cipher(suite: Suite, keys: DirectionKeys) -> SkCipher:
-    return make(suite.encryption, suite.integrity, keys.encryption, keys.integrity, keys.salt)
+    length = suite.icv_length
+    numbers = DEFAULT_NUMBERS if length is None else Numbers(sm3_icv_length=length)
+    return make(suite.encryption, suite.integrity, keys.encryption, keys.integrity, keys.salt, numbers)

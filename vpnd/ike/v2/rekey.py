@@ -55,6 +55,7 @@ from vpnd.ike.v2.proposals import (
     ESP_SPI_LENGTH,
     IKE_SPI_LENGTH,
     answer_sa,
+    choose_by,
     decode_sa,
     encode_sa,
     read_answer,
@@ -62,7 +63,7 @@ from vpnd.ike.v2.proposals import (
 from vpnd.ike.v2.state import State
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.proposals import Chosen, Mismatch, Suite, choose
+from vpnd.model.proposals import Chosen, Mismatch, Suite
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import KeyExchange, Nonce, Notify, Payload, Sa
@@ -94,7 +95,7 @@ class RekeyChild:
         sa = self.old.sa
         policy = find_policy(session, sa.mapping)
         if policy is None or not self._old_is_live(session) or self.old.successor is not None:
-            self.abandoned(session, now)
+            self.abandoned(session)
             return None
         if self._negotiation is None:
             self._negotiation = ChildNegotiation(session, policy, (sa.ts_local, sa.ts_remote))
@@ -120,12 +121,12 @@ class RekeyChild:
     def failed(self, session: Session, now: float, fault: Fault) -> None:
         """The peer has made a successor that we cannot use: delete that one, and keep the old."""
         if self._negotiation is not None:
-            session.enqueue(DeleteChildren((self._negotiation.offer.spi_in,)))
-        self.abandoned(session, now)
+            session.outbox.enqueue(DeleteChildren((self._negotiation.offer.spi_in,)))
+        self.abandoned(session)
         self._try_later(session, now, REFUSED_WAIT)
         session.registry.emit(ChildFailed(session.tunnel, self.old.sa.mapping, fault.diagnosis))
 
-    def abandoned(self, session: Session, now: float) -> None:
+    def abandoned(self, session: Session) -> None:
         if self._negotiation is not None:
             self._negotiation.release()
         self._end()
@@ -142,7 +143,7 @@ class RekeyChild:
         rival = self._living_rival(session)
         if rival is not None and lowest_nonce < rival.lowest_nonce:
             session.registry.release_esp_spi(sa.spi_in)
-            session.enqueue(DeleteChildren((sa.spi_in,)))
+            session.outbox.enqueue(DeleteChildren((sa.spi_in,)))
             if self._old_is_live(session):
                 self.old.fate = Fate.REKEYED
             return
@@ -155,7 +156,7 @@ class RekeyChild:
             rival.fate, rival.successor = Fate.REKEYED, child
         if self.old.fate is Fate.LIVE:
             self.old.fate = Fate.REKEYED
-            session.enqueue(DeleteChildren((self.old.spi_in,)))
+            session.outbox.enqueue(DeleteChildren((self.old.spi_in,)))
 
     def _living_rival(self, session: Session) -> Child | None:
         if self.rival is None or session.children.find(self.rival.spi_in) is not self.rival:
@@ -164,9 +165,9 @@ class RekeyChild:
 
     def _refused(self, session: Session, now: float, negotiation: ChildNegotiation, error: Notify) -> None:
         if negotiation.retry_with(session, error):
-            session.enqueue_first(self)
+            session.outbox.enqueue_first(self)
             return
-        self.abandoned(session, now)
+        self.abandoned(session)
         if self._living_rival(session) is not None:
             if self._old_is_live(session):
                 self.old.fate = Fate.REKEYED
@@ -250,7 +251,7 @@ class RekeyIke:
             self._key_pair = KeyPair.generate(_groups(session)[0], entropy)
         session.rekeying = self
         return (
-            encode_sa(session.policy.proposals, self._spi),
+            encode_sa(session.policy.proposals, self._spi, session.policy.numbers),
             Nonce(self._nonce),
             KeyExchange(self._key_pair.group, self._key_pair.public),
         )
@@ -272,12 +273,12 @@ class RekeyIke:
             )
             session.postpone_rekey(now, REFUSED_WAIT)
 
-    def abandoned(self, session: Session, now: float) -> None:
+    def abandoned(self, session: Session) -> None:
         session.rekeying = None
 
     def _conclude(self, session: Session, now: float, response: IkeRekeyResponse) -> None:
         """Our successor is made; a rival, if it lives, decides whether it stays (RFC 7296 section 2.8.1)."""
-        chosen = read_answer(response.sa, session.policy.proposals)
+        chosen = read_answer(response.sa, session.policy.proposals, session.policy.numbers)
         if isinstance(chosen, Mismatch):
             raise NoProposalChosen(diagnosis=diagnoses.of_ike_mismatch(chosen, EXCHANGE))
         ours = self._key_pair
@@ -296,7 +297,7 @@ class RekeyIke:
             successor.discard(now)
             return
         session.succeeded_by(now, successor)
-        session.enqueue(DeleteIke())
+        session.outbox.enqueue(DeleteIke())
 
     def _refused(self, session: Session, now: float, error: Notify) -> None:
         group = int.from_bytes(error.data, "big") if len(error.data) == 2 else 0
@@ -304,7 +305,7 @@ class RekeyIke:
         if wanted and self._key_pair and group != self._key_pair.group and self._rounds < INVALID_KE_ROUNDS:
             self._rounds += 1
             self._key_pair = KeyPair.generate(group, session.registry.entropy)
-            session.enqueue_first(self)
+            session.outbox.enqueue_first(self)
             return
         session.rekeying = None
         if self._yield_to_rival(session, now):
@@ -346,7 +347,7 @@ def respond_ike(session: Session, now: float, received: Received) -> tuple[Paylo
     else:
         session.succeeded_by(now, successor)
     return (
-        answer_sa(chosen, Protocol.IKE, local_spi),
+        answer_sa(chosen, Protocol.IKE, local_spi, session.policy.numbers),
         Nonce(nonce_r),
         KeyExchange(group, key_pair.public),
     )
@@ -358,11 +359,12 @@ def busy_wait(session: Session) -> float:
 
 
 def _choose(session: Session, sa: Sa, group: int) -> Chosen:
-    offered, acceptable = decode_sa(sa), session.policy.proposals
+    numbers, acceptable = session.policy.numbers, session.policy.proposals
+    offered = decode_sa(sa, numbers)
     same_group = tuple(replace(p, dh=(group,)) for p in acceptable if group in p.dh)
-    chosen = choose(offered, same_group)
+    chosen = choose_by(numbers, offered, same_group)
     if isinstance(chosen, Mismatch):
-        chosen = choose(offered, acceptable)
+        chosen = choose_by(numbers, offered, acceptable)
     if isinstance(chosen, Mismatch):
         raise NoProposalChosen(diagnosis=diagnoses.of_ike_mismatch(chosen, EXCHANGE))
     return chosen

@@ -27,11 +27,11 @@ from vpnd.ike.v2.auth import AuthExchange
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoProposalChosen
 from vpnd.ike.v2.keys import derive_ike_keys, derive_skeyseed
 from vpnd.ike.v2.messages import Received, Refusal, SaInitRequest, SaInitResponse, error_of, notify_of
-from vpnd.ike.v2.proposals import answer_sa, decode_sa, encode_sa, read_answer
+from vpnd.ike.v2.proposals import answer_sa, choose_by, decode_sa, encode_sa, read_answer
 from vpnd.ike.vendors import VPND, recognise
 from vpnd.model.child import Path
 from vpnd.model.policy import Encapsulation, PeerPolicy
-from vpnd.model.proposals import Chosen, Mismatch, Proposal, choose
+from vpnd.model.proposals import Chosen, Mismatch, Proposal
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import KeyExchange, Nonce, Notify, Payload, Sa, VendorId
@@ -65,7 +65,7 @@ class SaInitExchange:
         cookie = () if self._cookie is None else (Notify(Notify2.COOKIE, self._cookie),)
         return (
             *cookie,
-            encode_sa(session.policy.proposals),
+            encode_sa(session.policy.proposals, numbers=session.policy.numbers),
             KeyExchange(self._key_pair.group, self._key_pair.public),
             Nonce(self._nonce),
             *_common_notifies(session, session.local_spi, NO_SPI, session.path),
@@ -85,12 +85,12 @@ class SaInitExchange:
         """Anyone may have sent it: remember it, and listen for a real answer a little longer."""
         session.remember(now, fault.diagnosis)
 
-    def abandoned(self, session: Session, now: float) -> None:
+    def abandoned(self, session: Session) -> None:
         return None
 
     def _accept(self, session: Session, received: Received, response: SaInitResponse) -> None:
         """Check all of the answer before any of it takes effect."""
-        chosen = read_answer(response.sa, session.policy.proposals)
+        chosen = read_answer(response.sa, session.policy.proposals, session.policy.numbers)
         if isinstance(chosen, Mismatch):
             raise NoProposalChosen(diagnosis=diagnoses.of_ike_mismatch(chosen, "IKE_SA_INIT"))
         if received.header.spi_r == NO_SPI:
@@ -112,7 +112,7 @@ class SaInitExchange:
         _learn_peer(session, received.path, response.notifies, response.vendors)
         if session.nat.found or session.esp_in_udp:
             session.path = natt.floated(received.path)
-        session.enqueue(AuthExchange())
+        session.outbox.enqueue(AuthExchange())
 
     def _restart(self, session: Session, now: float, refusal: Refusal) -> None:
         """Begin again as the peer asks, or remember what it says: it is not authenticated."""
@@ -120,7 +120,7 @@ class SaInitExchange:
         if cookie is not None and 0 < len(cookie.data) <= MAX_COOKIE and self._cookie_rounds < COOKIE_ROUNDS:
             self._cookie_rounds += 1
             self._cookie = cookie.data
-            session.send(now, self)
+            session.outbox.send(now, self)
             return
         error = error_of(refusal.notifies)
         if error is None:
@@ -130,7 +130,7 @@ class SaInitExchange:
         if wanted and group != self._key_pair.group and self._invalid_ke_rounds < INVALID_KE_ROUNDS:
             self._invalid_ke_rounds += 1
             self._key_pair = KeyPair.generate(group or 0, session.registry.entropy)
-            session.send(now, self)
+            session.outbox.send(now, self)
             return
         session.remember(now, diagnoses.of_init_error(error, session.policy))
 
@@ -158,7 +158,7 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     session.init.request = received.datagram
     _learn_peer(session, received.path, request.notifies, request.vendors)
     return (
-        answer_sa(chosen, Protocol.IKE),
+        answer_sa(chosen, Protocol.IKE, numbers=policy.numbers),
         KeyExchange(group, key_pair.public),
         Nonce(nonce_r),
         *_common_notifies(session, spi_i, spi_r, received.path),
@@ -168,11 +168,13 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
 
 def _choose(candidates: tuple[PeerPolicy, ...], sa: Sa, group: int) -> tuple[PeerPolicy, Chosen]:
     """The first tunnel with a common proposal; the group that the peer has sent a value of is preferred."""
-    offered = decode_sa(sa)
     mismatches: list[Mismatch] = []
     for policy in candidates:
+        numbers = policy.numbers
+        offered = decode_sa(sa, numbers)
         same_group = tuple(replace(p, dh=(group,)) for p in policy.proposals if group in p.dh)
-        preferred, outcome = choose(offered, same_group), choose(offered, policy.proposals)
+        preferred = choose_by(numbers, offered, same_group)
+        outcome = choose_by(numbers, offered, policy.proposals)
         if isinstance(preferred, Chosen):
             return policy, preferred
         if isinstance(outcome, Chosen):
