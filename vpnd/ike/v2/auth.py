@@ -75,17 +75,17 @@ class AuthExchange:
                 error = error_of(notifies)
                 if error is None:
                     raise InvalidSyntax(exchange=EXCHANGE, detail="an answer without AUTH")
-                self.abandoned(session, now)
+                self.abandoned(session)
                 session.fail(now, diagnoses.of_auth_error(error, session.policy))
             case _:
                 raise InvalidSyntax(exchange=EXCHANGE)
 
     def failed(self, session: Session, now: float, fault: Fault) -> None:
         """The peer believes that the IKE SA is up: tell it otherwise (RFC 7296 section 2.21.2)."""
-        self.abandoned(session, now)
+        self.abandoned(session)
         session.fail(now, fault.diagnosis, AuthenticationFailedNotice())
 
-    def abandoned(self, session: Session, now: float) -> None:
+    def abandoned(self, session: Session) -> None:
         if self._offer is not None:
             self._offer.release()
 
@@ -117,7 +117,7 @@ class AuthExchange:
         except Fault as fault:
             offer.release()
             if response.sa is not None:
-                session.enqueue(DeleteChildren((offer.spi_in,)))
+                session.outbox.enqueue(DeleteChildren((offer.spi_in,)))
             session.registry.emit(ChildFailed(session.tunnel, offer.policy.index, fault.diagnosis))
             return
         nonce_i, nonce_r = session.init.nonce_i, session.init.nonce_r

@@ -73,7 +73,7 @@ def _expired(session: Session, now: float, timer: Timer) -> None:
             session.registry.emit(Keepalive(session.tunnel, session.path))
             session.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
         case Timer.RETRY:
-            session.resume()
+            session.outbox.resume()
         case Timer.DUPLICATE:
             duplicates.close(session, now)
         case _:
@@ -111,7 +111,7 @@ def _repeat(session: Session, now: float) -> None:
     if not outstanding.schedule.exhausted(now):
         outstanding.schedule.again(now)
         session.timers.arm(Timer.RETRANSMIT, outstanding.schedule.due)
-        session.transmit(session.path, outstanding.datagrams, f"{outstanding.text} again")
+        session.outbox.transmit(session.path, outstanding.datagrams, f"{outstanding.text} again")
     elif session.phase is Phase.CONNECTING:
         session.fail(now, _diagnosis_of_silence(session))
     elif session.phase is Phase.ESTABLISHED:

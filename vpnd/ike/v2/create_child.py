@@ -110,7 +110,7 @@ class CreateChild:
     def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
         policy = find_policy(session, self.mapping)
         if policy is None or session.children.live(self.mapping) is not None:
-            self.abandoned(session, now)
+            self.abandoned(session)
             return None
         self._negotiation = self._negotiation or ChildNegotiation(session, policy)
         return self._negotiation.payloads()
@@ -132,27 +132,27 @@ class CreateChild:
     def failed(self, session: Session, now: float, fault: Fault) -> None:
         """The peer has made an SA that we cannot use: delete it, and say why."""
         if self._negotiation is not None:
-            session.enqueue(DeleteChildren((self._negotiation.offer.spi_in,)))
-        self.abandoned(session, now)
+            session.outbox.enqueue(DeleteChildren((self._negotiation.offer.spi_in,)))
+        self.abandoned(session)
         session.registry.emit(ChildFailed(session.tunnel, self.mapping, fault.diagnosis))
 
-    def abandoned(self, session: Session, now: float) -> None:
+    def abandoned(self, session: Session) -> None:
         if self._negotiation is not None:
             self._negotiation.release()
             self._negotiation = None
 
     def _refused(self, session: Session, now: float, negotiation: ChildNegotiation, error: Notify) -> None:
         if negotiation.retry_with(session, error):
-            session.enqueue_first(self)
+            session.outbox.enqueue_first(self)
             return
         if error.type == Notify2.TEMPORARY_FAILURE and self._busy_rounds < BUSY_ROUNDS:
             self._busy_rounds += 1
-            session.postpone(now, self)
+            session.outbox.postpone(now, self)
             return
         diagnosis = diagnoses.of_child_error(
             error, EXCHANGE, negotiation.policy, negotiation.with_key_exchange
         )
-        self.abandoned(session, now)
+        self.abandoned(session)
         session.registry.emit(ChildFailed(session.tunnel, self.mapping, diagnosis))
 
 

@@ -29,7 +29,7 @@ class Exchange(Protocol):
     def failed(self, session: Session, now: float, fault: Fault) -> None:
         """The answer was a fault of the peer's, found by `answered` or before it."""
 
-    def abandoned(self, session: Session, now: float) -> None:
+    def abandoned(self, session: Session) -> None:
         """The IKE SA ends before the answer; give back what the request holds."""
 
 
@@ -48,5 +48,5 @@ class Forgotten:
     def failed(self, session: Session, now: float, fault: Fault) -> None:
         return None
 
-    def abandoned(self, session: Session, now: float) -> None:
+    def abandoned(self, session: Session) -> None:
         return None

@@ -45,7 +45,7 @@ class Inform:
     def failed(self, session: Session, now: float, fault: Fault) -> None:
         return None
 
-    def abandoned(self, session: Session, now: float) -> None:
+    def abandoned(self, session: Session) -> None:
         return None
 
 

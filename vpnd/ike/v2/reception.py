@@ -57,11 +57,11 @@ def answer_init(session: Session, now: float, path: Path, header: Header, data: 
     _draw(session, received)
     step = step_for(STEPS, session.state, received.message)
     payloads = step.handler(session, now, received)
-    datagrams = session.protect(Exchange2.IKE_SA_INIT, 0, payloads, response=True)
+    datagrams = session.outbox.protect(Exchange2.IKE_SA_INIT, 0, payloads, response=True)
     session.init.response = datagrams[0]
     text = ladder.text_of(Exchange2.IKE_SA_INIT, 0, payloads, response=True)
     session.window.answered(Reply(0, datagrams, text))
-    session.transmit(path, datagrams, text, ladder.detail_of(payloads))
+    session.outbox.transmit(path, datagrams, text, ladder.detail_of(payloads))
     if step.to is not None:
         session.enter(step.to, step.story)
 
@@ -151,10 +151,10 @@ def _handle_request(session: Session, now: float, path: Path, header: Header, da
         return
     payloads = _answer(session, now, path, header, data, opened)
     exchange, message_id = header.exchange, header.message_id
-    datagrams = session.protect(exchange, message_id, payloads, response=True)
+    datagrams = session.outbox.protect(exchange, message_id, payloads, response=True)
     text = ladder.text_of(exchange, message_id, payloads, response=True)
     session.window.answered(Reply(message_id, datagrams, text))
-    session.transmit(path, datagrams, text, ladder.detail_of(payloads))
+    session.outbox.transmit(path, datagrams, text, ladder.detail_of(payloads))
 
 
 def _answer(
@@ -208,7 +208,7 @@ def _heard(session: Session, now: float, path: Path) -> None:
 
 def _repeat_reply(session: Session, path: Path) -> None:
     reply = session.window.repeat(session.registry.limits.repeats)
-    session.transmit(path, reply.datagrams, f"{reply.text} again")
+    session.outbox.transmit(path, reply.datagrams, f"{reply.text} again")
 
 
 def _draw(session: Session, received: Received) -> None:

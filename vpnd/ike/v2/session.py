@@ -7,12 +7,10 @@ responders are objects and functions of their own files; they change the session
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vpnd.ike.faults import Drop
-from vpnd.ike.fragments import DATAGRAM_LIMIT
 from vpnd.ike.natt import KEEPALIVE_INTERVAL, NO_NAT, Nat
 from vpnd.ike.outputs import (
     Established,
@@ -20,38 +18,30 @@ from vpnd.ike.outputs import (
     IkeDown,
     IkeReplaced,
     IkeSaInfo,
-    LadderLine,
     PeerDead,
     Story,
-    Transmit,
 )
-from vpnd.ike.registry import NO_SPI, InitKey, Registry
-from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
+from vpnd.ike.registry import InitKey, Registry
+from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.session import Phase, Unreachable
 from vpnd.ike.timers import Timers
-from vpnd.ike.v2 import clock, duplicates, ladder, reception
+from vpnd.ike.v2 import clock, duplicates, reception
 from vpnd.ike.v2.children import Children, Fate, soft_lifetime
 from vpnd.ike.v2.create_child import CreateChild
-from vpnd.ike.v2.exchange import Exchange, Forgotten
+from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.informational import DeleteChildren, DeleteIke, Liveness
 from vpnd.ike.v2.keys import IkeKeys
-from vpnd.ike.v2.protect import Envelope, Protection, plain
-from vpnd.ike.v2.rekey import RekeyChild, RekeyIke, busy_wait
+from vpnd.ike.v2.outbox import Outbox
+from vpnd.ike.v2.protect import Protection
+from vpnd.ike.v2.rekey import RekeyChild, RekeyIke
 from vpnd.ike.v2.state import State, Timer
-from vpnd.ike.v2.window import Outstanding, Window
+from vpnd.ike.v2.window import Window
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.proposals import Suite
-from vpnd.wire.header import Flag, Header
-from vpnd.wire.iana import Exchange2, IkeVersion
-from vpnd.wire.ikev2 import Payload
-
-UDP_HEADER = 8
-NON_ESP_MARKER = 4
-IP_HEADER = {4: 20, 6: 40}
-SHORTEST_AUTH = 10.0
-"""Seconds that IKE_AUTH gets at least, however long IKE_SA_INIT took of the attempt's time."""
+from vpnd.wire.header import Header
+from vpnd.wire.iana import IkeVersion
 
 UNDECIDED = 2 * GIVE_UP_AFTER
 """Seconds that the loser of two successors of one IKE SA is kept for its creator's DELETE."""
@@ -96,6 +86,7 @@ class Session:
         self.vendor: str | None = None
         self.timers: Timers[object] = Timers()
         self.children = Children(registry, self.timers)
+        self.outbox = Outbox(self)
         self.rekeying: RekeyIke | None = None
         self.early_deletes: list[bytes] = []
         self.hint: Diagnosis | None = None
@@ -108,8 +99,6 @@ class Session:
         self.suite: Suite | None = None
         self.protection: Protection | None = None
         self._keys: IkeKeys | None = None
-        self._tasks: deque[Exchange] = deque()
-        self._postponed: list[Exchange] = []
         self._wanted: dict[int, None] = {}
 
     # --- what Endpoint and the exchanges ask
@@ -190,11 +179,11 @@ class Session:
 
     def handle_message(self, now: float, path: Path, header: Header, data: bytes) -> None:
         reception.handle_message(self, now, path, header, data)
-        self.pump(now)
+        self.outbox.pump(now)
 
     def handle_timeout(self, now: float) -> None:
         clock.handle_timeout(self, now)
-        self.pump(now)
+        self.outbox.pump(now)
 
     def next_timeout(self) -> float | None:
         return self.timers.next_timeout()
@@ -213,15 +202,15 @@ class Session:
         """Begin as initiator, with the first exchange."""
         self.began_at = now
         self.registry.add(self)
-        self.send(now, exchange)
+        self.outbox.send(now, exchange)
         self.enter(State.SENT_INIT, f"begin IKEv2 with {self.path.remote}")
 
     def want(self, now: float, mapping: int) -> None:
         if self.phase is Phase.CONNECTING:
             self._wanted[mapping] = None
-        elif self.phase is Phase.ESTABLISHED and not self._is_under_way(mapping):
-            self.enqueue(CreateChild(mapping))
-            self.pump(now)
+        elif self.phase is Phase.ESTABLISHED and not self._has_mapping(mapping):
+            self.outbox.enqueue(CreateChild(mapping))
+            self.outbox.pump(now)
 
     def close(self, now: float, diagnosis: Diagnosis) -> None:
         match self.phase:
@@ -239,26 +228,26 @@ class Session:
         child = self.children.find(spi_in)
         if child is not None and child.fate in (Fate.LIVE, Fate.REKEYED):
             self.children.deleting(child, diagnosis)
-            self.enqueue(DeleteChildren((spi_in,)))
-            self.pump(now)
+            self.outbox.enqueue(DeleteChildren((spi_in,)))
+            self.outbox.pump(now)
 
     def rekey(self, now: float) -> None:
-        if self.phase is Phase.ESTABLISHED and not self._has(RekeyIke):
+        if self.phase is Phase.ESTABLISHED and not self._asks(RekeyIke):
             self.timers.disarm(Timer.REKEY)
-            self.enqueue(RekeyIke())
-            self.pump(now)
+            self.outbox.enqueue(RekeyIke())
+            self.outbox.pump(now)
 
     def rekey_child(self, now: float, spi_in: int) -> None:
         child = self.children.find(spi_in)
-        begun = any(isinstance(e, RekeyChild) and e.old is child for e in self._pending())
+        begun = any(isinstance(e, RekeyChild) and e.old is child for e in self.outbox.pending())
         if child is not None and child.fate is Fate.LIVE and child.successor is None and not begun:
-            self.enqueue(RekeyChild(child))
-            self.pump(now)
+            self.outbox.enqueue(RekeyChild(child))
+            self.outbox.pump(now)
 
     def probe(self, now: float) -> None:
-        if self.phase is Phase.ESTABLISHED and self.window.is_free and not self._tasks:
-            self.enqueue(Liveness())
-            self.pump(now)
+        if self.phase is Phase.ESTABLISHED and self.outbox.is_idle:
+            self.outbox.enqueue(Liveness())
+            self.outbox.pump(now)
 
     # --- what exchanges and responders do to the session
 
@@ -296,7 +285,7 @@ class Session:
             self.registry.emit(Established(self.tunnel, info))
         duplicates.settle(self, now)
         for mapping in self.take_wanted():
-            self.enqueue(CreateChild(mapping))
+            self.outbox.enqueue(CreateChild(mapping))
 
     def remember(self, now: float, diagnosis: Diagnosis) -> None:
         """An answer that anyone may have sent says no: keep it for the diagnosis, and listen on a while."""
@@ -311,7 +300,7 @@ class Session:
         if notice is not None and self.protection is not None:
             self._leave(now, notice, story)
         else:
-            self._abandon_all(now)
+            self._abandon_all()
             self._forget(story)
 
     def refuse(self, now: float, diagnosis: Diagnosis) -> None:
@@ -328,7 +317,7 @@ class Session:
         if rival is not None and rival.session.state is State.SUCCESSOR:
             self.succeeded_by(now, rival.session)
         self._end(diagnosis)
-        self._abandon_all(now)
+        self._abandon_all()
         self.window.settled()
         self.timers.clear()
         self.timers.arm(Timer.END, now + self.registry.limits.closing)
@@ -339,7 +328,7 @@ class Session:
         """The peer does not answer any more."""
         self.registry.emit(PeerDead(self.tunnel, diagnosis))
         self._end(diagnosis)
-        self._abandon_all(now)
+        self._abandon_all()
         self._forget("the peer is dead")
 
     def finish(self) -> None:
@@ -349,7 +338,7 @@ class Session:
     def discard(self, now: float) -> None:
         """A successor that lost against the peer's: close it (RFC 7296 section 2.8.2)."""
         self._leave(now, DeleteIke(), "close the redundant successor of the IKE SA")
-        self.pump(now)
+        self.outbox.pump(now)
 
     def make_successor(
         self, now: float, initiator: bool, local_spi: bytes, peer_spi: bytes, suite: Suite, keys: IkeKeys
@@ -372,9 +361,7 @@ class Session:
     def succeeded_by(self, now: float, successor: Session) -> None:
         """`successor` takes over children and tasks; this IKE SA waits for its DELETE."""
         successor.children.adopt(self.children)
-        successor.inherit(now, tuple(self._tasks) + tuple(self._postponed), self)
-        self._tasks.clear()
-        self._postponed.clear()
+        successor.inherit(now, self)
         self.rekeying = None
         self.established_at = None
         redundant_until = self.timers.deadline(Timer.DUPLICATE)
@@ -386,94 +373,24 @@ class Session:
         if self.state is State.ESTABLISHED:
             self.enter(State.REKEYED, "a successor of the IKE SA has taken over")
 
-    def inherit(self, now: float, tasks: tuple[Exchange, ...], old: Session) -> None:
+    def inherit(self, now: float, old: Session) -> None:
         """Take over from `old`, whose children are ours already."""
         self.timers.disarm(Timer.END)
         self._begin_life(now)
         self.last_heard = max(self.last_heard, old.last_heard)
-        self._tasks.extend(task for task in tasks if not isinstance(task, RekeyIke))
+        for task in old.outbox.take_all():
+            if not isinstance(task, RekeyIke):
+                self.outbox.enqueue(task)
         self.enter(State.ESTABLISHED, "the IKE SA is rekeyed")
         info = self.info()
         if info is not None:
             self.registry.emit(IkeReplaced(self.tunnel, old.spi_i, old.spi_r, info))
-        self.pump(now)
+        self.outbox.pump(now)
 
     def postpone_rekey(self, now: float, wait: float) -> None:
         """Try to rekey the IKE SA again after `wait` seconds."""
         if self.state is State.ESTABLISHED:
             self.timers.arm(Timer.REKEY, now + wait)
-
-    # --- sending
-
-    def enqueue(self, exchange: Exchange) -> None:
-        """Send this request when the window is free and those before it have been answered."""
-        self._tasks.append(exchange)
-
-    def enqueue_first(self, exchange: Exchange) -> None:
-        """Send this request next."""
-        self._tasks.appendleft(exchange)
-
-    def postpone(self, now: float, exchange: Exchange) -> None:
-        """Send this request again after a while: the peer was busy."""
-        self._postponed.append(exchange)
-        self.timers.arm(Timer.RETRY, now + busy_wait(self))
-
-    def resume(self) -> None:
-        """The while is over."""
-        self._tasks.extend(self._postponed)
-        self._postponed.clear()
-
-    def pump(self, now: float) -> None:
-        """Send the next request, if the window is free for one."""
-        while self._tasks and self.window.is_free and self.state not in (State.GONE, State.REFUSED):
-            self.send(now, self._tasks.popleft())
-
-    def send(self, now: float, exchange: Exchange) -> None:
-        """Build, seal and send one request; one that has nothing to ask any more is dropped.
-
-        IKE_SA_INIT sent anew, for a cookie or another group, keeps its message ID and its deadline.
-        """
-        payloads = exchange.request(self, now)
-        if payloads is None:
-            return
-        is_init = exchange.kind is Exchange2.IKE_SA_INIT
-        message_id = 0 if is_init else self.window.next_id
-        datagrams = self.protect(exchange.kind, message_id, payloads, response=False)
-        if is_init:
-            self.init.request = datagrams[0]
-        text = ladder.text_of(exchange.kind, message_id, payloads, response=False)
-        schedule = Schedule(now, self.registry.entropy, self._patience(now, exchange.kind))
-        self.window.sent(Outstanding(message_id, exchange, datagrams, schedule, text))
-        self.timers.arm(Timer.RETRANSMIT, schedule.due)
-        self.transmit(self.path, datagrams, text, ladder.detail_of(payloads))
-
-    def protect(
-        self, exchange: int, message_id: int, payloads: tuple[Payload, ...], response: bool
-    ) -> tuple[bytes, ...]:
-        """The datagrams of a message: plain in IKE_SA_INIT, sealed and perhaps in fragments afterwards."""
-        flags = (Flag.RESPONSE if response else Flag(0)) | (Flag.INITIATOR if self.initiator else Flag(0))
-        is_init = exchange == Exchange2.IKE_SA_INIT
-        spi_r = NO_SPI if is_init and not response else self.spi_r
-        envelope = Envelope(self.spi_i, spi_r, exchange, flags, message_id)
-        if is_init or self.protection is None:
-            return (plain(envelope, payloads),)
-        around = IP_HEADER[self.path.local.version] + UDP_HEADER + NON_ESP_MARKER
-        limit = DATAGRAM_LIMIT - around if self.fragmentation else None
-        return self.protection.seal(envelope, payloads, limit)
-
-    def transmit(
-        self, path: Path, datagrams: tuple[bytes, ...], text: str, detail: tuple[str, ...] = ()
-    ) -> None:
-        """Send the datagrams of one message, and draw it."""
-        self.sent += 1
-        size = sum(map(len, datagrams))
-        self.registry.emit(LadderLine(self.tunnel, True, text, size, detail))
-        for datagram in datagrams:
-            self.registry.emit(Transmit(self.tunnel, path, datagram))
-
-    def move(self, path: Path) -> None:
-        """Where the peer is now, before the IKE SA is established."""
-        self.path = replace(path)
 
     def half_open(self, now: float, init_key: InitKey) -> None:
         """Responder: IKE_SA_INIT is answered; the peer has a while to prove who it is."""
@@ -483,17 +400,6 @@ class Session:
         self.timers.arm(Timer.END, now + self.registry.limits.half_open_lifetime)
 
     # --- inside
-
-    def _patience(self, now: float, kind: Exchange2) -> float:
-        """Seconds until a request is given up."""
-        match kind:
-            case Exchange2.IKE_SA_INIT:
-                return self.began_at + GIVE_UP_AFTER - now
-            case Exchange2.IKE_AUTH:
-                return max(SHORTEST_AUTH, self.began_at + GIVE_UP_AFTER - now)
-            case _:
-                dpd = self.policy.dpd
-                return max(GIVE_UP_AFTER, float(dpd.timeout)) if dpd.enabled else GIVE_UP_AFTER
 
     def _begin_life(self, now: float) -> None:
         lifetime = float(self.policy.lifetime)
@@ -510,18 +416,12 @@ class Session:
         if self.timers.deadline(Timer.LISTEN) is None:
             self.timers.arm(Timer.LISTEN, now + self.registry.limits.error_listening)
 
-    def _is_under_way(self, mapping: int) -> bool:
-        asked = any(isinstance(e, CreateChild) and e.mapping == mapping for e in self._pending())
+    def _has_mapping(self, mapping: int) -> bool:
+        asked = any(isinstance(e, CreateChild) and e.mapping == mapping for e in self.outbox.pending())
         return asked or self.children.live(mapping) is not None
 
-    def _pending(self) -> Iterator[Exchange]:
-        if self.window.outstanding is not None:
-            yield self.window.outstanding.exchange
-        yield from self._tasks
-        yield from self._postponed
-
-    def _has(self, kind: type) -> bool:
-        return any(isinstance(exchange, kind) for exchange in self._pending())
+    def _asks(self, kind: type[Exchange]) -> bool:
+        return any(isinstance(exchange, kind) for exchange in self.outbox.pending())
 
     def _end(self, diagnosis: Diagnosis) -> None:
         """Everything on the IKE SA is gone for the rest of the gateway; said once."""
@@ -532,27 +432,21 @@ class Session:
 
     def _leave(self, now: float, last: Exchange, story: str) -> None:
         """Only `last` is still to be said, once the window is free; then, or after a while, it is over."""
-        self._abandon_all(now)
+        self._abandon_all()
         self.timers.clear()
         self.timers.arm(Timer.END, now + self.registry.limits.closing)
         if self.window.outstanding is not None:
             self.timers.arm(Timer.RETRANSMIT, self.window.outstanding.schedule.due)
-        self.enqueue(last)
+        self.outbox.enqueue(last)
         self.enter(State.CLOSING, story)
-        self.pump(now)
+        self.outbox.pump(now)
 
-    def _abandon_all(self, now: float) -> None:
-        """No answer matters any more; a request that is under way still has to free the window."""
-        for exchange in tuple(self._pending()):
-            exchange.abandoned(self, now)
-        self._tasks.clear()
-        self._postponed.clear()
+    def _abandon_all(self) -> None:
+        self.outbox.abandon_all()
         self.rekeying = None
-        outstanding = self.window.outstanding
-        if outstanding is not None:
-            outstanding.exchange = Forgotten(outstanding.exchange.kind)
 
     def _forget(self, story: str) -> None:
+        self._abandon_all()
         self.timers.clear()
         self.window.settled()
         self.enter(State.GONE, story)

@@ -49,7 +49,7 @@ def say(
 ) -> None:
     """Let a send an authentic message of any content, behind its own session's back."""
     session = session_of(pair)
-    for data in session.protect(exchange, message_id, payloads, bool(flags & Flag.RESPONSE)):
+    for data in session.outbox.protect(exchange, message_id, payloads, bool(flags & Flag.RESPONSE)):
         pair.deliver(Datagram(pair.a, session.path, data))
 
 
