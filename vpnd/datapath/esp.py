@@ -134,6 +134,21 @@ class _Trailers:
         return found
 
 
+_CUTS: dict[tuple[str, int], Struct] = {}
+MAXIMUM_CUTS = 1024
+"""Ours: layouts of runs that are remembered; beyond it all are forgotten and made again."""
+
+
+def _cut(layout: str, count: int) -> Struct:
+    """Cuts `count` times `layout` out of a buffer by one call, where slicing takes one for each piece."""
+    found = _CUTS.get((layout, count))
+    if found is None:
+        if len(_CUTS) >= MAXIMUM_CUTS:
+            _CUTS.clear()
+        found = _CUTS[layout, count] = Struct("!" + layout * count)
+    return found
+
+
 # ---------------------------------------------------------------------------- CBC and HMAC
 
 
@@ -168,22 +183,20 @@ class _CbcSealer:
         fresh = self._random(block - headroom)
         sealed = self._update(fresh + (tail + fresh).join(packets) + tail)
         stride = block + inner + len(tail)
-
+        bodies = _cut(f"{stride}s", len(packets)).unpack(sealed)
         pack, spi, icv = _HEADER.pack, self._spi, self._icv
-        copy = self._mac.copy
-        high = _HIGH_HALF.pack(sequence >> 32) if self._esn else None
+        copy, esn = self._mac.copy, self._esn
         buffers: list[bytes] = []
         append = buffers.append
-        for at in range(0, stride * len(packets), stride):
-            packet = pack(spi, sequence & LOW_MASK) + sealed[at : at + stride]
+        for number, body in enumerate(bodies, sequence):
+            packet = pack(spi, number & LOW_MASK) + body
             mac = copy()
             mac.update(packet)
-            if high is not None:
+            if esn:
                 # The upper half is authenticated and does not travel (RFC 4303 section 2.2.1).
-                mac.update(_HIGH_HALF.pack(sequence >> 32))
+                mac.update(_HIGH_HALF.pack(number >> 32))
             append(packet)
             append(mac.finalize()[:icv])
-            sequence += 1
         return buffers
 
 
@@ -203,30 +216,34 @@ class _CbcOpener:
         body = length - ESP_HEADER_LENGTH - icv
         if length < self.minimum or body % block:
             return [None] * count
-        copy, esn = self._mac.copy, self._esn
-        covered = length - icv
-        sealed: list[bytes] = []
-        append = sealed.append
-        bad: list[int] = []
-        # First the ICV of every packet, then one decryption for all that are good.
-        for index in range(count):
-            end = start + covered
+        parts = _cut(f"{length - icv}s{icv}s", count).unpack_from(data, start)
+        covered, received = parts[::2], parts[1::2]
+        computed = self._icvs(covered, sequences)
+        if not compare_digest(b"".join(computed), b"".join(received)):
+            # Rare: find out which of them are good, before anything is decrypted.
+            good = list(map(compare_digest, computed, received))
+            covered = tuple(packet for packet, verified in zip(covered, good, strict=True) if verified)
+            plaintexts = iter(self._decrypt(covered, block, body))
+            return [next(plaintexts) if verified else None for verified in good]
+        return list(self._decrypt(covered, block, body))
+
+    def _icvs(self, covered: Sequence[bytes], sequences: Sequence[int]) -> list[bytes]:
+        """The ICV that each packet should have."""
+        copy, icv, esn = self._mac.copy, self._icv, self._esn
+        computed: list[bytes] = []
+        append = computed.append
+        for index, packet in enumerate(covered):
             mac = copy()
-            mac.update(data[start:end])
+            mac.update(packet)
             if esn:
                 mac.update(_HIGH_HALF.pack(sequences[index] >> 32))
-            if compare_digest(mac.finalize()[:icv], data[end : end + icv]):
-                append(data[start + ESP_HEADER_LENGTH : end])
-            else:
-                bad.append(index)
-            start += length
-        plain = self._update(b"".join(sealed))
-        opened: list[bytes | None] = [
-            plain[at + block : at + body] for at in range(0, body * len(sealed), body)
-        ]
-        for index in bad:
-            opened.insert(index, None)
-        return opened
+            append(mac.finalize()[:icv])
+        return computed
+
+    def _decrypt(self, covered: Sequence[bytes], block: int, body: int) -> tuple[bytes, ...]:
+        """The plaintexts of packets that are authentic, all of one length, by one call."""
+        plain = self._update(b"".join([packet[ESP_HEADER_LENGTH:] for packet in covered]))
+        return _cut(f"{block}x{body - block}s", len(covered)).unpack(plain)
 
 
 def _cbc(cipher: Encryption, keys: EspKeys, iv: bytes) -> Cipher[CBC]:
@@ -296,7 +313,8 @@ class _AeadOpener:
     ) -> list[bytes | None]:
         if length < self.minimum or length % ALIGNMENT:
             return [None] * count
-        parts = _cut(length, count).unpack_from(data, start)
+        # SPI and number, IV, ciphertext with ICV.
+        parts = _cut(f"8s8s{length - 16}s", count).unpack_from(data, start)
         salt = self._salt
         if self._esn:
             spi = data[start : start + 4]
@@ -316,21 +334,6 @@ class _AeadOpener:
             return self._decrypt(nonce, sealed, associated)
         except InvalidTag:
             return None
-
-
-_CUTS: dict[tuple[int, int], Struct] = {}
-MAXIMUM_CUTS = 512
-"""Ours: lengths and counts of runs whose layout is remembered; beyond it all are forgotten and made again."""
-
-
-def _cut(length: int, count: int) -> Struct:
-    """SPI and number, IV, ciphertext with ICV, of `count` packets in a row: cutting a run is one call."""
-    found = _CUTS.get((length, count))
-    if found is None:
-        if len(_CUTS) >= MAXIMUM_CUTS:
-            _CUTS.clear()
-        found = _CUTS[length, count] = Struct("!" + f"8s8s{length - 16}s" * count)
-    return found
 
 
 def _aead(cipher: Encryption, keys: EspKeys) -> AESGCM | ChaCha20Poly1305:
