@@ -130,7 +130,7 @@ def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> So
         return None
     try:
         tables = tomllib.loads(text)
-        places = Places.of(text)
+        places = Places(text)
     except tomllib.TOMLDecodeError as error:
         message, line = _syntax_error(str(error))
         at = min(line, text.count("\n") + 1) if line else text.count("\n") + 1

@@ -11,6 +11,7 @@ import re
 import tomllib
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import cached_property
 
 Path = tuple[str | int, ...]
 """Keys and array indices from the root: `("tunnels", "a", "spd", 0, "local", 1)`."""
@@ -26,17 +27,19 @@ _SCALAR = re.compile(r"[^,\]\}\n#]*")
 
 
 class Places:
-    """The line of every key, table and array element of one file."""
+    """The line of every key, table and array element of one file, which `tomllib.loads` must have accepted.
 
-    def __init__(self, lines: dict[Path, int]) -> None:
-        self._lines = lines
+    The text is scanned when the first line is asked for: a file without problems never is.
+    """
 
-    @classmethod
-    def of(cls, text: str) -> Places:
-        """The places in `text`, which `tomllib.loads` must have accepted."""
-        scanner = _Scanner(text.replace("\r\n", "\n"))
+    def __init__(self, text: str) -> None:
+        self._text = text.replace("\r\n", "\n")
+
+    @cached_property
+    def _lines(self) -> dict[Path, int]:
+        scanner = _Scanner(self._text)
         scanner.scan()
-        return cls(scanner.lines)
+        return scanner.lines
 
     def exact(self, path: Path) -> int | None:
         """The line on which `path` is written, or None if it is not."""
@@ -58,7 +61,7 @@ class Places:
         return self._lines[max(found, key=len)] if found else None
 
 
-NOWHERE = Places({})
+NOWHERE = Places("")
 """The places of a table that was never text."""
 
 

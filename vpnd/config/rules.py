@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from vpnd.config.assign import HealthAddresses, health_addresses
+from vpnd.config import health_rules
 from vpnd.config.configuration import Configuration, Findings, Tunnel, dotted
 from vpnd.config.mappings import MAX_MAPPINGS, Mapping, mappings_of
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import did_you_mean, quoted
-from vpnd.config.schema import GatewayTable
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
 from vpnd.model.selectors import Address, Network
 
@@ -30,7 +29,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
     _mapping_limit(configuration, findings)
     _mapping_overlaps(configuration, findings)
     _interfaces(configuration, findings)
-    _health_checks(configuration, findings)
+    health_rules.check(configuration, findings)
     _peers_with_several_tunnels(configuration, findings)
     _routes_with_several_tunnels(configuration, findings)
 
@@ -270,104 +269,3 @@ def _peers_with_several_tunnels(configuration: Configuration, findings: Findings
             message = f"{owner} has the same peer and identities: when the peer begins, they look alike"
             hint = "give each an identity of its own (local_id, remote_id)"
             findings.warn(tunnel.source, (*tunnel.path, "customer_gateway"), "W-SAME-PEER", message, hint)
-
-
-# ---------------------------------------------------------------------------------- health check
-
-
-def _health_checks(configuration: Configuration, findings: Findings) -> None:
-    gateway = configuration.gateway
-    if gateway is None:
-        return
-    ranges = list(_ranges(configuration))
-    addresses = health_addresses(gateway.name, configuration.tables, (network for _, network in ranges))
-    probed: dict[Address, Tunnel] = {}
-    for tunnel in configuration.tunnels.values():
-        if tunnel.name not in addresses:
-            continue
-        pair = addresses[tunnel.name]
-        _health_pair(tunnel, pair, gateway, findings)
-        _health_ranges(tunnel, pair, ranges, findings)
-        _health_mapping(tunnel, pair, findings)
-        check = tunnel.table.health_check
-        if check.timeout_ms > check.interval_ms:
-            key = (*tunnel.path, "health_check", "timeout_ms")
-            message = f"timeout_ms {check.timeout_ms} is longer than interval_ms {check.interval_ms}"
-            findings.warn(
-                tunnel.source, key, "W-HEALTH-TIMEOUT", message, "several probes will be under way at once"
-            )
-        other = probed.setdefault(pair.remote, tunnel)
-        if other is not tunnel:
-            key = (*tunnel.path, "health_check", "remote")
-            message = f"{pair.remote} is also the health-check address of {other.name} ({other.place})"
-            findings.error(
-                tunnel.source, key, "E-HEALTH-ADDRESS", message, "give each tunnel addresses of its own"
-            )
-
-
-def _health_pair(tunnel: Tunnel, pair: HealthAddresses, gateway: GatewayTable, findings: Findings) -> None:
-    key = (*tunnel.path, "health_check", "remote")
-    for end, address in (("local", pair.local), ("remote", pair.remote)):
-        if address.is_loopback or address == gateway.address:
-            what = "a loopback address" if address.is_loopback else "the gateway's outer address"
-            findings.error(
-                tunnel.source,
-                (*tunnel.path, "health_check", end),
-                "E-HEALTH-ADDRESS",
-                f"the health-check address {address} is {what}",
-                "use a free address, or leave it out and vpnd assigns one",
-            )
-    if pair.local == pair.remote:
-        message = f"both ends of the health check have the address {pair.local}"
-        findings.error(
-            tunnel.source, key, "E-HEALTH-ADDRESS", message, "give the customer gateway another address"
-        )
-    if pair.local.version != pair.remote.version:
-        message = f"the health-check addresses {pair.local} and {pair.remote} are of two kinds"
-        findings.error(
-            tunnel.source, key, "E-HEALTH-ADDRESS", message, "give both ends IPv4 addresses, or both IPv6"
-        )
-
-
-def _ranges(configuration: Configuration) -> Iterator[tuple[Tunnel, Network]]:
-    """Every range that a tunnel carries, but for default routes, which mean "all else"."""
-    for tunnel in configuration.tunnels.values():
-        for route in tunnel.table.routes:
-            if route.prefixlen:
-                yield tunnel, route
-        for spd in tunnel.table.spd:
-            for network in dict.fromkeys((*spd.local, *spd.remote)):
-                if network.prefixlen:
-                    yield tunnel, network
-
-
-def _health_ranges(
-    tunnel: Tunnel, pair: HealthAddresses, ranges: list[tuple[Tunnel, Network]], findings: Findings
-) -> None:
-    for end, address in (("local", pair.local), ("remote", pair.remote)):
-        for owner, network in ranges:
-            own_probe = owner is tunnel and network.prefixlen == network.max_prefixlen
-            if address in network and not own_probe:
-                where = f"{network} of tunnel {owner.name} ({owner.place})"
-                message = f"the health-check address {address} is in {where}"
-                hint = "use an address that no tunnel carries, or leave it out and vpnd assigns one"
-                key = (*tunnel.path, "health_check", end)
-                findings.error(tunnel.source, key, "E-HEALTH-ADDRESS", message, hint)
-                break
-
-
-def _health_mapping(tunnel: Tunnel, pair: HealthAddresses, findings: Findings) -> None:
-    """A probe travels in an SA like any packet: an SPD tunnel needs a mapping for it."""
-    if tunnel.table.communication != "spd-policy":
-        return
-    if any(pair.local in m.local and pair.remote in m.remote for m in mappings_of(tunnel.table)):
-        return
-    message = f"no mapping of this tunnel carries its health check, {pair.local} - {pair.remote}"
-    hint = (
-        f'add a rule with local = ["{pair.local}/{pair.local.max_prefixlen}"] and'
-        f' remote = ["{pair.remote}/{pair.remote.max_prefixlen}"], here and mirrored at the peer;'
-        " or use destination-route"
-    )
-    findings.error(
-        tunnel.source, (*tunnel.path, "health_check", "enabled"), "E-HEALTH-MAPPING", message, hint
-    )

@@ -49,7 +49,7 @@ def read(file: Path) -> list[Addition]:
     try:
         text = file.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
-        places = Places.of(text)
+        places = Places(text)
     except OSError as error:
         raise Unusable("E-FILE", f"{file} cannot be read: {error.strerror}", "check the path") from None
     except UnicodeDecodeError:

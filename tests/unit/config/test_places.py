@@ -69,15 +69,15 @@ z = 0x1F
     ],
 )
 def test_every_key_is_found_on_its_line(path: tuple[str | int, ...], line: int) -> None:
-    assert Places.of(TEXT).exact(path) == line
+    assert Places(TEXT).exact(path) == line
 
 
 def test_lines_are_the_same_with_carriage_returns() -> None:
-    assert Places.of(TEXT.replace("\n", "\r\n")).exact(("tunnels", "b", "spd", 1, "deeper", "z")) == 28
+    assert Places(TEXT.replace("\n", "\r\n")).exact(("tunnels", "b", "spd", 1, "deeper", "z")) == 28
 
 
 def test_a_value_that_is_not_written_is_placed_at_its_table() -> None:
-    places = Places.of(TEXT)
+    places = Places(TEXT)
     assert places.line(("tunnels", "b", "spd", 0, "remote", 3)) == 19
     assert places.exact(("tunnels", "b", "spd", 0, "remote")) is None
     assert places.line(("nothing",)) == 1
@@ -110,6 +110,6 @@ TABLES = st.recursive(
 def test_whatever_is_written_is_read_back_and_found(tables: dict[str, object]) -> None:
     text = toml.dump(tables)
     assert tomllib.loads(text) == tables
-    places = Places.of(text)
+    places = Places(text)
     for path in paths_of(tables):
         assert places.exact(path) is not None, path
