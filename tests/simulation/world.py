@@ -38,6 +38,15 @@ LOG_TAIL = 60
 
 
 @dataclass(order=True, slots=True)
+class Event:
+    """Something of a test's own that will happen at time `at`; `order` breaks ties."""
+
+    at: float
+    order: int
+    action: Callable[[], None] = field(compare=False)
+
+
+@dataclass(order=True, slots=True)
 class Arrival:
     """A copy of a datagram that will arrive at time `at`; `order` breaks ties."""
 
@@ -62,6 +71,7 @@ class World:
         self.rungs: list[Rung] = []
         self.log: deque[str] = deque(maxlen=LOG_TAIL)
         self._in_flight: list[Arrival] = []
+        self._events: list[Event] = []
         self._numbers: dict[str, int] = {}
         self._order = 0
         self._same_instant: tuple[str, float, int] = ("", 0.0, 0)
@@ -114,6 +124,11 @@ class World:
         while self._in_flight:
             self._step()
 
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something of the test's own once so much time has passed."""
+        self._order += 1
+        heapq.heappush(self._events, Event(self.now + seconds, self._order, action))
+
     def inject(
         self, receiver: str, data: bytes, source: Address, source_port: int = 500, port: int = 500
     ) -> None:
@@ -129,7 +144,7 @@ class World:
         self._arrive(datagram)
 
     def _next_moment(self) -> float | None:
-        moments = [self._in_flight[0].at] if self._in_flight else []
+        moments = [queue[0].at for queue in (self._in_flight, self._events) if queue]
         moments += [due for g in self.gateways.values() if (due := g.endpoint.next_timeout()) is not None]
         return max(self.now, min(moments)) if moments else None
 
@@ -141,6 +156,9 @@ class World:
         self.now = moment
         if self._in_flight and self._in_flight[0].at <= moment:
             self._arrive(heapq.heappop(self._in_flight).datagram)
+            return
+        if self._events and self._events[0].at <= moment:
+            heapq.heappop(self._events).action()
             return
         for gateway in self.gateways.values():
             due = gateway.endpoint.next_timeout()
