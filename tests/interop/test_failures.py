@@ -128,7 +128,7 @@ def tunnel(opposite: Opposite, ours: Plan, theirs: Plan) -> Iterator[Vpnd]:
 def explanation(vpnd: Vpnd, name: str, codes: frozenset[str], reveals: tuple[str, ...] = ()) -> str:
     """What `vpnctl why` says, checked: its code, the values it must name, and that it says what to change."""
     why = json.loads(vpnd.ctl("--json", "why", name).stdout)
-    text = vpnd.ctl("why", name).stdout
+    text = json.dumps(why, indent=1)
     assert why["error"] is not None, text
     assert why["error"]["code"] in codes, text
     assert why["explanation"]["change"] or why["explanation"]["try"], text
@@ -143,7 +143,7 @@ def require_nothing_installed(opposite: Opposite, vpnd: Vpnd, name: str) -> None
     assert all(mapping["spi_in"] is None for mapping in vpnd.tunnel(name)["mappings"])
     wait_until(lambda: not opposite.peer.agreed(name), "strongSwan to have no child SA")
     with Capture(opposite.wire.b.gateway, "eth0", f"host {B.inside} or host {A.inside}") as path:
-        assert ping(opposite.wire.a.host, A.inside, B.inside, count=2).received == 0
+        assert ping(opposite.wire.a.host, A.inside, B.inside, count=2, patience=1).received == 0
     seen = opposite.wire.b.gateway.run("tcpdump", "-n", "-r", str(path)).stdout
     assert seen == "", f"in clear on the wire:\n{seen}"
 

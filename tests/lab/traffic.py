@@ -38,11 +38,18 @@ class Ping:
 
 
 def ping(
-    source: Namespace, local: str, remote: str, *, count: int = 3, size: int = 56, interval: float = 0.05
+    source: Namespace,
+    local: str,
+    remote: str,
+    *,
+    count: int = 3,
+    size: int = 56,
+    interval: float = 0.05,
+    patience: int = 5,
 ) -> Ping:
-    """Ping with `size` bytes of data. Raises nothing: look at `received`."""
+    """Ping with `size` bytes of data, the last one for up to `patience` seconds. Look at `received`."""
     done = source.run(
-        "ping", "-n", "-c", str(count), "-i", str(interval), "-W", "5", "-s", str(size), "-I", local, remote,
+        "ping", "-n", "-c", str(count), "-i", str(interval), "-W", str(patience), "-s", str(size), "-I", local, remote,
         check=False,
         timeout=20 + count * (interval + 1),
     )  # fmt: skip
