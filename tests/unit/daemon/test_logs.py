@@ -1,0 +1,139 @@
+"""The log: one line an event, the tunnel first, never a wait, never a forged line, never a key."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from vpnd.daemon import logs
+from vpnd.daemon.logs import MAX_WAITING, REPEAT_EVERY, REPEATS_KEPT, LineWriter, Repeats
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def lines_of(path: Path, text: bool, level: str = "info") -> list[str]:
+    """What a few events look like in a file."""
+    with path.open("w") as stream:
+        writer = logs.configure(level, stream, text)
+        log = structlog.get_logger()
+        log.info("up with 192.0.2.2", tunnel="branch", kind="tunnel-up")
+        log.debug("a detail", tunnel="branch")
+        log.warning("evil \x1b[2J\nE forged: line", tunnel="branch", code="E-PSK")
+        logging.getLogger("somebody.else").warning("a library says %s", "hello")
+        try:
+            secret = "swordfish"
+            raise ValueError(f"cannot parse {secret}")
+        except ValueError:
+            log.error("internal error", tunnel="branch", exc_info=True)
+        writer.close()
+    return path.read_text().splitlines()
+
+
+@pytest.mark.usefixtures("restored")
+def test_json_lines_begin_with_the_tunnel(tmp_path: Path) -> None:
+    lines = lines_of(tmp_path / "log", text=False)
+    assert lines[0].startswith('{"tunnel": "branch", "at": "')
+    events = [json.loads(line) for line in lines]
+    assert [event["event"][:10] for event in events] == [
+        "up with 19",
+        "evil \x1b[2J\n",
+        "a library ",
+        "internal e",
+    ]
+    assert events[0]["kind"] == "tunnel-up"
+    assert events[2]["logger"] == "somebody.else"
+
+
+@pytest.mark.usefixtures("restored")
+def test_text_lines_cannot_be_forged(tmp_path: Path) -> None:
+    lines = lines_of(tmp_path / "log", text=True)
+    assert len(lines) == 4
+    assert " branch: up with 192.0.2.2" in lines[0]
+    assert "\x1b" not in lines[1]
+    assert "\\n" in lines[1]
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("text", [True, False])
+def test_a_stack_names_places_and_no_values(tmp_path: Path, text: bool) -> None:
+    line = lines_of(tmp_path / "log", text)[-1]
+    assert "ValueError" in line
+    assert "test_logs.py" in line
+    assert "swordfish" not in line
+
+
+@pytest.mark.usefixtures("restored")
+def test_details_are_said_at_level_debug_only(tmp_path: Path) -> None:
+    assert "a detail" not in "".join(lines_of(tmp_path / "info", text=True))
+    assert "a detail" in "".join(lines_of(tmp_path / "debug", text=True, level="debug"))
+
+
+def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
+    reader, writer = os.pipe()
+    try:
+        lines = LineWriter(writer)
+        for number in range(MAX_WAITING * 3):
+            lines.write(f"{number:05d} " + "x" * 200)
+        os.set_blocking(reader, False)
+        taken = b""
+        while True:
+            try:
+                taken += os.read(reader, 1 << 16)
+            except BlockingIOError:
+                before = len(taken)
+                lines.flush()
+                try:
+                    taken += os.read(reader, 1 << 16)
+                except BlockingIOError:
+                    break
+                assert len(taken) > before
+        read = taken.decode().splitlines()
+        assert any("lines were dropped" in line for line in read)
+        assert read[-1].startswith(f"{MAX_WAITING * 3 - 1:05d} ")
+        numbers = [int(line[:5]) for line in read if line[:5].isdigit()]
+        assert numbers == sorted(numbers)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_reader_that_is_gone_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    lines = LineWriter(writer)
+    lines.write("nobody hears this")
+    lines.close()
+    os.close(writer)
+
+
+def test_what_repeats_is_said_once_and_then_counted() -> None:
+    repeats = Repeats()
+    said = [repeats.admit(now / 10, ("t", "refused")) for now in range(2000)]
+    told = [held for held in said if held is not None]
+    assert told[0] == 0
+    assert len(told) == 2000 / 10 // REPEAT_EVERY + 1
+    assert all(held == REPEAT_EVERY * 10 - 1 for held in told[1:])
+    assert repeats.admit(200.0, ("t", "another")) == 0
+    repeats.forget_tunnel("t")
+    assert repeats.admit(200.0, ("t", "refused")) == 0
+
+
+def test_repeats_are_bounded() -> None:
+    repeats = Repeats()
+    for number in range(REPEATS_KEPT * 2):
+        repeats.admit(0.0, ("t", number))
+    assert repeats.admit(1.0, ("t", REPEATS_KEPT * 2 - 1)) is None
+    assert repeats.admit(1.0, ("t", 0)) == 0

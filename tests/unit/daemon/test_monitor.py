@@ -1,0 +1,70 @@
+"""Which of the kernel's notices matter."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import struct
+
+import pytest
+
+from tests.unit.daemon.pairs import JumpingLoop
+from vpnd.daemon.monitor import (
+    APART,
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELROUTE,
+    RTM_DELRULE,
+    RTM_NEWLINK,
+    Monitor,
+    matters,
+)
+from vpnd.daemon.routes import PROTOCOL
+
+RTM_NEWROUTE = 24
+
+
+def notice(kind: int, body: bytes = bytes(12)) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+
+
+def route(protocol: int) -> bytes:
+    return struct.pack("=BBBBBBBBI", 2, 24, 0, 0, 254, protocol, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (notice(RTM_NEWLINK), True),
+        (notice(RTM_DELLINK), True),
+        (notice(RTM_DELADDR), True),
+        (notice(RTM_DELRULE), True),
+        (notice(RTM_DELROUTE, route(PROTOCOL)), True),
+        (notice(RTM_DELROUTE, route(16)), False),
+        (notice(RTM_NEWROUTE, route(PROTOCOL)), False),
+        (notice(RTM_NEWROUTE, route(16)) * 500 + notice(RTM_DELROUTE, route(PROTOCOL)), True),
+        (b"", False),
+        (b"\0" * 64, False),
+        (notice(RTM_DELROUTE)[:18], False),
+    ],
+)
+def test_what_matters(data: bytes, expected: bool) -> None:
+    assert matters(data) is expected
+
+
+def test_many_changes_are_one_repair_and_repairs_keep_apart() -> None:
+    async def run() -> list[float]:
+        loop = asyncio.get_running_loop()
+        fired: list[float] = []
+        monitor = Monitor(loop, lambda: fired.append(loop.time()))
+        for _ in range(40):
+            monitor._soon()
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(5)
+        monitor.close()
+        return fired
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        fired = runner.run(run())
+    assert 4 <= len(fired) <= 5
+    assert all(later - earlier >= APART - 1e-6 for earlier, later in itertools.pairwise(fired))

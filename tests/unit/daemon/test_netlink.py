@@ -1,0 +1,188 @@
+"""Links, routes and rules in a network namespace of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from tests.lab.lab import Lab, Namespace
+from vpnd.daemon.netlink import Netlink, NetlinkFailed
+from vpnd.daemon.routes import (
+    DEFAULT_PRIORITY,
+    DEFAULT_TABLE,
+    FIRST_TABLE,
+    MAIN_TABLE,
+    MARK,
+    SPD_PRIORITY,
+    TUNNEL_METRIC,
+    WORST_METRIC,
+    Route,
+    Rule,
+    Wanted,
+)
+from vpnd.daemon.tun import open_tun
+
+pytestmark = pytest.mark.root
+
+NET, NET6 = ip_network("10.2.0.0/16"), ip_network("fd02::/64")
+ALL = ip_network("0.0.0.0/0")
+
+
+def holes() -> Wanted:
+    routes = {
+        Route(NET, MAIN_TABLE, None, WORST_METRIC),
+        Route(NET6, MAIN_TABLE, None, WORST_METRIC),
+        Route(ALL, DEFAULT_TABLE, None, WORST_METRIC),
+    }
+    rules = {
+        Rule(4, ip_network("10.1.0.0/24"), NET, FIRST_TABLE + 1, SPD_PRIORITY),
+        Rule(6, ip_network("fd01::/64"), NET6, FIRST_TABLE + 1, SPD_PRIORITY),
+        Rule(4, None, None, MAIN_TABLE, DEFAULT_PRIORITY, suppress_default=True),
+        Rule(4, None, None, DEFAULT_TABLE, DEFAULT_PRIORITY + 1, unless_mark=MARK),
+    }
+    return Wanted(frozenset(routes), frozenset(rules))
+
+
+def ways(device: str) -> Wanted:
+    return Wanted(
+        frozenset(
+            {
+                Route(NET, MAIN_TABLE, device, TUNNEL_METRIC),
+                Route(NET6, MAIN_TABLE, device, TUNNEL_METRIC),
+                Route(ALL, DEFAULT_TABLE, device, TUNNEL_METRIC),
+            }
+        )
+    )
+
+
+def inside(namespace: Namespace, work: Callable[[Netlink], None]) -> None:
+    """Do it in a thread that has entered the namespace."""
+    failed: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            descriptor = os.open(f"/run/netns/{namespace.name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _setns(descriptor)
+            finally:
+                os.close(descriptor)
+            netlink = Netlink()
+            try:
+                work(netlink)
+            finally:
+                netlink.close()
+        except BaseException as error:  # reported by the caller, whatever it is
+            failed.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _setns(descriptor: int) -> None:
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0x40000000):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def listed(namespace: Namespace, *command: str) -> Any:
+    return json.loads(namespace.run("ip", "-json", *command).stdout or "[]")
+
+
+def test_what_is_wanted_is_made_adopted_moved_and_taken_away(lab: Lab) -> None:
+    namespace = lab.namespace("nl")
+
+    def work(netlink: Netlink) -> None:
+        tuns = [open_tun("t0"), open_tun("t1")]
+        netlink.set_up("t0", 1400)
+        netlink.set_up("t1", 1380)
+        assert netlink.reconcile(holes() | ways("t0")) == []
+        assert netlink.present() == holes() | ways("t0")
+        assert netlink.reconcile(holes() | ways("t0")) == []
+        assert netlink.reconcile(holes() | ways("t1")) == []
+        assert netlink.present() == holes() | ways("t1")
+        namespace.run("ip", "route", "del", "10.2.0.0/16", "dev", "t1")
+        namespace.run("ip", "rule", "del", "pref", str(SPD_PRIORITY))
+        assert netlink.reconcile(holes() | ways("t1")) == []
+        assert netlink.present() == holes() | ways("t1")
+        for tun in tuns:
+            tun.close()
+        # As after kill -9: the interfaces are gone with their routes, what guards the traffic is there.
+        assert netlink.present() == holes()
+        assert netlink.reconcile(holes()) == []
+        assert netlink.reconcile(Wanted()) == []
+        assert netlink.present() == Wanted()
+
+    inside(namespace, work)
+    rules = listed(namespace, "rule")
+    assert {rule["priority"] for rule in rules} == {0, 32766, 32767}
+
+
+def test_routes_of_others_are_not_touched(lab: Lab) -> None:
+    namespace = lab.namespace("nl")
+
+    def work(netlink: Netlink) -> None:
+        namespace.run("ip", "link", "set", "lo", "up")
+        namespace.run("ip", "route", "add", "10.2.0.0/16", "dev", "lo", "metric", "5")
+        namespace.run("ip", "rule", "add", "pref", "100", "lookup", "55")
+        assert netlink.reconcile(holes()) == []
+        assert netlink.reconcile(Wanted()) == []
+
+    inside(namespace, work)
+    assert [route["metric"] for route in listed(namespace, "route")] == [5]
+    assert 100 in {rule["priority"] for rule in listed(namespace, "rule")}
+
+
+def test_a_tun_is_up_quiet_and_long_enough(lab: Lab) -> None:
+    namespace = lab.namespace("nl")
+
+    def work(netlink: Netlink) -> None:
+        tun = open_tun("t0")
+        netlink.set_up("t0", 1390)
+        (link,) = listed(namespace, "-details", "link", "show", "t0")
+        assert (link["mtu"], link["txqlen"], link["inet6_addr_gen_mode"]) == (1390, 10000, "none")
+        assert "UP" in link["flags"]
+        netlink.set_mtu("t0", 1300)
+        namespace.run("ip", "link", "set", "t0", "down")
+        netlink.raise_links(frozenset({"t0"}))
+        (link,) = listed(namespace, "link", "show", "t0")
+        assert (link["mtu"], "UP" in link["flags"]) == (1300, True)
+        address = ip_address("169.254.128.1")
+        for present in (True, True, False, False):
+            netlink.set_address("t0", address, present)
+            assert (address in netlink.local_addresses()) is present
+        tun.close()
+        assert netlink.link_index("t0") is None
+        with pytest.raises(NetlinkFailed, match="t0"):
+            netlink.set_mtu("t0", 1400)
+
+    inside(namespace, work)
+
+
+def test_the_way_to_a_peer_is_known(lab: Lab) -> None:
+    namespace = lab.namespace("nl")
+
+    def work(netlink: Netlink) -> None:
+        assert netlink.route_to(ip_address("192.0.2.2")) is None
+        namespace.run("ip", "link", "add", "out", "type", "veth", "peer", "name", "other")
+        namespace.run("ip", "link", "set", "out", "mtu", "1480", "up")
+        namespace.run("ip", "link", "set", "other", "up")
+        namespace.run("ip", "address", "add", "192.0.2.1/24", "dev", "out")
+        route = netlink.route_to(ip_address("192.0.2.2"), MARK)
+        assert route is not None
+        assert (route.source, route.mtu) == (ip_address("192.0.2.1"), 1480)
+        namespace.run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.9", "mtu", "1300")
+        further = netlink.route_to(ip_address("198.51.100.1"))
+        assert further is not None
+        assert further.mtu == 1300
+
+    inside(namespace, work)

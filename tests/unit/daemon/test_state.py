@@ -1,0 +1,70 @@
+"""The files of tunnels that were made through the API."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpnd.daemon.state import StateDirectory, to_toml
+
+PLAIN = st.one_of(
+    st.text(st.characters(exclude_categories=("Cs",))), st.integers(-(2**63), 2**63 - 1), st.booleans()
+)
+KEYS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
+VALUES = st.one_of(
+    PLAIN, st.lists(PLAIN), st.dictionaries(KEYS, st.one_of(PLAIN, st.lists(PLAIN)), max_size=3)
+)
+RULES = st.lists(st.dictionaries(KEYS, st.lists(PLAIN, max_size=3), min_size=1, max_size=2), max_size=3)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=5), RULES)
+def test_what_is_written_is_read(table: dict[str, object], rules: list[dict[str, object]]) -> None:
+    tables = {"tunnels": {"a b/c": {**table, "spd": rules}}}
+    assert tomllib.loads(to_toml(tables)) == tables
+
+
+def test_what_toml_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        to_toml({"tunnels": {"t": {"key": b"bytes"}}})
+
+
+@pytest.mark.parametrize("name", ["branch", "a b", "..", "a/b", "ü", "%2e", "x" * 60])
+def test_a_tunnel_is_kept_in_files_of_its_own(tmp_path: Path, name: str) -> None:
+    state = StateDirectory(tmp_path)
+    proposed = state.propose(name, {"pre_shared_key": "plain:secret words", "priority": 1})
+    assert not state.tunnels.exists()
+    state.write(proposed)
+    assert sorted(p.parent for p in state.tunnels.iterdir()) == [state.tunnels] * 2
+    assert state.key_file(name).read_bytes() == b"secret words\n"
+    assert "secret" not in state.tunnel_file(name).read_text()
+    for path in state.tunnels.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+    again = state.propose(name, {"priority": 2})
+    assert again.key is None
+    state.write(again)
+    assert state.key_file(name).exists()
+    other = state.propose(name, {"pre_shared_key": "file:/etc/vpnd/psk/x"})
+    state.write(other)
+    assert not state.key_file(name).exists()
+    state.remove(name)
+    state.remove(name)
+    assert list(state.tunnels.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_replaced_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory(tmp_path)
+    state.write(state.propose("t", {"priority": 1}))
+    before = state.tunnel_file("t").read_text()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        state.write(state.propose("t", {"priority": 2}))
+    assert state.tunnel_file("t").read_text() == before
+    assert [path.name for path in state.tunnels.iterdir()] == ["t.toml"]

@@ -1,0 +1,56 @@
+"""What the service manager hears."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from vpnd.daemon.systemd import Supervisor
+
+
+def test_each_stage_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(path))
+        listening.setblocking(False)
+        supervisor = Supervisor(str(path))
+        supervisor.ready("Running")
+        supervisor.reloading()
+        supervisor.status("1 of 2 tunnels up\nREADY=0")
+        supervisor.alive()
+        supervisor.stopping()
+        told = [listening.recv(1000).decode().split("\n") for _ in range(5)]
+        supervisor.close()
+        supervisor.alive()
+        with pytest.raises(BlockingIOError):
+            listening.recv(1000)
+    assert told[0] == ["READY=1", "STATUS=Running"]
+    assert told[1][0] == "RELOADING=1"
+    assert told[1][1].startswith("MONOTONIC_USEC=")
+    assert told[2] == ["STATUS=1 of 2 tunnels up READY=0"]
+    assert told[3] == ["WATCHDOG=1"]
+    assert told[4][0] == "STOPPING=1"
+
+
+def test_without_a_manager_or_with_one_that_is_gone_nothing_happens(tmp_path: Path) -> None:
+    Supervisor(None).ready("Running")
+    gone = Supervisor(str(tmp_path / "nobody"))
+    gone.ready("Running")
+    gone.close()
+
+
+@pytest.mark.parametrize(("pid", "interval"), [("", 15.0), (str(os.getpid()), 15.0), ("1", None)])
+def test_the_environment_is_read_once(
+    monkeypatch: pytest.MonkeyPatch, pid: str, interval: float | None
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "@vpnd-test")
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+    monkeypatch.setenv("WATCHDOG_PID", pid)
+    supervisor = Supervisor.from_environment()
+    assert supervisor.watchdog_interval == interval
+    assert "NOTIFY_SOCKET" not in os.environ
+    assert "WATCHDOG_USEC" not in os.environ
+    supervisor.close()
