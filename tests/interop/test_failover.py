@@ -204,6 +204,16 @@ def test_each_end_answers_the_other_end_s_pings_to_its_health_check_address(
         pytest.fail(str(failed))
 
 
+def test_30_percent_loss_moves_the_traffic_to_the_tunnel_that_loses_less(paths: TwoPaths) -> None:
+    with paths.dropping("primary", "ip protocol esp numgen random mod 100 < 30", way="there"):
+        wait_until(lambda: paths.carrier() == "secondary", "traffic to leave the lossy primary", 90)
+        primary = paths.ours.tunnel("primary")
+        assert primary["state"] == "up"
+        assert primary["health"]["lossy"] is True
+        assert primary["health"]["loss_percent"] > 15
+    wait_until(lambda: not paths.ours.tunnel("primary")["health"]["lossy"], "the loss to be over", 15)
+
+
 def test_20_percent_loss_does_not_move_the_traffic(paths: TwoPaths) -> None:
     events = len(paths.ours.ctl("events").stdout.splitlines())
     with paths.dropping("primary", "ip protocol esp numgen random mod 100 < 20", way="there"):

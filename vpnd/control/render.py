@@ -126,7 +126,9 @@ def _health(health: Json | None) -> str:
     if not health["sent"]:
         return str(health["state"])
     rtt = health["rtt_ms"]
-    return f"{100 * health['lost'] / health['sent']:.0f}%" + (f" {rtt:.3g}ms" if rtt is not None else "")
+    loss = health.get("loss_percent")
+    percent = loss if loss is not None else 100 * health["lost"] / health["sent"]
+    return f"{percent:.0f}%" + (f" {rtt:.3g}ms" if rtt is not None else "")
 
 
 def _note(tunnel: Json, mappings: Sequence[Json]) -> str:
@@ -215,7 +217,8 @@ def _configured(document: Json) -> list[tuple[str, str]]:
             if health["rtt_ms"] is not None
             else ""
         )
-        counts = f"{health['sent']} sent, {health['lost']} lost{rtt}"
+        lossy = " (too much)" if health.get("lossy") else ""
+        counts = f"{health['sent']} sent, {health['lost']} lost{lossy}{rtt}"
         pairs.append(("health", f"{health['state']}, {health['local']} - {health['remote']}, {counts}"))
         pairs += _health_history(document.get("health_history") or [])
     heard = "" if dpd["last_heard_s"] is None else f", last heard {duration(dpd['last_heard_s'])} ago"

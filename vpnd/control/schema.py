@@ -94,13 +94,19 @@ class MappingStatus(Model):
 
 
 class HealthStatus(Model):
-    """The health check (NQA) of one tunnel; `local` and `remote` are the addresses it probes between."""
+    """The health check (NQA) of one tunnel; `local` and `remote` are the addresses it probes between.
+
+    `sent` and `lost` count echo requests since the start; `loss_percent`, `rtt_ms` and `jitter_ms` are of
+    the last 60. `lossy`: the path loses too much, and a tunnel that loses less carries the traffic.
+    """
 
     state: HealthState
     sent: int = 0
     lost: int = 0
     rtt_ms: float | None = None
     jitter_ms: float | None = None
+    loss_percent: float | None = None
+    lossy: bool = False
     local: str | None = None
     remote: str | None = None
 

@@ -20,6 +20,7 @@ from vpnd.daemon.words import (
     attempt_failed,
     carrier_changed,
     health_changed,
+    loss_changed,
     mapping_changed,
     state_changed,
 )
@@ -71,7 +72,7 @@ from vpnd.tunnel.commands import (
     TunnelState,
 )
 from vpnd.tunnel.failover import Carry
-from vpnd.tunnel.health import HealthChanged, HealthState, ProbeUnsent, SendProbe
+from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent, SendProbe
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Mapping
 from vpnd.tunnel.roster import Roster
@@ -255,6 +256,9 @@ class Gateway:
                     # Where the peer is dead, and not only the path for ESP, this finds it sooner.
                     self.endpoint.probe(now, tunnel)
                 self.watchers.wake(tunnel)
+            case LossChanged(tunnel):
+                loss_changed(self.journal, output)
+                self.carriage.tunnel_changed(now, self.roster[tunnel])
             case Carry(_, tunnel):
                 carrier_changed(self.journal, output)
                 self._surroundings.carry(output)

@@ -220,6 +220,8 @@ class Report:
             lost=check.history.lost,
             rtt_ms=_milliseconds(recent.rtt),
             jitter_ms=_milliseconds(recent.jitter),
+            loss_percent=round(100 * recent.lost / recent.sent, 1) if recent.sent else None,
+            lossy=check.lossy,
             local=str(check.policy.local),
             remote=str(check.policy.remote),
         )

@@ -6,7 +6,7 @@ from vpnd.daemon.journal import Journal
 from vpnd.model.diagnosis import Code
 from vpnd.tunnel.commands import AttemptFailed, MappingChanged, MappingState, StateChanged, TunnelState
 from vpnd.tunnel.failover import Carry
-from vpnd.tunnel.health import HealthChanged, HealthState
+from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged
 from vpnd.tunnel.lifecycle import Tunnel
 
 _EVENTS = {
@@ -64,6 +64,15 @@ def health_changed(journal: Journal, change: HealthChanged) -> None:
         journal.event(change.tunnel, "health-passed", f"the health check passes again: {probes} answered")
     else:
         journal.event(change.tunnel, "health-passed", "the health check passes")
+
+
+def loss_changed(journal: Journal, change: LossChanged) -> None:
+    """The tunnel loses too much, or no longer."""
+    percent = f"{100 * change.loss:.0f} % of the last probes"
+    if change.lossy:
+        journal.event(change.tunnel, "loss-high", f"the path loses too much: {percent} were lost")
+    else:
+        journal.event(change.tunnel, "loss-low", f"the path loses little again: {percent} were lost")
 
 
 def carrier_changed(journal: Journal, change: Carry) -> None:

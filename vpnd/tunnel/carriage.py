@@ -78,11 +78,13 @@ class Carriage:
         self._failover.set_standing(now, name, Standing.UNABLE)
 
     def tunnel_changed(self, now: float, tunnel: Tunnel) -> None:
-        """A tunnel, or one of its mappings, is in another state."""
+        """A tunnel, one of its mappings or what it loses is another."""
         index = probe_mapping(tunnel.policy)
         if index is not None:
             self._checks.set_linked(now, tunnel.name, tunnel.mappings[index].owner is not None)
-        self._failover.set_standing(now, tunnel.name, _standing(tunnel))
+        check = self._checks.get(tunnel.name)
+        lossy = check is not None and check.lossy
+        self._failover.set_standing(now, tunnel.name, _standing(tunnel, lossy))
 
     def switch(self, now: float, group: str, choice: str | None) -> Group:
         """As `Failover.switch`. Raises NoSuchGroup."""
@@ -111,9 +113,9 @@ def probe_mapping(policy: TunnelPolicy) -> int | None:
     return None
 
 
-def _standing(tunnel: Tunnel) -> Standing:
+def _standing(tunnel: Tunnel, lossy: bool) -> Standing:
     if tunnel.state is TunnelState.UP:
-        return Standing.ABLE
+        return Standing.LOSSY if lossy else Standing.ABLE
     idle = tunnel.state is TunnelState.WAITING and tunnel.error is None
     if idle and tunnel.policy.negotiation is Negotiation.TRAFFIC_TRIGGERED:
         return Standing.READY

@@ -1,8 +1,9 @@
 """Which of several tunnels carries a route: the able one with the lowest priority number.
 
-Tunnels that share a route, directly or through others, form a group. Traffic leaves a tunnel that cannot
-carry it at once, and comes back late: a tunnel that has failed must have been able for a while first, and
-for longer each time that it fails again soon. So a flapping primary does not drag the traffic along.
+Tunnels that share a route, directly or through others, form a group. Traffic leaves a tunnel at once that
+cannot carry it, or that loses too much of it while another does not, and comes back late: a tunnel that has
+failed must have been able for a while first, and for longer each time that it fails again soon. So a flapping
+primary does not drag the traffic along.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ class Standing(IntEnum):
 
     ABLE = 0
     """Up, and healthy where that is checked."""
-    READY = 1
+    LOSSY = 1
+    """Up, but it loses too much: better than nothing."""
+    READY = 2
     """Traffic-triggered and idle: a packet would bring it up."""
-    UNABLE = 2
+    UNABLE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,6 @@ class _Tunnel:
     able_since: float = 0.0
     failures: int = 0
     returns_at: float = 0.0
-
-    @property
-    def rank(self) -> tuple[int, int, int]:
-        return (self.standing, self.member.priority, self.place)
 
 
 class Failover:
@@ -223,40 +222,23 @@ class Failover:
         sharers = self._sharers[route]
         before = self._carriers.get(route)
         current = next((tunnel for tunnel in sharers if tunnel.member.name == before), None)
-        best = min(sharers, key=self._preference)
-        held = best.standing is Standing.ABLE and now < best.returns_at
-        if current is not None and current.standing is Standing.ABLE and held:
-            # Until then, what is best of those that need not wait.
-            best = min(
-                (t for t in sharers if t is current or now >= t.returns_at),
-                key=self._preference,
-                default=current,
-            )
+        eligible = sharers
+        if current is not None and current.standing <= Standing.LOSSY:
+            # It carries; only who is better, and has waited long enough, takes over.
+            eligible = [t for t in sharers if t is current or self._may_take_over(now, t)]
+        best = min(eligible, key=self._preference)
         if best.member.name != before:
             self._carriers[route] = best.member.name
             self.outputs.append(Carry(route, best.member.name, before, by_hand))
 
+    def _may_take_over(self, now: float, tunnel: _Tunnel) -> bool:
+        return self._merit(tunnel) is Standing.ABLE and now >= tunnel.returns_at
+
+    def _merit(self, tunnel: _Tunnel) -> Standing:
+        """Its standing; an operator's choice is not taken away for what it loses."""
+        chosen = tunnel.member.name in self._chosen
+        return Standing.ABLE if chosen and tunnel.standing is Standing.LOSSY else tunnel.standing
+
     def _preference(self, tunnel: _Tunnel) -> tuple[int, int, int, int]:
-        standing, priority, place = tunnel.rank
-        return (standing, tunnel.member.name not in self._chosen, priority, place)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A tunnel, as the choice of a carrier sees it. `able`: it is up, and healthy where that is checked."""
-
-    name: str
-    priority: int
-    routes: tuple[Network, ...]
-    able: bool
-
-
-def carriers(candidates: Iterable[Candidate]) -> dict[Network, str]:
-    """The tunnel that carries each route, in the order of the configuration where priorities are equal."""
-    best: dict[Network, tuple[bool, int, str]] = {}
-    for candidate in candidates:
-        rank = (not candidate.able, candidate.priority, candidate.name)
-        for network in candidate.routes:
-            if network not in best or rank[:2] < best[network][:2]:
-                best[network] = rank
-    return {network: name for network, (_, _, name) in best.items()}
+        chosen = tunnel.member.name in self._chosen
+        return (self._merit(tunnel), not chosen, tunnel.member.priority, tunnel.place)

@@ -19,7 +19,7 @@ from vpnd.tunnel.failover import (
 )
 
 R1, R2, R3 = (IPv4Network(f"10.{n}.0.0/16") for n in (1, 2, 3))
-ABLE, READY, UNABLE = Standing.ABLE, Standing.READY, Standing.UNABLE
+ABLE, LOSSY, READY, UNABLE = Standing
 
 PAIR = (Member("primary", 0, (R1,)), Member("secondary", 100, (R1,)))
 
@@ -204,6 +204,47 @@ def test_of_three_the_second_returns_before_the_first_that_is_held() -> None:
     pass_time(made, 200.0)
     assert made.carrier(R1) == "a"
     assert order[-1] in ("a", "b")
+
+
+# --------------------------------------------------------------------------------------- loss
+
+
+def test_traffic_leaves_a_lossy_primary_and_returns_when_it_has_been_good_for_a_while() -> None:
+    made = both_able()
+    made.set_standing(100.0, "primary", LOSSY)
+    assert moves(made) == [("primary", "secondary")]
+    made.set_standing(150.0, "primary", ABLE)
+    pass_time(made, 149.9 + RETURN_AFTER)
+    assert moves(made) == []
+    pass_time(made, 150.0 + RETURN_AFTER)
+    assert moves(made) == [("secondary", "primary")]
+
+
+def test_a_lossy_tunnel_carries_while_there_is_none_better() -> None:
+    made = failover()
+    made.set_standing(0.0, "primary", LOSSY)
+    made.set_standing(0.0, "secondary", READY)
+    assert made.carrier(R1) == "primary"
+    made.set_standing(1.0, "secondary", UNABLE)
+    assert made.carrier(R1) == "primary"
+
+
+def test_between_two_lossy_tunnels_nothing_moves() -> None:
+    made = both_able()
+    made.set_standing(100.0, "primary", LOSSY)
+    made.set_standing(101.0, "secondary", LOSSY)
+    assert moves(made) == [("primary", "secondary")]
+    made.set_standing(102.0, "secondary", UNABLE)
+    assert moves(made) == [("secondary", "primary")]
+
+
+def test_an_operator_may_prefer_a_lossy_tunnel() -> None:
+    made = both_able()
+    made.switch(10.0, "primary", "secondary")
+    made.set_standing(20.0, "secondary", LOSSY)
+    assert made.carrier(R1) == "secondary"
+    made.set_standing(30.0, "secondary", UNABLE)
+    assert made.carrier(R1) == "primary"
 
 
 # ----------------------------------------------------------------------------------- by hand

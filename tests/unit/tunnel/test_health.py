@@ -15,10 +15,12 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.model.policy import HealthPolicy
 from vpnd.tunnel.health import (
     ECHOES,
+    LOOKS,
     HealthChanged,
     HealthCheck,
     HealthChecks,
     HealthState,
+    LossChanged,
     ProbeOutput,
     ProbeUnsent,
     SendProbe,
@@ -45,6 +47,9 @@ class Bench:
     unsent: list[float] = field(default_factory=list)
     changes: list[tuple[float, HealthState]] = field(default_factory=list)
     replies: list[tuple[float, SendProbe]] = field(default_factory=list)
+    losses: list[tuple[float, bool]] = field(default_factory=list)
+    looks: bool = False
+    """Whether the check may look closely, as most tests here do not want it to."""
 
     def __post_init__(self) -> None:
         self.outputs: deque[ProbeOutput] = deque()
@@ -63,7 +68,9 @@ class Bench:
             self.replies = [reply for reply in self.replies if reply[0] > at]
             for _, probe in due:
                 self.answer(probe)
+            self.check.looking = self.looks and self.check.doubtful
             self.check.handle_timeout(self.now)
+            self.check.looking = self.looks and self.check.doubtful
             self.drain()
         self.now = end
 
@@ -86,6 +93,8 @@ class Bench:
                     self.unsent.append(self.now)
                 case HealthChanged(_, _, after, _):
                     self.changes.append((self.now, after))
+                case LossChanged(_, lossy, _):
+                    self.losses.append((self.now, lossy))
 
     def states(self) -> list[HealthState]:
         return [state for _, state in self.changes]
@@ -271,6 +280,65 @@ def test_an_answer_slower_than_the_timeout_is_none() -> None:
     bench.run(60)
     assert bench.states() == [UNHEALTHY]
     assert bench.check.history.lost == bench.check.history.sent
+
+
+# --------------------------------------------------------------------------------- the loss
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_30_percent_loss_is_found_by_a_closer_look(seed: int) -> None:
+    bench = Bench(path=lossy(seed, 0.30), seed=seed, looks=True)
+    bench.run(180)
+    at, found = bench.losses[0]
+    assert found, f"seed {seed}"
+    assert at - 1000 < 90, f"seed {seed}"
+    assert UNHEALTHY not in bench.states()
+    assert bench.check.lossy
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_20_percent_loss_is_borne_under_the_closest_look(seed: int) -> None:
+    bench = Bench(path=lossy(seed, 0.20), seed=seed, looks=True)
+    bench.run(300)
+    assert bench.losses == [], f"seed {seed}"
+    assert bench.states() == [HEALTHY]
+
+
+def test_an_outage_is_no_matter_of_loss_and_is_not_looked_at_closely() -> None:
+    bench = Bench(path=cut_between(1012, 1100), looks=True)
+    bench.run(80)
+    assert bench.losses == []
+    assert bench.states() == [HEALTHY, UNHEALTHY]
+    sent = [at for at, _ in bench.sent if at >= 1012]
+    # Three echo requests for each probe, and those of the look that began with the first loss.
+    assert len(sent) <= 15 * ECHOES + 10
+
+
+def test_loss_that_ends_is_seen_to_end() -> None:
+    weather = lossy(3, 0.4)
+    bench = Bench(path=lambda at: weather(at) if at < 1060 else 0.01, looks=True)
+    bench.run(120)
+    assert [found for _, found in bench.losses] == [True, False]
+    assert bench.losses[1][0] < 1065
+    assert not bench.check.doubtful or bench.check.lossy is False
+
+
+def test_only_so_many_tunnels_are_looked_at_closely_at_once() -> None:
+    checks = HealthChecks(SeededEntropy(7))
+    for number in range(LOOKS + 5):
+        checks.set_policy(0.0, f"t{number}", DEFAULTS)
+        checks.set_linked(0.0, f"t{number}", True)
+    weather = random.Random(11)
+    looked: set[int] = set()
+    while (at := checks.next_timeout()) is not None and at <= 60:
+        checks.handle_timeout(at)
+        while checks.outputs:
+            output = checks.outputs.popleft()
+            if isinstance(output, SendProbe) and weather.random() > 0.3:
+                checks.handle_reply(at, output.tunnel, REMOTE, LOCAL, output.identifier, output.sequence)
+        known = [checks.get(f"t{number}") for number in range(LOOKS + 5)]
+        looked.add(sum(check.looking for check in known if check is not None))
+    assert max(looked) == LOOKS
 
 
 # --------------------------------------------------------------------------------- the replies
