@@ -23,6 +23,7 @@ fails one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from struct import Struct
 
 from vpnd.wire.iana import IpProtocol
@@ -49,6 +50,9 @@ TCP_HEADER = 20
 SMALLEST_SEGMENT = 64
 """Ours: bytes of payload below which joining is not worth while."""
 
+_ALIKE = {4: Struct("!4s5xB2x8s"), 6: Struct("!6sBx32s")}
+"""By version: what comes before length, and length; protocol; addresses."""
+_PROTOCOL_AT = {4: 9, 6: 6}
 _WORD = Struct("!H")
 _MODULUS = 0xFFFF
 
@@ -262,12 +266,13 @@ class Coalescer:
         self._joins = joins
         self._trains: dict[bytes, _Train] = {}
 
-    def deliver(self, plaintexts: list[bytes], admit: Admit) -> tuple[int, int]:
+    def deliver(self, plaintexts: list[bytes], admit: Admit, by_address: bool = False) -> tuple[int, int]:
         """Take plaintexts of one length from one SA; returns how many packets, and bytes, were admitted.
 
         `admit` checks a plaintext against everything there is to check and returns its packet without
         trailer, or None. It is not asked about a segment whose header, addresses and all, follows from the
-        one before and whose trailer is the same.
+        one before and whose trailer is the same; nor, where its answer depends on the addresses alone
+        (`by_address`), about UDP between the same addresses.
         """
         from_bytes = int.from_bytes
         packets = octets = 0
@@ -275,8 +280,10 @@ class Coalescer:
         train: _Train | None = None
         append, tail = [b""].append, b""
         header = mask = step = total = full = 0
-        expected = -1
+        expected, done = -1, 0
         for index, plaintext in enumerate(plaintexts):
+            if index < done:
+                continue
             number = from_bytes(plaintext[:header])
             if number & mask == expected != full and plaintext.endswith(tail):
                 append(plaintext)
@@ -295,7 +302,12 @@ class Coalescer:
             packets += 1
             octets += len(packet)
             train = self._take(packet)
-            if train is not None:
+            if train is None:
+                alike = self._write_alike(packet, plaintexts, index) if by_address else 0
+                done = index + 1 + alike
+                packets += alike
+                octets += alike * len(packet)
+            else:
                 tail = plaintext[train.end :]
                 run = plaintexts[index + 1 :]
                 if run and train.join_run(run, tail):
@@ -308,6 +320,22 @@ class Coalescer:
             octets += joined * train.end
             train.expected, train.total = expected, total
         return packets, octets
+
+    def _write_alike(self, packet: bytes, plaintexts: list[bytes], index: int) -> int:
+        """Write the plaintexts after `index` that are UDP packets like `packet`, there; returns how many."""
+        version, end = packet[0] >> 4, len(packet)
+        if packet[_PROTOCOL_AT[version]] != IpProtocol.UDP:
+            return 0
+        read = _ALIKE[version].unpack_from
+        head, tail = read(packet), plaintexts[index][end:]
+        write, plain = self._write, (PLAIN,) if self._joins else ()
+        count = 0
+        for plaintext in islice(plaintexts, index + 1, None):
+            if read(plaintext) != head or plaintext[end:] != tail:
+                break
+            write((*plain, plaintext[:end]))
+            count += 1
+        return count
 
     def write_plain(self, packet: bytes) -> None:
         """Write one packet as it is."""

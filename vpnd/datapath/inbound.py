@@ -175,7 +175,7 @@ class Inbound:
         if traffic_class & ECN_MASK:
             plaintexts = self._with_ecn(tunnel, plaintexts, traffic_class)
         # Real packets only are counted; a dummy packet is none.
-        taken = tunnel.coalescer.deliver(plaintexts, admit)
+        taken = tunnel.coalescer.deliver(plaintexts, admit, pair.allowed.by_address)
         pair.packets_in += taken[0]
         pair.bytes_in += taken[1]
         if not pair.soft_told and pair.should_be_replaced():

@@ -60,7 +60,7 @@ class SelectorTable:
         self._own = own
         self._keep: frozenset[Address] | None = None
         # Where a row names a protocol or ports, two packets between the same hosts may differ.
-        self._by_address = all(
+        self.by_address = all(
             selector.protocol == 0 and (selector.port_start, selector.port_end) == ANY_PORT
             for row in rows
             for selector in (*row.sources, *row.destinations)
@@ -80,7 +80,7 @@ class SelectorTable:
         found = next((row.mapping for row in self._rows if row.holds(ip)), NO_MAPPING)
         if self._is_refused(ip):
             found = NO_MAPPING
-        if self._by_address:
+        if self.by_address:
             if len(self.flows) >= MAXIMUM_FLOWS:
                 self.flows.clear()
             self.flows[packet[ADDRESSES[ip.version]]] = found

@@ -22,6 +22,8 @@ from tests.unit.datapath.parts import (
 )
 from tests.unit.datapath.test_outbound import A, B, carried, pair_of
 from vpnd.datapath.interface import PeerMoved, UnknownSpi
+from vpnd.datapath.sad import SaPair
+from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import Path
 from vpnd.model.proposals import Suite
 
@@ -43,6 +45,41 @@ def test_a_joined_datagram_is_opened_segment_by_segment(suite: Suite) -> None:
     esp = ours.send(*packets)
     assert joined(theirs, b"".join(esp), len(esp[0])) == packets
     assert theirs.dropped() == {}
+
+
+@pytest.mark.parametrize("hosts", [(A, B), ("fd00::1", "fd00::2")])
+def test_datagrams_of_one_flow_are_asked_about_once_and_all_delivered(hosts: tuple[str, str]) -> None:
+    ours, theirs = pair_of()
+    packets = [udp_packet(*hosts, 300, (number % 7, 9)) for number in range(9)]
+    hop_limit = 8 if hosts == (A, B) else 7
+    packets[4] = packets[4][:hop_limit] + b"\5" + packets[4][hop_limit + 1 :]
+    other = udp_packet("10.1.0.9", B, 300)
+    packets = [*packets[:6], other, *packets[6:]]
+    esp = ours.send(*packets)
+    asked: list[bytes] = []
+    pair = theirs.sad.by_spi(0x2002)
+    assert pair is not None
+    admit = theirs.inbound._admit
+
+    def ask(tunnel: Tunnel, pair: SaPair, plaintext: bytes) -> bytes | None:
+        asked.append(plaintext)
+        return admit(tunnel, pair, plaintext)
+
+    theirs.inbound._admit = ask  # type: ignore[method-assign]
+    assert joined(theirs, b"".join(esp), len(esp[0])) == packets
+    assert (pair.packets_in, pair.bytes_in) == (10, 3000)
+    assert len(asked) == 3
+
+
+def test_with_selectors_of_ports_every_datagram_is_asked_about() -> None:
+    sa = child(remote=(selector("10.1.0.0/16", 17, (1000, 1000)),))
+    ours, theirs = Gateway(), Gateway()
+    ours.install(facing(sa))
+    theirs.install(sa)
+    packets = [udp_packet(A, B, 300, (port, 9)) for port in (1000, 1001, 1000)]
+    esp = ours.send(*packets)
+    assert joined(theirs, b"".join(esp), len(esp[0])) == [packets[0], packets[2]]
+    assert theirs.dropped() == {"POLICY": 1}
 
 
 def test_an_ike_message_or_keepalive_at_the_end_of_a_train_is_found() -> None:
