@@ -51,10 +51,9 @@ MAXIMUM_SEGMENTS = 64
 MAXIMUM_TRAIN = 65507
 """Segments and bytes of one send with UDP_SEGMENT: limits of the kernel and of a UDP datagram."""
 
-UDP_BATCH = 8
-"""Ours: receives at one wake-up of a UDP socket, each of up to 64 ESP packets."""
-RAW_BATCH = 64
-"""Ours: receives at one wake-up of a raw socket, each of one ESP packet."""
+BATCH = 64
+BATCH_BYTES = 512 * 1024
+"""Ours: receives at one wake-up, and the bytes that end it: the other descriptors shall have their turn."""
 
 RAW_RECEIVE = 65535
 RECEIVE = 65600
@@ -249,8 +248,10 @@ class UdpSocket(_EspSocket):
         """
         batch: list[Received] = []
         try:
-            for _ in range(UDP_BATCH):
-                batch.append(self._receive())
+            room = BATCH_BYTES
+            while room > 0 and len(batch) < BATCH:
+                batch.append(received := self._receive())
+                room -= len(received[0])
         except BlockingIOError:
             pass
         except OSError:
@@ -335,7 +336,7 @@ class RawSocket(_EspSocket):
         packets: list[Received] = []
         receive = self._receive_ipv6 if self._six else self._receive_ipv4
         try:
-            for _ in range(RAW_BATCH):
+            for _ in range(BATCH):
                 packets.append(receive())
         except BlockingIOError:
             pass
