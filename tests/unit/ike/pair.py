@@ -254,6 +254,17 @@ class Pair:
             side.endpoint.handle_timeout(self.now)
         self.run()
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass for a alone; what it sends stays on the wire."""
+        end = self.now + seconds
+        while (due := self.a.endpoint.next_timeout()) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.a.endpoint.handle_timeout(self.now)
+            self.a.drain()
+            if self.wire:
+                return
+        self.now = end
+
     # --- what tests do
 
     def initiate(self, side: Side | None = None, index: int = 0) -> None:

@@ -1,0 +1,699 @@
+"""A peer that holds the keys and answers or asks wrongly: every fault is named, and nothing else falls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.ike.pair import ESP, IKE, NAME, A, B, Datagram, Pair, mapping, mirrored, policy, with_pfs
+from vpnd.crypto.dh import KeyPair
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildFailed,
+    ChildReplaced,
+    ChildUp,
+    Established,
+    Failed,
+    IkeDown,
+    IkeReplaced,
+)
+from vpnd.ike.v2 import auth
+from vpnd.ike.v2.proposals import encode_sa
+from vpnd.ike.v2.protect import Envelope, plain
+from vpnd.ike.v2.selectors import encode_selectors
+from vpnd.ike.v2.session import Session
+from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code
+from vpnd.model.policy import PeerPolicy
+from vpnd.model.proposals import Proposal
+from vpnd.model.selectors import Selector
+from vpnd.wire.header import Flag, Header
+from vpnd.wire.iana import Exchange2, Notify2, Protocol
+from vpnd.wire.ikev2 import (
+    Auth,
+    Delete,
+    IdI,
+    IdR,
+    KeyExchange,
+    Nonce,
+    Notify,
+    Payload,
+    Sa,
+    TsI,
+    TsR,
+    Unknown,
+    VendorId,
+)
+
+SPI = b"\xc0\xff\xee\0"
+NONCE = Nonce(bytes(32))
+PATH = Path(A, 500, B, 500)
+LOCAL, REMOTE = (Selector.of(mapping().local),), (Selector.of(mapping().remote),)
+TS = (TsI(encode_selectors(LOCAL)), TsR(encode_selectors(REMOTE)))
+ESP_ANSWER = encode_sa(ESP, SPI)
+
+
+def session_of(pair: Pair, name: str) -> Session:
+    """The newest session behind a side."""
+    side = pair.a if name == "a" else pair.b
+    *_, session = side.endpoint._registry.sessions(NAME)
+    assert isinstance(session, Session)
+    return session
+
+
+def answer(pair: Pair, *payloads: Payload) -> None:
+    """Answer a's request with these payloads, in b's place and with b's keys; then let both go on."""
+    request = pair.take("a")
+    header = Header.decode(request.data)
+    session = session_of(pair, "b")
+    for data in session.outbox.protect(header.exchange, header.message_id, payloads, response=True):
+        path = replace(session.path, local_port=request.path.remote_port, remote_port=request.path.local_port)
+        pair.deliver(Datagram(pair.b, path, data))
+    session.window.expected_id = header.message_id + 1
+    pair.a.drain()
+
+
+def ask(pair: Pair, exchange: int, message_id: int, *payloads: Payload) -> str:
+    """Send b a request in a's place and with a's keys; b's answer as the ladder has it."""
+    session = session_of(pair, "a")
+    for data in session.outbox.protect(exchange, message_id, payloads, response=False):
+        pair.deliver(Datagram(pair.a, session.path, data))
+    return pair.lines[-1][1]
+
+
+def half_way(pair: Pair | None = None) -> Pair:
+    """a has sent IKE_AUTH, b has the keys."""
+    pair = pair or Pair()
+    pair.a.endpoint.initiate(pair.now, NAME, 0)
+    pair.a.drain()
+    for _ in range(2):
+        pair.deliver(pair.wire.popleft())
+    return pair
+
+
+def proof(pair: Pair, id_r: IdR) -> Auth:
+    """The AUTH of b for an identity, with the right key."""
+    session = session_of(pair, "b")
+    return Auth(2, auth._sign(session, pair.theirs.psk, session.initiator, id_r.encode()))
+
+
+def assert_gone(pair: Pair) -> None:
+    """The attempt has left nothing with a."""
+    pair.advance(60)
+    assert not pair.a.all(Established)
+    assert not pair.a.children
+    assert pair.a.endpoint.next_timeout() is None
+    assert not session_spis(pair)
+
+
+def session_spis(pair: Pair) -> set[int]:
+    """Inbound SPIs that a still holds beyond those of its children."""
+    return pair.a.endpoint._registry._esp_spis - set(pair.a.children)
+
+
+# -------------------------------------------------------------------------- IKE_AUTH as initiator
+
+
+def test_a_responder_with_another_identity_is_refused_though_its_proof_is_good() -> None:
+    pair = half_way()
+    id_r = IdR(2, b"mallory.example")
+    answer(pair, id_r, proof(pair, id_r), ESP_ANSWER, *TS)
+    diagnosis = pair.a.diagnosis(Failed)
+    assert diagnosis.code is Code.IDENTITY
+    assert (diagnosis.fact("theirs"), diagnosis.fact("ours")) == (
+        "mallory.example (FQDN)",
+        "b.example (FQDN)",
+    )
+    assert pair.lines[-1][1] == "INFORMATIONAL 2 {N(AUTHENTICATION_FAILED), D}"
+    assert_gone(pair)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda proof: Auth(2, bytes(len(proof.data))), Code.PSK),
+        (lambda proof: Auth(2, proof.data[:-1]), Code.PSK),
+        (lambda proof: Auth(2, b""), Code.PSK),
+        (lambda proof: Auth(1, proof.data), Code.P1_AUTH_METHOD),
+        (lambda proof: Auth(13, proof.data), Code.P1_AUTH_METHOD),
+    ],
+)
+def test_a_wrong_proof_of_the_responder(change: Callable[[Auth], Auth], code: Code) -> None:
+    pair = half_way()
+    id_r = IdR(2, b"b.example")
+    answer(pair, id_r, change(proof(pair, id_r)), ESP_ANSWER, *TS)
+    assert pair.a.diagnosis(Failed).code is code
+    assert_gone(pair)
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param((Notify(Notify2.INITIAL_CONTACT),), id="a status alone"),
+        pytest.param((IdR(2, b"b.example"), ESP_ANSWER, *TS), id="no AUTH"),
+        pytest.param((Auth(2, bytes(32)), ESP_ANSWER, *TS), id="no IDr"),
+    ],
+)
+def test_an_answer_without_proof_ends_the_attempt(payloads: tuple[Payload, ...]) -> None:
+    pair = half_way()
+    answer(pair, *payloads)
+    assert pair.a.diagnosis(Failed).code is Code.SYNTAX
+    assert_gone(pair)
+
+
+@pytest.mark.parametrize(
+    ("payloads", "code"),
+    [
+        pytest.param((), Code.PEER_REFUSED, id="no child and no reason"),
+        pytest.param((Notify(Notify2.NO_ADDITIONAL_SAS),), Code.PEER_REFUSED, id="refused"),
+        pytest.param(
+            (encode_sa((replace(ESP[0], encryption=("aes-256-gcm",)),), SPI), *TS),
+            Code.P2_ENCRYPTION,
+            id="not our algorithm",
+        ),
+        pytest.param((encode_sa((*ESP, *ESP), SPI), *TS), Code.P2_PROPOSAL, id="two proposals"),
+        pytest.param((encode_sa(ESP, b"\0\0\0\1"), *TS), Code.SYNTAX, id="a reserved SPI"),
+        pytest.param((encode_sa(ESP, b"\1\2"), *TS), Code.SYNTAX, id="a short SPI"),
+        pytest.param((ESP_ANSWER, TsI(encode_selectors(REMOTE)), TS[1]), Code.TRAFFIC_SELECTORS, id="wider"),
+        pytest.param((ESP_ANSWER, TsI(()), TS[1]), Code.TRAFFIC_SELECTORS, id="no selectors"),
+    ],
+)
+def test_a_wrong_first_child_is_deleted_and_the_ike_sa_stays(
+    payloads: tuple[Payload, ...], code: Code
+) -> None:
+    pair = half_way()
+    id_r = IdR(2, b"b.example")
+    answer(pair, id_r, proof(pair, id_r), *payloads)
+    assert pair.a.diagnosis(ChildFailed).code is code
+    assert pair.a.ike_sas
+    assert not pair.a.all(ChildUp)
+    assert not session_spis(pair)
+    has_sa = any(isinstance(payload, Sa) for payload in payloads)
+    assert (pair.lines[-1][1] == "INFORMATIONAL 2 {D}") is has_sa
+
+
+def test_an_unprotected_error_in_ike_auth_does_not_end_the_attempt() -> None:
+    pair = half_way()
+    session = session_of(pair, "b")
+    envelope = Envelope(session.spi_i, session.spi_r, Exchange2.IKE_AUTH, Flag.RESPONSE, 1)
+    forged = plain(envelope, (Notify(Notify2.AUTHENTICATION_FAILED),))
+    pair.deliver(Datagram(pair.b, session.path, forged))
+    assert pair.a.endpoint.counters["not protected"] == 1
+    pair.run()
+    pair.assert_agreed()
+    assert pair.a.ike_sas
+
+
+# ------------------------------------------------------------------------- IKE_AUTH as responder
+
+
+@pytest.mark.parametrize("method", [1, 3, 9, 13, 14])
+def test_another_method_than_the_shared_key_is_refused(method: int) -> None:
+    pair = half_way()
+    session = session_of(pair, "a")
+    pair.wire.clear()
+    id_i = IdI(2, b"a.example")
+    good = auth._sign(session, pair.ours.psk, True, id_i.encode())
+    assert (
+        ask(pair, Exchange2.IKE_AUTH, 1, id_i, Auth(method, good)) == "IKE_AUTH 1 {N(AUTHENTICATION_FAILED)}"
+    )
+    diagnosis = pair.b.diagnosis(Failed)
+    assert (diagnosis.code, diagnosis.fact("ours")) == (Code.P1_AUTH_METHOD, "SHARED_KEY_MIC")
+    assert not pair.b.all(Established)
+
+
+def test_an_initiator_without_a_child_is_let_in() -> None:
+    """RFC 6023."""
+    pair = half_way()
+    session = session_of(pair, "a")
+    pair.wire.clear()
+    id_i = IdI(2, b"a.example")
+    good = auth._sign(session, pair.ours.psk, True, id_i.encode())
+    assert ask(pair, Exchange2.IKE_AUTH, 1, id_i, Auth(2, good)) == "IKE_AUTH 1 {IDr, AUTH}"
+    assert pair.b.ike_sas
+    assert not pair.b.children
+
+
+def test_a_tunnel_that_is_removed_meanwhile_authenticates_nobody() -> None:
+    pair = half_way()
+    pair.b.endpoint.set_peer(pair.now, replace(pair.theirs, name="another", remote_id=pair.theirs.local_id))
+    session = session_of(pair, "b")
+    session.tunnel = "another"
+    pair.b.endpoint._registry.phase_changed(session)
+    pair.b.endpoint.remove_peer(pair.now, NAME)
+    pair.run()
+    assert not pair.b.all(Established)
+    assert pair.a.diagnosis(Failed).code is Code.PSK
+
+
+@pytest.mark.parametrize("exchange", [Exchange2.CREATE_CHILD_SA, Exchange2.INFORMATIONAL])
+def test_nothing_goes_before_authentication(exchange: Exchange2) -> None:
+    """V8: no exchange but IKE_AUTH is answered on a half-open IKE SA."""
+    pair = half_way()
+    pair.wire.clear()
+    lines = len(pair.lines)
+    payloads = (ESP_ANSWER, NONCE, *TS) if exchange is Exchange2.CREATE_CHILD_SA else (Delete(Protocol.IKE),)
+    ask(pair, exchange, 1, *payloads)
+    assert len(pair.lines) == lines
+    assert not pair.b.all(Established)
+    assert any(reason.startswith("no step") for reason in pair.b.endpoint.counters)
+
+
+# ------------------------------------------------------------------- CREATE_CHILD_SA, our request
+
+
+def wanting(pfs: tuple[int, ...] = ()) -> Pair:
+    """An established tunnel whose side a has just asked for its second mapping."""
+    second = with_pfs(mapping(1), *pfs) if pfs else mapping(1)
+    pair = Pair(policy(children=(mapping(0), second)))
+    pair.establish()
+    pair.a.endpoint.initiate(pair.now, NAME, 1)
+    pair.a.drain()
+    return pair
+
+
+SECOND_TS = (
+    TsI(encode_selectors((Selector.of(mapping(1).local),))),
+    TsR(encode_selectors((Selector.of(mapping(1).remote),))),
+)
+
+
+@pytest.mark.parametrize(
+    ("payloads", "code"),
+    [
+        pytest.param((Notify(Notify2.NO_ADDITIONAL_SAS),), Code.PEER_REFUSED, id="no more"),
+        pytest.param((Notify(Notify2.INVALID_KE_PAYLOAD, b"\0\x0e"),), Code.PFS, id="a group out of nowhere"),
+        pytest.param((Notify(Notify2.INVALID_KE_PAYLOAD, b""),), Code.PFS, id="no group at all"),
+        pytest.param((), Code.SYNTAX, id="nothing"),
+        pytest.param((Notify(Notify2.INITIAL_CONTACT),), Code.SYNTAX, id="a status alone"),
+        pytest.param((ESP_ANSWER, NONCE), Code.SYNTAX, id="no selectors"),
+        pytest.param(
+            (encode_sa(IKE, bytes(8)), NONCE, KeyExchange(31, bytes(32))), Code.SYNTAX, id="an IKE SA"
+        ),
+        pytest.param((ESP_ANSWER, NONCE, KeyExchange(31, bytes(32)), *SECOND_TS), Code.SYNTAX, id="odd KE"),
+        pytest.param((ESP_ANSWER, NONCE, *TS), Code.TRAFFIC_SELECTORS, id="the other mapping's selectors"),
+        pytest.param((encode_sa(IKE, SPI), NONCE, *SECOND_TS), Code.P2_PROPOSAL, id="a proposal for IKE"),
+    ],
+)
+def test_a_wrong_answer_is_named_and_costs_one_mapping(payloads: tuple[Payload, ...], code: Code) -> None:
+    pair = wanting()
+    answer(pair, *payloads)
+    failed = pair.a.last(ChildFailed)
+    assert (failed.mapping, failed.diagnosis.code) == (1, code)
+    assert [c.mapping for c in pair.a.children.values()] == [0]
+    assert pair.a.ike_sas
+    assert not session_spis(pair)
+
+
+def test_an_sa_that_we_cannot_use_is_deleted_at_the_peer() -> None:
+    pair = wanting()
+    answer(pair, ESP_ANSWER, NONCE, *TS)
+    assert pair.lines[-1][1] == "INFORMATIONAL 3 {D}"
+
+
+@pytest.mark.parametrize("value", [bytes(32), b"\1".ljust(32, b"\0"), b"short"])
+def test_a_worthless_public_value_is_refused(value: bytes) -> None:
+    pair = wanting(pfs=(31,))
+    answer(pair, encode_sa((replace(ESP[0], dh=(31,)),), SPI), NONCE, KeyExchange(31, value), *SECOND_TS)
+    assert pair.a.diagnosis(ChildFailed).code is Code.SYNTAX
+    assert len(pair.a.children) == 1
+
+
+def test_a_busy_peer_is_asked_again_and_not_for_ever() -> None:
+    pair = wanting()
+    for _ in range(4):
+        answer(pair, Notify(Notify2.TEMPORARY_FAILURE))
+        pair.wait(16)
+    assert pair.a.diagnosis(ChildFailed).code is Code.PEER_BUSY
+    assert not session_spis(pair)
+
+
+def test_a_busy_peer_that_has_time_later() -> None:
+    pair = wanting()
+    answer(pair, Notify(Notify2.TEMPORARY_FAILURE))
+    assert not pair.a.all(ChildFailed)
+    pair.advance(16)
+    pair.assert_agreed()
+    assert len(pair.a.children) == 2
+
+
+def test_groups_are_not_tried_for_ever() -> None:
+    pair = wanting(pfs=(31, 19))
+    for group in (19, 31, 19, 31):
+        answer(pair, Notify(Notify2.INVALID_KE_PAYLOAD, group.to_bytes(2, "big")))
+    assert pair.a.diagnosis(ChildFailed).code is Code.PFS
+    assert not session_spis(pair)
+
+
+def test_an_answer_of_another_exchange_is_none() -> None:
+    pair = wanting()
+    session = session_of(pair, "b")
+    (data,) = session.outbox.protect(Exchange2.INFORMATIONAL, 2, (), response=True)
+    pair.deliver(Datagram(pair.b, session.path, data))
+    assert pair.a.endpoint.counters["response of another exchange"] == 1
+    pair.run()
+    pair.assert_agreed()
+
+
+# ------------------------------------------------------------------ CREATE_CHILD_SA, their request
+
+
+def pfs_pair() -> Pair:
+    """A tunnel whose children have PFS with group 31, or 19."""
+    return established(policy(children=(with_pfs(mapping(), 31, 19),)))
+
+
+def established(peer: PeerPolicy | None = None) -> Pair:
+    """A tunnel that is up."""
+    pair = Pair(peer)
+    pair.establish()
+    return pair
+
+
+GROUP_31 = (replace(ESP[0], dh=(31,)),)
+
+
+@pytest.mark.parametrize(
+    ("payloads", "notify", "code"),
+    [
+        pytest.param((encode_sa(GROUP_31, SPI), NONCE, *TS), "NO_PROPOSAL_CHOSEN", Code.PFS, id="KE missing"),
+        pytest.param((encode_sa(ESP, SPI), NONCE, *TS), "NO_PROPOSAL_CHOSEN", Code.PFS, id="no PFS"),
+        pytest.param(
+            (encode_sa(GROUP_31, SPI), NONCE, KeyExchange(19, bytes(64)), *TS),
+            "INVALID_KE_PAYLOAD",
+            None,
+            id="another group",
+        ),
+        pytest.param(
+            (encode_sa(GROUP_31, SPI), NONCE, KeyExchange(31, bytes(32)), *TS),
+            "INVALID_SYNTAX",
+            Code.SYNTAX,
+            id="a worthless value",
+        ),
+        pytest.param(
+            (encode_sa(GROUP_31, b"\0\0\0\2"), NONCE, KeyExchange(31, bytes(32)), *TS),
+            "INVALID_SYNTAX",
+            Code.SYNTAX,
+            id="a reserved SPI",
+        ),
+        pytest.param(
+            (encode_sa(GROUP_31, SPI), NONCE, TsI(()), TsR(())),
+            "TS_UNACCEPTABLE",
+            Code.TRAFFIC_SELECTORS,
+            id="no selectors",
+        ),
+        pytest.param((encode_sa(GROUP_31, SPI), *TS), "INVALID_SYNTAX", Code.SYNTAX, id="no nonce"),
+    ],
+)
+def test_a_wrong_request_is_answered_and_nothing_is_taken(
+    payloads: tuple[Payload, ...], notify: str, code: Code | None
+) -> None:
+    pair = pfs_pair()
+    assert ask(pair, Exchange2.CREATE_CHILD_SA, 2, *payloads) == f"CREATE_CHILD_SA 2 {{N({notify})}}"
+    if code is None:
+        assert not pair.b.all(Failed)
+    else:
+        assert pair.b.diagnosis(Failed).code is code
+    assert len(pair.b.children) == 1
+    assert pair.b.endpoint._registry._esp_spis == set(pair.b.children)
+
+
+def test_a_peer_that_only_ever_asks_is_stopped() -> None:
+    pair = established()
+    answers = [
+        ask(pair, Exchange2.CREATE_CHILD_SA, 2 + n, encode_sa(ESP, (4096 + n).to_bytes(4, "big")), NONCE, *TS)
+        for n in range(30)
+    ]
+    assert answers[-1] == "CREATE_CHILD_SA 31 {N(NO_ADDITIONAL_SAS)}"
+    assert len(pair.b.children) <= 20
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+def test_rekeying_what_is_no_child_finds_nothing(protocol: int) -> None:
+    """CVE-2023-38710: any protocol ID in N(REKEY_SA)."""
+    pair = established()
+    (child,) = pair.a.children.values()
+    rekey = Notify(Notify2.REKEY_SA, b"", protocol, child.spi_in.to_bytes(4, "big"))
+    answered = ask(pair, Exchange2.CREATE_CHILD_SA, 2, rekey, ESP_ANSWER, NONCE, *TS)
+    assert answered == "CREATE_CHILD_SA 2 {N(CHILD_SA_NOT_FOUND)}"
+    assert len(pair.b.children) == 1
+
+
+# ------------------------------------------------------------------------------- rekeying, answered
+
+
+def rekeying(peer: PeerPolicy | None = None) -> Pair:
+    """A tunnel whose side a has just asked to rekey its CHILD_SA."""
+    pair = established(peer)
+    (spi_in,) = pair.a.children
+    pair.a.endpoint.rekey_child(pair.now, NAME, spi_in)
+    pair.a.drain()
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("payloads", "code"),
+    [
+        pytest.param((), Code.SYNTAX, id="nothing"),
+        pytest.param((Notify(Notify2.NO_ADDITIONAL_SAS),), Code.PEER_REFUSED, id="refused"),
+        pytest.param(
+            (encode_sa((replace(ESP[0], encryption=("aes-256-gcm",)),), SPI), NONCE, *TS),
+            Code.P2_ENCRYPTION,
+            id="not our algorithm",
+        ),
+        pytest.param(
+            (encode_sa(IKE, bytes(8)), NONCE, KeyExchange(31, bytes(32))), Code.SYNTAX, id="an IKE SA"
+        ),
+    ],
+)
+def test_a_child_whose_succession_fails_stays(payloads: tuple[Payload, ...], code: Code) -> None:
+    pair = rekeying()
+    before = set(pair.a.children)
+    answer(pair, *payloads)
+    assert pair.a.diagnosis(ChildFailed).code is code
+    assert set(pair.a.children) == before
+    assert not pair.a.all(ChildReplaced)
+    assert not pair.a.all(ChildDown)
+    assert not session_spis(pair)
+
+
+def ike_rekeying() -> Pair:
+    """A tunnel whose side a has just asked to rekey its IKE SA."""
+    pair = established()
+    pair.a.endpoint.rekey_ike(pair.now, NAME)
+    pair.a.drain()
+    return pair
+
+
+PUBLIC = KeyPair.generate(31, SeededEntropy(1)).public
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param((Notify(Notify2.NO_PROPOSAL_CHOSEN),), id="refused"),
+        pytest.param((encode_sa(IKE, bytes(8)), NONCE, KeyExchange(31, PUBLIC)), id="SPI zero"),
+        pytest.param((encode_sa(IKE, SPI), NONCE, KeyExchange(31, PUBLIC)), id="a short SPI"),
+        pytest.param((encode_sa(IKE, b"12345678"), NONCE, KeyExchange(19, bytes(64))), id="another group"),
+        pytest.param(
+            (encode_sa(IKE, b"12345678"), NONCE, KeyExchange(31, bytes(32))), id="a worthless value"
+        ),
+        pytest.param(
+            (encode_sa((replace(IKE[0], encryption=("des",)),), b"12345678"), NONCE, KeyExchange(31, PUBLIC)),
+            id="not our algorithm",
+        ),
+        pytest.param((ESP_ANSWER, NONCE, *TS), id="a CHILD_SA"),
+    ],
+)
+def test_an_ike_sa_whose_succession_fails_stays(payloads: tuple[Payload, ...]) -> None:
+    pair = ike_rekeying()
+    before = pair.a.ike_sas[0].spi_i
+    answer(pair, *payloads)
+    assert [info.spi_i for info in pair.a.ike_sas] == [before]
+    assert not pair.a.all(IkeReplaced)
+    assert not pair.a.all(IkeDown)
+    assert pair.a.children
+
+
+@pytest.mark.parametrize(
+    ("payloads", "answered"),
+    [
+        pytest.param(
+            (encode_sa(IKE, bytes(8)), NONCE, KeyExchange(31, PUBLIC)), "INVALID_SYNTAX", id="SPI zero"
+        ),
+        pytest.param(
+            (encode_sa(IKE, b"12345678"), NONCE, KeyExchange(31, bytes(32))), "INVALID_SYNTAX", id="KE"
+        ),
+        pytest.param(
+            (encode_sa(IKE, b"12345678"), NONCE, KeyExchange(19, bytes(64))),
+            "INVALID_KE_PAYLOAD",
+            id="another group",
+        ),
+        pytest.param(
+            (
+                encode_sa((Proposal(Protocol.IKE, ("3des",), ("sha1",), ("sha1",), (31,)),), b"12345678"),
+                NONCE,
+                KeyExchange(31, PUBLIC),
+            ),
+            "NO_PROPOSAL_CHOSEN",
+            id="not our algorithm",
+        ),
+    ],
+)
+def test_a_wrong_request_to_rekey_the_ike_sa(payloads: tuple[Payload, ...], answered: str) -> None:
+    pair = established()
+    assert ask(pair, Exchange2.CREATE_CHILD_SA, 2, *payloads) == f"CREATE_CHILD_SA 2 {{N({answered})}}"
+    assert len(pair.b.ike_sas) == 1
+    assert not pair.b.all(IkeReplaced)
+
+
+# ------------------------------------------------------------------------------------ IKE_SA_INIT
+
+
+def init_answer(*payloads: Payload) -> Pair:
+    """An attempt whose first message is answered with these payloads, and then with silence."""
+    pair = Pair()
+    pair.filter = lambda name, data: [data] if name == "a" else []
+    pair.a.endpoint.initiate(pair.now, NAME, 0)
+    request = pair.take("a")
+    header = Header.decode(request.data)
+    envelope = Envelope(header.spi_i, b"R" * 8, Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0)
+    path = replace(request.path, local=request.path.remote, remote=request.path.local)
+    pair.deliver(Datagram(pair.b, path, plain(envelope, payloads)))
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("payloads", "code"),
+    [
+        pytest.param((encode_sa(IKE), KeyExchange(31, bytes(32)), NONCE), Code.SYNTAX, id="KE zero"),
+        pytest.param((encode_sa(IKE), KeyExchange(31, b""), NONCE), Code.SYNTAX, id="KE empty"),
+        pytest.param(
+            (encode_sa(IKE), KeyExchange(19, bytes(64)), NONCE), Code.SYNTAX, id="KE of another group"
+        ),
+        pytest.param(
+            (encode_sa((replace(IKE[0], encryption=("des",)),)), KeyExchange(31, PUBLIC), NONCE),
+            Code.P1_ENCRYPTION,
+            id="an algorithm that was not offered",
+        ),
+        pytest.param((encode_sa((*IKE, *IKE)), KeyExchange(31, PUBLIC), NONCE), Code.P1_PROPOSAL, id="two"),
+        pytest.param((Notify(Notify2.NO_PROPOSAL_CHOSEN),), Code.P1_PROPOSAL, id="refused"),
+    ],
+)
+def test_a_bad_first_answer_is_remembered_and_a_good_one_still_wins(
+    payloads: tuple[Payload, ...], code: Code
+) -> None:
+    pair = init_answer(*payloads)
+    pair.advance(1.9)
+    assert not pair.a.all(Failed)
+    pair.advance(0.2)
+    assert pair.a.diagnosis(Failed).code is code
+    pair = init_answer(*payloads)
+    pair.filter = lambda name, data: [data]
+    pair.advance(5)
+    pair.assert_agreed()
+    assert pair.a.ike_sas
+    assert not pair.a.all(Failed)
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param((VendorId(b"x"),), id="a vendor ID"),
+        pytest.param((Notify(Notify2.COOKIE, b""),), id="an empty cookie"),
+        pytest.param((Notify(Notify2.COOKIE, bytes(65)),), id="a long cookie"),
+    ],
+)
+def test_an_answer_without_meaning_is_dropped(payloads: tuple[Payload, ...]) -> None:
+    pair = init_answer(*payloads)
+    assert sum(pair.a.endpoint.counters.values()) == 1
+    pair.advance(25)
+    assert not pair.a.all(Failed)
+
+
+def test_cookies_are_not_fetched_for_ever() -> None:
+    def cookie(name: str, data: bytes) -> list[bytes]:
+        if name == "a":
+            return [data]
+        header = Header.decode(data)
+        envelope = Envelope(header.spi_i, bytes(8), header.exchange, Flag.RESPONSE, 0)
+        return [plain(envelope, (Notify(Notify2.COOKIE, b"again"),))]
+
+    pair = Pair()
+    pair.filter = cookie
+    pair.initiate()
+    assert sum(name == "a" for name, _ in pair.lines) <= 4
+
+
+def test_an_unknown_critical_payload_is_answered_with_its_type() -> None:
+    pair = Pair()
+    envelope = Envelope(b"I" * 8, bytes(8), Exchange2.IKE_SA_INIT, Flag.INITIATOR, 0)
+    data = plain(envelope, (encode_sa(IKE), KeyExchange(31, PUBLIC), NONCE, Unknown(200, b"", critical=True)))
+    pair.deliver(Datagram(pair.a, PATH, data))
+    assert pair.lines[-1][1] == "IKE_SA_INIT 0 {N(UNSUPPORTED_CRITICAL_PAYLOAD)}"
+    assert pair.b.endpoint.next_timeout() is None
+
+
+def test_a_first_message_with_another_spi_or_number_is_dropped() -> None:
+    pair = Pair()
+    payloads = (encode_sa(IKE), KeyExchange(31, PUBLIC), NONCE)
+    for envelope in (
+        Envelope(bytes(8), bytes(8), Exchange2.IKE_SA_INIT, Flag.INITIATOR, 0),
+        Envelope(b"I" * 8, b"R" * 8, Exchange2.IKE_SA_INIT, Flag.INITIATOR, 0),
+        Envelope(b"I" * 8, bytes(8), Exchange2.IKE_SA_INIT, Flag.INITIATOR, 1),
+        Envelope(b"I" * 8, bytes(8), Exchange2.IKE_SA_INIT, Flag(0), 0),
+        Envelope(b"I" * 8, bytes(8), Exchange2.IKE_SA_INIT, Flag.INITIATOR | Flag.RESPONSE, 0),
+        Envelope(b"I" * 8, bytes(8), Exchange2.IKE_AUTH, Flag.INITIATOR, 0),
+    ):
+        pair.deliver(Datagram(pair.a, PATH, plain(envelope, payloads)))
+    assert not pair.wire
+    assert sum(pair.b.endpoint.counters.values()) == 6
+    assert pair.b.endpoint.next_timeout() is None
+
+
+def test_a_repeated_first_message_is_answered_alike_and_a_changed_one_begins_anew() -> None:
+    pair = Pair()
+    pair.a.endpoint.initiate(pair.now, NAME, 0)
+    request = pair.take("a")
+    for _ in range(20):
+        pair.deliver(request)
+    answers = {datagram.data for datagram in pair.wire}
+    assert len(pair.wire) == 13
+    assert len(answers) == 1
+    changed = bytearray(request.data)
+    changed[-40] ^= 1
+    pair.deliver(Datagram(pair.a, request.path, bytes(changed)))
+    assert len({datagram.data for datagram in pair.wire}) == 2
+
+
+def test_a_first_message_is_not_answered_twice_once_the_peer_is_in() -> None:
+    pair = Pair()
+    pair.a.endpoint.initiate(pair.now, NAME, 0)
+    request = pair.take("a")
+    pair.deliver(request)
+    pair.run()
+    assert pair.b.ike_sas
+    pair.deliver(request)
+    assert not pair.wire
+    assert len(pair.b.ike_sas) == 1
+
+
+def test_a_mirror_establishes_nothing() -> None:
+    """A gateway that gets its own messages back."""
+    pair = Pair(policy(), mirrored(policy()))
+    pair.a.endpoint.initiate(pair.now, NAME, 0)
+    request = pair.take("a")
+    path = replace(request.path, local=request.path.local, remote=request.path.remote)
+    pair.a.endpoint.handle_datagram(pair.now, path, request.data)
+    pair.a.drain()
+    pair.wire.clear()
+    pair.filter = lambda name, data: []
+    pair.advance(120)
+    assert not pair.a.all(Established)
+    assert pair.a.endpoint.next_timeout() is None
