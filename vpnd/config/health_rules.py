@@ -110,9 +110,9 @@ def _outside_every_range(tunnel: Tunnel, pair: HealthAddresses, ranges: _Ranges,
 
 
 def _carried(tunnel: Tunnel, pair: HealthAddresses, findings: Findings) -> None:
-    """A probe travels in an SA like any packet: an SPD tunnel needs a mapping for it."""
-    if tunnel.table.communication != "spd-policy":
-        return
+    """A probe travels in an SA like any packet: the tunnel needs a mapping for it."""
+    if pair.local.version != pair.remote.version:
+        return  # which has been said
     if any(pair.local in m.local and pair.remote in m.remote for m in mappings_of(tunnel.table)):
         return
     message = f"no mapping of this tunnel carries its health check, {pair.local} - {pair.remote}"
@@ -121,6 +121,9 @@ def _carried(tunnel: Tunnel, pair: HealthAddresses, findings: Findings) -> None:
         f' remote = ["{pair.remote}/{pair.remote.max_prefixlen}"], here and mirrored at the peer;'
         " or use destination-route"
     )
+    if tunnel.table.communication == "destination-route":
+        carried = 6 if pair.local.version == 4 else 4
+        hint = f"its routes are all IPv{carried}: give local and remote IPv{carried} addresses"
     findings.error(
         tunnel.source, (*tunnel.path, "health_check", "enabled"), "E-HEALTH-MAPPING", message, hint
     )

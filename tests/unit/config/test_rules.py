@@ -408,6 +408,12 @@ ERRORS = [
             "health_check.enabled = true #!",
         ),
     ),
+    Case(
+        "E-HEALTH-MAPPING",
+        "no mapping of this tunnel carries its health check",
+        "its routes are all IPv6",
+        BASE + 'routes = ["2001:db8:2::/48"]\nhealth_check.enabled = true #!\n',
+    ),
     # keys
     Case(
         "E-PSK-FORM",
