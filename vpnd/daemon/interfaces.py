@@ -14,10 +14,14 @@ from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import Communication, Encapsulation, TunnelPolicy
 from vpnd.model.proposals import Suite
-from vpnd.model.selectors import Network, Selector
+from vpnd.model.selectors import Address, Network, Selector
 
 DEFAULT_PATH_MTU = 1500
 """Bytes: Ethernet's, until the route to the peer says otherwise."""
+
+
+ROUTE_KEPT = 1.0
+"""Ours: seconds that a route's MTU is believed, so that many tunnels to one peer ask once."""
 
 
 @dataclass(slots=True)
@@ -44,6 +48,7 @@ class Interfaces:
         self._owners: dict[str, str] = {}
         self._configured: tuple[TunnelPolicy, ...] = ()
         self._tables: dict[str, int] = {}
+        self._path_mtus: dict[Address, tuple[int, float]] = {}
         self._wanted: Wanted | None = None
         self._settling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,11 +101,17 @@ class Interfaces:
         remote = policy.peer.remote_address
         if remote is None:
             return DEFAULT_PATH_MTU
+        now = asyncio.get_running_loop().time()
+        known = self._path_mtus.get(remote)
+        if known is not None and now - known[1] < ROUTE_KEPT:
+            return known[0]
         try:
             route = await self._box.route_to(remote, MARK)
         except BoxFailed:
             return DEFAULT_PATH_MTU
-        return route.mtu if route is not None else DEFAULT_PATH_MTU
+        mtu = route.mtu if route is not None else DEFAULT_PATH_MTU
+        self._path_mtus[remote] = (mtu, now)
+        return mtu
 
     def follow(self, child: ChildSa) -> None:
         """An SA pair was installed: its interface takes packets as long as its algorithms let them be."""

@@ -66,18 +66,24 @@ class Netlink:
 
     def link_index(self, name: str) -> int | None:
         """The index of the interface of this name, or None."""
-        found = _attempt(f"look {name} up", lambda: list(self._ip.link_lookup(ifname=name)))
-        return int(found[0]) if found else None
+        try:
+            return socket.if_nametoindex(name)
+        except OSError:
+            return None
 
     def set_up(self, name: str, mtu: int) -> None:
-        """Give a TUN its MTU and queue, and set it up. Raises NetlinkFailed."""
-        index = self._require(name)
-        self._quiet_ipv6(index)
+        """Give a TUN its MTU and queue, and set it up, all at once. Raises NetlinkFailed.
+
+        It gets no link-local address: its router solicitations and MLD reports would meet no mapping.
+        """
+        quiet = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]}
+        wanted = {"index": self._require(name), "mtu": mtu, "txqlen": TRANSMIT_QUEUE, "state": "up"}
         _loosen_reverse_path(name)
-        _attempt(
-            f"set {name} up",
-            lambda: self._ip.link("set", index=index, mtu=mtu, txqlen=TRANSMIT_QUEUE, state="up"),
-        )
+        try:
+            self._ip.link("set", IFLA_AF_SPEC=quiet, **wanted)
+        except NetlinkError:
+            # A kernel without IPv6 knows no such setting, and is quiet anyhow.
+            _attempt(f"set {name} up", lambda: self._ip.link("set", **wanted))
 
     def raise_links(self, names: frozenset[str]) -> None:
         """Set those of these interfaces up that somebody has set down. Raises NetlinkFailed."""
@@ -174,15 +180,6 @@ class Netlink:
         ]
 
     # ----------------------------------------------------------------------------------- inside
-
-    def _quiet_ipv6(self, index: int) -> None:
-        """No link-local address on a TUN: its router solicitations and MLD reports would meet no mapping."""
-        quiet = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]}
-        try:
-            self._ip.link("set", index=index, IFLA_AF_SPEC=quiet)
-        except (NetlinkError, OSError):
-            # A kernel without IPv6 is quiet anyhow.
-            return
 
     def _require(self, name: str) -> int:
         index = self.link_index(name)
