@@ -1,4 +1,4 @@
-"""One real endpoint, `b` at 192.0.2.2, alone with an IKEv1 puppet; and every state that a message can find."""
+"""One real endpoint, `b` at 192.0.2.2, alone with an IKEv1 puppet; and every state it can be in."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
@@ -23,7 +24,6 @@ from vpnd.ike.outputs import (
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 from vpnd.model.policy import DpdPolicy, Encapsulation, NegotiationMode
-from vpnd.model.selectors import Address
 
 PFS = Recipe(pfs=(31,))
 UDP = Recipe(encapsulation=Encapsulation.UDP)
@@ -118,7 +118,7 @@ def test_forced_udp_moves_to_port_4500_with_the_proof(mode: NegotiationMode) -> 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_initiator_behind_a_nat(mode: NegotiationMode) -> None:
-    outside = Address_("198.51.100.7")
+    outside = ip_address("198.51.100.7")
     changes = {"remote_address": outside, "remote_id": Identity.of_address(ADDRESS_A)}
     pair = pair_of(mode, changes_b=changes)
     pair.world.nats.append(Nat([ADDRESS_A], outside))
@@ -131,12 +131,6 @@ def test_an_initiator_behind_a_nat(mode: NegotiationMode) -> None:
     pair.a.probe()
     pair.world.settle()
     pair.assert_agreement()
-
-
-def Address_(text: str) -> Address:  # noqa: N802 (reads as the type)
-    from ipaddress import ip_address
-
-    return ip_address(text)
 
 
 # ------------------------------------------------------------------------------------- the life of SAs
@@ -345,7 +339,7 @@ def test_a_probe_is_answered() -> None:
 
 
 def test_the_other_address_is_unknown() -> None:
-    pair = pair_of(changes_b={"remote_address": Address_("203.0.113.1")})
+    pair = pair_of(changes_b={"remote_address": ip_address("203.0.113.1")})
     pair.a.initiate()
     pair.world.run_for(40)
     assert [d.sender for d in pair.world.sent] == ["a"] * 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.pair import Pair
+from tests.simulation.policies import Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pair_of
 from tests.simulation.weather import CALM, STORM, Weather
 from vpnd.ike.outputs import ChildUp, Established, Failed
@@ -57,7 +58,7 @@ def test_five_hundred_handshakes_and_two_quick_modes_in_a_storm(mode: Negotiatio
 @pytest.mark.parametrize("sender", ["a", "b"])
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_each_message_may_be_lost(mode: NegotiationMode, sender: str, number: int, times: int) -> None:
-    """F2: drop exactly message k, once and three times in a row; also the last, which nothing acknowledges."""
+    """F2: drop exactly message k, once and three times; also the last, which nothing acknowledges."""
     calm = pair_of(mode)
     calm.a.initiate()
     calm.world.settle()
@@ -154,8 +155,6 @@ def test_the_attempt_gives_up_when_nobody_answers(mode: NegotiationMode) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [MAIN, AGGRESSIVE])
 def test_two_hundred_mappings_come_up_one_after_the_other(mode: NegotiationMode) -> None:
-    from tests.simulation.policies import Recipe
-
     pair = pair_of(mode, recipe=Recipe(mappings=200))
     for mapping in range(200):
         pair.a.initiate(mapping)

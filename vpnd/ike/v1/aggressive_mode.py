@@ -105,12 +105,13 @@ def on_aggressive3(session: Session, now: float, received: Received) -> None:
     """The initiator's proof, which some peers send in clear (RFC 2409 section 5.4)."""
     message: Aggressive3 = received.expect(Aggressive3)
     phase1.verify_hash(session, session.keys, message.hash, of_initiator=True)
+    initial_contact = phase1.says_initial_contact(session, message.notifies)
     session.proof_iv = session.chain.iv
     received.confirm()
     session.proven()
     session.nat = phase1.detect_nat(session, received.path, message.nat_d)
     session.follow(received.path)
-    session.established(now, phase1.says_initial_contact(message.notifies))
+    session.established(now, initial_contact)
 
 
 def on_aggressive3_again(session: Session, now: float, received: Received) -> None:
@@ -120,6 +121,7 @@ def on_aggressive3_again(session: Session, now: float, received: Received) -> No
     """
     message: Aggressive3 = received.expect(Aggressive3)
     phase1.verify_hash(session, session.keys, message.hash, of_initiator=True)
+    phase1.says_initial_contact(session, message.notifies)
     received.confirm()
     session.begin_again_from(received.chain, phase1.detect_nat(session, received.path, message.nat_d))
     session.follow(received.path)

@@ -105,13 +105,14 @@ def on_main5(session: Session, now: float, received: Received) -> None:
     keys, negotiation = session.keys, session.negotiation
     negotiation.id_i = received.body_of(message.id)
     phase1.verify_hash(session, keys, message.hash, of_initiator=True)
+    initial_contact = phase1.says_initial_contact(session, message.notifies)
     session.proof_iv = session.chain.iv
     received.confirm()
     session.proven()
     session.policy_is(phase1.check_identity(session.rivals(), message.id))
     session.follow(received.path)
     _send_main6(session, now)
-    session.established(now, phase1.says_initial_contact(message.notifies))
+    session.established(now, initial_contact)
 
 
 def on_main5_again(session: Session, now: float, received: Received) -> None:
@@ -123,6 +124,7 @@ def on_main5_again(session: Session, now: float, received: Received) -> None:
     if not hmac.compare_digest(session.negotiation.id_i, received.body_of(message.id)):
         raise Drop("another identity")
     phase1.verify_hash(session, session.keys, message.hash, of_initiator=True)
+    phase1.says_initial_contact(session, message.notifies)
     received.confirm()
     session.begin_again_from(received.chain, session.nat)
     _send_main6(session, now)
@@ -144,9 +146,10 @@ def on_main6(session: Session, now: float, received: Received) -> None:
     session.negotiation.id_r = received.body_of(message.id)
     phase1.verify_hash(session, session.keys, message.hash, of_initiator=False)
     phase1.check_identity([session.policy], message.id)
+    initial_contact = phase1.says_initial_contact(session, message.notifies)
     received.confirm()
     session.proven()
-    session.established(now, phase1.says_initial_contact(message.notifies))
+    session.established(now, initial_contact)
 
 
 def on_undecryptable(session: Session) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vpnd.crypto.dh import InvalidPublicValue, KeyPair
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike import natt, vendors
+from vpnd.ike.faults import Drop
 from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.v1.faults import AuthenticationFailed, InvalidIdInformation, InvalidKeyInformation
 from vpnd.ike.v1.keys import Exchanged, Phase1Keys
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 NONCE_LENGTH = 32
 """Bytes; RFC 2409 section 5 allows 8 to 256."""
+
+COOKIES_LENGTH = 16
+"""Bytes of both cookies."""
 
 DPD = bytes.fromhex("afcad71368a1f1c96b8696fc77570100")
 """Dead peer detection, version 1.0 (RFC 3706 section 5)."""
@@ -194,6 +198,14 @@ def check_identity(policies: Iterable[PeerPolicy], received: Id) -> PeerPolicy:
     )
 
 
-def says_initial_contact(notifies: tuple[Notify, ...]) -> bool:
-    """Whether the peer says that it holds no older SA with us (RFC 2407 section 4.6.3.3)."""
-    return any(notify.type == Notify1.INITIAL_CONTACT for notify in notifies)
+def says_initial_contact(session: Session, notifies: tuple[Notify, ...]) -> bool:
+    """Whether the peer says that it holds no older SA with us (RFC 2407 section 4.6.3.3).
+
+    It names the two cookies. No hash covers it, so that other cookies are the one sign that the end of the
+    message was damaged, and with it the block that the IV chain goes on from. Raises Drop then.
+    """
+    contacts = [notify for notify in notifies if notify.type == Notify1.INITIAL_CONTACT]
+    for notify in contacts:
+        if len(notify.spi) == COOKIES_LENGTH and notify.spi != session.cky_i + session.cky_r:
+            raise Drop("damaged notify")
+    return bool(contacts)

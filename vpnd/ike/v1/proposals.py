@@ -80,6 +80,11 @@ class Phase2Choice:
     part: ProposalPart
     transform: TransformPart
 
+    @property
+    def udp(self) -> bool:
+        """Whether ESP is to travel in UDP (RFC 3947 section 5.1)."""
+        return number_of(self.transform.attributes, Phase2Attribute.ENCAPSULATION_MODE) in _UDP_MODES
+
     def answer(self, spi: bytes) -> Sa:
         """The SA payload of Quick2: the transform as it was offered, with our SPI."""
         part = ProposalPart(self.part.number, self.part.protocol, spi, (self.transform,))

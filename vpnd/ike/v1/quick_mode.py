@@ -255,7 +255,7 @@ def _child(session: Session, quick: QuickMode, choice: Phase2Choice, shared: Sec
         ts_local=(Selector.of(quick.policy.local),),
         ts_remote=(Selector.of(quick.policy.remote),),
         path=session.path,
-        udp=session.nat.found,
+        udp=choice.udp,
         lifetimes=choice.lifetimes,
         initiator=quick.initiator,
     )
