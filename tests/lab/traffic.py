@@ -49,7 +49,8 @@ def ping(
 ) -> Ping:
     """Ping with `size` bytes of data, the last one for up to `patience` seconds. Look at `received`."""
     done = source.run(
-        "ping", "-n", "-c", str(count), "-i", str(interval), "-W", str(patience), "-s", str(size), "-I", local, remote,
+        "ping", "-n", "-c", str(count), "-i", str(interval), "-W", str(patience), "-s", str(size),
+        "-I", local, remote,
         check=False,
         timeout=20 + count * (interval + 1),
     )  # fmt: skip
