@@ -63,6 +63,7 @@ from vpnd.ike.v2.proposals import (
 from vpnd.ike.v2.state import State
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import ChildPolicy
 from vpnd.model.proposals import Chosen, Mismatch, Suite
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
@@ -184,7 +185,7 @@ class RekeyChild:
             case _:
                 self._try_later(session, now, REFUSED_WAIT)
                 session.registry.emit(
-                    ChildFailed(session.tunnel, self.old.sa.mapping, _as_pfs(diagnosis, pfs))
+                    ChildFailed(session.tunnel, self.old.sa.mapping, _as_pfs(diagnosis, policy, pfs))
                 )
 
     def _try_later(self, session: Session, now: float, wait: float) -> None:
@@ -388,8 +389,10 @@ def _groups(session: Session) -> tuple[int, ...]:
     return tuple(dict.fromkeys(g for p in session.policy.proposals for g in p.dh if g in GROUPS))
 
 
-def _as_pfs(diagnosis: Diagnosis, pfs: bool) -> Diagnosis:
+def _as_pfs(diagnosis: Diagnosis, policy: ChildPolicy, with_key_exchange: bool) -> Diagnosis:
     """A proposal that was good without key exchange and is refused with it: the groups differ."""
-    if pfs and diagnosis.code is Code.P2_PROPOSAL:
-        return Diagnosis(Code.PFS, diagnosis.facts)
-    return diagnosis
+    if not with_key_exchange or diagnosis.code is not Code.P2_PROPOSAL:
+        return diagnosis
+    groups = ", ".join(map(str, policy.pfs))
+    notify = diagnosis.fact("notify")
+    return Diagnosis.of(Code.PFS, exchange=EXCHANGE, notify=notify, ours=groups, mapping=policy)

@@ -11,7 +11,15 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.ike.pair import NAME, Pair, Side, mapping, mirrored, policy, with_pfs
-from vpnd.ike.outputs import ChildDown, ChildFailed, ChildReplaced, IkeDown, IkeReplaced, OutboundReady
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildFailed,
+    ChildReplaced,
+    Failed,
+    IkeDown,
+    IkeReplaced,
+    OutboundReady,
+)
 from vpnd.ike.v2.children import INBOUND_KEPT
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdPolicy, Lifetimes
@@ -159,7 +167,10 @@ def test_a_pfs_mismatch_is_named_and_the_old_sa_stays() -> None:
     pair = up(pfs=(31,), theirs=(19,))
     rekey_child(pair, "a")
     pair.run()
-    assert pair.a.diagnosis(ChildFailed).code is Code.PFS
+    diagnosis = pair.a.diagnosis(ChildFailed)
+    assert (diagnosis.code, diagnosis.fact("ours")) == (Code.PFS, "31")
+    theirs = pair.b.diagnosis(Failed)
+    assert (theirs.code, theirs.fact("theirs"), theirs.fact("ours")) == (Code.PFS, "31", "19")
     assert len(pair.a.children) == len(pair.b.children) == 1
     pair.assert_carries()
 
