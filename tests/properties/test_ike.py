@@ -154,10 +154,13 @@ def typical(puppet: Puppet) -> dict[str, Saying]:
 @pytest.mark.parametrize("state", sorted(STATES))
 def test_the_table_is_complete(state: str) -> None:
     """Each kind of message in each state: an effect or a counted drop, and every timer then runs out."""
-    _, puppet = stage_in(state)
+    stage, puppet = stage_in(state)
     for name, saying in typical(puppet).items():
-        stage, twin = stage_in(state)
         before = counted(stage)
-        stage.say(saying.data(twin))
-        assert counted(stage) != before, f"{name} in {state} left no trace"
-        stage.world.run_for(AFTERWARDS)
+        stage.say(saying.data(puppet))
+        after = counted(stage)
+        assert after != before, f"{name} in {state} left no trace"
+        if after[1:] != before[1:]:
+            # More than a counted drop: live it to its end, and begin anew.
+            stage.world.run_for(AFTERWARDS)
+            stage, puppet = stage_in(state)

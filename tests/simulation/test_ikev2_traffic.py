@@ -14,7 +14,7 @@ from .traffic import Traffic
 from .weather import CALM, Weather
 
 ROUGH = Weather(loss=0.15, duplicate=0.1, delay=(0.01, 0.4))
-SEEDS = 30
+SEEDS = 15
 
 
 def flowing(seed: int = 0, weather: Weather = CALM) -> tuple[Pair, Traffic]:
