@@ -1,4 +1,4 @@
-"""Whatever a peer says to an IKEv1 endpoint, in whatever state: nothing is raised, nothing unproven is believed.
+"""Whatever a peer says to an IKEv1 endpoint, in any state: nothing is raised, nothing unproven is believed.
 
 `Stage` checks the rules of the outputs at every step (`tests.simulation.gateway.Broken`).
 """

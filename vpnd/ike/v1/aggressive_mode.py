@@ -96,7 +96,7 @@ def on_aggressive2(session: Session, now: float, received: Received) -> None:
     exchanged = negotiation.exchanged(session.cky_i, session.cky_r)
     proof = Hash(keys.hash_i(exchanged, negotiation.sa_i, negotiation.id_i))
     contact = [Notify(Notify1.INITIAL_CONTACT, spi=session.cky_i + session.cky_r)]
-    payloads: list[Payload] = [proof, *nat_d, *(contact if session.first_contact() else [])]
+    payloads: list[Payload] = [proof, *nat_d, *(contact if phase1.first_contact(session) else [])]
     session.send_phase1(now, EXCHANGE, payloads, chain)
     session.established(now, initial_contact=False)
 

@@ -95,7 +95,7 @@ def on_main4(session: Session, now: float, received: Received) -> None:
     exchanged = negotiation.exchanged(session.cky_i, session.cky_r)
     proof = Hash(keys.hash_i(exchanged, negotiation.sa_i, negotiation.id_i))
     contact = [Notify(Notify1.INITIAL_CONTACT, spi=session.cky_i + session.cky_r)]
-    payloads: list[Payload] = [identity, proof, *(contact if session.first_contact() else [])]
+    payloads: list[Payload] = [identity, proof, *(contact if phase1.first_contact(session) else [])]
     session.send_phase1(now, EXCHANGE, payloads, chain)
 
 
@@ -109,7 +109,7 @@ def on_main5(session: Session, now: float, received: Received) -> None:
     session.proof_iv = session.chain.iv
     received.confirm()
     session.proven()
-    session.policy_is(phase1.check_identity(session.rivals(), message.id))
+    session.policy_is(phase1.check_identity(phase1.rivals(session), message.id))
     session.follow(received.path)
     _send_main6(session, now)
     session.established(now, initial_contact)

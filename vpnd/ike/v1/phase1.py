@@ -127,7 +127,26 @@ def nat_d_payloads(session: Session, entropy: Entropy) -> list[NatD]:
     return [NatD(theirs, peer.nat_t_draft), NatD(ours, peer.nat_t_draft)]
 
 
+def first_contact(session: Session) -> bool:
+    """Whether to say INITIAL_CONTACT: there is no SA of this tunnel, nor another tunnel like it."""
+    policy = session.policy
+    twins = [
+        one
+        for one in session.registry.policies.values()
+        if (one.local_id, one.remote_id) == (policy.local_id, policy.remote_id) and one.name != policy.name
+    ]
+    return not twins and session.registry.established(session.tunnel) is None
+
+
 # ------------------------------------------------------------------------------------- to read
+
+
+def rivals(session: Session) -> list[PeerPolicy]:
+    """The tunnels that an attempt can turn out to be: same addresses, mode and key, its own first."""
+    ours = session.policy
+    others = session.registry.candidates(session.version, session.path)
+    same = [one for one in others if one.mode == ours.mode and one.psk == ours.psk]
+    return [ours, *(one for one in same if one.name != ours.name)]
 
 
 def detect_nat(session: Session, path: Path, nat_d: tuple[NatD, ...]) -> Nat:

@@ -144,22 +144,6 @@ class Session:
         """The other ISAKMP SAs of the tunnel, and the attempts at one, oldest first."""
         return [s for s in self.registry.sessions(self.tunnel) if isinstance(s, Session) and s is not self]
 
-    def rivals(self) -> list[PeerPolicy]:
-        """The tunnels that this attempt can turn out to be: same addresses, mode and key, ours first."""
-        others = self.registry.candidates(self.version, self.path)
-        same = [one for one in others if one.mode == self.policy.mode and one.psk == self.policy.psk]
-        return [self.policy, *(one for one in same if one.name != self.policy.name)]
-
-    def first_contact(self) -> bool:
-        """Whether to say INITIAL_CONTACT: there is no SA of this tunnel, nor another tunnel like it."""
-        ours = (self.policy.local_id, self.policy.remote_id)
-        twins = [
-            one
-            for one in self.registry.policies.values()
-            if (one.local_id, one.remote_id) == ours and one.name != self.tunnel
-        ]
-        return not twins and self.registry.established(self.tunnel) is None
-
     # --- what the handlers of phase 1 tell it
 
     def suite_is(self, suite: Suite, lifetime: int) -> None:
@@ -446,15 +430,3 @@ class Session:
     def handle_timeout(self, now: float) -> None:
         """Each timer that is due, those of the children, then the quick modes."""
         clock.handle_timeout(self, now)
-
-
-def begin_session(now: float, registry: Registry, policy: PeerPolicy, mapping: int) -> None:
-    """A new attempt as initiator, for one mapping; the peer's address is known."""
-    if policy.remote_address is None:
-        return
-    path = natt.initial_path(policy.local_address, policy.remote_address)
-    session = Session(now, registry, policy, path, initiator=True)
-    registry.add(session)
-    session.want(now, mapping)
-    session.begin(now)
-    registry.arm(session)

@@ -7,11 +7,12 @@ is repeated to it before it has proved itself.
 from __future__ import annotations
 
 from vpnd.ike.faults import Drop
+from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
 from vpnd.ike.v1.carrier import is_fragment
 from vpnd.ike.v1.received import State, Timer
-from vpnd.ike.v1.session import Session, begin_session
+from vpnd.ike.v1.session import Session
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
@@ -45,7 +46,14 @@ class Engine:
 
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
         """Begin main or aggressive mode with the policy's peer."""
-        begin_session(now, self._registry, policy, mapping)
+        if policy.remote_address is None:
+            return
+        path = initial_path(policy.local_address, policy.remote_address)
+        session = Session(now, self._registry, policy, path, initiator=True)
+        self._registry.add(session)
+        session.want(now, mapping)
+        session.begin(now)
+        self._registry.arm(session)
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """A first message, or a repeat of one. Raises Drop with the reason, DecodeError."""
