@@ -7,6 +7,7 @@ import json
 import random
 import re
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -29,12 +30,17 @@ class TrafficLost(AssertionError):
 
 @dataclass(frozen=True)
 class Ping:
-    """The result of one ping: packets, and the average round trip in ms (None without an answer)."""
+    """The result of one ping: packets, and the round trips of those that were answered, in milliseconds."""
 
     sent: int
     received: int
-    average_ms: float | None
+    round_trips_ms: tuple[float, ...]
     text: str
+
+    @property
+    def median_ms(self) -> float:
+        """The median round trip. Raises statistics.StatisticsError without an answer."""
+        return statistics.median(self.round_trips_ms)
 
 
 def ping(
@@ -55,11 +61,10 @@ def ping(
         timeout=20 + count * (interval + 1),
     )  # fmt: skip
     received = re.search(r"(\d+) received", done.stdout)
-    average = re.search(r"= [\d.]+/([\d.]+)/", done.stdout)
     return Ping(
         count,
         int(received[1]) if received else 0,
-        float(average[1]) if average else None,
+        tuple(map(float, re.findall(r"time=([\d.]+) ms", done.stdout))),
         done.stdout + done.stderr,
     )
 
