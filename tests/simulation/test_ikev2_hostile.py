@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from vpnd.ike.limits import Limits
-from vpnd.ike.outputs import ChildDown, Established, Failed
+from vpnd.ike.outputs import ChildDown, Established, Failed, LadderLine, Story
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code
 from vpnd.wire.iana import AuthMethod2, DhGroup, Exchange2, IdType, Notify2, Protocol
@@ -21,6 +21,7 @@ from vpnd.wire.ikev2 import (
     Nonce,
     Notify,
     Payload,
+    Sa,
     TsI,
     TsR,
     Unknown,
@@ -411,3 +412,24 @@ def test_failed_attempts_leave_no_trace() -> None:
     assert len(stage.gateway.of(Failed)) == 80
     assert leaks(stage.gateway) == []
     assert stage.endpoint.next_timeout() is None
+
+
+def test_what_is_told_of_a_message_is_bounded() -> None:
+    """A hostile but valid peer fills a message to the brim: trace and log must not."""
+    stage, puppet = stage_in("established")
+    brimful: list[list[Payload]] = [
+        [Delete(Protocol.ESP, tuple(n.to_bytes(4, "big") for n in range(300, 15_300)))],
+        [Notify(60_000 + n, bytes(3000)) for n in range(19)],
+        [VendorId(bytes(3000)) for _ in range(19)],
+        [Sa(IKE_SA.proposals * 200), Nonce(puppet.nonce), KeyExchange(31, puppet.public)],
+        [esp_sa(300), Nonce(puppet.nonce), TsI(subnet(1) * 250), TsR(subnet(2) * 250)],
+    ]
+    exchanges = [Exchange2.INFORMATIONAL] * 3 + [Exchange2.CREATE_CHILD_SA] * 2
+    for number, (exchange, payloads) in enumerate(zip(exchanges, brimful, strict=True), start=2):
+        stage.say(puppet.seal(exchange, number, payloads))
+    for line in stage.gateway.of(LadderLine):
+        assert len(line.text) + sum(map(len, line.detail)) < 32_000
+    for event in stage.gateway.of(Story):
+        assert len(event.text) < 1000
+    for failed in stage.gateway.of(Failed):
+        assert len(str(failed.diagnosis)) < 4000
