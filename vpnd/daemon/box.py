@@ -7,8 +7,9 @@ for it. Calls are done in the order in which they were made.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -36,6 +37,9 @@ class Box(Protocol):
 
     async def close_interface(self, name: str, descriptor: int) -> None:
         """Close a TUN; the kernel takes its routes with it. Never raises."""
+
+    async def close_interfaces(self, descriptors: Sequence[int]) -> None:
+        """Close every TUN there is, all at once. Never raises."""
 
     async def raise_links(self, names: frozenset[str]) -> None:
         """Set interfaces up that somebody has set down."""
@@ -90,6 +94,12 @@ class LinuxBox:
     async def close_interface(self, name: str, descriptor: int) -> None:
         """As `Box.close_interface`."""
         await self._do(lambda _: os.close(descriptor))
+
+    async def close_interfaces(self, descriptors: Sequence[int]) -> None:
+        """As `Box.close_interfaces`."""
+        with contextlib.suppress(BoxFailed):
+            await self._do(lambda netlink: netlink.delete_tunnels())
+        await self._do(lambda _: _close_all(descriptors))
 
     async def raise_links(self, names: frozenset[str]) -> None:
         """As `Box.raise_links`."""
@@ -148,6 +158,11 @@ class LinuxBox:
 
 
 _BUSY = (16,)
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _open_interface(netlink: Netlink, name: str, mtu: int) -> int:

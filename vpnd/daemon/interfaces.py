@@ -162,8 +162,10 @@ class Interfaces:
 
     async def abandon(self) -> None:
         """The daemon ends: interfaces and routes go, what guards the traffic stays."""
-        for name in tuple(self._attached):
-            await self.detach(name)
+        attached, self._attached = self._attached, {}
+        for name in attached:
+            self._engine.remove_tunnel(name)
+        await self._box.close_interfaces([tunnel.descriptor for tunnel in attached.values()])
         await self.settle()
 
     # ----------------------------------------------------------------------------------- inside

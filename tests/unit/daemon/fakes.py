@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -138,6 +138,10 @@ class FakeBox:
 
     async def close_interface(self, name: str, descriptor: int) -> None:
         del self.interfaces[name]
+
+    async def close_interfaces(self, descriptors: Sequence[int]) -> None:
+        assert len(descriptors) == len(self.interfaces)
+        self.interfaces.clear()
 
     async def raise_links(self, names: frozenset[str]) -> None:
         assert names <= set(self.interfaces)

@@ -160,8 +160,14 @@ def test_a_tun_is_up_quiet_and_long_enough(lab: Lab) -> None:
         for present in (True, True, False, False):
             netlink.set_address("t0", address, present)
             assert (address in netlink.local_addresses()) is present
-        tun.close()
+        second = open_tun("t1")
+        netlink.set_up("t1", 1400)
+        netlink.delete_tunnels()
+        netlink.delete_tunnels()
         assert netlink.link_index("t0") is None
+        assert netlink.link_index("t1") is None
+        tun.close()
+        second.close()
         with pytest.raises(NetlinkFailed, match="t0"):
             netlink.set_mtu("t0", 1400)
 
