@@ -42,6 +42,11 @@ class Ping:
         """The median round trip. Raises statistics.StatisticsError without an answer."""
         return statistics.median(self.round_trips_ms)
 
+    @property
+    def average_ms(self) -> float:
+        """The mean round trip. Raises statistics.StatisticsError without an answer."""
+        return statistics.fmean(self.round_trips_ms)
+
 
 def ping(
     source: Namespace,
