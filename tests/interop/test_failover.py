@@ -50,6 +50,8 @@ def peer_killed(paths: TwoPaths) -> Iterator[None]:
         yield
     finally:
         peer.start()
+        # Dead peer detection would find out by itself, in the 30 s that these tests do not have.
+        paths.ours.ctl("reset", "primary", check=False)
 
 
 @contextmanager

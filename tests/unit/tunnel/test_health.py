@@ -184,6 +184,15 @@ def test_several_probes_may_be_under_way_and_are_judged_in_their_order() -> None
     assert UNHEALTHY not in bench.states()
 
 
+def test_a_repeat_that_finds_no_sa_any_more_is_not_sent() -> None:
+    bench = Bench(path=lambda at: None)
+    bench.run(0.01)
+    bench.check.set_linked(bench.now, False)
+    bench.run(4)
+    assert len(bench.sent) == 1
+    assert bench.check.history.lost == 1
+
+
 # -------------------------------------------------------------------------------- the verdict
 
 
