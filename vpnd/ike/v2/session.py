@@ -8,56 +8,40 @@ responders are objects and functions of their own files; they change the session
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from vpnd.ike.faults import Drop
-from vpnd.ike.natt import KEEPALIVE_INTERVAL, NO_NAT, Nat
+from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import (
     Established,
     Failed,
     IkeDown,
     IkeReplaced,
-    IkeSaInfo,
     PeerDead,
     Story,
 )
 from vpnd.ike.registry import InitKey, Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.session import Phase, Unreachable
-from vpnd.ike.timers import Timers
 from vpnd.ike.v2 import clock, duplicates, reception
 from vpnd.ike.v2.children import Children, Fate, soft_lifetime
 from vpnd.ike.v2.create_child import CreateChild
 from vpnd.ike.v2.exchange import Exchange
+from vpnd.ike.v2.ike_sa import IkeSa
 from vpnd.ike.v2.informational import DeleteChildren, DeleteIke, Liveness
 from vpnd.ike.v2.keys import IkeKeys
 from vpnd.ike.v2.outbox import Outbox
-from vpnd.ike.v2.protect import Protection
 from vpnd.ike.v2.rekey import RekeyChild, RekeyIke
 from vpnd.ike.v2.state import State, Timer
-from vpnd.ike.v2.window import Window
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.proposals import Suite
 from vpnd.wire.header import Header
-from vpnd.wire.iana import IkeVersion
 
 UNDECIDED = 2 * GIVE_UP_AFTER
 """Seconds that the loser of two successors of one IKE SA is kept for its creator's DELETE."""
 
 
-@dataclass(slots=True)
-class Init:
-    """What IKE_AUTH signs of IKE_SA_INIT: both messages as they travelled, and the nonces."""
-
-    request: bytes = b""
-    response: bytes = b""
-    nonce_i: bytes = b""
-    nonce_r: bytes = b""
-
-
-class Session:
+class Session(IkeSa):
     """One IKE SA, or the attempt at one. See `vpnd.ike.session.Session` for what Endpoint calls."""
 
     def __init__(
@@ -69,64 +53,14 @@ class Session:
         local_spi: bytes,
         peer_spi: bytes,
     ) -> None:
-        self.registry = registry
-        self.policy = policy
-        self.tunnel = policy.name
-        self.path = path
-        self.initiator = initiator
-        self.local_spi = local_spi
-        self.peer_spi = peer_spi
-        self.candidates: tuple[PeerPolicy, ...] = (policy,)
-        self.state = State.NEW
-        self.window = Window()
-        self.init = Init()
-        self.nat: Nat = NO_NAT
-        self.esp_in_udp = False
-        self.fragmentation = False
-        self.vendor: str | None = None
-        self.timers: Timers[object] = Timers()
+        super().__init__(registry, policy, path, initiator, local_spi, peer_spi)
         self.children = Children(registry, self.timers)
         self.outbox = Outbox(self)
         self.rekeying: RekeyIke | None = None
         self.early_deletes: list[bytes] = []
-        self.hint: Diagnosis | None = None
-        self.unreachable: Unreachable | None = None
-        self.began_at = 0.0
-        self.established_at: float | None = None
-        self.last_heard = 0.0
-        self.sent = 0
-        self.received = 0
-        self.suite: Suite | None = None
-        self.protection: Protection | None = None
-        self._keys: IkeKeys | None = None
         self._wanted: dict[int, None] = {}
 
     # --- what Endpoint and the exchanges ask
-
-    @property
-    def version(self) -> IkeVersion:
-        return IkeVersion.V2
-
-    @property
-    def phase(self) -> Phase:
-        return self.state.phase
-
-    @property
-    def spi_i(self) -> bytes:
-        """The SPI of the IKE SA's initiator."""
-        return self.local_spi if self.initiator else self.peer_spi
-
-    @property
-    def spi_r(self) -> bytes:
-        """The SPI of the IKE SA's responder."""
-        return self.peer_spi if self.initiator else self.local_spi
-
-    @property
-    def keys(self) -> IkeKeys:
-        """Raises Drop before IKE_SA_INIT has made them."""
-        if self._keys is None:
-            raise Drop("no keys yet")
-        return self._keys
 
     @property
     def is_rekeying(self) -> bool:
@@ -141,39 +75,8 @@ class Session:
             outstanding.exchange, CreateChild | RekeyChild | DeleteChildren
         )
 
-    def suite_fits(self, policy: PeerPolicy) -> bool:
-        """Whether the algorithms agreed on in IKE_SA_INIT are also this tunnel's."""
-        suite = self.suite
-        return suite is not None and any(
-            suite.encryption in p.encryption
-            and (suite.integrity in p.integrity if suite.integrity else not p.integrity)
-            and suite.prf in p.prf
-            and suite.dh in p.dh
-            for p in policy.proposals
-        )
-
     def has_child(self, spi_in: int) -> bool:
         return self.children.find(spi_in) is not None
-
-    def info(self) -> IkeSaInfo | None:
-        if self.established_at is None or self.suite is None:
-            return None
-        return IkeSaInfo(
-            tunnel=self.tunnel,
-            version=IkeVersion.V2,
-            mode=None,
-            initiator=self.initiator,
-            spi_i=self.spi_i,
-            spi_r=self.spi_r,
-            suite=self.suite,
-            path=self.path,
-            nat=self.nat.found,
-            vendor=self.vendor,
-            established_at=self.established_at,
-            rekey_at=self.timers.deadline(Timer.REKEY),
-            expires_at=self.timers.deadline(Timer.LIFETIME) or self.established_at,
-            last_heard=self.last_heard,
-        )
 
     # --- inputs
 
@@ -250,12 +153,6 @@ class Session:
             self.outbox.pump(now)
 
     # --- what exchanges and responders do to the session
-
-    def learn_keys(self, suite: Suite, keys: IkeKeys) -> None:
-        """Algorithms and keys are agreed: messages are protected from now on."""
-        self.suite = suite
-        self._keys = keys
-        self.protection = Protection(suite, keys, self.initiator, self.registry.entropy)
 
     def enter(self, state: State, story: str) -> None:
         """The one setter of the state; it tells the story."""
