@@ -28,7 +28,7 @@ PICTURE = """
              192.0.2.1 ------------------------- 192.0.2.2
 """
 PLAN = Plan(name="branch", routed=True, negotiation="active")
-TRANSFER_SIZE = 256 << 20
+TRANSFER_SIZE = 128 << 20
 INTERRUPTED = 130
 
 
