@@ -106,20 +106,26 @@ def test_sas_are_as_configured_and_traffic_arrives(
 
 @pytest.mark.parametrize("role", ROLES)
 def test_ten_mappings_come_up_one_after_the_other(role: str, opposite: Opposite) -> None:
-    here = replace(A, networks=("10.1.0.0/24", *(f"10.11.{i}.0/24" for i in range(4))))
-    there = replace(B, networks=("10.2.0.0/24", "10.12.0.0/24"))
-    plan = Plan(
-        version="ikev1", local=here, remote=there, negotiation="active" if role == "initiator" else "passive"
-    )
+    """Ten networks behind our gateway, each with an address that answers."""
+    wire = opposite.wire
+    addresses = [f"10.11.{number}.1" for number in range(10)]
+    here = replace(A, networks=tuple(f"10.11.{number}.0/24" for number in range(10)))
+    negotiation = "active" if role == "initiator" else "passive"
+    plan = Plan(version="ikev1", local=here, negotiation=negotiation)
+    for address in addresses:
+        wire.a.gateway.add_address(f"{address}/32")
     try:
         bring_up(opposite, plan, role)
         ours, theirs = opposite.ours.agreed(plan.name), opposite.peer.agreed(plan.name)
         assert sorted(one.spi_in for one in ours) == sorted(one.spi_out for one in theirs)
         assert len({(one.local, one.remote) for one in ours}) == 10
-        require_ping(opposite.wire.a.host, A.inside, B.inside)
+        for address in addresses:
+            require_ping(wire.a.host, address, B.inside)
     finally:
         opposite.ours.remove(plan.name)
         opposite.peer.remove(plan.name)
+        for address in addresses:
+            wire.a.gateway.run("ip", "address", "del", f"{address}/32", "dev", "lo")
 
 
 def test_pairwise_leaves_no_pair_out() -> None:

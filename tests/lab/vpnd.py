@@ -253,6 +253,11 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         f"[tunnels.{plan.name}.dpd]",
         f"timeout = {plan.dpd_timeout}",
     ]
+    if plan.sm_numbers:
+        lines += [
+            f"[tunnels.{plan.name}.sm_numbers]",
+            *(f"{key} = {value}" for key, value in plan.sm_numbers),
+        ]
     if plan.health is not None:
         lines += [
             f"[tunnels.{plan.name}.health_check]",
