@@ -35,7 +35,8 @@ class Journal:
         self._clock = clock
         self._repeats = Repeats()
         self._traces: dict[str, deque[_Said]] = {}
-        self._log: Any = structlog.get_logger()
+        # Bound once: a logger that is looked up for each line costs more than the line.
+        self._log: Any = structlog.get_logger().bind()
 
     def event(self, tunnel: str | None, kind: str, text: str, code: str | None = None) -> None:
         """A state change: one event, one line."""

@@ -29,11 +29,11 @@ async def resolve(name: str, version: int) -> Address:
             found = await loop.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
     except TimeoutError:
         detail = f"no answer from the name servers within {LOOKUP_LIMIT:.0f} s"
-        raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail=detail)) from None
+        raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail=f"{name}: {detail}")) from None
     except (OSError, UnicodeError) as error:
         detail = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail=detail)) from None
+        raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail=f"{name}: {detail}")) from None
     addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
     if not addresses:
-        raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail="the name has no address"))
+        raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail=f"{name}: no address"))
     return next((address for address in addresses if address.version == version), addresses[0])

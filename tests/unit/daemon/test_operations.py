@@ -12,9 +12,11 @@ import pytest
 from tests.unit.daemon.fakes import KEY, configuration
 from tests.unit.daemon.pairs import Pair, with_pair
 from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed, UnknownTunnel
+from vpnd.daemon.resolver import NotResolved
 from vpnd.daemon.routes import MAIN_TABLE, WORST_METRIC, Route, Wanted
 from vpnd.datapath.interface import Acquire, HardLimit, SaStats, SoftLimit, TunLost, UnknownSpi
-from vpnd.model.selectors import parse_address
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.selectors import Address, parse_address
 
 ROUTED = 'routes = ["10.2.0.0/16"]'
 BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
@@ -452,6 +454,38 @@ async def test_a_new_address_of_this_machine_is_followed(pair: Pair) -> None:
     assert pair.hq.operator.tunnel("t").local_address == "192.0.2.77"
     assert pair.hq.engine.listening == {moved, pair.hq.address}
     assert ("t", "address-changed") in pair.hq.events()
+
+
+@with_pair
+async def test_a_peer_by_name_is_looked_up_until_it_has_an_address(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [
+        NotResolved(Diagnosis.of(Code.RESOLVE, peer="branch.example", detail="branch.example: no such name"))
+    ] * 3
+    asked = []
+
+    async def look_up(name: str, version: int) -> Address:
+        asked.append((name, version))
+        await asyncio.sleep(2)
+        if answers:
+            raise answers.pop()
+        return pair.branch.address
+
+    monkeypatch.setattr("vpnd.daemon.service.resolve", look_up)
+    pair.configure({"t": f'{ROUTED}\n[tunnels.t.ike]\nremote_id = "192.0.2.2"'}, {"t": BACK})
+    text = pair.hq.config.read_text().replace('address = "192.0.2.2"', 'address = "branch.example"')
+    pair.hq.write(text)
+    await pair.start()
+    await pair.until(lambda: pair.hq.operator.why("t").error is not None)
+    why = pair.hq.operator.why("t")
+    assert why.error is not None
+    assert why.error.code == "E-DNS"
+    assert "branch.example" in why.error.message
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    assert asked == [("branch.example", 4)] * 4
+    assert ("t", "peer-resolved") in pair.hq.events()
+    assert pair.hq.operator.status().tunnels[0].peer.address == "192.0.2.2"
 
 
 # ------------------------------------------------------------------------------------ faults

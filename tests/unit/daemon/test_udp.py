@@ -1,0 +1,91 @@
+"""The IKE socket on loopback: messages both ways, and what ICMP says."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import ip_address
+
+import pytest
+
+from vpnd.daemon.udp import IkeSocket
+from vpnd.ike.session import Unreachable
+from vpnd.model.child import Path
+
+LOOPBACK = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
+
+
+def free_port(version: int) -> int:
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((str(LOOPBACK[version]), 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Ear:
+    """A socket and what it heard."""
+
+    def __init__(self, version: int) -> None:
+        self.heard: list[tuple[Path, bytes]] = []
+        self.unreachable: list[tuple[Path, Unreachable]] = []
+        self.something = asyncio.Event()
+        self.socket = IkeSocket(
+            LOOPBACK[version], 0, self._hear, self._hear_unreachable, port=free_port(version)
+        )
+
+    def to(self, port: int) -> Path:
+        return Path(self.socket.local, self.socket.port, self.socket.local, port)
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.heard) + len(self.unreachable) < count:
+                self.something.clear()
+                await self.something.wait()
+
+    def _hear(self, path: Path, data: bytes) -> None:
+        self.heard.append((path, data))
+        self.something.set()
+
+    def _hear_unreachable(self, path: Path, reason: Unreachable) -> None:
+        self.unreachable.append((path, reason))
+        self.something.set()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_messages_come_with_the_path_that_they_took(version: int) -> None:
+    a, b = Ear(version), Ear(version)
+    await a.socket.start()
+    await b.socket.start()
+    for number in range(200):
+        a.socket.send(a.to(b.socket.port), number.to_bytes(2, "big"))
+    await b.until(200)
+    assert [data for _, data in b.heard] == [number.to_bytes(2, "big") for number in range(200)]
+    assert {path for path, _ in b.heard} == {b.to(a.socket.port)}
+    a.socket.close()
+    b.socket.close()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_a_closed_port_is_told_and_the_socket_goes_on(version: int) -> None:
+    a, b = Ear(version), Ear(version)
+    await a.socket.start()
+    await b.socket.start()
+    nobody = free_port(version)
+    a.socket.send(a.to(nobody), b"anybody?")
+    await a.until(1)
+    assert a.unreachable[0] == (a.to(nobody), Unreachable.PORT)
+    b.socket.send(b.to(a.socket.port), b"still there?")
+    await a.until(2)
+    assert a.heard == [(a.to(b.socket.port), b"still there?")]
+    a.socket.close()
+    b.socket.close()
+    await asyncio.sleep(0)
+
+
+async def test_a_port_in_use_is_an_error() -> None:
+    a = Ear(4)
+    with pytest.raises(OSError, match="in use"):
+        IkeSocket(LOOPBACK[4], 0, a._hear, a._hear_unreachable, port=a.socket.port)
+    a.socket.close()
