@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.outputs import IkeSaInfo
 from vpnd.model.child import ChildSa, EspKeys, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
@@ -99,6 +100,26 @@ def child(mapping: int = 0, spi_in: int = 0x1000, initiator: bool = True, tunnel
         udp=True,
         lifetimes=Lifetimes(3600),
         initiator=initiator,
+    )
+
+
+def ike_info(spis: tuple[bytes, bytes]) -> IkeSaInfo:
+    """An IKE SA, of which the life of a tunnel knows the SPIs."""
+    return IkeSaInfo(
+        tunnel="branch",
+        version=IkeVersion.V2,
+        mode=None,
+        initiator=True,
+        spi_i=spis[0],
+        spi_r=spis[1],
+        suite=Suite("aes-128", "sha256", "sha256", 14),
+        path=Path(LOCAL, 500, REMOTE, 500),
+        nat=False,
+        vendor=None,
+        established_at=0.0,
+        rekey_at=None,
+        expires_at=86400.0,
+        last_heard=0.0,
     )
 
 

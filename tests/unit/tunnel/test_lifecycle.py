@@ -12,7 +12,21 @@ from tests.unit.tunnel.lives import (
     SPIS,
     Life,
     child,
+    ike_info,
     policy,
+)
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildFailed,
+    ChildReplaced,
+    ChildUp,
+    Established,
+    Failed,
+    IkeDown,
+    IkeReplaced,
+    OutboundReady,
+    PeerDead,
+    Story,
 )
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation
@@ -90,6 +104,21 @@ def test_packets_do_not_hurry_a_traffic_triggered_tunnel_whose_attempts_fail() -
             began += 1
             life.tell("failed", SILENT, True)
     assert 5 <= began <= 9
+
+
+def test_packets_that_come_between_two_attempts_start_none() -> None:
+    life = Life(policy(TRIGGERED))
+    life.tell("acquire", 0)
+    life.tell("established", *SPIS)
+    life.tell("child_failed", 0, SELECTORS)
+    life.tell("acquire", 0)
+    life.tell("child_failed", 0, SELECTORS)
+    life.taken(Initiate)
+    life.tell("acquire", 0)
+    assert life.attempts == 0
+    life.pass_time(LONGEST_DELAY)
+    life.tell("acquire", 0)
+    assert life.attempts == 1
 
 
 def test_packets_mean_nothing_to_a_passive_or_closed_tunnel() -> None:
@@ -467,6 +496,9 @@ def test_two_tunnels_of_one_name_are_refused_and_the_order_can_change() -> None:
         life.roster.add(policy())
     life.roster.add(policy(name="other"))
     life.roster.reorder(("other", "branch", "unknown"))
+    assert len(life.roster) == 2
+    assert life.roster["other"] is life.roster.get("other")
+    assert life.roster.get("unknown") is None
     assert [tunnel.name for tunnel in life.roster] == ["other", "branch"]
 
 
@@ -488,3 +520,115 @@ def test_a_thousand_tunnels_wait_in_one_heap() -> None:
     assert len(begun) == 1000
     assert deadlines == sorted(deadlines)
     assert len(set(deadlines)) > 100
+
+
+# ------------------------------------------------------------------------ what IKE says, as it comes
+
+
+def test_each_report_of_ike_reaches_its_tunnel() -> None:
+    life = Life(policy(mappings=2))
+    roster, now = life.roster, life.now
+    info = ike_info(SPIS)
+    successor = ike_info((b"newfirst", b"newother"))
+    roster.handle_ike(now, Established("branch", info))
+    roster.handle_ike(now, ChildUp(child(0, 0x5000)))
+    roster.handle_ike(now, ChildFailed("branch", 1, SELECTORS))
+    roster.handle_ike(now, ChildReplaced(0x5000, child(0, 0x6000), True))
+    roster.handle_ike(now, OutboundReady("branch", 0x6000))
+    roster.handle_ike(now, IkeReplaced("branch", *SPIS, successor))
+    roster.handle_ike(now, Story("branch", "nothing that concerns its life"))
+    assert life.state == "up"
+    roster.handle_ike(now, PeerDead("branch", DEAD))
+    roster.handle_ike(now, ChildDown("branch", 0, 0x6000, DEAD))
+    roster.handle_ike(now, IkeDown("branch", b"newfirst", b"newother", DEAD))
+    roster.handle_ike(now, Failed("branch", SILENT, True))
+    roster.handle_ike(now, Failed("unknown", SILENT, True))
+    assert life.state == "connecting"
+    assert life.tunnel.error is not None
+    assert life.tunnel.error.diagnosis == SILENT
+
+
+def test_an_ike_sa_that_goes_takes_the_attempt_on_it_along() -> None:
+    life = Life(policy(mappings=2))
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, 0x5000))
+    assert life.tunnel.attempt == 1
+    life.tell("child_down", 0, 0x5000, DELETED)
+    life.tell("ike_down", *SPIS, DELETED)
+    assert life.tunnel.mappings[1].reason is not None
+    assert life.tunnel.mappings[1].reason.diagnosis == DELETED
+
+
+def test_one_of_two_ike_sas_that_goes_changes_nothing() -> None:
+    life = Life(policy())
+    life.tell("established", *SPIS)
+    life.tell("established", b"another1", b"another2")
+    life.tell("ike_down", *SPIS, DELETED)
+    assert life.tunnel.attempt == 0
+    assert life.tunnel.error is None
+
+
+def test_a_packet_of_a_mapping_that_is_wanted_or_unknown_changes_nothing() -> None:
+    life = Life(policy(mappings=2))
+    life.taken(Initiate)
+    life.tell("acquire", 1)
+    life.tell("acquire", 9)
+    assert life.attempts == 0
+
+
+def test_unblock_without_a_block_and_with_a_failure_of_the_peer() -> None:
+    life = Life(policy())
+    life.tell("unblock")
+    assert life.attempts == 1
+    life.tell("failed", SILENT, True)
+    life.tell("block", Diagnosis.of(Code.LOCAL_INTERFACE))
+    life.tell("unblock")
+    assert life.tunnel.error is not None
+
+
+def test_what_is_known_of_an_attempt_that_goes_on_is_noted_once() -> None:
+    life = Life(policy())
+    life.tell("note", SILENT)
+    life.tell("note", DELETED)
+    assert life.tunnel.error is not None
+    assert life.tunnel.error.diagnosis == SILENT
+    assert life.tunnel.tries == 0
+    assert life.tunnel.attempt == 0
+
+
+def test_the_successor_of_a_pair_that_does_not_send_does_not_send_either() -> None:
+    life = Life(policy())
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, 0x5000))
+    life.tell("child_up", child(0, 0x7000, initiator=False))
+    life.tell("child_replaced", 0x5000, child(0, 0x5100))
+    mapping = life.tunnel.mappings[0]
+    assert mapping.owner is not None
+    assert mapping.owner.spi_in == 0x7000
+    assert {pair.spi_in for pair in mapping.pairs()} == {0x5000, 0x5100, 0x7000}
+
+
+def test_a_successor_of_what_is_gone_brings_the_mapping_up() -> None:
+    life = Life(policy())
+    life.tell("child_replaced", 0x5000, child(0, 0x5100))
+    assert life.state == "up"
+    life.tell("child_replaced", 0x5100, child(7, 0x5200))
+    life.tell("child_down", 0, 0x9999, DELETED)
+    assert life.state == "up"
+
+
+def test_the_old_pair_can_be_told_to_send_while_nothing_owns_the_mapping() -> None:
+    life = Life(policy())
+    life.tell("child_up", child(0, 0x5000))
+    life.tell("child_replaced", 0x5000, child(0, 0x5100))
+    life.tell("child_down", 0, 0x5100, DELETED)
+    life.roster.tell("branch", lambda t: t.outbound_ready(0x5000))
+    assert life.tunnel.mappings[0].owner is not None
+    assert life.tunnel.mappings[0].owner.spi_in == 0x5000
+
+
+def test_another_policy_for_the_same_sas() -> None:
+    life = Life(policy(PASSIVE))
+    life.tell("reconfigure", policy(ACTIVE))
+    assert life.attempts == 1
+    assert life.tunnel.policy.negotiation is ACTIVE
