@@ -61,8 +61,8 @@ class Plan:
     """One tunnel, whole, the same for both ends; `local` and `remote` are this end's view of it.
 
     `routed` is a destination-route tunnel (one mapping of everything), else every local network with every
-    remote one is a mapping. `mode` is IKEv1's; `pfs` is a group, 0 for none; `sm_numbers` are those of SM4 and
-    SM3 by vpnd's keys. `raw` lets ESP travel as IP protocol 50 where the peer can do that.
+    remote one is a mapping. `mode` is of IKEv1; `pfs` is a group, 0 for none; `sm_numbers` are those of SM4
+    and SM3 by name. `raw` lets ESP travel as IP protocol 50 where the peer can do that.
     """
 
     name: str = "t1"
