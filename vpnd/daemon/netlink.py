@@ -9,6 +9,7 @@ All calls block for about half a millisecond each; the daemon makes them in one 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -75,19 +76,19 @@ class Netlink:
             return None
 
     def set_up(self, name: str, mtu: int) -> None:
-        """Give a TUN its MTU and queue, and set it up, all at once. Raises NetlinkFailed.
+        """Give a TUN its MTU and queue, and set it up. Raises NetlinkFailed.
 
-        It gets no link-local address: its router solicitations and MLD reports would meet no mapping.
+        First it is told to have no link-local address, since the kernel sets a link up before it reads the
+        rest: router solicitations and MLD reports would meet no mapping.
         """
+        index = self._require(name)
         quiet = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]}
-        wanted = {"index": self._require(name), "mtu": mtu, "txqlen": TRANSMIT_QUEUE, "state": "up"}
-        wanted["IFLA_GROUP"] = LINK_GROUP
+        wanted = {"index": index, "mtu": mtu, "txqlen": TRANSMIT_QUEUE, "IFLA_GROUP": LINK_GROUP}
         _loosen_reverse_path(name)
-        try:
-            self._ip.link("set", IFLA_AF_SPEC=quiet, **wanted)
-        except NetlinkError:
-            # A kernel without IPv6 knows no such setting, and is quiet anyhow.
-            _attempt(f"set {name} up", lambda: self._ip.link("set", **wanted))
+        # A kernel without IPv6 knows no such setting, and is quiet anyhow.
+        with contextlib.suppress(NetlinkError):
+            self._ip.link("set", index=index, IFLA_AF_SPEC=quiet)
+        _attempt(f"set {name} up", lambda: self._ip.link("set", state="up", **wanted))
 
     def raise_links(self, names: frozenset[str]) -> None:
         """Set those of these interfaces up that somebody has set down. Raises NetlinkFailed."""

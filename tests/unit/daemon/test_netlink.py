@@ -151,6 +151,7 @@ def test_a_tun_is_up_quiet_and_long_enough(lab: Lab) -> None:
         (link,) = listed(namespace, "-details", "link", "show", "t0")
         assert (link["mtu"], link["txqlen"], link["inet6_addr_gen_mode"]) == (1390, 10000, "none")
         assert "UP" in link["flags"]
+        assert listed(namespace, "-6", "address", "show", "dev", "t0") in ([], [{}])
         netlink.set_mtu("t0", 1300)
         namespace.run("ip", "link", "set", "t0", "down")
         netlink.raise_links(frozenset({"t0"}))
