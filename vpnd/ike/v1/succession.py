@@ -22,8 +22,8 @@ from vpnd.model.identity import Identity
 if TYPE_CHECKING:
     from vpnd.ike.v1.session import Session
 
-REPLACED_AT_MOST = 2
-"""Predecessors of one tunnel that are kept to the end of their lifetime: a peer may renew without end."""
+REPLACED_AT_MOST = 1
+"""Predecessors of one tunnel that are kept to the end of their lifetime: peers renew each that they hold."""
 
 _LIVE = (State.ESTABLISHED, State.DELETED)
 
