@@ -29,6 +29,9 @@ from vpnd.model.selectors import Address, Network
 TRANSMIT_QUEUE = 10000
 """Ours: packets the kernel queues for the TUN; its 500 drop under one fast TCP stream."""
 
+SEGMENTS = 44
+"""Ours: packets into which the kernel cuts one burst of TCP: as many full ones as one send by UDP carries."""
+
 LINK_GROUP = 0x7670
 """Ours: the group of every TUN that vpnd makes; as a group a thousand go in the time of one."""
 
@@ -83,7 +86,8 @@ class Netlink:
         """
         index = self._require(name)
         quiet = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]}
-        wanted = {"index": index, "mtu": mtu, "txqlen": TRANSMIT_QUEUE, "IFLA_GROUP": LINK_GROUP}
+        queue = {"txqlen": TRANSMIT_QUEUE, "IFLA_GSO_MAX_SEGS": SEGMENTS}
+        wanted = {"index": index, "mtu": mtu, "IFLA_GROUP": LINK_GROUP, **queue}
         _loosen_reverse_path(name)
         # A kernel without IPv6 knows no such setting, and is quiet anyhow.
         with contextlib.suppress(NetlinkError):
