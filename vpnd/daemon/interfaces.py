@@ -79,6 +79,7 @@ class Interfaces:
         self._engine.replace_policies(policy.name, _rows(policy))
         if policy.health is not None:
             await self._box.set_address(policy.interface, policy.health.local, True)
+            self._engine.answer_probes(policy.name, policy.health.local, policy.health.remote)
 
     async def detach(self, name: str) -> None:
         """Take the interface of a tunnel away; what guards its traffic stays."""

@@ -1,8 +1,9 @@
-"""ICMP echo through a given interface: one raw socket of each family for all tunnels.
+"""The health checks' echo requests as packets, and the replies to them as the kernel hands them out.
 
-A request leaves by the interface that is named, whatever the routes say, and a reply is told with the
-interface by which it came. So a tunnel is probed also while another one carries the traffic, and nothing
-that comes from elsewhere passes for an answer.
+A request is given to the engine, past the queue of the tunnel's TUN: under more load than the tunnel carries
+it would stand there longer than its timeout, and the check would find fault with what only is busy. A reply
+is told with the interface by which it came: one raw socket of each family hears those of all tunnels, and
+nothing that comes from elsewhere passes for an answer.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import struct
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
-from vpnd.model.selectors import Address
+from vpnd.tunnel.health import SendProbe
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import IpProtocol
 from vpnd.wire.icmp import ECHO_REPLY, ECHO_REPLY_V6, Echo
-from vpnd.wire.ip import IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, encode_packet
+from vpnd.wire.ip import encode_packet
 
 # Linux, include/uapi: these constants are not in Python's socket module.
 IP_PKTINFO = 8
@@ -40,30 +41,25 @@ OnReply = Callable[[str, Echo], None]
 """Called with the interface by which a reply came, and the reply."""
 
 
-class Prober:
-    """Sends echo requests and tells the replies. Belongs to one event loop."""
+def request(probe: SendProbe) -> bytes:
+    """The IP packet of one probe."""
+    return Echo(probe.source, probe.destination, False, probe.identifier, probe.sequence, DATA).encode()
+
+
+class ReplyListener:
+    """Tells echo replies. Belongs to one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_reply: OnReply) -> None:
         self._loop = loop
         self._on_reply = on_reply
         self._sockets: dict[int, socket.socket] = {}
 
-    def send(
-        self, interface: str, source: Address, destination: Address, identifier: int, sequence: int
-    ) -> None:
-        """Send one echo request by `interface`. Raises OSError: there is no such interface, it is down."""
-        index = socket.if_nametoindex(interface)
-        packet = Echo(source, destination, False, identifier, sequence, DATA).encode()
-        sock = self._sockets.get(source.version) or self._open(source.version)
-        if source.version == 4:
-            about = struct.pack("@i4s4s", index, source.packed, bytes(4))
-            ancillary = (socket.IPPROTO_IP, IP_PKTINFO, about)
-            message = packet[IPV4_HEADER_LENGTH:]
-        else:
-            about = struct.pack("@16si", source.packed, index)
-            ancillary = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, about)
-            message = packet[IPV6_HEADER_LENGTH:]
-        sock.sendmsg([message], [ancillary], 0, (str(destination), 0))
+    def listen(self, version: int) -> None:
+        """Hear replies of this family, 4 or 6, from now on. Raises OSError: EPERM."""
+        if version not in self._sockets:
+            sock = _echo_socket(version)
+            self._sockets[version] = sock
+            self._loop.add_reader(sock.fileno(), self._on_readable, sock, version)
 
     def close(self) -> None:
         """Stop."""
@@ -71,12 +67,6 @@ class Prober:
             self._loop.remove_reader(sock.fileno())
             sock.close()
         self._sockets.clear()
-
-    def _open(self, version: int) -> socket.socket:
-        sock = _echo_socket(version)
-        self._sockets[version] = sock
-        self._loop.add_reader(sock.fileno(), self._on_readable, sock, version)
-        return sock
 
     def _on_readable(self, sock: socket.socket, version: int) -> None:
         for _ in range(RECEIVED_AT_ONCE):

@@ -18,7 +18,7 @@ from vpnd.daemon.engines import ListeningEngine
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.interfaces import Interfaces
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.probes import Prober
+from vpnd.daemon.probes import ReplyListener, request
 from vpnd.daemon.resolver import NotResolved, resolve
 from vpnd.daemon.systemd import Supervisor
 from vpnd.datapath.interface import Notice
@@ -84,7 +84,7 @@ class Service:
             clock, Endpoint(entropy), Roster(entropy), carriage, self._engine, self, journal
         )
         self.interfaces = Interfaces(box, self._engine, journal, carriage.carrier)
-        self._prober = Prober(asyncio.get_running_loop(), self._on_reply)
+        self._replies = ReplyListener(asyncio.get_running_loop(), self._on_reply)
         gateway = self.gateway
         self._addresses = Addresses(
             box,
@@ -150,7 +150,7 @@ class Service:
         while gateway.endpoint.next_timeout() is not None and loop.time() < deadline:  # noqa: ASYNC110 (see above)
             await asyncio.sleep(FAREWELL_LOOK)
         gateway.close()
-        self._prober.close()
+        self._replies.close()
         await self.interfaces.abandon()
         self._engine.close()
         self._addresses.close()
@@ -187,16 +187,14 @@ class Service:
         self.interfaces.path_changed(tunnel, mtu, owners[0] if owners else None)
 
     def send_probe(self, probe: SendProbe) -> None:
-        """Send an echo request by the tunnel's interface; what the kernel refuses goes unanswered."""
-        attached = self.interfaces.get(probe.tunnel)
-        if attached is None:
+        """Send an echo request into the tunnel; without an interface nothing answers it."""
+        if self.interfaces.get(probe.tunnel) is None:
             return
         try:
-            self._prober.send(
-                attached.policy.interface, probe.source, probe.destination, probe.identifier, probe.sequence
-            )
+            self._replies.listen(probe.source.version)
         except OSError as error:
-            self.journal.warn(probe.tunnel, f"a health probe could not be sent: {error.strerror or error}")
+            self.journal.warn(probe.tunnel, f"the answers to health probes cannot be heard: {error.strerror}")
+        self._engine.send_packet(probe.tunnel, request(probe))
 
     def carry(self, change: Carry) -> None:
         """Lead a route to another tunnel; the first choice is made where the routes are."""

@@ -44,6 +44,7 @@ from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.policy import NAT_T_PORT
 from vpnd.model.selectors import Address
+from vpnd.wire.icmp import Echo
 from vpnd.wire.udpencap import NON_ESP_MARKER
 
 TRAINS = 2
@@ -118,7 +119,7 @@ class PythonEngine:
         self._sad = Sad()
         self._tunnels: dict[str, Tunnel] = {}
         self._outbound = Outbound(self._sad, self._transmit, self._notices)
-        self._inbound = Inbound(self._sad, self._tunnels, self._notices, self._take_ike)
+        self._inbound = Inbound(self._sad, self._tunnels, self._notices, self._take_ike, self._take_probe)
         self._mtu_told: dict[Address, float] = {}
         self._probe_at: dict[str, float] = {}
         self._local: dict[bytes, bool] = {}
@@ -181,6 +182,27 @@ class PythonEngine:
         for pair in self._sad.of_tunnel(tunnel):
             pair.allowed.interrupt(found.keep)
 
+    def answer_probes(self, tunnel: str, local: Address, remote: Address) -> None:
+        found = self._tunnels[tunnel]
+        found.probed = remote.packed + local.packed
+        for pair in self._sad.of_tunnel(tunnel):
+            pair.allowed.tell_probes(found.probed)
+
+    def send_packet(self, tunnel: str, packet: bytes) -> None:
+        self._send_packet(self._tunnels[tunnel], packet)
+        self._tell_later()
+
+    def _send_packet(self, tunnel: Tunnel, packet: bytes) -> None:
+        self._outbound.send(self._loop.time(), tunnel, [bytes(tunnel.headroom) + packet])
+
+    def _take_probe(self, tunnel: Tunnel, packet: bytes) -> bool:
+        """Answer an echo request; all else, such as the answers to ours, is the kernel's."""
+        echo = Echo.decode(packet)
+        if echo is None or echo.reply:
+            return False
+        self._send_packet(tunnel, echo.answer().encode())
+        return True
+
     # ------------------------------------------------------------------------------- SAs
 
     def install(self, child: ChildSa, outbound: bool = True) -> None:
@@ -188,6 +210,7 @@ class PythonEngine:
         path_mtu = believed(tunnel.path_mtu, child.path.remote.version)
         pair = SaPair(child, self._entropy, path_mtu, self._options.window, self._own)
         pair.allowed.interrupt(tunnel.keep)
+        pair.allowed.tell_probes(tunnel.probed)
         self._sad.install(pair, outbound)
         if outbound:
             self._release(tunnel, child.mapping)

@@ -16,7 +16,7 @@ from vpnd.datapath.esp import strip_trailer
 from vpnd.datapath.fit import clamp_mss, may_be_syn
 from vpnd.datapath.interface import Drop, HardLimit, Notice, PeerMoved, SoftLimit, UnknownSpi
 from vpnd.datapath.sad import Sad, SaPair
-from vpnd.datapath.spd import ADDRESSES, NO_MAPPING
+from vpnd.datapath.spd import ADDRESSES, NO_MAPPING, PROBED
 from vpnd.datapath.tunnels import TokenBucket, Tunnel
 from vpnd.model.child import Path
 from vpnd.model.selectors import Address
@@ -43,11 +43,13 @@ class Inbound:
         tunnels: dict[str, Tunnel],
         notices: list[Notice],
         on_ike: Callable[[Address, int, Endpoint, bytes], None],
+        on_probe: Callable[[Tunnel, bytes], bool] | None = None,
     ) -> None:
         self._sad = sad
         self._tunnels = tunnels
         self._notices = notices
         self._on_ike = on_ike
+        self._on_probe = on_probe
         self._unknown = TokenBucket(UNKNOWN_SPI_RATE, 1.0)
         self.drops = [0] * len(Drop)
 
@@ -211,6 +213,10 @@ class Inbound:
                 mapping = pair.allowed.lookup(packet)
             if mapping == NO_MAPPING:
                 tunnel.drops[Drop.POLICY] += 1
+                return None
+            if mapping == PROBED and self._on_probe is not None and self._on_probe(tunnel, packet):
+                pair.packets_in += 1
+                pair.bytes_in += len(packet)
                 return None
             if may_be_syn(packet):
                 return clamp_mss(packet, pair.limit)

@@ -161,6 +161,12 @@ class Engine(Protocol):
     def interrupt(self, tunnel: str, interrupted: bool, keep: tuple[Address, ...] = ()) -> None:
         """Drop business traffic of a tunnel both ways, all but packets from or to `keep` (health probes)."""
 
+    def send_packet(self, tunnel: str, packet: bytes) -> None:
+        """Send one inner packet now, before all that wait in the TUN: a health probe measures no queue."""
+
+    def answer_probes(self, tunnel: str, local: Address, remote: Address) -> None:
+        """Answer echo requests from `remote` to `local` at once, before all that wait in the TUN."""
+
     def stats(self, spi_in: int) -> SaStats | None:
         """Counters of one SA pair, or None if it is not installed."""
 

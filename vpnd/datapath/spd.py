@@ -20,6 +20,9 @@ MAXIMUM_FLOWS = 4096
 NO_MAPPING = -1
 """The value of a flow that no row covers."""
 
+PROBED = -2
+"""The value of the flow of the peer's health probes."""
+
 ADDRESSES = {4: slice(12, 20), 6: slice(8, 40)}
 """Where source and destination lie in a header: the key of a flow."""
 
@@ -59,6 +62,7 @@ class SelectorTable:
         self._refuse_martians = refuse_martians
         self._own = own
         self._keep: frozenset[Address] | None = None
+        self._probed: bytes | None = None
         # Where a row names a protocol or ports, two packets between the same hosts may differ.
         self.by_address = all(
             selector.protocol == 0 and (selector.port_start, selector.port_end) == ANY_PORT
@@ -71,8 +75,13 @@ class SelectorTable:
         self._keep = keep
         self.flows.clear()
 
+    def tell_probes(self, flow: bytes | None) -> None:
+        """From now on packets of this flow, source and destination as in a header, are PROBED."""
+        self._probed = flow
+        self.flows.clear()
+
     def lookup(self, packet: bytes) -> int:
-        """The mapping of a packet, or NO_MAPPING; remembered where it depends on the addresses alone.
+        """The mapping of a packet, NO_MAPPING or PROBED; remembered where it depends on the addresses alone.
 
         Raises DecodeError for a malformed packet.
         """
@@ -80,6 +89,8 @@ class SelectorTable:
         found = next((row.mapping for row in self._rows if row.holds(ip)), NO_MAPPING)
         if self._is_refused(ip):
             found = NO_MAPPING
+        elif found != NO_MAPPING and packet[ADDRESSES[ip.version]] == self._probed:
+            found = PROBED
         if self.by_address:
             if len(self.flows) >= MAXIMUM_FLOWS:
                 self.flows.clear()

@@ -113,6 +113,7 @@ class Tunnel:
         self.rows: tuple[PolicyRow, ...] = ()
         self.policies = SelectorTable(())
         self.keep: frozenset[Address] | None = None
+        self.probed: bytes | None = None
         self.waiting: dict[int, Waiting] = {}
         self.drops = [0] * len(Drop)
         self.icmp = TokenBucket(ICMP_RATE, ICMP_BURST)

@@ -95,6 +95,12 @@ class FakeEngine:
     def interrupt(self, tunnel: str, interrupted: bool, keep: tuple[Address, ...] = ()) -> None:
         return
 
+    def send_packet(self, tunnel: str, packet: bytes) -> None:
+        assert tunnel in self.tunnels
+
+    def answer_probes(self, tunnel: str, local: Address, remote: Address) -> None:
+        assert tunnel in self.tunnels
+
     def stats(self, spi_in: int) -> SaStats | None:
         if spi_in not in self.installed:
             return None
