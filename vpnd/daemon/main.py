@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import os
 import resource
 import signal
 from collections.abc import Coroutine
@@ -31,6 +30,7 @@ from vpnd.daemon.clock import SystemClock
 from vpnd.daemon.engines import DaemonEngine
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.monitor import Monitor
+from vpnd.daemon.once import AnotherRuns, only_one_here
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.routes import MARK, Wanted, guard, tables_of
 from vpnd.daemon.service import Service
@@ -169,8 +169,9 @@ async def _run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     operator = Operator(service, config, state, supervisor)
     server = ApiServer(create_app(operator), socket)
     try:
+        alone = only_one_here()
         server.open()
-    except SocketUnavailable as failure:
+    except (AnotherRuns, SocketUnavailable) as failure:
         typer.echo(f"vpnd: {failure}", err=True)
         await box.close()
         return EXIT_FAILED
@@ -195,6 +196,7 @@ async def _run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         with contextlib.suppress(asyncio.CancelledError):
             await answering
         supervisor.close()
+        alone.close()
     return 0 if stopping.is_set() else EXIT_FAILED
 
 
@@ -232,8 +234,6 @@ def _keep_memory_private() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(OPEN_FILES, hard)), hard))
-    # Files and sockets that are made without a mode of their own are the owner's.
-    os.umask(0o077)
 
 
 if __name__ == "__main__":
