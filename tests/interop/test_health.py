@@ -50,12 +50,14 @@ def test_probes_are_answered_and_their_silence_is_heard(lab: Lab, peer: str, rou
         return found
 
     wait_until(lambda: state() == "healthy", "the first answer", 10)
-    # The peer's host stops to answer pings; its IKE and its ESP live.
-    wire.b.gateway.sysctl("net.ipv4.icmp_echo_ignore_all", "1")
+    # The peer receives no ESP any more; its IKE lives.
+    wire.b.gateway.run("nft", "add table inet lab")
+    wire.b.gateway.run("nft", "add chain inet lab input { type filter hook input priority 0 ; }")
+    wire.b.gateway.run("nft", "add rule inet lab input udp dport 4500 @th,64,32 != 0 drop")
     unhealthy = ours.wait_state(plan.name, "unhealthy", timeout=10)
     assert unhealthy["mappings"][0]["state"] == "up"
     assert unhealthy["carries_traffic"] is False
-    wire.b.gateway.sysctl("net.ipv4.icmp_echo_ignore_all", "0")
+    wire.b.gateway.run("nft", "delete table inet lab")
     ours.wait_state(plan.name, "up", timeout=10)
     assert ours.stop() == 0
     left = wire.a.gateway.left_behind()
