@@ -34,8 +34,9 @@ from vpnd.model.policy import ChildPolicy
 from vpnd.model.proposals import NO_GROUP
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector
+from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import EncapsulationMode
-from vpnd.wire.ikev1 import Hash, KeyExchange, Nonce, Payload, encode_payloads
+from vpnd.wire.ikev1 import Hash, Id, KeyExchange, Nonce, Payload, encode_payloads
 
 if TYPE_CHECKING:
     from vpnd.ike.v1.received import Received
@@ -113,7 +114,7 @@ def on_quick2(session: Session, now: float, quick: QuickMode, received: Received
     received.confirm()
     session.verified(now)
     choice = choose_phase2(message.sa, quick.policy, quick.group, session.policy.numbers, answer=True)
-    ranges = tuple(map(selectors.selector_of, message.ids))
+    ranges = _ranges(message.ids)
     if ranges and ranges != (Selector.of(quick.policy.local), Selector.of(quick.policy.remote)):
         raise InvalidIdInformation(diagnosis=diagnoses.of_selectors(session, ranges, quick.policy))
     quick.nonce_r = message.nonce.data
@@ -222,15 +223,22 @@ def _shared(quick: QuickMode, ke: KeyExchange | None) -> Secret:
         raise InvalidKeyInformation(detail=str(error)) from error
 
 
+def _ranges(ids: tuple[Id, ...]) -> tuple[Selector, ...]:
+    """What the identities name. Raises InvalidIdInformation for one that names no range of addresses."""
+    try:
+        return tuple(map(selectors.selector_of, ids))
+    except DecodeError as error:
+        raise InvalidIdInformation(detail=str(error)) from error
+
+
 def _mapping(session: Session, message: Quick1) -> ChildPolicy:
     """The mapping whose two ranges are exactly those of the offer; without identities, host to host.
 
     Narrowing is IKEv2's: an IKEv1 peer that is answered with other ranges than it offered is lost. Raises
     InvalidIdInformation with both sides' ranges.
     """
-    if message.ids:
-        ranges = tuple(map(selectors.selector_of, message.ids))
-    else:
+    ranges = _ranges(message.ids)
+    if not ranges:
         ranges = tuple(Selector(one, one) for one in (session.path.remote, session.path.local))
     for policy in session.policy.children:
         if ranges == (Selector.of(policy.remote), Selector.of(policy.local)):

@@ -247,9 +247,7 @@ class Quicks:
         over = Diagnosis.of(Code.SILENT, exchange="quick mode")
         for message_id in [one for one, end in self._ends.items() if end <= now]:
             del self._ends[message_id]
-            quick = self._by_id.get(message_id)
-            if quick is not None:
-                self._drop(quick, over)
+            self._drop(self._by_id[message_id], over)
         for message_id in [one for one, refusal in self._refusals.items() if refusal.ends <= now]:
             del self._refusals[message_id]
         for quick in list(self._by_id.values()):

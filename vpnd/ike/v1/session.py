@@ -323,7 +323,7 @@ class Session:
             return
         if self.liveness.spoken and not self.attempt.unconfirmed:
             self.liveness.ask(now)
-        elif self.liveness.last_heard < since:
+        elif self.liveness.last_heard <= since:
             clock.peer_is_dead(self, now)
 
     # --- commands
