@@ -51,7 +51,7 @@ def test_tunnel_lives_through_a_flood(peer_kind: str, lab: Lab) -> None:
         transfer(wire.b.host, B.inside, wire.a.host, A.inside)
         transfers += 2
     assert (flood.exit_code, flood.output().split()) == (0, [str(COUNT)])
-    assert transfers > 2
+    assert transfers >= 2, "no transfer ran while the flood did"
 
     require_ping(wire.a.host, A.inside, B.inside)
     assert ours.agreed(plan.name) == [before], "the SAs of before the flood are no longer those in use"
