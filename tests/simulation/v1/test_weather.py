@@ -11,6 +11,9 @@ from tests.simulation.weather import CALM, STORM, Weather
 from vpnd.ike.outputs import ChildUp, Established, Failed
 from vpnd.model.policy import NegotiationMode
 
+MESSAGES = {(MAIN, "a"): 5, (MAIN, "b"): 4, (AGGRESSIVE, "a"): 4, (AGGRESSIVE, "b"): 2}
+"""How many each side sends, from its first to the end of quick mode."""
+
 SEEDS = 1000
 BLOCKS = 10
 
@@ -33,7 +36,7 @@ def persist(pair: Pair, mapping: int, within: float = 300.0) -> None:
 def converge(pair: Pair) -> None:
     """Calm, and time for whatever is not settled yet."""
     pair.world.default_weather = CALM
-    pair.world.run_for(100)
+    pair.world.run_for(60)
 
 
 @pytest.mark.slow
@@ -54,16 +57,16 @@ def test_five_hundred_handshakes_and_two_quick_modes_in_a_storm(mode: Negotiatio
 
 
 @pytest.mark.parametrize("times", [1, 3])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("sender", ["a", "b"])
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("mode", "sender", "number"),
+    [(mode, sender, number) for (mode, sender), many in MESSAGES.items() for number in range(1, many + 1)],
+)
 def test_each_message_may_be_lost(mode: NegotiationMode, sender: str, number: int, times: int) -> None:
     """F2: drop exactly message k, once and three times; also the last, which nothing acknowledges."""
     calm = pair_of(mode)
     calm.a.initiate()
     calm.world.settle()
-    if number > sum(d.sender == sender for d in calm.world.sent):
-        pytest.skip("this side sends fewer messages")
+    assert sum(d.sender == sender for d in calm.world.sent) == MESSAGES[mode, sender]
     pair = pair_of(mode)
     pair.world.drop(sender, *range(number, number + times))
     start = pair.world.now
@@ -135,7 +138,7 @@ def test_both_ends_start_at_once(seed: int) -> None:
         converge(pair)
     pair.assert_one_tunnel()
     ups = len(pair.a.of(ChildUp)) + len(pair.b.of(ChildUp))
-    pair.world.run_for(600)
+    pair.world.run_for(600 if seed < 6 else 60)
     pair.assert_one_tunnel()
     assert len(pair.a.of(ChildUp)) + len(pair.b.of(ChildUp)) == ups, "the tunnel flapped"
 
