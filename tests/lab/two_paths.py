@@ -106,7 +106,7 @@ def two_paths(lab: Lab, **changes: object) -> TwoPaths:
     b2.ip("route", "add", "default", "via", "203.0.113.254")
     b1.ip("route", "add", "10.2.0.0/24", "via", "10.20.1.2")
     b2.ip("route", "add", "10.2.0.0/24", "via", "10.20.2.2")
-    ours = Vpnd(a, HERE.address)
+    ours = Vpnd(a, HERE.address, name="hq")
     peers = {"primary": Vpnd(b1, THERE["primary"].address), "secondary": Vpnd(b2, THERE["secondary"].address)}
     for name, peer in peers.items():
         plan = plan_of(name).change(**changes)
