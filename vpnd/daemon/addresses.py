@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from vpnd.daemon.box import Box, BoxFailed
-from vpnd.daemon.engines import ListeningEngine
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.routes import MARK
+from vpnd.datapath.interface import Engine
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.policy import TunnelPolicy
@@ -40,7 +40,7 @@ class Addresses:
     def __init__(
         self,
         box: Box,
-        engine: ListeningEngine,
+        engine: Engine,
         journal: Journal,
         open_port: Callable[[Address], IkePort],
     ) -> None:

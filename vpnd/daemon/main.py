@@ -27,7 +27,6 @@ from vpnd.daemon import logs
 from vpnd.daemon.addresses import OnDatagram, OnUnreachable
 from vpnd.daemon.box import BoxFailed, LinuxBox
 from vpnd.daemon.clock import SystemClock
-from vpnd.daemon.engines import DaemonEngine
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.monitor import Monitor
 from vpnd.daemon.once import AnotherRuns, only_one_here
@@ -36,6 +35,8 @@ from vpnd.daemon.routes import MARK, Wanted, guard, tables_of
 from vpnd.daemon.service import Service
 from vpnd.daemon.systemd import Supervisor
 from vpnd.daemon.udp import IkeSocket
+from vpnd.datapath.engine import EngineOptions, PythonEngine
+from vpnd.datapath.sockets import SocketOptions
 from vpnd.model.selectors import Address
 
 EXIT_FAILED = 1
@@ -156,11 +157,12 @@ async def _run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     clock = SystemClock()
     journal = Journal(clock)
     box = LinuxBox()
+    options = EngineOptions(sockets=SocketOptions(mark=MARK))
     service = Service(
         clock=clock,
         entropy=OsEntropy(),
         box=box,
-        make_engine=lambda on_ike, on_notice: DaemonEngine(loop, on_ike, on_notice, MARK),
+        make_engine=lambda on_ike, on_notice: PythonEngine(loop, (), on_ike, on_notice, options),
         make_watch=lambda on_change: Monitor(loop, on_change),
         open_port=_open_port,
         journal=journal,

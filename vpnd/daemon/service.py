@@ -14,14 +14,13 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.daemon.addresses import Addresses, OnDatagram, OpenPort
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.clock import Clock
-from vpnd.daemon.engines import ListeningEngine
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.interfaces import Interfaces
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.probes import ReplyListener, request
 from vpnd.daemon.resolver import NotResolved, resolve
 from vpnd.daemon.systemd import Supervisor
-from vpnd.datapath.interface import Notice
+from vpnd.datapath.interface import Engine, Notice
 from vpnd.ike.endpoint import Endpoint
 from vpnd.model.child import ChildSa
 from vpnd.model.child import Path as NetworkPath
@@ -55,7 +54,7 @@ class Watch(Protocol):
 
 
 MakeWatch = Callable[[Callable[[], None]], Watch]
-MakeEngine = Callable[[OnDatagram, Callable[[Notice], None]], ListeningEngine]
+MakeEngine = Callable[[OnDatagram, Callable[[Notice], None]], Engine]
 
 
 class Service:

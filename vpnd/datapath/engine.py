@@ -45,7 +45,7 @@ from vpnd.model.child import ChildSa, Path
 from vpnd.model.policy import NAT_T_PORT
 from vpnd.model.selectors import Address
 from vpnd.wire.icmp import Echo
-from vpnd.wire.udpencap import NON_ESP_MARKER
+from vpnd.wire.udpencap import KEEPALIVE, NON_ESP_MARKER
 
 TRAINS = 2
 """Ours: what is read from a TUN at one wake-up is at most as many packets as leave with so many sends.
@@ -94,8 +94,8 @@ class EngineOptions:
 class PythonEngine:
     """An `Engine` (see `vpnd.datapath.interface`) on an asyncio event loop, which must be the caller's.
 
-    Binds its sockets to `local_addresses`, at most one of each family. Raises OSError if a socket cannot be
-    opened: EADDRINUSE, EADDRNOTAVAIL, EPERM.
+    Listens on `local_addresses`, at most one of each family. Raises OSError if a socket cannot be opened:
+    EADDRINUSE, EADDRNOTAVAIL, EPERM.
     """
 
     name = "python"
@@ -112,9 +112,9 @@ class PythonEngine:
         self._loop = loop
         self._on_ike = on_ike
         self._on_notice = on_notice
-        self._options = options = options or EngineOptions()
+        self._options = options or EngineOptions()
         self._entropy = entropy or OsEntropy()
-        self._own = frozenset(local_addresses)
+        self._own: frozenset[Address] = frozenset()
         self._notices: list[Notice] = []
         self._sad = Sad()
         self._tunnels: dict[str, Tunnel] = {}
@@ -128,12 +128,24 @@ class PythonEngine:
         self._raw: dict[int, RawSocket] = {}
         try:
             for address in local_addresses:
-                self._open(address, options)
+                self.listen(address)
         except OSError:
             self.close()
             raise
 
-    def _open(self, address: Address, options: EngineOptions) -> None:
+    def listen(self, address: Address) -> None:
+        before = self._udp.get(address.version)
+        if before is not None and before.address == address:
+            return
+        for sock in (self._udp.pop(address.version, None), self._raw.pop(address.version, None)):
+            if sock is not None:
+                self._loop.remove_reader(sock.fileno())
+                sock.close()
+        self._open(address)
+        self._own = frozenset(udp.address for udp in self._udp.values())
+
+    def _open(self, address: Address) -> None:
+        options = self._options
         udp = UdpSocket(address, options.port, options.sockets, options.features)
         self._udp[address.version] = udp
         self._loop.add_reader(udp.fileno(), self._on_readable, udp)
@@ -324,6 +336,11 @@ class PythonEngine:
         sock = self._udp.get(path.remote.version)
         if sock is not None:
             sock.send_one([NON_ESP_MARKER, data], (str(path.remote), path.remote_port))
+
+    def send_keepalive(self, path: Path) -> None:
+        sock = self._udp.get(path.remote.version)
+        if sock is not None:
+            sock.send_one([KEEPALIVE], (str(path.remote), path.remote_port))
 
     def _take_ike(self, local: Address, port: int, sender: tuple[str, int], data: bytes) -> None:
         self._on_ike(Path(local, port, ip_address(sender[0]), sender[1]), data)

@@ -134,6 +134,9 @@ class Engine(Protocol):
 
     name: str
 
+    def listen(self, address: Address) -> None:
+        """Receive UDP 4500 and ESP on `address`, no longer on another one of its family. Raises OSError."""
+
     def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
         """Begin to carry the packets of one TUN (opened with `IFF_VNET_HDR`). Raises ValueError if known."""
 
