@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 packages=(
     strongswan-charon strongswan-swanctl libcharon-extra-plugins
     libstrongswan-standard-plugins libstrongswan-extra-plugins
-    iproute2 iputils-ping procps nftables ethtool iperf3 tcpdump
+    iproute2 iputils-ping procps nftables ethtool iperf3 tcpdump ike-scan
 )
 stamp=.venv/.ready
 policy=/usr/sbin/policy-rc.d
