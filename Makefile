@@ -45,7 +45,7 @@ bench: setup  ## vpnd and strongSwan side by side; BENCH_ARGS=--short for a quic
 	@$(PYTHON) -m bench $(BENCH_ARGS)
 
 grid: setup  ## every combination of suite, group, mode, PFS, identity and role against strongSwan (over an hour)
-	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_v1.py tests/interop/test_sm.py --full-grid -p no:randomly $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_specification.py tests/interop/test_sm.py --full-grid -p no:randomly $(PYTEST_ARGS)
 
 clean:  ## remove the environment, the caches and what an interrupted run may have left
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.lab.reap; fi

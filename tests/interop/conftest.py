@@ -24,8 +24,8 @@ HEADINGS = (
     "out Mbit/s",
     "in Mbit/s",
 )
-ROWS_IKEV1 = pytest.StashKey[list[tuple[str, ...]]]()
-HEADINGS_IKEV1 = ("mode", "encryption", "integrity", "dh", "pfs", "role", "up ms", "ping ms")
+ROWS_SPECIFICATION = pytest.StashKey[list[tuple[str, ...]]]()
+HEADINGS_SPECIFICATION = ("mode", "encryption", "integrity", "dh", "pfs", "role", "up ms", "ping ms")
 
 
 @dataclass
@@ -50,15 +50,15 @@ def opposite(request: pytest.FixtureRequest) -> Iterator[Opposite]:
 
 def pytest_configure(config: pytest.Config) -> None:
     rows: list[tuple[str, ...]] = []
-    rows_ikev1: list[tuple[str, ...]] = []
+    rows_specification: list[tuple[str, ...]] = []
     config.stash[ROWS] = rows
-    config.stash[ROWS_IKEV1] = rows_ikev1
+    config.stash[ROWS_SPECIFICATION] = rows_specification
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for name, key, headings in (
         ("IKEv2", ROWS, HEADINGS),
-        ("IKEv1", ROWS_IKEV1, HEADINGS_IKEV1),
+        ("the algorithms of the specification", ROWS_SPECIFICATION, HEADINGS_SPECIFICATION),
     ):
         rows = sorted(config.stash[key])
         if rows:
