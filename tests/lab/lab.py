@@ -155,12 +155,15 @@ def _enter(namespace: int) -> None:
 
 
 def interruptible() -> None:
-    """From now on SIGTERM and SIGHUP end this process the way Ctrl-C does: through every `finally`."""
+    """From now on SIGINT, SIGTERM and SIGHUP end this process through every `finally`.
+
+    A shell starts its background jobs with SIGINT ignored, and what they start inherits that.
+    """
 
     def interrupt(number: int, _frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
 
 
