@@ -13,6 +13,8 @@ from hypothesis import settings
 from tests.lab.lab import Lab, interruptible
 from tests.lab.strongswan import CHARON
 
+pytest_plugins = ["tests.tables"]
+
 # A failure prints the blob that repeats it; shared build machines are too uneven for deadlines.
 settings.register_profile("vpnd", print_blob=True, deadline=None)
 settings.load_profile("vpnd")
