@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="every combination of the interop grid instead of every pair of values",
     )
     parser.addoption(
+        "--full-faults",
+        action="store_true",
+        help="faults with every seed and in their real time, instead of those that take seconds",
+    )
+    parser.addoption(
         "--gateway",
         choices=("vpnd", "strongswan"),
         default="vpnd",
