@@ -42,7 +42,9 @@ def test_without_a_manager_or_with_one_that_is_gone_nothing_happens(tmp_path: Pa
     gone.close()
 
 
-@pytest.mark.parametrize(("pid", "interval"), [("", 15.0), (str(os.getpid()), 15.0), ("1", None)])
+@pytest.mark.parametrize(
+    ("pid", "interval"), [("", 15.0), (str(os.getpid()), 15.0), ("1", None)], ids=("none", "ours", "another")
+)
 def test_the_environment_is_read_once(
     monkeypatch: pytest.MonkeyPatch, pid: str, interval: float | None
 ) -> None:
