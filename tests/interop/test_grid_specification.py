@@ -1,22 +1,25 @@
 """The algorithms of the specification against strongSwan: both modes of IKEv1, IKEv2, PFS, both roles.
 
-Each pair of values meets in `make test`; `make grid` runs every combination.
+Each pair of values meets in `make test`; `make grid` runs every combination. They come up in batches, each
+tunnel of a batch with a peer address of its own.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 import pytest
 
-from tests.interop.conftest import ROWS_SPECIFICATION, Opposite
+from tests.interop.batch import Batch, Tunnel, place
+from tests.interop.conftest import Opposite
 from tests.interop.pairwise import pairwise
-from tests.lab.plan import A, B, Gateway, Plan, Suite
+from tests.lab.lab import Lab
+from tests.lab.plan import A, B, Plan, Suite
 from tests.lab.process import wait_until
 from tests.lab.traffic import require_ping
-from tests.lab.vpnd import Vpnd
+from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
 
@@ -26,6 +29,7 @@ INTEGRITIES = ("md5", "sha1", "sha256", "sha384", "sha512")
 GROUPS = ("1", "2", "5", "14", "24")
 PFS = ("off", "1", "2", "5", "14", "24")
 ROLES = ("initiator", "responder")
+TITLE = "the algorithms of the specification with strongSwan"
 AXES = (MODES, ENCRYPTIONS, INTEGRITIES, GROUPS, PFS, ROLES)
 
 
@@ -49,16 +53,16 @@ class Case:
         """The version of IKE that the mode belongs to."""
         return "ikev2" if self.mode == "ikev2" else "ikev1"
 
-    def plan(self) -> Plan:
-        """The tunnel as our end sees it."""
-        return Plan(
+    def tunnel(self, number: int) -> Tunnel:
+        """The tunnel in this place of a batch."""
+        plan = Plan(
             version=self.version,
             mode="main" if self.version == "ikev2" else self.mode,
             ike=Suite(self.encryption, self.integrity, int(self.group)),
             esp=Suite(following(ENCRYPTIONS, self.encryption), following(INTEGRITIES, self.integrity)),
             pfs=0 if self.pfs == "off" else int(self.pfs),
-            negotiation="active" if self.role == "initiator" else "passive",
         )
+        return place(plan, number, we_begin=self.role == "initiator")
 
 
 def following(words: tuple[str, ...], word: str) -> str:
@@ -66,60 +70,53 @@ def following(words: tuple[str, ...], word: str) -> str:
     return words[(words.index(word) + 1) % len(words)]
 
 
+@pytest.fixture(scope="module")
+def batch(request: pytest.FixtureRequest) -> Iterator[Batch]:
+    """Both daemons, running, without a tunnel."""
+    with Lab() as lab:
+        yield Batch(lab, request.config.getoption("--gateway"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "case" in metafunc.fixturenames:
+    if "suite" in metafunc.fixturenames:
         full = metafunc.config.getoption("--full-grid")
-        cases = [Case(*row) for row in (product(*AXES) if full else pairwise(*AXES))]
-        metafunc.parametrize("case", cases, ids=str)
+        suites = list(product(MODES, ENCRYPTIONS, INTEGRITIES)) if full else []
+        metafunc.parametrize("suite", suites, ids="-".join)
 
 
-def bring_up(opposite: Opposite, plan: Plan, role: str) -> float:
-    """The tunnel, from the side that the role says; the seconds it took."""
-    ours, peer = opposite.ours, opposite.peer
-    peer.add(plan.other())
-    ours.add(plan)
-    began = time.monotonic()
-    done = ours.up(plan.name) if role == "initiator" else peer.up(plan.name)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{peer.log()[-4000:]}"
-    mappings = len(plan.local.networks) * len(plan.remote.networks)
-    wait_until(lambda: len(ours.agreed(plan.name)) == mappings, "every mapping to be up at our end")
-    return time.monotonic() - began
+def run_cases(batch: Batch, cases: Sequence[Case]) -> dict[Case, Tunnel]:
+    """All of them at once."""
+    tunnels = {case: case.tunnel(number) for number, case in enumerate(cases)}
+    batch.run(list(tunnels.values()))
+    return tunnels
 
 
-def proven(ours: Vpnd, peer: Gateway, plan: Plan) -> bool:
-    """Whether one SA pair made with PFS is left, the same at both ends."""
-    here, there = ours.agreed(plan.name), peer.agreed(plan.name)
-    if len(here) != 1 or len(there) != 1 or here[0] != there[0].mirrored():
-        return False
-    return all(mapping["pfs"] == plan.pfs for mapping in ours.tunnel(plan.name)["mappings"])
+def require_all(tunnels: dict[Case, Tunnel]) -> None:
+    """Fails with every row that failed, and why."""
+    faults = [f"{case}: {tunnel.fault}" for case, tunnel in tunnels.items() if tunnel.fault is not None]
+    assert not faults, "\n".join(faults)
 
 
-def test_sas_are_as_configured_and_traffic_arrives(
-    case: Case, opposite: Opposite, pytestconfig: pytest.Config
-) -> None:
-    plan = case.plan()
-    wire = opposite.wire
-    try:
-        seconds = bring_up(opposite, plan, case.role)
-        gateway = opposite.ours
-        if case.version == "ikev2" and plan.pfs and isinstance(gateway, Vpnd):
-            # IKEv2 has no key exchange for its first CHILD_SA; vpnd replaces it at once to prove PFS.
-            wait_until(lambda: proven(gateway, opposite.peer, plan), "the successor with PFS")
-        (ours,), (theirs,) = opposite.ours.agreed(plan.name), opposite.peer.agreed(plan.name)
-        assert ours == theirs.mirrored()
-        assert (ours.version, ours.ike) == (case.version, plan.ike)
-        assert (ours.esp_encryption, ours.esp_integrity) == (plan.esp.encryption, plan.esp_integrity)
-        assert (ours.local, ours.remote) == (*A.networks, *B.networks)
-        there = require_ping(wire.a.host, A.inside, B.inside)
-        require_ping(wire.b.host, B.inside, A.inside)
-        require_ping(wire.a.host, A.inside, B.inside, size=4000)
-        require_ping(wire.b.host, B.inside, A.inside, size=4000)
-    finally:
-        opposite.ours.remove(plan.name)
-        opposite.peer.remove(plan.name)
-    words = (case.mode, case.encryption, case.integrity, case.group, case.pfs, case.role)
-    figures = (f"{seconds * 1000:.0f}", f"{there.average_ms:.2f}")
-    pytestconfig.stash[ROWS_SPECIFICATION].append((*words, *figures))
+def test_every_pair_of_values(batch: Batch, row: TellRow) -> None:
+    tunnels = run_cases(batch, [Case(*values) for values in pairwise(*AXES)])
+    for case, tunnel in tunnels.items():
+        figures = {"up ms": f"{1000 * tunnel.seconds:.0f}", "ping ms": f"{tunnel.round_trip_ms:.2f}"}
+        row(TITLE, **asdict(case), **figures, fault=tunnel.fault or "")
+    require_all(tunnels)
+
+
+def test_every_combination(suite: tuple[str, str, str], batch: Batch, row: TellRow) -> None:
+    """Those of one mode, cipher and hash: every group, PFS and role."""
+    tunnels = run_cases(batch, [Case(*suite, *values) for values in product(GROUPS, PFS, ROLES)])
+    for case, tunnel in tunnels.items():
+        if tunnel.fault is not None:
+            row(f"{TITLE}, failures", **asdict(case), fault=tunnel.fault)
+    passed = sum(tunnel.fault is None for tunnel in tunnels.values())
+    words = dict(zip(("mode", "encryption", "integrity"), suite, strict=True))
+    seconds = max(tunnel.seconds for tunnel in tunnels.values())
+    cells = "dh x pfs x role"
+    row(f"{TITLE}, in full", **words, **{cells: f"{passed} of {len(tunnels)}", "up s": f"{seconds:.1f}"})
+    require_all(tunnels)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -133,7 +130,12 @@ def test_ten_mappings_come_up_one_after_the_other(role: str, opposite: Opposite)
     for address in addresses:
         wire.a.gateway.add_address(f"{address}/32")
     try:
-        bring_up(opposite, plan, role)
+        opposite.peer.add(plan.other())
+        opposite.ours.add(plan)
+        if role == "responder":
+            done = opposite.peer.up(plan.name)
+            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        wait_until(lambda: len(opposite.ours.agreed(plan.name)) == 10, "every mapping to be up at our end")
         ours, theirs = opposite.ours.agreed(plan.name), opposite.peer.agreed(plan.name)
         assert sorted(one.spi_in for one in ours) == sorted(one.spi_out for one in theirs)
         assert len({(one.local, one.remote) for one in ours}) == 10

@@ -103,7 +103,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Agreed:
-    """One child SA with its IKE SA, as one end reports it."""
+    """One child SA with its IKE SA, as one end reports it; `pfs`: the group of its own key exchange, or 0."""
 
     version: str
     ike: Suite
@@ -114,6 +114,7 @@ class Agreed:
     local: str
     remote: str
     udp: bool
+    pfs: int = 0
 
     def mirrored(self) -> Agreed:
         """What the other end must report."""

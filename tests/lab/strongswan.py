@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -77,6 +78,7 @@ CHILD = """      {name} {{
         remote_ts = {remote}
         esp_proposals = {esp}
         life_time = {lifetime}s
+        start_action = {start}
       }}"""
 
 SECRET = """
@@ -186,6 +188,22 @@ class StrongSwan:
         self.swanctl("--terminate", "--ike", name, "--timeout", "3", check=False)
         self._load()
 
+    def replace(self, *plans: Plan) -> None:
+        """Have these connections and no others."""
+        self._plans = {plan.name: plan for plan in plans}
+        self._load()
+
+    def begin(self, names: Collection[str]) -> None:
+        """Initiate every child of these connections, all at once, and do not wait."""
+        path = self._write(names)
+        self.swanctl("--load-conns", "--file", str(path))
+
+    def terminate_all(self) -> None:
+        """Delete every SA, telling the peers."""
+        for sa in self.sas():
+            ike = ("--ike-id", sa["uniqueid"])
+            self.swanctl("--terminate", *ike, "--timeout", "1", "--force", check=False)
+
     def up(self, name: str, timeout: float = 10) -> CompletedProcess[str]:
         """Initiate every child of the connection."""
         done = CompletedProcess([], 0, "", "")
@@ -201,13 +219,16 @@ class StrongSwan:
 
     def agreed(self, name: str) -> list[Agreed]:
         """The installed child SAs of one connection."""
-        return [
-            _agreed(sa, child)
-            for sa in self.sas()
-            if sa["name"] == name and sa["state"] == "ESTABLISHED"
-            for child in sa["child-sas"].values()
-            if child["state"] == "INSTALLED"
-        ]
+        return self.agreements().get(name, [])
+
+    def agreements(self) -> dict[str, list[Agreed]]:
+        """The same of every connection that has an SA, by its name."""
+        found: dict[str, list[Agreed]] = {}
+        for sa in self.sas():
+            if sa["state"] == "ESTABLISHED":
+                installed = [child for child in sa["child-sas"].values() if child["state"] == "INSTALLED"]
+                found.setdefault(sa["name"], []).extend(_agreed(sa, child) for child in installed)
+        return found
 
     def log(self) -> str:
         """charon's log."""
@@ -231,8 +252,11 @@ class StrongSwan:
         return self._child.kill()
 
     def _load(self) -> None:
-        path = write(self.directory / "swanctl.conf", swanctl_conf(self._plans.values()), mode=0o600)
-        self.swanctl("--load-all", "--clear", "--noprompt", "--file", str(path))
+        self.swanctl("--load-all", "--clear", "--noprompt", "--file", str(self._write()))
+
+    def _write(self, begin: Collection[str] = ()) -> Path:
+        text = swanctl_conf(self._plans.values(), begin)
+        return write(self.directory / "swanctl.conf", text, mode=0o600)
 
 
 def proposal(suite: Suite, ike: bool) -> str:
@@ -284,6 +308,7 @@ def swanctl_conf(plans: Any) -> str:
                     remote=remote,
                     esp=esp_proposal(plan),
                     lifetime=plan.lifetime,
+                    start="start" if plan.name in begin else "none",
                 )
                 for name, local, remote in children_of(plan)
             ),
@@ -350,4 +375,5 @@ def _agreed(sa: dict[str, Any], child: dict[str, Any]) -> Agreed:
         local=child["local-ts"][0],
         remote=child["remote-ts"][0],
         udp=child.get("encap") == "yes",
+        pfs=SPOKEN_GROUPS[child["dh-group"]] if "dh-group" in child else 0,
     )

@@ -131,6 +131,13 @@ class Vpnd:
         for plan in plans:
             self.write_tunnel(plan, self.directory / "tunnels.d" / f"{plan.name}.toml")
 
+    def replace(self, *plans: Plan) -> None:
+        """Have these tunnels and no others in the files, and reload."""
+        for path in (self.directory / "tunnels.d").glob("*.toml"):
+            path.unlink()
+        self.configure(*plans)
+        self.ctl("reload")
+
     def write_tunnel(self, plan: Plan, path: Path) -> Path:
         """Write a tunnel's TOML and its key."""
         key = write(self.directory / "psk" / plan.name, plan.psk, mode=0o600)

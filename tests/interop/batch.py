@@ -1,0 +1,162 @@
+"""Many tunnels at once between the gateway under test and strongSwan: as fast as both can, a result for each.
+
+strongSwan has an outer address for each tunnel, so that every tunnel has a peer of its own: setups with one
+peer address go one after the other. The networks inside are each tunnel's own as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from tests.lab.echo import Echo, echo
+from tests.lab.lab import Lab, write
+from tests.lab.plan import A, Agreed, End, Plan
+from tests.lab.process import wait_until
+from tests.lab.strongswan import StrongSwan
+from tests.lab.vpnd import Vpnd
+
+SIZE = 120
+"""Tunnels at most: as many have addresses."""
+UP_TIMEOUT = 40.0
+"""Seconds until every tunnel is up: a peer's whole retransmission."""
+LOOK_INTERVAL = 0.2
+BYTES = (56, 4000)
+"""Data of the echoes: one packet, and one in fragments."""
+
+# All of our attempts have one source, which charon would take for a flood.
+SETTINGS = "dos_protection = no"
+
+
+@dataclass
+class Tunnel:
+    """One tunnel of a batch as our end sees it. `fault` is None once it is as configured and has carried
+    every echo both ways.
+    """
+
+    plan: Plan
+    we_begin: bool
+    fault: str | None = "not up"
+    seconds: float = 0.0
+    round_trip_ms: float = 0.0
+
+
+def place(plan: Plan, number: int, we_begin: bool) -> Tunnel:
+    """The plan with the name, addresses and networks of place `number` in a batch."""
+    placed = plan.change(
+        name=f"t{number}",
+        interface=f"vpn-t{number}",
+        local=replace(A, inside=f"10.1.{number}.1", networks=(f"10.1.{number}.0/24",)),
+        remote=_peer(number),
+        negotiation="active" if we_begin else "passive",
+    )
+    return Tunnel(placed, we_begin)
+
+
+def _peer(number: int) -> End:
+    address = f"192.0.2.{100 + number}"
+    return End("b", address, address, f"10.2.{number}.1", (f"10.2.{number}.0/24",))
+
+
+class Batch:
+    """Both gateways, running, and the addresses of every place."""
+
+    def __init__(self, lab: Lab, kind: str) -> None:
+        self._here, self._there = lab.namespace("a"), lab.namespace("b")
+        lab.link(self._here, self._there)
+        commands_here = [f"address add {A.address}/24 dev eth0"]
+        commands_there = []
+        for number in range(SIZE):
+            peer = _peer(number)
+            commands_here.append(f"address add 10.1.{number}.1/32 dev lo")
+            commands_there.append(f"address add {peer.address}/24 dev eth0")
+            commands_there.append(f"address add {peer.inside}/32 dev lo")
+        for namespace, commands in ((self._here, commands_here), (self._there, commands_there)):
+            namespace.ip("-batch", str(write(lab.directory / "addresses", "\n".join(commands) + "\n")))
+        self._ours = Vpnd(self._here, A.address) if kind == "vpnd" else StrongSwan(self._here, SETTINGS)
+        self._peer = StrongSwan(self._there, SETTINGS)
+
+    def run(self, tunnels: Sequence[Tunnel]) -> None:
+        """Bring all of them up together, look at both ends, send echoes, and take them away again."""
+        began = time.monotonic()
+        try:
+            self._begin(tunnels)
+            missing = list(tunnels)
+            while missing and time.monotonic() - began < UP_TIMEOUT:
+                missing = self._look(missing, time.monotonic() - began)
+                time.sleep(LOOK_INTERVAL)
+            self._explain(missing)
+            self._send([tunnel for tunnel in tunnels if tunnel.fault is None])
+        finally:
+            self._end()
+
+    def _begin(self, tunnels: Sequence[Tunnel]) -> None:
+        """The side that answers knows a tunnel before the other begins."""
+        self._peer.replace(*(tunnel.plan.other() for tunnel in tunnels))
+        self._ours.replace(*(tunnel.plan for tunnel in tunnels))
+        if isinstance(self._ours, StrongSwan):
+            self._ours.begin([tunnel.plan.name for tunnel in tunnels if tunnel.we_begin])
+        self._peer.begin([tunnel.plan.name for tunnel in tunnels if not tunnel.we_begin])
+
+    def _look(self, tunnels: Iterable[Tunnel], seconds: float) -> list[Tunnel]:
+        """Those that are not up as configured at both ends."""
+        ours, theirs = self._ours.agreements(), self._peer.agreements()
+        left = []
+        for tunnel in tunnels:
+            name = tunnel.plan.name
+            tunnel.fault = _difference(tunnel.plan, ours.get(name, []), theirs.get(name, []))
+            tunnel.seconds = seconds
+            if tunnel.fault is not None:
+                left.append(tunnel)
+        return left
+
+    def _explain(self, missing: Iterable[Tunnel]) -> None:
+        if isinstance(self._ours, Vpnd):
+            for tunnel in missing:
+                error = self._ours.tunnel(tunnel.plan.name)["last_error"]
+                tunnel.fault = f"{tunnel.fault}; vpnd: {error and error['message']}"
+
+    def _send(self, tunnels: Sequence[Tunnel]) -> None:
+        """Echoes both ways, short and in fragments."""
+        for source, outward in ((self._here, True), (self._there, False)):
+            requests = {}
+            for tunnel in tunnels:
+                pair = (tunnel.plan.local.inside, tunnel.plan.remote.inside)
+                for size in BYTES:
+                    requests[Echo(*(pair if outward else pair[::-1]), size)] = tunnel
+            answered = echo(source, requests)
+            for request, tunnel in requests.items():
+                if request not in answered:
+                    tunnel.fault = f"no answer to {request}"
+                elif outward and request.size == BYTES[0]:
+                    tunnel.round_trip_ms = answered[request]
+
+    def _end(self) -> None:
+        self._ours.replace()
+        if isinstance(self._ours, StrongSwan):
+            self._ours.terminate_all()
+        try:
+            wait_until(lambda: not self._peer.sas(), "strongSwan to have no SA", timeout=5, interval=0.1)
+        except TimeoutError:
+            self._peer.terminate_all()
+
+
+def _difference(plan: Plan, ours: list[Agreed], theirs: list[Agreed]) -> str | None:
+    """What is not as configured, or None. What was replaced on the way may still be there: it goes soon."""
+    if not ours or not theirs:
+        return f"{len(ours)} SA pairs at our end, {len(theirs)} at strongSwan's"
+    wanted = (
+        plan.version,
+        plan.ike,
+        (plan.esp.encryption, plan.esp_integrity, plan.pfs),
+        (plan.local.networks[0], plan.remote.networks[0]),
+    )
+    for one in (*ours, *(other.mirrored() for other in theirs)):
+        esp = (one.esp_encryption, one.esp_integrity, one.pfs)
+        found = (one.version, one.ike, esp, (one.local, one.remote))
+        if found != wanted:
+            return f"{found} instead of {wanted}"
+    if ours != [one.mirrored() for one in theirs]:
+        return f"{ours} at our end, {theirs} at strongSwan's"
+    return None
