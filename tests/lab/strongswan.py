@@ -286,8 +286,8 @@ def children_of(plan: Plan) -> list[tuple[str, str, str]]:
     return [(f"{plan.name}-{index}" if index else plan.name, *pair) for index, pair in enumerate(pairs)]
 
 
-def swanctl_conf(plans: Any) -> str:
-    """swanctl.conf for these tunnels, with their secrets."""
+def swanctl_conf(plans: Any, begin: Collection[str] = ()) -> str:
+    """swanctl.conf for these tunnels, with their secrets; those in `begin` are initiated at once."""
     plans = list(plans)
     connections = "".join(
         CONNECTION.format(

@@ -153,26 +153,11 @@ class Vpnd:
 
     def agreed(self, name: str) -> list[Agreed]:
         """The mappings of one tunnel that are up."""
-        tunnel = self.tunnel(name)
-        ike = tunnel["ike"]
-        if ike is None:
-            return []
-        suite = Suite(ike["encryption"], ike["integrity"], ike["dh_group"])
-        return [
-            Agreed(
-                ike["version"],
-                suite,
-                mapping["encryption"],
-                mapping["integrity"],
-                int(mapping["spi_in"], 16),
-                int(mapping["spi_out"], 16),
-                mapping["local"],
-                mapping["remote"],
-                mapping["encapsulation"] == "udp",
-            )
-            for mapping in tunnel["mappings"]
-            if mapping["state"] == "up"
-        ]
+        return agreed_in(self.tunnel(name))
+
+    def agreements(self) -> dict[str, list[Agreed]]:
+        """The same of every tunnel, by its name."""
+        return {tunnel["name"]: agreed_in(tunnel) for tunnel in self.get("/v1/status")["tunnels"]}
 
     def log(self) -> str:
         """What this start of the daemon has logged."""
@@ -219,6 +204,30 @@ class _UnixConnection(http.client.HTTPConnection):
 def observed_command(keys: Path) -> tuple[str, ...]:
     """The command that starts vpnd with an onlooker who writes the keys of its SAs to a file."""
     return (sys.executable, "-m", "tests.lab.observed", str(keys), "run")
+
+
+def agreed_in(tunnel: dict[str, Any]) -> list[Agreed]:
+    """The mappings that are up in one tunnel of the status."""
+    ike = tunnel["ike"]
+    if ike is None:
+        return []
+    suite = Suite(ike["encryption"], ike["integrity"], ike["dh_group"])
+    return [
+        Agreed(
+            ike["version"],
+            suite,
+            mapping["encryption"],
+            mapping["integrity"],
+            int(mapping["spi_in"], 16),
+            int(mapping["spi_out"], 16),
+            mapping["local"],
+            mapping["remote"],
+            mapping["encapsulation"] == "udp",
+            mapping["pfs"] or 0,
+        )
+        for mapping in tunnel["mappings"]
+        if mapping["state"] == "up"
+    ]
 
 
 def tunnel_toml(plan: Plan, key: str) -> str:
