@@ -19,7 +19,9 @@ from vpnd.daemon.watch import Watchers
 from vpnd.daemon.words import (
     attempt_failed,
     carrier_changed,
+    child_renewed,
     health_changed,
+    ike_renewed,
     loss_changed,
     mapping_changed,
     state_changed,
@@ -227,9 +229,9 @@ class Gateway:
             case Established(tunnel):
                 self.roster.handle_ike(now, output)
                 self.watchers.wake(tunnel)
-            case IkeReplaced(tunnel):
+            case IkeReplaced(tunnel, ike=ike):
                 self.roster.handle_ike(now, output)
-                self.journal.event(tunnel, "ike-rekeyed", "the IKE SA was renewed")
+                ike_renewed(self.journal, tunnel, ike.initiator)
                 self.watchers.wake(tunnel)
             case IkeDown() | ChildFailed() | Failed() | PeerDead():
                 self.roster.handle_ike(now, output)
@@ -363,9 +365,8 @@ class Gateway:
 
     def _tell_rekeyed(self, child: ChildSa) -> None:
         tunnel = self.roster.get(child.tunnel)
-        several = tunnel is not None and len(tunnel.mappings) > 1
-        which = f" of {tunnel.policy.peer.children[child.mapping]}" if tunnel is not None and several else ""
-        self.journal.event(child.tunnel, "rekeyed", f"the ESP SAs{which} were renewed")
+        if tunnel is not None:
+            child_renewed(self.journal, tunnel, child)
         self.watchers.wake(child.tunnel)
 
     def _take_for_traffic(self, now: float, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vpnd.daemon.journal import Journal
+from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code
 from vpnd.tunnel.commands import AttemptFailed, MappingChanged, MappingState, StateChanged, TunnelState
 from vpnd.tunnel.failover import Carry
@@ -48,6 +49,17 @@ def mapping_changed(journal: Journal, tunnel: Tunnel, change: MappingChanged) ->
         journal.failure(change.tunnel, "mapping-down", change.diagnosis, f" ({mapping})")
 
 
+def child_renewed(journal: Journal, tunnel: Tunnel, child: ChildSa) -> None:
+    """A pair of ESP SAs has its successor."""
+    which = f" of {tunnel.policy.peer.children[child.mapping]}" if len(tunnel.mappings) > 1 else ""
+    journal.event(child.tunnel, "rekeyed", f"the ESP SAs{which} were renewed, {_begun_by(child.initiator)}")
+
+
+def ike_renewed(journal: Journal, tunnel: str, initiator: bool) -> None:
+    """The IKE SA has its successor."""
+    journal.event(tunnel, "ike-rekeyed", f"the IKE SA was renewed, {_begun_by(initiator)}")
+
+
 def attempt_failed(journal: Journal, tunnel: Tunnel, change: AttemptFailed) -> None:
     """An attempt ended without SAs."""
     which = "" if change.mapping is None else f" ({tunnel.policy.peer.children[change.mapping]})"
@@ -82,6 +94,10 @@ def carrier_changed(journal: Journal, change: Carry) -> None:
         journal.event(
             change.tunnel, "carries-traffic", f"carries {change.route} in place of {change.before}{how}"
         )
+
+
+def _begun_by(initiator: bool) -> str:
+    return "begun here" if initiator else "begun by the peer"
 
 
 def _next(retry_in: float | None) -> str:

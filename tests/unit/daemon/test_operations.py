@@ -186,6 +186,10 @@ async def test_rekey_replaces_the_sas_and_keeps_the_tunnel_up(pair: Pair, side: 
     assert "rekeyed" in kinds
     assert "ike-rekeyed" in kinds
     assert "tunnel-lost" not in kinds
+    other = pair.branch if machine is pair.hq else pair.hq
+    for one, words in ((machine, "begun here"), (other, "begun by the peer")):
+        assert f"the ESP SAs were renewed, {words}" in one.texts()
+        assert f"the IKE SA was renewed, {words}" in one.texts()
 
 
 @with_pair
