@@ -57,12 +57,21 @@ class HealthCheck:
 
 
 @dataclass(frozen=True)
+class SpdRule:
+    """One rule of spd-policy mode: each local network with each remote one is a mapping."""
+
+    local: tuple[str, ...]
+    remote: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """One tunnel, whole, the same for both ends; `local` and `remote` are this end's view of it.
 
     `routed` is a destination-route tunnel (one mapping of everything), else every local network with every
-    remote one is a mapping. `mode` is of IKEv1; `pfs` is a group, 0 for none; `sm_numbers` are those of SM4
-    and SM3 by name. `raw` lets ESP travel as IP protocol 50 where the peer can do that.
+    remote one is a mapping; with `rules`, those of each rule are. `mode` is of IKEv1; `pfs` is a group, 0 for
+    none; `sm_numbers` are those of SM4 and SM3 by name. `raw` lets ESP travel as IP protocol 50
+    where the peer can do that.
     """
 
     name: str = "t1"
@@ -85,15 +94,27 @@ class Plan:
     sm_numbers: tuple[tuple[str, int], ...] = ()
     priority: int = 0
     health: HealthCheck | None = None
+    rules: tuple[SpdRule, ...] = ()
 
     def other(self) -> Plan:
         """The same tunnel as the other end sees it."""
         health = self.health.mirrored() if self.health is not None else None
-        return replace(self, local=self.remote, remote=self.local, health=health)
+        rules = tuple(SpdRule(rule.remote, rule.local) for rule in self.rules)
+        return replace(self, local=self.remote, remote=self.local, health=health, rules=rules)
 
     def change(self, **values: object) -> Plan:
         """The same tunnel but for these values."""
         return replace(self, **values)  # type: ignore[arg-type]  # names and types are checked by the dataclass
+
+    @property
+    def spd(self) -> tuple[SpdRule, ...]:
+        """The rules of a tunnel that is not `routed`."""
+        return self.rules or (SpdRule(self.local.networks, self.remote.networks),)
+
+    @property
+    def mappings(self) -> list[tuple[str, str]]:
+        """Local and remote network of each mapping, in the order written."""
+        return [(local, remote) for rule in self.spd for local in rule.local for remote in rule.remote]
 
     @property
     def esp_integrity(self) -> str | None:

@@ -282,8 +282,10 @@ def children_of(plan: Plan) -> list[tuple[str, str, str]]:
     if plan.routed:
         everything = "::/0" if ":" in plan.local.inside else "0.0.0.0/0"
         return [(plan.name, everything, everything)]
-    pairs = [(local, remote) for local in plan.local.networks for remote in plan.remote.networks]
-    return [(f"{plan.name}-{index}" if index else plan.name, *pair) for index, pair in enumerate(pairs)]
+    return [
+        (f"{plan.name}-{index}" if index else plan.name, *mapping)
+        for index, mapping in enumerate(plan.mappings)
+    ]
 
 
 def swanctl_conf(plans: Any, begin: Collection[str] = ()) -> str:

@@ -245,12 +245,13 @@ def tunnel_toml(plan: Plan, key: str) -> str:
     if plan.routed:
         lines += ['communication = "destination-route"', f"routes = {json.dumps(plan.remote.networks)}"]
     else:
-        lines += [
-            'communication = "spd-policy"',
-            f"[[tunnels.{plan.name}.spd]]",
-            f"local = {json.dumps(plan.local.networks)}",
-            f"remote = {json.dumps(plan.remote.networks)}",
-        ]
+        lines += ['communication = "spd-policy"']
+        for rule in plan.spd:
+            lines += [
+                f"[[tunnels.{plan.name}.spd]]",
+                f"local = {json.dumps(rule.local)}",
+                f"remote = {json.dumps(rule.remote)}",
+            ]
     lines += [
         f"[tunnels.{plan.name}.ike]",
         f'version = "{plan.version}"',
