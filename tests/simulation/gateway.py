@@ -148,6 +148,10 @@ class Gateway:
         self.endpoint.handle_timeout(self._clock())
         self.drain()
 
+    def next_timeout(self) -> float | None:
+        """The earliest deadline."""
+        return self.endpoint.next_timeout()
+
     # ------------------------------------------------------------------------------- queries
 
     @property

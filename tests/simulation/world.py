@@ -17,7 +17,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from vpnd.ike.outputs import LadderLine, Transmit
 from vpnd.model.child import Path
@@ -26,6 +26,8 @@ from vpnd.model.selectors import Address
 from .gateway import Broken, EndpointLike, Gateway
 from .ladder import Ladder, Rung, draw
 from .weather import CALM, Datagram, Interceptor, Nat, Weather
+
+G = TypeVar("G", bound=Gateway)
 
 EPOCH = 1_000.0
 """The clock starts here: monotonic clocks do not start at zero either."""
@@ -83,7 +85,11 @@ class World:
 
     def add_gateway(self, name: str, address: Address, endpoint: EndpointLike) -> Gateway:
         """A gateway with its endpoint at `address`."""
-        gateway = Gateway(name, address, endpoint, lambda: self.now, self._transmit, self._drawn)
+        return self.add(Gateway, name, address, endpoint)
+
+    def add(self, kind: type[G], name: str, address: Address, endpoint: EndpointLike) -> G:
+        """A gateway of this kind; one of the same name is no more."""
+        gateway = kind(name, address, endpoint, lambda: self.now, self._transmit, self._drawn)
         self.gateways[name] = gateway
         return gateway
 
@@ -145,7 +151,7 @@ class World:
 
     def _next_moment(self) -> float | None:
         moments = [queue[0].at for queue in (self._in_flight, self._events) if queue]
-        moments += [due for g in self.gateways.values() if (due := g.endpoint.next_timeout()) is not None]
+        moments += [due for g in self.gateways.values() if (due := g.next_timeout()) is not None]
         return max(self.now, min(moments)) if moments else None
 
     def _step(self) -> None:
@@ -161,7 +167,7 @@ class World:
             heapq.heappop(self._events).action()
             return
         for gateway in self.gateways.values():
-            due = gateway.endpoint.next_timeout()
+            due = gateway.next_timeout()
             if due is not None and due <= moment:
                 self._guard_against_spinning(gateway)
                 gateway.timeout()
