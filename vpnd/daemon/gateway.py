@@ -81,7 +81,7 @@ from vpnd.tunnel.roster import Roster
 from vpnd.wire.icmp import Echo
 
 HOUSEKEEPING = 1.0
-"""Ours: seconds between two looks at the traffic counters, from which dead peer detection learns of life."""
+"""Ours: seconds between two looks at whose packets came, from which dead peer detection learns of life."""
 
 LONGEST_SLEEP = 5.0
 """Ours: seconds; the loop's clock stands still while the machine is suspended, ours does not."""
@@ -173,7 +173,7 @@ class Gateway:
         now = self.clock.now()
         if now - self._kept_house >= HOUSEKEEPING:
             self._kept_house = now
-            self._guarded(None, "the traffic counters", lambda: self._listen_for_life(now))
+            self._guarded(None, "what the engine heard", lambda: self._listen_for_life(now))
         in_order = self._guarded(None, "the timers of IKE", lambda: self.endpoint.handle_timeout(now))
         in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.roster.handle_timeout(now))
         in_order &= self._guarded(None, "the health checks", lambda: self.carriage.handle_timeout(now))
@@ -421,18 +421,11 @@ class Gateway:
     def _listen_for_life(self, now: float) -> None:
         """Authenticated packets prove that the peer lives (RFC 7296 section 2.4, RFC 3706 section 5.1)."""
         offset = suspended_seconds()
-        for tunnel in self.roster:
-            if not tunnel.policy.peer.dpd.enabled:
-                continue
-            latest = 0.0
-            for mapping in tunnel.mappings:
-                if mapping.owner is not None:
-                    stats = self.engine.stats(mapping.owner.spi_in)
-                    if stats is not None and stats.packets_in:
-                        latest = max(latest, stats.last_in + offset)
-            if latest > tunnel.last_heard:
-                tunnel.last_heard = latest
-                self.endpoint.heard(min(latest, now), tunnel.name)
+        for name, at in self.engine.take_heard().items():
+            tunnel = self.roster.get(name)
+            if tunnel is not None and tunnel.policy.peer.dpd.enabled:
+                tunnel.last_heard = at + offset
+                self.endpoint.heard(min(at + offset, now), name)
 
 
 def _tunnel_of(output: Output | Command | CarriageOutput) -> str | None:

@@ -246,6 +246,10 @@ class PythonEngine:
         pair = self._sad.by_spi(spi_in)
         return None if pair is None else pair.stats()
 
+    def take_heard(self) -> dict[str, float]:
+        heard, self._inbound.heard = self._inbound.heard, {}
+        return heard
+
     def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
         counted = self._inbound.drops if tunnel is None else self._tunnels[tunnel].drops
         return {drop: counted[drop] for drop in Drop}

@@ -51,7 +51,10 @@ class Inbound:
         self._on_ike = on_ike
         self._on_probe = on_probe
         self._unknown = TokenBucket(UNKNOWN_SPI_RATE, 1.0)
+        self._delivered: dict[Tunnel, None] = {}
         self.drops = [0] * len(Drop)
+        self.heard: dict[str, float] = {}
+        """Tunnels whose peers sent authenticated packets, and when they last did; who reads it clears it."""
 
     def receive(
         self,
@@ -92,9 +95,10 @@ class Inbound:
             start += len(sequences) * length
 
     def flush(self) -> None:
-        """Write what was joined; the end of a batch."""
-        for tunnel in self._tunnels.values():
+        """Write what was joined; the end of a batch. Only tunnels with packets in it are looked at."""
+        for tunnel in self._delivered:
             tunnel.coalescer.flush()
+        self._delivered.clear()
 
     # -------------------------------------------------------------------------- one run
 
@@ -141,7 +145,8 @@ class Inbound:
             plaintexts = self._accepted(tunnel, pair, opened, sequences)
         if not plaintexts:
             return
-        pair.last_in = now
+        pair.last_in = self.heard[tunnel.name] = now
+        self._delivered[tunnel] = None
         if moved and window.highest > highest and sequences[-1] == window.highest:
             self._tell_moved(pair, sender)
         self._deliver(tunnel, pair, plaintexts, traffic_class)

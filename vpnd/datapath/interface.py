@@ -173,6 +173,9 @@ class Engine(Protocol):
     def stats(self, spi_in: int) -> SaStats | None:
         """Counters of one SA pair, or None if it is not installed."""
 
+    def take_heard(self) -> dict[str, float]:
+        """Tunnels whose peers sent authentic packets since the last call; the monotonic time of the last."""
+
     def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
         """Counters of one tunnel, or of everything that belongs to none."""
 

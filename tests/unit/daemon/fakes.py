@@ -52,6 +52,7 @@ class FakeEngine:
         self.installed: dict[int, ChildSa] = {}
         self.sending: dict[tuple[str, int], int] = {}
         self.carried: dict[int, SaStats] = {}
+        self.heard: dict[str, float] = {}
         self.listening: set[Address] = set()
         self.fail_install = 0
         self._machine = machine
@@ -105,6 +106,10 @@ class FakeEngine:
         if spi_in not in self.installed:
             return None
         return self.carried.get(spi_in, SaStats(0, 0, 0, 0, 0.0, 0.0))
+
+    def take_heard(self) -> dict[str, float]:
+        heard, self.heard = self.heard, {}
+        return heard
 
     def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
         if tunnel is not None and tunnel not in self.tunnels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 
 import pytest
@@ -348,3 +349,27 @@ def test_ipv6_peers_are_told_from_their_addresses() -> None:
     ours, theirs = pair_of(path=path)
     assert carried(ours, theirs, udp_packet(A, B)) != []
     assert [type(notice) for notice in theirs.notices] == [PeerMoved]
+
+
+def test_a_batch_ends_with_a_look_at_the_tunnels_that_it_had_packets_for() -> None:
+    ours, theirs = pair_of()
+    looked: list[str] = []
+    theirs.inbound._tunnels["idle"] = Gateway().tunnel
+    for name, tunnel in theirs.inbound._tunnels.items():
+        tunnel.coalescer.flush = partial(looked.append, name)  # type: ignore[method-assign]
+    theirs.receive(*ours.send(udp_packet(A, B, 60)), sender=PEER)
+    assert looked == [theirs.tunnel.name]
+    theirs.inbound.flush()
+    assert looked == [theirs.tunnel.name]
+
+
+def test_whose_authentic_packets_came_is_remembered() -> None:
+    ours, theirs = pair_of()
+    esp = ours.send(udp_packet(A, B, 60))[0]
+    theirs.receive(esp[:-1] + bytes((esp[-1] ^ 1,)), sender=PEER)
+    assert theirs.inbound.heard == {}
+    theirs.receive(esp, sender=PEER)
+    assert theirs.inbound.heard == {theirs.tunnel.name: theirs.now}
+    theirs.inbound.heard.clear()
+    theirs.receive(esp, sender=PEER)
+    assert theirs.inbound.heard == {}
