@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from vpnd.crypto.entropy import SeededEntropy
+from vpnd.crypto.entropy import Entropy, SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.limits import Limits
 from vpnd.model.policy import PeerPolicy
@@ -20,7 +21,8 @@ from .world import World
 class Pair:
     """Two real endpoints, `a` at 192.0.2.1 and `b` at 192.0.2.2, configured for each other by `recipe`.
 
-    `changes_a` and `changes_b` replace fields of one side's PeerPolicy, to make the two differ.
+    `changes_a` and `changes_b` replace fields of one side's PeerPolicy, to make the two differ; `entropy`
+    makes the randomness of a side from its seed.
     """
 
     def __init__(
@@ -31,12 +33,13 @@ class Pair:
         changes_a: dict[str, Any] | None = None,
         changes_b: dict[str, Any] | None = None,
         limits_b: Limits | None = None,
+        entropy: Callable[[int], Entropy] = SeededEntropy,
     ) -> None:
         self.world = World(seed, weather)
         self.recipe = recipe or Recipe()
         policy_a, policy_b = self.recipe.pair()
-        self.endpoint_a = Endpoint(SeededEntropy(2 * seed + 1))
-        self.endpoint_b = Endpoint(SeededEntropy(2 * seed + 2), limits_b or Limits())
+        self.endpoint_a = Endpoint(entropy(2 * seed + 1))
+        self.endpoint_b = Endpoint(entropy(2 * seed + 2), limits_b or Limits())
         self.a = self.world.add_gateway("a", ADDRESS_A, self.endpoint_a)
         self.b = self.world.add_gateway("b", ADDRESS_B, self.endpoint_b)
         self.a.set_peer("b", changed(policy_a, changes_a))

@@ -142,7 +142,7 @@ class RekeyChild:
     def _conclude(self, session: Session, now: float, sa: ChildSa, lowest_nonce: bytes) -> None:
         """Our successor is made; a rival, if there is one, decides whether it stays (RFC 7296 2.8.1)."""
         rival = self._living_rival(session)
-        if rival is not None and lowest_nonce < rival.lowest_nonce:
+        if self._is_redundant(session, lowest_nonce):
             session.registry.release_esp_spi(sa.spi_in)
             session.outbox.enqueue(DeleteChildren((sa.spi_in,)))
             if self._old_is_live(session):
@@ -158,6 +158,17 @@ class RekeyChild:
         if self.old.fate is Fate.LIVE:
             self.old.fate = Fate.REKEYED
             session.outbox.enqueue(DeleteChildren((self.old.spi_in,)))
+
+    def _is_redundant(self, session: Session, lowest_nonce: bytes) -> bool:
+        """Whether ours has the lowest of the four nonces, so that the peer expects us to close it.
+
+        A rival may be gone by now. If the old SA is as well, the peer had settled on the rival before. If
+        not, the peer could not use the rival, and ours is the only successor.
+        """
+        rival = self.rival
+        if rival is None or lowest_nonce >= rival.lowest_nonce:
+            return False
+        return self._living_rival(session) is not None or not self._old_is_live(session)
 
     def _living_rival(self, session: Session) -> Child | None:
         if self.rival is None or session.children.find(self.rival.spi_in) is not self.rival:

@@ -1,0 +1,236 @@
+"""A tunnel of which every message is held until a ladder lets it arrive.
+
+    held = HeldPair(initiator="b")
+    held.a.rekey_child()
+    held.b.rekey_child()
+    held.play('''
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a x- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}''')
+
+A ladder is read in the order of arrival. Each line takes the oldest message in flight that is exactly this
+one, and fails if there is none; `-x` and `x-` lose it. What no line names is still on its way.
+"""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.gateway import Gateway
+from tests.simulation.invariants import leaks
+from tests.simulation.ladder import plain
+from tests.simulation.pair import Pair
+from tests.simulation.policies import Recipe
+from tests.simulation.weather import Datagram
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.endpoint import Endpoint
+from vpnd.ike.outputs import ChildFailed, Failed, LadderLine, Story
+from vpnd.model.diagnosis import Code, Diagnosis
+
+ROLES = ("a", "b")
+"""Who began the IKE SA. In every ladder `a` acts first, so that both roles of it are played."""
+
+NONCE_LENGTH = 32
+LOW, HIGH = 0x00, 0xFF
+LOWEST = ("Ni of a", "Ni of b", "Nr of b", "Nr of a")
+"""Which of the four nonces of a collision is the lowest: the second and the last are of b's exchange."""
+
+MOMENT = 0.001
+"""Seconds between two arrivals: far less than any timer."""
+
+LIFETIME = 3600
+"""Of both kinds of SA, so that their successions may meet as well."""
+ROOM = 60.0
+"""Seconds in which any succession that is under way comes to its end."""
+
+RECIPE = Recipe(mappings=2, dpd=False, child_lifetime=LIFETIME, ike_lifetime=LIFETIME)
+"""Without signs of life: what ends here does not end because a peer is taken for dead."""
+
+
+class LedEntropy:
+    """Seeded, but whatever is as long as a nonce begins with the byte `lead`, unless that is None."""
+
+    def __init__(self, seed: int) -> None:
+        self._seeded = SeededEntropy(seed)
+        self.lead: int | None = None
+
+    def below(self, bound: int) -> int:
+        """A number uniform in [0, `bound`)."""
+        return self._seeded.below(bound)
+
+    def bytes(self, length: int) -> builtins.bytes:
+        """`length` bytes, led if they may be a nonce."""
+        drawn = self._seeded.bytes(length)
+        if self.lead is None or length != NONCE_LENGTH:
+            return drawn
+        return builtins.bytes((self.lead,)) + drawn[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A message on its way, with its rung of the ladder."""
+
+    sender: str
+    text: str
+    datagram: Datagram
+
+
+class HeldPair(Pair):
+    """Two gateways with one tunnel up between them, begun by `initiator`, and nothing arriving by itself.
+
+    Both sides number their next request 2, so that a ladder is the same whoever began the IKE SA.
+    """
+
+    def __init__(
+        self,
+        initiator: str = "a",
+        recipe: Recipe | None = None,
+        changes_a: dict[str, Any] | None = None,
+        changes_b: dict[str, Any] | None = None,
+        up: bool = True,
+    ) -> None:
+        self.entropies: dict[str, LedEntropy] = {}
+        recipe = recipe or RECIPE
+        super().__init__(0, recipe=recipe, changes_a=changes_a, changes_b=changes_b, entropy=self._led)
+        self.flying: list[Held] = []
+        self._seen = {"a": 0, "b": 0}
+        if up:
+            self.gateway(initiator).initiate()
+            self.world.settle()
+            for _ in range(2):
+                self.gateway("b" if initiator == "a" else "a").probe()
+                self.world.settle()
+            self.assert_one_tunnel()
+        self.news()
+        self.world.interceptors.append(self._hold)
+
+    def _led(self, seed: int) -> LedEntropy:
+        entropy = LedEntropy(seed)
+        self.entropies["b" if self.entropies else "a"] = entropy
+        return entropy
+
+    def gateway(self, name: str) -> Gateway:
+        """The gateway `a` or `b`."""
+        return self.world.gateways[name]
+
+    # ------------------------------------------------------------------------------- nonces
+
+    def lead(self, a: int, b: int) -> None:
+        """From now on the nonces of either side begin with this byte."""
+        self.entropies["a"].lead, self.entropies["b"].lead = a, b
+
+    def collide(self, lowest: str, command: str) -> None:
+        """Both sides give the command; of the four nonces of the two exchanges `lowest` is the lowest."""
+        leads = {place: LOW if place == lowest else HIGH for place in LOWEST}
+        self.lead(leads["Ni of a"], leads["Ni of b"])
+        getattr(self.a, command)()
+        getattr(self.b, command)()
+        self.lead(leads["Nr of a"], leads["Nr of b"])
+
+    # ------------------------------------------------------------------------------- messages
+
+    def _hold(self, datagram: Datagram) -> list[tuple[float, bytes]]:
+        self.flying.append(Held(datagram.sender, " ".join(self.world.rungs[-1].text.split()), datagram))
+        return []
+
+    def play(self, ladder: str) -> None:
+        """Let messages arrive, or lose them, in the order of these lines."""
+        for line in plain(ladder):
+            left, arrow, right, text = line.split(" ", 3)
+            sender = left if arrow in ("->", "-x") else right
+            held = next((h for h in self.flying if (h.sender, h.text) == (sender, text)), None)
+            if held is None:
+                self.world.fail(f"not in flight: {line}\nbut\n{self.in_flight()}")
+            self.flying.remove(held)
+            self.world.run_for(MOMENT)
+            if "x" not in arrow:
+                self.world.deliver(held.datagram)
+
+    def in_flight(self) -> str:
+        """What has not arrived yet, oldest first."""
+        return "\n".join(f"  {held.sender}: {held.text}" for held in self.flying)
+
+    # ------------------------------------------------------------------------------- what came of it
+
+    def news(self) -> dict[str, list[str]]:
+        """What each side has announced since the last call, by the names of the outputs."""
+        told: dict[str, list[str]] = {}
+        for name in ROLES:
+            events = self.gateway(name).events
+            new = events[self._seen[name] :]
+            self._seen[name] = len(events)
+            told[name] = [type(event).__name__ for event in new if not isinstance(event, LadderLine | Story)]
+        return told
+
+    def newest(self, name: str) -> int:
+        """The inbound SPI that a side has installed last."""
+        return list(self.gateway(name).installed)[-1]
+
+    def lose_child(self, name: str) -> None:
+        """A side forgets its SA pair without a word to the other."""
+        gateway = self.gateway(name)
+        assert isinstance(gateway.endpoint, Endpoint)
+        (session,) = gateway.endpoint._registry.sessions()
+        session.children.all_down(Diagnosis.of(Code.LIFETIME))  # type: ignore[attr-defined]
+        gateway.drain()
+
+    def spis(self) -> tuple[set[int], set[int]]:
+        """The inbound SPIs that either side has installed."""
+        return set(self.a.installed), set(self.b.installed)
+
+    def sender_of(self, mapping: int = 0) -> str:
+        """Who began the exchange that made the SA pair on which both sides send; they must be one."""
+        one, two = self.a.child(mapping), self.b.child(mapping)
+        if (one.spi_in, one.spi_out) != (two.spi_out, two.spi_in):
+            self.world.fail("the two sides send on SA pairs that are not the same")
+        return "a" if one.initiator else "b"
+
+    def assert_quiet(self) -> None:
+        """Nothing is on its way."""
+        if self.flying:
+            self.world.fail(f"still in flight:\n{self.in_flight()}")
+
+    def settle(self, mappings: tuple[int, ...] = (0,), ike_sas: int = 1, quiet: bool = True) -> None:
+        """The ladder is over: one SA pair for each of these mappings, now and two lifetimes later.
+
+        Nothing of today is left then, and neither side holds anything that it does not use.
+        """
+        if quiet:
+            self.assert_quiet()
+        self.world.clear_sky()
+        for held in self.flying:
+            self.world.deliver(held.datagram)
+        self.world.run_for(ROOM)
+        self._assert_left(mappings, ike_sas)
+        today = self.spis()
+        self.world.run_for(2 * LIFETIME)
+        self._come_to_rest()
+        self._assert_left(mappings, ike_sas)
+        for gateway, then in zip((self.a, self.b), today, strict=True):
+            if then & set(gateway.installed):
+                self.world.fail(f"{gateway.name} still holds an SA of two lifetimes ago")
+
+    def _come_to_rest(self) -> None:
+        """A succession may be under way: wait for its end."""
+        for _ in range(20):
+            if len(self.a.installed) <= len(self.a.policies[self.a.tunnel].children) and not leaks(self.a):
+                return
+            self.world.run_for(ROOM / 10)
+
+    def _assert_left(self, mappings: tuple[int, ...], ike_sas: int) -> None:
+        self.assert_agreement()
+        for gateway in (self.a, self.b):
+            held = tuple(sorted(child.mapping for child in gateway.children()))
+            if held != mappings or len(gateway.ike_sas()) != ike_sas:
+                self.world.fail(f"{gateway.name}: {len(gateway.ike_sas())} IKE SAs, SA pairs of {held}")
+            if wrong := leaks(gateway):
+                self.world.fail("; ".join(wrong))
+
+    def failures(self) -> list[str]:
+        """What either side has told as a failure."""
+        told: list[ChildFailed | Failed] = []
+        for gateway in (self.a, self.b):
+            told += [*gateway.of(ChildFailed), *gateway.of(Failed)]
+        return [failure.diagnosis.code.value for failure in told]

@@ -1,0 +1,481 @@
+"""Succession of a CHILD_SA, and everything that may cross it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from vpnd.ike.outputs import ChildDown, PeerDead
+
+from .held import LOWEST, RECIPE, HeldPair
+
+EVERY_ORDER = pytest.mark.parametrize("lowest", LOWEST)
+
+A_IS_REDUNDANT = {"Ni of a", "Nr of b"}
+"""With one of these the lowest, the successor that `a` asked for goes (RFC 7296 section 2.8.1)."""
+
+
+def groups(a: tuple[int, ...], b: tuple[int, ...]) -> dict[str, Any]:
+    """Configurations with perfect forward secrecy by these groups."""
+    return {
+        "changes_a": {"children": replace(RECIPE, pfs=a).pair()[0].children},
+        "changes_b": {"children": replace(RECIPE, pfs=b).pair()[1].children},
+    }
+
+
+# ------------------------------------------------------------------------------- one side alone
+
+
+def test_regular(initiator: str) -> None:
+    """The responder sends on the successor once the initiator's DELETE shows that it has it."""
+    held = HeldPair(initiator)
+    held.a.rekey_child()
+    held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
+    assert held.news() == {"a": [], "b": ["ChildReplaced"]}
+    held.play("a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}")
+    assert held.news() == {"a": ["ChildReplaced"], "b": []}
+    held.play("a -> b  INFORMATIONAL 3 {D}")
+    assert held.news() == {"a": [], "b": ["OutboundReady"]}
+    held.play("a <- b  INFORMATIONAL 3 {D}")
+    assert held.news() == {"a": [], "b": []}
+    assert held.sender_of() == "a"
+    held.settle()
+
+
+def test_regular_ke_invalid(initiator: str) -> None:
+    held = HeldPair(initiator, **groups((31, 20), (20,)))
+    held.a.rekey_child()
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}
+        a -> b  CREATE_CHILD_SA 3 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 3 {SA, Nr, KEr, TSi, TSr}
+        a -> b  INFORMATIONAL 4 {D}
+        a <- b  INFORMATIONAL 4 {D}""")
+    assert held.a.child().suite.dh == held.b.child().suite.dh == 20
+    assert held.failures() == []
+    held.settle()
+
+
+def test_regular_responder_ignore_soft_expire(initiator: str) -> None:
+    """While the DELETE of the old SA is awaited its soft lifetime begins nothing."""
+    held = HeldPair(initiator)
+    old = held.b.child()
+    held.a.rekey_child()
+    held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
+    held.b.do("rekey_child", held.b.tunnel, old.spi_in)
+    held.play("a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}")
+    held.b.do("rekey_child", held.b.tunnel, old.spi_in)
+    held.play("""
+        a -> b  INFORMATIONAL 3 {D}
+        a <- b  INFORMATIONAL 3 {D}""")
+    held.b.do("rekey_child", held.b.tunnel, old.spi_in)
+    held.assert_quiet()
+    assert held.sender_of() == "a"
+    held.settle()
+
+
+@pytest.mark.parametrize("answer_first", [True, False])
+def test_regular_responder_handle_hard_expire(initiator: str, answer_first: bool) -> None:
+    """The old SA ends at the responder, which says so: both delete it, and neither answer names it."""
+    held = HeldPair(initiator)
+    old = held.b.child()
+    held.a.rekey_child()
+    held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
+    if answer_first:
+        held.play("a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}")
+    held.news()
+    held.b.do("close_child", held.b.tunnel, old.spi_in)
+    assert held.news()["b"] == ["OutboundReady", "ChildDown"]
+    if not answer_first:
+        held.play("a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}")
+    held.play("""
+        a <- b  INFORMATIONAL 2 {D}
+        a -> b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 2 {D}
+        a <- b  INFORMATIONAL 3 {}""")
+    assert held.sender_of() == "a"
+    held.settle()
+
+
+@pytest.mark.parametrize("answer_first", [True, False])
+def test_regular_responder_delete(initiator: str, answer_first: bool) -> None:
+    """The responder deletes the successor while the old SA waits for its DELETE: both are gone."""
+    held = HeldPair(initiator)
+    held.a.rekey_child()
+    held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
+    successor = held.newest("b")
+    if answer_first:
+        held.play("a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}")
+    held.b.do("close_child", held.b.tunnel, successor)
+    if not answer_first:
+        held.play("a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}")
+    held.play("""
+        a <- b  INFORMATIONAL 2 {D}
+        a -> b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 2 {D}
+        a <- b  INFORMATIONAL 3 {D}""")
+    assert [len(g.of(ChildDown)) for g in (held.a, held.b)] == [1, 1]
+    held.settle(())
+
+
+def test_regular_responder_lost_sa(initiator: str) -> None:
+    """The responder does not know the SA any more: a new one takes its place."""
+    held = HeldPair(initiator)
+    held.lose_child("b")
+    held.a.rekey_child()
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(CHILD_SA_NOT_FOUND)}""")
+    assert held.news()["a"] == ["ChildDown"]
+    held.play("""
+        a -> b  CREATE_CHILD_SA 3 {SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 3 {SA, Nr, TSi, TSr}""")
+    assert held.news() == {"a": ["ChildUp"], "b": ["ChildUp"]}
+    held.settle()
+
+
+def test_regular_responder_incorrect_delete(initiator: str) -> None:
+    """A responder that deletes the old SA itself, and whose DELETE overtakes its answer."""
+    held = HeldPair(initiator)
+    old = held.b.child()
+    held.a.rekey_child()
+    held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
+    held.b.do("close_child", held.b.tunnel, old.spi_in)
+    held.play("""
+        a <- b  INFORMATIONAL 2 {D}
+        a -> b  INFORMATIONAL 2 {D}
+        a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}""")
+    held.assert_quiet()
+    assert held.sender_of() == "a"
+    held.settle()
+
+
+def test_regular_delete_timeout(initiator: str) -> None:
+    """The DELETE of the old SA is never answered: whatever ends then, the old SA ends once."""
+    held = HeldPair(initiator)
+    old = held.a.child()
+    held.a.rekey_child()
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}""")
+    held.world.run_for(120)
+    assert held.a.of(PeerDead)
+    ended = [down.spi_in for down in held.a.of(ChildDown)]
+    assert ended.count(old.spi_in) == 1
+    assert len(ended) == len(set(ended)) == 2
+    assert not held.a.installed
+
+
+# ------------------------------------------------------------------------------- both rekey
+
+
+@EVERY_ORDER
+def test_collision(initiator: str, lowest: str) -> None:
+    held = HeldPair(initiator)
+    held.collide(lowest, "rekey_child")
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}""")
+    assert held.news() == {"a": ["ChildReplaced"], "b": ["ChildReplaced"]}
+    held.play("""
+        a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a -> b  INFORMATIONAL 3 {D}
+        a <- b  INFORMATIONAL 3 {D}
+        a <- b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 3 {D}""")
+    told = {"a": ["OutboundReady"], "b": ["ChildReplaced"]}
+    if lowest not in A_IS_REDUNDANT:
+        told = {"a": ["ChildReplaced"], "b": ["OutboundReady"]}
+    assert held.news() == told
+    assert held.sender_of() == ("b" if lowest in A_IS_REDUNDANT else "a")
+    held.settle()
+
+
+@EVERY_ORDER
+def test_collision_delayed_response(initiator: str, lowest: str) -> None:
+    """`b` is through with everything before `a` has the answer to its own request."""
+    held = HeldPair(initiator)
+    held.collide(lowest, "rekey_child")
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a <- b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 3 {D}
+        a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a -> b  INFORMATIONAL 3 {D}
+        a <- b  INFORMATIONAL 3 {D}""")
+    assert held.sender_of() == ("b" if lowest in A_IS_REDUNDANT else "a")
+    held.settle()
+
+
+@EVERY_ORDER
+def test_collision_delayed_response_delete(initiator: str, lowest: str) -> None:
+    """`b` is through, and deletes the successor that stays too, before `a` has its answer."""
+    held = HeldPair(initiator)
+    held.collide(lowest, "rekey_child")
+    held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
+    made_for_a = held.newest("b")
+    held.play("""
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a <- b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 3 {D}""")
+    stays = held.newest("b") if lowest in A_IS_REDUNDANT else made_for_a
+    held.b.do("close_child", held.b.tunnel, stays)
+    held.play("a <- b  INFORMATIONAL 4 {D}")
+    # The successor that a asked for is not known to it yet.
+    held.play(f"a -> b  INFORMATIONAL 4 {'{D}' if lowest in A_IS_REDUNDANT else '{}'}")
+    held.play("a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}")
+    held.play("""
+        a -> b  INFORMATIONAL 3 {D}
+        a <- b  INFORMATIONAL 3 {D}""")
+    held.settle(())
+
+
+@EVERY_ORDER
+@pytest.mark.parametrize("answer_first", [True, False])
+def test_collision_delayed_request(initiator: str, lowest: str, answer_first: bool) -> None:
+    """`b` has its answer and has deleted the old SA when it learns that `a` would rekey it as well."""
+    held = HeldPair(initiator)
+    held.collide(lowest, "rekey_child")
+    held.play("""
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}""")
+    if answer_first:
+        held.play("a <- b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}")
+    held.play("""
+        a <- b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 3 {D}""")
+    if not answer_first:
+        held.play("a <- b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}")
+    assert held.sender_of() == "b"
+    assert held.failures() == []
+    held.settle()
+
+
+@EVERY_ORDER
+def test_collision_delayed_request_more(initiator: str, lowest: str) -> None:
+    """The old SA is gone on both sides when the request that would rekey it arrives."""
+    held = HeldPair(initiator)
+    held.collide(lowest, "rekey_child")
+    held.play("""
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a <- b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 3 {D}
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(CHILD_SA_NOT_FOUND)}""")
+    assert held.sender_of() == "b"
+    assert held.failures() == []
+    held.settle()
+
+
+@EVERY_ORDER
+def test_collision_delayed_request_more_delete(initiator: str, lowest: str) -> None:
+    """The old SA and its successor are gone when the request that would rekey the old one arrives."""
+    held = HeldPair(initiator)
+    held.collide(lowest, "rekey_child")
+    held.play("""
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a <- b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 3 {D}""")
+    held.b.close_child()
+    held.play("""
+        a <- b  INFORMATIONAL 4 {D}
+        a -> b  INFORMATIONAL 4 {D}
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(CHILD_SA_NOT_FOUND)}""")
+    held.settle(())
+
+
+@EVERY_ORDER
+def test_collision_ke_invalid(initiator: str, lowest: str) -> None:
+    """Neither guesses the other's group; the requests cross once more with the right one."""
+    held = HeldPair(initiator, **groups((31, 20), (19, 20)))
+    held.collide(lowest, "rekey_child")
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}
+        a -> b  CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}
+        a -> b  CREATE_CHILD_SA 3 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 3 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 3 {SA, Nr, KEr, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 3 {SA, Nr, KEr, TSi, TSr}
+        a -> b  INFORMATIONAL 4 {D}
+        a <- b  INFORMATIONAL 4 {D}
+        a <- b  INFORMATIONAL 4 {D}
+        a -> b  INFORMATIONAL 4 {D}""")
+    assert held.sender_of() == ("b" if lowest in A_IS_REDUNDANT else "a")
+    held.settle()
+
+
+@EVERY_ORDER
+def test_collision_ke_invalid_delayed_retry(initiator: str, lowest: str) -> None:
+    """The second try of `a` is late, so that `b` sees no collision."""
+    held = HeldPair(initiator, **groups((31, 20), (19, 20)))
+    held.collide(lowest, "rekey_child")
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}
+        a -> b  CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}
+        a <- b  CREATE_CHILD_SA 3 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 3 {SA, Nr, KEr, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 3 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 3 {N(TEMPORARY_FAILURE)}
+        a <- b  INFORMATIONAL 4 {D}
+        a -> b  INFORMATIONAL 4 {D}""")
+    assert held.sender_of() == "b"
+    held.settle()
+
+
+@pytest.mark.parametrize("lowest", ["Ni of b", "Nr of a"])
+def test_collision_responder_incorrect_delete(initiator: str, lowest: str) -> None:
+    """`b` has lost and deletes the old SA all the same, before `a` has its answer."""
+    held = HeldPair(initiator)
+    old = held.b.child()
+    held.collide(lowest, "rekey_child")
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}""")
+    held.b.do("close_child", held.b.tunnel, old.spi_in)
+    held.play("""
+        a <- b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 3 {D}
+        a <- b  INFORMATIONAL 4 {D}
+        a -> b  INFORMATIONAL 4 {D}
+        a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}""")
+    assert held.sender_of() == "a"
+    held.settle()
+
+
+# ------------------------------------------------------------------------------- rekey x delete
+
+
+def test_collision_delete(initiator: str) -> None:
+    held = HeldPair(initiator)
+    held.a.rekey_child()
+    held.b.close_child()
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  INFORMATIONAL 2 {D}
+        a <- b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}
+        a -> b  INFORMATIONAL 2 {D}""")
+    assert [len(g.of(ChildDown)) for g in (held.a, held.b)] == [1, 1]
+    held.settle(())
+
+
+def test_collision_delete_drop_delete(initiator: str) -> None:
+    """The refusal is known before the reason of it: nothing is left to rekey when its time comes."""
+    held = HeldPair(initiator)
+    held.a.rekey_child()
+    held.b.close_child()
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a x- b  INFORMATIONAL 2 {D}
+        a <- b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}""")
+    held.world.run_for(0.6)
+    held.play("""
+        a <- b  INFORMATIONAL 2 {D} again
+        a -> b  INFORMATIONAL 2 {D}""")
+    held.world.run_for(30)
+    held.assert_quiet()
+    held.settle(())
+
+
+def test_collision_delete_drop_rekey(initiator: str) -> None:
+    """The request to rekey arrives when the SA is gone."""
+    held = HeldPair(initiator)
+    held.a.rekey_child()
+    held.b.close_child()
+    held.play("""
+        a <- b  INFORMATIONAL 2 {D}
+        a -> b  INFORMATIONAL 2 {D}
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(CHILD_SA_NOT_FOUND)}""")
+    assert held.failures() == []
+    held.settle(())
+
+
+def test_collision_delete_delayed_response(initiator: str) -> None:
+    """`b` answers and deletes what it has just made; the DELETE overtakes the answer."""
+    held = HeldPair(initiator)
+    held.a.rekey_child()
+    held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
+    held.b.do("close_child", held.b.tunnel, held.newest("b"))
+    held.play("""
+        a <- b  INFORMATIONAL 2 {D}
+        a -> b  INFORMATIONAL 2 {}
+        a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a -> b  INFORMATIONAL 3 {D}
+        a <- b  INFORMATIONAL 3 {D}""")
+    held.settle(())
+
+
+def test_collision_ike_rekey(initiator: str) -> None:
+    """Each is refused by the other, and each tries again later (RFC 7296 section 2.25)."""
+    held = HeldPair(initiator)
+    held.a.rekey_child()
+    held.b.rekey_ike()
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {SA, Ni, KEi}
+        a <- b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}
+        a -> b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}""")
+    held.assert_quiet()
+    assert held.news() == {"a": [], "b": []}
+    child, ike = held.a.child(), held.a.ike_sas()[0]
+    held.world.clear_sky()
+    held.world.run_for(40)
+    assert held.a.child().spi_in != child.spi_in, "the CHILD_SA was not rekeyed after all"
+    assert held.a.ike_sas()[0].spi_i != ike.spi_i, "the IKE SA was not rekeyed after all"
+    assert held.failures() == []
+    held.settle()
+
+
+def test_collision_ike_delete(initiator: str) -> None:
+    held = HeldPair(initiator)
+    held.a.rekey_child()
+    held.b.close()
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  INFORMATIONAL 2 {D}
+        a <- b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}
+        a -> b  INFORMATIONAL 2 {}""")
+    assert held.news() == {"a": ["ChildDown", "IkeDown"], "b": ["ChildDown", "IkeDown"]}
+    held.settle((), 0)
+
+
+# ------------------------------------------------------------------------------- further
+
+
+def test_a_rival_that_is_rekeyed_itself_still_wins(initiator: str) -> None:
+    """`b` has rekeyed its successor once more before `a` has the answer that makes the redundant one."""
+    held = HeldPair(initiator)
+    held.collide("Ni of a", "rekey_child")
+    held.play("""
+        a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a <- b  INFORMATIONAL 3 {D}
+        a -> b  INFORMATIONAL 3 {D}""")
+    held.b.rekey_child()
+    held.play("""
+        a <- b  CREATE_CHILD_SA 4 {N(REKEY_SA), SA, Ni, TSi, TSr}
+        a -> b  CREATE_CHILD_SA 4 {SA, Nr, TSi, TSr}
+        a <- b  INFORMATIONAL 5 {D}
+        a -> b  INFORMATIONAL 5 {D}
+        a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
+        a -> b  INFORMATIONAL 3 {D}
+        a <- b  INFORMATIONAL 3 {D}""")
+    assert held.sender_of() == "b"
+    held.settle()

@@ -1,0 +1,32 @@
+"""DELETE of the IKE SA."""
+
+from __future__ import annotations
+
+from .held import HeldPair
+
+
+def test_regular(initiator: str) -> None:
+    held = HeldPair(initiator)
+    held.a.close()
+    assert held.news() == {"a": ["ChildDown", "IkeDown"], "b": []}
+    held.play("a -> b  INFORMATIONAL 2 {D}")
+    assert held.news() == {"a": [], "b": ["ChildDown", "IkeDown"]}
+    held.play("a <- b  INFORMATIONAL 2 {}")
+    held.settle((), 0)
+
+
+def test_collision(initiator: str) -> None:
+    """Each answers as ever, and forgets its own request (RFC 7296 section 2.25.2)."""
+    held = HeldPair(initiator)
+    held.a.close()
+    held.b.close()
+    held.play("""
+        a -> b  INFORMATIONAL 2 {D}
+        a <- b  INFORMATIONAL 2 {D}""")
+    assert held.news() == {"a": ["ChildDown", "IkeDown"], "b": ["ChildDown", "IkeDown"]}
+    held.play("""
+        a -x b  INFORMATIONAL 2 {}
+        a x- b  INFORMATIONAL 2 {}""")
+    held.world.run_for(30)
+    held.assert_quiet()
+    held.settle((), 0)
