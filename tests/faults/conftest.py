@@ -1,0 +1,121 @@
+"""The gateways that tests of faults share: two vpnd, or vpnd and strongSwan, with the relay between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.faults.api import delete, ike_sas, put
+from tests.lab.lab import Lab
+from tests.lab.plan import A, B, Plan
+from tests.lab.process import wait_until
+from tests.lab.relay import Weathered, through_relay
+from tests.lab.strongswan import StrongSwan
+from tests.lab.topology import start
+from tests.lab.traffic import require_ping
+from tests.lab.vpnd import Vpnd
+
+
+@dataclass
+class Arena:
+    """vpnd at a, a peer of either kind at b, and weather in between."""
+
+    weathered: Weathered
+    ours: Vpnd
+    peer: Vpnd | StrongSwan
+    _loaded: Plan | None = None
+
+    def set_up(self, plan: Plan) -> None:
+        """Tell both ends of a tunnel that nobody brings up yet."""
+        if isinstance(self.peer, Vpnd):
+            put(self.peer, plan.other())
+        elif self._loaded != plan:
+            self.peer.add(plan.other())
+            self._loaded = plan
+        put(self.ours, plan)
+
+    def begin(self, plan: Plan) -> float:
+        """From now on our end tries, for ever; returns the moment."""
+        began = time.monotonic()
+        put(self.ours, plan.change(negotiation="active"))
+        return began
+
+    def bring_up(self, plan: Plan, limit: float) -> float:
+        """The same until it is up; returns the seconds. Raises TimeoutError with what the relay decided."""
+        began = self.begin(plan)
+        try:
+            self.ours.wait_state(plan.name, "up", timeout=limit)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{self.weathered.relay.decisions()}") from None
+        return time.monotonic() - began
+
+    def take_down(self, plan: Plan) -> None:
+        """Our end forgets the tunnel in fine weather, and the peer has no SA any more."""
+        self.weathered.relay.weather()
+        delete(self.ours, plan.name)
+        if isinstance(self.peer, Vpnd):
+            delete(self.peer, plan.name)
+        elif self.peer.sas():
+            self.peer.swanctl("--terminate", "--ike", plan.name, "--timeout", "1", "--force", check=False)
+            wait_until(lambda: not self.peer.agreed(plan.name), "strongSwan to have no SA")
+
+    def ike_counts(self, plan: Plan) -> tuple[int, int]:
+        """How many IKE SAs each end has, established or not."""
+        peer = self.peer
+        theirs = ike_sas(peer, plan.name) if isinstance(peer, Vpnd) else peer.sas()
+        return len(ike_sas(self.ours, plan.name)), len(theirs)
+
+    def require_one_pair(self, plan: Plan) -> None:
+        """Each end has one IKE SA and one pair of child SAs, the same one, and it carries traffic."""
+
+        def agree() -> bool:
+            ours, theirs = self.ours.agreed(plan.name), self.peer.agreed(plan.name)
+            same = len(ours) == len(theirs) == 1 and ours[0] == theirs[0].mirrored()
+            return same and self.ike_counts(plan) == (1, 1)
+
+        wait_until(agree, f"one pair of SAs at each end: {self.weathered.relay.decisions()}", 10, 0.05)
+        wire = self.weathered.wire
+        require_ping(wire.a.host, A.inside, B.inside)
+
+
+Arenas = Callable[[str], Arena]
+
+
+@pytest.fixture(scope="module")
+def arenas() -> Iterator[Arenas]:
+    """The arena of a kind of peer, made when it is first asked for."""
+    with Lab() as lab:
+        made: dict[str, Arena] = {}
+
+        def of(kind: str) -> Arena:
+            if kind not in made:
+                weathered = through_relay(lab, f"{kind[0]}-")
+                ours = Vpnd(weathered.wire.a.gateway, A.address)
+                peer = start(kind, weathered.wire.b.gateway, B.address)
+                assert isinstance(peer, Vpnd | StrongSwan)
+                made[kind] = Arena(weathered, ours, peer)
+            return made[kind]
+
+        yield of
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether faults are to take their real time."""
+    return bool(request.config.getoption("--full-faults"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full_faults: takes its real time, or one more seed: `make faults`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full-faults"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full_faults")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
