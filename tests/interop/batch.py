@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tests.lab.echo import Echo, echo
 from tests.lab.lab import Lab, write
 from tests.lab.plan import A, Agreed, End, Plan
 from tests.lab.process import wait_until
 from tests.lab.strongswan import StrongSwan
+from tests.lab.traffic import TrafficLost, Transfer, transfer
 from tests.lab.vpnd import Vpnd
 
 SIZE = 120
@@ -40,18 +42,33 @@ class Tunnel:
     fault: str | None = "not up"
     seconds: float = 0.0
     round_trip_ms: float = 0.0
+    outward: Transfer | None = None
+    inward: Transfer | None = None
 
 
-def place(plan: Plan, number: int, we_begin: bool) -> Tunnel:
-    """The plan with the name, addresses and networks of place `number` in a batch."""
+def place(plan: Plan, number: int, we_begin: bool, names: bool = False) -> Tunnel:
+    """The plan with the name, addresses and networks of place `number` in a batch.
+
+    With `names` the identities are names, else addresses.
+    """
+    local = replace(A, inside=f"10.1.{number}.1", networks=(f"10.1.{number}.0/24",))
+    remote = _peer(number)
+    if names:
+        local = replace(local, identity="hq.vpn.example")
+        remote = replace(remote, identity=f"branch{number}.vpn.example")
     placed = plan.change(
         name=f"t{number}",
         interface=f"vpn-t{number}",
-        local=replace(A, inside=f"10.1.{number}.1", networks=(f"10.1.{number}.0/24",)),
-        remote=_peer(number),
+        local=local,
+        remote=remote,
         negotiation="active" if we_begin else "passive",
     )
     return Tunnel(placed, we_begin)
+
+
+def faults(tunnels: dict[Any, Tunnel]) -> list[str]:
+    """Each row that failed, and why."""
+    return [f"{row}: {tunnel.fault}" for row, tunnel in tunnels.items() if tunnel.fault is not None]
 
 
 def _peer(number: int) -> End:
@@ -77,8 +94,11 @@ class Batch:
         self._ours = Vpnd(self._here, A.address) if kind == "vpnd" else StrongSwan(self._here, SETTINGS)
         self._peer = StrongSwan(self._there, SETTINGS)
 
-    def run(self, tunnels: Sequence[Tunnel]) -> None:
-        """Bring all of them up together, look at both ends, send echoes, and take them away again."""
+    def run(self, tunnels: Sequence[Tunnel], size: int = 0) -> None:
+        """Bring all of them up together, look at both ends, send echoes, and take them away again.
+
+        With a `size`, that many bytes by TCP as well, both ways, one tunnel after the other.
+        """
         began = time.monotonic()
         try:
             self._begin(tunnels)
@@ -88,6 +108,9 @@ class Batch:
                 time.sleep(LOOK_INTERVAL)
             self._explain(missing)
             self._send([tunnel for tunnel in tunnels if tunnel.fault is None])
+            for tunnel in tunnels:
+                if size and tunnel.fault is None:
+                    self._transfer(tunnel, size)
         finally:
             self._end()
 
@@ -131,6 +154,14 @@ class Batch:
                     tunnel.fault = f"no answer to {request}"
                 elif outward and request.size == BYTES[0]:
                     tunnel.round_trip_ms = answered[request]
+
+    def _transfer(self, tunnel: Tunnel, size: int) -> None:
+        here, there = (self._here, tunnel.plan.local.inside), (self._there, tunnel.plan.remote.inside)
+        try:
+            tunnel.outward = transfer(*here, *there, size)
+            tunnel.inward = transfer(*there, *here, size)
+        except (TrafficLost, OSError) as error:
+            tunnel.fault = f"transfer: {error}"
 
     def _end(self) -> None:
         self._ours.replace()

@@ -18,6 +18,7 @@ from tests.lab.process import wait_until
 from tests.lab.topology import Wire, two_gateways
 from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
+from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -56,11 +57,17 @@ def both() -> Iterator[tuple[Wire, Vpnd, Vpnd]]:
 
 
 def test_both_ends_agree_and_traffic_arrives(
-    both: tuple[Wire, Vpnd, Vpnd], way: str, ike: str, esp: str, numbers: tuple[tuple[str, int], ...]
+    both: tuple[Wire, Vpnd, Vpnd],
+    way: str,
+    ike: str,
+    esp: str,
+    numbers: tuple[tuple[str, int], ...],
+    row: TellRow,
 ) -> None:
     version, mode = way.split("-")
     ike_suite, esp_suite = CIPHERS[ike], CIPHERS[esp]
     wire, a, b = both
+    row("SM4 and SM3, vpnd to vpnd", way=way, ike=ike, esp=esp, numbers="own" if numbers else "as shipped")
     plan = Plan(version=version, mode=mode, ike=ike_suite, esp=esp_suite, sm_numbers=numbers)
     plan = plan.change(negotiation="active")
     try:
