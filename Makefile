@@ -13,6 +13,8 @@ PYTHON := .venv/bin/python
 PEER ?= vpnd
 SCENARIO ?= tunnel
 PYTEST_ARGS ?=
+# A file of tests stays in one process, with the gateways that its tests share.
+PYTEST_WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 BENCH_ARGS ?=
 
 export PYTHONUNBUFFERED := 1
@@ -29,7 +31,7 @@ demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan; S
 	@$(PYTHON) -m tests.lab.demo --peer $(PEER) --scenario $(SCENARIO)
 
 test: setup lint  ## everything: linters, unit tests, simulation, interop with strongSwan
-	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 lint: setup  ## ruff, mypy and the layers
 	@$(PYTHON) -m ruff check --quiet .
