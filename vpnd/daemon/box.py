@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from vpnd.daemon.netlink import Netlink, NetlinkFailed, RouteTo
 from vpnd.daemon.routes import Route, Wanted
 from vpnd.daemon.tun import open_tun
-from vpnd.model.selectors import Address
+from vpnd.model.selectors import Address, Network
 
 T = TypeVar("T")
 
@@ -61,6 +61,11 @@ class Box(Protocol):
 
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         """How datagrams with this fwmark leave for `destination`."""
+
+    async def networks_inside(
+        self, own: frozenset[Address], peers: frozenset[Address], mark: int
+    ) -> frozenset[Network]:
+        """The networks on the inner side of this machine: all but those by the way to its peers."""
 
     async def local_addresses(self) -> frozenset[Address]:
         """This machine's addresses."""
@@ -128,6 +133,12 @@ class LinuxBox:
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         """As `Box.route_to`."""
         return await self._do(lambda netlink: netlink.route_to(destination, mark))
+
+    async def networks_inside(
+        self, own: frozenset[Address], peers: frozenset[Address], mark: int
+    ) -> frozenset[Network]:
+        """As `Box.networks_inside`."""
+        return await self._do(lambda netlink: netlink.networks_inside(own, peers, mark))
 
     async def local_addresses(self) -> frozenset[Address]:
         """As `Box.local_addresses`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.routes import MARK, Wanted, carried, guard, probed, tables_of
+from vpnd.daemon.routes import MARK, Wanted, carried, guard, probed, spared, tables_of
 from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa
@@ -50,6 +50,7 @@ class Interfaces:
         self._tables: dict[str, int] = {}
         self._path_mtus: dict[Address, tuple[int, float]] = {}
         self._wanted: Wanted | None = None
+        self._inside: frozenset[Network] = frozenset()
         self._settling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -150,6 +151,7 @@ class Interfaces:
     async def settle(self) -> None:
         """Make the kernel's routes and rules what they should be now."""
         async with self._settling:
+            await self._look_inside()
             await self._reconcile(self._all_wanted())
 
     async def repair(self) -> None:
@@ -171,6 +173,16 @@ class Interfaces:
 
     # ----------------------------------------------------------------------------------- inside
 
+    async def _look_inside(self) -> None:
+        """Which networks are on our inner side; what was known stays if the kernel does not say."""
+        if not any(policy.routes for policy in self._configured):
+            self._inside = frozenset()
+            return
+        try:
+            self._inside = await inside(self._box, self._configured)
+        except BoxFailed as failure:
+            self._journal.warn(None, str(failure))
+
     async def _lead(self, route: Network) -> None:
         """One route is replaced without a look at all the others, which takes long where there are many."""
         async with self._settling:
@@ -189,7 +201,7 @@ class Interfaces:
             self._tell_refused(failures)
 
     def _all_wanted(self) -> Wanted:
-        wanted = guard(self._configured, self._tables)
+        wanted = guard(self._configured, self._tables) | spared(self._configured, self._inside)
         for attached in self._attached.values():
             wanted |= self._carried(attached.policy) | probed(attached.policy)
         return wanted
@@ -229,6 +241,14 @@ class Interfaces:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def inside(box: Box, tunnels: Iterable[TunnelPolicy]) -> frozenset[Network]:
+    """The networks on the inner side of a gateway with these tunnels. Raises BoxFailed."""
+    peers = [policy.peer for policy in tunnels]
+    own = frozenset(peer.local_address for peer in peers)
+    remote = frozenset(peer.remote_address for peer in peers if peer.remote_address is not None)
+    return await box.networks_inside(own, remote, MARK)
 
 
 def _rows(policy: TunnelPolicy) -> tuple[PolicyRow, ...]:

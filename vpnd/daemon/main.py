@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import resource
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -27,16 +27,18 @@ from vpnd.daemon import logs
 from vpnd.daemon.addresses import OnDatagram, OnUnreachable
 from vpnd.daemon.box import BoxFailed, LinuxBox
 from vpnd.daemon.clock import SystemClock
+from vpnd.daemon.interfaces import inside
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.monitor import Monitor
 from vpnd.daemon.once import AnotherRuns, only_one_here
 from vpnd.daemon.operator import Operator
-from vpnd.daemon.routes import MARK, Wanted, guard, tables_of
+from vpnd.daemon.routes import MARK, Wanted, guard, spared, tables_of
 from vpnd.daemon.service import Service
 from vpnd.daemon.systemd import Supervisor
 from vpnd.daemon.udp import IkeSocket
 from vpnd.datapath.engine import EngineOptions, PythonEngine
 from vpnd.datapath.sockets import SocketOptions
+from vpnd.model.policy import TunnelPolicy
 from vpnd.model.selectors import Address
 
 EXIT_FAILED = 1
@@ -119,9 +121,8 @@ def guard_command(
 ) -> None:
     """Set the blackhole routes and rules that keep protected traffic in, before the network is up."""
     tunnels = () if remove else compile_gateway(_load(config, state, offline=True)).tunnels
-    standing = guard(tunnels, tables_of(tunnel.name for tunnel in tunnels))
     try:
-        failures = asyncio.run(_set_guard(standing, remove))
+        failures = asyncio.run(_set_guard(tunnels, remove))
     except BoxFailed as failure:
         failures = [str(failure)]
     for text in failures:
@@ -129,11 +130,13 @@ def guard_command(
     raise typer.Exit(EXIT_FAILED if failures else 0)
 
 
-async def _set_guard(standing: Wanted, remove: bool) -> list[str]:
+async def _set_guard(tunnels: Sequence[TunnelPolicy], remove: bool) -> list[str]:
     """Add the guard, or take it away; what a running daemon has besides it stays."""
     box = LinuxBox()
     try:
         present = await box.present()
+        standing = guard(tunnels, tables_of(tunnel.name for tunnel in tunnels))
+        standing |= spared(tunnels, await inside(box, tunnels))
         routes = frozenset(route for route in present.routes if route.device is not None)
         return await box.reconcile(Wanted(routes) if remove else present | standing)
     finally:

@@ -1,8 +1,8 @@
-"""Tells when somebody else changes what vpnd stands on: links, addresses, its own routes and rules.
+"""Tells when somebody else changes what vpnd stands on: links, addresses, routes and rules.
 
 A netlink socket that hears the kernel's notices and reads only what is needed to know whether one matters
 (rtnetlink(7)); what has changed is then asked for. A router that learns a million routes costs one look at
-a few bytes for each.
+a few bytes for each, and a repair every second meanwhile.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import socket
 import struct
 from collections.abc import Callable
 
-from vpnd.daemon.routes import PROTOCOL
+from vpnd.daemon.routes import MAIN_TABLE, PROTOCOL
 
 NLMSG_HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence, port."""
 
 RTM_NEWLINK, RTM_DELLINK = 16, 17
 RTM_NEWADDR, RTM_DELADDR = 20, 21
-RTM_DELROUTE = 25
+RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 RTM_DELRULE = 33
 
+ROUTE_TABLE_AT = 4
 ROUTE_PROTOCOL_AT = 5
-"""Octet of `rtm_protocol` in struct rtmsg."""
+"""Octets of `rtm_table` and `rtm_protocol` in struct rtmsg."""
 
 GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x40000
 """RTMGRP_ LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, and RTNLGRP_IPV6_RULE."""
@@ -104,8 +105,16 @@ def matters(data: bytes) -> bool:
             return False
         if kind in (RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_DELRULE):
             return True
-        protocol = at + NLMSG_HEADER.size + ROUTE_PROTOCOL_AT
-        if kind == RTM_DELROUTE and protocol < len(data) and data[protocol] == PROTOCOL:
+        if kind in (RTM_NEWROUTE, RTM_DELROUTE) and _route_matters(kind, data[at + NLMSG_HEADER.size :]):
             return True
         at += (length + 3) & ~3
     return False
+
+
+def _route_matters(kind: int, message: bytes) -> bool:
+    """A route of ours is gone, or one of the main table that others make: our inner side follows those."""
+    if len(message) <= ROUTE_PROTOCOL_AT:
+        return False
+    if message[ROUTE_PROTOCOL_AT] == PROTOCOL:
+        return kind == RTM_DELROUTE
+    return message[ROUTE_TABLE_AT] == MAIN_TABLE

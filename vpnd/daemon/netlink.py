@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from vpnd.daemon.routes import PROTOCOL, Route, Rule, Wanted
+from vpnd.daemon.routes import MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6
 from vpnd.model.selectors import Address, Network
 
@@ -36,10 +36,17 @@ LINK_GROUP = 0x7670
 """Ours: the group of every TUN that vpnd makes; as a group a thousand go in the time of one."""
 
 RT_TABLE_COMPAT = 252
+RTPROT_KERNEL = 2
 FIB_RULE_INVERT = 2
-RTN_UNICAST, RTN_BLACKHOLE = 1, 6
+RTN_UNICAST, RTN_BLACKHOLE, RTN_THROW = 1, 6, 9
 ADDR_GEN_MODE_NONE = 1
 IFF_UP = 1
+
+PEERS_ASKED_FOR = 64
+"""Ours: peers whose way out is looked up; a gateway with more of them reaches them by the same few links."""
+
+ANYWHERE: dict[int, Address] = {4: ip_address("192.0.0.8"), 6: ip_address("100::1")}
+"""Addresses to which only a default route leads (RFC 7600 section 4.8, RFC 6666)."""
 
 _ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 
@@ -148,9 +155,48 @@ class Netlink:
 
     def local_addresses(self) -> frozenset[Address]:
         """The addresses of this machine."""
-        found = _attempt("list the addresses", lambda: list(self._ip.get_addr()))
-        texts = (entry.get("local") or entry.get("address") for entry in found)
-        return frozenset(ip_address(text) for text in texts if text)
+        return frozenset(address for _, address in self._addresses())
+
+    def networks_inside(
+        self, own: frozenset[Address], peers: frozenset[Address], mark: int
+    ) -> frozenset[Network]:
+        """The networks on the inner side of this machine, by its main table. Raises NetlinkFailed.
+
+        A link is on the outer side if it has one of the addresses `own`, or if datagrams with this fwmark
+        leave by it for a peer or for the default route. Of an outer link only that network counts as inner
+        that holds one of `own`: a gateway with a single interface has its hosts there.
+        """
+        holders = {address: int(entry["index"]) for entry, address in self._addresses()}
+        asked = [*ANYWHERE.values(), *sorted(peers, key=str)[:PEERS_ASKED_FOR]]
+        ways = [route.link for route in (self.route_to(peer, mark) for peer in asked) if route is not None]
+        outer = {*ways, *(holders[address] for address in own if address in holders)}
+        if not own & holders.keys():
+            own = frozenset(address for address, link in holders.items() if link in outer)
+        links = _attempt("list the links", lambda: list(self._ip.get_links()))
+        ours = {int(link["index"]) for link in links if link.get("group") == LINK_GROUP}
+        inner = {int(link["index"]) for link in links} - outer - ours
+        found: set[Network] = set()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for link in inner:
+                found.update(self._main_routes(family, link))
+            for link in outer:
+                attached = self._main_routes(family, link, proto=RTPROT_KERNEL)
+                found |= {n for n in attached if any(a in n for a in own if a.version == n.version)}
+        return frozenset(found)
+
+    def _addresses(self) -> Iterator[tuple[Any, Address]]:
+        for entry in _attempt("list the addresses", lambda: list(self._ip.get_addr())):
+            text = entry.get("local") or entry.get("address")
+            if text:
+                yield entry, ip_address(text)
+
+    def _main_routes(self, family: int, link: int, **which: int) -> Iterator[Network]:
+        """The destinations of the routes by this link alone."""
+        request = {"family": family, "table": MAIN_TABLE, "oif": link, **which}
+        for message in _attempt("list the routes", lambda: list(self._ip.get_routes(**request))):
+            wanted = all(message[name] == value for name, value in which.items())
+            if message["type"] == RTN_UNICAST and message["proto"] != PROTOCOL and wanted:
+                yield _network(message.get("dst"), message["dst_len"], family)
 
     # -------------------------------------------------------------------------------- reconcile
 
@@ -208,7 +254,7 @@ class Netlink:
         for message in _attempt(
             "list the routes", lambda: list(self._ip.get_routes(family=family, proto=PROTOCOL))
         ):
-            if message["proto"] == PROTOCOL and message["type"] in (RTN_UNICAST, RTN_BLACKHOLE):
+            if message["proto"] == PROTOCOL and message["type"] in (RTN_UNICAST, RTN_BLACKHOLE, RTN_THROW):
                 yield message
 
     def _dump_rules(self, family: int) -> Iterator[Any]:
@@ -219,7 +265,7 @@ class Netlink:
     def _add_route(self, route: Route) -> None:
         request = self._request(route)
         if route.device is None:
-            request["type"] = "blackhole"
+            request["type"] = _type_without_device(route)
         else:
             request["oif"] = self._require(route.device)
             if route.source is not None:
@@ -229,7 +275,7 @@ class Netlink:
     def _delete_route(self, route: Route) -> None:
         request = self._request(route)
         if route.device is None:
-            request["type"] = "blackhole"
+            request["type"] = _type_without_device(route)
         self._ip.route("del", **request)
 
     @staticmethod
@@ -257,6 +303,8 @@ class Netlink:
             request |= {"fwmark": rule.unless_mark, "flags": FIB_RULE_INVERT}
         if rule.suppress_default:
             request["suppress_prefixlen"] = 0
+        if rule.suppress_group is not None:
+            request["suppress_ifgroup"] = rule.suppress_group
         self._ip.rule(verb, **request)
 
     def _try(self, what: str, call: Callable[[], object]) -> list[str]:
@@ -314,7 +362,12 @@ def _route(message: Any, family: int, names: dict[int, str]) -> Route:
         device=device,
         metric=int(message.get("priority") or 0),
         source=ip_address(source) if source else None,
+        thrown=message["type"] == RTN_THROW,
     )
+
+
+def _type_without_device(route: Route) -> str:
+    return "throw" if route.thrown else "blackhole"
 
 
 def _rule(message: Any, family: int) -> Rule:
@@ -328,6 +381,7 @@ def _rule(message: Any, family: int) -> Rule:
         priority=int(message.get("priority") or 0),
         unless_mark=int(message.get("fwmark") or 0) if message["flags"] & FIB_RULE_INVERT else None,
         suppress_default=suppress == 0,
+        suppress_group=message.get("suppress_ifgroup"),
     )
 
 

@@ -1,14 +1,26 @@
 """Which routes and rules a gateway's tunnels want in the kernel: values, and how they follow from policies.
 
-    destination-route   main table:  10.2.0.0/16 dev vpn-a metric 10          while the interface is there
-                                     blackhole 10.2.0.0/16 metric 4294967295  as long as it is configured
-                        0.0.0.0/0:   in a table of its own, for all that vpnd has not sent itself
-    spd-policy          rule:        from 10.1.0.0/24 to 10.2.0.0/24 lookup T
-                        table T:     default dev vpn-a metric 10
-                                     blackhole default metric 4294967295
+    spd-policy          7000  from 10.1.0.0/24 to 10.2.0.0/24 lookup T
+                              T:  default dev vpn-a metric 10
+                                  blackhole default metric 4294967295
+    destination-route   7050  lookup main suppress_ifgroup 0
+                        7051  not fwmark MARK lookup ROUTES
+                              ROUTES and the main table:
+                                  10.2.0.0/16 dev vpn-a metric 10           while the interface is there
+                                  blackhole 10.2.0.0/16 metric 4294967295   as long as it is configured
+                              ROUTES: throw 10.2.9.0/24                     a network on our inner side
+    0.0.0.0/0           7100  lookup main suppress_prefixlength 0
+                        7101  not fwmark MARK lookup DEFAULT
 
 The kernel takes a route away with its interface; blackholes and rules stay, also when the daemon is killed:
 nothing that a tunnel should protect finds another way out.
+
+No route of the main table wins over a mapping or over `routes`, however specific it is, if it leads out of
+this machine: whoever answers our DHCP requests can set such routes (CVE-2024-3661). Two kinds still win over
+a less specific entry of `routes`: those by another tunnel's interface, made by hand or by a routing daemon
+(7050: every interface is of group 0 unless somebody says otherwise, ours are of another), and networks on
+our inner side, such as the LAN of a gateway with a route to 10.0.0.0/8 (`Netlink.networks_inside`), which
+the table throws back to the main table. The main table has the routes as well: there they are looked for.
 """
 
 from __future__ import annotations
@@ -27,7 +39,9 @@ PROTOCOL = 86
 MAIN_TABLE = 254
 
 TUNNEL_METRIC = 10
-"""Ours: leaves room for an administrator's better route."""
+
+INSIDE_METRIC = 1
+"""Ours: a network of our inner side wins over the same network in `routes`."""
 
 WORST_METRIC = 0xFFFFFFFF
 """A route of this metric is taken when there is no other."""
@@ -35,27 +49,37 @@ WORST_METRIC = 0xFFFFFFFF
 SPD_PRIORITY = 7000
 """Ours: before the main table's 32766, so that no route in it wins over a mapping, however specific."""
 
+ROUTES_PRIORITY = 7050
+"""Ours: the two rules of `routes`, after the mappings."""
+
 DEFAULT_PRIORITY = 7100
-"""Ours: the two rules of a default route through a tunnel come after the mappings."""
+"""Ours: the two rules that a default route through a tunnel has besides; for what was thrown out there."""
 
 FIRST_TABLE = 0x76700000
 TABLES = 0x80000
 DEFAULT_TABLE = FIRST_TABLE + TABLES
+ROUTES_TABLE = DEFAULT_TABLE + 1
 """Ours: table numbers that nobody else uses; a tunnel's follows from its name, so that restarts agree."""
 
 MARK = 0x7670
 """Ours: the fwmark of the datagrams that vpnd sends itself; they never enter a default route's tunnel."""
 
+COMMON_GROUP = 0
+"""Linux: the group of every interface that nobody has put into another."""
+
+LINK_LOCAL_V6 = IPv6Network("fe80::/10")
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route; `device` None: a blackhole."""
+    """One route; `device` None: a blackhole, or where it is `thrown`, the word that this table has none."""
 
     destination: Network
     table: int
     device: str | None
     metric: int
     source: Address | None = None
+    thrown: bool = False
 
     @property
     def key(self) -> tuple[Network, int, int]:
@@ -63,7 +87,7 @@ class Route:
         return (self.destination, self.table, self.metric)
 
     def __str__(self) -> str:
-        where = f"dev {self.device}" if self.device else "blackhole"
+        where = f"dev {self.device}" if self.device else "throw" if self.thrown else "blackhole"
         table = "" if self.table == MAIN_TABLE else f" table {self.table}"
         return f"route {self.destination} {where}{table} metric {self.metric}"
 
@@ -73,6 +97,7 @@ class Rule:
     """One policy rule: packets from `source` to `destination` (None: any) look `table` up.
 
     `unless_mark`: only packets without this fwmark. `suppress_default`: a default route found is none.
+    `suppress_group`: a route found is none if its interface is of this group.
     """
 
     version: int
@@ -82,6 +107,7 @@ class Rule:
     priority: int
     unless_mark: int | None = None
     suppress_default: bool = False
+    suppress_group: int | None = None
 
     def __str__(self) -> str:
         return f"rule from {self.source or 'all'} to {self.destination or 'all'} lookup {self.table}"
@@ -120,7 +146,8 @@ def guard(tunnels: Iterable[TunnelPolicy], tables: dict[str, int]) -> Wanted:
                 routes.add(Route(_everything(child.local), table, None, WORST_METRIC))
                 rules.add(Rule(child.local.version, child.local, child.remote, table, SPD_PRIORITY))
         for network in _routes_of(tunnel):
-            routes.add(Route(network, _table_of(network), None, WORST_METRIC))
+            routes |= {Route(network, table, None, WORST_METRIC) for table in _tables_of(network)}
+            rules |= _route_rules(network.version)
             if network.prefixlen == 0:
                 rules |= _default_rules(network)
     return Wanted(frozenset(routes), frozenset(rules))
@@ -134,8 +161,22 @@ def carried(tunnel: TunnelPolicy, tables: dict[str, int]) -> Wanted:
             everything = _everything(child.local)
             routes.add(Route(everything, tables[tunnel.name], tunnel.interface, TUNNEL_METRIC))
     for network in _routes_of(tunnel):
-        routes.add(Route(network, _table_of(network), tunnel.interface, TUNNEL_METRIC))
+        for table in _tables_of(network):
+            routes.add(Route(network, table, tunnel.interface, TUNNEL_METRIC))
     return Wanted(frozenset(routes))
+
+
+def spared(tunnels: Iterable[TunnelPolicy], inside: Iterable[Network]) -> Wanted:
+    """Which of the networks on our inner side are excepted from `routes`: those that lie in one of them."""
+    protected = {network for tunnel in tunnels for network in _routes_of(tunnel)}
+    lengths: set[tuple[int, int]] = {(network.version, network.prefixlen) for network in protected}
+    excepted = [network for network in inside if _lies_in(network, protected, lengths)]
+    if ALL_IPV6 in protected:
+        # Neighbour discovery would end in the tunnel.
+        excepted.append(LINK_LOCAL_V6)
+    return Wanted(
+        frozenset(Route(n, ROUTES_TABLE, None, INSIDE_METRIC, thrown=True) for n in excepted if n.prefixlen)
+    )
 
 
 def probed(tunnel: TunnelPolicy) -> Wanted:
@@ -155,12 +196,29 @@ def _routes_of(tunnel: TunnelPolicy) -> tuple[Network, ...]:
     return tunnel.routes if tunnel.communication is Communication.DESTINATION_ROUTE else ()
 
 
-def _table_of(network: Network) -> int:
-    return DEFAULT_TABLE if network.prefixlen == 0 else MAIN_TABLE
+def _tables_of(network: Network) -> tuple[int, int]:
+    return (ROUTES_TABLE, DEFAULT_TABLE if network.prefixlen == 0 else MAIN_TABLE)
+
+
+def _lies_in(network: Network, protected: set[Network], lengths: set[tuple[int, int]]) -> bool:
+    """Whether it is part of one of many: looked up by each length that there is, not one by one."""
+    return any(
+        network.supernet(new_prefix=length) in protected
+        for version, length in lengths
+        if version == network.version and length <= network.prefixlen
+    )
 
 
 def _everything(network: Network) -> IPv4Network | IPv6Network:
     return ALL_IPV4 if network.version == 4 else ALL_IPV6
+
+
+def _route_rules(version: int) -> set[Rule]:
+    """Routes by other tunnels' interfaces first, then `routes`, but not for what vpnd sends itself."""
+    return {
+        Rule(version, None, None, MAIN_TABLE, ROUTES_PRIORITY, suppress_group=COMMON_GROUP),
+        Rule(version, None, None, ROUTES_TABLE, ROUTES_PRIORITY + 1, unless_mark=MARK),
+    }
 
 
 def _default_rules(network: Network) -> set[Rule]:

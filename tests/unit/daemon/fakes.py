@@ -23,7 +23,7 @@ from vpnd.datapath.interface import Drop, Notice, PolicyRow, SaStats
 from vpnd.model.child import ChildSa
 from vpnd.model.child import Path as NetworkPath
 from vpnd.model.policy import NAT_T_PORT
-from vpnd.model.selectors import Address
+from vpnd.model.selectors import Address, Network
 
 KEY = "a key that nobody has to guess 1234"
 
@@ -53,6 +53,7 @@ class FakeEngine:
         self.sending: dict[tuple[str, int], int] = {}
         self.carried: dict[int, SaStats] = {}
         self.heard: dict[str, float] = {}
+        self.sent: dict[str, float] = {}
         self.listening: set[Address] = set()
         self.fail_install = 0
         self._machine = machine
@@ -111,6 +112,10 @@ class FakeEngine:
         heard, self.heard = self.heard, {}
         return heard
 
+    def take_sent(self) -> dict[str, float]:
+        sent, self.sent = self.sent, {}
+        return sent
+
     def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
         if tunnel is not None and tunnel not in self.tunnels:
             raise KeyError(tunnel)
@@ -138,6 +143,7 @@ class FakeBox:
         self.closed = False
         self.down: set[str] = set()
         self.source: Address | None = address
+        self.inside: frozenset[Network] = frozenset()
         self._descriptor = 100
 
     async def open_interface(self, name: str, mtu: int) -> int:
@@ -182,6 +188,11 @@ class FakeBox:
 
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         return RouteTo(self.source, 2, 1500)
+
+    async def networks_inside(
+        self, own: frozenset[Address], peers: frozenset[Address], mark: int
+    ) -> frozenset[Network]:
+        return self.inside
 
     async def local_addresses(self) -> frozenset[Address]:
         return frozenset(self.addresses)

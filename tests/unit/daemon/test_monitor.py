@@ -16,20 +16,21 @@ from vpnd.daemon.monitor import (
     RTM_DELROUTE,
     RTM_DELRULE,
     RTM_NEWLINK,
+    RTM_NEWROUTE,
     Monitor,
     matters,
 )
-from vpnd.daemon.routes import PROTOCOL
+from vpnd.daemon.routes import MAIN_TABLE, PROTOCOL
 
-RTM_NEWROUTE = 24
+LOCAL_TABLE = 255
 
 
 def notice(kind: int, body: bytes = bytes(12)) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
 
-def route(protocol: int) -> bytes:
-    return struct.pack("=BBBBBBBBI", 2, 24, 0, 0, 254, protocol, 0, 1, 0)
+def route(protocol: int, table: int = MAIN_TABLE) -> bytes:
+    return struct.pack("=BBBBBBBBI", 2, 24, 0, 0, table, protocol, 0, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +41,15 @@ def route(protocol: int) -> bytes:
         (notice(RTM_DELADDR), True),
         (notice(RTM_DELRULE), True),
         (notice(RTM_DELROUTE, route(PROTOCOL)), True),
-        (notice(RTM_DELROUTE, route(16)), False),
+        (notice(RTM_DELROUTE, route(16)), True),
+        (notice(RTM_NEWROUTE, route(16)), True),
         (notice(RTM_NEWROUTE, route(PROTOCOL)), False),
-        (notice(RTM_NEWROUTE, route(16)) * 500 + notice(RTM_DELROUTE, route(PROTOCOL)), True),
+        (notice(RTM_DELROUTE, route(2, LOCAL_TABLE)), False),
+        (notice(RTM_NEWROUTE, route(16, 77)) * 500 + notice(RTM_DELROUTE, route(PROTOCOL)), True),
         (b"", False),
         (b"\0" * 64, False),
         (notice(RTM_DELROUTE)[:18], False),
+        (notice(RTM_DELROUTE, route(16)[:5]), False),
     ],
 )
 def test_what_matters(data: bytes, expected: bool) -> None:

@@ -14,11 +14,15 @@ import pytest
 from tests.lab.lab import Lab, Namespace
 from vpnd.daemon.netlink import Netlink, NetlinkFailed
 from vpnd.daemon.routes import (
+    COMMON_GROUP,
     DEFAULT_PRIORITY,
     DEFAULT_TABLE,
     FIRST_TABLE,
+    INSIDE_METRIC,
     MAIN_TABLE,
     MARK,
+    ROUTES_PRIORITY,
+    ROUTES_TABLE,
     SPD_PRIORITY,
     TUNNEL_METRIC,
     WORST_METRIC,
@@ -27,6 +31,7 @@ from vpnd.daemon.routes import (
     Wanted,
 )
 from vpnd.daemon.tun import open_tun
+from vpnd.model.selectors import Address
 
 pytestmark = pytest.mark.root
 
@@ -39,10 +44,13 @@ def holes() -> Wanted:
         Route(NET, MAIN_TABLE, None, WORST_METRIC),
         Route(NET6, MAIN_TABLE, None, WORST_METRIC),
         Route(ALL, DEFAULT_TABLE, None, WORST_METRIC),
+        Route(ip_network("10.2.9.0/24"), ROUTES_TABLE, None, INSIDE_METRIC, thrown=True),
+        Route(ip_network("fd02::/65"), ROUTES_TABLE, None, INSIDE_METRIC, thrown=True),
     }
     rules = {
         Rule(4, ip_network("10.1.0.0/24"), NET, FIRST_TABLE + 1, SPD_PRIORITY),
         Rule(6, ip_network("fd01::/64"), NET6, FIRST_TABLE + 1, SPD_PRIORITY),
+        Rule(4, None, None, MAIN_TABLE, ROUTES_PRIORITY, suppress_group=COMMON_GROUP),
         Rule(4, None, None, MAIN_TABLE, DEFAULT_PRIORITY, suppress_default=True),
         Rule(4, None, None, DEFAULT_TABLE, DEFAULT_PRIORITY + 1, unless_mark=MARK),
     }
@@ -191,5 +199,47 @@ def test_the_way_to_a_peer_is_known(lab: Lab) -> None:
         further = netlink.route_to(ip_address("198.51.100.1"))
         assert further is not None
         assert further.mtu == 1300
+
+    inside(namespace, work)
+
+
+def test_inside_is_what_does_not_lie_on_the_way_to_a_peer(lab: Lab) -> None:
+    namespace = lab.namespace("nl")
+
+    def work(netlink: Netlink) -> None:
+        for name in ("out", "second", "lan"):
+            namespace.run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-peer")
+            namespace.run("ip", "link", "set", name, "up")
+            namespace.run("ip", "link", "set", f"{name}-peer", "up")
+        for name, address in (("out", "192.0.2.1/24"), ("second", "198.51.100.1/24"), ("lan", "10.1.0.1/24")):
+            namespace.run("ip", "address", "add", address, "dev", name)
+        namespace.run("ip", "-6", "address", "add", "fd01::1/64", "dev", "lan", "nodad")
+        for route in (
+            ("default", "via", "192.0.2.254"),
+            ("203.0.113.0/24", "via", "198.51.100.254"),
+            ("10.1.5.0/24", "via", "10.1.0.254"),
+            ("10.2.0.0/25", "via", "192.0.2.254"),
+            ("10.2.0.128/25", "dev", "out"),
+            ("10.1.6.0/24", "nexthop", "via", "10.1.0.254", "nexthop", "via", "192.0.2.254"),
+        ):
+            namespace.run("ip", "route", "add", *route)
+        tun = open_tun("t0")
+        netlink.set_up("t0", 1400)
+        namespace.run("ip", "route", "add", "10.9.0.0/16", "dev", "t0")
+        own, peer = ip_address("192.0.2.1"), ip_address("203.0.113.1")
+
+        def networks(*own: Address) -> set[str]:
+            found = netlink.networks_inside(frozenset(own), frozenset({peer}), MARK)
+            return {str(network) for network in found if not network.is_link_local}
+
+        lan = {"10.1.0.0/24", "10.1.5.0/24", "fd01::/64"}
+        # Its own network is where a gateway with one interface has its hosts; the second way out is not.
+        assert networks(own) == {*lan, "192.0.2.0/24"}
+        # Behind an address translation we cannot know which is ours.
+        assert networks(ip_address("203.0.113.77")) == {*lan, "192.0.2.0/24", "198.51.100.0/24"}
+        # What a hostile network calls itself does not count.
+        namespace.run("ip", "address", "add", "10.2.0.77/24", "dev", "out")
+        assert networks(own) == {*lan, "192.0.2.0/24"}
+        tun.close()
 
     inside(namespace, work)

@@ -13,10 +13,10 @@ from tests.unit.daemon.fakes import KEY, configuration
 from tests.unit.daemon.pairs import Pair, with_pair
 from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed, UnknownTunnel
 from vpnd.daemon.resolver import NotResolved
-from vpnd.daemon.routes import MAIN_TABLE, WORST_METRIC, Route, Wanted
+from vpnd.daemon.routes import INSIDE_METRIC, MAIN_TABLE, ROUTES_TABLE, WORST_METRIC, Route, Wanted
 from vpnd.datapath.interface import Acquire, HardLimit, SaStats, SoftLimit, TunLost, UnknownSpi
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.selectors import Address, parse_address
+from vpnd.model.selectors import Address, Network, parse_address
 
 ROUTED = 'routes = ["10.2.0.0/16"]'
 BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
@@ -315,7 +315,8 @@ async def test_new_routes_and_priority_do_not_touch_the_sas(pair: Pair) -> None:
     assert result.changed == ["t"]
     assert pair.hq.engine.installed == before
     assert pair.hq.operator.status().tunnels[0].priority == 5
-    assert sum(route.device is not None for route in pair.hq.box.wanted.routes) == 2
+    led = {route.destination for route in pair.hq.box.wanted.routes if route.device is not None}
+    assert len(led) == 2
 
 
 @with_pair
@@ -395,12 +396,23 @@ async def test_what_is_wrong_is_not_kept_and_what_is_in_a_file_is_not_ours(pair:
 @with_pair
 async def test_guard_before_interfaces_and_after_the_end(pair: Pair) -> None:
     await up(pair)
-    hole = Route(ip_network("10.2.0.0/16"), MAIN_TABLE, None, WORST_METRIC)
-    assert pair.hq.box.history[0].routes == frozenset({hole})
+    network = ip_network("10.2.0.0/16")
+    holes = {Route(network, table, None, WORST_METRIC) for table in (MAIN_TABLE, ROUTES_TABLE)}
+    assert pair.hq.box.history[0].routes == holes
     await pair.hq.service.stop()
     assert pair.hq.box.interfaces == {}
-    assert pair.hq.box.wanted.routes == frozenset({hole})
+    assert pair.hq.box.wanted.routes == holes
     await pair.until(lambda: pair.branch.service.gateway.roster["t"].state.value == "waiting")
+
+
+@with_pair
+async def test_a_network_inside_is_excepted_as_soon_as_it_is_there(pair: Pair) -> None:
+    await up(pair)
+    lan = Route(ip_network("10.2.9.0/24"), ROUTES_TABLE, None, INSIDE_METRIC, thrown=True)
+    for networks in (frozenset({lan.destination}), frozenset[Network]()):
+        pair.hq.box.inside = networks
+        pair.hq.watch.on_change()
+        await pair.until(lambda networks=networks: (lan in pair.hq.box.wanted.routes) == bool(networks))  # type: ignore[misc]
 
 
 @with_pair
