@@ -151,6 +151,13 @@ def test_every_mapping_carries_its_own_traffic_and_only_its_own(
         forget(opposite, plan)
 
 
+def send(opposite: Opposite, local: str, remote: str) -> None:
+    """A datagram from our end, for which nobody waits."""
+    with opposite.wire.a.gateway.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind((local, 0))
+        sender.sendto(b"through or beside", (remote, DISCARD))
+
+
 def require_untouched(opposite: Opposite, plan: Plan, row: TellRow) -> None:
     """What no mapping covers goes where the main table says, every packet in clear, and nothing else."""
     uncovered = [
@@ -159,9 +166,7 @@ def require_untouched(opposite: Opposite, plan: Plan, row: TellRow) -> None:
     before = counted_here(opposite, plan)
     with Capture(opposite.wire.b.gateway, "eth0", f"udp port {DISCARD}") as path:
         for local, remote in [*uncovered, *plan.mappings]:
-            with opposite.wire.a.gateway.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-                sender.bind((address_in(local), 0))
-                sender.sendto(b"through or beside", (address_in(remote), DISCARD))
+            send(opposite, address_in(local), address_in(remote))
     sent = {mapping: out for mapping, (_, out) in gain(before, counted_here(opposite, plan)).items()}
     seen = [(packet[IP].src, packet[IP].dst) for packet in rdpcap(str(path)) if UDP in packet]
     expected = [(address_in(local), address_in(remote)) for local, remote in uncovered]
@@ -245,3 +250,47 @@ def test_mappings_that_only_the_peer_has_are_refused_and_explained(
         assert explained["error"]["code"] in REFUSED, explained
     finally:
         forget(opposite, ours)
+
+
+@pytest.mark.parametrize("role", ["initiator", "responder"])
+def test_a_peer_that_narrows_is_reported_and_nothing_else_gets_out(
+    role: str, opposite: Opposite, row: TellRow
+) -> None:
+    """IKEv2; the peer has the first 64 addresses of one of our two mappings."""
+    asked, left = ("10.1.0.0/24", "10.2.0.0/24"), ("10.1.0.0/24", "10.2.0.0/26")
+    other = ("10.1.1.0/24", "10.2.1.0/24")
+    plan = Plan(
+        name="narrowed",
+        negotiation="active" if role == "initiator" else "passive",
+        rules=tuple(SpdRule((local,), (remote,)) for local, remote in (asked, other)),
+    )
+    theirs = plan.change(rules=tuple(SpdRule((local,), (remote,)) for local, remote in (left, other)))
+    opposite.peer.add(theirs.other())
+    try:
+        opposite.ours.add(plan)
+        if role == "responder":
+            assert opposite.peer.up(plan.name).returncode == 0
+        wait_until(lambda: mappings_up(opposite, plan) == 2, "both mappings to be up", 20)
+        narrowed, whole = vpnd_of(opposite).tunnel(plan.name)["mappings"]
+        a = opposite.wire.a.gateway
+        require_ping(a, "10.1.0.1", "10.2.0.1")
+        require_ping(a, "10.1.1.1", "10.2.1.1")
+        with Capture(opposite.wire.b.gateway, "eth0", f"udp port {DISCARD}") as path:
+            send(opposite, "10.1.0.1", "10.2.0.200")
+        in_clear = len(rdpcap(str(path)))
+        dropped = vpnd_of(opposite).tunnel(plan.name)["drops"]["policy"]
+        told = (narrowed["reason"] or {}).get("code")
+        row(
+            "mappings",
+            peer="strongSwan",
+            version="ikev2",
+            what=f"narrowed by the peer, we are {role}",
+            figure=f"{told}; of what is outside {in_clear} in clear, {dropped} dropped",
+        )
+        assert told == "E-NARROW"
+        assert f"{left[0]} - {left[1]}" in narrowed["reason"]["message"]
+        assert whole["reason"] is None
+        assert why(opposite, plan.name)["error"]["code"] == "E-NARROW"
+        assert (in_clear, dropped) == (0, 1)
+    finally:
+        forget(opposite, plan)

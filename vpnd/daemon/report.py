@@ -157,7 +157,7 @@ class Report:
     def _mapping(self, tunnel: Tunnel, mapping: Mapping, now: float) -> MappingStatus:
         policy = tunnel.policy.peer.children[mapping.index]
         counted = self._gateway.traffic(tunnel.name, mapping)
-        reason = mapping.reason
+        reason = mapping.reason or mapping.narrowed
         if mapping.owner is None and reason is None and tunnel.blocked is not None:
             reason = tunnel.error
         entry = MappingStatus(

@@ -39,10 +39,12 @@ def state_changed(journal: Journal, tunnel: Tunnel, change: StateChanged) -> Non
 
 
 def mapping_changed(journal: Journal, tunnel: Tunnel, change: MappingChanged) -> None:
-    """One mapping came up or went down; said for tunnels with several."""
+    """One mapping came up, in whole or in part, or went down; the rest is said for tunnels with several."""
+    mapping = tunnel.policy.peer.children[change.mapping]
+    if change.state is MappingState.UP and change.diagnosis is not None:
+        journal.failure(change.tunnel, "mapping-narrowed", change.diagnosis)
     if len(tunnel.mappings) < 2:
         return
-    mapping = tunnel.policy.peer.children[change.mapping]
     if change.state is MappingState.UP:
         journal.event(change.tunnel, "mapping-up", f"{mapping} is up")
     elif change.diagnosis is not None and change.diagnosis.code is not Code.DOWN_BY_OPERATOR:

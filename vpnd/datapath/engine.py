@@ -221,6 +221,7 @@ class PythonEngine:
         tunnel = self._tunnels[child.tunnel]
         path_mtu = believed(tunnel.path_mtu, child.path.remote.version)
         pair = SaPair(child, self._entropy, path_mtu, self._options.window, self._own)
+        pair.compare(tunnel.rows)
         pair.allowed.interrupt(tunnel.keep)
         pair.allowed.tell_probes(tunnel.probed)
         self._sad.install(pair, outbound)
@@ -249,6 +250,10 @@ class PythonEngine:
     def take_heard(self) -> dict[str, float]:
         heard, self._inbound.heard = self._inbound.heard, {}
         return heard
+
+    def take_sent(self) -> dict[str, float]:
+        sent, self._outbound.sent = self._outbound.sent, {}
+        return sent
 
     def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
         counted = self._inbound.drops if tunnel is None else self._tunnels[tunnel].drops

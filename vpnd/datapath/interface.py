@@ -176,6 +176,9 @@ class Engine(Protocol):
     def take_heard(self) -> dict[str, float]:
         """Tunnels whose peers sent authentic packets since the last call; the monotonic time of the last."""
 
+    def take_sent(self) -> dict[str, float]:
+        """Tunnels whose packets left since the last call; the monotonic time of the last."""
+
     def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
         """Counters of one tunnel, or of everything that belongs to none."""
 

@@ -49,6 +49,8 @@ class Outbound:
         self._transmit = transmit
         self._notices = notices
         self._train = _Train()
+        self.sent: dict[str, float] = {}
+        """When packets of each tunnel left last, for the engine to take."""
 
     def send(self, now: float, tunnel: Tunnel, packets: Sequence[bytes]) -> None:
         """Take a batch of packets as read from the TUN, headroom included."""
@@ -106,6 +108,11 @@ class Outbound:
             if pair is None:
                 self._wait(now, tunnel, mapping, packet)
                 return nothing
+            if pair.part is not None:
+                by_address = by_address and pair.part.by_address
+                if pair.part.lookup(packet) == NO_MAPPING:
+                    tunnel.drops[Drop.POLICY] += 1
+                    return nothing
             limit = pair.limit if version == 4 else max(pair.limit, LEAST_IPV6_MTU)
             if len(packet) > limit:
                 return pair, self._cut(now, tunnel, packet, limit), False
@@ -160,7 +167,7 @@ class Outbound:
         pair.sequence += count
         pair.packets_out += count
         pair.bytes_out += count * inner
-        pair.last_out = now
+        pair.last_out = self.sent[tunnel.name] = now
         if pair.should_be_replaced():
             self._tell_limits(pair, used_up=ended or pair.is_used_up())
         length = pair.sealer.sealed_length(inner)

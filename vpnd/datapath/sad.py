@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from struct import Struct
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.datapath.esp import make_opener, make_sealer
-from vpnd.datapath.interface import SaStats
+from vpnd.datapath.interface import PolicyRow, SaStats
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.datapath.replay import DEFAULT_WINDOW, ReplayWindow
 from vpnd.datapath.spd import Row, SelectorTable
 from vpnd.model.child import ChildSa, Path
-from vpnd.model.selectors import Address
+from vpnd.model.selectors import Address, Selector
 
 _SPI = Struct("!I")
 
@@ -31,7 +32,8 @@ class SaPair:
     """The two ESP SAs of one CHILD_SA, with everything that changes while they carry packets.
 
     `sequence` is the number last sent. `address` is where datagrams go, in the form that sockets take.
-    `soft_bytes`, `hard_bytes` are limits for each direction; None means no limit.
+    `soft_bytes`, `hard_bytes` are limits for each direction; None means no limit. `part` is what it carries
+    of its mapping's outbound packets where the peer did not agree to all of them.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class SaPair:
         "opener",
         "packets_in",
         "packets_out",
+        "part",
         "sealer",
         "sequence",
         "sequence_end",
@@ -73,6 +76,7 @@ class SaPair:
         self.sealer = make_sealer(child.suite, child.keys_out, child.spi_out, entropy)
         self.window = ReplayWindow(window)
         self.allowed = SelectorTable((Row(child.mapping, child.ts_remote, child.ts_local),), True, own)
+        self.part: SelectorTable | None = None
         self.sequence = 0
         self.sequence_end = SEQUENCE_END[child.suite.esn]
         kilobytes = child.lifetimes.kilobytes
@@ -87,6 +91,15 @@ class SaPair:
         self.moved_told: tuple[str, int] | None = None
         self.move(child.path)
         self.resize(path_mtu)
+
+    def compare(self, rows: Iterable[PolicyRow]) -> None:
+        """Find out whether it carries its whole mapping: the peer may have narrowed it."""
+        child = self.child
+        for row in rows:
+            if row.mapping == child.mapping and not (
+                _all_in(row.local, child.ts_local) and _all_in(row.remote, child.ts_remote)
+            ):
+                self.part = SelectorTable((Row(child.mapping, child.ts_local, child.ts_remote),))
 
     def move(self, path: Path) -> None:
         """Send along `path` from now on."""
@@ -171,6 +184,10 @@ class Sad:
     def of_tunnel(self, tunnel: str) -> list[SaPair]:
         """The pairs of one tunnel, the oldest first."""
         return [pair for pair in self.inbound.values() if pair.child.tunnel == tunnel]
+
+
+def _all_in(wanted: Iterable[Selector], agreed: tuple[Selector, ...]) -> bool:
+    return all(any(selector.covers(one) for selector in agreed) for one in wanted)
 
 
 def spi_key(spi: int) -> bytes:

@@ -119,3 +119,23 @@ def narrow(offered: Iterable[Selector], acceptable: Iterable[Selector]) -> tuple
 def parse_address(text: str) -> Address:
     """An IPv4 or IPv6 address. Raises ValueError."""
     return ip_address(text)
+
+
+def covered(network: Network, selectors: Iterable[Selector]) -> bool:
+    """Whether every packet of `network` is one of these selectors', which may share it among them."""
+    selectors = tuple(selectors)
+    if any(selector.covers(Selector.of(network)) for selector in selectors):
+        return True
+    whole = (s for s in selectors if not s.protocol and (s.port_start, s.port_end) == ANY_PORT)
+    left = sorted((s.first, s.last) for s in whole if s.version == network.version)
+    reached = int(network[0])
+    for first, last in left:
+        if first > reached:
+            break
+        reached = max(reached, last + 1)
+    return reached > int(network[-1])
+
+
+def describe(selectors: Iterable[Selector]) -> str:
+    """`10.1.0.0/24, 10.1.1.0/24`, or `nothing`."""
+    return ", ".join(map(str, selectors)) or "nothing"

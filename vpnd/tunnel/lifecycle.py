@@ -229,20 +229,14 @@ class Tunnel:
     def child_up(self, now: float, child: ChildSa) -> None:
         """A new SA pair is installed."""
         mapping = self._mapping(child.mapping)
-        if mapping is None:
-            return
-        first = mapping.owner is None
-        mapping.installed(now, child)
-        self._came_up(now, mapping, first)
+        if mapping is not None:
+            self._came_up(now, mapping, mapping.installed(now, child))
 
     def child_replaced(self, now: float, old_spi_in: int, child: ChildSa) -> None:
         """A rekey's successor is installed."""
         mapping = self._mapping(child.mapping)
-        if mapping is None:
-            return
-        first = mapping.owner is None
-        mapping.replaced(now, old_spi_in, child)
-        self._came_up(now, mapping, first)
+        if mapping is not None:
+            self._came_up(now, mapping, mapping.replaced(now, old_spi_in, child))
 
     def outbound_ready(self, spi_in: int) -> None:
         """IKE has decided which SA pair sends."""
@@ -380,8 +374,12 @@ class Tunnel:
         if mapping.owner is not None and self.attempt == mapping.index:
             self._end_attempt()
         mapping.connecting = False
-        if first:
-            self._outputs.append(MappingChanged(self.name, mapping.index, MappingState.UP, None))
+        less = mapping.compare(now, self.policy.peer.children[mapping.index])
+        if less is not None:
+            self.faults.append((less, mapping.index))
+        if first or less is not None:
+            diagnosis = less.diagnosis if less is not None else None
+            self._outputs.append(MappingChanged(self.name, mapping.index, MappingState.UP, diagnosis))
         if self._up_since is None:
             self._up_since = now
         self._retry_at = None

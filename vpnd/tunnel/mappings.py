@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.model.child import ChildSa, Path
-from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import ChildPolicy
+from vpnd.model.selectors import covered, describe
 from vpnd.tunnel.backoff import Backoff
 
 STABLE_AFTER = 30.0
@@ -43,12 +45,14 @@ class Mapping:
     """One mapping of a tunnel.
 
     `owner` is the SA pair that carries its outbound packets; `others` still receive, until IKE removes them.
+    `narrowed` is said of a mapping that is up, but for less than it asks for.
     """
 
     __slots__ = (
         "backoff",
         "connecting",
         "index",
+        "narrowed",
         "others",
         "owner",
         "reason",
@@ -62,23 +66,26 @@ class Mapping:
         self.owner: SaPair | None = None
         self.others: dict[int, SaPair] = {}
         self.reason: Fault | None = None
+        self.narrowed: Fault | None = None
         self.backoff = Backoff()
         self.retry_at: float | None = None
         self.up_since: float | None = None
         self.wanted = False
         self.connecting = False
 
-    def installed(self, now: float, child: ChildSa) -> None:
-        """A new SA pair came up and owns the mapping; IKE settles which of two goes."""
+    def installed(self, now: float, child: ChildSa) -> bool:
+        """A new SA pair came up and owns the mapping; IKE settles which of two goes. Whether it had none."""
+        first = self.owner is None
         if self.owner is None:
             self.up_since = now
         else:
             self.others[self.owner.spi_in] = self.owner
         self.owner = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
         self._settled()
+        return first
 
-    def replaced(self, now: float, old_spi_in: int, child: ChildSa) -> None:
-        """A rekey's successor takes over; the old pair receives until it is removed."""
+    def replaced(self, now: float, old_spi_in: int, child: ChildSa) -> bool:
+        """A rekey's successor takes over; the old pair receives until it is removed. Whether it had none."""
         new = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
         owner = self.owner
         if owner is None or owner.spi_in == old_spi_in:
@@ -92,6 +99,7 @@ class Mapping:
             # The successor of a pair that does not own the mapping receives only, as that one did.
             self.others[new.spi_in] = new
         self._settled()
+        return owner is None
 
     def send_on(self, spi_in: int) -> None:
         """IKE says which of the SA pairs carries outbound packets: that one owns the mapping."""
@@ -111,6 +119,26 @@ class Mapping:
         self.owner = max(able, key=lambda pair: pair.since) if able else None
         if self.owner is not None:
             del self.others[self.owner.spi_in]
+        else:
+            self.narrowed = None
+
+    def compare(self, now: float, policy: ChildPolicy) -> Fault | None:
+        """Whether its SAs carry all that it asks for; returns what is new about that, if they do not.
+
+        A peer may agree to a part of the ranges (RFC 7296 section 2.9).
+        """
+        child = self.owner.child if self.owner is not None else None
+        if child is None or (
+            covered(policy.local, child.ts_local) and covered(policy.remote, child.ts_remote)
+        ):
+            self.narrowed = None
+            return None
+        theirs = f"{describe(child.ts_local)} - {describe(child.ts_remote)}"
+        diagnosis = Diagnosis.of(Code.NARROWED, theirs=theirs, ours=policy)
+        if self.narrowed is not None and self.narrowed.diagnosis == diagnosis:
+            return None
+        self.narrowed = Fault(diagnosis, now)
+        return self.narrowed
 
     def _settled(self) -> None:
         self.wanted = False

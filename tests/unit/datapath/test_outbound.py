@@ -88,6 +88,26 @@ def test_each_mapping_has_its_sa() -> None:
     assert gateway.dropped() == {"POLICY": 1}
 
 
+@pytest.mark.parametrize("protocol", [0, 17])
+def test_what_the_peer_did_not_agree_to_does_not_leave(protocol: int) -> None:
+    rows = (PolicyRow(0, (selector("10.1.0.0/24"),), (selector("10.2.0.0/24"),)),)
+    gateway = Gateway(rows)
+    whole = gateway.install(child(0x1001, 0x2001, local=rows[0].local, remote=rows[0].remote))
+    whole.compare(rows)
+    assert whole.part is None
+    half = (selector("10.2.0.0/25", protocol),)
+    gateway.install(child(0x1002, 0x2002, local=rows[0].local, remote=half)).compare(rows)
+    within, outside = udp_packet("10.1.0.5", "10.2.0.5"), udp_packet("10.1.0.5", "10.2.0.200")
+    sent = gateway.send(within, outside, outside, within, outside, within)
+    assert [packet[:4].hex() for packet in sent] == ["00002002"] * 3
+    assert gateway.dropped() == {"POLICY": 3}
+    # The mapping as a whole is asked for again once it has no SA.
+    gateway.sad.remove(0x1002)
+    gateway.sad.remove(0x1001)
+    assert gateway.send(outside) == []
+    assert [type(notice) for notice in gateway.notices] == [Acquire]
+
+
 def test_rows_with_ports_are_asked_for_every_packet() -> None:
     rows = (
         PolicyRow(0, EVERYTHING, (selector("10.2.0.0/24", 17, (53, 53)),)),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpnd.model.selectors import Selector, narrow, parse_address
+from vpnd.model.selectors import Selector, covered, narrow, parse_address
 
 
 def net(text, protocol=0, port_start=0, port_end=65535):
@@ -183,3 +183,25 @@ def test_addresses_are_parsed():
     assert str(parse_address("2001:db8::1")) == "2001:db8::1"
     with pytest.raises(ValueError, match="does not appear to be"):
         parse_address("gateway.example.org")
+
+
+# ---------------------------------------------------------------------------------- coverage
+
+
+@pytest.mark.parametrize(
+    ("selectors", "whole"),
+    [
+        ([net("10.1.0.0/24")], True),
+        ([net("0.0.0.0/0")], True),
+        ([net("10.1.0.128/25"), net("10.1.0.0/25")], True),
+        ([net("10.1.0.7/32"), net("10.1.0.0/24")], True),
+        ([net("10.1.0.0/25")], False),
+        ([net("10.1.0.0/25"), net("10.1.0.192/26")], False),
+        ([net("10.1.0.0/24", protocol=6)], False),
+        ([net("10.1.0.0/25"), net("10.1.0.128/25", protocol=6, port_start=80, port_end=80)], False),
+        ([net("::/0")], False),
+        ([], False),
+    ],
+)
+def test_a_network_is_covered_by_selectors_that_share_it(selectors, whole):
+    assert covered(ip_network("10.1.0.0/24"), selectors) is whole

@@ -23,6 +23,7 @@ from vpnd.model.policy import (
 )
 from vpnd.model.proposals import Proposal, Suite
 from vpnd.model.secret import Secret
+from vpnd.model.selectors import Selector
 from vpnd.tunnel.commands import AttemptFailed, Command, Initiate, Resolve, StateChanged
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.roster import Roster
@@ -94,8 +95,8 @@ def child(mapping: int = 0, spi_in: int = 0x1000, initiator: bool = True, tunnel
         suite=Suite("aes-128", None, "sha256", None),
         keys_in=keys,
         keys_out=keys,
-        ts_local=(),
-        ts_remote=(),
+        ts_local=(Selector.of(ip_network(f"10.1.{mapping}.0/24")),),
+        ts_remote=(Selector.of(ip_network(f"10.2.{mapping}.0/24")),),
         path=Path(LOCAL, 4500, REMOTE, 4500),
         udp=True,
         lifetimes=Lifetimes(3600),

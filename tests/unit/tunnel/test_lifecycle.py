@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_network
+
 import pytest
 
 from tests.unit.tunnel.lives import (
@@ -30,6 +33,7 @@ from vpnd.ike.outputs import (
 )
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation
+from vpnd.model.selectors import Selector
 from vpnd.tunnel.backoff import ATTEMPT_LIMIT, DISCONNECT_PAUSE, LONGEST_DELAY
 from vpnd.tunnel.commands import CloseTunnel, Initiate, MappingChanged, MappingState, SendOn
 from vpnd.tunnel.roster import Roster
@@ -632,3 +636,41 @@ def test_another_policy_for_the_same_sas() -> None:
     life.tell("reconfigure", policy(ACTIVE))
     assert life.attempts == 1
     assert life.tunnel.policy.negotiation is ACTIVE
+
+
+# --------------------------------------------------------------------- a part of what was asked
+
+
+def test_a_narrowed_mapping_is_up_and_says_what_the_peer_left() -> None:
+    life = Life(policy())
+    life.tell("established", *SPIS)
+    half = replace(child(), ts_remote=(Selector.of(ip_network("10.2.0.0/25")),))
+    life.tell("child_up", half)
+    mapping = life.tunnel.mappings[0]
+    assert (life.state, life.tunnel.error, mapping.reason) == ("up", None, None)
+    assert mapping.narrowed is not None
+    diagnosis = Diagnosis.of(
+        Code.NARROWED, theirs="10.1.0.0/24 - 10.2.0.0/25", ours="10.1.0.0/24 - 10.2.0.0/24"
+    )
+    assert mapping.narrowed.diagnosis == diagnosis
+    assert life.commands[-2:] == [
+        MappingChanged("branch", 0, MappingState.UP, diagnosis),
+        life.commands[-1],
+    ]
+    # A rekey with the same ranges says nothing new; one with all of them ends it.
+    told = len(life.commands)
+    life.tell("child_replaced", half.spi_in, replace(half, spi_in=0x2000, spi_out=0x2001))
+    assert mapping.narrowed.diagnosis == diagnosis
+    assert len(life.commands) == told
+    life.tell("child_replaced", 0x2000, child(spi_in=0x3000))
+    assert mapping.narrowed is None
+    assert [fault.diagnosis for fault, _ in life.tunnel.faults] == [diagnosis]
+
+
+def test_a_narrowed_mapping_that_is_gone_is_not_narrowed() -> None:
+    life = Life(policy(PASSIVE))
+    life.tell("established", *SPIS)
+    life.tell("child_up", replace(child(), ts_local=(Selector.of(ip_network("10.1.0.1/32")),)))
+    assert life.tunnel.mappings[0].narrowed is not None
+    life.lose(DELETED)
+    assert life.tunnel.mappings[0].narrowed is None

@@ -8,9 +8,9 @@ from itertools import islice
 from vpnd.crypto.suites import GROUPS
 from vpnd.ike.v2.proposals import decode_sa, describe
 from vpnd.ike.v2.selectors import decode_selectors
-from vpnd.ike.v2.selectors import describe as describe_selectors
 from vpnd.ike.vendors import recognise
 from vpnd.model.identity import Identity
+from vpnd.model.selectors import describe as describe_selectors
 from vpnd.wire.iana import AuthMethod2, Exchange2, Notify2, Payload2, Protocol, name_of
 from vpnd.wire.ikev2 import (
     Auth,

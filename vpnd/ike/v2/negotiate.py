@@ -17,12 +17,12 @@ from vpnd.ike.v2.proposals import (
     read_answer,
     without_dh,
 )
-from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, describe, encode_selectors
+from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, encode_selectors
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.proposals import Chosen, Mismatch, Suite
 from vpnd.model.secret import Secret
-from vpnd.model.selectors import Selector
+from vpnd.model.selectors import Selector, describe
 from vpnd.wire.iana import Protocol
 from vpnd.wire.ikev2 import Sa, TsI, TsR
 

@@ -23,11 +23,6 @@ def decode_selectors(ts: Ts) -> tuple[Selector, ...]:
     )
 
 
-def describe(selectors: Iterable[Selector]) -> str:
-    """`10.1.0.0/24, 10.1.1.0/24`, or `nothing`."""
-    return ", ".join(map(str, selectors)) or "nothing"
-
-
 def choose_mapping(
     children: Iterable[ChildPolicy], local: tuple[Selector, ...], remote: tuple[Selector, ...]
 ) -> tuple[ChildPolicy, tuple[Selector, ...], tuple[Selector, ...]] | None:
