@@ -48,9 +48,9 @@ def on_aggressive1(session: Session, now: float, received: Received) -> None:
     """Everything but the initiator's proof: choose, agree on keys, prove who we are."""
     message: Aggressive1 = received.expect(Aggressive1)
     negotiation, entropy = session.negotiation, session.registry.entropy
-    policy = session.policy
-    phase1.check_identity([policy], message.id)
-    choice = choose_phase1(message.sa, policy.proposals, policy.lifetime, policy.numbers)
+    named = phase1.named(phase1.candidates(session), message.id)
+    policy, choice = phase1.choose_policy(named, message.sa)
+    session.policy_is(policy)
     session.suite_is(choice.suite, choice.lifetime)
     negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
     negotiation.sa_i, negotiation.id_i = received.body_of(message.sa), received.body_of(message.id)

@@ -8,20 +8,24 @@
     Main5  HDR*, IDii, HASH_I       -->
                                     <--      HDR*, IDir, HASH_R       Main6
 
-With a pre-shared key the responder has to pick the key before the identity arrives, by the addresses.
+With a pre-shared key the responder has to pick the key before the identity arrives, by the addresses: where
+several tunnels have the same, it is the one with which message 5 verifies.
 """
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vpnd.crypto.dh import KeyPair
-from vpnd.ike.faults import Drop
+from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.v1 import phase1
 from vpnd.ike.v1.messages import Main1, Main2, Main3, Main4, Main5, Main6
 from vpnd.ike.v1.proposals import choose_phase1, offer_phase1
 from vpnd.ike.v1.protect import IvChain
+from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import Exchange1, Notify1
 from vpnd.wire.ikev1 import Hash, KeyExchange, Nonce, Notify, Payload
 
@@ -41,10 +45,14 @@ def begin(session: Session, now: float) -> None:
 
 
 def on_main1(session: Session, now: float, received: Received) -> None:
-    """Choose a transform; answer with it. No key has been computed yet."""
+    """Choose a transform; answer with it. No key has been computed yet.
+
+    Of several tunnels between the two addresses, the first that the offer fits, until the identity arrives.
+    """
     message: Main1 = received.expect(Main1)
-    policy, negotiation = session.policy, session.negotiation
-    choice = choose_phase1(message.sa, policy.proposals, policy.lifetime, policy.numbers)
+    negotiation = session.negotiation
+    policy, choice = phase1.choose_policy(phase1.candidates(session), message.sa)
+    session.policy_is(policy)
     negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
     negotiation.sa_i = received.body_of(message.sa)
     session.suite_is(choice.suite, choice.lifetime)
@@ -110,9 +118,28 @@ def on_main5(session: Session, now: float, received: Received) -> None:
     received.confirm()
     session.proven()
     session.policy_is(phase1.check_identity(phase1.rivals(session), message.id))
+    phase1.require_suite(session.policy, session.suite)
     session.follow(received.path)
     _send_main6(session, now)
     session.established(now, initial_contact)
+
+
+def pick_key(session: Session, read: Callable[[IvChain], Received]) -> None:
+    """Before Main5: take the key that it verifies with, where the tunnels between the addresses have several.
+
+    `read` decrypts it, and raises Drop or DecodeError. If no key fits, that of the first stays.
+    """
+    if len(phase1.with_own_key(session)) == 1:
+        return
+    for policy, keys in phase1.candidate_keys(session):
+        with suppress(Drop, DecodeError, Fault):
+            received = read(IvChain(keys, keys.iv))
+            message: Main5 = received.expect(Main5)
+            session.negotiation.id_i = received.body_of(message.id)
+            phase1.verify_hash(session, keys, message.hash, of_initiator=True)
+            session.policy_is(policy)
+            session.keys_are(keys, IvChain(keys, keys.iv))
+            return
 
 
 def on_main5_again(session: Session, now: float, received: Received) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,23 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.ike import natt, vendors
 from vpnd.ike.faults import Drop
 from vpnd.ike.natt import NO_NAT, Nat
-from vpnd.ike.v1.faults import AuthenticationFailed, InvalidIdInformation, InvalidKeyInformation
+from vpnd.ike.v1.faults import (
+    AuthenticationFailed,
+    InvalidIdInformation,
+    InvalidKeyInformation,
+    NoProposalChosen,
+    WeakKey,
+)
 from vpnd.ike.v1.keys import Exchanged, Phase1Keys
+from vpnd.ike.v1.proposals import PHASE1_CODES, Phase1Choice, choose_phase1, mismatch
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
-from vpnd.model.policy import Encapsulation, PeerPolicy
-from vpnd.model.proposals import Suite
-from vpnd.wire.iana import Notify1
-from vpnd.wire.ikev1 import Hash, Id, KeyExchange, NatD, Notify, VendorId
+from vpnd.model.policy import Encapsulation, NegotiationMode, PeerPolicy
+from vpnd.model.proposals import NO_GROUP, Mismatch, Proposal, Suite, choose
+from vpnd.model.secret import Secret
+from vpnd.wire.iana import Notify1, Protocol
+from vpnd.wire.ikev1 import Hash, Id, KeyExchange, NatD, Notify, Sa, VendorId
 
 if TYPE_CHECKING:
     from vpnd.ike.v1.session import Session
@@ -30,6 +39,9 @@ NONCE_LENGTH = 32
 
 COOKIES_LENGTH = 16
 """Bytes of both cookies."""
+
+KEYS_TRIED = 8
+"""Keys of tunnels between the same addresses that the proof of main mode is tried with."""
 
 DPD = bytes.fromhex("afcad71368a1f1c96b8696fc77570100")
 """Dead peer detection, version 1.0 (RFC 3706 section 5)."""
@@ -52,6 +64,7 @@ class Negotiation:
     """Phase 1 so far. `sa_i`, `id_i`, `id_r` are payload bodies as they travelled, for the hashes."""
 
     key_pair: KeyPair | None = None
+    shared: Secret | None = None
     suite: Suite | None = None
     lifetime: int = 0
     sa_i: bytes = b""
@@ -141,12 +154,60 @@ def first_contact(session: Session) -> bool:
 # ------------------------------------------------------------------------------------- to read
 
 
-def rivals(session: Session) -> list[PeerPolicy]:
-    """The tunnels that an attempt can turn out to be: same addresses, mode and key, its own first."""
+def candidates(session: Session) -> list[PeerPolicy]:
+    """The tunnels that a peer's attempt can be of: same addresses and mode, the one it is taken for first."""
     ours = session.policy
     others = session.registry.candidates(session.version, session.path)
-    same = [one for one in others if one.mode == ours.mode and one.psk == ours.psk]
-    return [ours, *(one for one in same if one.name != ours.name)]
+    return [ours, *(one for one in others if one.mode == ours.mode and one.name != ours.name)]
+
+
+def rivals(session: Session) -> list[PeerPolicy]:
+    """Those of the candidates that have the key which the attempt was proved with."""
+    return [one for one in candidates(session) if one.psk == session.policy.psk]
+
+
+def choose_policy(policies: Iterable[PeerPolicy], offer: Sa) -> tuple[PeerPolicy, Phase1Choice]:
+    """The first of `policies` that the offer fits, and what is chosen of it.
+
+    Raises NoProposalChosen, with what differs from the first, if it fits none.
+    """
+    fault = None
+    for policy in policies:
+        try:
+            return policy, choose_phase1(offer, policy.proposals, policy.lifetime, policy.numbers)
+        except NoProposalChosen as error:
+            fault = fault or error
+    raise fault or NoProposalChosen()
+
+
+def require_suite(policy: PeerPolicy, suite: Suite) -> None:
+    """The suite was chosen before the tunnel was known. Raises NoProposalChosen if it is none of its own."""
+    words = (suite.encryption,), (suite.prf or "",), (suite.integrity or "",), (suite.dh or NO_GROUP,)
+    found = choose([Proposal(Protocol.IKE, *words)], policy.proposals)
+    if isinstance(found, Mismatch):
+        raise NoProposalChosen(diagnosis=mismatch(found, PHASE1_CODES, Code.P1_PROPOSAL))
+
+
+def candidate_keys(session: Session) -> Iterator[tuple[PeerPolicy, Phase1Keys]]:
+    """In main mode the key is needed before the identity: each key that it can be, with a tunnel that has it.
+
+    A candidate whose key makes a weak one (RFC 2409 appendix A) is left out.
+    """
+    shared = session.negotiation.shared
+    exchanged = session.negotiation.exchanged(session.cky_i, session.cky_r)
+    if shared is not None:
+        for policy in with_own_key(session):
+            with suppress(WeakKey):
+                yield policy, Phase1Keys.derive(session.suite, policy.psk, shared, exchanged)
+
+
+def with_own_key(session: Session) -> list[PeerPolicy]:
+    """Of the candidates the first with each key, but not more than KEYS_TRIED."""
+    found: list[PeerPolicy] = []
+    for policy in candidates(session):
+        if all(policy.psk != other.psk for other in found):
+            found.append(policy)
+    return found[:KEYS_TRIED]
 
 
 def detect_nat(session: Session, path: Path, nat_d: tuple[NatD, ...]) -> Nat:
@@ -176,6 +237,7 @@ def agree(session: Session, peer_ke: KeyExchange) -> Phase1Keys:
         shared = negotiation.key_pair.shared(peer_ke.data)
     except InvalidPublicValue as error:
         raise InvalidKeyInformation(detail=str(error)) from error
+    negotiation.shared = shared
     exchanged = negotiation.exchanged(session.cky_i, session.cky_r)
     return Phase1Keys.derive(session.suite, session.policy.psk, shared, exchanged)
 
@@ -194,27 +256,34 @@ def verify_hash(session: Session, keys: Phase1Keys, received: Hash, of_initiator
 
 def wrong_key(session: Session, **facts: object) -> AuthenticationFailed:
     """The fault of a peer whose pre-shared key is another."""
-    fingerprint = session.policy.psk.fingerprint()
+    by_address = session.mode is NegotiationMode.MAIN and not session.initiator
+    tried = with_own_key(session) if by_address else [session.policy]
+    ours = " or ".join(policy.psk.fingerprint() for policy in tried)
     return AuthenticationFailed(
-        diagnosis=Diagnosis.of(Code.PSK, ours=fingerprint, peer=session.path.remote, **facts)
+        diagnosis=Diagnosis.of(Code.PSK, ours=ours, peer=session.path.remote, **facts)
     )
 
 
 def check_identity(policies: Iterable[PeerPolicy], received: Id) -> PeerPolicy:
-    """The first of `policies` (not empty) whose peer has this identity.
+    """The first of `policies` whose peer has this identity. Raises InvalidIdInformation."""
+    return named(policies, received)[0]
+
+
+def named(policies: Iterable[PeerPolicy], received: Id) -> list[PeerPolicy]:
+    """Those of `policies` (not empty) whose peer has this identity.
 
     Protocol and port of the payload are not looked at: peers send 0 and 0, or 17 and the port that they use.
     Raises InvalidIdInformation with both identities if there is none.
     """
     identity = Identity(received.type, received.value)
-    expected = []
-    for policy in policies:
-        if policy.remote_id.matches(identity):
-            return policy
-        expected.append(policy.remote_id.describe())
-    raise InvalidIdInformation(
-        diagnosis=Diagnosis.of(Code.IDENTITY, theirs=identity.describe(), ours=" or ".join(expected))
-    )
+    asked = list(policies)
+    found = [policy for policy in asked if policy.remote_id.matches(identity)]
+    if not found:
+        ours = " or ".join(dict.fromkeys(policy.remote_id.describe() for policy in asked))
+        raise InvalidIdInformation(
+            diagnosis=Diagnosis.of(Code.IDENTITY, theirs=identity.describe(), ours=ours)
+        )
+    return found
 
 
 def says_initial_contact(session: Session, notifies: tuple[Notify, ...]) -> bool:

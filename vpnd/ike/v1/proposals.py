@@ -47,7 +47,7 @@ SMALLEST_ESP_SPI = 256
 
 _UDP_MODES = (EncapsulationMode.UDP_TUNNEL, EncapsulationMode.UDP_TUNNEL_DRAFT)
 _TUNNEL_MODES = (EncapsulationMode.TUNNEL, *_UDP_MODES)
-_PHASE1_CODES = {
+PHASE1_CODES = {
     Attribute.ENCRYPTION: Code.P1_ENCRYPTION,
     Attribute.INTEGRITY: Code.P1_INTEGRITY,
     Attribute.PRF: Code.P1_INTEGRITY,
@@ -142,7 +142,7 @@ def choose_phase1(
     offered = [decode_phase1(index, transform, numbers) for index, (_, transform) in psk.items()]
     chosen = choose(offered, tuple(acceptable))
     if isinstance(chosen, Mismatch):
-        raise NoProposalChosen(diagnosis=mismatch(chosen, _PHASE1_CODES, Code.P1_PROPOSAL))
+        raise NoProposalChosen(diagnosis=mismatch(chosen, PHASE1_CODES, Code.P1_PROPOSAL))
     part, transform = psk[chosen.number]
     theirs_seconds = lifetime_of(transform.attributes, Phase1Attribute.LIFE_TYPE, LifeType.SECONDS)
     answer_sa = Sa(

@@ -188,6 +188,8 @@ class Reception:
             candidates = [messages.Aggressive1 if aggressive else messages.Main1]
         if not candidates:
             raise Drop(f"no step: phase 1 in {session.state.name}")
+        if session.state is State.ANSWERED_KE and _encrypted(header):
+            main_mode.pick_key(session, lambda chain: self._read(path, header, data, chain, candidates))
         chain = session.chain if _encrypted(header) else None
         try:
             received = self._read(path, header, data, chain, candidates)

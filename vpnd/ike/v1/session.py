@@ -193,6 +193,7 @@ class Session:
         unconfirmed = self.initiator and self.mode is NegotiationMode.AGGRESSIVE
         self.attempt.succeeded(now, unconfirmed)
         self.established_at = now
+        self.negotiation.shared = None
         self.timers.clear()
         lifetime = self.negotiation.lifetime
         self.timers.arm(Timer.EXPIRE, now + lifetime)
