@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
+from time import process_time
 
 import pytest
 
@@ -42,6 +43,7 @@ def memory(year: Year) -> tuple[int, int]:
 @pytest.mark.parametrize("spoken", SPEAKING)
 def test_a_year_of_a_tunnel(spoken: str, row: TellRow, request: pytest.FixtureRequest) -> None:
     days = 365 if request.config.getoption("--full-faults") else 20
+    began = process_time()
     year = Year(policies(spoken), seed=1)
     year.run_for(WARM * DAY)
     early = memory(year)
@@ -52,6 +54,7 @@ def test_a_year_of_a_tunnel(spoken: str, row: TellRow, request: pytest.FixtureRe
         "a simulated year",
         version=spoken,
         days=days,
+        took=f"{process_time() - began:.0f} s of CPU",
         reboots=year.reboots - 1,
         links_down=year.link_failures,
         availability=f"{100 * year.meter.availability:.4f} % (at least 99.9 %)",

@@ -16,6 +16,8 @@ LONGEST_WAIT = 8.0
 """Seconds between repetitions once doubling has reached it."""
 GIVE_UP_AFTER = 30.0
 """Seconds from the first send to giving up."""
+PAUSED = 2.0
+"""Ours: seconds that a timer fires too late, from which on this machine must have stood still."""
 JITTER_PERCENT = 10
 """Each wait is varied by up to this much, so that many tunnels do not send in step."""
 
@@ -23,7 +25,7 @@ JITTER_PERCENT = 10
 class Schedule:
     """The sends of one request. Times are seconds on the caller's clock."""
 
-    __slots__ = ("_entropy", "_longest", "_wait", "deadline", "due", "sent", "started")
+    __slots__ = ("_entropy", "_longest", "_wait", "asked", "deadline", "due", "sent", "started")
 
     def __init__(
         self,
@@ -35,7 +37,7 @@ class Schedule:
         self._entropy = entropy
         self._longest = longest_wait
         self._wait = FIRST_WAIT
-        self.started = now
+        self.started = self.asked = now
         self.deadline = now + give_up_after
         self.sent = 1
         self.due = min(now + self._varied(FIRST_WAIT), self.deadline)
@@ -47,6 +49,19 @@ class Schedule:
     def extend(self, deadline: float) -> None:
         """Go on until `deadline`, if that is later: the peer gives other signs of life."""
         self.deadline = max(self.deadline, deadline)
+
+    def late(self, now: float) -> bool:
+        """Whether the repetition comes so late that an answer may have been lost while nobody listened."""
+        return now - self.due > PAUSED
+
+    def resume(self, now: float, patience: float) -> None:
+        """This machine stood still: silence until now proves nothing, and the question is asked anew.
+
+        `patience` is in seconds; `asked` tells since when the peer has had the chance to answer.
+        """
+        self.asked = now
+        self._wait = FIRST_WAIT / 2
+        self.extend(now + patience)
 
     def again(self, now: float) -> None:
         """The request was sent once more at `now`; `due` moves to the next time."""

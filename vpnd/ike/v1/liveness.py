@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vpnd.ike.retransmit import PAUSED
 from vpnd.ike.v1 import informational
 from vpnd.ike.v1.received import Timer
 
@@ -32,6 +33,7 @@ class Liveness:
         self._session = session
         self._sequence = 0
         self._asked_since: float | None = None
+        self._due = 0.0
         self.last_heard = 0.0
 
     def begin(self, now: float) -> None:
@@ -63,10 +65,14 @@ class Liveness:
             self._session.attempt.repeat_unconfirmed()
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         informational.send_are_you_there(self._session, self._sequence)
-        self._session.timers.arm(Timer.LIVENESS, min(now + AGAIN, self._dead_at))
+        self._due = min(now + AGAIN, self._dead_at)
+        self._session.timers.arm(Timer.LIVENESS, self._due)
 
     def handle_timeout(self, now: float) -> bool:
         """Ask, or say that the peer is dead: False."""
+        if self._asked_since is not None and now - self._due > PAUSED:
+            # This machine stood still: the answer may have come while nobody listened.
+            self._asked_since = now
         if self._asked_since is not None and now >= self._dead_at:
             return False
         self.ask(now)

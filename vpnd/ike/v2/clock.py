@@ -50,7 +50,7 @@ def next_dpd(session: Session) -> float:
     timeout = float(session.policy.dpd.timeout)
     outstanding = session.window.outstanding
     if outstanding is not None:
-        return max(session.last_heard + timeout, outstanding.schedule.started + SHORTEST_ASKING)
+        return max(session.last_heard + timeout, outstanding.schedule.asked + SHORTEST_ASKING)
     return session.last_heard + max(SHORTEST_QUIET, timeout / PROBES_IN_TIMEOUT)
 
 
@@ -104,6 +104,8 @@ def _repeat(session: Session, now: float) -> None:
     outstanding = session.window.outstanding
     if outstanding is None:
         return
+    if session.phase is Phase.ESTABLISHED and outstanding.schedule.late(now):
+        outstanding.schedule.resume(now, SHORTEST_ASKING)
     if session.phase is Phase.ESTABLISHED:
         # Requests of the peer arrive, so it lives, and only our own or its answers are lost.
         heard_again = session.last_heard + GIVE_UP_AFTER
