@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from vpnd.daemon import dump
+from vpnd.daemon.dump import RTN_UNICAST
 from vpnd.daemon.routes import MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6
 from vpnd.model.selectors import Address, Network
@@ -35,12 +37,9 @@ SEGMENTS = 44
 LINK_GROUP = 0x7670
 """Ours: the group of every TUN that vpnd makes; as a group a thousand go in the time of one."""
 
-RT_TABLE_COMPAT = 252
 RTPROT_KERNEL = 2
 FIB_RULE_INVERT = 2
-RTN_UNICAST, RTN_BLACKHOLE, RTN_THROW = 1, 6, 9
 ADDR_GEN_MODE_NONE = 1
-IFF_UP = 1
 
 PEERS_ASKED_FOR = 64
 """Ours: peers whose way out is looked up; a gateway with more of them reaches them by the same few links."""
@@ -103,10 +102,9 @@ class Netlink:
 
     def raise_links(self, names: frozenset[str]) -> None:
         """Set those of these interfaces up that somebody has set down. Raises NetlinkFailed."""
-        for link in _attempt("list the links", lambda: list(self._ip.get_links())):
-            if link.get("ifname") in names and not link["flags"] & IFF_UP:
-                index = int(link["index"])
-                _attempt("set a link up", partial(self._ip.link, "set", index=index, state="up"))
+        for link in _attempt("list the links", dump.links):
+            if link.name in names and not link.up:
+                _attempt("set a link up", partial(self._ip.link, "set", index=link.index, state="up"))
 
     def set_mtu(self, name: str, mtu: int) -> None:
         """Change the MTU of an interface. Raises NetlinkFailed."""
@@ -172,9 +170,8 @@ class Netlink:
         outer = {*ways, *(holders[address] for address in own if address in holders)}
         if not own & holders.keys():
             own = frozenset(address for address, link in holders.items() if link in outer)
-        links = _attempt("list the links", lambda: list(self._ip.get_links()))
-        ours = {int(link["index"]) for link in links if link.get("group") == LINK_GROUP}
-        inner = {int(link["index"]) for link in links} - outer - ours
+        links = _attempt("list the links", dump.links)
+        inner = {link.index for link in links if link.group != LINK_GROUP} - outer
         found: set[Network] = set()
         for family in (socket.AF_INET, socket.AF_INET6):
             for link in inner:
@@ -201,12 +198,11 @@ class Netlink:
     # -------------------------------------------------------------------------------- reconcile
 
     def present(self) -> Wanted:
-        """The routes and rules in the kernel that carry vpnd's mark."""
-        names = {int(link["index"]): str(link.get("ifname")) for link in self._ip.get_links()}
-        routes, rules = set(), set()
+        """The routes and rules in the kernel that carry vpnd's mark. Raises NetlinkFailed."""
+        routes: set[Route] = set()
+        rules: set[Rule] = set()
         for family in (socket.AF_INET, socket.AF_INET6):
-            for message in self._dump_routes(family):
-                routes.add(_route(message, family, names))
+            routes.update(_attempt("list the routes", partial(dump.routes, family)))
             for message in self._dump_rules(family):
                 rules.add(_rule(message, family))
         return Wanted(frozenset(routes), frozenset(rules))
@@ -249,13 +245,6 @@ class Netlink:
     def _link_mtu(self, index: int) -> int:
         links = _attempt("ask for a link", lambda: list(self._ip.get_links(index))) if index else []
         return int(links[0].get("mtu") or 1500) if links else 1500
-
-    def _dump_routes(self, family: int) -> Iterator[Any]:
-        for message in _attempt(
-            "list the routes", lambda: list(self._ip.get_routes(family=family, proto=PROTOCOL))
-        ):
-            if message["proto"] == PROTOCOL and message["type"] in (RTN_UNICAST, RTN_BLACKHOLE, RTN_THROW):
-                yield message
 
     def _dump_rules(self, family: int) -> Iterator[Any]:
         for message in _attempt("list the rules", lambda: list(self._ip.get_rules(family=family))):
@@ -349,21 +338,6 @@ def _network(text: str | None, length: int, family: int) -> Network:
     if not text:
         return ALL_IPV4 if family == socket.AF_INET else ALL_IPV6
     return ip_network(f"{text}/{length}")
-
-
-def _route(message: Any, family: int, names: dict[int, str]) -> Route:
-    device = None
-    if message["type"] == RTN_UNICAST:
-        device = names.get(int(message.get("oif") or 0), "?")
-    source = message.get("prefsrc")
-    return Route(
-        destination=_network(message.get("dst"), message["dst_len"], family),
-        table=int(message.get("table") or RT_TABLE_COMPAT),
-        device=device,
-        metric=int(message.get("priority") or 0),
-        source=ip_address(source) if source else None,
-        thrown=message["type"] == RTN_THROW,
-    )
 
 
 def _type_without_device(route: Route) -> str:

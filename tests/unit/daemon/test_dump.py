@@ -1,0 +1,136 @@
+"""What the kernel lists, from a namespace of the test's own and from a kernel that answers badly."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.unit.daemon.test_netlink import inside
+from vpnd.daemon import dump
+from vpnd.daemon.netlink import LINK_GROUP, Netlink
+from vpnd.daemon.routes import PROTOCOL, Route, Wanted
+from vpnd.daemon.tun import open_tun
+from vpnd.model.policy import ALL_IPV4
+
+
+@pytest.mark.root
+def test_links_with_group_and_state(lab: Lab) -> None:
+    namespace = lab.namespace("dump")
+
+    def work(netlink: Netlink) -> None:
+        tuns = [open_tun("t0"), open_tun("t1")]
+        netlink.set_up("t1", 1400)
+        found = {link.name: (link.group, link.up) for link in dump.links()}
+        assert found == {"lo": (0, True), "t0": (0, False), "t1": (LINK_GROUP, True)}
+        assert {link.name: link.index for link in dump.links()}["t1"] == netlink.link_index("t1")
+        netlink.raise_links(frozenset({"t0"}))
+        assert {link.name for link in dump.links() if link.up} == {"t0", "t1"}
+        for tun in tuns:
+            tun.close()
+
+    inside(namespace, work)
+
+
+@pytest.mark.root
+def test_many_routes_of_ours_and_none_of_others(lab: Lab) -> None:
+    namespace = lab.namespace("dump")
+    subnets = list(ALL_IPV4.subnets(new_prefix=12))[1:600]
+
+    def work(netlink: Netlink) -> None:
+        namespace.run("ip", "route", "add", "blackhole", "192.0.2.0/24", "metric", "7")
+        wanted = Wanted(frozenset(Route(network, 1000, None, 5) for network in subnets))
+        assert netlink.reconcile(wanted) == []
+        assert set(dump.routes(socket.AF_INET)) == wanted.routes
+        assert dump.routes(socket.AF_INET6) == []
+
+    inside(namespace, work)
+
+
+class Answers:
+    """A netlink socket on which these datagrams arrive, one set for each list that is asked for."""
+
+    def __init__(self, *lists: list[bytes]) -> None:
+        self.asked = 0
+        self._lists = lists
+        self._waiting: Iterator[bytes] = iter(())
+
+    def __call__(self, *_: object) -> Answers:
+        return self
+
+    def __enter__(self) -> Answers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def setsockopt(self, *_: object) -> None:
+        return
+
+    def bind(self, address: tuple[int, int]) -> None:
+        return
+
+    def send(self, request: bytes) -> None:
+        length, *_ = dump.NLMSG_HEADER.unpack_from(request)
+        assert length == len(request)
+        self._waiting = iter(self._lists[min(self.asked, len(self._lists) - 1)])
+        self.asked += 1
+
+    def recv(self, size: int) -> bytes:
+        return next(self._waiting)
+
+
+def message(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
+    return dump.NLMSG_HEADER.pack(dump.NLMSG_HEADER.size + len(body), kind, flags, 1, 0) + body
+
+
+def route(octet: int, protocol: int = PROTOCOL, kind: int = dump.RTN_BLACKHOLE, extra: bytes = b"") -> bytes:
+    body = dump.RTMSG.pack(socket.AF_INET, 24, 0, 0, 254, protocol, 0, kind, 0)
+    return message(
+        dump.RTM_NEWROUTE, body + dump.ATTRIBUTE.pack(8, dump.RTA_DST) + bytes((10, 0, octet, 0)) + extra
+    )
+
+
+DONE = message(dump.NLMSG_DONE)
+
+
+def asked_of(monkeypatch: pytest.MonkeyPatch, *lists: list[bytes]) -> Answers:
+    kernel = Answers(*lists)
+    monkeypatch.setattr("vpnd.daemon.dump.socket.socket", kernel)
+    return kernel
+
+
+def test_a_list_that_a_change_interrupted_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [message(dump.RTM_NEWLINK, bytes(16), dump.NLM_F_DUMP_INTERRUPTED), DONE]
+    kernel = asked_of(monkeypatch, broken, [route(1) + route(2), DONE])
+    assert {str(found.destination) for found in dump.routes(socket.AF_INET)} == {"10.0.1.0/24", "10.0.2.0/24"}
+    assert kernel.asked == 2
+    kernel = asked_of(monkeypatch, broken)
+    assert dump.routes(socket.AF_INET) == []
+    assert kernel.asked == dump.TRIES
+
+
+def test_an_error_of_the_kernel_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_of(monkeypatch, [message(dump.NLMSG_ERROR, dump._ERROR.pack(-errno.EOPNOTSUPP) + bytes(16))])
+    with pytest.raises(OSError, match="not supported") as refused:
+        dump.links()
+    assert refused.value.errno == errno.EOPNOTSUPP
+
+
+def test_what_a_kernel_lists_besides_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    oif = dump.ATTRIBUTE.pack(8, dump.RTA_OIF) + (0x7FFFFFFF).to_bytes(4, "little")
+    listed = [
+        route(1, protocol=2),
+        route(2, kind=5),
+        route(3, kind=dump.RTN_UNICAST, extra=oif),
+        route(4, extra=dump.ATTRIBUTE.pack(0, 9)),
+        DONE + bytes(16),
+    ]
+    asked_of(monkeypatch, listed)
+    found = {str(route.destination): route.device for route in dump.routes(socket.AF_INET)}
+    assert found == {"10.0.3.0/24": "?", "10.0.4.0/24": None}
+    asked_of(monkeypatch, [bytes(16) + route(5), DONE])
+    assert dump.routes(socket.AF_INET) == []

@@ -1,0 +1,163 @@
+"""What the kernel lists: its links, and the routes of vpnd. Only what is needed is read (rtnetlink(7)).
+
+pyroute2 makes objects of every attribute of every message, some 20 KB and 0.3 ms for a route; a gateway of
+a thousand tunnels has thousands of routes, and looks at them after every change.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from struct import Struct
+
+from vpnd.daemon.routes import PROTOCOL, Route
+
+NLMSG_HEADER = Struct("=IHHII")
+"""struct nlmsghdr: length, type, flags, sequence, port."""
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_DUMP, NLM_F_DUMP_INTERRUPTED = 0x001, 0x300, 0x010
+
+SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
+"""With it the kernel lists only what fits the request, here the routes of one protocol."""
+
+RTM_NEWLINK, RTM_GETLINK = 16, 18
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+
+IFINFO = Struct("=BxHiII")
+"""struct ifinfomsg: family, type, index, flags, change."""
+RTMSG = Struct("=BBBBBBBBI")
+"""struct rtmsg: family, lengths of destination and source, TOS, table, protocol, scope, type, flags."""
+
+ATTRIBUTE = Struct("=HH")
+ATTRIBUTE_TYPE = 0x3FFF
+"""The two bits above it say how an attribute is encoded."""
+IFLA_IFNAME, IFLA_GROUP, IFLA_EXT_MASK = 3, 27, 29
+RTEXT_FILTER_SKIP_STATS = 8
+RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_PREFSRC, RTA_TABLE = 1, 4, 6, 7, 15
+
+IFF_UP = 1
+RTN_UNICAST, RTN_BLACKHOLE, RTN_THROW = 1, 6, 9
+
+RECEIVE = 256 * 1024
+"""Bytes: more than the 32 KB that the kernel puts into one datagram of a list."""
+TRIES = 3
+"""Ours: lists that a change interrupted may lack an entry and are asked for again, but not for ever."""
+
+_NUMBER, _ERROR = Struct("=I"), Struct("=i")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One interface."""
+
+    index: int
+    name: str
+    group: int
+    up: bool
+
+
+def links() -> list[Link]:
+    """The interfaces of this network namespace. Raises OSError."""
+    extra = ATTRIBUTE.pack(8, IFLA_EXT_MASK) + _NUMBER.pack(RTEXT_FILTER_SKIP_STATS)
+    body = IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + extra
+    return [_link(message) for message in _dump(RTM_GETLINK, RTM_NEWLINK, body)]
+
+
+def routes(family: int) -> list[Route]:
+    """The routes of one family, in all tables, that carry vpnd's mark. Raises OSError."""
+    body = RTMSG.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0)
+    found = (_route(message, family) for message in _dump(RTM_GETROUTE, RTM_NEWROUTE, body))
+    return [route for route in found if route is not None]
+
+
+def _dump(request: int, answer: int, body: bytes) -> list[bytes]:
+    """The messages of a list, without their headers."""
+    for attempt in range(TRIES):
+        messages, interrupted = _dump_once(request, answer, body)
+        if not interrupted or attempt == TRIES - 1:
+            break
+    return messages
+
+
+def _dump_once(request: int, answer: int, body: bytes) -> tuple[list[bytes], bool]:
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+    found: list[bytes] = []
+    interrupted = False
+    with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as asking:
+        asking.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+        asking.bind((0, 0))
+        length = NLMSG_HEADER.size + len(body)
+        asking.send(NLMSG_HEADER.pack(length, request, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body)
+        while True:
+            for number, flags, message in _messages(asking.recv(RECEIVE)):
+                interrupted |= bool(flags & NLM_F_DUMP_INTERRUPTED)
+                if number == NLMSG_DONE:
+                    return found, interrupted
+                if number == NLMSG_ERROR:
+                    code = -int(_ERROR.unpack_from(message)[0])
+                    raise OSError(code, os.strerror(code))
+                if number == answer:
+                    found.append(message)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, flags and body of each message in a datagram."""
+    at = 0
+    while at + NLMSG_HEADER.size <= len(data):
+        length, kind, flags, *_ = NLMSG_HEADER.unpack_from(data, at)
+        if length < NLMSG_HEADER.size:
+            return
+        yield kind, flags, data[at + NLMSG_HEADER.size : at + length]
+        at += length + 3 & ~3
+
+
+def _attributes(message: bytes, at: int) -> dict[int, bytes]:
+    """The attributes from `at` on."""
+    found = {}
+    while at + ATTRIBUTE.size <= len(message):
+        length, kind = ATTRIBUTE.unpack_from(message, at)
+        if length < ATTRIBUTE.size:
+            break
+        found[kind & ATTRIBUTE_TYPE] = message[at + ATTRIBUTE.size : at + length]
+        at += length + 3 & ~3
+    return found
+
+
+def _link(message: bytes) -> Link:
+    _, _, index, flags, _ = IFINFO.unpack_from(message)
+    found = _attributes(message, IFINFO.size)
+    name = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+    return Link(index, name, _number(found, IFLA_GROUP), bool(flags & IFF_UP))
+
+
+def _route(message: bytes, family: int) -> Route | None:
+    """A route of ours; None for one of another protocol, which a kernel before 4.20 lists as well."""
+    _, length, _, _, table, protocol, _, kind, _ = RTMSG.unpack_from(message)
+    if protocol != PROTOCOL or kind not in (RTN_UNICAST, RTN_BLACKHOLE, RTN_THROW):
+        return None
+    found = _attributes(message, RTMSG.size)
+    device = None
+    if kind == RTN_UNICAST:
+        try:
+            device = socket.if_indextoname(_number(found, RTA_OIF))
+        except OSError:
+            device = "?"
+    source = found.get(RTA_PREFSRC)
+    network = IPv4Network if family == socket.AF_INET else IPv6Network
+    octets = 4 if family == socket.AF_INET else 16
+    return Route(
+        destination=network((found.get(RTA_DST, bytes(octets)), length)),
+        table=_number(found, RTA_TABLE) or table,
+        device=device,
+        metric=_number(found, RTA_PRIORITY),
+        source=ip_address(source) if source else None,
+        thrown=kind == RTN_THROW,
+    )
+
+
+def _number(attributes: dict[int, bytes], kind: int) -> int:
+    value = attributes.get(kind)
+    return int(_NUMBER.unpack(value)[0]) if value is not None and len(value) == _NUMBER.size else 0
