@@ -159,6 +159,9 @@ class Interfaces:
         names = frozenset(attached.policy.interface for attached in self._attached.values())
         try:
             await self._box.raise_links(names)
+            present = await self._box.local_addresses()
+            for attached in tuple(self._attached.values()):
+                await self._restore_address(attached.policy, present)
         except BoxFailed as failure:
             self._journal.warn(None, str(failure))
         await self.settle()
@@ -172,6 +175,15 @@ class Interfaces:
         await self.settle()
 
     # ----------------------------------------------------------------------------------- inside
+
+    async def _restore_address(self, policy: TunnelPolicy, present: frozenset[Address]) -> None:
+        """Give an interface the address of its health check again, where somebody has removed it."""
+        if policy.health is None or policy.health.local in present or policy.name not in self._attached:
+            return
+        try:
+            await self._box.set_address(policy.interface, policy.health.local, True)
+        except BoxFailed as failure:
+            self._journal.warn(policy.name, str(failure))
 
     async def _look_inside(self) -> None:
         """Which networks are on our inner side; what was known stays if the kernel does not say."""

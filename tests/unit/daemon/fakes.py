@@ -174,7 +174,9 @@ class FakeBox:
         self.interfaces[name] = mtu
 
     async def set_address(self, name: str, address: Address, present: bool) -> None:
-        return
+        if name not in self.interfaces:
+            raise BoxFailed(f"there is no interface {name}")
+        self.addresses.add(address)
 
     async def reconcile(self, wanted: Wanted) -> list[str]:
         missing = {r.device for r in wanted.routes if r.device and r.device not in self.interfaces}

@@ -455,6 +455,18 @@ async def test_routes_and_links_that_somebody_removed_come_back(pair: Pair) -> N
 
 
 @with_pair
+async def test_the_address_of_a_health_check_that_somebody_removed_comes_back(pair: Pair) -> None:
+    check = '[tunnels.t.health_check]\nenabled = true\nlocal = "{}"\nremote = "{}"'
+    here, there = "169.254.128.1", "169.254.128.2"
+    await up(pair, f"{ROUTED}\n{check.format(here, there)}", f"{BACK}\n{check.format(there, here)}")
+    box = pair.hq.box
+    assert parse_address(here) in box.addresses
+    box.addresses.discard(parse_address(here))
+    pair.hq.watch.on_change()
+    await pair.until(lambda: parse_address(here) in box.addresses)
+
+
+@with_pair
 async def test_a_new_address_of_this_machine_is_followed(pair: Pair) -> None:
     await up(pair)
     moved = parse_address("192.0.2.77")
