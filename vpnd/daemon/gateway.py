@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar, assert_never
 
-from vpnd.daemon.clock import Clock, suspended_seconds
+from vpnd.daemon.clock import Clock
 from vpnd.daemon.journal import Journal
+from vpnd.daemon.signs import SignsOfLife
 from vpnd.daemon.surroundings import Surroundings
 from vpnd.daemon.traffic import Totals, Traffic
 from vpnd.daemon.watch import Watchers
@@ -89,9 +90,6 @@ LONGEST_SLEEP = 5.0
 AFTER_FAULT = 1.0
 """Ours: seconds before the timer fires again when its work failed, so that a bug does not spin."""
 
-PROBE_EVERY = 10.0
-"""Ours: seconds between two checks of one peer that are due to ESP with an unknown SPI."""
-
 T = TypeVar("T")
 
 
@@ -122,7 +120,7 @@ class Gateway:
         self._timer_at: float | None = None
         self._kept_house = clock.now()
         self._draining = False
-        self._probed: dict[str, float] = {}
+        self._signs = SignsOfLife(endpoint, roster, engine, journal)
         self._closed = False
         self._totals = Totals()
 
@@ -171,9 +169,9 @@ class Gateway:
         """Time has passed."""
         self._timer = self._timer_at = None
         now = self.clock.now()
-        if now - self._kept_house >= HOUSEKEEPING:
+        if now >= self._next_listening():
             self._kept_house = now
-            self._guarded(None, "what the engine heard", lambda: self._listen_for_life(now))
+            self._guarded(None, "what the engine heard", lambda: self._signs.listen(now))
         in_order = self._guarded(None, "the timers of IKE", lambda: self.endpoint.handle_timeout(now))
         in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.roster.handle_timeout(now))
         in_order &= self._guarded(None, "the health checks", lambda: self.carriage.handle_timeout(now))
@@ -187,7 +185,7 @@ class Gateway:
     def forget(self, tunnel: str) -> None:
         """The tunnel is removed: its counters go too."""
         self._totals.forget(tunnel)
-        self._probed.pop(tunnel, None)
+        self._signs.forget(tunnel)
         self.call(lambda now: self.carriage.remove(now, tunnel))
         self.watchers.wake(tunnel)
 
@@ -293,7 +291,9 @@ class Gateway:
             return
         core = (self.endpoint, self.roster, self.carriage)
         deadlines = [deadline for part in core if (deadline := part.next_timeout()) is not None]
-        at = max(min([*deadlines, now + self._sleep()]), now + pause)
+        if len(self.roster):
+            deadlines.append(self._next_listening())
+        at = max(min([*deadlines, now + LONGEST_SLEEP]), now + pause)
         if self._timer is not None:
             if self._timer_at is not None and self._timer_at <= at:
                 # It fires early at worst, finds nothing due, and is armed again then.
@@ -302,8 +302,11 @@ class Gateway:
         self._timer_at = at
         self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self.on_tick)
 
-    def _sleep(self) -> float:
-        return HOUSEKEEPING if len(self.roster) else LONGEST_SLEEP
+    def _next_listening(self) -> float:
+        """When to look at what came and what left."""
+        doubt = self._signs.next_timeout()
+        usual = self._kept_house + HOUSEKEEPING
+        return usual if doubt is None else min(usual, doubt)
 
     def _guarded(self, tunnel: str | None, what: str, call: Callable[[], object]) -> bool:
         """Call; a bug costs the tunnel that it concerns, never the daemon. Returns whether all is well."""
@@ -397,11 +400,9 @@ class Gateway:
                 assert_never(notice)
 
     def _ask_whether_alive(self, now: float, source: Address) -> None:
-        """A peer sends what we do not know: it, or we, may have forgotten; a check finds out which."""
+        """ESP with an unknown SPI came from an address that tunnels have as their peer's."""
         for name in self._tunnels_to(source):
-            if now - self._probed.get(name, -PROBE_EVERY) >= PROBE_EVERY:
-                self._probed[name] = now
-                self.endpoint.probe(now, name)
+            self._signs.unknown_spi(now, name)
 
     def _tunnels_to(self, remote: Address) -> list[str]:
         return [
@@ -417,15 +418,6 @@ class Gateway:
             for pair in mapping.pairs():
                 pair.path = path
                 self.engine.move(pair.spi_in, path)
-
-    def _listen_for_life(self, now: float) -> None:
-        """Authenticated packets prove that the peer lives (RFC 7296 section 2.4, RFC 3706 section 5.1)."""
-        offset = suspended_seconds()
-        for name, at in self.engine.take_heard().items():
-            tunnel = self.roster.get(name)
-            if tunnel is not None and tunnel.policy.peer.dpd.enabled:
-                tunnel.last_heard = at + offset
-                self.endpoint.heard(min(at + offset, now), name)
 
 
 def _tunnel_of(output: Output | Command | CarriageOutput) -> str | None:

@@ -84,6 +84,20 @@ class Endpoint:
             self._versions[policy.version].initiate(now, policy, mapping)
             self._settle(now)
 
+    def begin_anew(self, now: float, name: str) -> None:
+        """The peer may have forgotten the tunnel: negotiate it once more, beside what there is.
+
+        The old SAs stay until the new ones are there, and if nothing comes of it nothing has changed. No-op
+        without an IKE SA, and while an attempt with the peer is under way.
+        """
+        session = self._registry.established(name)
+        policy = self._registry.policies.get(name)
+        if session is None or policy is None or policy.remote_address is None:
+            return
+        if not self._connecting_to(policy.remote_address):
+            self._versions[session.version].begin_anew(now, name)
+            self._settle(now)
+
     def close(self, now: float, name: str, diagnosis: Diagnosis) -> None:
         """DELETE to the peer; all SAs of the tunnel go: ChildDown each, then IkeDown."""
         self._stop_waiting(name)

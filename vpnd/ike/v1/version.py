@@ -10,6 +10,7 @@ from vpnd.ike.faults import Drop
 from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
+from vpnd.ike.session import Phase
 from vpnd.ike.v1.carrier import is_fragment
 from vpnd.ike.v1.received import State, Timer
 from vpnd.ike.v1.session import Session
@@ -54,6 +55,17 @@ class Engine:
         session.want(now, mapping)
         session.begin(now)
         self._registry.arm(session)
+
+    def begin_anew(self, now: float, tunnel: str) -> None:
+        """A new phase 1, and a successor of every pair of IPsec SAs, which a peer that forgot has not."""
+        live = self._registry.established(tunnel)
+        if not isinstance(live, Session):
+            return
+        live.rekey(now)
+        for one in live.siblings():
+            if one.initiator and one.phase is Phase.CONNECTING:
+                for mapping, spi_in in live.children.current.items():
+                    one.quicks.want(now, mapping, spi_in)
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """A first message, or a repeat of one. Raises Drop with the reason, DecodeError."""

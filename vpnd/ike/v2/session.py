@@ -58,6 +58,8 @@ class Session(IkeSa):
         self.outbox = Outbox(self)
         self.rekeying: RekeyIke | None = None
         self.early_deletes: list[bytes] = []
+        self.beside = False
+        """Whether it was begun beside another IKE SA: if it fails, that one is as it was."""
         self._wanted: dict[int, None] = {}
 
     # --- what Endpoint and the exchanges ask
@@ -191,7 +193,8 @@ class Session(IkeSa):
 
     def fail(self, now: float, diagnosis: Diagnosis, notice: Exchange | None = None) -> None:
         """The attempt has ended without an IKE SA; `notice` tells a peer that may think otherwise."""
-        self.registry.emit(Failed(self.tunnel, diagnosis, self.initiator))
+        if not self.beside or self.registry.established(self.tunnel) is None:
+            self.registry.emit(Failed(self.tunnel, diagnosis, self.initiator))
         self.children.all_down(diagnosis)
         story = f"the attempt failed: {diagnosis.code.value}"
         if notice is not None and self.protection is not None:

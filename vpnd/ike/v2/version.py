@@ -7,6 +7,7 @@ from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed, LadderLine, Transmit
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
 from vpnd.ike.v2 import ladder, reception
+from vpnd.ike.v2.children import Fate
 from vpnd.ike.v2.cookies import Cookies
 from vpnd.ike.v2.faults import UnsupportedCriticalPayload
 from vpnd.ike.v2.messages import SaInitRequest, notify_of, read
@@ -15,6 +16,7 @@ from vpnd.ike.v2.sa_init import SaInitExchange
 from vpnd.ike.v2.session import Session
 from vpnd.model.child import Path
 from vpnd.model.policy import PeerPolicy
+from vpnd.model.selectors import Address
 from vpnd.wire import errors
 from vpnd.wire.chain import decode_chain
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
@@ -38,10 +40,28 @@ class Engine:
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
         if policy.remote_address is None:
             raise ValueError(f"{policy.name} has no peer address")
-        path = initial_path(policy.local_address, policy.remote_address)
-        spi = self._registry.new_ike_spi()
-        session = Session(self._registry, policy, path, True, spi, NO_SPI)
-        session.want(now, mapping)
+        self._initiate(now, policy, policy.remote_address, (mapping,))
+
+    def begin_anew(self, now: float, tunnel: str) -> None:
+        """As `initiate`, for every mapping that is up. `duplicates` closes the older once both are there."""
+        policy, live = self._registry.policies[tunnel], self._registry.established(tunnel)
+        if policy.remote_address is not None and isinstance(live, Session):
+            mappings = tuple(dict.fromkeys(c.sa.mapping for c in live.children if c.fate is Fate.LIVE))
+            self._initiate(now, policy, policy.remote_address, mappings, beside=True)
+
+    def _initiate(
+        self,
+        now: float,
+        policy: PeerPolicy,
+        remote: Address,
+        mappings: tuple[int, ...],
+        beside: bool = False,
+    ) -> None:
+        path = initial_path(policy.local_address, remote)
+        session = Session(self._registry, policy, path, True, self._registry.new_ike_spi(), NO_SPI)
+        session.beside = beside
+        for mapping in mappings:
+            session.want(now, mapping)
         session.start(now, SaInitExchange(session))
         self._registry.arm(session)
 
