@@ -38,8 +38,9 @@ class Vpnd:
         name: str = "",
         plans: Sequence[Plan] = (),
         start_timeout: float = START_TIMEOUT,
+        running: bool = True,
     ) -> None:
-        """Start it with these plans in its files; `command` stands for `vpnd run`."""
+        """Start it, if it shall be `running`, with these plans in its files; `command` is for `vpnd run`."""
         self.namespace = namespace
         self.directory = namespace.lab.directory / f"vpnd-{namespace.label}"
         self.socket = self.directory / "vpnd.sock"
@@ -49,7 +50,8 @@ class Vpnd:
         self._start_timeout = start_timeout
         write(self.config, GATEWAY.format(name=name or namespace.label, address=address), mode=0o600)
         self.configure(*plans)
-        self.start()
+        if running:
+            self.start()
 
     @property
     def config(self) -> Path:

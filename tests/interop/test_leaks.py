@@ -1,0 +1,285 @@
+"""No leak: protected traffic at 5,000 packets a second through everything that can happen to a gateway.
+
+    host-a --- a ======= b --- host-b        the wire between a and b is watched all the time
+
+`a` has a default route to `b`, so that a packet which a tunnel does not take would travel in clear, and
+arrive. On a hostile network there are besides routes that are more specific than what the tunnel protects, as
+somebody who answers DHCP requests could set them (CVE-2024-3661).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.lab.lab import Lab, Namespace, write
+from tests.lab.leaks import Rig, Seen
+from tests.lab.plan import A, B, Plan
+from tests.lab.process import wait_until
+from tests.lab.topology import Wire, two_sites
+from tests.lab.vpnd import PROGRAMS, Vpnd, tunnel_toml
+from tests.tables import TellRow
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+RATE = 5000
+SMALL = 600
+"""KB: about a second of this traffic."""
+A_WHILE = 0.4
+"""Seconds of traffic before and after what happens."""
+INSIDE_V6 = ("fd01::/64", "fd02::/64")
+
+HOSTILE = ("10.2.0.0/25", "10.2.0.2/32", "10.2.0.0/24", "0.0.0.0/1")
+HOSTILE_V6 = ("fd02::/65", "fd02::2/128", "fd02::/64", "8000::/1")
+
+
+@dataclass
+class Life:
+    """A gateway, its peer, the traffic, and what has been seen so far."""
+
+    wire: Wire
+    ours: Vpnd
+    theirs: Vpnd
+    rig: Rig
+    plan: Plan
+    tell: Callable[[str, Seen], None]
+    network: str = "calm"
+
+    @contextmanager
+    def row(self, event: str) -> Iterator[None]:
+        """What happens in the block is one line of the table."""
+        before = self.rig.seen()
+        yield
+        time.sleep(A_WHILE)
+        self.tell(event, self.rig.seen().since(before))
+
+    def configure(self, plan: Plan, *, psk: str | None = None) -> None:
+        """Write `plan` for our end and reload; `psk` stands for the right one."""
+        configure(self.ours, plan.change(psk=psk) if psk else plan)
+        self.ours.ctl("reload")
+
+    def up(self, timeout: float = 20) -> None:
+        """Wait until every mapping carries traffic."""
+        wait_until(lambda: self.mapping_states() == {"up"}, "the tunnel to be up", timeout)
+
+    def mapping_states(self) -> set[str]:
+        """The states of our mappings."""
+        return {mapping["state"] for mapping in self.ours.tunnel(self.plan.name)["mappings"]}
+
+    def guard(self, *options: str) -> None:
+        """Run `vpnd guard` at our end."""
+        self.ours.namespace.run(
+            str(PROGRAMS / "vpnd"), "guard", "--config", str(self.ours.config),
+            "--state", str(self.ours.directory / "state"), *options,
+        )  # fmt: skip
+
+
+def configure(vpnd: Vpnd, plan: Plan) -> Path:
+    """Put a tunnel of both families into a file: by routes both at once, by mappings one beside the other."""
+    path = vpnd.directory / "tunnels.d" / f"{plan.name}.toml"
+    vpnd.write_tunnel(plan, path)
+    if not plan.routed:
+        local, remote = INSIDE_V6 if plan.local.label == "a" else INSIDE_V6[::-1]
+        text = tunnel_toml(plan, f"file:{vpnd.directory / 'psk' / plan.name}")
+        text += f'[[tunnels.{plan.name}.spd]]\nlocal = ["{local}"]\nremote = ["{remote}"]\n'
+        write(path, text, mode=0o600)
+    return path
+
+
+def plan_with(mode: str, version: str) -> Plan:
+    """The tunnel between the two sites."""
+    plan = Plan(negotiation="active", version=version, interface="vpn-t", dpd_timeout=30)
+    if mode == "mappings":
+        return plan
+    ends = (replace(end, networks=(*end.networks, v6)) for end, v6 in zip((A, B), INSIDE_V6, strict=True))
+    local, remote = ends
+    return plan.change(routed=True, local=local, remote=remote)
+
+
+def add_ways_out(namespace: Namespace, there: str, there6: str, networks: tuple[str, ...]) -> None:
+    """Routes to these networks by the gateway outside."""
+    for network in networks:
+        family, via = ("-6", there6) if ":" in network else ("-4", there)
+        namespace.ip(family, "route", "add", network, "via", via)
+
+
+@pytest.fixture
+def wire(lab: Lab) -> Wire:
+    wire = two_sites(lab)
+    add_ways_out(wire.a.gateway, B.address, "2001:db8::2", ("0.0.0.0/0", "::/0"))
+    add_ways_out(wire.b.gateway, A.address, "2001:db8::1", ("0.0.0.0/0", "::/0"))
+    return wire
+
+
+def rig_on(wire: Wire) -> Rig:
+    ways = ((wire.a.inside, wire.b.inside), (wire.a.inside6, wire.b.inside6))
+    return Rig(wire.a.host, wire.b.host, (wire.b.gateway, "eth0"), ways, RATE)
+
+
+def test_the_onlooker_sees_a_leak(wire: Wire) -> None:
+    rig = rig_on(wire)
+    with rig.running():
+        time.sleep(A_WHILE)
+    seen = rig.seen()
+    assert seen.clear > 0.8 * seen.sent
+    assert seen.delivered > 0.8 * seen.sent
+    assert rig.outside.dropped == 0
+
+
+SHORT = [("routes", "ikev2"), ("mappings", "ikev1")]
+FULL = [(mode, version) for mode in ("routes", "mappings") for version in ("ikev2", "ikev1")]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "mode" in metafunc.fixturenames:
+        lives = FULL if metafunc.config.getoption("--full-faults") else SHORT
+        metafunc.parametrize(("mode", "version"), lives, ids=["-".join(life) for life in lives])
+
+
+def test_nothing_leaks(
+    wire: Wire, mode: str, version: str, row: TellRow, request: pytest.FixtureRequest
+) -> None:
+    leaked: dict[str, Seen] = {}
+    life = begin(wire, mode, version, row, leaked)
+    full = request.config.getoption("--full-faults")
+    with life.rig.running():
+        if full:
+            life_of_a_gateway(life)
+            life.network = "calm"
+            faults(life)
+            long_life(life)
+            assert life.ours.stop() == 0
+        life.network = "hostile"
+        add_ways_out(life.wire.a.gateway, B.address, "2001:db8::2", (*HOSTILE, *HOSTILE_V6))
+        if full or mode == "routes":
+            life_of_a_gateway(life)
+        else:
+            start(life)
+        faults(life)
+    assert leaked == {}, [frame.hex() for frame in life.rig.outside.examples]
+    assert life.rig.outside.dropped == 0
+
+
+def begin(wire: Wire, mode: str, version: str, row: TellRow, leaked: dict[str, Seen]) -> Life:
+    """Both gateways configured, the peer running, ours not, and the guard set."""
+    plan = plan_with(mode, version)
+    theirs = Vpnd(wire.b.gateway, B.address, running=False)
+    ours = Vpnd(wire.a.gateway, A.address, running=False)
+    configure(theirs, plan.other().change(negotiation="passive"))
+    configure(ours, plan)
+    theirs.start()
+
+    def tell(event: str, seen: Seen) -> None:
+        row(
+            "leaks",
+            event=event,
+            network=life.network,
+            mode=f"{mode} {version}",
+            sent=seen.sent,
+            esp=seen.esp,
+            **{"in clear outside": seen.clear},
+            delivered=seen.delivered,
+        )
+        if seen.clear:
+            leaked[f"{event}, {life.network}"] = seen
+
+    life = Life(wire, ours, theirs, rig_on(wire), plan, tell)
+    life.guard()
+    return life
+
+
+def start(life: Life) -> None:
+    """From the guard alone to a tunnel that carries."""
+    with life.row("starts"):
+        time.sleep(A_WHILE)
+        life.ours.start()
+        life.up()
+
+
+def life_of_a_gateway(life: Life) -> None:
+    """What an operator does."""
+    ours, name = life.ours, life.plan.name
+    start(life)
+    with life.row("rekeys"):
+        ours.ctl("rekey", name, "--ike", "--child")
+    with life.row("is reset"):
+        ours.ctl("reset", name)
+        life.up()
+    with life.row("reloads, with another route or mapping, and back"):
+        remote = life.plan.remote
+        life.configure(life.plan.change(remote=replace(remote, networks=(*remote.networks, "10.77.0.0/16"))))
+        life.configure(life.plan)
+        life.up()
+    with life.row("down, and up"):
+        ours.ctl("down", name)
+        ours.ctl("up", name)
+    with life.row("stops (SIGTERM), and starts"):
+        assert ours.stop() == 0
+        time.sleep(A_WHILE)
+        ours.start()
+        life.up()
+
+
+def faults(life: Life) -> None:
+    """What operators do not do."""
+    ours = life.ours
+    with life.row("carries"):
+        before = life.rig.seen()
+        time.sleep(A_WHILE)
+        assert life.rig.seen().since(before).delivered > 0
+    with life.row("killed (-9), and starts"):
+        ours.kill()
+        time.sleep(A_WHILE)
+        ours.start()
+        life.up()
+    with life.row("interface deleted"):
+        index = interface_index(life)
+        ours.namespace.ip("link", "delete", life.plan.interface)
+        wait_until(lambda: interface_index(life) not in (index, ""), "the interface to be back")
+        life.up()
+    with life.row("wrong key"):
+        life.configure(life.plan, psk="a key that the peer does not have, 32 and more")
+        wait_until(lambda: ours.tunnel(life.plan.name)["last_error"] is not None, "the refusal", 15)
+    with life.row("hard lifetime in KB, the rekey is not answered"):
+        life.configure(life.plan.change(lifetime_kb=SMALL))
+        reach_the_hard_lifetime(life)
+
+
+def interface_index(life: Life) -> str:
+    """The index of the tunnel's interface, or nothing."""
+    found = life.ours.namespace.ip("-o", "link", "show", life.plan.interface, check=False).stdout
+    return found.partition(":")[0]
+
+
+def reach_the_hard_lifetime(life: Life) -> None:
+    """The SAs carry what they may, and the peer hears no IKE from then on."""
+    peer = life.wire.b.gateway
+    life.up()
+    peer.run("nft", "add table inet deaf")
+    try:
+        peer.run("nft", "add chain inet deaf input { type filter hook input priority 0 ; }")
+        peer.run("nft", "add rule inet deaf input udp dport 500 drop")
+        peer.run("nft", "add rule inet deaf input udp dport 4500 @th,64,32 0 drop")
+        wait_until(lambda: "up" not in life.mapping_states(), "the hard lifetime", 60)
+    finally:
+        peer.run("nft", "delete table inet deaf")
+
+
+def long_life(life: Life) -> None:
+    """What takes the least time that the configuration gives it."""
+    with life.row("hard lifetime of 10 s, the rekey is not answered"):
+        life.configure(life.plan.change(lifetime=10))
+        reach_the_hard_lifetime(life)
+    with life.row("peer killed, found by DPD, and back"):
+        life.configure(life.plan)
+        life.up(60)
+        life.theirs.kill()
+        wait_until(lambda: "up" not in life.mapping_states(), "dead peer detection", 60)
+        life.theirs.start()
+        life.ours.ctl("reset", life.plan.name)
+        life.up(60)
