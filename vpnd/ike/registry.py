@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.ike.faults import Drop
 from vpnd.ike.limits import Limits
-from vpnd.ike.outputs import Output
+from vpnd.ike.outputs import Failed, Output
 from vpnd.ike.session import Phase, Session
+from vpnd.ike.throttle import FREE_FAILURES, PER_SECOND, Throttle
 from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
 from vpnd.wire.iana import IkeVersion
@@ -41,6 +44,7 @@ class Registry:
         self.counters: Counter[str] = Counter()
         self.policies: dict[str, PeerPolicy] = {}
         self._index: _PolicyIndex | None = None
+        self._throttle = Throttle()
         self.changed: deque[Session] = deque()
         self._sessions: dict[bytes, Session] = {}
         self._by_tunnel: dict[str, dict[Session, None]] = {}
@@ -162,6 +166,23 @@ class Registry:
             filed.pop(session, None)
             if not filed:
                 del self._by_tunnel[tunnel]
+
+    # --- peers that do not prove their key
+
+    def admit(self, now: float, address: Address) -> None:
+        """A peer's new attempt is about to cost a key exchange. Raises Drop if it failed too often before."""
+        if not self._throttle.admits(now, address):
+            raise Drop("too many attempts with a wrong key")
+
+    def not_proved(self, now: float, tunnel: str, address: Address) -> None:
+        """A peer's attempt at this tunnel ended without the proof of its key. A flood is told."""
+        if self._throttle.failed(now, address):
+            detail = f"{FREE_FAILURES} failed; from now on {PER_SECOND:.0f} each second is looked at"
+            self.emit(Failed(tunnel, Diagnosis.of(Code.FLOOD, peer=address, detail=detail), initiator=False))
+
+    def proved(self, address: Address) -> None:
+        """A peer at this address has proved its key."""
+        self._throttle.proved(address)
 
     # --- half-open responders
 

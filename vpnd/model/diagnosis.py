@@ -21,6 +21,7 @@ class Code(Enum):
     P2_PROPOSAL = "E-P2-PROPOSAL"
     PFS = "E-PFS"
     PSK = "E-PSK"
+    FLOOD = "E-FLOOD"
     IDENTITY = "E-ID"
     VERSION = "E-V1V2"
     MODE = "E-MODE"

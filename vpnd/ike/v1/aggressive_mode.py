@@ -47,6 +47,7 @@ def begin(session: Session, now: float) -> None:
 def on_aggressive1(session: Session, now: float, received: Received) -> None:
     """Everything but the initiator's proof: choose, agree on keys, prove who we are."""
     message: Aggressive1 = received.expect(Aggressive1)
+    session.registry.admit(now, received.path.remote)
     negotiation, entropy = session.negotiation, session.registry.entropy
     named = phase1.named(phase1.candidates(session), message.id)
     policy, choice = phase1.choose_policy(named, message.sa)

@@ -50,6 +50,7 @@ def on_main1(session: Session, now: float, received: Received) -> None:
     Of several tunnels between the two addresses, the first that the offer fits, until the identity arrives.
     """
     message: Main1 = received.expect(Main1)
+    session.registry.admit(now, received.path.remote)
     negotiation = session.negotiation
     policy, choice = phase1.choose_policy(phase1.candidates(session), message.sa)
     session.policy_is(policy)

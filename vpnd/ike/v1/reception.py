@@ -16,6 +16,7 @@ from vpnd.ike.session import Phase
 from vpnd.ike.steps import Step, step_for
 from vpnd.ike.v1 import aggressive_mode, informational, main_mode, messages, phase1, quick_mode
 from vpnd.ike.v1.carrier import is_fragment
+from vpnd.ike.v1.faults import AuthenticationFailed
 from vpnd.ike.v1.protect import IvChain, Opened, Undecryptable
 from vpnd.ike.v1.quick_mode import QuickMode
 from vpnd.ike.v1.quick_mode import State as QuickState
@@ -130,6 +131,8 @@ class Reception:
     def refuse(self, now: float, data: bytes, fault: Fault) -> None:
         """A handler found the message unacceptable: what becomes of the session, and what the peer hears."""
         session = self._session
+        if isinstance(fault, AuthenticationFailed) and not session.initiator and not session.attempt.hint:
+            session.registry.not_proved(now, session.tunnel, session.path.remote)
         if session.phase is not Phase.CONNECTING:
             session.registry.count(f"refused: {fault.diagnosis.code.value}")
         elif session.initiator:

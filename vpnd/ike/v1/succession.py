@@ -30,6 +30,7 @@ _LIVE = (State.ESTABLISHED, State.DELETED)
 
 def establish(session: Session, now: float, initial_contact: bool) -> None:
     """Both sides of `session` are authenticated: find its place among the ISAKMP SAs of the tunnel."""
+    session.registry.proved(session.path.remote)
     older = session.siblings()
     predecessor = next((one for one in reversed(older) if one.state in _LIVE), None)
     crossing = predecessor is not None and _crosses(session, predecessor)

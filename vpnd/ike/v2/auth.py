@@ -130,7 +130,12 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     request = received.message
     if not isinstance(request, AuthRequest):
         raise Drop("IKE_AUTH: not a request")
-    session.policy = _authenticate(session, received, request)
+    try:
+        session.policy = _authenticate(session, received, request)
+    except AuthenticationFailed:
+        session.registry.not_proved(now, session.tunnel, received.path.remote)
+        raise
+    session.registry.proved(received.path.remote)
     session.tunnel = session.policy.name
     session.path = received.path
     id_r = IdR(session.policy.local_id.type, session.policy.local_id.value)

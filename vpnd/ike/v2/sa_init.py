@@ -143,6 +143,7 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     request = received.message
     if not isinstance(request, SaInitRequest):
         raise Drop("IKE_SA_INIT: not a request")
+    session.registry.admit(now, received.path.remote)
     policy, chosen = _choose(session.candidates, request.sa, request.ke.group)
     group = chosen.suite.dh
     if group is None or group != request.ke.group:
