@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from struct import Struct
 
 from vpnd.daemon.routes import PROTOCOL, Route
+from vpnd.model.selectors import Network
 
 NLMSG_HEADER = Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence, port."""
@@ -71,6 +72,23 @@ def routes(family: int) -> list[Route]:
     body = RTMSG.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0)
     found = (_route(message, family) for message in _dump(RTM_GETROUTE, RTM_NEWROUTE, body))
     return [route for route in found if route is not None]
+
+
+def destinations(family: int, table: int, link: int, protocol: int = 0) -> list[tuple[Network, int]]:
+    """Where the unicast routes of a table go by this link alone, and the protocol that made each.
+
+    `protocol`: only its routes; 0: anybody's. Raises OSError.
+    """
+    header = RTMSG.pack(family, 0, 0, 0, table, protocol, 0, RTN_UNICAST, 0)
+    body = header + ATTRIBUTE.pack(8, RTA_OIF) + _NUMBER.pack(link)
+    found: list[tuple[Network, int]] = []
+    for message in _dump(RTM_GETROUTE, RTM_NEWROUTE, body):
+        _, length, _, _, _, by, _, kind, _ = RTMSG.unpack_from(message)
+        attributes = _attributes(message, RTMSG.size)
+        fits = kind == RTN_UNICAST and protocol in (0, by) and _number(attributes, RTA_OIF) == link
+        if fits and (_number(attributes, RTA_TABLE) or table) == table:
+            found.append((_network(family, attributes.get(RTA_DST), length), by))
+    return found
 
 
 def _dump(request: int, answer: int, body: bytes) -> list[bytes]:
@@ -146,16 +164,20 @@ def _route(message: bytes, family: int) -> Route | None:
         except OSError:
             device = "?"
     source = found.get(RTA_PREFSRC)
-    network = IPv4Network if family == socket.AF_INET else IPv6Network
-    octets = 4 if family == socket.AF_INET else 16
     return Route(
-        destination=network((found.get(RTA_DST, bytes(octets)), length)),
+        destination=_network(family, found.get(RTA_DST), length),
         table=_number(found, RTA_TABLE) or table,
         device=device,
         metric=_number(found, RTA_PRIORITY),
         source=ip_address(source) if source else None,
         thrown=kind == RTN_THROW,
     )
+
+
+def _network(family: int, packed: bytes | None, length: int) -> Network:
+    if family == socket.AF_INET:
+        return IPv4Network((packed or bytes(4), length))
+    return IPv6Network((packed or bytes(16), length))
 
 
 def _number(attributes: dict[int, bytes], kind: int) -> int:

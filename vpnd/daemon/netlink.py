@@ -23,7 +23,6 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from vpnd.daemon import dump
-from vpnd.daemon.dump import RTN_UNICAST
 from vpnd.daemon.routes import MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6
 from vpnd.model.selectors import Address, Network
@@ -177,7 +176,7 @@ class Netlink:
             for link in inner:
                 found.update(self._main_routes(family, link))
             for link in outer:
-                attached = self._main_routes(family, link, proto=RTPROT_KERNEL)
+                attached = self._main_routes(family, link, RTPROT_KERNEL)
                 found |= {n for n in attached if any(a in n for a in own if a.version == n.version)}
         return frozenset(found)
 
@@ -187,13 +186,10 @@ class Netlink:
             if text:
                 yield entry, ip_address(text)
 
-    def _main_routes(self, family: int, link: int, **which: int) -> Iterator[Network]:
-        """The destinations of the routes by this link alone."""
-        request = {"family": family, "table": MAIN_TABLE, "oif": link, **which}
-        for message in _attempt("list the routes", lambda: list(self._ip.get_routes(**request))):
-            wanted = all(message[name] == value for name, value in which.items())
-            if message["type"] == RTN_UNICAST and message["proto"] != PROTOCOL and wanted:
-                yield _network(message.get("dst"), message["dst_len"], family)
+    def _main_routes(self, family: int, link: int, protocol: int = 0) -> list[Network]:
+        """The destinations of the routes by this link alone that others made, or only one protocol."""
+        listed = partial(dump.destinations, family, MAIN_TABLE, link, protocol)
+        return [to for to, by in _attempt("list the routes", listed) if by != PROTOCOL]
 
     # -------------------------------------------------------------------------------- reconcile
 
