@@ -21,6 +21,7 @@ from vpnd.ike.outputs import (
     IkeReplaced,
     PeerDead,
 )
+from vpnd.ike.v1.children import SETTLING
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 from vpnd.model.policy import DpdPolicy, Encapsulation, NegotiationMode
@@ -202,12 +203,27 @@ def test_a_child_is_succeeded_and_the_old_pair_lives_to_its_end() -> None:
     pair.a.rekey_child()
     pair.world.settle()
     assert [event.old_spi_in for event in pair.a.of(ChildReplaced)] == [old]
+    assert pair.a.child().spi_in == old, "the peer is given a moment to install the successor"
+    pair.world.run_for(SETTLING)
     assert pair.a.child().spi_in != old
     assert pair.b.child().spi_in == pair.a.child().spi_out
     assert old in pair.a.installed
     pair.world.run_for(3600)
     assert old not in pair.a.installed
     pair.assert_agreement()
+
+
+def test_a_successor_is_sent_on_at_once_when_there_is_nothing_else() -> None:
+    pair = established()
+    old = pair.a.child().spi_in
+    pair.a.rekey_child()
+    pair.world.settle()
+    pair.a.do("close_child", pair.a.tunnel, old)
+    assert old not in pair.a.installed
+    assert pair.a.child().spi_in != old
+    assert pair.b.child().spi_in == pair.a.child().spi_out
+    pair.world.run_for(SETTLING)
+    pair.assert_one_tunnel()
 
 
 @pytest.mark.parametrize("seed", range(10))

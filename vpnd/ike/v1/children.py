@@ -19,21 +19,31 @@ REKEY_AGAIN = 45.0
 """Seconds until a succession that has come to nothing is tried again; an attempt lasts up to 30."""
 
 
-class Limit(Enum):
-    """The two ends of an SA pair's lifetime."""
+SETTLING = 0.25
+"""Seconds until a successor of ours is sent on: the peer installs it when it has worked on our third message,
+which nothing acknowledges, and what arrives sooner is lost."""
 
+
+class Limit(Enum):
+    """What a deadline of an SA pair is for: its first packet, and the two ends of its lifetime."""
+
+    SEND = "the peer has it"
     SOFT = "a successor is due"
     HARD = "over"
 
 
 @dataclass(slots=True)
 class Child:
-    """One SA pair. `pending`: the peer has not confirmed it yet (we answered its quick mode)."""
+    """One SA pair. `pending`: the peer has not confirmed it yet (we answered its quick mode).
+
+    `held`: it succeeds another, which still sends, for the peer may not have installed it yet.
+    """
 
     sa: ChildSa
     hard: float
     pending: bool = False
     announced: bool = False
+    held: bool = False
 
 
 @dataclass(slots=True)
@@ -61,7 +71,21 @@ class Children:
             return []
         child.announced = True
         self.current[sa.mapping] = sa.spi_in
-        return [ChildUp(sa)] if old is None else [ChildReplaced(old, sa, outbound=not pending)]
+        if old is None:
+            return [ChildUp(sa)]
+        child.held = True
+        if not pending:
+            self.timers.arm((Limit.SEND, sa.spi_in), now + SETTLING)
+        return [ChildReplaced(old, sa, outbound=False)]
+
+    def send_on(self, spi_in: int) -> list[Output]:
+        """The pair may be sent on: its time has come, or what was sent on until now is gone."""
+        child = self.by_spi.get(spi_in)
+        if child is None or not child.held or child.pending:
+            return []
+        child.held = False
+        self.timers.disarm((Limit.SEND, spi_in))
+        return [OutboundReady(child.sa.tunnel, spi_in)]
 
     def confirm(self, spi_in: int) -> list[Output]:
         """The peer has the pair installed: send on it."""
@@ -70,7 +94,7 @@ class Children:
             return []
         child.pending = False
         if child.announced:
-            return [OutboundReady(child.sa.tunnel, spi_in)]
+            return self.send_on(spi_in)
         child.announced = True
         old = self.current.get(child.sa.mapping)
         self.current[child.sa.mapping] = spi_in
@@ -90,7 +114,10 @@ class Children:
             left = [one for one in self.by_spi.values() if one.sa.mapping == sa.mapping and not one.pending]
             if left:
                 self.current[sa.mapping] = left[-1].sa.spi_in
+                left[-1].held = False
                 outputs.append(OutboundReady(sa.tunnel, left[-1].sa.spi_in))
+        else:
+            outputs += self.send_on(self.current.get(sa.mapping, spi_in))
         if child.announced:
             outputs.append(ChildDown(sa.tunnel, sa.mapping, spi_in, diagnosis))
         return outputs

@@ -35,7 +35,7 @@ def _on_timer(session: Session, now: float, timer: Timer) -> None:
         case Timer.RETRANSMIT:
             session.attempt.retransmit(now)
         case Timer.ERROR:
-            session.attempt.give_up(now)
+            session.attempt.believe(now)
         case Timer.HALF_OPEN:
             session.attempt.half_open_over(now)
         case Timer.FORGET if session.state is State.REPLACED:
@@ -57,9 +57,14 @@ def _on_timer(session: Session, now: float, timer: Timer) -> None:
 
 
 def _on_limit(session: Session, now: float, limit: Limit, spi_in: int) -> None:
-    if limit is Limit.HARD:
-        session.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME, detail="IPsec SA"))
-    else:
-        # Again for as long as it comes to nothing: a pair that has been succeeded is not current any more.
-        session.children.timers.arm((Limit.SOFT, spi_in), now + REKEY_AGAIN)
-        session.rekey_child(now, spi_in)
+    match limit:
+        case Limit.SEND:
+            session.send_on(spi_in)
+        case Limit.HARD:
+            session.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME, detail="IPsec SA"))
+        case Limit.SOFT:
+            # Again for as long as it comes to nothing: a pair that was succeeded is not current any more.
+            session.children.timers.arm((Limit.SOFT, spi_in), now + REKEY_AGAIN)
+            session.rekey_child(now, spi_in)
+        case _:
+            assert_never(limit)

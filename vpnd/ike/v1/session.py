@@ -259,6 +259,10 @@ class Session:
         """The peer has confirmed the pair with this inbound SPI."""
         self._emit(self.heir.children.confirm(spi_in))
 
+    def send_on(self, spi_in: int) -> None:
+        """The pair with this inbound SPI, which we have made, can be sent on."""
+        self._emit(self.children.send_on(spi_in))
+
     def remove_child(self, spi_in: int, diagnosis: Diagnosis) -> None:
         """The pair is gone on both sides, or never came to be."""
         self._emit(self.heir.children.remove(spi_in, diagnosis))
