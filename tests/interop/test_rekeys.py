@@ -33,14 +33,18 @@ RENEWALS = 20
 RENEWALS_IN_SHORT = 3
 LONGEST_PERIOD = 10.0
 """Seconds: the longest time between two renewals in any case below."""
-BETWEEN_COMMANDS = 0.3
-"""Seconds in which a pair that both have made settles."""
+BETWEEN_COMMANDS = {"ikev1": 4.5, "ikev2": 0.3}
+"""Seconds in which what both ends have begun comes to its end.
+
+With IKEv1 one of two crossing quick modes is dropped; strongSwan repeats its own after 4 s. Further ones
+before that would be too many for it: it keeps the state of three.
+"""
 LEADS = 8
 """vpnd is asked 0 to 7 ms before strongSwan, so that some of the requests cross on the wire."""
 CONTROL = 10.0
 CONTROL_IN_SHORT = 1.0
 QUEUE = 5000
-"""Packets that strongSwan's TUN holds: as many as vpnd's, and more than a busy machine keeps it waiting."""
+"""Packets that strongSwan's TUN holds: more than come while a busy machine does not run it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def cases(version: str) -> Iterator[Case]:
     yield Case(version, "child", "vpnd", "time", OUR_CHILD, {}, LATE_CHILD)
     yield Case(version, "child", "strongSwan", "time", {}, {}, THEIR_CHILD, in_short=v2)
     yield Case(version, "child", "both", "time", OUR_CHILD, {}, SAME_CHILD)
-    yield Case(version, "child", "both", "command", {}, {}, LATE_CHILD, in_short=True)
+    yield Case(version, "child", "both", "command", {}, {}, LATE_CHILD, in_short=v2)
     yield Case(version, "child", "vpnd", "KB", OUR_KB, {}, LATE_CHILD)
     yield Case(version, "child", "strongSwan", "KB", {}, {}, THEIR_KB)
     yield Case(version, "child", "both", "KB", OUR_KB, {}, THEIR_KB)
@@ -256,7 +260,7 @@ def command_both(ours: Vpnd, peer: StrongSwan, case: Case, count: int, seen: See
         with AtOnce(ours, peer, NAME) as both:
             both.renew(case.sa, lead=rounds % LEADS / 1000)
         wait_until(lambda: _renewed(seen, before), "the renewal")  # noqa: B023 (used at once)
-        time.sleep(BETWEEN_COMMANDS)
+        time.sleep(BETWEEN_COMMANDS[case.version])
         seen.look()
         crossed += has_crossed(ours.get(f"/v1/tunnels/{NAME}/trace")["lines"])
     return f"{crossed} of {rounds}" if case.version == "ikev2" else f"? of {rounds}"

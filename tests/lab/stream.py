@@ -72,8 +72,8 @@ class Flow:
     def explanation(self) -> str:
         """What was lost, and when, for a failed test."""
         lost = [
-            f"{gap.count} from number {gap.first}, after {time.strftime('%H:%M:%S', time.gmtime(gap.after))}"
-            f"{gap.after % 1:.3f}"[:-4]
+            f"{gap.count} from number {gap.first}, after "
+            f"{time.strftime('%H:%M:%S', time.gmtime(gap.after))}.{int(gap.after % 1 * 1000):03}"
             for gap in self.gaps
         ]
         return f"{self.lost} of {self.sent} lost: {'; '.join(lost)}"
