@@ -185,9 +185,11 @@ class Vpnd:
         if self.child.exit_code is not None:
             raise RuntimeError(f"vpnd {self.namespace.label} ended:\n{self.log()}")
         try:
-            return self.get("/v1/status") is not None
+            progress = self.get("/v1/reload")
         except OSError:
             return False
+        # It answers from the first moment on, also while it sets its tunnels up.
+        return progress is not None and self.get("/v1/status") is not None and not progress["running"]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -271,6 +273,7 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         f'encapsulation = "{plan.encapsulation}"',
         f"[tunnels.{plan.name}.dpd]",
         f"timeout = {plan.dpd_timeout}",
+        f'action = "{plan.dpd_action}"',
     ]
     if plan.sm_numbers:
         lines += [
