@@ -91,8 +91,8 @@ class Batch:
             commands_there.append(f"address add {peer.inside}/32 dev lo")
         for namespace, commands in ((self._here, commands_here), (self._there, commands_there)):
             namespace.ip("-batch", str(write(lab.directory / "addresses", "\n".join(commands) + "\n")))
-        self._ours = Vpnd(self._here, A.address) if kind == "vpnd" else StrongSwan(self._here, SETTINGS)
-        self._peer = StrongSwan(self._there, SETTINGS)
+        self.ours = Vpnd(self._here, A.address) if kind == "vpnd" else StrongSwan(self._here, SETTINGS)
+        self.peer = StrongSwan(self._there, SETTINGS)
 
     def run(self, tunnels: Sequence[Tunnel], size: int = 0) -> None:
         """Bring all of them up together, look at both ends, send echoes, and take them away again.
@@ -101,7 +101,7 @@ class Batch:
         """
         began = time.monotonic()
         try:
-            self._begin(tunnels)
+            self.begin([(tunnel.plan, tunnel.plan.other(), tunnel.we_begin) for tunnel in tunnels])
             missing = list(tunnels)
             while missing and time.monotonic() - began < UP_TIMEOUT:
                 missing = self._look(missing, time.monotonic() - began)
@@ -112,19 +112,22 @@ class Batch:
                 if size and tunnel.fault is None:
                     self._transfer(tunnel, size)
         finally:
-            self._end()
+            self.end()
 
-    def _begin(self, tunnels: Sequence[Tunnel]) -> None:
-        """The side that answers knows a tunnel before the other begins."""
-        self._peer.replace(*(tunnel.plan.other() for tunnel in tunnels))
-        self._ours.replace(*(tunnel.plan for tunnel in tunnels))
-        if isinstance(self._ours, StrongSwan):
-            self._ours.begin([tunnel.plan.name for tunnel in tunnels if tunnel.we_begin])
-        self._peer.begin([tunnel.plan.name for tunnel in tunnels if not tunnel.we_begin])
+    def begin(self, pairs: Sequence[tuple[Plan, Plan, bool]]) -> None:
+        """Let both ends know their plans and begin, all together; the last of each says whether we begin.
+
+        The side that answers knows a tunnel before the other begins.
+        """
+        self.peer.replace(*(theirs for _, theirs, _ in pairs))
+        self.ours.replace(*(ours for ours, _, _ in pairs))
+        if isinstance(self.ours, StrongSwan):
+            self.ours.begin([ours.name for ours, _, we_begin in pairs if we_begin])
+        self.peer.begin([theirs.name for _, theirs, we_begin in pairs if not we_begin])
 
     def _look(self, tunnels: Iterable[Tunnel], seconds: float) -> list[Tunnel]:
         """Those that are not up as configured at both ends."""
-        ours, theirs = self._ours.agreements(), self._peer.agreements()
+        ours, theirs = self.ours.agreements(), self.peer.agreements()
         left = []
         for tunnel in tunnels:
             name = tunnel.plan.name
@@ -135,9 +138,9 @@ class Batch:
         return left
 
     def _explain(self, missing: Iterable[Tunnel]) -> None:
-        if isinstance(self._ours, Vpnd):
+        if isinstance(self.ours, Vpnd):
             for tunnel in missing:
-                error = self._ours.tunnel(tunnel.plan.name)["last_error"]
+                error = self.ours.tunnel(tunnel.plan.name)["last_error"]
                 tunnel.fault = f"{tunnel.fault}; vpnd: {error and error['message']}"
 
     def _send(self, tunnels: Sequence[Tunnel]) -> None:
@@ -163,14 +166,15 @@ class Batch:
         except (TrafficLost, OSError) as error:
             tunnel.fault = f"transfer: {error}"
 
-    def _end(self) -> None:
-        self._ours.replace()
-        if isinstance(self._ours, StrongSwan):
-            self._ours.terminate_all()
+    def end(self) -> None:
+        """Take everything away again."""
+        self.ours.replace()
+        if isinstance(self.ours, StrongSwan):
+            self.ours.terminate_all()
         try:
-            wait_until(lambda: not self._peer.sas(), "strongSwan to have no SA", timeout=5, interval=0.1)
+            wait_until(lambda: not self.peer.sas(), "strongSwan to have no SA", timeout=5, interval=0.1)
         except TimeoutError:
-            self._peer.terminate_all()
+            self.peer.terminate_all()
 
 
 def _difference(plan: Plan, ours: list[Agreed], theirs: list[Agreed]) -> str | None:

@@ -102,7 +102,7 @@ def psk(facts: Facts) -> Explanation:
 
 def identity(facts: Facts) -> Explanation:
     theirs, ours = facts["theirs"], facts["ours"]
-    about_us = "IDr" in (facts["detail"] or "")
+    about_us = any(word in (facts["detail"] or "") for word in ("our identity", "IDr"))
     key = "local_id" if about_us else "remote_id"
     verb = "looks for" if about_us else "says it is"
     both = f": the peer {verb} {theirs}, we have {ours}" if theirs and ours else ""
@@ -112,12 +112,20 @@ def identity(facts: Facts) -> Explanation:
         f"the identities differ{both}",
         f"it {verb} {theirs}" if theirs else facts.notify,
         f"ike.{key}: {ours}" if ours else None,
-        also_possible=("the peer is behind a NAT and gives its inner address",) if not about_us else (),
+        also_possible=_instead_of_identity(facts, about_us),
         change=f'set ike.{key} = "{name}" here, or correct the identity at the peer'
         if name
         else f"compare ike.{key}",
         try_=(f"vpnctl trace {facts.tunnel}",),
     )
+
+
+def _instead_of_identity(facts: Facts, about_us: bool) -> tuple[str, ...]:
+    if not about_us:
+        return ("the peer is behind a NAT and gives its inner address",)
+    if facts["exchange"] == "aggressive mode":
+        return ("the peer is configured for main mode, or refuses aggressive mode",)
+    return ()
 
 
 def auth_method(facts: Facts) -> Explanation:

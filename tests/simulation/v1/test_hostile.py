@@ -603,6 +603,43 @@ def test_another_proposal_is_named_by_the_responder(mode: NegotiationMode) -> No
     assert ours.diagnosis.fact("notify") == "NO_PROPOSAL_CHOSEN"
 
 
+@pytest.mark.parametrize(("psk", "code"), [(b"a guess", Code.PSK), (None, Code.IDENTITY)])
+def test_a_peer_that_does_not_believe_aggressive2_says_so(psk: bytes | None, code: Code) -> None:
+    """strongSwan says it protected: under other keys it is the key, under the same it is our identity."""
+    stage = Stage(AGGRESSIVE)
+    puppet = stage.puppet(psk=psk)
+    stage.answered_first(puppet)
+    assert stage.say(puppet.informational(Notify(Notify1.AUTHENTICATION_FAILED))) == []
+    assert not stage.gateway.of(Failed), "the real answer may still come"
+    stage.world.run_for(3)
+    (failed,) = stage.gateway.of(Failed)
+    assert failed.diagnosis.code is code
+    stage.world.run_for(60)
+    assert len(stage.gateway.of(Failed)) == 1
+
+
+def test_a_peer_that_is_told_late_of_a_forged_error_still_comes_up() -> None:
+    stage = Stage(AGGRESSIVE)
+    puppet = stage.puppet()
+    proof = stage.last_of_phase1(puppet)
+    stage.say(puppet.clear(Exchange1.INFORMATIONAL, [Notify(Notify1.AUTHENTICATION_FAILED)], 5))
+    stage.say(proof)
+    stage.world.run_for(5)
+    assert stage.gateway.of(Established)
+    assert not stage.gateway.of(Failed)
+
+
+def test_an_initiator_refused_before_its_proof_is_not_told_of_its_key() -> None:
+    stage = Stage(AGGRESSIVE)
+    puppet = stage.puppet(initiator=False)
+    stage.begin(puppet)
+    stage.say(puppet.clear(Exchange1.INFORMATIONAL, [Notify(Notify1.AUTHENTICATION_FAILED)], 5))
+    stage.world.run_for(3)
+    (failed,) = stage.gateway.of(Failed)
+    assert failed.diagnosis.code is Code.IDENTITY
+    assert failed.diagnosis.fact("ours") == "192.0.2.2 (IPV4_ADDR)"
+
+
 def child_changes(index: int, **values: object) -> dict[str, object]:
     """b's policy with some fields of its only mapping replaced."""
     (child,) = Recipe().pair()[index].children

@@ -88,6 +88,14 @@ def test_an_identity_names_the_side_that_differs(detail: str, key: str) -> None:
     assert f'set {key} = "10.0.0.1" here' in (explanation.change or "")
 
 
+def test_our_identity_refused_in_aggressive_mode_may_be_the_mode() -> None:
+    facts = {"ours": "hq.example (FQDN)", "detail": "our identity", "exchange": "aggressive mode"}
+    explanation = explain(Diagnosis.of(Code.IDENTITY, **facts))
+    assert explanation.we_have == "ike.local_id: hq.example (FQDN)"
+    assert explanation.change == "compare ike.local_id"
+    assert any("main mode" in other for other in explanation.also_possible)
+
+
 @pytest.mark.parametrize(("theirs", "ours"), [("ikev1", "ikev2"), (None, "ikev2"), ("ikev2", "ikev1")])
 def test_versions(theirs: str | None, ours: str) -> None:
     explanation = explain(Diagnosis.of(Code.VERSION, theirs=theirs, ours=ours))

@@ -115,16 +115,23 @@ class Attempt:
             self._session.carrier.repeat(self._session.path, self._unconfirmed)
 
     def note(self, now: float, diagnosis: Diagnosis) -> None:
-        """Something speaks against the attempt; an initiator's ends soon unless a real answer comes."""
+        """Something speaks against the attempt: unless a real answer comes soon, it is believed."""
         session = self._session
         if session.phase is Phase.CONNECTING:
             self.hint = diagnosis
-        if session.initiator and session.phase is Phase.CONNECTING:
             if session.timers.deadline(Timer.ERROR) is None:
                 session.timers.arm(Timer.ERROR, now + session.registry.limits.error_listening)
         elif self._unconfirmed:
             # We have seen the peer's proof, it has not accepted ours: the reason if nothing comes of it.
             self.hint = diagnosis
+
+    def believe(self, now: float) -> None:
+        """No real answer has come: an initiator gives up, a responder tells the operator and waits on."""
+        if self._session.initiator:
+            self.give_up(now)
+        elif self.hint is not None and not self._told:
+            self._told = True
+            self._session.registry.emit(Failed(self._session.tunnel, self.hint, initiator=False))
 
     def give_up(self, now: float) -> None:
         """As initiator: it ends; the reason is the best that is known."""

@@ -49,13 +49,17 @@ def unanswered(session: Session, sent: int, answers: int) -> Diagnosis:
 
 
 def of_phase1_error(session: Session, notify: int, authentic: bool) -> Diagnosis:
-    """The peer's error notify in phase 1. `authentic`: it came protected, so the keys are the same."""
+    """The peer's error notify in phase 1. `authentic`: it came protected, so the keys are the same.
+
+    An initiator that has no keys has proved nothing yet, so that its key cannot be what was refused.
+    """
     policy = session.policy
     name = name_of(Notify1, notify)
     facts = {"notify": name, "peer": session.path.remote, "exchange": f"{session.mode.value} mode"}
     identity = notify in (Notify1.INVALID_ID_INFORMATION, Notify1.AUTHENTICATION_FAILED)
-    if notify == Notify1.INVALID_ID_INFORMATION or (authentic and identity):
-        return Diagnosis.of(Code.IDENTITY, ours=policy.local_id.describe(), **facts)
+    unproved = session.initiator and not session.has_keys
+    if notify == Notify1.INVALID_ID_INFORMATION or (identity and (authentic or unproved)):
+        return Diagnosis.of(Code.IDENTITY, ours=policy.local_id.describe(), detail="our identity", **facts)
     if session.has_keys or notify in (Notify1.AUTHENTICATION_FAILED, Notify1.INVALID_HASH_INFORMATION):
         return Diagnosis.of(Code.PSK, ours=policy.psk.fingerprint(), **facts)
     if notify == Notify1.NO_PROPOSAL_CHOSEN:

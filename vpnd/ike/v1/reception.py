@@ -91,6 +91,8 @@ CANNOT_OPEN = {
     State.ANSWERED_KE: main_mode.on_undecryptable,
     State.ANSWERED_AGGRESSIVE: aggressive_mode.on_undecryptable,
 }
+UNANSWERED_PROOF = (State.SENT_AUTH, State.ANSWERED_AGGRESSIVE)
+"""We have proved ourselves, the peer has not: it may say, protected, why it goes no further."""
 REMEMBERED = 4
 """Phase-1 messages of the peer whose late copies are known as such; there are three at most."""
 
@@ -283,7 +285,7 @@ class Reception:
             self._draw(header, received)
             informational.on_plain(session, now, received)
             return
-        early = session.state is State.SENT_AUTH
+        early = session.state in UNANSWERED_PROOF
         if not early and session.state not in (State.ESTABLISHED, State.REPLACED, State.DELETED):
             raise Drop(f"no step: informational in {session.state.name}")
         if not header.message_id or session.quicks.is_used(header.message_id):
