@@ -1,16 +1,29 @@
-"""The address behind a peer's domain name, without ever holding the loop up."""
+"""The addresses behind a peer's domain name, without ever holding up the loop or the end of the daemon.
+
+The C library's look-up blocks, for half a minute when no name server answers. Each runs in a thread of its
+own that nobody waits for: the loop's own threads are waited for when the process ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
+from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.selectors import Address
 
 LOOKUP_LIMIT = 10.0
 """Ours: seconds that one look-up may take; the C library goes on for up to 30."""
+
+AT_ONCE = 16
+"""Ours: threads that look names up; a service manager limits those of the process."""
+
+Found = list[Any] | Exception
 
 
 class NotResolved(Exception):
@@ -21,19 +34,61 @@ class NotResolved(Exception):
         self.diagnosis = diagnosis
 
 
-async def resolve(name: str, version: int) -> Address:
-    """The first address of `name` of this IP version, else its first of all. Raises NotResolved."""
-    loop = asyncio.get_running_loop()
+class Resolver:
+    """Looks names up, each once at a time. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[str, asyncio.Future[Found]] = {}
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def addresses_of(self, name: str, version: int) -> tuple[Address, ...]:
+        """The addresses of `name`, those of this IP version first. Raises NotResolved."""
+        try:
+            async with asyncio.timeout(LOOKUP_LIMIT):
+                found = await self._look_up(name)
+        except TimeoutError:
+            raise _failed(name, f"no answer from the name servers within {LOOKUP_LIMIT:.0f} s") from None
+        if isinstance(found, OSError):
+            raise _failed(name, found.strerror or str(found)) from None
+        if isinstance(found, Exception):
+            raise _failed(name, str(found)) from None
+        addresses = dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found)
+        if not addresses:
+            raise _failed(name, "no address")
+        return tuple(sorted(addresses, key=lambda address: address.version != version))
+
+    async def _look_up(self, name: str) -> Found:
+        if name not in self._under_way:
+            await self._places.acquire()
+            if name in self._under_way:
+                self._places.release()
+            else:
+                self._begin(name)
+        return await asyncio.shield(self._under_way[name])
+
+    def _begin(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._under_way[name] = loop.create_future()
+
+        def work() -> None:
+            found = _getaddrinfo(name)
+            # Where the loop has ended meanwhile, nobody asks any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(partial(self._end, name, found))
+
+        threading.Thread(target=work, name=f"resolve {name}", daemon=True).start()
+
+    def _end(self, name: str, found: Found) -> None:
+        self._places.release()
+        self._under_way.pop(name).set_result(found)
+
+
+def _getaddrinfo(name: str) -> Found:
     try:
-        async with asyncio.timeout(LOOKUP_LIMIT):
-            found = await loop.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
-    except TimeoutError:
-        detail = f"no answer from the name servers within {LOOKUP_LIMIT:.0f} s"
-        raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail=f"{name}: {detail}")) from None
+        return socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
-        detail = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail=f"{name}: {detail}")) from None
-    addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-    if not addresses:
-        raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail=f"{name}: no address"))
-    return next((address for address in addresses if address.version == version), addresses[0])
+        return error
+
+
+def _failed(name: str, detail: str) -> NotResolved:
+    return NotResolved(Diagnosis.of(Code.RESOLVE, peer=name, detail=f"{name}: {detail}"))

@@ -17,8 +17,8 @@ from vpnd.daemon.clock import Clock
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.interfaces import Interfaces
 from vpnd.daemon.journal import Journal
+from vpnd.daemon.names import Names
 from vpnd.daemon.probes import ReplyListener, request
-from vpnd.daemon.resolver import NotResolved, resolve
 from vpnd.daemon.systemd import Supervisor
 from vpnd.datapath.interface import Engine, Notice
 from vpnd.ike.endpoint import Endpoint
@@ -91,6 +91,9 @@ class Service:
             journal,
             lambda local: open_port(local, gateway.on_datagram, gateway.on_unreachable),
         )
+        self._names = Names(
+            gateway, self._addresses, self.interfaces, journal, self._equip, lambda: self.policy
+        )
         self._box = box
         self._supervisor = supervisor
         self._changing = asyncio.Lock()
@@ -102,6 +105,7 @@ class Service:
         """Begin as configured. What this machine refuses to one tunnel is that tunnel's error."""
         await self.change(loaded)
         self._spawn(self._repair_for_ever())
+        self._spawn(self._names.follow())
         self._watch.start()
         if self._supervisor.watchdog_interval is not None:
             self._spawn(self._show_life(self._supervisor.watchdog_interval))
@@ -163,7 +167,7 @@ class Service:
 
     def resolve(self, tunnel: TunnelPolicy) -> None:
         """Look the peer's name up; the tunnel hears the answer."""
-        self._spawn(self._resolve(tunnel))
+        self._spawn(self._names.resolve(tunnel))
 
     def state_changed(self, tunnel: str) -> None:
         """The service manager shows how many are up."""
@@ -261,32 +265,6 @@ class Service:
                 return Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail=failure)
         return None
 
-    async def _resolve(self, policy: TunnelPolicy) -> None:
-        name = policy.name
-        try:
-            address = await resolve(policy.remote, self.policy.address.version)
-        except NotResolved as failure:
-            diagnosis = failure.diagnosis
-            self.gateway.command(name, lambda now, t: t.resolve_failed(now, diagnosis))
-            return
-        configured = next((p for p in self.policy.tunnels if p.name == name), None)
-        if configured is None:
-            return
-        bound = await self._addresses.bind(
-            replace(policy, peer=replace(configured.peer, remote_address=address))
-        )
-        if bound.peer.remote_address != policy.peer.remote_address:
-            self.journal.event(name, "peer-resolved", f"{policy.remote} is {address}")
-        refused = await self._equip(bound)
-        if self.gateway.roster.get(name) is None:
-            return
-        if refused is not None:
-            self.gateway.command(name, lambda now, t: t.resolve_failed(now, refused))
-            return
-        self.interfaces.path_changed(name, await self.interfaces.path_mtu(bound), None)
-        self.gateway.call(lambda now: self.gateway.endpoint.set_peer(now, bound.peer))
-        self.gateway.command(name, lambda now, t: t.resolved(now, bound))
-
     # ----------------------------------------------------------------------------------- inside
 
     def _on_datagram(self, path: NetworkPath, data: bytes) -> None:
@@ -353,7 +331,7 @@ class Service:
         gateway = self.gateway
         gateway.call(lambda now: gateway.endpoint.close(now, policy.name, gone))
         gateway.call(lambda now: gateway.endpoint.set_peer(now, bound.peer))
-        gateway.command(policy.name, lambda now, t: t.reconfigure(now, bound))
+        gateway.command(policy.name, lambda now, t: t.resolved(now, bound, moved=True))
 
     async def _restore(self, name: str) -> None:
         tunnel = self.gateway.roster.get(name)

@@ -25,7 +25,10 @@ from vpnd.wire.errors import DecodeError, UnsupportedMajorVersion
 from vpnd.wire.header import Header
 from vpnd.wire.iana import IkeVersion
 
-__all__ = ["Endpoint", "Limits", "Unreachable"]
+__all__ = ["UNKNOWN_PEER", "Endpoint", "Limits", "Unreachable"]
+
+UNKNOWN_PEER = "unknown peer"
+"""The counter of messages from addresses that are no peer's."""
 
 
 class Endpoint:
@@ -209,7 +212,7 @@ class Endpoint:
         """A message that no session has. Peers whose address is not configured hear nothing at all."""
         between = self._registry.between(path)
         if not between:
-            raise Drop("unknown peer")
+            raise Drop(UNKNOWN_PEER)
         if all(policy.version != version.number for policy in between):
             spoken = f"ike{between[0].version.name.lower()}"
             diagnosis = Diagnosis.of(

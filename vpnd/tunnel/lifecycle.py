@@ -191,11 +191,13 @@ class Tunnel:
         self.sick = not healthy
         self._settle()
 
-    def resolved(self, now: float, policy: TunnelPolicy) -> None:
-        """The peer's name has an address; `policy` holds it."""
+    def resolved(self, now: float, policy: TunnelPolicy, moved: bool = False) -> None:
+        """`policy` holds the address of the peer's name. `moved`: what is under way begins anew with it."""
         self.policy = policy
-        self._resolving = False
-        self._resolved = True
+        self._resolving, self._resolved = False, True
+        if moved:
+            self._end_attempt()
+            self._fresh_start()
         self._proceed(now)
         self._settle()
 

@@ -1,0 +1,94 @@
+"""Names are looked up in threads that nobody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from vpnd.daemon import resolver
+from vpnd.daemon.resolver import NotResolved, Resolver
+from vpnd.model.selectors import parse_address
+
+STUCK = 20.0
+"""Seconds that name servers which do not answer hold a look-up up."""
+
+
+class NameServers:
+    """Stands for the C library: answers `known`, and is silent for `STUCK` seconds about all else."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, list[str]] = {}
+        self.asked: list[str] = []
+        self.end = threading.Event()
+
+    def getaddrinfo(self, name: str, *_: Any, **__: Any) -> list[Any]:
+        self.asked.append(name)
+        if name not in self.known:
+            self.end.wait(STUCK)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(0, 0, 0, "", (address, 0)) for address in self.known[name]]
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServers]:
+    servers = NameServers()
+    monkeypatch.setattr(resolver.socket, "getaddrinfo", servers.getaddrinfo)
+    monkeypatch.setattr(resolver, "LOOKUP_LIMIT", 0.2)
+    yield servers
+    servers.end.set()
+
+
+def test_addresses_of_the_wanted_version_come_first(servers: NameServers) -> None:
+    servers.known["both.example"] = ["2001:db8::1", "192.0.2.1", "2001:db8::1", "192.0.2.2"]
+    found = asyncio.run(Resolver().addresses_of("both.example", 4))
+    assert found == tuple(map(parse_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1")))
+
+
+def test_silent_name_servers_hold_up_neither_other_names_nor_the_end(servers: NameServers) -> None:
+    servers.known["good.example"] = ["192.0.2.7"]
+    names = Resolver()
+
+    async def several() -> list[Any]:
+        wanted = ["stuck.example", "stuck.example", "good.example"]
+        return await asyncio.gather(*(names.addresses_of(n, 4) for n in wanted), return_exceptions=True)
+
+    began = time.monotonic()
+    first, second, good = asyncio.run(several())
+    assert time.monotonic() - began < STUCK / 2
+    assert isinstance(first, NotResolved)
+    assert isinstance(second, NotResolved)
+    assert "no answer from the name servers" in str(first.diagnosis)
+    assert good == (parse_address("192.0.2.7"),)
+    assert servers.asked.count("stuck.example") == 1
+
+
+def test_no_more_threads_than_there_is_room_for(servers: NameServers) -> None:
+    names = Resolver()
+
+    async def many() -> int:
+        wanted = [f"stuck{number}.example" for number in range(3 * resolver.AT_ONCE)]
+        await asyncio.gather(*(names.addresses_of(n, 4) for n in wanted), return_exceptions=True)
+        return sum(thread.name.startswith("resolve stuck") for thread in threading.enumerate())
+
+    assert asyncio.run(many()) == resolver.AT_ONCE
+
+
+def test_a_name_that_failed_is_asked_for_again(servers: NameServers) -> None:
+    names = Resolver()
+
+    async def twice() -> object:
+        with pytest.raises(NotResolved):
+            await names.addresses_of("late.example", 4)
+        servers.end.set()
+        servers.known["late.example"] = ["192.0.2.9"]
+        while "late.example" in names._under_way:  # noqa: ASYNC110 (a thread ends)
+            await asyncio.sleep(0.01)
+        return await names.addresses_of("late.example", 4)
+
+    assert asyncio.run(twice()) == (parse_address("192.0.2.9"),)

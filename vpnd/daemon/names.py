@@ -1,0 +1,129 @@
+"""Peers that are configured by name: their addresses, when an attempt begins and whenever they go silent.
+
+A tunnel that only answers has no attempts of its own, and the peer of one that is up may come back elsewhere.
+So names are looked up again where nothing is heard of the peer, and all of them when a stranger knocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from vpnd.daemon.addresses import Addresses
+from vpnd.daemon.gateway import Gateway
+from vpnd.daemon.interfaces import Interfaces
+from vpnd.daemon.journal import Journal
+from vpnd.daemon.resolver import NotResolved, Resolver
+from vpnd.ike.endpoint import UNKNOWN_PEER
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import GatewayPolicy, Negotiation, TunnelPolicy
+from vpnd.model.selectors import Address
+from vpnd.tunnel.lifecycle import Tunnel
+
+LOOK_EVERY = 5.0
+"""Ours: seconds between two look-ups of the name of a peer that says nothing."""
+
+KNOCK_EVERY = 1.0
+"""Ours: seconds between two look-ups of all names while somebody unknown sends IKE: it may be one of them."""
+
+Equip = Callable[[TunnelPolicy], Awaitable[Diagnosis | None]]
+
+
+class Names:
+    """Follows the names of peers. `equip` makes a tunnel's sockets and interface, or says what refused."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        addresses: Addresses,
+        interfaces: Interfaces,
+        journal: Journal,
+        equip: Equip,
+        configured: Callable[[], GatewayPolicy],
+    ) -> None:
+        self._gateway = gateway
+        self._addresses = addresses
+        self._interfaces = interfaces
+        self._journal = journal
+        self._equip = equip
+        self._configured = configured
+        self._resolver = Resolver()
+
+    async def resolve(self, policy: TunnelPolicy) -> None:
+        """An attempt of this tunnel waits for its peer's address."""
+        name = policy.name
+        try:
+            found = await self._look_up(policy)
+        except NotResolved as failure:
+            diagnosis = failure.diagnosis
+            self._gateway.command(name, lambda now, t: t.resolve_failed(now, diagnosis))
+            return
+        refused = await self._learn(policy, found[0])
+        if refused is not None:
+            self._gateway.command(name, lambda now, t: t.resolve_failed(now, refused))
+
+    async def follow(self) -> None:
+        """For ever: look again where nothing is heard, and where a stranger may be a peer that has moved."""
+        knocks, looked = 0, self._gateway.clock.now()
+        while True:
+            await asyncio.sleep(KNOCK_EVERY)
+            before, knocks = knocks, self._gateway.endpoint.counters[UNKNOWN_PEER]
+            now = self._gateway.clock.now()
+            due = now - looked >= LOOK_EVERY
+            if not due and knocks == before:
+                continue
+            looked = now if due else looked
+            named = [tunnel for tunnel in self._gateway.roster if self._has_name(tunnel)]
+            again = [tunnel.policy for tunnel in named if knocks != before or self._is_silent(tunnel, now)]
+            done = await asyncio.gather(*map(self._look_again, again), return_exceptions=True)
+            for policy, result in zip(again, done, strict=True):
+                if isinstance(result, Exception):
+                    self._journal.fault(policy.name, "internal error while looking its peer up", result)
+
+    def _has_name(self, tunnel: Tunnel) -> bool:
+        """Whether the peer is known by name and had an address."""
+        resolved = tunnel.remote_is_name and tunnel.policy.peer.remote_address is not None
+        return resolved and not tunnel.closed and tunnel.blocked is None
+
+    def _is_silent(self, tunnel: Tunnel, now: float) -> bool:
+        """Whether the peer has said nothing of late."""
+        heard = (ike.last_heard for ike in self._gateway.endpoint.ike_sas(tunnel.name))
+        return all(at < now - LOOK_EVERY for at in heard)
+
+    async def _look_again(self, policy: TunnelPolicy) -> None:
+        try:
+            found = await self._look_up(policy)
+        except NotResolved:
+            return  # an attempt will say so
+        tunnel = self._gateway.roster.get(policy.name)
+        if tunnel is None or tunnel.policy.peer.remote_address in found:
+            return
+        name, gateway = policy.name, self._gateway
+        gone = Diagnosis.of(Code.RESOLVE, peer=policy.remote, detail=f"{policy.remote} has another address")
+        if tunnel.attempt is not None:
+            gateway.call(lambda now: gateway.endpoint.close(now, name, gone))
+        refused = await self._learn(tunnel.policy, found[0], moved=True)
+        if refused is None and tunnel.policy.negotiation is not Negotiation.PASSIVE:
+            gateway.call(lambda now: gateway.endpoint.begin_anew(now, name))
+
+    async def _look_up(self, policy: TunnelPolicy) -> tuple[Address, ...]:
+        return await self._resolver.addresses_of(policy.remote, self._configured().address.version)
+
+    async def _learn(self, policy: TunnelPolicy, address: Address, moved: bool = False) -> Diagnosis | None:
+        """The peer has this address from now on; returns what this machine refused."""
+        name, gateway = policy.name, self._gateway
+        configured = next((p for p in self._configured().tunnels if p.name == name), None)
+        if configured is None:
+            return None
+        peer = replace(configured.peer, remote_address=address)
+        bound = await self._addresses.bind(replace(policy, peer=peer))
+        if address != policy.peer.remote_address:
+            self._journal.event(name, "peer-resolved", f"{policy.remote} is {address}")
+        refused = await self._equip(bound)
+        if refused is not None or gateway.roster.get(name) is None:
+            return refused
+        self._interfaces.path_changed(name, await self._interfaces.path_mtu(bound), None)
+        gateway.call(lambda now: gateway.endpoint.set_peer(now, bound.peer))
+        gateway.command(name, lambda now, t: t.resolved(now, bound, moved))
+        return None
