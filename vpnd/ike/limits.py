@@ -23,6 +23,12 @@ class Limits:
     """How long the answer to a refused attempt is kept, so that a repeated request is answered alike."""
     ike_sas_per_tunnel: int = 4
     """Established IKE SAs of one tunnel: one live, one in rekeying, and both again while both ends race."""
+    unproven: float = 30.0
+    """How long a peer that began an IKE SA may be silent before it is asked for life, also without DPD.
+
+    Whoever makes a peer authenticate and then lets it lie would otherwise leave an IKE SA here that nobody
+    uses, to the end of its lifetime.
+    """
     error_listening: float = 2.0
     """How long an initiator still listens for a real answer after an unauthenticated error."""
     closing: float = 5.0

@@ -40,6 +40,9 @@ class Liveness:
         """The ISAKMP SA is established."""
         self._sequence = int.from_bytes(self._session.registry.entropy.bytes(4), "big") >> 1
         self.heard(now)
+        session = self._session
+        if self.spoken and not session.policy.dpd.enabled and not session.initiator:
+            session.timers.arm(Timer.LIVENESS, now + session.registry.limits.unproven)
 
     def heard(self, now: float) -> None:
         """A sign of life."""

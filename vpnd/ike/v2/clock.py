@@ -124,7 +124,12 @@ def _repeat(session: Session, now: float) -> None:
 
 def _check_life(session: Session, now: float) -> None:
     """Dead peer detection (RFC 7296 section 2.4)."""
-    if session.phase is not Phase.ESTABLISHED or not session.policy.dpd.enabled:
+    if session.phase is not Phase.ESTABLISHED:
+        return
+    if not session.policy.dpd.enabled:
+        # Asked once: the peer that has begun this IKE SA has not been heard on it.
+        if session.last_heard == session.established_at:
+            session.probe(now)
         return
     due = next_dpd(session)
     if now >= due and session.window.outstanding is not None:

@@ -183,6 +183,8 @@ class Session(IkeSa):
         if info is not None:
             self.registry.emit(Established(self.tunnel, info))
         duplicates.settle(self, now)
+        if not self.initiator and not self.policy.dpd.enabled:
+            self.timers.arm(Timer.DPD, now + self.registry.limits.unproven)
         for mapping in self.take_wanted():
             self.outbox.enqueue(CreateChild(mapping))
 
