@@ -9,6 +9,7 @@ somebody who answers DHCP requests could set them (CVE-2024-3661).
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.lab import Lab, Namespace, write
-from tests.lab.leaks import Rig, Seen
+from tests.lab.leaks import Rig, Seen, count_packets, counted
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import wait_until
 from tests.lab.topology import Wire, two_sites
@@ -71,12 +72,13 @@ class Life:
         """The states of our mappings."""
         return {mapping["state"] for mapping in self.ours.tunnel(self.plan.name)["mappings"]}
 
-    def guard(self, *options: str) -> None:
-        """Run `vpnd guard` at our end."""
-        self.ours.namespace.run(
-            str(PROGRAMS / "vpnd"), "guard", "--config", str(self.ours.config),
-            "--state", str(self.ours.directory / "state"), *options,
-        )  # fmt: skip
+
+def guard(vpnd: Vpnd, *options: str) -> None:
+    """Run `vpnd guard` with the configuration of this vpnd."""
+    vpnd.namespace.run(
+        str(PROGRAMS / "vpnd"), "guard", "--config", str(vpnd.config),
+        "--state", str(vpnd.directory / "state"), *options,
+    )  # fmt: skip
 
 
 def configure(vpnd: Vpnd, plan: Plan) -> Path:
@@ -189,7 +191,7 @@ def begin(wire: Wire, mode: str, version: str, row: TellRow, leaked: dict[str, S
             leaked[f"{event}, {life.network}"] = seen
 
     life = Life(wire, ours, theirs, rig_on(wire), plan, tell)
-    life.guard()
+    guard(ours)
     return life
 
 
@@ -283,3 +285,58 @@ def long_life(life: Life) -> None:
         life.theirs.start()
         life.ours.ctl("reset", life.plan.name)
         life.up(60)
+
+
+@pytest.mark.parametrize("how", ["routes", "mappings"])
+def test_inner_packets_that_arrive_in_clear_are_not_delivered(wire: Wire, row: TellRow, how: str) -> None:
+    plan = plan_with(how, "ikev2")
+    ours = Vpnd(wire.a.gateway, A.address, running=False)
+    configure(ours, plan)
+    a, b = wire.a, wire.b
+    # To the host behind the gateway, and to an inner address of the gateway itself.
+    targets = [(b.inside, a.inside), (b.inside, A.inside), (b.inside6, a.inside6), (b.inside6, "fd01::1")]
+    sender = b.host.spawn(
+        sys.executable, "-m", "tests.lab.leaks", str(RATE), *(text for way in targets for text in way),
+        log="spoofing.log",
+    )  # fmt: skip
+    for namespace, hook in ((b.host, "output"), (a.host, "input"), (a.gateway, "input")):
+        count_packets(namespace, hook)
+
+    def delivered(event: str) -> tuple[int, int]:
+        places = (b.host, a.host, a.gateway)
+        before = [counted(place) for place in places]
+        wait_until(lambda: counted(b.host) > before[0] + A_WHILE * RATE, "packets to be sent")
+        sent, host, gateway = (counted(place) - was for place, was in zip(places, before, strict=True))
+        row(
+            "arriving in clear",
+            event=event,
+            mode=how,
+            sent=sent,
+            **{"to the host": host, "to the gateway": gateway},
+        )
+        return host, gateway
+
+    assert min(delivered("nothing protects")) > 0
+    guard(ours)
+    assert delivered("the guard alone") == (0, 0)
+    ours.start()
+    assert delivered("the daemon runs") == (0, 0)
+    ours.kill()
+    assert delivered("the daemon is killed") == (0, 0)
+    guard(ours, "--remove")
+    assert min(delivered("the guard is removed")) > 0
+    sender.stop()
+
+
+def test_a_firewall_that_is_loaded_anew_does_not_take_the_filter_away(wire: Wire) -> None:
+    ours = Vpnd(wire.a.gateway, A.address, running=False)
+    configure(ours, plan_with("routes", "ikev2"))
+    ours.start()
+
+    def there() -> bool:
+        return "vpnd" in ours.namespace.run("nft", "list", "tables").stdout
+
+    wait_until(there, "the filter")
+    ours.namespace.run("nft", "flush", "ruleset")
+    assert not there()
+    wait_until(there, "the filter to be back", 15)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from vpnd.daemon import nftables
 from vpnd.daemon.netlink import Netlink, NetlinkFailed, RouteTo
+from vpnd.daemon.nftables import Shield
 from vpnd.daemon.routes import Route, Wanted
 from vpnd.daemon.tun import open_tun
 from vpnd.model.selectors import Address, Network
@@ -56,6 +58,9 @@ class Box(Protocol):
     async def replace(self, routes: tuple[Route, ...]) -> list[str]:
         """Make these routes, each in place of one with the same key; returns what could not be done."""
 
+    async def shield(self, shield: Shield) -> None:
+        """Let what is protected arrive by tunnels only; it costs little where that is so already."""
+
     async def present(self) -> Wanted:
         """The routes and rules of vpnd that are there."""
 
@@ -83,6 +88,7 @@ class LinuxBox:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._netlink: Netlink | None = None
+        self._shield: Shield | None = None
 
     async def open_interface(self, name: str, mtu: int) -> int:
         """As `Box.open_interface`; waits up to 2 s for an earlier process to let the name go."""
@@ -126,6 +132,10 @@ class LinuxBox:
         """As `Box.replace`."""
         return await self._do(lambda netlink: netlink.replace(routes))
 
+    async def shield(self, shield: Shield) -> None:
+        """As `Box.shield`."""
+        await self._do(lambda _: self._install(shield))
+
     async def present(self) -> Wanted:
         """As `Box.present`."""
         return await self._do(lambda netlink: netlink.present())
@@ -154,6 +164,12 @@ class LinuxBox:
             await self._do(lambda netlink: netlink.close())
             self._netlink = None
         self._thread.shutdown(wait=True)
+
+    def _install(self, shield: Shield) -> None:
+        # A firewall that is loaded anew begins by flushing everybody's tables.
+        if shield != self._shield or nftables.installed() is not bool(shield):
+            nftables.install(shield)
+            self._shield = shield
 
     async def _do(self, call: Callable[[Netlink], T]) -> T:
         def work() -> T:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.routes import MARK, Wanted, carried, guard, probed, spared, tables_of
+from vpnd.daemon.routes import MARK, Wanted, carried, guard, probed, shield, spared, tables_of
 from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa
@@ -51,6 +51,7 @@ class Interfaces:
         self._path_mtus: dict[Address, tuple[int, float]] = {}
         self._wanted: Wanted | None = None
         self._inside: frozenset[Network] = frozenset()
+        self._unshielded = False
         self._settling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -153,6 +154,18 @@ class Interfaces:
         async with self._settling:
             await self._look_inside()
             await self._reconcile(self._all_wanted())
+        await self.keep_shield()
+
+    async def keep_shield(self) -> None:
+        """What tunnels protect arrives by them only, whatever else somebody does to the filters."""
+        try:
+            await self._box.shield(shield(self._configured))
+        except BoxFailed as failure:
+            if not self._unshielded:
+                self._journal.warn(None, f"packets that arrive in clear are not filtered: {failure}")
+            self._unshielded = True
+        else:
+            self._unshielded = False
 
     async def repair(self) -> None:
         """Put back what somebody has removed or set down behind our back."""

@@ -32,7 +32,7 @@ from vpnd.daemon.journal import Journal
 from vpnd.daemon.monitor import Monitor
 from vpnd.daemon.once import AnotherRuns, only_one_here
 from vpnd.daemon.operator import Operator
-from vpnd.daemon.routes import MARK, Wanted, guard, spared, tables_of
+from vpnd.daemon.routes import MARK, Wanted, guard, shield, spared, tables_of
 from vpnd.daemon.service import Service
 from vpnd.daemon.systemd import Supervisor
 from vpnd.daemon.udp import IkeSocket
@@ -137,6 +137,7 @@ async def _set_guard(tunnels: Sequence[TunnelPolicy], remove: bool) -> list[str]
         present = await box.present()
         standing = guard(tunnels, tables_of(tunnel.name for tunnel in tunnels))
         standing |= spared(tunnels, await inside(box, tunnels))
+        await box.shield(shield(tunnels))
         routes = frozenset(route for route in present.routes if route.device is not None)
         return await box.reconcile(Wanted(routes) if remove else present | standing)
     finally:

@@ -23,7 +23,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from vpnd.daemon import dump
-from vpnd.daemon.routes import MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
+from vpnd.daemon.routes import LINK_GROUP, MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6
 from vpnd.model.selectors import Address, Network
 
@@ -32,9 +32,6 @@ TRANSMIT_QUEUE = 10000
 
 SEGMENTS = 44
 """Ours: packets into which the kernel cuts one burst of TCP: as many full ones as one send by UDP carries."""
-
-LINK_GROUP = 0x7670
-"""Ours: the group of every TUN that vpnd makes; as a group a thousand go in the time of one."""
 
 RTPROT_KERNEL = 2
 FIB_RULE_INVERT = 2

@@ -30,6 +30,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from vpnd.daemon.nftables import Shield
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6, Communication, TunnelPolicy
 from vpnd.model.selectors import Address, Network
 
@@ -63,6 +64,9 @@ ROUTES_TABLE = DEFAULT_TABLE + 1
 
 MARK = 0x7670
 """Ours: the fwmark of the datagrams that vpnd sends itself; they never enter a default route's tunnel."""
+
+LINK_GROUP = 0x7670
+"""Ours: the group of every TUN that vpnd makes; as a group a thousand go in the time of one."""
 
 COMMON_GROUP = 0
 """Linux: the group of every interface that nobody has put into another."""
@@ -176,6 +180,19 @@ def spared(tunnels: Iterable[TunnelPolicy], inside: Iterable[Network]) -> Wanted
         excepted.append(LINK_LOCAL_V6)
     return Wanted(
         frozenset(Route(n, ROUTES_TABLE, None, INSIDE_METRIC, thrown=True) for n in excepted if n.prefixlen)
+    )
+
+
+def shield(tunnels: Iterable[TunnelPolicy]) -> Shield:
+    """What must not arrive but through a tunnel."""
+    tunnels = tuple(tunnels)
+    mapped = [t for t in tunnels if t.communication is Communication.SPD_POLICY]
+    children = [child for tunnel in mapped for child in tunnel.peer.children]
+    return Shield(
+        LINK_GROUP,
+        frozenset(network for tunnel in tunnels for network in _routes_of(tunnel)),
+        frozenset(child.local for child in children),
+        frozenset(child.remote for child in children),
     )
 
 

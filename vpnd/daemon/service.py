@@ -40,7 +40,7 @@ FAREWELL_LOOK = 0.02
 """Ours: seconds between two looks whether they have answered."""
 
 REPAIR_EVERY = 5.0
-"""Ours: seconds between two tries to give a tunnel what this machine refused it."""
+"""Ours: seconds between two tries to give a tunnel what this machine refused it, and two looks at filters."""
 
 
 class Watch(Protocol):
@@ -283,6 +283,7 @@ class Service:
         """Try again what this machine refused, until it does not any more."""
         while True:
             await asyncio.sleep(REPAIR_EVERY)
+            await self.interfaces.keep_shield()
             blocked = [tunnel for tunnel in self.gateway.roster if tunnel.blocked is not None]
             if blocked:
                 await self._unblock([tunnel.policy for tunnel in blocked])

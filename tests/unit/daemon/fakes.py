@@ -15,6 +15,7 @@ from vpnd.daemon.addresses import OnDatagram, OnUnreachable
 from vpnd.daemon.box import BoxFailed
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.netlink import RouteTo
+from vpnd.daemon.nftables import Shield
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.routes import Route, Wanted
 from vpnd.daemon.service import Service
@@ -144,6 +145,8 @@ class FakeBox:
         self.down: set[str] = set()
         self.source: Address | None = address
         self.inside: frozenset[Network] = frozenset()
+        self.shielded: Shield | None = None
+        self.unfiltered = False
         self._descriptor = 100
 
     async def open_interface(self, name: str, mtu: int) -> int:
@@ -184,6 +187,11 @@ class FakeBox:
         self.wanted = wanted
         self.history.append(wanted)
         return []
+
+    async def shield(self, shield: Shield) -> None:
+        if self.unfiltered:
+            raise BoxFailed("no filters on this machine")
+        self.shielded = shield
 
     async def present(self) -> Wanted:
         return self.wanted

@@ -1,0 +1,117 @@
+"""The filter for what arrives in clear, as `nft` reads it back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from tests.lab.lab import Lab, Namespace
+from vpnd.daemon import nftables
+from vpnd.daemon.nftables import Shield
+
+pytestmark = pytest.mark.root
+
+GROUP = 0x7670
+
+
+def nets(*texts: str) -> frozenset[Any]:
+    return frozenset(map(ip_network, texts))
+
+
+def inside(namespace: Namespace, work: Callable[[], None]) -> None:
+    """Do it in a thread that has entered the namespace."""
+    failed: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            with namespace.entered():
+                work()
+        except BaseException as error:  # reported by the caller, whatever it is
+            failed.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def ruleset(namespace: Namespace) -> str:
+    return namespace.run("nft", "list", "ruleset").stdout
+
+
+def elements(namespace: Namespace, name: str) -> list[Any]:
+    found = json.loads(namespace.run("nft", "-j", "list", "set", "inet", "vpnd", name).stdout)
+    entries = next(entry["set"] for entry in found["nftables"] if "set" in entry).get("elem", [])
+    return [
+        f"{e['prefix']['addr']}/{e['prefix']['len']}" if "prefix" in e else "-".join(e["range"])
+        for e in entries
+    ]
+
+
+def test_the_filter_says_what_its_docstring_says(lab: Lab) -> None:
+    namespace = lab.namespace("nft")
+    shield = Shield(GROUP, nets("10.2.0.0/16"), nets("10.1.0.0/24", "fd01::/64"), nets("10.3.0.0/24"))
+    inside(namespace, lambda: nftables.install(shield))
+    rules = [line.strip() for line in ruleset(namespace).splitlines() if line.endswith(("accept", "drop"))]
+    assert rules == [
+        f"iifgroup {GROUP} accept",
+        "meta l4proto esp fib daddr . iif type local accept",
+        "udp dport 500 fib daddr . iif type local accept",
+        "udp dport 4500 fib daddr . iif type local accept",
+        "ip saddr @remote4 ip daddr @local4 fib saddr . iif oif missing drop",
+        "ip saddr @routes4 fib daddr . iif type != local fib saddr . iif oif missing drop",
+        "ip6 saddr @remote6 ip6 daddr @local6 fib saddr . iif oif missing drop",
+        "ip6 saddr @routes6 fib daddr . iif type != local fib saddr . iif oif missing drop",
+    ]
+    assert elements(namespace, "routes4") == ["10.2.0.0/16"]
+    assert elements(namespace, "local6") == ["fd01::/64"]
+    assert elements(namespace, "remote6") == []
+
+
+def test_it_is_replaced_as_a_whole_and_leaves_other_tables_alone(lab: Lab) -> None:
+    namespace = lab.namespace("nft")
+    namespace.run("nft", "add", "table", "inet", "other")
+
+    def work() -> None:
+        assert not nftables.installed()
+        for route in ("10.2.0.0/16", "10.4.0.0/16"):
+            nftables.install(Shield(GROUP, nets(route)))
+            assert nftables.installed()
+            assert elements(namespace, "routes4") == [route]
+        nftables.install(Shield(GROUP))
+        assert not nftables.installed()
+
+    inside(namespace, work)
+    assert ruleset(namespace).split() == ["table", "inet", "other", "{", "}"]
+
+
+def test_a_route_to_everything_leaves_link_local_traffic_alone(lab: Lab) -> None:
+    namespace = lab.namespace("nft")
+    inside(namespace, lambda: nftables.install(Shield(GROUP, nets("0.0.0.0/0", "::/0"))))
+    covered = {version: elements(namespace, f"routes{version}") for version in (4, 6)}
+    for text, version, protected in (
+        ("192.0.2.1", 4, True),
+        ("10.255.255.255", 4, True),
+        ("169.254.1.1", 4, False),
+        ("0.0.0.0", 4, False),
+        ("255.255.255.255", 4, False),
+        ("2001:db8::1", 6, True),
+        ("fe80::1", 6, False),
+        ("::", 6, False),
+    ):
+        address = ip_network(text)
+        within = any(address.subnet_of(ip_network(entry)) for entry in covered[version])  # type: ignore[arg-type]
+        assert within is protected, text
+
+
+def test_thousands_of_networks_fit(lab: Lab) -> None:
+    namespace = lab.namespace("nft")
+    routes = nets(*(f"10.{number >> 8}.{number & 255}.0/25" for number in range(3000)))
+    inside(namespace, lambda: nftables.install(Shield(GROUP, routes)))
+    assert len(elements(namespace, "routes4")) == 3000
