@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -74,3 +75,34 @@ def test_sas_succeed_one_another_and_end(tunnel: tuple[Vpnd, StrongSwan], opposi
 
     ours.ctl("down", NAME)
     wait_until(lambda: not peer.sas(), "strongSwan to have no SA left")
+
+
+@pytest.mark.parametrize("mode", ["main", "aggressive"])
+def test_two_tunnels_of_the_same_addresses_have_a_key_each(mode: str, opposite: Opposite) -> None:
+    """In main mode strongSwan's identity arrives under a key that we must have picked before."""
+    ours, peer, wire = opposite.ours, opposite.peer, opposite.wire
+    inside = "10.3.0.1"
+    one = Plan("one", version="ikev1", mode=mode, remote=replace(B, identity="one.vpn.example"))
+    two = one.change(
+        name="two",
+        interface="vpn-two",
+        psk="the second key is another than the first",
+        remote=replace(B, identity="two.vpn.example", inside=inside, networks=("10.3.0.0/24",)),
+    )
+    wire.b.gateway.add_address(f"{inside}/32")
+    try:
+        for plan in (one, two):
+            peer.add(plan.other())
+            ours.add(plan)
+        for plan in (two, one):
+            done = peer.up(plan.name)
+            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+            wait_until(lambda: bool(ours.agreed(plan.name)), "the tunnel to be up")  # noqa: B023 (used at once)
+            assert ours.agreed(plan.name)[0] == peer.agreed(plan.name)[0].mirrored()
+        require_ping(wire.a.host, A.inside, B.inside)
+        require_ping(wire.a.host, A.inside, inside)
+    finally:
+        for plan in (one, two):
+            ours.remove(plan.name)
+            peer.remove(plan.name)
+        wire.b.gateway.ip("address", "del", f"{inside}/32", "dev", "lo")

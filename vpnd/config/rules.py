@@ -15,6 +15,7 @@ from vpnd.config.mappings import MAX_MAPPINGS, Mapping, mappings_of
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import did_you_mean, quoted
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
+from vpnd.ike.v1.phase1 import KEYS_TRIED
 from vpnd.model.selectors import Address, Network
 
 
@@ -31,6 +32,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
     _interfaces(configuration, findings)
     health_rules.check(configuration, findings)
     _peers_with_several_tunnels(configuration, findings)
+    _keys_of_main_mode(configuration, findings)
     _routes_with_several_tunnels(configuration, findings)
 
 
@@ -240,28 +242,13 @@ def _interfaces(configuration: Configuration, findings: Findings) -> None:
 
 
 def _peers_with_several_tunnels(configuration: Configuration, findings: Findings) -> None:
-    """IKEv1 main mode picks the key by address, before it knows who speaks: one key for each address.
-
-    And a responder tells two tunnels to one address apart by the identities, so those must differ.
-    """
-    main_mode: dict[str, Tunnel] = {}
+    """A responder tells two tunnels to one address apart by the identities, so those must differ."""
     peers: dict[tuple[str, ...], Tunnel] = {}
     for tunnel in configuration.tunnels.values():
         ike, peer = tunnel.table.ike, configuration.customer_gateway(tunnel)
         if peer is None:
             continue
         address = peer.table.address
-        if ike.version == "ikev1" and ike.negotiation_mode == "main":
-            other = main_mode.setdefault(address, tunnel)
-            if tunnel.secret is not None and other.secret is not None and tunnel.secret != other.secret:
-                message = (
-                    f"IKEv1 main mode picks the key by address, and {other.name} ({other.place}) has another"
-                    f" key for {address}"
-                )
-                hint = "use one key for both, or aggressive mode, or IKEv2"
-                findings.error(
-                    tunnel.source, (*tunnel.path, "pre_shared_key"), "E-MAIN-MODE-KEY", message, hint
-                )
         identities = (ike.version, address, (ike.local_id or "").lower(), (ike.remote_id or "").lower())
         twin = peers.setdefault(identities, tunnel)
         if twin is not tunnel:
@@ -269,3 +256,29 @@ def _peers_with_several_tunnels(configuration: Configuration, findings: Findings
             message = f"{owner} has the same peer and identities: when the peer begins, they look alike"
             hint = "give each an identity of its own (local_id, remote_id)"
             findings.warn(tunnel.source, (*tunnel.path, "customer_gateway"), "W-SAME-PEER", message, hint)
+
+
+def _keys_of_main_mode(configuration: Configuration, findings: Findings) -> None:
+    """IKEv1 main mode needs the key before the identity has arrived: vpnd tries a few, a peer may not."""
+    keys: dict[str, list[Tunnel]] = {}
+    for tunnel in configuration.tunnels.values():
+        ike, peer = tunnel.table.ike, configuration.customer_gateway(tunnel)
+        main_mode = ike.version == "ikev1" and ike.negotiation_mode == "main"
+        if peer is None or tunnel.secret is None or not main_mode:
+            continue
+        address = peer.table.address
+        others = keys.setdefault(address, [])
+        if any(other.secret == tunnel.secret for other in others):
+            continue
+        others.append(tunnel)
+        where = (tunnel.source, (*tunnel.path, "pre_shared_key"))
+        hint = "use one key for all of them, or aggressive mode, or IKEv2"
+        if len(others) > KEYS_TRIED:
+            message = f"IKEv1 main mode with {address} has more than {KEYS_TRIED} keys, too many to try"
+            findings.error(*where, "E-MAIN-MODE-KEY", message, hint)
+        elif len(others) > 1:
+            message = (
+                f"IKEv1 main mode needs the key before the identity, and {others[0].name} ({others[0].place})"
+                f" has another key for {address}: vpnd tries both, the peer may try only one"
+            )
+            findings.warn(*where, "W-MAIN-MODE-KEY", message, f"if the peer refuses one: {hint}")

@@ -442,15 +442,29 @@ ERRORS = [
     ),
     Case(
         "E-MAIN-MODE-KEY",
-        "main mode picks the key by address",
-        "one key for both",
+        "main mode with 198.51.100.1 has more than 8 keys",
+        "one key for all",
         BASE
-        + 'ike.version = "ikev1"\n[tunnels.b]\ncustomer_gateway = "branch"\n'
-        + 'ike.version = "ikev1"\npre_shared_key = "plain:another-key-of-some-length" #!\n',
+        + 'ike.version = "ikev1"\n'
+        + "".join(
+            f'[tunnels.b{number}]\ncustomer_gateway = "branch"\nroutes = ["10.9.{number}.0/24"]\n'
+            f'ike.version = "ikev1"\npre_shared_key = "plain:another-key-of-some-length-{number}"\n'
+            for number in range(7)
+        )
+        + '[tunnels.c]\ncustomer_gateway = "branch"\nike.version = "ikev1"\n'
+        + 'pre_shared_key = "plain:one-key-too-many-between-them" #!\n',
     ),
 ]
 
 WARNINGS = [
+    Case(
+        "W-MAIN-MODE-KEY",
+        "needs the key before the identity, and a (",
+        "one key for all",
+        BASE
+        + 'ike.version = "ikev1"\n[tunnels.b]\ncustomer_gateway = "branch"\n'
+        + 'ike.version = "ikev1"\npre_shared_key = "plain:another-key-of-some-length" #!\n',
+    ),
     Case(
         "W-WEAK", "ike.encryption des: a 56-bit key", "better: aes-128", BASE + 'ike.encryption = "des" #!\n'
     ),
