@@ -5,7 +5,7 @@ inside (CVE-2019-14899). One table of nftables drops them before they are routed
 
     chain prerouting, hook prerouting, priority raw
         iifgroup TUNNELS                                                     accept
-        esp, udp dport 500, udp dport 4500   fib daddr . iif type local      accept
+        esp, udp dport { 500, 4500 }         fib daddr . iif type local      accept
         saddr @remote daddr @local           fib saddr . iif oif missing     drop     mappings
         saddr @routes  fib daddr . iif type != local
                                              fib saddr . iif oif missing     drop     routes
@@ -14,58 +14,27 @@ inside (CVE-2019-14899). One table of nftables drops them before they are routed
 routes and rules decide, and what they say changes in one place. A packet from a network in `routes` to the
 very address that the outer interface has is not an inner one; with a route to everything, all are from there.
 
-The table is replaced as a whole, in one transaction (nf_tables, Linux include/uapi/linux/netfilter).
+`nft` (nftables(8)) reads the rules from its input and replaces the table as a whole, in one transaction.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
-import struct
-from collections.abc import Iterable, Iterator
+import shutil
+import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from ipaddress import collapse_addresses, ip_network
 from typing import Any
 
 from vpnd.model.selectors import Network
 
-TABLE = "vpnd"
-CHAIN = "prerouting"
+FAMILY, TABLE = "inet", "vpnd"
 
-NETLINK_NETFILTER = 12
-SUBSYSTEM = 10
-NFPROTO_INET = 1
-BATCH_BEGIN, BATCH_END = 0x10, 0x11
-NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM = 0, 1, 2, 3, 6, 9, 12
-REQUEST, ACK, CREATE, APPEND = 0x1, 0x4, 0x400, 0x800
-NESTED = 0x8000
-NLMSG_ERROR = 2
+PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where `nft` may be; what the environment says does not matter."""
 
-PRIORITY_RAW = -300
-SET_INTERVAL, INTERVAL_END = 0x4, 0x1
-KEY_TYPES = {4: 7, 6: 8}
-"""What `nft list` takes the keys of a set for: ipv4_addr, ipv6_addr."""
-
-META_NFPROTO, META_L4PROTO, META_IIFGROUP = 15, 16, 21
-NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
-EQUAL, NOT_EQUAL = 0, 1
-FIB_OIF, FIB_ADDRTYPE = 1, 3
-FIB_SADDR, FIB_DADDR, FIB_IIF, FIB_PRESENT = 0x1, 0x2, 0x8, 0x20
-RTN_LOCAL = 2
-UDP, ESP = 17, 50
-IKE_PORTS = (500, 4500)
-REGISTER = 1
-NFPROTO = {4: 2, 6: 10}
-ADDRESSES = {4: (12, 16, 4), 6: (8, 24, 16)}
-"""Octets of the source and of the destination in an IP header, and how many they are."""
-
-ELEMENTS_AT_ONCE = 500
-"""Ours: intervals in one message, whose attributes hold 64 KiB at most."""
-
-ANSWER_WITHIN = 2.0
-"""Ours: seconds; the kernel answers in the call, or not at all."""
+ANSWER_WITHIN = 10.0
+"""Ours: seconds; the kernel answers at once, but thousands of networks take a while to read."""
 
 NEVER_INNER = tuple(
     ip_network(text)
@@ -82,15 +51,8 @@ NEVER_INNER = tuple(
 """Sources of DHCP, neighbour discovery and the like: no matter of routes, even of one to everything."""
 
 
-class Verdict(IntEnum):
-    """What becomes of a packet."""
-
-    DROP = 0
-    ACCEPT = 1
-
-
 class FilterFailed(OSError):
-    """The kernel refused, or has no nftables."""
+    """The kernel refused, or `nft` is not there; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,81 +70,49 @@ class Shield:
 
 def install(shield: Shield) -> None:
     """Make the filter what it should be, in one step. Raises FilterFailed."""
-    messages = list(_messages(shield)) if shield else []
-    # A table that is not there cannot be deleted, and one that is there can be made again.
-    _transact([_table(NEWTABLE), _table(DELTABLE), *messages])
+    # A table that is not there cannot be deleted, and one that is there can be added again.
+    replaced = f"table {FAMILY} {TABLE}\ndelete table {FAMILY} {TABLE}\n"
+    _nft("-f", "-", rules=replaced + (_rules(shield) if shield else ""))
 
 
 def installed() -> bool:
     """Whether the filter is there. Raises FilterFailed."""
-    try:
-        _transact([_table(GETTABLE)], batch=False)
-    except FilterFailed as failure:
-        if failure.errno == errno.ENOENT:
-            return False
-        raise
-    return True
+    return f"table {FAMILY} {TABLE}" in _nft("list", "tables", FAMILY).splitlines()
 
 
-# --------------------------------------------------------------------------------------- the rules
-
-
-def _messages(shield: Shield) -> Iterator[bytes]:
-    yield _table(NEWTABLE)
-    hook = _nest(4, _u32(1, 0), _u32(2, PRIORITY_RAW & 0xFFFFFFFF))
-    names = (_text(1, TABLE), _text(3, CHAIN))
-    yield _message(NEWCHAIN, CREATE, *names, hook, _u32(5, Verdict.ACCEPT), _text(7, "filter"))
-    for version in (4, 6):
-        for name in ("routes", "local", "remote"):
-            yield from _set(f"{name}{version}", version, getattr(shield, name))
-    yield _rule(Verdict.ACCEPT, _meta(META_IIFGROUP), _compare(struct.pack("=I", shield.group)))
-    to_us = (_fib(FIB_DADDR | FIB_IIF, FIB_ADDRTYPE), _compare(struct.pack("=I", RTN_LOCAL)))
-    yield _rule(Verdict.ACCEPT, _meta(META_L4PROTO), _compare(bytes([ESP])), *to_us)
-    for port in IKE_PORTS:
-        udp = (_meta(META_L4PROTO), _compare(bytes([UDP])))
-        to_port = (_payload(TRANSPORT_HEADER, 2, 2), _compare(port.to_bytes(2, "big")))
-        yield _rule(Verdict.ACCEPT, *udp, *to_port, *to_us)
-    for version in (4, 6):
-        yield from _drops(version)
-
-
-def _drops(version: int) -> Iterator[bytes]:
-    source, destination, size = ADDRESSES[version]
-    family = (_meta(META_NFPROTO), _compare(bytes([NFPROTO[version]])))
-    missing = (_fib(FIB_SADDR | FIB_IIF | FIB_PRESENT, FIB_OIF), _compare(bytes(4)))
-    not_to_us = (
-        _fib(FIB_DADDR | FIB_IIF, FIB_ADDRTYPE),
-        _compare(struct.pack("=I", RTN_LOCAL), NOT_EQUAL),
+def _rules(shield: Shield) -> str:
+    """The table in the language of nft(8)."""
+    sets = "".join(
+        _set(f"{name}{version}", version, getattr(shield, name))
+        for version in (4, 6)
+        for name in ("routes", "local", "remote")
     )
-    of_mappings = (
-        _payload(NETWORK_HEADER, source, size),
-        _lookup(f"remote{version}"),
-        _payload(NETWORK_HEADER, destination, size),
-        _lookup(f"local{version}"),
+    drops = "".join(_drops(version) for version in (4, 6))
+    return f"""table {FAMILY} {TABLE} {{
+{sets}chain prerouting {{
+type filter hook prerouting priority raw; policy accept;
+meta iifgroup {shield.group} accept
+meta l4proto esp fib daddr . iif type local accept
+udp dport {{ 500, 4500 }} fib daddr . iif type local accept
+{drops}}}
+}}
+"""
+
+
+def _drops(version: int) -> str:
+    ip = "ip" if version == 4 else "ip6"
+    missing = "fib saddr . iif oif missing drop"
+    return (
+        f"{ip} saddr @remote{version} {ip} daddr @local{version} {missing}\n"
+        f"{ip} saddr @routes{version} fib daddr . iif type != local {missing}\n"
     )
-    yield _rule(Verdict.DROP, *family, *of_mappings, *missing)
-    of_routes = (_payload(NETWORK_HEADER, source, size), _lookup(f"routes{version}"))
-    yield _rule(Verdict.DROP, *family, *of_routes, *not_to_us, *missing)
 
 
-def _set(name: str, version: int, networks: Iterable[Network]) -> Iterator[bytes]:
+def _set(name: str, version: int, networks: Iterable[Network]) -> str:
     """A set of this name with the networks of one family."""
-    identity = (_text(1, TABLE), _text(2, name))
-    key = (_u32(4, KEY_TYPES[version]), _u32(5, ADDRESSES[version][2]))
-    yield _message(NEWSET, CREATE, *identity, _u32(3, SET_INTERVAL), *key, _u32(10, 1))
-    intervals = list(_intervals(version, networks))
-    for at in range(0, len(intervals), ELEMENTS_AT_ONCE):
-        elements = b"".join(intervals[at : at + ELEMENTS_AT_ONCE])
-        yield _message(NEWSETELEM, CREATE, *identity, _attribute(3 | NESTED, elements))
-
-
-def _intervals(version: int, networks: Iterable[Network]) -> Iterator[bytes]:
-    for network in _inner(version, networks):
-        size = network.max_prefixlen // 8
-        first = int(network.network_address)
-        behind = first + network.num_addresses
-        yield _nest(1, _nest(1, _attribute(1, first.to_bytes(size, "big"))))
-        yield _nest(1, _nest(1, _attribute(1, behind.to_bytes(size, "big"))), _u32(3, INTERVAL_END))
+    elements = ", ".join(map(str, _inner(version, networks)))
+    listed = f"elements = {{ {elements} }}\n" if elements else ""
+    return f"set {name} {{\ntype ipv{version}_addr\nflags interval\n{listed}}}\n"
 
 
 def _inner(version: int, networks: Iterable[Network]) -> list[Network]:
@@ -200,109 +130,22 @@ def _without(network: Any, hole: Any) -> list[Any]:
     return list(network.address_exclude(hole)) if hole.subnet_of(network) else [network]
 
 
-# ---------------------------------------------------------------------------------- the expressions
-
-
-def _rule(verdict: Verdict, *expressions: bytes) -> bytes:
-    last = _nest(2, _nest(2, _u32(1, verdict)))
-    parts = (*expressions, _expression("immediate", _u32(1, 0), last))
-    return _message(
-        NEWRULE, CREATE | APPEND, _text(1, TABLE), _text(2, CHAIN), _attribute(4 | NESTED, b"".join(parts))
-    )
-
-
-def _expression(name: str, *attributes: bytes) -> bytes:
-    return _nest(1, _text(1, name), _nest(2, *attributes))
-
-
-def _meta(key: int) -> bytes:
-    return _expression("meta", _u32(1, REGISTER), _u32(2, key))
-
-
-def _payload(base: int, offset: int, size: int) -> bytes:
-    return _expression("payload", _u32(1, REGISTER), _u32(2, base), _u32(3, offset), _u32(4, size))
-
-
-def _compare(value: bytes, operator: int = EQUAL) -> bytes:
-    return _expression("cmp", _u32(1, REGISTER), _u32(2, operator), _nest(3, _attribute(1, value)))
-
-
-def _lookup(name: str) -> bytes:
-    return _expression("lookup", _text(1, name), _u32(2, REGISTER))
-
-
-def _fib(flags: int, result: int) -> bytes:
-    return _expression("fib", _u32(1, REGISTER), _u32(2, result), _u32(3, flags))
-
-
-# ------------------------------------------------------------------------------------- the messages
-
-
-def _table(operation: int) -> bytes:
-    return _message(operation, CREATE if operation == NEWTABLE else 0, _text(1, TABLE))
-
-
-def _message(operation: int, flags: int, *attributes: bytes) -> bytes:
-    return _framed(SUBSYSTEM << 8 | operation, flags, NFPROTO_INET, 0, b"".join(attributes))
-
-
-def _framed(kind: int, flags: int, family: int, resource: int, body: bytes) -> bytes:
-    """struct nlmsghdr without its sequence number, and struct nfgenmsg."""
-    head = struct.pack("=IHHII", 20 + len(body), kind, REQUEST | flags, 0, 0)
-    return head + struct.pack(">BBH", family, 0, resource) + body
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _nest(kind: int, *attributes: bytes) -> bytes:
-    return _attribute(kind | NESTED, b"".join(attributes))
-
-
-def _text(kind: int, text: str) -> bytes:
-    return _attribute(kind, text.encode() + b"\0")
-
-
-def _u32(kind: int, value: int) -> bytes:
-    return _attribute(kind, value.to_bytes(4, "big"))
-
-
-def _transact(messages: list[bytes], batch: bool = True) -> None:
-    """Send messages as one transaction and wait for its outcome. Raises FilterFailed."""
-    last = len(messages)
-    framed = [_numbered(message, number + 1) for number, message in enumerate(messages)]
-    (flags,) = struct.unpack_from("=H", framed[-1], 6)
-    framed[-1] = framed[-1][:6] + struct.pack("=H", flags | ACK) + framed[-1][8:]
-    if batch:
-        framed.insert(0, _framed(BATCH_BEGIN, 0, 0, SUBSYSTEM, b""))
-        framed.append(_framed(BATCH_END, 0, 0, SUBSYSTEM, b""))
+def _nft(*arguments: str, rules: str = "") -> str:
+    """What `nft` prints. Raises FilterFailed."""
+    program = shutil.which("nft", path=PLACES)
+    if program is None:
+        raise FilterFailed("nftables: the program nft is missing (Debian's package nftables)")
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
-            netlink.settimeout(ANSWER_WITHIN)
-            netlink.sendto(b"".join(framed), (0, 0))
-            while not _answered(netlink.recv(1 << 16), last):
-                pass
-    except FilterFailed:
-        raise
-    except OSError as error:
-        raise FilterFailed(error.errno, f"nftables: {error.strerror or error}") from error
-
-
-def _numbered(message: bytes, number: int) -> bytes:
-    return message[:8] + struct.pack("=I", number) + message[12:]
-
-
-def _answered(data: bytes, last: int) -> bool:
-    """Whether the outcome of the last message is among these. Raises FilterFailed for any that failed."""
-    at = 0
-    while at + 20 <= len(data):
-        length, kind, _, number = struct.unpack_from("=IHHI", data, at)
-        if kind == NLMSG_ERROR:
-            (code,) = struct.unpack_from("=i", data, at + 16)
-            if code:
-                raise FilterFailed(-code, f"nftables: {os.strerror(-code)}")
-            if number == last:
-                return True
-        at += (max(length, 16) + 3) & ~3
-    return False
+        done = subprocess.run(  # noqa: S603  # no shell, and nothing in it but our words and networks
+            [program, *arguments],
+            input=rules,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_WITHIN,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FilterFailed(f"nftables: {error}") from error
+    if done.returncode:
+        raise FilterFailed(f"nftables: {done.stderr.strip().partition(chr(10))[0]}")
+    return done.stdout

@@ -62,8 +62,7 @@ def test_the_filter_says_what_its_docstring_says(lab: Lab) -> None:
     assert rules == [
         f"iifgroup {GROUP} accept",
         "meta l4proto esp fib daddr . iif type local accept",
-        "udp dport 500 fib daddr . iif type local accept",
-        "udp dport 4500 fib daddr . iif type local accept",
+        "udp dport { 500, 4500 } fib daddr . iif type local accept",
         "ip saddr @remote4 ip daddr @local4 fib saddr . iif oif missing drop",
         "ip saddr @routes4 fib daddr . iif type != local fib saddr . iif oif missing drop",
         "ip6 saddr @remote6 ip6 daddr @local6 fib saddr . iif oif missing drop",
@@ -115,3 +114,20 @@ def test_thousands_of_networks_fit(lab: Lab) -> None:
     routes = nets(*(f"10.{number >> 8}.{number & 255}.0/25" for number in range(3000)))
     inside(namespace, lambda: nftables.install(Shield(GROUP, routes)))
     assert len(elements(namespace, "routes4")) == 3000
+
+
+def test_what_nft_says_is_told(lab: Lab) -> None:
+    namespace = lab.namespace("nft")
+
+    def work() -> None:
+        with pytest.raises(nftables.FilterFailed, match=r"^nftables: .*[Ee]rror"):
+            nftables.install(Shield(-1, nets("10.2.0.0/16")))
+        assert not nftables.installed()
+
+    inside(namespace, work)
+
+
+def test_a_machine_without_nft_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nftables, "PLACES", "/nowhere")
+    with pytest.raises(nftables.FilterFailed, match="package nftables"):
+        nftables.installed()
