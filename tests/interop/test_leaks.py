@@ -23,6 +23,8 @@ from tests.lab.leaks import Rig, Seen, count_packets, counted
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import wait_until
 from tests.lab.topology import Wire, two_sites
+from tests.lab.traffic import ping
+from tests.lab.two_paths import THERE, plan_of, two_paths
 from tests.lab.vpnd import PROGRAMS, Vpnd, tunnel_toml
 from tests.tables import TellRow
 
@@ -138,9 +140,14 @@ FULL = [(mode, version) for mode in ("routes", "mappings") for version in ("ikev
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    full = metafunc.config.getoption("--full-faults")
     if "mode" in metafunc.fixturenames:
-        lives = FULL if metafunc.config.getoption("--full-faults") else SHORT
+        lives = FULL if full else SHORT
         metafunc.parametrize(("mode", "version"), lives, ids=["-".join(life) for life in lives])
+    if "how" in metafunc.fixturenames:
+        metafunc.parametrize("how", ["mappings", "routes"] if full else ["routes"])
+    if "routes" in metafunc.fixturenames:
+        metafunc.parametrize("routes", ["10.2.0.0/24", "0.0.0.0/0"] if full else ["0.0.0.0/0"])
 
 
 def test_nothing_leaks(
@@ -287,7 +294,6 @@ def long_life(life: Life) -> None:
         life.up(60)
 
 
-@pytest.mark.parametrize("how", ["routes", "mappings"])
 def test_inner_packets_that_arrive_in_clear_are_not_delivered(wire: Wire, row: TellRow, how: str) -> None:
     plan = plan_with(how, "ikev2")
     ours = Vpnd(wire.a.gateway, A.address, running=False)
@@ -340,3 +346,65 @@ def test_a_firewall_that_is_loaded_anew_does_not_take_the_filter_away(wire: Wire
     ours.namespace.run("nft", "flush", "ruleset")
     assert not there()
     wait_until(there, "the filter to be back", 15)
+
+
+OUTSIDE_GATEWAY = "192.0.2.254"
+EVERYTHING = ("0.0.0.0/0",)
+
+
+def test_nothing_leaks_while_traffic_moves(lab: Lab, row: TellRow, routes: str) -> None:
+    paths = two_paths(lab)
+    ours = paths.ours
+    if routes in EVERYTHING:
+        # Both peers are reached through a gateway, that is by a route which is less specific than none.
+        ours.configure(
+            *(plan_of(name).change(remote=replace(THERE[name], networks=EVERYTHING)) for name in THERE)
+        )
+        ours.ctl("reload")
+    add_ways_out(paths.a, OUTSIDE_GATEWAY, "", ("10.2.0.0/25", "10.2.0.2/32", "10.2.0.0/24", "0.0.0.0/1"))
+    rig = Rig(paths.host_a, paths.host_b, (paths.net, "eth0"), (("10.1.0.2", "10.2.0.2"),), RATE)
+    leaked: dict[str, Seen] = {}
+
+    @contextmanager
+    def told(event: str) -> Iterator[None]:
+        before = rig.seen()
+        yield
+        time.sleep(A_WHILE)
+        seen = rig.seen().since(before)
+        row(
+            "leaks",
+            event=event,
+            network="hostile",
+            mode=f"routes {routes}",
+            sent=seen.sent,
+            esp=seen.esp,
+            **{"in clear outside": seen.clear},
+            delivered=seen.delivered,
+        )
+        if seen.clear:
+            leaked[event] = seen
+
+    def moved_to(name: str) -> None:
+        wait_until(lambda: paths.carrier() == name, f"traffic to move to {name}")
+
+    with rig.running():
+        with told("carries"):
+            assert paths.carrier() == "primary"
+        with told("switched by hand"):
+            ours.ctl("switch", "primary", "secondary")
+            moved_to("secondary")
+        with told("switched back"):
+            ours.ctl("switch", "primary")
+            moved_to("primary")
+        with told("failover: the link is cut"), paths.cut("primary"):
+            moved_to("secondary")
+        assert rig.seen().delivered > 0
+    assert leaked == {}, [frame.hex() for frame in rig.outside.examples]
+    assert rig.outside.dropped == 0
+    assert ours.tunnel("secondary")["health"]["state"] == "healthy"
+    # What is not to be protected goes on: the network outside to which the gateway belongs, and its LAN.
+    for own, target in (("192.0.2.1", OUTSIDE_GATEWAY), ("10.1.0.1", "10.1.0.2")):
+        assert ping(paths.a, own, target).received > 0, target
+    # host-b answers through b1, whose end of the primary must have recovered from the cut.
+    paths.peers["primary"].wait_state("primary", "up")
+    assert ping(paths.host_a, "10.1.0.2", THERE["primary"].inside).received > 0
