@@ -156,6 +156,13 @@ def _deleted(stage: Stage, puppet: Puppet) -> None:
     assert not stage.gateway.ike_sas()
 
 
+def _deleted_in_succession(stage: Stage, puppet: Puppet) -> None:
+    stage.with_child(puppet)
+    stage.answered_key(stage.puppet(seed=99))
+    stage.say(puppet.informational(puppet.delete_ike()))
+    assert stage.gateway.installed, "the children wait for the successor"
+
+
 def _replaced(stage: Stage, puppet: Puppet) -> None:
     stage.with_child(puppet)
     stage.establish(stage.puppet(seed=99))
@@ -179,6 +186,7 @@ STATES: dict[str, tuple[NegotiationMode, Reach]] = {
     "with a child": (MAIN, _reached(Stage.with_child, True)),
     "replaced": (MAIN, _reached(_replaced, True)),
     "deleted by the peer": (MAIN, _reached(_deleted, True)),
+    "deleted, a successor is being made": (MAIN, _reached(_deleted_in_succession, True)),
     "sent Main1": (MAIN, _reached(Stage.begin, False)),
     "sent Main3": (MAIN, _reached(Stage.begin_key, False)),
     "sent Main5": (MAIN, _reached(Stage.begin_proof, False)),

@@ -114,6 +114,11 @@ class Attempt:
         if self._unconfirmed:
             self._session.carrier.repeat(self._session.path, self._unconfirmed)
 
+    @property
+    def listens(self) -> bool:
+        """Whether something that speaks against the attempt can still be the reason for its end."""
+        return self._session.phase is Phase.CONNECTING or self.unconfirmed
+
     def note(self, now: float, diagnosis: Diagnosis) -> None:
         """Something speaks against the attempt: unless a real answer comes soon, it is believed."""
         session = self._session

@@ -79,21 +79,28 @@ def on_informational(session: Session, now: float, message_id: int, received: Re
 def on_early(session: Session, now: float, message_id: int, received: Received) -> None:
     """A message under keys that are not proven yet: the peer has the same, and says why it will not go on.
 
-    Raises Drop if its hash is wrong.
+    Raises Drop if its hash is wrong, or if it says anything else.
     """
     message = _verified(session, message_id, received)
     session.quicks.use(message_id)
-    for notify in message.notifies:
-        if notify.type < FIRST_STATUS:
-            session.attempt.note(now, diagnoses.of_phase1_error(session, notify.type, authentic=True))
+    _note_errors(session, now, message.notifies, authentic=True)
 
 
 def on_plain(session: Session, now: float, received: Received) -> None:
-    """A message in clear: believed only as a hint, and only while nothing is established."""
+    """A message in clear: a hint, and only while nothing is established. Raises Drop otherwise."""
     message: PlainInformational = received.expect(PlainInformational)
-    for notify in message.notifies:
-        if notify.type < FIRST_STATUS:
-            session.attempt.note(now, diagnoses.of_phase1_error(session, notify.type, authentic=False))
+    if not session.attempt.listens:
+        raise Drop("informational in clear")
+    _note_errors(session, now, message.notifies, authentic=False)
+
+
+def _note_errors(session: Session, now: float, notifies: tuple[Notify, ...], authentic: bool) -> None:
+    """Errors are hints for the diagnosis; before the proofs nothing else is. Raises Drop without one."""
+    errors = [notify.type for notify in notifies if notify.type < FIRST_STATUS]
+    for error in errors:
+        session.attempt.note(now, diagnoses.of_phase1_error(session, error, authentic))
+    if not errors:
+        raise Drop("informational before the proofs")
 
 
 def _verified(session: Session, message_id: int, received: Received) -> Informational:
