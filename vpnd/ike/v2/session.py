@@ -310,7 +310,7 @@ class Session(IkeSa):
         self.timers.arm(Timer.REKEY, now + soft_lifetime(lifetime, self.registry.entropy))
         self.timers.arm(Timer.LIFETIME, now + lifetime)
         if self.policy.dpd.enabled:
-            self.timers.arm(Timer.DPD, clock.next_dpd(self))
+            self.timers.arm(Timer.DPD, clock.next_look(self, now))
         if self.nat.ours:
             self.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
 
