@@ -84,7 +84,7 @@ class Arena:
 Arenas = Callable[[str], Arena]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def arenas() -> Iterator[Arenas]:
     """The arena of a kind of peer, made when it is first asked for."""
     with Lab() as lab:

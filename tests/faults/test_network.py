@@ -91,7 +91,7 @@ LOSSES = [(0.05, 5.0), (0.2, 20.0), (0.5, 60.0)]
         for loss, limit in LOSSES
     ],
 )
-@pytest.mark.parametrize(("target", "seed"), cases({V2: 6, SWAN_MAIN: 3}))
+@pytest.mark.parametrize(("target", "seed"), cases({V2: 6}))
 def test_f1_loss(target: Target, seed: int, loss: float, limit: float, arenas: Arenas, row: TellRow) -> None:
     with tunnel(arenas, target) as arena:
         arena.weathered.relay.weather(Weather(loss=loss, kinds=("ike",)), seed=seed)
@@ -111,7 +111,7 @@ def single_losses() -> list[object]:
         for direction, count in ((0, ours), (1, theirs)):
             for number in range(1, count + 1):
                 for times in (1, 3):
-                    quick = times == 1 and (target, direction, number) in ((V2, 1, 2), (SWAN_MAIN, 0, 5))
+                    quick = times == 1 and (target, direction, number) == (MAIN, 1, 4)
                     found.append(
                         pytest.param(
                             target, direction, number, times,
@@ -143,7 +143,7 @@ def test_f2_one_message_is_lost(
 
 
 @pytest.mark.parametrize("copies", [2, pytest.param(50, marks=pytest.mark.full_faults)])
-@pytest.mark.parametrize(("target", "seed"), cases({V2: 1, SWAN_MAIN: 1}, range(1, 3)))
+@pytest.mark.parametrize(("target", "seed"), cases({SWAN_MAIN: 1}, range(1, 3)))
 def test_f3_everything_is_repeated(
     target: Target, seed: int, copies: int, arenas: Arenas, row: TellRow
 ) -> None:
@@ -164,7 +164,7 @@ def test_f3_everything_is_repeated(
         arena.require_one_pair(target.plan)
 
 
-@pytest.mark.parametrize(("target", "seed"), cases({V2: 3}))
+@pytest.mark.parametrize(("target", "seed"), cases({}))
 def test_f4_delays_reorder(target: Target, seed: int, arenas: Arenas, row: TellRow) -> None:
     with tunnel(arenas, target) as arena:
         arena.weathered.relay.weather(Weather(delay=(0.0, 3.0), kinds=("ike",)), seed=seed)
@@ -179,7 +179,7 @@ def test_f4_delays_reorder(target: Target, seed: int, arenas: Arenas, row: TellR
         assert took <= (10 if sum(MESSAGES[target]) == 4 else 24) + 1
 
 
-@pytest.mark.parametrize(("target", "seed"), cases({V2: 6, SWAN_V2: 6}))
+@pytest.mark.parametrize(("target", "seed"), cases({SWAN_V2: 6}))
 def test_f5_bits_are_wrong(target: Target, seed: int, arenas: Arenas, row: TellRow) -> None:
     with tunnel(arenas, target) as arena:
         arena.weathered.relay.weather(Weather(corrupt=0.3, kinds=("ike",)), seed=seed)
@@ -202,9 +202,9 @@ def test_f5_bits_are_wrong(target: Target, seed: int, arenas: Arenas, row: TellR
 CUTS = [
     pytest.param(how, seconds, id=f"{how}-{seconds}s", marks=marks)
     for how, seconds, marks in (
-        ("link set down", 5, ()),
+        ("link set down", 1, ()),
+        ("link set down", 5, (pytest.mark.full_faults,)),
         ("cable pulled", 5, (pytest.mark.full_faults,)),
-        ("link set down", 1, (pytest.mark.full_faults,)),
     )
 ]
 

@@ -1,0 +1,136 @@
+"""F17: an address of ours or of a peer known by name is another; the name servers are silent."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.faults.api import call, delete, put
+from tests.faults.trickle import Trickle
+from tests.lab.lab import Lab, Namespace
+from tests.lab.plan import A, B, Plan
+from tests.lab.topology import Wire, two_gateways
+from tests.lab.vpnd import PROGRAMS, Vpnd
+from tests.tables import TellRow
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+HQ, BRANCH = replace(A, address="hq.vpn.example"), replace(B, address="branch.vpn.example")
+PLAN = Plan(local=HQ, remote=BRANCH, routed=True, negotiation="active")
+RESOLVER = f"nameserver {B.address}\noptions timeout:5 attempts:3\n"
+"""A name server that takes every question and answers none."""
+WITH_NAMES = 'mount --bind "$0" /etc/hosts && mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
+LIMIT = 10.0
+
+
+@dataclass
+class Named:
+    """Two vpnd that know each other by name, and the file in which each looks names up."""
+
+    wire: Wire
+    ours: Vpnd
+    peer: Vpnd
+    hosts: dict[str, Path]
+
+    def tell(self, knower: str, name: str, address: str) -> None:
+        """One of the two finds a name at this address from now on; in place, since it is mounted."""
+        self.hosts[knower].write_text(f"127.0.0.1 localhost\n{address} {name}\n")
+
+    def trickle(self) -> Trickle:
+        return Trickle(self.wire.a.host, A.inside, self.wire.b.host, B.inside)
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> Iterator[Named]:
+    with Lab() as lab:
+        wire = two_gateways(lab)
+        resolver = lab.directory / "resolv.conf"
+        resolver.write_text(RESOLVER)
+        hosts = {label: lab.directory / f"hosts-{label}" for label in ("a", "b")}
+        for path in hosts.values():
+            path.touch()
+
+        def vpnd(namespace: Namespace, address: str, path: Path) -> Vpnd:
+            shell = ("unshare", "--mount", "sh", "-c", WITH_NAMES, str(path), str(resolver))
+            return Vpnd(namespace, address, (*shell, str(PROGRAMS / "vpnd"), "run"))
+
+        ours = vpnd(wire.a.gateway, A.address, hosts["a"])
+        with wire.b.gateway.socket(socket.AF_INET, socket.SOCK_DGRAM) as name_server:
+            name_server.bind(("", 53))
+            yield Named(wire, ours, vpnd(wire.b.gateway, B.address, hosts["b"]), hosts)
+
+
+@pytest.fixture
+def named(laboratory: Named) -> Iterator[Named]:
+    """The tunnel is up by its names; we are active, the peer only answers."""
+    named = laboratory
+    move(named.wire.a.gateway, A.address)
+    move(named.wire.b.gateway, B.address)
+    named.tell("a", BRANCH.address, B.address)
+    named.tell("b", HQ.address, A.address)
+    put(named.peer, PLAN.other().change(negotiation="passive"))
+    put(named.ours, PLAN)
+    named.ours.wait_state(PLAN.name, "up", timeout=20)
+    yield named
+    delete(named.ours, PLAN.name)
+    delete(named.peer, PLAN.name)
+
+
+def move(gateway: Namespace, address: str) -> None:
+    """The gateway's one address outside, as after a DHCP lease of another."""
+    gateway.ip("-4", "address", "flush", "dev", "eth0")
+    gateway.add_address(f"{address}/24", "eth0")
+
+
+@pytest.mark.parametrize("mover", ["this box", "the peer"])
+def test_f17_an_address_changes(mover: str, named: Named, row: TellRow) -> None:
+    with named.trickle() as stream:
+        stream.wait_first_after(time.monotonic(), 5)
+        if mover == "this box":
+            move(named.wire.a.gateway, "192.0.2.11")
+            named.tell("b", HQ.address, "192.0.2.11")
+        else:
+            move(named.wire.b.gateway, "192.0.2.12")
+            named.tell("a", BRANCH.address, "192.0.2.12")
+        back = stream.wait_first_after(time.monotonic(), 30)
+    row(
+        "faults", id="F17", fault=f"address of {mover} changes",
+        moment="traffic, passive peer by name" if mover == "this box" else "traffic, peer by name",
+        target="vpnd-ikev2", figure=f"traffic after {back:.1f} s",
+    )  # fmt: skip
+    assert back <= LIMIT
+    named.ours.wait_state(PLAN.name, "up")
+
+
+def test_f17_name_servers_are_silent(named: Named, row: TellRow) -> None:
+    named.hosts["a"].write_text("127.0.0.1 localhost\n")
+    other = PLAN.change(name="t2", interface="vpn-two", remote=replace(BRANCH, address="other.vpn.example"))
+    other = other.change(remote=replace(other.remote, networks=("10.3.0.0/24",), identity="192.0.2.3"))
+    answers = []
+    with named.trickle() as stream:
+        stream.wait_first_after(time.monotonic(), 5)
+        put(named.ours, other)
+        ends = time.monotonic() + 3
+        while time.monotonic() < ends:
+            began = time.monotonic()
+            call(named.ours, "GET", "/v1/status")
+            answers.append(time.monotonic() - began)
+            time.sleep(0.05)
+    gap = stream.longest_gap()
+    began = time.monotonic()
+    assert named.ours.stop() == 0
+    ended = time.monotonic() - began
+    row(
+        "faults", id="F17", fault="name servers silent", moment="traffic, looking up", target="vpnd-ikev2",
+        figure=f"{stream.lost} lost, status in {max(answers):.2f} s, gap {gap:.2f} s, SIGTERM {ended:.1f} s",
+    )  # fmt: skip
+    named.ours.start()
+    delete(named.ours, other.name)
+    assert stream.lost == 0
+    assert max(answers) < 2
+    assert ended <= 5

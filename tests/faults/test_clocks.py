@@ -1,0 +1,150 @@
+"""F15: the calendar is set, the machine was suspended, the process was stopped."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.api import call
+from tests.faults.clocks import command, turn
+from tests.faults.conftest import Arena
+from tests.faults.trickle import Trickle
+from tests.lab.lab import Lab
+from tests.lab.plan import A, B, Plan
+from tests.lab.process import wait_until
+from tests.lab.relay import through_relay
+from tests.lab.vpnd import Vpnd
+from tests.tables import TellRow
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+PLAN = Plan(routed=True, negotiation="active")
+HOUR, YEAR = 3600.0, 365.25 * 86400
+WALLS = {"+1 h": HOUR, "-1 h": -HOUR, "+10 years": 10 * YEAR, "1970": None}
+BUSY = 2.0
+"""Seconds that other work on this machine may add."""
+
+
+@pytest.fixture(scope="module")
+def hands() -> Iterator[tuple[Arena, Path]]:
+    """Two vpnd with a tunnel between them, and the file that sets the clocks of ours."""
+    with Lab() as lab:
+        weathered = through_relay(lab)
+        file = lab.directory / "clocks.json"
+        ours = Vpnd(weathered.wire.a.gateway, A.address, command(file))
+        arena = Arena(weathered, ours, Vpnd(weathered.wire.b.gateway, B.address))
+        arena.set_up(PLAN.change(negotiation="passive"))
+        yield arena, file
+
+
+@pytest.fixture
+def arena(hands: tuple[Arena, Path]) -> Arena:
+    """The tunnel is up, the clocks are right."""
+    arena, file = hands
+    turn(arena.ours, file)
+    arena.bring_up(PLAN, 20)
+    arena.require_one_pair(PLAN)
+    return arena
+
+
+@pytest.fixture
+def file(hands: tuple[Arena, Path]) -> Path:
+    return hands[1]
+
+
+def trickle(arena: Arena) -> Trickle:
+    wire = arena.weathered.wire
+    return Trickle(wire.a.host, A.inside, wire.b.host, B.inside)
+
+
+def asked(arena: Arena) -> int:
+    """How many requests for a sign of life we have sent, as the ladder tells them."""
+    lines = call(arena.ours, "GET", f"/v1/tunnels/{PLAN.name}/trace")["lines"]
+    sent = (line["text"] for line in lines if line["direction"] == "out")
+    return sum(text.startswith("INFORMATIONAL") and text.endswith("{}") for text in sent)
+
+
+def test_f15_the_calendar_is_set(arena: Arena, file: Path, row: TellRow) -> None:
+    before = arena.ours.agreed(PLAN.name)
+    for name, ahead in WALLS.items():
+        questions = asked(arena)
+        with trickle(arena) as stream:
+            stream.wait_first_after(time.monotonic(), 5)
+            turn(arena.ours, file, wall=-time.time() if ahead is None else ahead)
+            time.sleep(1.2)
+            age = arena.ours.tunnel(PLAN.name)["mappings"][0]["age_s"]
+        row(
+            "faults", id="F15", fault=f"calendar set to {name}", moment="traffic", target="vpnd-ikev2",
+            figure=f"{stream.lost} lost, same SAs, age {age} s, {asked(arena) - questions} questions",
+        )  # fmt: skip
+        assert stream.lost == 0
+        assert arena.ours.agreed(PLAN.name) == before
+        assert 0 <= age < 300
+    arena.require_one_pair(PLAN)
+
+
+def test_f15_the_machine_was_suspended(arena: Arena, file: Path, row: TellRow) -> None:
+    before, questions = arena.ours.agreed(PLAN.name), asked(arena)
+    with trickle(arena) as stream:
+        stream.wait_first_after(time.monotonic(), 5)
+        turn(arena.ours, file, boot=600)
+        woke = time.monotonic()
+        while asked(arena) == questions and time.monotonic() < woke + 10:
+            time.sleep(0.02)
+        took = time.monotonic() - woke
+        time.sleep(1)
+    row(
+        "faults", id="F15", fault="suspended for 10 minutes", moment="traffic", target="vpnd-ikev2",
+        figure=f"{stream.lost} lost, same SAs, {asked(arena) - questions} question after {took:.2f} s",
+    )  # fmt: skip
+    assert stream.lost == 0
+    assert arena.ours.agreed(PLAN.name) == before
+    assert took <= 5
+    assert asked(arena) - questions <= 2
+
+
+def test_f15_suspended_for_longer_than_the_sas_live(arena: Arena, file: Path, row: TellRow) -> None:
+    before = arena.ours.agreed(PLAN.name)
+    with trickle(arena) as stream:
+        stream.wait_first_after(time.monotonic(), 5)
+        turn(arena.ours, file, boot=2 * HOUR)
+        woke = time.monotonic()
+        wait_until(lambda: arena.ours.agreed(PLAN.name) not in (before, []), "other SAs", 20)
+        noticed = time.monotonic() - woke
+        stream.wait_first_after(time.monotonic(), 20)
+    away = stream.longest_gap()
+    row(
+        "faults", id="F15", fault="suspended for 2 h, SAs live 1 h", moment="traffic", target="vpnd-ikev2",
+        figure=f"traffic away {away:.2f} s, other SAs after {noticed:.1f} s",
+    )  # fmt: skip
+    assert away <= 5 + BUSY
+    assert noticed <= 5 + BUSY
+    arena.require_one_pair(PLAN)
+
+
+@pytest.mark.full_faults
+@pytest.mark.parametrize("seconds", [5, 40])
+def test_f15_the_process_was_stopped(seconds: int, arena: Arena, row: TellRow) -> None:
+    before, questions = arena.ours.agreed(PLAN.name), asked(arena)
+    with trickle(arena) as stream:
+        stream.wait_first_after(time.monotonic(), 5)
+        arena.ours.child.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        arena.ours.child.signal(signal.SIGCONT)
+        back = stream.wait_first_after(time.monotonic(), 20)
+        time.sleep(1)
+        asked_now = asked(arena) - questions
+    row(
+        "faults", id="F15", fault=f"SIGSTOP for {seconds} s", moment="traffic", target="vpnd-ikev2",
+        figure=f"traffic {back:.2f} s after SIGCONT, {asked_now} questions, "
+        + ("same SAs" if arena.ours.agreed(PLAN.name) == before else "new SAs"),
+    )  # fmt: skip
+    assert back <= 5
+    assert asked_now <= 2
+    if seconds < PLAN.dpd_timeout:
+        assert arena.ours.agreed(PLAN.name) == before
+    arena.require_one_pair(PLAN)
