@@ -12,18 +12,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpnd.ike.retransmit import PAUSED
+from vpnd.ike.silence import ASKED_AGAIN, question_due
 from vpnd.ike.v1 import informational
 from vpnd.ike.v1.received import Timer
 
 if TYPE_CHECKING:
     from vpnd.ike.v1.session import Session
 
-QUIET_SHARE = 3
-"""The first question comes after this fraction of the timeout without a sign of life."""
-LEAST_QUIET = 5.0
-"""Seconds; a question more often than this tells nothing more."""
-AGAIN = 4.0
-"""Seconds between questions."""
+LEAST_ASKING = 4.0
+"""Seconds that a question is given at least: after a pause of this machine silence proves nothing."""
 
 
 class Liveness:
@@ -45,11 +42,11 @@ class Liveness:
             session.timers.arm(Timer.LIVENESS, now + session.registry.limits.unproven)
 
     def heard(self, now: float) -> None:
-        """A sign of life."""
+        """A sign of life. Under another ISAKMP SA it does not say whether the peer has this one."""
         self.last_heard = now
         self._asked_since = None
         if self.spoken and self._session.policy.dpd.enabled:
-            self._session.timers.arm(Timer.LIVENESS, now + self._quiet)
+            self._session.timers.arm(Timer.LIVENESS, self._question_due(now))
         else:
             self._session.timers.disarm(Timer.LIVENESS)
 
@@ -68,7 +65,7 @@ class Liveness:
             self._session.attempt.repeat_unconfirmed()
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         informational.send_are_you_there(self._session, self._sequence)
-        self._due = min(now + AGAIN, self._dead_at)
+        self._due = min(now + ASKED_AGAIN, self._dead_at)
         self._session.timers.arm(Timer.LIVENESS, self._due)
 
     def handle_timeout(self, now: float) -> bool:
@@ -86,9 +83,8 @@ class Liveness:
         """Whether the peer has said that it answers (RFC 3706 section 5.1)."""
         return self._session.negotiation.peer.dpd
 
-    @property
-    def _quiet(self) -> float:
-        return max(LEAST_QUIET, self._session.policy.dpd.timeout / QUIET_SHARE)
+    def _question_due(self, heard: float) -> float:
+        return question_due(heard, float(self._session.policy.dpd.timeout), self._session.initiator)
 
     @property
     def _dead_at(self) -> float:
@@ -101,4 +97,4 @@ class Liveness:
         policy = self._session.policy.dpd
         if not policy.enabled:
             return asked + policy.timeout
-        return max(self.last_heard + policy.timeout, asked + AGAIN)
+        return max(self.last_heard + policy.timeout, asked + LEAST_ASKING)

@@ -8,6 +8,7 @@ from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import Keepalive
 from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.session import Phase, Unreachable
+from vpnd.ike.silence import question_due
 from vpnd.ike.v2 import duplicates
 from vpnd.ike.v2.children import ChildTimer, Fate, lifetime_over
 from vpnd.ike.v2.state import State, Timer
@@ -17,10 +18,6 @@ from vpnd.model.policy import NAT_T_PORT
 if TYPE_CHECKING:
     from vpnd.ike.v2.session import Session
 
-SHORTEST_QUIET = 5.0
-"""Seconds of silence that are no reason to ask, however short the DPD timeout."""
-PROBES_IN_TIMEOUT = 3
-"""A third of the timeout is silence, the rest is for the probe and its repetitions."""
 SHORTEST_ASKING = 5.0
 """Seconds that a probe is given at least: after a pause of this machine silence proves nothing."""
 
@@ -43,7 +40,7 @@ def handle_timeout(session: Session, now: float) -> None:
 def next_dpd(session: Session) -> float:
     """When to look again whether the peer lives.
 
-    Silence of a third of the timeout is followed by a probe; a request that is under way is as good as one.
+    Silence of half the timeout is followed by a probe; a request that is under way is as good as one.
     The peer is dead when the timeout has passed since it was last heard, and the question has been out for
     a while.
     """
@@ -51,7 +48,7 @@ def next_dpd(session: Session) -> float:
     outstanding = session.window.outstanding
     if outstanding is not None:
         return max(session.last_heard + timeout, outstanding.schedule.asked + SHORTEST_ASKING)
-    return session.last_heard + max(SHORTEST_QUIET, timeout / PROBES_IN_TIMEOUT)
+    return question_due(session.last_heard, timeout, session.initiator)
 
 
 def next_look(session: Session, now: float) -> float:

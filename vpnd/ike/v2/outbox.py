@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from vpnd.ike.fragments import DATAGRAM_LIMIT
 from vpnd.ike.outputs import LadderLine, Transmit
 from vpnd.ike.registry import NO_SPI
-from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
+from vpnd.ike.retransmit import GIVE_UP_AFTER, LONGEST_WAIT, Schedule
+from vpnd.ike.silence import ASKED_AGAIN
 from vpnd.ike.v2 import ladder
 from vpnd.ike.v2.exchange import Exchange, Forgotten
+from vpnd.ike.v2.informational import Liveness
 from vpnd.ike.v2.protect import Envelope, plain
 from vpnd.ike.v2.rekey import busy_wait
 from vpnd.ike.v2.state import State, Timer
@@ -110,7 +112,9 @@ class Outbox:
         if is_init:
             session.init.request = datagrams[0]
         text = ladder.text_of(exchange.kind, message_id, payloads, response=False)
-        schedule = Schedule(now, session.registry.entropy, self._patience(now, exchange.kind))
+        patience = self._patience(now, exchange.kind)
+        longest = ASKED_AGAIN if isinstance(exchange, Liveness) else LONGEST_WAIT
+        schedule = Schedule(now, session.registry.entropy, patience, longest)
         session.window.sent(Outstanding(message_id, exchange, datagrams, schedule, text))
         session.timers.arm(Timer.RETRANSMIT, schedule.due)
         self.transmit(session.path, datagrams, text, ladder.detail_of(payloads))

@@ -1,0 +1,34 @@
+"""When silence is a reason to ask."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from vpnd.ike.silence import LEAST_QUIET, RESPONDER_LATER, TOGETHER, question_due
+
+
+@pytest.mark.parametrize("timeout", [30.0, 45.0, 60.0])
+def test_half_of_the_timeout_is_left_for_the_answer(timeout: float) -> None:
+    for tenth in range(1000):
+        heard = tenth / 10
+        quiet = question_due(heard, timeout, initiator=True) - heard
+        assert timeout / 2 <= quiet < timeout / 2 + TOGETHER
+
+
+def test_the_initiator_asks_first() -> None:
+    for tenth in range(100):
+        heard = tenth / 10
+        first, second = (question_due(heard, 30.0, initiator) for initiator in (True, False))
+        assert second - first == RESPONDER_LATER
+
+
+def test_a_short_timeout_does_not_make_a_chatterbox() -> None:
+    assert question_due(100.0, 4.0, initiator=True) == 100.0 + LEAST_QUIET
+
+
+def test_questions_to_many_peers_leave_together() -> None:
+    moments = sorted({question_due(number * 0.013, 30.0, initiator=True) for number in range(1000)})
+    assert len(moments) == 1 + 13 / TOGETHER
+    assert {later - earlier for earlier, later in pairwise(moments)} == {TOGETHER}
