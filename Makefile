@@ -16,10 +16,11 @@ PYTEST_ARGS ?=
 # A file of tests stays in one process, with the gateways that its tests share.
 PYTEST_WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 BENCH_ARGS ?=
+FAULTS ?= tests/faults tests/simulation/test_dpd.py tests/simulation/test_wrong_key_flood.py tests/interop/test_leaks.py
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test lint format bench grid clean
+.PHONY: help setup demo test lint format bench grid faults clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-7s %s\n' "$$name" "$$what"; done
@@ -48,6 +49,9 @@ bench: setup  ## vpnd and strongSwan side by side; BENCH_ARGS=--short for a quic
 
 grid: setup  ## every combination against strongSwan: 192 in 20 minutes, then the thousands of the specification
 	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_specification.py tests/interop/test_sm.py --full-grid -p no:randomly $(PYTEST_ARGS)
+
+faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: an hour
+	@$(PYTHON) -m pytest $(FAULTS) --full-faults -p no:randomly $(PYTEST_ARGS)
 
 clean:  ## remove the environment, the caches and what an interrupted run may have left
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.lab.reap; fi

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -115,6 +115,30 @@ def test_f6_peer_restarts_without_a_word(arena: Arena, row: TellRow) -> None:
 def spis(vpnd: Vpnd) -> list[tuple[str, str]]:
     """The SPIs of the IKE SAs."""
     return [(sa["spi_i"], sa["spi_r"]) for sa in ike_sas(vpnd, ROUTED.name)]
+
+
+@pytest.mark.full_faults
+@pytest.mark.parametrize("moment", ["idle", "loaded"])
+@pytest.mark.parametrize("action", ["disconnect", "retry"])
+@pytest.mark.parametrize("version", ["ikev2", "ikev1"])
+def test_f7_peer_is_gone_for_good(version: str, action: str, moment: str, arena: Arena, row: TellRow) -> None:
+    plan = ROUTED.change(version=version, dpd_action=action)
+    bring_up(arena, plan)
+    wire = arena.weathered.wire
+    with trickle(arena) if moment == "loaded" else nullcontext():
+        # The answer is the last that we hear.
+        require_ping(wire.a.host, A.inside, B.inside, count=1)
+        heard = time.monotonic()
+        arena.weathered.relay.weather(Weather(loss=1.0))
+        wait_until(lambda: arena.ours.tunnel(plan.name)["state"] != "up", "the peer to be dead", 70, 0.02)
+        took = time.monotonic() - heard
+    state = arena.ours.tunnel(plan.name)["state"]
+    row(
+        "faults", id="F7", fault="peer gone for good, T = 30 s", moment=f"{moment}, {action}",
+        target=f"vpnd-{version}", figure=f"dead after {took:.2f} s, then {state}",
+    )  # fmt: skip
+    assert plan.dpd_timeout - 0.2 <= took <= plan.dpd_timeout + 1 + BUSY
+    assert state == "connecting"
 
 
 @pytest.mark.full_faults
