@@ -97,8 +97,8 @@ class Carrying(Living):
 
     def _apply(self, output: Output) -> None:
         match output:
-            case ChildUp(child):
-                self._add(child, True)
+            case ChildUp(child, outbound):
+                self._add(child, outbound)
             case ChildReplaced(_, child, outbound):
                 self._add(child, outbound)
             case OutboundReady(_, spi_in):

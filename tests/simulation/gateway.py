@@ -172,6 +172,10 @@ class Gateway:
             if mapping in (None, pair.child.mapping) and tunnel in (None, pair.child.tunnel)
         ]
 
+    def sends(self, mapping: int = 0) -> bool:
+        """Whether packets of this mapping have an SA pair."""
+        return any(pair.turn and pair.child.mapping == mapping for pair in self.installed.values())
+
     def child(self, mapping: int = 0) -> ChildSa:
         """The SA pair on which packets of this mapping are sent."""
         sending = [p for p in self.installed.values() if p.turn and p.child.mapping == mapping]
@@ -201,7 +205,7 @@ class Gateway:
             case LadderLine():
                 self._drawn(self, output)
             case ChildUp():
-                self._install(output.child, sending=True)
+                self._install(output.child, sending=output.outbound)
             case ChildReplaced():
                 self._known(output.old_spi_in, "ChildReplaced")
                 self._install(output.child, sending=output.outbound)

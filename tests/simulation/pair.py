@@ -9,6 +9,7 @@ from typing import Any
 from vpnd.crypto.entropy import Entropy, SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.limits import Limits
+from vpnd.ike.v1.children import SETTLING
 from vpnd.model.policy import PeerPolicy
 
 from .invariants import assert_agreement, assert_nothing_left, assert_one_tunnel
@@ -50,6 +51,7 @@ class Pair:
         for mapping in range(mappings):
             self.a.initiate(mapping)
             self.world.settle()
+            self.world.run_until(lambda: self.a.sends(mapping), within=SETTLING)  # noqa: B023 (used at once)
         assert_one_tunnel(self.world, self.a, self.b, mappings)
         self.world.clear_ladder()
 

@@ -204,8 +204,8 @@ class Gateway:
                 self._transmit(path, data)
             case Keepalive(_, path):
                 self.engine.send_keepalive(path)
-            case ChildUp(child):
-                self.engine.install(child)
+            case ChildUp(child, outbound):
+                self.engine.install(child, outbound)
                 self._surroundings.child_changed(child)
                 self.roster.handle_ike(now, output)
             case ChildReplaced(_, child, outbound):

@@ -49,9 +49,13 @@ class IkeReplaced:
 
 @dataclass(frozen=True, slots=True)
 class ChildUp:
-    """Install this new SA pair: inbound before outbound. It owns its mapping from now on."""
+    """Install this new SA pair: inbound before outbound. It owns its mapping from now on.
+
+    With `outbound` it is sent on at once; else OutboundReady follows.
+    """
 
     child: ChildSa
+    outbound: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -687,7 +687,7 @@ def test_a_second_pfs_group_is_tried() -> None:
     pair.a.initiate()
     pair.world.settle()
     pair.assert_one_tunnel()
-    assert pair.a.child().suite.dh == 31
+    assert pair.a.children()[0].suite.dh == 31
 
 
 # ------------------------------------------------------------------------------------- keys on offer

@@ -88,7 +88,7 @@ def test_quick_mode_with_pfs_has_a_key_exchange_and_other_keys(mode: Negotiation
     quick = [rung.text.partition("{")[2] for rung in pair.world.rungs if rung.text.startswith("QUICK")]
     assert quick == ["HASH, SA, Nonce, KE, ID, ID}", "HASH, SA, Nonce, KE, ID, ID}", "HASH}"]
     pair.assert_one_tunnel()
-    assert pair.a.child().suite.dh == 31
+    assert pair.a.children()[0].suite.dh == 31
 
 
 def test_a_second_mapping_is_one_more_quick_mode() -> None:
@@ -112,7 +112,7 @@ def test_forced_udp_moves_to_port_4500_with_the_proof(mode: NegotiationMode) -> 
     ports = [(d.source_port, d.destination_port) for d in pair.world.sent if d.sender == "a"]
     assert ports[0] == (500, 500)
     assert set(ports[-3:]) == {(4500, 4500)}
-    assert pair.a.child().udp
+    assert pair.a.children()[0].udp
     assert pair.b.child().udp
     pair.assert_one_tunnel()
 
@@ -125,7 +125,7 @@ def test_an_initiator_behind_a_nat(mode: NegotiationMode) -> None:
     pair.world.nats.append(Nat([ADDRESS_A], outside))
     pair.a.initiate()
     pair.world.settle()
-    assert pair.a.child().udp
+    assert pair.a.children()[0].udp
     assert pair.b.child().udp
     assert pair.b.ike_sas()[0].path.remote == outside
     assert pair.b.ike_sas()[0].path.remote_port not in (500, 4500)

@@ -117,9 +117,10 @@ class Side:
                     self.wire.send(Datagram(self, output.path, output.data))
                 case LadderLine(outbound=True):
                     self.wire.lines.append((self.name, output.text))
-                case ChildUp(child):
+                case ChildUp(child, outbound):
                     self.children[child.spi_in] = child
-                    self.outbound[child.mapping] = child.spi_in
+                    if outbound:
+                        self.outbound[child.mapping] = child.spi_in
                 case ChildReplaced(_, child, outbound):
                     self.children[child.spi_in] = child
                     if outbound:

@@ -19,9 +19,9 @@ REKEY_AGAIN = 45.0
 """Seconds until a succession that has come to nothing is tried again; an attempt lasts up to 30."""
 
 
-SETTLING = 0.25
-"""Seconds until a successor of ours is sent on: the peer installs it when it has worked on our third message,
-which nothing acknowledges, and what arrives sooner is lost."""
+SETTLING = 0.2
+"""Seconds until a pair of ours is sent on: the peer installs it when it has worked on our third message, which
+nothing acknowledges, and what arrives sooner is lost."""
 
 
 class Limit(Enum):
@@ -36,7 +36,7 @@ class Limit(Enum):
 class Child:
     """One SA pair. `pending`: the peer has not confirmed it yet (we answered its quick mode).
 
-    `held`: it succeeds another, which still sends, for the peer may not have installed it yet.
+    `held`: it is not sent on yet, for the peer may not have installed it.
     """
 
     sa: ChildSa
@@ -71,15 +71,13 @@ class Children:
             return []
         child.announced = True
         self.current[sa.mapping] = sa.spi_in
-        if old is None:
-            return [ChildUp(sa)]
         child.held = True
         if not pending:
             self.timers.arm((Limit.SEND, sa.spi_in), now + SETTLING)
-        return [ChildReplaced(old, sa, outbound=False)]
+        return [ChildUp(sa, outbound=False) if old is None else ChildReplaced(old, sa, outbound=False)]
 
     def send_on(self, spi_in: int) -> list[Output]:
-        """The pair may be sent on: its time has come, or what was sent on until now is gone."""
+        """The pair is sent on: its time has come, or what was sent on until now is gone."""
         child = self.by_spi.get(spi_in)
         if child is None or not child.held or child.pending:
             return []
