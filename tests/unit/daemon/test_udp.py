@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from ipaddress import ip_address
 
@@ -89,3 +90,31 @@ async def test_a_port_in_use_is_an_error() -> None:
     with pytest.raises(OSError, match="in use"):
         IkeSocket(LOOPBACK[4], 0, a._hear, a._hear_unreachable, port=a.socket.port)
     a.socket.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENETUNREACH, Unreachable.HOST),
+        (errno.EHOSTUNREACH, Unreachable.HOST),
+        (errno.ENOBUFS, None),
+        (errno.ENETDOWN, None),
+        (errno.EINVAL, None),
+        (errno.EAGAIN, None),
+    ],
+    ids=errno.errorcode.get,
+)
+async def test_what_the_kernel_does_not_send_is_lost_and_no_more(
+    number: int, reason: Unreachable | None
+) -> None:
+    class Refusing:
+        def sendto(self, data: bytes, to: tuple[str, int]) -> None:
+            raise OSError(number, errno.errorcode[number])
+
+    a = Ear(4)
+    kernel, a.socket._socket = a.socket._socket, Refusing()  # type: ignore[assignment]  # the kernel's place
+    a.socket.send(a.to(9), b"lost")
+    assert a.unreachable == []  # not from within the call: one input, then drain
+    await asyncio.sleep(0)
+    assert a.unreachable == ([] if reason is None else [(a.to(9), reason)])
+    kernel.close()
