@@ -32,7 +32,8 @@ from vpnd.model.diagnosis import Code, Diagnosis
 ROLES = ("a", "b")
 """Who began the IKE SA. In every ladder `a` acts first, so that both roles of it are played."""
 
-NONCE_LENGTH = 32
+LED = (32, 8)
+"""The lengths of nonces and of IKE SPIs, which decide between two IKE SAs begun at once."""
 LOW, HIGH = 0x00, 0xFF
 LOWEST = ("Ni of a", "Ni of b", "Nr of b", "Nr of a")
 """Which of the four nonces of a collision is the lowest: the second and the last are of b's exchange."""
@@ -50,7 +51,7 @@ RECIPE = Recipe(mappings=2, dpd=False, child_lifetime=LIFETIME, ike_lifetime=LIF
 
 
 class LedEntropy:
-    """Seeded, but whatever is as long as a nonce begins with the byte `lead`, unless that is None."""
+    """Seeded, but whatever is as long as a nonce or an IKE SPI begins with `lead`, unless that is None."""
 
     def __init__(self, seed: int) -> None:
         self._seeded = SeededEntropy(seed)
@@ -61,11 +62,32 @@ class LedEntropy:
         return self._seeded.below(bound)
 
     def bytes(self, length: int) -> builtins.bytes:
-        """`length` bytes, led if they may be a nonce."""
+        """`length` bytes, led if they may be one of those."""
         drawn = self._seeded.bytes(length)
-        if self.lead is None or length != NONCE_LENGTH:
+        if self.lead is None or length not in LED:
             return drawn
         return builtins.bytes((self.lead,)) + drawn[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Led:
+    """Two sides of which `lowest` says whose nonce will be the lowest of a collision."""
+
+    lowest: str
+    a: LedEntropy
+    b: LedEntropy
+
+    def requests(self) -> None:
+        """What is drawn from now on is for a request."""
+        self._lead("Ni")
+
+    def answers(self) -> None:
+        """What is drawn from now on is for an answer."""
+        self._lead("Nr")
+
+    def _lead(self, nonce: str) -> None:
+        self.a.lead = LOW if self.lowest == f"{nonce} of a" else HIGH
+        self.b.lead = LOW if self.lowest == f"{nonce} of b" else HIGH
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +139,13 @@ class HeldPair(Pair):
 
     # ------------------------------------------------------------------------------- nonces
 
-    def lead(self, a: int, b: int) -> None:
-        """From now on the nonces of either side begin with this byte."""
-        self.entropies["a"].lead, self.entropies["b"].lead = a, b
-
     def collide(self, lowest: str, command: str) -> None:
         """Both sides give the command; of the four nonces of the two exchanges `lowest` is the lowest."""
-        leads = {place: LOW if place == lowest else HIGH for place in LOWEST}
-        self.lead(leads["Ni of a"], leads["Ni of b"])
+        led = Led(lowest, self.entropies["a"], self.entropies["b"])
+        led.requests()
         getattr(self.a, command)()
         getattr(self.b, command)()
-        self.lead(leads["Nr of a"], leads["Nr of b"])
+        led.answers()
 
     # ------------------------------------------------------------------------------- messages
 

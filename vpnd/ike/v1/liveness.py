@@ -44,6 +44,8 @@ class Liveness:
     def heard(self, now: float) -> None:
         """A sign of life. Under another ISAKMP SA it does not say whether the peer has this one."""
         self.last_heard = now
+        if self._asked_since is not None and self._session.attempt.unconfirmed:
+            return
         self._asked_since = None
         if self.spoken and self._session.policy.dpd.enabled:
             self._session.timers.arm(Timer.LIVENESS, self._question_due(now))

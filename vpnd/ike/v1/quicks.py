@@ -56,6 +56,7 @@ class Quicks:
         self._refusals: dict[int, Refusal] = {}
         self._used: dict[int, None] = {}
         self._crossed: dict[int, float] = {}
+        self._deletes: dict[int, Schedule] = {}
         self.wanted: dict[int, int | None] = {}
 
     # --- ours
@@ -197,6 +198,7 @@ class Quicks:
             self._drop(quick, diagnosis)
         self._ends.clear()
         self._refusals.clear()
+        self._deletes.clear()
         self.wanted.clear()
 
     def _drop(self, quick: QuickMode, diagnosis: Diagnosis) -> None:
@@ -240,10 +242,19 @@ class Quicks:
         """The earliest deadline of all quick modes."""
         due = [quick.schedule.due for quick in self._by_id.values() if quick.schedule is not None]
         due += [refusal.ends for refusal in self._refusals.values()]
+        due += [schedule.due for schedule in self._deletes.values()]
         return min([*due, *self._ends.values()], default=None)
+
+    def delete_again(self, now: float, spi_in: int) -> None:
+        """The peer was told that we have deleted the pair with this inbound SPI: tell it for a while.
+
+        It may send on that pair, and nothing acknowledges a DELETE.
+        """
+        self._deletes[spi_in] = Schedule(now, self._session.registry.entropy, TAKING_BACK)
 
     def handle_timeout(self, now: float) -> None:
         """Forget what is over, repeat what has no answer yet, give up what has had none for long."""
+        self._repeat_deletes(now)
         over = Diagnosis.of(Code.SILENT, exchange="quick mode")
         for message_id in [one for one, end in self._ends.items() if end <= now]:
             del self._ends[message_id]
@@ -263,6 +274,16 @@ class Quicks:
                 informational.send_delete_child(self._session, quick.spi_in)
             else:
                 self._session.carrier.repeat(self._session.path, quick.last_sent)
+
+    def _repeat_deletes(self, now: float) -> None:
+        for spi_in, schedule in list(self._deletes.items()):
+            if schedule.due > now:
+                continue
+            if schedule.exhausted(now):
+                del self._deletes[spi_in]
+                continue
+            schedule.again(now)
+            informational.send_delete_child(self._session, spi_in)
 
     def _unanswered(self, now: float, quick: QuickMode) -> None:
         session = self._session

@@ -254,6 +254,7 @@ class Session:
             same = other.sa.mapping == child.mapping and spi_in not in (child.spi_in, replaces)
             if young and same:
                 heir.close_child(now, spi_in, diagnosis)
+                heir.quicks.delete_again(now, spi_in)
 
     def outbound_ready(self, spi_in: int) -> None:
         """The peer has confirmed the pair with this inbound SPI."""
