@@ -12,6 +12,7 @@ from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pai
 from tests.simulation.v1.puppet import DPD, Puppet, esp_sa, prf
 from tests.simulation.v1.stage import Stage, stage_in
 from tests.simulation.weather import flip_bit
+from tests.tables import TellRow
 from vpnd.ike.outputs import ChildDown, ChildFailed, ChildUp, Established, Failed, IkeDown, LadderLine, Story
 from vpnd.ike.v1.carrier import Carrier
 from vpnd.ike.v1.phase1 import FRAGMENTATION, NAT_T_02, NAT_T_02N, NAT_T_03, NAT_T_RFC
@@ -257,19 +258,53 @@ def test_a_refused_quick_mode_is_refused_alike_when_repeated() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_responder_never_speaks_first_and_at_most_thrice_as_much(mode: NegotiationMode) -> None:
-    """V14: what it sends to an address that has proved nothing."""
+def test_a_responder_never_speaks_first_and_at_most_thrice_as_much(
+    mode: NegotiationMode, row: TellRow
+) -> None:
+    """V14: what it sends to an address that has proved nothing: repeats of each message, wrong proofs."""
     stage = Stage(mode)
     puppet = stage.puppet()
+    received, ratios = 0, []
+
+    def say(data: bytes) -> list[bytes]:
+        nonlocal received
+        received += len(data)
+        answers = stage.say(data)
+        ratios.append(sum(map(len, stage.heard)) / received)
+        return answers
+
     first = puppet.first_message()
-    received = 0
+    (answer,) = say(first)
+    puppet.take(answer)
+    repeated = [say(first) for _ in range(30)]
+    if not puppet.aggressive:
+        third = puppet.clear(puppet.exchange, puppet.key_payloads())
+        (answer,) = say(third)
+        puppet.take(answer)
+        repeated += [say(third) for _ in range(30)]
+    wrong: list[Payload] = [puppet.identity, Hash(WRONG)]
+    proof = puppet.seal_phase1(wrong[1:] if puppet.aggressive else wrong)
     for _ in range(30):
-        stage.say(first)
-        received += len(first)
-        assert sum(map(len, stage.heard)) <= 3 * received
+        say(proof)
     before = len(stage.heard)
     stage.world.run_for(120)
-    assert len(stage.heard) == before
+    assert len(stage.heard) == before, "it has spoken first"
+    row(
+        "IKEv1, bytes sent for each byte of the unproven", mode=mode.value, most=f"{max(ratios):.2f}", bound=3
+    )
+    assert any(repeated), "repeats are answered"
+    assert max(ratios) <= 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_first_message_of_few_bytes_is_not_answered_with_many(mode: NegotiationMode) -> None:
+    """Once for each attempt, from the fewest bytes that a first message can have."""
+    stage = Stage(mode)
+    for seed in range(5):
+        puppet = stage.puppet(seed=seed)
+        payloads = [p for p in puppet.open(puppet.first_message()).payloads if not isinstance(p, VendorId)]
+        smallest = puppet.clear(puppet.exchange, payloads)
+        assert sum(map(len, stage.say(smallest))) <= 3 * len(smallest)
 
 
 def test_half_open_attempts_are_bounded_and_run_out() -> None:
