@@ -32,10 +32,13 @@ from vpnd.tunnel.loss import LossTest
 ECHOES = 3
 """Ours: echo requests of one probe, the later ones only while the earlier ones are unanswered."""
 
-LOOK_EVERY = 0.025
-"""Ours: seconds between two echo requests of a closer look, about 50 kbit/s with ESP's overhead."""
+LOOK_EVERY = 0.005
+"""Ours: seconds between two echo requests of a closer look, about 250 kbit/s with ESP's overhead.
 
-LOOKS = 16
+Some 460 of them tell 30 % loss from 20 %, and nothing needs less: so many a second are what makes it quick.
+"""
+
+LOOKS = 8
 """Ours: tunnels that are looked at closely at the same time; the others have their turn later."""
 
 FIRST_WITHIN = 1.0

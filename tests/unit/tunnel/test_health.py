@@ -15,6 +15,7 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.model.policy import HealthPolicy
 from vpnd.tunnel.health import (
     ECHOES,
+    LOOK_EVERY,
     LOOKS,
     HealthChanged,
     HealthCheck,
@@ -25,6 +26,7 @@ from vpnd.tunnel.health import (
     ProbeUnsent,
     SendProbe,
 )
+from vpnd.tunnel.loss import OUTAGE
 
 LOCAL, REMOTE = IPv4Address("169.254.128.1"), IPv4Address("169.254.128.2")
 DEFAULTS = HealthPolicy(LOCAL, REMOTE)
@@ -319,8 +321,9 @@ def test_an_outage_is_no_matter_of_loss_and_is_not_looked_at_closely() -> None:
     assert bench.losses == []
     assert bench.states() == [HEALTHY, UNHEALTHY]
     sent = [at for at, _ in bench.sent if at >= 1012]
-    # Three echo requests for each probe, and those of the look that began with the first loss.
-    assert len(sent) <= 15 * ECHOES + 10
+    # Three echo requests for each probe, and those of the look that began with the first loss: it goes on
+    # until the first of its own are known to be lost.
+    assert len(sent) <= 15 * ECHOES + DEFAULTS.timeout / LOOK_EVERY + OUTAGE + 2
 
 
 def test_loss_that_ends_is_seen_to_end() -> None:

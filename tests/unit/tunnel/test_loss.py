@@ -71,6 +71,6 @@ def test_it_ends_when_the_path_is_good_again() -> None:
     for _ in range(2000):
         test.count(weather.random() < 0.35)
     assert test.lossy
-    for _ in range(70):
+    for _ in range(80):
         test.count(False)
     assert not test.lossy
