@@ -14,9 +14,11 @@ import pytest
 from tests.interop.batch import Batch, Tunnel, faults, place
 from tests.interop.conftest import Opposite
 from tests.interop.pairwise import pairwise
+from tests.lab.lab import write
 from tests.lab.plan import A, B, Plan, Suite
 from tests.lab.process import wait_until
 from tests.lab.traffic import require_ping
+from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
@@ -136,6 +138,42 @@ def test_ten_mappings_come_up_one_after_the_other(role: str, opposite: Opposite)
         opposite.peer.remove(plan.name)
         for address in addresses:
             wire.a.gateway.run("ip", "address", "del", f"{address}/32", "dev", "lo")
+
+
+PROFILE = """
+[customer_gateways.tencent]
+address = "{address}"
+[tunnels.tencent]
+customer_gateway = "tencent"
+pre_shared_key = "plain:{key}"
+profile = "tencent-cloud"
+routes = ["{network}"]
+"""
+
+
+def test_the_profile_of_the_console_comes_up(opposite: Opposite) -> None:
+    """strongSwan has what the console proposes; our file has the profile and nothing else."""
+    ours, peer, wire = opposite.ours, opposite.peer, opposite.wire
+    if not isinstance(ours, Vpnd):
+        pytest.skip("the profile is vpnd's")
+    weak = Suite("aes-128", "md5", 1)
+    plan = Plan("tencent", version="ikev1", ike=weak, esp=weak, routed=True)
+    text = PROFILE.format(address=B.address, key=plan.psk, network=B.networks[0])
+    path = write(ours.directory / "tencent.toml", text, mode=0o600)
+    peer.add(plan.other())
+    try:
+        ours.ctl("add", str(path))
+        wait_until(lambda: bool(ours.agreed(plan.name) and peer.agreed(plan.name)), "the tunnel to be up")
+        (here,), (there,) = ours.agreed(plan.name), peer.agreed(plan.name)
+        assert here == there.mirrored()
+        assert (here.version, here.ike, here.esp_encryption, here.esp_integrity, here.pfs) == (
+            "ikev1", weak, "aes-128", "md5", 0,
+        )  # fmt: skip
+        require_ping(wire.a.host, A.inside, B.inside)
+        require_ping(wire.b.host, B.inside, A.inside, size=4000)
+    finally:
+        ours.remove(plan.name)
+        peer.remove(plan.name)
 
 
 def test_pairwise_leaves_no_pair_out() -> None:
