@@ -12,6 +12,7 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.process import CommandFailed, wait_until
 from tests.lab.two_paths import CHECKS, THERE, Stream, TwoPaths, two_paths
+from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -94,7 +95,7 @@ def failure(paths: TwoPaths, way: str) -> AbstractContextManager[None]:
         "ESP back is lost",
     ],
 )
-def test_traffic_moves_in_time_and_little_is_lost(paths: TwoPaths, way: str) -> None:
+def test_traffic_moves_in_time_and_little_is_lost(paths: TwoPaths, way: str, row: TellRow) -> None:
     with Stream(paths, RATE) as stream:
         time.sleep(1.5)
         began = time.monotonic()
@@ -105,6 +106,14 @@ def test_traffic_moves_in_time_and_little_is_lost(paths: TwoPaths, way: str) -> 
             assert paths.ours.tunnel("secondary")["carries_traffic"] is True
             time.sleep(1)
         moved_for = stream.longest_gap(since=began - 0.1)
+    row(
+        "failover",
+        fault=way,
+        interval=f"{CHECK.interval_ms / 1000:g} s",
+        bound=f"{BOUND:g} s",
+        moved=f"{took:.1f} s, stream still for {moved_for:.1f} s",
+        lost=f"{stream.lost} of {len(stream.sent)}, {RATE}/s",
+    )
     assert took <= BOUND
     assert moved_for <= BOUND
     assert stream.lost <= BOUND * RATE
@@ -206,9 +215,21 @@ def test_each_end_answers_the_other_end_s_pings_to_its_health_check_address(
         pytest.fail(str(failed))
 
 
-def test_30_percent_loss_moves_the_traffic_to_the_tunnel_that_loses_less(paths: TwoPaths) -> None:
+def test_30_percent_loss_moves_the_traffic_to_the_tunnel_that_loses_less(
+    paths: TwoPaths, row: TellRow
+) -> None:
     with paths.dropping("primary", "ip protocol esp numgen random mod 100 < 30", way="there"):
+        began = time.monotonic()
         wait_until(lambda: paths.carrier() == "secondary", "traffic to leave the lossy primary", 90)
+        # No bound holds for this: 30 % is told from 20 % by hundreds of echo requests.
+        row(
+            "failover",
+            fault="30 % loss",
+            interval=f"{CHECK.interval_ms / 1000:g} s",
+            bound=f"{BOUND:g} s",
+            moved=f"{time.monotonic() - began:.1f} s",
+            lost="30 % meanwhile",
+        )
         primary = paths.ours.tunnel("primary")
         assert primary["state"] == "up"
         assert primary["health"]["lossy"] is True
@@ -216,7 +237,7 @@ def test_30_percent_loss_moves_the_traffic_to_the_tunnel_that_loses_less(paths: 
     wait_until(lambda: not paths.ours.tunnel("primary")["health"]["lossy"], "the loss to be over", 15)
 
 
-def test_20_percent_loss_does_not_move_the_traffic(paths: TwoPaths) -> None:
+def test_20_percent_loss_does_not_move_the_traffic(paths: TwoPaths, row: TellRow) -> None:
     events = len(paths.ours.ctl("events").stdout.splitlines())
     with paths.dropping("primary", "ip protocol esp numgen random mod 100 < 20", way="there"):
         for _ in range(120):
@@ -225,6 +246,8 @@ def test_20_percent_loss_does_not_move_the_traffic(paths: TwoPaths) -> None:
     assert len(paths.ours.ctl("events").stdout.splitlines()) == events
     health = paths.ours.tunnel("primary")["health"]
     assert health["lost"] > 0
+    interval = f"{CHECK.interval_ms / 1000:g} s"
+    row("failover", fault="20 % loss", interval=interval, bound="never", moved="not in 12 s", lost="20 %")
 
 
 def test_status_shows_the_check_and_show_its_last_hour(paths: TwoPaths) -> None:
