@@ -78,6 +78,12 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         ("an operator took it down there", "it reached its lifetime or an idle limit there"),
         ("vpnctl up {tunnel}",),
     ),
+    Code.PEER_RESTARTED: failures.simple(
+        "{peer} has started anew and forgotten the tunnel's SAs",
+        "nothing here: the tunnel comes up again by itself; if it goes on, look why the peer restarts",
+        ("its IKE daemon or the machine was restarted", "its configuration was loaded anew"),
+        ("vpnctl status",),
+    ),
     Code.PEER_DEAD: failures.simple(
         "{peer} stopped answering (dead peer detection)",
         'set dpd.action = "retry" to connect again by itself; check the network and the peer',
@@ -100,7 +106,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         tries=("resolvectl query NAME",),
     ),
     Code.LOCAL_INTERFACE: failures.simple(
-        "the tunnel's interface could not be set up on this machine",
+        "the tunnel has no interface on this machine",
         "run vpnd with CAP_NET_ADMIN and /dev/net/tun, and give the tunnel a free interface name",
         tries=("ip -d link",),
     ),
@@ -110,6 +116,11 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         tries=("ip route show table all",),
     ),
     Code.LOCAL_SOCKET: failures.local_socket,
+    Code.LOCAL_ADDRESS: failures.simple(
+        "the tunnel's outer address is gone from this machine",
+        "give the machine the address of gateway.address again, or set it to one that the machine has",
+        tries=("ip address",),
+    ),
     Code.INTERNAL: failures.simple(
         "vpnd failed inside; other tunnels are not touched",
         "report it with the log of this moment",

@@ -25,6 +25,7 @@ from vpnd.daemon.words import (
     ike_renewed,
     loss_changed,
     mapping_changed,
+    peer_moved,
     state_changed,
 )
 from vpnd.datapath.interface import (
@@ -414,6 +415,8 @@ class Gateway:
 
     def _move(self, name: str, path: Path) -> None:
         tunnel = self.roster.get(name)
+        if tunnel is not None:
+            peer_moved(self.journal, tunnel, path)
         for mapping in tunnel.mappings if tunnel is not None else ():
             for pair in mapping.pairs():
                 pair.path = path

@@ -297,6 +297,9 @@ class Service:
                 bound = await self._addresses.bind(policy)
                 if await self._equip(bound) is None:
                     self.gateway.call(lambda now, peer=bound.peer: self.gateway.endpoint.set_peer(now, peer))  # type: ignore[misc]
+                    self.journal.event(
+                        policy.name, "interface-ready", f"the interface {policy.interface} is set up"
+                    )
                     self.gateway.command(policy.name, lambda now, t: t.unblock(now))
             await self.interfaces.settle()
 
@@ -328,7 +331,7 @@ class Service:
         self.journal.event(
             policy.name, "address-changed", f"{before} is gone from this machine: using {after}"
         )
-        gone = Diagnosis.of(Code.LOCAL_ROUTE, ours=before, detail="the address is gone")
+        gone = Diagnosis.of(Code.LOCAL_ADDRESS, ours=before)
         gateway = self.gateway
         gateway.call(lambda now: gateway.endpoint.close(now, policy.name, gone))
         gateway.call(lambda now: gateway.endpoint.set_peer(now, bound.peer))

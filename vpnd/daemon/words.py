@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vpnd.daemon.journal import Journal
-from vpnd.model.child import ChildSa
+from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code
 from vpnd.tunnel.commands import AttemptFailed, MappingChanged, MappingState, StateChanged, TunnelState
 from vpnd.tunnel.failover import Carry
@@ -31,7 +31,7 @@ def state_changed(journal: Journal, tunnel: Tunnel, change: StateChanged) -> Non
     elif change.after is TunnelState.CONNECTING:
         text = f"connecting to {peer}"
     elif change.after is TunnelState.DOWN:
-        text = "down, as asked" if tunnel.closed else "down"
+        text = "down, as asked" if tunnel.closed else "down until this machine can carry it again"
     lost = change.before in (TunnelState.UP, TunnelState.UNHEALTHY)
     if lost and change.after is not TunnelState.UP and change.diagnosis is not None:
         journal.failure(change.tunnel, "tunnel-lost", change.diagnosis)
@@ -65,7 +65,16 @@ def ike_renewed(journal: Journal, tunnel: str, initiator: bool) -> None:
 def attempt_failed(journal: Journal, tunnel: Tunnel, change: AttemptFailed) -> None:
     """An attempt ended without SAs."""
     which = "" if change.mapping is None else f" ({tunnel.policy.peer.children[change.mapping]})"
-    journal.failure(change.tunnel, "attempt-failed", change.diagnosis, which + _next(change.retry_in))
+    kind = "peer-throttled" if change.diagnosis.code is Code.FLOOD else "attempt-failed"
+    journal.failure(change.tunnel, kind, change.diagnosis, which + _next(change.retry_in))
+
+
+def peer_moved(journal: Journal, tunnel: Tunnel, path: Path) -> None:
+    """The peer is reached along another path; said where that is news."""
+    before = next((m.owner.path for m in tunnel.mappings if m.owner is not None), None)
+    if before is not None and (before.remote, before.remote_port) != (path.remote, path.remote_port):
+        now_at, was_at = (f"{one.remote} port {one.remote_port}" for one in (path, before))
+        journal.event(tunnel.name, "peer-moved", f"the peer sends from {now_at} now, not {was_at}: followed")
 
 
 def health_changed(journal: Journal, change: HealthChanged) -> None:

@@ -25,7 +25,9 @@ def handle_timeout(session: Session, now: float) -> None:
 
 def peer_is_dead(session: Session, now: float) -> None:
     """Nothing has been heard for too long."""
-    diagnosis = session.attempt.hint or Diagnosis.of(Code.PEER_DEAD, peer=session.path.remote)
+    silence = f"nothing heard for {now - session.liveness.last_heard:.0f} s"
+    dead = Diagnosis.of(Code.PEER_DEAD, peer=session.path.remote, detail=silence)
+    diagnosis = session.attempt.hint or dead
     session.registry.emit(PeerDead(session.tunnel, diagnosis))
     session.end(now, diagnosis)
 

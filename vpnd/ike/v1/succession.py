@@ -74,7 +74,8 @@ def forget_older(session: Session, now: float) -> None:
     """
     for one in session.siblings():
         if one.state in (*_LIVE, State.REPLACED):
-            one.end(now, Diagnosis.of(Code.PEER_DELETED, detail="the peer has started anew"))
+            facts = {"notify": "INITIAL_CONTACT", "peer": session.path.remote}
+            one.end(now, Diagnosis.of(Code.PEER_RESTARTED, **facts))
 
 
 def peer_deleted(session: Session, now: float) -> None:

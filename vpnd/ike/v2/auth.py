@@ -255,7 +255,8 @@ def _is_first_contact(session: Session) -> bool:
 
 def _replace_others(session: Session, now: float) -> None:
     """INITIAL_CONTACT: the peer has lost what it had; older IKE SAs of this tunnel go (RFC 7296 2.4)."""
-    diagnosis = Diagnosis.of(Code.PEER_DELETED, exchange=EXCHANGE, notify="INITIAL_CONTACT")
+    facts = {"exchange": EXCHANGE, "notify": "INITIAL_CONTACT", "peer": session.path.remote}
+    diagnosis = Diagnosis.of(Code.PEER_RESTARTED, **facts)
     for other in session.registry.sessions(session.tunnel):
         if other is not session and other.phase is Phase.ESTABLISHED:
             other.close(now, diagnosis)

@@ -106,7 +106,8 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
         session.deleted_by_peer(now, _refused_by_peer(session))
         return ()
     if any(delete.protocol == Protocol.IKE for delete in request.deletes):
-        session.deleted_by_peer(now, Diagnosis.of(Code.PEER_DELETED, exchange=EXCHANGE))
+        facts = {"exchange": EXCHANGE, "peer": session.path.remote}
+        session.deleted_by_peer(now, Diagnosis.of(Code.PEER_DELETED, **facts))
         return ()
     if session.state is State.SUCCESSOR:
         # The peer has moved on to it, its DELETE of the old IKE SA is still on its way, and so are the
@@ -141,7 +142,8 @@ def _deleted(session: Session, now: float, spi: bytes) -> bytes | None:
     if child.successor is not None:
         session.children.going(now, child)
     else:
-        session.children.down(child, Diagnosis.of(Code.PEER_DELETED, exchange=EXCHANGE))
+        facts = {"exchange": EXCHANGE, "peer": session.path.remote}
+        session.children.down(child, Diagnosis.of(Code.PEER_DELETED, **facts))
     return child.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
 
 

@@ -1,0 +1,192 @@
+"""What `vpnctl events` says of each fault: the events in their order, in words that an operator needs."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address
+
+import pytest
+
+from tests.unit.daemon.fakes import Machine
+from tests.unit.daemon.pairs import Pair, with_pair
+from vpnd.control.schema import Event
+from vpnd.datapath.interface import HardLimit, PeerMoved, SoftLimit, TunLost
+from vpnd.model.child import Path
+
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+ROUTED = 'routes = ["10.2.0.0/16"]'
+BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
+VERSIONS = ["ikev2", "ikev1"]
+
+
+async def up(pair: Pair, version: str = "ikev2", more: str = "") -> None:
+    """The tunnel is up, and what was said until then is of no interest."""
+    ike = f'{more}\n[tunnels.t.ike]\nversion = "{version}"'
+    pair.configure({"t": f"{ROUTED}{ike}"}, {"t": f"{BACK}{ike}"})
+    await pair.start()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    for machine in (pair.hq, pair.branch):
+        machine.journal.events._events.clear()
+
+
+def story(machine: Machine) -> list[Event]:
+    """What the operator of a machine was told."""
+    return [event for event in machine.journal.events.recent() if event.tunnel == "t"]
+
+
+def kinds(machine: Machine) -> list[str]:
+    return [event.event for event in story(machine)]
+
+
+def text(machine: Machine, kind: str) -> str:
+    """What was said once under this heading."""
+    (found,) = (event.text for event in story(machine) if event.event == kind)
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@with_pair
+async def test_the_peer_died(pair: Pair, version: str) -> None:
+    await up(pair, version)
+    pair.wire.cut = True
+    await asyncio.sleep(45)
+    assert kinds(pair.hq) == ["tunnel-lost", "tunnel-connecting"]
+    assert story(pair.hq)[0].code == "E-DPD"
+    assert text(pair.hq, "tunnel-lost").startswith(f"{THERE} stopped answering (dead peer detection)")
+    assert "nothing heard for 30 s" in text(pair.hq, "tunnel-lost")
+    assert text(pair.hq, "tunnel-connecting") == f"connecting to {THERE}"
+    assert kinds(pair.branch) == ["tunnel-lost", "tunnel-waiting"]
+    assert text(pair.branch, "tunnel-waiting") == "waiting for the peer"
+    await asyncio.sleep(30)
+    assert "does not answer" in text(pair.hq, "attempt-failed")
+    assert text(pair.hq, "attempt-failed").endswith("trying again")
+    pair.wire.cut = False
+    await pair.until(lambda: pair.state() == ("up", "up"), 90)
+    assert text(pair.hq, "tunnel-up") == f"up with {THERE}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@with_pair
+async def test_the_peer_rebooted(pair: Pair, version: str) -> None:
+    await up(pair, version)
+    old = pair.hq
+    old.service.gateway.close()
+    old.box.closed = True
+    pair.hq = Machine(pair.wire, old.directory.parent / "anew", HERE, 77)
+    pair.hq.write(old.config.read_text())
+    await pair.hq.start()
+    await pair.until(lambda: pair.state() == ("up", "up") and bool(story(pair.branch)))
+    assert kinds(pair.branch) == ["tunnel-lost", "tunnel-waiting", "tunnel-up"]
+    assert story(pair.branch)[0].code == "E-PEER-RESTARTED"
+    assert text(pair.branch, "tunnel-lost").startswith(f"{HERE} has started anew and forgotten")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@with_pair
+async def test_rekeys_of_both_kinds(pair: Pair, version: str) -> None:
+    await up(pair, version)
+    await pair.hq.operator.rekey("t", ike=True, child=False, timeout=9)
+    (spi,) = pair.hq.engine.installed
+    pair.hq.engine.on_notice(SoftLimit("t", spi))
+    await asyncio.sleep(3)
+    assert kinds(pair.hq) == kinds(pair.branch) == ["ike-rekeyed", "rekeyed"]
+    assert text(pair.hq, "ike-rekeyed") == "the IKE SA was renewed, begun here"
+    assert text(pair.hq, "rekeyed") == "the ESP SAs were renewed, begun here"
+    assert text(pair.branch, "ike-rekeyed") == "the IKE SA was renewed, begun by the peer"
+    assert text(pair.branch, "rekeyed") == "the ESP SAs were renewed, begun by the peer"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@with_pair
+async def test_a_lifetime_ended(pair: Pair, version: str) -> None:
+    await up(pair, version)
+    (spi,) = pair.hq.engine.installed
+    pair.hq.engine.on_notice(HardLimit("t", spi))
+    await pair.until(lambda: kinds(pair.hq)[-1:] == kinds(pair.branch)[-1:] == ["tunnel-up"])
+    assert kinds(pair.hq) == ["tunnel-lost", "tunnel-connecting", "tunnel-up"]
+    assert text(pair.hq, "tunnel-lost").startswith("an SA reached the end of its lifetime")
+    assert text(pair.branch, "tunnel-lost").startswith(f"{HERE} closed the tunnel with DELETE")
+
+
+@with_pair
+async def test_a_flood_with_a_wrong_key(pair: Pair) -> None:
+    """Each failure would say the same: it is told with the first, and that it does not end, once."""
+    pair.configure({"t": ROUTED}, {"t": BACK})
+    pair.hq.write(pair.hq.config.read_text().replace("nobody has to guess", "somebody has guessed"))
+    await pair.start()
+    for _ in range(12):
+        await pair.until(lambda: pair.hq.service.gateway.roster["t"].attempt is None)
+        pair.hq.service.gateway.command("t", lambda now, tunnel: tunnel.up(now))
+        await asyncio.sleep(3)
+    assert text(pair.branch, "peer-throttled").startswith(f"{HERE} tries again and again with a wrong key")
+    assert "from now on 1 each second is looked at" in text(pair.branch, "peer-throttled")
+    assert [event.code for event in story(pair.branch)].count("E-FLOOD") == 1
+    assert kinds(pair.branch).count("attempt-failed") <= 2
+
+
+@with_pair
+async def test_the_nat_of_the_peer_moved(pair: Pair) -> None:
+    await up(pair)
+    (spi,) = pair.hq.engine.installed
+    moved = Path(ip_address(HERE), 4500, ip_address("203.0.113.9"), 31337)
+    for _ in range(3):
+        pair.hq.engine.on_notice(PeerMoved("t", spi, moved))
+    assert text(pair.hq, "peer-moved") == (
+        f"the peer sends from 203.0.113.9 port 31337 now, not {THERE} port 500: followed"
+    )
+
+
+@with_pair
+async def test_an_address_of_this_machine_changed(pair: Pair) -> None:
+    await up(pair)
+    pair.hq.box.addresses = {ip_address("192.0.2.77")}
+    pair.hq.box.source = ip_address("192.0.2.77")
+    pair.hq.watch.on_change()
+    await asyncio.sleep(5)
+    assert kinds(pair.hq) == ["address-changed", "tunnel-lost", "tunnel-connecting"]
+    assert text(pair.hq, "address-changed") == f"{HERE} is gone from this machine: using 192.0.2.77"
+    assert text(pair.hq, "tunnel-lost") == "the tunnel's outer address is gone from this machine"
+
+
+@with_pair
+async def test_the_interface_was_deleted_and_made_again(pair: Pair) -> None:
+    await up(pair)
+    pair.hq.engine.on_notice(TunLost("t"))
+    await pair.until(lambda: kinds(pair.hq)[-1:] == ["tunnel-up"])
+    assert kinds(pair.hq) == [
+        "interface-lost",
+        "tunnel-lost",
+        "tunnel-down",
+        "interface-ready",
+        "tunnel-connecting",
+        "tunnel-up",
+    ]
+    (name,) = pair.hq.box.interfaces
+    assert text(pair.hq, "interface-lost") == f"the interface {name} was deleted"
+    assert text(pair.hq, "tunnel-lost") == "the tunnel has no interface on this machine: it was deleted"
+    assert text(pair.hq, "tunnel-down") == "down until this machine can carry it again"
+    assert text(pair.hq, "interface-ready") == f"the interface {name} is set up"
+
+
+@with_pair
+async def test_another_tunnel_takes_over(pair: Pair) -> None:
+    """The tunnel that carries the route goes; the one with the next priority says what it does now."""
+    second = ROUTED + "\npriority = 100"
+    pair.configure({"t": ROUTED, "u": second}, {"t": BACK, "u": BACK})
+    await pair.start()
+    gateway = pair.hq.service.gateway
+    await pair.until(lambda: {t.state.value for t in gateway.roster} == {"up"})
+    pair.hq.journal.events._events.clear()
+    await pair.hq.operator.down("t")
+    told = [event for event in pair.hq.journal.events.recent() if event.event == "carries-traffic"]
+    assert [(event.tunnel, event.text) for event in told] == [("u", "carries 10.2.0.0/16 in place of t")]
+
+
+@with_pair
+async def test_what_the_operators_did(pair: Pair) -> None:
+    await up(pair)
+    await pair.hq.operator.down("t")
+    await asyncio.sleep(1)
+    assert kinds(pair.hq) == ["tunnel-down"]
+    assert text(pair.hq, "tunnel-down") == "down, as asked"
+    assert text(pair.branch, "tunnel-lost").startswith(f"{HERE} closed the tunnel with DELETE")
