@@ -90,9 +90,8 @@ def test_a_tunnel_of_everything(role: str, opposite: Opposite) -> None:
     try:
         peer.add(plan.other())
         ours.add(plan)
-        if role == "responder":
-            done = peer.up(plan.name)
-            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        done = ours.up(plan.name) if role == "initiator" else peer.up(plan.name)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         wait_until(lambda: bool(ours.agreed(plan.name)), "the tunnel to be up at our end")
         (here,), (there,) = ours.agreed(plan.name), peer.agreed(plan.name)
         assert here == there.mirrored()

@@ -124,9 +124,8 @@ def test_ten_mappings_come_up_one_after_the_other(role: str, opposite: Opposite)
     try:
         opposite.peer.add(plan.other())
         opposite.ours.add(plan)
-        if role == "responder":
-            done = opposite.peer.up(plan.name)
-            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        done = (opposite.ours if role == "initiator" else opposite.peer).up(plan.name)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         wait_until(lambda: len(opposite.ours.agreed(plan.name)) == 10, "every mapping to be up at our end")
         ours, theirs = opposite.ours.agreed(plan.name), opposite.peer.agreed(plan.name)
         assert sorted(one.spi_in for one in ours) == sorted(one.spi_out for one in theirs)
