@@ -40,7 +40,7 @@ def failover(lab: Lab, peer: str) -> None:
     check = CHECKS["primary"]
     bound = check.failures * check.interval_ms / 1000 + 1
     with Stream(paths, RATE) as stream:
-        step(f"A stream of {RATE} datagrams a second from host-a to host-b, through the primary")
+        step(f"A stream of {RATE} datagrams a second from host-a to host-b; => is the tunnel that carries it")
         watch(paths, stream, lambda: False, 4)
         step("The wire to the primary is cut")
         cut_at = time.monotonic()
@@ -113,5 +113,5 @@ def _line(tunnel: dict[str, Any]) -> Text:
     line = Text("    ")
     line.append(f"{'=>' if tunnel['carries_traffic'] else '  '} {tunnel['name']:<10}", "bold")
     line.append(f" {tunnel['state']:<10}", style)
-    line.append(f" priority {tunnel['priority']:<4} {health['sent']} probes, {health['lost']} lost  {rtt}\n")
+    line.append(f" priority {tunnel['priority']:<4} {health['sent']} pings, {health['lost']} lost  {rtt}\n")
     return line

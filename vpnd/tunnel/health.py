@@ -195,8 +195,10 @@ class HealthCheck:
     def handle_timeout(self, now: float) -> None:
         """Counts what is lost, judges what is decided, and sends what is due."""
         for sequence in [s for s, echo in self._echoes.items() if echo.deadline <= now]:
-            del self._echoes[sequence]
-            self._measure(now, None)
+            look = self._echoes.pop(sequence).probe is None
+            # Those of a look that fell into an outage would make it seem longer than it is.
+            if not (look and self._loss.silent):
+                self._measure(now, None)
         self._judge(now)
         if self.looking and self.doubtful and self._look_at <= now:
             self._look_at = now + LOOK_EVERY

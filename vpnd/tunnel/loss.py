@@ -48,9 +48,14 @@ class LossTest:
         self._answers = PATIENCE
 
     @property
+    def silent(self) -> bool:
+        """Whether nothing was answered for so long that this is an outage, which probes tell better."""
+        return self._run >= OUTAGE
+
+    @property
     def doubtful(self) -> bool:
         """Whether more echo requests would tell something: something was lost, and not all."""
-        return self._run < OUTAGE and (self._answers < PATIENCE or self._evidence > 0)
+        return not self.silent and (self._answers < PATIENCE or self._evidence > 0)
 
     def count(self, lost: bool) -> None:
         """One echo request was lost, or answered in time."""

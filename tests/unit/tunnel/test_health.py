@@ -324,6 +324,8 @@ def test_an_outage_is_no_matter_of_loss_and_is_not_looked_at_closely() -> None:
     # Three echo requests for each probe, and those of the look that began with the first loss: it goes on
     # until the first of its own are known to be lost.
     assert len(sent) <= 15 * ECHOES + DEFAULTS.timeout / LOOK_EVERY + OUTAGE + 2
+    # Of that look only so many count as lost as it took to know.
+    assert bench.check.history.lost <= 15 * ECHOES + OUTAGE
 
 
 def test_loss_that_ends_is_seen_to_end() -> None:
