@@ -367,7 +367,7 @@ def test_initial_contact_replaces_what_the_peer_has_lost() -> None:
     pair.initiate()
     assert "N(INITIAL_CONTACT)" in pair.lines[2][1]
     down = pair.b.last(IkeDown)
-    assert down.diagnosis.code is Code.PEER_DELETED
+    assert down.diagnosis.code is Code.PEER_RESTARTED
     assert len(pair.b.all(ChildDown)) == 1
     assert len(pair.b.ike_sas) == 1
 
