@@ -27,12 +27,17 @@ def command(file: Path) -> tuple[str, ...]:
     return (sys.executable, "-m", "tests.faults.clocks", str(file), "run")
 
 
-def turn(vpnd: Vpnd, file: Path, wall: float = 0.0, boot: float = 0.0) -> None:
-    """Set the clocks of a daemon that runs ahead by so many seconds, or behind; returns when it knows."""
-    file.with_suffix(".known").unlink(missing_ok=True)
-    file.write_text(json.dumps({"wall": wall, "boot": boot}))
+def turn(vpnd: Vpnd, file: Path, wall: float = 0.0, asleep: float = 0.0) -> None:
+    """Set the calendar of a daemon that runs ahead by so many seconds; returns when it knows.
+
+    CLOCK_BOOTTIME goes on by the seconds `asleep`. It never goes back, as that of the kernel does not.
+    """
+    known = file.with_suffix(".known")
+    known.unlink(missing_ok=True)
+    boot = json.loads(file.read_text())["boot"] if file.exists() else 0.0
+    file.write_text(json.dumps({"wall": wall, "boot": boot + asleep}))
     vpnd.child.signal(signal.SIGUSR2)
-    wait_until(file.with_suffix(".known").exists, "the daemon to know the time")
+    wait_until(known.exists, "the daemon to know the time")
 
 
 def hang(file: Path) -> None:

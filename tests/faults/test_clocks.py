@@ -43,7 +43,7 @@ def hands() -> Iterator[tuple[Arena, Path]]:
 
 @pytest.fixture
 def arena(hands: tuple[Arena, Path]) -> Arena:
-    """The tunnel is up, the clocks are right."""
+    """The tunnel is up, the calendar is right."""
     arena, file = hands
     turn(arena.ours, file)
     arena.bring_up(PLAN, 20)
@@ -91,7 +91,7 @@ def test_f15_the_machine_was_suspended(arena: Arena, file: Path, row: TellRow) -
     before, questions = arena.ours.agreed(PLAN.name), asked(arena)
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic(), 5)
-        turn(arena.ours, file, boot=600)
+        turn(arena.ours, file, asleep=600)
         woke = time.monotonic()
         while asked(arena) == questions and time.monotonic() < woke + 10:
             time.sleep(0.02)
@@ -111,7 +111,7 @@ def test_f15_suspended_for_longer_than_the_sas_live(arena: Arena, file: Path, ro
     before = arena.ours.agreed(PLAN.name)
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic(), 5)
-        turn(arena.ours, file, boot=2 * HOUR)
+        turn(arena.ours, file, asleep=2 * HOUR)
         woke = time.monotonic()
         wait_until(lambda: arena.ours.agreed(PLAN.name) not in (before, []), "other SAs", 20)
         noticed = time.monotonic() - woke
