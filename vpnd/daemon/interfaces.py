@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.routes import MARK, Wanted, carried, guard, probed, shield, spared, tables_of
+from vpnd.daemon.routes import MARK, Wanted, apart, carried, guard, probed, shield, spared, tables_of
 from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa
@@ -51,6 +51,7 @@ class Interfaces:
         self._path_mtus: dict[Address, tuple[int, float]] = {}
         self._wanted: Wanted | None = None
         self._inside: frozenset[Network] = frozenset()
+        self._separate: frozenset[Network] = frozenset()
         self._unshielded = False
         self._settling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -226,13 +227,17 @@ class Interfaces:
             self._tell_refused(failures)
 
     def _all_wanted(self) -> Wanted:
-        wanted = guard(self._configured, self._tables) | spared(self._configured, self._inside)
+        # A peer that is known by name has its address with the interface of its tunnel.
+        bound = [attached.policy for attached in self._attached.values()]
+        self._separate = apart((*self._configured, *bound))
+        wanted = guard(self._configured, self._tables, self._separate)
+        wanted |= spared(self._configured, self._inside)
         for attached in self._attached.values():
             wanted |= self._carried(attached.policy) | probed(attached.policy)
         return wanted
 
     def _carried(self, policy: TunnelPolicy) -> Wanted:
-        wanted = carried(policy, self._tables)
+        wanted = carried(policy, self._tables, self._separate)
         if policy.communication is Communication.SPD_POLICY:
             return wanted
         ours = (route for route in wanted.routes if self._carrier(route.destination) == policy.name)

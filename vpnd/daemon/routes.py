@@ -9,8 +9,9 @@
                                   10.2.0.0/16 dev vpn-a metric 10           while the interface is there
                                   blackhole 10.2.0.0/16 metric 4294967295   as long as it is configured
                               ROUTES: throw 10.2.9.0/24                     a network on our inner side
-    0.0.0.0/0           7100  lookup main suppress_prefixlength 0
-                        7101  not fwmark MARK lookup DEFAULT
+    routes that a peer  7100  lookup main suppress_prefixlength 0
+    is in, as all are   7101  not fwmark MARK lookup SEPARATE
+    in 0.0.0.0/0              SEPARATE, in place of the main table:  as above
 
 The kernel takes a route away with its interface; blackholes and rules stay, also when the daemon is killed:
 nothing that a tunnel should protect finds another way out.
@@ -21,6 +22,7 @@ a less specific entry of `routes`: those by another tunnel's interface, made by 
 (7050: every interface is of group 0 unless somebody says otherwise, ours are of another), and networks on
 our inner side, such as the LAN of a gateway with a route to 10.0.0.0/8 (`Netlink.networks_inside`), which
 the table throws back to the main table. The main table has the routes as well: there they are looked for.
+But not those that a peer is in: what vpnd sends itself goes by the main table.
 """
 
 from __future__ import annotations
@@ -53,17 +55,17 @@ SPD_PRIORITY = 7000
 ROUTES_PRIORITY = 7050
 """Ours: the two rules of `routes`, after the mappings."""
 
-DEFAULT_PRIORITY = 7100
-"""Ours: the two rules that a default route through a tunnel has besides; for what was thrown out there."""
+SEPARATE_PRIORITY = 7100
+"""Ours: the two rules of routes that are kept apart from the main table, for what was thrown before."""
 
 FIRST_TABLE = 0x76700000
 TABLES = 0x80000
-DEFAULT_TABLE = FIRST_TABLE + TABLES
-ROUTES_TABLE = DEFAULT_TABLE + 1
+SEPARATE_TABLE = FIRST_TABLE + TABLES
+ROUTES_TABLE = SEPARATE_TABLE + 1
 """Ours: table numbers that nobody else uses; a tunnel's follows from its name, so that restarts agree."""
 
 MARK = 0x7670
-"""Ours: the fwmark of the datagrams that vpnd sends itself; they never enter a default route's tunnel."""
+"""Ours: the fwmark of the datagrams that vpnd sends itself; they never enter a tunnel by its routes."""
 
 LINK_GROUP = 0x7670
 """Ours: the group of every TUN that vpnd makes; as a group a thousand go in the time of one."""
@@ -139,8 +141,30 @@ def tables_of(names: Iterable[str]) -> dict[str, int]:
     return {name: FIRST_TABLE + slot for slot, name in taken.items()}
 
 
-def guard(tunnels: Iterable[TunnelPolicy], tables: dict[str, int]) -> Wanted:
-    """What stands as long as the tunnels are configured: blackholes, and the rules that lead to them."""
+def apart(tunnels: Iterable[TunnelPolicy]) -> frozenset[Network]:
+    """The routes that the main table must not have, since a peer is in them: its own would go through it."""
+    tunnels = tuple(tunnels)
+    routes = {network for tunnel in tunnels for network in _routes_of(tunnel)}
+    lengths = {(network.version, network.prefixlen) for network in routes}
+    peers = {tunnel.peer.remote_address for tunnel in tunnels} - {None}
+    holding = {
+        ip_network((peer, length), strict=False)
+        for version, length in lengths
+        for peer in peers
+        if peer is not None and peer.version == version
+    }
+    return frozenset(network for network in routes if network in holding or network.prefixlen == 0)
+
+
+def guard(
+    tunnels: Iterable[TunnelPolicy], tables: dict[str, int], separate: frozenset[Network] | None = None
+) -> Wanted:
+    """What stands as long as the tunnels are configured: blackholes, and the rules that lead to them.
+
+    `separate` is what `apart` says, if more is known of the peers than these tunnels tell.
+    """
+    tunnels = tuple(tunnels)
+    separate = apart(tunnels) if separate is None else separate
     routes: set[Route] = set()
     rules: set[Rule] = set()
     for tunnel in tunnels:
@@ -150,22 +174,28 @@ def guard(tunnels: Iterable[TunnelPolicy], tables: dict[str, int]) -> Wanted:
                 routes.add(Route(_everything(child.local), table, None, WORST_METRIC))
                 rules.add(Rule(child.local.version, child.local, child.remote, table, SPD_PRIORITY))
         for network in _routes_of(tunnel):
-            routes |= {Route(network, table, None, WORST_METRIC) for table in _tables_of(network)}
+            routes |= {Route(network, table, None, WORST_METRIC) for table in _tables_of(network, separate)}
             rules |= _route_rules(network.version)
-            if network.prefixlen == 0:
-                rules |= _default_rules(network)
+            if network in separate:
+                rules |= _separate_rules(network.version)
     return Wanted(frozenset(routes), frozenset(rules))
 
 
-def carried(tunnel: TunnelPolicy, tables: dict[str, int]) -> Wanted:
-    """What leads to the tunnel's interface while it carries the traffic of its routes and mappings."""
+def carried(
+    tunnel: TunnelPolicy, tables: dict[str, int], separate: frozenset[Network] | None = None
+) -> Wanted:
+    """What leads to the tunnel's interface while it carries the traffic of its routes and mappings.
+
+    `separate` is as for `guard`.
+    """
+    separate = apart([tunnel]) if separate is None else separate
     routes: set[Route] = set()
     if tunnel.communication is Communication.SPD_POLICY:
         for child in tunnel.peer.children:
             everything = _everything(child.local)
             routes.add(Route(everything, tables[tunnel.name], tunnel.interface, TUNNEL_METRIC))
     for network in _routes_of(tunnel):
-        for table in _tables_of(network):
+        for table in _tables_of(network, separate):
             routes.add(Route(network, table, tunnel.interface, TUNNEL_METRIC))
     return Wanted(frozenset(routes))
 
@@ -213,8 +243,8 @@ def _routes_of(tunnel: TunnelPolicy) -> tuple[Network, ...]:
     return tunnel.routes if tunnel.communication is Communication.DESTINATION_ROUTE else ()
 
 
-def _tables_of(network: Network) -> tuple[int, int]:
-    return (ROUTES_TABLE, DEFAULT_TABLE if network.prefixlen == 0 else MAIN_TABLE)
+def _tables_of(network: Network, separate: frozenset[Network]) -> tuple[int, int]:
+    return (ROUTES_TABLE, SEPARATE_TABLE if network in separate else MAIN_TABLE)
 
 
 def _lies_in(network: Network, protected: set[Network], lengths: set[tuple[int, int]]) -> bool:
@@ -238,10 +268,9 @@ def _route_rules(version: int) -> set[Rule]:
     }
 
 
-def _default_rules(network: Network) -> set[Rule]:
-    """More specific routes of the main table first, then the tunnel, but not for what vpnd sends itself."""
-    version = network.version
+def _separate_rules(version: int) -> set[Rule]:
+    """For what ROUTES has thrown: more specific routes of the main table, then the tunnel after all."""
     return {
-        Rule(version, None, None, MAIN_TABLE, DEFAULT_PRIORITY, suppress_default=True),
-        Rule(version, None, None, DEFAULT_TABLE, DEFAULT_PRIORITY + 1, unless_mark=MARK),
+        Rule(version, None, None, MAIN_TABLE, SEPARATE_PRIORITY, suppress_default=True),
+        Rule(version, None, None, SEPARATE_TABLE, SEPARATE_PRIORITY + 1, unless_mark=MARK),
     }

@@ -15,14 +15,14 @@ from tests.lab.lab import Lab, Namespace
 from vpnd.daemon.netlink import Netlink, NetlinkFailed
 from vpnd.daemon.routes import (
     COMMON_GROUP,
-    DEFAULT_PRIORITY,
-    DEFAULT_TABLE,
     FIRST_TABLE,
     INSIDE_METRIC,
     MAIN_TABLE,
     MARK,
     ROUTES_PRIORITY,
     ROUTES_TABLE,
+    SEPARATE_PRIORITY,
+    SEPARATE_TABLE,
     SPD_PRIORITY,
     TUNNEL_METRIC,
     WORST_METRIC,
@@ -43,7 +43,7 @@ def holes() -> Wanted:
     routes = {
         Route(NET, MAIN_TABLE, None, WORST_METRIC),
         Route(NET6, MAIN_TABLE, None, WORST_METRIC),
-        Route(ALL, DEFAULT_TABLE, None, WORST_METRIC),
+        Route(ALL, SEPARATE_TABLE, None, WORST_METRIC),
         Route(ip_network("10.2.9.0/24"), ROUTES_TABLE, None, INSIDE_METRIC, thrown=True),
         Route(ip_network("fd02::/65"), ROUTES_TABLE, None, INSIDE_METRIC, thrown=True),
     }
@@ -51,8 +51,8 @@ def holes() -> Wanted:
         Rule(4, ip_network("10.1.0.0/24"), NET, FIRST_TABLE + 1, SPD_PRIORITY),
         Rule(6, ip_network("fd01::/64"), NET6, FIRST_TABLE + 1, SPD_PRIORITY),
         Rule(4, None, None, MAIN_TABLE, ROUTES_PRIORITY, suppress_group=COMMON_GROUP),
-        Rule(4, None, None, MAIN_TABLE, DEFAULT_PRIORITY, suppress_default=True),
-        Rule(4, None, None, DEFAULT_TABLE, DEFAULT_PRIORITY + 1, unless_mark=MARK),
+        Rule(4, None, None, MAIN_TABLE, SEPARATE_PRIORITY, suppress_default=True),
+        Rule(4, None, None, SEPARATE_TABLE, SEPARATE_PRIORITY + 1, unless_mark=MARK),
     }
     return Wanted(frozenset(routes), frozenset(rules))
 
@@ -63,7 +63,7 @@ def ways(device: str) -> Wanted:
             {
                 Route(NET, MAIN_TABLE, device, TUNNEL_METRIC),
                 Route(NET6, MAIN_TABLE, device, TUNNEL_METRIC),
-                Route(ALL, DEFAULT_TABLE, device, TUNNEL_METRIC),
+                Route(ALL, SEPARATE_TABLE, device, TUNNEL_METRIC),
             }
         )
     )

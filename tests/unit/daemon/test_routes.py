@@ -9,11 +9,11 @@ import pytest
 
 from tests.unit.tunnel.lives import policy
 from vpnd.daemon.routes import (
-    DEFAULT_TABLE,
     FIRST_TABLE,
     MAIN_TABLE,
     MARK,
     ROUTES_TABLE,
+    SEPARATE_TABLE,
     TABLES,
     TUNNEL_METRIC,
     WORST_METRIC,
@@ -99,10 +99,10 @@ def test_each_mapping_is_a_rule_and_only_its_traffic_meets_the_table() -> None:
 def test_a_default_route_spares_what_vpnd_sends_and_what_its_table_has_thrown() -> None:
     tables = tables_of(["branch"])
     holes = guard([DEFAULT], tables)
-    assert {route.table for route in holes.routes} == {DEFAULT_TABLE, ROUTES_TABLE}
+    assert {route.table for route in holes.routes} == {SEPARATE_TABLE, ROUTES_TABLE}
     *_, specific, rest = sorted(holes.rules, key=lambda rule: rule.priority)
     assert (specific.table, specific.suppress_default) == (MAIN_TABLE, True)
-    assert (rest.table, rest.unless_mark) == (DEFAULT_TABLE, MARK)
+    assert (rest.table, rest.unless_mark) == (SEPARATE_TABLE, MARK)
 
 
 def test_table_numbers_agree_between_runs_and_never_meet() -> None:

@@ -127,8 +127,14 @@ def test_the_inner_side_stays_where_it_is(ways: Ways, routes: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("peer", ["198.51.100.1", "192.0.2.77"])
-def test_a_route_to_everything_does_not_cut_vpnd_off_from_its_peer(ways: Ways, peer: str) -> None:
-    ways.want(routed("0.0.0.0/0"))
-    assert ways.to(peer, "mark", str(MARK)) == "out"
-    ways.want(routed("0.0.0.0/0"), up=False)
-    assert ways.to(peer, "mark", str(MARK)) == "out"
+@pytest.mark.parametrize("routes", [("0.0.0.0/0",), ("0.0.0.0/1", "128.0.0.0/1"), ("198.51.100.0/24",)])
+def test_a_route_that_the_peer_is_in_does_not_cut_vpnd_off(
+    ways: Ways, routes: tuple[str, ...], peer: str
+) -> None:
+    tunnel = routed(*routes)
+    tunnel = replace(tunnel, peer=replace(tunnel.peer, remote_address=ip_address(peer)))
+    for up in (True, False):
+        ways.want(tunnel, up)
+        assert ways.to(peer, "mark", str(MARK)) == "out"
+        assert ways.to("198.51.100.1") == ("t0" if up else "nowhere")
+        assert ways.to("192.0.2.77") == "out"
