@@ -25,6 +25,7 @@ from vpnd.control.schema import (
     Event,
     GroupStatus,
     RekeyRequest,
+    ReloadProgress,
     ReloadResult,
     Status,
     SwitchRequest,
@@ -62,7 +63,7 @@ def create_app(operations: Operations) -> FastAPI:
     _add_error_handlers(app)
     _add_queries(app, operations, closing)
     _add_actions(app, operations, closing)
-    _add_configuration(app, operations)
+    _add_configuration(app, operations, closing)
     app.openapi = lambda: document(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
     return app
 
@@ -136,7 +137,7 @@ def _add_actions(app: FastAPI, operations: Operations, closing: asyncio.Event) -
         return _json(await _unless_closing(operations.switch(body.group, body.tunnel), closing))
 
 
-def _add_configuration(app: FastAPI, operations: Operations) -> None:
+def _add_configuration(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
     @app.put(
         "/v1/tunnels/{name}", response_model=TunnelChange, tags=["configuration"], operation_id="put_tunnel"
     )
@@ -145,7 +146,7 @@ def _add_configuration(app: FastAPI, operations: Operations) -> None:
 
         The key is write-only: it is never shown, and a tunnel that exists keeps it if it is left out.
         """
-        return _json(await operations.put_tunnel(name, table))
+        return _json(await _unless_closing(operations.put_tunnel(name, table), closing))
 
     @app.delete(
         "/v1/tunnels/{name}",
@@ -155,12 +156,19 @@ def _add_configuration(app: FastAPI, operations: Operations) -> None:
     )
     async def delete_tunnel(name: Name) -> Response:
         """Close and forget a tunnel that was made here."""
-        return _json(await operations.delete_tunnel(name))
+        return _json(await _unless_closing(operations.delete_tunnel(name), closing))
 
     @app.post("/v1/reload", response_model=ReloadResult, tags=["configuration"], operation_id="reload")
     async def reload() -> Response:
-        """Apply the changed files, all or nothing."""
-        return _json(await operations.reload())
+        """Apply the changed files, all or nothing; the answer comes when every tunnel is as configured."""
+        return _json(await _unless_closing(operations.reload(), closing))
+
+    @app.get(
+        "/v1/reload", response_model=ReloadProgress, tags=["configuration"], operation_id="reload_progress"
+    )
+    async def reload_progress() -> Response:
+        """How far the daemon is with its configuration, at its start as well."""
+        return _json(operations.reloading())
 
 
 def _json(model: BaseModel) -> Response:

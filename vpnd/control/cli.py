@@ -275,11 +275,12 @@ def reload(context: typer.Context, socket: SocketOption = None, json: JsonOption
     """Apply the changed configuration files, all or nothing.
 
     Tunnels whose configuration did not change are not touched. With an error nothing is changed, every
-    problem is printed with its line, and the exit code is 2.
+    problem is printed with its line, and the exit code is 2. What takes longer says how far it is.
     """
     session = _session(context, socket, json)
-    document = session.ask(lambda client: client.post("/v1/reload"))
-    from vpnd.control import render
+    from vpnd.control import reloading, render
+
+    document = session.ask(lambda client: reloading.reload(client, session.note))
 
     session.show(document, lambda width: render.reload(document))
 

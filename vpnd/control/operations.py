@@ -14,6 +14,7 @@ from vpnd.control.schema import (
     Event,
     GroupStatus,
     ProblemBody,
+    ReloadProgress,
     ReloadResult,
     Status,
     Trace,
@@ -124,6 +125,9 @@ class Operations(Protocol):
 
     async def reload(self) -> ReloadResult:
         """Apply the changed files, all or nothing. Raises InvalidConfiguration, having changed nothing."""
+
+    def reloading(self) -> ReloadProgress:
+        """Whether a configuration is being applied, and how far that is."""
 
     async def put_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelChange:
         """Create or change a tunnel from the shape of its TOML table, and keep it in the state directory.

@@ -286,6 +286,14 @@ class ReloadResult(Model):
     problems: list[ProblemBody] = Field(default_factory=list)
 
 
+class ReloadProgress(Model):
+    """Whether a configuration is being applied, at the start as well, and how many of its tunnels it has."""
+
+    running: bool
+    done: int
+    total: int
+
+
 class TunnelChange(Model):
     """What a PUT or DELETE did; `problems` holds the warnings of a PUT that was accepted."""
 

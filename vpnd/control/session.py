@@ -57,6 +57,12 @@ class Session:
         else:
             print_lines(lines)
 
+    def note(self, text: str) -> None:
+        """Something to read while the answer is not there yet."""
+        if not self.json:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
     def fail(self, error: dict[str, Any], code: int) -> NoReturn:
         """Print the error, as JSON on standard output or as text on standard error, and exit."""
         if self.json:

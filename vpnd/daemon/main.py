@@ -189,15 +189,15 @@ async def _run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     journal.event(
         None, "starting", f"vpnd {__version__} starts with {len(loaded.configuration.tunnels)} tunnels"
     )
-    await service.start(loaded)
+    living = asyncio.create_task(_live(service, loaded, supervisor))
     answering = asyncio.create_task(server.run())
-    supervisor.ready("Running")
     try:
-        await _first(stopping.wait(), answering)
+        await _first(stopping.wait(), answering, living)
     finally:
         supervisor.stopping()
         journal.event(None, "stopping", "closing the tunnels")
         answering.cancel()
+        living.cancel()
         await service.stop()
         with contextlib.suppress(asyncio.CancelledError):
             await answering
@@ -222,12 +222,19 @@ async def _reload(operator: Operator) -> None:
         await operator.reload()
 
 
-async def _first(waiting: Coroutine[None, None, object], task: asyncio.Task[None]) -> None:
-    """Wait for the one or the other; an error of `task` is raised."""
+async def _live(service: Service, loaded: Loaded, supervisor: Supervisor) -> None:
+    """Start, while the API answers already, and go on; ends with an error or not at all."""
+    await service.start(loaded)
+    supervisor.ready("Running")
+    await asyncio.Event().wait()
+
+
+async def _first(waiting: Coroutine[None, None, object], *tasks: asyncio.Task[None]) -> None:
+    """Wait for the first; an error of one of the tasks is raised."""
     signalled = asyncio.create_task(waiting)
-    done, _ = await asyncio.wait({signalled, task}, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait({signalled, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     signalled.cancel()
-    if task in done:
+    for task in done.intersection(tasks):
         task.result()
 
 

@@ -25,6 +25,7 @@ from vpnd.control.schema import (
     Event,
     GroupStatus,
     ProblemBody,
+    ReloadProgress,
     ReloadResult,
     Status,
     Trace,
@@ -121,7 +122,7 @@ class Operator:
 
     async def up(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (the operator's limit)
         """Negotiate, and wait until every mapping is up or has failed."""
-        tunnel = self._tunnel(name)
+        tunnel = await self._prepared(name, timeout)
         if not (tunnel.all_up and not tunnel.closed):
             self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
             self._gateway.command(name, lambda now, t: t.up(now))
@@ -136,7 +137,7 @@ class Operator:
 
     async def reset(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (as `up`)
         """Delete the SAs and negotiate anew."""
-        tunnel = self._tunnel(name)
+        tunnel = await self._prepared(name, timeout)
         self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
         self._gateway.command(name, lambda now, t: t.reset(now))
         await self._until_up(name, timeout)
@@ -188,7 +189,7 @@ class Operator:
         async with self._writing:
             self._supervisor.reloading()
             try:
-                loaded = load(self._config, self._state)
+                loaded = await self._service.in_thread(load, self._config, self._state)
                 if not loaded.ok:
                     self._service.journal.event(
                         None,
@@ -197,21 +198,23 @@ class Operator:
                         "E-CONFIG",
                     )
                     raise _invalid(loaded)
-                added, changed, removed, same = await self._service.change(loaded)
+                change = await self._service.change(loaded)
             finally:
                 self._supervisor.ready("Running")
-            text = (
-                f"{len(added)} added, {len(changed)} changed, {len(removed)} removed, {len(same)} untouched"
-            )
-            self._service.journal.event(None, "reloaded", f"configuration applied: {text}")
+            self._service.journal.event(None, "reloaded", f"configuration applied: {change}")
             return ReloadResult(
                 applied=True,
-                added=added,
-                changed=changed,
-                removed=removed,
-                unchanged=same,
+                added=change.added,
+                changed=change.changed,
+                removed=change.removed,
+                unchanged=change.same,
                 problems=[_problem(p) for p in loaded.problems],
             )
+
+    def reloading(self) -> ReloadProgress:
+        """Whether a configuration is being applied, and how far that is."""
+        progress = self._service.progress
+        return ReloadProgress(running=progress.running, done=progress.done, total=progress.total)
 
     async def put_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelChange:
         """Create or change a tunnel and keep it in the state directory."""
@@ -220,17 +223,18 @@ class Operator:
             if known is not None and not known.source.from_api:
                 raise _from_file(name, known.place)
             proposed = self._store.propose(name, table)
-            loaded = load_with(self._config, self._state, proposed.source)
+            loaded = await self._service.in_thread(load_with, self._config, self._state, proposed.source)
             if not loaded.ok:
                 raise _invalid(loaded)
             try:
                 self._store.write(proposed)
             except (OSError, ValueError) as failure:
                 raise OperationError("E-STATE", f"the tunnel cannot be kept: {failure}") from None
-            added, changed, _, _ = await self._service.change(load(self._config, self._state))
-            change = "created" if name in added else "changed" if name in changed else "unchanged"
+            kept = await self._service.in_thread(load, self._config, self._state)
+            change = await self._service.change(kept)
+            done = "created" if name in change.added else "changed" if name in change.changed else "unchanged"
             problems = [_problem(p) for p in loaded.problems if p.file == proposed.source.label]
-            return TunnelChange(tunnel=name, change=change, problems=problems)
+            return TunnelChange(tunnel=name, change=done, problems=problems)
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key."""
@@ -240,7 +244,7 @@ class Operator:
             path = known.source.path
             if not known.source.from_api or path is None:
                 raise _from_file(name, known.place)
-            loaded = load_without(self._config, self._state, path)
+            loaded = await self._service.in_thread(load_without, self._config, self._state, path)
             if not loaded.ok:
                 raise _invalid(loaded)
             try:
@@ -257,6 +261,14 @@ class Operator:
         if tunnel is None:
             raise UnknownTunnel(name, [t.name for t in self._gateway.roster])
         return tunnel
+
+    async def _prepared(self, name: str, seconds: float) -> Tunnel:
+        """The tunnel, when it has its interface. Raises Conflict if it does not get it in time."""
+        self._tunnel(name)
+        waited = await self._gateway.watchers.wait(name, lambda: name not in self._service.pending, seconds)
+        if not waited:
+            raise Conflict("E-STARTING", f"{name} is not configured yet: try again", "vpnctl status")
+        return self._tunnel(name)
 
     def _loaded(self) -> Loaded:
         if self._service.loaded is None:
@@ -360,6 +372,7 @@ def _problem(problem: Problem) -> ProblemBody:
         line=problem.line,
         code=problem.code,
         severity=problem.severity.value,
+        key=problem.key,
         message=problem.message,
         hint=problem.hint,
     )

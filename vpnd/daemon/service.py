@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from vpnd.config.compile import compile_gateway
 from vpnd.config.load import Loaded
 from vpnd.crypto.entropy import Entropy
 from vpnd.daemon.addresses import Addresses, OnDatagram, OpenPort
 from vpnd.daemon.box import Box, BoxFailed
+from vpnd.daemon.change import Change, Progress
 from vpnd.daemon.clock import Clock
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.interfaces import Interfaces
@@ -53,8 +54,18 @@ class Watch(Protocol):
         """Stop."""
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 MakeWatch = Callable[[Callable[[], None]], Watch]
 MakeEngine = Callable[[OnDatagram, Callable[[Notice], None]], Engine]
+
+
+class InThread(Protocol):
+    """Calls a function where it does not hold up the loop, as `asyncio.to_thread` does."""
+
+    def __call__(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        """The function's result, to be awaited."""
 
 
 class Service:
@@ -70,12 +81,18 @@ class Service:
         open_port: OpenPort,
         journal: Journal,
         supervisor: Supervisor,
+        in_thread: InThread = asyncio.to_thread,
     ) -> None:
         self.journal = journal
+        self.in_thread = in_thread
+        """What computes for long is done there, so that the loop goes on."""
         self.started = clock.now()
         self.policy = GatewayPolicy("", _NOWHERE, ())
         """What is configured, as it was compiled: addresses of this machine are not filled in."""
         self.loaded: Loaded | None = None
+        self.progress = Progress(running=True)
+        self.pending: set[str] = set()
+        """Tunnels that are listed, and not prepared yet."""
         self._watch = make_watch(self._changed_outside)
         self._engine = make_engine(self._on_datagram, self._on_notice)
         carriage = Carriage(entropy)
@@ -97,46 +114,65 @@ class Service:
         self._box = box
         self._supervisor = supervisor
         self._changing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._repair_waits = False
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     # ------------------------------------------------------------------------------- the life
 
     async def start(self, loaded: Loaded) -> None:
         """Begin as configured. What this machine refuses to one tunnel is that tunnel's error."""
-        await self.change(loaded)
+        await self._apply(loaded, compile_gateway(loaded))
         self._spawn(self._repair_for_ever())
         self._spawn(self._names.follow())
         self._watch.start()
         if self._supervisor.watchdog_interval is not None:
             self._spawn(self._show_life(self._supervisor.watchdog_interval))
 
-    async def change(self, loaded: Loaded) -> tuple[list[str], list[str], list[str], list[str]]:
-        """Go over to another configuration; returns the names added, changed, removed and unchanged.
+    async def change(self, loaded: Loaded) -> Change:
+        """Go over to another configuration; returns when every tunnel is as it is configured.
 
         Tunnels that are the same keep their SAs and sequence numbers. Raises ConfigurationInvalid for one
-        with errors, having changed nothing.
+        with errors, having changed nothing. Once begun it is done to its end, whether or not the caller
+        still waits.
         """
-        after = compile_gateway(loaded)
+        return await self._apply(loaded, await self.in_thread(compile_gateway, loaded))
+
+    async def _apply(self, loaded: Loaded, after: GatewayPolicy) -> Change:
+        work = asyncio.get_running_loop().create_task(self._go_over(loaded, after))
+        self._tasks.add(work)
+        work.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(work)
+
+    async def _go_over(self, loaded: Loaded, after: GatewayPolicy) -> Change:
         async with self._changing:
             before = {policy.name: policy for policy in self.policy.tunnels}
             wanted = {policy.name: policy for policy in after.tunnels}
+            change = Change.between(before, wanted)
             self.policy, self.loaded = after, loaded
-            await self._addresses.refresh()
-            added = [name for name in wanted if name not in before]
-            removed = [name for name in before if name not in wanted]
-            changed = [name for name in wanted if name in before and wanted[name] != before[name]]
-            same = [name for name in wanted if name in before and wanted[name] == before[name]]
-            # First what guards the traffic of new tunnels, last what guarded that of old ones.
-            await self._guard([*after.tunnels, *(before[name] for name in removed)])
-            for name in removed:
-                await self._remove(name)
-            for name in changed:
-                await self._change(before[name], wanted[name])
-            for name in added:
-                await self._add(wanted[name])
-            self.gateway.roster.reorder(tuple(wanted))
-            await self._guard(after.tunnels)
-            return added, changed, removed, same
+            self.progress = Progress(True, 0, change.steps)
+            try:
+                for name in change.added:
+                    self._announce(wanted[name])
+                self.gateway.roster.reorder(tuple(wanted))
+                await self._addresses.refresh()
+                # First what guards the traffic of new tunnels, last what guarded that of old ones.
+                await self._guard([*after.tunnels, *(before[name] for name in change.removed)])
+                for name in change.removed:
+                    await self._remove(name)
+                    self._step()
+                for name in change.changed:
+                    await self._change(before[name], wanted[name])
+                    self._step()
+                for name in change.added:
+                    await self._prepare(wanted[name])
+                    self._step()
+                await self._guard(after.tunnels)
+            finally:
+                self.progress = replace(self.progress, running=False)
+            return change
+
+    def _step(self) -> None:
+        self.progress = replace(self.progress, done=self.progress.done + 1)
 
     async def stop(self) -> None:
         """Say DELETE to every peer, wait for their answers for a moment, and take everything down."""
@@ -215,25 +251,39 @@ class Service:
         self.gateway.call(lambda now: self.gateway.carriage.configure(now, tunnels))
         await self.interfaces.configure(tunnels)
 
-    async def _add(self, policy: TunnelPolicy) -> None:
-        """A tunnel comes: its interface, its IKE policy, its life."""
-        bound = await self._addresses.bind(policy)
-        tunnel = self.gateway.roster.add(bound)
-        refused = await self._equip(bound)
-        now = self.gateway.clock.now()
-        if refused is not None:
-            tunnel.block(now, refused)
-            self.journal.failure(policy.name, "tunnel-blocked", refused)
-        self.gateway.call(lambda now: self.gateway.endpoint.set_peer(now, bound.peer))
-        self.gateway.call(lambda now: self.gateway.carriage.add(now, policy.name, policy.health))
-        self.gateway.command(policy.name, lambda now, t: t.start(now))
+    def _announce(self, policy: TunnelPolicy) -> None:
+        """A tunnel comes: it is listed from now on, and down until it is prepared."""
+        unprepared = Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail="it is not made yet")
+        self.gateway.roster.add(policy, unprepared)
+        self.pending.add(policy.name)
 
-    async def _remove(self, name: str) -> None:
-        """A tunnel goes: DELETE to the peer, then its interface."""
+    async def _prepare(self, policy: TunnelPolicy) -> None:
+        """What was announced gets its interface, its IKE policy, its life."""
+        name, gateway = policy.name, self.gateway
+        bound = await self._addresses.bind(policy)
+        tunnel = gateway.roster[name]
+        tunnel.policy = bound
+        refused = await self._equip(bound)
+        self.pending.discard(name)
+        tunnel.blocked = None
+        if refused is not None:
+            tunnel.block(gateway.clock.now(), refused)
+            self.journal.failure(name, "tunnel-blocked", refused)
+        if not tunnel.closed:
+            gateway.call(lambda now: gateway.endpoint.set_peer(now, bound.peer))
+        gateway.call(lambda now: gateway.carriage.add(now, name, policy.health))
+        gateway.command(name, lambda now, t: t.start(now))
+        gateway.watchers.wake(name)
+
+    async def _remove(self, name: str, successor: TunnelPolicy | None = None) -> None:
+        """A tunnel goes: DELETE to the peer, then its interface. A successor is listed at once."""
         gateway = self.gateway
         gateway.roster.remove(name)
         gateway.call(lambda now: gateway.endpoint.remove_peer(now, name))
         gateway.forget(name)
+        if successor is not None:
+            self._announce(successor)
+            gateway.roster.reorder(tuple(policy.name for policy in self.policy.tunnels))
         await self.interfaces.detach(name)
         self.journal.event(name, "tunnel-removed", "removed")
         self.journal.forget(name)
@@ -243,8 +293,8 @@ class Service:
         tunnel = self.gateway.roster[before.name]
         as_was = replace(before, routes=after.routes, priority=after.priority, negotiation=after.negotiation)
         if as_was != after or tunnel.closed or self.interfaces.get(before.name) is None:
-            await self._remove(before.name)
-            await self._add(after)
+            await self._remove(before.name, after)
+            await self._prepare(after)
             return
         policy = replace(after, peer=tunnel.policy.peer)
         self.interfaces.update(policy)
@@ -292,7 +342,8 @@ class Service:
         async with self._changing:
             await self._addresses.refresh()
             for policy in policies:
-                if policy.name not in self.gateway.roster:
+                tunnel = self.gateway.roster.get(policy.name)
+                if tunnel is None or tunnel.blocked is None:
                     continue
                 bound = await self._addresses.bind(policy)
                 if await self._equip(bound) is None:
@@ -304,11 +355,15 @@ class Service:
             await self.interfaces.settle()
 
     def _changed_outside(self) -> None:
-        self._spawn(self._repair())
+        # One repair that waits for the end of a long change is as good as one for each notice.
+        if not self._repair_waits:
+            self._repair_waits = True
+            self._spawn(self._repair())
 
     async def _repair(self) -> None:
         """Something that tunnels stand on has changed: put back what is ours, follow what is not."""
         async with self._changing:
+            self._repair_waits = False
             await self._addresses.refresh()
             for tunnel in tuple(self.gateway.roster):
                 if not self._addresses.has(tunnel.policy.peer.local_address) and tunnel.blocked is None:

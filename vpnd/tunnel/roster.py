@@ -23,8 +23,9 @@ from vpnd.ike.outputs import (
     Output,
     PeerDead,
 )
+from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import TunnelPolicy
-from vpnd.tunnel.commands import Command
+from vpnd.tunnel.commands import Command, TunnelState
 from vpnd.tunnel.lifecycle import Tunnel
 
 
@@ -54,11 +55,16 @@ class Roster:
         """The tunnel of this name, or None."""
         return self._tunnels.get(name)
 
-    def add(self, policy: TunnelPolicy) -> Tunnel:
-        """A tunnel is configured; it waits for its `start`. Raises ValueError if the name is taken."""
+    def add(self, policy: TunnelPolicy, blocked: Diagnosis | None = None) -> Tunnel:
+        """A tunnel is configured; it waits for its `start`. Raises ValueError if the name is taken.
+
+        With `blocked` it is listed as down until that is taken back.
+        """
         if policy.name in self._tunnels:
             raise ValueError(f"tunnel {policy.name!r} exists")
         tunnel = Tunnel(policy, self._entropy, self.outputs)
+        if blocked is not None:
+            tunnel.blocked, tunnel.state = blocked, TunnelState.DOWN
         self._tunnels[policy.name] = tunnel
         return tunnel
 

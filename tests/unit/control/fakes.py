@@ -29,6 +29,7 @@ from vpnd.control.schema import (
     MappingStatus,
     PeerStatus,
     ProblemBody,
+    ReloadProgress,
     ReloadResult,
     Status,
     Trace,
@@ -137,6 +138,9 @@ class FakeOperations:
         self.log = EventLog()
         self.received: dict[str, Mapping[str, object]] = {}
         self.hang = asyncio.Event()
+        self.looked = 0
+        self.reload_waits: asyncio.Event | None = None
+        self.progress = ReloadProgress(running=False, done=0, total=0)
 
     def _known(self, name: str) -> TunnelStatus:
         if name not in self.tunnels:
@@ -229,8 +233,14 @@ class FakeOperations:
     def events(self, follow: bool) -> AsyncIterator[Event]:
         return self.log.stream(follow)
 
+    def reloading(self) -> ReloadProgress:
+        self.looked += 1
+        return self.progress
+
     async def reload(self) -> ReloadResult:
         self.calls.append(("reload",))
+        if self.reload_waits is not None:
+            await self.reload_waits.wait()
         if "broken" in self.tunnels:
             problem = ProblemBody(
                 file="vpnd.toml",

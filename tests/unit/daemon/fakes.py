@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from vpnd.config.load import load
 from vpnd.crypto.entropy import SeededEntropy
@@ -25,6 +26,9 @@ from vpnd.model.child import ChildSa
 from vpnd.model.child import Path as NetworkPath
 from vpnd.model.policy import NAT_T_PORT
 from vpnd.model.selectors import Address, Network
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 KEY = "a key that nobody has to guess 1234"
 
@@ -143,6 +147,8 @@ class FakeBox:
         self.refuse: set[str] = set()
         self.closed = False
         self.down: set[str] = set()
+        self.gate: asyncio.Semaphore | None = None
+        """Where it is set, each interface takes one of its permits."""
         self.source: Address | None = address
         self.inside: frozenset[Network] = frozenset()
         self.shielded: Shield | None = None
@@ -150,6 +156,8 @@ class FakeBox:
         self._descriptor = 100
 
     async def open_interface(self, name: str, mtu: int) -> int:
+        if self.gate is not None:
+            await self.gate.acquire()
         if name in self.refuse or name in self.interfaces:
             raise BoxFailed(f"no interface {name} for you")
         self.interfaces[name] = mtu
@@ -260,6 +268,11 @@ class Wire:
             asyncio.get_running_loop().call_soon(receiver.receive, back, data)
 
 
+async def at_once(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """In place of a thread: while one computes, the loop's time would jump."""
+    return call(*args, **kwargs)
+
+
 class Machine:
     """One vpnd on the wire, with its files in a directory."""
 
@@ -284,6 +297,7 @@ class Machine:
             open_port=lambda local, on_datagram, on_unreachable: FakePort(self, on_unreachable),
             journal=self.journal,
             supervisor=supervisor,
+            in_thread=at_once,
         )
         self.operator = Operator(self.service, self.config, self.state, supervisor)
 
