@@ -101,6 +101,16 @@ class Vpnd:
         finally:
             connection.close()
 
+    def post(self, path: str) -> tuple[int, Any]:
+        """POST to the management API, without a body: the answer's status and its JSON."""
+        connection = _UnixConnection(self.socket)
+        try:
+            connection.request("POST", path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
     def status(self) -> dict[str, Any]:
         """`vpnctl --json status`."""
         status: dict[str, Any] = json.loads(self.ctl("--json", "status").stdout)
