@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import control, datapath
+from bench import control, crowd, datapath
 from tests.lab.lab import interruptible
 
-PARTS = ("datapath", "setup", "memory")
+PARTS = ("datapath", "setup", "tunnels")
 BUSY = 0.5
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
@@ -24,9 +24,12 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 def main() -> None:
     """Measure what is asked for; Ctrl-C leaves nothing behind."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="2 rounds of 2 s and few tunnels")
+    parser.add_argument(
+        "--short", action="store_true", help="2 rounds of 2 s each"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="runs of each measurement (default 5)")
     parser.add_argument("--seconds", type=float, default=5, help="length of a run (default 5)")
+    parser.add_argument("--tunnels", type=int, default=crowd.TUNNELS, help="how many (default 1000)")
     parser.add_argument("--only", choices=PARTS, action="append", help="this part alone; may be repeated")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go")
     arguments = parser.parse_args()
@@ -71,8 +74,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if "setup" in parts:
         setups = control.measure_setups(console, seconds=1 if arguments.short else 5)
         document["ikev2_setups"] = setups
-    if "memory" in parts:
-        document["tunnels"] = control.measure_tunnels(console, (1, 10) if arguments.short else (1, 100, 500))
+    if "tunnels" in parts:
+        idle = 15.0 if arguments.short else 60.0
+        document["tunnels"] = crowd.measure(
+            console, arguments.tunnels, idle, arguments.rounds, arguments.seconds
+        )
     return document
 
 
