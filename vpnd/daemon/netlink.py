@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from vpnd.daemon import dump
+from vpnd.daemon import dump, routewriter
 from vpnd.daemon.routes import LINK_GROUP, MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6
 from vpnd.model.selectors import Address, Network
@@ -210,22 +211,19 @@ class Netlink:
         failures: list[str] = []
         missing, surplus = wanted.routes - present.routes, present.routes - wanted.routes
         replaced = {route.key for route in missing}
-        for route in sorted(missing, key=lambda r: r.device is not None):
-            failures += self._try(f"add {route}", partial(self._add_route, route))
+        failures += self.replace(sorted(missing, key=lambda r: r.device is not None))
         for rule in wanted.rules - present.rules:
             failures += self._try(f"add {rule}", partial(self._rule, "add", rule))
         for rule in present.rules - wanted.rules:
             failures += self._try(f"delete {rule}", partial(self._rule, "del", rule))
-        for route in sorted(surplus, key=lambda r: r.device is None):
-            if route.key not in replaced:
-                failures += self._try(f"delete {route}", partial(self._delete_route, route))
-        return failures
+        gone = sorted((r for r in surplus if r.key not in replaced), key=lambda r: r.device is None)
+        refused = _attempt("delete routes", lambda: routewriter.delete(gone))
+        return failures + [f"delete {r}: {_named(code)}" for r, code in refused if code not in _ABSENT]
 
     def replace(self, routes: Iterable[Route]) -> list[str]:
         """Make these routes, each in place of one with the same key; returns what could not be done."""
-        return [
-            text for route in routes for text in self._try(f"add {route}", partial(self._add_route, route))
-        ]
+        refused = _attempt("add routes", lambda: routewriter.write(routes))
+        return [f"add {route}: {_named(code)}" for route, code in refused]
 
     # ----------------------------------------------------------------------------------- inside
 
@@ -243,32 +241,6 @@ class Netlink:
         for message in _attempt("list the rules", lambda: list(self._ip.get_rules(family=family))):
             if message.get("protocol") == PROTOCOL:
                 yield message
-
-    def _add_route(self, route: Route) -> None:
-        request = self._request(route)
-        if route.device is None:
-            request["type"] = _type_without_device(route)
-        else:
-            request["oif"] = self._require(route.device)
-            if route.source is not None:
-                request["prefsrc"] = str(route.source)
-        self._ip.route("replace", **request)
-
-    def _delete_route(self, route: Route) -> None:
-        request = self._request(route)
-        if route.device is None:
-            request["type"] = _type_without_device(route)
-        self._ip.route("del", **request)
-
-    @staticmethod
-    def _request(route: Route) -> dict[str, Any]:
-        return {
-            "family": _family(route.destination),
-            "dst": str(route.destination),
-            "table": route.table,
-            "priority": route.metric,
-            "proto": PROTOCOL,
-        }
 
     def _rule(self, verb: str, rule: Rule) -> None:
         request: dict[str, Any] = {
@@ -293,8 +265,7 @@ class Netlink:
         try:
             call()
         except NetlinkError as error:
-            harmless = error.code in (*_ABSENT, errno.EEXIST)
-            return [] if harmless and not what.startswith("add route") else [f"{what}: {_words(error)}"]
+            return [] if error.code in (*_ABSENT, errno.EEXIST) else [f"{what}: {_words(error)}"]
         except (NetlinkFailed, OSError) as error:
             return [f"{what}: {error}"]
         return []
@@ -323,6 +294,10 @@ def _words(error: NetlinkError) -> str:
     )
 
 
+def _named(code: int) -> str:
+    return f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
+
+
 def _family(value: Address | Network) -> int:
     return socket.AF_INET if value.version == 4 else socket.AF_INET6
 
@@ -331,10 +306,6 @@ def _network(text: str | None, length: int, family: int) -> Network:
     if not text:
         return ALL_IPV4 if family == socket.AF_INET else ALL_IPV6
     return ip_network(f"{text}/{length}")
-
-
-def _type_without_device(route: Route) -> str:
-    return "throw" if route.thrown else "blackhole"
 
 
 def _rule(message: Any, family: int) -> Rule:

@@ -243,3 +243,30 @@ def test_inside_is_what_does_not_lie_on_the_way_to_a_peer(lab: Lab) -> None:
         tun.close()
 
     inside(namespace, work)
+
+
+def test_hundreds_of_routes_are_written_and_a_refused_one_is_named(lab: Lab) -> None:
+    namespace = lab.namespace("nl")
+
+    def work(netlink: Netlink) -> None:
+        tun = open_tun("t0")
+        netlink.set_up("t0", 1400)
+        many = {
+            Route(
+                ip_network(f"{start}{number:x}::/64" if six else f"10.2.{number}.0/24"), table, device, metric
+            )
+            for number in range(150)
+            for six, start in ((False, ""), (True, "fd02:0:0:"))
+            for table in (MAIN_TABLE, ROUTES_TABLE)
+            for device, metric in (("t0", TUNNEL_METRIC), (None, WORST_METRIC))
+        }
+        lost = Route(NET, MAIN_TABLE, "nothing", TUNNEL_METRIC)
+        (failure,) = netlink.reconcile(Wanted(frozenset({*many, lost})))
+        assert failure == f"add {lost}: No such device (ENODEV)"
+        assert netlink.present().routes == many
+        # One whose interface goes at the same time is gone, and no failure.
+        tun.close()
+        assert netlink.reconcile(Wanted()) == []
+        assert netlink.present() == Wanted()
+
+    inside(namespace, work)
