@@ -34,11 +34,22 @@ def load_with(
     peer.swanctl("--load-all", "--clear", "--noprompt", "--file", str(path))
 
 
+def carrying(peer: StrongSwan, name: str) -> dict[str, str]:
+    """strongSwan's numbers of the IKE SA and of the child that carry a connection's traffic now.
+
+    By its name it would renew every SA that it still has of a connection, those that were replaced as well.
+    """
+    live = [(sa, child) for sa in peer.sas() for child in sa["child-sas"].values() if sa["name"] == name]
+    sa, child = next(pair for pair in reversed(live) if pair[1]["state"] == "INSTALLED")
+    return {"ike": sa["uniqueid"], "child": child["uniqueid"]}
+
+
 class AtOnce:
     """Connections to both daemons, over which both are asked for a renewal within a millisecond."""
 
     def __init__(self, ours: Vpnd, peer: StrongSwan, name: str) -> None:
         self._name = name
+        self._ids = carrying(peer, name)
         self._vici = Vici(peer.directory / "vici")
         self._api = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._api.settimeout(30)
@@ -65,7 +76,7 @@ class AtOnce:
         ).encode()
         self._api.sendall(request)
         time.sleep(lead)
-        self._vici.begin("rekey", **{sa: self._name})
+        self._vici.begin("rekey", **{f"{sa}-id": self._ids[sa]})
         self._vici.end()
         while self._api.recv(4096):
             pass

@@ -20,8 +20,8 @@ REKEY_AGAIN = 45.0
 
 
 SETTLING = 0.2
-"""Seconds until a pair of ours is sent on: the peer installs it when it has worked on our third message, which
-nothing acknowledges, and what arrives sooner is lost."""
+"""Seconds until a pair of ours is sent on: the peer installs it when it has worked on our third message,
+which nothing acknowledges, and what arrives sooner is lost."""
 
 
 class Limit(Enum):

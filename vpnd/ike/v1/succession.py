@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 REPLACED_AT_MOST = 1
 """Predecessors of one tunnel that are kept to the end of their lifetime: peers renew each that they hold."""
+REPLACED_FOR_NOW = 8
+"""Predecessors that are kept for a moment beside them, more than any race of both sides makes."""
 
 _LIVE = (State.ESTABLISHED, State.DELETED)
 
@@ -144,6 +146,15 @@ def _retire(old: Session, heir: Session, now: float, crossing: bool) -> None:
 
 
 def _limit(session: Session, now: float) -> None:
+    """The predecessors that are too many go, but not at once.
+
+    A peer that has several of them hands its IPsec SAs from one to the next after it has established that: a
+    DELETE that comes in between takes them along (strongSwan).
+    """
     replaced = [one for one in session.siblings() if one.state is State.REPLACED]
-    for one in replaced[:-REPLACED_AT_MOST]:
+    for one in replaced[:-REPLACED_FOR_NOW]:
         one.close(now, Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
+    for one in replaced[-REPLACED_FOR_NOW:-REPLACED_AT_MOST]:
+        if one.timers.deadline(Timer.FORGET) is None:
+            one.timers.arm(Timer.FORGET, now + session.registry.limits.closing)
+            session.registry.arm(one)
