@@ -120,15 +120,12 @@ class Attempt:
         return self._session.phase is Phase.CONNECTING or self.unconfirmed
 
     def note(self, now: float, diagnosis: Diagnosis) -> None:
-        """Something speaks against the attempt: unless a real answer comes soon, it is believed."""
+        """Something speaks against the attempt, which `listens`: believed unless an answer comes soon."""
         session = self._session
-        if session.phase is Phase.CONNECTING:
-            self.hint = diagnosis
-            if session.timers.deadline(Timer.ERROR) is None:
-                session.timers.arm(Timer.ERROR, now + session.registry.limits.error_listening)
-        elif self._unconfirmed:
-            # We have seen the peer's proof, it has not accepted ours: the reason if nothing comes of it.
-            self.hint = diagnosis
+        # Also of one whose peer has proved itself and does not accept our proof, if nothing comes of it.
+        self.hint = diagnosis
+        if session.phase is Phase.CONNECTING and session.timers.deadline(Timer.ERROR) is None:
+            session.timers.arm(Timer.ERROR, now + session.registry.limits.error_listening)
 
     def believe(self, now: float) -> None:
         """No real answer has come: an initiator gives up, a responder tells the operator and waits on."""

@@ -1,0 +1,257 @@
+"""The rare branches of IKEv1: what only a damaged, odd or very talkative peer reaches."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.policies import ADDRESS_A, ADDRESS_B
+from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of, policy_of
+from tests.simulation.v1.puppet import Puppet, sa_of
+from tests.simulation.v1.stage import RECIPE, Stage, stage_in
+from vpnd.crypto.dh import KeyPair
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.faults import Drop
+from vpnd.ike.limits import Limits
+from vpnd.ike.outputs import ChildFailed, Established, Failed, LadderLine
+from vpnd.ike.registry import Registry
+from vpnd.ike.v1 import keys
+from vpnd.ike.v1.faults import InvalidKeyInformation, NoProposalChosen, WeakKey
+from vpnd.ike.v1.messages import Main1, Main2
+from vpnd.ike.v1.phase1 import candidate_keys
+from vpnd.ike.v1.proposals import limited, offered_group
+from vpnd.ike.v1.protect import IvChain
+from vpnd.ike.v1.quick_mode import QuickMode, _shared
+from vpnd.ike.v1.quick_mode import State as QuickState
+from vpnd.ike.v1.quicks import LINGER, REMEMBERED_IDS
+from vpnd.ike.v1.received import Received
+from vpnd.ike.v1.session import Session
+from vpnd.ike.v1.version import Engine
+from vpnd.model.child import Path
+from vpnd.model.policy import Lifetimes
+from vpnd.wire.attributes import Attribute, encode_attributes
+from vpnd.wire.errors import DecodeError
+from vpnd.wire.header import Header
+from vpnd.wire.iana import Exchange1, LifeType, Notify1, Phase2Attribute, Protocol
+from vpnd.wire.ikev1 import Hash, KeyExchange, Nonce, Notify, Payload, VendorId
+
+PATH = Path(ADDRESS_B, 500, ADDRESS_A, 500)
+
+
+def session_of(stage: Stage) -> Session:
+    """The only session."""
+    (session,) = stage.endpoint._registry.sessions()
+    assert isinstance(session, Session)
+    return session
+
+
+def new_session() -> Session:
+    """One to which nothing has happened."""
+    registry = Registry(SeededEntropy(1), Limits())
+    return Session(0.0, registry, policy_of(RECIPE, MAIN), PATH, initiator=False)
+
+
+def details(stage: Stage) -> str:
+    """The last line of the ladder with everything in it."""
+    lines = [event for event in stage.gateway.events if isinstance(event, LadderLine)]
+    return "\n".join(map(str, lines[-1].detail))
+
+
+# ------------------------------------------------------------------------------------- phase 1
+
+
+def test_nothing_is_known_before_anything_was_said() -> None:
+    session = new_session()
+    for name in ("suite", "keys", "chain"):
+        with pytest.raises(Drop):
+            getattr(session, name)
+    assert list(candidate_keys(session)) == []
+    session.probe(1.0)
+    session.heard(1.0)
+    session.rekey(1.0)
+    session.silent_since(1.0, 0.0)
+    session.rekey_child(1.0, 77)
+    assert list(session.registry.sessions()) == []
+    assert not session.registry.outputs
+
+
+def test_a_message_id_is_never_zero_and_never_one_that_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = new_session()
+    session.quicks.use(7)
+    numbers = iter([bytes(4), b"\0\0\0\7", b"\0\0\0\x08"])
+    monkeypatch.setattr(session.registry.entropy, "bytes", lambda count: next(numbers))
+    assert session.new_message_id() == 8
+
+
+def test_old_message_ids_are_forgotten_in_the_end() -> None:
+    session = new_session()
+    for number in range(REMEMBERED_IDS + 1):
+        session.quicks.use(number)
+    assert not session.quicks.is_used(0)
+    assert session.quicks.is_used(1)
+
+
+def test_a_damaged_initial_contact_is_no_proof() -> None:
+    """Only its cookies tell: no hash covers it, and the IV chain would go on from the damaged block."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.answered_key(puppet)
+    iv = puppet.iv
+    contact = Notify(Notify1.INITIAL_CONTACT, spi=bytes(16))
+    assert stage.say(puppet.seal_phase1([*puppet.proof_payloads(), contact])) == []
+    assert stage.endpoint.counters["damaged notify"] == 1
+    assert not stage.gateway.of(Established)
+    puppet.iv = iv
+    assert len(stage.say(puppet.seal_phase1(puppet.proof_payloads()))) == 1
+
+
+def test_a_second_first_message_with_the_same_cookie_is_dropped() -> None:
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.say(puppet.first_message())
+    other = puppet.clear(puppet.exchange, [*puppet.proposal(), VendorId(b"another")])
+    assert stage.say(other) == []
+    assert stage.endpoint.counters["cookies"] == 1
+
+
+def test_what_was_told_once_is_not_told_again() -> None:
+    stage = Stage(AGGRESSIVE)
+    puppet = stage.puppet()
+    stage.answered_first(puppet)
+    wrong = puppet.seal_phase1([Hash(bytes(32))])
+    for _ in range(2):
+        stage.say(wrong)
+    assert len(stage.gateway.of(Failed)) == 1
+    stage.say(puppet.clear(Exchange1.INFORMATIONAL, [Notify(Notify1.AUTHENTICATION_FAILED)], 5))
+    stage.world.run_for(3)
+    assert len(stage.gateway.of(Failed)) == 1
+
+
+def test_more_than_thrice_as_much_is_not_sent_to_the_unproven() -> None:
+    stage = Stage()
+    stage.answered_first(stage.puppet())
+    carrier = session_of(stage).carrier
+    before = carrier.sent
+    carrier.send(PATH, Exchange1.INFORMATIONAL, [VendorId(bytes(3000))], 9)
+    assert (carrier.sent, len(stage.heard)) == (before, 1)
+    assert stage.endpoint.counters["amplification bound"] == 1
+
+
+def test_half_open_attempts_of_all_addresses_are_bounded() -> None:
+    stage = Stage(limits=Limits(half_open_in_all=2))
+    for seed in range(4):
+        stage.say(stage.puppet(seed=seed).first_message())
+    assert len(stage.heard) == 2
+    assert stage.endpoint.counters["too many half-open attempts"] == 2
+
+
+def test_an_engine_of_its_own_knows_no_strangers() -> None:
+    """The endpoint asks before; what the engine is told is checked all the same."""
+    registry = Registry(SeededEntropy(1), Limits())
+    puppet = Puppet(True, MAIN, ADDRESS_A, b"")
+    data = puppet.first_message()
+    with pytest.raises(Drop, match="unknown peer"):
+        Engine(registry).respond(0.0, PATH, Header.decode(data), data)
+
+
+def test_a_message_that_was_read_is_of_one_type_and_protected_or_not() -> None:
+    received = Received(PATH, b"", (), (Nonce(bytes(16)),), Main1(sa_of(1, b"", 1, ()), ()), None, None)
+    with pytest.raises(Drop):
+        received.expect(Main2)
+    with pytest.raises(Drop):
+        _ = received.chain
+    with pytest.raises(DecodeError):
+        _ = received.behind_hash
+
+
+# ------------------------------------------------------------------------------------- quick mode
+
+
+def test_a_weak_key_of_a_child_is_refused_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = pair_of()
+    pair.establish()
+
+    def refuse(word: str, key: bytes) -> None:
+        raise WeakKey(detail="weak DES key")
+
+    monkeypatch.setattr(keys, "refuse_weak_key", refuse)
+    held = len(pair.endpoint_b._registry._esp_spis)
+    (child,) = pair.a.children()
+    pair.a.do("rekey_child", "to-b", child.spi_in)
+    pair.world.run_for(3)
+    assert pair.a.of(ChildFailed)
+    assert len(pair.endpoint_b._registry._esp_spis) == held
+    pair.assert_one_tunnel()
+
+
+def quick_with_pfs() -> QuickMode:
+    """A quick mode of ours that has sent a public value."""
+    session = session_of(stage_in("established, main")[0])
+    policy = session.policy.children[0]
+    chain = IvChain(session.keys, session.keys.iv)
+    quick = QuickMode(1, chain, policy, True, 0, QuickState.SENT_QUICK1, 0.0, 31)
+    quick.key_pair = KeyPair.generate(31, SeededEntropy(3))
+    return quick
+
+
+def test_an_answer_to_pfs_has_a_public_value_of_the_group() -> None:
+    quick = quick_with_pfs()
+    with pytest.raises(NoProposalChosen):
+        _shared(quick, None)
+    with pytest.raises(InvalidKeyInformation):
+        _shared(quick, KeyExchange(bytes(5)))
+    assert _shared(quick, KeyExchange(KeyPair.generate(31, SeededEntropy(4)).public))
+
+
+def test_a_refusal_is_kept_for_repeats_and_then_forgotten() -> None:
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.establish(puppet)
+    quick = puppet.begin_quick()
+    stage.say(puppet.seal_quick(quick, puppet.quick1_payloads(quick, mapping=9)))
+    assert session_of(stage).quicks._refusals
+    for _ in range(4):
+        stage.world.run_for((LINGER + 2) / 4)
+        stage.say(puppet.informational(puppet.are_you_there()))
+    assert not session_of(stage).quicks._refusals
+
+
+def lifetime(*attributes: tuple[int, int]) -> Notify:
+    """RESPONDER-LIFETIME with these attributes."""
+    data = encode_attributes(tuple(Attribute(kind, value) for kind, value in attributes))
+    return Notify(Notify1.RESPONDER_LIFETIME, data)
+
+
+def test_a_responder_may_shorten_the_lifetimes() -> None:
+    kind, duration = Phase2Attribute.LIFE_TYPE, Phase2Attribute.LIFE_TYPE + 1
+    ours = Lifetimes(3600, None)
+    both = lifetime((kind, LifeType.SECONDS), (duration, 600), (kind, LifeType.KILOBYTES), (duration, 2000))
+    assert limited(ours, [both]) == Lifetimes(600, 2000)
+    assert limited(ours, [Notify(Notify1.R_U_THERE), Notify(Notify1.RESPONDER_LIFETIME, b"\0")]) == ours
+    longer = lifetime((kind, LifeType.SECONDS), (duration, 7200))
+    assert limited(Lifetimes(3600, 5000), [longer]) == Lifetimes(3600, 5000)
+
+
+def test_the_group_of_an_offer_is_the_first_that_it_names() -> None:
+    plain = sa_of(Protocol.ESP, bytes(4), 12, ((4, 1), (5, 5)))
+    assert offered_group(plain) == 0
+    assert offered_group(sa_of(Protocol.ESP, bytes(4), 12, ((4, 1), (Phase2Attribute.GROUP, 14)))) == 14
+
+
+# ------------------------------------------------------------------------------------- what is drawn
+
+
+def test_the_ladder_says_what_a_notify_is_about() -> None:
+    stage, puppet = stage_in("with a child")
+    spi = bytes.fromhex("c0ffee01")
+    stage.say(puppet.informational(Notify(Notify1.NO_PROPOSAL_CHOSEN, b"\1\2", Protocol.ESP, spi)))
+    assert "N(NO_PROPOSAL_CHOSEN): ESP c0ffee01 0102" in details(stage)
+
+
+def test_the_ladder_shows_offers_of_protocols_that_are_not_spoken() -> None:
+    stage, puppet = stage_in("established, main")
+    quick = puppet.begin_quick()
+    payloads: list[Payload] = puppet.quick1_payloads(quick)
+    payloads[0] = sa_of(2, bytes.fromhex("c0ffee01"), 3, ((4, 1),))
+    stage.say(puppet.seal_quick(quick, payloads))
+    lines = [event for event in stage.gateway.events if isinstance(event, LadderLine)]
+    assert any("AH transform 3, spi c0ffee01" in str(line.detail) for line in lines)
