@@ -119,7 +119,7 @@ def guard_command(
     state: StateOption = DEFAULT_STATE,
     remove: Annotated[bool, typer.Option("--remove", help="Take the guard away.")] = False,
 ) -> None:
-    """Set the blackhole routes and rules that keep protected traffic in, before the network is up."""
+    """Set the routes, rules and filter that keep protected traffic in, before the network is up."""
     tunnels = () if remove else compile_gateway(_load(config, state, offline=True)).tunnels
     try:
         failures = asyncio.run(_set_guard(tunnels, remove))
