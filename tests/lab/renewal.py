@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -77,6 +78,8 @@ class AtOnce:
         self._api.sendall(request)
         time.sleep(lead)
         self._vici.begin("rekey", **{f"{sa}-id": self._ids[sa]})
-        self._vici.end()
+        with suppress(RuntimeError):
+            # Where vpnd was so fast that strongSwan has replaced its SA already, it has nothing to renew.
+            self._vici.end()
         while self._api.recv(4096):
             pass

@@ -392,6 +392,7 @@ class Gateway:
                 self._ask_whether_alive(now, source)
             case PeerMoved(tunnel, _, path):
                 self._move(tunnel, path)
+                self.endpoint.moved(now, tunnel, path)
             case TunLost(tunnel):
                 self._surroundings.interface_lost(tunnel)
             case PathMtu(remote, mtu):

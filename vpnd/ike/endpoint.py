@@ -143,6 +143,11 @@ class Endpoint:
             session.heard(now)
             self._registry.arm(session)
 
+    def moved(self, now: float, name: str, path: Path) -> None:
+        """ESP of a tunnel came from elsewhere, and authentic: IKE goes there too (RFC 7296 section 2.23)."""
+        for session in self._registry.sessions(name):
+            session.moved(path)
+
     # --- inputs
 
     def handle_datagram(self, now: float, path: Path, data: bytes) -> None:

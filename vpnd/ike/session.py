@@ -89,6 +89,9 @@ class Session(Protocol):
     def heard(self, now: float) -> None:
         """Authenticated traffic came from the peer."""
 
+    def moved(self, path: Path) -> None:
+        """Authenticated ESP came along `path`: behind its NAT the peer is there now."""
+
     def has_child(self, spi_in: int) -> bool:
         """Whether the child with this inbound SPI is one of ours."""
 

@@ -182,6 +182,11 @@ class Session:
             if self.state is State.ESTABLISHED:
                 self.registry.emit(PathMoved(self.tunnel, path))
 
+    def moved(self, path: Path) -> None:
+        """Authenticated ESP came along `path`: behind its NAT the peer is there now."""
+        if self.nat.theirs and self.state in SIGNED and path.local_port == self.path.local_port:
+            self.path = path
+
     def send_phase1(
         self, now: float, exchange: Exchange1, payloads: Sequence[Payload], chain: IvChain | None = None
     ) -> None:

@@ -101,6 +101,10 @@ class Session(IkeSa):
     def heard(self, now: float) -> None:
         self.last_heard = now
 
+    def moved(self, path: Path) -> None:
+        if self.nat.theirs and self.phase is Phase.ESTABLISHED and path.local_port == self.path.local_port:
+            self.path = path
+
     # --- commands
 
     def start(self, now: float, exchange: Exchange) -> None:

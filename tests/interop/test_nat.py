@@ -1,0 +1,172 @@
+"""A real NAT box between vpnd and strongSwan: it forgets its mappings, and others forge packets.
+
+Both versions, and vpnd on either side of the box; all at the same time, each in namespaces of its own.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.utils import rdpcap
+
+from tests.lab.capture import Capture
+from tests.lab.heartbeat import Heartbeat
+from tests.lab.lab import Lab
+from tests.lab.nat import FIRST, HIDDEN, OUTSIDE, SECOND, Nat, nat_between, plans
+from tests.lab.process import wait_until
+from tests.lab.strongswan import StrongSwan
+from tests.lab.vpnd import Vpnd
+from tests.tables import TellRow
+
+pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
+
+KEEPALIVE = 20.0
+"""Seconds: the longest that traffic may stand still."""
+NAME = "t1"
+FORGER = 33333
+"""A port of the box that no mapping has."""
+OTHER_PORTS = "20000-29999"
+INFORMATIONAL_1, INFORMATIONAL_2 = bytes((8, 0x10, 5, 1)), bytes((46, 0x20, 37, 8))
+"""Next payload, version, exchange and flags of an encrypted message."""
+STEADY = 1.0
+"""Seconds without an answer that are no interruption on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A version, and whether vpnd is the one behind the box."""
+
+    version: str
+    hidden: bool
+
+    def __str__(self) -> str:
+        return f"{self.version}, vpnd {'behind' if self.hidden else 'outside'}"
+
+
+CASES = [Case(version, hidden) for version in ("ikev1", "ikev2") for hidden in (True, False)]
+
+
+@dataclass
+class Scene:
+    """A tunnel through the box, with traffic; `figures` are the interruptions in seconds by what was done."""
+
+    case: Case
+    nat: Nat
+    ours: Vpnd
+    peer: StrongSwan
+    heartbeat: Heartbeat
+    figures: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        """The port that the gateway outside believes the other to have."""
+        if self.case.hidden:
+            return int(self.peer.sas()[-1]["remote-port"])
+        return int(self.ours.tunnel(NAME)["peer"]["port"])
+
+    def interruption(self, since: float) -> float | None:
+        """The longest time without an answer from `since` on; None: there is no answer any more."""
+        answers = [at for at in self.heartbeat.answers if at > since - STEADY]
+        if not answers or time.time() - answers[-1] > STEADY:
+            return None
+        return max(after - before for before, after in pairwise(answers))
+
+    def require_traffic(self, since: float) -> None:
+        """Wait for an answer to a ping that left after `since`."""
+        wait_until(lambda: self.heartbeat.first_after(since + 0.3) is not None, "traffic", KEEPALIVE + 5)
+
+
+def test_moved_mappings_are_followed_and_forged_packets_are_not(lab: Lab, row: TellRow) -> None:
+    nats = {case: nat_between(lab, f"{case.version[-1]}{'h' if case.hidden else 'o'}") for case in CASES}
+    figures: dict[Case, dict[str, float | None]] = {case: {} for case in CASES}
+    with ThreadPoolExecutor(len(CASES)) as pool:
+        played = [pool.submit(play, case, nats[case], figures[case]) for case in CASES]
+    for case in CASES:
+        for fault, figure in figures[case].items():
+            row(
+                "faults",
+                id="F18",
+                fault=fault,
+                moment=f"loaded, {case}",
+                target=f"no interruption over {STEADY:g} s" if "forged" in fault else f"{KEEPALIVE:g} s",
+                figure="no traffic any more" if figure is None else f"{figure:.1f} s",
+            )
+    for one in played:
+        one.result()
+    for case in CASES:
+        for fault, figure in figures[case].items():
+            assert figure is not None, (case, fault)
+            assert figure <= (STEADY if "forged" in fault else KEEPALIVE), (case, fault)
+
+
+def play(case: Case, nat: Nat, figures: dict[str, float | None]) -> None:
+    """One tunnel: forged packets, another port, another address."""
+    hidden, outside = plans(case.version)
+    ours_at, peer_at = (nat.hidden, nat.outside) if case.hidden else (nat.outside, nat.hidden)
+    our_plan, their_plan = (hidden, outside) if case.hidden else (outside, hidden)
+    ours = Vpnd(ours_at, our_plan.local.address, plans=[our_plan], start_timeout=60)
+    peer = StrongSwan(peer_at)
+    peer.add(their_plan)
+    if not case.hidden:
+        assert peer.up(NAME).returncode == 0
+    ours.wait_state(NAME, "up", timeout=30)
+    assert ours.tunnel(NAME)["peer"]["nat"]
+    with Heartbeat(nat.hidden, HIDDEN.inside, OUTSIDE.inside) as heartbeat:
+        scene = Scene(case, nat, ours, peer, heartbeat, figures)
+        wait_until(lambda: len(heartbeat.answers) > 10, "traffic", timeout=30)
+        assert 10000 <= scene.port <= 19999
+        if not case.hidden:
+            forge(scene)
+        move(scene, "another port of the NAT", OTHER_PORTS)
+        if not case.hidden:
+            move(scene, "another address of the NAT", "10000-19999", SECOND)
+            assert ours.tunnel(NAME)["peer"]["address"] == SECOND
+            events = ours.ctl("events").stdout
+            assert "peer-moved" in events, events
+
+
+def forge(scene: Scene) -> None:
+    """Packets from another port with the right SPIs, and authentic ones once more: nothing moves."""
+    nat, port, began = scene.nat, scene.port, time.time()
+    with Capture(nat.box, "eth1", f"udp and src host {FIRST}") as path:
+        time.sleep(0.5)
+    authentic = [bytes(packet[UDP].payload) for packet in rdpcap(str(path)) if IP in packet]
+    assert authentic
+    tunnel = scene.ours.tunnel(NAME)
+    spi = int(tunnel["mappings"][0]["spi_in"], 16)
+    ike = bytes.fromhex(tunnel["ike"]["spi_i"] + tunnel["ike"]["spi_r"])
+    forged = [
+        b"\xff",
+        *(struct.pack("!II", spi, 1 << 20 | number) + bytes(120) for number in range(20)),
+        *(
+            bytes(4) + ike + bytes((46, 0x20, 37, 8)) + struct.pack("!II", n, 80) + bytes(52)
+            for n in range(4)
+        ),
+        *(bytes(4) + ike + bytes((8, 0x10, 5, 1)) + struct.pack("!II", n, 92) + bytes(64) for n in range(4)),
+        *authentic,
+    ]
+    with nat.box.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
+        forger.bind((FIRST, FORGER))
+        for data in forged:
+            forger.sendto(data, (OUTSIDE.address, 4500))
+    time.sleep(1.5)
+    assert scene.port == port
+    scene.figures[f"{len(forged)} forged and repeated packets"] = scene.interruption(began)
+
+
+def move(scene: Scene, what: str, ports: str, address: str | None = None) -> None:
+    """The box forgets its mappings and gives others."""
+    before, moved = scene.port, time.time()
+    scene.nat.change(address, ports)
+    try:
+        scene.require_traffic(time.time())
+        wait_until(lambda: scene.port != before, "the new port", timeout=KEEPALIVE)
+    finally:
+        scene.figures[what] = scene.interruption(moved)
