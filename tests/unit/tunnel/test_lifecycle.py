@@ -18,6 +18,7 @@ from tests.unit.tunnel.lives import (
     ike_info,
     policy,
 )
+from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
@@ -444,6 +445,35 @@ def test_a_name_is_looked_up_before_each_attempt_but_not_while_there_is_an_ike_s
     life.lose(DELETED)
     life.pass_time(0.01)
     assert (life.asked_to_resolve(), life.attempts) == (1, 1)
+
+
+def test_an_attempt_at_an_address_that_the_name_no_longer_has_begins_anew() -> None:
+    life = Life(policy(remote="gw.example"))
+    life.resolve()
+    life.tell("failed", SILENT, True)
+    life.resolve()
+    life.tell("failed", SILENT, True)
+    life.resolve()
+    life.pass_time(3)
+    life.taken(Initiate)
+    assert life.tunnel.attempt is not None or life.tunnel.next_try is not None
+    life.tell("resolved", life.tunnel.policy, True)
+    assert life.attempts == 1
+    assert life.tunnel.error is None
+    life.tell("failed", SILENT, True)
+    assert life.retries()[-1] == 0.0
+
+
+def test_a_tunnel_that_is_not_prepared_yet_is_listed_as_down() -> None:
+    roster = Roster(SeededEntropy(1))
+    unprepared = Diagnosis.of(Code.LOCAL_INTERFACE)
+    tunnel = roster.add(policy(), unprepared)
+    assert tunnel.state.value == "down"
+    roster.tell("branch", lambda t: t.start(1000.0))
+    assert not [command for command in roster.outputs if isinstance(command, Initiate)]
+    roster.tell("branch", lambda t: t.unblock(1001.0))
+    assert [command for command in roster.outputs if isinstance(command, Initiate)]
+    assert tunnel.state.value == "connecting"
 
 
 def test_a_name_without_an_address_is_tried_again_also_by_a_passive_tunnel() -> None:
