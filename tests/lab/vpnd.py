@@ -81,7 +81,8 @@ class Vpnd:
             log=f"{self.directory.name}/log.{self._starts}",
         )  # fmt: skip
         try:
-            wait_until(self._answers, "vpnd to answer", self._start_timeout)
+            interval = 0.02 if self._start_timeout <= START_TIMEOUT else 0.25
+            wait_until(self._answers, "vpnd to answer", self._start_timeout, interval)
         except TimeoutError:
             raise TimeoutError(f"vpnd {self.namespace.label} does not answer:\n{self.log()}") from None
 
@@ -199,7 +200,10 @@ class Vpnd:
         except OSError:
             return False
         # It answers from the first moment on, also while it sets its tunnels up.
-        return progress is not None and self.get("/v1/status") is not None and not progress["running"]
+        if progress is None or progress["running"]:
+            return False
+        # The status of a thousand tunnels is not for asking fifty times a second.
+        return self.get("/v1/status") is not None
 
 
 class _UnixConnection(http.client.HTTPConnection):
