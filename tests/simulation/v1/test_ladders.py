@@ -358,7 +358,7 @@ def test_the_other_address_is_unknown() -> None:
     pair = pair_of(changes_b={"remote_address": ip_address("203.0.113.1")})
     pair.a.initiate()
     pair.world.run_for(40)
-    assert [d.sender for d in pair.world.sent] == ["a"] * 10
+    assert [d.sender for d in pair.world.sent] == ["a"] * 14
     (failed,) = pair.a.of(Failed)
     assert failed.diagnosis.code is Code.SILENT
     assert failed.diagnosis.fact("peer") == ADDRESS_B or str(ADDRESS_B) == failed.diagnosis.fact("peer")

@@ -28,6 +28,10 @@ LINGER = 30.0
 """Seconds that a finished quick mode still answers repeats: a peer's whole retransmission."""
 CROSSED = 3.0
 """Seconds in which copies of a peer's first message arrive; strongSwan repeats it after 4."""
+UNANSWERED = 2
+"""Successions in a row that a living peer did not answer: then it may under a new ISAKMP SA."""
+SURPLUS_KEPT = 3.0
+"""Seconds that one pair of two still receives, once both sides send on the other."""
 TAKING_BACK = 10.0
 """Seconds in which DELETE is repeated for SAs that were never acknowledged; nor is a DELETE."""
 
@@ -56,7 +60,9 @@ class Quicks:
         self._refusals: dict[int, Refusal] = {}
         self._used: dict[int, None] = {}
         self._crossed: dict[int, float] = {}
+        self._surplus: dict[int, float] = {}
         self._deletes: dict[int, Schedule] = {}
+        self._unanswered_successions = 0
         self.wanted: dict[int, int | None] = {}
 
     # --- ours
@@ -152,6 +158,7 @@ class Quicks:
 
     def done(self, now: float, quick: QuickMode) -> None:
         """Both sides have the SAs; the exchange stays to answer repeats."""
+        self._unanswered_successions = 0
         quick.state = State.DONE
         quick.schedule = None
         quick.key_pair = None
@@ -198,6 +205,7 @@ class Quicks:
             self._drop(quick, diagnosis)
         self._ends.clear()
         self._refusals.clear()
+        self._surplus.clear()
         self._deletes.clear()
         self.wanted.clear()
 
@@ -243,17 +251,15 @@ class Quicks:
         due = [quick.schedule.due for quick in self._by_id.values() if quick.schedule is not None]
         due += [refusal.ends for refusal in self._refusals.values()]
         due += [schedule.due for schedule in self._deletes.values()]
-        return min([*due, *self._ends.values()], default=None)
+        return min([*due, *self._ends.values(), *self._surplus.values()], default=None)
 
-    def delete_again(self, now: float, spi_in: int) -> None:
-        """The peer was told that we have deleted the pair with this inbound SPI: tell it for a while.
-
-        It may send on that pair, and nothing acknowledges a DELETE.
-        """
-        self._deletes[spi_in] = Schedule(now, self._session.registry.entropy, TAKING_BACK)
+    def retire(self, now: float, spi_in: int) -> None:
+        """The pair with this inbound SPI is one too many: delete it once what is on its way has arrived."""
+        self._surplus[spi_in] = now + SURPLUS_KEPT
 
     def handle_timeout(self, now: float) -> None:
         """Forget what is over, repeat what has no answer yet, give up what has had none for long."""
+        self._delete_surplus(now)
         self._repeat_deletes(now)
         over = Diagnosis.of(Code.SILENT, exchange="quick mode")
         for message_id in [one for one, end in self._ends.items() if end <= now]:
@@ -275,7 +281,15 @@ class Quicks:
             else:
                 self._session.carrier.repeat(self._session.path, quick.last_sent)
 
+    def _delete_surplus(self, now: float) -> None:
+        diagnosis = Diagnosis.of(Code.LIFETIME, detail="both sides had begun a quick mode")
+        for spi_in in [one for one, due in self._surplus.items() if due <= now]:
+            del self._surplus[spi_in]
+            self._session.heir.close_child(now, spi_in, diagnosis)
+            self._deletes[spi_in] = Schedule(now, self._session.registry.entropy, TAKING_BACK)
+
     def _repeat_deletes(self, now: float) -> None:
+        """The peer may send on a pair that we have deleted, and nothing acknowledges that: say it again."""
         for spi_in, schedule in list(self._deletes.items()):
             if schedule.due > now:
                 continue
@@ -297,8 +311,18 @@ class Quicks:
         self.fail(now, quick, diagnosis)
         if quick.initiator:
             session.silent_since(now, quick.began)
+            self._count_succession(now, quick)
         elif session.phase is not Phase.GONE:
             self._take_back(now, quick)
+
+    def _count_succession(self, now: float, quick: QuickMode) -> None:
+        """A pair that works has found no successor: there is time for a new phase 1 before it ends."""
+        if quick.replaces is None:
+            return
+        self._unanswered_successions += 1
+        if self._unanswered_successions >= UNANSWERED:
+            self._unanswered_successions = 0
+            self._session.rekey(now)
 
     def _take_back(self, now: float, quick: QuickMode) -> None:
         """The initiator may have the SAs, if all its acknowledgements were lost: tell it more than once."""

@@ -253,13 +253,11 @@ class Session:
     def keep_only(self, now: float, child: ChildSa, replaces: int | None) -> None:
         """DELETE what both sides' quick modes have made beside `child` and the pair that it replaces."""
         heir = self.heir
-        diagnosis = Diagnosis.of(Code.LIFETIME, detail="both sides had begun a quick mode")
         for spi_in, other in list(heir.children.by_spi.items()):
             young = other.hard - other.sa.lifetimes.seconds >= now - CROSSING
             same = other.sa.mapping == child.mapping and spi_in not in (child.spi_in, replaces)
             if young and same:
-                heir.close_child(now, spi_in, diagnosis)
-                heir.quicks.delete_again(now, spi_in)
+                heir.quicks.retire(now, spi_in)
 
     def outbound_ready(self, spi_in: int) -> None:
         """The peer has confirmed the pair with this inbound SPI."""
