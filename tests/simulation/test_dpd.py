@@ -212,7 +212,9 @@ def test_a_disconnected_tunnel_that_only_answers_comes_back_with_the_peer(
 
 @pytest.mark.parametrize("negotiation", [ACTIVE, PASSIVE])
 @pytest.mark.parametrize("spoken", SPOKEN)
-def test_a_peer_that_is_back_after_ten_minutes_is_found(spoken: str, negotiation: Negotiation) -> None:
+def test_a_peer_that_is_back_after_ten_minutes_is_found(
+    spoken: str, negotiation: Negotiation, row: TellRow
+) -> None:
     """F8: with a peer that begins the tunnel is up at once; with one that only answers, at the next try."""
     world = Two(spoken, 30, RETRY, ACTIVE)
     world.kill()
@@ -220,7 +222,16 @@ def test_a_peer_that_is_back_after_ten_minutes_is_found(spoken: str, negotiation
     world.run_for(600)
     world.revive(negotiation)
     within = 5.0 if negotiation is ACTIVE else LONGEST_DELAY + 1
+    back = world.now
     world.run_until(lambda: world.a.installed and world.b.installed, within)
+    row(
+        "faults",
+        id="F8",
+        fault="the peer dies and is back after 10 minutes",
+        moment=f"{spoken}, the peer {'begins' if negotiation is ACTIVE else 'only answers'}",
+        target=f"up at most {within:.0f} s after",
+        figure=f"{world.now - back:.2f} s",
+    )
     world.run_for(120)
     assert len(world.a.ike_sas()) == len(world.a.installed) == 1
     assert not disagreements(world.a, world.b)
