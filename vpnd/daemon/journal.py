@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -12,19 +10,34 @@ import structlog
 from vpnd.control.diagnoses import message
 from vpnd.control.eventlog import EventLog
 from vpnd.control.schema import Event, TraceLine
-from vpnd.daemon.clock import Clock
+from vpnd.daemon.clock import Clock, at_wall
 from vpnd.daemon.logs import Repeats
 from vpnd.ike.outputs import LadderLine
 from vpnd.model.diagnosis import Diagnosis
 
 KEPT_MESSAGES = 64
-"""Ours: IKE messages that `vpnctl trace` shows of each tunnel, some 30 KB at most."""
+KEPT_SIGNS = 8
+"""Ours: IKE messages that `vpnctl trace` shows of each tunnel, and of those the ones that only ask whether
+the peer lives: they come every few seconds, and would push out all that was ever negotiated."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    line: LadderLine
-    at: datetime
+@dataclass(slots=True)
+class _Trace:
+    """The messages of one tunnel, each with its time, in the order of `number`; lists, as they are short."""
+
+    messages: list[_Said] = field(default_factory=list)
+    signs: list[_Said] = field(default_factory=list)
+
+    def add(self, number: int, at: float, line: LadderLine) -> None:
+        """Keep one message; the oldest of its kind goes when there are too many."""
+        kept, most = (self.signs, KEPT_SIGNS) if _is_sign_of_life(line) else (self.messages, KEPT_MESSAGES)
+        if len(kept) == most:
+            del kept[0]
+        # Without the tunnel's name and what a value takes besides: a gateway has thousands of them.
+        kept.append((number, at, line.outbound, line.text, line.size, line.detail))
+
+
+_Said = tuple[int, float, bool, str, int, tuple[str, ...]]
 
 
 class Journal:
@@ -34,7 +47,8 @@ class Journal:
         self.events = events or EventLog()
         self._clock = clock
         self._repeats = Repeats()
-        self._traces: dict[str, deque[_Said]] = {}
+        self._traces: dict[str, _Trace] = {}
+        self._traced = 0
         # Bound once: a logger that is looked up for each line costs more than the line.
         self._log: Any = structlog.get_logger().bind()
 
@@ -79,24 +93,32 @@ class Journal:
         """Keep one IKE message for `vpnctl trace`."""
         kept = self._traces.get(line.tunnel)
         if kept is None:
-            kept = self._traces[line.tunnel] = deque(maxlen=KEPT_MESSAGES)
-        kept.append(_Said(line, self._clock.wall()))
+            kept = self._traces[line.tunnel] = _Trace()
+        self._traced += 1
+        kept.add(self._traced, self._clock.now(), line)
         self._log.debug(f"{'->' if line.outbound else '<-'} {line.text}", tunnel=line.tunnel, size=line.size)
 
     def traced(self, tunnel: str) -> list[TraceLine]:
         """The last IKE messages of a tunnel, oldest first."""
+        kept = self._traces.get(tunnel, _Trace())
+        now = self._clock.now()
         return [
             TraceLine(
-                at=said.at,
-                direction="out" if said.line.outbound else "in",
-                text=said.line.text,
-                size=said.line.size,
-                detail=list(said.line.detail),
+                at=at_wall(self._clock, now, at),
+                direction="out" if outbound else "in",
+                text=text,
+                size=size,
+                detail=list(detail),
             )
-            for said in self._traces.get(tunnel, ())
+            for _, at, outbound, text, size, detail in sorted(kept.messages + kept.signs)
         ]
 
     def forget(self, tunnel: str) -> None:
         """The tunnel is removed."""
         self._traces.pop(tunnel, None)
         self._repeats.forget_tunnel(tunnel)
+
+
+def _is_sign_of_life(line: LadderLine) -> bool:
+    """An empty INFORMATIONAL of IKEv2, or the question and answer of RFC 3706."""
+    return line.text.endswith("{}") or "N(R_U_THERE" in line.text
