@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B
@@ -12,27 +14,29 @@ from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.faults import Drop
 from vpnd.ike.limits import Limits
+from vpnd.ike.natt import Nat
 from vpnd.ike.outputs import ChildFailed, Established, Failed, LadderLine
 from vpnd.ike.registry import Registry
 from vpnd.ike.v1 import keys
 from vpnd.ike.v1.faults import InvalidKeyInformation, NoProposalChosen, WeakKey
 from vpnd.ike.v1.messages import Main1, Main2
-from vpnd.ike.v1.phase1 import candidate_keys
+from vpnd.ike.v1.phase1 import NAT_T_02, PeerFeatures, candidate_keys
 from vpnd.ike.v1.proposals import limited, offered_group
 from vpnd.ike.v1.protect import IvChain
-from vpnd.ike.v1.quick_mode import QuickMode, _shared
+from vpnd.ike.v1.quick_mode import QuickMode, _encapsulation, _shared
 from vpnd.ike.v1.quick_mode import State as QuickState
 from vpnd.ike.v1.quicks import LINGER, REMEMBERED_IDS
 from vpnd.ike.v1.received import Received
 from vpnd.ike.v1.session import Session
 from vpnd.ike.v1.version import Engine
 from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Lifetimes
 from vpnd.wire.attributes import Attribute, encode_attributes
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import Header
-from vpnd.wire.iana import Exchange1, LifeType, Notify1, Phase2Attribute, Protocol
-from vpnd.wire.ikev1 import Hash, KeyExchange, Nonce, Notify, Payload, VendorId
+from vpnd.wire.iana import EncapsulationMode, Exchange1, LifeType, Notify1, Phase2Attribute, Protocol
+from vpnd.wire.ikev1 import Fragment, Hash, KeyExchange, Nonce, Notify, Payload, Sa, VendorId
 
 PATH = Path(ADDRESS_B, 500, ADDRESS_A, 500)
 
@@ -255,3 +259,105 @@ def test_the_ladder_shows_offers_of_protocols_that_are_not_spoken() -> None:
     stage.say(puppet.seal_quick(quick, payloads))
     lines = [event for event in stage.gateway.events if isinstance(event, LadderLine)]
     assert any("AH transform 3, spi c0ffee01" in str(line.detail) for line in lines)
+
+
+# ------------------------------------------------------------------------------------- what cannot be read
+
+
+def test_one_wrong_proof_is_told_when_the_attempt_is_over() -> None:
+    stage = Stage()
+    puppet = stage.puppet(psk=b"a guess")
+    stage.say(stage.last_of_phase1(puppet))
+    assert not stage.gateway.of(Failed)
+    stage.world.run_for(40)
+    (failed,) = stage.gateway.of(Failed)
+    assert failed.diagnosis.code is Code.PSK
+
+
+def test_noise_and_odd_messages_are_dropped_by_name() -> None:
+    """Under an ISAKMP SA that is established: counted, answered by nothing, without effect."""
+    stage, puppet = stage_in("with a child")
+    number, wrong_iv = 0x99, bytes(16)
+    delete: list[Payload] = [Hash(bytes(32)), puppet.delete_ike()]
+    part = Fragment(1, 1, True, b"x")
+    sealed = bytearray(puppet.informational(puppet.delete_ike()))
+    cut = bytes(sealed[:24]) + (len(sealed) - 3).to_bytes(4, "big") + bytes(sealed[28:-3])
+    stranger = puppet.informational(puppet.delete_ike())
+    said = {
+        "undecryptable": puppet.seal(Exchange1.INFORMATIONAL, number, delete, wrong_iv),
+        "malformed: payloads": puppet.seal_quick(puppet.begin_quick(), [Nonce(bytes(16))]),
+        "exchange not spoken": puppet.clear(3, [Nonce(bytes(16))]),
+        "fragment with other payloads": puppet.clear(puppet.exchange, [part, Nonce(bytes(16))]),
+        "not whole blocks": cut,
+        "cookies": bytes(8) + stranger[8:],
+    }
+    installed = sorted(stage.gateway.installed)
+    for reason, data in said.items():
+        before = sum(stage.endpoint.counters.values())
+        assert stage.say(data) == [], reason
+        assert sum(stage.endpoint.counters.values()) == before + 1, reason
+        assert reason.startswith("malformed") or stage.endpoint.counters[reason], stage.endpoint.counters
+    assert sorted(stage.gateway.installed) == installed
+    assert len(stage.gateway.ike_sas()) == 1
+
+
+def test_an_answer_to_our_proof_that_cannot_be_opened_is_not_the_end() -> None:
+    stage, puppet = stage_in("sent Main5")
+    iv = puppet.iv
+    assert stage.say(puppet.seal(puppet.exchange, 0, puppet.proof_payloads(), bytes(16))) == []
+    assert stage.endpoint.counters["undecryptable"] == 1
+    puppet.iv = iv
+    assert stage.say(puppet.seal_phase1(puppet.proof_payloads()))
+    assert stage.gateway.of(Established)
+
+
+def test_a_refused_peer_may_think_again() -> None:
+    """Another first message with the same cookie is a new attempt."""
+    stage = Stage()
+    puppet = stage.puppet()
+    other = sa_of(1, b"", 1, ((1, 5), (2, 1), (3, 1), (4, 2)))
+    (refusal,) = stage.say(puppet.clear(puppet.exchange, [other]))
+    assert isinstance(puppet.open(refusal).payloads[0], Notify)
+    (answer,) = stage.say(puppet.first_message())
+    assert any(isinstance(payload, Sa) for payload in puppet.take(answer).payloads)
+
+
+# ------------------------------------------------------------------------------------- commands
+
+
+def test_a_renewal_is_not_begun_twice() -> None:
+    pair = pair_of()
+    pair.establish()
+    pair.world.silence("b")
+    for _ in range(2):
+        pair.a.rekey_ike()
+    assert len(list(pair.endpoint_a._registry.sessions())) == 2
+
+
+def test_commands_for_what_is_not_there_do_nothing() -> None:
+    registry = Registry(SeededEntropy(1), Limits())
+    engine = Engine(registry)
+    engine.initiate(0.0, replace(policy_of(RECIPE, MAIN), remote_address=None), 0)
+    engine.begin_anew(0.0, "to-a")
+    session = new_session()
+    session.close_child(1.0, 99, Diagnosis.of(Code.LIFETIME))
+    session.outbound_ready(99)
+    assert not registry.outputs
+    assert not session.registry.outputs
+
+
+def test_the_encapsulation_has_the_number_of_the_agreed_nat_traversal() -> None:
+    session = new_session()
+    assert _encapsulation(session) is EncapsulationMode.TUNNEL
+    session.nat = Nat(ours=True, theirs=False)
+    assert _encapsulation(session) is EncapsulationMode.UDP_TUNNEL
+    session.negotiation.peer = PeerFeatures(nat_t=NAT_T_02)
+    assert _encapsulation(session) is EncapsulationMode.UDP_TUNNEL_DRAFT
+
+
+@pytest.mark.parametrize("notify", [Notify(Notify1.INITIAL_CONTACT), Notify(40000)])
+def test_a_status_that_has_no_meaning_any_more_changes_nothing(notify: Notify) -> None:
+    stage, puppet = stage_in("replaced")
+    installed, sas = sorted(stage.gateway.installed), stage.gateway.ike_sas()
+    assert stage.say(puppet.informational(notify)) == []
+    assert (sorted(stage.gateway.installed), stage.gateway.ike_sas()) == (installed, sas)
