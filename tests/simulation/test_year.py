@@ -69,7 +69,8 @@ def test_a_year_of_a_tunnel(spoken: str, row: TellRow, request: pytest.FixtureRe
     assert year.most_sessions <= 4
     for gateway in (year.a, year.b):
         assert_nothing_leaked(gateway)
-    assert late[1] <= 1.05 * early[1] + 8192, f"from {early} to {late} objects and bytes"
+    # What waits for an answer at that moment makes a difference; an SA that is kept each day makes a greater.
+    assert late[1] <= early[1] + 16_384, f"from {early} to {late} objects and bytes"
 
 
 def assert_nothing_leaked(gateway: Living) -> None:

@@ -17,6 +17,7 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Session
+from vpnd.ike.v1.children import Limit
 from vpnd.ike.v1.received import Timer as Timer1
 from vpnd.ike.v1.session import Session as Session1
 from vpnd.ike.v2.state import Timer as Timer2
@@ -203,7 +204,13 @@ def _busy_at(gateway: Living) -> float:
         mine = session.timers._deadlines  # type: ignore[attr-defined] # both versions keep theirs so
         due = [when for timer, when in mine.items() if timer not in LIVENESS]
         if isinstance(session, Session1):
-            more = (session.quicks.next_timeout(), session.children.timers.next_timeout())
-            due += [when for when in more if when is not None]
+            quick, children = session.quicks.next_timeout(), session.children
+            due += [] if quick is None else [quick]
+            # A pair that has its successor asks for none, however often its turn comes.
+            due += [
+                when
+                for (limit, spi_in), when in children.timers._deadlines.items()
+                if limit is not Limit.SOFT or children.is_current(spi_in)
+            ]
         earliest = min([earliest, *due])
     return earliest
