@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from typing import Any
 from vpnd.config.configuration import dotted
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.places import Places
+
+UNNAMED = "request: "
+"""How the daemon begins a message about a tunnel that is in no file of its own."""
 
 
 class Unusable(Exception):
@@ -34,7 +38,11 @@ class Addition:
     def located(self, error: Mapping[str, Any]) -> dict[str, Any]:
         """The daemon's refusal, with the file and line of each problem instead of "request"."""
         problems = [self._located(problem) for problem in error.get("problems") or []]
-        return {**error, "problems": problems}
+        message = str(error.get("message", ""))
+        first = next((problem for problem in problems if problem["severity"] == "error"), None)
+        if first is not None and first["line"] is not None and message.startswith(UNNAMED):
+            message = f"{first['file']}:{first['line']}: {message.removeprefix(UNNAMED)}"
+        return {**error, "message": message, "problems": problems}
 
     def _located(self, problem: Mapping[str, Any]) -> dict[str, Any]:
         key = problem.get("key")
@@ -54,8 +62,12 @@ def read(file: Path) -> list[Addition]:
         raise Unusable("E-FILE", f"{file} cannot be read: {error.strerror}", "check the path") from None
     except UnicodeDecodeError:
         raise Unusable("E-FILE", f"{file} is not UTF-8 text", "name a TOML file") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Unusable("E-TOML", f"{file}: {error}", "correct the TOML syntax") from None
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"\(at line (\d+),", str(error))
+        place = f"{file}:{line[1]}" if line is not None else file
+        raise Unusable("E-TOML", f"{place}: {error}", "correct the TOML syntax") from None
+    except RecursionError:
+        raise Unusable("E-TOML", f"{file}: it is nested too deeply", "correct the TOML syntax") from None
     for key in tables:
         if key not in ("tunnels", "customer_gateways"):
             message = f"{file}:{places.line((key,))}: [{key}] cannot be added to a running gateway"

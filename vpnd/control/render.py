@@ -299,7 +299,8 @@ def why(document: Json, width: int = 80) -> list[Text]:
     """What happened, what the peer said, what we have, what else it may be, what to change, what to try."""
     name, error, explanation = clean(document["tunnel"]), document["error"], document["explanation"]
     if error is None or explanation is None:
-        return [Text(f"{name} is {document['state']}; nothing has failed")]
+        how = f" (vpnctl up {name})" if document["state"] == "down" else ""
+        return [Text(f"{name} is {document['state']}; nothing has failed{how}")]
     lines = [
         Text(line) for line in textwrap.wrap(f"{explanation['code']}  {clean(explanation['what'])}", width)
     ]
@@ -323,9 +324,12 @@ def error(body: Json) -> list[Text]:
     """A refusal: code and message, the problems of the configuration, what to change; nothing twice."""
     found = body.get("problems") or []
     head = Text.assemble((str(body.get("code") or "error"), "bold red"), "  ", clean(body.get("message", "")))
-    repeated = any(str(body.get("message", "")).endswith(problem["message"]) for problem in found)
+    repeated = any(problem["message"] in str(body.get("message", "")) for problem in found)
     lines = [] if repeated else [head]
     lines += problems(found)
+    if repeated:
+        errors = sum(problem["severity"] == "error" for problem in found)
+        lines.append(Text(f"{errors} error{'s' if errors > 1 else ''}: nothing was changed"))
     if body.get("hint") and body["hint"] not in [problem["hint"] for problem in found]:
         lines.append(Text(f"  {clean(body['hint'])}"))
     return lines

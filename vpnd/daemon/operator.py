@@ -171,6 +171,12 @@ class Operator:
                 )
             moved = self._gateway.call(lambda now: carriage.switch(now, group, tunnel))
         except NoSuchGroup as unknown:
+            lone = self._gateway.roster.get(group)
+            if lone is not None and not lone.policy.routes:
+                mode = lone.policy.communication.value
+                raise UnknownGroup(
+                    "E-UNKNOWN-GROUP", f"{group} has no routes to move: {mode}", f"vpnctl show {group}"
+                ) from None
             raise UnknownGroup("E-UNKNOWN-GROUP", str(unknown), "vpnctl status lists the tunnels") from None
         await self._service.interfaces.led()
         return GroupStatus(

@@ -179,6 +179,9 @@ def test_add_names_the_line_of_a_problem(remote: Remote, tmp_path: Path) -> None
     done = vpnctl("add", str(file), "--socket", str(remote.socket))
     assert done.code == 2
     assert f"{file}:4  E-PREFIX" in done.err
+    assert "request" not in done.err
+    as_json = json.loads(vpnctl("add", str(file), "--json", "--socket", str(remote.socket)).out)["error"]
+    assert [(problem["file"], problem["line"]) for problem in as_json["problems"]] == [(str(file), 4)]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +189,7 @@ def test_add_names_the_line_of_a_problem(remote: Remote, tmp_path: Path) -> None
     [
         ("", "has no tunnel"),
         ("[tunnels.a", "E-TOML"),
+        ("x = 1\n[tunnels.a\n", "new.toml:2: "),
         ('x = 1\n[gateway]\nname = "other"\n', ":1: [x] cannot be added"),
         ("tunnels.a = 1\n", "is not a table"),
     ],

@@ -162,6 +162,19 @@ def test_why_has_every_part() -> None:
 def test_why_of_a_tunnel_without_a_failure() -> None:
     (line,) = render.why(decoded(FakeOperations().why("branch-a")))
     assert line.plain == "branch-a is up; nothing has failed"
+    (line,) = render.why({"tunnel": "branch-a", "state": "down", "error": None, "explanation": None})
+    assert line.plain == "branch-a is down; nothing has failed (vpnctl up branch-a)"
+
+
+def test_the_errors_of_a_configuration_are_told_once_and_counted() -> None:
+    problem = {"file": "vpnd.toml", "line": 3, "code": "E-KEY", "severity": "error", "hint": None}
+    found = [{**problem, "message": "unknown key"}, {**problem, "line": 9, "message": "another"}]
+    body = {"code": "E-KEY", "message": "vpnd.toml:3: unknown key (and 1 more)", "problems": found}
+    assert [line.plain for line in render.error(body)] == [
+        "vpnd.toml:3  E-KEY  unknown key",
+        "vpnd.toml:9  E-KEY  another",
+        "2 errors: nothing was changed",
+    ]
 
 
 def test_a_peer_cannot_steer_the_terminal() -> None:
@@ -175,7 +188,11 @@ def test_a_peer_cannot_steer_the_terminal() -> None:
 def test_a_refusal_does_not_say_the_same_twice() -> None:
     problem = {"file": "f", "line": 3, "code": "E-KEY", "severity": "error", "message": "m", "hint": "h"}
     same = {"code": "E-KEY", "message": "f: m", "hint": "h", "problems": [problem]}
-    assert [line.plain for line in render.error(same)] == ["f:3  E-KEY  m", "    h"]
+    assert [line.plain for line in render.error(same)] == [
+        "f:3  E-KEY  m",
+        "    h",
+        "1 error: nothing was changed",
+    ]
     other = {"code": "E-CONFIG", "message": "refused", "hint": "x", "problems": [problem]}
     assert [line.plain for line in render.error(other)] == [
         "E-CONFIG  refused",
