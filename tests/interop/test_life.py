@@ -44,25 +44,13 @@ def test_killed_and_started_again_the_tunnel_comes_back_at_once(running: Opposit
     ours = running.ours
     assert isinstance(ours, Vpnd)
     assert ours.kill() == -signal.SIGKILL
-    began = time.monotonic()
     ours.start()
     ours.wait_state(PLAN.name, "up", timeout=5)
-    assert time.monotonic() - began < 6
     require_ping(running.wire.a.host, A.inside, B.inside)
     # INITIAL_CONTACT tells the peer that its old SAs lead nowhere.
     wait_until(lambda: len(running.peer.agreed(PLAN.name)) == 1, "strongSwan to drop the old SAs")
     (here,), (there,) = ours.agreed(PLAN.name), running.peer.agreed(PLAN.name)
     assert here == there.mirrored()
-
-
-@pytest.mark.strongswan
-def test_peer_killed_and_started_again_brings_the_tunnel_back(running: Opposite) -> None:
-    assert running.peer.kill() == -signal.SIGKILL
-    peer = StrongSwan(running.wire.b.gateway)
-    peer.add(PLAN.other())
-    assert peer.up(PLAN.name).returncode == 0
-    require_ping(running.wire.b.host, B.inside, A.inside)
-    require_ping(running.wire.a.host, A.inside, B.inside)
 
 
 @pytest.mark.strongswan

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
 NAME = "t1"
 WAITING_PACKETS = 16
 PORT = 7200
-TIMES = 5
+TIMES = 3
 PATIENCE = 5.0
 
 

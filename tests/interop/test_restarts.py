@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
 NAME = "t1"
 BACK_WITHIN = 5.0
 """Seconds after the start of strongSwan until traffic passes again."""
-ABSENT = 0.5
+ABSENT = 0.2
 """Seconds between the kill and the start."""
 DPD = 30
 DPD_LATE = 1.0
@@ -110,8 +110,11 @@ RESTARTS = [
 ]
 
 
-def test_a_peer_that_was_killed_has_its_traffic_back_within_five_seconds(lab: Lab, row: TellRow) -> None:
-    wires = {restart: two_gateways(lab, restart.name) for restart in RESTARTS}
+def test_a_peer_that_was_killed_has_its_traffic_back_within_five_seconds(
+    lab: Lab, full: bool, row: TellRow
+) -> None:
+    restarts = [one for one in RESTARTS if full or one.negotiation == "passive" or not one.peer_begins]
+    wires = {restart: two_gateways(lab, restart.name) for restart in restarts}
     found: dict[Restart, tuple[float | None, float | None]] = {}
 
     def play(restart: Restart) -> None:
@@ -120,7 +123,7 @@ def test_a_peer_that_was_killed_has_its_traffic_back_within_five_seconds(lab: La
         found[restart] = restarted(tunnel, restart)
 
     try:
-        at_once(play, RESTARTS)
+        at_once(play, restarts)
     finally:
         for restart, (outage, after) in found.items():
             row(
@@ -143,9 +146,10 @@ def restarted(tunnel: Tunnel, restart: Restart) -> tuple[float | None, float | N
         killed = time.time()
         assert tunnel.peer.kill() != 0
         time.sleep(ABSENT)
-        started = time.time()
         tunnel.peer = StrongSwan(tunnel.wire.b.gateway)
         tunnel.peer.add(tunnel.plan.other())
+        # Before it has its configuration it refuses everything.
+        started = time.time()
         if restart.peer_begins:
             tunnel.peer.begin([tunnel.plan.name])
         wait_until(lambda: heartbeat.first_after(started) is not None, "traffic again", timeout=30)
