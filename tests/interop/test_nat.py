@@ -22,6 +22,7 @@ from tests.lab.lab import Lab
 from tests.lab.nat import FIRST, HIDDEN, OUTSIDE, SECOND, Nat, nat_between, plans
 from tests.lab.process import wait_until
 from tests.lab.strongswan import StrongSwan
+from tests.lab.traffic import ping
 from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
 
@@ -170,3 +171,45 @@ def move(scene: Scene, what: str, ports: str, address: str | None = None) -> Non
         wait_until(lambda: scene.port != before, "the new port", timeout=KEEPALIVE)
     finally:
         scene.figures[what] = scene.interruption(moved)
+
+
+IDLE = 45.0
+"""Seconds without traffic, in which two keepalives leave."""
+FORGETFUL = 25
+"""Seconds after which the box forgets a mapping that nobody uses."""
+
+
+def test_keepalives_hold_the_mapping(request: pytest.FixtureRequest, lab: Lab, row: TellRow) -> None:
+    if not request.config.getoption("--full-faults"):
+        pytest.skip("waits for 45 s: only with --full-faults")
+    versions = ("ikev1", "ikev2")
+    nats = {version: nat_between(lab, f"{version[-1]}k") for version in versions}
+    with ThreadPoolExecutor(len(versions)) as pool:
+        waited = {version: pool.submit(stay_idle, nats[version], version) for version in versions}
+    for version in versions:
+        kept, answered = waited[version].result()
+        row(
+            "faults",
+            id="F18",
+            fault=f"NAT forgets after {FORGETFUL} s",
+            moment=f"idle, {version}, vpnd behind",
+            target="the first ping from outside is answered",
+            figure=f"{kept} keepalives in {IDLE:g} s, {answered} of 1 answered",
+        )
+        assert kept >= 2
+        assert answered == 1
+
+
+def stay_idle(nat: Nat, version: str) -> tuple[int, int]:
+    """A tunnel from behind the box without traffic: keepalives seen, and pings answered after that."""
+    for state in ("udp_timeout", "udp_timeout_stream"):
+        nat.box.sysctl(f"net.netfilter.nf_conntrack_{state}", str(FORGETFUL))
+    hidden, outside = plans(version)
+    ours = Vpnd(nat.hidden, HIDDEN.address, plans=[hidden], start_timeout=60)
+    peer = StrongSwan(nat.outside)
+    peer.add(outside)
+    ours.wait_state(NAME, "up", timeout=30)
+    with Capture(nat.box, "eth1", f"udp dst port 4500 and src host {FIRST} and udp[4:2] = 9") as path:
+        time.sleep(IDLE)
+    kept = sum(bytes(packet[UDP].payload)[:1] == b"\xff" for packet in rdpcap(str(path)))
+    return kept, ping(nat.outside, OUTSIDE.inside, HIDDEN.inside, count=1).received
