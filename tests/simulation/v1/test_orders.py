@@ -46,9 +46,10 @@ SCENARIOS = {
     "renew phase 1 x delete child": Scenario("a rekey_ike; b close_child", GONE_OR_BACK),
 }
 
-DEPTH = {MAIN: 6, AGGRESSIVE: 5}
+DEPTH = {MAIN: 5, AGGRESSIVE: 4}
 """Messages that arrive in every order; those after them arrive as they were sent."""
-FULL_DEPTH = 8
+FULL_DEPTH = 6
+"""With --full-faults."""
 
 
 def make(mode: NegotiationMode, established: bool) -> Pair:
