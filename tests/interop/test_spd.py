@@ -136,7 +136,7 @@ def test_every_mapping_carries_its_own_traffic_and_only_its_own(
     try:
         began = time.monotonic()
         opposite.ours.add(plan)
-        wait_until(lambda: mappings_up(opposite, plan) == len(plan.mappings), "all mappings to be up", 20)
+        wait_until(lambda: mappings_up(opposite, plan) == len(plan.mappings), "all mappings to be up", 40)
         seconds = time.monotonic() - began
         order = [(one["local"], one["remote"]) for one in vpnd_of(opposite).tunnel(plan.name)["mappings"]]
         own = carrying_their_own(opposite, plan, plan.mappings)
@@ -190,7 +190,7 @@ def test_mappings_that_the_peer_does_not_have_say_so_and_the_others_work(
     opposite.peer.add(without_missing(plan).other())
     try:
         opposite.ours.add(plan)
-        done = opposite.ours.up(plan.name, 20)
+        done = opposite.ours.up(plan.name, 40)
         tunnel = vpnd_of(opposite).tunnel(plan.name)
         there = [mapping for index, mapping in enumerate(plan.mappings) if index not in MISSING]
         own = carrying_their_own(opposite, plan, there)
@@ -232,7 +232,9 @@ def test_mappings_that_only_the_peer_has_are_refused_and_explained(
         refused = [
             index
             for index, child in enumerate(children)
-            if opposite.peer.swanctl("--initiate", "--child", child, "--timeout", "5", check=False).returncode
+            if opposite.peer.swanctl(
+                "--initiate", "--child", child, "--timeout", "20", check=False
+            ).returncode
         ]
         own = carrying_their_own(opposite, ours, ours.mappings)
         explained = why(opposite, ours.name)
@@ -270,7 +272,7 @@ def test_a_peer_that_narrows_is_reported_and_nothing_else_gets_out(
         opposite.ours.add(plan)
         if role == "responder":
             assert opposite.peer.up(plan.name).returncode == 0
-        wait_until(lambda: mappings_up(opposite, plan) == 2, "both mappings to be up", 20)
+        wait_until(lambda: mappings_up(opposite, plan) == 2, "both mappings to be up", 40)
         narrowed, whole = vpnd_of(opposite).tunnel(plan.name)["mappings"]
         a = opposite.wire.a.gateway
         require_ping(a, "10.1.0.1", "10.2.0.1")
@@ -292,5 +294,32 @@ def test_a_peer_that_narrows_is_reported_and_nothing_else_gets_out(
         assert whole["reason"] is None
         assert why(opposite, plan.name)["error"]["code"] == "E-NARROW"
         assert (in_clear, dropped) == (0, 1)
+    finally:
+        forget(opposite, plan)
+
+
+def test_an_ikev1_peer_that_narrows_is_refused_with_both_ranges(opposite: Opposite, row: TellRow) -> None:
+    """IKEv1 has no narrowing (RFC 2409 section 5.5); strongSwan does it all the same."""
+    asked, left = (HERE[0], THERE[0]), (HERE[0], "10.2.0.0/26")
+    plan = Plan(name="narrowed-1", version="ikev1", rules=(SpdRule(*((one,) for one in asked)),))
+    theirs = plan.change(rules=(SpdRule(*((one,) for one in left)),))
+    opposite.peer.add(theirs.other())
+    try:
+        opposite.ours.add(plan)
+        assert opposite.ours.up(plan.name, 40).returncode == 1
+        (mapping,) = vpnd_of(opposite).tunnel(plan.name)["mappings"]
+        reason = mapping["reason"] or {"code": None, "message": ""}
+        row(
+            "mappings",
+            peer="strongSwan",
+            version="ikev1",
+            what="narrowed by the peer, we are initiator",
+            figure=f"{reason['code']}: refused, {len(opposite.peer.agreed(plan.name))} SAs at the peer",
+        )
+        assert reason["code"] == "E-TS"
+        for ranges in (asked, left):
+            assert f"{ranges[0]} - {ranges[1]}" in reason["message"]
+        assert mapping["state"] != "up"
+        wait_until(lambda: not opposite.peer.agreed(plan.name), "strongSwan to have no child SA")
     finally:
         forget(opposite, plan)
