@@ -72,6 +72,9 @@ class Box(Protocol):
     ) -> frozenset[Network]:
         """The networks on the inner side of this machine: all but those by the way to its peers."""
 
+    async def hear_peers(self, peers: frozenset[Address], mark: int) -> list[str]:
+        """Let in what peers send that are in a tunnel's routes; returns the links where that was needed."""
+
     async def local_addresses(self) -> frozenset[Address]:
         """This machine's addresses."""
 
@@ -149,6 +152,10 @@ class LinuxBox:
     ) -> frozenset[Network]:
         """As `Box.networks_inside`."""
         return await self._do(lambda netlink: netlink.networks_inside(own, peers, mark))
+
+    async def hear_peers(self, peers: frozenset[Address], mark: int) -> list[str]:
+        """As `Box.hear_peers`."""
+        return await self._do(lambda netlink: netlink.hear_peers(peers, mark))
 
     async def local_addresses(self) -> frozenset[Address]:
         """As `Box.local_addresses`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
@@ -156,6 +157,17 @@ class Interfaces:
             await self._look_inside()
             await self._reconcile(self._all_wanted())
         await self.keep_shield()
+        if self._separate:
+            await self._hear_peers()
+
+    async def _hear_peers(self) -> None:
+        """Peers that are in the routes of a tunnel are heard nevertheless."""
+        policies = (*self._configured, *(attached.policy for attached in self._attached.values()))
+        peers = frozenset(p.peer.remote_address for p in policies if p.peer.remote_address is not None)
+        with contextlib.suppress(BoxFailed):
+            for name in await self._box.hear_peers(peers, MARK):
+                why = "peers are in the routes of a tunnel, and the strict check would not let them in"
+                self._journal.warn(None, f"rp_filter of {name} is 2 (loose) from now on: {why}")
 
     async def keep_shield(self) -> None:
         """What tunnels protect arrives by them only, whatever else somebody does to the filters."""

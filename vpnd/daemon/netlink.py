@@ -184,6 +184,17 @@ class Netlink:
             if text:
                 yield entry, ip_address(text)
 
+    def hear_peers(self, peers: frozenset[Address], mark: int) -> list[str]:
+        """Let what the peers send in, where it comes by a link whose reverse path is checked strictly.
+
+        A tunnel whose routes they are in is where the kernel would send an answer to them (RFC 3704 section
+        2.2). Returns the links whose check is loose from now on; in a sandbox none is, and sysctl.d has it.
+        """
+        asked = [peer for peer in sorted(peers, key=str) if peer.version == 4][:PEERS_ASKED_FOR]
+        ways = {route.link for route in (self.route_to(peer, mark) for peer in asked) if route is not None}
+        names = [link.name for link in _attempt("list the links", dump.links) if link.index in ways]
+        return [name for name in names if _is_strict(name) and _loosen_reverse_path(name)]
+
     def _main_routes(self, family: int, link: int, protocol: int = 0) -> list[Network]:
         """The destinations of the routes by this link alone that others made, or only one protocol."""
         listed = partial(dump.destinations, family, MAIN_TABLE, link, protocol)
@@ -323,12 +334,22 @@ def _rule(message: Any, family: int) -> Rule:
     )
 
 
-def _loosen_reverse_path(name: str) -> None:
+def _loosen_reverse_path(name: str) -> bool:
     """Replies may come through another tunnel than their requests left by (RFC 3704 section 2.4).
 
-    A setting that one tunnel works without; where a sandbox forbids it, sysctl.d has it.
+    A setting that one tunnel works without; where a sandbox forbids it, sysctl.d has it, and this is False.
     """
     try:
         Path("/proc/sys/net/ipv4/conf", name, "rp_filter").write_text("2")
     except OSError:
-        return
+        return False
+    return True
+
+
+def _is_strict(name: str) -> bool:
+    """Whether the greater of the setting of all interfaces and of this one is 1."""
+    try:
+        values = [int(Path("/proc/sys/net/ipv4/conf", of, "rp_filter").read_text()) for of in ("all", name)]
+    except (OSError, ValueError):
+        return False
+    return max(values) == 1

@@ -32,7 +32,7 @@ from vpnd.daemon.routes import PROTOCOL, Route
 
 RTM_DELROUTE = 25
 NLM_F_ACK, NLM_F_REPLACE, NLM_F_CREATE = 0x004, 0x100, 0x400
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
+RT_SCOPE_UNIVERSE, RT_SCOPE_NOWHERE = 0, 255
 RT_TABLE_COMPAT = 252
 LARGEST_SHORT_TABLE = 255
 
@@ -98,16 +98,16 @@ def _body(route: Route, kind: int) -> bytes:
     attributes = _attribute(RTA_DST, network.network_address.packed)
     attributes += _attribute(RTA_TABLE, _NUMBER.pack(route.table))
     attributes += _attribute(RTA_PRIORITY, _NUMBER.pack(route.metric))
-    scope = RT_SCOPE_UNIVERSE
+    # Not of scope link, as ip(8) makes them: with a route to everything each gateway that somebody names
+    # would be a neighbour in the tunnel.
+    scope = RT_SCOPE_UNIVERSE if kind == RTM_NEWROUTE else RT_SCOPE_NOWHERE
     if route.device is None:
         action = RTN_THROW if route.thrown else RTN_BLACKHOLE
     else:
-        action, scope = RTN_UNICAST, RT_SCOPE_LINK if network.version == 4 else RT_SCOPE_UNIVERSE
+        action = RTN_UNICAST
         attributes += _attribute(RTA_OIF, _NUMBER.pack(_index(route, kind)))
         if route.source is not None:
             attributes += _attribute(RTA_PREFSRC, route.source.packed)
-    if kind == RTM_DELROUTE:
-        scope = RT_SCOPE_NOWHERE
     return RTMSG.pack(family, network.prefixlen, 0, 0, table, PROTOCOL, scope, action, 0) + attributes
 
 

@@ -153,6 +153,8 @@ class FakeBox:
         self.inside: frozenset[Network] = frozenset()
         self.shielded: Shield | None = None
         self.unfiltered = False
+        self.heard: frozenset[Address] = frozenset()
+        self.strict = False
         self._descriptor = 100
 
     async def open_interface(self, name: str, mtu: int) -> int:
@@ -211,6 +213,10 @@ class FakeBox:
         self, own: frozenset[Address], peers: frozenset[Address], mark: int
     ) -> frozenset[Network]:
         return self.inside
+
+    async def hear_peers(self, peers: frozenset[Address], mark: int) -> list[str]:
+        self.heard |= peers
+        return ["eth0"] if self.strict else []
 
     async def local_addresses(self) -> frozenset[Address]:
         return frozenset(self.addresses)

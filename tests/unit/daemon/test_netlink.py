@@ -270,3 +270,28 @@ def test_hundreds_of_routes_are_written_and_a_refused_one_is_named(lab: Lab) -> 
         assert netlink.present() == Wanted()
 
     inside(namespace, work)
+
+
+def test_a_strict_reverse_path_is_loosened_where_peers_are_heard(lab: Lab) -> None:
+    namespace = lab.namespace("nl")
+
+    def strictness(name: str) -> str:
+        return namespace.run("sysctl", "-n", f"net.ipv4.conf.{name}.rp_filter").stdout.strip()
+
+    def work(netlink: Netlink) -> None:
+        for name, address in (("out", "192.0.2.1/24"), ("lan", "10.1.0.1/24")):
+            namespace.run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-peer")
+            namespace.run("ip", "link", "set", name, "up")
+            namespace.run("ip", "address", "add", address, "dev", name)
+        namespace.run("ip", "route", "add", "default", "via", "192.0.2.254")
+        peers = frozenset(map(ip_address, ("198.51.100.1", "2001:db8::1")))
+        for name in ("out", "lan", "all"):
+            namespace.sysctl(f"net.ipv4.conf.{name}.rp_filter", "0")
+        assert netlink.hear_peers(peers, MARK) == []
+        for name in ("lan", "all"):
+            namespace.sysctl(f"net.ipv4.conf.{name}.rp_filter", "1")
+        assert netlink.hear_peers(peers, MARK) == ["out"]
+        assert netlink.hear_peers(peers, MARK) == []
+        assert (strictness("out"), strictness("lan"), strictness("all")) == ("2", "1", "1")
+
+    inside(namespace, work)

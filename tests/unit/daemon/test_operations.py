@@ -416,6 +416,25 @@ async def test_a_network_inside_is_excepted_as_soon_as_it_is_there(pair: Pair) -
 
 
 @with_pair
+async def test_peers_in_the_routes_of_a_tunnel_are_heard(pair: Pair) -> None:
+    pair.hq.box.strict = True
+    await up(pair)
+    assert pair.hq.box.heard == frozenset()
+    pair.configure({"t": 'routes = ["0.0.0.0/0"]'}, {"t": BACK})
+    await pair.hq.operator.reload()
+    assert pair.hq.box.heard == {parse_address("192.0.2.2")}
+
+
+@with_pair
+async def test_a_machine_without_filters_carries_and_has_one_as_soon_as_it_can(pair: Pair) -> None:
+    pair.hq.box.unfiltered = True
+    await up(pair)
+    assert pair.hq.box.shielded is None
+    pair.hq.box.unfiltered = False
+    await pair.until(lambda: pair.hq.box.shielded is not None)
+
+
+@with_pair
 async def test_a_refused_interface_is_the_error_of_that_tunnel_alone_until_it_works(pair: Pair) -> None:
     pair.configure({"t": ROUTED, "u": 'routes = ["10.3.0.0/16"]\ninterface = "broken"'}, {"t": BACK})
     pair.hq.box.refuse.add("broken")

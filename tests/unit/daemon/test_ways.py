@@ -138,3 +138,12 @@ def test_a_route_that_the_peer_is_in_does_not_cut_vpnd_off(
         assert ways.to(peer, "mark", str(MARK)) == "out"
         assert ways.to("198.51.100.1") == ("t0" if up else "nowhere")
         assert ways.to("192.0.2.77") == "out"
+
+
+def test_a_gateway_that_somebody_names_is_no_neighbour_in_the_tunnel(ways: Ways) -> None:
+    ways.want(routed("0.0.0.0/0", "::/0"))
+    ways.ip("route", "add", "203.0.113.0/24", "via", "192.0.2.254", "table", "77")
+    ways.ip("-6", "route", "add", "2001:db8:1::/48", "via", "2001:db8::254", "table", "77")
+    for family, route in (("-4", "203.0.113.0/24"), ("-6", "2001:db8:1::/48")):
+        listed = ways.namespace.ip(family, "route", "show", route, "table", "77").stdout
+        assert "dev out" in listed, listed
