@@ -187,7 +187,8 @@ async def _unless_closing(action: Coroutine[Any, Any, T], closing: asyncio.Event
     stop = asyncio.ensure_future(closing.wait())
     try:
         await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
+        # What the daemon cancels ends because it stops.
+        if work.done() and not work.cancelled():
             return work.result()
         raise _Stopping
     finally:

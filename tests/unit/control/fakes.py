@@ -139,6 +139,7 @@ class FakeOperations:
         self.received: dict[str, Mapping[str, object]] = {}
         self.hang = asyncio.Event()
         self.looked = 0
+        self.cut_off = False
         self.reload_waits: asyncio.Event | None = None
         self.progress = ReloadProgress(running=False, done=0, total=0)
 
@@ -239,6 +240,8 @@ class FakeOperations:
 
     async def reload(self) -> ReloadResult:
         self.calls.append(("reload",))
+        if self.cut_off:
+            raise asyncio.CancelledError
         if self.reload_waits is not None:
             await self.reload_waits.wait()
         if "broken" in self.tunnels:

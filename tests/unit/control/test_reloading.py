@@ -53,3 +53,9 @@ async def test_one_that_is_refused_is_as_before(daemon: Daemon) -> None:
     daemon.operations.tunnels["broken"] = daemon.operations.tunnels["branch-a"]
     with pytest.raises(Refused, match="nothing was changed"):
         await reload(daemon)
+
+
+async def test_one_that_the_end_of_the_daemon_cuts_off_says_so(daemon: Daemon) -> None:
+    daemon.operations.cut_off = True
+    with pytest.raises(Refused, match="vpnd is stopping"):
+        await reload(daemon)
