@@ -24,9 +24,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 def main() -> None:
     """Measure what is asked for; Ctrl-C leaves nothing behind."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument(
-        "--short", action="store_true", help="2 rounds of 2 s each"
-    )
+    parser.add_argument("--short", action="store_true", help="2 rounds of 2 s each")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each measurement (default 5)")
     parser.add_argument("--seconds", type=float, default=5, help="length of a run (default 5)")
     parser.add_argument("--tunnels", type=int, default=crowd.TUNNELS, help="how many (default 1000)")
