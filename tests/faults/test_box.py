@@ -212,7 +212,7 @@ def test_f9_killed_and_started_again(plan: Plan, arena: Arena, full: bool, row: 
 
 def standing_in(gateway: Namespace) -> dict[str, list[str]]:
     """All that vpnd has made in a namespace, each line as often as it is there."""
-    tables = gateway.run("nft", "list", "ruleset", "-s").stdout.splitlines()
+    tables = gateway.run("nft", "-s", "list", "ruleset").stdout.splitlines()
     return {**gateway.left_behind(), "nft": tables}
 
 
