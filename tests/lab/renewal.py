@@ -53,7 +53,7 @@ class AtOnce:
         self._ids = carrying(peer, name)
         self._vici = Vici(peer.directory / "vici")
         self._api = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._api.settimeout(30)
+        self._api.settimeout(60)
         self._api.connect(str(ours.socket))
 
     def __enter__(self) -> Self:
