@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.api import call, delete, put
-from tests.faults.trickle import Trickle
 from tests.lab.lab import Lab, Namespace
 from tests.lab.plan import A, B, Plan
 from tests.lab.topology import Wire, two_gateways
+from tests.lab.trickle import Trickle
 from tests.lab.vpnd import PROGRAMS, Vpnd
 from tests.tables import TellRow
 

@@ -18,13 +18,13 @@ from scapy.utils import rdpcap
 
 from tests.faults.api import call, ike_sas, put
 from tests.faults.conftest import Arena, Arenas
-from tests.faults.trickle import Trickle
 from tests.lab.capture import Capture
 from tests.lab.lab import Namespace
 from tests.lab.plan import A, B, End, HealthCheck, Plan
 from tests.lab.process import wait_until
 from tests.lab.relay import Weather
 from tests.lab.traffic import ping, require_ping
+from tests.lab.trickle import Trickle
 from tests.lab.vpnd import PROGRAMS, Vpnd
 from tests.tables import TellRow
 

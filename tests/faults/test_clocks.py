@@ -12,11 +12,11 @@ import pytest
 from tests.faults.api import call
 from tests.faults.clocks import command, turn
 from tests.faults.conftest import Arena
-from tests.faults.trickle import Trickle
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import wait_until
 from tests.lab.relay import through_relay
+from tests.lab.trickle import Trickle
 from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import pytest
 
 from tests.faults.conftest import Arena, Arenas
-from tests.faults.trickle import Trickle
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import wait_until
 from tests.lab.relay import CALM, Weather
 from tests.lab.traffic import ping
+from tests.lab.trickle import Trickle
 from tests.lab.vpnd import PROGRAMS
 from tests.tables import TellRow
 

@@ -9,19 +9,13 @@ b1 as long as it has a link to it, so that what comes back may take another tunn
 
 from __future__ import annotations
 
-import socket
-import struct
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
-from types import TracebackType
-from typing import Self
 
 from tests.lab.lab import Lab, Namespace
 from tests.lab.plan import End, HealthCheck, Plan
+from tests.lab.trickle import Trickle
 from tests.lab.vpnd import Vpnd
 
 HERE = End("a", "192.0.2.1", "192.0.2.1", "10.1.0.2", ("10.1.0.0/24",))
@@ -37,8 +31,6 @@ INTERFACES = {"primary": "vpn-primary", "secondary": "vpn-secondary"}
 PRIORITIES = {"primary": 0, "secondary": 100}
 
 STREAM_PORT = 7100
-SETTLED = 0.3
-"""Seconds for the last packets of a stream to arrive."""
 
 
 @dataclass
@@ -142,65 +134,10 @@ def _wire(lab: Lab, one: tuple[Namespace, str, str], other: tuple[Namespace, str
         namespace.add_address(address, device)
 
 
-class Stream:
+class Stream(Trickle):
     """Numbered datagrams from host-a to host-b, `rate` a second, for the length of a `with` block."""
 
     def __init__(self, paths: TwoPaths, rate: int = 100) -> None:
-        self._paths = paths
-        self._rate = rate
-        self._stop = threading.Event()
-        self.sent: list[float] = []
-        """When each datagram left, by its number, in seconds of the monotonic clock."""
-        self.arrived: dict[int, float] = {}
-        """When each datagram arrived."""
-
-    def __enter__(self) -> Self:
-        self._receiver = self._paths.host_b.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._receiver.bind((THERE["primary"].inside, STREAM_PORT))
-        self._receiver.settimeout(0.1)
-        self._sender = self._paths.host_a.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._receive)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-        self._sender.close()
-        self._receiver.close()
-
-    @property
-    def lost(self) -> int:
-        """Datagrams that have not arrived; the last few may still be on their way while it runs."""
-        return len(self.sent) - len(self.arrived)
-
-    def longest_gap(self, since: float = 0.0) -> float:
-        """The longest time between two arrivals after `since`, in seconds."""
-        times = sorted(at for at in self.arrived.values() if at >= since)
-        return max((after - before for before, after in pairwise(times)), default=0.0)
-
-    def _send(self) -> None:
-        began = time.monotonic()
-        number = 0
-        while not self._stop.is_set():
-            self.sent.append(time.monotonic())
-            # An ICMP error that came back for an earlier one is raised here; this one counts as lost then.
-            with suppress(OSError):
-                self._sender.sendto(struct.pack("!I", number), (THERE["primary"].inside, STREAM_PORT))
-            number += 1
-            self._stop.wait(max(0.0, began + number / self._rate - time.monotonic()))
-
-    def _receive(self) -> None:
-        ends: float | None = None
-        while ends is None or time.monotonic() < ends:
-            if ends is None and self._stop.is_set():
-                ends = time.monotonic() + SETTLED
-            try:
-                data = self._receiver.recv(64)
-            except TimeoutError:
-                continue
-            self.arrived.setdefault(struct.unpack("!I", data)[0], time.monotonic())
+        super().__init__(
+            paths.host_a, HERE.inside, paths.host_b, THERE["primary"].inside, rate, port=STREAM_PORT
+        )

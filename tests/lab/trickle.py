@@ -52,7 +52,7 @@ class Trickle:
 
     @property
     def lost(self) -> int:
-        """Datagrams that never arrived; known once the block has ended."""
+        """Datagrams that have not arrived; the last few may still be on their way while it runs."""
         return len(self.sent) - len(self.arrived)
 
     def first_after(self, moment: float) -> float | None:
@@ -69,9 +69,9 @@ class Trickle:
             time.sleep(0.01)
         return at - moment
 
-    def longest_gap(self) -> float:
-        """The longest time between two arrivals, in seconds."""
-        times = sorted(self.arrived.values())
+    def longest_gap(self, since: float = 0.0) -> float:
+        """The longest time between two arrivals after `since`, in seconds."""
+        times = sorted(at for at in self.arrived.values() if at >= since)
         return max((after - before for before, after in pairwise(times)), default=0.0)
 
     def _send(self) -> None:
