@@ -14,6 +14,7 @@ from vpnd.ike.retransmit import Schedule
 from vpnd.ike.session import Phase
 from vpnd.ike.v1 import informational, quick_mode
 from vpnd.ike.v1.quick_mode import QuickMode, State
+from vpnd.ike.v1.received import LONGEST_WAIT
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.wire.iana import Notify1
 
@@ -33,7 +34,9 @@ UNANSWERED = 2
 SURPLUS_KEPT = 3.0
 """Seconds that one pair of two still receives, once both sides send on the other."""
 TAKING_BACK = 10.0
-"""Seconds in which DELETE is repeated for SAs that were never acknowledged; nor is a DELETE."""
+"""Seconds in which DELETE is repeated for a pair that is one too many; nothing acknowledges it."""
+NEVER_ACKNOWLEDGED = 30.0
+"""Seconds in which it is repeated for a pair that the peer may have, and send on, while we never had it."""
 
 
 @dataclass(slots=True)
@@ -327,6 +330,7 @@ class Quicks:
     def _take_back(self, now: float, quick: QuickMode) -> None:
         """The initiator may have the SAs, if all its acknowledgements were lost: tell it more than once."""
         quick.state = State.GIVEN_UP
-        quick.schedule = Schedule(now, self._session.registry.entropy, TAKING_BACK)
+        entropy = self._session.registry.entropy
+        quick.schedule = Schedule(now, entropy, NEVER_ACKNOWLEDGED, LONGEST_WAIT)
         self._by_id[quick.message_id] = quick
         informational.send_delete_child(self._session, quick.spi_in)
