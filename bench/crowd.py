@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -76,7 +77,7 @@ class Pair:
         self.a = Vpnd(self.wire.a.gateway, A.address, plans=plans, start_timeout=UP_TIMEOUT)
         # The whole status of a thousand tunnels is not for asking often; one tunnel's is.
         for name in (plans[-1].name, plans[0].name):
-            wait_until(lambda n=name: self._is_up(n), f"{name} to be up", UP_TIMEOUT, interval=0.25)  # type: ignore[misc]
+            wait_until(partial(self._is_up, name), f"{name} to be up", UP_TIMEOUT, interval=0.25)
         wait_until(lambda: _up(self.a) == _up(self.b) == count, "all to be up", UP_TIMEOUT, interval=0.5)
         self.up_seconds = time.monotonic() - began
         self.wire.a.gateway.add_address(f"{SOURCE}/32")

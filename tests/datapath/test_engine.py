@@ -222,9 +222,9 @@ async def test_the_outer_traffic_class_travels(version: int) -> None:
 
     def look(now: float, data: bytes, length: int, traffic_class: int, *rest: object) -> None:
         seen.append(traffic_class)
-        receive(now, data, length, traffic_class, *rest)  # type: ignore[arg-type]
+        receive(now, data, length, traffic_class, *rest)  # type: ignore[arg-type]  # handed on as they came
 
-    both.b.engine._inbound.receive = look  # type: ignore[method-assign]
+    both.b.engine._inbound.receive = look  # type: ignore[method-assign]  # looks on, and hands on
     packets = [bytes(IP(src=A, dst=B, tos=tos) / (b"x" * 100)) for tos in (0, 0xB8, 0xB8, 3, 1)]
     both.a.put(*packets)
     assert await arrived(both.b, 5) == packets

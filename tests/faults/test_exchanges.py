@@ -75,7 +75,7 @@ def test_loss(
         took = ask_until(pair, lambda: send_alike(pair.a, pair.b), 60)  # noqa: B023 (used at once)
         times += [] if took is None else [took]
         pair.world.default_weather = CALM
-        assert ask_until(pair, lambda: one_tunnel(pair.a, pair.b), 120), f"seed {seed}"  # noqa: B023
+        assert ask_until(pair, lambda: one_tunnel(pair.a, pair.b), 120), f"seed {seed}"  # noqa: B023 (used at once)
     done = [sum(took <= limit for took in times) / len(seeds) for limit in (5, 20, 60)]
     row(
         "faults", id="F1", fault=f"{loss:.0%} loss each way", moment=f"handshake, {len(seeds)} seeds",
