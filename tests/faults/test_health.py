@@ -145,8 +145,9 @@ def test_30_percent_loss_moves_the_traffic(interval: float, row: TellRow) -> Non
         f"within the bound {within} of {len(took)}",
         lost="30 % meanwhile",
     )
-    # Nothing tells 30 % from 20 % sooner: the first loss must have been seen, and some 460 echo requests.
-    assert took[-1] < 90
+    # Chance has the last word: of 1,000 such lives at an interval of 1 s, 96 % are within the bound.
+    assert within >= len(took) - 1
+    assert took[-1] < 2 * bound(interval)
 
 
 def test_20_percent_loss_never_moves_it(row: TellRow) -> None:

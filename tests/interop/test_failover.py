@@ -221,7 +221,7 @@ def test_30_percent_loss_moves_the_traffic_to_the_tunnel_that_loses_less(
     with paths.dropping("primary", "ip protocol esp numgen random mod 100 < 30", way="there"):
         began = time.monotonic()
         wait_until(lambda: paths.carrier() == "secondary", "traffic to leave the lossy primary", 90)
-        # No bound holds for this: 30 % is told from 20 % by hundreds of echo requests.
+        # 30 % is told from 20 % by hundreds of echo requests: chance decides whether it is within the bound.
         row(
             "failover",
             fault="30 % loss",

@@ -67,6 +67,7 @@ class Carriage:
                 if policy.communication is Communication.DESTINATION_ROUTE
             ),
         )
+        self._checks.set_contested(now, self._failover.contested())
 
     def add(self, now: float, name: str, policy: HealthPolicy | None) -> None:
         """A tunnel begins to live: its probes begin with it."""

@@ -140,6 +140,11 @@ class Failover:
         by_hand = next((name for name in members if name in self._chosen), None)
         return Group(members[0], members, routes, by_hand)
 
+    def contested(self) -> frozenset[str]:
+        """The tunnels that have a route which another one could carry."""
+        shared = (sharers for sharers in self._sharers.values() if len(sharers) > 1)
+        return frozenset(tunnel.member.name for sharers in shared for tunnel in sharers)
+
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
         return self._heap[0][0] if self._heap else None

@@ -10,9 +10,10 @@ within `timeout` of its beginning, or if the tunnel has no SA to carry it. So lo
 a tunnel sick (at 20 % loss a probe fails once in 125), while a tunnel that carries nothing is found as fast
 as with one packet: at most `failures` x `interval` + `timeout` after its last answer.
 
-Where single echo requests are lost, a closer look follows: further ones between the probes, until it is clear
-whether the path loses too much (`loss.py`). That is no matter of the verdict, since a lossy tunnel is better
-than none; but a tunnel that loses less carries the traffic then.
+A tunnel that loses part of what it carries is no matter of the verdict, since a lossy tunnel is better than
+none; but another tunnel that loses less carries the traffic then. So where there is another one, single echo
+requests between the probes watch for loss, and where one is lost a closer look follows: many of them, until
+it is clear whether the path loses too much (`loss.py`).
 """
 
 from __future__ import annotations
@@ -32,11 +33,24 @@ from vpnd.tunnel.loss import LossTest
 ECHOES = 3
 """Ours: echo requests of one probe, the later ones only while the earlier ones are unanswered."""
 
+WATCHES = 5
+"""Ours: echo requests in each interval of a tunnel whose traffic another could take, the probe's among them.
+
+With the probe's alone the first loss of 30 % would be seen after some three intervals, when traffic has to
+have moved.
+"""
+
 LOOK_EVERY = 0.005
 """Ours: seconds between two echo requests of a closer look, about 250 kbit/s with ESP's overhead.
 
 Some 460 of them tell 30 % loss from 20 %, and nothing needs less: so many a second are what makes it quick.
 """
+
+PRESSING_EVERY = 0.002
+"""Ours: seconds between two of them while the evidence speaks for too much loss; at 20 % it seldom does."""
+
+LOSSY_EVERY = 0.05
+"""Ours: seconds between two of them when the tunnel is known to lose too much: its return has time."""
 
 LOOKS = 8
 """Ours: tunnels that are looked at closely at the same time; the others have their turn later."""
@@ -129,6 +143,8 @@ class HealthCheck:
         "_passed",
         "_probes",
         "_sequence",
+        "_watch_at",
+        "contested",
         "history",
         "linked",
         "looking",
@@ -147,6 +163,8 @@ class HealthCheck:
         """Whether the tunnel has an SA that carries the probe."""
         self.looking = False
         """Whether it may look closely: as many may at the same time as their keeper allows."""
+        self.contested = False
+        """Whether another tunnel could take the traffic of this one, so that partial loss is of interest."""
         self.history = History()
         self._outputs = outputs
         self._identifier = entropy.below(SEQUENCES)
@@ -158,6 +176,7 @@ class HealthCheck:
         self._passed = 0
         self._loss = LossTest()
         self._look_at = now
+        self._watch_at = self._next
 
     @property
     def lossy(self) -> bool:
@@ -167,13 +186,23 @@ class HealthCheck:
     @property
     def doubtful(self) -> bool:
         """Whether a closer look would tell something."""
-        return self.linked and self._loss.doubtful
+        return self.linked and self.contested and self._loss.doubtful
+
+    @property
+    def _watching(self) -> bool:
+        """Whether single echo requests between the probes are due; in an outage they tell nothing new."""
+        return self.linked and self.contested and not self._loss.silent
 
     def set_linked(self, now: float, linked: bool) -> None:
         """The SA that carries the probe came or went. When it comes, the next probe is due at once."""
         if linked and not self.linked:
             self._next = min(self._next, now)
         self.linked = linked
+
+    def set_contested(self, now: float, contested: bool) -> None:
+        """Whether another tunnel could take the traffic of this one, from now on."""
+        self.contested = contested
+        self._watch_at = max(self._watch_at, now)
 
     def handle_reply(
         self, now: float, source: Address, destination: Address, identifier: int, sequence: int
@@ -201,7 +230,10 @@ class HealthCheck:
                 self._measure(now, None)
         self._judge(now)
         if self.looking and self.doubtful and self._look_at <= now:
-            self._look_at = now + LOOK_EVERY
+            self._look_at = now + self._look_every()
+            self._request(now, None)
+        if self._watching and self._watch_at <= now < self._next:
+            self._watch(now)
             self._request(now, None)
         for probe in self._probes:
             if self._repeat_at(probe) <= now:
@@ -212,6 +244,8 @@ class HealthCheck:
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to do."""
         at = min(self._next, self._look_at) if self.looking and self.doubtful else self._next
+        if self._watching:
+            at = min(at, self._watch_at)
         if self._echoes:
             at = min(at, next(iter(self._echoes.values())).deadline)
         if self._probes:
@@ -224,6 +258,7 @@ class HealthCheck:
         interval = self.policy.interval
         # Who slept through several intervals begins one probe, not all that were missed.
         self._next = self._next + interval if self._next + interval > now else now + interval
+        self._watch(now)
         if self.linked:
             probe = _Probe(now + self.policy.timeout)
             self._probes.append(probe)
@@ -233,6 +268,14 @@ class HealthCheck:
         self.history.count(now, None)
         self._probes.append(_Probe(now, ECHOES))
         self._judge(now)
+
+    def _watch(self, now: float) -> None:
+        self._watch_at = now + self.policy.interval / WATCHES
+
+    def _look_every(self) -> float:
+        if self._loss.lossy:
+            return LOSSY_EVERY
+        return PRESSING_EVERY if self._loss.pressing else LOOK_EVERY
 
     def _send(self, now: float, probe: _Probe) -> None:
         probe.echoes += 1
@@ -251,8 +294,9 @@ class HealthCheck:
         self.history.count(now, rtt)
         before = self._loss.lossy
         self._loss.count(rtt is None)
-        # A look begins with the loss that gives reason to it.
+        # A look begins with the loss that gives reason to it, and watching goes on with the end of an outage.
         self._look_at = max(self._look_at, now)
+        self._watch_at = max(self._watch_at, now)
         if self._loss.lossy is not before:
             recent = self.history.recent()
             self._outputs.append(LossChanged(self.tunnel, self._loss.lossy, recent.lost / recent.sent))
@@ -290,6 +334,7 @@ class HealthChecks:
         self.outputs: deque[ProbeOutput] = deque()
         self._entropy = entropy
         self._checks: dict[str, HealthCheck] = {}
+        self._contested: frozenset[str] = frozenset()
         self._looking: set[str] = set()
         self._armed: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
@@ -305,8 +350,17 @@ class HealthChecks:
             self.remove(tunnel)
         elif known is None or known.policy != policy:
             self.remove(tunnel)
-            self._checks[tunnel] = HealthCheck(now, tunnel, policy, self._entropy, self.outputs)
+            check = HealthCheck(now, tunnel, policy, self._entropy, self.outputs)
+            check.set_contested(now, tunnel in self._contested)
+            self._checks[tunnel] = check
             self._arm(tunnel)
+
+    def set_contested(self, now: float, tunnels: frozenset[str]) -> None:
+        """These are the tunnels whose traffic another one could take, from now on."""
+        changed = tunnels ^ self._contested
+        self._contested = tunnels
+        for name in changed:
+            self._tell(name, lambda check: check.set_contested(now, check.tunnel in tunnels))
 
     def remove(self, tunnel: str) -> None:
         """The tunnel is removed, or its check is off; what it asked for and was not done yet is forgotten."""

@@ -15,8 +15,10 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.model.policy import HealthPolicy
 from vpnd.tunnel.health import (
     ECHOES,
-    LOOK_EVERY,
     LOOKS,
+    LOSSY_EVERY,
+    PRESSING_EVERY,
+    WATCHES,
     HealthChanged,
     HealthCheck,
     HealthChecks,
@@ -51,11 +53,12 @@ class Bench:
     replies: list[tuple[float, SendProbe]] = field(default_factory=list)
     losses: list[tuple[float, bool]] = field(default_factory=list)
     looks: bool = False
-    """Whether the check may look closely, as most tests here do not want it to."""
+    """Whether the check watches for loss and may look closely, as most tests here do not want it to."""
 
     def __post_init__(self) -> None:
         self.outputs: deque[ProbeOutput] = deque()
         self.check = HealthCheck(self.now, "t", self.policy, SeededEntropy(self.seed), self.outputs)
+        self.check.set_contested(self.now, self.looks)
         self.check.set_linked(self.now, self.linked)
 
     def run(self, seconds: float) -> None:
@@ -322,8 +325,8 @@ def test_an_outage_is_no_matter_of_loss_and_is_not_looked_at_closely() -> None:
     assert bench.states() == [HEALTHY, UNHEALTHY]
     sent = [at for at, _ in bench.sent if at >= 1012]
     # Three echo requests for each probe, and those of the look that began with the first loss: it goes on
-    # until the first of its own are known to be lost.
-    assert len(sent) <= 15 * ECHOES + DEFAULTS.timeout / LOOK_EVERY + OUTAGE + 2
+    # until the first of its own are known to be lost. There is no watching meanwhile.
+    assert len(sent) <= 15 * ECHOES + DEFAULTS.timeout / PRESSING_EVERY + OUTAGE + 2
     # Of that look only so many count as lost as it took to know.
     assert bench.check.history.lost <= 15 * ECHOES + OUTAGE
 
@@ -337,11 +340,50 @@ def test_loss_that_ends_is_seen_to_end() -> None:
     assert not bench.check.doubtful or bench.check.lossy is False
 
 
+def test_where_another_tunnel_could_take_over_loss_is_watched_for_between_the_probes() -> None:
+    bench = Bench(looks=True)
+    bench.run(60)
+    times = [at for at, _ in bench.sent]
+    gaps = [after - before for before, after in pairwise(times)]
+    assert len(times) == pytest.approx(60 / DEFAULTS.interval * WATCHES, abs=WATCHES)
+    assert gaps[1:] == pytest.approx([DEFAULTS.interval / WATCHES] * (len(gaps) - 1))
+
+
+def test_without_another_tunnel_there_is_nothing_to_look_closely_for() -> None:
+    bench = Bench(path=lossy(1, 0.3), looks=True)
+    bench.check.set_contested(bench.now, False)
+    bench.run(60)
+    assert not bench.check.doubtful
+    assert len(bench.sent) <= 60 / DEFAULTS.interval * ECHOES + 1
+
+
+def test_a_tunnel_that_is_known_to_lose_too_much_is_looked_at_seldom() -> None:
+    bench = Bench(path=lossy(1, 0.5), looks=True)
+    bench.run(120)
+    assert bench.check.lossy
+    before = len(bench.sent)
+    bench.run(60)
+    probes = 60 / DEFAULTS.interval * (ECHOES + WATCHES)
+    assert len(bench.sent) - before <= 60 / LOSSY_EVERY + probes
+
+
+def test_another_tunnel_that_comes_and_goes_begins_and_ends_the_watching() -> None:
+    checks = HealthChecks(SeededEntropy(7))
+    checks.set_contested(0.0, frozenset({"a", "b"}))
+    checks.set_policy(0.0, "a", DEFAULTS)
+    check = checks.get("a")
+    assert check is not None
+    assert check.contested
+    checks.set_contested(1.0, frozenset())
+    assert not check.contested
+
+
 def test_only_so_many_tunnels_are_looked_at_closely_at_once() -> None:
     checks = HealthChecks(SeededEntropy(7))
     for number in range(LOOKS + 5):
         checks.set_policy(0.0, f"t{number}", DEFAULTS)
         checks.set_linked(0.0, f"t{number}", True)
+    checks.set_contested(0.0, frozenset(f"t{number}" for number in range(LOOKS + 5)))
     weather = random.Random(11)
     looked: set[int] = set()
     while (at := checks.next_timeout()) is not None and at <= 60:
