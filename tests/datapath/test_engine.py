@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import socket
 from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address
@@ -19,9 +20,10 @@ from vpnd.datapath import engine as engine_module
 from vpnd.datapath import sockets
 from vpnd.datapath.engine import EngineOptions, PythonEngine
 from vpnd.datapath.interface import Acquire, Drop, Notice, PathMtu, PolicyRow, TunLost, UnknownSpi
-from vpnd.datapath.sockets import Features, IcmpReport
+from vpnd.datapath.sockets import Features, IcmpReport, RawSocket, SocketOptions
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.proposals import Suite
+from vpnd.model.selectors import Address
 
 A, B = "10.1.0.1", "10.2.0.1"
 LOOPBACK = {4: ("127.0.0.1", "127.0.0.2"), 6: ("::1", "::1")}
@@ -348,6 +350,8 @@ async def test_an_icmp_error_is_believed_only_about_a_live_sa(pair: Sides) -> No
         IcmpReport(ip_address("203.0.113.1"), 1400, live + bytes(4)),
         IcmpReport(remote, None, live + bytes(4)),
         IcmpReport(remote, 1400, b""),
+        IcmpReport(remote, 1500, live + bytes(4)),
+        IcmpReport(remote, 9000, live + bytes(4)),
     ):
         pair.a.engine._on_icmp(report)
     pair.a.engine._tell()
@@ -370,6 +374,49 @@ async def test_a_closed_port_does_not_stop_the_traffic(pair: Sides) -> None:
         pair.a.put(udp_packet(A, B))
         assert await arrived(pair.b, 1) == [udp_packet(A, B)]
     assert pair.a.engine.drops("t")[Drop.SEND] == 0
+
+
+async def test_icmp_errors_that_a_send_has_heard_of_do_not_keep_the_loop_awake(pair: Sides) -> None:
+    """The error queue makes the descriptor readable until it is empty, whoever the kernel told of it."""
+    sending = pair.a.engine._udp[4]
+    asyncio.get_running_loop().remove_reader(sending.fileno())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind((str(pair.b.address), 0))
+        nobody = (str(pair.b.address), closed.getsockname()[1])
+    sending.send_one([b"hello"], nobody)
+    # This send is told of the error, so that no receive will be.
+    sending.send_one([b"hello"], (str(pair.b.address), pair.b.port))
+    heard: list[IcmpReport] = []
+    assert sending.receive_batch(heard.append) == []
+    assert [report.remote for report in heard] == [pair.b.address]
+    with select.epoll() as polled:
+        polled.register(sending.fileno(), select.EPOLLIN)
+        assert polled.poll(0) == []
+
+
+@pytest.mark.root
+def test_the_way_outside_is_asked_for_as_packets_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is in the routes of a tunnel is reached by those with the mark only."""
+    marks: list[int] = []
+
+    class Recorded(socket.socket):
+        def connect(self, address: object) -> None:
+            marks.append(self.getsockopt(socket.SOL_SOCKET, sockets.SO_MARK))
+            super().connect(address)
+
+    udp = sockets.UdpSocket(ip_address("127.0.0.1"), 0, SocketOptions(mark=0x7670))
+    monkeypatch.setattr(sockets.socket, "socket", Recorded)
+    assert udp.route_mtu(("127.0.0.2", 9)) is not None
+    assert marks == [0x7670]
+    udp.close()
+
+
+async def test_the_peer_that_stays_where_it_is_has_not_moved(sides: Sides) -> None:
+    sides.connect()
+    for _ in range(3):
+        sides.a.put(udp_packet(A, B))
+        await arrived(sides.b, 1)
+    assert sides.b.notices == []
 
 
 async def test_a_tun_that_is_gone_is_told_and_not_read(pair: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,6 +462,37 @@ async def test_an_address_that_is_taken_is_an_error_and_leaves_nothing_open(pair
             EngineOptions(port=pair.a.port, raw=False),
         )
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_an_address_that_cannot_be_had_leaves_the_one_that_is_used(pair: Sides) -> None:
+    pair.connect()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="assign"):
+        pair.a.engine.listen(ip_address("203.0.113.77"))
+    assert len(os.listdir("/proc/self/fd")) == before
+    pair.a.put(udp_packet(A, B))
+    assert await arrived(pair.b, 1) == [udp_packet(A, B)]
+
+
+async def test_an_address_is_not_half_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the socket of protocol 50 is refused once, the next try is a try of both."""
+
+    def refused(address: Address, options: SocketOptions) -> RawSocket:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    address = ip_address("127.0.0.1")
+    options = EngineOptions(port=0)
+    engine = PythonEngine(
+        asyncio.get_running_loop(), (), lambda path, data: None, lambda notice: None, options
+    )
+    monkeypatch.setattr(engine_module, "RawSocket", refused)
+    for _ in range(2):
+        with pytest.raises(PermissionError):
+            engine.listen(address)
+    monkeypatch.undo()
+    engine.listen(address)
+    assert engine._raw[4].address == address
+    engine.close()
 
 
 def test_which_addresses_are_ours() -> None:

@@ -134,25 +134,32 @@ class PythonEngine:
             raise
 
     def listen(self, address: Address) -> None:
-        before = self._udp.get(address.version)
+        version = address.version
+        before = self._udp.get(version)
         if before is not None and before.address == address:
             return
-        for sock in (self._udp.pop(address.version, None), self._raw.pop(address.version, None)):
+        opened = self._open(address)
+        for sock in (before, self._raw.pop(version, None)):
             if sock is not None:
                 self._loop.remove_reader(sock.fileno())
                 sock.close()
-        self._open(address)
+        for sock in opened:
+            self._loop.add_reader(sock.fileno(), self._on_readable, sock)
+            if isinstance(sock, UdpSocket):
+                self._udp[version] = sock
+            else:
+                self._raw[version] = sock
         self._own = frozenset(udp.address for udp in self._udp.values())
 
-    def _open(self, address: Address) -> None:
+    def _open(self, address: Address) -> list[UdpSocket | RawSocket]:
+        """Every socket of an address, or an error and none: what was listened on is still there then."""
         options = self._options
         udp = UdpSocket(address, options.port, options.sockets, options.features)
-        self._udp[address.version] = udp
-        self._loop.add_reader(udp.fileno(), self._on_readable, udp)
-        if options.raw:
-            raw = RawSocket(address, options.sockets)
-            self._raw[address.version] = raw
-            self._loop.add_reader(raw.fileno(), self._on_readable, raw)
+        try:
+            return [udp, RawSocket(address, options.sockets)] if options.raw else [udp]
+        except OSError:
+            udp.close()
+            raise
 
     def port(self, version: int) -> int:
         """The UDP port that ESP and IKE share, for IPv4 or IPv6; of use where the options said 0."""
@@ -357,15 +364,22 @@ class PythonEngine:
     # --------------------------------------------------------------------------- notices
 
     def _on_icmp(self, report: IcmpReport) -> None:
-        """Believe "packet too big" only about a packet of one of our SAs (RFC 4301 section 8.2)."""
-        if report.mtu is None:
+        """Believe "packet too big" only about a packet of one of our SAs (RFC 4301 section 8.2).
+
+        It never makes the path larger: nobody is told that a packet was too big because more would have fit
+        (RFC 1191 section 3).
+        """
+        mtu = report.mtu
+        if mtu is None:
             return
         spi = int.from_bytes(report.quote[:4], "big")
         if any(
-            pair.child.spi_out == spi and pair.address[0] == str(report.remote)
+            pair.child.spi_out == spi
+            and pair.address[0] == str(report.remote)
+            and mtu < self._tunnels[pair.child.tunnel].path_mtu
             for pair in self._sad.inbound.values()
         ):
-            self._tell_mtu(report.remote, report.mtu)
+            self._tell_mtu(report.remote, mtu)
 
     def _tell_mtu(self, remote: Address, mtu: int) -> None:
         now = self._loop.time()

@@ -117,6 +117,7 @@ class _EspSocket:
                 sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
         if options.mark:
             sock.setsockopt(socket.SOL_SOCKET, SO_MARK, options.mark)
+        self._mark = options.mark
         self.always_df = options.dont_fragment
         self._discover(options.dont_fragment)
         if self._six:
@@ -187,11 +188,19 @@ class _EspSocket:
                     mtu = info if number == errno.EMSGSIZE and info else None
                     report(IcmpReport(ip_address(address[0]), mtu, quote))
 
+    def _drain_if_idle(self, batch: list[Received], report: Report) -> None:
+        """Woken with nothing to receive: a send was told of the error that keeps the descriptor readable."""
+        if not batch:
+            self.drain_errors(report)
+
     def route_mtu(self, to: tuple[str, int]) -> int | None:
         """The MTU that the kernel knows for the route to an address, or None."""
         family = socket.AF_INET6 if self._six else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             try:
+                if self._mark:
+                    # Without it the answer may be of a tunnel that the address is in, not of the way outside.
+                    probe.setsockopt(socket.SOL_SOCKET, SO_MARK, self._mark)
                 probe.bind((str(self.address), 0))
                 probe.connect((to[0], to[1] or 9))
                 if self._six:
@@ -253,7 +262,7 @@ class UdpSocket(_EspSocket):
                 batch.append(received := self._receive())
                 room -= len(received[0])
         except BlockingIOError:
-            pass
+            self._drain_if_idle(batch, report)
         except OSError:
             self.drain_errors(report)
         return batch
@@ -266,7 +275,8 @@ class UdpSocket(_EspSocket):
                 (length,) = _INT.unpack_from(value)
             elif kind in (IP_TOS, IPV6_TCLASS):
                 traffic_class = value[0]
-        return data, length, traffic_class, sender
+        # An IPv6 address comes with flow label and scope, which are no part of where packets are sent to.
+        return data, length, traffic_class, sender[:2]
 
     def send_run(
         self, buffers: list[bytes], length: int, traffic_class: int, to: tuple[str, int]
@@ -339,7 +349,7 @@ class RawSocket(_EspSocket):
             for _ in range(BATCH):
                 packets.append(receive())
         except BlockingIOError:
-            pass
+            self._drain_if_idle(packets, report)
         except OSError:
             self.drain_errors(report)
         # The rest of a packet's tuple tells whether it is like the one before.
