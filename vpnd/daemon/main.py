@@ -121,27 +121,45 @@ def guard_command(
 ) -> None:
     """Set the routes, rules and filter that keep protected traffic in, before the network is up."""
     tunnels = () if remove else compile_gateway(_load(config, state, offline=True)).tunnels
-    try:
-        failures = asyncio.run(_set_guard(tunnels, remove))
-    except BoxFailed as failure:
-        failures = [str(failure)]
+    failures = asyncio.run(_set_guard(tunnels, remove))
     for text in failures:
         typer.echo(f"vpnd: {text}", err=True)
     raise typer.Exit(EXIT_FAILED if failures else 0)
 
 
 async def _set_guard(tunnels: Sequence[TunnelPolicy], remove: bool) -> list[str]:
-    """Add the guard, or take it away; what a running daemon has besides it stays."""
+    """Add the guard, or take it away; what a running daemon has besides it stays.
+
+    Returns what could not be done, which keeps nothing else from being done: blackholes without a filter
+    still keep everything in.
+    """
     box = LinuxBox()
+    failures: list[str] = []
     try:
-        present = await box.present()
-        standing = guard(tunnels, tables_of(tunnel.name for tunnel in tunnels))
-        standing |= spared(tunnels, await inside(box, tunnels))
-        await box.shield(shield(tunnels))
-        routes = frozenset(route for route in present.routes if route.device is not None)
-        return await box.reconcile(Wanted(routes) if remove else present | standing)
+        for part in (_set_routes(box, tunnels, remove, failures), box.shield(shield(tunnels))):
+            try:
+                await part
+            except BoxFailed as failure:
+                failures.append(str(failure))
     finally:
         await box.close()
+    return failures
+
+
+async def _set_routes(
+    box: LinuxBox, tunnels: Sequence[TunnelPolicy], remove: bool, failures: list[str]
+) -> None:
+    """The guard's blackholes and rules. Raises BoxFailed."""
+    present = await box.present()
+    if remove:
+        wanted = Wanted(frozenset(route for route in present.routes if route.device is not None))
+    else:
+        wanted = present | guard(tunnels, tables_of(tunnel.name for tunnel in tunnels))
+        try:
+            wanted |= spared(tunnels, await inside(box, tunnels))
+        except BoxFailed as failure:
+            failures.append(str(failure))
+    failures += await box.reconcile(wanted)
 
 
 def _load(config: Path, state: Path, *, offline: bool = False) -> Loaded:
