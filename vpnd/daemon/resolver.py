@@ -58,17 +58,20 @@ class Resolver:
         return tuple(sorted(addresses, key=lambda address: address.version != version))
 
     async def _look_up(self, name: str) -> Found:
-        if name not in self._under_way:
+        under_way = self._under_way.get(name)
+        if under_way is None:
             await self._places.acquire()
-            if name in self._under_way:
-                self._places.release()
+            under_way = self._under_way.get(name)
+            if under_way is None:
+                under_way = self._begin(name)
             else:
-                self._begin(name)
-        return await asyncio.shield(self._under_way[name])
+                self._places.release()
+        return await asyncio.shield(under_way)
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, name: str) -> asyncio.Future[Found]:
         loop = asyncio.get_running_loop()
-        self._under_way[name] = loop.create_future()
+        under_way: asyncio.Future[Found] = loop.create_future()
+        self._under_way[name] = under_way
 
         def work() -> None:
             found = _getaddrinfo(name)
@@ -76,7 +79,12 @@ class Resolver:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(partial(self._end, name, found))
 
-        threading.Thread(target=work, name=f"resolve {name}", daemon=True).start()
+        try:
+            threading.Thread(target=work, name=f"resolve {name}", daemon=True).start()
+        except RuntimeError as error:
+            # No more threads: this look-up has failed, and the next one may find its place again.
+            self._end(name, error)
+        return under_way
 
     def _end(self, name: str, found: Found) -> None:
         self._places.release()

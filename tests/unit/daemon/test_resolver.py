@@ -92,3 +92,24 @@ def test_a_name_that_failed_is_asked_for_again(servers: NameServers) -> None:
         return await names.addresses_of("late.example", 4)
 
     assert asyncio.run(twice()) == (parse_address("192.0.2.9"),)
+
+
+def test_no_more_threads_is_the_failure_of_one_look_up(
+    servers: NameServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers.known["good.example"] = ["192.0.2.7"]
+    names = Resolver()
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def often() -> tuple[Any, ...]:
+        with monkeypatch.context() as limited:
+            limited.setattr(threading.Thread, "start", refused)
+            for _ in range(2 * resolver.AT_ONCE):
+                with pytest.raises(NotResolved) as failure:
+                    await names.addresses_of("good.example", 4)
+                assert "thread" in str(failure.value.diagnosis)
+        return await names.addresses_of("good.example", 4)
+
+    assert asyncio.run(often()) == (parse_address("192.0.2.7"),)
