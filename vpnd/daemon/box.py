@@ -107,13 +107,13 @@ class LinuxBox:
 
     async def close_interface(self, name: str, descriptor: int) -> None:
         """As `Box.close_interface`."""
-        await self._do(lambda _: os.close(descriptor))
+        await self._in_thread(lambda: _close_all([descriptor]))
 
     async def close_interfaces(self, descriptors: Sequence[int]) -> None:
         """As `Box.close_interfaces`."""
         with contextlib.suppress(BoxFailed):
             await self._do(lambda netlink: netlink.delete_tunnels())
-        await self._do(lambda _: _close_all(descriptors))
+        await self._in_thread(lambda: _close_all(descriptors))
 
     async def raise_links(self, names: frozenset[str]) -> None:
         """As `Box.raise_links`."""
@@ -185,6 +185,9 @@ class LinuxBox:
                 self._netlink = Netlink()
             return call(self._netlink)
 
+        return await self._in_thread(work)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except (NetlinkFailed, OSError) as error:
@@ -196,7 +199,9 @@ _BUSY = (16,)
 
 def _close_all(descriptors: Sequence[int]) -> None:
     for descriptor in descriptors:
-        os.close(descriptor)
+        # Whatever close(2) says, the descriptor is free afterwards.
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _open_interface(netlink: Netlink, name: str, mtu: int) -> int:

@@ -61,7 +61,7 @@ from vpnd.ike.outputs import (
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import NAT_T_PORT
+from vpnd.model.policy import NAT_T_PORT, TunnelPolicy
 from vpnd.model.selectors import Address
 from vpnd.tunnel.carriage import Carriage, CarriageOutput, probe_mapping
 from vpnd.tunnel.commands import (
@@ -177,6 +177,12 @@ class Gateway:
         in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.roster.handle_timeout(now))
         in_order &= self._guarded(None, "the health checks", lambda: self.carriage.handle_timeout(now))
         self._drain(now, 0.0 if in_order else AFTER_FAULT)
+
+    def admit(self, policy: TunnelPolicy) -> None:
+        """Negotiate with a tunnel's peer from now on, unless the operator has taken the tunnel down."""
+        tunnel = self.roster.get(policy.name)
+        if tunnel is not None and not tunnel.closed:
+            self.call(lambda now: self.endpoint.set_peer(now, policy.peer))
 
     def traffic(self, tunnel: str, mapping: Mapping) -> Traffic:
         """What a mapping has carried, over all its SA pairs since the start."""

@@ -54,6 +54,8 @@ class Interfaces:
         self._inside: frozenset[Network] = frozenset()
         self._separate: frozenset[Network] = frozenset()
         self._unshielded = False
+        self._refused: frozenset[str] = frozenset()
+        """What the kernel refused of routes and rules when it was last asked for."""
         self._settling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -78,6 +80,15 @@ class Interfaces:
         descriptor = await self._box.open_interface(policy.interface, mtu)
         self._attached[policy.name] = Attached(policy, descriptor, mtu, path_mtu)
         self._owners[policy.interface] = policy.name
+        try:
+            await self._set_going(policy, descriptor, mtu, path_mtu)
+        except Exception as error:  # whatever it is: half of an interface would pass for a whole one
+            await self.detach(policy.name)
+            if isinstance(error, OSError):
+                raise BoxFailed(str(error)) from error
+            raise
+
+    async def _set_going(self, policy: TunnelPolicy, descriptor: int, mtu: int, path_mtu: int) -> None:
         self._engine.add_tunnel(policy.name, descriptor, mtu)
         self._engine.set_mtu(policy.name, path_mtu)
         self._engine.replace_policies(policy.name, _rows(policy))
@@ -160,6 +171,11 @@ class Interfaces:
         if self._separate:
             await self._hear_peers()
 
+    async def settle_refused(self) -> None:
+        """Try again what the kernel refused, if it did."""
+        if self._refused:
+            await self.settle()
+
     async def _hear_peers(self) -> None:
         """Peers that are in the routes of a tunnel are heard nevertheless."""
         policies = (*self._configured, *(attached.policy for attached in self._attached.values()))
@@ -236,7 +252,7 @@ class Interfaces:
                 failures = await self._box.replace(tuple(leading))
             except BoxFailed as failure:
                 failures = [str(failure)]
-            self._tell_refused(failures)
+            self._tell_refused(failures, self._refused)
 
     def _all_wanted(self) -> Wanted:
         # A peer that is known by name has its address with the interface of its tunnel.
@@ -263,9 +279,11 @@ class Interfaces:
             failures = [str(failure)]
         self._tell_refused(failures)
 
-    def _tell_refused(self, failures: list[str]) -> None:
-        for text in failures[:10]:
+    def _tell_refused(self, failures: list[str], before: frozenset[str] = frozenset()) -> None:
+        """Say what the kernel refused, but not what it had refused already; `before` is refused as well."""
+        for text in [text for text in failures if text not in self._refused][:10]:
             self._journal.warn(None, f"the kernel refused to {text}")
+        self._refused = before.union(failures)
 
     def _change_mtu(self, attached: Attached, mtu: int) -> None:
         if mtu == attached.mtu:

@@ -136,9 +136,10 @@ async def _set_guard(tunnels: Sequence[TunnelPolicy], remove: bool) -> list[str]
     box = LinuxBox()
     failures: list[str] = []
     try:
-        for part in (_set_routes(box, tunnels, remove, failures), box.shield(shield(tunnels))):
+        set_routes = partial(_set_routes, box, tunnels, remove, failures)
+        for part in (set_routes, partial(box.shield, shield(tunnels))):
             try:
-                await part
+                await part()
             except BoxFailed as failure:
                 failures.append(str(failure))
     finally:
@@ -243,7 +244,7 @@ async def _reload(operator: Operator) -> None:
 async def _live(service: Service, loaded: Loaded, supervisor: Supervisor) -> None:
     """Start, while the API answers already, and go on; ends with an error or not at all."""
     await service.start(loaded)
-    supervisor.ready("Running")
+    supervisor.ready(service.summary())
     await asyncio.Event().wait()
 
 

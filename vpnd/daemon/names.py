@@ -59,7 +59,11 @@ class Names:
             diagnosis = failure.diagnosis
             self._gateway.command(name, lambda now, t: t.resolve_failed(now, diagnosis))
             return
-        refused = await self._learn(policy, found[0])
+        try:
+            refused = await self._learn(policy, found[0])
+        except Exception as error:  # whatever it is: the attempt must not wait for ever
+            self._journal.fault(name, "internal error while its peer was looked up", error)
+            refused = Diagnosis.of(Code.INTERNAL)
         if refused is not None:
             self._gateway.command(name, lambda now, t: t.resolve_failed(now, refused))
 
@@ -124,6 +128,6 @@ class Names:
         if refused is not None or gateway.roster.get(name) is None:
             return refused
         self._interfaces.path_changed(name, await self._interfaces.path_mtu(bound), None)
-        gateway.call(lambda now: gateway.endpoint.set_peer(now, bound.peer))
+        gateway.admit(bound)
         gateway.command(name, lambda now, t: t.resolved(now, bound, moved))
         return None

@@ -124,7 +124,7 @@ class Operator:
         """Negotiate, and wait until every mapping is up or has failed."""
         tunnel = await self._prepared(name, timeout)
         if not (tunnel.all_up and not tunnel.closed):
-            self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
+            self._let_in(tunnel)
             self._gateway.command(name, lambda now, t: t.up(now))
             await self._until_up(name, timeout)
         return ActionResult(tunnel=name, action="up", state=self._tunnel(name).state.value)
@@ -137,8 +137,7 @@ class Operator:
 
     async def reset(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (as `up`)
         """Delete the SAs and negotiate anew."""
-        tunnel = await self._prepared(name, timeout)
-        self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
+        self._let_in(await self._prepared(name, timeout))
         self._gateway.command(name, lambda now, t: t.reset(now))
         await self._until_up(name, timeout)
         return ActionResult(tunnel=name, action="reset", state=self._tunnel(name).state.value)
@@ -206,7 +205,7 @@ class Operator:
                     raise _invalid(loaded)
                 change = await self._service.change(loaded)
             finally:
-                self._supervisor.ready("Running")
+                self._supervisor.ready(self._service.summary())
             self._service.journal.event(None, "reloaded", f"configuration applied: {change}")
             return ReloadResult(
                 applied=True,
@@ -276,6 +275,11 @@ class Operator:
             raise Conflict("E-STARTING", f"{name} is not configured yet: try again", "vpnctl status")
         return self._tunnel(name)
 
+    def _let_in(self, tunnel: Tunnel) -> None:
+        """The peer may negotiate; not yet where this machine has nothing that carries the packets."""
+        if tunnel.blocked is None:
+            self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
+
     def _loaded(self) -> Loaded:
         if self._service.loaded is None:
             raise OperationError("E-STARTING", "the daemon is starting: nothing is loaded yet")
@@ -296,6 +300,11 @@ class Operator:
             return
         if tunnel.closed:
             raise Conflict("E-DOWN", f"{name} was taken down meanwhile")
+        refused = tunnel.blocked
+        if refused is not None:
+            # A new beginning forgot the failures of the peer; what this machine refuses still stands.
+            self._gateway.command(name, lambda now, t: t.note(now, refused))
+            raise _failed(name, refused, 0, len(tunnel.mappings))
         failed = [m for m in tunnel.mappings if m.reason is not None]
         if failed and failed[0].reason is not None:
             raise _failed(name, failed[0].reason.diagnosis, len(failed), len(tunnel.mappings))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -20,6 +20,7 @@ from vpnd.daemon.interfaces import Interfaces
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.names import Names
 from vpnd.daemon.probes import ReplyListener, request
+from vpnd.daemon.repairs import Repairs
 from vpnd.daemon.systemd import Supervisor
 from vpnd.datapath.interface import Engine, Notice
 from vpnd.ike.endpoint import Endpoint
@@ -39,9 +40,6 @@ FAREWELL = 2.0
 
 FAREWELL_LOOK = 0.02
 """Ours: seconds between two looks whether they have answered."""
-
-REPAIR_EVERY = 5.0
-"""Ours: seconds between two tries to give a tunnel what this machine refused it, and two looks at filters."""
 
 
 class Watch(Protocol):
@@ -114,7 +112,15 @@ class Service:
         self._box = box
         self._supervisor = supervisor
         self._changing = asyncio.Lock()
-        self._repair_waits = False
+        self._repairs = Repairs(
+            gateway,
+            self._addresses,
+            self.interfaces,
+            journal,
+            self._equip,
+            lambda: self.policy,
+            self._changing,
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ------------------------------------------------------------------------------- the life
@@ -122,7 +128,7 @@ class Service:
     async def start(self, loaded: Loaded) -> None:
         """Begin as configured. What this machine refuses to one tunnel is that tunnel's error."""
         await self._apply(loaded, compile_gateway(loaded))
-        self._spawn(self._repair_for_ever())
+        self._spawn(self._repairs.go_on())
         self._spawn(self._names.follow())
         self._watch.start()
         if self._supervisor.watchdog_interval is not None:
@@ -158,20 +164,23 @@ class Service:
                 # First what guards the traffic of new tunnels, last what guarded that of old ones.
                 await self._guard([*after.tunnels, *(before[name] for name in change.removed)])
                 for name in change.removed:
-                    await self._remove(name)
-                    self._step()
+                    await self._in_turn(name, self._remove(name))
                 for name in change.changed:
-                    await self._change(before[name], wanted[name])
-                    self._step()
+                    await self._in_turn(name, self._change(before[name], wanted[name]))
                 for name in change.added:
-                    await self._prepare(wanted[name])
-                    self._step()
+                    await self._in_turn(name, self._prepare(wanted[name]))
                 await self._guard(after.tunnels)
             finally:
                 self.progress = replace(self.progress, running=False)
             return change
 
-    def _step(self) -> None:
+    async def _in_turn(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """One tunnel's part of a change; a bug in it costs that tunnel, and leaves no other half done."""
+        try:
+            await work
+        except Exception as error:  # whatever it is: what was begun is done to its end
+            self.journal.fault(name, "internal error while this tunnel was changed", error)
+        self.pending.discard(name)
         self.progress = replace(self.progress, done=self.progress.done + 1)
 
     async def stop(self) -> None:
@@ -181,8 +190,11 @@ class Service:
             task.cancel()
         gateway = self.gateway
         for tunnel in tuple(gateway.roster):
-            gateway.roster.remove(tunnel.name)
-            gateway.call(lambda now, name=tunnel.name: gateway.endpoint.remove_peer(now, name))  # type: ignore[misc]
+            try:
+                gateway.roster.remove(tunnel.name)
+                gateway.call(lambda now, name=tunnel.name: gateway.endpoint.remove_peer(now, name))  # type: ignore[misc]
+            except Exception as error:  # whatever it is: the others say farewell, and nothing stays behind
+                self.journal.fault(tunnel.name, "internal error while saying DELETE", error)
         loop = asyncio.get_running_loop()
         # The endpoint is told and never tells when it has fallen silent, so this looks.
         deadline = loop.time() + FAREWELL
@@ -207,9 +219,15 @@ class Service:
 
     def state_changed(self, tunnel: str) -> None:
         """The service manager shows how many are up."""
-        states = [t.state for t in self.gateway.roster]
-        up = sum(state is TunnelState.UP for state in states)
-        self._supervisor.status(f"{up} of {len(states)} tunnels up")
+        self._supervisor.status(self.summary())
+
+    def summary(self) -> str:
+        """One line: how many tunnels are up, and how many this machine itself keeps down."""
+        tunnels = tuple(self.gateway.roster)
+        up = sum(tunnel.state is TunnelState.UP for tunnel in tunnels)
+        blocked = [tunnel.name for tunnel in tunnels if tunnel.blocked is not None]
+        refused = f"; this machine cannot carry {len(blocked)}: vpnctl why {blocked[0]}" if blocked else ""
+        return f"{up} of {len(tunnels)} tunnels up{refused}"
 
     def child_changed(self, child: ChildSa) -> None:
         """The MTU may have to follow."""
@@ -217,7 +235,7 @@ class Service:
 
     def interface_lost(self, tunnel: str) -> None:
         """Somebody has deleted the interface: make it again."""
-        self._spawn(self._restore(tunnel))
+        self._spawn(self._repairs.restore(tunnel))
 
     def path_changed(self, tunnel: str, mtu: int) -> None:
         """The path to a peer carries datagrams of `mtu` bytes."""
@@ -269,8 +287,8 @@ class Service:
         if refused is not None:
             tunnel.block(gateway.clock.now(), refused)
             self.journal.failure(name, "tunnel-blocked", refused)
-        if not tunnel.closed:
-            gateway.call(lambda now: gateway.endpoint.set_peer(now, bound.peer))
+        else:
+            gateway.admit(bound)
         gateway.call(lambda now: gateway.carriage.add(now, name, policy.health))
         gateway.command(name, lambda now, t: t.start(now))
         gateway.watchers.wake(name)
@@ -313,6 +331,9 @@ class Service:
                 await self.interfaces.attach(policy)
             except BoxFailed as failure:
                 return Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail=failure)
+            except Exception as error:  # whatever it is: it costs this tunnel, and is tried again
+                self.journal.fault(policy.name, "internal error while its interface was made", error)
+                return Diagnosis.of(Code.INTERNAL)
         return None
 
     # ----------------------------------------------------------------------------------- inside
@@ -329,79 +350,9 @@ class Service:
         if tunnel is not None:
             self.gateway.on_reply(tunnel, echo)
 
-    async def _repair_for_ever(self) -> None:
-        """Try again what this machine refused, until it does not any more."""
-        while True:
-            await asyncio.sleep(REPAIR_EVERY)
-            await self.interfaces.keep_shield()
-            blocked = [tunnel for tunnel in self.gateway.roster if tunnel.blocked is not None]
-            if blocked:
-                await self._unblock([tunnel.policy for tunnel in blocked])
-
-    async def _unblock(self, policies: Iterable[TunnelPolicy]) -> None:
-        async with self._changing:
-            await self._addresses.refresh()
-            for policy in policies:
-                tunnel = self.gateway.roster.get(policy.name)
-                if tunnel is None or tunnel.blocked is None:
-                    continue
-                bound = await self._addresses.bind(policy)
-                if await self._equip(bound) is None:
-                    self.gateway.call(lambda now, peer=bound.peer: self.gateway.endpoint.set_peer(now, peer))  # type: ignore[misc]
-                    self.journal.event(
-                        policy.name, "interface-ready", f"the interface {policy.interface} is set up"
-                    )
-                    self.gateway.command(policy.name, lambda now, t: t.unblock(now))
-            await self.interfaces.settle()
-
     def _changed_outside(self) -> None:
-        # One repair that waits for the end of a long change is as good as one for each notice.
-        if not self._repair_waits:
-            self._repair_waits = True
-            self._spawn(self._repair())
-
-    async def _repair(self) -> None:
-        """Something that tunnels stand on has changed: put back what is ours, follow what is not."""
-        async with self._changing:
-            self._repair_waits = False
-            await self._addresses.refresh()
-            for tunnel in tuple(self.gateway.roster):
-                if not self._addresses.has(tunnel.policy.peer.local_address) and tunnel.blocked is None:
-                    await self._move(tunnel.policy)
-            await self.interfaces.repair()
-
-    async def _move(self, policy: TunnelPolicy) -> None:
-        """This machine has lost the address that a tunnel used: negotiate anew from another."""
-        before = policy.peer.local_address
-        configured = replace(policy.peer, local_address=self.policy.address)
-        bound = await self._addresses.bind(replace(policy, peer=configured))
-        after = bound.peer.local_address
-        if after == before or not self._addresses.has(after):
-            return
-        try:
-            await self._addresses.listen(after)
-        except OSError as error:
-            self.journal.warn(policy.name, f"cannot receive on {after}: {error.strerror or error}")
-            return
-        self.journal.event(
-            policy.name, "address-changed", f"{before} is gone from this machine: using {after}"
-        )
-        gone = Diagnosis.of(Code.LOCAL_ADDRESS, ours=before)
-        gateway = self.gateway
-        gateway.call(lambda now: gateway.endpoint.close(now, policy.name, gone))
-        gateway.call(lambda now: gateway.endpoint.set_peer(now, bound.peer))
-        gateway.command(policy.name, lambda now, t: t.resolved(now, bound, moved=True))
-
-    async def _restore(self, name: str) -> None:
-        tunnel = self.gateway.roster.get(name)
-        if tunnel is None:
-            return
-        self.journal.event(name, "interface-lost", f"the interface {tunnel.policy.interface} was deleted")
-        lost = Diagnosis.of(Code.LOCAL_INTERFACE, ours=tunnel.policy.interface, detail="it was deleted")
-        self.gateway.command(name, lambda now, t: t.block(now, lost))
-        self.gateway.call(lambda now: self.gateway.endpoint.close(now, name, lost))
-        await self.interfaces.detach(name)
-        await self._unblock([tunnel.policy])
+        if self._repairs.is_due():
+            self._spawn(self._repairs.repair())
 
     async def _show_life(self, interval: float) -> None:
         while True:

@@ -155,6 +155,8 @@ class FakeBox:
         self.unfiltered = False
         self.heard: frozenset[Address] = frozenset()
         self.strict = False
+        self.routes_refused = 0
+        """How many times from now on no route is made."""
         self._descriptor = 100
 
     async def open_interface(self, name: str, mtu: int) -> int:
@@ -194,6 +196,9 @@ class FakeBox:
     async def reconcile(self, wanted: Wanted) -> list[str]:
         missing = {r.device for r in wanted.routes if r.device and r.device not in self.interfaces}
         assert not missing, f"routes to interfaces that there are not: {missing}"
+        if self.routes_refused:
+            self.routes_refused -= 1
+            return ["add a route: No buffer space available (ENOBUFS)"]
         self.wanted = wanted
         self.history.append(wanted)
         return []

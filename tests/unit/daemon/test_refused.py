@@ -1,0 +1,189 @@
+"""What this machine refuses, or somebody takes away again and again: the error of that tunnel alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.daemon.pairs import Pair, with_pair
+from tests.unit.daemon.test_operations import BACK, ROUTED, up
+from vpnd.control.operations import NegotiationFailed
+from vpnd.daemon.box import BoxFailed
+from vpnd.daemon.interfaces import Interfaces
+from vpnd.datapath.interface import TunLost
+from vpnd.model.policy import TunnelPolicy
+from vpnd.model.selectors import Address, parse_address
+
+PASSIVE = ROUTED + '\nnegotiation = "passive"'
+ACTIVE_BACK = 'routes = ["10.1.0.0/16"]'
+NAMED = '\ninterface = "broken"'
+CHECK = '[tunnels.t.health_check]\nenabled = true\nlocal = "169.254.128.1"\nremote = "169.254.128.2"'
+
+
+async def seconds(pair: Pair, count: float) -> None:
+    """Let this much time pass."""
+    end = pair.hq.clock.now() + count
+    await pair.until(lambda: pair.hq.clock.now() >= end, count + 1)
+
+
+def error(pair: Pair) -> str | None:
+    """The code of the failure that stands."""
+    (tunnel,) = pair.hq.operator.status().tunnels
+    return tunnel.last_error.code if tunnel.last_error is not None else None
+
+
+@with_pair
+async def test_a_tunnel_without_an_interface_is_refused_to_the_peer_without_a_fault(pair: Pair) -> None:
+    pair.configure({"t": PASSIVE + NAMED}, {"t": ACTIVE_BACK})
+    pair.hq.box.refuse.add("broken")
+    await pair.start()
+    await seconds(pair, 30)
+    assert pair.hq.service.gateway.faults == 0
+    assert error(pair) == "E-INTERFACE"
+    assert pair.hq.service.summary() == "0 of 1 tunnels up; this machine cannot carry 1: vpnctl why t"
+    pair.hq.box.refuse.clear()
+    await pair.until(lambda: pair.state() == ("up", "up"), 120)
+
+
+@with_pair
+async def test_up_of_a_tunnel_without_an_interface_does_not_let_the_peer_in(pair: Pair) -> None:
+    pair.configure({"t": PASSIVE + NAMED}, {"t": ACTIVE_BACK})
+    pair.hq.box.refuse.add("broken")
+    await pair.start()
+    for action in (pair.hq.operator.up, pair.hq.operator.reset):
+        with pytest.raises(NegotiationFailed, match="no interface"):
+            await action("t", 5)
+        assert error(pair) == "E-INTERFACE"
+    await seconds(pair, 30)
+    assert pair.hq.service.gateway.faults == 0
+
+
+@with_pair
+async def test_a_lost_interface_lets_the_peer_in_when_it_is_back(pair: Pair) -> None:
+    await up(pair, PASSIVE + NAMED, ACTIVE_BACK)
+    pair.hq.box.refuse.add("broken")
+    pair.hq.engine.on_notice(TunLost("t"))
+    await seconds(pair, 30)
+    assert pair.hq.service.gateway.faults == 0
+    assert pair.state()[0] == "down"
+    pair.hq.box.refuse.clear()
+    await pair.until(lambda: pair.state() == ("up", "up"), 120)
+
+
+@with_pair
+async def test_a_tunnel_that_is_taken_down_without_an_interface_stays_down_with_one(pair: Pair) -> None:
+    pair.configure({"t": PASSIVE + NAMED}, {"t": ACTIVE_BACK})
+    pair.hq.box.refuse.add("broken")
+    await pair.start()
+    await pair.hq.operator.down("t")
+    pair.hq.box.refuse.clear()
+    await seconds(pair, 60)
+    assert "broken" in pair.hq.box.interfaces
+    assert pair.state()[0] == "down"
+    assert not pair.hq.engine.installed
+
+
+@with_pair
+async def test_a_tunnel_that_is_down_stays_down_when_our_address_changes(pair: Pair) -> None:
+    await up(pair, PASSIVE, ACTIVE_BACK)
+    await pair.hq.operator.down("t")
+    moved = parse_address("192.0.2.77")
+    pair.hq.box.addresses = {moved}
+    pair.hq.box.source = moved
+    pair.wire.machines[moved] = pair.hq
+    pair.hq.watch.on_change()
+    await seconds(pair, 1)
+    pair.hq.box.addresses = {pair.hq.address}
+    pair.hq.box.source = pair.hq.address
+    pair.hq.watch.on_change()
+    await seconds(pair, 60)
+    assert pair.state()[0] == "down"
+    assert not pair.hq.engine.installed
+
+
+@with_pair
+async def test_an_interface_without_the_address_of_its_health_check_is_made_anew(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.configure({"t": f"{ROUTED}\n{CHECK}"}, {"t": BACK})
+    box = pair.hq.box
+    good = box.set_address
+
+    async def refused(name: str, address: Address, present: bool) -> None:
+        raise BoxFailed("no address for you")
+
+    monkeypatch.setattr(box, "set_address", refused)
+    await pair.start()
+    await seconds(pair, 12)
+    assert error(pair) == "E-INTERFACE"
+    assert box.interfaces == {}
+    assert pair.hq.engine.tunnels == {}
+    monkeypatch.setattr(box, "set_address", good)
+    await pair.until(lambda: bool(pair.hq.engine.installed))
+    assert parse_address("169.254.128.1") in box.addresses
+
+
+@with_pair
+async def test_an_interface_that_is_deleted_again_and_again_is_made_less_often(pair: Pair) -> None:
+    await up(pair, ROUTED + NAMED)
+    box, made = pair.hq.box, 0
+    first = pair.hq.clock.now()
+    times = []
+    while pair.hq.clock.now() < first + 300:
+        await pair.until(lambda: "broken" in box.interfaces and "t" in pair.hq.engine.tunnels)
+        times.append(pair.hq.clock.now() - first)
+        made += 1
+        pair.hq.engine.on_notice(TunLost("t"))
+        await seconds(pair, 0.1)
+    assert times[3] < 2, "a few times it is made at once"
+    assert made <= 5 + 300 / 4
+    assert "again and again" in pair.hq.texts()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+
+
+@with_pair
+async def test_a_bug_in_a_repair_does_not_end_the_repairs(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await up(pair)
+    good = Interfaces.keep_shield
+
+    async def bug(_: Interfaces) -> None:
+        raise ZeroDivisionError("a bug in a repair")
+
+    monkeypatch.setattr(Interfaces, "keep_shield", bug)
+    await seconds(pair, 12)
+    monkeypatch.setattr(Interfaces, "keep_shield", good)
+    pair.hq.box.shielded = None
+    await pair.until(lambda: pair.hq.box.shielded is not None)
+
+
+@with_pair
+async def test_routes_that_the_kernel_refused_are_tried_again(pair: Pair) -> None:
+    pair.configure({"t": ROUTED}, {"t": BACK})
+    pair.hq.box.routes_refused = 3
+    await pair.start()
+    await seconds(pair, 60)
+    assert any(route.device is not None for route in pair.hq.box.wanted.routes)
+    assert pair.hq.texts().count("the kernel refused") <= 1
+
+
+@with_pair
+async def test_a_bug_in_one_tunnel_of_a_reload_costs_no_other(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await up(pair)
+    good = Interfaces.attach
+
+    async def bug(self: Interfaces, policy: TunnelPolicy) -> None:
+        if policy.name == "a":
+            raise ZeroDivisionError("a bug in one tunnel")
+        await good(self, policy)
+
+    monkeypatch.setattr(Interfaces, "attach", bug)
+    more = {name: f'routes = ["10.{9 + at}.0.0/16"]' for at, name in enumerate(("a", "b"))}
+    pair.configure({"t": ROUTED, **more}, {"t": BACK})
+    await pair.hq.operator.reload()
+    assert {"t", "b"} <= set(pair.hq.engine.tunnels)
+    assert not pair.hq.service.pending
+    monkeypatch.setattr(Interfaces, "attach", good)
+    await pair.until(lambda: "a" in pair.hq.engine.tunnels)

@@ -1,0 +1,158 @@
+"""What this machine refused is tried again, and what somebody took away is put back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+
+from vpnd.daemon.addresses import Addresses
+from vpnd.daemon.gateway import Gateway
+from vpnd.daemon.interfaces import Interfaces
+from vpnd.daemon.journal import Journal
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import GatewayPolicy, TunnelPolicy
+
+REPAIR_EVERY = 5.0
+"""Ours: seconds between two tries to give a tunnel what this machine refused it, and two looks at filters."""
+
+LOSSES = 5
+LOSSES_WITHIN = 60.0
+"""Ours: an interface that was lost so often within so many seconds waits for the next of those tries, for
+each time costs a negotiation. The daemon goes on: an end would take every other tunnel with it, and its
+supervisor would soon give up starting it."""
+
+Equip = Callable[[TunnelPolicy], Awaitable[Diagnosis | None]]
+
+
+class Repairs:
+    """Looks after what tunnels stand on. `changing` is held by whoever changes tunnels.
+
+    `equip` makes a tunnel's sockets and interface, or says what refused.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        addresses: Addresses,
+        interfaces: Interfaces,
+        journal: Journal,
+        equip: Equip,
+        configured: Callable[[], GatewayPolicy],
+        changing: asyncio.Lock,
+    ) -> None:
+        self._gateway = gateway
+        self._addresses = addresses
+        self._interfaces = interfaces
+        self._journal = journal
+        self._equip = equip
+        self._configured = configured
+        self._changing = changing
+        self._waits = False
+        self._losses: dict[str, deque[float]] = {}
+
+    async def go_on(self) -> None:
+        """For ever: try again what this machine refused."""
+        while True:
+            await asyncio.sleep(REPAIR_EVERY)
+            try:
+                await self._try_again()
+            except Exception as error:  # whatever it is: the next try is due all the same
+                self._journal.fault(None, "internal error in a repair", error)
+
+    async def _try_again(self) -> None:
+        await self._interfaces.keep_shield()
+        await self._interfaces.settle_refused()
+        blocked = [tunnel.policy for tunnel in self._gateway.roster if tunnel.blocked is not None]
+        if blocked:
+            await self._unblock(blocked)
+
+    def is_due(self) -> bool:
+        """Something has changed outside; whether a repair is to be begun, for one may wait already.
+
+        One that waits for the end of a long change is as good as one for each notice.
+        """
+        due, self._waits = not self._waits, True
+        return due
+
+    async def repair(self) -> None:
+        """Something that tunnels stand on has changed: put back what is ours, follow what is not."""
+        async with self._changing:
+            self._waits = False
+            await self._addresses.refresh()
+            for tunnel in tuple(self._gateway.roster):
+                if not self._addresses.has(tunnel.policy.peer.local_address) and tunnel.blocked is None:
+                    await self._move(tunnel.policy)
+            await self._interfaces.repair()
+
+    async def restore(self, name: str) -> None:
+        """The interface of a tunnel was deleted: make it again."""
+        tunnel, gateway = self._gateway.roster.get(name), self._gateway
+        if tunnel is None:
+            return
+        often = self._is_often_lost(name)
+        self._journal.event(name, "interface-lost", f"the interface {tunnel.policy.interface} was deleted")
+        detail = f"it is deleted again and again: next try within {REPAIR_EVERY:.0f} s"
+        lost = Diagnosis.of(
+            Code.LOCAL_INTERFACE,
+            ours=tunnel.policy.interface,
+            detail=detail if often else "it was deleted",
+        )
+        gateway.command(name, lambda now, t: t.block(now, lost))
+        gateway.call(lambda now: gateway.endpoint.close(now, name, lost))
+        # Until it is back the peer must not bring up what nothing here can carry.
+        gateway.call(lambda now: gateway.endpoint.remove_peer(now, name))
+        await self._interfaces.detach(name)
+        if often:
+            self._journal.failure(name, "tunnel-blocked", lost)
+        else:
+            await self._unblock([tunnel.policy])
+
+    def _is_often_lost(self, name: str) -> bool:
+        """Count a loss; whether there were too many of late."""
+        now = self._gateway.clock.now()
+        self._losses = {n: times for n, times in self._losses.items() if self._gateway.roster.get(n)}
+        times = self._losses.setdefault(name, deque(maxlen=LOSSES))
+        often = len(times) == LOSSES and now - times[0] < LOSSES_WITHIN
+        times.append(now)
+        return often
+
+    async def _unblock(self, policies: Iterable[TunnelPolicy]) -> None:
+        async with self._changing:
+            await self._addresses.refresh()
+            for policy in policies:
+                tunnel = self._gateway.roster.get(policy.name)
+                if tunnel is None or tunnel.blocked is None:
+                    continue
+                bound = await self._addresses.bind(policy)
+                if await self._equip(bound) is None:
+                    tunnel.policy = bound
+                    self._gateway.admit(bound)
+                    self._journal.event(
+                        policy.name, "interface-ready", f"the interface {policy.interface} is set up"
+                    )
+                    self._gateway.command(policy.name, lambda now, t: t.unblock(now))
+            await self._interfaces.settle()
+
+    async def _move(self, policy: TunnelPolicy) -> None:
+        """This machine has lost the address that a tunnel used: negotiate anew from another."""
+        before = policy.peer.local_address
+        configured = replace(policy.peer, local_address=self._configured().address)
+        bound = await self._addresses.bind(replace(policy, peer=configured))
+        after = bound.peer.local_address
+        if after == before or not self._addresses.has(after):
+            return
+        try:
+            await self._addresses.listen(after)
+        except OSError as error:
+            self._journal.warn(policy.name, f"cannot receive on {after}: {error.strerror or error}")
+            return
+        self._journal.event(
+            policy.name, "address-changed", f"{before} is gone from this machine: using {after}"
+        )
+        gone = Diagnosis.of(Code.LOCAL_ADDRESS, ours=before)
+        gateway = self._gateway
+        gateway.call(lambda now: gateway.endpoint.close(now, policy.name, gone))
+        gateway.admit(bound)
+        gateway.command(policy.name, lambda now, t: t.resolved(now, bound, moved=True))
