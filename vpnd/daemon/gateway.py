@@ -48,6 +48,7 @@ from vpnd.ike.outputs import (
     Established,
     Failed,
     IkeDown,
+    IkeRekeyFailed,
     IkeReplaced,
     Keepalive,
     LadderLine,
@@ -238,7 +239,7 @@ class Gateway:
                 self.roster.handle_ike(now, output)
                 ike_renewed(self.journal, tunnel, ike.initiator)
                 self.watchers.wake(tunnel)
-            case IkeDown() | ChildFailed() | Failed() | PeerDead():
+            case IkeDown() | ChildFailed() | IkeRekeyFailed() | Failed() | PeerDead():
                 self.roster.handle_ike(now, output)
             case LadderLine():
                 self.journal.trace(output)

@@ -373,7 +373,9 @@ class Operator:
             return
         if len(tunnel.faults) > faults:
             raise _failed(tunnel.name, tunnel.faults[-1][0].diagnosis, 0, 1)
-        raise NegotiationFailed("E-TIMEOUT", f"{tunnel.name}: no successor after {seconds:g} s")
+        raise NegotiationFailed(
+            "E-TIMEOUT", f"{tunnel.name}: no successor after {seconds:g} s", f"vpnctl trace {tunnel.name}"
+        )
 
 
 def _customer_gateway(configuration: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Fault as TunnelFault
 from vpnd.tunnel.mappings import Mapping
+from vpnd.tunnel.states import mapping_state
 from vpnd.wire.iana import IkeVersion
 
 DROP_FIELDS = {
@@ -157,13 +158,13 @@ class Report:
     def _mapping(self, tunnel: Tunnel, mapping: Mapping, now: float) -> MappingStatus:
         policy = tunnel.policy.peer.children[mapping.index]
         counted = self._gateway.traffic(tunnel.name, mapping)
-        reason = mapping.reason or mapping.narrowed
+        reason = mapping.reason or mapping.unrenewed or mapping.narrowed
         if mapping.owner is None and reason is None and tunnel.blocked is not None:
             reason = tunnel.error
         entry = MappingStatus(
             local=str(policy.local),
             remote=str(policy.remote),
-            state=tunnel.mapping_state(mapping.index).value,
+            state=mapping_state(tunnel, mapping).value,
             reason=self.fault(reason, now),
             packets_in=counted.packets_in,
             packets_out=counted.packets_out,

@@ -63,8 +63,13 @@ def ike_renewed(journal: Journal, tunnel: str, initiator: bool) -> None:
 
 
 def attempt_failed(journal: Journal, tunnel: Tunnel, change: AttemptFailed) -> None:
-    """An attempt ended without SAs."""
-    which = "" if change.mapping is None else f" ({tunnel.policy.peer.children[change.mapping]})"
+    """An attempt ended without SAs, or without successors of those that there are."""
+    if change.renewal:
+        lasting = "IKE SA goes on until it ends" if change.mapping is None else "SAs go on until they end"
+        journal.failure(change.tunnel, "rekey-failed", change.diagnosis, f"; the present {lasting}")
+        return
+    named = change.mapping is not None and change.diagnosis.fact("mapping") is None
+    which = f" ({tunnel.policy.peer.children[change.mapping or 0]})" if named else ""
     kind = "peer-throttled" if change.diagnosis.code is Code.FLOOD else "attempt-failed"
     journal.failure(change.tunnel, kind, change.diagnosis, which + _next(change.retry_in))
 

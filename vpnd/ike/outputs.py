@@ -99,6 +99,14 @@ class ChildFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class IkeRekeyFailed:
+    """The IKE SA has found no successor; it goes on until it ends, and tries again before."""
+
+    tunnel: str
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """An attempt at an IKE SA ended without one (initiator), or a peer's attempt was refused (responder)."""
 
@@ -184,6 +192,7 @@ Output = (
     | OutboundReady
     | ChildDown
     | ChildFailed
+    | IkeRekeyFailed
     | Failed
     | PeerDead
     | PathMoved

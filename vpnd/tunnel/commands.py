@@ -85,12 +85,16 @@ class MappingChanged:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """An attempt ended without SAs. `retry_in` is in seconds; None: nobody asked for another."""
+    """An attempt ended without SAs. `retry_in` is in seconds; None: nobody asked for another.
+
+    `renewal`: it was to make a successor of what is up and stays so: of a mapping's SAs, or of the IKE SA.
+    """
 
     tunnel: str
     mapping: int | None
     diagnosis: Diagnosis
     retry_in: float | None
+    renewal: bool = False
 
 
 Command = Initiate | CloseTunnel | SendOn | Resolve | StateChanged | MappingChanged | AttemptFailed

@@ -98,10 +98,6 @@ class Tunnel:
         ]
         return max(min(due), self._retry_at or 0.0) if due else None
 
-    def mapping_state(self, index: int) -> MappingState:
-        """What an operator sees of one mapping."""
-        return mapping_state(self, self.mappings[index])
-
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
         if self._attempt_ends is not None:
@@ -172,9 +168,7 @@ class Tunnel:
         if self.policy.negotiation is Negotiation.PASSIVE or self.closed or index >= len(self.mappings):
             return
         mapping = self.mappings[index]
-        if mapping.owner is not None or mapping.wanted or mapping.connecting:
-            return
-        if mapping.retry_at is not None and mapping.retry_at > now:
+        if mapping.owner is not None or mapping.wanted or mapping.connecting or mapping.pauses(now):
             return
         mapping.wanted = True
         self._proceed(now)
@@ -259,15 +253,17 @@ class Tunnel:
                 self._outputs.append(SendOn(self.name, mapping.owner.spi_in))
             return
         self._lost(now, mapping, diagnosis)
-        self._outputs.append(MappingChanged(self.name, index, self.mapping_state(index), diagnosis))
+        self._outputs.append(MappingChanged(self.name, index, mapping_state(self, mapping), diagnosis))
         self._settle(diagnosis)
 
     def child_failed(self, now: float, index: int, diagnosis: Diagnosis) -> None:
         """The negotiation of one mapping failed; the IKE SA lives."""
-        if self.attempt == index:
+        mapping, begun = self._mapping(index), self.attempt == index
+        if begun:
             self._end_attempt()
-        mapping = self._mapping(index)
         if mapping is None or mapping.owner is not None:
+            if mapping is not None and not begun:
+                self.renewal_failed(now, index, diagnosis)
             self._proceed(now)
             return
         self._record(now, diagnosis, index)
@@ -275,6 +271,14 @@ class Tunnel:
         self._outputs.append(AttemptFailed(self.name, index, diagnosis, delay))
         self._proceed(now)
         self._settle(diagnosis)
+
+    def renewal_failed(self, now: float, index: int | None, diagnosis: Diagnosis) -> None:
+        """What works has no successor, and ends with its lifetime: a mapping's SAs, or the IKE SA (None)."""
+        fault = Fault(diagnosis, now)
+        self.faults.append((fault, index))
+        if index is not None:
+            self.mappings[index].unrenewed = fault
+        self._outputs.append(AttemptFailed(self.name, index, diagnosis, None, renewal=True))
 
     def failed(self, now: float, diagnosis: Diagnosis, initiator: bool) -> None:
         """An IKE SA did not come about: our attempt ended, or we refused the peer's."""
@@ -332,9 +336,7 @@ class Tunnel:
         self._backoff.reset()
         self._retry_at = None
         for mapping in self.mappings:
-            mapping.backoff.reset()
-            mapping.retry_at = None
-            mapping.reason = None
+            mapping.begin_anew()
 
     def _stop_trying(self) -> None:
         self._reconnecting, self.error = False, None
@@ -409,10 +411,8 @@ class Tunnel:
             return
         mapping.wanted = True
         mapping.reason = Fault(diagnosis, now)
-        if dead and not self._reconnecting:
-            mapping.retry_at = now + DISCONNECT_PAUSE
-        else:
-            mapping.retry_at = now + mapping.backoff.next_delay(self._entropy)
+        pause = dead and not self._reconnecting
+        mapping.retry_at = now + (DISCONNECT_PAUSE if pause else mapping.backoff.next_delay(self._entropy))
 
     def _setup_failed(self, now: float, diagnosis: Diagnosis) -> None:
         """No IKE SA came about: every mapping that waits for it failed, and one timer brings them back."""

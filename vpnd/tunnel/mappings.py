@@ -45,7 +45,8 @@ class Mapping:
     """One mapping of a tunnel.
 
     `owner` is the SA pair that carries its outbound packets; `others` still receive, until IKE removes them.
-    `narrowed` is said of a mapping that is up, but for less than it asks for.
+    `narrowed` is said of a mapping that is up, but for less than it asks for; `unrenewed` of one whose last
+    rekey failed, so that it ends with the lifetime of its SAs.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Mapping:
         "owner",
         "reason",
         "retry_at",
+        "unrenewed",
         "up_since",
         "wanted",
     )
@@ -67,6 +69,7 @@ class Mapping:
         self.others: dict[int, SaPair] = {}
         self.reason: Fault | None = None
         self.narrowed: Fault | None = None
+        self.unrenewed: Fault | None = None
         self.backoff = Backoff()
         self.retry_at: float | None = None
         self.up_since: float | None = None
@@ -120,7 +123,7 @@ class Mapping:
         if self.owner is not None:
             del self.others[self.owner.spi_in]
         else:
-            self.narrowed = None
+            self.narrowed = self.unrenewed = None
 
     def compare(self, now: float, policy: ChildPolicy) -> Fault | None:
         """Whether its SAs carry all that it asks for; returns what is new about that, if they do not.
@@ -140,10 +143,15 @@ class Mapping:
         self.narrowed = Fault(diagnosis, now)
         return self.narrowed
 
+    def begin_anew(self) -> None:
+        """Forgets what failed before: the next attempt is the first."""
+        self.backoff.reset()
+        self.retry_at = self.reason = None
+
     def _settled(self) -> None:
         self.wanted = False
         self.retry_at = None
-        self.reason = None
+        self.reason = self.unrenewed = None
 
     def lost(self, now: float) -> None:
         """Forgets that it was up; a mapping that was up for long starts its backoff anew."""
@@ -159,6 +167,10 @@ class Mapping:
         self.wanted = retry
         self.retry_at = now + delay
         return delay if retry else None
+
+    def pauses(self, now: float) -> bool:
+        """Whether its next try has to wait."""
+        return self.retry_at is not None and self.retry_at > now
 
     def pairs(self) -> tuple[SaPair, ...]:
         """Every SA pair that is installed, the owner first."""

@@ -18,6 +18,7 @@ from vpnd.ike.outputs import (
     Established,
     Failed,
     IkeDown,
+    IkeRekeyFailed,
     IkeReplaced,
     OutboundReady,
     Output,
@@ -110,6 +111,8 @@ class Roster:
                 self.tell(tunnel, lambda t: t.child_down(now, mapping, spi_in, diagnosis))
             case ChildFailed(tunnel, mapping, diagnosis):
                 self.tell(tunnel, lambda t: t.child_failed(now, mapping, diagnosis))
+            case IkeRekeyFailed(tunnel, diagnosis):
+                self.tell(tunnel, lambda t: t.renewal_failed(now, None, diagnosis))
             case Failed(tunnel, diagnosis, initiator):
                 self.tell(tunnel, lambda t: t.failed(now, diagnosis, initiator))
             case PeerDead(tunnel, diagnosis):

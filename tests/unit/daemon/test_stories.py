@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
 from tests.unit.daemon.fakes import Machine
 from tests.unit.daemon.pairs import Pair, with_pair
+from vpnd.control.operations import NegotiationFailed
 from vpnd.control.schema import Event
 from vpnd.datapath.interface import HardLimit, PeerMoved, SoftLimit, TunLost
 from vpnd.model.child import Path
@@ -94,6 +96,44 @@ async def test_rekeys_of_both_kinds(pair: Pair, version: str) -> None:
     assert text(pair.hq, "rekeyed") == "the ESP SAs were renewed, begun here"
     assert text(pair.branch, "ike-rekeyed") == "the IKE SA was renewed, begun by the peer"
     assert text(pair.branch, "rekeyed") == "the ESP SAs were renewed, begun by the peer"
+
+
+@with_pair
+async def test_the_peer_refuses_a_rekey(pair: Pair) -> None:
+    """PFS at one end only shows at the first rekey: both ends say so while the first SAs still work."""
+    pair.configure({"t": f"{ROUTED}\nipsec.pfs = 14"}, {"t": BACK})
+    await pair.start()
+    await pair.until(lambda: "rekey-failed" in kinds(pair.hq))
+    assert kinds(pair.hq) == ["tunnel-connecting", "tunnel-up", "rekey-failed"]
+    assert [event.code for event in story(pair.hq)] == [None, None, "E-PFS"]
+    assert text(pair.hq, "rekey-failed").endswith("; the present SAs go on until they end")
+    (mapping,) = pair.hq.operator.status().tunnels[0].mappings
+    assert (mapping.state, mapping.reason and mapping.reason.code) == ("up", "E-PFS")
+    assert pair.hq.operator.status().tunnels[0].last_error is None
+    error = pair.hq.operator.why("t").error
+    assert error is not None
+    assert error.code == "E-PFS"
+    with pytest.raises(NegotiationFailed, match="PFS") as refused:
+        await pair.hq.operator.rekey("t", ike=False, child=True, timeout=9)
+    assert refused.value.code == "E-PFS"
+    pair.configure({"t": f"{ROUTED}\nipsec.pfs = 14"}, {"t": f"{BACK}\nipsec.pfs = 14"})
+    await pair.branch.operator.reload()
+    await pair.until(lambda: kinds(pair.hq)[-1] == "rekeyed", 90)
+    assert pair.hq.operator.status().tunnels[0].mappings[0].reason is None
+
+
+@with_pair
+async def test_the_peer_refuses_to_rekey_the_ike_sa(pair: Pair) -> None:
+    await up(pair)
+    branch = pair.branch.service.gateway
+    peer = branch.roster["t"].policy.peer
+    stronger = tuple(replace(proposal, dh=(15,)) for proposal in peer.proposals)
+    branch.call(lambda now: branch.endpoint.set_peer(now, replace(peer, proposals=stronger)))
+    with pytest.raises(NegotiationFailed, match="IKE SA") as refused:
+        await pair.hq.operator.rekey("t", ike=True, child=False, timeout=9)
+    assert refused.value.code == "E-P1-PROPOSAL"
+    assert kinds(pair.hq) == ["rekey-failed"]
+    assert text(pair.hq, "rekey-failed").endswith("; the present IKE SA goes on until it ends")
 
 
 @pytest.mark.parametrize("version", VERSIONS)

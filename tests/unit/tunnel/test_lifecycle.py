@@ -38,6 +38,7 @@ from vpnd.model.selectors import Selector
 from vpnd.tunnel.backoff import ATTEMPT_LIMIT, DISCONNECT_PAUSE, LONGEST_DELAY
 from vpnd.tunnel.commands import CloseTunnel, Initiate, MappingChanged, MappingState, SendOn
 from vpnd.tunnel.roster import Roster
+from vpnd.tunnel.states import mapping_state
 
 ACTIVE, PASSIVE, TRIGGERED = Negotiation.ACTIVE, Negotiation.PASSIVE, Negotiation.TRAFFIC_TRIGGERED
 
@@ -94,7 +95,7 @@ def test_a_packet_starts_a_traffic_triggered_mapping_and_only_that() -> None:
     life.tell("acquire", 1)
     assert life.attempts == 0
     life.bring_up()
-    assert [life.tunnel.mapping_state(n).value for n in range(3)] == ["waiting", "up", "waiting"]
+    assert [mapping_state(life.tunnel, m).value for m in life.tunnel.mappings] == ["waiting", "up", "waiting"]
     life.tell("acquire", 1)
     assert life.attempts == 0
 
@@ -175,7 +176,7 @@ def test_a_mapping_that_the_peer_refuses_does_not_hold_up_the_others() -> None:
     life.tell("child_failed", 1, SELECTORS)
     assert life.tunnel.attempt == 2
     life.tell("child_up", child(2, 0x5004))
-    states = [life.tunnel.mapping_state(n) for n in range(3)]
+    states = [mapping_state(life.tunnel, m) for m in life.tunnel.mappings]
     assert states == [MappingState.UP, MappingState.DOWN, MappingState.UP]
     assert life.state == "up"
     assert life.tunnel.mappings[1].reason is not None

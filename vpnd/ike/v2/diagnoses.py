@@ -63,10 +63,12 @@ def of_selectors(
     )
 
 
-def of_init_error(notify: Notify, policy: PeerPolicy) -> Diagnosis:
-    """The peer's error answer to IKE_SA_INIT, unauthenticated: what it says is wrong, and what we offered."""
+def of_init_error(notify: Notify, policy: PeerPolicy, exchange: str = "IKE_SA_INIT") -> Diagnosis:
+    """The peer's error answer to a request for an IKE SA: what it says is wrong, and what we offered.
+
+    To IKE_SA_INIT it is unauthenticated; to a rekey, CREATE_CHILD_SA, it is not.
+    """
     name = notify_name(notify)
-    exchange = "IKE_SA_INIT"
     match notify.type:
         case Notify2.NO_PROPOSAL_CHOSEN:
             ours = describe_all(policy.proposals)

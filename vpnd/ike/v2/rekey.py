@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.suites import GROUPS
 from vpnd.ike.faults import Drop, Fault
-from vpnd.ike.outputs import ChildFailed
+from vpnd.ike.outputs import ChildFailed, IkeRekeyFailed
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.v2 import create_child, diagnoses
 from vpnd.ike.v2.children import Child, Fate
@@ -40,7 +40,6 @@ from vpnd.ike.v2.create_child import (
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoProposalChosen, TemporaryFailure
 from vpnd.ike.v2.informational import DeleteChildren, DeleteIke
 from vpnd.ike.v2.keys import IkeKeys, derive_ike_keys, derive_successor_skeyseed
-from vpnd.ike.v2.ladder import notify_name
 from vpnd.ike.v2.messages import (
     ChildRequest,
     ChildResponse,
@@ -280,9 +279,7 @@ class RekeyIke:
     def failed(self, session: Session, now: float, fault: Fault) -> None:
         session.rekeying = None
         if not self._yield_to_rival(session, now):
-            session.story(
-                f"the peer's answer to rekeying the IKE SA is unusable: {fault.diagnosis.code.value}"
-            )
+            session.registry.emit(IkeRekeyFailed(session.tunnel, fault.diagnosis))
             session.postpone_rekey(now, REFUSED_WAIT)
 
     def abandoned(self, session: Session) -> None:
@@ -324,7 +321,8 @@ class RekeyIke:
             return
         busy = error.type == Notify2.TEMPORARY_FAILURE
         if not busy:
-            session.story(f"the peer refuses to rekey the IKE SA: {notify_name(error)}")
+            diagnosis = diagnoses.of_init_error(error, session.policy, EXCHANGE)
+            session.registry.emit(IkeRekeyFailed(session.tunnel, diagnosis))
         session.postpone_rekey(now, busy_wait(session) if busy else REFUSED_WAIT)
 
     def _yield_to_rival(self, session: Session, now: float) -> bool:
