@@ -114,6 +114,9 @@ def _toml_files(directory: Path, findings: Findings) -> list[Path]:
 def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> Source | None:
     nothing = Source(str(path), {}, path=path)
     try:
+        if not main and path.exists() and not path.is_file():
+            # A pipe would be read until somebody writes into it, which holds up every reload.
+            raise ValueError("it is not a regular file")
         with path.open("rb") as file:
             private = only_owner_reads(os.fstat(file.fileno()))
             data = file.read(MAX_FILE_BYTES + 1)
@@ -122,6 +125,8 @@ def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> So
         text = data.decode()
     except OSError as error:
         hint = "name another file, or write one: conf/ has examples" if main else "correct its owner and mode"
+        if not main and isinstance(error, FileNotFoundError):
+            hint = "remove the link that leads nowhere; if the file has just been removed, try again"
         findings.error(nothing, (), "E-FILE", f"the file cannot be read: {error.strerror}", hint)
         return None
     except ValueError as error:
@@ -146,10 +151,17 @@ def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> So
 
 def _syntax_error(text: str) -> tuple[str, int | None]:
     """tomllib's message and line: it ends in `(at line 3, column 5)` or `(at end of document)`."""
+    text = re.sub(r"^Cannot declare \((.*?),?\) twice", _twice, text)
+    text = text.replace("Cannot overwrite a value", "the key before this place is already there")
     found = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$", text)
     if found is None:
         return text, None
     return text[: found.start()], int(found[1]) if found[1] else None
+
+
+def _twice(found: re.Match[str]) -> str:
+    table = ".".join(re.findall(r"'([^']*)'", found[1]))
+    return f"[{table}] is there twice: join the two"
 
 
 # -------------------------------------------------------------------------------------- tables

@@ -77,9 +77,15 @@ def _not_repeated(values: list[Any]) -> list[Any]:
     return values
 
 
+_MEANT_DISABLE = ("off", "none", "no", "disabled", "false", "", 0)
+"""What others write where this file has "disable"; 0 stands for false as well."""
+
+
 def _pfs(value: object) -> object:
     if value == "disable" or value == ["disable"]:
         return []
+    if value in _MEANT_DISABLE:
+        raise fault("E-VALUE", f"{quoted(value)} is not a PFS group", 'write "disable" for no PFS')
     groups = _as_list(value)
     if isinstance(groups, list) and "disable" in groups:
         raise fault("E-VALUE", '"disable" stands alone', "PFS is either off, or one of the listed groups")

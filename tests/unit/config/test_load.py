@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -89,6 +90,33 @@ def test_what_is_not_toml(tmp_path: Path, content: bytes, code: str) -> None:
     path = tmp_path / "vpnd.toml"
     path.write_bytes(content)
     assert [p.code for p in load(path).errors] == [code]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("[tunnels.a]\n", "[tunnels.a] is there twice: join the two"),
+        ("[gateway]\n", "[gateway] is there twice: join the two"),
+        ("priority = 1\npriority = 2\n", "the key before this place is already there"),
+    ],
+)
+def test_what_is_there_twice(tmp_path: Path, more: str, message: str) -> None:
+    (problem,) = load(write(tmp_path, GATEWAY + TUNNEL + more)).errors
+    assert (problem.code, problem.message) == ("E-TOML", message)
+    assert problem.line == (GATEWAY + TUNNEL + more).count("\n")
+
+
+def test_a_pipe_among_the_files_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    main = write(tmp_path, GATEWAY)
+    write(tmp_path, tunnel("b"), "tunnels.d/b.toml")
+    os.mkfifo(tmp_path / "tunnels.d" / "c.toml")
+    (tmp_path / "tunnels.d" / "d.toml").symlink_to("nowhere")
+    (tmp_path / "tunnels.d" / "e.toml").mkdir()
+    pipe, link, directory = load(main).errors
+    assert pipe.message == directory.message == "the file cannot be read: it is not a regular file"
+    assert "No such file" in link.message
+    assert "link" in (link.hint or "")
+    assert list(load(main).configuration.tunnels) == ["b"]
 
 
 REQUESTED: dict[str, object] = {

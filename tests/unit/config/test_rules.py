@@ -185,7 +185,9 @@ ERRORS = [
         "write 14, without quotes",
         BASE + 'ike.dh_group = "DH-GROUP14" #!\n',
     ),
-    Case("E-VALUE", '"off" is not a DH group', "one of", BASE + 'ipsec.pfs = "off" #!\n'),
+    Case("E-VALUE", '"off" is not a PFS group', 'write "disable"', BASE + 'ipsec.pfs = "off" #!\n'),
+    Case("E-VALUE", "False is not a PFS group", 'write "disable"', BASE + "ipsec.pfs = false #!\n"),
+    Case("E-VALUE", '"of" is not a DH group', "one of", BASE + 'ipsec.pfs = "of" #!\n'),
     Case("E-VALUE", '"disable" stands alone', "", BASE + 'ipsec.pfs = [14, "disable"] #!\n'),
     Case("E-VALUE", '"ikev3" is not an IKE version', "did you mean", BASE + 'ike.version = "ikev3" #!\n'),
     Case(
