@@ -94,7 +94,7 @@ class Operations(Protocol):
         """
 
     async def down(self, name: str) -> ActionResult:
-        """Close with DELETE; stay down until `up` or a reload that changes the tunnel."""
+        """Close with DELETE; stay down until `up` or a reload."""
 
     async def reset(self, name: str, timeout_s: float) -> ActionResult:
         """Delete the SAs and negotiate anew; waits and raises as `up` does."""

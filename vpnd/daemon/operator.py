@@ -196,14 +196,13 @@ class Operator:
             try:
                 loaded = await self._service.in_thread(load, self._config, self._state)
                 if not loaded.ok:
-                    self._service.journal.event(
-                        None,
-                        "reload-refused",
-                        f"{len(loaded.errors)} errors: nothing was changed",
-                        "E-CONFIG",
-                    )
-                    raise _invalid(loaded)
+                    refusal = _invalid(loaded)
+                    text = f"nothing was changed: {refusal.message}"
+                    self._service.journal.event(None, "reload-refused", text, "E-CONFIG")
+                    raise refusal
                 change = await self._service.change(loaded)
+                for name in change.same:
+                    self._reopen(name)
             finally:
                 self._supervisor.ready(self._service.summary())
             self._service.journal.event(None, "reloaded", f"configuration applied: {change}")
@@ -284,6 +283,15 @@ class Operator:
         if self._service.loaded is None:
             raise OperationError("E-STARTING", "the daemon is starting: nothing is loaded yet")
         return self._service.loaded
+
+    def _reopen(self, name: str) -> None:
+        """A reload brings back what `down` has closed; one that also changes the tunnel makes it anew."""
+        tunnel = self._gateway.roster.get(name)
+        if tunnel is None or not tunnel.closed:
+            return
+        tunnel.closed = False
+        self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
+        self._gateway.command(name, lambda now, t: t.start(now))
 
     async def _until_up(self, name: str, seconds: float) -> None:
         """Wait until each mapping is up or has failed. Raises NegotiationFailed."""

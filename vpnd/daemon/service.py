@@ -303,7 +303,11 @@ class Service:
             self._announce(successor)
             gateway.roster.reorder(tuple(policy.name for policy in self.policy.tunnels))
         await self.interfaces.detach(name)
-        self.journal.event(name, "tunnel-removed", "removed")
+        if successor is None:
+            self.journal.event(name, "tunnel-removed", "removed")
+        else:
+            text = "its configuration changed: closed, and negotiated anew"
+            self.journal.event(name, "tunnel-changed", text)
         self.journal.forget(name)
 
     async def _change(self, before: TunnelPolicy, after: TunnelPolicy) -> None:

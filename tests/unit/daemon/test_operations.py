@@ -290,6 +290,20 @@ async def test_traffic_is_a_sign_of_life(pair: Pair) -> None:
 
 
 @with_pair
+async def test_a_reload_brings_back_what_was_taken_down(pair: Pair) -> None:
+    """`down` holds until `up` or a reload, whether or not the file says something new."""
+    await up(pair)
+    await pair.hq.operator.down("t")
+    await pair.until(lambda: pair.state() == ("down", "waiting"))
+    other = {"customer_gateway": {"address": "192.0.2.9"}, "pre_shared_key": f"plain:{KEY}"}
+    await pair.hq.operator.put_tunnel("v", {**other, "routes": ["10.7.0.0/16"]})
+    assert pair.state()[0] == "down"
+    result = await pair.hq.operator.reload()
+    assert (result.changed, result.unchanged) == ([], ["t", "v"])
+    await pair.until(lambda: pair.state() == ("up", "up"))
+
+
+@with_pair
 async def test_reload_leaves_unchanged_tunnels_alone(pair: Pair) -> None:
     pair.configure({"t": ROUTED, "u": 'routes = ["10.3.0.0/16"]'}, {"t": BACK})
     await pair.start()

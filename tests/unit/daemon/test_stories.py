@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.daemon.fakes import Machine
 from tests.unit.daemon.pairs import Pair, with_pair
-from vpnd.control.operations import NegotiationFailed
+from vpnd.control.operations import InvalidConfiguration, NegotiationFailed
 from vpnd.control.schema import Event
 from vpnd.datapath.interface import HardLimit, PeerMoved, SoftLimit, TunLost
 from vpnd.model.child import Path
@@ -206,6 +206,29 @@ async def test_the_interface_was_deleted_and_made_again(pair: Pair) -> None:
     assert text(pair.hq, "tunnel-lost") == "the tunnel has no interface on this machine: it was deleted"
     assert text(pair.hq, "tunnel-down") == "down until this machine can carry it again"
     assert text(pair.hq, "interface-ready") == f"the interface {name} is set up"
+
+
+@with_pair
+async def test_a_reload_changed_the_tunnel(pair: Pair) -> None:
+    await up(pair)
+    pair.configure({"t": f'{ROUTED}\nipsec.encryption = "aes-256"'}, {"t": BACK})
+    await pair.hq.operator.reload()
+    assert kinds(pair.hq)[:2] == ["tunnel-changed", "tunnel-connecting"]
+    assert text(pair.hq, "tunnel-changed") == "its configuration changed: closed, and negotiated anew"
+    pair.configure({}, {"t": BACK})
+    await pair.hq.operator.reload()
+    assert kinds(pair.hq)[-1] == "tunnel-removed"
+
+
+@with_pair
+async def test_a_reload_with_an_error_says_which(pair: Pair) -> None:
+    await up(pair)
+    pair.hq.write(pair.hq.config.read_text() + "\nbad = 1\nworse = 1\n")
+    with pytest.raises(InvalidConfiguration):
+        await pair.hq.operator.reload()
+    (said,) = (event for event in pair.hq.journal.events.recent() if event.event == "reload-refused")
+    assert said.text.startswith(f"nothing was changed: {pair.hq.config}:")
+    assert said.text.endswith('unknown key "bad" (and 1 more)')
 
 
 @with_pair
