@@ -65,12 +65,12 @@ def pfs(facts: Facts) -> Explanation:
     change = "set ipsec.pfs to the same at both ends"
     if theirs is not None:
         value = '"disable"' if theirs == "off" else theirs
-        change = f"set ipsec.pfs = {value} here, or {ours or 'ours'} at the peer"
+        change = f"set ipsec.pfs = {value} here, or {'none' if ours == 'off' else ours or 'ours'} at the peer"
     return Explanation(
         facts.code,
         f"{facts.mapping()}perfect forward secrecy (PFS) differs{both}",
         f"PFS {theirs}" if theirs else facts.notify,
-        f"ipsec.pfs: {ours}" if ours else None,
+        f"ipsec.pfs: {'disable' if ours == 'off' else ours}" if ours else None,
         change=change,
         try_=(f"vpnctl rekey {facts.tunnel} --child",),
     )
@@ -84,10 +84,12 @@ def _pfs_word(value: str | None) -> str | None:
 
 
 def psk(facts: Facts) -> Explanation:
+    """A peer that refuses says the same of a key and of an identity; who checks the proof itself knows."""
     fingerprint = facts["ours"]
+    refused = (facts["notify"] or "").startswith("AUTHENTICATION_FAILED")
     return Explanation(
         facts.code,
-        f"the pre-shared keys differ{facts.during()}",
+        f"the pre-shared keys{', or the identities,' if refused else ''} differ{facts.during()}",
         facts.notify,
         f"a key with the fingerprint {fingerprint}" if fingerprint else None,
         also_possible=(

@@ -194,7 +194,8 @@ def _configured(document: Json) -> list[tuple[str, str]]:
     peer, health, dpd = document["peer"], document["health"], document["dpd"]
     port = f" port {peer['port']}" if peer["port"] else ""
     vendor = f", {clean(peer['vendor'])}" if peer["vendor"] else ""
-    nat = ", behind a NAT" if peer["nat"] else ""
+    # Which side is behind it is not said; and a peer that forces UDP looks the same.
+    nat = ", NAT detected" if peer["nat"] else ""
     way = document["communication"]
     routes = f": {', '.join(document['routes'])}" if document["routes"] else ""
     mtu = f", MTU {document['mtu']}" if document["mtu"] else ""

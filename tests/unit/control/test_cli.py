@@ -101,7 +101,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
 def test_up_that_failed_says_why(remote: Remote) -> None:
     done = vpnctl("up", "branch-b", "--socket", str(remote.socket), "--timeout", "3")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("E-PSK  the pre-shared keys differ")
+    assert done.err.startswith("E-PSK  the pre-shared keys, or the identities, differ")
     assert "vpnctl why branch-b" in done.err
     assert remote.operations.calls == [("up", "branch-b", 3.0)]
 

@@ -68,9 +68,22 @@ def test_pfs(theirs: str, change: str) -> None:
 
 def test_a_wrong_key_gives_the_fingerprint_and_the_other_possibility() -> None:
     explanation = explain(Diagnosis.of(Code.PSK, notify="AUTHENTICATION_FAILED", ours="3f9a-77c1"), "a")
+    assert explanation.what == "the pre-shared keys, or the identities, differ"
     assert "3f9a-77c1" in (explanation.we_have or "")
     assert any("identity" in text for text in explanation.also_possible)
     assert "vpnctl psk fingerprint a" in explanation.try_
+
+
+def test_who_checks_the_proof_itself_knows_that_it_is_the_key() -> None:
+    assert (
+        explain(Diagnosis.of(Code.PSK, exchange="IKE_AUTH")).what == "the pre-shared keys differ (IKE_AUTH)"
+    )
+
+
+def test_pfs_is_written_with_the_word_of_the_file() -> None:
+    explanation = explain(Diagnosis.of(Code.PFS, theirs="14", ours="none"))
+    assert explanation.we_have == "ipsec.pfs: disable"
+    assert explanation.change == "set ipsec.pfs = 14 here, or none at the peer"
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_everything_about_a_tunnel() -> None:
     for expected in (
         "branch-a  up",
         "fingerprint 3f9a-77c1",
-        "198.51.100.1 port 4500, strongSwan, behind a NAT",
+        "198.51.100.1 port 4500, strongSwan, NAT detected",
         "ikev2, aes-128/sha256, DH group 14",
         "81aaf615053ac3d0 - a7c74a3942a62381",
         "10.1.0.0/24 - 10.2.0.0/24  up",
@@ -153,7 +153,7 @@ def test_a_tunnel_that_failed_shows_its_errors() -> None:
 
 def test_why_has_every_part() -> None:
     lines = [line.plain for line in render.why(decoded(FakeOperations().why("branch-b")))]
-    assert lines[0] == "E-PSK  the pre-shared keys differ (IKE_AUTH)"
+    assert lines[0] == "E-PSK  the pre-shared keys, or the identities, differ (IKE_AUTH)"
     starts = {line.split()[0] for line in lines[1:] if line[2] != " "}
     assert starts == {"when", "peer", "here", "or", "change", "try"}
     assert max(map(len, lines)) <= 80
