@@ -290,7 +290,7 @@ class Operator:
         if tunnel is None or not tunnel.closed:
             return
         tunnel.closed = False
-        self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
+        self._let_in(tunnel)
         self._gateway.command(name, lambda now, t: t.start(now))
 
     async def _until_up(self, name: str, seconds: float) -> None:
