@@ -28,8 +28,13 @@ FIRST_STATUS = 16384
 
 
 def send(session: Session, *payloads: Payload) -> tuple[bytes, ...]:
-    """One protected message of its own; its datagrams, for a repeated request."""
+    """One protected message of its own; its datagrams, for a repeated request.
+
+    Nothing in it says which side it is from. Its message ID is used from now on, so that it means nothing to
+    us should somebody send it back.
+    """
     message_id = session.new_message_id()
+    session.quicks.use(message_id)
     proof = Hash(session.keys.hash_1(message_id, encode_payloads(payloads)[1]))
     chain = session.phase2_chain(message_id)
     exchange = Exchange1.INFORMATIONAL

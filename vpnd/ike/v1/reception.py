@@ -152,6 +152,8 @@ class Reception:
     def _take_phase1(self, now: float, path: Path, header: Header, data: bytes) -> None:
         session = self._session
         if self.is_repeat(data):
+            if self._is_last():
+                raise Drop("repeated")
             self._repeat()
             return
         if data in self._believed:
@@ -222,6 +224,15 @@ class Reception:
         self._believed.append(data)
         self._repeats = 0
 
+    def _is_last(self) -> bool:
+        """Whether what was believed last ended phase 1: Main6 or Aggressive3, which have no answer.
+
+        Two sides that answered each copy with a copy would keep each other busy.
+        """
+        session = self._session
+        ends = session.initiator is (session.mode is NegotiationMode.MAIN)
+        return ends and session.phase is not Phase.CONNECTING and session.state is not State.REFUSED
+
     def _repeat(self) -> None:
         self._repeats += 1
         if self._repeats > self._session.registry.limits.repeats:
@@ -243,6 +254,9 @@ class Reception:
             self._begin_quick(now, path, header, data)
             return
         if hmac.compare_digest(data, quick.last_received):
+            if quick.state is QuickState.DONE and not quick.initiator:
+                # Quick3 has no answer: two sides that send one for each copy keep each other busy.
+                raise Drop("repeated")
             session.quicks.repeat(quick)
             return
         candidates = [kind for state, kind in QUICK_STEPS if state is quick.state]
