@@ -237,6 +237,8 @@ class Endpoint:
             self._registry.arm(other)
             if other.phase is not Phase.CONNECTING:
                 self._next_attempt(now, other.path.remote)
+        while self._registry.anew:
+            self.begin_anew(now, self._registry.anew.popleft())
 
     def _next_attempt(self, now: float, address: Address) -> None:
         """Begin the attempt that has waited longest for this peer address, if none is under way."""

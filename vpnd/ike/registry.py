@@ -46,6 +46,8 @@ class Registry:
         self._index: _PolicyIndex | None = None
         self._throttle = Throttle()
         self.changed: deque[Session] = deque()
+        self.anew: deque[str] = deque()
+        """Tunnels for which an IKE SA beside the present one is to be begun."""
         self._sessions: dict[bytes, Session] = {}
         self._by_tunnel: dict[str, dict[Session, None]] = {}
         self._tunnel_of: dict[Session, str] = {}

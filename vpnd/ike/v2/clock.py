@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 SHORTEST_ASKING = 5.0
 """Seconds that a probe is given at least: after a pause of this machine silence proves nothing."""
 
+UNANSWERED = 20.0
+"""Seconds, six sends, after which a living peer will hardly answer any more, and another IKE SA is tried."""
+
+ANEW_BEFORE = 120.0
+ANEW_SHARE = 0.05
+"""Seconds before its hard end, at most this share of its life, that an IKE SA which could not be rekeyed has
+another made beside it: time for a second try, and late enough for the rekeying to be tried until then.
+"""
+ANEW_AGAIN = GIVE_UP_AFTER + 10.0
+"""Seconds until another IKE SA is begun once more: the attempt before it is over by then."""
+
 LONGEST_PATIENCE = 180.0
 """Seconds until a request is given up although the peer gives other signs of life (RFC 7296 section 2.4)."""
 
@@ -70,6 +81,9 @@ def _expired(session: Session, now: float, timer: Timer) -> None:
             _check_life(session, now)
         case Timer.REKEY:
             session.rekey(now)
+        case Timer.ANEW:
+            session.begin_anew(now, "it could not be rekeyed and ends soon")
+            session.timers.arm(Timer.ANEW, now + ANEW_AGAIN)
         case Timer.LIFETIME:
             session.close(now, lifetime_over())
         case Timer.KEEPALIVE:
@@ -113,6 +127,8 @@ def _repeat(session: Session, now: float) -> None:
         # Requests of the peer arrive, so it lives, and only our own or its answers are lost.
         heard_again = session.last_heard + GIVE_UP_AFTER
         outstanding.schedule.extend(min(heard_again, outstanding.schedule.started + LONGEST_PATIENCE))
+        if now - outstanding.schedule.asked >= UNANSWERED and _lives(session, outstanding.schedule.asked):
+            session.begin_anew(now, f"{outstanding.text} has no answer")
     if not outstanding.schedule.exhausted(now):
         outstanding.schedule.again(now)
         session.timers.arm(Timer.RETRANSMIT, outstanding.schedule.due)
@@ -123,6 +139,11 @@ def _repeat(session: Session, now: float) -> None:
         session.dead(now, _diagnosis_of_death(session, now))
     else:
         session.finish()
+
+
+def _lives(session: Session, since: float) -> bool:
+    """Whether the peer may be alive: it was heard, or nobody listens for signs of life."""
+    return session.last_heard > since or not session.policy.dpd.enabled
 
 
 def _check_life(session: Session, now: float) -> None:

@@ -193,6 +193,7 @@ class RekeyChild:
                     session.children.down(self.old, diagnosis)
                     session.want(now, self.old.sa.mapping)
             case _:
+                _replace_if_full(session, now, error)
                 self._try_later(session, now, REFUSED_WAIT)
                 session.registry.emit(
                     ChildFailed(session.tunnel, self.old.sa.mapping, _as_pfs(diagnosis, policy, pfs))
@@ -320,6 +321,7 @@ class RekeyIke:
         if self._yield_to_rival(session, now):
             return
         busy = error.type == Notify2.TEMPORARY_FAILURE
+        _replace_if_full(session, now, error)
         if not busy:
             diagnosis = diagnoses.of_init_error(error, session.policy, EXCHANGE)
             session.registry.emit(IkeRekeyFailed(session.tunnel, diagnosis))
@@ -366,6 +368,12 @@ def respond_ike(session: Session, now: float, received: Received) -> tuple[Paylo
 def busy_wait(session: Session) -> float:
     """Seconds to wait after TEMPORARY_FAILURE."""
     return BUSY_WAIT + BUSY_SPREAD * session.registry.entropy.below(1001) / 1000
+
+
+def _replace_if_full(session: Session, now: float, error: Notify) -> None:
+    """A peer that makes no more SAs under this IKE SA, perhaps none ever: begin anew (RFC 7296 section 4)."""
+    if error.type == Notify2.NO_ADDITIONAL_SAS:
+        session.begin_anew(now, "the peer makes no more SAs under it")
 
 
 def _choose(session: Session, sa: Sa, group: int) -> Chosen:

@@ -60,6 +60,9 @@ class Session(IkeSa):
         self.early_deletes: list[bytes] = []
         self.beside = False
         """Whether it was begun beside another IKE SA: if it fails, that one is as it was."""
+        self.begun_here = initiator
+        """Whether this side began the tunnel; whoever rekeyed it since."""
+        self._anew_at: float | None = None
         self._wanted: dict[int, None] = {}
 
     # --- what Endpoint and the exchanges ask
@@ -230,6 +233,19 @@ class Session(IkeSa):
         if self.state is not State.CLOSING:
             self.enter(State.CLOSING, "the peer closed the IKE SA")
 
+    def begin_anew(self, now: float, why: str) -> None:
+        """This IKE SA or a child of it ends without a successor: have another IKE SA made beside it first.
+
+        Only the side that began the tunnel does, so that the two do not cross and one that only answers
+        goes on to do so; and not for an IKE SA that another stands beside already.
+        """
+        recently = self._anew_at is not None and now - self._anew_at < clock.ANEW_AGAIN
+        redundant = self.timers.deadline(Timer.DUPLICATE) is not None
+        if self.begun_here and self.phase is Phase.ESTABLISHED and not recently and not redundant:
+            self._anew_at = now
+            self.story(f"begin a new IKE SA beside this one: {why}")
+            self.registry.anew.append(self.tunnel)
+
     def dead(self, now: float, diagnosis: Diagnosis) -> None:
         """The peer does not answer any more."""
         self.registry.emit(PeerDead(self.tunnel, diagnosis))
@@ -257,7 +273,7 @@ class Session(IkeSa):
         successor = Session(self.registry, self.policy, self.path, initiator, local_spi, peer_spi)
         successor.nat, successor.esp_in_udp = self.nat, self.esp_in_udp
         successor.fragmentation, successor.vendor = self.fragmentation, self.vendor
-        successor.last_heard = self.last_heard
+        successor.last_heard, successor.begun_here = self.last_heard, self.begun_here
         successor.learn_keys(suite, keys)
         self.registry.add(successor)
         successor.timers.arm(Timer.END, now + UNDECIDED)
@@ -273,7 +289,7 @@ class Session(IkeSa):
         redundant_until = self.timers.deadline(Timer.DUPLICATE)
         if redundant_until is not None:
             successor.timers.arm(Timer.DUPLICATE, redundant_until)
-        for timer in (Timer.REKEY, Timer.LIFETIME, Timer.DPD, Timer.KEEPALIVE, Timer.RETRY, Timer.DUPLICATE):
+        for timer in set(Timer) - {Timer.RETRANSMIT}:
             self.timers.disarm(timer)
         self.timers.arm(Timer.END, now + GIVE_UP_AFTER)
         if self.state is State.ESTABLISHED:
@@ -312,6 +328,7 @@ class Session(IkeSa):
         self.established_at = now
         self.last_heard = now
         self.timers.arm(Timer.REKEY, now + soft_lifetime(lifetime, self.registry.entropy))
+        self.timers.arm(Timer.ANEW, now + lifetime - min(clock.ANEW_BEFORE, clock.ANEW_SHARE * lifetime))
         self.timers.arm(Timer.LIFETIME, now + lifetime)
         if self.policy.dpd.enabled:
             self.timers.arm(Timer.DPD, clock.next_look(self, now))

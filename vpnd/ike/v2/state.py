@@ -55,6 +55,7 @@ class Timer(Enum):
     END = "forget"
     DPD = "is the peer alive"
     REKEY = "begin the succession"
+    ANEW = "have another IKE SA before the end"
     LIFETIME = "the hard end"
     KEEPALIVE = "keep the NAT's mapping"
     RETRY = "ask the busy peer again"

@@ -1,0 +1,142 @@
+"""What has no successor although it should: another IKE SA is there before the traffic would stop."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.pair import Pair
+from tests.simulation.policies import Recipe
+from tests.simulation.puppet import Puppet
+from tests.simulation.stage import Stage
+from tests.simulation.weather import Datagram
+from vpnd.ike.outputs import ChildDown, Failed, IkeDown, PeerDead
+from vpnd.wire.header import Flag, Header
+from vpnd.wire.iana import Exchange2, Notify2
+from vpnd.wire.ikev2 import Notify, Payload
+
+LIFETIME = 3600
+SILENT = Recipe(dpd=False, ike_lifetime=LIFETIME, child_lifetime=10 * LIFETIME)
+SHORT_CHILD = Recipe(dpd=False, ike_lifetime=10 * LIFETIME, child_lifetime=LIFETIME)
+
+
+class Refusing:
+    """A peer that answers every CREATE_CHILD_SA with one notify, and begins anew with whoever does."""
+
+    def __init__(self, recipe: Recipe, notify: Notify2) -> None:
+        self.stage = Stage(recipe)
+        self.notify = notify
+        self.refused: set[tuple[bytes, int]] = set()
+        self.puppets: list[Puppet] = [self.stage.puppet(initiator=False)]
+        self.stage.establish_from_here(self.puppets[0])
+        self._read = len(self.stage.heard)
+
+    def run_for(self, seconds: int) -> None:
+        """So much time passes, and each request is answered within a second."""
+        for _ in range(seconds):
+            self.stage.world.run_for(1)
+            self._answer_all()
+
+    def _answer_all(self) -> None:
+        while self._read < len(self.stage.heard):
+            data = self.stage.heard[self._read]
+            self._read += 1
+            header = Header.decode(data)
+            if header.exchange == Exchange2.IKE_SA_INIT:
+                puppet = self.stage.puppet(initiator=False, seed=len(self.puppets))
+                self.puppets.append(puppet)
+                puppet.take_init(data)
+                self.stage.say(puppet.init_message())
+            elif not header.flags & Flag.RESPONSE:
+                puppet = next(p for p in self.puppets if p.spi_i == header.spi_i)
+                self.stage.say(puppet.seal(*self._answer(puppet, header), response=True), port=500)
+
+    def _answer(self, puppet: Puppet, header: Header) -> tuple[int, int, list[Payload]]:
+        payloads: list[Payload] = []
+        if header.exchange == Exchange2.CREATE_CHILD_SA:
+            self.refused.add((header.spi_i, header.message_id))
+            payloads = [Notify(self.notify)]
+        elif header.exchange == Exchange2.IKE_AUTH:
+            payloads = puppet.auth_payloads(0xC0FFEE01 + len(self.puppets))
+        return header.exchange, header.message_id, payloads
+
+
+def assert_replaced_without_a_gap(peer: Refusing) -> None:
+    """Another IKE SA is there, with the mapping, and the mapping was there all the time."""
+    gateway = peer.stage.gateway
+    assert [ike.spi_i for ike in gateway.ike_sas()] == [peer.puppets[-1].spi_i]
+    assert len(peer.puppets) == 2
+    assert gateway.sends()
+    ups = [
+        type(event).__name__ for event in gateway.events if type(event).__name__ in ("ChildUp", "ChildDown")
+    ]
+    assert ups == ["ChildUp", "ChildUp", "ChildDown"]
+    assert not gateway.of(Failed)
+
+
+@pytest.mark.parametrize(
+    "notify", [Notify2.TEMPORARY_FAILURE, Notify2.NO_PROPOSAL_CHOSEN, Notify2.INVALID_SYNTAX]
+)
+def test_an_ike_sa_that_cannot_be_rekeyed_has_another_before_its_end(notify: Notify2) -> None:
+    peer = Refusing(SILENT, notify)
+    peer.run_for(LIFETIME - 121)
+    assert len(peer.refused) > 1
+    assert len(peer.puppets) == 1
+    peer.run_for(150)
+    assert_replaced_without_a_gap(peer)
+
+
+@pytest.mark.parametrize("recipe", [SILENT, SHORT_CHILD], ids=["IKE SA", "CHILD_SA"])
+def test_a_peer_that_makes_no_more_sas_gets_another_ike_sa(recipe: Recipe) -> None:
+    """RFC 7296 section 4: a minimal peer answers every CREATE_CHILD_SA so."""
+    peer = Refusing(recipe, Notify2.NO_ADDITIONAL_SAS)
+    peer.run_for(LIFETIME + 1)
+    assert len(peer.refused) == 1
+    assert_replaced_without_a_gap(peer)
+
+
+def mute(pair: Pair) -> None:
+    """What `b` answers to CREATE_CHILD_SA under the present IKE SA is lost."""
+    (ike,) = pair.a.ike_sas()
+
+    def silence(datagram: Datagram) -> list[tuple[float, bytes]] | None:
+        header = Header.decode(datagram.data)
+        answers = header.exchange == Exchange2.CREATE_CHILD_SA and header.flags & Flag.RESPONSE
+        return [] if answers and datagram.sender == "b" and header.spi_i == ike.spi_i else None
+
+    pair.world.interceptors.append(silence)
+
+
+@pytest.mark.parametrize("command", ["rekey_child", "rekey_ike"])
+@pytest.mark.parametrize("dpd", [True, False])
+def test_an_answer_that_never_comes_makes_no_gap(command: str, dpd: bool) -> None:
+    pair = Pair(recipe=Recipe(dpd=dpd))
+    pair.establish()
+    mute(pair)
+    old = pair.a.child().spi_in
+    getattr(pair.a, command)()
+    for _ in range(60):
+        pair.world.run_for(1)
+        if dpd:
+            pair.a.do("heard", pair.a.tunnel)
+        assert pair.a.sends()
+        assert pair.b.sends()
+    pair.world.run_for(30)
+    assert pair.a.child().spi_in != old
+    assert not pair.a.of(PeerDead)
+    assert not pair.a.of(Failed)
+    pair.assert_one_tunnel()
+
+
+def test_the_side_that_only_answered_does_not_begin_anew() -> None:
+    pair = Pair(recipe=Recipe(ike_lifetime=LIFETIME, dpd=False))
+    pair.b.initiate()
+    pair.world.settle()
+    pair.a.rekey_ike()
+    pair.world.settle()
+    pair.world.interceptors.append(lambda datagram: [])
+    pair.a.rekey_child()
+    pair.world.clear_ladder()
+    pair.world.run_for(60)
+    assert "IKE_SA_INIT" not in str(pair.world.ladder())
+    assert pair.a.of(IkeDown)
+    assert pair.a.of(ChildDown)
