@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.simulation.pair import Pair
-from tests.simulation.policies import Recipe
+from tests.simulation.policies import ADDRESS_C, Recipe
 from tests.simulation.puppet import Puppet
 from tests.simulation.stage import Stage
 from tests.simulation.weather import Datagram
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import ChildDown, Failed, IkeDown, PeerDead
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, Notify2
@@ -140,3 +144,22 @@ def test_the_side_that_only_answered_does_not_begin_anew() -> None:
     assert "IKE_SA_INIT" not in str(pair.world.ladder())
     assert pair.a.of(IkeDown)
     assert pair.a.of(ChildDown)
+
+
+def test_the_death_of_a_redundant_ike_sa_is_not_the_peers() -> None:
+    """The peer that was asked in vain has begun anew: its new IKE SA says that it lives."""
+    pair = Pair(recipe=Recipe())
+    pair.establish()
+    pair.b.endpoint = Endpoint(SeededEntropy(4711))
+    pair.b.installed.clear()
+    (policy,) = pair.b.policies.values()
+    pair.b.endpoint.set_peer(pair.world.now, policy)
+    pair.world.run_for(29)
+    pair.b.do("set_peer", replace(policy, name="twin", local_address=ADDRESS_C))  # no INITIAL_CONTACT
+    pair.b.initiate(tunnel=policy.name)
+    for _ in range(30):
+        pair.world.run_for(0.2)
+        assert pair.a.ike_sas()
+    assert not pair.a.of(PeerDead)
+    assert len(pair.a.ike_sas()) == 1
+    assert len(pair.a.installed) == 1

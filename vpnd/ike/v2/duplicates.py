@@ -48,6 +48,14 @@ def close(session: Session, now: float) -> None:
     session.registry.arm(keeper)
 
 
+def is_outlived(session: Session) -> bool:
+    """Whether the peer was heard under another IKE SA of the tunnel since it was under this one.
+
+    Then it lives, and has only forgotten this one: what is said of a dead peer would end the other as well.
+    """
+    return any(other.last_heard > session.last_heard for other in _siblings(session))
+
+
 def _siblings(session: Session) -> list[Session]:
     """The other established IKEv2 SAs of the tunnel, oldest first."""
     return [

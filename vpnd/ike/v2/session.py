@@ -247,8 +247,9 @@ class Session(IkeSa):
             self.registry.anew.append(self.tunnel)
 
     def dead(self, now: float, diagnosis: Diagnosis) -> None:
-        """The peer does not answer any more."""
-        self.registry.emit(PeerDead(self.tunnel, diagnosis))
+        """The peer does not answer any more, at least not under this IKE SA."""
+        if not duplicates.is_outlived(self):
+            self.registry.emit(PeerDead(self.tunnel, diagnosis))
         self._end(diagnosis)
         self._abandon_all()
         self._forget("the peer is dead")
