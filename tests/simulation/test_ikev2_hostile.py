@@ -11,6 +11,7 @@ from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import ChildDown, Established, Failed, LadderLine, Story
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code
+from vpnd.wire.header import Header
 from vpnd.wire.iana import AuthMethod2, DhGroup, Exchange2, IdType, Notify2, Protocol
 from vpnd.wire.ikev2 import (
     Auth,
@@ -34,6 +35,7 @@ from .policies import ADDRESS_A, ADDRESS_B, STRANGER, Recipe
 from .puppet import IKE_SA, Puppet, esp_sa, subnet
 from .stage import Stage
 from .states import stage_in
+from .weather import Datagram
 
 WALKS = 60
 STEPS = 12
@@ -433,3 +435,26 @@ def test_what_is_told_of_a_message_is_bounded() -> None:
         assert len(event.text) < 1000
     for failed in stage.gateway.of(Failed):
         assert len(str(failed.diagnosis)) < 4000
+
+
+def test_a_peer_that_only_ever_rekeys_the_ike_sa_is_slowed_down() -> None:
+    """Each succession leaves an IKE SA that waits for its DELETE; an authenticated peer sends none."""
+    pair = Pair(recipe=Recipe(dpd=False))
+    pair.establish()
+    for _ in range(100):
+        pair.a.rekey_ike()
+        pair.world.interceptors[:] = [lose_deletes]
+        pair.world.run_for(0.2)
+    assert len(list(pair.endpoint_b._registry.sessions())) <= 8
+    pair.world.interceptors.clear()
+    pair.world.run_for(120)
+    pair.assert_one_tunnel()
+    before = pair.a.ike_sas()
+    pair.a.rekey_ike()
+    pair.world.run_for(60)
+    assert pair.a.ike_sas() != before
+
+
+def lose_deletes(datagram: Datagram) -> list[tuple[float, bytes]] | None:
+    """No INFORMATIONAL arrives."""
+    return [] if Header.decode(datagram.data).exchange == Exchange2.INFORMATIONAL else None

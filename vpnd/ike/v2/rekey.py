@@ -77,6 +77,11 @@ BUSY_SPREAD = 10.0
 REFUSED_WAIT = 60.0
 """Seconds until a rekey that was refused for good is tried again, but not before it is due."""
 
+LEFT_BEHIND = 2
+"""IKE SAs of a tunnel, in multiples of those that may be established: beyond, a peer that rekeys and never
+deletes has to wait until the oldest are forgotten.
+"""
+
 
 class RekeyChild:
     """Our request for a successor of one CHILD_SA.
@@ -340,7 +345,8 @@ def respond_ike(session: Session, now: float, received: Received) -> tuple[Paylo
     request = received.message
     if not isinstance(request, IkeRekeyRequest):
         raise Drop("CREATE_CHILD_SA: not a request")
-    if session.is_changing_children:
+    has_rival = session.rekeying is not None and session.rekeying.rival is not None
+    if session.is_changing_children or has_rival or _is_crowded(session):
         raise TemporaryFailure(exchange=EXCHANGE)
     chosen = _choose(session, request.sa, request.ke.group)
     group = chosen.suite.dh
@@ -363,6 +369,14 @@ def respond_ike(session: Session, now: float, received: Received) -> tuple[Paylo
         Nonce(nonce_r),
         KeyExchange(group, key_pair.public),
     )
+
+
+def _is_crowded(session: Session) -> bool:
+    """Whether so many IKE SAs of the tunnel wait for their DELETE that a further one can wait as well."""
+    lasting = (State.ESTABLISHED, State.SUCCESSOR, State.REKEYED)
+    others = (s for s in session.registry.sessions(session.tunnel) if isinstance(s, type(session)))
+    held = sum(other.state in lasting for other in others)
+    return held >= LEFT_BEHIND * session.registry.limits.ike_sas_per_tunnel
 
 
 def busy_wait(session: Session) -> float:
