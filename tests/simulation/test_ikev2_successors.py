@@ -8,15 +8,15 @@ import pytest
 
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_C, Recipe
-from tests.simulation.puppet import Puppet
+from tests.simulation.puppet import Puppet, esp_sa, subnet
 from tests.simulation.stage import Stage
 from tests.simulation.weather import Datagram
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import ChildDown, Failed, IkeDown, PeerDead
 from vpnd.wire.header import Flag, Header
-from vpnd.wire.iana import Exchange2, Notify2
-from vpnd.wire.ikev2 import Notify, Payload
+from vpnd.wire.iana import Exchange2, Notify2, Protocol
+from vpnd.wire.ikev2 import Nonce, Notify, Payload, TsI, TsR
 
 LIFETIME = 3600
 SILENT = Recipe(dpd=False, ike_lifetime=LIFETIME, child_lifetime=10 * LIFETIME)
@@ -163,3 +163,19 @@ def test_the_death_of_a_redundant_ike_sa_is_not_the_peers() -> None:
     assert not pair.a.of(PeerDead)
     assert len(pair.a.ike_sas()) == 1
     assert len(pair.a.installed) == 1
+
+
+def test_a_successor_is_one_of_the_same_mapping() -> None:
+    """RFC 7296 section 2.9.2: it is not narrower. The peer offers all that it has, as strongSwan 5.9 does."""
+    stage = Stage(Recipe(mappings=2))
+    puppet = stage.puppet()
+    stage.half_open(puppet)
+    ours, theirs = subnet(1, 1), subnet(2, 1)
+    first = [puppet.identity, puppet.auth_payload(), esp_sa(0xC0FFEE01), TsI(ours), TsR(theirs)]
+    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, first))
+    assert stage.gateway.child(1).spi_out == 0xC0FFEE01
+    rekey = Notify(Notify2.REKEY_SA, b"", Protocol.ESP, (0xC0FFEE01).to_bytes(4, "big"))
+    everything = [TsI((*subnet(1, 0), *ours)), TsR((*subnet(2, 0), *theirs))]
+    request = [rekey, esp_sa(0xC0FFEE02), Nonce(bytes(32)), *everything]
+    stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 2, request))
+    assert [child.mapping for child in stage.gateway.children()] == [1, 1]

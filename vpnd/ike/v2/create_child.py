@@ -156,13 +156,14 @@ class CreateChild:
         session.registry.emit(ChildFailed(session.tunnel, self.mapping, diagnosis))
 
 
-def answer_child(session: Session, request: ChildRequest) -> tuple[ChildSa, bytes, tuple[Payload, ...]]:
+def answer_child(
+    session: Session, request: ChildRequest, mapping: int | None = None
+) -> tuple[ChildSa, bytes, tuple[Payload, ...]]:
     """The responder's part, new child or successor: the SA, its lowest nonce, and SA, Nr, [KEr,] TSi, TSr.
 
-    Raises Fault with nothing taken.
+    `mapping` is that of the SA which is succeeded. Raises Fault with nothing taken.
     """
-    mappings = len(session.policy.children)
-    if len(session.children) >= 2 * mappings + SPARE_CHILDREN:
+    if len(session.children) >= 2 * len(session.policy.children) + SPARE_CHILDREN:
         raise NoAdditionalSas(exchange=EXCHANGE)
     agreed, (sa_payload, ts_i, ts_r) = answer_offer(
         session,
@@ -172,6 +173,7 @@ def answer_child(session: Session, request: ChildRequest) -> tuple[ChildSa, byte
         request.ts_r,
         key_exchange=True,
         group=request.ke.group if request.ke else None,
+        mapping=mapping,
     )
     try:
         key_pair, shared = _key_exchange(session, agreed, request.ke)

@@ -126,17 +126,23 @@ def answer_offer(
     ts_r: TsR,
     key_exchange: bool,
     group: int | None = None,
+    mapping: int | None = None,
 ) -> tuple[Agreed, tuple[Sa, TsI, TsR]]:
     """A peer's offer, narrowed to one mapping, and the payloads that answer it.
 
     `group` is that of the peer's KE payload, preferred where the policy has it, so that no second round is
-    needed. A new inbound SPI is taken. Raises TsUnacceptable, NoProposalChosen or InvalidSyntax, with
-    nothing taken.
+    needed. `mapping` is that of a rekeyed SA, preferred where the offer touches it: its successor must not
+    leave it without an SA (RFC 7296 section 2.9.2). A new inbound SPI is taken. Raises TsUnacceptable,
+    NoProposalChosen or InvalidSyntax, with nothing taken.
     """
     local, remote = decode_selectors(ts_r), decode_selectors(ts_i)
-    found = choose_mapping(session.policy.children, local, remote) if local and remote else None
+    children = session.policy.children
+    succeeded = tuple(child for child in children if child.index == mapping)
+    found = None
+    if local and remote:
+        found = choose_mapping(succeeded, local, remote) or choose_mapping(children, local, remote)
     if found is None:
-        diagnosis = diagnoses.of_selectors(exchange, (local, remote), session.policy.children)
+        diagnosis = diagnoses.of_selectors(exchange, (local, remote), children)
         raise TsUnacceptable(diagnosis=diagnosis)
     policy, ts_local, ts_remote = found
     numbers = session.policy.numbers

@@ -226,7 +226,7 @@ def respond_child(session: Session, now: float, received: Received) -> tuple[Pay
         return (Notify(Notify2.CHILD_SA_NOT_FOUND, protocol=Protocol.ESP, spi=rekey_sa.spi),)
     if session.is_rekeying or old.fate is not Fate.LIVE or old.successor is not None:
         raise TemporaryFailure(exchange=EXCHANGE)
-    sa, lowest_nonce, payloads = answer_child(session, request)
+    sa, lowest_nonce, payloads = answer_child(session, request, old.sa.mapping)
     child = session.children.replace(now, old, sa, lowest_nonce, outbound=False)
     if old.rekeying is not None:
         old.rekeying.rival = child
