@@ -374,9 +374,9 @@ def strip_trailer(plaintext: bytes) -> bytes | None:
     if tail[-1] == IpProtocol.IPV4:
         if room < 20 or plaintext[0] >> 4 != 4:
             return None
-        length = int.from_bytes(plaintext[2:4], "big")
+        length, header = int.from_bytes(plaintext[2:4], "big"), 20
     else:
         if room < 40 or plaintext[0] >> 4 != 6:
             return None
-        length = int.from_bytes(plaintext[4:6], "big") + 40
-    return plaintext[:length] if length <= room else None
+        length, header = int.from_bytes(plaintext[4:6], "big") + 40, 40
+    return plaintext[:length] if header <= length <= room else None

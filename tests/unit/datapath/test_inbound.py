@@ -22,6 +22,8 @@ from tests.unit.datapath.parts import (
     udp_packet,
 )
 from tests.unit.datapath.test_outbound import A, B, carried, pair_of
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.datapath.esp import make_sealer
 from vpnd.datapath.interface import PeerMoved, UnknownSpi
 from vpnd.datapath.sad import SaPair
 from vpnd.datapath.tunnels import Tunnel
@@ -373,3 +375,18 @@ def test_whose_authentic_packets_came_is_remembered() -> None:
     theirs.inbound.heard.clear()
     theirs.receive(esp, sender=PEER)
     assert theirs.inbound.heard == {}
+
+
+@pytest.mark.parametrize("length", [0, 1, 19])
+def test_a_packet_that_says_it_is_shorter_than_its_header_costs_no_other(length: int) -> None:
+    """An authenticated peer may say so; what else came in the same batch is delivered."""
+    sa = child(0x1001, 0x2002, GCM)
+    gateway = Gateway()
+    gateway.install(facing(sa))
+    packet = udp_packet("10.1.0.1", "10.2.0.1")
+    short = packet[:2] + length.to_bytes(2, "big") + packet[4:]
+    sealer = make_sealer(GCM, sa.keys_out, sa.spi_out, SeededEntropy(1))
+    run = sealer.seal([packet, short, packet], 0, 1, 4)
+    sealed = b"".join(run)
+    assert joined(gateway, sealed, len(sealed) // 3) == [packet, packet]
+    assert gateway.dropped() == {"MALFORMED": 1}
