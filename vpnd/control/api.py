@@ -253,7 +253,7 @@ def _add_error_handlers(app: FastAPI) -> None:
             )
             return error_response(error.http_status, body)
         if isinstance(error, RequestValidationError):
-            return _invalid_request(error)
+            return _invalid_request(request, error)
         if isinstance(error, HTTPException):
             code = {404: "E-NOT-FOUND", 405: "E-METHOD"}.get(error.status_code, "E-REQUEST")
             message = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
@@ -270,13 +270,18 @@ def _add_error_handlers(app: FastAPI) -> None:
 _OPENAPI_HINT = "GET /v1/openapi.json lists what there is"
 
 
-def _invalid_request(error: RequestValidationError) -> Response:
+_JSON_HINT = "the body has to be JSON, and to say so (curl -H 'Content-Type: application/json')"
+
+
+def _invalid_request(request: Request, error: RequestValidationError) -> Response:
     details = error.errors()
     if any(detail["type"] == "json_invalid" for detail in details):
         body = ErrorBody(code="E-JSON", message="the body is not JSON", hint=_OPENAPI_HINT)
         return error_response(400, body)
     wrong = "; ".join(f"{'.'.join(map(str, d['loc'][1:])) or 'body'}: {d['msg']}" for d in details)
-    return error_response(422, ErrorBody(code="E-REQUEST", message=wrong, hint=_OPENAPI_HINT))
+    declared = "json" in request.headers.get("content-type", "json")
+    hint = _OPENAPI_HINT if declared else _JSON_HINT
+    return error_response(422, ErrorBody(code="E-REQUEST", message=wrong, hint=hint))
 
 
 def error_response(status: int, body: ErrorBody) -> JSONResponse:

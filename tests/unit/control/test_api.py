@@ -213,6 +213,14 @@ async def test_no_error_repeats_what_was_sent(daemon: Daemon, body: str) -> None
     assert "s3cret" not in json.dumps(answer)
 
 
+async def test_a_body_that_does_not_say_that_it_is_json_is_told_how(daemon: Daemon) -> None:
+    """What `curl -d` sends unless it is told otherwise."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, answer, _ = await ask(daemon, "PUT", "/v1/tunnels/x", data='{"routes": []}', headers=headers)
+    assert (status, answer["error"]["code"]) == (422, "E-REQUEST")
+    assert "Content-Type: application/json" in answer["error"]["hint"]
+
+
 async def test_deep_json_is_refused(daemon: Daemon) -> None:
     body = "[" * 100_000
     headers = {"Content-Type": "application/json"}
