@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 Json = Mapping[str, Any]
@@ -75,7 +76,7 @@ def status(document: Json, width: int = 80) -> list[Text]:
     lines.append(Text(_line(header, widths), style="dim"))
     for tunnel, row in zip(document["tunnels"], rows, strict=True):
         line = Text(_line(row, widths))
-        start = sum(w + len(GAP) for w in widths[:3] if w)
+        start = len(_line(row[:3], widths[:3], whole=True)) + len(GAP)
         line.stylize(STATE_STYLE.get(tunnel["state"], ""), start, start + widths[3])
         if row[0] == "!":
             line.stylize("bold red", 0, 1)
@@ -133,10 +134,10 @@ def _health(health: Json | None) -> str:
 
 def _note(tunnel: Json, mappings: Sequence[Json]) -> str:
     if tunnel["state"] != "up" and tunnel["last_error"]:
-        return str(tunnel["last_error"]["code"])
+        return clean(tunnel["last_error"]["code"])
     reasons = [mapping["reason"]["code"] for mapping in mappings if mapping["reason"]]
     if reasons:
-        return str(reasons[0])
+        return clean(reasons[0])
     rekeys = [m["rekey_in_s"] for m in mappings if m["rekey_in_s"] is not None]
     if tunnel["state"] == "up" and not tunnel["carries_traffic"]:
         return "standby"
@@ -144,9 +145,12 @@ def _note(tunnel: Json, mappings: Sequence[Json]) -> str:
 
 
 def _fit(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Column widths that fit; columns without content have 0; names, then addresses, then notes give way."""
+    """Column widths that fit; columns without content have 0; names, then addresses, then notes give way.
+
+    In columns of the terminal, of which a wide character takes two.
+    """
     columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) if any(column[1:]) else 0 for column in columns]
+    widths = [max(map(cell_len, column)) if any(column[1:]) else 0 for column in columns]
     widths[0] = 1
     excess = sum(w + len(GAP) for w in widths if w) - len(GAP) - width
     for column, least in ((1, MIN_NAME), (2, MIN_PEER), (7, 5)):
@@ -156,12 +160,17 @@ def _fit(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     return widths
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return GAP.join(_cut(cell, w).ljust(w) for cell, w in zip(cells, widths, strict=True) if w).rstrip()
+def _line(cells: Sequence[str], widths: Sequence[int], whole: bool = False) -> str:
+    """The cells in their columns; `whole`: with the blanks behind the last."""
+    fitted = (set_cell_size(_cut(cell, w), w) for cell, w in zip(cells, widths, strict=True) if w)
+    line = GAP.join(fitted)
+    return line if whole else line.rstrip()
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "\N{HORIZONTAL ELLIPSIS}"
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(width - 1, 0)).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
 # ---------------------------------------------------------------------------------------- show

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from tests.unit.control.fakes import FakeOperations, mapping_up, tunnel_failed, tunnel_up
 from vpnd.control import render
@@ -124,7 +125,7 @@ def test_status_fits_whatever_names_there_are(name: str, code: str) -> None:
     document = decoded(operations.status())
     document["tunnels"][1]["last_error"]["code"] = code
     for line in render.status(document, 80):
-        assert len(line.plain) <= 80
+        assert cell_len(line.plain) <= 80
         assert line.plain.isprintable() or not code.isprintable()
 
 
@@ -149,6 +150,17 @@ def test_a_tunnel_that_failed_shows_its_errors() -> None:
     text = "\n".join(line.plain for line in render.tunnel(decoded(FakeOperations().tunnel("branch-b"))))
     assert "E-PSK" in text
     assert "IKE SA" not in text
+
+
+def test_wide_characters_take_two_columns() -> None:
+    document = decoded(FakeOperations().status())
+    for tunnel in document["tunnels"]:
+        tunnel["name"] = "上海\N{EN DASH}北京 " * 10
+    header, *rows = [line.plain for line in render.status(document, 80)][1:]
+    assert max(map(cell_len, rows)) <= 80
+    place = header.index("PEER")
+    peers = [tunnel["peer"]["address"] for tunnel in document["tunnels"]]
+    assert {cell_len(row[: row.index(peer)]) for row, peer in zip(rows, peers, strict=True)} == {place}
 
 
 def test_why_has_every_part() -> None:
