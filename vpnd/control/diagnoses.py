@@ -86,7 +86,8 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     ),
     Code.PEER_DEAD: failures.simple(
         "{peer} stopped answering (dead peer detection)",
-        'set dpd.action = "retry" to connect again by itself; check the network and the peer',
+        "check the network and the peer; an active tunnel comes back by itself, the others do with"
+        ' dpd.action = "retry"',
         ("the peer restarted", "the way there is cut, or a NAT forgot it"),
         ("vpnctl up {tunnel}",),
     ),

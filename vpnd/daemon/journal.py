@@ -65,7 +65,8 @@ class Journal:
         held = self._repeats.admit(self._clock.now(), (tunnel, kind, text))
         if held is None:
             return
-        times = f" ({held} more times in the last minute)" if held else ""
+        again = "once more" if held == 1 else f"{held} more times"
+        times = f" ({again} meanwhile)" if held else ""
         self.event(tunnel, kind, f"{text}{what_next}{times}", diagnosis.code.value)
 
     def recovered(self, tunnel: str) -> None:
