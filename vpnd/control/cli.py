@@ -21,6 +21,7 @@ from vpnd.control.session import (
     EXIT_USAGE,
     Session,
     print_lines,
+    print_what_fits,
     write,
 )
 
@@ -409,4 +410,5 @@ def main() -> None:
     # The HTTP client reads the system's certificates when it is imported; a Unix socket needs none.
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     os.environ.setdefault("SSL_CERT_DIR", os.devnull)
+    print_what_fits()
     app(prog_name="vpnctl")

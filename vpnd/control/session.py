@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json as jsonlib
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -85,6 +86,13 @@ def print_lines(lines: Callable[[int], Iterable[Text]], stderr: bool = False) ->
     width = console.width if console.is_terminal else 80
     for line in lines(width):
         console.print(line, soft_wrap=True)
+
+
+def print_what_fits() -> None:
+    """Output that is not UTF-8 gets a `?` for each character that it cannot have, and not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def write(text: str) -> None:

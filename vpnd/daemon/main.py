@@ -22,6 +22,7 @@ from vpnd.control import check as findings
 from vpnd.control.api import create_app
 from vpnd.control.operations import OperationError
 from vpnd.control.server import DEFAULT_SOCKET, ApiServer, SocketUnavailable
+from vpnd.control.session import print_what_fits
 from vpnd.crypto.entropy import OsEntropy
 from vpnd.daemon import logs
 from vpnd.daemon.addresses import OnDatagram, OnUnreachable
@@ -49,7 +50,20 @@ PR_SET_DUMPABLE = 4
 OPEN_FILES = 8192
 """Ours: a descriptor for each tunnel's interface, and as many again."""
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+EPILOG = """Exit codes: 0 done; 1 it did not work, and the reason is printed; 2 usage or configuration.
+
+Signals to `vpnd run`: SIGHUP applies changed files, all or nothing; SIGTERM closes every tunnel with DELETE.
+
+Files: /etc/vpnd/vpnd.toml and /etc/vpnd/tunnels.d/*.toml hold the tunnels; /var/lib/vpnd/tunnels.d holds
+those that `vpnctl add` made. `vpnctl` sees and steers the running daemon."""
+
+app = typer.Typer(
+    epilog=EPILOG,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
 
 
 class Level(StrEnum):
@@ -68,6 +82,7 @@ StateOption = Annotated[Path, typer.Option("--state", help="Where tunnels made t
 
 def main() -> None:
     """The program's entry."""
+    print_what_fits()
     app(prog_name="vpnd")
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.unit.config.files import GATEWAY, KEY, TUNNEL, write
@@ -75,3 +78,17 @@ def test_nothing_shows_a_key(tmp_path: Path) -> None:
     )
     for as_json in (False, True):
         assert secret not in checked(path, as_json)[1]
+
+
+def test_output_that_is_not_utf8_gets_what_it_can_have(tmp_path: Path) -> None:
+    path = tmp_path / "vpnd.toml"
+    path.write_text('"\u4e3b" = 1\n', encoding="utf-8")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "vpnd", "check", path],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == b""
+    assert b'unknown key "?"' in done.stdout
