@@ -10,6 +10,7 @@ from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pair_of
 from tests.simulation.v1.puppet import Puppet, esp_sa
 from tests.simulation.v1.stage import Stage
+from vpnd.ike.natt import Nat
 from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
@@ -356,6 +357,8 @@ def test_an_authenticated_message_from_elsewhere_moves_the_peer() -> None:
     stage = Stage()
     puppet = stage.puppet()
     stage.with_child(puppet)
+    (session,) = stage.endpoint._registry.sessions()
+    session.nat = Nat(theirs=True)  # type: ignore[attr-defined]
     forged = puppet.informational(puppet.are_you_there(), proof=bytes(32))
     stage.say(forged, port=4501)
     assert not stage.gateway.of(PathMoved)

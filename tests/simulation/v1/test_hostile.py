@@ -7,15 +7,27 @@ from ipaddress import ip_network
 
 import pytest
 
+from tests.faults.simulated import counting
 from tests.simulation.policies import ADDRESS_A, STRANGER, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pair_of
 from tests.simulation.v1.puppet import DPD, Puppet, esp_sa, prf
 from tests.simulation.v1.stage import Stage, stage_in
 from tests.simulation.weather import flip_bit
 from tests.tables import TellRow
-from vpnd.ike.outputs import ChildDown, ChildFailed, ChildUp, Established, Failed, IkeDown, LadderLine, Story
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildFailed,
+    ChildUp,
+    Established,
+    Failed,
+    IkeDown,
+    LadderLine,
+    PathMoved,
+    Story,
+)
 from vpnd.ike.v1.carrier import Carrier
 from vpnd.ike.v1.phase1 import FRAGMENTATION, NAT_T_02, NAT_T_02N, NAT_T_03, NAT_T_RFC
+from vpnd.ike.v1.quicks import REFUSALS_KEPT
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
@@ -745,3 +757,43 @@ def test_bad_public_values_give_no_keys(mode: NegotiationMode, data: bytes) -> N
     for answer in stage.heard[before:]:
         assert all(isinstance(p, Notify) for p in puppet.open(answer).payloads)
     assert not stage.gateway.of(Established)
+
+
+# ---------------------------------------------------------------------------------- what costs us something
+
+
+def test_refusals_are_kept_for_a_few_quick_modes() -> None:
+    """A peer that begins thousands that are refused is made no memory for."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.establish(puppet)
+    for _ in range(500):
+        quick = puppet.begin_quick()
+        payloads = [*puppet.quick1_payloads(quick, mapping=9), Unknown(200, bytes(1000))]
+        assert len(stage.say(puppet.seal_quick(quick, payloads))) == 1
+    assert len(session_of(stage).quicks._refusals) <= REFUSALS_KEPT  # type: ignore[attr-defined]
+
+
+def test_a_bad_public_value_costs_one_key_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Main3 proves nothing: whoever has a cookie could make us compute a key pair with each."""
+    counted = counting(monkeypatch.setattr)
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.answered_first(puppet)
+    for number in range(50):
+        nonce = Nonce(bytes([number]) * 16)
+        assert stage.say(puppet.clear(puppet.exchange, [KeyExchange(bytes(32)), nonce])) == []
+    made = counted.number - 50
+    assert made <= 1
+    assert len(stage.say(puppet.clear(puppet.exchange, puppet.key_payloads()))) == 1
+
+
+def test_without_a_nat_no_message_moves_the_peer() -> None:
+    """Its address is not covered by what proves it: who sees a message could send it on from elsewhere."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.with_child(puppet)
+    (answer,) = stage.say(puppet.informational(puppet.are_you_there()), STRANGER, 4501)
+    assert answer
+    assert not stage.gateway.of(PathMoved)
+    assert stage.world.sent[-1].destination == ADDRESS_A

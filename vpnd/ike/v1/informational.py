@@ -74,7 +74,7 @@ def on_informational(session: Session, now: float, message_id: int, received: Re
     message = _verified(session, message_id, received)
     session.quicks.use(message_id)
     session.verified(now)
-    session.follow(received.path)
+    session.heard_from(received.path)
     for notify in message.notifies:
         _on_notify(session, now, notify)
     for delete in message.deletes:

@@ -78,7 +78,9 @@ def on_main3(session: Session, now: float, received: Received) -> None:
     """Agree on keys; answer with our public value and nonce."""
     message: Main3 = received.expect(Main3)
     negotiation, entropy = session.negotiation, session.registry.entropy
-    negotiation.key_pair = KeyPair.generate(session.suite.dh or 0, entropy)
+    if negotiation.key_pair is None:
+        # It is still unused after a public value that was none: nobody makes us compute one for each.
+        negotiation.key_pair = KeyPair.generate(session.suite.dh or 0, entropy)
     negotiation.ke_i, negotiation.nonce_i = message.ke.data, message.nonce.data
     negotiation.ke_r = negotiation.key_pair.public
     negotiation.nonce_r = entropy.bytes(phase1.NONCE_LENGTH)

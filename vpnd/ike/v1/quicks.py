@@ -25,6 +25,8 @@ PEERS_AT_ONCE = 8
 """Unfinished quick modes that a peer may have with us; it begins one for each mapping, most often in turn."""
 REMEMBERED_IDS = 16_384
 """Message IDs whose reuse is known as such: a day of dead peer detection by both sides."""
+REFUSALS_KEPT = 64
+"""Refused quick modes of a peer whose repeats are answered alike: more than any peer begins at once."""
 LINGER = 30.0
 """Seconds that a finished quick mode still answers repeats: a peer's whole retransmission."""
 CROSSED = 3.0
@@ -255,6 +257,8 @@ class Quicks:
         due += [refusal.ends for refusal in self._refusals.values()]
         due += [schedule.due for schedule in self._deletes.values()]
         return min([*due, *self._ends.values(), *self._surplus.values()], default=None)
+        if len(self._refusals) > REFUSALS_KEPT:
+            del self._refusals[next(iter(self._refusals))]
 
     def retire(self, now: float, spi_in: int) -> None:
         """The pair with this inbound SPI is one too many: delete it once what is on its way has arrived."""

@@ -175,8 +175,16 @@ class Session:
         if self.nat.found:
             self.path = natt.floated(self.path)
 
+    def heard_from(self, path: Path) -> None:
+        """An authenticated message came along `path`: behind its NAT the peer is there now.
+
+        Without a NAT it does not move, and who can see its messages could send one on from elsewhere.
+        """
+        if self.nat.theirs:
+            self.follow(path)
+
     def follow(self, path: Path) -> None:
-        """An authenticated message came along `path`: a NAT may have moved the peer."""
+        """The peer is at the other end of `path` from now on."""
         if path != self.path:
             self.path = path
             if self.state is State.ESTABLISHED:
