@@ -365,3 +365,56 @@ def test_an_authenticated_message_from_elsewhere_moves_the_peer() -> None:
     stage.say(puppet.informational(puppet.are_you_there()), port=4501)
     (moved,) = stage.gateway.of(PathMoved)
     assert moved.path.remote_port == 4501
+
+
+# ---------------------------------------------------------------------------------- what a predecessor leaves
+
+
+def test_what_was_not_acknowledged_is_taken_back_under_the_successor() -> None:
+    """The peer has deleted the predecessor before its Quick3 came: it has the pair, and may send on it."""
+    stage = Stage()
+    old = stage.puppet()
+    stage.establish(old)
+    quick = stage.answered_quick(old)
+    new = stage.puppet(seed=99)
+    stage.establish(new)
+    before = len(stage.heard)
+    stage.say(old.informational(old.delete_ike()))
+    assert stage.say(old.quick3(quick)) == []
+    assert not stage.gateway.installed
+    keep_alive(stage, new, 5)
+    deleted = [
+        payload
+        for data in stage.heard[before:]
+        for payload in new.open_informational(data).payloads
+        if isinstance(payload, Delete)
+    ]
+    assert len(deleted) > 1, "nothing acknowledges a DELETE: it is said more than once"
+    assert len({delete.spis for delete in deleted}) == 1
+
+
+def test_a_predecessor_that_has_to_go_waits_for_its_quick_modes() -> None:
+    stage = Stage()
+    first = stage.puppet()
+    stage.establish(first)
+    for seed in (97, 98):
+        stage.establish(stage.puppet(seed=seed))
+    stage.world.run_for(4)
+    quick = stage.answered_quick(first)
+    stage.world.run_for(3)
+    stage.say(first.quick3(quick))
+    assert len(stage.gateway.installed) == 1
+    stage.world.run_for(11)
+    assert len(list(stage.endpoint._registry.sessions())) == 2
+
+
+def test_predecessors_go_with_the_last_isakmp_sa() -> None:
+    """What the peer would begin under one of them would belong to an ISAKMP SA that is no more."""
+    stage = Stage()
+    old = stage.puppet()
+    stage.with_child(old)
+    stage.establish(stage.puppet(seed=99))
+    stage.world.run_until(lambda: stage.gateway.of(PeerDead), within=60)
+    assert list(stage.endpoint._registry.sessions()) == []
+    quick = old.begin_quick()
+    assert stage.say(old.seal_quick(quick, old.quick1_payloads(quick))) == []

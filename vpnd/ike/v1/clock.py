@@ -40,6 +40,9 @@ def _on_timer(session: Session, now: float, timer: Timer) -> None:
             session.attempt.believe(now)
         case Timer.HALF_OPEN:
             session.attempt.half_open_over(now)
+        case Timer.FORGET if session.state is State.REPLACED and session.quicks.busy(now):
+            # With it the peer's last message would be lost, and one side would send on what the other lacks.
+            session.timers.arm(Timer.FORGET, now + session.registry.limits.closing)
         case Timer.FORGET if session.state is State.REPLACED:
             session.close(now, Diagnosis.of(Code.LIFETIME, detail="both sides had begun an ISAKMP SA"))
         case Timer.FORGET:

@@ -68,6 +68,7 @@ class Quicks:
         self._surplus: dict[int, float] = {}
         self._deletes: dict[int, Schedule] = {}
         self._unanswered_successions = 0
+        self._done_at = float("-inf")
         self.wanted: dict[int, int | None] = {}
 
     # --- ours
@@ -161,9 +162,16 @@ class Quicks:
         """Whether an exchange has or had this message ID."""
         return message_id in self._used
 
+    def busy(self, now: float) -> bool:
+        """Whether one is under way, or over so lately that its last message may not have arrived."""
+        if now < self._done_at + self._session.registry.limits.closing:
+            return True
+        return any(q.state in (State.SENT_QUICK1, State.SENT_QUICK2) for q in self._by_id.values())
+
     def done(self, now: float, quick: QuickMode) -> None:
         """Both sides have the SAs; the exchange stays to answer repeats."""
         self._unanswered_successions = 0
+        self._done_at = now
         quick.state = State.DONE
         quick.schedule = None
         quick.key_pair = None
@@ -204,8 +212,11 @@ class Quicks:
             return
         self.fail(now, quick, diagnosis)
 
-    def end(self, diagnosis: Diagnosis) -> None:
-        """The ISAKMP SA is gone: nothing is under way any more."""
+    def end(self, now: float, diagnosis: Diagnosis) -> None:
+        """The ISAKMP SA is gone: nothing is under way any more, and a successor sees to what that leaves."""
+        heir = self._session.heir
+        if heir is not self._session and heir.may_begin:
+            heir.quicks._clear_up(now, self)
         for quick in list(self._by_id.values()):
             self._drop(quick, diagnosis)
         self._ends.clear()
@@ -213,6 +224,18 @@ class Quicks:
         self._surplus.clear()
         self._deletes.clear()
         self.wanted.clear()
+
+    def _clear_up(self, now: float, old: Quicks) -> None:
+        """A predecessor ends: pairs that it would have taken back or deleted are so under this ISAKMP SA."""
+        self._surplus |= old._surplus
+        self._deletes |= old._deletes
+        for quick in old._by_id.values():
+            if quick.state in (State.SENT_QUICK2, State.GIVEN_UP):
+                # The peer may have the pair, and send on it.
+                entropy = self._session.registry.entropy
+                self._deletes[quick.spi_in] = Schedule(now, entropy, NEVER_ACKNOWLEDGED, LONGEST_WAIT)
+                informational.send_delete_child(self._session, quick.spi_in)
+        self._session.registry.arm(self._session)
 
     def _drop(self, quick: QuickMode, diagnosis: Diagnosis) -> None:
         """Forget the exchange, and its SAs unless both sides have them."""
@@ -234,6 +257,8 @@ class Quicks:
         """A quick mode of the peer was refused; a repeat of its message is answered alike."""
         self.use(message_id)
         self._refusals[message_id] = Refusal(received, sent, now + LINGER)
+        if len(self._refusals) > REFUSALS_KEPT:
+            del self._refusals[next(iter(self._refusals))]
 
     def repeat_refusal(self, message_id: int, received: bytes) -> bool:
         """Whether this was a repeat of what we have refused; it has been answered then."""
@@ -257,8 +282,6 @@ class Quicks:
         due += [refusal.ends for refusal in self._refusals.values()]
         due += [schedule.due for schedule in self._deletes.values()]
         return min([*due, *self._ends.values(), *self._surplus.values()], default=None)
-        if len(self._refusals) > REFUSALS_KEPT:
-            del self._refusals[next(iter(self._refusals))]
 
     def retire(self, now: float, spi_in: int) -> None:
         """The pair with this inbound SPI is one too many: delete it once what is on its way has arrived."""

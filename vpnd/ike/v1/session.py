@@ -396,7 +396,7 @@ class Session:
     def end(self, now: float, diagnosis: Diagnosis) -> None:
         """The ISAKMP SA is gone, its children with it; nothing is sent."""
         was = self.state
-        self.quicks.end(diagnosis)
+        self.quicks.end(now, diagnosis)
         for spi_in in list(self.children.by_spi):
             self.remove_child(spi_in, diagnosis)
         self.timers.clear()
@@ -404,6 +404,7 @@ class Session:
         self.to(State.GONE, "gone")
         if was in (State.ESTABLISHED, State.DELETED):
             self.registry.emit(IkeDown(self.tunnel, self.cky_i, self.cky_r, diagnosis))
+            succession.end_predecessors(self, now, diagnosis)
 
     def has_child(self, spi_in: int) -> bool:
         """Whether the child with this inbound SPI is one of ours."""

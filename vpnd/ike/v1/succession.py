@@ -103,6 +103,13 @@ def peer_deleted(session: Session, now: float) -> None:
         session.end(now, gone)
 
 
+def end_predecessors(session: Session, now: float, diagnosis: Diagnosis) -> None:
+    """`session` is gone. What the peer would begin under one that it has succeeded would have no heir."""
+    for one in session.siblings():
+        if one.state is State.REPLACED and one.heir is session:
+            one.close(now, diagnosis)
+
+
 def begun_by_the_lower(session: Session) -> bool:
     """Whether the side with the lower identity has begun `session`: both sides find the same."""
     return session.initiator == we_are_lower(session)
