@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 LEAST_ASKING = 4.0
 """Seconds that a question is given at least: after a pause of this machine silence proves nothing."""
+SPARING_QUESTIONS = 2
+"""Asked at first of a peer that may wait for the answer to its first quick mode.
+
+strongSwan answers none before that, and keeps the IVs of three message IDs: with more questions it could not
+read our answer any more.
+"""
+SPARING_PAUSE = 4.0
+"""Seconds between those two."""
+URGENT = 5.0
+"""Seconds before the end from which on such a peer is asked like any other."""
 
 
 class Liveness:
@@ -30,6 +40,7 @@ class Liveness:
         self._session = session
         self._sequence = 0
         self._asked_since: float | None = None
+        self._questions = 0
         self._due = 0.0
         self.last_heard = 0.0
 
@@ -63,11 +74,13 @@ class Liveness:
             return
         if self._asked_since is None:
             self._asked_since = now
+            self._questions = 0
         else:
             self._session.attempt.repeat_unconfirmed()
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         informational.send_are_you_there(self._session, self._sequence)
-        self._due = min(now + ASKED_AGAIN, self._dead_at)
+        self._questions += 1
+        self._due = min(self._next_question(now), self._dead_at)
         self._session.timers.arm(Timer.LIVENESS, self._due)
 
     def handle_timeout(self, now: float) -> bool:
@@ -87,6 +100,14 @@ class Liveness:
 
     def _question_due(self, heard: float) -> float:
         return question_due(heard, float(self._session.policy.dpd.timeout), self._session.initiator)
+
+    def _next_question(self, now: float) -> float:
+        """Sparing, where the peer has begun the ISAKMP SA and has no pair of IPsec SAs yet."""
+        if self._session.initiator or self._session.children.by_spi:
+            return now + ASKED_AGAIN
+        if self._questions < SPARING_QUESTIONS:
+            return now + SPARING_PAUSE
+        return max(now + ASKED_AGAIN, self._dead_at - URGENT)
 
     @property
     def _dead_at(self) -> float:
