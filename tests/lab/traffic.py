@@ -55,15 +55,20 @@ def ping(
     *,
     count: int = 3,
     size: int = 56,
-    interval: float = 0.05,
-    patience: int = 5,
+    interval: float | None = None,
+    patience: int = 10,
 ) -> Ping:
-    """Ping with `size` bytes of data, the last one for up to `patience` seconds. Look at `received`."""
+    """Ping with `size` bytes of data and wait up to `patience` seconds for the answers. Look at `received`.
+
+    All leave at once: after the last of several, ping waits for no more than the interval between two, and
+    what a busy machine answered later than that would count as lost. With an `interval` it does.
+    """
+    pace = ["-l", str(count), "-i", str(patience)] if interval is None else ["-i", str(interval)]
     done = source.run(
-        "ping", "-n", "-c", str(count), "-i", str(interval), "-W", str(patience), "-s", str(size),
+        "ping", "-n", "-c", str(count), *pace, "-W", str(patience), "-s", str(size),
         "-I", local, remote,
         check=False,
-        timeout=20 + count * (interval + 1),
+        timeout=60 + 2 * patience + count * (interval or 0),
     )  # fmt: skip
     received = re.search(r"(\d+) received", done.stdout)
     return Ping(
