@@ -11,10 +11,13 @@ from itertools import pairwise
 from typing import Self
 
 from tests.lab.lab import Namespace
+from tests.lab.process import PATIENCE
 
 PORT = 7200
 SETTLED = 0.3
-"""Seconds for the last datagrams to arrive."""
+"""Seconds for what another way delays to arrive after the last datagram has."""
+LAST = 5.0
+"""Seconds for the last datagram to arrive, if it does: what a busy machine still carries is not lost."""
 NUMBER = struct.Struct("!I")
 
 
@@ -25,7 +28,7 @@ class Trickle:
         self, source: Namespace, local: str, target: Namespace, remote: str, rate: int = 50, port: int = PORT
     ) -> None:
         self._rate = rate
-        self._stop = threading.Event()
+        self._stop, self._done = threading.Event(), threading.Event()
         self._receiver = target.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._receiver.bind((remote, port))
         self._receiver.settimeout(0.1)
@@ -45,8 +48,10 @@ class Trickle:
 
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        sending, receiving = self._threads
+        sending.join()
+        self._done.set()
+        receiving.join()
         self._sender.close()
         self._receiver.close()
 
@@ -60,7 +65,7 @@ class Trickle:
         times = [at for number, at in list(self.arrived.items()) if self.sent[number] >= moment]
         return min(times, default=None)
 
-    def wait_first_after(self, moment: float, timeout: float) -> float:
+    def wait_first_after(self, moment: float, timeout: float = PATIENCE) -> float:
         """Wait for it; seconds from the moment to its arrival. Raises TimeoutError."""
         deadline = time.monotonic() + timeout
         while (at := self.first_after(moment)) is None:
@@ -86,10 +91,13 @@ class Trickle:
             self._stop.wait(max(0.0, began + number / self._rate - time.monotonic()))
 
     def _receive(self) -> None:
+        # The sender has ended before the last number is known.
         ends: float | None = None
         while ends is None or time.monotonic() < ends:
-            if ends is None and self._stop.is_set():
-                ends = time.monotonic() + SETTLED
+            if self._done.is_set():
+                ends = time.monotonic() + LAST if ends is None else ends
+                if len(self.sent) - 1 in self.arrived:
+                    ends = min(ends, self.arrived[len(self.sent) - 1] + SETTLED)
             try:
                 data = self._receiver.recv(64)
             except OSError:

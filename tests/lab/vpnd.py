@@ -14,10 +14,10 @@ from typing import Any
 
 from tests.lab.lab import Namespace, write
 from tests.lab.plan import Agreed, Plan, Suite
-from tests.lab.process import Child, run, wait_until
+from tests.lab.process import PATIENCE, Child, run, wait_until
 
 PROGRAMS = Path(sys.executable).parent
-START_TIMEOUT = 20.0
+START_TIMEOUT = PATIENCE
 
 GATEWAY = """[gateway]
 name = "{name}"
@@ -126,7 +126,7 @@ class Vpnd:
             raise LookupError(f"vpnd {self.namespace.label} does not list {name}")
         return found
 
-    def wait_state(self, name: str, *states: str, timeout: float = 15) -> dict[str, Any]:
+    def wait_state(self, name: str, *states: str, timeout: float = PATIENCE) -> dict[str, Any]:
         """Wait until a tunnel is in one of these states; returns it."""
         deadline = time.monotonic() + timeout
         while (tunnel := self.tunnel(name))["state"] not in states:
@@ -210,12 +210,12 @@ class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("vpnd", timeout=10)
+        super().__init__("vpnd", timeout=PATIENCE)
         self._path = str(path)
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(10)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect(self._path)
 
 
