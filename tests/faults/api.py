@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.plan import Plan
+from tests.lab.process import PATIENCE
 from tests.lab.vpnd import Vpnd
 from vpnd.control import addition
 
@@ -50,10 +51,10 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("vpnd", timeout=20)
+        super().__init__("vpnd", timeout=PATIENCE)
         self._path = str(path)
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(20)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect(self._path)

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.api import delete, ike_sas, put
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan
-from tests.lab.process import wait_until
+from tests.lab.process import BUSY, PATIENCE, wait_until
 from tests.lab.relay import Weathered, through_relay
 from tests.lab.strongswan import StrongSwan
 from tests.lab.topology import start
@@ -41,7 +41,7 @@ class Arena:
         """From now on our end tries, for ever."""
         put(self.ours, plan.change(negotiation="active"))
 
-    def bring_up(self, plan: Plan, limit: float, by_peer: bool = False) -> float:
+    def bring_up(self, plan: Plan, limit: float = PATIENCE, by_peer: bool = False) -> float:
         """Bring it up from our end, or the peer's; the seconds. Raises TimeoutError with what was decided."""
         began = time.monotonic()
         if by_peer:
@@ -49,7 +49,7 @@ class Arena:
         else:
             self.begin(plan)
         # A peer that begins in IKEv1 is up before we have heard so, and its last message may be lost.
-        left = max(1.0, began + limit - time.monotonic())
+        left = max(BUSY, began + limit - time.monotonic())
         try:
             self.ours.wait_state(plan.name, "up", timeout=left)
         except TimeoutError as error:
@@ -87,7 +87,7 @@ class Arena:
             same = len(ours) == len(theirs) == 1 and ours[0] == theirs[0].mirrored()
             return same and self.ike_counts(plan) == (1, 1)
 
-        wait_until(agree, f"one pair of SAs at each end: {self.weathered.relay.decisions()}", 10, 0.05)
+        wait_until(agree, f"one pair of SAs at each end: {self.weathered.relay.decisions()}", interval=0.05)
         wire = self.weathered.wire
         require_ping(wire.a.host, A.inside, B.inside)
 
@@ -97,7 +97,7 @@ Arenas = Callable[[str], Arena]
 
 @pytest.fixture(scope="session")
 def arenas() -> Iterator[Arenas]:
-    """The arena of a kind of peer, made when it is first asked for."""
+    """The arena of a kind of peer, made when it is first asked for; the weather is fine whenever it is."""
     with Lab() as lab:
         made: dict[str, Arena] = {}
 
@@ -108,6 +108,7 @@ def arenas() -> Iterator[Arenas]:
                 peer = start(kind, weathered.wire.b.gateway, B.address)
                 assert isinstance(peer, Vpnd | StrongSwan)
                 made[kind] = Arena(weathered, ours, peer)
+            made[kind].weathered.relay.weather()
             return made[kind]
 
         yield of

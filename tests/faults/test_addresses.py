@@ -13,6 +13,7 @@ import pytest
 from tests.faults.api import call, delete, put
 from tests.lab.lab import Lab, Namespace
 from tests.lab.plan import A, B, Plan
+from tests.lab.process import BUSY
 from tests.lab.topology import Wire, two_gateways
 from tests.lab.trickle import Trickle
 from tests.lab.vpnd import PROGRAMS, Vpnd
@@ -22,10 +23,12 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 HQ, BRANCH = replace(A, address="hq.vpn.example"), replace(B, address="branch.vpn.example")
 PLAN = Plan(local=HQ, remote=BRANCH, routed=True, negotiation="active")
-RESOLVER = f"nameserver {B.address}\noptions timeout:5 attempts:3\n"
+RESOLVER = f"nameserver {B.address}\noptions timeout:10 attempts:3\n"
 """A name server that takes every question and answers none."""
 WITH_NAMES = 'mount --bind "$0" /etc/hosts && mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
 LIMIT = 10.0
+PROMPTLY = 8.0
+"""Seconds in which a busy machine answers; a look-up that held all else up would take longer."""
 
 
 @dataclass
@@ -75,7 +78,7 @@ def named(laboratory: Named) -> Iterator[Named]:
     named.tell("b", HQ.address, A.address)
     put(named.peer, PLAN.other().change(negotiation="passive"))
     put(named.ours, PLAN)
-    named.ours.wait_state(PLAN.name, "up", timeout=20)
+    named.ours.wait_state(PLAN.name, "up")
     yield named
     delete(named.ours, PLAN.name)
     delete(named.peer, PLAN.name)
@@ -90,20 +93,20 @@ def move(gateway: Namespace, address: str) -> None:
 @pytest.mark.parametrize("mover", ["this box", "the peer"])
 def test_f17_an_address_changes(mover: str, named: Named, row: TellRow) -> None:
     with named.trickle() as stream:
-        stream.wait_first_after(time.monotonic(), 5)
+        stream.wait_first_after(time.monotonic())
         if mover == "this box":
             move(named.wire.a.gateway, "192.0.2.11")
             named.tell("b", HQ.address, "192.0.2.11")
         else:
             move(named.wire.b.gateway, "192.0.2.12")
             named.tell("a", BRANCH.address, "192.0.2.12")
-        back = stream.wait_first_after(time.monotonic(), 30)
+        back = stream.wait_first_after(time.monotonic())
     row(
         "faults", id="F17", fault=f"address of {mover} changes",
         moment="traffic, passive peer by name" if mover == "this box" else "traffic, peer by name",
         target="vpnd-ikev2", figure=f"traffic after {back:.1f} s",
     )  # fmt: skip
-    assert back <= LIMIT
+    assert back <= LIMIT + BUSY
     named.ours.wait_state(PLAN.name, "up")
 
 
@@ -113,7 +116,7 @@ def test_f17_name_servers_are_silent(named: Named, row: TellRow) -> None:
     other = other.change(remote=replace(other.remote, networks=("10.3.0.0/24",), identity="192.0.2.3"))
     answers = []
     with named.trickle() as stream:
-        stream.wait_first_after(time.monotonic(), 5)
+        stream.wait_first_after(time.monotonic())
         put(named.ours, other)
         ends = time.monotonic() + 3
         while time.monotonic() < ends:
@@ -132,5 +135,5 @@ def test_f17_name_servers_are_silent(named: Named, row: TellRow) -> None:
     named.ours.start()
     delete(named.ours, other.name)
     assert stream.lost == 0
-    assert max(answers) < 2
-    assert ended <= 5
+    assert max(answers) < PROMPTLY
+    assert ended <= 5 + BUSY

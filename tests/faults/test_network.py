@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.conftest import Arena, Arenas
 from tests.lab.plan import A, B, Plan
-from tests.lab.process import wait_until
+from tests.lab.process import BUSY, wait_until
 from tests.lab.relay import CALM, Weather
 from tests.lab.traffic import ping
 from tests.lab.trickle import Trickle
@@ -115,7 +115,7 @@ def test_f1_loss(target: Target, seed: int, loss: float, limit: float, arenas: A
             target=target, figure=f"up in {took:.1f} s",
         )  # fmt: skip
         arena.require_one_pair(target.plan)
-        assert took <= limit + 1
+        assert took <= limit + BUSY
 
 
 def single_losses() -> list[object]:
@@ -143,16 +143,16 @@ def test_f2_one_message_is_lost(
     with tunnel(arenas, target) as arena:
         both = (CALM, drops) if direction else (drops, replace(CALM, kinds=("ike",)))
         arena.weathered.relay.weather(*both)
-        took = arena.bring_up(target.plan, 40, target.peer_begins)
+        took = arena.bring_up(target.plan, 60, target.peer_begins)
         # The last message of IKEv1 is answered by none: the loss shows at the peer, and heals there.
-        wait_until(lambda: len(arena.peer.agreed(target.plan.name)) == 1, "the peer to be up", 45, 0.05)
+        wait_until(lambda: len(arena.peer.agreed(target.plan.name)) == 1, "the peer to be up", interval=0.05)
         row(
             "faults", id="F2", fault=f"message {number} {'from' if direction else 'to'} the peer lost",
             moment=f"setup, {times} times", target=target, figure=f"up in {took:.1f} s",
         )  # fmt: skip
         arena.weathered.relay.weather()
         arena.require_one_pair(target.plan)
-        assert took <= (4 if times == 1 else 40) + 1
+        assert took <= (4 if times == 1 else 40) + BUSY
 
 
 @pytest.mark.parametrize("copies", [2, pytest.param(50, marks=pytest.mark.full_faults)])
@@ -163,7 +163,7 @@ def test_f3_everything_is_repeated(
     with tunnel(arenas, target) as arena:
         repeated = Weather(duplicate=1.0, copies=copies, delay=(0.0, 0.3), kinds=("ike",))
         arena.weathered.relay.weather(repeated, seed=seed)
-        took = arena.bring_up(target.plan, 20)
+        took = arena.bring_up(target.plan)
         arena.weathered.relay.weather(Weather(duplicate=1.0, copies=copies))
         wire = arena.weathered.wire
         echoes = ping(wire.a.host, A.inside, B.inside, count=10)
@@ -190,7 +190,7 @@ def test_f4_delays_reorder(target: Target, seed: int, arenas: Arenas, row: TellR
         arena.require_one_pair(target.plan)
         # A main mode with its quick mode is eight messages one after the other: 12 s of mere way. strongSwan
         # begins another one with each copy of the first message, and sometimes a whole attempt is lost so.
-        assert took <= (10 if sum(MESSAGES[target]) == 4 else 24 if target.peer == "vpnd" else 60) + 1
+        assert took <= (10 if sum(MESSAGES[target]) == 4 else 24 if target.peer == "vpnd" else 60) + BUSY
 
 
 @pytest.mark.parametrize(("target", "seed"), cases({SWAN_V2: 6}))
@@ -201,7 +201,7 @@ def test_f5_bits_are_wrong(target: Target, seed: int, arenas: Arenas, row: TellR
         share = 0.3 if target.version == "ikev2" else 0.1
         arena.weathered.relay.weather(Weather(corrupt=share, kinds=("ike",)), seed=seed)
         took = arena.bring_up(target.plan, 100)
-        wait_until(lambda: len(arena.peer.agreed(target.plan.name)) == 1, "the peer to be up", 45, 0.05)
+        wait_until(lambda: len(arena.peer.agreed(target.plan.name)) == 1, "the peer to be up", interval=0.05)
         before = arena.ours.agreed(target.plan.name)
         # Copies of which every one is wrong come besides what is right, of IKE and of ESP.
         arena.weathered.relay.weather(Weather(corrupt=0.5), seed=seed)
@@ -236,11 +236,11 @@ CUTS = [
 def test_f16_link_down_and_up(target: Target, how: str, seconds: int, arenas: Arenas, row: TellRow) -> None:
     with tunnel(arenas, target) as arena:
         wire, relay = arena.weathered.wire, arena.weathered.relay
-        arena.bring_up(target.plan, 20)
+        arena.bring_up(target.plan)
         before = arena.ours.agreed(target.plan.name)
         gateway = wire.a.gateway
         with Trickle(wire.a.host, A.inside, wire.b.host, B.inside) as trickle:
-            trickle.wait_first_after(time.monotonic(), 5)
+            trickle.wait_first_after(time.monotonic())
             if how == "cable pulled":
                 relay.carrier(False)
             else:
@@ -251,12 +251,12 @@ def test_f16_link_down_and_up(target: Target, how: str, seconds: int, arenas: Ar
             else:
                 gateway.ip("link", "set", "eth0", "up")
                 gateway.ip("address", "replace", "2001:db8::1/64", "dev", "eth0", "nodad")
-            back = trickle.wait_first_after(time.monotonic(), 20)
+            back = trickle.wait_first_after(time.monotonic())
         row(
             "faults", id="F16", fault=f"{how} for {seconds} s", moment="traffic",
             target=target, figure=f"traffic {back:.2f} s after it is up",
         )  # fmt: skip
-        assert back <= 2
+        assert back <= 2 + BUSY
         # Packets that left and have no answer let us try a second IKE SA beside the first, which may win.
         arena.require_one_pair(target.plan)
         if how != "cable pulled":
@@ -268,11 +268,11 @@ def test_f16_link_down_and_up(target: Target, how: str, seconds: int, arenas: Ar
 def test_f16_link_down_while_rekeying(target: Target, arenas: Arenas, row: TellRow) -> None:
     with tunnel(arenas, target) as arena:
         wire, relay, name = arena.weathered.wire, arena.weathered.relay, target.plan.name
-        arena.bring_up(target.plan, 20)
+        arena.bring_up(target.plan)
         before = arena.ours.agreed(name)
         gateway = wire.a.gateway
         with Trickle(wire.a.host, A.inside, wire.b.host, B.inside) as trickle:
-            trickle.wait_first_after(time.monotonic(), 5)
+            trickle.wait_first_after(time.monotonic())
             relay.weather(Weather(kinds=("ike",)), Weather(loss=1.0, kinds=("ike",)))
             socket = str(arena.ours.socket)
             gateway.spawn(VPNCTL, "--socket", socket, "rekey", name, "--child", log=f"rekey-{target}")
@@ -282,8 +282,8 @@ def test_f16_link_down_while_rekeying(target: Target, arenas: Arenas, row: TellR
             time.sleep(5)
             gateway.ip("link", "set", "eth0", "up")
             up = time.monotonic()
-            back = trickle.wait_first_after(up, 20)
-            wait_until(lambda: arena.ours.agreed(name) not in (before, []), "the successor", 30)
+            back = trickle.wait_first_after(up)
+            wait_until(lambda: arena.ours.agreed(name) not in (before, []), "the successor")
             renewed = time.monotonic() - up
             time.sleep(1)
         after = [number for number, sent in enumerate(trickle.sent) if sent > up + back]
@@ -293,7 +293,7 @@ def test_f16_link_down_while_rekeying(target: Target, arenas: Arenas, row: TellR
             "faults", id="F16", fault="link set down for 5 s", moment="rekeying", target=target,
             figure=f"traffic {back:.2f} s after it is up, renewed after {renewed:.1f} s, {lost} lost",
         )  # fmt: skip
-        assert back <= 2
+        assert back <= 2 + BUSY
         assert lost == 0
         # The peer may keep what it replaced for a while: what counts is that both send on the same.
-        wait_until(lambda: arena.ours.agreed(name)[0].mirrored() in arena.peer.agreed(name), "one pair", 15)
+        wait_until(lambda: arena.ours.agreed(name)[0].mirrored() in arena.peer.agreed(name), "one pair")
