@@ -49,16 +49,16 @@ def test_probes_are_answered_and_their_silence_is_heard(lab: Lab, peer: str, rou
         found: str = ours.tunnel(plan.name)["health"]["state"]
         return found
 
-    wait_until(lambda: state() == "healthy", "the first answer", 10)
+    wait_until(lambda: state() == "healthy", "the first answer")
     # The peer receives no ESP any more; its IKE lives.
     wire.b.gateway.run("nft", "add table inet lab")
     wire.b.gateway.run("nft", "add chain inet lab input { type filter hook input priority 0 ; }")
     wire.b.gateway.run("nft", "add rule inet lab input udp dport 4500 @th,64,32 != 0 drop")
-    unhealthy = ours.wait_state(plan.name, "unhealthy", timeout=10)
+    unhealthy = ours.wait_state(plan.name, "unhealthy")
     assert unhealthy["mappings"][0]["state"] == "up"
     assert unhealthy["carries_traffic"] is False
     wire.b.gateway.run("nft", "delete table inet lab")
-    ours.wait_state(plan.name, "up", timeout=10)
+    ours.wait_state(plan.name, "up")
     assert ours.stop() == 0
     left = wire.a.gateway.left_behind()
     assert left["interfaces"] == []

@@ -21,7 +21,7 @@ import pytest
 from tests.lab.lab import Lab, Namespace, write
 from tests.lab.leaks import Rig, Seen, count_packets, counted
 from tests.lab.plan import A, B, Plan
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE, wait_until
 from tests.lab.topology import Wire, two_sites
 from tests.lab.traffic import ping
 from tests.lab.two_paths import THERE, plan_of, two_paths
@@ -66,7 +66,7 @@ class Life:
         configure(self.ours, plan.change(psk=psk) if psk else plan)
         self.ours.ctl("reload")
 
-    def up(self, timeout: float = 20) -> None:
+    def up(self, timeout: float = PATIENCE) -> None:
         """Wait until every mapping carries traffic."""
         wait_until(lambda: self.mapping_states() == {"up"}, "the tunnel to be up", timeout)
 
@@ -247,7 +247,7 @@ def faults(life: Life) -> None:
         life.up()
     with life.row("wrong key"):
         life.configure(life.plan, psk="a key that the peer does not have, 32 and more")
-        wait_until(lambda: ours.tunnel(life.plan.name)["last_error"] is not None, "the refusal", 15)
+        wait_until(lambda: ours.tunnel(life.plan.name)["last_error"] is not None, "the refusal")
     with life.row("hard lifetime in KB, the rekey is not answered"):
         life.configure(life.plan.change(lifetime_kb=SMALL))
         reach_the_hard_lifetime(life)
@@ -277,7 +277,7 @@ def long_life(life: Life) -> None:
     """More of what an operator does, and what takes the least time that the configuration gives it."""
     ours, name = life.ours, life.plan.name
     life.configure(life.plan)
-    life.up(60)
+    life.up()
     with life.row("is reset"):
         ours.ctl("reset", name)
         life.up()
@@ -289,12 +289,12 @@ def long_life(life: Life) -> None:
         reach_the_hard_lifetime(life)
     with life.row("peer killed, found by DPD, and back"):
         life.configure(life.plan)
-        life.up(60)
+        life.up()
         life.theirs.kill()
         wait_until(lambda: "up" not in life.mapping_states(), "dead peer detection", 60)
         life.theirs.start()
         life.ours.ctl("reset", life.plan.name)
-        life.up(60)
+        life.up()
 
 
 def test_inner_packets_that_arrive_in_clear_are_not_delivered(wire: Wire, row: TellRow, how: str) -> None:
@@ -352,7 +352,7 @@ def test_a_firewall_that_is_loaded_anew_does_not_take_the_filter_away(
     wait_until(there, "the filter")
     ours.namespace.run("nft", "flush", "ruleset")
     assert not there()
-    wait_until(there, "the filter to be back", 15)
+    wait_until(there, "the filter to be back")
 
 
 OUTSIDE_GATEWAY = "192.0.2.254"

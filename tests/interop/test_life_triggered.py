@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.conftest import Opposite
 from tests.lab.plan import A, B, Plan
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE, wait_until
 from tests.lab.traffic import ping
 from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
@@ -20,7 +20,6 @@ NAME = "t1"
 WAITING_PACKETS = 16
 PORT = 7200
 TIMES = 3
-PATIENCE = 5.0
 
 
 @pytest.fixture(params=["ikev1", "ikev2"])
@@ -49,7 +48,7 @@ def put_to_sleep(ours: Vpnd, opposite: Opposite) -> None:
 def test_the_first_ping_is_answered(idle: Vpnd, opposite: Opposite, row: TellRow) -> None:
     answered, first = 0, []
     for _ in range(TIMES):
-        result = ping(opposite.wire.a.host, A.inside, B.inside, count=1, patience=5)
+        result = ping(opposite.wire.a.host, A.inside, B.inside, count=1)
         answered += result.received
         first += result.round_trips_ms
         put_to_sleep(idle, opposite)

@@ -292,4 +292,4 @@ def require_one_pair(ours: Vpnd, peer: StrongSwan, case: Case) -> None:
             return False
         return case.version == "ikev1" or len(there) == 1
 
-    wait_until(same, "both ends to agree on one pair", timeout=15)
+    wait_until(same, "both ends to agree on one pair")

@@ -211,7 +211,7 @@ def test_a_hundred_damaged_configurations_are_applied_whole_or_not_at_all(lab: L
             namespace.add_address(f"10.{end}.{number}.1/32")
     Vpnd(wire.b.gateway, B.address, plans=[plan.other() for plan in plans])
     ours = Vpnd(wire.a.gateway, A.address, plans=[plan.change(negotiation="active") for plan in plans])
-    wait_until(lambda: len(spis_of(ours)) == TUNNELS, "every tunnel to be up", 30)
+    wait_until(lambda: len(spis_of(ours)) == TUNNELS, "every tunnel to be up")
     paths = [ours.config, *(ours.directory / "tunnels.d").iterdir(), *(ours.directory / "psk").iterdir()]
     files = Files(ours.directory, {path: path.read_bytes() for path in paths})
     state = ours.directory / "state"
@@ -246,7 +246,7 @@ def test_a_hundred_damaged_configurations_are_applied_whole_or_not_at_all(lab: L
         counted["sas kept"] += sum(key in before and before[key] == spi for key, spi in after.items())
     files.restore()
     assert reload(ours, True)[0]
-    wait_until(lambda: len(spis_of(ours)) == TUNNELS, "every tunnel to be up again", 60)
+    wait_until(lambda: len(spis_of(ours)) == TUNNELS, "every tunnel to be up again")
     for number in range(TUNNELS):
         require_ping(wire.a.gateway, f"10.1.{number}.1", f"10.2.{number}.1", count=1)
     row(

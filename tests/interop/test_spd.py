@@ -136,7 +136,7 @@ def test_every_mapping_carries_its_own_traffic_and_only_its_own(
     try:
         began = time.monotonic()
         opposite.ours.add(plan)
-        wait_until(lambda: mappings_up(opposite, plan) == len(plan.mappings), "all mappings to be up", 40)
+        wait_until(lambda: mappings_up(opposite, plan) == len(plan.mappings), "all mappings to be up")
         seconds = time.monotonic() - began
         order = [(one["local"], one["remote"]) for one in vpnd_of(opposite).tunnel(plan.name)["mappings"]]
         own = carrying_their_own(opposite, plan, plan.mappings)
@@ -272,7 +272,7 @@ def test_a_peer_that_narrows_is_reported_and_nothing_else_gets_out(
         opposite.ours.add(plan)
         if role == "responder":
             assert opposite.peer.up(plan.name).returncode == 0
-        wait_until(lambda: mappings_up(opposite, plan) == 2, "both mappings to be up", 40)
+        wait_until(lambda: mappings_up(opposite, plan) == 2, "both mappings to be up")
         narrowed, whole = vpnd_of(opposite).tunnel(plan.name)["mappings"]
         a = opposite.wire.a.gateway
         require_ping(a, "10.1.0.1", "10.2.0.1")
