@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.lab.lab import Lab, interruptible
 from tests.lab.strongswan import CHARON
 
 pytest_plugins = ["tests.tables"]
 
-# A failure prints the blob that repeats it; shared build machines are too uneven for deadlines.
-settings.register_profile("vpnd", print_blob=True, deadline=None)
+# A failure prints the blob that repeats it; shared build machines are too uneven for whatever counts seconds.
+settings.register_profile(
+    "vpnd", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("vpnd")
 
 

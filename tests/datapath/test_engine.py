@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
 import select
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +28,8 @@ from vpnd.model.selectors import Address
 
 A, B = "10.1.0.1", "10.2.0.1"
 LOOPBACK = {4: ("127.0.0.1", "127.0.0.2"), 6: ("::1", "::1")}
-PATIENCE = 5.0
+PATIENCE = 60.0
+"""Seconds, for a machine that does other things as well."""
 
 
 class Side:
@@ -326,9 +328,10 @@ async def test_a_smaller_path_makes_smaller_packets(pair: Sides) -> None:
 
 async def test_garbage_is_counted_and_told_once(pair: Sides) -> None:
     pair.connect()
+    dice = random.Random(300)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         for number in range(300):
-            stranger.sendto(os.urandom(number % 70) or b"\xff", (str(pair.b.address), pair.b.port))
+            stranger.sendto(dice.randbytes(number % 70) or b"\xff", (str(pair.b.address), pair.b.port))
         stranger.sendto(b"\xff", (str(pair.b.address), pair.b.port))
         stranger.sendto(
             (0x2002).to_bytes(4) + bytes(3) + b"\7" + bytes(60), (str(pair.b.address), pair.b.port)
@@ -452,7 +455,7 @@ async def test_tunnels_come_and_go(pair: Sides) -> None:
 
 async def test_an_address_that_is_taken_is_an_error_and_leaves_nothing_open(pair: Sides) -> None:
     loop = asyncio.get_running_loop()
-    before = len(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="in use"):
         PythonEngine(
             loop,
@@ -461,7 +464,7 @@ async def test_an_address_that_is_taken_is_an_error_and_leaves_nothing_open(pair
             lambda notice: None,
             EngineOptions(port=pair.a.port, raw=False),
         )
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 async def test_an_address_that_cannot_be_had_leaves_the_one_that_is_used(pair: Sides) -> None:

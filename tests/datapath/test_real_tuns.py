@@ -41,7 +41,7 @@ with socket.create_server(("0.0.0.0", 7000)) as server:
 """
 CLIENT = """
 import random, socket, sys
-with socket.create_connection((sys.argv[1], 7000), timeout=20) as connection:
+with socket.create_connection((sys.argv[1], 7000), timeout=60) as connection:
     connection.sendall(random.Random(1).randbytes(int(sys.argv[2])))
 """
 
@@ -53,12 +53,12 @@ class Pair:
         self.ha, self.ga, self.gb, self.hb = names
         self.summaries: list[str] = []
 
-    def run(self, namespace: str, *words: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(self, namespace: str, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         command = ["ip", "netns", "exec", namespace, *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     def ping(self, namespace: str, target: str, *options: str) -> subprocess.CompletedProcess[str]:
-        return self.run(namespace, "ping", "-c", "3", "-i", "0.05", "-W", "2", *options, target)
+        return self.run(namespace, "ping", "-c", "3", "-i", "0.05", "-W", "10", *options, target)
 
     def transfer(self, source: str, sink: str, target: str) -> None:
         """Send SIZE bytes by TCP and compare what arrived."""

@@ -90,11 +90,11 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     yield found[0]
     loop, task = stop[0]
     loop.call_soon_threadsafe(task.cancel)
-    thread.join(10)
+    thread.join(60)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def vpnctl_process(*arguments: str) -> Finished:
         [sys.executable, "-c", program, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         cwd=ROOT,
         check=False,
     )

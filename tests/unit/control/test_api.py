@@ -23,7 +23,7 @@ from vpnd.control.server import ApiServer, SocketUnavailable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PROMPTLY = 0.5
+PROMPTLY = 10.0
 """Seconds: generous for a machine that does other things; the answer itself takes some 5 ms."""
 
 
@@ -256,10 +256,10 @@ async def test_events_as_they_happen(daemon: Daemon) -> None:
             arrived.set()
 
     follower = asyncio.create_task(follow())
-    await asyncio.wait_for(arrived.wait(), 5)
+    await asyncio.wait_for(arrived.wait(), 60)
     arrived.clear()
     daemon.operations.log.publish(event(1))
-    await asyncio.wait_for(arrived.wait(), 5)
+    await asyncio.wait_for(arrived.wait(), 60)
     assert seen == ["number 0", "number 1"]
     follower.cancel()
     await asyncio.wait((follower,))
@@ -326,8 +326,8 @@ async def test_a_body_that_is_too_large(daemon: Daemon) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Give the daemon time until `condition` holds; fails after five seconds."""
-    for _ in range(500):
+    """Give the daemon time until `condition` holds; fails after a minute."""
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)
@@ -358,7 +358,7 @@ async def test_clients_that_hang_hold_up_nobody(daemon: Daemon, monkeypatch: pyt
         hanging.append((reader, writer))
     await promptly(daemon)
     for reader, writer in hanging[:2]:
-        assert await asyncio.wait_for(reader.read(), 5) == b"", "an idle connection is closed"
+        assert await asyncio.wait_for(reader.read(), 60) == b"", "an idle connection is closed"
         writer.close()
     await promptly(daemon)
     hanging[2][1].close()
@@ -444,10 +444,10 @@ async def test_stopping_ends_followers_and_waiters_and_removes_the_socket(tmp_pa
         begun = time.monotonic()
         daemon.task.cancel()
         await asyncio.wait((daemon.task,))
-        assert time.monotonic() - begun < 2
-        assert await asyncio.wait_for(follower, 2) == []
+        assert time.monotonic() - begun < PROMPTLY
+        assert await asyncio.wait_for(follower, 60) == []
         with pytest.raises(Refused) as refused:
-            await asyncio.wait_for(waiter, 2)
+            await asyncio.wait_for(waiter, 60)
         assert refused.value.error["code"] == "E-STOPPING"
         assert not daemon.socket.exists()
         with pytest.raises(DaemonUnreachable, match="no such socket"):

@@ -44,7 +44,7 @@ class Replies:
 
     async def next(self, identifier: int) -> tuple[str, Echo]:
         """The next reply to one of ours: others on this machine may ping as well."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 interface, echo = await self.told.get()
                 if echo.identifier == identifier:

@@ -17,6 +17,9 @@ from vpnd.model.selectors import parse_address
 
 STUCK = 20.0
 """Seconds that name servers which do not answer hold a look-up up."""
+BRIEFLY = 0.2
+"""Seconds until a look-up that nobody answers is given up; where an answer is due there are more of them."""
+PATIENTLY = 3.0
 
 
 class NameServers:
@@ -39,19 +42,30 @@ class NameServers:
 def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServers]:
     servers = NameServers()
     monkeypatch.setattr(resolver.socket, "getaddrinfo", servers.getaddrinfo)
-    monkeypatch.setattr(resolver, "LOOKUP_LIMIT", 0.2)
+    monkeypatch.setattr(resolver, "LOOKUP_LIMIT", BRIEFLY)
     yield servers
     servers.end.set()
+    # The next test counts the threads.
+    for thread in threading.enumerate():
+        if thread.name.startswith("resolve "):
+            thread.join(STUCK)
 
 
-def test_addresses_of_the_wanted_version_come_first(servers: NameServers) -> None:
-    servers.known["both.example"] = ["2001:db8::1", "192.0.2.1", "2001:db8::1", "192.0.2.2"]
+@pytest.fixture
+def patient(servers: NameServers, monkeypatch: pytest.MonkeyPatch) -> NameServers:
+    """The same for a test in which an answer must come in time."""
+    monkeypatch.setattr(resolver, "LOOKUP_LIMIT", PATIENTLY)
+    return servers
+
+
+def test_addresses_of_the_wanted_version_come_first(patient: NameServers) -> None:
+    patient.known["both.example"] = ["2001:db8::1", "192.0.2.1", "2001:db8::1", "192.0.2.2"]
     found = asyncio.run(Resolver().addresses_of("both.example", 4))
     assert found == tuple(map(parse_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1")))
 
 
-def test_silent_name_servers_hold_up_neither_other_names_nor_the_end(servers: NameServers) -> None:
-    servers.known["good.example"] = ["192.0.2.7"]
+def test_silent_name_servers_hold_up_neither_other_names_nor_the_end(patient: NameServers) -> None:
+    patient.known["good.example"] = ["192.0.2.7"]
     names = Resolver()
 
     async def several() -> list[Any]:
@@ -65,7 +79,7 @@ def test_silent_name_servers_hold_up_neither_other_names_nor_the_end(servers: Na
     assert isinstance(second, NotResolved)
     assert "no answer from the name servers" in str(first.diagnosis)
     assert good == (parse_address("192.0.2.7"),)
-    assert servers.asked.count("stuck.example") == 1
+    assert patient.asked.count("stuck.example") == 1
 
 
 def test_no_more_threads_than_there_is_room_for(servers: NameServers) -> None:
@@ -79,7 +93,7 @@ def test_no_more_threads_than_there_is_room_for(servers: NameServers) -> None:
     assert asyncio.run(many()) == resolver.AT_ONCE
 
 
-def test_a_name_that_failed_is_asked_for_again(servers: NameServers) -> None:
+def test_a_name_that_failed_is_asked_for_again(servers: NameServers, monkeypatch: pytest.MonkeyPatch) -> None:
     names = Resolver()
 
     async def twice() -> object:
@@ -89,6 +103,7 @@ def test_a_name_that_failed_is_asked_for_again(servers: NameServers) -> None:
         servers.known["late.example"] = ["192.0.2.9"]
         while "late.example" in names._under_way:  # noqa: ASYNC110 (a thread ends)
             await asyncio.sleep(0.01)
+        monkeypatch.setattr(resolver, "LOOKUP_LIMIT", PATIENTLY)
         return await names.addresses_of("late.example", 4)
 
     assert asyncio.run(twice()) == (parse_address("192.0.2.9"),)

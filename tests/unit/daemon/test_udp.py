@@ -39,7 +39,7 @@ class Ear:
         return Path(self.socket.local, self.socket.port, self.socket.local, port)
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.heard) + len(self.unreachable) < count:
                 self.something.clear()
                 await self.something.wait()
