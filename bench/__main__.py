@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import control, crowd, datapath
+from bench import control, crowd, datapath, starts
 from tests.lab.lab import interruptible
 
-PARTS = ("datapath", "setup", "tunnels")
+PARTS = ("datapath", "setup", "starts", "tunnels")
 BUSY = 0.5
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
@@ -72,6 +72,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if "setup" in parts:
         setups = control.measure_setups(console, seconds=1 if arguments.short else 5)
         document["ikev2_setups"] = setups
+    if "starts" in parts:
+        console.print()
+        document["starts"] = starts.measure(console, arguments.rounds)
     if "tunnels" in parts:
         idle = 15.0 if arguments.short else 60.0
         document["tunnels"] = crowd.measure(

@@ -71,7 +71,16 @@ class Vpnd:
         return self.child.pid
 
     def start(self) -> None:
-        """Start the daemon and wait until it answers. Each start has a log of its own."""
+        """Start the daemon and wait until it answers."""
+        self.launch()
+        try:
+            interval = 0.02 if self._start_timeout <= START_TIMEOUT else 0.25
+            wait_until(self._answers, "vpnd to answer", self._start_timeout, interval)
+        except TimeoutError:
+            raise TimeoutError(f"vpnd {self.namespace.label} does not answer:\n{self.log()}") from None
+
+    def launch(self) -> None:
+        """Start the daemon; what it does next is the caller's to see. Each start has a log of its own."""
         self._starts += 1
         self._child = self.namespace.spawn(
             *self._command,
@@ -80,11 +89,6 @@ class Vpnd:
             "--state", str(self.directory / "state"),
             log=f"{self.directory.name}/log.{self._starts}",
         )  # fmt: skip
-        try:
-            interval = 0.02 if self._start_timeout <= START_TIMEOUT else 0.25
-            wait_until(self._answers, "vpnd to answer", self._start_timeout, interval)
-        except TimeoutError:
-            raise TimeoutError(f"vpnd {self.namespace.label} does not answer:\n{self.log()}") from None
 
     def ctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> CompletedProcess[str]:
         """Run vpnctl against this daemon."""

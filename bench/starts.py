@@ -1,0 +1,123 @@
+"""How long `vpnd run` takes until it negotiates and until it answers, and what one command costs."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import statistics
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from threading import Thread
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.lab.lab import Lab
+from tests.lab.plan import A, B, Plan
+from tests.lab.process import wait_until
+from tests.lab.topology import two_gateways
+from tests.lab.vpnd import PROGRAMS, Vpnd
+
+RUNS = 7
+"""The least of which a median says something on a machine that does other things too."""
+
+LONGEST = 60.0
+"""Seconds; a start that takes longer has failed."""
+
+IKE_PORT = 500
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds and processor time until the answer or the end; the same until the first IKE message."""
+
+    wall: float
+    cpu: float
+    negotiates: float | None = None
+    negotiates_cpu: float | None = None
+
+
+def measure(console: Console, runs: int = RUNS) -> dict[str, dict[str, float | None]]:
+    """Medians of at least `RUNS` runs: the daemon until `/v1/status` is answered, and whole commands."""
+    runs = max(runs, RUNS)
+    found: dict[str, list[Cost]] = {}
+    with Lab() as lab:
+        wire = two_gateways(lab, "starts-")
+        plan = Plan(negotiation="active")
+        vpnd = Vpnd(wire.a.gateway, A.address, plans=[plan], running=False, start_timeout=LONGEST)
+        with wire.b.gateway.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((B.address, IKE_PORT))
+            found["vpnd run"] = [_start(vpnd, peer) for _ in range(runs)]
+        vpnd.start()
+        commands = {
+            "vpnctl --json status": ("vpnctl", "--socket", str(vpnd.socket), "--json", "status"),
+            "vpnctl status": ("vpnctl", "--socket", str(vpnd.socket), "status"),
+            "vpnd check": ("vpnd", "check", str(vpnd.config)),
+        }
+        for name, command in commands.items():
+            found[name] = [_command(*command) for _ in range(runs)]
+    medians = {name: _median(costs) for name, costs in found.items()}
+    console.print(_table(medians))
+    return {name: asdict(cost) for name, cost in medians.items()}
+
+
+def _start(vpnd: Vpnd, peer: socket.socket) -> Cost:
+    """One start and the end of it by SIGKILL, so that the next one finds what a killed daemon leaves."""
+    heard: list[tuple[float, float]] = []
+    _drain(peer)
+    peer.settimeout(LONGEST)
+
+    def listen() -> None:
+        peer.recv(4096)
+        heard.append((time.monotonic() - began, vpnd.cpu_seconds()))
+
+    listener = Thread(target=listen)
+    began = time.monotonic()
+    vpnd.launch()
+    listener.start()
+    wait_until(lambda: _answers(vpnd), "an answer", LONGEST, 0.01)
+    wall, cpu = time.monotonic() - began, vpnd.cpu_seconds()
+    listener.join()
+    vpnd.kill()
+    return Cost(wall, cpu, *heard[0])
+
+
+def _answers(vpnd: Vpnd) -> bool:
+    try:
+        return vpnd.get("/v1/status") is not None
+    except OSError:
+        return False
+
+
+def _drain(peer: socket.socket) -> None:
+    """What the daemon before has sent is not what this one sends."""
+    peer.setblocking(False)
+    try:
+        while peer.recv(4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+def _command(program: str, *arguments: str) -> Cost:
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run([PROGRAMS / program, *arguments], check=True, capture_output=True, timeout=LONGEST)
+    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _median(costs: list[Cost]) -> Cost:
+    columns = zip(*((c.wall, c.cpu, c.negotiates, c.negotiates_cpu) for c in costs), strict=True)
+    return Cost(*(None if None in column else statistics.median(column) for column in columns))
+
+
+def _table(medians: dict[str, Cost]) -> Table:
+    table = Table(title="Starts, in seconds (medians)", title_justify="left")
+    table.add_column("program")
+    for heading in ("done or answering", "CPU until then", "first IKE message", "CPU until then"):
+        table.add_column(heading, justify="right")
+    for name, cost in medians.items():
+        figures = (cost.wall, cost.cpu, cost.negotiates, cost.negotiates_cpu)
+        table.add_row(name, *("" if figure is None else f"{figure:.2f}" for figure in figures))
+    return table
