@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import json as jsonlib
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vpnd.config.paths import DEFAULT_SOCKET
 from vpnd.control.session import (
-    DEFAULT_SOCKET,
     EXIT_FAILED,
     EXIT_USAGE,
     Session,
@@ -98,9 +97,14 @@ def status(context: typer.Context, socket: SocketOption = None, json: JsonOption
     """
     session = _session(context, socket, json)
     document = session.ask(lambda client: client.get("/v1/status"))
-    from vpnd.control import render
 
-    session.show(document, lambda width: render.status(document, width))
+    def lines(width: int) -> Iterable[Text]:
+        # Programs that watch a gateway ask for JSON every few seconds: they need nothing of `rich`.
+        from vpnd.control import render
+
+        return render.status(document, width)
+
+    session.show(document, lines)
 
 
 @app.command()
@@ -405,10 +409,7 @@ def new_key() -> str:
 
 
 def main() -> None:
-    """The entry point. What takes long at the start, and is of no use here, is left out."""
+    """The entry point. A program that lives this shortly leaves no garbage worth collecting."""
     gc.set_threshold(FEW_COLLECTIONS)
-    # The HTTP client reads the system's certificates when it is imported; a Unix socket needs none.
-    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
-    os.environ.setdefault("SSL_CERT_DIR", os.devnull)
     print_what_fits()
     app(prog_name="vpnctl")

@@ -21,8 +21,6 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 
-DEFAULT_SOCKET = Path("/run/vpnd/vpnd.sock")
-
 _USAGE_STATUSES = frozenset({400, 404, 405, 413, 422})
 """Answers that mean that the command or the configuration was wrong, not that something failed."""
 

@@ -78,7 +78,49 @@ async def test_a_daemon_that_never_answers(tmp_path: Path, monkeypatch: pytest.M
     async with server:
         with pytest.raises(DaemonUnreachable, match="no answer in time"):
             await Client(tmp_path / "s").get("/v1/status")
+        with pytest.raises(DaemonUnreachable, match="no answer in time"):
+            await anext(Client(tmp_path / "s").events(follow=True))
         hold.set()
+
+
+async def test_events_arrive_in_pieces_and_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "ANSWER_LIMIT", 0.05)
+    more = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in (b'{"n": 1}\n{"n"', b': 2}\n\n{"n": ', b"3}\n"):
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await more.wait()
+        writer.write(b'8\r\n{"n": 4}\r\n0\r\n\r\n')
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, str(tmp_path / "s")):
+        events = Client(tmp_path / "s").events(follow=True)
+        assert [await anext(events) for _ in range(3)] == [{"n": 1}, {"n": 2}, {"n": 3}]
+        fourth = asyncio.ensure_future(anext(events))
+        done, _ = await asyncio.wait((fourth,), timeout=0.1)
+        assert not done, "the limit of an answer is none of an event"
+        more.set()
+        assert await fourth == {"n": 4}
+        assert [event async for event in events] == []
+
+
+async def test_events_of_a_daemon_that_is_killed(tmp_path: Path) -> None:
+    cut = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{"n": 1}\n\r\n'
+    async with answering(tmp_path / "s", cut) as client:
+        events = client.events(follow=True)
+        assert await anext(events) == {"n": 1}
+        with pytest.raises(DaemonUnreachable, match="the connection ended"):
+            await anext(events)
+
+
+async def test_an_answer_after_an_interim_one(tmp_path: Path) -> None:
+    async with answering(tmp_path / "s", b"HTTP/1.1 100 Continue\r\n\r\n" + OK) as client:
+        assert await client.post("/v1/reload", {}) == {"a": 1}
 
 
 async def test_an_error_without_a_shape(tmp_path: Path) -> None:
