@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from vpnd.config import rules, weak
 from vpnd.config.configuration import Configuration, CustomerGateway, Findings, Source, Tunnel
+from vpnd.config.paths import DEFAULT_CONFIG
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.places import Places
 from vpnd.config.problems import Problem, Severity, did_you_mean, quoted
@@ -33,8 +34,6 @@ from vpnd.config.secrets import CredentialUnavailable, SecretError, only_owner_r
 from vpnd.config.translate import translate
 from vpnd.config.values import check_name
 
-DEFAULT_CONFIG = Path("/etc/vpnd/vpnd.toml")
-DEFAULT_STATE = Path("/var/lib/vpnd")
 TUNNELS_DIRECTORY = "tunnels.d"
 
 MAX_FILE_BYTES = 4 * 1024 * 1024

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-from vpnd.config.load import DEFAULT_CONFIG, DEFAULT_STATE, Loaded, load
+from vpnd.config.load import Loaded, load
 from vpnd.config.mappings import MAX_MAPPINGS
+from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_STATE
 from vpnd.config.problems import Problem, Severity
 
 EXIT_DONE = 0

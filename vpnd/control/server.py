@@ -1,29 +1,21 @@
 """The API on its Unix socket, within the daemon's own loop.
 
-Who may open the socket may use it: its mode is 0660, its group `vpnd` where that exists. A client can
-hold up nobody: connections are few, an idle one makes room for a new one, and one that does not send or
-does not read is closed.
+A client can hold up nobody: connections are few, an idle one makes room for a new one, and one that does not
+send or does not read is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import grp
-import os
-import socket
-import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-DEFAULT_SOCKET = Path("/run/vpnd/vpnd.sock")
-SOCKET_GROUP = "vpnd"
-SOCKET_MODE = 0o660
+from vpnd.control.listening import BACKLOG, ApiSocket
 
 MAX_CONNECTIONS = 16
 """Ours: more than this is not an operator."""
@@ -38,23 +30,12 @@ STOP_LIMIT = 2
 """Ours, in seconds: what a request may still take when the daemon stops."""
 
 
-class SocketUnavailable(Exception):
-    """The socket cannot be opened: another daemon has it, or the path cannot be used. The text says why."""
-
-
-async def serve(app: FastAPI, socket_path: Path) -> None:
-    """Answer on `socket_path` until cancelled. Raises SocketUnavailable before anything is answered."""
-    await ApiServer(app, socket_path).run()
-
-
 class ApiServer:
-    """One listening socket. `run` opens it unless `open` has, and gives it up when it is cancelled."""
+    """Answers on a listening socket, which it gives up when it is cancelled."""
 
-    def __init__(self, app: FastAPI, path: Path) -> None:
+    def __init__(self, app: FastAPI, listening: ApiSocket) -> None:
         self._app = app
-        self._path = path
-        self._socket: socket.socket | None = None
-        self._inode = 0
+        self._listening = listening
         config = uvicorn.Config(
             app,
             http=LimitedConnection,
@@ -68,21 +49,13 @@ class ApiServer:
             limit_concurrency=MAX_CONNECTIONS + 1,
             timeout_keep_alive=int(IDLE_LIMIT),
             timeout_graceful_shutdown=STOP_LIMIT,
-            backlog=128,
+            backlog=BACKLOG,
         )
         self._server = _EmbeddedServer(config)
 
-    def open(self) -> None:
-        """Begin to listen; clients wait until `run` answers. Raises SocketUnavailable."""
-        self._socket = _listen(self._path)
-        self._inode = self._path.stat().st_ino
-
     async def run(self) -> None:
         """Answer until cancelled; then end the followers, finish what is under way, remove the socket."""
-        if self._socket is None:
-            self.open()
-        listening = self._socket
-        answering = asyncio.ensure_future(self._server.serve(sockets=[listening] if listening else None))
+        answering = asyncio.ensure_future(self._server.serve(sockets=[self._listening.socket]))
         try:
             await asyncio.shield(answering)
         finally:
@@ -90,13 +63,7 @@ class ApiServer:
             self._server.should_exit = True
             with contextlib.suppress(asyncio.CancelledError):
                 await answering
-            self._remove()
-
-    def _remove(self) -> None:
-        """Unless a successor has put its own there."""
-        with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+            self._listening.close()
 
 
 class _EmbeddedServer(uvicorn.Server):
@@ -167,65 +134,3 @@ class LimitedConnection(H11Protocol):
         for timer in (self._deadline, self._stalled):
             if timer is not None:
                 timer.cancel()
-
-
-# -------------------------------------------------------------------------------------- socket
-
-
-def _listen(path: Path) -> socket.socket:
-    """The listening socket, with its mode and group from the first moment on."""
-    _clear_stale(path)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        _make_directory(path.parent)
-        before = os.umask(0o777 & ~SOCKET_MODE)
-        try:
-            listening.bind(str(path))
-        finally:
-            os.umask(before)
-        _give_to_group(path)
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        raise SocketUnavailable(f"cannot listen on {path}: {error.strerror or error}") from None
-    return listening
-
-
-def _make_directory(directory: Path) -> None:
-    """A directory of our own is one that the socket's group can pass, whatever the umask."""
-    if not directory.exists():
-        directory.mkdir(parents=True)
-        directory.chmod(0o755)
-
-
-def _clear_stale(path: Path) -> None:
-    """Remove what a daemon that was killed left behind; refuse if one still answers there."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise SocketUnavailable(f"cannot listen on {path}: {error.strerror}") from None
-    if not stat.S_ISSOCK(mode):
-        raise SocketUnavailable(f"{path} exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except OSError as error:
-            if not isinstance(error, BlockingIOError):
-                raise SocketUnavailable(f"cannot listen on {path}: {error.strerror}") from None
-    raise SocketUnavailable(f"another vpnd answers on {path}")
-
-
-def _give_to_group(path: Path) -> None:
-    """To the group `vpnd`, if it exists and we may; otherwise it stays with ours."""
-    try:
-        group = grp.getgrnam(SOCKET_GROUP).gr_gid
-    except KeyError:
-        return
-    with contextlib.suppress(PermissionError):
-        os.chown(path, -1, group)

@@ -18,6 +18,7 @@ import pytest_asyncio
 from tests.unit.control.fakes import FakeOperations
 from vpnd.control import cli
 from vpnd.control.api import create_app
+from vpnd.control.listening import ApiSocket
 from vpnd.control.server import ApiServer
 
 ROOT = Path(__file__).parents[3]
@@ -36,8 +37,7 @@ class Daemon:
 async def running(path: Path) -> AsyncIterator[Daemon]:
     """A daemon that answers on `path` in the running loop, until the block ends."""
     operations = FakeOperations()
-    server = ApiServer(create_app(operations), path)
-    server.open()
+    server = ApiServer(create_app(operations), ApiSocket(path))
     task = asyncio.create_task(server.run())
     try:
         yield Daemon(path, operations, task)
@@ -79,8 +79,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 
     async def run() -> None:
         operations = FakeOperations()
-        server = ApiServer(create_app(operations), path)
-        server.open()
+        server = ApiServer(create_app(operations), ApiSocket(path))
         task = asyncio.create_task(server.run())
         stop.append((asyncio.get_running_loop(), task))
         found.append(Remote(path, operations))

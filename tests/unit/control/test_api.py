@@ -18,8 +18,9 @@ from tests.unit.control.fakes import AT, FakeOperations, tunnel_up
 from vpnd.control import limits, server
 from vpnd.control.api import create_app
 from vpnd.control.client import Client, DaemonUnreachable, Refused
+from vpnd.control.listening import ApiSocket, SocketUnavailable
 from vpnd.control.schema import Event
-from vpnd.control.server import ApiServer, SocketUnavailable
+from vpnd.control.server import ApiServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -456,15 +457,12 @@ async def test_stopping_ends_followers_and_waiters_and_removes_the_socket(tmp_pa
 
 async def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "run" / "vpnd.sock"
-    first = ApiServer(create_app(FakeOperations()), path)
-    first.open()
+    first = ApiSocket(path)
     with pytest.raises(SocketUnavailable, match="another vpnd answers"):
-        ApiServer(create_app(FakeOperations()), path).open()
-    assert first._socket is not None
-    first._socket.close()
+        ApiSocket(path)
+    first.socket.close()
     assert path.exists(), "as after kill -9"
-    second = ApiServer(create_app(FakeOperations()), path)
-    second.open()
+    second = ApiServer(create_app(FakeOperations()), ApiSocket(path))
     task = asyncio.create_task(second.run())
     assert (await Client(path).get("/v1/status"))["gateway"]["name"] == "hq"
     task.cancel()
@@ -475,7 +473,7 @@ async def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(SocketUnavailable, match="is not a socket"):
-        ApiServer(create_app(FakeOperations()), path).open()
+        ApiSocket(path)
     assert path.read_text() == "precious"
     with pytest.raises(SocketUnavailable, match="cannot listen"):
-        ApiServer(create_app(FakeOperations()), tmp_path / ("x" * 200)).open()
+        ApiSocket(tmp_path / ("x" * 200))

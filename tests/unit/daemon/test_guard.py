@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.daemon.fakes import FakeBox
 from tests.unit.tunnel.lives import policy
-from vpnd.daemon import main
+from vpnd.daemon import guarding
 from vpnd.daemon.box import BoxFailed
 from vpnd.daemon.nftables import Shield
 from vpnd.daemon.routes import ROUTES_TABLE, WORST_METRIC, Route, Wanted
@@ -48,8 +48,8 @@ class PoorBox(FakeBox):
 
 
 def set_guard(box: PoorBox, monkeypatch: pytest.MonkeyPatch, remove: bool = False) -> list[str]:
-    monkeypatch.setattr(main, "LinuxBox", lambda: box)
-    failures = asyncio.run(main._set_guard(() if remove else (TUNNEL,), remove))
+    monkeypatch.setattr(guarding, "LinuxBox", lambda: box)
+    failures = asyncio.run(guarding.set_guard(() if remove else (TUNNEL,), remove))
     assert box.closed
     return failures
 

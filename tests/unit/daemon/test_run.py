@@ -1,0 +1,94 @@
+"""The order of a start: the tunnels, the API, and the word to the service manager."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.unit.control.fakes import FakeOperations
+from vpnd.control.client import Client
+from vpnd.control.listening import ApiSocket
+from vpnd.daemon import run
+from vpnd.daemon.operator import Operator
+from vpnd.daemon.systemd import Supervisor
+
+SOON = 10.0
+"""Seconds: the first test that imports the API waits for that, on a machine that does other things."""
+
+
+class Manager(Supervisor):
+    """A service manager that remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.told: list[str] = []
+
+    def ready(self, status: str) -> None:
+        self.told.append(status)
+
+
+class Start:
+    """A start whose tunnels are as slow as the test wants."""
+
+    def __init__(self, path: Path) -> None:
+        self.started, self.answers = asyncio.Event(), asyncio.Event()
+        self.manager = Manager()
+        self.client = Client(path)
+        self.listening = ApiSocket(path)
+        operator = cast(Operator, FakeOperations())
+        self.tasks = [
+            asyncio.create_task(run._answer(operator, self.listening, self.started, self.answers)),
+            asyncio.create_task(run._tell_ready(self.manager, self.started, self.answers)),
+        ]
+
+    async def end(self) -> None:
+        """Cancel what runs, wait for it, and close the socket, as `run.run` does."""
+        for task in self.tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        self.listening.close()
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    found = Start(tmp_path / "vpnd.sock")
+    yield found
+    await found.end()
+
+
+async def test_a_client_that_is_early_waits(start: Start) -> None:
+    early = asyncio.create_task(start.client.get("/v1/status"))
+    await asyncio.sleep(0)
+    assert not start.answers.is_set()
+    start.started.set()
+    assert (await asyncio.wait_for(early, SOON))["gateway"]["name"] == "hq"
+
+
+async def test_the_manager_is_told_once_tunnels_and_api_are_there(start: Start) -> None:
+    start.started.set()
+    await asyncio.sleep(0)
+    assert start.manager.told == [], "the API does not answer yet"
+    await asyncio.wait_for(start.tasks[1], SOON)
+    assert start.manager.told == ["Running"]
+    assert start.answers.is_set()
+
+
+async def test_the_api_answers_while_many_tunnels_start(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "HEAD_START", 0.01)
+    assert await asyncio.wait_for(start.client.get("/v1/reload"), SOON)
+    assert start.manager.told == [], "the tunnels have not started yet"
+
+
+async def test_the_end_may_come_before_the_api(tmp_path: Path) -> None:
+    start = Start(tmp_path / "vpnd.sock")
+    await asyncio.sleep(0)
+    await asyncio.wait_for(start.end(), SOON)
+    assert not start.answers.is_set()

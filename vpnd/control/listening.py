@@ -1,0 +1,98 @@
+"""The API's Unix socket, from the first moment of the daemon on: clients wait there until the server answers.
+
+Who may open the socket may use it: its mode is 0660, its group `vpnd` where that exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import socket
+import stat
+from pathlib import Path
+
+SOCKET_GROUP = "vpnd"
+SOCKET_MODE = 0o660
+
+BACKLOG = 128
+"""Ours: clients that wait to be accepted."""
+
+
+class SocketUnavailable(Exception):
+    """The socket cannot be opened: another daemon has it, or the path cannot be used. The text says why."""
+
+
+class ApiSocket:
+    """A socket that listens on `path` as soon as it is made. Raises SocketUnavailable."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = _listen(path)
+        self._path = path
+        self._inode = path.stat().st_ino
+
+    def close(self) -> None:
+        """Listen no more, and remove the socket unless a successor has put its own there."""
+        self.socket.close()
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+def _listen(path: Path) -> socket.socket:
+    """The listening socket, with its mode and group from the first moment on."""
+    _clear_stale(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        _make_directory(path.parent)
+        before = os.umask(0o777 & ~SOCKET_MODE)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(before)
+        _give_to_group(path)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise SocketUnavailable(f"cannot listen on {path}: {error.strerror or error}") from None
+    return listening
+
+
+def _make_directory(directory: Path) -> None:
+    """A directory of our own is one that the socket's group can pass, whatever the umask."""
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)
+
+
+def _clear_stale(path: Path) -> None:
+    """Remove what a daemon that was killed left behind; refuse if one still answers there."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SocketUnavailable(f"cannot listen on {path}: {error.strerror}") from None
+    if not stat.S_ISSOCK(mode):
+        raise SocketUnavailable(f"{path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                raise SocketUnavailable(f"cannot listen on {path}: {error.strerror}") from None
+    raise SocketUnavailable(f"another vpnd answers on {path}")
+
+
+def _give_to_group(path: Path) -> None:
+    """To the group `vpnd`, if it exists and we may; otherwise it stays with ours."""
+    try:
+        group = grp.getgrnam(SOCKET_GROUP).gr_gid
+    except KeyError:
+        return
+    with contextlib.suppress(PermissionError):
+        os.chown(path, -1, group)

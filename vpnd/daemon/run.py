@@ -1,0 +1,162 @@
+"""`vpnd run`: the daemon put together, until it is told to stop.
+
+The tunnels begin first. The API's socket is there from the first moment on, and its clients wait until what
+answers them is imported, which takes about as long as everything before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vpnd import __version__
+from vpnd.config.load import Loaded
+from vpnd.control.listening import ApiSocket, SocketUnavailable
+from vpnd.control.operations import OperationError
+from vpnd.crypto.entropy import OsEntropy
+from vpnd.daemon.addresses import OnDatagram, OnUnreachable
+from vpnd.daemon.box import LinuxBox
+from vpnd.daemon.clock import SystemClock
+from vpnd.daemon.journal import Journal
+from vpnd.daemon.monitor import Monitor
+from vpnd.daemon.once import AnotherRuns, only_one_here
+from vpnd.daemon.operator import Operator
+from vpnd.daemon.routes import MARK
+from vpnd.daemon.service import Service
+from vpnd.daemon.systemd import Supervisor
+from vpnd.daemon.udp import IkeSocket
+from vpnd.datapath.engine import EngineOptions, PythonEngine
+from vpnd.datapath.sockets import SocketOptions
+from vpnd.model.selectors import Address
+
+if TYPE_CHECKING:
+    from vpnd.control.server import ApiServer
+
+EXIT_FAILED = 1
+
+HEAD_START = 1.0
+"""Ours, in seconds: what the tunnels have for themselves. Hundreds take longer, and an operator asks then."""
+
+
+async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
+    """The daemon, until it is told to stop. Returns the exit code."""
+    loop = asyncio.get_running_loop()
+    supervisor = Supervisor.from_environment()
+    clock = SystemClock()
+    journal = Journal(clock)
+    box = LinuxBox()
+    options = EngineOptions(sockets=SocketOptions(mark=MARK))
+    service = Service(
+        clock=clock,
+        entropy=OsEntropy(),
+        box=box,
+        make_engine=lambda on_ike, on_notice: PythonEngine(loop, (), on_ike, on_notice, options),
+        make_watch=lambda on_change: Monitor(loop, on_change),
+        open_port=_open_port,
+        journal=journal,
+        supervisor=supervisor,
+    )
+    operator = Operator(service, config, state, supervisor)
+    try:
+        alone = only_one_here()
+        listening = ApiSocket(socket)
+    except (AnotherRuns, SocketUnavailable) as failure:
+        print(f"vpnd: {failure}", file=sys.stderr)
+        await box.close()
+        return EXIT_FAILED
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    reloads: set[asyncio.Task[None]] = set()
+    loop.add_signal_handler(signal.SIGHUP, partial(_reload_soon, operator, reloads))
+    journal.event(
+        None, "starting", f"vpnd {__version__} starts with {len(loaded.configuration.tunnels)} tunnels"
+    )
+    started, answers = asyncio.Event(), asyncio.Event()
+    answering = asyncio.create_task(_answer(operator, listening, started, answers))
+    living = asyncio.create_task(_live(service, loaded, started))
+    telling = asyncio.create_task(_tell_ready(supervisor, service, started, answers))
+    try:
+        await _first(stopping.wait(), answering, living)
+    finally:
+        supervisor.stopping()
+        journal.event(None, "stopping", "closing the tunnels")
+        for task in (answering, living, telling):
+            task.cancel()
+        await service.stop()
+        with contextlib.suppress(asyncio.CancelledError):
+            await answering
+        listening.close()
+        supervisor.close()
+        alone.close()
+    return 0 if stopping.is_set() else EXIT_FAILED
+
+
+def _open_port(local: Address, on_datagram: OnDatagram, on_unreachable: OnUnreachable) -> IkeSocket:
+    return IkeSocket(local, MARK, on_datagram, on_unreachable)
+
+
+def _reload_soon(operator: Operator, reloads: set[asyncio.Task[None]]) -> None:
+    task = asyncio.get_running_loop().create_task(_reload(operator))
+    reloads.add(task)
+    task.add_done_callback(reloads.discard)
+
+
+async def _reload(operator: Operator) -> None:
+    # The journal has said what is wrong; a signal has nobody to answer to.
+    with contextlib.suppress(OperationError):
+        await operator.reload()
+
+
+async def _live(service: Service, loaded: Loaded, started: asyncio.Event) -> None:
+    """Start, and go on; ends with an error or not at all."""
+    await service.start(loaded)
+    started.set()
+    await asyncio.Event().wait()
+
+
+async def _answer(
+    operator: Operator, listening: ApiSocket, started: asyncio.Event, answers: asyncio.Event
+) -> None:
+    """The API, as soon as the tunnels have started or had their time; ends as `_live` does."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(started.wait(), HEAD_START)
+    # In a thread, so that datagrams and timers go on meanwhile.
+    server = await asyncio.to_thread(_api, operator, listening)
+    # `main` has put it off; from here on the daemon makes garbage.
+    gc.enable()
+    answers.set()
+    await server.run()
+
+
+def _api(operator: Operator, listening: ApiSocket) -> ApiServer:
+    """What answers; imported here because FastAPI and uvicorn are a third of what there is to import."""
+    from vpnd.control.api import create_app
+    from vpnd.control.server import ApiServer
+
+    return ApiServer(create_app(operator), listening)
+
+
+async def _tell_ready(
+    supervisor: Supervisor, service: Service, started: asyncio.Event, answers: asyncio.Event
+) -> None:
+    """The service manager counts the start as complete when the tunnels run and the API answers."""
+    await started.wait()
+    await answers.wait()
+    supervisor.ready(service.summary())
+
+
+async def _first(waiting: Coroutine[None, None, object], *tasks: asyncio.Task[None]) -> None:
+    """Wait for the first; an error of one of the tasks is raised."""
+    signalled = asyncio.create_task(waiting)
+    done, _ = await asyncio.wait({signalled, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+    for task in done.intersection(tasks):
+        task.result()
