@@ -15,6 +15,7 @@ from vpnd.ike.outputs import (
     Established,
     Failed,
     IkeDown,
+    IkeRekeyFailed,
     IkeReplaced,
     IkeSaInfo,
     Keepalive,
@@ -220,6 +221,7 @@ class Gateway:
                 | Established()
                 | IkeDown()
                 | ChildFailed()
+                | IkeRekeyFailed()
                 | Failed()
                 | PeerDead()
                 | PathMoved()

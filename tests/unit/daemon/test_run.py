@@ -32,6 +32,13 @@ class Manager(Supervisor):
         self.told.append(status)
 
 
+class Tunnels:
+    """What the service would say of them."""
+
+    def summary(self) -> str:
+        return "2 of 2 tunnels up"
+
+
 class Start:
     """A start whose tunnels are as slow as the test wants."""
 
@@ -43,7 +50,7 @@ class Start:
         operator = cast(Operator, FakeOperations())
         self.tasks = [
             asyncio.create_task(run._answer(operator, self.listening, self.started, self.answers)),
-            asyncio.create_task(run._tell_ready(self.manager, self.started, self.answers)),
+            asyncio.create_task(run._tell_ready(self.manager, Tunnels(), self.started, self.answers)),
         ]
 
     async def end(self) -> None:
@@ -75,7 +82,7 @@ async def test_the_manager_is_told_once_tunnels_and_api_are_there(start: Start) 
     await asyncio.sleep(0)
     assert start.manager.told == [], "the API does not answer yet"
     await asyncio.wait_for(start.tasks[1], SOON)
-    assert start.manager.told == ["Running"]
+    assert start.manager.told == ["2 of 2 tunnels up"]
     assert start.answers.is_set()
 
 
