@@ -55,7 +55,7 @@ class _Snapshot(Collector):
         up = GaugeMetricFamily("vpnd_tunnel_up", "1 if the tunnel is up", labels=["tunnel"])
         state = GaugeMetricFamily("vpnd_tunnel_state", "1 for the tunnel's state", labels=["tunnel", "state"])
         carries = GaugeMetricFamily(
-            "vpnd_tunnel_carries_traffic", "1 if its routes point to the tunnel", labels=["tunnel"]
+            "vpnd_tunnel_carries_traffic", "1 if its routes point to it and it has an SA", labels=["tunnel"]
         )
         heard = GaugeMetricFamily(
             "vpnd_tunnel_last_heard_seconds", "Since the peer was last heard", labels=["tunnel"]

@@ -190,9 +190,11 @@ class Report:
         )
 
     def _carries(self, tunnel: Tunnel) -> bool:
+        """Whether traffic is led to it, and has an SA to go by."""
         attached = self._interfaces.get(tunnel.name) is not None
+        linked = any(mapping.owner is not None for mapping in tunnel.mappings)
         interrupted = tunnel.state is TunnelState.UNHEALTHY
-        return attached and not interrupted and self._gateway.carriage.carries(tunnel.policy)
+        return attached and linked and not interrupted and self._gateway.carriage.carries(tunnel.policy)
 
     def health_history(self, tunnel: str, now: float) -> list[HealthSample]:
         """The health check's last hour, one sample a minute, oldest first."""

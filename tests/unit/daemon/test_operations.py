@@ -66,6 +66,7 @@ async def test_a_tunnel_that_is_not_up_is_listed_with_nothing_in_it(pair: Pair) 
     (tunnel,) = pair.hq.operator.status().tunnels
     assert (tunnel.state, tunnel.ike, tunnel.mappings[0].state) == ("waiting", None, "waiting")
     assert tunnel.mappings[0].spi_in is None
+    assert not tunnel.carries_traffic
     assert tunnel.peer.address == "192.0.2.2"
 
 
