@@ -26,6 +26,7 @@ from vpnd.ike.outputs import (
     Story,
 )
 from vpnd.ike.v1.carrier import Carrier
+from vpnd.ike.v1.children import PAIRS_AT_MOST, SETTLING
 from vpnd.ike.v1.phase1 import FRAGMENTATION, NAT_T_02, NAT_T_02N, NAT_T_03, NAT_T_RFC
 from vpnd.ike.v1.quicks import REFUSALS_KEPT
 from vpnd.model.child import Path
@@ -772,6 +773,76 @@ def test_refusals_are_kept_for_a_few_quick_modes() -> None:
         payloads = [*puppet.quick1_payloads(quick, mapping=9), Unknown(200, bytes(1000))]
         assert len(stage.say(puppet.seal_quick(quick, payloads))) == 1
     assert len(session_of(stage).quicks._refusals) <= REFUSALS_KEPT  # type: ignore[attr-defined]
+
+
+def deletes(puppet: Puppet, heard: list[bytes]) -> list[int]:
+    """The SPIs of the IPsec SAs that the endpoint has told the puppet to delete."""
+    infos = [one for one in heard if Header.decode(one).exchange == Exchange1.INFORMATIONAL]
+    payloads = [p for one in infos for p in puppet.open_informational(one).payloads]
+    return [int.from_bytes(spi, "big") for p in payloads if isinstance(p, Delete) for spi in p.spis]
+
+
+def quick_modes(stage: Stage, puppet: Puppet, spis: range, every: float) -> None:
+    """The puppet makes one pair for mapping 0 after another; each is sent on at once."""
+    for spi in spis:
+        quick = puppet.begin_quick()
+        answer, *_ = stage.say(puppet.seal_quick(quick, puppet.quick1_payloads(quick, spi)))
+        puppet.take_quick(quick, answer)
+        stage.say(puppet.quick3(quick))
+        assert stage.gateway.child().spi_out == spi
+        stage.world.run_for(every)
+
+
+@pytest.mark.parametrize("every", [0.0, 1.0])
+def test_pairs_of_one_mapping_do_not_add_up(every: float) -> None:
+    """An authenticated peer makes pair after pair: the oldest go, it is told which, the newest is sent on."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.establish(puppet)
+    quick_modes(stage, puppet, range(0x1001, 0x1001 + PAIRS_AT_MOST), every)
+    made = list(stage.gateway.installed)
+    assert len(made) == PAIRS_AT_MOST
+    assert not deletes(puppet, stage.heard[3:])
+    before = len(stage.heard)
+    quick_modes(stage, puppet, range(0x2001, 0x2001 + 10), every)
+    assert deletes(puppet, stage.heard[before:]) == made[:10]
+    assert list(stage.gateway.installed)[: PAIRS_AT_MOST - 10] == made[10:]
+    assert len(stage.endpoint._registry._esp_spis) == len(stage.gateway.installed) == PAIRS_AT_MOST
+
+
+def test_the_pair_that_is_sent_on_is_none_of_too_many() -> None:
+    """It may be the oldest: the peer acknowledges it last."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.with_child(puppet)
+    late = stage.answered_quick(puppet, 0xC0FFEE02)
+    quick_modes(stage, puppet, range(0x1001, 0x1001 + PAIRS_AT_MOST - 2), 0.0)
+    stage.say(puppet.quick3(late))
+    first, second, third, *_ = stage.gateway.installed
+    assert stage.gateway.child().spi_in == second
+    before = len(stage.heard)
+    for spi in (0x2001, 0x2002):
+        quick = puppet.begin_quick()
+        assert len(stage.say(puppet.seal_quick(quick, puppet.quick1_payloads(quick, spi)))) == 2
+    assert deletes(puppet, stage.heard[before:]) == [first, third]
+    assert stage.gateway.child().spi_in == second
+    assert len(stage.gateway.installed) == PAIRS_AT_MOST
+
+
+def test_a_pair_of_ours_is_not_sent_on_sooner_because_an_old_one_goes() -> None:
+    """The peer installs it once it has our third message."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.establish(puppet)
+    quick_modes(stage, puppet, range(0x1001, 0x1001 + PAIRS_AT_MOST), 0.0)
+    first, *_, last = stage.gateway.installed
+    stage.gateway.do("rekey_child", stage.gateway.tunnel, last)
+    quick = puppet.answer_quick(stage.heard[-1])
+    heard = stage.say(puppet.quick2(quick, 0x2001))
+    assert deletes(puppet, heard) == [first]
+    assert stage.gateway.child().spi_in == last
+    stage.world.run_for(SETTLING)
+    assert stage.gateway.child().spi_out == 0x2001
 
 
 def test_a_bad_public_value_costs_one_key_pair(monkeypatch: pytest.MonkeyPatch) -> None:

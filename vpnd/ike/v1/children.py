@@ -24,6 +24,14 @@ SETTLING = 0.2
 which nothing acknowledges, and what arrives sooner is lost."""
 
 
+PAIRS_AT_MOST = 32
+"""Pairs of one mapping: beyond, the oldest that is not sent on is deleted, or a peer could add up any number.
+
+Replaced pairs live on to their end, so a peer that renews each second what it lets live for 30 s has 31. One
+that renews still faster has moved 31 pairs on from the one that goes.
+"""
+
+
 class Limit(Enum):
     """What a deadline of an SA pair is for: its first packet, and the two ends of its lifetime."""
 
@@ -45,16 +53,23 @@ class Child:
     announced: bool = False
     held: bool = False
 
+    @property
+    def made(self) -> float:
+        """When it was installed, on the caller's clock."""
+        return self.hard - self.sa.lifetimes.seconds
+
 
 @dataclass(slots=True)
 class Children:
     """All SA pairs of one tunnel; `current` has the inbound SPI that each mapping sends on.
 
+    While the current pair is held, its mapping still sends on another: `sending` has the one that it does.
     Times are seconds on the caller's clock.
     """
 
     by_spi: dict[int, Child] = field(default_factory=dict)
     current: dict[int, int] = field(default_factory=dict)
+    sending: dict[int, int] = field(default_factory=dict)
     timers: Timers[tuple[Limit, int]] = field(default_factory=Timers)
 
     def install(self, now: float, sa: ChildSa, pending: bool, soft: float) -> list[Output]:
@@ -82,6 +97,7 @@ class Children:
         if child is None or not child.held or child.pending:
             return []
         child.held = False
+        self.sending[child.sa.mapping] = spi_in
         self.timers.disarm((Limit.SEND, spi_in))
         return [OutboundReady(child.sa.tunnel, spi_in)]
 
@@ -95,7 +111,7 @@ class Children:
             return self.send_on(spi_in)
         child.announced = True
         old = self.current.get(child.sa.mapping)
-        self.current[child.sa.mapping] = spi_in
+        self.current[child.sa.mapping] = self.sending[child.sa.mapping] = spi_in
         return [ChildUp(child.sa)] if old is None else [ChildReplaced(old, child.sa, outbound=True)]
 
     def remove(self, spi_in: int, diagnosis: Diagnosis) -> list[Output]:
@@ -107,14 +123,17 @@ class Children:
             self.timers.disarm((limit, spi_in))
         sa = child.sa
         outputs: list[Output] = []
+        was_sent_on = self.sending.get(sa.mapping) == spi_in
+        if was_sent_on:
+            del self.sending[sa.mapping]
         if self.current.get(sa.mapping) == spi_in:
             del self.current[sa.mapping]
             left = [one for one in self.by_spi.values() if one.sa.mapping == sa.mapping and not one.pending]
             if left:
-                self.current[sa.mapping] = left[-1].sa.spi_in
+                self.current[sa.mapping] = self.sending[sa.mapping] = left[-1].sa.spi_in
                 left[-1].held = False
                 outputs.append(OutboundReady(sa.tunnel, left[-1].sa.spi_in))
-        else:
+        elif was_sent_on:
             outputs += self.send_on(self.current.get(sa.mapping, spi_in))
         if child.announced:
             outputs.append(ChildDown(sa.tunnel, sa.mapping, spi_in, diagnosis))
@@ -124,11 +143,24 @@ class Children:
         """The pairs of a predecessor, with their deadlines; its current ones stay so where we have none."""
         self.by_spi = others.by_spi | self.by_spi
         self.current = others.current | self.current
+        self.sending = others.sending | self.sending
         for spi_in in others.by_spi:
             for limit in Limit:
                 deadline = others.timers.deadline((limit, spi_in))
                 if deadline is not None:
                     self.timers.arm((limit, spi_in), deadline)
+
+    def surplus(self, mapping: int) -> list[int]:
+        """The inbound SPIs of the mapping's pairs that are too many, the oldest first.
+
+        Never those that it sends on or is about to, and never one that is pending: it ends with its quick
+        mode, and those are bounded.
+        """
+        pairs = [child for child in self.by_spi.values() if child.sa.mapping == mapping]
+        used = (self.current.get(mapping), self.sending.get(mapping))
+        spare = [child for child in pairs if not child.pending and child.sa.spi_in not in used]
+        spare.sort(key=lambda child: child.made)
+        return [child.sa.spi_in for child in spare[: max(0, len(pairs) - PAIRS_AT_MOST)]]
 
     def named(self, spis: set[int]) -> list[int]:
         """The inbound SPIs of the pairs that a peer's DELETE names.

@@ -256,13 +256,15 @@ class Session:
         heir = self.heir
         soft = soft_deadline(now, child.lifetimes.seconds, self.registry.entropy, child.initiator)
         heir._emit(heir.children.install(now, child, pending, soft))
+        for spi_in in heir.children.surplus(child.mapping):
+            heir.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME, detail="one of too many IPsec SAs"))
         self.registry.arm(heir)
 
     def keep_only(self, now: float, child: ChildSa, replaces: int | None) -> None:
         """DELETE what both sides' quick modes have made beside `child` and the pair that it replaces."""
         heir = self.heir
         for spi_in, other in list(heir.children.by_spi.items()):
-            young = other.hard - other.sa.lifetimes.seconds >= now - CROSSING
+            young = other.made >= now - CROSSING
             same = other.sa.mapping == child.mapping and spi_in not in (child.spi_in, replaces)
             if young and same:
                 heir.quicks.retire(now, spi_in)
