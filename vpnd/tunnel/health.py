@@ -230,7 +230,8 @@ class HealthCheck:
                 self._measure(now, None)
         self._judge(now)
         if self.looking and self.doubtful and self._look_at <= now:
-            self._look_at = now + self._look_every()
+            # By its own schedule: a loop that wakes a moment late each time would look less often.
+            self._look_at = max(self._look_at + self._look_every(), now)
             self._request(now, None)
         if self._watching and self._watch_at <= now < self._next:
             self._watch(now)
