@@ -51,6 +51,16 @@ class Cursor:
         self._offset = end
         return bytes(self._data[start:end])
 
+    def run(self, count: int, size: int, field: str = "data") -> tuple[bytes, ...]:
+        """The next `count` pieces of `size` bytes each, taken at once: there may be thousands.
+
+        Pieces of no length are none, however many are announced; only bytes may make us store things.
+        """
+        if not size:
+            return ()
+        data = self.take(count * size, field)
+        return tuple([data[at : at + size] for at in range(0, len(data), size)])
+
     def rest(self) -> bytes:
         """All that is left, which may be nothing."""
         return self.take(self.remaining)

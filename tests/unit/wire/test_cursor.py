@@ -85,3 +85,18 @@ def test_a_length_that_does_not_fit_is_the_callers_fault():
     mark = builder.length16(0)
     with pytest.raises(OverflowError):
         builder.raw(bytes(65534)).fill(mark)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "pieces"),
+    [(2, 2, (b"ab", b"cd")), (0, 4, ()), (1, 4, (b"abcd",)), (65535, 0, ())],
+)
+def test_a_run_of_pieces(count: int, size: int, pieces: tuple[bytes, ...]) -> None:
+    cursor = Cursor(b"abcdef")
+    assert cursor.run(count, size) == pieces
+    assert cursor.remaining == 6 - len(b"".join(pieces))
+
+
+def test_a_run_that_is_longer_than_its_bytes_is_a_fault_of_its_field() -> None:
+    with pytest.raises(DecodeError, match="SPI"):
+        Cursor(b"abcdef", "delete").run(2, 4, "SPI")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from vpnd.ike.spis import describe_spis
 from vpnd.ike.v1.selectors import selector_of
 from vpnd.ike.v1.wording import describe_sa
 from vpnd.ike.vendors import recognise
@@ -75,8 +76,7 @@ def _details(payload: Payload, quick: bool, numbers: Numbers) -> Iterator[str]:
         case VendorId():
             yield f"VID: {recognise((payload.data,)) or payload.data[:SHOWN_BYTES].hex()}"
         case Delete():
-            spis = ", ".join(spi.hex() for spi in payload.spis[:SHOWN_BYTES])
-            yield f"D: {name_of(Protocol, payload.protocol)} {spis}".rstrip()
+            yield f"D: {name_of(Protocol, payload.protocol)} {describe_spis(payload.spis)}".rstrip()
         case Notify():
             yield from _notify_details(payload)
         case _:

@@ -11,6 +11,7 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady
 from vpnd.ike.registry import Registry
 from vpnd.ike.timers import Timers
+from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 
@@ -104,8 +105,12 @@ class Children:
 
     def find_by_peer(self, spi: bytes) -> Child | None:
         """The child that the peer names by the SPI it receives on."""
-        number = int.from_bytes(spi, "big")
-        return next((c for c in self if len(spi) == 4 and c.sa.spi_out == number), None)
+        return self.by_peer().get(spi)
+
+    def by_peer(self) -> dict[bytes, Child]:
+        """Every child by the SPI that the peer receives on, as it travels; of two with one SPI the older."""
+        newest_first = reversed(self._children.values())
+        return {child.sa.spi_out.to_bytes(ESP_SPI_LENGTH, "big"): child for child in newest_first}
 
     def live(self, mapping: int) -> Child | None:
         """The newest usable child of a mapping."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from vpnd.crypto.suites import GROUPS
+from vpnd.ike.spis import describe_spis
 from vpnd.ike.v2.proposals import decode_sa, describe
 from vpnd.ike.v2.selectors import decode_selectors
 from vpnd.ike.vendors import recognise
@@ -102,8 +103,7 @@ def _details(payload: Payload) -> Iterator[str]:
             side = "TSi" if isinstance(payload, TsI) else "TSr"
             yield f"{side}: {describe_selectors(decode_selectors(payload))}"
         case Delete():
-            spis = ", ".join(spi.hex() for spi in payload.spis)
-            yield f"D: {name_of(Protocol, payload.protocol)} {spis}".rstrip()
+            yield f"D: {name_of(Protocol, payload.protocol)} {describe_spis(payload.spis)}".rstrip()
         case VendorId():
             yield f"V: {recognise((payload.data,)) or payload.data[:SHOWN_BYTES].hex()}"
         case Notify():

@@ -100,8 +100,7 @@ class Delete:
         count = cursor.u16("number of SPIs")
         if spi_size > MAX_SPI:
             raise cursor.fault("SPI size", f"{spi_size} bytes")
-        # SPIs of no length name nothing, however many are announced; only bytes may make us store things.
-        spis = tuple(cursor.take(spi_size, "SPI") for _ in range(count)) if spi_size else ()
+        spis = cursor.run(count, spi_size, "SPI")
         cursor.expect_end()
         return cls(protocol, spis, doi)
 

@@ -90,8 +90,7 @@ class Delete:
         protocol = cursor.u8("protocol ID")
         spi_size = cursor.u8("SPI size")
         count = cursor.u16("number of SPIs")
-        # SPIs of no length name nothing, however many are announced; only bytes may make us store things.
-        spis = tuple(cursor.take(spi_size, "SPI") for _ in range(count)) if spi_size else ()
+        spis = cursor.run(count, spi_size, "SPI")
         cursor.expect_end()
         return cls(protocol, spis)
 

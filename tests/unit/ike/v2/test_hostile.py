@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
 
 import pytest
 
@@ -19,6 +21,7 @@ from vpnd.ike.outputs import (
     Failed,
     IkeDown,
     IkeReplaced,
+    LadderLine,
 )
 from vpnd.ike.v2 import auth
 from vpnd.ike.v2.proposals import encode_sa
@@ -430,6 +433,54 @@ def test_a_peer_that_only_ever_asks_is_stopped() -> None:
     ]
     assert answers[-1] == "CREATE_CHILD_SA 31 {N(NO_ADDITIONAL_SAS)}"
     assert len(pair.b.children) <= 20
+
+
+def calls_of_a_delete(pair: Pair, spis: int) -> int:
+    """How many functions of Python b enters to answer one DELETE of so many SPIs that it does not know."""
+    names = tuple((0x70000000 + n).to_bytes(4, "big") for n in range(spis))
+    asking = session_of(pair, "a")
+    asking.fragmentation = False
+    envelope = (Exchange2.INFORMATIONAL, session_of(pair, "b").window.expected_id)
+    (data,) = asking.outbox.protect(*envelope, (Delete(Protocol.ESP, names),), response=False)
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        pair.deliver(Datagram(pair.a, asking.path, data))
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_what_a_delete_costs_does_not_grow_with_the_spis_that_it_names() -> None:
+    """64 KB of SPIs that nobody has: neither they nor the mappings are gone through one by one."""
+    pair = established()
+    children = session_of(pair, "b").children
+    (child,) = children
+    for n in range(1, 200):
+        sa = replace(child.sa, mapping=n, spi_in=0x10000 + n, spi_out=0x20000 + n)
+        children._keep(pair.now, sa, child.lowest_nonce)
+    few = calls_of_a_delete(pair, 16)
+    assert calls_of_a_delete(pair, 16_000) < few + 16
+    assert pair.lines[-1][1] == "INFORMATIONAL 3 {}"
+    assert len(children) == 200
+    assert not session_of(pair, "b").early_deletes
+
+
+def test_one_of_many_spis_of_a_delete_is_ours() -> None:
+    pair = established()
+    (child,) = pair.b.children.values()
+    names = tuple((0x70000000 + n).to_bytes(4, "big") for n in range(500))
+    named = (*names, child.spi_out.to_bytes(4, "big"), *names)
+    assert ask(pair, Exchange2.INFORMATIONAL, 2, Delete(Protocol.ESP, named)) == "INFORMATIONAL 2 {D}"
+    assert not pair.b.children
+    drawn = pair.b.all(LadderLine)[-2]
+    assert drawn.detail == (f"D: ESP {', '.join(name.hex() for name in names[:8])} and 993 more",)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])
