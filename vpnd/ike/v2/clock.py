@@ -90,7 +90,7 @@ def _expired(session: Session, now: float, timer: Timer) -> None:
             session.registry.emit(Keepalive(session.tunnel, session.path))
             session.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
         case Timer.RETRY:
-            session.outbox.resume()
+            session.outbox.resume(now)
         case Timer.DUPLICATE:
             duplicates.close(session, now)
         case _:

@@ -34,8 +34,14 @@ NONCE_LENGTH = 32
 """At least half the key size of any PRF in use (RFC 7296 section 2.10)."""
 INVALID_KE_ROUNDS = 3
 """Restarts with another group."""
-BUSY_ROUNDS = 3
-"""Restarts after TEMPORARY_FAILURE before it is told as a failure."""
+BUSY_ROUNDS = 4
+"""Restarts after TEMPORARY_FAILURE before it is told as a failure: 15 to 30 seconds in all."""
+SHORTEST_BUSY_WAIT = 1.0
+"""Seconds that the first restart waits at least, and at most twice that; each further one doubles it.
+
+The mapping has no SA and carries nothing meanwhile, so the wait of a rekey, whose old SA works, would be
+an outage. What the peer was busy with takes it a few round trips.
+"""
 SPARE_CHILDREN = 16
 """CHILD_SAs beyond two for each mapping: enough for any race, a bound for a peer that only ever asks."""
 
@@ -146,8 +152,9 @@ class CreateChild:
             session.outbox.enqueue_first(self)
             return
         if error.type == Notify2.TEMPORARY_FAILURE and self._busy_rounds < BUSY_ROUNDS:
+            wait = SHORTEST_BUSY_WAIT * 2**self._busy_rounds
             self._busy_rounds += 1
-            session.outbox.postpone(now, self)
+            session.outbox.postpone(now + wait * (1 + session.registry.entropy.below(1001) / 1000), self)
             return
         diagnosis = diagnoses.of_child_error(
             error, EXCHANGE, negotiation.policy, negotiation.with_key_exchange
@@ -191,7 +198,8 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     request = received.message
     if not isinstance(request, ChildRequest):
         raise Drop("CREATE_CHILD_SA: not a request")
-    if session.is_rekeying:
+    if session.rekeying is not None:
+        session.rekeying.crossed = True
         raise TemporaryFailure(exchange=EXCHANGE)
     sa, lowest_nonce, payloads = answer_child(session, request)
     session.children.add(now, sa, lowest_nonce)

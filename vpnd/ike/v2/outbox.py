@@ -15,7 +15,6 @@ from vpnd.ike.v2 import ladder
 from vpnd.ike.v2.exchange import Exchange, Forgotten
 from vpnd.ike.v2.informational import Liveness
 from vpnd.ike.v2.protect import Envelope, plain
-from vpnd.ike.v2.rekey import busy_wait
 from vpnd.ike.v2.state import State, Timer
 from vpnd.ike.v2.window import Outstanding
 from vpnd.model.child import Path
@@ -40,7 +39,7 @@ class Outbox:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._tasks: deque[Exchange] = deque()
-        self._postponed: list[Exchange] = []
+        self._postponed: dict[Exchange, float] = {}
 
     # --- requests in their turn
 
@@ -57,15 +56,18 @@ class Outbox:
         """Send this request next."""
         self._tasks.appendleft(exchange)
 
-    def postpone(self, now: float, exchange: Exchange) -> None:
-        """Send this request again after a while: the peer was busy."""
-        self._postponed.append(exchange)
-        self._session.timers.arm(Timer.RETRY, now + busy_wait(self._session))
+    def postpone(self, due: float, exchange: Exchange) -> None:
+        """Send this request again at `due`, on the caller's clock: the peer was busy."""
+        self._postponed[exchange] = due
+        self._session.timers.arm(Timer.RETRY, min(self._postponed.values()))
 
-    def resume(self) -> None:
-        """The while is over."""
-        self._tasks.extend(self._postponed)
-        self._postponed.clear()
+    def resume(self, now: float) -> None:
+        """Some of those that were put off are due; the others go on to wait."""
+        for exchange in [one for one, due in self._postponed.items() if due <= now]:
+            del self._postponed[exchange]
+            self._tasks.append(exchange)
+        if self._postponed:
+            self._session.timers.arm(Timer.RETRY, min(self._postponed.values()))
 
     def pending(self) -> Iterator[Exchange]:
         """The request that waits for its answer, and those that wait for their turn."""

@@ -74,6 +74,13 @@ if TYPE_CHECKING:
 BUSY_WAIT = 5.0
 BUSY_SPREAD = 10.0
 """Seconds until a rekey that met TEMPORARY_FAILURE is tried again: 5 to 15, so as not to meet anew."""
+CROSSED_WAIT = 1.0
+CROSSED_SPREAD = 2.0
+"""Seconds until a rekey of the IKE SA is tried again where each side refused the other's request: 1 to 3.
+
+The peer was busy with nothing but the request that we refused. A rekey of a CHILD_SA that it repeats comes
+later, a new CHILD_SA after waits that grow, so the two meet anew by chance only.
+"""
 REFUSED_WAIT = 60.0
 """Seconds until a rekey that was refused for good is tried again, but not before it is due."""
 
@@ -224,7 +231,10 @@ def respond_child(session: Session, now: float, received: Received) -> tuple[Pay
         raise TemporaryFailure(exchange=EXCHANGE)
     if old is None or old.fate is Fate.GOING:
         return (Notify(Notify2.CHILD_SA_NOT_FOUND, protocol=Protocol.ESP, spi=rekey_sa.spi),)
-    if session.is_rekeying or old.fate is not Fate.LIVE or old.successor is not None:
+    if session.rekeying is not None:
+        session.rekeying.crossed = True
+        raise TemporaryFailure(exchange=EXCHANGE)
+    if old.fate is not Fate.LIVE or old.successor is not None:
         raise TemporaryFailure(exchange=EXCHANGE)
     sa, lowest_nonce, payloads = answer_child(session, request, old.sa.mapping)
     child = session.children.replace(now, old, sa, lowest_nonce, outbound=False)
@@ -247,12 +257,16 @@ class RivalIke:
 
 
 class RekeyIke:
-    """Our request for a successor of the IKE SA."""
+    """Our request for a successor of the IKE SA.
+
+    `crossed`: a request of the peer's for a CHILD_SA has come meanwhile, and we have refused it.
+    """
 
     kind = Exchange2.CREATE_CHILD_SA
 
     def __init__(self) -> None:
         self.rival: RivalIke | None = None
+        self.crossed = False
         self._nonce = b""
         self._spi = b""
         self._key_pair: KeyPair | None = None
@@ -330,7 +344,7 @@ class RekeyIke:
         if not busy:
             diagnosis = diagnoses.of_init_error(error, session.policy, EXCHANGE)
             session.registry.emit(IkeRekeyFailed(session.tunnel, diagnosis))
-        session.postpone_rekey(now, busy_wait(session) if busy else REFUSED_WAIT)
+        session.postpone_rekey(now, busy_wait(session, self.crossed) if busy else REFUSED_WAIT)
 
     def _yield_to_rival(self, session: Session, now: float) -> bool:
         """Ours came to nothing, but the peer's has: let that one succeed."""
@@ -379,9 +393,10 @@ def _is_crowded(session: Session) -> bool:
     return held >= LEFT_BEHIND * session.registry.limits.ike_sas_per_tunnel
 
 
-def busy_wait(session: Session) -> float:
-    """Seconds to wait after TEMPORARY_FAILURE."""
-    return BUSY_WAIT + BUSY_SPREAD * session.registry.entropy.below(1001) / 1000
+def busy_wait(session: Session, crossed: bool = False) -> float:
+    """Seconds to wait after TEMPORARY_FAILURE; `crossed`: the peer has been told the same."""
+    wait, spread = (CROSSED_WAIT, CROSSED_SPREAD) if crossed else (BUSY_WAIT, BUSY_SPREAD)
+    return wait + spread * session.registry.entropy.below(1001) / 1000
 
 
 def _replace_if_full(session: Session, now: float, error: Notify) -> None:

@@ -57,6 +57,7 @@ class Session(IkeSa):
         self.children = Children(registry, self.timers)
         self.outbox = Outbox(self)
         self.rekeying: RekeyIke | None = None
+        """Our own request to rekey the IKE SA, while it has no answer."""
         self.early_deletes: list[bytes] = []
         self.beside = False
         """Whether it was begun beside another IKE SA: if it fails, that one is as it was."""
@@ -66,11 +67,6 @@ class Session(IkeSa):
         self._wanted: dict[int, None] = {}
 
     # --- what Endpoint and the exchanges ask
-
-    @property
-    def is_rekeying(self) -> bool:
-        """Whether our own request to rekey the IKE SA has no answer yet."""
-        return self.rekeying is not None
 
     @property
     def is_changing_children(self) -> bool:

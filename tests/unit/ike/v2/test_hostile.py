@@ -328,7 +328,8 @@ def test_a_worthless_public_value_is_refused(value: bytes) -> None:
 
 def test_a_busy_peer_is_asked_again_and_not_for_ever() -> None:
     pair = wanting()
-    for _ in range(4):
+    for _ in range(5):
+        assert not pair.a.all(ChildFailed)
         answer(pair, Notify(Notify2.TEMPORARY_FAILURE))
         pair.wait(16)
     assert pair.a.diagnosis(ChildFailed).code is Code.PEER_BUSY
@@ -336,12 +337,31 @@ def test_a_busy_peer_is_asked_again_and_not_for_ever() -> None:
 
 
 def test_a_busy_peer_that_has_time_later() -> None:
+    """The mapping carries nothing meanwhile, so the peer is asked again soon, and then more rarely."""
     pair = wanting()
     answer(pair, Notify(Notify2.TEMPORARY_FAILURE))
+    for shortest, longest in ((1, 2), (2, 4), (4, 8)):
+        pair.wait(shortest - 0.01)
+        assert not pair.wire
+        pair.wait(longest - shortest + 0.02)
+        answer(pair, Notify(Notify2.TEMPORARY_FAILURE))
     assert not pair.a.all(ChildFailed)
     pair.advance(16)
     pair.assert_agreed()
     assert len(pair.a.children) == 2
+
+
+def test_each_busy_mapping_waits_its_own_time() -> None:
+    """One that is refused later puts off none that was refused before."""
+    pair = Pair(policy(children=tuple(map(mapping, range(4)))))
+    pair.establish()
+    for index in (1, 2, 3):
+        pair.a.endpoint.initiate(pair.now, NAME, index)
+        pair.a.drain()
+        answer(pair, Notify(Notify2.TEMPORARY_FAILURE))
+        pair.wait(0.9)
+    pair.advance(2)
+    assert {child.mapping for child in pair.a.children.values()} == {0, 1, 2, 3}
 
 
 def test_groups_are_not_tried_for_ever() -> None:
@@ -538,6 +558,15 @@ def ike_rekeying() -> Pair:
     pair.a.endpoint.rekey_ike(pair.now, NAME)
     pair.a.drain()
     return pair
+
+
+def test_a_peer_that_is_busy_of_itself_is_not_asked_for_an_ike_sa_again_at_once() -> None:
+    pair = ike_rekeying()
+    answer(pair, Notify(Notify2.TEMPORARY_FAILURE))
+    pair.wait(4.99)
+    assert not pair.wire
+    pair.wait(10.02)
+    assert pair.wire
 
 
 PUBLIC = KeyPair.generate(31, SeededEntropy(1)).public
