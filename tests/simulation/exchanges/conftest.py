@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .held import ROLES
+from .held import ROLES, HeldPair
 
 
 @pytest.fixture(params=ROLES, ids=lambda name: f"{name} began")
@@ -12,3 +12,9 @@ def initiator(request: pytest.FixtureRequest) -> str:
     """Who began the IKE SA; `a` acts first in every ladder."""
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def held(initiator: str) -> HeldPair:
+    """A tunnel that is up, of which every message is held."""
+    return HeldPair(initiator)

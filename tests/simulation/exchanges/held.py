@@ -18,6 +18,8 @@ import builtins
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from tests.simulation.gateway import Gateway
 from tests.simulation.invariants import leaks
 from tests.simulation.ladder import plain
@@ -26,7 +28,7 @@ from tests.simulation.policies import Recipe
 from tests.simulation.weather import Datagram
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import ChildFailed, Failed, LadderLine, Story
+from vpnd.ike.outputs import ChildDown, ChildFailed, Failed, LadderLine, Story
 from vpnd.model.diagnosis import Code, Diagnosis
 
 ROLES = ("a", "b")
@@ -37,17 +39,38 @@ LED = (32, 8)
 LOW, HIGH = 0x00, 0xFF
 LOWEST = ("Ni of a", "Ni of b", "Nr of b", "Nr of a")
 """Which of the four nonces of a collision is the lowest: the second and the last are of b's exchange."""
+EVERY_ORDER = pytest.mark.parametrize("lowest", LOWEST)
+
+ALL_DOWN = {"a": ["ChildDown", "IkeDown"], "b": ["ChildDown", "IkeDown"]}
+"""The news when both sides have lost the IKE SA and what was on it."""
 
 MOMENT = 0.001
 """Seconds between two arrivals: far less than any timer."""
 
 LIFETIME = 3600
 """Of both kinds of SA, so that their successions may meet as well."""
+QUIET = 30.0
+"""Seconds in which a request without an answer is repeated, and one that was refused for now tried again."""
 ROOM = 60.0
 """Seconds in which any succession that is under way comes to its end."""
 
 RECIPE = Recipe(mappings=2, dpd=False, child_lifetime=LIFETIME, ike_lifetime=LIFETIME)
 """Without signs of life: what ends here does not end because a peer is taken for dead."""
+
+
+def winner(lowest: str) -> str:
+    """Whose successor stays after a collision: not that of the exchange with the lowest nonce (RFC 7296
+    section 2.8.1).
+    """
+    return "b" if lowest in ("Ni of a", "Nr of b") else "a"
+
+
+def unlike(field: str, a: Recipe, b: Recipe) -> dict[str, Any]:
+    """The changes by which one field of the two policies is as these recipes have it."""
+    return {
+        "changes_a": {field: getattr(a.pair()[0], field)},
+        "changes_b": {field: getattr(b.pair()[1], field)},
+    }
 
 
 class LedEntropy:
@@ -209,6 +232,25 @@ class HeldPair(Pair):
         """Nothing is on its way."""
         if self.flying:
             self.world.fail(f"still in flight:\n{self.in_flight()}")
+
+    def assert_stays_quiet(self) -> None:
+        """Nothing is on its way, and nothing that was lost or refused is said again."""
+        self.world.run_for(QUIET)
+        self.assert_quiet()
+
+    def assert_down_once(self) -> None:
+        """Either side has announced one end of one SA pair."""
+        for gateway in (self.a, self.b):
+            if (ends := len(gateway.of(ChildDown))) != 1:
+                self.world.fail(f"{gateway.name}: {ends} ends of an SA pair instead of one")
+
+    def assert_ike_rekeyed(self, within: float) -> None:
+        """From now on every message arrives, and the IKE SA has a successor within these seconds."""
+        (old,) = self.a.ike_sas()
+        self.world.clear_sky()
+        self.world.run_for(within)
+        if self.a.ike_sas()[0].spi_i == old.spi_i:
+            self.world.fail("the IKE SA was not rekeyed after all")
 
     def settle(self, mappings: tuple[int, ...] = (0,), ike_sas: int = 1, quiet: bool = True) -> None:
         """The ladder is over: one SA pair for each of these mappings, now and two lifetimes later.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from .held import HeldPair
 
 
-def test_duplicate(initiator: str) -> None:
+def test_duplicate(held: HeldPair) -> None:
     """Nobody asks for what is there."""
-    held = HeldPair(initiator)
     held.a.initiate(0)
     held.b.initiate(0)
     held.assert_quiet()
@@ -15,9 +14,8 @@ def test_duplicate(initiator: str) -> None:
     held.settle()
 
 
-def test_collision_ike_rekey(initiator: str) -> None:
+def test_collision_ike_rekey(held: HeldPair) -> None:
     """Each is refused by the other; the CHILD_SA and the successor of the IKE SA come later."""
-    held = HeldPair(initiator)
     held.a.initiate(1)
     held.b.rekey_ike()
     held.play("""

@@ -9,28 +9,19 @@ import pytest
 
 from vpnd.ike.outputs import ChildDown, PeerDead
 
-from .held import LOWEST, RECIPE, HeldPair
-
-EVERY_ORDER = pytest.mark.parametrize("lowest", LOWEST)
-
-A_IS_REDUNDANT = {"Ni of a", "Nr of b"}
-"""With one of these the lowest, the successor that `a` asked for goes (RFC 7296 section 2.8.1)."""
+from .held import ALL_DOWN, EVERY_ORDER, RECIPE, HeldPair, unlike, winner
 
 
 def groups(a: tuple[int, ...], b: tuple[int, ...]) -> dict[str, Any]:
     """Configurations with perfect forward secrecy by these groups."""
-    return {
-        "changes_a": {"children": replace(RECIPE, pfs=a).pair()[0].children},
-        "changes_b": {"children": replace(RECIPE, pfs=b).pair()[1].children},
-    }
+    return unlike("children", replace(RECIPE, pfs=a), replace(RECIPE, pfs=b))
 
 
 # ------------------------------------------------------------------------------- one side alone
 
 
-def test_regular(initiator: str) -> None:
+def test_regular(held: HeldPair) -> None:
     """The responder sends on the successor once the initiator's DELETE shows that it has it."""
-    held = HeldPair(initiator)
     held.a.rekey_child()
     held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
     assert held.news() == {"a": [], "b": ["ChildReplaced"]}
@@ -59,9 +50,8 @@ def test_regular_ke_invalid(initiator: str) -> None:
     held.settle()
 
 
-def test_regular_responder_ignore_soft_expire(initiator: str) -> None:
+def test_regular_responder_ignore_soft_expire(held: HeldPair) -> None:
     """While the DELETE of the old SA is awaited its soft lifetime begins nothing."""
-    held = HeldPair(initiator)
     old = held.b.child()
     held.a.rekey_child()
     held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
@@ -78,9 +68,8 @@ def test_regular_responder_ignore_soft_expire(initiator: str) -> None:
 
 
 @pytest.mark.parametrize("answer_first", [True, False])
-def test_regular_responder_handle_hard_expire(initiator: str, answer_first: bool) -> None:
+def test_regular_responder_handle_hard_expire(held: HeldPair, answer_first: bool) -> None:
     """The old SA ends at the responder, which says so: both delete it, and neither answer names it."""
-    held = HeldPair(initiator)
     old = held.b.child()
     held.a.rekey_child()
     held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
@@ -101,9 +90,8 @@ def test_regular_responder_handle_hard_expire(initiator: str, answer_first: bool
 
 
 @pytest.mark.parametrize("answer_first", [True, False])
-def test_regular_responder_delete(initiator: str, answer_first: bool) -> None:
+def test_regular_responder_delete(held: HeldPair, answer_first: bool) -> None:
     """The responder deletes the successor while the old SA waits for its DELETE: both are gone."""
-    held = HeldPair(initiator)
     held.a.rekey_child()
     held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
     successor = held.newest("b")
@@ -117,13 +105,12 @@ def test_regular_responder_delete(initiator: str, answer_first: bool) -> None:
         a -> b  INFORMATIONAL 3 {D}
         a -> b  INFORMATIONAL 2 {D}
         a <- b  INFORMATIONAL 3 {D}""")
-    assert [len(g.of(ChildDown)) for g in (held.a, held.b)] == [1, 1]
+    held.assert_down_once()
     held.settle(())
 
 
-def test_regular_responder_lost_sa(initiator: str) -> None:
+def test_regular_responder_lost_sa(held: HeldPair) -> None:
     """The responder does not know the SA any more: a new one takes its place."""
-    held = HeldPair(initiator)
     held.lose_child("b")
     held.a.rekey_child()
     held.play("""
@@ -137,9 +124,8 @@ def test_regular_responder_lost_sa(initiator: str) -> None:
     held.settle()
 
 
-def test_regular_responder_incorrect_delete(initiator: str) -> None:
+def test_regular_responder_incorrect_delete(held: HeldPair) -> None:
     """A responder that deletes the old SA itself, and whose DELETE overtakes its answer."""
-    held = HeldPair(initiator)
     old = held.b.child()
     held.a.rekey_child()
     held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
@@ -153,9 +139,8 @@ def test_regular_responder_incorrect_delete(initiator: str) -> None:
     held.settle()
 
 
-def test_regular_delete_timeout(initiator: str) -> None:
+def test_regular_delete_timeout(held: HeldPair) -> None:
     """The DELETE of the old SA is never answered: whatever ends then, the old SA ends once."""
-    held = HeldPair(initiator)
     old = held.a.child()
     held.a.rekey_child()
     held.play("""
@@ -173,8 +158,7 @@ def test_regular_delete_timeout(initiator: str) -> None:
 
 
 @EVERY_ORDER
-def test_collision(initiator: str, lowest: str) -> None:
-    held = HeldPair(initiator)
+def test_collision(held: HeldPair, lowest: str) -> None:
     held.collide(lowest, "rekey_child")
     held.play("""
         a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
@@ -188,17 +172,16 @@ def test_collision(initiator: str, lowest: str) -> None:
         a <- b  INFORMATIONAL 3 {D}
         a -> b  INFORMATIONAL 3 {D}""")
     told = {"a": ["OutboundReady"], "b": ["ChildReplaced"]}
-    if lowest not in A_IS_REDUNDANT:
+    if winner(lowest) == "a":
         told = {"a": ["ChildReplaced"], "b": ["OutboundReady"]}
     assert held.news() == told
-    assert held.sender_of() == ("b" if lowest in A_IS_REDUNDANT else "a")
+    assert held.sender_of() == winner(lowest)
     held.settle()
 
 
 @EVERY_ORDER
-def test_collision_delayed_response(initiator: str, lowest: str) -> None:
+def test_collision_delayed_response(held: HeldPair, lowest: str) -> None:
     """`b` is through with everything before `a` has the answer to its own request."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_child")
     held.play("""
         a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
@@ -209,14 +192,13 @@ def test_collision_delayed_response(initiator: str, lowest: str) -> None:
         a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
         a -> b  INFORMATIONAL 3 {D}
         a <- b  INFORMATIONAL 3 {D}""")
-    assert held.sender_of() == ("b" if lowest in A_IS_REDUNDANT else "a")
+    assert held.sender_of() == winner(lowest)
     held.settle()
 
 
 @EVERY_ORDER
-def test_collision_delayed_response_delete(initiator: str, lowest: str) -> None:
+def test_collision_delayed_response_delete(held: HeldPair, lowest: str) -> None:
     """`b` is through, and deletes the successor that stays too, before `a` has its answer."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_child")
     held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
     made_for_a = held.newest("b")
@@ -225,11 +207,11 @@ def test_collision_delayed_response_delete(initiator: str, lowest: str) -> None:
         a -> b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}
         a <- b  INFORMATIONAL 3 {D}
         a -> b  INFORMATIONAL 3 {D}""")
-    stays = held.newest("b") if lowest in A_IS_REDUNDANT else made_for_a
+    stays = held.newest("b") if winner(lowest) == "b" else made_for_a
     held.b.do("close_child", held.b.tunnel, stays)
     held.play("a <- b  INFORMATIONAL 4 {D}")
     # The successor that a asked for is not known to it yet.
-    held.play(f"a -> b  INFORMATIONAL 4 {'{D}' if lowest in A_IS_REDUNDANT else '{}'}")
+    held.play("a -> b  INFORMATIONAL 4 " + ("{D}" if winner(lowest) == "b" else "{}"))
     held.play("a <- b  CREATE_CHILD_SA 2 {SA, Nr, TSi, TSr}")
     held.play("""
         a -> b  INFORMATIONAL 3 {D}
@@ -239,9 +221,8 @@ def test_collision_delayed_response_delete(initiator: str, lowest: str) -> None:
 
 @EVERY_ORDER
 @pytest.mark.parametrize("answer_first", [True, False])
-def test_collision_delayed_request(initiator: str, lowest: str, answer_first: bool) -> None:
+def test_collision_delayed_request(held: HeldPair, lowest: str, answer_first: bool) -> None:
     """`b` has its answer and has deleted the old SA when it learns that `a` would rekey it as well."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_child")
     held.play("""
         a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
@@ -260,9 +241,8 @@ def test_collision_delayed_request(initiator: str, lowest: str, answer_first: bo
 
 
 @EVERY_ORDER
-def test_collision_delayed_request_more(initiator: str, lowest: str) -> None:
+def test_collision_delayed_request_more(held: HeldPair, lowest: str) -> None:
     """The old SA is gone on both sides when the request that would rekey it arrives."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_child")
     held.play("""
         a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
@@ -277,9 +257,8 @@ def test_collision_delayed_request_more(initiator: str, lowest: str) -> None:
 
 
 @EVERY_ORDER
-def test_collision_delayed_request_more_delete(initiator: str, lowest: str) -> None:
+def test_collision_delayed_request_more_delete(held: HeldPair, lowest: str) -> None:
     """The old SA and its successor are gone when the request that would rekey the old one arrives."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_child")
     held.play("""
         a <- b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}
@@ -313,7 +292,7 @@ def test_collision_ke_invalid(initiator: str, lowest: str) -> None:
         a <- b  INFORMATIONAL 4 {D}
         a <- b  INFORMATIONAL 4 {D}
         a -> b  INFORMATIONAL 4 {D}""")
-    assert held.sender_of() == ("b" if lowest in A_IS_REDUNDANT else "a")
+    assert held.sender_of() == winner(lowest)
     held.settle()
 
 
@@ -338,9 +317,8 @@ def test_collision_ke_invalid_delayed_retry(initiator: str, lowest: str) -> None
 
 
 @pytest.mark.parametrize("lowest", ["Ni of b", "Nr of a"])
-def test_collision_responder_incorrect_delete(initiator: str, lowest: str) -> None:
+def test_collision_responder_incorrect_delete(held: HeldPair, lowest: str) -> None:
     """`b` has lost and deletes the old SA all the same, before `a` has its answer."""
-    held = HeldPair(initiator)
     old = held.b.child()
     held.collide(lowest, "rekey_child")
     held.play("""
@@ -361,8 +339,7 @@ def test_collision_responder_incorrect_delete(initiator: str, lowest: str) -> No
 # ------------------------------------------------------------------------------- rekey x delete
 
 
-def test_collision_delete(initiator: str) -> None:
-    held = HeldPair(initiator)
+def test_collision_delete(held: HeldPair) -> None:
     held.a.rekey_child()
     held.b.close_child()
     held.play("""
@@ -370,13 +347,12 @@ def test_collision_delete(initiator: str) -> None:
         a <- b  INFORMATIONAL 2 {D}
         a <- b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}
         a -> b  INFORMATIONAL 2 {D}""")
-    assert [len(g.of(ChildDown)) for g in (held.a, held.b)] == [1, 1]
+    held.assert_down_once()
     held.settle(())
 
 
-def test_collision_delete_drop_delete(initiator: str) -> None:
+def test_collision_delete_drop_delete(held: HeldPair) -> None:
     """The refusal is known before the reason of it: nothing is left to rekey when its time comes."""
-    held = HeldPair(initiator)
     held.a.rekey_child()
     held.b.close_child()
     held.play("""
@@ -387,14 +363,12 @@ def test_collision_delete_drop_delete(initiator: str) -> None:
     held.play("""
         a <- b  INFORMATIONAL 2 {D} again
         a -> b  INFORMATIONAL 2 {D}""")
-    held.world.run_for(30)
-    held.assert_quiet()
+    held.assert_stays_quiet()
     held.settle(())
 
 
-def test_collision_delete_drop_rekey(initiator: str) -> None:
+def test_collision_delete_drop_rekey(held: HeldPair) -> None:
     """The request to rekey arrives when the SA is gone."""
-    held = HeldPair(initiator)
     held.a.rekey_child()
     held.b.close_child()
     held.play("""
@@ -406,9 +380,8 @@ def test_collision_delete_drop_rekey(initiator: str) -> None:
     held.settle(())
 
 
-def test_collision_delete_delayed_response(initiator: str) -> None:
+def test_collision_delete_delayed_response(held: HeldPair) -> None:
     """`b` answers and deletes what it has just made; the DELETE overtakes the answer."""
-    held = HeldPair(initiator)
     held.a.rekey_child()
     held.play("a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}")
     held.b.do("close_child", held.b.tunnel, held.newest("b"))
@@ -421,9 +394,8 @@ def test_collision_delete_delayed_response(initiator: str) -> None:
     held.settle(())
 
 
-def test_collision_ike_rekey(initiator: str) -> None:
+def test_collision_ike_rekey(held: HeldPair) -> None:
     """Each is refused by the other, and each tries again later (RFC 7296 section 2.25)."""
-    held = HeldPair(initiator)
     held.a.rekey_child()
     held.b.rekey_ike()
     held.play("""
@@ -444,8 +416,7 @@ def test_collision_ike_rekey(initiator: str) -> None:
     held.settle()
 
 
-def test_collision_ike_delete(initiator: str) -> None:
-    held = HeldPair(initiator)
+def test_collision_ike_delete(held: HeldPair) -> None:
     held.a.rekey_child()
     held.b.close()
     held.play("""
@@ -453,16 +424,15 @@ def test_collision_ike_delete(initiator: str) -> None:
         a <- b  INFORMATIONAL 2 {D}
         a <- b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}
         a -> b  INFORMATIONAL 2 {}""")
-    assert held.news() == {"a": ["ChildDown", "IkeDown"], "b": ["ChildDown", "IkeDown"]}
+    assert held.news() == ALL_DOWN
     held.settle((), 0)
 
 
 # ------------------------------------------------------------------------------- further
 
 
-def test_a_rival_that_is_rekeyed_itself_still_wins(initiator: str) -> None:
+def test_a_rival_that_is_rekeyed_itself_still_wins(held: HeldPair) -> None:
     """`b` has rekeyed its successor once more before `a` has the answer that makes the redundant one."""
-    held = HeldPair(initiator)
     held.collide("Ni of a", "rekey_child")
     held.play("""
         a -> b  CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}

@@ -5,22 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
-from .held import LOWEST, RECIPE, HeldPair
-
-EVERY_ORDER = pytest.mark.parametrize("lowest", LOWEST)
-
-A_IS_REDUNDANT = {"Ni of a", "Nr of b"}
-"""With one of these the lowest, the successor that `a` asked for goes (RFC 7296 section 2.8.1)."""
+from .held import ALL_DOWN, EVERY_ORDER, RECIPE, HeldPair, unlike, winner
 
 
 def groups(a: tuple[int, ...], b: tuple[int, ...]) -> dict[str, Any]:
     """Configurations whose IKE proposals have these groups."""
-    return {
-        "changes_a": {"proposals": replace(RECIPE, dh=a).pair()[0].proposals},
-        "changes_b": {"proposals": replace(RECIPE, dh=b).pair()[1].proposals},
-    }
+    return unlike("proposals", replace(RECIPE, dh=a), replace(RECIPE, dh=b))
 
 
 def assert_succeeded(held: HeldPair, by: str) -> None:
@@ -35,8 +25,7 @@ def assert_succeeded(held: HeldPair, by: str) -> None:
 # ------------------------------------------------------------------------------- one side alone
 
 
-def test_regular(initiator: str) -> None:
-    held = HeldPair(initiator)
+def test_regular(held: HeldPair) -> None:
     held.a.rekey_ike()
     held.play("a -> b  CREATE_CHILD_SA 2 {SA, Ni, KEi}")
     assert held.news() == {"a": [], "b": ["IkeReplaced"]}
@@ -68,16 +57,15 @@ def test_regular_ke_invalid(initiator: str) -> None:
 
 
 @EVERY_ORDER
-def test_collision(initiator: str, lowest: str) -> None:
+def test_collision(held: HeldPair, lowest: str) -> None:
     """The creator of the redundant successor deletes that, the other side the old IKE SA."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_ike")
     held.play("""
         a -> b  CREATE_CHILD_SA 2 {SA, Ni, KEi}
         a <- b  CREATE_CHILD_SA 2 {SA, Ni, KEi}
         a <- b  CREATE_CHILD_SA 2 {SA, Nr, KEr}
         a -> b  CREATE_CHILD_SA 2 {SA, Nr, KEr}""")
-    if lowest in A_IS_REDUNDANT:
+    if winner(lowest) == "b":
         held.play("""
             a -> b  INFORMATIONAL 0 {D}
             a <- b  INFORMATIONAL 3 {D}
@@ -89,7 +77,7 @@ def test_collision(initiator: str, lowest: str) -> None:
             a <- b  INFORMATIONAL 0 {D}
             a <- b  INFORMATIONAL 3 {}
             a -> b  INFORMATIONAL 0 {}""")
-    assert_succeeded(held, by="b" if lowest in A_IS_REDUNDANT else "a")
+    assert_succeeded(held, by=winner(lowest))
     held.settle()
 
 
@@ -107,7 +95,7 @@ def test_collision_ke_invalid(initiator: str, lowest: str) -> None:
         a <- b  CREATE_CHILD_SA 3 {SA, Ni, KEi}
         a <- b  CREATE_CHILD_SA 3 {SA, Nr, KEr}
         a -> b  CREATE_CHILD_SA 3 {SA, Nr, KEr}""")
-    if lowest in A_IS_REDUNDANT:
+    if winner(lowest) == "b":
         held.play("""
             a -> b  INFORMATIONAL 0 {D}
             a <- b  INFORMATIONAL 4 {D}
@@ -119,7 +107,7 @@ def test_collision_ke_invalid(initiator: str, lowest: str) -> None:
             a <- b  INFORMATIONAL 0 {D}
             a <- b  INFORMATIONAL 4 {}
             a -> b  INFORMATIONAL 0 {}""")
-    assert_succeeded(held, by="b" if lowest in A_IS_REDUNDANT else "a")
+    assert_succeeded(held, by=winner(lowest))
     held.settle()
 
 
@@ -144,15 +132,14 @@ def test_collision_ke_invalid_delayed_retry(initiator: str, lowest: str) -> None
 
 
 @EVERY_ORDER
-def test_collision_delayed_response(initiator: str, lowest: str) -> None:
+def test_collision_delayed_response(held: HeldPair, lowest: str) -> None:
     """`b` is through with everything before `a` has the answer to its own request."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_ike")
     held.play("""
         a -> b  CREATE_CHILD_SA 2 {SA, Ni, KEi}
         a <- b  CREATE_CHILD_SA 2 {SA, Ni, KEi}
         a -> b  CREATE_CHILD_SA 2 {SA, Nr, KEr}""")
-    if lowest in A_IS_REDUNDANT:
+    if winner(lowest) == "b":
         # b closes the old IKE SA. a takes over b's successor and never learns of its own.
         held.play("""
             a <- b  INFORMATIONAL 3 {D}
@@ -165,14 +152,13 @@ def test_collision_delayed_response(initiator: str, lowest: str) -> None:
             a <- b  CREATE_CHILD_SA 2 {SA, Nr, KEr}
             a -> b  INFORMATIONAL 3 {D}
             a <- b  INFORMATIONAL 3 {}""")
-    assert_succeeded(held, by="b" if lowest in A_IS_REDUNDANT else "a")
+    assert_succeeded(held, by=winner(lowest))
     held.settle()
 
 
 @EVERY_ORDER
-def test_collision_dropped_request(initiator: str, lowest: str) -> None:
+def test_collision_dropped_request(held: HeldPair, lowest: str) -> None:
     """`b` never sees a collision, for the request of `a` is lost."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_ike")
     held.play("""
         a -x b  CREATE_CHILD_SA 2 {SA, Ni, KEi}
@@ -181,15 +167,13 @@ def test_collision_dropped_request(initiator: str, lowest: str) -> None:
         a <- b  INFORMATIONAL 3 {D}
         a -> b  INFORMATIONAL 3 {}""")
     assert_succeeded(held, by="b")
-    held.world.run_for(30)
-    held.assert_quiet()
+    held.assert_stays_quiet()
     held.settle()
 
 
 @EVERY_ORDER
-def test_collision_delayed_request(initiator: str, lowest: str) -> None:
+def test_collision_delayed_request(held: HeldPair, lowest: str) -> None:
     """`b` has its answer when the request of `a` arrives; its DELETE arrives before the refusal."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_ike")
     held.play("""
         a <- b  CREATE_CHILD_SA 2 {SA, Ni, KEi}
@@ -203,9 +187,8 @@ def test_collision_delayed_request(initiator: str, lowest: str) -> None:
 
 
 @EVERY_ORDER
-def test_collision_delayed_request_and_delete(initiator: str, lowest: str) -> None:
+def test_collision_delayed_request_and_delete(held: HeldPair, lowest: str) -> None:
     """The same, and the refusal arrives before the DELETE: it is no reason to try again."""
-    held = HeldPair(initiator)
     held.collide(lowest, "rekey_ike")
     held.play("""
         a <- b  CREATE_CHILD_SA 2 {SA, Ni, KEi}
@@ -215,16 +198,14 @@ def test_collision_delayed_request_and_delete(initiator: str, lowest: str) -> No
         a <- b  INFORMATIONAL 3 {D}
         a -> b  INFORMATIONAL 3 {}""")
     assert_succeeded(held, by="b")
-    held.world.run_for(30)
-    held.assert_quiet()
+    held.assert_stays_quiet()
     held.settle()
 
 
 # ------------------------------------------------------------------------------- rekey x delete
 
 
-def test_collision_delete(initiator: str) -> None:
-    held = HeldPair(initiator)
+def test_collision_delete(held: HeldPair) -> None:
     held.a.rekey_ike()
     held.b.close()
     held.play("""
@@ -232,13 +213,12 @@ def test_collision_delete(initiator: str) -> None:
         a <- b  INFORMATIONAL 2 {D}
         a <- b  CREATE_CHILD_SA 2 {N(TEMPORARY_FAILURE)}
         a -> b  INFORMATIONAL 2 {}""")
-    assert held.news() == {"a": ["ChildDown", "IkeDown"], "b": ["ChildDown", "IkeDown"]}
+    assert held.news() == ALL_DOWN
     held.settle((), 0)
 
 
-def test_collision_delete_drop_delete(initiator: str) -> None:
+def test_collision_delete_drop_delete(held: HeldPair) -> None:
     """The refusal is known before the reason of it."""
-    held = HeldPair(initiator)
     held.a.rekey_ike()
     held.b.close()
     held.play("""
@@ -249,7 +229,6 @@ def test_collision_delete_drop_delete(initiator: str) -> None:
     held.play("""
         a <- b  INFORMATIONAL 2 {D} again
         a -> b  INFORMATIONAL 2 {}""")
-    assert held.news() == {"a": ["ChildDown", "IkeDown"], "b": ["ChildDown", "IkeDown"]}
-    held.world.run_for(30)
-    held.assert_quiet()
+    assert held.news() == ALL_DOWN
+    held.assert_stays_quiet()
     held.settle((), 0)
