@@ -24,6 +24,8 @@ SIZE = 120
 UP_TIMEOUT = 40.0
 """Seconds until every tunnel is up: a peer's whole retransmission."""
 LOOK_INTERVAL = 0.2
+ROLES = ("initiator", "responder")
+"""Of our end."""
 BYTES = (56, 4000)
 """Data of the echoes: one packet, and one in fragments."""
 
@@ -46,7 +48,12 @@ class Tunnel:
     inward: Transfer | None = None
 
 
-def place(plan: Plan, number: int, we_begin: bool, names: bool = False) -> Tunnel:
+def negotiation(role: str) -> str:
+    """The negotiation that gives our end this role: it begins by itself, or waits for the peer."""
+    return "active" if role == "initiator" else "passive"
+
+
+def place(plan: Plan, number: int, role: str, names: bool = False) -> Tunnel:
     """The plan with the name, addresses and networks of place `number` in a batch.
 
     With `names` the identities are names, else addresses.
@@ -61,9 +68,9 @@ def place(plan: Plan, number: int, we_begin: bool, names: bool = False) -> Tunne
         interface=f"vpn-t{number}",
         local=local,
         remote=remote,
-        negotiation="active" if we_begin else "passive",
+        negotiation=negotiation(role),
     )
-    return Tunnel(placed, we_begin)
+    return Tunnel(placed, we_begin=role == "initiator")
 
 
 def faults(tunnels: dict[Any, Tunnel]) -> list[str]:

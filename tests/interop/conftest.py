@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.batch import Batch
 from tests.lab.lab import Lab
-from tests.lab.plan import A, B, Gateway
+from tests.lab.plan import A, B, Gateway, Plan
 from tests.lab.strongswan import StrongSwan
 from tests.lab.topology import Wire, start, two_gateways
 
@@ -21,6 +21,11 @@ class Opposite:
     wire: Wire
     ours: Gateway
     peer: StrongSwan
+
+    def bring_up(self, plan: Plan, role: str) -> None:
+        """Negotiate from our end if its role is the initiator's, else from the peer's, and wait."""
+        done = (self.ours if role == "initiator" else self.peer).up(plan.name)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from itertools import combinations, product
+from collections.abc import Iterable, Sequence
+from itertools import combinations, combinations_with_replacement, product
 
 
 def pairs_of(row: Sequence[str]) -> set[tuple[tuple[int, str], tuple[int, str]]]:
@@ -27,3 +27,12 @@ def pairwise(*axes: Sequence[str]) -> list[tuple[str, ...]]:
         used.update(enumerate(best))
         chosen.append(best)
     return chosen
+
+
+def left_out(chosen: Iterable[Sequence[str]], *axes: Sequence[str]) -> list[set[tuple[int, str]]]:
+    """The pairs of (axis, value) of the whole product, and the single ones, that no chosen row has."""
+    places = [(axis, value) for axis, values in enumerate(axes) for value in values]
+    pairs = [{one, other} for one, other in combinations_with_replacement(places, 2)]
+    meetings = [frozenset(enumerate(row)) for row in chosen]
+    possible = [pair for pair in pairs if len(pair) == len({axis for axis, _ in pair})]
+    return [pair for pair in possible if not any(pair <= meeting for meeting in meetings)]

@@ -11,6 +11,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.utils import rdpcap
 
+from tests.interop.batch import ROLES, negotiation
 from tests.interop.conftest import Opposite
 from tests.lab.capture import Capture
 from tests.lab.plan import Plan, SpdRule
@@ -254,7 +255,7 @@ def test_mappings_that_only_the_peer_has_are_refused_and_explained(
         forget(opposite, ours)
 
 
-@pytest.mark.parametrize("role", ["initiator", "responder"])
+@pytest.mark.parametrize("role", ROLES)
 def test_a_peer_that_narrows_is_reported_and_nothing_else_gets_out(
     role: str, opposite: Opposite, row: TellRow
 ) -> None:
@@ -263,7 +264,7 @@ def test_a_peer_that_narrows_is_reported_and_nothing_else_gets_out(
     other = ("10.1.1.0/24", "10.2.1.0/24")
     plan = Plan(
         name="narrowed",
-        negotiation="active" if role == "initiator" else "passive",
+        negotiation=negotiation(role),
         rules=tuple(SpdRule((local,), (remote,)) for local, remote in (asked, other)),
     )
     theirs = plan.change(rules=tuple(SpdRule((local,), (remote,)) for local, remote in (left, other)))
