@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.lab import Lab
-from tests.unit.daemon.test_netlink import inside
+from tests.unit.daemon.entered import with_netlink
 from vpnd.daemon import dump
 from vpnd.daemon.netlink import LINK_GROUP, Netlink
 from vpnd.daemon.routes import PROTOCOL, Route, Wanted
@@ -32,7 +32,7 @@ def test_links_with_group_and_state(lab: Lab) -> None:
         for tun in tuns:
             tun.close()
 
-    inside(namespace, work)
+    with_netlink(namespace, work)
 
 
 @pytest.mark.root
@@ -47,7 +47,7 @@ def test_many_routes_of_ours_and_none_of_others(lab: Lab) -> None:
         assert set(dump.routes(socket.AF_INET)) == wanted.routes
         assert dump.routes(socket.AF_INET6) == []
 
-    inside(namespace, work)
+    with_netlink(namespace, work)
 
 
 class Answers:

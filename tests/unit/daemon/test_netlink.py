@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
-from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
 from tests.lab.lab import Lab, Namespace
+from tests.unit.daemon.entered import with_netlink
 from vpnd.daemon.netlink import Netlink, NetlinkFailed
 from vpnd.daemon.routes import (
     COMMON_GROUP,
@@ -69,39 +67,6 @@ def ways(device: str) -> Wanted:
     )
 
 
-def inside(namespace: Namespace, work: Callable[[Netlink], None]) -> None:
-    """Do it in a thread that has entered the namespace."""
-    failed: list[BaseException] = []
-
-    def enter() -> None:
-        try:
-            descriptor = os.open(f"/run/netns/{namespace.name}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _setns(descriptor)
-            finally:
-                os.close(descriptor)
-            netlink = Netlink()
-            try:
-                work(netlink)
-            finally:
-                netlink.close()
-        except BaseException as error:  # reported by the caller, whatever it is
-            failed.append(error)
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-
-
-def _setns(descriptor: int) -> None:
-    import ctypes
-
-    if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0x40000000):
-        raise OSError(ctypes.get_errno(), "setns")
-
-
 def listed(namespace: Namespace, *command: str) -> Any:
     return json.loads(namespace.run("ip", "-json", *command).stdout or "[]")
 
@@ -130,7 +95,7 @@ def test_what_is_wanted_is_made_adopted_moved_and_taken_away(lab: Lab) -> None:
         assert netlink.reconcile(Wanted()) == []
         assert netlink.present() == Wanted()
 
-    inside(namespace, work)
+    with_netlink(namespace, work)
     rules = listed(namespace, "rule")
     assert {rule["priority"] for rule in rules} == {0, 32766, 32767}
 
@@ -145,7 +110,7 @@ def test_routes_of_others_are_not_touched(lab: Lab) -> None:
         assert netlink.reconcile(holes()) == []
         assert netlink.reconcile(Wanted()) == []
 
-    inside(namespace, work)
+    with_netlink(namespace, work)
     assert [route["metric"] for route in listed(namespace, "route")] == [5]
     assert 100 in {rule["priority"] for rule in listed(namespace, "rule")}
 
@@ -180,7 +145,7 @@ def test_a_tun_is_up_quiet_and_long_enough(lab: Lab) -> None:
         with pytest.raises(NetlinkFailed, match="t0"):
             netlink.set_mtu("t0", 1400)
 
-    inside(namespace, work)
+    with_netlink(namespace, work)
 
 
 def test_the_way_to_a_peer_is_known(lab: Lab) -> None:
@@ -200,7 +165,7 @@ def test_the_way_to_a_peer_is_known(lab: Lab) -> None:
         assert further is not None
         assert further.mtu == 1300
 
-    inside(namespace, work)
+    with_netlink(namespace, work)
 
 
 def test_inside_is_what_does_not_lie_on_the_way_to_a_peer(lab: Lab) -> None:
@@ -242,7 +207,7 @@ def test_inside_is_what_does_not_lie_on_the_way_to_a_peer(lab: Lab) -> None:
         assert networks(own) == {*lan, "192.0.2.0/24"}
         tun.close()
 
-    inside(namespace, work)
+    with_netlink(namespace, work)
 
 
 def test_hundreds_of_routes_are_written_and_a_refused_one_is_named(lab: Lab) -> None:
@@ -269,7 +234,7 @@ def test_hundreds_of_routes_are_written_and_a_refused_one_is_named(lab: Lab) -> 
         assert netlink.reconcile(Wanted()) == []
         assert netlink.present() == Wanted()
 
-    inside(namespace, work)
+    with_netlink(namespace, work)
 
 
 def test_a_strict_reverse_path_is_loosened_where_peers_are_heard(lab: Lab) -> None:
@@ -294,4 +259,4 @@ def test_a_strict_reverse_path_is_loosened_where_peers_are_heard(lab: Lab) -> No
         assert netlink.hear_peers(peers, MARK) == []
         assert (strictness("out"), strictness("lan"), strictness("all")) == ("2", "1", "1")
 
-    inside(namespace, work)
+    with_netlink(namespace, work)

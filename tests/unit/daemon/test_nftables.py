@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from tests.lab.lab import Lab, Namespace
+from tests.unit.daemon.entered import inside
 from vpnd.daemon import nftables
 from vpnd.daemon.nftables import Shield
 
@@ -21,24 +20,6 @@ GROUP = 0x7670
 
 def nets(*texts: str) -> frozenset[Any]:
     return frozenset(map(ip_network, texts))
-
-
-def inside(namespace: Namespace, work: Callable[[], None]) -> None:
-    """Do it in a thread that has entered the namespace."""
-    failed: list[BaseException] = []
-
-    def enter() -> None:
-        try:
-            with namespace.entered():
-                work()
-        except BaseException as error:  # reported by the caller, whatever it is
-            failed.append(error)
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
 
 
 def ruleset(namespace: Namespace) -> str:

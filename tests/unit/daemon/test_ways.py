@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from tests.lab.lab import Lab, Namespace
-from tests.unit.daemon.test_netlink import inside
+from tests.unit.daemon.entered import with_netlink
 from tests.unit.tunnel.lives import policy
 from vpnd.daemon.netlink import Netlink
 from vpnd.daemon.routes import MARK, carried, guard, spared, tables_of
@@ -62,7 +62,7 @@ class Ways:
             wanted = guard([tunnel], tables) | spared([tunnel], networks)
             assert netlink.reconcile(wanted | carried(tunnel, tables) if up else wanted) == []
 
-        inside(self.namespace, work)
+        with_netlink(self.namespace, work)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def ways(lab: Lab) -> Iterator[Ways]:
             tuns.append(open_tun(name))
             netlink.set_up(name, 1400)
 
-    inside(found.namespace, make)
+    with_netlink(found.namespace, make)
     yield found
     for tun in tuns:
         tun.close()
