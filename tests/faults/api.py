@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tests.lab.plan import Plan
-from tests.lab.process import PATIENCE
-from tests.lab.vpnd import Vpnd
+from tests.lab.vpnd import UnixConnection, Vpnd
 from vpnd.control import addition
 
 
 def call(vpnd: Vpnd, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
     """One request; the answer's JSON. Raises RuntimeError for a refusal, with what was said."""
-    connection = _Connection(vpnd.socket)
+    connection = UnixConnection(vpnd.socket)
     try:
         data = None if body is None else json.dumps(body).encode()
         connection.request(method, path, data, {"Content-Type": "application/json"})
@@ -45,16 +41,3 @@ def ike_sas(vpnd: Vpnd, name: str) -> list[dict[str, Any]]:
     """The IKE SAs of one tunnel, established or not."""
     found: list[dict[str, Any]] = call(vpnd, "GET", f"/v1/tunnels/{name}")["ike_sas"]
     return found
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("vpnd", timeout=PATIENCE)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self._path)

@@ -97,7 +97,7 @@ class Vpnd:
 
     def get(self, path: str) -> Any:
         """GET from the management API; None unless the answer is 200."""
-        connection = _UnixConnection(self.socket)
+        connection = UnixConnection(self.socket)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -108,7 +108,7 @@ class Vpnd:
 
     def post(self, path: str) -> tuple[int, Any]:
         """POST to the management API, without a body: the answer's status and its JSON."""
-        connection = _UnixConnection(self.socket)
+        connection = UnixConnection(self.socket)
         try:
             connection.request("POST", path)
             response = connection.getresponse()
@@ -210,7 +210,7 @@ class Vpnd:
         return self.get("/v1/status") is not None
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
