@@ -15,12 +15,12 @@ from tests.simulation.policies import ADDRESS_A, STRANGER
 from tests.simulation.puppet import IKE_SA, Puppet, esp_sa, subnet
 from tests.simulation.stage import Stage
 from tests.simulation.states import STATES, stage_in
-from tests.simulation.weather import flip_bit
 from vpnd.ike.outputs import ChildUp, Established, LadderLine
 from vpnd.wire.iana import DhGroup, Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import Delete, KeyExchange, Nonce, Notify, TsI, TsR
 
 from .ike_strategies import Saying, clear_sayings, fixed, sayings
+from .mutations import Mutation, mutations
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 states = st.sampled_from(sorted(STATES))
@@ -55,23 +55,10 @@ def test_any_bytes_are_a_counted_drop(state: str, data: bytes, source: object) -
 
 
 @QUICK
-@given(
-    state=states,
-    saying=sayings,
-    bits=st.lists(st.integers(0, 10_000), max_size=4),
-    cut=st.integers(0, 40),
-    tail=st.binary(max_size=8),
-)
-def test_a_mutated_message_raises_nothing(
-    state: str, saying: Saying, bits: list[int], cut: int, tail: bytes
-) -> None:
+@given(state=states, saying=sayings, mutation=mutations)
+def test_a_mutated_message_raises_nothing(state: str, saying: Saying, mutation: Mutation) -> None:
     stage, puppet = stage_in(state)
-    data = saying.data(puppet)
-    for bit in bits:
-        data = flip_bit(data, bit % (8 * len(data)))
-    data = data[: len(data) - cut] + tail
-    # A length that fits gets further than one that does not.
-    data = data[:24] + len(data).to_bytes(4, "big") + data[28:]
+    data = mutation.of(saying.data(puppet))
     before = counted(stage)
     stage.say(data)
     assert counted(stage) != before

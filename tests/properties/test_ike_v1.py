@@ -17,7 +17,6 @@ from tests.simulation.policies import ADDRESS_A, STRANGER
 from tests.simulation.v1.pairs import AGGRESSIVE, MODES
 from tests.simulation.v1.puppet import DPD, ISAKMP_SA, Puppet, Quick, esp_sa, subnet
 from tests.simulation.v1.stage import STATES, Stage, stage_in
-from tests.simulation.weather import flip_bit
 from vpnd.ike.outputs import ChildDown, ChildUp, Established, IkeDown
 from vpnd.model.policy import NegotiationMode
 from vpnd.model.selectors import Address
@@ -40,6 +39,8 @@ from vpnd.wire.ikev1 import (
     Unknown,
     VendorId,
 )
+
+from .mutations import Mutation, mutations
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ESTABLISHED = ["established, main", "established, aggressive", "with a child", "with a child from here"]
@@ -154,24 +155,10 @@ def test_any_bytes_are_a_counted_drop(state: str, data: bytes, source: Address) 
 
 
 @QUICK
-@given(
-    state=states,
-    saying=sayings,
-    bits=st.lists(st.integers(0, 10_000), max_size=4),
-    cut=st.integers(0, 40),
-    tail=st.binary(max_size=8),
-)
-def test_a_mutated_message_raises_nothing(
-    state: str, saying: Saying, bits: list[int], cut: int, tail: bytes
-) -> None:
+@given(state=states, saying=sayings, mutation=mutations)
+def test_a_mutated_message_raises_nothing(state: str, saying: Saying, mutation: Mutation) -> None:
     stage, puppet = stage_in(state)
-    data = saying.data(puppet)
-    for bit in bits:
-        data = flip_bit(data, bit % (8 * len(data)))
-    data = data[: len(data) - cut] + tail
-    # A length that fits gets further than one that does not.
-    data = data[:24] + len(data).to_bytes(4, "big") + data[28:]
-    stage.say(data)
+    stage.say(mutation.of(saying.data(puppet)))
     stage.world.run_for(AFTERWARDS)
 
 
