@@ -24,15 +24,24 @@ DEFAULT_PATH_MTU = 1500
 ROUTE_KEPT = 1.0
 """Ours: seconds that a route's MTU is believed, so that many tunnels to one peer ask once."""
 
+PATH_MTU_AGED = 600.0
+"""Seconds after which a path that was found to be smaller may carry more again: the ten minutes of RFC 1191
+section 6.3 and RFC 8201 section 4, and what Linux gives its own memory of it (route/mtu_expires)."""
+
 
 @dataclass(slots=True)
 class Attached:
-    """A tunnel with its interface. MTUs are in bytes: of the interface, and of the path to the peer."""
+    """A tunnel with its interface. MTUs are in bytes: of the interface, and of the path to the peer.
+
+    `learned` is the loop's time when the network, or the route after it, last said what the path carries;
+    None: it never has, and the path is what it was when the interface was made.
+    """
 
     policy: TunnelPolicy
     descriptor: int
     mtu: int
     path_mtu: int
+    learned: float | None = None
 
 
 class Interfaces:
@@ -49,7 +58,7 @@ class Interfaces:
         self._owners: dict[str, str] = {}
         self._configured: tuple[TunnelPolicy, ...] = ()
         self._tables: dict[str, int] = {}
-        self._path_mtus: dict[Address, tuple[int, float]] = {}
+        self._path_mtus: dict[Address, tuple[int | None, float]] = {}
         self._wanted: Wanted | None = None
         self._inside: frozenset[Network] = frozenset()
         self._separate: frozenset[Network] = frozenset()
@@ -115,8 +124,11 @@ class Interfaces:
     async def path_mtu(self, policy: TunnelPolicy) -> int:
         """What the route to the peer carries, in bytes."""
         remote = policy.peer.remote_address
-        if remote is None:
-            return DEFAULT_PATH_MTU
+        said = await self.route_mtu(remote) if remote is not None else None
+        return said if said is not None else DEFAULT_PATH_MTU
+
+    async def route_mtu(self, remote: Address) -> int | None:
+        """What the route to an address carries, in bytes; None where the kernel does not say."""
         now = asyncio.get_running_loop().time()
         known = self._path_mtus.get(remote)
         if known is not None and now - known[1] < ROUTE_KEPT:
@@ -124,8 +136,8 @@ class Interfaces:
         try:
             route = await self._box.route_to(remote, MARK)
         except BoxFailed:
-            return DEFAULT_PATH_MTU
-        mtu = route.mtu if route is not None else DEFAULT_PATH_MTU
+            return None
+        mtu = route.mtu if route is not None else None
         self._path_mtus[remote] = (mtu, now)
         return mtu
 
@@ -142,9 +154,22 @@ class Interfaces:
         if attached is None or attached.path_mtu == path_mtu:
             return
         attached.path_mtu = path_mtu
+        attached.learned = asyncio.get_running_loop().time()
         self._engine.set_mtu(name, path_mtu)
         if child is not None:
             self.follow(child)
+
+    def take_aged(self) -> list[str]:
+        """The tunnels whose path may carry more than was learned; each is due again ten minutes later."""
+        now = asyncio.get_running_loop().time()
+        due = {
+            name: attached
+            for name, attached in self._attached.items()
+            if attached.learned is not None and now - attached.learned >= PATH_MTU_AGED
+        }
+        for attached in due.values():
+            attached.learned = now
+        return list(due)
 
     def interrupt(self, name: str, interrupted: bool) -> None:
         """Stop a tunnel's business traffic both ways, or let it go on; health checks pass in any case."""

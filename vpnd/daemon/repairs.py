@@ -1,4 +1,4 @@
-"""What this machine refused is tried again, and what somebody took away is put back."""
+"""What this machine refused is tried again, what somebody took away is put back, what is old is doubted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from vpnd.daemon.addresses import Addresses
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.interfaces import Interfaces
 from vpnd.daemon.journal import Journal
+from vpnd.datapath.interface import PathMtu
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import GatewayPolicy, TunnelPolicy
 
 REPAIR_EVERY = 5.0
-"""Ours: seconds between two tries to give a tunnel what this machine refused it, and two looks at filters."""
+"""Ours: seconds between two tries to give a tunnel what this machine refused it, two looks at filters, and
+two at which paths may carry more again."""
 
 LOSSES = 5
 LOSSES_WITHIN = 60.0
@@ -64,9 +66,24 @@ class Repairs:
     async def _try_again(self) -> None:
         await self._interfaces.keep_shield()
         await self._interfaces.settle_refused()
+        await self._try_larger()
         blocked = [tunnel.policy for tunnel in self._gateway.roster if tunnel.blocked is not None]
         if blocked:
             await self._unblock(blocked)
+
+    async def _try_larger(self) -> None:
+        """A path that was smaller for long is taken to carry what its route says: else it never would again.
+
+        The kernel forgets after as long; where the path is still small, the next large packet says so.
+        """
+        for name in self._interfaces.take_aged():
+            tunnel = self._gateway.roster.get(name)
+            owners = [m.owner for m in tunnel.mappings if m.owner is not None] if tunnel is not None else []
+            path = owners[0].path if owners else None
+            # Without an SA nothing is sent; the next look is soon enough.
+            mtu = await self._interfaces.route_mtu(path.remote) if path is not None else None
+            if path is not None and mtu is not None:
+                self._gateway.on_notice(PathMtu(path.remote, mtu))
 
     def is_due(self) -> bool:
         """Something has changed outside; whether a repair is to be begun, for one may wait already.

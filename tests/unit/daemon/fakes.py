@@ -155,6 +155,8 @@ class FakeBox:
         self.unfiltered = False
         self.heard: frozenset[Address] = frozenset()
         self.strict = False
+        self.route_mtu: int | None = 1500
+        """Bytes that the route to any peer carries; None: the kernel does not say."""
         self.routes_refused = 0
         """How many times from now on no route is made."""
         self._descriptor = 100
@@ -212,7 +214,9 @@ class FakeBox:
         return self.wanted
 
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
-        return RouteTo(self.source, 2, 1500)
+        if self.route_mtu is None:
+            raise BoxFailed("no answer about routes")
+        return RouteTo(self.source, 2, self.route_mtu)
 
     async def networks_inside(
         self, own: frozenset[Address], peers: frozenset[Address], mark: int

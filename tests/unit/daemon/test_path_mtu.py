@@ -1,0 +1,71 @@
+"""What the path to a peer carries: learned from the network, and forgotten again."""
+
+from __future__ import annotations
+
+from tests.unit.daemon.pairs import Pair, with_pair
+from tests.unit.daemon.test_operations import BACK, ROUTED, up
+from tests.unit.daemon.test_refused import seconds
+from vpnd.daemon.interfaces import PATH_MTU_AGED
+from vpnd.daemon.repairs import REPAIR_EVERY
+from vpnd.datapath.interface import PathMtu
+
+AGED = PATH_MTU_AGED + 2 * REPAIR_EVERY
+
+
+async def narrowed(pair: Pair, mtu: int) -> int:
+    """The tunnel is up and a router says that its path carries less; returns the interface's MTU before."""
+    await up(pair, ROUTED, BACK)
+    before = _inner(pair)
+    pair.hq.engine.on_notice(PathMtu(pair.branch.address, mtu))
+    await seconds(pair, 1)
+    assert pair.hq.engine.path_mtu["t"] == mtu
+    assert _inner(pair) < before
+    return before
+
+
+def _inner(pair: Pair) -> int:
+    (interface,) = pair.hq.box.interfaces.values()
+    return interface
+
+
+@with_pair
+async def test_a_path_that_became_smaller_is_tried_larger_after_ten_minutes(pair: Pair) -> None:
+    before = await narrowed(pair, 1300)
+    await seconds(pair, PATH_MTU_AGED - 5)
+    assert pair.hq.engine.path_mtu["t"] == 1300
+    await seconds(pair, 5 + 2 * REPAIR_EVERY)
+    assert pair.hq.engine.path_mtu["t"] == 1500
+    assert _inner(pair) == before
+
+
+@with_pair
+async def test_a_path_stays_small_while_the_kernel_says_so_and_is_asked_about_again(pair: Pair) -> None:
+    before = await narrowed(pair, 1300)
+    pair.hq.box.route_mtu = 1300
+    await seconds(pair, AGED)
+    assert pair.hq.engine.path_mtu["t"] == 1300
+    pair.hq.box.route_mtu = 1400
+    await seconds(pair, AGED)
+    assert pair.hq.engine.path_mtu["t"] == 1400
+    pair.hq.box.route_mtu = 1500
+    await seconds(pair, AGED)
+    assert _inner(pair) == before
+
+
+@with_pair
+async def test_a_path_stays_small_where_the_kernel_says_nothing(pair: Pair) -> None:
+    await narrowed(pair, 1300)
+    pair.hq.box.route_mtu = None
+    await seconds(pair, AGED)
+    assert pair.hq.engine.path_mtu["t"] == 1300
+
+
+@with_pair
+async def test_ten_minutes_begin_anew_when_the_path_becomes_smaller_still(pair: Pair) -> None:
+    await narrowed(pair, 1400)
+    await seconds(pair, PATH_MTU_AGED - 60)
+    pair.hq.engine.on_notice(PathMtu(pair.branch.address, 1300))
+    await seconds(pair, PATH_MTU_AGED - 60)
+    assert pair.hq.engine.path_mtu["t"] == 1300
+    await seconds(pair, AGED)
+    assert pair.hq.engine.path_mtu["t"] == 1500
