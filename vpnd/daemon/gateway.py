@@ -171,9 +171,7 @@ class Gateway:
         """Time has passed."""
         self._timer = self._timer_at = None
         now = self.clock.now()
-        if now >= self._next_listening():
-            self._kept_house = now
-            self._guarded(None, "what the engine heard", lambda: self._signs.listen(now))
+        self._guarded(None, "what the engine heard", lambda: self._listen(now))
         in_order = self._guarded(None, "the timers of IKE", lambda: self.endpoint.handle_timeout(now))
         in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.roster.handle_timeout(now))
         in_order &= self._guarded(None, "the health checks", lambda: self.carriage.handle_timeout(now))
@@ -294,14 +292,13 @@ class Gateway:
         self._arm(now, pause)
 
     def _arm(self, now: float, pause: float) -> None:
-        """One timer, at the earliest deadline."""
+        """One timer, at the earliest deadline; after a bug in one it fires for the sake of the others."""
         if self._closed:
             return
-        core = (self.endpoint, self.roster, self.carriage)
-        deadlines = [deadline for part in core if (deadline := part.next_timeout()) is not None]
-        if len(self.roster):
-            deadlines.append(self._next_listening())
-        at = max(min([*deadlines, now + LONGEST_SLEEP]), now + pause)
+        deadlines = [now + LONGEST_SLEEP]
+        if not self._guarded(None, "the deadlines", lambda: deadlines.extend(self._deadlines())):
+            deadlines.append(now + AFTER_FAULT)
+        at = max(min(deadlines), now + pause)
         if self._timer is not None:
             if self._timer_at is not None and self._timer_at <= at:
                 # It fires early at worst, finds nothing due, and is armed again then.
@@ -309,6 +306,20 @@ class Gateway:
             self._timer.cancel()
         self._timer_at = at
         self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self.on_tick)
+
+    def _deadlines(self) -> list[float]:
+        """When each part wants the timer."""
+        core = (self.endpoint, self.roster, self.carriage)
+        deadlines = [deadline for part in core if (deadline := part.next_timeout()) is not None]
+        if len(self.roster):
+            deadlines.append(self._next_listening())
+        return deadlines
+
+    def _listen(self, now: float) -> None:
+        """Look at whose packets came, if it is time to."""
+        if now >= self._next_listening():
+            self._kept_house = now
+            self._signs.listen(now)
 
     def _next_listening(self) -> float:
         """When to look at what came and what left."""
