@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
@@ -20,7 +21,7 @@ class IkePort(Protocol):
     """UDP port 500 of one local address."""
 
     async def start(self) -> None:
-        """Begin to receive."""
+        """Begin to receive. Raises OSError; it can be closed then as well."""
 
     def send(self, path: Path, data: bytes) -> None:
         """Send one message."""
@@ -82,16 +83,16 @@ class Addresses:
         used, old = self._ports.get(address.version, (None, None))
         if used == address:
             return
-        port = self._open_port(address)
-        try:
+        with contextlib.ExitStack() as undo:
+            port = self._open_port(address)
+            undo.callback(port.close)
+            # Only what is read counts as listened on, else nobody would try again.
+            await port.start()
             self._engine.listen(address)
-        except OSError:
-            port.close()
-            raise
+            undo.pop_all()
         if old is not None:
             old.close()
         self._ports[address.version] = (address, port)
-        await port.start()
 
     def close(self) -> None:
         """Stop listening."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -258,13 +260,17 @@ class FakePort:
         self._machine = machine
 
     async def start(self) -> None:
-        return
+        if self._machine.ports_refused:
+            self._machine.ports_refused -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self._machine.reading.add(self)
 
     def send(self, path: NetworkPath, data: bytes) -> None:
         self._machine.transmit(path, data)
 
     def close(self) -> None:
-        return
+        self._machine.reading.discard(self)
+        self._machine.ports_closed += 1
 
 
 class Wire:
@@ -299,6 +305,10 @@ class Machine:
         self.wire = wire
         wire.machines[self.address] = self
         directory.mkdir(parents=True, exist_ok=True)
+        self.ports_refused = 0
+        """How many times from now on port 500 cannot be read."""
+        self.ports_closed = 0
+        self.reading: set[FakePort] = set()
         self.box = FakeBox(self.address)
         self.clock = FakeClock()
         self.journal = Journal(self.clock)
@@ -343,7 +353,7 @@ class Machine:
         """A message arrives."""
         if path.local_port == NAT_T_PORT:
             self.engine.on_ike(path, data)
-        else:
+        elif self.reading:
             self.service.gateway.on_datagram(path, data)
 
     def events(self) -> list[tuple[str | None, str]]:

@@ -187,3 +187,16 @@ async def test_a_bug_in_one_tunnel_of_a_reload_costs_no_other(
     assert not pair.hq.service.pending
     monkeypatch.setattr(Interfaces, "attach", good)
     await pair.until(lambda: "a" in pair.hq.engine.tunnels)
+
+
+@with_pair
+async def test_a_port_that_cannot_be_read_is_opened_again(pair: Pair) -> None:
+    pair.configure({"t": ROUTED}, {"t": BACK})
+    pair.hq.ports_refused = 2
+    await pair.start()
+    await seconds(pair, 1)
+    assert error(pair) == "E-SOCKET"
+    assert "Too many open files" in pair.hq.texts()
+    await pair.until(lambda: pair.state() == ("up", "up"), 60)
+    assert len(pair.hq.reading) == 1
+    assert pair.hq.ports_closed == 2
