@@ -31,7 +31,10 @@ Equip = Callable[[TunnelPolicy], Awaitable[Diagnosis | None]]
 
 
 class Names:
-    """Follows the names of peers. `equip` makes a tunnel's sockets and interface, or says what refused."""
+    """Follows the names of peers. `equip` makes a tunnel's sockets and interface, or says what refused.
+
+    `changing` is held by whoever changes tunnels.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Names:
         journal: Journal,
         equip: Equip,
         configured: Callable[[], GatewayPolicy],
+        changing: asyncio.Lock,
     ) -> None:
         self._gateway = gateway
         self._addresses = addresses
@@ -48,6 +52,7 @@ class Names:
         self._journal = journal
         self._equip = equip
         self._configured = configured
+        self._changing = changing
         self._resolver = Resolver()
 
     async def resolve(self, policy: TunnelPolicy) -> None:
@@ -108,20 +113,30 @@ class Names:
         if tunnel.attempt is not None:
             gateway.call(lambda now: gateway.endpoint.close(now, name, gone))
         refused = await self._learn(tunnel.policy, found[0], moved=True)
-        if refused is None and tunnel.policy.negotiation is not Negotiation.PASSIVE:
+        # A change may have put another in its place meanwhile, which begins by itself.
+        same = gateway.roster.get(name) is tunnel
+        if refused is None and same and tunnel.policy.negotiation is not Negotiation.PASSIVE:
             gateway.call(lambda now: gateway.endpoint.begin_anew(now, name))
 
     async def _look_up(self, policy: TunnelPolicy) -> tuple[Address, ...]:
         return await self._resolver.addresses_of(policy.remote, self._configured().address.version)
 
     async def _learn(self, policy: TunnelPolicy, address: Address, moved: bool = False) -> Diagnosis | None:
-        """The peer has this address from now on; returns what this machine refused."""
+        """The peer has this address from now on; returns what this machine refused.
+
+        Whoever changes the tunnel now comes first: two would make its interface, or this one would put back
+        what was configured when the look-up began.
+        """
+        async with self._changing:
+            return await self._take(policy, address, moved)
+
+    async def _take(self, policy: TunnelPolicy, address: Address, moved: bool) -> Diagnosis | None:
         name, gateway = policy.name, self._gateway
         configured = next((p for p in self._configured().tunnels if p.name == name), None)
-        if configured is None:
+        if configured is None or configured.remote != policy.remote:
             return None
         peer = replace(configured.peer, remote_address=address)
-        bound = await self._addresses.bind(replace(policy, peer=peer))
+        bound = await self._addresses.bind(replace(configured, peer=peer))
         if address != policy.peer.remote_address:
             self._journal.event(name, "peer-resolved", f"{policy.remote} is {address}")
         refused = await self._equip(bound)

@@ -106,12 +106,18 @@ class Service:
             journal,
             lambda local: open_port(local, gateway.on_datagram, gateway.on_unreachable),
         )
+        self._changing = asyncio.Lock()
         self._names = Names(
-            gateway, self._addresses, self.interfaces, journal, self._equip, lambda: self.policy
+            gateway,
+            self._addresses,
+            self.interfaces,
+            journal,
+            self._equip,
+            lambda: self.policy,
+            self._changing,
         )
         self._box = box
         self._supervisor = supervisor
-        self._changing = asyncio.Lock()
         self._repairs = Repairs(
             gateway,
             self._addresses,
