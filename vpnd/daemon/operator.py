@@ -231,10 +231,17 @@ class Operator:
             if not loaded.ok:
                 raise _invalid(loaded)
             try:
-                self._store.write(proposed)
+                put_back = self._store.write(proposed)
             except (OSError, ValueError) as failure:
                 raise OperationError("E-STATE", f"the tunnel cannot be kept: {failure}") from None
             kept = await self._service.in_thread(load, self._config, self._state)
+            if not kept.ok:
+                # Somebody has changed the file since; what is not in force must not be kept either.
+                try:
+                    put_back()
+                except OSError as failure:
+                    raise OperationError("E-STATE", f"the tunnel cannot be put back: {failure}") from None
+                raise _invalid(kept)
             change = await self._service.change(kept)
             done = "created" if name in change.added else "changed" if name in change.changed else "unchanged"
             problems = [_problem(p) for p in loaded.problems if p.file == proposed.source.label]

@@ -4,15 +4,18 @@
     STATE/tunnels.d/NAME.psk     mode 0600, the key
 
 A file is written beside its place and renamed over it, so that a crash leaves the old one or the new one.
+A key and its tunnel are both written before either is renamed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -72,16 +75,29 @@ class StateDirectory:
         )
         return Proposed(name, source, key)
 
-    def write(self, proposed: Proposed) -> None:
-        """Keep a tunnel that was checked, its key first. Raises OSError."""
-        name = proposed.name
+    def write(self, proposed: Proposed) -> Callable[[], None]:
+        """Keep a tunnel that was checked, with its key; returns what puts back the files that were there.
+
+        Both raise OSError. Where this does, the files are as they were: a new key with the old table would
+        fail only at the next start.
+        """
+        table, key = self.tunnel_file(proposed.name), self.key_file(proposed.name)
         text = to_toml(proposed.source.tables)
         self.tunnels.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files: dict[Path, Secret | None] = {}
         if proposed.key is not None:
-            _replace(self.key_file(name), proposed.key.reveal() + b"\n")
-        _replace(self.tunnel_file(name), text.encode())
-        if f"file:{self.key_file(name).name}" not in text:
-            self.key_file(name).unlink(missing_ok=True)
+            files[key] = Secret(proposed.key.reveal() + b"\n")
+        files[table] = Secret(text.encode())
+        if f"file:{key.name}" not in text:
+            files[key] = None
+        before = {path: _content(path) for path in files}
+        try:
+            _replace(files)
+        except OSError:
+            with contextlib.suppress(OSError):  # the first error says why
+                _replace(before)
+            raise
+        return partial(_replace, before)
 
     def remove(self, name: str) -> None:
         """Forget a tunnel and its key; what is not there is fine. Raises OSError."""
@@ -149,20 +165,40 @@ def _text(text: str) -> str:
     return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600 beside `path`, then rename it over `path`."""
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+def _content(path: Path) -> Secret | None:
+    """What a file holds; None: there is none."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
+        return Secret(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _replace(files: Mapping[Path, Secret | None]) -> None:
+    """Give files of one directory their content, or remove them (None), in this order.
+
+    All is on the disk before the first is renamed over its place: where there is no room, nothing changes.
+    """
+    written: dict[Path, str] = {}
+    try:
+        for path, content in files.items():
+            if content is not None:
+                descriptor, written[path] = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content.reveal())
+                    file.flush()
+                    os.fsync(file.fileno())
+        for path in files:
+            if path in written:
+                os.replace(written[path], path)
+            else:
+                path.unlink(missing_ok=True)
     except OSError:
-        Path(name).unlink(missing_ok=True)
+        for name in written.values():
+            Path(name).unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    for parent in {path.parent for path in files}:
+        directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

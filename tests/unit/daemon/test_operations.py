@@ -14,6 +14,7 @@ from tests.unit.daemon.pairs import Pair, with_pair
 from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed, UnknownTunnel
 from vpnd.daemon.resolver import NotResolved, Resolver
 from vpnd.daemon.routes import INSIDE_METRIC, MAIN_TABLE, ROUTES_TABLE, WORST_METRIC, Route, Wanted
+from vpnd.daemon.state import Proposed, StateDirectory
 from vpnd.datapath.interface import Acquire, HardLimit, SaStats, SoftLimit, TunLost, UnknownSpi
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.selectors import Address, Network, parse_address
@@ -389,6 +390,31 @@ async def test_a_tunnel_through_the_api_is_kept_with_its_key_apart(pair: Pair) -
     assert pair.hq.engine.installed == {}
     assert pair.hq.box.interfaces == {}
     assert pair.hq.box.wanted.routes == frozenset()
+
+
+@with_pair
+async def test_a_tunnel_is_as_it_was_where_the_file_became_wrong_meanwhile(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.configure({}, {"t": BACK})
+    await pair.start()
+    table = {
+        "customer_gateway": {"address": "192.0.2.2"},
+        "pre_shared_key": f"plain:{KEY}",
+        "routes": ["10.2.0.0/16"],
+    }
+    await pair.hq.operator.put_tunnel("t", table)
+    kept = {path: path.read_bytes() for path in (pair.hq.state / "tunnels.d").iterdir()}
+    write = StateDirectory.write
+
+    def spoiled(store: StateDirectory, proposed: Proposed) -> object:
+        pair.hq.write("[gateway")
+        return write(store, proposed)
+
+    monkeypatch.setattr(StateDirectory, "write", spoiled)
+    with pytest.raises(InvalidConfiguration):
+        await pair.hq.operator.put_tunnel("t", {**table, "pre_shared_key": "plain:another key, long enough"})
+    assert {path: path.read_bytes() for path in (pair.hq.state / "tunnels.d").iterdir()} == kept
 
 
 @with_pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -68,3 +69,46 @@ def test_a_file_that_cannot_be_replaced_stays_whole(tmp_path: Path, monkeypatch:
         state.write(state.propose("t", {"priority": 2}))
     assert state.tunnel_file("t").read_text() == before
     assert [path.name for path in state.tunnels.iterdir()] == ["t.toml"]
+
+
+FULL = OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("fails_at", [1, 2])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_key_and_its_tunnel_are_replaced_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, fails_at: int, known: bool
+) -> None:
+    state = StateDirectory(tmp_path)
+    if known:
+        state.write(state.propose("t", {"pre_shared_key": "plain:the old key", "priority": 1}))
+    before = _files(state)
+    real, calls = getattr(os, call), iter(range(1, 100))
+
+    def full(*arguments: object) -> object:
+        if next(calls) == fails_at:
+            raise FULL
+        return real(*arguments)
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space"):
+        state.write(state.propose("t", {"pre_shared_key": "plain:the new key", "priority": 2}))
+    assert _files(state) == before
+
+
+@pytest.mark.parametrize("reference", ["plain:the new key", "file:/etc/vpnd/psk/x"])
+def test_what_was_written_can_be_put_back(tmp_path: Path, reference: str) -> None:
+    state = StateDirectory(tmp_path)
+    state.write(state.propose("t", {"pre_shared_key": "plain:the old key", "priority": 1}))
+    before = _files(state)
+    put_back = state.write(state.propose("t", {"pre_shared_key": reference, "priority": 2}))
+    assert _files(state) != before
+    put_back()
+    assert _files(state) == before
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in state.tunnels.iterdir())
+
+
+def _files(state: StateDirectory) -> dict[str, bytes]:
+    paths = state.tunnels.iterdir() if state.tunnels.exists() else ()
+    return {path.name: path.read_bytes() for path in paths}
