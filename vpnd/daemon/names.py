@@ -7,17 +7,13 @@ So names are looked up again where nothing is heard of the peer, and all of them
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from vpnd.daemon.addresses import Addresses
-from vpnd.daemon.gateway import Gateway
-from vpnd.daemon.interfaces import Interfaces
-from vpnd.daemon.journal import Journal
+from vpnd.daemon.footing import Footing
 from vpnd.daemon.resolver import NotResolved, Resolver
 from vpnd.ike.endpoint import UNKNOWN_PEER
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import GatewayPolicy, Negotiation, TunnelPolicy
+from vpnd.model.policy import Negotiation, TunnelPolicy
 from vpnd.model.selectors import Address
 from vpnd.tunnel.lifecycle import Tunnel
 
@@ -27,32 +23,18 @@ LOOK_EVERY = 5.0
 KNOCK_EVERY = 1.0
 """Ours: seconds between two look-ups of all names while somebody unknown sends IKE: it may be one of them."""
 
-Equip = Callable[[TunnelPolicy], Awaitable[Diagnosis | None]]
-
 
 class Names:
-    """Follows the names of peers. `equip` makes a tunnel's sockets and interface, or says what refused.
+    """Follows the names of peers."""
 
-    `changing` is held by whoever changes tunnels.
-    """
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        addresses: Addresses,
-        interfaces: Interfaces,
-        journal: Journal,
-        equip: Equip,
-        configured: Callable[[], GatewayPolicy],
-        changing: asyncio.Lock,
-    ) -> None:
-        self._gateway = gateway
-        self._addresses = addresses
-        self._interfaces = interfaces
-        self._journal = journal
-        self._equip = equip
-        self._configured = configured
-        self._changing = changing
+    def __init__(self, footing: Footing) -> None:
+        self._gateway = footing.gateway
+        self._addresses = footing.addresses
+        self._interfaces = footing.interfaces
+        self._journal = footing.journal
+        self._equip = footing.equip
+        self._configured = footing.configured
+        self._changing = footing.changing
         self._resolver = Resolver()
 
     async def resolve(self, policy: TunnelPolicy) -> None:

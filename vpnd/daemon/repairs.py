@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
-from vpnd.daemon.addresses import Addresses
-from vpnd.daemon.gateway import Gateway
-from vpnd.daemon.interfaces import Interfaces
-from vpnd.daemon.journal import Journal
+from vpnd.daemon.footing import Footing
 from vpnd.datapath.interface import PathMtu
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import GatewayPolicy, TunnelPolicy
+from vpnd.model.policy import TunnelPolicy
 
 REPAIR_EVERY = 5.0
 """Ours: seconds between two tries to give a tunnel what this machine refused it, two looks at filters, and
@@ -25,32 +22,18 @@ LOSSES_WITHIN = 60.0
 each time costs a negotiation. The daemon goes on: an end would take every other tunnel with it, and its
 supervisor would soon give up starting it."""
 
-Equip = Callable[[TunnelPolicy], Awaitable[Diagnosis | None]]
-
 
 class Repairs:
-    """Looks after what tunnels stand on. `changing` is held by whoever changes tunnels.
+    """Looks after what tunnels stand on."""
 
-    `equip` makes a tunnel's sockets and interface, or says what refused.
-    """
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        addresses: Addresses,
-        interfaces: Interfaces,
-        journal: Journal,
-        equip: Equip,
-        configured: Callable[[], GatewayPolicy],
-        changing: asyncio.Lock,
-    ) -> None:
-        self._gateway = gateway
-        self._addresses = addresses
-        self._interfaces = interfaces
-        self._journal = journal
-        self._equip = equip
-        self._configured = configured
-        self._changing = changing
+    def __init__(self, footing: Footing) -> None:
+        self._gateway = footing.gateway
+        self._addresses = footing.addresses
+        self._interfaces = footing.interfaces
+        self._journal = footing.journal
+        self._equip = footing.equip
+        self._configured = footing.configured
+        self._changing = footing.changing
         self._waits = False
         self._losses: dict[str, deque[float]] = {}
 

@@ -15,6 +15,7 @@ from vpnd.daemon.addresses import Addresses, OnDatagram, OpenPort
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.change import Change, Progress
 from vpnd.daemon.clock import Clock
+from vpnd.daemon.footing import Footing
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.interfaces import Interfaces
 from vpnd.daemon.journal import Journal
@@ -107,7 +108,7 @@ class Service:
             lambda local: open_port(local, gateway.on_datagram, gateway.on_unreachable),
         )
         self._changing = asyncio.Lock()
-        self._names = Names(
+        footing = Footing(
             gateway,
             self._addresses,
             self.interfaces,
@@ -116,17 +117,10 @@ class Service:
             lambda: self.policy,
             self._changing,
         )
+        self._names = Names(footing)
+        self._repairs = Repairs(footing)
         self._box = box
         self._supervisor = supervisor
-        self._repairs = Repairs(
-            gateway,
-            self._addresses,
-            self.interfaces,
-            journal,
-            self._equip,
-            lambda: self.policy,
-            self._changing,
-        )
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ------------------------------------------------------------------------------- the life
