@@ -144,7 +144,7 @@ def test_what_differs_is_named(batch: Batch, row: TellRow) -> None:
 
 def pair_of(number: int, mismatch: Mismatch) -> tuple[Plan, Plan, bool]:
     """Both ends' plans for this place of the batch, and whether we begin."""
-    right = place(Plan(version="ikev1", mode=mismatch.mode), number, mismatch.we_begin).plan
+    right = place(Plan(version="ikev1", mode=mismatch.mode), number, mismatch.role).plan
     return mismatch.change(right), right.other(), mismatch.we_begin
 
 

@@ -176,10 +176,8 @@ class Session:
             self.path = natt.floated(self.path)
 
     def heard_from(self, path: Path) -> None:
-        """An authenticated message came along `path`: behind its NAT the peer is there now.
-
-        Without a NAT it does not move, and who can see its messages could send one on from elsewhere.
-        """
+        """An authenticated message came along `path`: behind its NAT the peer is there now."""
+        # Without a NAT it does not move, and who sees its messages could send one on from elsewhere.
         if self.nat.theirs:
             self.follow(path)
 
