@@ -28,9 +28,7 @@ API = ("fastapi", "uvicorn", "prometheus_client", "vpnd.control.server", "vpnd.c
             id="vpnd-guard",
         ),
         pytest.param("vpnd.daemon.run", API, id="vpnd-run"),
-        pytest.param(
-            "vpnd.control.cli, vpnd.control.client", (*API, "pydantic", "rich", "aiohttp"), id="vpnctl"
-        ),
+        pytest.param("vpnd.control.cli, vpnd.control.client", (*API, "pydantic", "rich"), id="vpnctl"),
     ],
 )
 def test_what_can_wait_is_not_imported(modules: str, without: tuple[str, ...]) -> None:

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import h11
+import aiohttp
 
 ANSWER_LIMIT = 30.0
 """Ours, in seconds: a daemon that says nothing for longer is not reachable."""
 
 BUSY_LIMIT = 3.0
 """Ours, in seconds: how long to come back to a daemon that has too many clients."""
-
-READ_SIZE = 65536
-"""Ours: bytes that are taken from the socket at once."""
 
 
 class DaemonUnreachable(Exception):
@@ -70,25 +67,30 @@ class Client:
 
     async def events(self, follow: bool) -> AsyncIterator[dict[str, Any]]:
         """Each event; with `follow` until the daemon ends. Raises as `get` does."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_LIMIT)
         path = f"/v1/events?follow={'true' if follow else 'false'}"
-        async with self._exchange() as exchange:
+        async with self._session(timeout) as session:
             # Only the answer's head is waited for: the next event may be hours away.
             async with asyncio.timeout(ANSWER_LIMIT):
-                status = await exchange.ask("GET", path)
-                if status >= 400:
-                    raise Refused(status, _error(await exchange.read()))
-            async for line in exchange.lines():
-                if line.strip():
-                    yield json.loads(line)
+                answer = await session.get(f"http://vpnd{path}")
+            async with answer:
+                if answer.status >= 400:
+                    raise Refused(answer.status, _error(await answer.read()))
+                async for line in answer.content:
+                    if line.strip():
+                        yield json.loads(line)
 
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0
     ) -> dict[str, Any]:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_LIMIT + wait_s)
         deadline = asyncio.get_running_loop().time() + BUSY_LIMIT
         while True:
-            async with self._exchange() as exchange, asyncio.timeout(ANSWER_LIMIT + wait_s):
-                status = await exchange.ask(method, path, body)
-                content = await exchange.read()
+            async with (
+                self._session(timeout) as session,
+                session.request(method, f"http://vpnd{path}", json=body) as answer,
+            ):
+                content, status = await answer.read(), answer.status
             busy = status == 503 and not content.startswith(b"{")
             if not busy or asyncio.get_running_loop().time() > deadline:
                 break
@@ -103,86 +105,26 @@ class Client:
         except ValueError:
             decoded = None
         if not isinstance(decoded, dict):
-            raise DaemonUnreachable(self._path, *_FOREIGN)
+            raise DaemonUnreachable(self._path, "the answer is not vpnd's", "is it vpnd's socket?")
         return decoded
 
     @asynccontextmanager
-    async def _exchange(self) -> AsyncIterator[_Exchange]:
-        """A connection for one request; what fails on it is a DaemonUnreachable."""
+    async def _session(self, limits: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientSession]:
+        connector = aiohttp.UnixConnector(path=str(self._path))
         try:
-            async with asyncio.timeout(ANSWER_LIMIT):
-                reader, writer = await asyncio.open_unix_connection(self._path)
+            async with aiohttp.ClientSession(
+                connector=connector, timeout=limits, auto_decompress=False
+            ) as session:
+                yield session
+        except aiohttp.ClientConnectorError as error:
+            raise DaemonUnreachable(self._path, *_why_not(error.os_error)) from None
         except TimeoutError:
-            raise DaemonUnreachable(self._path, *_SILENT) from None
-        except OSError as error:
-            raise DaemonUnreachable(self._path, *_why_not(error)) from None
-        try:
-            yield _Exchange(reader, writer)
-        except TimeoutError:
-            raise DaemonUnreachable(self._path, *_SILENT) from None
-        except OSError as error:
-            raise DaemonUnreachable(self._path, error.strerror or str(error), _STOPPING) from None
-        except h11.RemoteProtocolError:
-            if reader.at_eof():
-                raise DaemonUnreachable(self._path, "the connection ended", _STOPPING) from None
-            raise DaemonUnreachable(self._path, *_FOREIGN) from None
-        finally:
-            writer.close()
-
-
-class _Exchange:
-    """One request and its answer. Raises OSError, h11.RemoteProtocolError."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._http = h11.Connection(h11.CLIENT)
-
-    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> int:
-        """Send the request, `body` as JSON; returns the status as soon as the answer's head is here."""
-        headers, content = [("Host", "vpnd"), ("Connection", "close")], b""
-        if body is not None:
-            content = json.dumps(body).encode()
-            headers += [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
-        self._send(h11.Request(method=method, target=path, headers=headers))
-        if content:
-            self._send(h11.Data(data=content))
-        self._send(h11.EndOfMessage())
-        while not isinstance(event := await self._next(), h11.Response):
-            pass
-        return event.status_code
-
-    async def read(self) -> bytes:
-        """The whole content of the answer."""
-        return b"".join([part async for part in self._content()])
-
-    async def lines(self) -> AsyncIterator[bytes]:
-        """Each line of the content as soon as it is complete."""
-        begun = b""
-        async for part in self._content():
-            *whole, begun = (begun + part).split(b"\n")
-            for line in whole:
-                yield line
-        yield begun
-
-    async def _content(self) -> AsyncIterator[bytes]:
-        while isinstance(event := await self._next(), h11.Data):
-            yield bytes(event.data)
-
-    def _send(self, event: h11.Event) -> None:
-        # What a daemon does not read stays in memory: an answer that refuses it may be there already.
-        self._writer.write(self._http.send(event) or b"")
-
-    async def _next(self) -> object:
-        """An event of h11, or what it calls the end of them."""
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._reader.read(READ_SIZE))
-        return event
-
-
-_SILENT = "no answer in time", "see the daemon's log"
-_FOREIGN = "the answer is not vpnd's", "is it vpnd's socket?"
-_STOPPING = "is the daemon stopping?"
+            raise DaemonUnreachable(self._path, "no answer in time", "see the daemon's log") from None
+        except aiohttp.ClientPayloadError:
+            raise DaemonUnreachable(self._path, "the connection ended", "is the daemon stopping?") from None
+        except (aiohttp.ClientError, OSError) as error:
+            reason = str(error) or "the connection ended"
+            raise DaemonUnreachable(self._path, reason, "is the daemon stopping?") from None
 
 
 def _why_not(error: OSError) -> tuple[str, str]:
