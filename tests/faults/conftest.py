@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.faults.api import delete, ike_sas, put
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import BUSY, PATIENCE, wait_until
@@ -30,16 +29,14 @@ class Arena:
 
     def set_up(self, plan: Plan) -> None:
         """Tell both ends of a tunnel that nobody brings up yet."""
-        if isinstance(self.peer, Vpnd):
-            put(self.peer, plan.other())
-        elif self._loaded != plan:
+        if isinstance(self.peer, Vpnd) or self._loaded != plan:
             self.peer.add(plan.other())
             self._loaded = plan
-        put(self.ours, plan)
+        self.ours.add(plan)
 
     def begin(self, plan: Plan) -> None:
         """From now on our end tries, for ever."""
-        put(self.ours, plan.change(negotiation="active"))
+        self.ours.add(plan.change(negotiation="active"))
 
     def bring_up(self, plan: Plan, limit: float = PATIENCE, by_peer: bool = False) -> float:
         """Bring it up from our end, or the peer's; the seconds. Raises TimeoutError with what was decided."""
@@ -59,9 +56,9 @@ class Arena:
     def take_down(self, plan: Plan) -> None:
         """Our end forgets the tunnel in fine weather, and the peer has no SA any more."""
         self.weathered.relay.weather()
-        delete(self.ours, plan.name)
+        self.ours.remove(plan.name)
         if isinstance(self.peer, Vpnd):
-            delete(self.peer, plan.name)
+            self.peer.remove(plan.name)
         elif self.peer.sas():
             self.peer.swanctl("--terminate", "--ike", plan.name, "--timeout", "1", "--force", check=False)
             wait_until(lambda: not self.peer.agreed(plan.name), "strongSwan to have no SA")
@@ -74,10 +71,10 @@ class Arena:
         """
         peer = self.peer
         if isinstance(peer, Vpnd):
-            theirs = len(ike_sas(peer, plan.name))
+            theirs = len(peer.ike_sas(plan.name))
         else:
             theirs = sum(sa["state"] == "ESTABLISHED" for sa in peer.sas())
-        return len(ike_sas(self.ours, plan.name)), theirs
+        return len(self.ours.ike_sas(plan.name)), theirs
 
     def require_one_pair(self, plan: Plan) -> None:
         """Each end has one IKE SA and one pair of child SAs, the same one, and it carries traffic."""

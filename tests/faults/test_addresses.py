@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.api import call, delete, put
 from tests.lab.lab import Lab, Namespace
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import BUSY
@@ -76,12 +75,12 @@ def named(laboratory: Named) -> Iterator[Named]:
     move(named.wire.b.gateway, B.address)
     named.tell("a", BRANCH.address, B.address)
     named.tell("b", HQ.address, A.address)
-    put(named.peer, PLAN.other().change(negotiation="passive"))
-    put(named.ours, PLAN)
+    named.peer.add(PLAN.other().change(negotiation="passive"))
+    named.ours.add(PLAN)
     named.ours.wait_state(PLAN.name, "up")
     yield named
-    delete(named.ours, PLAN.name)
-    delete(named.peer, PLAN.name)
+    named.ours.remove(PLAN.name)
+    named.peer.remove(PLAN.name)
 
 
 def move(gateway: Namespace, address: str) -> None:
@@ -117,11 +116,11 @@ def test_f17_name_servers_are_silent(named: Named, row: TellRow) -> None:
     answers = []
     with named.trickle() as stream:
         stream.wait_first_after(time.monotonic())
-        put(named.ours, other)
+        named.ours.add(other)
         ends = time.monotonic() + 3
         while time.monotonic() < ends:
             began = time.monotonic()
-            call(named.ours, "GET", "/v1/status")
+            named.ours.call("GET", "/v1/status")
             answers.append(time.monotonic() - began)
             time.sleep(0.05)
     gap = stream.longest_gap()
@@ -133,7 +132,7 @@ def test_f17_name_servers_are_silent(named: Named, row: TellRow) -> None:
         figure=f"{stream.lost} lost, status in {max(answers):.2f} s, gap {gap:.2f} s, SIGTERM {ended:.1f} s",
     )  # fmt: skip
     named.ours.start()
-    delete(named.ours, other.name)
+    named.ours.remove(other.name)
     assert stream.lost == 0
     assert max(answers) < PROMPTLY
     assert ended <= 5 + BUSY

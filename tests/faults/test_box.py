@@ -16,7 +16,6 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.utils import rdpcap
 
-from tests.faults.api import call, ike_sas, put
 from tests.faults.conftest import Arena, Arenas
 from tests.lab.capture import Capture
 from tests.lab.lab import Namespace
@@ -51,7 +50,7 @@ def arena(arenas: Arenas) -> Iterator[Arena]:
         if vpnd.child.exit_code is not None:
             vpnd.start()
         for tunnel in vpnd.get("/v1/status")["tunnels"]:
-            call(vpnd, "DELETE", f"/v1/tunnels/{tunnel['name']}")
+            vpnd.remove(tunnel["name"])
 
 
 def peer_of(arena: Arena) -> Vpnd:
@@ -92,7 +91,7 @@ def packets(arena: Arena, path: Path) -> str:
 def test_f6_peer_restarts_without_a_word(arena: Arena, row: TellRow) -> None:
     bring_up(arena, ROUTED)
     peer = peer_of(arena)
-    put(peer, ROUTED.other().change(negotiation="active"))
+    peer.add(ROUTED.other().change(negotiation="active"))
     (old,) = spis(arena.ours)
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic())
@@ -116,7 +115,7 @@ def test_f6_peer_restarts_without_a_word(arena: Arena, row: TellRow) -> None:
 
 def spis(vpnd: Vpnd) -> list[tuple[str, str]]:
     """The SPIs of the IKE SAs."""
-    return [(sa["spi_i"], sa["spi_r"]) for sa in ike_sas(vpnd, ROUTED.name)]
+    return [(sa["spi_i"], sa["spi_r"]) for sa in vpnd.ike_sas(ROUTED.name)]
 
 
 @pytest.mark.full_faults
@@ -148,7 +147,7 @@ def test_f7_peer_is_gone_for_good(version: str, action: str, moment: str, arena:
 def test_f8_peer_is_back_while_we_wait(seconds: int, arena: Arena, row: TellRow) -> None:
     bring_up(arena, ROUTED)
     peer = peer_of(arena)
-    put(peer, ROUTED.other().change(negotiation="active"))
+    peer.add(ROUTED.other().change(negotiation="active"))
     peer.kill()
     # The address answers with ICMP, so each attempt of ours fails at once and the next waits longer.
     arena.ours.ctl("reset", ROUTED.name, "--timeout", "1", check=False)
@@ -168,7 +167,7 @@ def test_f8_peer_is_back_while_we_wait(seconds: int, arena: Arena, row: TellRow)
 
 def retry_in(arena: Arena) -> int | None:
     """Seconds until our next attempt, as an operator sees it."""
-    waits: int | None = call(arena.ours, "GET", f"/v1/tunnels/{ROUTED.name}")["retry_in_s"]
+    waits: int | None = arena.ours.call("GET", f"/v1/tunnels/{ROUTED.name}")["retry_in_s"]
     return waits
 
 
@@ -250,7 +249,7 @@ def test_f10_sigterm_leaves_only_the_guard_and_the_guard_can_go(
     heard: bool, arena: Arena, row: TellRow
 ) -> None:
     bring_up(arena, MAPPED)
-    put(arena.ours, OTHER)
+    arena.ours.add(OTHER)
     gateway = arena.weathered.wire.a.gateway
     if not heard:
         arena.weathered.relay.weather(Weather(loss=1.0, kinds=("ike",)))
@@ -284,11 +283,11 @@ def test_f10_reload_of_another_tunnel_touches_nothing(arena: Arena, row: TellRow
     with esp as path, trickle(arena, 200) as stream:
         stream.wait_first_after(time.monotonic())
         arena.ours.configure(OTHER)
-        added = call(arena.ours, "POST", "/v1/reload")
+        added = arena.ours.call("POST", "/v1/reload")
         arena.ours.configure(OTHER.change(dpd_timeout=45))
-        changed = call(arena.ours, "POST", "/v1/reload")
+        changed = arena.ours.call("POST", "/v1/reload")
         (arena.ours.directory / "tunnels.d" / f"{OTHER.name}.toml").unlink()
-        removed = call(arena.ours, "POST", "/v1/reload")
+        removed = arena.ours.call("POST", "/v1/reload")
     sent = sequence(path)
     row(
         "faults", id="F10", fault="three reloads of another tunnel", moment="traffic", target="vpnd-ikev2",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.api import call
 from tests.faults.clocks import command, turn
 from tests.faults.conftest import Arena
 from tests.lab.lab import Lab
@@ -63,7 +62,7 @@ def trickle(arena: Arena) -> Trickle:
 
 def asked(arena: Arena) -> int:
     """How many requests for a sign of life we have sent, as the ladder tells them."""
-    lines = call(arena.ours, "GET", f"/v1/tunnels/{PLAN.name}/trace")["lines"]
+    lines = arena.ours.call("GET", f"/v1/tunnels/{PLAN.name}/trace")["lines"]
     sent = (line["text"] for line in lines if line["direction"] == "out")
     return sum(text.startswith("INFORMATIONAL") and text.endswith("{}") for text in sent)
 

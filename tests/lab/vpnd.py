@@ -1,4 +1,4 @@
-"""vpnd as a gateway: `vpnd run` in a namespace, driven through vpnctl as an operator would."""
+"""vpnd as a gateway: `vpnd run` in a namespace, set up by its API, and by vpnctl where that matters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from tests.lab.lab import Namespace, write
 from tests.lab.plan import Agreed, Plan, Suite
 from tests.lab.process import PATIENCE, Child, run, wait_until
+from vpnd.control import addition
 
 PROGRAMS = Path(sys.executable).parent
 START_TIMEOUT = PATIENCE
@@ -97,22 +98,28 @@ class Vpnd:
 
     def get(self, path: str) -> Any:
         """GET from the management API; None unless the answer is 200."""
-        connection = UnixConnection(self.socket)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            body = response.read()
-            return json.loads(body) if response.status == 200 else None
-        finally:
-            connection.close()
+        status, content = self._ask("GET", path)
+        return json.loads(content) if status == 200 else None
 
     def post(self, path: str) -> tuple[int, Any]:
         """POST to the management API, without a body: the answer's status and its JSON."""
-        connection = UnixConnection(self.socket)
+        status, content = self._ask("POST", path)
+        return status, json.loads(content)
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """One request; the answer's JSON. Raises RuntimeError for a refusal, with what was said."""
+        status, content = self._ask(method, path, body)
+        if status >= 300:
+            raise RuntimeError(f"{method} {path}: {status} {content.decode(errors='replace')}")
+        return json.loads(content) if content else None
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+        connection = _UnixConnection(self.socket)
         try:
-            connection.request("POST", path)
+            data = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, data, {"Content-Type": "application/json"})
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            return response.status, response.read()
         finally:
             connection.close()
 
@@ -140,8 +147,9 @@ class Vpnd:
         return tunnel
 
     def add(self, plan: Plan) -> None:
-        """`vpnctl add FILE`: create or change a tunnel."""
-        self.ctl("add", str(self.write_tunnel(plan, self.directory / f"{plan.name}.toml")))
+        """Create or change a tunnel, as `vpnctl add FILE` does, without the start of a program."""
+        (tunnel,) = addition.read(self.write_tunnel(plan, self.directory / f"{plan.name}.toml"))
+        self.call("PUT", f"/v1/tunnels/{tunnel.name}", tunnel.table)
 
     def configure(self, *plans: Plan) -> None:
         """Put tunnels in the files of `tunnels.d`, for the next start or reload."""
@@ -153,7 +161,7 @@ class Vpnd:
         for path in (self.directory / "tunnels.d").glob("*.toml"):
             path.unlink()
         self.configure(*plans)
-        self.ctl("reload")
+        self.call("POST", "/v1/reload")
 
     def write_tunnel(self, plan: Plan, path: Path) -> Path:
         """Write a tunnel's TOML and its key."""
@@ -161,12 +169,17 @@ class Vpnd:
         return write(path, tunnel_toml(plan, f"file:{key}"), mode=0o600)
 
     def remove(self, name: str) -> None:
-        """`vpnctl remove NAME`."""
-        self.ctl("remove", name)
+        """Remove a tunnel that was added, as `vpnctl remove NAME` does."""
+        self.call("DELETE", f"/v1/tunnels/{name}")
 
     def up(self, name: str, timeout: float = 10) -> CompletedProcess[str]:
         """`vpnctl up NAME`, as an operator would type it."""
         return self.ctl("up", name, "--timeout", str(int(timeout)), check=False, timeout=timeout + 20)
+
+    def ike_sas(self, name: str) -> list[dict[str, Any]]:
+        """The IKE SAs of one tunnel, established or not."""
+        found: list[dict[str, Any]] = self.call("GET", f"/v1/tunnels/{name}")["ike_sas"]
+        return found
 
     def agreed(self, name: str) -> list[Agreed]:
         """The mappings of one tunnel that are up."""
@@ -210,7 +223,7 @@ class Vpnd:
         return self.get("/v1/status") is not None
 
 
-class UnixConnection(http.client.HTTPConnection):
+class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
