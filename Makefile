@@ -54,7 +54,7 @@ grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 
 	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_specification.py tests/interop/test_sm.py --full-grid -p no:randomly $(PYTEST_ARGS)
 
 faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: an hour
-	@$(PYTHON) -m pytest $(FAULTS) --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS); failed=$$?; \
+	@failed=0; $(PYTHON) -m pytest $(FAULTS) --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
 	$(PYTHON) -m pytest tests/interop/test_rekeys.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
 
 clean:  ## remove the environment, the caches and what an interrupted run may have left
