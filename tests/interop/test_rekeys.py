@@ -21,6 +21,7 @@ from tests.lab.process import wait_until
 from tests.lab.renewal import AtOnce, load_with
 from tests.lab.stream import Flow, Streams
 from tests.lab.strongswan import StrongSwan
+from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
 from tests.lab.widen import widen
 from tests.tables import TellRow
@@ -165,6 +166,8 @@ def tunnel(
         opposite.wire.b.gateway.ip("link", "set", "ipsec0", "txqueuelen", str(QUEUE))
         ours.add(plan.change(**case.ours))
         ours.wait_state(NAME, "up")
+        # The first pair of IKEv1 is sent on once the peer must have it; 16 packets wait for that, no more.
+        require_ping(opposite.wire.a.host, A.inside, B.inside)
         return ours, peer
 
     yield begin
