@@ -131,6 +131,26 @@ def test_an_answer_that_never_comes_makes_no_gap(command: str, dpd: bool) -> Non
     pair.assert_one_tunnel()
 
 
+@pytest.mark.parametrize(("arrives", "anew"), [(9.6, False), (9.9, True)])
+def test_a_rekey_that_is_late_is_not_taken_for_one_that_cannot_be(arrives: float, anew: bool) -> None:
+    """Lives of seconds leave little between the soft and the hard end."""
+    pair = Pair(recipe=Recipe(ike_lifetime=10, dpd=False), changes_b={"lifetime": LIFETIME})
+    pair.establish()
+    (ike,) = pair.a.ike_sas()
+    comes = ike.established_at + arrives
+
+    def late(datagram: Datagram) -> list[tuple[float, bytes]] | None:
+        header = Header.decode(datagram.data)
+        is_rekey = header.exchange == Exchange2.CREATE_CHILD_SA and datagram.sender == "a"
+        return [(comes - pair.world.now, datagram.data)] if is_rekey and pair.world.now < comes else None
+
+    pair.world.interceptors.append(late)
+    pair.world.clear_ladder()
+    pair.world.run_for(12)
+    assert pair.a.sends()
+    assert ("IKE_SA_INIT" in str(pair.world.ladder())) is anew
+
+
 def test_the_side_that_only_answered_does_not_begin_anew() -> None:
     pair = Pair(recipe=Recipe(ike_lifetime=LIFETIME, dpd=False))
     pair.b.initiate()

@@ -82,8 +82,7 @@ def _expired(session: Session, now: float, timer: Timer) -> None:
         case Timer.REKEY:
             session.rekey(now)
         case Timer.ANEW:
-            session.begin_anew(now, "it could not be rekeyed and ends soon")
-            session.timers.arm(Timer.ANEW, now + ANEW_AGAIN)
+            _ends_soon(session, now)
         case Timer.LIFETIME:
             session.close(now, lifetime_over())
         case Timer.KEEPALIVE:
@@ -95,6 +94,27 @@ def _expired(session: Session, now: float, timer: Timer) -> None:
             duplicates.close(session, now)
         case _:
             assert_never(timer)
+
+
+def anew_before(lifetime: float) -> float:
+    """How many seconds before its end an IKE SA that could not be rekeyed has another made beside it."""
+    return min(ANEW_BEFORE, ANEW_SHARE * lifetime)
+
+
+def _ends_soon(session: Session, now: float) -> None:
+    """The hard end is near: another IKE SA is begun beside this one.
+
+    A rekey that was begun a moment ago may still be answered, and has half of the time that is left.
+    """
+    outstanding, end = session.window.outstanding, session.timers.deadline(Timer.LIFETIME)
+    is_young = outstanding is not None and now - outstanding.schedule.started < UNANSWERED
+    if session.rekeying is not None and is_young and end is not None:
+        half = anew_before(session.policy.lifetime) / 2
+        if now < end - half:
+            session.timers.arm(Timer.ANEW, end - half)
+            return
+    session.begin_anew(now, "it could not be rekeyed and ends soon")
+    session.timers.arm(Timer.ANEW, now + ANEW_AGAIN)
 
 
 def _child_expired(session: Session, now: float, timer: ChildTimer, spi_in: int) -> None:

@@ -325,7 +325,7 @@ class Session(IkeSa):
         self.established_at = now
         self.last_heard = now
         self.timers.arm(Timer.REKEY, now + soft_lifetime(lifetime, self.registry.entropy))
-        self.timers.arm(Timer.ANEW, now + lifetime - min(clock.ANEW_BEFORE, clock.ANEW_SHARE * lifetime))
+        self.timers.arm(Timer.ANEW, now + lifetime - clock.anew_before(lifetime))
         self.timers.arm(Timer.LIFETIME, now + lifetime)
         if self.policy.dpd.enabled:
             self.timers.arm(Timer.DPD, clock.next_look(self, now))
