@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
-from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pair_of
+from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pair_of, policy_of
 from tests.simulation.v1.puppet import Puppet, esp_sa
-from tests.simulation.v1.stage import Stage
+from tests.simulation.v1.stage import RECIPE, Stage
 from tests.simulation.world import EPOCH
 from vpnd.ike.natt import Nat
 from vpnd.ike.outputs import (
@@ -23,8 +23,10 @@ from vpnd.ike.outputs import (
     PeerDead,
 )
 from vpnd.ike.session import Unreachable
+from vpnd.ike.v1.succession import REPLACED_AT_MOST, REPLACED_FOR_NOW
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
+from vpnd.model.identity import Identity
 from vpnd.model.policy import Encapsulation, NegotiationMode
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1, IdType, Notify1, Protocol
@@ -90,6 +92,24 @@ def session_iv(stage: Stage) -> bytes:
     """Where the IV chain of phase 1 stands."""
     (session,) = stage.endpoint._registry.sessions()
     return session.chain.iv  # type: ignore[attr-defined,no-any-return]
+
+
+# ------------------------------------------------------------------------------------- both sides at once
+
+
+def test_isakmp_sas_beside_one_that_the_peer_never_confirms_are_bounded() -> None:
+    """Each of them crosses ours for as long as nothing says that the peer knew of ours."""
+    stage = Stage(AGGRESSIVE)
+    policy = policy_of(RECIPE, AGGRESSIVE)
+    stage.gateway.set_peer("a", replace(policy, local_id=Identity.of("192.0.2.0")))
+    stage.established_from_here(stage.puppet(initiator=False))
+    for seed in range(1, 31):
+        stage.say(stage.last_of_phase1(stage.puppet(seed=seed)))
+    sessions = list(stage.endpoint._registry.sessions())
+    assert len(stage.gateway.of(Established)) == 1
+    assert len(sessions) == 1 + REPLACED_FOR_NOW
+    stage.world.run_for(stage.endpoint._registry.limits.closing + 1)
+    assert len(list(stage.endpoint._registry.sessions())) == 1 + REPLACED_AT_MOST
 
 
 # ------------------------------------------------------------------------------------- DELETE and successors

@@ -44,6 +44,7 @@ def establish(session: Session, now: float, initial_contact: bool) -> None:
         session.to(State.REPLACED, "established beside another that both sides keep")
         _retire(session, predecessor, now, crossing)
         predecessor.quicks.next(now)
+        _limit(predecessor, now)
         return
     if initial_contact and not crossing:
         forget_older(session, now)
