@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from struct import Struct
 
-from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.cursor import Cursor
 
 GENERIC_HEADER_LENGTH = 4
 CRITICAL = 0x80
+_GENERIC_HEADER = Struct("!BBH")
 
 # Ours: twelve times what the longest ordinary message carries (about 20, mostly vendor IDs), and few
 # enough that a 64 KiB datagram of empty payloads costs as little as any other.
@@ -67,9 +69,9 @@ def encode_chain(payloads: Iterable[RawPayload]) -> tuple[int, bytes]:
     first = 0
     # From the back, where the type that a payload has to name is already known.
     for payload in reversed(tuple(payloads)):
-        builder = Builder().u8(first if encoded else payload.next_payload)
-        builder.u8(CRITICAL if payload.critical else 0)
-        builder.u16(GENERIC_HEADER_LENGTH + len(payload.body)).raw(payload.body)
-        encoded.append(builder.bytes())
+        following = first if encoded else payload.next_payload
+        flags = CRITICAL if payload.critical else 0
+        encoded.append(payload.body)
+        encoded.append(_GENERIC_HEADER.pack(following, flags, GENERIC_HEADER_LENGTH + len(payload.body)))
         first = payload.type
     return first, b"".join(reversed(encoded))

@@ -28,7 +28,11 @@ class Cursor:
 
     def u8(self, field: str = "octet") -> int:
         """One byte."""
-        return int.from_bytes(self.take(1, field), "big")
+        at = self._offset
+        if at >= len(self._data):
+            raise self.fault(field, "1 bytes are announced, 0 are there")
+        self._offset = at + 1
+        return self._data[at]
 
     def u16(self, field: str = "16-bit number") -> int:
         """Two bytes, most significant first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from vpnd.model.selectors import Network, Selector
@@ -21,6 +22,7 @@ def id_of(network: Network) -> Id:
     return Id(subnet, network.network_address.packed + network.netmask.packed)
 
 
+@lru_cache(maxsize=1024)
 def selector_of(identity: Id) -> Selector:
     """The range that a quick mode identity names. Raises DecodeError for a type or length without one."""
     value = identity.value
