@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -93,12 +94,18 @@ class Selector:
         return tuple(summarize_address_range(self.start, self.end))
 
     def __str__(self) -> str:
-        blocks = self.networks()
-        text = str(blocks[0]) if len(blocks) == 1 else f"{self.start}-{self.end}"
-        if not self.protocol and (self.port_start, self.port_end) == ANY_PORT:
-            return text
-        ports = "" if (self.port_start, self.port_end) == ANY_PORT else f"/{self.port_start}-{self.port_end}"
-        return f"{text}[{name_of(IpProtocol, self.protocol).lower()}{ports}]"
+        return _text(self)
+
+
+@lru_cache(maxsize=1024)  # each rekey tells of the same few
+def _text(selector: Selector) -> str:
+    blocks = selector.networks()
+    text = str(blocks[0]) if len(blocks) == 1 else f"{selector.start}-{selector.end}"
+    any_port = (selector.port_start, selector.port_end) == ANY_PORT
+    if not selector.protocol and any_port:
+        return text
+    ports = "" if any_port else f"/{selector.port_start}-{selector.port_end}"
+    return f"{text}[{name_of(IpProtocol, selector.protocol).lower()}{ports}]"
 
 
 def narrow(offered: Iterable[Selector], acceptable: Iterable[Selector]) -> tuple[Selector, ...]:
