@@ -16,6 +16,7 @@ from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import did_you_mean, quoted
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
 from vpnd.ike.v1.phase1 import KEYS_TRIED
+from vpnd.model.identity import Identity
 from vpnd.model.selectors import Address, Network
 
 
@@ -243,14 +244,15 @@ def _interfaces(configuration: Configuration, findings: Findings) -> None:
 
 def _peers_with_several_tunnels(configuration: Configuration, findings: Findings) -> None:
     """A responder tells two tunnels to one address apart by the identities, so those must differ."""
-    peers: dict[tuple[str, ...], Tunnel] = {}
+    peers: dict[tuple[object, ...], Tunnel] = {}
     for tunnel in configuration.tunnels.values():
-        ike, peer = tunnel.table.ike, configuration.customer_gateway(tunnel)
-        if peer is None:
+        gateway, peer = configuration.gateway, configuration.customer_gateway(tunnel)
+        if gateway is None or peer is None:
             continue
-        address = peer.table.address
-        identities = (ike.version, address, (ike.local_id or "").lower(), (ike.remote_id or "").lower())
-        twin = peers.setdefault(identities, tunnel)
+        ike, address = tunnel.table.ike, peer.table.address
+        local = Identity.of(ike.local_id or str(gateway.address)).key
+        remote = Identity.of(ike.remote_id or address).key
+        twin = peers.setdefault((ike.version, address.lower(), local, remote), tunnel)
         if twin is not tunnel:
             owner = f"{twin.name} ({twin.place})"
             message = f"{owner} has the same peer and identities: when the peer begins, they look alike"

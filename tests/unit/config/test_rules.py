@@ -555,6 +555,20 @@ WARNINGS = [
         BASE + f'[tunnels.b]\ncustomer_gateway = "branch" #!\n{KEY}\n',
     ),
     Case(
+        "W-SAME-PEER",
+        "the same peer and identities",
+        "local_id",
+        BASE
+        + 'ike.local_id = "gw.example"\n'
+        + f'[tunnels.b]\ncustomer_gateway = "branch" #!\nike.local_id = "GW.example."\n{KEY}\n',
+    ),
+    Case(
+        "W-SAME-PEER",
+        "the same peer and identities",
+        "local_id",
+        BASE + f'[tunnels.b]\ncustomer_gateway = "branch" #!\nike.remote_id = "198.51.100.1"\n{KEY}\n',
+    ),
+    Case(
         "W-HEALTH-TIMEOUT",
         "timeout_ms 2000 is longer than interval_ms 1000",
         "",
