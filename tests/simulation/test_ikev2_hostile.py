@@ -12,7 +12,7 @@ from vpnd.ike.outputs import ChildDown, Established, Failed, LadderLine, Story
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code
 from vpnd.wire.header import Header
-from vpnd.wire.iana import AuthMethod2, DhGroup, Exchange2, IdType, Notify2, Protocol
+from vpnd.wire.iana import AuthMethod2, DhGroup, Exchange2, IdType, Notify2, Payload2, Protocol
 from vpnd.wire.ikev2 import (
     Auth,
     Delete,
@@ -266,6 +266,26 @@ def test_a_forged_answer_to_ike_sa_init_does_not_keep_the_tunnel_down() -> None:
 
 
 # ------------------------------------------------------------------------------- the hostile but valid peer
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [b"\0", bytes((0, 0, 0, 3)), bytes((0, 0, 1, 0)), bytes((Payload2.NONCE, 0, 0, 4))],
+    ids=["no header", "shorter than its header", "longer than the message", "nothing follows"],
+)
+def test_what_is_proved_and_cannot_be_read_is_answered(inside: bytes) -> None:
+    """RFC 7296 section 2.21.3: the peer is told, once, and the IKE SA stays."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.establish(puppet)
+    request = puppet.seal_chain(Exchange2.INFORMATIONAL, 2, Payload2.NOTIFY, inside, response=False)
+    (answer,) = stage.say(request)
+    (notify,) = puppet.open(answer).payloads
+    assert isinstance(notify, Notify)
+    assert notify.type == Notify2.INVALID_SYNTAX
+    assert stage.say(request) == [answer]
+    assert len(stage.say(puppet.seal(Exchange2.INFORMATIONAL, 3, ()))) == 1
+    assert len(stage.gateway.installed) == 1
 
 
 def test_a_delete_reaches_only_the_senders_own_sas() -> None:

@@ -49,10 +49,19 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An authentic message, or one authentic fragment of it. `chain` is None while fragments are missing."""
+    """An authentic message, or one authentic fragment of it.
 
-    chain: tuple[RawPayload, ...] | None
+    `inside` are the bytes of its payloads, of which the first has type `first`; None while fragments are
+    missing. They may be malformed: that the peer has said so is proved, and it can be told.
+    """
+
+    first: int
+    inside: bytes | None
     fragment: int | None
+
+    def chain(self) -> tuple[RawPayload, ...]:
+        """The payloads inside. Raises DecodeError."""
+        return decode_chain(self.first, self.inside or b"")
 
 
 def plain(envelope: Envelope, payloads: Sequence[Payload]) -> bytes:
@@ -91,17 +100,16 @@ class Protection:
         )
 
     def open(self, header: Header, data: bytes) -> Opened:
-        """The payloads inside SK or SKF; what stands before it is not looked at.
+        """What is inside SK or SKF; what stands before it is not looked at.
 
-        Raises Drop unless the message verifies, DecodeError for a chain that cannot be read.
+        Raises Drop unless the message verifies, DecodeError for an outer chain that cannot be read.
         """
         chain = decode_chain(header.next_payload, data[HEADER_LENGTH:], SEALED)
         if not chain:
             raise Drop("not protected")
         sealed = chain[-1]
         if sealed.type == Payload2.SK:
-            plaintext = self._verify(data, len(sealed.body), sealed.body)
-            return Opened(decode_chain(sealed.next_payload, plaintext), None)
+            return Opened(sealed.next_payload, self._verify(data, len(sealed.body), sealed.body), None)
         if sealed.type == Payload2.SKF:
             return self._open_fragment(
                 header, data, EncryptedFragment.decode(sealed.body, sealed.next_payload)
@@ -116,9 +124,9 @@ class Protection:
         key = header.message_id << 1 | bool(header.flags & Flag.RESPONSE)
         whole = self._reassembly.add(key, fragment.number, fragment.total, piece)
         if whole is None:
-            return Opened(None, fragment.number)
+            return Opened(0, None, fragment.number)
         cursor = Cursor(whole, "fragments")
-        return Opened(decode_chain(cursor.u8("next payload"), cursor.rest()), fragment.number)
+        return Opened(cursor.u8("next payload"), cursor.rest(), fragment.number)
 
     def _verify(self, data: bytes, length: int, sealed: bytes) -> bytes:
         try:

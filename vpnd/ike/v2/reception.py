@@ -112,13 +112,13 @@ def _handle_response(session: Session, now: float, path: Path, header: Header, d
         raise Drop("response of another exchange")
     opened = _open(session, header, data)
     _heard(session, now, path)
-    if opened.chain is None:
+    if opened.inside is None:
         return
     session.timers.disarm(Timer.RETRANSMIT)
     session.timers.disarm(Timer.LISTEN)
     before = session.state
     try:
-        received = read(header, path, data, opened.chain)
+        received = read(header, path, data, opened.chain())
         _draw(session, received)
         step = step_for(STEPS, session.state, received.message)
         step.handler(session, now, received)
@@ -147,7 +147,7 @@ def _handle_request(session: Session, now: float, path: Path, header: Header, da
             _repeat_reply(session, path)
         return
     _heard(session, now, path)
-    if opened.chain is None:
+    if opened.inside is None:
         return
     payloads = _answer(session, now, path, header, data, opened)
     exchange, message_id = header.exchange, header.message_id
@@ -163,7 +163,7 @@ def _answer(
     """The payloads of the answer: the handler's, or the notify of what was wrong with the request."""
     before = session.state
     try:
-        received = read(header, path, data, opened.chain or ())
+        received = read(header, path, data, opened.chain())
         _draw(session, received)
         step = step_for(STEPS, session.state, received.message)
         payloads = step.handler(session, now, received)

@@ -225,8 +225,8 @@ def test_what_is_sealed_is_opened_whole_or_in_fragments(suite: Suite, data: byte
     datagrams = sender.seal(ENVELOPE, (VendorId(data),), limit)
     assert all(len(datagram) <= limit for datagram in datagrams)
     opened = [receiver.open(Header.decode(datagram), datagram) for datagram in datagrams]
-    assert [o.chain for o in opened[:-1]] == [None] * (len(datagrams) - 1)
-    assert opened[-1].chain == (RawPayload(Payload2.VENDOR, data),)
+    assert [o.inside for o in opened[:-1]] == [None] * (len(datagrams) - 1)
+    assert opened[-1].chain() == (RawPayload(Payload2.VENDOR, data),)
     assert [o.fragment for o in opened] == (
         [None] if len(datagrams) == 1 else list(range(1, len(datagrams) + 1))
     )
