@@ -16,7 +16,8 @@ PYTEST_ARGS ?=
 # A file of tests stays in one process, with the gateways that its tests share.
 PYTEST_WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 BENCH_ARGS ?=
-FAULTS ?= tests/faults $(addprefix tests/simulation/test_,year.py dpd.py wrong_key_flood.py unproven.py) \
+FAULTS ?= tests/faults tests/simulation/v1/test_orders.py \
+	$(addprefix tests/simulation/test_,ikev2_orders.py year.py dpd.py wrong_key_flood.py unproven.py) \
 	$(addprefix tests/interop/test_,restarts.py life_triggered.py nat.py failover.py leaks.py)
 # Most of that time is waiting, so several wait at once; a stream in which each packet counts comes after them, alone.
 FAULTS_WORKERS ?= -n 4 --dist load
