@@ -239,7 +239,9 @@ class Interfaces:
         for name in attached:
             self._engine.remove_tunnel(name)
         await self._box.close_interfaces([tunnel.descriptor for tunnel in attached.values()])
-        await self.settle()
+        if self._wanted is not None:
+            # Before that nothing is ours to take away: what stands is the guard that was there before us.
+            await self.settle()
 
     # ----------------------------------------------------------------------------------- inside
 

@@ -188,6 +188,8 @@ class Service:
         self._watch.close()
         for task in tuple(self._tasks):
             task.cancel()
+        # Given back by none: a change that is asked for from now on would make what nobody takes down.
+        await self._changing.acquire()
         gateway = self.gateway
         for tunnel in tuple(gateway.roster):
             try:

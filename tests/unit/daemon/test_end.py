@@ -1,0 +1,54 @@
+"""SIGTERM at any moment: nothing that guards the traffic goes with it, and nothing new is begun."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_network
+from typing import Any
+
+from tests.unit.daemon.pairs import Pair, with_pair
+from tests.unit.daemon.test_operations import BACK, ROUTED, up
+from vpnd.daemon.nftables import Shield
+from vpnd.daemon.routes import LINK_GROUP, ROUTES_TABLE, WORST_METRIC, Route, Wanted
+
+TO = ip_network("10.2.0.0/16")
+GUARD = Wanted(frozenset({Route(TO, ROUTES_TABLE, None, WORST_METRIC)}))
+FILTER = Shield(LINK_GROUP, frozenset({TO}))
+
+
+@with_pair
+async def test_the_end_before_the_start_leaves_the_guard(pair: Pair) -> None:
+    """`vpnd guard` has set it before, and the daemon has not read its configuration into anything yet."""
+    box = pair.hq.box
+    box.wanted, box.shielded = GUARD, FILTER
+    await pair.hq.service.stop()
+    assert box.closed
+    assert (box.wanted, box.shielded) == (GUARD, FILTER)
+
+
+@with_pair
+async def test_a_reload_that_the_end_overtakes_begins_nothing(pair: Pair) -> None:
+    await up(pair)
+    files_read = asyncio.Event()
+
+    async def slow(call: Callable[..., Any], /, *arguments: Any, **more: Any) -> Any:
+        await files_read.wait()
+        return call(*arguments, **more)
+
+    pair.hq.service.in_thread = slow
+    pair.configure({"t": ROUTED, "u": 'routes = ["10.3.0.0/16"]'}, {"t": BACK, "u": BACK})
+    work = asyncio.create_task(pair.hq.operator.reload())
+    await asyncio.sleep(0)
+    pair.wire.cut = True
+    ending = asyncio.create_task(pair.hq.service.stop())
+    await asyncio.sleep(0.1)
+    files_read.set()
+    await ending
+    assert pair.hq.box.interfaces == {}
+    assert len(pair.hq.service.gateway.roster) == 0
+    assert all(route.device is None for route in pair.hq.box.wanted.routes)
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
