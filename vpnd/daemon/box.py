@@ -43,8 +43,8 @@ class Box(Protocol):
     async def close_interfaces(self, descriptors: Sequence[int]) -> None:
         """Close every TUN there is, all at once. Never raises."""
 
-    async def raise_links(self, names: frozenset[str]) -> None:
-        """Set interfaces up that somebody has set down."""
+    async def raise_links(self, names: frozenset[str]) -> frozenset[str]:
+        """Set interfaces up that somebody has set down; returns their names."""
 
     async def set_mtu(self, name: str, mtu: int) -> None:
         """Change a TUN's MTU."""
@@ -52,14 +52,20 @@ class Box(Protocol):
     async def set_address(self, name: str, address: Address, present: bool) -> None:
         """Give a TUN a host address, or take it away."""
 
-    async def reconcile(self, wanted: Wanted) -> list[str]:
-        """Make vpnd's routes and rules equal to `wanted`; returns what could not be done."""
+    async def reconcile(self, wanted: Wanted, present: Wanted | None = None) -> list[str]:
+        """Make vpnd's routes and rules equal to `wanted`; returns what could not be done.
+
+        `present` is what is there, where the caller has just asked.
+        """
 
     async def replace(self, routes: tuple[Route, ...]) -> list[str]:
         """Make these routes, each in place of one with the same key; returns what could not be done."""
 
-    async def shield(self, shield: Shield) -> None:
-        """Let what is protected arrive by tunnels only; it costs little where that is so already."""
+    async def shield(self, shield: Shield) -> bool:
+        """Let what is protected arrive by tunnels only; it costs little where that is so already.
+
+        Returns whether the filter was there and somebody has removed it.
+        """
 
     async def present(self) -> Wanted:
         """The routes and rules of vpnd that are there."""
@@ -115,9 +121,9 @@ class LinuxBox:
             await self._do(lambda netlink: netlink.delete_tunnels())
         await self._in_thread(lambda: _close_all(descriptors))
 
-    async def raise_links(self, names: frozenset[str]) -> None:
+    async def raise_links(self, names: frozenset[str]) -> frozenset[str]:
         """As `Box.raise_links`."""
-        await self._do(lambda netlink: netlink.raise_links(names))
+        return await self._do(lambda netlink: netlink.raise_links(names))
 
     async def set_mtu(self, name: str, mtu: int) -> None:
         """As `Box.set_mtu`."""
@@ -127,17 +133,17 @@ class LinuxBox:
         """As `Box.set_address`."""
         await self._do(lambda netlink: netlink.set_address(name, address, present))
 
-    async def reconcile(self, wanted: Wanted) -> list[str]:
+    async def reconcile(self, wanted: Wanted, present: Wanted | None = None) -> list[str]:
         """As `Box.reconcile`."""
-        return await self._do(lambda netlink: netlink.reconcile(wanted))
+        return await self._do(lambda netlink: netlink.reconcile(wanted, present))
 
     async def replace(self, routes: tuple[Route, ...]) -> list[str]:
         """As `Box.replace`."""
         return await self._do(lambda netlink: netlink.replace(routes))
 
-    async def shield(self, shield: Shield) -> None:
+    async def shield(self, shield: Shield) -> bool:
         """As `Box.shield`."""
-        await self._do(lambda _: self._install(shield))
+        return await self._do(lambda _: self._install(shield))
 
     async def present(self) -> Wanted:
         """As `Box.present`."""
@@ -172,11 +178,14 @@ class LinuxBox:
             self._netlink = None
         self._thread.shutdown(wait=True)
 
-    def _install(self, shield: Shield) -> None:
+    def _install(self, shield: Shield) -> bool:
+        known = shield == self._shield
         # A firewall that is loaded anew begins by flushing everybody's tables.
-        if shield != self._shield or nftables.installed() is not bool(shield):
-            nftables.install(shield)
-            self._shield = shield
+        if known and nftables.installed() is bool(shield):
+            return False
+        nftables.install(shield)
+        self._shield = shield
+        return known and bool(shield)
 
     async def _do(self, call: Callable[[Netlink], T]) -> T:
         def work() -> T:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.routes import MARK, Wanted, apart, carried, guard, probed, shield, spared, tables_of
+from vpnd.daemon.routes import MARK, Rule, Wanted, apart, carried, guard, probed, shield, spared, tables_of
 from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa
@@ -187,11 +187,15 @@ class Interfaces:
         if self._tasks:
             await asyncio.wait(tuple(self._tasks))
 
-    async def settle(self) -> None:
-        """Make the kernel's routes and rules what they should be now."""
+    async def settle(self, raised: frozenset[str] | None = None) -> None:
+        """Make the kernel's routes and rules what they should be now.
+
+        `raised` makes it a repair, which tells of what somebody has removed: the interfaces that were just
+        set up again, with which the kernel had taken routes away.
+        """
         async with self._settling:
             await self._look_inside()
-            await self._reconcile(self._all_wanted())
+            await self._reconcile(self._all_wanted(), raised)
         await self.keep_shield()
         if self._separate:
             await self._hear_peers()
@@ -213,25 +217,32 @@ class Interfaces:
     async def keep_shield(self) -> None:
         """What tunnels protect arrives by them only, whatever else somebody does to the filters."""
         try:
-            await self._box.shield(shield(self._configured))
+            flushed = await self._box.shield(shield(self._configured))
         except BoxFailed as failure:
             if not self._unshielded:
                 self._journal.warn(None, f"packets that arrive in clear are not filtered: {failure}")
             self._unshielded = True
         else:
             self._unshielded = False
+            if flushed:
+                what = "the nftables table inet vpnd, which keeps packets in clear out"
+                self._journal.repaired(None, "filter-restored", f"somebody removed {what}: put back")
 
     async def repair(self) -> None:
-        """Put back what somebody has removed or set down behind our back."""
+        """Put back what somebody has removed or set down behind our back, and tell of it."""
         names = frozenset(attached.policy.interface for attached in self._attached.values())
+        raised: frozenset[str] = frozenset()
         try:
-            await self._box.raise_links(names)
+            raised = await self._box.raise_links(names)
+            for name in sorted(raised):
+                text = f"somebody set the interface {name} down: it is up again"
+                self._journal.repaired(self._owners.get(name), "interface-raised", text)
             present = await self._box.local_addresses()
             for attached in tuple(self._attached.values()):
                 await self._restore_address(attached.policy, present)
         except BoxFailed as failure:
             self._journal.warn(None, str(failure))
-        await self.settle()
+        await self.settle(raised)
 
     async def abandon(self) -> None:
         """The daemon ends: interfaces and routes go, what guards the traffic stays."""
@@ -298,13 +309,31 @@ class Interfaces:
         ours = (route for route in wanted.routes if self._carrier(route.destination) == policy.name)
         return Wanted(frozenset(ours))
 
-    async def _reconcile(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    async def _reconcile(self, wanted: Wanted, raised: frozenset[str] | None = None) -> None:
+        before, self._wanted = self._wanted, wanted
+        # What the kernel refused was never there.
+        told = raised is not None and before is not None and not self._refused
         try:
-            failures = await self._box.reconcile(wanted)
+            present = await self._box.present()
+            failures = await self._box.reconcile(wanted, present)
         except BoxFailed as failure:
             failures = [str(failure)]
+        else:
+            if told and not failures:
+                self._tell_restored((before or wanted) & wanted, present, raised or frozenset())
         self._tell_refused(failures)
+
+    def _tell_restored(self, ours: Wanted, present: Wanted, raised: frozenset[str]) -> None:
+        """Somebody has removed what was ours and is wanted still."""
+        routes = [route for route in ours.routes - present.routes if route.device not in raised]
+        rules = ours.rules - present.rules
+        counts = [(len(routes), "route"), (len(rules), "rule")]
+        what = " and ".join(f"{n} {noun}" if n == 1 else f"{n} {noun}s" for n, noun in counts if n)
+        if what:
+            first = min((*routes, *rules), key=lambda one: (isinstance(one, Rule), str(one)))
+            more = ", ..." if len(routes) + len(rules) > 1 else ""
+            text = f"somebody removed {what} of vpnd: put back ({first}{more})"
+            self._journal.repaired(None, "routes-restored", text)
 
     def _tell_refused(self, failures: list[str], before: frozenset[str] = frozenset()) -> None:
         """Say what the kernel refused, but not what it had refused already; `before` is refused as well."""

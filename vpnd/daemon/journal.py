@@ -61,13 +61,11 @@ class Journal:
 
     def failure(self, tunnel: str | None, kind: str, diagnosis: Diagnosis, what_next: str = "") -> None:
         """A failure; the same one of the same tunnel is said once, then once a minute with a count."""
-        text = message(diagnosis)
-        held = self._repeats.admit(self._clock.now(), (tunnel, kind, text))
-        if held is None:
-            return
-        again = "once more" if held == 1 else f"{held} more times"
-        times = f" ({again} meanwhile)" if held else ""
-        self.event(tunnel, kind, f"{text}{what_next}{times}", diagnosis.code.value)
+        self._seldom(tunnel, kind, message(diagnosis), what_next, diagnosis.code.value)
+
+    def repaired(self, tunnel: str | None, kind: str, text: str) -> None:
+        """Something that somebody took away was put back; said as a failure is, for it may go on for ever."""
+        self._seldom(tunnel, kind, text)
 
     def recovered(self, tunnel: str) -> None:
         """The tunnel works: its next failure is news again."""
@@ -89,6 +87,16 @@ class Journal:
         """A bug of ours that was caught: with its stack, without values."""
         fields = {"tunnel": tunnel} if tunnel is not None else {}
         self._log.error(what, **fields, kind="internal-error", exc_info=error)
+
+    def _seldom(
+        self, tunnel: str | None, kind: str, text: str, what_next: str = "", code: str | None = None
+    ) -> None:
+        held = self._repeats.admit(self._clock.now(), (tunnel, kind, text))
+        if held is None:
+            return
+        again = "once more" if held == 1 else f"{held} more times"
+        times = f" ({again} meanwhile)" if held else ""
+        self.event(tunnel, kind, f"{text}{what_next}{times}", code)
 
     def trace(self, line: LadderLine) -> None:
         """Keep one IKE message for `vpnctl trace`."""

@@ -97,11 +97,12 @@ class Netlink:
             self._ip.link("set", index=index, IFLA_AF_SPEC=quiet)
         _attempt(f"set {name} up", lambda: self._ip.link("set", state="up", **wanted))
 
-    def raise_links(self, names: frozenset[str]) -> None:
-        """Set those of these interfaces up that somebody has set down. Raises NetlinkFailed."""
-        for link in _attempt("list the links", dump.links):
-            if link.name in names and not link.up:
-                _attempt("set a link up", partial(self._ip.link, "set", index=link.index, state="up"))
+    def raise_links(self, names: frozenset[str]) -> frozenset[str]:
+        """Set those of these interfaces up that somebody has set down: their names. Raises NetlinkFailed."""
+        down = [link for link in _attempt("list the links", dump.links) if link.name in names and not link.up]
+        for link in down:
+            _attempt("set a link up", partial(self._ip.link, "set", index=link.index, state="up"))
+        return frozenset(link.name for link in down)
 
     def set_mtu(self, name: str, mtu: int) -> None:
         """Change the MTU of an interface. Raises NetlinkFailed."""
@@ -212,13 +213,14 @@ class Netlink:
                 rules.add(_rule(message, family))
         return Wanted(frozenset(routes), frozenset(rules))
 
-    def reconcile(self, wanted: Wanted) -> list[str]:
+    def reconcile(self, wanted: Wanted, present: Wanted | None = None) -> list[str]:
         """Make vpnd's routes and rules in the kernel equal to `wanted`; returns what could not be done.
 
+        `present` is what is there, where the caller has just asked.
         Blackholes and rules come before routes, and go after them, so that no packet finds a gap. A route
         that only changes its interface is replaced in one step.
         """
-        present = self.present()
+        present = self.present() if present is None else present
         failures: list[str] = []
         missing, surplus = wanted.routes - present.routes, present.routes - wanted.routes
         replaced = {route.key for route in missing}

@@ -129,6 +129,9 @@ class Wanted:
     def __or__(self, other: Wanted) -> Wanted:
         return Wanted(self.routes | other.routes, self.rules | other.rules)
 
+    def __and__(self, other: Wanted) -> Wanted:
+        return Wanted(self.routes & other.routes, self.rules & other.rules)
+
 
 def tables_of(names: Iterable[str]) -> dict[str, int]:
     """A table number for each tunnel: from its name, and the next free one where two fall together."""

@@ -22,6 +22,7 @@ from vpnd.daemon.journal import Journal
 from vpnd.daemon.names import Names
 from vpnd.daemon.probes import ReplyListener, request
 from vpnd.daemon.repairs import Repairs
+from vpnd.daemon.standstill import Standstill
 from vpnd.daemon.systemd import Supervisor
 from vpnd.datapath.interface import Engine, Notice
 from vpnd.ike.endpoint import Endpoint
@@ -119,6 +120,7 @@ class Service:
         )
         self._names = Names(footing)
         self._repairs = Repairs(footing)
+        self._standstill = Standstill(clock, journal)
         self._box = box
         self._supervisor = supervisor
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -130,6 +132,7 @@ class Service:
         await self._apply(loaded, compile_gateway(loaded))
         self._spawn(self._repairs.go_on())
         self._spawn(self._names.follow())
+        self._spawn(self._standstill.watch())
         self._watch.start()
         if self._supervisor.watchdog_interval is not None:
             self._spawn(self._show_life(self._supervisor.watchdog_interval))

@@ -36,13 +36,21 @@ KEY = "a key that nobody has to guess 1234"
 
 
 class FakeClock:
-    """Goes with the loop's time, from a round number on; the calendar begins in 2030."""
+    """Goes with the loop's time, from a round number on; the calendar begins in 2030.
+
+    `asleep` is for how long the machine was suspended, `calendar` by how much the calendar is ahead of its
+    start and the loop's time.
+    """
+
+    asleep = 0.0
+    calendar = 0.0
 
     def now(self) -> float:
-        return 1_000_000.0 + asyncio.get_running_loop().time()
+        return 1_000_000.0 + asyncio.get_running_loop().time() + self.asleep
 
     def wall(self) -> datetime:
-        return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=asyncio.get_running_loop().time())
+        since = asyncio.get_running_loop().time() + self.calendar
+        return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=since)
 
 
 class FakeEngine:
@@ -155,6 +163,8 @@ class FakeBox:
         self.inside: frozenset[Network] = frozenset()
         self.shielded: Shield | None = None
         self.unfiltered = False
+        self.flushed = False
+        """Whether somebody has removed the filter since."""
         self.heard: frozenset[Address] = frozenset()
         self.strict = False
         self.route_mtu: int | None = 1500
@@ -179,9 +189,11 @@ class FakeBox:
         assert len(descriptors) == len(self.interfaces)
         self.interfaces.clear()
 
-    async def raise_links(self, names: frozenset[str]) -> None:
+    async def raise_links(self, names: frozenset[str]) -> frozenset[str]:
         assert names <= set(self.interfaces)
+        raised = self.down & names
         self.down -= names
+        return frozenset(raised)
 
     async def replace(self, routes: tuple[Route, ...]) -> list[str]:
         keys = {route.key for route in routes}
@@ -197,7 +209,7 @@ class FakeBox:
             raise BoxFailed(f"there is no interface {name}")
         self.addresses.add(address)
 
-    async def reconcile(self, wanted: Wanted) -> list[str]:
+    async def reconcile(self, wanted: Wanted, present: Wanted | None = None) -> list[str]:
         missing = {r.device for r in wanted.routes if r.device and r.device not in self.interfaces}
         assert not missing, f"routes to interfaces that there are not: {missing}"
         if self.routes_refused:
@@ -207,10 +219,11 @@ class FakeBox:
         self.history.append(wanted)
         return []
 
-    async def shield(self, shield: Shield) -> None:
+    async def shield(self, shield: Shield) -> bool:
         if self.unfiltered:
             raise BoxFailed("no filters on this machine")
-        self.shielded = shield
+        self.shielded, flushed, self.flushed = shield, self.flushed, False
+        return flushed
 
     async def present(self) -> Wanted:
         return self.wanted

@@ -37,6 +37,10 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.time
 
+    def jump(self, seconds: float) -> None:
+        """Nothing ran for so long."""
+        self._jumping.time += seconds
+
 
 class Pair:
     """`hq` and `branch`, each other's peers."""

@@ -34,10 +34,10 @@ class PoorBox(FakeBox):
             raise BoxFailed("no present")
         return await super().present()
 
-    async def shield(self, shield: Shield) -> None:
+    async def shield(self, shield: Shield) -> bool:
         if "shield" in self.refused:
             raise BoxFailed("no shield")
-        await super().shield(shield)
+        return await super().shield(shield)
 
     async def networks_inside(
         self, own: frozenset[Address], peers: frozenset[Address], mark: int

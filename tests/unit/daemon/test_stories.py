@@ -9,9 +9,10 @@ from ipaddress import ip_address
 import pytest
 
 from tests.unit.daemon.fakes import Machine
-from tests.unit.daemon.pairs import Pair, with_pair
+from tests.unit.daemon.pairs import JumpingLoop, Pair, with_pair
 from vpnd.control.operations import InvalidConfiguration, NegotiationFailed
 from vpnd.control.schema import Event
+from vpnd.daemon.routes import MAIN_TABLE, Wanted
 from vpnd.datapath.interface import HardLimit, PeerMoved, SoftLimit, TunLost
 from vpnd.model.child import Path
 
@@ -206,6 +207,106 @@ async def test_the_interface_was_deleted_and_made_again(pair: Pair) -> None:
     assert text(pair.hq, "tunnel-lost") == "the tunnel has no interface on this machine: it was deleted"
     assert text(pair.hq, "tunnel-down") == "down until this machine can carry it again"
     assert text(pair.hq, "interface-ready") == f"the interface {name} is set up"
+
+
+@with_pair
+async def test_the_interface_was_set_down(pair: Pair) -> None:
+    await up(pair)
+    box = pair.hq.box
+    (name,) = box.down = set(box.interfaces)
+    # The kernel takes the routes by it away as well, which is no other matter.
+    box.wanted = Wanted(frozenset(r for r in box.wanted.routes if r.device is None), box.wanted.rules)
+    pair.hq.watch.on_change()
+    await asyncio.sleep(1)
+    assert kinds(pair.hq) == ["interface-raised"]
+    assert text(pair.hq, "interface-raised") == f"somebody set the interface {name} down: it is up again"
+    assert len(pair.hq.journal.events.recent()) == 1
+
+
+@with_pair
+async def test_who_sets_the_interface_down_in_a_loop_is_told_of_once_a_minute(pair: Pair) -> None:
+    await up(pair)
+    for _ in range(65):
+        pair.hq.box.down = set(pair.hq.box.interfaces)
+        pair.hq.watch.on_change()
+        await asyncio.sleep(1)
+    first, second = (event.text for event in story(pair.hq))
+    assert second == f"{first} (59 more times meanwhile)"
+
+
+@with_pair
+async def test_the_routes_were_flushed(pair: Pair) -> None:
+    await up(pair)
+    box = pair.hq.box
+    (route,) = (r for r in box.wanted.routes if r.device is None and r.table == MAIN_TABLE)
+    box.wanted = Wanted(box.wanted.routes - {route}, frozenset())
+    pair.hq.watch.on_change()
+    await asyncio.sleep(1)
+    (said,) = pair.hq.journal.events.recent()
+    assert said.event == "routes-restored"
+    assert said.text == f"somebody removed 1 route and 2 rules of vpnd: put back ({route}, ...)"
+    pair.hq.watch.on_change()
+    await asyncio.sleep(1)
+    assert len(pair.hq.journal.events.recent()) == 1
+
+
+@with_pair
+async def test_the_filter_was_flushed(pair: Pair) -> None:
+    await up(pair)
+    pair.hq.box.flushed = True
+    await asyncio.sleep(20)
+    (said,) = pair.hq.journal.events.recent()
+    assert said.event == "filter-restored"
+    assert (
+        said.text
+        == "somebody removed the nftables table inet vpnd, which keeps packets in clear out: put back"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        (3600, "the calendar was set ahead by 1 h: no tunnel depends on it"),
+        (-3600, "the calendar was set back by 1 h: no tunnel depends on it"),
+        (10 * 365.25 * 86400, "the calendar was set ahead by 3652 d: no tunnel depends on it"),
+    ],
+)
+@with_pair
+async def test_the_calendar_was_set(pair: Pair, ahead: float, said: str) -> None:
+    await up(pair)
+    pair.hq.clock.calendar = ahead
+    await asyncio.sleep(20)
+    (event,) = pair.hq.journal.events.recent()
+    assert (event.event, event.text) == ("calendar-set", said)
+    assert pair.state() == ("up", "up")
+
+
+@with_pair
+async def test_the_machine_was_suspended(pair: Pair) -> None:
+    """The peer answers after it: nothing else is to be told."""
+    await up(pair)
+    pair.hq.clock.asleep = pair.hq.clock.calendar = 630
+    await asyncio.sleep(10)
+    (event,) = pair.hq.journal.events.recent()
+    assert event.event == "resumed"
+    assert event.text == "this machine was suspended for 10 min: the peers are asked whether they are there"
+
+
+@with_pair
+async def test_the_daemon_was_stopped(pair: Pair) -> None:
+    await up(pair)
+    stand_still(40)
+    await asyncio.sleep(10)
+    (event,) = pair.hq.journal.events.recent()
+    assert event.event == "stood-still"
+    assert event.text == "vpnd did not run for 40 s: it was stopped, or the processor had no time for it"
+
+
+def stand_still(seconds: float) -> None:
+    """The loop gets no processor time."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    loop.jump(seconds)
 
 
 @with_pair
