@@ -239,7 +239,7 @@ class Interfaces:
                 self._journal.repaired(self._owners.get(name), "interface-raised", text)
             present = await self._box.local_addresses()
             for attached in tuple(self._attached.values()):
-                await self._restore_address(attached.policy, present)
+                await self._restore_address(attached.policy, present, raised)
         except BoxFailed as failure:
             self._journal.warn(None, str(failure))
         await self.settle(raised)
@@ -256,7 +256,9 @@ class Interfaces:
 
     # ----------------------------------------------------------------------------------- inside
 
-    async def _restore_address(self, policy: TunnelPolicy, present: frozenset[Address]) -> None:
+    async def _restore_address(
+        self, policy: TunnelPolicy, present: frozenset[Address], raised: frozenset[str]
+    ) -> None:
         """Give an interface the address of its health check again, where somebody has removed it."""
         if policy.health is None or policy.health.local in present or policy.name not in self._attached:
             return
@@ -264,6 +266,10 @@ class Interfaces:
             await self._box.set_address(policy.interface, policy.health.local, True)
         except BoxFailed as failure:
             self._journal.warn(policy.name, str(failure))
+            return
+        if policy.interface not in raised:
+            what = f"the address {policy.health.local} of {policy.interface}"
+            self._journal.repaired(policy.name, "address-restored", f"somebody removed {what}: put back")
 
     async def _look_inside(self) -> None:
         """Which networks are on our inner side; what was known stays if the kernel does not say."""

@@ -11,6 +11,7 @@ from vpnd.daemon.footing import Footing
 from vpnd.datapath.interface import PathMtu
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import TunnelPolicy
+from vpnd.tunnel.lifecycle import Tunnel
 
 REPAIR_EVERY = 5.0
 """Ours: seconds between two tries to give a tunnel what this machine refused it, two looks at filters, and
@@ -50,7 +51,7 @@ class Repairs:
         await self._interfaces.keep_shield()
         await self._interfaces.settle_refused()
         await self._try_larger()
-        blocked = [tunnel.policy for tunnel in self._gateway.roster if tunnel.blocked is not None]
+        blocked = [tunnel.name for tunnel in self._gateway.roster if tunnel.blocked is not None]
         if blocked:
             await self._unblock(blocked)
 
@@ -107,7 +108,7 @@ class Repairs:
         if often:
             self._journal.failure(name, "tunnel-blocked", lost)
         else:
-            await self._unblock([tunnel.policy])
+            await self._unblock([name])
 
     def _is_often_lost(self, name: str) -> bool:
         """Count a loss; whether there were too many of late."""
@@ -118,22 +119,29 @@ class Repairs:
         times.append(now)
         return often
 
-    async def _unblock(self, policies: Iterable[TunnelPolicy]) -> None:
+    async def _unblock(self, names: Iterable[str]) -> None:
         async with self._changing:
             await self._addresses.refresh()
-            for policy in policies:
-                tunnel = self._gateway.roster.get(policy.name)
-                if tunnel is None or tunnel.blocked is None:
-                    continue
-                bound = await self._addresses.bind(policy)
-                if await self._equip(bound) is None:
-                    tunnel.policy = bound
-                    self._gateway.admit(bound)
-                    self._journal.event(
-                        policy.name, "interface-ready", f"the interface {policy.interface} is set up"
-                    )
-                    self._gateway.command(policy.name, lambda now, t: t.unblock(now))
+            for name in names:
+                # A reload that this has waited for may have made another of it.
+                tunnel = self._gateway.roster.get(name)
+                if tunnel is not None and tunnel.blocked is not None:
+                    await self._try_to_carry(tunnel)
             await self._interfaces.settle()
+
+    async def _try_to_carry(self, tunnel: Tunnel) -> None:
+        """A tunnel that this machine could not carry gets its interface, or the reason why not."""
+        name = tunnel.name
+        bound = await self._addresses.bind(tunnel.policy)
+        refused = await self._equip(bound)
+        if refused is None:
+            tunnel.policy = bound
+            self._gateway.admit(bound)
+            self._journal.event(name, "interface-ready", f"the interface {bound.interface} is set up")
+            self._gateway.command(name, lambda now, t: t.unblock(now))
+        elif refused != tunnel.blocked:
+            self._gateway.command(name, lambda now, t: t.block(now, refused))
+            self._journal.failure(name, "tunnel-blocked", refused)
 
     async def _move(self, policy: TunnelPolicy) -> None:
         """This machine has lost the address that a tunnel used: negotiate anew from another."""

@@ -524,6 +524,8 @@ async def test_the_address_of_a_health_check_that_somebody_removed_comes_back(pa
     box.addresses.discard(parse_address(here))
     pair.hq.watch.on_change()
     await pair.until(lambda: parse_address(here) in box.addresses)
+    (said,) = (e for e in pair.hq.journal.events.recent() if e.event == "address-restored")
+    assert said.text == f"somebody removed the address {here} of vpn-t: put back"
 
 
 @with_pair

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.unit.daemon.pairs import Pair, with_pair
@@ -27,7 +29,7 @@ async def seconds(pair: Pair, count: float) -> None:
 
 def error(pair: Pair) -> str | None:
     """The code of the failure that stands."""
-    (tunnel,) = pair.hq.operator.status().tunnels
+    (tunnel,) = (t for t in pair.hq.operator.status().tunnels if t.name == "t")
     return tunnel.last_error.code if tunnel.last_error is not None else None
 
 
@@ -200,3 +202,41 @@ async def test_a_port_that_cannot_be_read_is_opened_again(pair: Pair) -> None:
     await pair.until(lambda: pair.state() == ("up", "up"), 60)
     assert len(pair.hq.reading) == 1
     assert pair.hq.ports_closed == 2
+
+
+@with_pair
+async def test_another_reason_of_a_refusal_is_told(pair: Pair) -> None:
+    """Somebody deletes the interface, and takes its name before we can."""
+    await up(pair, ROUTED + NAMED)
+    pair.hq.box.refuse.add("broken")
+    pair.hq.engine.on_notice(TunLost("t"))
+    await seconds(pair, 30)
+    told = [e.text for e in pair.hq.journal.events.recent() if e.event == "tunnel-blocked"]
+    assert told == ["the tunnel has no interface on this machine: no interface broken for you"]
+    why = pair.hq.operator.why("t").error
+    assert why is not None
+    assert why.message == told[0]
+
+
+@with_pair
+async def test_a_repair_that_waited_for_a_reload_takes_what_that_has_made_of_the_tunnel(pair: Pair) -> None:
+    other = 'routes = ["10.9.0.0/16"]'
+    pair.configure({"a": other, "t": PASSIVE + NAMED}, {"t": ACTIVE_BACK})
+    box = pair.hq.box
+    box.refuse |= {"broken", "another"}
+    await pair.start()
+    more, renamed = "\n[tunnels.a.ike]\nlifetime = 7200", PASSIVE + '\ninterface = "another"'
+    pair.configure({"a": other + more, "t": renamed}, {"t": ACTIVE_BACK})
+    gate = box.gate = asyncio.Semaphore(0)
+    work = asyncio.create_task(pair.hq.operator.reload())
+    # The reload is at the first tunnel when the next try for the other is due.
+    await seconds(pair, 7)
+    for _ in range(2):
+        gate.release()
+    await work
+    box.refuse.clear()
+    box.gate = None
+    gate.release()
+    await pair.until(lambda: error(pair) is None and len(box.interfaces) == 2)
+    assert "another" in box.interfaces
+    assert pair.hq.service.gateway.roster["t"].policy.interface == "another"
