@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -106,10 +107,11 @@ class LinuxBox:
                 return await self._do(lambda netlink: _open_interface(netlink, name, mtu))
             except BoxFailed as failure:
                 busy = isinstance(failure.__cause__, OSError) and failure.__cause__.errno in _BUSY
-                if not busy or attempt == BUSY_TRIES - 1:
+                if not busy:
                     raise
+            if attempt < BUSY_TRIES - 1:
                 await asyncio.sleep(BUSY_PAUSE)
-        raise BoxFailed(f"the interface {name} is in use")
+        raise BoxFailed(f"there is an interface {name} already, which somebody else has made")
 
     async def close_interface(self, name: str, descriptor: int) -> None:
         """As `Box.close_interface`."""
@@ -199,11 +201,14 @@ class LinuxBox:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (NetlinkFailed, OSError) as error:
+        except NetlinkFailed as error:
             raise BoxFailed(str(error)) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise BoxFailed(f"{where}{error.strerror}" if error.strerror else str(error)) from error
 
 
-_BUSY = (16,)
+_BUSY = (errno.EBUSY,)
 
 
 def _close_all(descriptors: Sequence[int]) -> None:

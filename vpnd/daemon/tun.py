@@ -16,6 +16,7 @@ TUNSETOFFLOAD = 0x400454D0
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
+IFF_TUN_EXCL = 0x8000
 
 _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOTTY, errno.EOPNOTSUPP})
 
@@ -37,12 +38,13 @@ class Tun:
 
 
 def open_tun(name: str, vnet_header: bool = True) -> Tun:
-    """Make or attach to the TUN `name`, in the caller's network namespace.
+    """Make the TUN `name`, in the caller's network namespace.
 
     With `vnet_header`, each packet has a `virtio_net_hdr` before it: large TCP packets can then be written
     whole. Offloads are off, so what is read is finished: the kernel segments and checksums in C. A kernel
     that refuses the header gives a plain TUN; `Tun.vnet_header` says which it is. The descriptor is
-    non-blocking and closed on exec. Raises OSError: EPERM without CAP_NET_ADMIN, EBUSY if another has it.
+    non-blocking and closed on exec. Raises OSError: EPERM without CAP_NET_ADMIN, EBUSY where there is an
+    interface of this name: one that somebody else has made is theirs, also where nobody has it open.
     """
     if not 0 < len(name.encode()) <= MAXIMUM_NAME:
         raise ValueError(f"an interface name has 1 to {MAXIMUM_NAME} characters: {name!r}")
@@ -58,7 +60,7 @@ def open_tun(name: str, vnet_header: bool = True) -> Tun:
 def _open(name: str, flags: int) -> int:
     fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags | IFF_TUN_EXCL))
         if flags & IFF_VNET_HDR:
             fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
     except OSError:
