@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 from vpnd.config.assign import HealthAddresses, health_addresses, interface_names
@@ -43,12 +44,34 @@ def compile_gateway(loaded: Loaded) -> GatewayPolicy:
     interfaces = interface_names(configuration.tables)
     health = _health_addresses(configuration, gateway)
     tunnels = tuple(
-        _tunnel(configuration, gateway, tunnel, interfaces[tunnel.name], health.get(tunnel.name))
+        _tunnel(
+            gateway,
+            tunnel,
+            configuration.customer_gateways[tunnel.table.customer_gateway].table.address,
+            interfaces[tunnel.name],
+            health.get(tunnel.name),
+        )
         for tunnel in configuration.tunnels.values()
     )
     labels = (("type", gateway.type), ("vpc", gateway.vpc), ("region", gateway.region))
     written = tuple((key, value) for key, value in labels if value is not None)
     return GatewayPolicy(gateway.name, gateway.address, tunnels, written)
+
+
+def compile_for_guard(loaded: Loaded) -> tuple[TunnelPolicy, ...]:
+    """What can be read of a configuration with errors, as far as a guard needs it: ranges and addresses.
+
+    Nothing can be negotiated by it: the algorithms are the defaults, and there are no keys.
+    """
+    configuration = loaded.configuration
+    gateway = configuration.gateway or GatewayTable.model_construct(name="", address=IPv4Address(0))
+    tunnels = []
+    for tunnel in configuration.tunnels.values():
+        plain = tunnel.table.model_copy(update={"ike": IkeTable(), "ipsec": IpsecTable()})
+        peer = configuration.customer_gateway(tunnel)
+        remote = peer.table.address if peer is not None else "unknown"
+        tunnels.append(_tunnel(gateway, replace(tunnel, table=plain, secret=None), remote, "", None))
+    return tuple(tunnels)
 
 
 def describe(loaded: Loaded, name: str) -> dict[str, Any]:
@@ -84,18 +107,17 @@ def _health_addresses(configuration: Configuration, gateway: GatewayTable) -> di
 
 
 def _tunnel(
-    configuration: Configuration,
     gateway: GatewayTable,
     tunnel: Tunnel,
+    remote: str,
     interface: str,
     health: HealthAddresses | None,
 ) -> TunnelPolicy:
     table = tunnel.table
-    peer = configuration.customer_gateways[table.customer_gateway]
     return TunnelPolicy(
         name=tunnel.name,
-        peer=_peer(gateway, tunnel, peer.table.address),
-        remote=peer.table.address,
+        peer=_peer(gateway, tunnel, remote),
+        remote=remote,
         negotiation=Negotiation(table.negotiation),
         communication=Communication(table.communication),
         routes=tuple(dict.fromkeys(table.routes)),

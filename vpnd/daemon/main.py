@@ -121,27 +121,41 @@ def guard_command(
     state: StateOption = DEFAULT_STATE,
     remove: Annotated[bool, typer.Option("--remove", help="Take the guard away.")] = False,
 ) -> None:
-    """Set the routes, rules and filter that keep protected traffic in, before the network is up."""
-    from vpnd.config.compile import compile_gateway
+    """Set the routes, rules and filter that keep protected traffic in, before the network is up.
+
+    Of a configuration with errors, that of the tunnels that can be read; exit code 2 then.
+    """
+    from vpnd.config.compile import compile_for_guard
     from vpnd.daemon.guarding import set_guard
 
-    tunnels = () if remove else compile_gateway(_load(config, state, offline=True)).tunnels
-    failures = asyncio.run(set_guard(tunnels, remove))
+    loaded = None if remove else _read(config, state, offline=True)
+    tunnels = compile_for_guard(loaded) if loaded is not None else ()
+    complete = loaded is None or loaded.ok
+    failures = asyncio.run(set_guard(tunnels, remove, complete))
+    if not complete:
+        read = f"{len(tunnels)} tunnel" if len(tunnels) == 1 else f"{len(tunnels)} tunnels"
+        failures.append(f"the configuration has errors: guarded is what can be read, {read}")
     for text in failures:
         typer.echo(f"vpnd: {text}", err=True)
-    raise typer.Exit(EXIT_FAILED if failures else 0)
+    raise typer.Exit((EXIT_FAILED if failures else 0) if complete else EXIT_CONFIGURATION)
 
 
-def _load(config: Path, state: Path, *, offline: bool = False) -> Loaded:
-    """The checked configuration, or the program's end with every error. `offline`: keys may be missing."""
+def _load(config: Path, state: Path) -> Loaded:
+    """The checked configuration, or the program's end with every error."""
+    loaded = _read(config, state)
+    if not loaded.ok:
+        raise typer.Exit(EXIT_CONFIGURATION)
+    return loaded
+
+
+def _read(config: Path, state: Path, *, offline: bool = False) -> Loaded:
+    """The configuration, checked, with every problem printed. `offline`: keys may be missing."""
     from vpnd.config.load import load
     from vpnd.control import check as findings
 
     loaded = load(config, state, offline=offline)
     for line in findings.lines(loaded.problems):
         typer.echo(line, err=True)
-    if not loaded.ok:
-        raise typer.Exit(EXIT_CONFIGURATION)
     return loaded
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.unit.daemon.fakes import FakeBox
 from tests.unit.tunnel.lives import policy
-from vpnd.daemon import guarding
+from vpnd.daemon import guarding, nftables
 from vpnd.daemon.box import BoxFailed
+from vpnd.daemon.main import app
 from vpnd.daemon.nftables import Shield
 from vpnd.daemon.routes import ROUTES_TABLE, WORST_METRIC, Route, Wanted
 from vpnd.model.policy import Communication
@@ -78,3 +81,51 @@ def test_what_cannot_be_taken_away_keeps_nothing_else(monkeypatch: pytest.Monkey
     set_guard(box, monkeypatch)
     assert set_guard(box, monkeypatch, remove=True) == ["no shield"]
     assert box.wanted == Wanted()
+
+
+BROKEN = """
+[gateway]
+name = "hq"
+address = "192.0.2.1"
+[customer_gateways.other]
+address = "192.0.2.2"
+[tunnels.lost]
+customer_gateway = "other"
+pre_shared_key = "file:/nowhere/key"
+routes = ["10.2.0.0/16"]
+ike.encryption = "rot13"
+[tunnels.unknown]
+customer_gateway = "nobody"
+pre_shared_key = "file:/nowhere/key"
+communication = "spd-policy"
+spd = [{ local = ["10.1.0.0/24"], remote = ["10.3.0.0/24"] }]
+"""
+
+
+@pytest.mark.parametrize("gateway", [True, False])
+def test_what_can_be_read_of_a_configuration_with_errors_is_guarded(
+    gateway: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, box = tmp_path / "vpnd.toml", PoorBox()
+    config.write_text(BROKEN if gateway else BROKEN.partition("[customer")[2].join(("[customer", "")))
+    monkeypatch.setattr(guarding, "LinuxBox", lambda: box)
+    monkeypatch.setattr(nftables, "installed", lambda: False)
+    done = CliRunner().invoke(app, ["guard", "--config", str(config), "--state", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "E-PSK" in done.output
+    assert done.output.endswith(
+        "vpnd: the configuration has errors: guarded is what can be read, 2 tunnels\n"
+    )
+    assert BLACKHOLE in box.wanted.routes
+    assert ip_network("10.3.0.0/24") in {rule.destination for rule in box.wanted.rules}
+    assert box.shielded is not None
+    assert TO in box.shielded.routes
+
+
+def test_errors_do_not_make_the_filter_that_stands_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = PoorBox()
+    monkeypatch.setattr(guarding, "LinuxBox", lambda: box)
+    monkeypatch.setattr(nftables, "installed", lambda: True)
+    assert asyncio.run(guarding.set_guard((TUNNEL,), remove=False, complete=False)) == []
+    assert box.shielded is None
+    assert BLACKHOLE in box.wanted.routes
