@@ -78,7 +78,8 @@ class _Reader:
         taken = list(self._waiting)
         self._waiting.clear()
         if self._missed:
-            text = f"{self._missed} events were dropped because this reader was too slow"
+            lost = "1 event was" if self._missed == 1 else f"{self._missed} events were"
+            text = f"{lost} dropped because this reader was too slow"
             taken.insert(0, Event(at=datetime.now(UTC), event="events-missed", text=text))
             self._missed = 0
         return taken

@@ -76,9 +76,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         loop.add_signal_handler(number, stopping.set)
     reloads: set[asyncio.Task[None]] = set()
     loop.add_signal_handler(signal.SIGHUP, partial(_reload_soon, operator, reloads))
-    journal.event(
-        None, "starting", f"vpnd {__version__} starts with {len(loaded.configuration.tunnels)} tunnels"
-    )
+    journal.event(None, "starting", greeting(len(loaded.configuration.tunnels)))
     started, answers = asyncio.Event(), asyncio.Event()
     answering = asyncio.create_task(_answer(operator, listening, started, answers))
     living = asyncio.create_task(_live(service, loaded, started))
@@ -97,6 +95,12 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         supervisor.close()
         alone.close()
     return 0 if stopping.is_set() else EXIT_FAILED
+
+
+def greeting(count: int) -> str:
+    """The daemon's first event; `count` is that of its tunnels."""
+    tunnels = f"{count} tunnels" if count > 1 else f"{count or 'no'} tunnel"
+    return f"vpnd {__version__} starts with {tunnels}"
 
 
 def _open_port(local: Address, on_datagram: OnDatagram, on_unreachable: OnUnreachable) -> IkeSocket:

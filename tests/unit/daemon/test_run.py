@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from tests.unit.control.fakes import FakeOperations
+from vpnd import __version__
 from vpnd.control.client import Client
 from vpnd.control.listening import ApiSocket
 from vpnd.daemon import run
@@ -99,3 +100,8 @@ async def test_the_end_may_come_before_the_api(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     await asyncio.wait_for(start.end(), SOON)
     assert not start.answers.is_set()
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "no tunnel"), (1, "1 tunnel"), (2, "2 tunnels")])
+def test_the_first_event_says_how_many_tunnels_there_are(count: int, said: str) -> None:
+    assert run.greeting(count) == f"vpnd {__version__} starts with {said}"
