@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import resource
+import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,6 +103,8 @@ def run(
     log_level: Annotated[Level, typer.Option("--log-level", help="How much the log says.")] = Level.INFO,
 ) -> None:
     """Run the daemon in the foreground; logs go to stderr."""
+    # By default it ends the process, which a service manager takes for a clean end; `hear_reloads` hears it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     _keep_memory_private()
     from vpnd.daemon import logs
     from vpnd.daemon.run import run as run_daemon

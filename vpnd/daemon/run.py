@@ -11,7 +11,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +75,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     reloads: set[asyncio.Task[None]] = set()
-    loop.add_signal_handler(signal.SIGHUP, partial(_reload_soon, operator, reloads))
+    hear_reloads(partial(_reload_soon, operator, reloads))
     journal.event(None, "starting", greeting(len(loaded.configuration.tunnels)))
     started, answers = asyncio.Event(), asyncio.Event()
     answering = asyncio.create_task(_answer(operator, listening, started, answers))
@@ -95,6 +95,12 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         supervisor.close()
         alone.close()
     return 0 if stopping.is_set() else EXIT_FAILED
+
+
+def hear_reloads(reload: Callable[[], None]) -> None:
+    """SIGHUP reloads from now on, also one that came during the start, for which `main` has held it back."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def greeting(count: int) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -105,3 +109,29 @@ async def test_the_end_may_come_before_the_api(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "said"), [(0, "no tunnel"), (1, "1 tunnel"), (2, "2 tunnels")])
 def test_the_first_event_says_how_many_tunnels_there_are(count: int, said: str) -> None:
     assert run.greeting(count) == f"vpnd {__version__} starts with {said}"
+
+
+def test_a_reload_that_is_asked_for_during_the_start_does_not_end_it() -> None:
+    """By default the signal would end the process, and systemd takes that for a clean end."""
+    program = (
+        "import os, signal, typer\n"
+        "from vpnd.daemon import main\n"
+        "def load(*_):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    raise typer.Exit(7)\n"
+        "main._load = load\n"
+        "main.app(['run'])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 7
+
+
+async def test_what_was_asked_for_during_the_start_is_done_then() -> None:
+    asked = asyncio.Event()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        run.hear_reloads(asked.set)
+        await asyncio.wait_for(asked.wait(), SOON)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
