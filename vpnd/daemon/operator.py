@@ -233,14 +233,14 @@ class Operator:
             try:
                 put_back = self._store.write(proposed)
             except (OSError, ValueError) as failure:
-                raise OperationError("E-STATE", f"the tunnel cannot be kept: {failure}") from None
+                raise self._unwritten("kept in", failure) from None
             kept = await self._service.in_thread(load, self._config, self._state)
             if not kept.ok:
                 # Somebody has changed the file since; what is not in force must not be kept either.
                 try:
                     put_back()
                 except OSError as failure:
-                    raise OperationError("E-STATE", f"the tunnel cannot be put back: {failure}") from None
+                    raise self._unwritten("put back in", failure) from None
                 raise _invalid(kept)
             change = await self._service.change(kept)
             done = "created" if name in change.added else "changed" if name in change.changed else "unchanged"
@@ -261,11 +261,16 @@ class Operator:
             try:
                 self._store.remove(name)
             except OSError as failure:
-                raise OperationError("E-STATE", f"the tunnel cannot be forgotten: {failure}") from None
+                raise self._unwritten("removed from", failure) from None
             await self._service.change(loaded)
             return TunnelChange(tunnel=name, change="removed")
 
     # ----------------------------------------------------------------------------------- inside
+
+    def _unwritten(self, what: str, failure: OSError | ValueError) -> OperationError:
+        reason = failure.strerror if isinstance(failure, OSError) else None
+        text = f"the tunnel cannot be {what} {self._store.tunnels}: {reason or failure}"
+        return OperationError("E-STATE", text)
 
     def _tunnel(self, name: str) -> Tunnel:
         tunnel = self._gateway.roster.get(name)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
 from ipaddress import ip_network
 
 import pytest
 
 from tests.unit.daemon.fakes import KEY, configuration
 from tests.unit.daemon.pairs import Pair, with_pair
-from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed, UnknownTunnel
+from vpnd.control.operations import (
+    Conflict,
+    InvalidConfiguration,
+    NegotiationFailed,
+    OperationError,
+    UnknownTunnel,
+)
 from vpnd.daemon.resolver import NotResolved, Resolver
 from vpnd.daemon.routes import INSIDE_METRIC, MAIN_TABLE, ROUTES_TABLE, WORST_METRIC, Route, Wanted
 from vpnd.daemon.state import Proposed, StateDirectory
@@ -429,6 +437,32 @@ async def test_what_is_wrong_is_not_kept_and_what_is_in_a_file_is_not_ours(pair:
         await pair.hq.operator.delete_tunnel("t")
     assert not (pair.hq.state / "tunnels.d" / "bad.toml").exists()
     assert pair.state() == ("up", "up")
+
+
+@with_pair
+async def test_a_disk_without_room_is_told_of_in_words(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.configure({}, {"t": BACK})
+    await pair.start()
+    table = {
+        "customer_gateway": {"address": "192.0.2.2"},
+        "pre_shared_key": f"plain:{KEY}",
+        "routes": ["10.2.0.0/16"],
+    }
+    await pair.hq.operator.put_tunnel("t", table)
+    here = pair.hq.state / "tunnels.d"
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(here / ".8s7d.new"))
+
+    monkeypatch.setattr(StateDirectory, "write", refuse)
+    monkeypatch.setattr(StateDirectory, "remove", refuse)
+    with pytest.raises(OperationError) as kept:
+        await pair.hq.operator.put_tunnel("t", {**table, "priority": 7})
+    with pytest.raises(OperationError) as forgotten:
+        await pair.hq.operator.delete_tunnel("t")
+    assert str(kept.value) == f"the tunnel cannot be kept in {here}: No space left on device"
+    assert str(forgotten.value) == f"the tunnel cannot be removed from {here}: No space left on device"
+    assert pair.hq.operator.tunnel("t").priority == 0
 
 
 # ------------------------------------------------------------------------------- this machine
