@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -129,7 +129,7 @@ async def test_what_was_asked_for_during_the_start_is_done_then() -> None:
     asked = asyncio.Event()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        os.kill(os.getpid(), signal.SIGHUP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
         run.hear_reloads(asked.set)
         await asyncio.wait_for(asked.wait(), SOON)
     finally:
