@@ -47,6 +47,9 @@ class Box(Protocol):
     async def raise_links(self, names: frozenset[str]) -> frozenset[str]:
         """Set interfaces up that somebody has set down; returns their names."""
 
+    async def links(self) -> dict[int, tuple[str, bool]]:
+        """Every interface by its index: its name, and whether packets pass by it."""
+
     async def set_mtu(self, name: str, mtu: int) -> None:
         """Change a TUN's MTU."""
 
@@ -126,6 +129,10 @@ class LinuxBox:
     async def raise_links(self, names: frozenset[str]) -> frozenset[str]:
         """As `Box.raise_links`."""
         return await self._do(lambda netlink: netlink.raise_links(names))
+
+    async def links(self) -> dict[int, tuple[str, bool]]:
+        """As `Box.links`."""
+        return await self._do(lambda netlink: netlink.links())
 
     async def set_mtu(self, name: str, mtu: int) -> None:
         """As `Box.set_mtu`."""

@@ -39,7 +39,7 @@ IFLA_IFNAME, IFLA_GROUP, IFLA_EXT_MASK = 3, 27, 29
 RTEXT_FILTER_SKIP_STATS = 8
 RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_PREFSRC, RTA_TABLE = 1, 4, 6, 7, 15
 
-IFF_UP = 1
+IFF_UP, IFF_RUNNING = 0x1, 0x40
 RTN_UNICAST, RTN_BLACKHOLE, RTN_THROW = 1, 6, 9
 
 RECEIVE = 256 * 1024
@@ -58,6 +58,8 @@ class Link:
     name: str
     group: int
     up: bool
+    running: bool
+    """Up, and with a carrier."""
 
 
 def links() -> list[Link]:
@@ -148,7 +150,7 @@ def _link(message: bytes) -> Link:
     _, _, index, flags, _ = IFINFO.unpack_from(message)
     found = _attributes(message, IFINFO.size)
     name = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
-    return Link(index, name, _number(found, IFLA_GROUP), bool(flags & IFF_UP))
+    return Link(index, name, _number(found, IFLA_GROUP), bool(flags & IFF_UP), bool(flags & IFF_RUNNING))
 
 
 def _route(message: bytes, family: int) -> Route | None:

@@ -59,6 +59,8 @@ class Interfaces:
         self._configured: tuple[TunnelPolicy, ...] = ()
         self._tables: dict[str, int] = {}
         self._path_mtus: dict[Address, tuple[int | None, float]] = {}
+        self._ways: dict[int, bool] = {}
+        """The links by which peers are reached, by index: whether packets passed at the last look."""
         self._wanted: Wanted | None = None
         self._inside: frozenset[Network] = frozenset()
         self._separate: frozenset[Network] = frozenset()
@@ -139,6 +141,8 @@ class Interfaces:
             return None
         mtu = route.mtu if route is not None else None
         self._path_mtus[remote] = (mtu, now)
+        if route is not None and route.link:
+            self._ways.setdefault(route.link, True)
         return mtu
 
     def follow(self, child: ChildSa) -> None:
@@ -240,6 +244,7 @@ class Interfaces:
             present = await self._box.local_addresses()
             for attached in tuple(self._attached.values()):
                 await self._restore_address(attached.policy, present, raised)
+            self._look_at_ways(await self._box.links())
         except BoxFailed as failure:
             self._journal.warn(None, str(failure))
         await self.settle(raised)
@@ -255,6 +260,16 @@ class Interfaces:
             await self.settle()
 
     # ----------------------------------------------------------------------------------- inside
+
+    def _look_at_ways(self, links: dict[int, tuple[str, bool]]) -> None:
+        """Tell of links that went down or came up: why peers are silent, and why they are heard again."""
+        for index, passed in self._ways.items():
+            name, passes = links.get(index, ("", passed))
+            if passes is not passed:
+                kind, now = ("link-up", "up again") if passes else ("link-down", "down")
+                text = f"the interface {name}, by which peers are reached, is {now}"
+                self._journal.event(None, kind, text)
+        self._ways = {index: links[index][1] for index in self._ways if index in links}
 
     async def _restore_address(
         self, policy: TunnelPolicy, present: frozenset[Address], raised: frozenset[str]

@@ -104,6 +104,10 @@ class Netlink:
             _attempt("set a link up", partial(self._ip.link, "set", index=link.index, state="up"))
         return frozenset(link.name for link in down)
 
+    def links(self) -> dict[int, tuple[str, bool]]:
+        """Every interface by its index: its name, and whether packets pass. Raises NetlinkFailed."""
+        return {one.index: (one.name, one.running) for one in _attempt("list the links", dump.links)}
+
     def set_mtu(self, name: str, mtu: int) -> None:
         """Change the MTU of an interface. Raises NetlinkFailed."""
         index = self._require(name)

@@ -163,6 +163,8 @@ class FakeBox:
         self.inside: frozenset[Network] = frozenset()
         self.shielded: Shield | None = None
         self.unfiltered = False
+        self.passes = True
+        """Whether the link to the peers is up and has a carrier."""
         self.flushed = False
         """Whether somebody has removed the filter since."""
         self.heard: frozenset[Address] = frozenset()
@@ -194,6 +196,9 @@ class FakeBox:
         raised = self.down & names
         self.down -= names
         return frozenset(raised)
+
+    async def links(self) -> dict[int, tuple[str, bool]]:
+        return {2: ("eth0", self.passes)}
 
     async def replace(self, routes: tuple[Route, ...]) -> list[str]:
         keys = {route.key for route in routes}

@@ -224,6 +224,21 @@ async def test_the_interface_was_set_down(pair: Pair) -> None:
 
 
 @with_pair
+async def test_the_link_to_the_peers_went_down_and_up(pair: Pair) -> None:
+    await up(pair)
+    for passes in (False, False, True, True):
+        pair.hq.box.passes = passes
+        pair.hq.watch.on_change()
+        await asyncio.sleep(2)
+    told = [(event.event, event.text) for event in pair.hq.journal.events.recent()]
+    assert told == [
+        ("link-down", "the interface eth0, by which peers are reached, is down"),
+        ("link-up", "the interface eth0, by which peers are reached, is up again"),
+    ]
+    assert pair.state() == ("up", "up")
+
+
+@with_pair
 async def test_who_sets_the_interface_down_in_a_loop_is_told_of_once_a_minute(pair: Pair) -> None:
     await up(pair)
     for _ in range(65):
