@@ -272,6 +272,21 @@ def test_a_suspension_is_no_death(spoken: str, asleep: float, asked: bool) -> No
     assert world.b.sending_on() in world.a.installed
 
 
+@pytest.mark.parametrize("since", [5.7, 9.8, 10.9])
+@pytest.mark.parametrize("spoken", SPOKEN)
+def test_a_suspension_with_a_question_out_for_long_is_no_death(spoken: str, since: float) -> None:
+    """Whichever timer of the session is the first that is overdue when the machine wakes up."""
+    world = Two(spoken, 30, RETRY, dpd_b=False)
+    world.talk(5)
+    world.interceptors.append(lambda datagram: [])
+    world.a.probe()
+    world.run_for(since)
+    world.interceptors.pop()
+    world.now += 2_000
+    world.run_for(60)
+    assert not world.a.of(PeerDead)
+
+
 @pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize("asleep", [60.0, 2_000.0])
 @pytest.mark.parametrize("spoken", SPOKEN)

@@ -175,8 +175,12 @@ def _check_life(session: Session, now: float) -> None:
         if session.last_heard == session.established_at:
             session.probe(now)
         return
+    outstanding = session.window.outstanding
+    if outstanding is not None and outstanding.schedule.late(now):
+        # This machine stood still, and the repetition is due as well: it asks anew.
+        outstanding.schedule.resume(now, SHORTEST_ASKING)
     due = next_dpd(session)
-    if now >= due and session.window.outstanding is not None:
+    if now >= due and outstanding is not None:
         session.dead(now, _diagnosis_of_death(session, now))
         return
     if now >= due:
