@@ -161,6 +161,7 @@ class Repairs:
         )
         gone = Diagnosis.of(Code.LOCAL_ADDRESS, ours=before)
         gateway = self._gateway
-        gateway.call(lambda now: gateway.endpoint.close(now, policy.name, gone))
+        # The address first: what follows an attempt that ends begins at once.
         gateway.admit(bound)
+        gateway.call(lambda now: gateway.endpoint.close(now, policy.name, gone))
         gateway.command(policy.name, lambda now, t: t.resolved(now, bound, moved=True))

@@ -15,6 +15,9 @@ STABLE_AFTER = 30.0
 """Ours: seconds that a mapping must have been up for its next loss to count as the first one."""
 
 
+ENDED_HERE = (Code.DOWN_BY_OPERATOR, Code.LOCAL_ADDRESS)
+"""Why an attempt is ended from this side, where what follows is decided: no failure, and no wish is lost."""
+
 KEPT_FAULTS = 10
 """Ours: failures that `vpnctl show` lists for each tunnel."""
 

@@ -28,6 +28,7 @@ from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import TunnelPolicy
 from vpnd.tunnel.commands import Command, TunnelState
 from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.mappings import ENDED_HERE
 
 
 class Roster:
@@ -113,6 +114,8 @@ class Roster:
                 self.tell(tunnel, lambda t: t.child_failed(now, mapping, diagnosis))
             case IkeRekeyFailed(tunnel, diagnosis):
                 self.tell(tunnel, lambda t: t.renewal_failed(now, None, diagnosis))
+            case Failed(_, diagnosis, True) if diagnosis.code in ENDED_HERE:
+                return
             case Failed(tunnel, diagnosis, initiator):
                 self.tell(tunnel, lambda t: t.failed(now, diagnosis, initiator))
             case PeerDead(tunnel, diagnosis):
