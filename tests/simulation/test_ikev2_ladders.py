@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import (
     ChildDown,
@@ -457,3 +459,31 @@ def test_two_tunnels_between_the_same_gateways_do_not_disturb_each_other() -> No
             assert len(gateway.ike_sas(tunnel)) == 1
             assert len(gateway.children(tunnel=tunnel)) == 1
         assert not gateway.of(IkeDown)
+
+
+@pytest.mark.parametrize("first", ["to-b", "to-b-2"])
+def test_a_peer_that_lost_its_memory_replaces_each_of_two_tunnels_that_are_told_apart_by_mappings_only(
+    first: str,
+) -> None:
+    """Both have the same identities and key, and INITIAL_CONTACT is never said: what is asked for decides."""
+    pair = Pair()
+    for gateway, peer, policy in zip((pair.a, pair.b), ("b", "a"), Recipe().pair(), strict=True):
+        networks = (4, 5) if gateway is pair.a else (5, 4)
+        children = (Recipe().child(0, *networks),)
+        gateway.set_peer(peer, replace(policy, name=f"{policy.name}-2", children=children))
+    both = ("to-b", "to-b-2")
+    for tunnel in both:
+        pair.a.initiate(0, tunnel)
+    pair.world.run_for(5)
+    policies = tuple(pair.a.policies.values())
+    pair.a.endpoint = Endpoint(SeededEntropy(99))
+    pair.a.installed.clear()
+    for policy in policies:
+        pair.a.set_peer("b", policy)
+    for tunnel in sorted(both, key=lambda name: name != first):
+        pair.a.initiate(0, tunnel)
+        pair.world.run_for(2)
+    pair.world.run_for(20)
+    for gateway, tunnels in ((pair.a, both), (pair.b, ("to-a", "to-a-2"))):
+        for tunnel in tunnels:
+            assert len(gateway.ike_sas(tunnel)) == len(gateway.children(tunnel=tunnel)) == 1

@@ -25,6 +25,7 @@ from vpnd.ike.v2.informational import AuthenticationFailedNotice, DeleteChildren
 from vpnd.ike.v2.keys import auth_of_psk
 from vpnd.ike.v2.messages import AuthRequest, AuthResponse, Received, Refusal, error_of, notify_of
 from vpnd.ike.v2.negotiate import Offer, answer_offer
+from vpnd.ike.v2.selectors import choose_mapping, decode_selectors
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
 from vpnd.model.policy import PeerPolicy
@@ -166,14 +167,15 @@ def _first_child(session: Session, now: float, request: AuthRequest) -> tuple[Pa
 def _authenticate(session: Session, received: Received, request: AuthRequest) -> PeerPolicy:
     """The tunnel whose identities and key the peer has. Raises AuthenticationFailed.
 
-    Of several tunnels with the same identities the key decides, then whether one is still down. An unknown
-    identity is checked against a random key, so that time does not tell it from a wrong key.
+    Of several tunnels with the same identities the key decides, then the mapping that is asked for, for the
+    peer may have forgotten them all, then whether one is still down. An unknown identity is checked against
+    a random key, so that time does not tell it from a wrong key.
     """
     id_body = received.body_of(Payload2.IDI)
     known = session.registry.policies
     session.candidates = tuple(known[p.name] for p in session.candidates if p.name in known)
     named = tuple(p for p in session.candidates if _names(p, request))
-    for policy in sorted(named, key=lambda p: session.registry.established(p.name) is not None):
+    for policy in sorted(named, key=lambda p: (not _has_mapping(p, request), _is_up(session, p))):
         if hmac.compare_digest(request.auth.data, _expected(session, policy.psk, id_body)):
             if policy.proposals and session.suite_fits(policy):
                 _check(session, policy.psk, request.auth, id_body)
@@ -191,6 +193,18 @@ def _names(policy: PeerPolicy, request: AuthRequest) -> bool:
     if not policy.remote_id.matches(_identity(request.id_i)):
         return False
     return request.id_r is None or policy.local_id.matches(_identity(request.id_r))
+
+
+def _has_mapping(policy: PeerPolicy, request: AuthRequest) -> bool:
+    """Whether the request's selectors mean a mapping of this tunnel, if it has any."""
+    if request.ts_i is None or request.ts_r is None:
+        return True
+    local, remote = decode_selectors(request.ts_r), decode_selectors(request.ts_i)
+    return bool(local and remote) and choose_mapping(policy.children, local, remote) is not None
+
+
+def _is_up(session: Session, policy: PeerPolicy) -> bool:
+    return session.registry.established(policy.name) is not None
 
 
 def _identity_mismatch(session: Session, request: AuthRequest) -> Diagnosis:
