@@ -19,10 +19,12 @@ from vpnd.ike.outputs import (
     Failed,
     IkeDown,
     IkeReplaced,
+    Keepalive,
     PathMoved,
     PeerDead,
 )
 from vpnd.ike.session import Unreachable
+from vpnd.ike.v1.session import Session
 from vpnd.ike.v1.succession import REPLACED_AT_MOST, REPLACED_FOR_NOW
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
@@ -128,6 +130,24 @@ def test_a_delete_of_the_successor_takes_the_predecessor_up_again() -> None:
     assert not stage.gateway.of(ChildDown)
     assert len(stage.gateway.of(IkeReplaced)) == 2
     assert len(stage.say(old.informational(old.are_you_there()))) == 1
+
+
+def test_what_is_taken_up_again_is_renewed_and_kept_alive_as_before() -> None:
+    """Else it would end with its lifetime, its children with it, and the NAT would forget it."""
+    stage = Stage()
+    old = stage.puppet()
+    stage.with_child(old)
+    behind = stage.endpoint._registry.established("to-a")
+    assert isinstance(behind, Session)
+    behind.nat = Nat(ours=True)
+    new = stage.puppet(seed=99)
+    stage.establish(new)
+    stage.say(new.informational(new.delete_ike()))
+    (taken_up,) = stage.gateway.ike_sas()
+    assert taken_up.rekey_at is not None
+    assert stage.world.now < taken_up.rekey_at < taken_up.expires_at
+    stage.world.run_for(25)
+    assert stage.gateway.of(Keepalive)
 
 
 def test_children_wait_for_a_successor_that_is_being_made() -> None:

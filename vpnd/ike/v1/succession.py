@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import Established, IkeReplaced
 from vpnd.ike.session import Phase
-from vpnd.ike.v1.children import Children
+from vpnd.ike.v1.children import REKEY_AGAIN, Children, soft_deadline
 from vpnd.ike.v1.received import State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
@@ -89,10 +90,7 @@ def peer_deleted(session: Session, now: float) -> None:
     if session.state is not State.ESTABLISHED:
         session.end(now, gone)
     elif spare is not None:
-        spare.successor = None
-        spare.timers.disarm(Timer.FORGET)
-        spare.to(State.ESTABLISHED, "taken up again")
-        spare.liveness.begin(now)
+        _take_up(spare, now)
         succeed(spare, session, now)
         session.end(now, gone)
     elif any(one.phase is Phase.CONNECTING for one in siblings):
@@ -102,6 +100,19 @@ def peer_deleted(session: Session, now: float) -> None:
         session.to(State.DELETED, "deleted by the peer while a successor is being made")
     else:
         session.end(now, gone)
+
+
+def _take_up(session: Session, now: float) -> None:
+    """What had a successor is without one again: it is renewed and kept alive as before."""
+    session.successor = None
+    session.timers.disarm(Timer.FORGET)
+    entropy, lifetime = session.registry.entropy, session.negotiation.lifetime
+    soft = soft_deadline(session.established_at, lifetime, entropy, session.initiator)
+    session.timers.arm(Timer.RENEW, max(soft, now + REKEY_AGAIN))
+    if session.nat.ours:
+        session.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
+    session.to(State.ESTABLISHED, "taken up again")
+    session.liveness.begin(now)
 
 
 def end_predecessors(session: Session, now: float, diagnosis: Diagnosis) -> None:
