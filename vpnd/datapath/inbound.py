@@ -28,7 +28,9 @@ _HEADER = Struct("!II")
 ECN_MASK = 0x03
 
 UNKNOWN_SPI_RATE = 1.0
-"""Notices a second about SPIs that no SA has."""
+"""Notices a second about SPIs that no SA has, from each peer, and from all strangers together."""
+PEERS_KNOWN = 1.0
+"""Ours: seconds between two looks at whose SAs there are, so that a flood costs one look."""
 
 Endpoint = tuple[str, int]
 """Sender of a datagram as sockets give it: address and port; 0 for raw ESP."""
@@ -50,7 +52,10 @@ class Inbound:
         self._notices = notices
         self._on_ike = on_ike
         self._on_probe = on_probe
-        self._unknown = TokenBucket(UNKNOWN_SPI_RATE, 1.0)
+        self._strangers = TokenBucket(UNKNOWN_SPI_RATE, 1.0)
+        self._peers: dict[str, TokenBucket] = {}
+        """By the addresses of those that have SAs: no flood of another hides that one has forgotten them."""
+        self._peers_at = float("-inf")
         self._delivered: dict[Tunnel, None] = {}
         self.drops = [0] * len(Drop)
         self.heard: dict[str, float] = {}
@@ -238,9 +243,18 @@ class Inbound:
             self.drops[Drop.MALFORMED] += 1
             return
         self.drops[Drop.NO_SA] += 1
-        if self._unknown.take(now):
+        if self._unknown_of(now, sender[0]).take(now):
             spi, _ = _HEADER.unpack_from(segment)
             self._notices.append(UnknownSpi(spi, ip_address(sender[0])))
+
+    def _unknown_of(self, now: float, address: str) -> TokenBucket:
+        """What limits the notices about SPIs that no SA has, from this address."""
+        if now >= self._peers_at + PEERS_KNOWN:
+            self._peers_at = now
+            peers = {pair.address[0] for pair in self._sad.inbound.values()}
+            fresh = {peer: TokenBucket(UNKNOWN_SPI_RATE, 1.0) for peer in peers - self._peers.keys()}
+            self._peers = fresh | {peer: old for peer, old in self._peers.items() if peer in peers}
+        return self._peers.get(address, self._strangers)
 
     def _is_possible_path(self, pair: SaPair, sender: Endpoint) -> bool:
         """Whether an SA's packets may come from `sender`, which is not where ours go.

@@ -262,6 +262,21 @@ def test_the_outer_mark_comes_in() -> None:
     assert theirs.dropped() == {"ECN": 1}
 
 
+def test_a_flood_of_strangers_does_not_hide_that_a_peer_has_forgotten() -> None:
+    ours, theirs = pair_of()
+    peer = theirs.sad.inbound[next(iter(theirs.sad.inbound))].address[0]
+    for second in range(3):
+        for number in range(100):
+            theirs.receive(b"\0\0\x30\0" + bytes(30), sender=(f"203.0.113.{number}", 4500))
+        for _ in range(10):
+            theirs.receive(b"\0\0\x40\0" + bytes(30), sender=(peer, 4500))
+        told = [notice.source for notice in theirs.notices if isinstance(notice, UnknownSpi)]
+        assert told.count(ip_address(peer)) == second + 1
+        assert len(told) == 2 * (second + 1)
+        theirs.now += 1
+    assert ours.notices == []
+
+
 def test_unknown_spis_are_told_once_a_second() -> None:
     gateway = Gateway()
     for spi in range(0x3000, 0x3010):
