@@ -19,7 +19,8 @@ class Footing:
     """The parts of the daemon that give tunnels their addresses, sockets and interfaces.
 
     `equip` makes a tunnel's sockets and interface, or says what refused; `configured` is what is in force;
-    `changing` is held by whoever changes tunnels.
+    `changing` is held by whoever changes many tunnels, as long as that takes, and `turn` by whoever changes
+    one, or does anything else in between. Who needs both takes `changing` first.
     """
 
     gateway: Gateway
@@ -29,3 +30,4 @@ class Footing:
     equip: Callable[[TunnelPolicy], Awaitable[Diagnosis | None]]
     configured: Callable[[], GatewayPolicy]
     changing: asyncio.Lock
+    turn: asyncio.Lock

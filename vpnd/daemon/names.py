@@ -35,6 +35,7 @@ class Names:
         self._equip = footing.equip
         self._configured = footing.configured
         self._changing = footing.changing
+        self._turn = footing.turn
         self._resolver = Resolver()
 
     async def resolve(self, policy: TunnelPolicy) -> None:
@@ -107,10 +108,24 @@ class Names:
         """The peer has this address from now on; returns what this machine refused.
 
         Whoever changes the tunnel now comes first: two would make its interface, or this one would put back
-        what was configured when the look-up began.
+        what was configured when the look-up began. A change that has done with it, or leaves it as it is, may
+        have a thousand others to change and is not waited for.
         """
-        async with self._changing:
+        async with self._turn:
+            if not self._changing.locked() or self._is_as_configured(policy.name):
+                return await self._take(policy, address, moved)
+        async with self._changing, self._turn:
             return await self._take(policy, address, moved)
+
+    def _is_as_configured(self, name: str) -> bool:
+        """Whether the tunnel is what the configuration in force says, but for addresses."""
+        tunnel = self._gateway.roster.get(name)
+        configured = next((p for p in self._configured().tunnels if p.name == name), None)
+        if tunnel is None or configured is None:
+            return False
+        now = tunnel.policy.peer
+        peer = replace(configured.peer, local_address=now.local_address, remote_address=now.remote_address)
+        return replace(configured, peer=peer) == tunnel.policy
 
     async def _take(self, policy: TunnelPolicy, address: Address, moved: bool) -> Diagnosis | None:
         name, gateway = policy.name, self._gateway

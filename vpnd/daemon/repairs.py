@@ -35,6 +35,7 @@ class Repairs:
         self._equip = footing.equip
         self._configured = footing.configured
         self._changing = footing.changing
+        self._turn = footing.turn
         self._waits = False
         self._losses: dict[str, deque[float]] = {}
 
@@ -79,7 +80,7 @@ class Repairs:
 
     async def repair(self) -> None:
         """Something that tunnels stand on has changed: put back what is ours, follow what is not."""
-        async with self._changing:
+        async with self._changing, self._turn:
             self._waits = False
             await self._addresses.refresh()
             for tunnel in tuple(self._gateway.roster):
@@ -120,7 +121,7 @@ class Repairs:
         return often
 
     async def _unblock(self, names: Iterable[str]) -> None:
-        async with self._changing:
+        async with self._changing, self._turn:
             await self._addresses.refresh()
             for name in names:
                 # A reload that this has waited for may have made another of it.

@@ -109,6 +109,7 @@ class Service:
             lambda local: open_port(local, gateway.on_datagram, gateway.on_unreachable),
         )
         self._changing = asyncio.Lock()
+        self._turn = asyncio.Lock()
         footing = Footing(
             gateway,
             self._addresses,
@@ -117,6 +118,7 @@ class Service:
             self._equip,
             lambda: self.policy,
             self._changing,
+            self._turn,
         )
         self._names = Names(footing)
         self._repairs = Repairs(footing)
@@ -163,16 +165,18 @@ class Service:
                 for name in change.added:
                     self._announce(wanted[name])
                 self.gateway.roster.reorder(tuple(wanted))
-                await self._addresses.refresh()
                 # First what guards the traffic of new tunnels, last what guarded that of old ones.
-                await self._guard([*after.tunnels, *(before[name] for name in change.removed)])
+                async with self._turn:
+                    await self._addresses.refresh()
+                    await self._guard([*after.tunnels, *(before[name] for name in change.removed)])
                 for name in change.removed:
                     await self._in_turn(name, self._remove(name))
                 for name in change.changed:
                     await self._in_turn(name, self._change(before[name], wanted[name]))
                 for name in change.added:
                     await self._in_turn(name, self._prepare(wanted[name]))
-                await self._guard(after.tunnels)
+                async with self._turn:
+                    await self._guard(after.tunnels)
             finally:
                 self.progress = replace(self.progress, running=False)
             return change
@@ -180,9 +184,12 @@ class Service:
     async def _in_turn(self, name: str, work: Coroutine[None, None, None]) -> None:
         """One tunnel's part of a change; a bug in it costs that tunnel, and leaves no other half done."""
         try:
-            await work
+            async with self._turn:
+                await work
         except Exception as error:  # whatever it is: what was begun is done to its end
             self.journal.fault(name, "internal error while this tunnel was changed", error)
+        finally:
+            work.close()  # At the daemon's end its turn may never have come.
         self.pending.discard(name)
         self.progress = replace(self.progress, done=self.progress.done + 1)
 

@@ -14,6 +14,7 @@ from vpnd.datapath.interface import TunLost
 from vpnd.model.selectors import Address
 
 NAMED = f'{ROUTED}\n[tunnels.t.ike]\nremote_id = "192.0.2.2"'
+OTHERS = ("u8", "u9")
 
 
 def configure(pair: Pair, hq: str) -> None:
@@ -86,3 +87,27 @@ async def test_an_answer_does_not_undo_a_change_that_is_under_way(
     await seconds(pair, 5)
     assert [str(route) for route in pair.hq.service.gateway.roster["t"].policy.routes] == ["10.9.0.0/16"]
     assert pair.hq.service.gateway.roster["t"].policy.peer.remote_address == pair.branch.address
+
+
+@with_pair
+async def test_an_answer_does_not_wait_for_a_change_of_other_tunnels(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = await begin(pair, monkeypatch)
+    asked = count_interfaces(pair, monkeypatch)
+    pair.configure(
+        {"t": NAMED, **{name: f'routes = ["10.{name[1:]}.0.0/16"]' for name in OTHERS}}, {"t": BACK}
+    )
+    pair.hq.write(pair.hq.config.read_text().replace('address = "192.0.2.2"', 'address = "branch.example"'))
+    change = asyncio.create_task(pair.hq.operator.reload())
+    await pair.until(lambda: len(asked) == 1)
+    answer.set()
+    await seconds(pair, 1)
+    gate, pair.hq.box.gate = pair.hq.box.gate, asyncio.Semaphore(0)
+    assert gate is not None
+    gate.release()
+    await pair.until(lambda: pair.state() == ("up", "up"), 10)
+    assert len(asked) == 2
+    assert not change.done()
+    pair.hq.box.gate.release()
+    await change
