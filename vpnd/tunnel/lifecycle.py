@@ -115,6 +115,8 @@ class Tunnel:
 
     def reconfigure(self, now: float, policy: TunnelPolicy) -> None:
         """Another policy that leaves the SAs as they are: routes, priority, negotiation type."""
+        if policy.negotiation is Negotiation.PASSIVE is not self.policy.negotiation:
+            self._stop_trying()
         self.policy = policy
         self.start(now)
 
@@ -328,13 +330,11 @@ class Tunnel:
 
     def _want_all(self) -> None:
         for mapping in self.mappings:
-            if mapping.owner is None:
-                mapping.wanted = True
+            mapping.wanted |= mapping.owner is None
 
     def _fresh_start(self) -> None:
-        self.error = None
+        self.error = self._retry_at = None
         self._backoff.reset()
-        self._retry_at = None
         for mapping in self.mappings:
             mapping.begin_anew()
 

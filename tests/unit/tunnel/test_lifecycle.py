@@ -669,6 +669,24 @@ def test_another_policy_for_the_same_sas() -> None:
     assert life.tunnel.policy.negotiation is ACTIVE
 
 
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("before", [ACTIVE, TRIGGERED])
+def test_a_tunnel_that_only_answers_from_now_on_begins_nothing_more(before: Negotiation, waits: bool) -> None:
+    life = Life(policy(before))
+    life.tell("acquire", 0)
+    if waits:
+        life.tell("failed", SILENT, True)
+        life.tell("failed", SILENT, True)
+        life.tell("acquire", 0)
+    assert life.attempts
+    life.tell("reconfigure", policy(PASSIVE))
+    assert life.state == "waiting"
+    if not waits:
+        life.tell("failed", SILENT, True)
+    life.pass_time(600)
+    assert life.attempts == 0
+
+
 # --------------------------------------------------------------------- a part of what was asked
 
 
