@@ -9,9 +9,10 @@ import pytest
 from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED
 from tests.unit.daemon.test_refused import seconds
+from tests.unit.daemon.test_stories import VERSIONS
 from vpnd.daemon.resolver import Resolver
 from vpnd.datapath.interface import TunLost
-from vpnd.model.selectors import Address
+from vpnd.model.selectors import Address, parse_address
 
 NAMED = f'{ROUTED}\n[tunnels.t.ike]\nremote_id = "192.0.2.2"'
 OTHERS = ("u8", "u9")
@@ -111,3 +112,40 @@ async def test_an_answer_does_not_wait_for_a_change_of_other_tunnels(
     assert not change.done()
     pair.hq.box.gate.release()
     await change
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@with_pair
+async def test_a_peer_that_moves_without_a_word_is_followed_through_a_nat(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """What is under way on port 4500 begins anew at the new address, long before the peer is found dead."""
+    addresses = [pair.branch.address]
+
+    async def look_up(_resolver: Resolver, _name: str, _version: int) -> tuple[Address, ...]:
+        return tuple(addresses)
+
+    monkeypatch.setattr(Resolver, "addresses_of", look_up)
+    spoken = f'\nversion = "{version}"'
+    udp = '[tunnels.t.ipsec]\nencapsulation = "udp"'
+    identity = f'[tunnels.t.ike]\nlocal_id = "192.0.2.2"{spoken}'
+    pair.configure({"t": f"{NAMED}{spoken}\n{udp}"}, {"t": f"{BACK}\n{identity}"})
+    pair.hq.write(pair.hq.config.read_text().replace('address = "192.0.2.2"', 'address = "branch.example"'))
+    await pair.start()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    moved = parse_address("192.0.2.99")
+    pair.wire.cut = True
+    del pair.wire.machines[pair.branch.address]
+    pair.wire.machines[moved] = pair.branch
+    pair.branch.box.addresses = {moved}
+    pair.branch.box.source = moved
+    pair.branch.watch.on_change()
+    await seconds(pair, 1)
+    pair.wire.cut = False
+    addresses[:] = [moved]
+
+    def has_followed() -> bool:
+        theirs = {child.spi_out for child in pair.branch.engine.installed.values()}
+        return pair.state() == ("up", "up") and not theirs.isdisjoint(pair.hq.engine.installed)
+
+    await pair.until(has_followed, 12)

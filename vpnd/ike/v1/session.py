@@ -67,6 +67,7 @@ class Session:
         self.tunnel = policy.name
         self.mode = policy.mode or NegotiationMode.MAIN
         self.path = path
+        self.configured_remote = policy.remote_address
         self.initiator = initiator
         self.local_spi = registry.new_ike_spi()
         self.cky_i, self.cky_r = (self.local_spi, peer_cookie) if initiator else (peer_cookie, self.local_spi)
@@ -366,8 +367,7 @@ class Session:
         self.timers.arm(Timer.RENEW, now + REKEY_AGAIN)
         if any(one.phase is Phase.CONNECTING and one.initiator for one in self.siblings()):
             return
-        remote = self.policy.remote_address or self.path.remote
-        path = self.path if self.nat.found else natt.initial_path(self.policy.local_address, remote)
+        path = succession.path_of_successor(self)
         session = Session(now, self.registry, self.policy, path, initiator=True)
         session.renews = True
         self.registry.add(session)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpnd.ike.natt import KEEPALIVE_INTERVAL
+from vpnd.ike.natt import KEEPALIVE_INTERVAL, initial_path
 from vpnd.ike.outputs import Established, IkeReplaced
 from vpnd.ike.session import Phase
 from vpnd.ike.v1.children import REKEY_AGAIN, Children, soft_deadline
 from vpnd.ike.v1.received import State, Timer
+from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
 
@@ -57,6 +58,14 @@ def establish(session: Session, now: float, initial_contact: bool) -> None:
     else:
         succeed(session, predecessor, now, crossing)
     _limit(session, now)
+
+
+def path_of_successor(session: Session) -> Path:
+    """Where a new phase 1 begins: as this one where there is a NAT, unless the peer's name moved since."""
+    remote = session.policy.remote_address
+    if session.nat.found and remote == session.configured_remote:
+        return session.path
+    return initial_path(session.policy.local_address, remote or session.path.remote)
 
 
 def succeed(session: Session, predecessor: Session, now: float, crossing: bool = False) -> None:
