@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_C, Recipe
 from tests.simulation.puppet import Puppet, esp_sa, subnet
@@ -13,7 +14,7 @@ from tests.simulation.stage import Stage
 from tests.simulation.weather import Datagram
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import ChildDown, Failed, IkeDown, PeerDead
+from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, Failed, IkeDown, OutboundReady, PeerDead
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import Nonce, Notify, Payload, TsI, TsR
@@ -199,3 +200,34 @@ def test_a_successor_is_one_of_the_same_mapping() -> None:
     request = [rekey, esp_sa(0xC0FFEE02), Nonce(bytes(32)), *everything]
     stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 2, request))
     assert [child.mapping for child in stage.gateway.children()] == [1, 1]
+
+
+def sent_on(gateway: Gateway) -> int | None:
+    """The inbound SPI of the pair that packets go out on, as the engine has it: with it they have none."""
+    sends: int | None = None
+    for event in gateway.events:
+        match event:
+            case ChildUp(child, True) | ChildReplaced(_, child, True):
+                sends = child.spi_in
+            case OutboundReady(_, spi_in):
+                sends = spi_in
+            case ChildDown(_, _, spi_in, _) if spi_in == sends:
+                sends = None
+    return sends
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_successor_of_a_redundant_pair_is_not_sent_on(side: str, seed: int) -> None:
+    """It goes with the redundant IKE SA a moment later, and the pair that stays would not be sent on."""
+    pair = Pair(seed)
+    pair.a.initiate()
+    pair.b.initiate()
+    pair.world.run_for(0.5)
+    gateway = getattr(pair, side)
+    (redundant,) = (child for child in gateway.children() if child != gateway.child())
+    gateway.do("rekey_child", redundant.tunnel, redundant.spi_in)
+    pair.world.run_for(10)
+    pair.assert_one_tunnel()
+    for one in (pair.a, pair.b):
+        assert sent_on(one) == one.child().spi_in

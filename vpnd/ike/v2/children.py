@@ -124,7 +124,7 @@ class Children:
         for other in self:
             if other is not child and other.fate is Fate.LIVE and _same_selectors(other.sa, sa):
                 self._settle_duplicate(now, other, child)
-        keeper = None if self.yield_to is None else self.yield_to.live(sa.mapping)
+        keeper = self._keeper(sa.mapping)
         if keeper is not None:
             self._registry.emit(OutboundReady(keeper.sa.tunnel, keeper.spi_in))
         return child
@@ -138,8 +138,9 @@ class Children:
     def replace(self, now: float, old: Child, sa: ChildSa, lowest_nonce: bytes, outbound: bool) -> Child:
         """`sa` succeeds `old`; with `outbound` it is sent on at once, else when the peer's DELETE comes.
 
-        The successor of a redundant child is redundant as well.
+        The successor of a redundant child is redundant as well, and never sent on.
         """
+        outbound = outbound and not self._is_redundant(old)
         child = self._keep(now, sa, lowest_nonce, outbound)
         redundant_until = self._timers.deadline((ChildTimer.DUPLICATE, old.spi_in))
         if redundant_until is not None:
@@ -150,8 +151,8 @@ class Children:
         return child
 
     def use_outbound(self, child: Child) -> None:
-        """Send on this child from now on, unless we do already or it is gone itself."""
-        if not child.outbound and child.fate is not Fate.DELETING:
+        """Send on this child from now on, unless we do already, or it is gone itself or redundant."""
+        if not child.outbound and child.fate is not Fate.DELETING and not self._is_redundant(child):
             child.outbound = True
             self._registry.emit(OutboundReady(child.sa.tunnel, child.spi_in))
 
@@ -213,6 +214,15 @@ class Children:
         self._timers.arm((ChildTimer.LIFETIME, child.spi_in), now + seconds)
         self._timers.arm((ChildTimer.REKEY, child.spi_in), soft_end)
         return child
+
+    def _keeper(self, mapping: int) -> Child | None:
+        """The child that stays for a mapping while this IKE SA is the redundant of two."""
+        return None if self.yield_to is None else self.yield_to.live(mapping)
+
+    def _is_redundant(self, child: Child) -> bool:
+        """Whether another child has the mapping, and this one or its IKE SA is about to be closed."""
+        marked = self._timers.deadline((ChildTimer.DUPLICATE, child.spi_in)) is not None
+        return marked or self._keeper(child.sa.mapping) is not None
 
     def _settle_duplicate(self, now: float, older: Child, newer: Child) -> None:
         """Two children of one mapping: which stays, by a rule that both ends apply alike.
