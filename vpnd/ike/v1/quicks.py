@@ -74,10 +74,15 @@ class Quicks:
     # --- ours
 
     def want(self, now: float, mapping: int, replaces: int | None = None) -> None:
-        """A pair of SAs for this mapping, as soon as none of ours is under way."""
+        """A pair of SAs for this mapping, as soon as none of ours is under way.
+
+        The last wish counts: a pair that was to be succeeded may be gone, and the mapping wants its first.
+        """
         quick = self.own()
         if quick is None or quick.policy.index != mapping:
-            self.wanted.setdefault(mapping, replaces)
+            self.wanted[mapping] = replaces
+        elif replaces is None:
+            quick.replaces = None
         self.next(now)
 
     def take_wishes(self, other: Quicks) -> None:
