@@ -25,7 +25,7 @@ from vpnd.ike.timers import Timers
 from vpnd.ike.v1 import aggressive_mode, clock, informational, main_mode, succession
 from vpnd.ike.v1.attempt import Attempt
 from vpnd.ike.v1.carrier import Carrier
-from vpnd.ike.v1.children import REKEY_AGAIN, Children, soft_deadline
+from vpnd.ike.v1.children import REKEY_AGAIN, Children, Limit, soft_deadline
 from vpnd.ike.v1.keys import Phase1Keys
 from vpnd.ike.v1.liveness import Liveness
 from vpnd.ike.v1.phase1 import Negotiation
@@ -375,8 +375,9 @@ class Session:
         self.registry.arm(session)
 
     def rekey_child(self, now: float, spi_in: int) -> None:
-        """Begin a quick mode for the mapping of one child; an unknown SPI is ignored."""
+        """Begin quick modes for one child until it has a successor; an unknown SPI is ignored."""
         if self.children.is_current(spi_in):
+            self.children.timers.arm((Limit.SOFT, spi_in), now + REKEY_AGAIN)
             self.quicks.want(now, self.children.by_spi[spi_in].sa.mapping, spi_in)
 
     def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
@@ -441,9 +442,8 @@ class Session:
 
     def next_timeout(self) -> float | None:
         """The earliest deadline."""
-        sources = (self.timers, self.quicks, self.children.timers)
-        due = [deadline for one in sources if (deadline := one.next_timeout()) is not None]
-        return min(due, default=None)
+        due = (one.next_timeout() for one in (self.timers, self.quicks, self.children.timers))
+        return min((deadline for deadline in due if deadline is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Each timer that is due, those of the children, then the quick modes."""
