@@ -177,6 +177,9 @@ class Inbound:
         if pair.hard_bytes is not None:
             room = max(pair.hard_bytes - pair.bytes_in, 0) // max(len(plaintexts[0]) - 2, 1)
             if room < len(plaintexts):
+                # With their padding they do not all fit; it is their packets that count.
+                room = _fitting(plaintexts, pair.hard_bytes - pair.bytes_in)
+            if room < len(plaintexts):
                 tunnel.drops[Drop.LIFETIME] += len(plaintexts) - room
                 plaintexts = plaintexts[:room]
                 self._tell_hard(pair)
@@ -279,6 +282,15 @@ class Inbound:
         if not pair.hard_told:
             pair.hard_told = True
             self._notices.append(HardLimit(pair.child.tunnel, pair.child.spi_in))
+
+
+def _fitting(plaintexts: list[bytes], left: int) -> int:
+    """How many of the plaintexts, the first ones, have packets of at most `left` bytes together."""
+    for index, plaintext in enumerate(plaintexts):
+        left -= len(strip_trailer(plaintext) or b"")
+        if left < 0:
+            return index
+    return len(plaintexts)
 
 
 _HEADS: dict[tuple[int, int], Struct] = {}

@@ -207,6 +207,17 @@ def test_the_receiver_keeps_the_byte_limit_too() -> None:
     assert theirs.notices == [SoftLimit("t", 0x2002), HardLimit("t", 0x2002)]
 
 
+@pytest.mark.parametrize("suite", [GCM, CBC], ids=str)
+@pytest.mark.parametrize("size", [512, 1000, 1024])
+def test_the_receiver_takes_all_that_the_limit_allows_the_sender(suite: Suite, size: int) -> None:
+    """Padding does not count, on either side."""
+    ours, theirs = pair_of(suite=suite, lifetimes=Lifetimes(3600, 10))
+    packets = [udp_packet(A, B, size)] * (10240 // size)
+    assert carried(ours, theirs, *packets, udp_packet(A, B, size)) == packets
+    assert ours.dropped() == {"LIFETIME": 1}
+    assert theirs.dropped() == {}
+
+
 def test_the_last_sequence_number_is_sent_and_none_after_it() -> None:
     ours, _theirs = pair_of()
     pair = ours.sad.by_spi(0x1001)
