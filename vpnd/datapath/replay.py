@@ -62,14 +62,15 @@ class ReplayWindow:
     def extend(self, low: int) -> int:
         """The 64-bit number of which a packet carries only the `low` half (RFC 4303 appendix A2.2).
 
-        The number is the one nearest to the window: one in it, or else ahead of it. What this guesses is
-        proven by the ICV, which covers the high half too.
+        The number is the one nearest to the window: one in it, or else ahead of it, but never beyond the
+        last of 64 bits. What this guesses is proven by the ICV, which covers the high half too.
         """
         high = self.highest >> LOW_BITS
         bottom = self.highest - self.size + 1
         number = high << LOW_BITS | low
         if number < bottom:
-            number += 1 << LOW_BITS
+            if high < LOW_MASK:
+                number += 1 << LOW_BITS
         elif number - (1 << LOW_BITS) >= max(bottom, 1):
             number -= 1 << LOW_BITS
         return number

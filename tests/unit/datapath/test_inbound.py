@@ -25,6 +25,7 @@ from tests.unit.datapath.test_outbound import A, B, carried, pair_of
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.esp import make_sealer
 from vpnd.datapath.interface import PeerMoved, UnknownSpi
+from vpnd.datapath.replay import ESN_END
 from vpnd.datapath.sad import SaPair
 from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import Path
@@ -405,3 +406,18 @@ def test_a_packet_that_says_it_is_shorter_than_its_header_costs_no_other(length:
     sealed = b"".join(run)
     assert joined(gateway, sealed, len(sealed) // 3) == [packet, packet]
     assert gateway.dropped() == {"MALFORMED": 1}
+
+
+@pytest.mark.parametrize("low", [0, 1 << 31])
+def test_there_is_no_extended_number_beyond_the_last(low: int) -> None:
+    """A peer that used up its numbers, or whoever forges one of its packets then, costs nobody a batch."""
+    ours, theirs = pair_of(Suite("aes-128-gcm", None, None, None, True))
+    sender, receiver = ours.sad.by_spi(0x1001), theirs.sad.by_spi(0x2002)
+    assert sender is not None
+    assert receiver is not None
+    sender.sequence = receiver.window.highest = ESN_END - 2
+    last = ours.send(udp_packet(A, B), udp_packet(A, B))
+    assert len(last) == 1
+    beyond = last[0][:4] + low.to_bytes(4, "big") + last[0][8:]
+    assert theirs.receive(last[0], beyond, sender=PEER) == [udp_packet(A, B)]
+    assert theirs.dropped() == {"REPLAY": 1}

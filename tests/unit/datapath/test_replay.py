@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from vpnd.datapath.replay import MAXIMUM_WINDOW, ReplayWindow
+from vpnd.datapath.replay import ESN_END, MAXIMUM_WINDOW, ReplayWindow
 
 W = 128
 
@@ -98,6 +98,8 @@ def test_sizes_beyond_the_bounds_are_refused(size: int) -> None:
         ((5 << 32) + 10, 0xFFFFFFFF, (4 << 32) + 0xFFFFFFFF),
         ((5 << 32) + 10, 0x80000000, (5 << 32) + 0x80000000),
         ((1 << 32) - 1, 0, 1 << 32),
+        # There is no next 2^32: the number is an old one.
+        (ESN_END - 1, 0, ESN_END - (1 << 32)),
     ],
 )
 def test_the_high_half_of_an_extended_number_is_found(highest: int, low: int, number: int) -> None:
