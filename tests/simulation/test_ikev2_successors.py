@@ -15,6 +15,7 @@ from tests.simulation.weather import Datagram
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, Failed, IkeDown, OutboundReady, PeerDead
+from vpnd.ike.v2.rekey import REFUSED_WAIT
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import Nonce, Notify, Payload, TsI, TsR
@@ -231,3 +232,18 @@ def test_the_successor_of_a_redundant_pair_is_not_sent_on(side: str, seed: int) 
     pair.assert_one_tunnel()
     for one in (pair.a, pair.b):
         assert sent_on(one) == one.child().spi_in
+
+
+def test_a_succession_that_was_asked_for_is_tried_again_when_refused() -> None:
+    """So is one by kilobytes: the next by time may be hours away, and the traffic would stop before."""
+    peer = Refusing(SHORT_CHILD, Notify2.NO_PROPOSAL_CHOSEN)
+    peer.stage.gateway.rekey_child()
+    peer.run_for(3 * int(REFUSED_WAIT))
+    assert len(peer.refused) == 3
+
+
+@pytest.mark.parametrize("seconds", [20, 60])
+def test_a_short_life_leaves_a_busy_peer_less_time(seconds: int) -> None:
+    peer = Refusing(Recipe(dpd=False, child_lifetime=seconds), Notify2.TEMPORARY_FAILURE)
+    peer.run_for(seconds - 1)
+    assert len(peer.refused) > 1

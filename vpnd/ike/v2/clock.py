@@ -123,7 +123,7 @@ def _child_expired(session: Session, now: float, timer: ChildTimer, spi_in: int)
         return
     match timer:
         case ChildTimer.REKEY:
-            session.rekey_child(now, spi_in)
+            session.renew_child(now, spi_in)
         case ChildTimer.LIFETIME:
             session.close_child(now, spi_in, lifetime_over())
         case ChildTimer.REMOVE:

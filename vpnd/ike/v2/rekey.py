@@ -74,6 +74,8 @@ if TYPE_CHECKING:
 BUSY_WAIT = 5.0
 BUSY_SPREAD = 10.0
 """Seconds until a rekey that met TEMPORARY_FAILURE is tried again: 5 to 15, so as not to meet anew."""
+SHORTEST_WAIT = 1.0
+"""Seconds until then at least, where the SA ends so soon that only half of what is left is waited."""
 CROSSED_WAIT = 1.0
 CROSSED_SPREAD = 2.0
 """Seconds until a rekey of the IKE SA is tried again where each side refused the other's request: 1 to 3.
@@ -199,7 +201,8 @@ class RekeyChild:
         diagnosis = diagnoses.of_child_error(error, EXCHANGE, policy, pfs)
         match error.type:
             case Notify2.TEMPORARY_FAILURE:
-                self._try_later(session, now, busy_wait(session))
+                left = self.old.made_at + self.old.sa.lifetimes.seconds - now
+                self._try_later(session, now, max(SHORTEST_WAIT, min(busy_wait(session), left / 2)))
             case Notify2.CHILD_SA_NOT_FOUND:
                 if self._old_is_live(session):
                     session.children.down(self.old, diagnosis)

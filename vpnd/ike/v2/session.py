@@ -147,6 +147,14 @@ class Session(IkeSa):
 
     def rekey_child(self, now: float, spi_in: int) -> None:
         child = self.children.find(spi_in)
+        if child is not None:
+            # If it is refused it is tried again, and does not wait for the lifetime in seconds.
+            child.soft_end = min(child.soft_end, now)
+            self.renew_child(now, spi_in)
+
+    def renew_child(self, now: float, spi_in: int) -> None:
+        """Begin the succession of a CHILD_SA, unless it has one or cannot have any."""
+        child = self.children.find(spi_in)
         begun = any(isinstance(e, RekeyChild) and e.old is child for e in self.outbox.pending())
         if child is not None and child.fate is Fate.LIVE and child.successor is None and not begun:
             self.outbox.enqueue(RekeyChild(child))
