@@ -14,11 +14,20 @@ from tests.simulation.stage import Stage
 from tests.simulation.weather import Datagram
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, Failed, IkeDown, OutboundReady, PeerDead
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildReplaced,
+    ChildUp,
+    Failed,
+    IkeDown,
+    LadderLine,
+    OutboundReady,
+    PeerDead,
+)
 from vpnd.ike.v2.rekey import REFUSED_WAIT
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
-from vpnd.wire.ikev2 import Nonce, Notify, Payload, TsI, TsR
+from vpnd.wire.ikev2 import Delete, Nonce, Notify, Payload, TsI, TsR
 
 LIFETIME = 3600
 SILENT = Recipe(dpd=False, ike_lifetime=LIFETIME, child_lifetime=10 * LIFETIME)
@@ -247,3 +256,36 @@ def test_a_short_life_leaves_a_busy_peer_less_time(seconds: int) -> None:
     peer = Refusing(Recipe(dpd=False, child_lifetime=seconds), Notify2.TEMPORARY_FAILURE)
     peer.run_for(seconds - 1)
     assert len(peer.refused) > 1
+
+
+def test_a_successor_that_the_peer_takes_back_leaves_the_old_one_as_it_was() -> None:
+    """A peer that cannot use our answer deletes what it has made of it, and asks again later, as we do."""
+    stage = Stage(Recipe(dpd=False))
+    puppet = stage.puppet()
+    stage.half_open(puppet)
+    ours, theirs = subnet(1, 0), subnet(2, 0)
+    first = [puppet.identity, puppet.auth_payload(), esp_sa(0xC0FFEE01), TsI(ours), TsR(theirs)]
+    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, first))
+    old = stage.gateway.child().spi_in
+    stage.world.run_for(1)
+    rekey = Notify(Notify2.REKEY_SA, b"", Protocol.ESP, (0xC0FFEE01).to_bytes(4, "big"))
+    for message_id, spi in ((2, 0xC0FFEE02), (4, 0xC0FFEE03)):
+        request = [rekey, esp_sa(spi), Nonce(bytes(32)), TsI(ours), TsR(theirs)]
+        stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, message_id, request))
+        assert len(stage.gateway.installed) == 2
+        delete = Delete(Protocol.ESP, (spi.to_bytes(4, "big"),))
+        stage.say(puppet.seal(Exchange2.INFORMATIONAL, message_id + 1, [delete]))
+        assert list(stage.gateway.installed) == [old]
+        assert [type(event) for event in stage.gateway.events if not isinstance(event, LadderLine)][-2:] == [
+            OutboundReady,
+            ChildDown,
+        ]
+    before = len(stage.heard)
+    stage.world.run_for(13_000)
+    assert any(map(is_rekey, stage.heard[before:]))
+
+
+def is_rekey(data: bytes) -> bool:
+    """Whether a message is a request of CREATE_CHILD_SA."""
+    header = Header.decode(data)
+    return header.exchange == Exchange2.CREATE_CHILD_SA and not header.flags & Flag.RESPONSE

@@ -114,6 +114,7 @@ class Mapping:
             del self.others[spi_in]
             if self.owner is not None:
                 self.others[self.owner.spi_in] = self.owner
+            heir.superseded = False
             self.owner = heir
 
     def removed(self, spi_in: int) -> None:

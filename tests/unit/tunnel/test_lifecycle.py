@@ -662,6 +662,18 @@ def test_the_old_pair_can_be_told_to_send_while_nothing_owns_the_mapping() -> No
     assert life.tunnel.mappings[0].owner.spi_in == 0x5000
 
 
+def test_a_pair_that_was_told_to_send_again_is_one_to_fall_back_to() -> None:
+    life = Life(policy())
+    life.tell("child_up", child(0, 0x5000))
+    life.tell("child_replaced", 0x5000, child(0, 0x5100))
+    life.roster.tell("branch", lambda t: t.outbound_ready(0x5000))
+    life.tell("child_down", 0, 0x5100, DELETED)
+    life.tell("child_up", child(0, 0x5200))
+    life.tell("child_down", 0, 0x5200, DELETED)
+    assert life.tunnel.mappings[0].owner is not None
+    assert life.tunnel.mappings[0].owner.spi_in == 0x5000
+
+
 def test_another_policy_for_the_same_sas() -> None:
     life = Life(policy(PASSIVE))
     life.tell("reconfigure", policy(ACTIVE))

@@ -26,6 +26,8 @@ DUPLICATE_KEPT = 1.0
 """Seconds until the creator of a redundant SA deletes it: by then the peer has learned of both."""
 DUPLICATE_KEPT_BY_PEER = 6.0
 """Seconds until the other side deletes it, should the creator not."""
+RENEWED_FROM_HERE = 5.0
+"""Seconds until a child whose successor the peer took back is renewed from this side, should the peer not."""
 PFS_PROOF = 1.0
 PFS_PROOF_OF_PEER = 4.0
 """Seconds until the first CHILD_SA, which has no key exchange of its own, is rekeyed where PFS is on.
@@ -180,6 +182,20 @@ class Children:
         if successor is not None and self.find(successor.spi_in) is successor:
             self.use_outbound(successor)
         self._registry.emit(ChildDown(child.sa.tunnel, child.sa.mapping, child.spi_in, diagnosis))
+
+    def take_up_again(self, now: float, successor: Child) -> None:
+        """The peer deletes a successor that it made and did not settle on: the child before it goes on.
+
+        The peer could not use it, and will want another.
+        """
+        if successor.outbound or successor.sa.initiator:
+            return
+        for old in self:
+            if old.successor is successor and old.fate in (Fate.LIVE, Fate.REKEYED):
+                old.successor, old.fate = None, Fate.LIVE
+                self.postpone_rekey(old, max(old.soft_end, now + RENEWED_FROM_HERE))
+                if old.outbound and not self._is_redundant(old):
+                    self._registry.emit(OutboundReady(old.sa.tunnel, old.spi_in))
 
     def forget(self, child: Child) -> None:
         """Drop the record of a child that is gone."""

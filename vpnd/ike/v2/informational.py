@@ -149,6 +149,7 @@ def _closed(session: Session, now: float, child: Child) -> bytes | None:
     if child.successor is not None:
         session.children.going(now, child)
     else:
+        session.children.take_up_again(now, child)
         facts = {"exchange": EXCHANGE, "peer": session.path.remote}
         session.children.down(child, Diagnosis.of(Code.PEER_DELETED, **facts))
     return child.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
