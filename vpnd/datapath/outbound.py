@@ -168,7 +168,7 @@ class Outbound:
         pair.packets_out += count
         pair.bytes_out += count * inner
         pair.last_out = self.sent[tunnel.name] = now
-        if pair.should_be_replaced():
+        if ended or pair.should_be_replaced():
             self._tell_limits(pair, used_up=ended or pair.is_used_up())
         length = pair.sealer.sealed_length(inner)
         train = self._train

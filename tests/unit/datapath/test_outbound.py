@@ -207,6 +207,14 @@ def test_the_receiver_keeps_the_byte_limit_too() -> None:
     assert theirs.notices == [SoftLimit("t", 0x2002), HardLimit("t", 0x2002)]
 
 
+def test_a_packet_that_does_not_fit_is_told_at_once_however_few_bytes_were_sent() -> None:
+    """Of 2 KB a second packet of 1200 bytes does not fit, and the first is far from the soft limit."""
+    ours, _ = pair_of(lifetimes=Lifetimes(3600, 2))
+    assert len(ours.send(*[udp_packet(A, B, 1200)] * 2)) == 1
+    assert ours.notices == [SoftLimit("t", 0x1001), HardLimit("t", 0x1001)]
+    assert ours.dropped() == {"LIFETIME": 1}
+
+
 @pytest.mark.parametrize("suite", [GCM, CBC], ids=str)
 @pytest.mark.parametrize("size", [512, 1000, 1024])
 def test_the_receiver_takes_all_that_the_limit_allows_the_sender(suite: Suite, size: int) -> None:
