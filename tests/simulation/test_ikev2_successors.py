@@ -252,8 +252,9 @@ def test_a_succession_that_was_asked_for_is_tried_again_when_refused() -> None:
 
 
 @pytest.mark.parametrize("seconds", [20, 60])
-def test_a_short_life_leaves_a_busy_peer_less_time(seconds: int) -> None:
-    peer = Refusing(Recipe(dpd=False, child_lifetime=seconds), Notify2.TEMPORARY_FAILURE)
+@pytest.mark.parametrize("kind", ["child_lifetime", "ike_lifetime"])
+def test_a_short_life_leaves_a_busy_peer_less_time(seconds: int, kind: str) -> None:
+    peer = Refusing(replace(Recipe(dpd=False), **{kind: seconds}), Notify2.TEMPORARY_FAILURE)
     peer.run_for(seconds - 1)
     assert len(peer.refused) > 1
 

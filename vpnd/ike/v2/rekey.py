@@ -59,7 +59,7 @@ from vpnd.ike.v2.proposals import (
     encode_sa,
     read_answer,
 )
-from vpnd.ike.v2.state import State
+from vpnd.ike.v2.state import State, Timer
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy
@@ -202,7 +202,7 @@ class RekeyChild:
         match error.type:
             case Notify2.TEMPORARY_FAILURE:
                 left = self.old.made_at + self.old.sa.lifetimes.seconds - now
-                self._try_later(session, now, max(SHORTEST_WAIT, min(busy_wait(session), left / 2)))
+                self._try_later(session, now, busy_wait(session, left))
             case Notify2.CHILD_SA_NOT_FOUND:
                 if self._old_is_live(session):
                     session.children.down(self.old, diagnosis)
@@ -347,7 +347,8 @@ class RekeyIke:
         if not busy:
             diagnosis = diagnoses.of_init_error(error, session.policy, EXCHANGE)
             session.registry.emit(IkeRekeyFailed(session.tunnel, diagnosis))
-        session.postpone_rekey(now, busy_wait(session, self.crossed) if busy else REFUSED_WAIT)
+        left = (session.timers.deadline(Timer.LIFETIME) or now) - now
+        session.postpone_rekey(now, busy_wait(session, left, self.crossed) if busy else REFUSED_WAIT)
 
     def _yield_to_rival(self, session: Session, now: float) -> bool:
         """Ours came to nothing, but the peer's has: let that one succeed."""
@@ -396,10 +397,11 @@ def _is_crowded(session: Session) -> bool:
     return held >= LEFT_BEHIND * session.registry.limits.ike_sas_per_tunnel
 
 
-def busy_wait(session: Session, crossed: bool = False) -> float:
-    """Seconds to wait after TEMPORARY_FAILURE; `crossed`: the peer has been told the same."""
+def busy_wait(session: Session, left: float, crossed: bool = False) -> float:
+    """Seconds to wait after TEMPORARY_FAILURE, of `left` in all; `crossed`: the peer was told the same."""
     wait, spread = (CROSSED_WAIT, CROSSED_SPREAD) if crossed else (BUSY_WAIT, BUSY_SPREAD)
-    return wait + spread * session.registry.entropy.below(1001) / 1000
+    wait += spread * session.registry.entropy.below(1001) / 1000
+    return max(SHORTEST_WAIT, min(wait, left / 2))
 
 
 def _replace_if_full(session: Session, now: float, error: Notify) -> None:
