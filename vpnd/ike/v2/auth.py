@@ -174,8 +174,10 @@ def _authenticate(session: Session, received: Received, request: AuthRequest) ->
     id_body = received.body_of(Payload2.IDI)
     known = session.registry.policies
     session.candidates = tuple(known[p.name] for p in session.candidates if p.name in known)
-    named = tuple(p for p in session.candidates if _names(p, request))
-    for policy in sorted(named, key=lambda p: (not _has_mapping(p, request), _is_up(session, p))):
+    named = [p for p in session.candidates if _names(p, request)]
+    if len(named) > 1:
+        named.sort(key=lambda p: (not _has_mapping(p, request), _is_up(session, p)))
+    for policy in named:
         if hmac.compare_digest(request.auth.data, _expected(session, policy.psk, id_body)):
             if policy.proposals and session.suite_fits(policy):
                 _check(session, policy.psk, request.auth, id_body)
