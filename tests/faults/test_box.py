@@ -157,7 +157,8 @@ def test_f8_peer_is_back_while_we_wait(seconds: int, arena: Arena, row: TellRow)
         peer.start()
         back = stream.wait_first_after(time.monotonic())
     row(
-        "faults", id="F8", fault=f"peer dead for {seconds} s", moment=f"our next try in {waits} s",
+        "faults", id="F8", fault=f"peer dead for {seconds} s",
+        moment="while we try" if waits is None else f"our next try in {waits} s",
         target="vpnd-ikev2", figure=f"traffic {back:.2f} s after it answers",
     )  # fmt: skip
     assert back <= 5 + BUSY
