@@ -131,6 +131,7 @@ def test_f17_name_servers_are_silent(named: Named, row: TellRow) -> None:
         "faults", id="F17", fault="name servers silent", moment="traffic, looking up", target="vpnd-ikev2",
         figure=f"{stream.lost} lost, status in {max(answers):.2f} s, gap {gap:.2f} s, SIGTERM {ended:.1f} s",
     )  # fmt: skip
+    named.tell("a", BRANCH.address, B.address)
     named.ours.start()
     named.ours.remove(other.name)
     assert stream.lost == 0

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -26,6 +27,14 @@ AT_ONCE = 16
 Found = list[Any] | Exception
 
 
+@dataclass(slots=True)
+class _LookUp:
+    """One thread's question, and since when it is out, in seconds on the loop's clock."""
+
+    began: float
+    answer: asyncio.Future[Found]
+
+
 class NotResolved(Exception):
     """The name has no address at present."""
 
@@ -35,10 +44,10 @@ class NotResolved(Exception):
 
 
 class Resolver:
-    """Looks names up, each once at a time. Belongs to one event loop."""
+    """Looks names up, each once at a time while an answer may come. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._under_way: dict[str, asyncio.Future[Found]] = {}
+        self._under_way: dict[str, _LookUp] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def addresses_of(self, name: str, version: int) -> tuple[Address, ...]:
@@ -58,37 +67,47 @@ class Resolver:
         return tuple(sorted(addresses, key=lambda address: address.version != version))
 
     async def _look_up(self, name: str) -> Found:
-        under_way = self._under_way.get(name)
-        if under_way is None:
+        look_up = self._young(name)
+        if look_up is None:
             await self._places.acquire()
-            under_way = self._under_way.get(name)
-            if under_way is None:
-                under_way = self._begin(name)
+            look_up = self._young(name)
+            if look_up is None:
+                look_up = self._begin(name)
             else:
                 self._places.release()
-        return await asyncio.shield(under_way)
+        return await asyncio.shield(look_up.answer)
 
-    def _begin(self, name: str) -> asyncio.Future[Found]:
+    def _young(self, name: str) -> _LookUp | None:
+        """The look-up of a name that is under way, unless the name servers leave it without an answer.
+
+        They may answer again by now, and the C library would ask them anew only after all its patience.
+        """
+        look_up = self._under_way.get(name)
+        oldest = asyncio.get_running_loop().time() - LOOKUP_LIMIT
+        return look_up if look_up is not None and look_up.began > oldest else None
+
+    def _begin(self, name: str) -> _LookUp:
         loop = asyncio.get_running_loop()
-        under_way: asyncio.Future[Found] = loop.create_future()
-        self._under_way[name] = under_way
+        look_up = self._under_way[name] = _LookUp(loop.time(), loop.create_future())
 
         def work() -> None:
             found = _getaddrinfo(name)
             # Where the loop has ended meanwhile, nobody asks any more.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(partial(self._end, name, found))
+                loop.call_soon_threadsafe(partial(self._end, name, look_up, found))
 
         try:
             threading.Thread(target=work, name=f"resolve {name}", daemon=True).start()
         except RuntimeError as error:
             # No more threads: this look-up has failed, and the next one may find its place again.
-            self._end(name, error)
-        return under_way
+            self._end(name, look_up, error)
+        return look_up
 
-    def _end(self, name: str, found: Found) -> None:
+    def _end(self, name: str, look_up: _LookUp, found: Found) -> None:
         self._places.release()
-        self._under_way.pop(name).set_result(found)
+        if self._under_way.get(name) is look_up:
+            del self._under_way[name]
+        look_up.answer.set_result(found)
 
 
 def _getaddrinfo(name: str) -> Found:

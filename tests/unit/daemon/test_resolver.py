@@ -109,6 +109,25 @@ def test_a_name_that_failed_is_asked_for_again(servers: NameServers, monkeypatch
     assert asyncio.run(twice()) == (parse_address("192.0.2.9"),)
 
 
+def test_name_servers_that_answer_again_are_not_waited_for_by_an_old_question(servers: NameServers) -> None:
+    async def ask_twice() -> float:
+        names = Resolver()
+        with pytest.raises(NotResolved):
+            await names.addresses_of("late.example", 4)
+        servers.known["late.example"] = ["192.0.2.8"]
+        began = time.monotonic()
+        # The thread needs a moment that a busy machine may not give it at once.
+        while True:
+            try:
+                assert await names.addresses_of("late.example", 4) == (parse_address("192.0.2.8"),)
+            except NotResolved:
+                continue
+            return time.monotonic() - began
+
+    assert asyncio.run(ask_twice()) < STUCK / 2
+    assert servers.asked[:2] == ["late.example"] * 2
+
+
 def test_no_more_threads_is_the_failure_of_one_look_up(
     servers: NameServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
