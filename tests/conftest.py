@@ -61,7 +61,14 @@ def missing_for_strongswan() -> str | None:
     return None
 
 
+LONG = ("tests/interop/", "tests/faults/", "tests/datapath/")
+"""Files of these take up to two minutes each; those of the others are over in seconds, nearly all of them."""
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Where several processes share the files, no long one is left for the end, with the others idle.
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     for marker, missing in (("root", missing_for_root()), ("strongswan", missing_for_strongswan())):
         if missing is not None:
             for item in items:
