@@ -14,7 +14,8 @@ PEER ?= vpnd
 SCENARIO ?= tunnel
 PYTEST_ARGS ?=
 # A file of tests stays in one process, with the gateways that its tests share; the order is that of tests/conftest.py.
-PYTEST_WORKERS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Most of it is waiting, so that two processors have work for three.
+PYTEST_WORKERS ?= -n 3 --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 FAULTS ?= tests/faults tests/simulation/v1/test_orders.py \
 	$(addprefix tests/simulation/test_,ikev2_orders.py year.py dpd.py wrong_key_flood.py unproven.py) \
