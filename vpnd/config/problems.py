@@ -48,6 +48,11 @@ class ConfigurationInvalid(ValueError):
         super().__init__("; ".join(str(p) for p in errors[:3]) + ("; ..." if len(errors) > 3 else ""))
 
 
+def counted(number: int, word: str) -> str:
+    """`1 tunnel`, `2 tunnels`, `0 tunnels`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def quoted(value: object) -> str:
     """A value from a file as a message shows it: quoted, escaped, at most 60 characters."""
     text = repr(value) if not isinstance(value, str) else _escaped(value)

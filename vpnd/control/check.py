@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from vpnd.config.load import Loaded, load
 from vpnd.config.mappings import MAX_MAPPINGS
 from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_STATE
-from vpnd.config.problems import Problem, Severity
+from vpnd.config.problems import Problem, Severity, counted
 
 EXIT_DONE = 0
 EXIT_CONFIGURATION = 2
@@ -53,14 +53,10 @@ def summary(loaded: Loaded) -> str:
     """`mappings 37/200, 1 error, 1 warning`."""
     counts = (
         f"mappings {loaded.configuration.spd_mappings}/{MAX_MAPPINGS}",
-        _count(len(loaded.errors), "error"),
-        _count(len(loaded.warnings), "warning"),
+        counted(len(loaded.errors), "error"),
+        counted(len(loaded.warnings), "warning"),
     )
     return ", ".join(counts)
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def as_document(loaded: Loaded) -> dict[str, Any]:

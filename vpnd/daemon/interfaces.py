@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
+from vpnd.config.problems import counted
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.routes import MARK, Rule, Wanted, apart, carried, guard, probed, shield, spared, tables_of
@@ -349,7 +350,7 @@ class Interfaces:
         routes = [route for route in ours.routes - present.routes if route.device not in raised]
         rules = ours.rules - present.rules
         counts = [(len(routes), "route"), (len(rules), "rule")]
-        what = " and ".join(f"{n} {noun}" if n == 1 else f"{n} {noun}s" for n, noun in counts if n)
+        what = " and ".join(counted(n, noun) for n, noun in counts if n)
         if what:
             first = min((*routes, *rules), key=lambda one: (isinstance(one, Rule), str(one)))
             more = ", ..." if len(routes) + len(rules) > 1 else ""

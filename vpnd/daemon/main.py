@@ -129,6 +129,7 @@ def guard_command(
     Of a configuration with errors, that of the tunnels that can be read; exit code 2 then.
     """
     from vpnd.config.compile import compile_for_guard
+    from vpnd.config.problems import counted
     from vpnd.daemon.guarding import set_guard
 
     loaded = None if remove else _read(config, state, offline=True)
@@ -136,7 +137,7 @@ def guard_command(
     complete = loaded is None or loaded.ok
     failures = asyncio.run(set_guard(tunnels, remove, complete))
     if not complete:
-        read = f"{len(tunnels)} tunnel" if len(tunnels) == 1 else f"{len(tunnels)} tunnels"
+        read = counted(len(tunnels), "tunnel")
         failures.append(f"the configuration has errors: guarded is what can be read, {read}")
     for text in failures:
         typer.echo(f"vpnd: {text}", err=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from vpnd import __version__
 from vpnd.config.load import Loaded
+from vpnd.config.problems import counted
 from vpnd.control.listening import ApiSocket, SocketUnavailable
 from vpnd.control.operations import OperationError
 from vpnd.crypto.entropy import OsEntropy
@@ -105,7 +106,7 @@ def hear_reloads(reload: Callable[[], None]) -> None:
 
 def greeting(count: int) -> str:
     """The daemon's first event; `count` is that of its tunnels."""
-    tunnels = f"{count} tunnels" if count > 1 else f"{count or 'no'} tunnel"
+    tunnels = counted(count, "tunnel") if count else "no tunnel"
     return f"vpnd {__version__} starts with {tunnels}"
 
 

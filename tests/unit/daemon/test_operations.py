@@ -31,6 +31,12 @@ ROUTED = 'routes = ["10.2.0.0/16"]'
 BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
 SPD = '[[tunnels.t.spd]]\nlocal = ["10.1.0.0/24", "10.1.1.0/24"]\nremote = ["10.2.0.0/24"]'
 SPD_BACK = '[[tunnels.t.spd]]\nlocal = ["10.2.0.0/24"]\nremote = ["10.1.0.0/24", "10.1.1.0/24"]'
+TABLE = {
+    "customer_gateway": {"address": "192.0.2.2"},
+    "pre_shared_key": f"plain:{KEY}",
+    "routes": ["10.2.0.0/16"],
+}
+"""The same tunnel as ROUTED, as the API takes it."""
 REMOTE_ID = '[tunnels.t.ike]\nremote_id = "192.0.2.1"'
 MAPPED = f'communication = "spd-policy"\n{SPD}'
 MAPPED_BACK = f'communication = "spd-policy"\nnegotiation = "passive"\n{SPD_BACK}'
@@ -377,12 +383,7 @@ async def test_a_reload_with_an_error_changes_nothing(pair: Pair) -> None:
 async def test_a_tunnel_through_the_api_is_kept_with_its_key_apart(pair: Pair) -> None:
     pair.configure({}, {"t": BACK})
     await pair.start()
-    table = {
-        "customer_gateway": {"address": "192.0.2.2"},
-        "pre_shared_key": f"plain:{KEY}",
-        "routes": ["10.2.0.0/16"],
-    }
-    assert (await pair.hq.operator.put_tunnel("t", table)).change == "created"
+    assert (await pair.hq.operator.put_tunnel("t", TABLE)).change == "created"
     await pair.until(lambda: pair.state() == ("up", "up"))
     files = sorted(path.name for path in (pair.hq.state / "tunnels.d").iterdir())
     assert files == ["t.psk", "t.toml"]
@@ -390,9 +391,9 @@ async def test_a_tunnel_through_the_api_is_kept_with_its_key_apart(pair: Pair) -
         assert (pair.hq.state / "tunnels.d" / name).stat().st_mode & 0o777 == 0o600
     assert KEY not in (pair.hq.state / "tunnels.d" / "t.toml").read_text()
     assert pair.hq.operator.tunnel("t").from_api
-    without_key = {key: value for key, value in table.items() if key != "pre_shared_key"}
+    without_key = {key: value for key, value in TABLE.items() if key != "pre_shared_key"}
     assert (await pair.hq.operator.put_tunnel("t", without_key)).change == "unchanged"
-    assert (await pair.hq.operator.put_tunnel("t", {**table, "priority": 7})).change == "changed"
+    assert (await pair.hq.operator.put_tunnel("t", {**TABLE, "priority": 7})).change == "changed"
     assert (await pair.hq.operator.delete_tunnel("t")).change == "removed"
     assert list((pair.hq.state / "tunnels.d").iterdir()) == []
     assert pair.hq.engine.installed == {}
@@ -406,12 +407,7 @@ async def test_a_tunnel_is_as_it_was_where_the_file_became_wrong_meanwhile(
 ) -> None:
     pair.configure({}, {"t": BACK})
     await pair.start()
-    table = {
-        "customer_gateway": {"address": "192.0.2.2"},
-        "pre_shared_key": f"plain:{KEY}",
-        "routes": ["10.2.0.0/16"],
-    }
-    await pair.hq.operator.put_tunnel("t", table)
+    await pair.hq.operator.put_tunnel("t", TABLE)
     kept = {path: path.read_bytes() for path in (pair.hq.state / "tunnels.d").iterdir()}
     write = StateDirectory.write
 
@@ -421,7 +417,7 @@ async def test_a_tunnel_is_as_it_was_where_the_file_became_wrong_meanwhile(
 
     monkeypatch.setattr(StateDirectory, "write", spoiled)
     with pytest.raises(InvalidConfiguration):
-        await pair.hq.operator.put_tunnel("t", {**table, "pre_shared_key": "plain:another key, long enough"})
+        await pair.hq.operator.put_tunnel("t", {**TABLE, "pre_shared_key": "plain:another key, long enough"})
     assert {path: path.read_bytes() for path in (pair.hq.state / "tunnels.d").iterdir()} == kept
 
 
@@ -443,12 +439,7 @@ async def test_what_is_wrong_is_not_kept_and_what_is_in_a_file_is_not_ours(pair:
 async def test_a_disk_without_room_is_told_of_in_words(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.configure({}, {"t": BACK})
     await pair.start()
-    table = {
-        "customer_gateway": {"address": "192.0.2.2"},
-        "pre_shared_key": f"plain:{KEY}",
-        "routes": ["10.2.0.0/16"],
-    }
-    await pair.hq.operator.put_tunnel("t", table)
+    await pair.hq.operator.put_tunnel("t", TABLE)
     here = pair.hq.state / "tunnels.d"
 
     def refuse(*_: object) -> None:
@@ -457,7 +448,7 @@ async def test_a_disk_without_room_is_told_of_in_words(pair: Pair, monkeypatch: 
     monkeypatch.setattr(StateDirectory, "write", refuse)
     monkeypatch.setattr(StateDirectory, "remove", refuse)
     with pytest.raises(OperationError) as kept:
-        await pair.hq.operator.put_tunnel("t", {**table, "priority": 7})
+        await pair.hq.operator.put_tunnel("t", {**TABLE, "priority": 7})
     with pytest.raises(OperationError) as forgotten:
         await pair.hq.operator.delete_tunnel("t")
     assert str(kept.value) == f"the tunnel cannot be kept in {here}: No space left on device"
