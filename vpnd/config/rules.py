@@ -19,6 +19,9 @@ from vpnd.ike.v1.phase1 import KEYS_TRIED
 from vpnd.model.identity import Identity
 from vpnd.model.selectors import Address, Network
 
+USUAL_DPD_TIMEOUT = (30, 60)
+"""Seconds, both ends included (specification: DPD)."""
+
 
 def check(configuration: Configuration, findings: Findings) -> None:
     """Report everything that does not fit together."""
@@ -27,6 +30,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
         _customer_gateway(configuration, tunnel, findings)
         _communication(tunnel, findings)
         _version_and_mode(tunnel, findings)
+        _dpd(tunnel, findings)
         _repeated_routes(tunnel, findings)
     _mapping_limit(configuration, findings)
     _mapping_overlaps(configuration, findings)
@@ -122,6 +126,26 @@ def _version_and_mode(tunnel: Tunnel, findings: Findings) -> None:
         hint = "name one group, the same at the peer (RFC 2409 section 5.4)"
         message = "aggressive mode cannot negotiate the DH group: only the first is offered"
         findings.warn(tunnel.source, (*path, "ike", "dh_group"), "W-AGGRESSIVE-DH", message, hint)
+
+
+def _dpd(tunnel: Tunnel, findings: Findings) -> None:
+    """Peers are made for 30 to 60 seconds (specification: DPD), and the cloud's takes nothing else."""
+    timeout, low, high = tunnel.table.dpd.timeout, *USUAL_DPD_TIMEOUT
+    if low <= timeout <= high:
+        return
+    key = (*tunnel.path, "dpd", "timeout")
+    if tunnel.table.profile == "tencent-cloud":
+        message = f"dpd.timeout is {timeout}; allowed with profile tencent-cloud: {low} to {high}"
+        hint = f"set dpd.timeout to a number from {low} to {high}"
+        findings.error(tunnel.source, key, "E-RANGE", message, hint)
+        return
+    effect = (
+        "a path that is down for a moment ends the tunnel"
+        if timeout < low
+        else "a dead peer is found late, and traffic is lost until then"
+    )
+    message = f"dpd.timeout is {timeout}, outside the usual {low} to {high} seconds: {effect}"
+    findings.warn(tunnel.source, key, "W-DPD-TIMEOUT", message, "keep it if that is what you want")
 
 
 # -------------------------------------------------------------------------- routes and mappings

@@ -95,7 +95,12 @@ class DpdTable(Table):
     """`[tunnels.NAME.dpd]`. `timeout` in seconds."""
 
     enabled: bool = True
-    timeout: Annotated[int, Field(ge=30, le=60)] = 30
+    timeout: Annotated[
+        int,
+        Field(
+            ge=10, le=3600, description="Seconds of silence after which the peer is dead; usual: 30 to 60."
+        ),
+    ] = 30
     action: Annotated[Literal["disconnect", "retry"], word("a DPD action", "disconnect", "retry")] = (
         "disconnect"
     )

@@ -116,7 +116,9 @@ def _connection(
     if configuration["ipsec"]["encapsulation"] == "udp":
         lines.append("encap = yes")
     if configuration["dpd"]["enabled"]:
-        lines.append(f"dpd_delay = {max(10, configuration['dpd']['timeout'] // 3)}s")
+        timeout = configuration["dpd"]["timeout"]
+        lines.append(f"dpd_delay = {max(10, timeout // 3)}s")
+        lines += [f"dpd_timeout = {timeout}s"] if ike["version"] == "ikev1" else []
     ends = (("local", ike["remote_id"]), ("remote", ike["local_id"]))
     return [
         *(f"        {line}" for line in lines),

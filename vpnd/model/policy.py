@@ -85,7 +85,7 @@ class ChildPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DpdPolicy:
-    """Dead peer detection (specification: DPD): `timeout` in seconds, 30 to 60."""
+    """Dead peer detection (specification: DPD): `timeout` in seconds, 10 to 3600."""
 
     enabled: bool = True
     timeout: int = 30

@@ -193,8 +193,20 @@ ERRORS = [
     Case(
         "E-VALUE", '"restart" is not a DPD action', "disconnect, retry", BASE + 'dpd.action = "restart" #!\n'
     ),
-    Case("E-RANGE", "dpd.timeout is 29; allowed: 30 to 60", "", BASE + "dpd.timeout = 29 #!\n"),
-    Case("E-RANGE", "dpd.timeout is 61; allowed: 30 to 60", "", BASE + "dpd.timeout = 61 #!\n"),
+    Case("E-RANGE", "dpd.timeout is 9; allowed: 10 to 3600", "", BASE + "dpd.timeout = 9 #!\n"),
+    Case("E-RANGE", "dpd.timeout is 3601; allowed: 10 to 3600", "", BASE + "dpd.timeout = 3601 #!\n"),
+    Case(
+        "E-RANGE",
+        "dpd.timeout is 29; allowed with profile tencent-cloud: 30 to 60",
+        "a number from 30 to 60",
+        BASE + 'profile = "tencent-cloud"\ndpd.timeout = 29 #!\n',
+    ),
+    Case(
+        "E-RANGE",
+        "dpd.timeout is 61; allowed with profile tencent-cloud: 30 to 60",
+        "a number from 30 to 60",
+        BASE + 'profile = "tencent-cloud"\ndpd.timeout = 61 #!\n',
+    ),
     Case(
         "E-RANGE",
         "health_check.interval_ms is 999; allowed: 1000 to 5000",
@@ -459,6 +471,18 @@ ERRORS = [
 ]
 
 WARNINGS = [
+    Case(
+        "W-DPD-TIMEOUT",
+        "dpd.timeout is 10, outside the usual 30 to 60 seconds: a path that is down for a moment ends",
+        "keep it",
+        BASE + "dpd.timeout = 10 #!\n",
+    ),
+    Case(
+        "W-DPD-TIMEOUT",
+        "dpd.timeout is 3600, outside the usual 30 to 60 seconds: a dead peer is found late",
+        "keep it",
+        BASE + "dpd.timeout = 3600 #!\n",
+    ),
     Case(
         "W-MAIN-MODE-KEY",
         "needs the key before the identity, and a (",

@@ -56,8 +56,8 @@ def test_json_is_all_there_is(tmp_path: Path) -> None:
             "line": 14,
             "code": "E-RANGE",
             "severity": "error",
-            "message": "dpd.timeout is 3; allowed: 30 to 60",
-            "hint": "set dpd.timeout to a number from 30 to 60",
+            "message": "dpd.timeout is 3; allowed: 10 to 3600",
+            "hint": "set dpd.timeout to a number from 10 to 3600",
             "key": "tunnels.a.dpd.timeout",
         }
     ]

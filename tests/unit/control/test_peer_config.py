@@ -118,6 +118,12 @@ def test_aggressive_mode_names_the_switch(tmp_path: Path) -> None:
     assert "connections.a.reauth_time" in found
 
 
+def test_ikev1_has_a_timeout_of_its_own(tmp_path: Path) -> None:
+    found = settings(peer_of(tmp_path, 'ike.version = "ikev1"\ndpd.timeout = 600\n'))
+    assert (found["connections.a.dpd_delay"], found["connections.a.dpd_timeout"]) == ("200s", "600s")
+    assert "connections.a.dpd_timeout" not in settings(peer_of(tmp_path, ""))
+
+
 def test_weak_algorithms_name_the_plugins(tmp_path: Path) -> None:
     text = peer_of(tmp_path, 'ike.encryption = "des"\nike.integrity = "md5"\nike.dh_group = 1\n')
     assert "Weak algorithms are in use: des, md5, 1." in text

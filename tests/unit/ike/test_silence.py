@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from vpnd.ike.silence import LEAST_QUIET, RESPONDER_LATER, TOGETHER, question_due
+from vpnd.ike.silence import LEAST_QUIET, LONGEST_ASKING, RESPONDER_LATER, TOGETHER, question_due
 
 
 @pytest.mark.parametrize("timeout", [30.0, 45.0, 60.0])
@@ -15,6 +15,12 @@ def test_half_of_the_timeout_is_left_for_the_answer(timeout: float) -> None:
         heard = tenth / 10
         quiet = question_due(heard, timeout, initiator=True) - heard
         assert timeout / 2 <= quiet < timeout / 2 + TOGETHER
+
+
+@pytest.mark.parametrize("timeout", [61.0, 90.0, 3600.0])
+def test_a_long_timeout_ends_with_half_a_minute_of_questions(timeout: float) -> None:
+    quiet = question_due(100.0, timeout, initiator=True) - 100.0
+    assert quiet == max(timeout / 2, timeout - LONGEST_ASKING)
 
 
 def test_the_initiator_asks_first() -> None:
