@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from vpnd.config import rules, weak
 from vpnd.config.configuration import Configuration, CustomerGateway, Findings, Source, Tunnel
+from vpnd.config.foreign import foreign_line
 from vpnd.config.paths import DEFAULT_CONFIG
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.places import Places
@@ -358,6 +359,10 @@ def _with_secret(tunnel: Tunnel, offline: bool, findings: Findings) -> Tunnel:
         return tunnel
     except SecretError as error:
         findings.error(source, path, error.code, error.message, error.hint)
+        return tunnel
+    foreign = foreign_line(secret)
+    if foreign is not None:
+        findings.error(source, path, foreign.code, foreign.message, foreign.hint)
         return tunnel
     for suspicion in suspicions(secret):
         findings.warn(source, path, suspicion.code, suspicion.message, suspicion.hint)

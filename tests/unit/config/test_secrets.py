@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from tests.unit.config.files import GATEWAY, KEY, write
+from vpnd.config.foreign import foreign_line
 from vpnd.config.load import load
 from vpnd.config.secrets import (
     CredentialUnavailable,
@@ -118,6 +120,63 @@ def test_plain_only_where_others_cannot_read(tmp_path: Path) -> None:
 )
 def test_what_is_suspicious_about_a_key(key: bytes, codes: list[str]) -> None:
     assert [s.code for s in suspicions(Secret(key))] == codes
+
+
+ONLY = "write only what stands between the quotes"
+FOREIGN = [
+    (': PSK "KEYTEXT"', "ipsec.secrets", ONLY),
+    ("192.0.2.1 198.51.100.1 : PSK 'KEYTEXT'", "ipsec.secrets", ONLY),
+    ('@hq.example %any: PSK "KEYTEXT"\n', "ipsec.secrets", ONLY),
+    ("2001:db8::1 @gw.example : psk KEYTEXT", "ipsec.secrets", "write only the key itself"),
+    ("a b : PSK 0x0123456789abcdefKEYTEXT", "ipsec.secrets", "xxd -r -p"),
+    ("a b : PSK 0sKEYTEXT=", "ipsec.secrets", "base64 -d"),
+    ('# of the branch\n\ninclude /var/lib/x\n192.0.2.1 : PSK "KEYTEXT"', "ipsec.secrets", ONLY),
+    ('secret = "KEYTEXT"', "swanctl.conf", ONLY),
+    ("        secret = 0sKEYTEXT", "swanctl.conf", "base64 -d"),
+    ('ike-1 {\n  id = x\n  secret = "KEYTEXT"\n}', "swanctl.conf", ONLY),
+    ('pre_shared_key = "plain:KEYTEXT"', "a setting of a configuration", ONLY),
+    ('PSK "KEYTEXT"', "the word PSK", ONLY),
+    ("psk KEYTEXT", "the word PSK", "write only the key itself"),
+    ("pre-shared-key KEYTEXT", "the word PSK", "write only the key itself"),
+    ("198.51.100.1\tKEYTEXT", "psk.txt", "write only the key itself"),
+]
+
+
+@pytest.mark.parametrize(("content", "what", "instead"), FOREIGN)
+@pytest.mark.parametrize("form", ["file", "plain"])
+def test_a_line_of_another_configuration_is_named(
+    tmp_path: Path, content: str, what: str, instead: str, form: str
+) -> None:
+    text = content.replace("KEYTEXT", KEY_TEXT)
+    path = key_file(tmp_path, text.encode())
+    reference = f"file:{path}" if form == "file" else f"plain:{text}"
+    table = f"[tunnels.a]\ncustomer_gateway = 'branch'\npre_shared_key = {json.dumps(reference)}\n"
+    (error,) = load(write(tmp_path, GATEWAY + table)).problems
+    assert (error.code, error.line) == ("E-PSK-LINE", 12)
+    assert what in error.message
+    assert error.hint is not None
+    assert instead in error.hint
+    assert KEY_TEXT not in repr(error)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "correct horse battery staple",
+        "psk-of-the-branch-office",
+        "secret=",
+        "PSKs are not for people to read",
+        "a:PSKb and so on and so on",
+        "192.0.2.1-and-more-than-that",
+    ],
+)
+def test_a_key_that_only_looks_a_little_like_one_is_a_key(key: str) -> None:
+    assert foreign_line(Secret(key.encode())) is None
+
+
+def test_the_bytes_of_a_hex_key_are_written_as_the_hint_says(tmp_path: Path) -> None:
+    path = key_file(tmp_path, b"\x00\x01\n\n")
+    assert read_secret(f"file:{path}", None, False).reveal() == b"\x00\x01\n"
 
 
 SECRETS = [
