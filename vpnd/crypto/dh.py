@@ -25,6 +25,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", CryptographyDeprecationWarning)
     from cryptography.hazmat.primitives.asymmetric.dh import (
         DHParameterNumbers,
+        DHPrivateKey,
         DHPrivateNumbers,
         DHPublicKey,
         DHPublicNumbers,
@@ -78,15 +79,37 @@ class KeyPair:
         group with a small subgroup, the point on the curve for ECP groups, and for Curve25519 a result other
         than zero (RFC 7748 section 6.1).
         """
-        expected = GROUPS[self.group].public_length
-        if len(peer_public) != expected:
-            raise InvalidPublicValue(
-                f"DH group {self.group}: a public value has {expected} bytes, not {len(peer_public)}"
-            )
+        _check_length(self.group, peer_public)
         return Secret(self._private.shared(peer_public))
 
     def __repr__(self) -> str:
         return f"KeyPair(group={self.group})"
+
+
+def check_public(group: int, peer_public: bytes) -> None:
+    """The checks of `KeyPair.shared` without a key pair: a responder makes one only for a value that passes.
+
+    Raises InvalidPublicValue, and KeyError for a group that the table lacks. Costs microseconds, except in
+    the group with a small subgroup, whose check is an exponentiation.
+    """
+    _check_length(group, peer_public)
+    if group in CURVES:
+        _point(group, peer_public)
+    elif group == DhGroup.CURVE25519:
+        _Curve25519(_ANY_SCALAR).shared(peer_public)
+    else:
+        modp = MODP_GROUPS[group]
+        value = _peer_value(modp, peer_public)
+        if modp.order is not None:
+            _exchange(_one(group), modp, value)
+
+
+def _check_length(group: int, peer_public: bytes) -> None:
+    expected = GROUPS[group].public_length
+    if len(peer_public) != expected:
+        raise InvalidPublicValue(
+            f"DH group {group}: a public value has {expected} bytes, not {len(peer_public)}"
+        )
 
 
 class _Private(Protocol):
@@ -134,6 +157,24 @@ def _numbers(number: int) -> DHParameterNumbers:
 
 
 @cache
+def _one(number: int) -> DHPrivateKey:
+    """The exponent 1, which is no secret: an "exchange" with it does nothing but check the other value."""
+    group = MODP_GROUPS[number]
+    return DHPrivateNumbers(1, DHPublicNumbers(group.generator, _numbers(number))).private_key()
+
+
+def _exchange(key: DHPrivateKey, group: ModpGroup, value: int) -> bytes:
+    """y^x. OpenSSL refuses y with y^q != 1 where the group has a small subgroup (RFC 6989 section 2.2)."""
+    peer = DHPublicNumbers(value, _numbers(group.number)).public_key()
+    try:
+        return key.exchange(peer)
+    except ValueError as error:
+        raise InvalidPublicValue(
+            f"DH group {group.number}: the public value is not in the subgroup"
+        ) from error
+
+
+@cache
 def _generator(number: int) -> DHPublicKey:
     """g in the place of a peer's public value, made once."""
     return DHPublicNumbers(MODP_GROUPS[number].generator, _numbers(number)).public_key()
@@ -155,15 +196,7 @@ class _Modp:
         self.public = self._key.exchange(_generator(group.number))
 
     def shared(self, peer_public: bytes) -> bytes:
-        value = _peer_value(self._group, peer_public)
-        peer = DHPublicNumbers(value, _numbers(self._group.number)).public_key()
-        try:
-            # OpenSSL refuses y with y^q != 1 where the group has a small subgroup (RFC 6989 section 2.2).
-            return self._key.exchange(peer)
-        except ValueError as error:
-            raise InvalidPublicValue(
-                f"DH group {self._group.number}: the public value is not in the subgroup"
-            ) from error
+        return _exchange(self._key, self._group, _peer_value(self._group, peer_public))
 
 
 class _SmallModp:
@@ -195,6 +228,21 @@ class _SmallModp:
 # ------------------------------------------------------------------------------ curve groups
 
 
+def _point(group: int, peer_public: bytes) -> ec.EllipticCurvePublicKey:
+    """x | y as a point. Raises InvalidPublicValue.
+
+    Coordinates beyond the field and points off the curve are refused (RFC 6989 section 2.3).
+    """
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(CURVES[group], UNCOMPRESSED + peer_public)
+    except ValueError as error:
+        raise InvalidPublicValue(f"DH group {group}: the point is not on the curve") from error
+
+
+_ANY_SCALAR = bytes(32)
+"""No secret: whether the result is zero does not depend on the scalar (RFC 7748 section 6.1)."""
+
+
 class _Ecp:
     """A NIST curve; the shared secret is the x coordinate alone (RFC 5903 section 7, RFC 7296 3.4)."""
 
@@ -208,14 +256,7 @@ class _Ecp:
         self.public = point.x.to_bytes(half, "big") + point.y.to_bytes(half, "big")
 
     def shared(self, peer_public: bytes) -> bytes:
-        try:
-            # Refuses coordinates beyond the field and points off the curve (RFC 6989 section 2.3).
-            peer = ec.EllipticCurvePublicKey.from_encoded_point(
-                CURVES[self._group], UNCOMPRESSED + peer_public
-            )
-            return self._key.exchange(ec.ECDH(), peer)
-        except ValueError as error:
-            raise InvalidPublicValue(f"DH group {self._group}: the point is not on the curve") from error
+        return self._key.exchange(ec.ECDH(), _point(self._group, peer_public))
 
 
 class _Curve25519:

@@ -20,6 +20,7 @@ from vpnd.ike.v1.messages import Aggressive1, Aggressive2, Aggressive3
 from vpnd.ike.v1.proposals import choose_phase1, first_group, offer_phase1
 from vpnd.ike.v1.protect import IvChain
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.proposals import NO_GROUP
 from vpnd.wire.iana import Exchange1, Notify1
 from vpnd.wire.ikev1 import Hash, KeyExchange, Nonce, Notify, Payload
 
@@ -51,12 +52,14 @@ def on_aggressive1(session: Session, now: float, received: Received) -> None:
     negotiation, entropy = session.negotiation, session.registry.entropy
     named = phase1.named(phase1.candidates(session), message.id)
     policy, choice = phase1.choose_policy(named, message.sa)
+    group = choice.suite.dh or NO_GROUP
+    phase1.check_value(group, message.ke)
     session.policy_is(policy)
     session.suite_is(choice.suite, choice.lifetime)
     negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
     negotiation.sa_i, negotiation.id_i = received.body_of(message.sa), received.body_of(message.id)
     negotiation.ke_i, negotiation.nonce_i = message.ke.data, message.nonce.data
-    negotiation.key_pair = KeyPair.generate(choice.suite.dh or 0, entropy)
+    negotiation.key_pair = KeyPair.generate(group, entropy)
     negotiation.ke_r = negotiation.key_pair.public
     negotiation.nonce_r = entropy.bytes(phase1.NONCE_LENGTH)
     keys = phase1.agree(session, message.ke)

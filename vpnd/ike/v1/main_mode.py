@@ -25,6 +25,7 @@ from vpnd.ike.v1 import phase1
 from vpnd.ike.v1.messages import Main1, Main2, Main3, Main4, Main5, Main6
 from vpnd.ike.v1.proposals import choose_phase1, offer_phase1
 from vpnd.ike.v1.protect import IvChain
+from vpnd.model.proposals import NO_GROUP
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import Exchange1, Notify1
 from vpnd.wire.ikev1 import Hash, KeyExchange, Nonce, Notify, Payload
@@ -78,9 +79,9 @@ def on_main3(session: Session, now: float, received: Received) -> None:
     """Agree on keys; answer with our public value and nonce."""
     message: Main3 = received.expect(Main3)
     negotiation, entropy = session.negotiation, session.registry.entropy
-    if negotiation.key_pair is None:
-        # It is still unused after a public value that was none: nobody makes us compute one for each.
-        negotiation.key_pair = KeyPair.generate(session.suite.dh or 0, entropy)
+    group = session.suite.dh or NO_GROUP
+    phase1.check_value(group, message.ke)
+    negotiation.key_pair = KeyPair.generate(group, entropy)
     negotiation.ke_i, negotiation.nonce_i = message.ke.data, message.nonce.data
     negotiation.ke_r = negotiation.key_pair.public
     negotiation.nonce_r = entropy.bytes(phase1.NONCE_LENGTH)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vpnd.crypto.dh import InvalidPublicValue, KeyPair
+from vpnd.crypto.dh import InvalidPublicValue, KeyPair, check_public
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike import natt, vendors
 from vpnd.ike.faults import Drop
@@ -226,6 +226,17 @@ def detect_nat(session: Session, path: Path, nat_d: tuple[NatD, ...]) -> Nat:
     if session.policy.encapsulation is Encapsulation.UDP:
         return Nat(ours=found.ours, theirs=True)
     return found
+
+
+def check_value(group: int, ke: KeyExchange) -> None:
+    """Before any work of our own for the peer: is its value one of the group?
+
+    Raises InvalidKeyInformation.
+    """
+    try:
+        check_public(group, ke.data)
+    except (InvalidPublicValue, KeyError) as error:
+        raise InvalidKeyInformation(detail=str(error)) from error
 
 
 def agree(session: Session, peer_ke: KeyExchange) -> Phase1Keys:

@@ -24,7 +24,7 @@ from vpnd.ike.v1 import diagnoses, proposals, selectors, succession
 from vpnd.ike.v1.faults import InvalidIdInformation, InvalidKeyInformation, NoProposalChosen
 from vpnd.ike.v1.keys import NO_SECRET
 from vpnd.ike.v1.messages import Quick1, Quick2, Quick3
-from vpnd.ike.v1.phase1 import NONCE_LENGTH
+from vpnd.ike.v1.phase1 import NONCE_LENGTH, check_value
 from vpnd.ike.v1.proposals import Phase2Choice, choose_phase2, offer_phase2, offered_group
 from vpnd.ike.v1.protect import IvChain
 from vpnd.ike.v1.received import LONGEST_WAIT
@@ -159,6 +159,8 @@ def _answer(
     registry, numbers = session.registry, session.policy.numbers
     group = offered_group(message.sa) if message.ke else NO_GROUP
     choice = choose_phase2(message.sa, policy, group, numbers, in_udp=session.nat.found)
+    if message.ke is not None and group:
+        check_value(group, message.ke)
     key_pair = KeyPair.generate(group, registry.entropy) if group else None
     quick = QuickMode(message_id, received.chain, policy, False, 0, State.SENT_QUICK2, now, group)
     quick.key_pair = key_pair

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpnd.crypto.dh import InvalidPublicValue, KeyPair
+from vpnd.crypto.dh import KeyPair
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.outputs import ChildFailed
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoAdditionalSas, NoProposalChosen, TemporaryFailure
 from vpnd.ike.v2.informational import DeleteChildren
+from vpnd.ike.v2.key_exchange import check_value, shared_secret
 from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Received, Refusal, error_of
 from vpnd.ike.v2.negotiate import Agreed, Offer, answer_offer
 from vpnd.model.child import ChildSa
@@ -100,7 +101,7 @@ class ChildNegotiation:
             return None
         if ours is None or ke is None or not ours.group == ke.group == agreed.suite.dh:
             raise InvalidSyntax(exchange=EXCHANGE, detail="KE does not fit the chosen proposal")
-        return shared_secret(ours, ke)
+        return shared_secret(ours, ke, EXCHANGE)
 
 
 class CreateChild:
@@ -216,14 +217,6 @@ def lowest(nonce_i: bytes, nonce_r: bytes) -> bytes:
     return min(nonce_i, nonce_r)
 
 
-def shared_secret(ours: KeyPair, ke: KeyExchange) -> Secret:
-    """g^ir with the peer's value. Raises InvalidSyntax for one that is none."""
-    try:
-        return ours.shared(ke.data)
-    except InvalidPublicValue as error:
-        raise InvalidSyntax(exchange=EXCHANGE, detail=str(error)) from error
-
-
 def _key_exchange(
     session: Session, agreed: Agreed, ke: KeyExchange | None
 ) -> tuple[KeyPair | None, Secret | None]:
@@ -235,5 +228,6 @@ def _key_exchange(
         raise NoProposalChosen(diagnosis=diagnoses.of_missing_ke(EXCHANGE, group, agreed.policy))
     if ke.group != group:
         raise InvalidKe.wanting(group)
+    check_value(ke, EXCHANGE)
     key_pair = KeyPair.generate(group, session.registry.entropy)
-    return key_pair, shared_secret(key_pair, ke)
+    return key_pair, shared_secret(key_pair, ke, EXCHANGE)

@@ -35,10 +35,10 @@ from vpnd.ike.v2.create_child import (
     answer_child,
     find_policy,
     lowest,
-    shared_secret,
 )
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoProposalChosen, TemporaryFailure
 from vpnd.ike.v2.informational import DeleteChildren, DeleteIke
+from vpnd.ike.v2.key_exchange import check_value, shared_secret
 from vpnd.ike.v2.keys import IkeKeys, derive_ike_keys, derive_successor_skeyseed
 from vpnd.ike.v2.messages import (
     ChildRequest,
@@ -318,7 +318,7 @@ class RekeyIke:
             raise InvalidSyntax(exchange=EXCHANGE, detail="KE does not fit the chosen proposal")
         peer_spi = _ike_spi(chosen)
         nonce_i, nonce_r = self._nonce, response.nonce.data
-        shared = shared_secret(ours, response.ke)
+        shared = shared_secret(ours, response.ke, EXCHANGE)
         keys = _successor_keys(session, chosen.suite, shared, (nonce_i, nonce_r), (self._spi, peer_spi))
         successor = session.make_successor(now, True, self._spi, peer_spi, chosen.suite, keys)
         session.rekeying = None
@@ -371,9 +371,10 @@ def respond_ike(session: Session, now: float, received: Received) -> tuple[Paylo
     if group is None or group != request.ke.group:
         raise InvalidKe.wanting(group or 0)
     peer_spi = _ike_spi(chosen)
+    check_value(request.ke, EXCHANGE)
     entropy = session.registry.entropy
     key_pair = KeyPair.generate(group, entropy)
-    shared = shared_secret(key_pair, request.ke)
+    shared = shared_secret(key_pair, request.ke, EXCHANGE)
     nonce_i, nonce_r = request.nonce.data, entropy.bytes(NONCE_LENGTH)
     local_spi = session.registry.new_ike_spi()
     keys = _successor_keys(session, chosen.suite, shared, (nonce_i, nonce_r), (peer_spi, local_spi))

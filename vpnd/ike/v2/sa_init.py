@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vpnd.crypto.dh import InvalidPublicValue, KeyPair
+from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.suites import GROUPS
 from vpnd.ike import natt
 from vpnd.ike.faults import Drop, Fault
@@ -25,6 +25,7 @@ from vpnd.ike.registry import NO_SPI
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.auth import AuthExchange
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoProposalChosen
+from vpnd.ike.v2.key_exchange import check_value, shared_secret
 from vpnd.ike.v2.keys import derive_ike_keys, derive_skeyseed
 from vpnd.ike.v2.messages import Received, Refusal, SaInitRequest, SaInitResponse, error_of, notify_of
 from vpnd.ike.v2.proposals import answer_sa, choose_by, decode_sa, encode_sa, read_answer
@@ -148,6 +149,7 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     group = chosen.suite.dh
     if group is None or group != request.ke.group:
         raise InvalidKe.wanting(group or 0)
+    check_value(request.ke, "IKE_SA_INIT")
     session.policy, session.tunnel = policy, policy.name
     key_pair = KeyPair.generate(group, session.registry.entropy)
     shared = _shared(key_pair, chosen, request.ke)
@@ -189,10 +191,7 @@ def _choose(candidates: tuple[PeerPolicy, ...], sa: Sa, group: int) -> tuple[Pee
 def _shared(key_pair: KeyPair, chosen: Chosen, ke: KeyExchange) -> Secret:
     if ke.group != key_pair.group or chosen.suite.dh != key_pair.group:
         raise InvalidSyntax(detail=f"KE is of group {ke.group}, the proposal of {chosen.suite.dh}")
-    try:
-        return key_pair.shared(ke.data)
-    except InvalidPublicValue as error:
-        raise InvalidSyntax(detail=str(error)) from error
+    return shared_secret(key_pair, ke, "IKE_SA_INIT")
 
 
 def _groups(policy: PeerPolicy) -> tuple[int, ...]:
