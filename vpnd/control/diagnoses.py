@@ -23,7 +23,10 @@ def message(diagnosis: Diagnosis) -> str:
     return explain(diagnosis).what
 
 
-_PHASE_1_ALSO = ("the peer has no tunnel for our address or identity, and says it this way",)
+_PHASE_1_ALSO = (
+    "the peer has no tunnel for our address or identity, and says it this way",
+    "the peer demands an additional key exchange (RFC 9370), which vpnd does not have",
+)
 _PHASE_2_ALSO = ("PFS differs (ipsec.pfs)", "the peer's lifetimes or ranges do not allow it")
 
 _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
@@ -35,6 +38,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.P1_PROPOSAL: mismatches.proposal(
         "IKE SA", "ike.encryption, ike.integrity and ike.dh_group", _PHASE_1_ALSO
     ),
+    Code.ADDITION: mismatches.addition,
     Code.P2_ENCRYPTION: mismatches.attribute("ESP SA", "encryption", "ipsec.encryption"),
     Code.P2_INTEGRITY: mismatches.attribute("ESP SA", "integrity algorithm", "ipsec.integrity"),
     Code.P2_ESN: failures.simple(

@@ -59,6 +59,21 @@ def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Exp
     return explained
 
 
+def addition(facts: Facts) -> Explanation:
+    """A peer that insists on something of which no key of the configuration has anything."""
+    theirs = facts["theirs"] or "something"
+    return Explanation(
+        facts.code,
+        f"{facts.mapping()}the peer demands what vpnd does not have: {theirs}",
+        f"it demands {theirs}",
+        None,
+        also_possible=("the peer wants a quantum-safe key exchange beside the usual one (RFC 9370)",),
+        change="have the peer offer a proposal without it as well, or one whose list of it contains NONE"
+        " (strongSwan: take ke1_... out of proposals and esp_proposals, or add ke1_none)",
+        try_=(f"vpnctl trace {facts.tunnel}",),
+    )
+
+
 def pfs(facts: Facts) -> Explanation:
     theirs, ours = _pfs_word(facts["theirs"]), _pfs_word(facts["ours"])
     both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""

@@ -7,7 +7,7 @@ mismatch can be named with both sides' words.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from vpnd.wire.iana import Protocol
@@ -22,10 +22,13 @@ class Attribute(Enum):
     INTEGRITY = "integrity"
     DH_GROUP = "dh_group"
     ESN = "esn"
+    ADDITION = "additional key exchange"
 
 
 NO_GROUP = 0
 """The DH "group" of a proposal that also works without a key exchange (transform NONE)."""
+NO_INTEGRITY = "none"
+"""The integrity word of a proposal that also works without such an algorithm, for an AEAD cipher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,11 @@ class Proposal:
     `encryption`, `prf` and `integrity` hold configuration words (`aes-128`, `sha256`); a transform that has
     no word is written `encr-99`, `prf-99`, `integ-99`, with `-KEYLENGTH` behind it where it had one. `dh`
     holds group numbers, 0 for "none"; empty means that no group was listed. `integrity` is empty for an
-    AEAD cipher. `spi` is the sender's SPI: empty, or 4 or 8 bytes.
+    AEAD cipher, or has "none" among others. `esn` is empty where none was listed. `spi` is the sender's SPI:
+    empty, or 4 or 8 bytes.
+
+    Transforms of other types are a peer's only. `demands` are those that it insists on, in words: nothing
+    here can satisfy them. `declinable` are the types whose list has NONE, so that they can be declined.
     """
 
     protocol: Protocol
@@ -46,6 +53,8 @@ class Proposal:
     esn: tuple[bool, ...] = (False,)
     number: int = 1
     spi: bytes = b""
+    demands: tuple[str, ...] = ()
+    declinable: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +79,15 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The proposal that was taken: its number and SPI as offered, and the suite."""
+    """The proposal that was taken: its number and SPI as offered, and the suite.
+
+    `offer` is that proposal whole: an answer has one alternative of each kind that it lists.
+    """
 
     number: int
     spi: bytes
     suite: Suite
+    offer: Proposal | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,7 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
         return Mismatch(Attribute.PROTOCOL, (theirs.protocol.name,), (ours.protocol.name,)), 0
     rows: tuple[tuple[Attribute, tuple[object, ...], tuple[object, ...]], ...] = (
         (Attribute.ENCRYPTION, theirs.encryption, ours.encryption),
-        (Attribute.INTEGRITY, theirs.integrity, ours.integrity),
+        (Attribute.INTEGRITY, theirs.integrity or (NO_INTEGRITY,), ours.integrity or (NO_INTEGRITY,)),
         (Attribute.PRF, theirs.prf, ours.prf),
         (Attribute.DH_GROUP, theirs.dh or (NO_GROUP,), ours.dh or (NO_GROUP,)),
         (Attribute.ESN, theirs.esn or (False,), ours.esn or (False,)),
@@ -125,14 +138,17 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
         if common is None:
             return Mismatch(attribute, _words(their_words), _words(our_words)), reached
         picked[attribute] = common
+    if theirs.demands:
+        return Mismatch(Attribute.ADDITION, theirs.demands, ("none",)), len(rows) + 1
+    integrity = str(picked[Attribute.INTEGRITY])
     suite = Suite(
         encryption=str(picked[Attribute.ENCRYPTION]),
         prf=_word(picked.get(Attribute.PRF)),
-        integrity=_word(picked.get(Attribute.INTEGRITY)),
+        integrity=None if integrity == NO_INTEGRITY else integrity,
         dh=int(str(picked[Attribute.DH_GROUP])) or None,
         esn=bool(picked[Attribute.ESN]),
     )
-    return Chosen(theirs.number, theirs.spi, suite), len(rows)
+    return Chosen(theirs.number, theirs.spi, suite, theirs), len(rows)
 
 
 def _word(value: object) -> str | None:

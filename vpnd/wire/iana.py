@@ -141,6 +141,14 @@ class DhGroup(IntEnum):
     CURVE25519 = 31
 
 
+class Kem(IntEnum):
+    """Key encapsulation methods, numbered among the groups (draft-ietf-ipsecme-ikev2-mlkem)."""
+
+    ML_KEM_512 = 35
+    ML_KEM_768 = 36
+    ML_KEM_1024 = 37
+
+
 class Esn(IntEnum):
     """Extended sequence numbers, transform type 5 (RFC 7296 section 3.3.2)."""
 

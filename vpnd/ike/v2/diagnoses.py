@@ -17,12 +17,14 @@ _PHASE_1 = {
     Attribute.INTEGRITY: Code.P1_INTEGRITY,
     Attribute.PRF: Code.P1_PRF,
     Attribute.DH_GROUP: Code.P1_DH,
+    Attribute.ADDITION: Code.ADDITION,
 }
 _PHASE_2 = {
     Attribute.ENCRYPTION: Code.P2_ENCRYPTION,
     Attribute.INTEGRITY: Code.P2_INTEGRITY,
     Attribute.DH_GROUP: Code.PFS,
     Attribute.ESN: Code.P2_ESN,
+    Attribute.ADDITION: Code.ADDITION,
 }
 
 

@@ -15,8 +15,8 @@ from vpnd.crypto.suites import (
     prf_of_ikev2,
 )
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
-from vpnd.model.proposals import Attribute, Chosen, Mismatch, Proposal, Suite, choose
-from vpnd.wire.iana import Esn, Integ2, Protocol, TransformType
+from vpnd.model.proposals import NO_GROUP, NO_INTEGRITY, Attribute, Chosen, Mismatch, Proposal, Suite, choose
+from vpnd.wire.iana import DhGroup, Esn, Integ2, Kem, Protocol, TransformType, name_of
 from vpnd.wire.ikev2 import ProposalPart, Sa, Transform
 
 T = TypeVar("T")
@@ -25,6 +25,10 @@ ESP_SPI_LENGTH = 4
 IKE_SPI_LENGTH = 8
 
 KNOWN_TYPES = frozenset(TransformType)
+ADDITIONAL_KE_TYPES = range(6, 13)
+"""Transform types of further key exchanges (RFC 9370 section 2.2.1): of these vpnd takes NONE only."""
+NONE = 0
+"""The transform ID that declines a whole type."""
 
 
 def encode_sa(proposals: Iterable[Proposal], spi: bytes = b"", numbers: Numbers = DEFAULT_NUMBERS) -> Sa:
@@ -36,25 +40,30 @@ def encode_sa(proposals: Iterable[Proposal], spi: bytes = b"", numbers: Numbers 
 def decode_sa(sa: Sa, numbers: Numbers = DEFAULT_NUMBERS) -> tuple[Proposal, ...]:
     """The peer's proposals.
 
-    One of another protocol than IKE and ESP, or with a transform type we do not know, is left out: it must
-    not be chosen (RFC 7296 section 3.3.6). A transform with an unknown attribute or number stays as a word
-    that is nobody's, so that a mismatch can name it.
+    One of another protocol than IKE and ESP is left out. One with a transform type we do not know must not
+    be chosen (RFC 7296 section 3.3.6), unless the type can be declined: it is a demand. A transform with an
+    unknown attribute or number stays as a word that is nobody's. So a mismatch can name either.
     """
-    return tuple(_decode(part, numbers) for part in sa.proposals if _is_understood(part))
+    return tuple(_decode(p, numbers) for p in sa.proposals if p.protocol in (Protocol.IKE, Protocol.ESP))
 
 
 def answer_sa(chosen: Chosen, protocol: Protocol, spi: bytes = b"", numbers: Numbers = DEFAULT_NUMBERS) -> Sa:
-    """The one proposal we accept, with its number and our SPI, one transform of each kind."""
-    suite = chosen.suite
+    """The one proposal we accept, with its number and our SPI: one transform of each type that it lists.
+
+    RFC 7296 section 2.7. A type that the peer has not listed is not in the answer either.
+    """
+    suite, offer = chosen.suite, chosen.offer
+    integrity, dh = suite.integrity or NO_INTEGRITY, suite.dh or NO_GROUP
     proposal = Proposal(
         protocol=protocol,
         encryption=(suite.encryption,),
         prf=(suite.prf,) if suite.prf else (),
-        integrity=(suite.integrity,) if suite.integrity else (),
-        dh=(suite.dh,) if suite.dh else (),
-        esn=(suite.esn,),
+        integrity=(integrity,) if suite.integrity or (offer and integrity in offer.integrity) else (),
+        dh=(dh,) if suite.dh or (offer and dh in offer.dh) else (),
+        esn=(suite.esn,) if offer is None or offer.esn else (),
         number=chosen.number,
         spi=spi,
+        declinable=offer.declinable if offer else (),
     )
     return Sa((_encode(proposal, numbers),))
 
@@ -91,7 +100,7 @@ def describe(proposal: Proposal) -> str:
     """`aes-128/sha256/dh14`, alternatives joined by `+`: for a ladder or a diagnosis."""
     words = [
         "+".join(proposal.encryption),
-        "+".join(proposal.integrity),
+        "+".join(word for word in proposal.integrity if word != NO_INTEGRITY),
         "+".join(f"prf-{word}" for word in proposal.prf if word not in proposal.integrity),
         "+".join(f"dh{group}" if group else "no-dh" for group in proposal.dh),
         "esn" if True in proposal.esn else "",
@@ -123,12 +132,14 @@ def _encode(proposal: Proposal, numbers: Numbers) -> ProposalPart:
     for word in proposal.prf:
         transforms.append(Transform(TransformType.PRF, _number(integrity(word, numbers).ikev2_prf, word)))
     for word in proposal.integrity:
-        transforms.append(Transform(TransformType.INTEG, _number(integrity(word, numbers).ikev2_integ, word)))
+        number = Integ2.NONE if word == NO_INTEGRITY else integrity(word, numbers).ikev2_integ
+        transforms.append(Transform(TransformType.INTEG, _number(number, word)))
     for group in proposal.dh:
         transforms.append(Transform(TransformType.DH, group))
     if proposal.protocol == Protocol.ESP:
         for extended in proposal.esn:
             transforms.append(Transform(TransformType.ESN, Esn.YES if extended else Esn.NO))
+    transforms += [Transform(kind, NONE) for kind in proposal.declinable]
     return ProposalPart(proposal.number, proposal.protocol, proposal.spi, tuple(transforms))
 
 
@@ -138,31 +149,42 @@ def _number(number: int | None, word: str) -> int:
     return number
 
 
-def _is_understood(part: ProposalPart) -> bool:
-    return part.protocol in (Protocol.IKE, Protocol.ESP) and all(
-        t.type in KNOWN_TYPES for t in part.transforms
-    )
-
-
 def _decode(part: ProposalPart, numbers: Numbers) -> Proposal:
     of: dict[int, list[Transform]] = {}
     for transform in part.transforms:
         of.setdefault(transform.type, []).append(transform)
+    others = {kind: found for kind, found in of.items() if kind not in KNOWN_TYPES}
+    declinable = tuple(kind for kind, found in others.items() if _is_declinable(kind, found))
+    esn = _unique(t.id == Esn.YES for t in of.get(TransformType.ESN, []) if t.id in (Esn.NO, Esn.YES))
+    if not esn and TransformType.ESN in of:
+        others[TransformType.ESN] = of[TransformType.ESN]
     return Proposal(
         protocol=Protocol(part.protocol),
         encryption=_unique(_encryption_word(t, numbers) for t in of.get(TransformType.ENCR, [])),
         prf=_unique(_prf_word(t, numbers) for t in of.get(TransformType.PRF, [])),
-        integrity=_unique(
-            _integrity_word(t, numbers)
-            for t in of.get(TransformType.INTEG, [])
-            if t.id != Integ2.NONE or t.attributes
-        ),
+        integrity=_integrity_words(of.get(TransformType.INTEG, []), numbers),
         dh=_unique(t.id if not t.attributes else -1 for t in of.get(TransformType.DH, [])),
-        esn=_unique(t.id == Esn.YES for t in of.get(TransformType.ESN, []) if t.id in (Esn.NO, Esn.YES))
-        or (False,),
+        esn=esn or ((False,) if part.protocol == Protocol.IKE else ()),
         number=part.number,
         spi=part.spi,
+        demands=_unique(_demand(t) for kind in others if kind not in declinable for t in others[kind]),
+        declinable=declinable,
     )
+
+
+def _is_declinable(kind: int, found: Iterable[Transform]) -> bool:
+    """Whether a list of further key exchanges has NONE in it (RFC 9370 section 2.2.1)."""
+    return kind in ADDITIONAL_KE_TYPES and any(t.id == NONE and not t.attributes for t in found)
+
+
+def _demand(transform: Transform) -> str:
+    """A transform of a type that we have nothing of, in words."""
+    if transform.type == TransformType.ESN:
+        return f"sequence numbers of kind {transform.id}"
+    if transform.type not in ADDITIONAL_KE_TYPES:
+        return f"transform type {transform.type}"
+    known = Kem if transform.id in frozenset(Kem) else DhGroup
+    return f"additional key exchange {name_of(known, transform.id)}"
 
 
 def _unique(values: Iterable[T]) -> tuple[T, ...]:
@@ -179,7 +201,14 @@ def _prf_word(transform: Transform, numbers: Numbers) -> str:
     return row.word if row else _unknown("prf", transform)
 
 
+def _integrity_words(transforms: Iterable[Transform], numbers: Numbers) -> tuple[str, ...]:
+    """NONE is a word where it is one of several: an AEAD cipher takes it (RFC 7296 section 3.3.6)."""
+    return _unique(_integrity_word(t, numbers) for t in transforms)
+
+
 def _integrity_word(transform: Transform, numbers: Numbers) -> str:
+    if transform.id == Integ2.NONE and not transform.attributes:
+        return NO_INTEGRITY
     row = None if transform.attributes else integrity_of_ikev2(transform.id, numbers)
     return row.word if row else _unknown("integ", transform)
 

@@ -109,15 +109,97 @@ def test_what_we_do_not_know_is_a_word_that_nobody_has(transform: Transform, wor
     assert isinstance(choose((proposal,), ESP), Mismatch)
 
 
-def test_a_proposal_with_an_unknown_transform_type_is_not_chosen() -> None:
-    assert decode_sa(part(AES, Transform(99, 1))) == ()
+def test_a_proposal_of_another_protocol_is_left_out() -> None:
     assert decode_sa(part(AES, protocol=Protocol.AH)) == ()
 
 
-def test_integrity_none_is_no_integrity() -> None:
-    (proposal,) = decode_sa(part(AES, Transform(TransformType.INTEG, 0)))
-    assert proposal.integrity == ()
-    assert isinstance(choose((proposal,), ESP), Chosen)
+NO_ESN = Transform(TransformType.ESN, 0)
+SHA256, NO_INTEG = Transform(TransformType.INTEG, 12), Transform(TransformType.INTEG, 0)
+ADDITIONAL_KE_1, ADDITIONAL_KE_7 = 6, 12
+
+
+@pytest.mark.parametrize("integrity", [(), (NO_INTEG,), (SHA256, NO_INTEG), (NO_INTEG, SHA256)])
+def test_an_aead_cipher_takes_integrity_none_alone_and_beside_others(
+    integrity: tuple[Transform, ...],
+) -> None:
+    chosen = choose(decode_sa(part(AES, *integrity, NO_ESN)), ESP)
+    assert isinstance(chosen, Chosen)
+    assert chosen.suite == Suite("aes-128-gcm", None, None, None)
+    answer = answer_sa(chosen, Protocol.ESP).proposals[0].transforms
+    assert set(answer) == {AES, NO_ESN} | {NO_INTEG for t in integrity if t is NO_INTEG}
+    assert read_answer(answer_sa(chosen, Protocol.ESP, chosen.spi), ESP) == chosen
+
+
+def test_an_aead_cipher_with_integrity_and_a_plain_one_without_are_no_suites() -> None:
+    cbc = Transform(TransformType.ENCR, 12, 128)
+    assert choose(decode_sa(part(AES, SHA256, NO_ESN)), ESP) == Mismatch(
+        Attribute.INTEGRITY, ("sha256",), ("none",)
+    )
+    plain_esp = (Proposal(Protocol.ESP, ("aes-128",), (), ("sha256",)),)
+    assert choose(decode_sa(part(cbc, NO_INTEG, NO_ESN)), plain_esp) == Mismatch(
+        Attribute.INTEGRITY, ("none",), ("sha256",)
+    )
+    both = choose(decode_sa(part(AES, cbc, NO_INTEG, SHA256, NO_ESN)), (*plain_esp, *ESP))
+    assert isinstance(both, Chosen)
+    assert both.suite == Suite("aes-128", None, "sha256", None)
+    assert NO_INTEG not in answer_sa(both, Protocol.ESP).proposals[0].transforms
+
+
+@pytest.mark.parametrize("listed", [(), (NO_ESN,), (Transform(TransformType.ESN, 1), NO_ESN)])
+def test_an_answer_has_a_sequence_number_transform_where_the_offer_lists_them(
+    listed: tuple[Transform, ...],
+) -> None:
+    chosen = choose(decode_sa(part(AES, *listed)), ESP)
+    assert isinstance(chosen, Chosen)
+    answer = answer_sa(chosen, Protocol.ESP).proposals[0].transforms
+    assert [t for t in answer if t.type == TransformType.ESN] == ([NO_ESN] if listed else [])
+
+
+@pytest.mark.parametrize("listed", [(), (0,), (14, 0)])
+def test_an_answer_without_key_exchange_says_none_where_the_offer_lists_it(listed: tuple[int, ...]) -> None:
+    groups = (Transform(TransformType.DH, number) for number in listed)
+    chosen = choose(decode_sa(part(AES, *groups, NO_ESN)), ESP)
+    assert isinstance(chosen, Chosen)
+    answer = answer_sa(chosen, Protocol.ESP).proposals[0].transforms
+    assert [t.id for t in answer if t.type == TransformType.DH] == ([0] if listed else [])
+
+
+@pytest.mark.parametrize("kind", [ADDITIONAL_KE_1, ADDITIONAL_KE_7])
+def test_an_additional_key_exchange_is_declined_where_its_list_has_none(kind: int) -> None:
+    chosen = choose(decode_sa(part(AES, NO_ESN, Transform(kind, 36), Transform(kind, 0))), ESP)
+    assert isinstance(chosen, Chosen)
+    answer = answer_sa(chosen, Protocol.ESP).proposals[0].transforms
+    assert [t for t in answer if t.type == kind] == [Transform(kind, 0)]
+
+
+@pytest.mark.parametrize(
+    ("transform", "words"),
+    [
+        (Transform(ADDITIONAL_KE_1, 36), "additional key exchange ML_KEM_768"),
+        (Transform(ADDITIONAL_KE_7, 31), "additional key exchange CURVE25519"),
+        (Transform(ADDITIONAL_KE_1, 4711), "additional key exchange 4711"),
+        (Transform(99, 0), "transform type 99"),
+        (Transform(TransformType.ESN, 2), "sequence numbers of kind 2"),
+    ],
+)
+def test_a_transform_of_a_type_that_we_lack_is_a_demand_and_said_to_be_one(
+    transform: Transform, words: str
+) -> None:
+    mismatch = choose(decode_sa(part(AES, transform)), ESP)
+    assert mismatch == Mismatch(Attribute.ADDITION, (words,), ("none",))
+    diagnosis = diagnoses.of_child_mismatch(mismatch, "CREATE_CHILD_SA", mapping())
+    assert (diagnosis.code, diagnosis.fact("theirs")) == (Code.ADDITION, words)
+    assert diagnoses.of_ike_mismatch(mismatch, "IKE_SA_INIT").code is Code.ADDITION
+
+
+def test_a_proposal_without_the_demand_is_taken_before_one_with_it() -> None:
+    offer = (
+        *part(AES, NO_ESN, Transform(ADDITIONAL_KE_1, 36)).proposals,
+        *part(AES, NO_ESN, number=2).proposals,
+    )
+    chosen = choose(decode_sa(Sa(offer)), ESP)
+    assert isinstance(chosen, Chosen)
+    assert chosen.number == 2
 
 
 def test_an_answer_is_one_of_our_proposals_and_one_thing() -> None:
