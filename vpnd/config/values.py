@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from vpnd.config import identities
 from vpnd.config.problems import did_you_mean, quoted
 from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
 from vpnd.model.identity import Identity
@@ -124,12 +125,9 @@ def _identity(value: object) -> object:
         raise fault("E-TYPE", f"{quoted(value)} is not text", "write an IP address or FQDN in quotes")
     try:
         Identity.of(value)
-    except ValueError as error:
-        raise fault("E-ID", str(error), "an identity is an IP address or a domain name") from None
-    if re.fullmatch(r"[0-9.]+", value.removeprefix("@")) and not _is_address(value):
-        raise fault(
-            "E-ID", f"{quoted(value)} is not an IP address", "correct the address, or write a domain name"
-        )
+    except ValueError:
+        message, hint = identities.explain(value)
+        raise fault("E-ID", message, hint) from None
     return value
 
 
@@ -169,14 +167,6 @@ def reserved(network: Network) -> str | None:
         if network.version == block.version and network.overlaps(block):
             return reason
     return None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def is_domain_name(text: str) -> bool:

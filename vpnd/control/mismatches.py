@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vpnd.control.explanation import Explanation, Facts
+from vpnd.model.identity import Identity
 
 
 def _quoted(words: str) -> str:
@@ -123,17 +124,29 @@ def identity(facts: Facts) -> Explanation:
     key = "local_id" if about_us else "remote_id"
     verb = "looks for" if about_us else "says it is"
     both = f": the peer {verb} {theirs}, we have {ours}" if theirs and ours else ""
-    name = theirs.split(" (")[0] if theirs else None
     return Explanation(
         facts.code,
         f"the identities differ{both}",
         f"it {verb} {theirs}" if theirs else facts.notify,
         f"ike.{key}: {ours}" if ours else None,
         also_possible=_instead_of_identity(facts, about_us),
-        change=f'set ike.{key} = "{name}" here, or correct the identity at the peer'
-        if name
-        else f"compare ike.{key}",
+        change=_other_identity(key, theirs) if theirs else f"compare ike.{key}",
         try_=(f"vpnctl trace {facts.tunnel}",),
+    )
+
+
+def _other_identity(key: str, theirs: str) -> str:
+    """What to write for an identity as `Identity.describe` has it, or what to do about one without a word."""
+    text = theirs.rpartition(" (")[0]
+    try:
+        written = Identity.of(text).describe() == theirs
+    except ValueError:
+        written = False
+    if written:
+        return f'set ike.{key} = "{text}" here, or correct the identity at the peer'
+    whose = "what the peer expects of us" if key == "local_id" else "the peer's identity"
+    return (
+        f"set {whose} to an IP address or an FQDN, and ike.{key} to the same: vpnd has no word for {theirs}"
     )
 
 

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
+from vpnd.model.identity import Identity
+from vpnd.wire.iana import IdType
+
 ENCRYPTION = {
     "aes-128": "aes128",
     "aes-192": "aes192",
@@ -209,12 +212,12 @@ def _word(table: Mapping[Any, str], word: Any, what: str) -> str:
 
 
 def _identity(text: str) -> str:
-    """An address as it is; a name with `@`, so that it is not resolved."""
-    bare = text.removeprefix("@")
-    try:
-        return str(ip_network(bare).network_address)
-    except ValueError:
-        return f"@{bare}"
+    """An address as it is; a name with `@`, so that it is not resolved; another text with its type."""
+    identity = Identity.of(text)
+    if identity.type != IdType.FQDN:
+        return str(identity)
+    name = identity.value.decode("ascii")
+    return f'"fqdn:{name}"' if str(identity).startswith("@") else f"@{name}"
 
 
 def _address(text: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from vpnd.wire.iana import IdType, name_of
 
@@ -23,16 +24,22 @@ class Identity:
 
     @classmethod
     def of(cls, text: str) -> Identity:
-        """The identity that a configuration word means: an address if it reads as one, else an FQDN.
+        """The identity that a configuration word means: an IP address, a domain name, or `@TEXT`.
 
-        Raises ValueError for an empty word, or for one that is neither.
+        `@TEXT` is the FQDN with exactly this text, whatever it looks like: `@203.0.113.1` is no address.
+        Raises ValueError for anything else, so that no other notation becomes an FQDN in silence.
         """
         try:
-            return cls.of_address(ip_address(text))
-        except (AddressValueError, ValueError):
+            address = ip_address(text)
+        except ValueError:
             pass
-        name = text.removeprefix("@")
-        if not name or not name.isascii() or any(c.isspace() for c in name) or len(name) > MAX_FQDN:
+        else:
+            if not address.is_unspecified and "%" not in text:
+                return cls.of_address(address)
+            raise ValueError(f"{text!r} is not the address of one machine")
+        exact = text.startswith("@")
+        name = text[1:] if exact else text
+        if not (_EXACT if exact else _NAME).fullmatch(name) or (not exact and _looks_like_another(name)):
             raise ValueError(f"{text!r} is neither an IP address nor a domain name")
         return cls(IdType.FQDN, name.encode("ascii"))
 
@@ -54,19 +61,61 @@ class Identity:
         return self.type, self.value
 
     def __str__(self) -> str:
-        """The configuration word; bytes of a peer are escaped, so that no log line can be forged."""
-        if self.type == IdType.IPV4_ADDR and len(self.value) == 4:
-            return str(IPv4Address(self.value))
-        if self.type == IdType.IPV6_ADDR and len(self.value) == 16:
-            return str(IPv6Address(self.value))
-        if self.type in (IdType.FQDN, IdType.RFC822_ADDR):
+        """As `word` where there is one; else its text or bytes, escaped: no log line can be forged."""
+        word = self.word
+        if word is not None:
+            return word
+        if self.type in (IdType.FQDN, IdType.RFC822_ADDR) or self._is_text_of_key_id:
             return "".join(chr(b) if 0x20 < b < 0x7F else f"\\x{b:02x}" for b in self.value[:MAX_FQDN])
         return f"{name_of(IdType, self.type)}:{self.value[:64].hex()}"
+
+    @property
+    def _is_text_of_key_id(self) -> bool:
+        """A key ID is any bytes (RFC 7296 section 3.5), and most often a short text."""
+        return self.type == IdType.KEY_ID and re.fullmatch(rb"[!-~]{1,64}", self.value) is not None
+
+    @property
+    def word(self) -> str | None:
+        """The configuration word of this identity, of which `of` makes it again; None: it has none."""
+        if self.type == IdType.IPV4_ADDR and len(self.value) == 4:
+            word = str(IPv4Address(self.value))
+        elif self.type == IdType.IPV6_ADDR and len(self.value) == 16:
+            word = str(IPv6Address(self.value))
+        elif self.type == IdType.FQDN and self.value.isascii():
+            name = self.value.decode("ascii")
+            word = name if _means(name, self) else f"@{name}"
+        else:
+            return None
+        return word if _means(word, self) else None
 
     def describe(self) -> str:
         """Value and type, as a diagnosis shows them: `192.0.2.1 (IPV4_ADDR)`."""
         return f"{self} ({name_of(IdType, self.type)})"
 
 
+def _means(word: str, identity: Identity) -> bool:
+    try:
+        return Identity.of(word) == identity
+    except ValueError:
+        return False
+
+
+def _looks_like_another(name: str) -> bool:
+    """Whether a bare word is rather a mistyped address, a range of them, or means everyone."""
+    return re.fullmatch(r"[0-9.-]+", name) is not None or name.lower() == ANY
+
+
+ANY = "any"
+"""The word of a configuration for a peer of any address; as an identity it would be no one's."""
+
 MAX_FQDN = 255
 """Octets of a domain name (RFC 1035 section 2.3.4)."""
+
+_NAME = re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{{0,{MAX_FQDN - 1}}})")
+"""A bare word that is taken for a domain name."""
+
+_EXACT = re.compile(rf"(?![@#~\[])[!#-\[\]-~]{{1,{MAX_FQDN}}}")
+"""What may follow `@`: printable, and nothing that a TOML string escapes.
+
+Other daemons write other types by `@@`, `@#`, `@~` and `@[`.
+"""

@@ -44,6 +44,39 @@ class Case:
 MANY = ",\n".join(f'"10.{i}.0.0/24"' for i in range(201))
 TOO_MANY = MANY.replace('"10.200.0.0/24"', '"10.200.0.0/24" #!')
 
+NOT_SPOKEN = "use an IP address or an FQDN, here and at the peer"
+
+IDENTITIES = (
+    ("1.2.3", '"1.2.3" is not an IP address', 'write "@1.2.3"'),
+    ("a b", "neither an IP address nor a domain name", "domain name"),
+    ("branch(1)", "neither an IP address nor a domain name", 'write "@branch(1)"'),
+    ("%any", "no one's identity", "the one that the peer says it is"),
+    ("any", "no one's identity", "the one that the peer says it is"),
+    ("0.0.0.0", "no one's identity", "the one that the peer says it is"),
+    ("*", "a pattern", "the one that the peer says it is"),
+    ("*.example.com", "a pattern", "the one that the peer says it is"),
+    ("%fromcert", "no one's identity", "an identity is an IP address"),
+    ("user@host", "an e-mail address (ID_RFC822_ADDR)", 'write "@user@host"'),
+    ("@@user@host", "an e-mail address (ID_RFC822_ADDR)", NOT_SPOKEN),
+    ("rfc822:user@host", "an e-mail address (ID_RFC822_ADDR)", NOT_SPOKEN),
+    ("keyid:x", "a key ID (ID_KEY_ID)", NOT_SPOKEN),
+    ("@#6162", "a key ID (ID_KEY_ID)", NOT_SPOKEN),
+    ("@[x]", "a key ID (ID_KEY_ID)", NOT_SPOKEN),
+    ("asn1dn:CN=gw", "a distinguished name (ID_DER_ASN1_DN)", NOT_SPOKEN),
+    ("C=CH, CN=gw", "a distinguished name (ID_DER_ASN1_DN)", NOT_SPOKEN),
+    ("{2}:gw", "a type by its number", NOT_SPOKEN),
+    ("fqdn:gw", "written with a prefix", 'write "gw"'),
+    ("fqdn:203.0.113.1", "written with a prefix", 'write "@203.0.113.1"'),
+    ("dns:gw", "written with a prefix", 'write "gw"'),
+    ("ipv4:203.0.113.1", "written with a prefix", 'write "203.0.113.1"'),
+    ("ipv6:2001:db8::1", "written with a prefix", 'write "2001:db8::1"'),
+    ("203.0.113.0/24", "a network", "the address alone"),
+    ("203.0.113.1-203.0.113.9", "a range of addresses", 'such as "203.0.113.1"'),
+    ("203.0.113.1:500", "something added", 'write "203.0.113.1"'),
+    ("[2001:db8::1]", "something added", 'write "2001:db8::1"'),
+    ("fe80::1%eth0", "something added", 'write "fe80::1"'),
+)
+
 ERRORS = [
     # the file and its tables
     Case("E-TOML", "", "correct the TOML syntax", GATEWAY + "[tunnels.a #!\n"),
@@ -223,8 +256,11 @@ ERRORS = [
         "E-RANGE", "health_check.failures is 9; allowed: 3 to 8", "", BASE + "health_check.failures = 9 #!\n"
     ),
     Case("E-RANGE", "ike.lifetime is 0; allowed: 10 to", "", BASE + "ike.lifetime = 0 #!\n"),
-    Case("E-ID", '"1.2.3" is not an IP address', "domain name", BASE + 'ike.remote_id = "1.2.3" #!\n'),
-    Case("E-ID", "neither an IP address nor a domain name", "", BASE + 'ike.local_id = "a b" #!\n'),
+    *(
+        Case("E-ID", says, hint, BASE + f"ike.{key} = '{word}' #!\n")
+        for key in ("local_id", "remote_id")
+        for word, says, hint in IDENTITIES
+    ),
     # modes
     Case(
         "E-MODE",

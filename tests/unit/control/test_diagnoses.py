@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from vpnd.control.diagnoses import explain, message
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.identity import Identity
+from vpnd.wire.iana import IdType
 
 FACTS = {
     "exchange": "IKE_AUTH",
@@ -99,6 +103,29 @@ def test_an_identity_names_the_side_that_differs(detail: str, key: str) -> None:
     assert "10.0.0.1 (IPV4_ADDR)" in explanation.what
     assert "198.51.100.1 (IPV4_ADDR)" in explanation.what
     assert f'set {key} = "10.0.0.1" here' in (explanation.change or "")
+
+
+IDENTITIES = [
+    (Identity(IdType.FQDN, b"203.0.113.1"), 'set ike.remote_id = "@203.0.113.1" here'),
+    (Identity(IdType.FQDN, b"user@host"), 'set ike.remote_id = "@user@host" here'),
+    (Identity.of("203.0.113.1"), 'set ike.remote_id = "203.0.113.1" here'),
+    (Identity.of("gw.example"), 'set ike.remote_id = "gw.example" here'),
+    (Identity(IdType.KEY_ID, b"gw.example"), "vpnd has no word for "),
+    (Identity(IdType.RFC822_ADDR, b"gw.example"), "vpnd has no word for "),
+    (Identity(IdType.DER_ASN1_DN, b"0\x00"), "vpnd has no word for "),
+    (Identity(IdType.IPV4_ADDR, b"gw"), "vpnd has no word for "),
+    (Identity(IdType.FQDN, b"gw example"), "vpnd has no word for "),
+    (Identity(IdType.FQDN, b"#gw"), "vpnd has no word for "),
+]
+
+
+@pytest.mark.parametrize(("theirs", "change"), IDENTITIES)
+def test_what_an_identity_is_to_be_set_to_works_and_is_not_set_already(theirs: Identity, change: str) -> None:
+    facts = {"theirs": theirs.describe(), "ours": Identity.of("gw.example").describe()}
+    told = explain(Diagnosis.of(Code.IDENTITY, **facts)).change or ""
+    assert change in told
+    written = re.search(r'= "(.*)" here', told)
+    assert written is None or Identity.of(written[1]).matches(theirs)
 
 
 def test_our_identity_refused_in_aggressive_mode_may_be_the_mode() -> None:

@@ -142,3 +142,23 @@ def test_the_key_is_not_in_it(tmp_path: Path) -> None:
     assert KEY_TEXT not in text
     assert settings(text)["secrets.ike-a.secret"] == '"PUT-THE-PRE-SHARED-KEY-HERE"'
     assert "3f9a-77c1" in text
+
+
+@pytest.mark.parametrize(
+    ("word", "theirs"),
+    [
+        ("203.0.113.1", "203.0.113.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("gw.example", "@gw.example"),
+        ("@gw.example", "@gw.example"),
+        ("@203.0.113.1", '"fqdn:203.0.113.1"'),
+        ("@user@host", '"fqdn:user@host"'),
+        ("@C=CH,{CN}#gw", '"fqdn:C=CH,{CN}#gw"'),
+    ],
+)
+def test_an_identity_keeps_its_type(tmp_path: Path, word: str, theirs: str) -> None:
+    found = settings(peer_of(tmp_path, f'ike.remote_id = "{word}"\nike.local_id = "hq.example"\n'))
+    assert found["connections.a.local.id"] == theirs
+    assert found["connections.a.remote.id"] == "@hq.example"
+    assert found["secrets.ike-a.id-1"] == "@hq.example"
+    assert found["secrets.ike-a.id-2"] == theirs

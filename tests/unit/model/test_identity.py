@@ -17,18 +17,53 @@ from vpnd.wire.iana import IdType
         ("2001:db8::1", IdType.IPV6_ADDR, ip_address("2001:db8::1").packed),
         ("gw.example.org", IdType.FQDN, b"gw.example.org"),
         ("@gw.example.org", IdType.FQDN, b"gw.example.org"),
-        ("192.0.2.300", IdType.FQDN, b"192.0.2.300"),
+        ("branch_1.2", IdType.FQDN, b"branch_1.2"),
+        ("@203.0.113.1", IdType.FQDN, b"203.0.113.1"),
+        ("@192.0.2.300", IdType.FQDN, b"192.0.2.300"),
+        ("@user@host", IdType.FQDN, b"user@host"),
+        ("@any", IdType.FQDN, b"any"),
     ],
 )
 def test_a_configuration_word_is_an_address_or_a_name(word, kind, value):
     assert Identity.of(word) == Identity(kind, value)
-    assert str(Identity.of(word)) == word.removeprefix("@")
+    assert Identity.of(str(Identity.of(word))) == Identity.of(word)
 
 
-@pytest.mark.parametrize("word", ["", "@", "gw example", "gw\n", "gÄteway", "a" * (MAX_FQDN + 1)])
+def test_only_a_text_that_looks_like_something_else_is_shown_with_its_mark():
+    assert str(Identity.of("@gw.example.org")) == "gw.example.org"
+    assert str(Identity.of("@203.0.113.1")) == "@203.0.113.1"
+
+
+REFUSED = [
+    *["", "@", "gw example", "gw\n", "gÄteway", "a" * (MAX_FQDN + 1), "@" + "a" * (MAX_FQDN + 1), '@a"b'],
+    *["192.0.2.300", "192.0.2", "192.0.2.1-192.0.2.9", "192.0.2.0/24", "192.0.2.1:500", "[2001:db8::1]"],
+    *["%any", "%fromcert", "*", "*.example.com", "any", "0.0.0.0", "::", "fe80::1%eth0"],
+    *["user@host", "@@user@host", "@#6162", "@[key]", "@~3031", "C=CH,CN=gw", "/C=CH/CN=gw"],
+    *["keyid:x", "fqdn:gw", "dns:gw", "rfc822:a@b", "asn1dn:CN=gw", "ipv4:192.0.2.1", "{2}:gw"],
+]
+
+
+@pytest.mark.parametrize("word", REFUSED)
 def test_other_words_are_refused(word):
-    with pytest.raises(ValueError, match="neither an IP address nor a domain name"):
+    with pytest.raises(ValueError, match=r"neither an IP address nor a domain name|not the address of one"):
         Identity.of(word)
+
+
+@given(st.sampled_from([t.value for t in IdType]), st.binary(max_size=20))
+def test_the_word_of_an_identity_means_it_again(kind, value):
+    identity = Identity(kind, value)
+    if identity.word is not None:
+        assert Identity.of(identity.word) == identity
+        assert str(identity) == identity.word
+
+
+@pytest.mark.parametrize("kind", [IdType.RFC822_ADDR, IdType.KEY_ID, IdType.DER_ASN1_DN])
+def test_other_types_have_no_word(kind):
+    assert Identity(kind, b"gw.example.org").word is None
+
+
+def test_a_key_id_is_shown_as_the_text_that_it_most_often_is():
+    assert Identity(IdType.KEY_ID, b"branch").describe() == "branch (KEY_ID)"
 
 
 @pytest.mark.parametrize(
