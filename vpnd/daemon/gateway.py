@@ -409,7 +409,6 @@ class Gateway:
             case UnknownSpi(_, source):
                 self._ask_whether_alive(now, source)
             case PeerMoved(tunnel, _, path):
-                self._move(tunnel, path)
                 self.endpoint.moved(now, tunnel, path)
             case TunLost(tunnel):
                 self._surroundings.interface_lost(tunnel)

@@ -144,9 +144,13 @@ class Endpoint:
             self._registry.arm(session)
 
     def moved(self, now: float, name: str, path: Path) -> None:
-        """ESP of a tunnel came from elsewhere, and authentic: IKE goes there too (RFC 7296 section 2.23)."""
+        """ESP of a tunnel came from elsewhere, and authentic: PathMoved if the peer is there now.
+
+        The one place that decides: without a NAT on the peer's side nothing follows (RFC 7296 section 2.23).
+        """
         for session in self._registry.sessions(name):
-            session.moved(path)
+            session.moved(now, path)
+            self._settle(now, session)
 
     # --- inputs
 

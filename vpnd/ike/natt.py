@@ -71,6 +71,25 @@ def floated(path: Path) -> Path:
     return replace(path, local_port=NAT_T_PORT, remote_port=NAT_T_PORT)
 
 
+def follows(nat: Nat, here: Path, there: Path) -> bool:
+    """Whether an authentic, new packet from `there` moves the peer, which was `here`: IKE and ESP alike.
+
+    Only a peer behind a NAT moves (RFC 7296 section 2.23). Without one, whoever sees its packets could send
+    a copy from elsewhere and have everything sent there.
+    """
+    return nat.theirs and there != here and there.local_port == here.local_port
+
+
+def proved_from(nat: Nat, here: Path, there: Path) -> Path:
+    """Where a peer is that was `here` with its first message, and whose proof came from `there`.
+
+    It may have changed to port 4500 meanwhile; its address is another only behind a NAT.
+    """
+    if nat.theirs or there.remote == here.remote:
+        return there
+    return floated(here) if there.local_port == NAT_T_PORT else here
+
+
 def initial_path(local: Address, remote: Address) -> Path:
     """Where an initiator begins: port 500 on both sides."""
     return Path(local, IKE_PORT, remote, IKE_PORT)

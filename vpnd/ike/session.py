@@ -89,8 +89,8 @@ class Session(Protocol):
     def heard(self, now: float) -> None:
         """Authenticated traffic came from the peer."""
 
-    def moved(self, path: Path) -> None:
-        """Authenticated ESP came along `path`: behind its NAT the peer is there now."""
+    def moved(self, now: float, path: Path) -> None:
+        """Authenticated ESP came along `path`: emits PathMoved if the peer is there now (`natt.follows`)."""
 
     def has_child(self, spi_in: int) -> bool:
         """Whether the child with this inbound SPI is one of ours."""

@@ -401,9 +401,9 @@ def test_an_authenticated_message_from_elsewhere_moves_the_peer() -> None:
     (session,) = stage.endpoint._registry.sessions()
     session.nat = Nat(theirs=True)  # type: ignore[attr-defined]
     forged = puppet.informational(puppet.are_you_there(), proof=bytes(32))
-    stage.say(forged, port=4501)
+    stage.world.inject("b", forged, ADDRESS_A, 4501, 500)
     assert not stage.gateway.of(PathMoved)
-    stage.say(puppet.informational(puppet.are_you_there()), port=4501)
+    stage.world.inject("b", puppet.informational(puppet.are_you_there()), ADDRESS_A, 4501, 500)
     (moved,) = stage.gateway.of(PathMoved)
     assert moved.path.remote_port == 4501
 

@@ -65,6 +65,7 @@ class FakeEngine:
         self.policies: dict[str, tuple[PolicyRow, ...]] = {}
         self.path_mtu: dict[str, int] = {}
         self.installed: dict[int, ChildSa] = {}
+        self.moved: list[tuple[int, NetworkPath]] = []
         self.sending: dict[tuple[str, int], int] = {}
         self.carried: dict[int, SaStats] = {}
         self.heard: dict[str, float] = {}
@@ -107,6 +108,7 @@ class FakeEngine:
         self.installed.pop(spi_in, None)
 
     def move(self, spi_in: int, path: NetworkPath) -> None:
+        self.moved.append((spi_in, path))
         self.installed[spi_in] = replace(self.installed[spi_in], path=path)
 
     def interrupt(self, tunnel: str, interrupted: bool, keep: tuple[Address, ...] = ()) -> None:

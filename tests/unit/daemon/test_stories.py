@@ -22,10 +22,10 @@ BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
 VERSIONS = ["ikev2", "ikev1"]
 
 
-async def up(pair: Pair, version: str = "ikev2", more: str = "") -> None:
-    """The tunnel is up, and what was said until then is of no interest."""
+async def up(pair: Pair, version: str = "ikev2", more: str = "", theirs: str = "") -> None:
+    """The tunnel is up, and what was said until then is of no interest; `theirs` is of the branch alone."""
     ike = f'{more}\n[tunnels.t.ike]\nversion = "{version}"'
-    pair.configure({"t": f"{ROUTED}{ike}"}, {"t": f"{BACK}{ike}"})
+    pair.configure({"t": f"{ROUTED}{ike}"}, {"t": f"{BACK}{theirs}{ike}"})
     await pair.start()
     await pair.until(lambda: pair.state() == ("up", "up"))
     for machine in (pair.hq, pair.branch):
@@ -165,16 +165,39 @@ async def test_a_flood_with_a_wrong_key(pair: Pair) -> None:
     assert kinds(pair.branch).count("attempt-failed") <= 2
 
 
+MOVED = Path(ip_address(HERE), 4500, ip_address("203.0.113.9"), 31337)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 @with_pair
-async def test_the_nat_of_the_peer_moved(pair: Pair) -> None:
-    await up(pair)
+async def test_the_nat_of_the_peer_moved(pair: Pair, version: str) -> None:
+    """ESP and IKE go there together; the peer, which did not move, is asked, answers, and both come back."""
+    await up(pair, version, theirs='\nipsec.encapsulation = "udp"')
     (spi,) = pair.hq.engine.installed
-    moved = Path(ip_address(HERE), 4500, ip_address("203.0.113.9"), 31337)
+    before = pair.hq.engine.installed[spi].path
     for _ in range(3):
-        pair.hq.engine.on_notice(PeerMoved("t", spi, moved))
+        pair.hq.engine.on_notice(PeerMoved("t", spi, MOVED))
     assert text(pair.hq, "peer-moved") == (
-        f"the peer sends from 203.0.113.9 port 31337 now, not {THERE} port 500: followed"
+        f"the peer sends from 203.0.113.9 port 31337 now, not {THERE} port 4500: followed"
     )
+    assert pair.hq.engine.moved[-1] == (spi, MOVED)
+    assert pair.hq.operator.status().tunnels[0].peer.address == "203.0.113.9"
+    await asyncio.sleep(4)
+    assert pair.hq.engine.moved[-1] == (spi, before)
+    assert pair.hq.operator.status().tunnels[0].peer.address == THERE
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@with_pair
+async def test_without_a_nat_the_peer_does_not_move(pair: Pair, version: str) -> None:
+    """One captured packet, sent on from elsewhere, must not take the traffic there."""
+    await up(pair, version)
+    (spi,) = pair.hq.engine.installed
+    pair.hq.engine.on_notice(PeerMoved("t", spi, MOVED))
+    await asyncio.sleep(1)
+    assert pair.hq.engine.moved == []
+    assert kinds(pair.hq) == []
+    assert pair.hq.operator.status().tunnels[0].peer.address == THERE
 
 
 @with_pair

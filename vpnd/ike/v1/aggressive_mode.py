@@ -114,7 +114,7 @@ def on_aggressive3(session: Session, now: float, received: Received) -> None:
     received.confirm()
     session.proven()
     session.nat = phase1.detect_nat(session, received.path, message.nat_d)
-    session.follow(received.path)
+    session.proved_from(received.path, session.nat)
     session.established(now, initial_contact)
 
 
@@ -127,8 +127,9 @@ def on_aggressive3_again(session: Session, now: float, received: Received) -> No
     phase1.verify_hash(session, session.keys, message.hash, of_initiator=True)
     phase1.says_initial_contact(session, message.notifies)
     received.confirm()
+    # What shows a NAT here is behind the hash: whoever sends a copy on could have changed it.
+    session.proved_from(received.path, session.nat)
     session.begin_again_from(received.chain, phase1.detect_nat(session, received.path, message.nat_d))
-    session.follow(received.path)
     session.quicks.restart(now)
 
 

@@ -63,10 +63,10 @@ def send_delete_ike(session: Session) -> None:
     send(session, Delete(Protocol.IKE, (session.cky_i + session.cky_r,)))
 
 
-def send_are_you_there(session: Session, sequence: int) -> None:
-    """R-U-THERE with a sequence number that the ACK repeats (RFC 3706 section 5.3)."""
+def send_are_you_there(session: Session, sequence: int) -> tuple[bytes, ...]:
+    """R-U-THERE with a sequence number that the ACK repeats (RFC 3706 section 5.3); its datagrams."""
     cookies = session.cky_i + session.cky_r
-    send(session, Notify(Notify1.R_U_THERE, sequence.to_bytes(4, "big"), Protocol.IKE, cookies))
+    return send(session, Notify(Notify1.R_U_THERE, sequence.to_bytes(4, "big"), Protocol.IKE, cookies))
 
 
 def on_informational(session: Session, now: float, message_id: int, received: Received) -> None:
@@ -74,7 +74,7 @@ def on_informational(session: Session, now: float, message_id: int, received: Re
     message = _verified(session, message_id, received)
     session.quicks.use(message_id)
     session.verified(now)
-    session.heard_from(received.path)
+    session.moved(now, received.path)
     for notify in message.notifies:
         _on_notify(session, now, notify)
     for delete in message.deletes:

@@ -55,7 +55,7 @@ class Liveness:
     def heard(self, now: float) -> None:
         """A sign of life. Under another ISAKMP SA it does not say whether the peer has this one."""
         self.last_heard = now
-        if self._asked_since is not None and self._session.attempt.unconfirmed:
+        if self._asked_since is not None and not self._settles:
             return
         self._asked_since = None
         if self.spoken and self._session.policy.dpd.enabled:
@@ -66,6 +66,7 @@ class Liveness:
     def acknowledged(self, now: float, sequence: int) -> None:
         """An ACK counts only with the sequence number that was asked last (RFC 3706 section 5.4)."""
         if self._asked_since is not None and sequence == self._sequence:
+            self._session.former = None
             self.heard(now)
 
     def ask(self, now: float) -> None:
@@ -78,7 +79,9 @@ class Liveness:
         else:
             self._session.attempt.repeat_unconfirmed()
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        informational.send_are_you_there(self._session, self._sequence)
+        sent = informational.send_are_you_there(self._session, self._sequence)
+        if self._session.former is not None and self._questions:
+            self._session.carrier.repeat(self._session.former, sent)
         self._questions += 1
         self._due = min(self._next_question(now), self._dead_at)
         self._session.timers.arm(Timer.LIVENESS, self._due)
@@ -92,6 +95,11 @@ class Liveness:
             return False
         self.ask(now)
         return True
+
+    @property
+    def _settles(self) -> bool:
+        """Whether any sign of life answers the question: not whether the peer has this SA, or has moved."""
+        return not self._session.attempt.unconfirmed and self._session.former is None
 
     @property
     def spoken(self) -> bool:

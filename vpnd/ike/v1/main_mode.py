@@ -123,7 +123,7 @@ def on_main5(session: Session, now: float, received: Received) -> None:
     session.proven()
     session.policy_is(phase1.check_identity(phase1.rivals(session), message.id))
     phase1.require_suite(session.policy, session.suite)
-    session.follow(received.path)
+    session.proved_from(received.path, session.nat)
     _send_main6(session, now)
     session.established(now, initial_contact)
 

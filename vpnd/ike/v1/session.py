@@ -67,6 +67,8 @@ class Session:
         self.tunnel = policy.name
         self.mode = policy.mode or NegotiationMode.MAIN
         self.path = path
+        self.former: Path | None = None
+        """Where the peer was before it moved, until it has answered from where it is."""
         self.configured_remote = policy.remote_address
         self.initiator = initiator
         self.local_spi = registry.new_ike_spi()
@@ -176,23 +178,27 @@ class Session:
         if self.nat.found:
             self.path = natt.floated(self.path)
 
-    def heard_from(self, path: Path) -> None:
-        """An authenticated message came along `path`: behind its NAT the peer is there now."""
-        # Without a NAT it does not move, and who sees its messages could send one on from elsewhere.
-        if self.nat.theirs:
-            self.follow(path)
-
-    def follow(self, path: Path) -> None:
-        """The peer is at the other end of `path` from now on."""
+    def proved_from(self, path: Path, nat: Nat) -> None:
+        """The peer's proof came along `path`; `nat` is what was known before it."""
+        path = natt.proved_from(nat, self.path, path)
         if path != self.path:
             self.path = path
             if self.state is State.ESTABLISHED:
                 self.registry.emit(PathMoved(self.tunnel, path))
 
-    def moved(self, path: Path) -> None:
-        """Authenticated ESP came along `path`: behind its NAT the peer is there now."""
-        if self.nat.theirs and self.state in SIGNED and path.local_port == self.path.local_port:
-            self.path = path
+    def moved(self, now: float, path: Path) -> None:
+        """An authenticated, new message or ESP came along `path`: the peer may be there now.
+
+        Somebody may have sent a copy of a packet before the peer's own came, so a question finds out: it is
+        repeated along both paths until it is answered, and the answer says which of them is the peer's.
+        """
+        if self.state not in SIGNED or not natt.follows(self.nat, self.path, path):
+            return
+        self.former, self.path = self.path, path
+        if self.heir is self:
+            # What another has succeeded has no children, and does not speak for the other's.
+            self.registry.emit(PathMoved(self.tunnel, path))
+            self.probe(now)
 
     def send_phase1(
         self, now: float, exchange: Exchange1, payloads: Sequence[Payload], chain: IvChain | None = None

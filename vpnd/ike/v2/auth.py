@@ -15,6 +15,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
+from vpnd.ike import natt
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.outputs import ChildFailed, Failed
 from vpnd.ike.session import Phase
@@ -138,7 +139,7 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
         raise
     session.registry.proved(received.path.remote)
     session.tunnel = session.policy.name
-    session.path = received.path
+    session.path = natt.proved_from(session.nat, session.path, received.path)
     id_r = IdR(session.policy.local_id.type, session.policy.local_id.value)
     auth = _sign(session, session.policy.psk, session.initiator, id_r.encode())
     if notify_of(request.notifies, Notify2.INITIAL_CONTACT) is not None:

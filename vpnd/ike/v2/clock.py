@@ -152,7 +152,8 @@ def _repeat(session: Session, now: float) -> None:
     if not outstanding.schedule.exhausted(now):
         outstanding.schedule.again(now)
         session.timers.arm(Timer.RETRANSMIT, outstanding.schedule.due)
-        session.outbox.transmit(session.path, outstanding.datagrams, f"{outstanding.text} again")
+        for path in filter(None, (session.path, session.former)):
+            session.outbox.transmit(path, outstanding.datagrams, f"{outstanding.text} again")
     elif session.phase is Phase.CONNECTING:
         session.fail(now, _diagnosis_of_silence(session))
     elif session.phase is Phase.ESTABLISHED:

@@ -51,6 +51,8 @@ class IkeSa:
         self.policy = policy
         self.tunnel = policy.name
         self.path = path
+        self.former: Path | None = None
+        """Where the peer was before it moved, until it has answered from where it is."""
         self.initiator = initiator
         self.local_spi = local_spi
         self.peer_spi = peer_spi

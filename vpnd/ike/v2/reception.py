@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpnd.ike.faults import Drop, Fault
-from vpnd.ike.outputs import Failed, LadderLine, PathMoved
+from vpnd.ike.outputs import Failed, LadderLine
 from vpnd.ike.session import Phase
 from vpnd.ike.steps import step_for
 from vpnd.ike.v2 import informational, ladder
@@ -111,7 +111,7 @@ def _handle_response(session: Session, now: float, path: Path, header: Header, d
     if outstanding.exchange.kind != header.exchange:
         raise Drop("response of another exchange")
     opened = _open(session, header, data)
-    _heard(session, now, path)
+    session.heard_from(now, path, answer=True)
     if opened.inside is None:
         return
     session.timers.disarm(Timer.RETRANSMIT)
@@ -146,7 +146,7 @@ def _handle_request(session: Session, now: float, path: Path, header: Header, da
         if opened.fragment in (None, 1):
             _repeat_reply(session, path)
         return
-    _heard(session, now, path)
+    session.heard_from(now, path, answer=False)
     if opened.inside is None:
         return
     payloads = _answer(session, now, path, header, data, opened)
@@ -192,18 +192,6 @@ def _open(session: Session, header: Header, data: bytes) -> Opened:
     if session.protection is None:
         raise Drop("no keys yet")
     return session.protection.open(header, data)
-
-
-def _heard(session: Session, now: float, path: Path) -> None:
-    """An authentic, new message: the peer lives, and behind a NAT it is where it sent this from.
-
-    RFC 7296 section 2.23: the side that is not behind the NAT follows the other.
-    """
-    session.last_heard = now
-    moved = path != session.path and session.nat.theirs and session.phase is Phase.ESTABLISHED
-    if moved:
-        session.path = path
-        session.registry.emit(PathMoved(session.tunnel, path))
 
 
 def _repeat_reply(session: Session, path: Path) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vpnd.ike import natt
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import (
     Established,
     Failed,
     IkeDown,
     IkeReplaced,
+    PathMoved,
     PeerDead,
     Story,
 )
@@ -100,9 +102,17 @@ class Session(IkeSa):
     def heard(self, now: float) -> None:
         self.last_heard = now
 
-    def moved(self, path: Path) -> None:
-        if self.nat.theirs and self.phase is Phase.ESTABLISHED and path.local_port == self.path.local_port:
-            self.path = path
+    def moved(self, now: float, path: Path) -> None:
+        if self.phase is Phase.ESTABLISHED and natt.follows(self.nat, self.path, path):
+            self._follow(now, path)
+
+    def heard_from(self, now: float, path: Path, answer: bool) -> None:
+        """An authentic, new message came along `path`; `answer`: it answers a request of ours."""
+        self.last_heard = now
+        asked = answer and path in (self.path, self.former)
+        self.moved(now, path)
+        if asked and path == self.path:
+            self.former = None
 
     # --- commands
 
@@ -277,6 +287,7 @@ class Session(IkeSa):
         """
         successor = Session(self.registry, self.policy, self.path, initiator, local_spi, peer_spi)
         successor.nat, successor.esp_in_udp = self.nat, self.esp_in_udp
+        successor.former = self.former
         successor.fragmentation, successor.vendor = self.fragmentation, self.vendor
         successor.last_heard, successor.begun_here = self.last_heard, self.begun_here
         successor.learn_keys(suite, keys)
@@ -339,6 +350,16 @@ class Session(IkeSa):
             self.timers.arm(Timer.DPD, clock.next_look(self, now))
         if self.nat.ours:
             self.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
+
+    def _follow(self, now: float, path: Path) -> None:
+        """The peer is at the other end of `path` now: IKE and ESP go there, and a question finds out.
+
+        Somebody may have sent a copy of a packet before the peer's own came. Until the question is answered
+        it is repeated along both paths, and the answer says which of them is the peer's.
+        """
+        self.former, self.path = self.path, path
+        self.registry.emit(PathMoved(self.tunnel, path))
+        self.probe(now)
 
     def _listen_on(self, now: float) -> None:
         if self.timers.deadline(Timer.LISTEN) is None:
