@@ -24,6 +24,7 @@ from vpnd.model.policy import (
     GatewayPolicy,
     HealthPolicy,
     Lifetimes,
+    Margin,
     Negotiation,
     NegotiationMode,
     PeerPolicy,
@@ -131,7 +132,8 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
     ike, ipsec, dpd = tunnel.table.ike, tunnel.table.ipsec, tunnel.table.dpd
     version = IkeVersion.V1 if ike.version == "ikev1" else IkeVersion.V2
     proposals = esp_proposals(ipsec)
-    lifetimes = Lifetimes(ipsec.lifetime, ipsec.lifetime_kb or None)
+    margin = Margin(ipsec.rekey_margin, ipsec.rekey_fuzz)
+    lifetimes = Lifetimes(ipsec.lifetime, ipsec.lifetime_kb or None, margin)
     return PeerPolicy(
         name=tunnel.name,
         version=version,
@@ -143,6 +145,7 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
         psk=tunnel.secret or Secret(b""),
         proposals=ike_proposals(ike),
         lifetime=ike.lifetime,
+        margin=Margin(ike.rekey_margin, ike.rekey_fuzz),
         children=tuple(
             ChildPolicy(index, mapping.local, mapping.remote, proposals, tuple(ipsec.pfs), lifetimes)
             for index, mapping in enumerate(mappings_of(tunnel.table))

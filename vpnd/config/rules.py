@@ -22,6 +22,9 @@ from vpnd.model.selectors import Address, Network
 USUAL_DPD_TIMEOUT = (30, 60)
 """Seconds, both ends included (specification: DPD)."""
 
+EARLIEST_REKEY = 80
+"""Ours: percent of a lifetime before its end, at most, at which an SA is replaced."""
+
 
 def check(configuration: Configuration, findings: Findings) -> None:
     """Report everything that does not fit together."""
@@ -31,6 +34,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
         _communication(tunnel, findings)
         _version_and_mode(tunnel, findings)
         _dpd(tunnel, findings)
+        _rekey_margin(tunnel, findings)
         _repeated_routes(tunnel, findings)
     _mapping_limit(configuration, findings)
     _mapping_overlaps(configuration, findings)
@@ -146,6 +150,22 @@ def _dpd(tunnel: Tunnel, findings: Findings) -> None:
     )
     message = f"dpd.timeout is {timeout}, outside the usual {low} to {high} seconds: {effect}"
     findings.warn(tunnel.source, key, "W-DPD-TIMEOUT", message, "keep it if that is what you want")
+
+
+def _rekey_margin(tunnel: Tunnel, findings: Findings) -> None:
+    """An SA that is replaced as soon as it is made would be replaced without end."""
+    for section, table in (("ike", tunnel.table.ike), ("ipsec", tunnel.table.ipsec)):
+        earliest = table.rekey_margin * (100 + table.rekey_fuzz) / 100
+        if earliest > EARLIEST_REKEY:
+            message = (
+                f"{section}.rekey_margin {table.rekey_margin} with rekey_fuzz {table.rekey_fuzz} replaces an"
+                f" SA up to {earliest:.0f} % of its lifetime before the end; at most {EARLIEST_REKEY}"
+            )
+            key = (*tunnel.path, section, "rekey_margin")
+            written = tunnel.source.places.exact(key) is not None
+            hint = f"margin + margin * fuzz / 100 is at most {EARLIEST_REKEY}: make one of them smaller"
+            place = key if written else (*tunnel.path, section, "rekey_fuzz")
+            findings.error(tunnel.source, place, "E-REKEY-MARGIN", message, hint)
 
 
 # -------------------------------------------------------------------------- routes and mappings

@@ -22,6 +22,8 @@ from vpnd.config.values import (
     Lifetime,
     NetworkValue,
     PfsGroups,
+    RekeyFuzz,
+    RekeyMargin,
     address_or_name,
     interface_name,
     one_of_numbers,
@@ -78,6 +80,8 @@ class IkeTable(Table):
     local_id: IdentityText | None = None
     remote_id: IdentityText | None = None
     lifetime: Lifetime = 86400
+    rekey_margin: RekeyMargin = 10
+    rekey_fuzz: RekeyFuzz = 100
 
 
 class IpsecTable(Table):
@@ -89,6 +93,8 @@ class IpsecTable(Table):
     lifetime: Lifetime = 3600
     lifetime_kb: Annotated[int, Field(ge=0, le=2**40)] = DEFAULT_LIFETIME_KB
     encapsulation: Annotated[Literal["auto", "udp"], word("an encapsulation", "auto", "udp")] = "auto"
+    rekey_margin: RekeyMargin = 10
+    rekey_fuzz: RekeyFuzz = 100
 
 
 class DpdTable(Table):

@@ -224,6 +224,18 @@ AddressValue = Annotated[Address, BeforeValidator(_address), WithJsonSchema({"ty
 NetworkValue = Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
 IdentityText = Annotated[str, BeforeValidator(_identity)]
 Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME)]
+RekeyMargin = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=50,
+        description="When an SA is replaced: percent of its lifetime, or of its KB, before the end.",
+    ),
+]
+RekeyFuzz = Annotated[
+    int,
+    Field(ge=0, le=500, description="How much earlier that may be by chance: percent of the margin."),
+]
 
 
 def word(what: str, *words: str) -> Any:

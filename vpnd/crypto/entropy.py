@@ -20,6 +20,15 @@ class Entropy(Protocol):
         ...
 
 
+def chance(entropy: Entropy) -> float:
+    """A number from 0 to 1, both included, in steps of a thousandth."""
+    return entropy.below(CHANCE_STEPS + 1) / CHANCE_STEPS
+
+
+CHANCE_STEPS = 1000
+"""Ours: fine enough to spread a thousand timers."""
+
+
 class OsEntropy:
     """The operating system's generator, for everything that is not a test."""
 

@@ -47,8 +47,8 @@ DROP_FIELDS = {
     Drop.SEND: "send",
 }
 
-REKEYED_AT = 0.85
-"""The middle of the range in which an SA is renewed, as a part of its lifetime: what status can promise."""
+REKEYED_AT = 0.5
+"""The middle of the range in which an SA is renewed: what status can promise."""
 
 
 class Report:
@@ -175,6 +175,7 @@ class Report:
         if pair is None:
             return entry
         child, age = pair.child, now - pair.since
+        rekey = child.lifetimes.margin.soft(child.lifetimes.seconds, REKEYED_AT)
         return entry.model_copy(
             update={
                 "spi_in": f"{child.spi_in:08x}",
@@ -184,7 +185,7 @@ class Report:
                 "pfs": child.suite.dh,
                 "encapsulation": "udp" if child.udp else "esp",
                 "age_s": int(age),
-                "rekey_in_s": max(0, int(child.lifetimes.seconds * REKEYED_AT - age)),
+                "rekey_in_s": max(0, int(rekey - age)),
                 "expires_in_s": max(0, int(child.lifetimes.seconds - age)),
             }
         )

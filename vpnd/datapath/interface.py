@@ -52,7 +52,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class SoftLimit:
-    """The SA with this inbound SPI should be replaced: it used 90 % of its bytes or sequence numbers."""
+    """The SA with this inbound SPI should be replaced: the end of its bytes or sequence numbers is near."""
 
     tunnel: str
     spi_in: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import Struct
 
-from vpnd.crypto.entropy import Entropy
+from vpnd.crypto.entropy import Entropy, chance
 from vpnd.datapath.esp import make_opener, make_sealer
 from vpnd.datapath.interface import PolicyRow, SaStats
 from vpnd.datapath.mtu import inner_mtu
@@ -17,11 +17,6 @@ from vpnd.model.selectors import Address, Selector
 _SPI = Struct("!I")
 
 KILOBYTE = 1024
-SOFT_PERCENT = 90
-"""Of its bytes, when an SA should be replaced, so that the successor is there before the end."""
-JITTER_PERCENT = 5
-"""Ours: SAs made together are replaced up to this much earlier, each at its own moment."""
-
 SEQUENCE_END = {False: (1 << 32) - 1, True: (1 << 64) - 1}
 """The last number an SA may send, without and with extended numbers: it never wraps (RFC 4303 3.3.3)."""
 SEQUENCE_RESERVE = 1 << 20
@@ -83,8 +78,7 @@ class SaPair:
         self.hard_bytes = None if kilobytes is None else kilobytes * KILOBYTE
         self.soft_bytes = None
         if self.hard_bytes is not None:
-            percent = SOFT_PERCENT - entropy.below(1000 * JITTER_PERCENT) / 1000
-            self.soft_bytes = int(self.hard_bytes * percent / 100)
+            self.soft_bytes = int(child.lifetimes.margin.soft(self.hard_bytes, chance(entropy)))
         self.packets_in = self.packets_out = self.bytes_in = self.bytes_out = 0
         self.last_in = self.last_out = 0.0
         self.soft_told = self.hard_told = False

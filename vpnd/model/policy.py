@@ -57,11 +57,34 @@ class DpdAction(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Margin:
+    """When the successor of an SA is due: `percent` of a lifetime before its end, and earlier by chance.
+
+    `fuzz` is in percent of the margin: how much earlier at most. It spreads many SAs that were made together.
+    """
+
+    percent: int = 10
+    fuzz: int = 100
+
+    def soft(self, lifetime: float, chance: float) -> float:
+        """How much of `lifetime` has passed then, in its unit; `chance` is from 0 to 1."""
+        return lifetime * (1 - self.percent / 100 * (1 + self.fuzz / 100 * chance))
+
+    def length(self, lifetime: float) -> float:
+        """What is left of `lifetime` at the latest moment."""
+        return lifetime * self.percent / 100
+
+
+@dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """The hard end of an SA: seconds since it was made, and KB (1024 bytes) carried; None: no byte limit."""
+    """The hard end of an SA: seconds since it was made, and KB (1024 bytes) carried; None: no byte limit.
+
+    `margin` says how long before either end its successor is due.
+    """
 
     seconds: int
     kilobytes: int | None = None
+    margin: Margin = Margin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +120,8 @@ class PeerPolicy:
     """One tunnel as IKE sees it.
 
     `name` is the tunnel's. `remote_address` is None while an FQDN of the peer is not resolved; the daemon
-    then replaces the policy. `mode` is None for IKEv2. `lifetime` is the IKE SA's, in seconds.
+    then replaces the policy. `mode` is None for IKEv2. `lifetime` is the IKE SA's, in seconds, and `margin`
+    how long before its end it is rekeyed.
     `numbers` are those that the peer knows SM4 and SM3 by.
     """
 
@@ -115,6 +139,7 @@ class PeerPolicy:
     encapsulation: Encapsulation = Encapsulation.AUTO
     dpd: DpdPolicy = field(default_factory=DpdPolicy)
     numbers: Numbers = DEFAULT_NUMBERS
+    margin: Margin = Margin()
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ def test_the_default_profile(tmp_path: Path) -> None:
             "integrity": ["sha256"],
             "dh_group": [14],
             "lifetime": 86400,
+            "rekey_margin": 10,
+            "rekey_fuzz": 100,
         },
         "ipsec": {
             "encryption": ["aes-128"],
@@ -74,6 +76,8 @@ def test_the_default_profile(tmp_path: Path) -> None:
             "lifetime": 3600,
             "lifetime_kb": 1843200,
             "encapsulation": "auto",
+            "rekey_margin": 10,
+            "rekey_fuzz": 100,
         },
     }
 
@@ -91,6 +95,8 @@ def test_the_profile_of_the_console(tmp_path: Path) -> None:
             "integrity": ["md5"],
             "dh_group": [1],
             "lifetime": 86400,
+            "rekey_margin": 10,
+            "rekey_fuzz": 100,
         },
         "ipsec": {
             "encryption": ["aes-128"],
@@ -99,6 +105,8 @@ def test_the_profile_of_the_console(tmp_path: Path) -> None:
             "lifetime": 3600,
             "lifetime_kb": 1843200,
             "encapsulation": "auto",
+            "rekey_margin": 10,
+            "rekey_fuzz": 100,
         },
     }
 

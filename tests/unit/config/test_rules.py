@@ -229,6 +229,18 @@ ERRORS = [
     Case("E-RANGE", "dpd.timeout is 9; allowed: 10 to 3600", "", BASE + "dpd.timeout = 9 #!\n"),
     Case("E-RANGE", "dpd.timeout is 3601; allowed: 10 to 3600", "", BASE + "dpd.timeout = 3601 #!\n"),
     Case(
+        "E-REKEY-MARGIN",
+        "ipsec.rekey_margin 50 with rekey_fuzz 100 replaces an SA up to 100 % of its lifetime before the end",
+        "at most 80",
+        BASE + "ipsec.rekey_margin = 50 #!\n",
+    ),
+    Case(
+        "E-REKEY-MARGIN",
+        "ike.rekey_margin 14 with rekey_fuzz 500 replaces an SA up to 84 %",
+        "make one of them smaller",
+        BASE + "ike.rekey_fuzz = 500\nike.rekey_margin = 14 #!\n",
+    ),
+    Case(
         "E-RANGE",
         "dpd.timeout is 29; allowed with profile tencent-cloud: 30 to 60",
         "a number from 30 to 60",

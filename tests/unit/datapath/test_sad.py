@@ -9,7 +9,7 @@ import pytest
 from tests.unit.datapath.parts import GCM, child
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.sad import SEQUENCE_RESERVE, Sad, SaPair
-from vpnd.model.policy import Lifetimes
+from vpnd.model.policy import Lifetimes, Margin
 from vpnd.model.proposals import Suite
 
 
@@ -55,11 +55,17 @@ def test_two_peers_may_choose_one_spi_for_us_to_send_on() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_soft_limit_is_ninety_percent_less_a_little(seed: int) -> None:
-    sa = SaPair(child(lifetimes=Lifetimes(3600, 1000)), SeededEntropy(seed), 1500)
+@pytest.mark.parametrize(
+    ("margin", "least", "most"),
+    [(Margin(), 0.8, 0.9), (Margin(30, 0), 0.7, 0.7), (Margin(5, 50), 0.925, 0.95)],
+)
+def test_the_soft_limit_is_the_margin_before_the_end(
+    seed: int, margin: Margin, least: float, most: float
+) -> None:
+    sa = SaPair(child(lifetimes=Lifetimes(3600, 1000, margin)), SeededEntropy(seed), 1500)
     assert sa.hard_bytes == 1_024_000
     assert sa.soft_bytes is not None
-    assert 0.85 * sa.hard_bytes <= sa.soft_bytes <= 0.9 * sa.hard_bytes
+    assert int(least * sa.hard_bytes) <= sa.soft_bytes <= most * sa.hard_bytes
 
 
 def test_limits_by_bytes_are_for_each_direction() -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from vpnd.crypto.entropy import Entropy
+from vpnd.crypto.entropy import Entropy, chance
 from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady, Output
 from vpnd.ike.timers import Timers
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
-
-SOFT_PERCENT = 90
-"""Of its lifetime: when a successor is negotiated, less a jitter of up to as much as remains."""
-
+from vpnd.model.policy import Margin
 
 REKEY_AGAIN = 45.0
 """Seconds until a succession that has come to nothing is tried again; an attempt lasts up to 30."""
@@ -191,13 +188,10 @@ class Children:
         return child is not None and self.current.get(child.sa.mapping) == spi_in
 
 
-def soft_deadline(now: float, lifetime: float, entropy: Entropy, initiator: bool) -> float:
+def soft_deadline(now: float, lifetime: float, margin: Margin, entropy: Entropy, initiator: bool) -> float:
     """When to begin the succession of an SA that lives `lifetime` seconds from `now`.
 
-    The jitter spreads many SAs that were made together; the side that did not begin comes later, so that
-    both do not begin at once.
+    The side that did not begin comes later, so that both do not begin at once.
     """
-    remaining = lifetime * (100 - SOFT_PERCENT) / 100
-    jitter = remaining * entropy.below(1000) / 1000
-    late = 0.0 if initiator else remaining / 2
-    return now + lifetime - remaining - jitter + late
+    late = 0.0 if initiator else margin.length(lifetime) / 2
+    return now + margin.soft(lifetime, chance(entropy)) + late

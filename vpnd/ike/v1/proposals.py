@@ -8,7 +8,7 @@ word for each attribute, whose `number` is the transform's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from vpnd.crypto import suites
@@ -297,7 +297,8 @@ def _limited(ours: Lifetimes, attributes: tuple[WireAttribute, ...], default: in
     limits = [ours.kilobytes] if ours.kilobytes else []
     if kilobytes:
         limits.append(max(kilobytes, LEAST_LIFE_KILOBYTES))
-    return Lifetimes(min(ours.seconds, max(seconds, LEAST_LIFE_SECONDS)), min(limits, default=None))
+    seconds = min(ours.seconds, max(seconds, LEAST_LIFE_SECONDS))
+    return replace(ours, seconds=seconds, kilobytes=min(limits, default=None))
 
 
 def offered_group(offer: Sa) -> int:

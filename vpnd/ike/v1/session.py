@@ -215,7 +215,8 @@ class Session:
         self.timers.clear()
         lifetime = self.negotiation.lifetime
         self.timers.arm(Timer.EXPIRE, now + lifetime)
-        self.timers.arm(Timer.RENEW, soft_deadline(now, lifetime, self.registry.entropy, self.initiator))
+        entropy, margin = self.registry.entropy, self.policy.margin
+        self.timers.arm(Timer.RENEW, soft_deadline(now, lifetime, margin, entropy, self.initiator))
         if self.nat.ours:
             self.timers.arm(Timer.KEEPALIVE, now + natt.KEEPALIVE_INTERVAL)
         succession.establish(self, now, initial_contact)
@@ -259,7 +260,8 @@ class Session:
     def install(self, now: float, child: ChildSa, pending: bool) -> None:
         """A new SA pair. `pending`: the peer, which began, has not confirmed it yet."""
         heir = self.heir
-        soft = soft_deadline(now, child.lifetimes.seconds, self.registry.entropy, child.initiator)
+        seconds, margin = child.lifetimes.seconds, child.lifetimes.margin
+        soft = soft_deadline(now, seconds, margin, self.registry.entropy, child.initiator)
         heir._emit(heir.children.install(now, child, pending, soft))
         for spi_in in heir.children.surplus(child.mapping):
             heir.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME, detail="one of too many IPsec SAs"))

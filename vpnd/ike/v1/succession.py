@@ -116,7 +116,8 @@ def _take_up(session: Session, now: float) -> None:
     session.successor = None
     session.timers.disarm(Timer.FORGET)
     entropy, lifetime = session.registry.entropy, session.negotiation.lifetime
-    soft = soft_deadline(session.established_at, lifetime, entropy, session.initiator)
+    margin = session.policy.margin
+    soft = soft_deadline(session.established_at, lifetime, margin, entropy, session.initiator)
     session.timers.arm(Timer.RENEW, max(soft, now + REKEY_AGAIN))
     if session.nat.ours:
         session.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)

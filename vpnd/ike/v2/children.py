@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from vpnd.crypto.entropy import Entropy
+from vpnd.crypto.entropy import chance
 from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady
 from vpnd.ike.registry import Registry
 from vpnd.ike.timers import Timers
@@ -35,9 +35,6 @@ PFS_PROOF_OF_PEER = 4.0
 A mismatch of the groups shows then and not an hour later. The IKE SA's initiator does it; the other side
 only if it did not.
 """
-SOFT_LIFETIME_PERCENT = 90
-SOFT_JITTER_PERCENT = 10
-"""An SA is renewed at 80 to 90 % of its life, so that those made together are not renewed together."""
 
 
 class Fate(Enum):
@@ -224,7 +221,7 @@ class Children:
 
     def _keep(self, now: float, sa: ChildSa, lowest_nonce: bytes, outbound: bool = True) -> Child:
         seconds = sa.lifetimes.seconds
-        soft_end = now + soft_lifetime(seconds, self._registry.entropy)
+        soft_end = now + sa.lifetimes.margin.soft(seconds, chance(self._registry.entropy))
         child = Child(sa, lowest_nonce, now, soft_end, outbound=outbound)
         self._children[child.spi_in] = child
         self._timers.arm((ChildTimer.LIFETIME, child.spi_in), now + seconds)
@@ -253,12 +250,6 @@ class Children:
             self._registry.emit(OutboundReady(older.sa.tunnel, older.spi_in))
         kept = DUPLICATE_KEPT if loser.sa.initiator else DUPLICATE_KEPT_BY_PEER
         self._timers.arm((ChildTimer.DUPLICATE, loser.spi_in), now + kept)
-
-
-def soft_lifetime(seconds: float, entropy: Entropy) -> float:
-    """Seconds until renewal begins, of a life of `seconds`."""
-    jitter = entropy.below(SOFT_JITTER_PERCENT * 100 + 1) / 10_000
-    return seconds * (SOFT_LIFETIME_PERCENT / 100 - jitter)
 
 
 def lifetime_over() -> Diagnosis:

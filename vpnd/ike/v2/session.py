@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vpnd.crypto.entropy import chance
 from vpnd.ike import natt
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import (
@@ -24,7 +25,7 @@ from vpnd.ike.registry import InitKey, Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.session import Phase, Unreachable
 from vpnd.ike.v2 import clock, duplicates, reception
-from vpnd.ike.v2.children import Children, Fate, soft_lifetime
+from vpnd.ike.v2.children import Children, Fate
 from vpnd.ike.v2.create_child import CreateChild
 from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.ike_sa import IkeSa
@@ -343,7 +344,7 @@ class Session(IkeSa):
         lifetime = float(self.policy.lifetime)
         self.established_at = now
         self.last_heard = now
-        self.timers.arm(Timer.REKEY, now + soft_lifetime(lifetime, self.registry.entropy))
+        self.timers.arm(Timer.REKEY, now + self.policy.margin.soft(lifetime, chance(self.registry.entropy)))
         self.timers.arm(Timer.ANEW, now + lifetime - clock.anew_before(lifetime))
         self.timers.arm(Timer.LIFETIME, now + lifetime)
         if self.policy.dpd.enabled:
