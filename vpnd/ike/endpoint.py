@@ -11,7 +11,7 @@ from collections import Counter, deque
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.faults import Drop
-from vpnd.ike.limits import Limits
+from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, Limits
 from vpnd.ike.outputs import Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Phase, Session, Unreachable, Version
@@ -222,6 +222,8 @@ class Endpoint:
         between = self._registry.between(path)
         if not between:
             raise Drop(UNKNOWN_PEER)
+        if len(data) > LARGEST_FIRST_MESSAGE:
+            raise Drop("first message: too long")
         if all(policy.version != version.number for policy in between):
             spoken = f"ike{between[0].version.name.lower()}"
             diagnosis = Diagnosis.of(

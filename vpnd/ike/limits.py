@@ -4,19 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vpnd.ike.lately import Rate
+
+LARGEST_FIRST_MESSAGE = 10_000
+"""Bytes of a message for which there is no state; an honest one has some 2,000 with every algorithm."""
+
+REFUSALS_BY_ADDRESS = Rate(a_second=0.1, most=6.0)
+REFUSALS_IN_ALL = Rate(a_second=1.0, most=60.0)
+"""First messages that were refused: they count towards asking for cookies, for half a minute or so."""
+
+UNPROVED_KEYS_BY_ADDRESS = Rate(a_second=5.0, most=10.0)
+UNPROVED_KEYS_IN_ALL = Rate(a_second=50.0, most=100.0)
+"""Key exchanges for peers whose address nothing proves, as in aggressive mode: some 3 % of a processor in
+group 14. Several tunnels of one peer begin at once, and a hundred peers after an outage."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much one gateway does for peers that have not proved who they are. Times in seconds."""
 
     half_open_before_cookies: int = 30
-    """Half-open IKE SAs overall from which on a cookie is asked for (strongSwan's cookie_threshold)."""
+    """Half-open IKE SAs overall, and first messages refused lately, from which on a cookie is asked for
+    (strongSwan's cookie_threshold)."""
     half_open_before_cookies_per_address: int = 3
     """The same for one address: several tunnels between two gateways start at once."""
     half_open_per_address: int = 5
-    """Half-open IKE SAs of one address whose peer has not returned a cookie; the next request is dropped."""
+    """Half-open IKE SAs of one address that have proved the address; the next one has to wait."""
+    half_open_unproved_per_address: int = 256
+    """The others, which IKEv1 has no cookies against: beyond it the oldest goes. A peer's attempt outlives
+    1,000 forged ones a second for 0.25 s, and needs one round trip; each takes about 5 KB."""
     half_open_in_all: int = 1000
-    """Half-open IKE SAs overall, cookies or not: the memory that strangers can take."""
+    """Half-open IKE SAs overall: the memory that strangers can take. Beyond it the oldest goes."""
     half_open_lifetime: float = 30.0
     """How long a responder waits for the next message: a peer's whole retransmission."""
     refused_lifetime: float = 10.0

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.faults import Drop
-from vpnd.ike.limits import Limits
+from vpnd.ike.half_open import HalfOpen
+from vpnd.ike.lately import Lately
+from vpnd.ike.limits import (
+    REFUSALS_BY_ADDRESS,
+    REFUSALS_IN_ALL,
+    UNPROVED_KEYS_BY_ADDRESS,
+    UNPROVED_KEYS_IN_ALL,
+    Limits,
+)
 from vpnd.ike.outputs import Failed, Output
 from vpnd.ike.session import Phase, Session
 from vpnd.ike.throttle import FREE_FAILURES, PER_SECOND, Throttle
@@ -53,8 +61,9 @@ class Registry:
         self._tunnel_of: dict[Session, str] = {}
         self._attempts: dict[Session, None] = {}
         self._init_of: dict[Session, InitKey] = {}
-        self._half_open: dict[Session, Address] = {}
-        self._half_open_by_address: Counter[Address] = Counter()
+        self._half_open = HalfOpen()
+        self._refusals = Lately(REFUSALS_BY_ADDRESS, REFUSALS_IN_ALL)
+        self._unproved_keys = Lately(UNPROVED_KEYS_BY_ADDRESS, UNPROVED_KEYS_IN_ALL)
         self._by_init: dict[InitKey, Session] = {}
         self._esp_spis: set[int] = set()
         self._timers: list[tuple[float, int, Session]] = []
@@ -188,23 +197,64 @@ class Registry:
 
     # --- half-open responders
 
-    def half_open_begins(self, session: Session, address: Address) -> None:
-        """A peer's attempt has taken state here, unauthenticated."""
-        if session not in self._half_open:
-            self._half_open[session] = address
-            self._half_open_by_address[address] += 1
+    def is_crowded(self, now: float, address: Address) -> bool:
+        """Whether a newcomer at `address` has to prove it: many are half-open, or were refused lately.
+
+        Who forges the address of a peer brings it to this, and no further (RFC 7296 section 2.6).
+        """
+        limits, refusals = self.limits, self._refusals
+        here = self._half_open.of(address) + refusals.of(now, address)
+        everywhere = len(self._half_open) + refusals.in_all(now)
+        return (
+            here >= limits.half_open_before_cookies_per_address
+            or everywhere >= limits.half_open_before_cookies
+        )
+
+    def refused_first(self, now: float, address: Address) -> None:
+        """A first message from `address` came to nothing, and left no state."""
+        self._refusals.add(now, address)
+
+    def check_room(self, address: Address) -> None:
+        """A peer that has proved its address may have one more half-open attempt. Raises Drop if not."""
+        if self._half_open.proved_of(address) >= self.limits.half_open_per_address:
+            raise Drop("half-open: too many of this address")
+
+    def half_open_begins(self, now: float, session: Session, address: Address, proved: bool) -> None:
+        """A peer's attempt has taken state here, unauthenticated; the oldest goes if there are too many."""
+        half_open, limits = self._half_open, self.limits
+        half_open.begin(session, address, proved)
+        while half_open.unproved_of(address) > limits.half_open_unproved_per_address:
+            self._make_room(now, half_open.oldest(address))
+        while len(half_open) > limits.half_open_in_all:
+            self._make_room(now, half_open.oldest())
+
+    def address_proved(self, session: Session, address: Address) -> None:
+        """A half-open attempt shows that its peer receives at `address`. Raises Drop if that has too many."""
+        self.check_room(address)
+        self._half_open.prove(session)
 
     def half_open_ends(self, session: Session) -> None:
         """It has been authenticated, refused or forgotten."""
-        address = self._half_open.pop(session, None)
-        if address is not None:
-            self._half_open_by_address[address] -= 1
-            if not self._half_open_by_address[address]:
-                del self._half_open_by_address[address]
+        self._half_open.end(session)
 
     def half_open(self, address: Address | None = None) -> int:
         """How many there are, in all or of one address."""
-        return len(self._half_open) if address is None else self._half_open_by_address[address]
+        return len(self._half_open) if address is None else self._half_open.of(address)
+
+    def spend_key_exchange(self, now: float, address: Address) -> None:
+        """A key exchange for a peer whose address nothing proves. Raises Drop after too many of them."""
+        if self._unproved_keys.is_full(now, address):
+            raise Drop("too many key exchanges without proof of the address")
+        self._unproved_keys.add(now, address)
+
+    def key_exchange_was_worth_it(self, now: float, address: Address) -> None:
+        """The peer has proved its key: what was spent for it counts against nobody."""
+        self._unproved_keys.take_back(now, address)
+
+    def _make_room(self, now: float, oldest: Session | None) -> None:
+        if oldest is not None:
+            self.count("half-open: the oldest made room")
+            oldest.close(now, Diagnosis.of(Code.SILENT, peer=oldest.path.remote))
 
     # --- SPIs
 

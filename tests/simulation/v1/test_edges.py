@@ -143,9 +143,9 @@ def test_more_than_thrice_as_much_is_not_sent_to_the_unproven() -> None:
 def test_half_open_attempts_of_all_addresses_are_bounded() -> None:
     stage = Stage(limits=Limits(half_open_in_all=2))
     for seed in range(4):
-        stage.say(stage.puppet(seed=seed).first_message())
-    assert len(stage.heard) == 2
-    assert stage.endpoint.counters["too many half-open attempts"] == 2
+        stage.answered_first(stage.puppet(seed=seed))
+    assert stage.endpoint._registry.half_open() == 2
+    assert stage.endpoint.counters["half-open: the oldest made room"] == 2
 
 
 def test_an_engine_of_its_own_knows_no_strangers() -> None:

@@ -54,6 +54,7 @@ def on_aggressive1(session: Session, now: float, received: Received) -> None:
     policy, choice = phase1.choose_policy(named, message.sa)
     group = choice.suite.dh or NO_GROUP
     phase1.check_value(group, message.ke)
+    session.registry.spend_key_exchange(now, received.path.remote)
     session.policy_is(policy)
     session.suite_is(choice.suite, choice.lifetime)
     negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
@@ -112,6 +113,7 @@ def on_aggressive3(session: Session, now: float, received: Received) -> None:
     initial_contact = phase1.says_initial_contact(session, message.notifies)
     session.proof_iv = session.chain.iv
     received.confirm()
+    session.registry.key_exchange_was_worth_it(now, session.path.remote)
     session.proven()
     session.nat = phase1.detect_nat(session, received.path, message.nat_d)
     session.proved_from(received.path, session.nat)

@@ -81,6 +81,8 @@ def on_main3(session: Session, now: float, received: Received) -> None:
     negotiation, entropy = session.negotiation, session.registry.entropy
     group = session.suite.dh or NO_GROUP
     phase1.check_value(group, message.ke)
+    # It names the cookie that we sent to that address.
+    session.registry.address_proved(session, session.path.remote)
     negotiation.key_pair = KeyPair.generate(group, entropy)
     negotiation.ke_i, negotiation.nonce_i = message.ke.data, message.nonce.data
     negotiation.ke_r = negotiation.key_pair.public

@@ -31,6 +31,9 @@ REPLACED_FOR_NOW = 8
 
 _LIVE = (State.ESTABLISHED, State.DELETED)
 
+PROMISING = (State.ANSWERED_KE, State.ANSWERED_AGGRESSIVE)
+"""Attempts of the peer of which only its proof is missing: a first message alone anyone can have sent."""
+
 
 def establish(session: Session, now: float, initial_contact: bool) -> None:
     """Both sides of `session` are authenticated: find its place among the ISAKMP SAs of the tunnel."""
@@ -102,7 +105,7 @@ def peer_deleted(session: Session, now: float) -> None:
         _take_up(spare, now)
         succeed(spare, session, now)
         session.end(now, gone)
-    elif any(one.phase is Phase.CONNECTING for one in siblings):
+    elif any(one.initiator or one.state in PROMISING for one in siblings if one.phase is Phase.CONNECTING):
         # A successor is being made: the DELETE may have overtaken its last message.
         session.timers.clear()
         session.timers.arm(Timer.FORGET, now + session.registry.limits.half_open_lifetime)

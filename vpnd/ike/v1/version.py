@@ -1,7 +1,8 @@
 """How IKEv1 sessions begin: our attempts, and a peer's first message.
 
-A stranger hears nothing. A configured peer's address gets at most a few half-open attempts, and no message
-is repeated to it before it has proved itself.
+A stranger hears nothing. There are no cookies in IKEv1: a first message takes state, which the next one may
+take away until Main3 has shown that its peer received Main2. In aggressive mode nothing shows that before
+the key exchange, so that these are bounded. No message is repeated before the peer has proved itself.
 """
 
 from __future__ import annotations
@@ -84,17 +85,16 @@ class Engine:
             # What was refused was not what the peer has sent, or it has thought again.
             self._registry.forget(known)
         policy = self._policy(now, path, mode, header, data)
-        self._limit(path)
         session = Session(now, self._registry, policy, path, initiator=False, peer_cookie=header.spi_i)
         self._registry.add(session, key)
-        self._registry.half_open_begins(session, path.remote)
         session.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
         session.handle_message(now, path, header, data)
         if session.state is State.NEW:
             # Nothing of the message was of use: it leaves no state.
             self._registry.forget(session)
-        else:
-            self._registry.arm(session)
+            return
+        self._registry.half_open_begins(now, session, path.remote, proved=False)
+        self._registry.arm(session)
 
     def _policy(
         self, now: float, path: Path, mode: NegotiationMode, header: Header, data: bytes
@@ -128,14 +128,6 @@ class Engine:
         if said != diagnosis or now - when >= TELL_AGAIN:
             self._told[tunnel] = diagnosis, now
             self._registry.emit(Failed(tunnel, diagnosis, initiator=False))
-
-    def _limit(self, path: Path) -> None:
-        """No cookies in IKEv1: beyond the bounds there is silence."""
-        limits = self._registry.limits
-        if self._registry.half_open(path.remote) >= limits.half_open_per_address:
-            raise Drop("too many half-open attempts of one address")
-        if self._registry.half_open() >= limits.half_open_in_all:
-            raise Drop("too many half-open attempts")
 
 
 def _identity(header: Header, data: bytes) -> Identity:

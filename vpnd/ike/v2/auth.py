@@ -132,11 +132,7 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     request = received.message
     if not isinstance(request, AuthRequest):
         raise Drop("IKE_AUTH: not a request")
-    try:
-        session.policy = _authenticate(session, received, request)
-    except AuthenticationFailed:
-        session.registry.not_proved(now, session.tunnel, received.path.remote)
-        raise
+    session.policy = _authenticate(session, received, request)
     session.registry.proved(received.path.remote)
     session.tunnel = session.policy.name
     session.path = natt.proved_from(session.nat, session.path, received.path)

@@ -182,6 +182,8 @@ def _answer(
 def _refuse(session: Session, now: float, fault: Fault) -> tuple[Payload, ...]:
     """The error notify for a request. Before authentication it ends the peer's attempt."""
     if session.phase is Phase.CONNECTING:
+        # Also a message that makes no sense is an attempt without proof, and has cost a key exchange.
+        session.registry.not_proved(now, session.tunnel, session.path.remote)
         session.refuse(now, fault.diagnosis)
     elif not isinstance(fault, PASSING):
         session.registry.emit(Failed(session.tunnel, fault.diagnosis, initiator=False))

@@ -331,12 +331,15 @@ class Session(IkeSa):
         if self.state is State.ESTABLISHED:
             self.timers.arm(Timer.REKEY, now + wait)
 
-    def half_open(self, now: float, init_key: InitKey) -> None:
-        """Responder: IKE_SA_INIT is answered; the peer has a while to prove who it is."""
+    def half_open(self, now: float, init_key: InitKey, proved: bool) -> None:
+        """Responder: IKE_SA_INIT is answered; the peer has a while to prove who it is.
+
+        `proved`: it has returned a cookie, so that its address is its own.
+        """
         self.began_at = now
         self.registry.add(self, init_key)
-        self.registry.half_open_begins(self, init_key.remote)
         self.timers.arm(Timer.END, now + self.registry.limits.half_open_lifetime)
+        self.registry.half_open_begins(now, self, init_key.remote, proved)
 
     # --- inside
 

@@ -10,7 +10,6 @@ from vpnd.ike.v2 import ladder, reception
 from vpnd.ike.v2.children import Fate
 from vpnd.ike.v2.cookies import Cookies
 from vpnd.ike.v2.faults import UnsupportedCriticalPayload
-from vpnd.ike.v2.messages import SaInitRequest, notify_of, read
 from vpnd.ike.v2.protect import Envelope, plain
 from vpnd.ike.v2.sa_init import SaInitExchange
 from vpnd.ike.v2.session import Session
@@ -19,9 +18,10 @@ from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
 from vpnd.wire import errors
 from vpnd.wire.chain import decode_chain
+from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
-from vpnd.wire.iana import Exchange2, IkeVersion, Notify2
-from vpnd.wire.ikev2 import Notify
+from vpnd.wire.iana import Exchange2, IkeVersion, Notify2, Payload2
+from vpnd.wire.ikev2 import Nonce, Notify
 
 
 class Engine:
@@ -77,36 +77,41 @@ class Engine:
         if isinstance(known, Session) and known.init.request == data:
             reception.repeat_init(known, path, data)
             return
-        if self._admit(now, path, header, data):
-            self._begin(now, path, header, data, key)
+        proved = self._registry.is_crowded(now, path.remote)
+        if proved and not self._proves_address(now, path, header, data):
+            return
+        try:
+            self._begin(now, path, header, data, key, proved)
+        except (Drop, DecodeError):
+            self._registry.refused_first(now, path.remote)
+            raise
 
-    def _admit(self, now: float, path: Path, header: Header, data: bytes) -> bool:
-        """Whether to take state for this peer; under load only for one that has proved its address.
+    def _proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
+        """Whether a first message carries a cookie of ours; else it is answered with one (RFC 7296 2.6).
 
-        RFC 7296 section 2.6. Raises Drop where not even a cookie is worth sending.
+        Costs a MAC and no more: nothing but the cookie and the nonce is decoded. Raises Drop for one cookie
+        too many, and DecodeError.
         """
-        limits, registry = self._registry.limits, self._registry
-        everywhere, here = registry.half_open(), registry.half_open(path.remote)
-        crowded = everywhere >= limits.half_open_before_cookies
-        if not crowded and here < limits.half_open_before_cookies_per_address:
-            return True
-        if everywhere >= limits.half_open_in_all:
-            raise Drop("half-open: too many in all")
-        request = read(header, path, data, decode_chain(header.next_payload, data[HEADER_LENGTH:])).message
-        if not isinstance(request, SaInitRequest):
+        chain = decode_chain(header.next_payload, data[HEADER_LENGTH:])
+        nonces = [Nonce.decode(raw.body) for raw in chain if raw.type == Payload2.NONCE]
+        if len(nonces) != 1:
             raise Drop("IKE_SA_INIT: not a first message")
-        nonce = request.nonce.data
-        cookie = notify_of(request.notifies, Notify2.COOKIE)
-        if cookie is not None and self._cookies.verify(now, cookie.data, path, header.spi_i, nonce):
+        nonce = nonces[0].data
+        # An initiator puts the cookie in front of all else.
+        first = Notify.decode(chain[0].body) if chain[0].type == Payload2.NOTIFY else None
+        cookie = first.data if first is not None and first.type == Notify2.COOKIE else None
+        if cookie is not None and self._cookies.verify(now, cookie, path, header.spi_i, nonce):
+            self._registry.check_room(path.remote)
             return True
-        if here >= limits.half_open_per_address:
-            raise Drop("half-open: too many of this address")
         answer = Notify(Notify2.COOKIE, self._cookies.make(now, path, header.spi_i, nonce))
         self._answer_without_state(path, header, answer)
         return False
 
-    def _begin(self, now: float, path: Path, header: Header, data: bytes, key: InitKey) -> None:
-        """Take state, unless the request is at fault: then the answer says so and nothing is kept."""
+    def _begin(self, now: float, path: Path, header: Header, data: bytes, key: InitKey, proved: bool) -> None:
+        """Take state, unless the request is at fault: then the answer says so, and only a count is kept.
+
+        Raises Drop and DecodeError.
+        """
         candidates = self._registry.candidates(IkeVersion.V2, path)
         if not candidates:
             raise Drop("unknown peer")
@@ -122,9 +127,10 @@ class Engine:
             fault = raised
         else:
             self._registry.forget_init(key)
-            session.half_open(now, key)
+            session.half_open(now, key, proved)
             self._registry.arm(session)
             return
+        self._registry.refused_first(now, path.remote)
         if fault.notify is not None:
             self._answer_without_state(path, header, Notify(fault.notify, fault.data))
         if fault.notify != Notify2.INVALID_KE_PAYLOAD:

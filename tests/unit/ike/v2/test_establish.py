@@ -473,19 +473,6 @@ def test_half_open_attempts_are_forgotten() -> None:
     assert len(half_open(pair, 1, seed=500)[0]) > 100
 
 
-def test_beyond_the_bound_nothing_is_answered_without_a_cookie() -> None:
-    limits = Limits(half_open_before_cookies_per_address=5, half_open_per_address=5)
-    pair = Pair(limits=limits)
-    assert len(half_open(pair, 8)) == 5
-    assert pair.b.endpoint.counters["half-open: too many of this address"] == 3
-
-
-def test_the_bound_over_all_addresses_holds_even_with_cookies() -> None:
-    pair = Pair(limits=Limits(half_open_before_cookies=2, half_open_in_all=2))
-    assert len(half_open(pair, 5)) == 2
-    assert pair.b.endpoint.counters["half-open: too many in all"] == 3
-
-
 def test_an_unauthenticated_answer_is_no_larger_than_what_asked_for_it() -> None:
     pair = Pair(limits=Limits(half_open_before_cookies_per_address=0))
     (answer,) = half_open(pair, 1)

@@ -1,0 +1,71 @@
+"""Which half-open attempt goes when there are too many, and counts that fall with time."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from vpnd.ike.half_open import HalfOpen
+from vpnd.ike.lately import ADDRESSES_KEPT, Lately, Rate
+
+ONE, TWO = ip_address("192.0.2.1"), ip_address("192.0.2.3")
+
+
+def held(*attempts: tuple[str, object, bool]) -> HalfOpen:
+    half_open = HalfOpen()
+    for name, address, proved in attempts:
+        half_open.begin(name, address, proved)  # type: ignore[arg-type]  # a session is only a key here
+    return half_open
+
+
+def test_the_oldest_without_proof_goes_first() -> None:
+    half_open = held(("a", ONE, True), ("b", TWO, False), ("c", ONE, False))
+    assert half_open.oldest() == "b"
+    assert half_open.oldest(ONE) == "c"
+    half_open.end("b")  # type: ignore[arg-type]
+    half_open.end("c")  # type: ignore[arg-type]
+    assert half_open.oldest(ONE) is None, "nothing that its address has not proved"
+    assert half_open.oldest() == "a"
+    assert (len(half_open), half_open.of(ONE), half_open.of(TWO)) == (1, 1, 0)
+
+
+def test_a_proof_moves_an_attempt_among_the_proved() -> None:
+    half_open = held(("a", ONE, False), ("b", ONE, False))
+    half_open.prove("a")  # type: ignore[arg-type]
+    assert (half_open.proved_of(ONE), half_open.unproved_of(ONE), half_open.oldest()) == (1, 1, "b")
+    half_open.prove("stranger")  # type: ignore[arg-type]
+    assert len(half_open) == 2
+    for name in ("a", "b", "b"):
+        half_open.end(name)  # type: ignore[arg-type]
+    assert (len(half_open), half_open.of(ONE), half_open.oldest()) == (0, 0, None)
+
+
+def test_counts_fall_with_time() -> None:
+    lately = Lately(Rate(0.1, 3.0), Rate(1.0, 5.0))
+    for _ in range(2):
+        lately.add(100.0, ONE)
+    assert (lately.of(100.0, ONE), lately.in_all(100.0)) == (2.0, 2.0)
+    assert lately.of(110.0, ONE) == pytest.approx(1.0)
+    assert (lately.in_all(110.0), lately.of(200.0, ONE)) == (0.0, 0.0)
+
+
+def test_one_address_cannot_fill_the_count_of_all() -> None:
+    lately = Lately(Rate(0.1, 3.0), Rate(1.0, 5.0))
+    for _ in range(50):
+        lately.add(100.0, ONE)
+    assert (lately.of(100.0, ONE), lately.in_all(100.0)) == (3.0, 3.0)
+    assert lately.is_full(100.0, ONE)
+    assert not lately.is_full(100.0, TWO)
+    for _ in range(2):
+        lately.add(100.0, TWO)
+    assert lately.is_full(100.0, TWO), "there is none left in all"
+    assert not lately.is_full(111.0, ONE)
+
+
+def test_addresses_beyond_the_bound_are_forgotten() -> None:
+    lately = Lately(Rate(0.1, 3.0), Rate(0.0, 1e9))
+    for number in range(2 * ADDRESSES_KEPT):
+        lately.add(100.0, ip_address(number))
+    assert len(lately._counts) == ADDRESSES_KEPT
+    assert lately.in_all(100.0) == 2 * ADDRESSES_KEPT
