@@ -28,7 +28,6 @@ from vpnd.wire.iana import (
     Exchange2,
     IdType,
     Integ2,
-    Payload2,
     Prf2,
     Protocol,
     TransformType,
@@ -187,21 +186,34 @@ class Puppet:
         return self._header(first, exchange, message_id, response, len(chain)).encode() + chain
 
     def seal(
-        self, exchange: int, message_id: int, payloads: Sequence[Payload], response: bool = False
+        self,
+        exchange: int,
+        message_id: int,
+        payloads: Sequence[Payload],
+        response: bool = False,
+        before: Sequence[Payload] = (),
     ) -> bytes:
-        """A message in SK, protected with this side's keys."""
+        """A message in SK, protected with this side's keys; `before` are payloads in front of SK."""
         first, chain = encode_payloads(payloads)
-        return self.seal_chain(exchange, message_id, first, chain, response)
+        return self.seal_chain(exchange, message_id, first, chain, response, before)
 
-    def seal_chain(self, exchange: int, message_id: int, first: int, chain: bytes, response: bool) -> bytes:
+    def seal_chain(
+        self,
+        exchange: int,
+        message_id: int,
+        first: int,
+        chain: bytes,
+        response: bool,
+        before: Sequence[Payload] = (),
+    ) -> bytes:
         """Any bytes in SK: what is inside need not be a chain of payloads."""
         sk_a, sk_e = (self.keys[1], self.keys[3]) if self.initiator else (self.keys[2], self.keys[4])
         padding = -(len(chain) + 1) % BLOCK
         iv = self.dice.randbytes(BLOCK)
         encryptor = Cipher(AES(sk_e), CBC(iv)).encryptor()
         sealed = iv + encryptor.update(chain + bytes(padding) + bytes((padding,))) + encryptor.finalize()
-        _, outer = encode_payloads([Encrypted(first, sealed + bytes(ICV))])
-        header = self._header(Payload2.SK, exchange, message_id, response, len(outer))
+        outermost, outer = encode_payloads([*before, Encrypted(first, sealed + bytes(ICV))])
+        header = self._header(outermost, exchange, message_id, response, len(outer))
         message = header.encode() + outer[:-ICV]
         return message + prf(sk_a, message)[:ICV]
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from vpnd.wire.errors import DecodeError
 
 MAX_OF_A_KIND = 20
-"""Payloads of one kind in a message; an honest peer sends fewer, a hostile one is made no work for."""
+"""Payloads of one kind in a message, but for those that nobody looks at; an honest peer sends fewer."""
 
 M = TypeVar("M")
 
@@ -34,39 +34,38 @@ def read_message(
 ) -> M:
     """The first of `candidates` that the payloads fit.
 
-    Payloads of the types in `ignored` are left out. Raises DecodeError with what keeps the payloads from
-    being the last candidate.
+    Payloads of the types in `ignored` are left out where the candidate has no field for them. Raises
+    DecodeError with what keeps the payloads from being the last candidate.
     """
-    kinds = _by_kind(payloads, ignored)
+    kinds = _by_kind(payloads)
     refusal = DecodeError("payloads", "no message of this exchange is expected")
     for candidate in candidates:
         try:
-            message: M = _read(candidate, kinds)
+            message: M = _read(candidate, kinds, ignored)
             return message
         except DecodeError as error:
             refusal = error
     raise refusal
 
 
-def _by_kind(payloads: Iterable[object], ignored: tuple[type, ...]) -> dict[type, list[object]]:
+def _by_kind(payloads: Iterable[object]) -> dict[type, list[object]]:
     kinds: dict[type, list[object]] = {}
     for payload in payloads:
-        same = kinds.setdefault(type(payload), [])
-        same.append(payload)
-        if len(same) > MAX_OF_A_KIND:
-            raise DecodeError(type(payload).__name__, f"more than {MAX_OF_A_KIND} payloads of a kind")
-    return {kind: same for kind, same in kinds.items() if kind not in ignored}
+        kinds.setdefault(type(payload), []).append(payload)
+    return kinds
 
 
-def _read(message: Any, kinds: dict[type, list[object]]) -> Any:
+def _read(message: Any, kinds: dict[type, list[object]], ignored: tuple[type, ...]) -> Any:
     rules = _rules(message)
     expected = {rule.payload for rule in rules}
     for kind in kinds:
-        if kind not in expected:
+        if kind not in expected and kind not in ignored:
             raise DecodeError(kind.__name__, f"no payload of {message.__name__}")
     values: dict[str, object] = {}
     for rule in rules:
         found = kinds.get(rule.payload, [])
+        if len(found) > MAX_OF_A_KIND:
+            raise DecodeError(rule.payload.__name__, f"{len(found)} of them, more than {MAX_OF_A_KIND}")
         if not rule.least <= len(found) <= rule.most:
             problem = "missing" if len(found) < rule.least else "repeated"
             raise DecodeError(rule.payload.__name__, f"{problem} in {message.__name__}")

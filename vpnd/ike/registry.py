@@ -56,6 +56,8 @@ class Registry:
         self.changed: deque[Session] = deque()
         self.anew: deque[str] = deque()
         """Tunnels for which an IKE SA beside the present one is to be begun."""
+        self.childless: set[str] = set()
+        """Tunnels whose peer wants the first CHILD_SA after IKE_AUTH, as a refusal has shown (RFC 6023)."""
         self._sessions: dict[bytes, Session] = {}
         self._by_tunnel: dict[str, dict[Session, None]] = {}
         self._tunnel_of: dict[Session, str] = {}
@@ -90,6 +92,7 @@ class Registry:
     def remove_policy(self, name: str) -> None:
         """Forget a tunnel; an unknown name is ignored."""
         self.policies.pop(name, None)
+        self.childless.discard(name)
         self._index = None
 
     def candidates(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:

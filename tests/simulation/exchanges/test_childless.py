@@ -1,16 +1,16 @@
-"""IKE SAs without a CHILD_SA (RFC 6023). vpnd makes none itself, and can be the responder of one.
-
-It does not announce that (N(CHILDLESS_IKEV2_SUPPORTED)): with a configured tunnel there is always a mapping
-to ask for. So the sides that vpnd does not play are played by a puppet.
+"""IKE SAs without a CHILD_SA (RFC 6023): vpnd announces as responder that it knows them, and begins so
+where no mapping is wanted yet, or where the peer insists on it.
 """
 
 from __future__ import annotations
+
+import pytest
 
 from tests.simulation.puppet import Puppet
 from tests.simulation.stage import Stage
 from vpnd.ike.outputs import ChildDown, ChildUp, Failed
 from vpnd.wire.iana import Exchange2, Notify2
-from vpnd.wire.ikev2 import Delete, Nonce, Notify, Sa, TsI, TsR
+from vpnd.wire.ikev2 import Delete, Nonce, Notify, Payload, Sa, TsI, TsR
 
 SPI = 0xC0FFEE77
 
@@ -57,28 +57,88 @@ def test_regular_manual() -> None:
 
 
 def test_failure_init() -> None:
-    """An initiator that insists on it sees in our answer that we do not announce it, and goes away."""
+    """An initiator that insists on it sees that we announce it; if it goes away it is forgotten."""
     stage = Stage()
     puppet = stage.puppet()
     (answer,) = stage.say(puppet.init_message())
     puppet.take_init(answer)
     notifies = [p.type for p in puppet.open(answer).payloads if isinstance(p, Notify)]
-    assert Notify2.CHILDLESS_IKEV2_SUPPORTED not in notifies
+    assert Notify2.CHILDLESS_IKEV2_SUPPORTED in notifies
     assert stage.half_open_count() == 1
     stage.world.run_for(31)
     assert stage.half_open_count() == 0
     assert not list(stage.endpoint._registry.sessions())
 
 
-def test_failure_resp() -> None:
-    """A responder that insists on it refuses our IKE_AUTH, and we say so and leave nothing."""
-    stage = Stage()
-    puppet = stage.puppet(initiator=False)
-    puppet.open(stage.begin(puppet))
-    refusal = [Notify(Notify2.INVALID_SYNTAX)]
-    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, refusal, response=True))
-    assert len(stage.gateway.of(Failed)) == 1
-    stage.world.run_for(60)
-    assert not stage.gateway.ike_sas()
-    assert not stage.gateway.installed
+def begin(stage: Stage, announces: bool) -> tuple[Puppet, list[Payload]]:
+    """The endpoint has asked a puppet for mapping 0: the puppet, and what is in the IKE_AUTH request."""
+    puppet = stage.puppet(initiator=False, seed=len(stage.heard))
+    stage.gateway.initiate()
+    puppet.take_init(stage.heard[-1])
+    extra = [Notify(Notify2.CHILDLESS_IKEV2_SUPPORTED)] if announces else []
+    (request,) = stage.say(puppet.init_message(*extra))
+    return puppet, list(puppet.open(request).payloads)
+
+
+def refuse(stage: Stage, puppet: Puppet) -> None:
+    """The puppet does not want what was in the IKE_AUTH request."""
+    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, [Notify(Notify2.INVALID_SYNTAX)], response=True))
     assert not list(stage.endpoint._registry.sessions())
+
+
+def is_childless(payloads: list[Payload]) -> bool:
+    """Whether an IKE_AUTH request asks for no CHILD_SA."""
+    return not any(isinstance(p, Sa | TsI | TsR) for p in payloads)
+
+
+def test_failure_resp() -> None:
+    """A responder that insists on it refuses our IKE_AUTH; the next attempt begins without a CHILD_SA."""
+    stage = Stage()
+    puppet, payloads = begin(stage, announces=True)
+    assert not is_childless(payloads)
+    refuse(stage, puppet)
+    assert len(stage.gateway.of(Failed)) == 1
+    puppet, payloads = begin(stage, announces=True)
+    assert is_childless(payloads)
+    answer = [puppet.identity, puppet.auth_payload()]
+    (request,) = stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, answer, response=True))
+    assert len(stage.gateway.ike_sas()) == 1
+    assert {type(p) for p in puppet.open(request).payloads} == {Sa, Nonce, TsI, TsR}
+    made = [*puppet.child_payloads(SPI), Nonce(bytes(range(32)))]
+    stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 2, made, response=True))
+    assert [child.spi_out for child in stage.gateway.children()] == [SPI]
+
+
+def test_a_responder_that_refuses_both_ways_is_asked_each_in_turn() -> None:
+    stage = Stage()
+    begun = []
+    for _ in range(3):
+        puppet, payloads = begin(stage, announces=True)
+        begun.append(is_childless(payloads))
+        refuse(stage, puppet)
+    assert begun == [False, True, False]
+
+
+def test_a_responder_that_has_not_announced_it_is_always_asked_for_a_child() -> None:
+    stage = Stage()
+    for _ in range(2):
+        puppet, payloads = begin(stage, announces=False)
+        assert not is_childless(payloads)
+        refuse(stage, puppet)
+    assert len(stage.gateway.of(Failed)) == 2
+
+
+@pytest.mark.parametrize("announces", [True, False])
+def test_an_ike_sa_for_no_mapping_begins_without_one_where_the_peer_knows_that(announces: bool) -> None:
+    stage = Stage()
+    first = stage.puppet(initiator=False)
+    stage.establish_from_here(first)
+    gone = Delete(3, (0xC0FFEE01.to_bytes(4, "big"),))
+    stage.say(first.seal(Exchange2.INFORMATIONAL, 0, [gone]))
+    assert not stage.gateway.children()
+    stage.gateway.do("begin_anew", stage.gateway.tunnel)
+    puppet = stage.puppet(initiator=False, seed=7)
+    puppet.take_init(stage.heard[-1])
+    extra = [Notify(Notify2.CHILDLESS_IKEV2_SUPPORTED)] if announces else []
+    (request,) = stage.say(puppet.init_message(*extra))
+    assert is_childless(list(puppet.open(request).payloads)) is announces

@@ -278,8 +278,19 @@ def test_no_candidate_is_a_refusal() -> None:
 @pytest.mark.parametrize("ignored", [(), (Pear,)])
 def test_more_than_twenty_of_a_kind_are_refused(ignored: tuple[type, ...]) -> None:
     read_message([Pears], [Pear()] * MAX_OF_A_KIND, ignored)
-    with pytest.raises(DecodeError, match="more than"):
+    with pytest.raises(DecodeError, match="Pear: 21 of them, more than 20"):
         read_message([Pears], [Pear()] * (MAX_OF_A_KIND + 1), ignored)
+
+
+def test_what_a_message_has_a_field_for_is_read_also_where_others_leave_it_out() -> None:
+    pear = Pear()
+    assert read_message([Pears], [pear], ignored=(Pear,)) == Pears((pear,))
+
+
+def test_what_nobody_looks_at_may_come_as_often_as_it_likes() -> None:
+    apple = Apple()
+    weeds = [Weed()] * (5 * MAX_OF_A_KIND)
+    assert read_message([Basket], [apple, *weeds], ignored=(Weed,)) == Basket(apple, None)
 
 
 # ----------------------------------------------------------------------------------------- steps

@@ -5,9 +5,11 @@
              SAi2, TSi, TSr}         -->
                                      <--   HDR, SK {IDr, AUTH, SAr2, TSi, TSr}      up
                                      <--   HDR, SK {IDr, AUTH, N(TS_UNACCEPTABLE)}  up, without the child
+                                     <--   HDR, SK {IDr, AUTH, N(INVALID_SYNTAX)}   refused after all
                                      <--   HDR, SK {N(AUTHENTICATION_FAILED)}       refused
 
-The first CHILD_SA has no key exchange of its own.
+The first CHILD_SA has no key exchange of its own. An initiator that wants no mapping yet begins without one,
+if the peer has announced that it knows this (RFC 6023).
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ from vpnd.ike.session import Phase
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.create_child import find_policy, lowest
 from vpnd.ike.v2.faults import AuthenticationFailed, InvalidSyntax, NoProposalChosen
-from vpnd.ike.v2.informational import AuthenticationFailedNotice, DeleteChildren
+from vpnd.ike.v2.informational import AuthenticationFailedNotice, DeleteChildren, DeleteIke
 from vpnd.ike.v2.keys import auth_of_psk
 from vpnd.ike.v2.messages import AuthRequest, AuthResponse, Received, Refusal, error_of, notify_of
 from vpnd.ike.v2.negotiate import Offer, answer_offer
 from vpnd.ike.v2.selectors import choose_mapping, decode_selectors
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
-from vpnd.model.policy import PeerPolicy
+from vpnd.model.policy import ChildPolicy, PeerPolicy
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import AuthMethod2, Exchange2, Notify2, Payload2, name_of
 from vpnd.wire.ikev2 import Auth, Id, IdI, IdR, Notify, Payload
@@ -38,6 +40,20 @@ if TYPE_CHECKING:
     from vpnd.ike.v2.session import Session
 
 EXCHANGE = "IKE_AUTH"
+CHILD_ERRORS = frozenset(
+    {
+        Notify2.NO_PROPOSAL_CHOSEN,
+        Notify2.TS_UNACCEPTABLE,
+        Notify2.SINGLE_PAIR_REQUIRED,
+        Notify2.INTERNAL_ADDRESS_FAILURE,
+        Notify2.FAILED_CP_REQUIRED,
+        Notify2.NO_ADDITIONAL_SAS,
+        Notify2.INVALID_KE_PAYLOAD,
+        Notify2.INVALID_SELECTORS,
+        Notify2.TEMPORARY_FAILURE,
+    }
+)
+"""Errors beside AUTH that only concern the CHILD_SA; others end the IKE SA (RFC 7296 section 2.21.2)."""
 DECOY_KEY = 32
 """Bytes of the random key that an unknown identity is checked with, to take as long as a known one."""
 
@@ -56,7 +72,7 @@ class AuthExchange:
         id_r = IdR(policy.remote_id.type, policy.remote_id.value)
         auth = _sign(session, policy.psk, session.initiator, id_i.encode())
         contact = (Notify(Notify2.INITIAL_CONTACT),) if _is_first_contact(session) else ()
-        child = next(filter(None, (find_policy(session, m) for m in session.take_wanted())), None)
+        child = None if self._is_childless(session) else self._first_child(session)
         if child is not None:
             self._offer = Offer(session, child, key_exchange=False)
         return (
@@ -71,12 +87,18 @@ class AuthExchange:
         match received.message:
             case AuthResponse() as response:
                 self._verify(session, received, response)
+                error = error_of(response.notifies)
+                if error is not None and error.type not in CHILD_ERRORS:
+                    self.abandoned(session)
+                    session.fail(now, diagnoses.of_auth_error(error, session.policy), DeleteIke())
+                    return
                 session.establish(now)
                 self._child(session, now, response)
             case Refusal(notifies=notifies):
                 error = error_of(notifies)
                 if error is None:
                     raise InvalidSyntax(exchange=EXCHANGE, detail="an answer without AUTH")
+                self._try_the_other_way(session, error)
                 self.abandoned(session)
                 session.fail(now, diagnoses.of_auth_error(error, session.policy))
             case _:
@@ -90,6 +112,22 @@ class AuthExchange:
     def abandoned(self, session: Session) -> None:
         if self._offer is not None:
             self._offer.release()
+
+    def _is_childless(self, session: Session) -> bool:
+        """Whether to begin without a CHILD_SA: none is wanted, or the peer has refused to begin with one."""
+        return session.knows_childless and (
+            not session.wants_any or session.tunnel in session.registry.childless
+        )
+
+    def _first_child(self, session: Session) -> ChildPolicy | None:
+        """The mapping to begin with: one that is wanted, else any, for a peer that knows no other way."""
+        wanted = (find_policy(session, mapping) for mapping in session.take_wanted())
+        return next(filter(None, wanted), next(iter(session.policy.children), None))
+
+    def _try_the_other_way(self, session: Session, error: Notify) -> None:
+        """A peer that insists on IKE SAs without a CHILD_SA says INVALID_SYNTAX (strongSwan: childless)."""
+        if error.type == Notify2.INVALID_SYNTAX and session.knows_childless:
+            session.registry.childless.symmetric_difference_update({session.tunnel})
 
     def _verify(self, session: Session, received: Received, response: AuthResponse) -> None:
         """The responder is who we expect, and holds the key. Raises AuthenticationFailed."""

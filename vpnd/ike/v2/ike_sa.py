@@ -34,6 +34,8 @@ class Init:
 class IkeSa:
     """The facts of one IKE SA and what follows from them; `Session` adds what it does.
 
+    `knows_childless`: the responder has announced that IKE_AUTH may come without a CHILD_SA (RFC 6023).
+
     `hint` and `unreachable` are what anyone may have told an attempt; `candidates` are the tunnels that a
     responder still chooses from. Times are seconds on the caller's clock, 0 before they happen.
     """
@@ -63,6 +65,7 @@ class IkeSa:
         self.nat: Nat = NO_NAT
         self.esp_in_udp = False
         self.fragmentation = False
+        self.knows_childless = False
         self.vendor: str | None = None
         self.timers: Timers[object] = Timers()
         self.hint: Diagnosis | None = None

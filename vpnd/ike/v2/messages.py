@@ -69,7 +69,6 @@ class AuthRequest:
     ts_i: TsI | None
     ts_r: TsR | None
     notifies: tuple[Notify, ...]
-    vendors: tuple[VendorId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,6 @@ class AuthResponse:
     ts_i: TsI | None
     ts_r: TsR | None
     notifies: tuple[Notify, ...]
-    vendors: tuple[VendorId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,6 @@ class Refusal:
     """<-- HDR, N(error): the answer to any request but INFORMATIONAL that carries nothing else."""
 
     notifies: tuple[Notify, ...]
-    vendors: tuple[VendorId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +154,11 @@ Request = SaInitRequest | AuthRequest | ChildRequest | IkeRekeyRequest | Informa
 Response = SaInitResponse | AuthResponse | ChildResponse | IkeRekeyResponse | Refusal | InformationalResponse
 Message = Request | Response
 
-IGNORED = (Unknown, Cert, CertReq, Configuration)
-"""What a message may carry that has no meaning to a gateway with a pre-shared key."""
+IGNORED = (Unknown, Cert, CertReq, Configuration, VendorId)
+"""What a message may carry that has no meaning to a gateway with a pre-shared key.
+
+Any message may carry a vendor ID (RFC 7296 section 3.12); those of IKE_SA_INIT are looked at.
+"""
 
 _REQUESTS: dict[int, tuple[type[Any], ...]] = {
     Exchange2.IKE_SA_INIT: (SaInitRequest,),

@@ -14,9 +14,10 @@ from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.proposals import Suite
 from vpnd.wire.chain import GENERIC_HEADER_LENGTH, RawPayload, decode_chain, encode_chain
 from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.errors import UnsupportedCriticalPayload
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 from vpnd.wire.iana import Payload2
-from vpnd.wire.ikev2 import SEALED, EncryptedFragment, Payload, encode_payloads
+from vpnd.wire.ikev2 import PAYLOADS, SEALED, EncryptedFragment, Payload, encode_payloads
 
 VERSION_2_0 = 0x20
 FRAGMENT_FIELDS = 4
@@ -52,15 +53,19 @@ class Opened:
     """An authentic message, or one authentic fragment of it.
 
     `inside` are the bytes of its payloads, of which the first has type `first`; None while fragments are
-    missing. They may be malformed: that the peer has said so is proved, and it can be told.
+    missing. They may be malformed: that the peer has said so is proved, and it can be told. `critical` is
+    the type of an unknown critical payload in front of them, authentic as they are.
     """
 
     first: int
     inside: bytes | None
     fragment: int | None
+    critical: int | None = None
 
     def chain(self) -> tuple[RawPayload, ...]:
-        """The payloads inside. Raises DecodeError."""
+        """The payloads inside. Raises DecodeError, also for a critical one before them (RFC 7296 2.5)."""
+        if self.critical is not None:
+            raise UnsupportedCriticalPayload(self.critical)
         return decode_chain(self.first, self.inside or b"")
 
 
@@ -100,7 +105,7 @@ class Protection:
         )
 
     def open(self, header: Header, data: bytes) -> Opened:
-        """What is inside SK or SKF; what stands before it is not looked at.
+        """What is inside SK or SKF; of what stands before it only a critical payload matters.
 
         Raises Drop unless the message verifies, DecodeError for an outer chain that cannot be read.
         """
@@ -108,12 +113,16 @@ class Protection:
         if not chain:
             raise Drop("not protected")
         sealed = chain[-1]
+        critical = next((raw.type for raw in chain[:-1] if raw.critical and raw.type not in PAYLOADS), None)
         if sealed.type == Payload2.SK:
-            return Opened(sealed.next_payload, self._verify(data, len(sealed.body), sealed.body), None)
+            inside = self._verify(data, len(sealed.body), sealed.body)
+            return Opened(sealed.next_payload, inside, None, critical)
         if sealed.type == Payload2.SKF:
-            return self._open_fragment(
-                header, data, EncryptedFragment.decode(sealed.body, sealed.next_payload)
-            )
+            fragment = EncryptedFragment.decode(sealed.body, sealed.next_payload)
+            if critical is not None:
+                self._verify(data, len(fragment.body), fragment.body)
+                return Opened(0, b"", fragment.number, critical)
+            return self._open_fragment(header, data, fragment)
         raise Drop("not protected")
 
     def _open_fragment(self, header: Header, data: bytes, fragment: EncryptedFragment) -> Opened:

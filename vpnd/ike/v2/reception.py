@@ -14,7 +14,7 @@ from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.outputs import Failed, LadderLine
 from vpnd.ike.session import Phase
 from vpnd.ike.steps import step_for
-from vpnd.ike.v2 import informational, ladder
+from vpnd.ike.v2 import diagnoses, informational, ladder
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, TemporaryFailure, UnsupportedCriticalPayload
 from vpnd.ike.v2.messages import Received, read
 from vpnd.ike.v2.protect import Opened
@@ -88,8 +88,11 @@ def _handle_init_response(session: Session, now: float, path: Path, header: Head
     if not header.flags & Flag.RESPONSE or session.state is not State.SENT_INIT:
         raise Drop("IKE_SA_INIT: not now")
     outstanding = session.window.matches(header.message_id)
-    chain = decode_chain(header.next_payload, data[HEADER_LENGTH:])
-    received = read(header, path, data, chain)
+    try:
+        received = read(header, path, data, decode_chain(header.next_payload, data[HEADER_LENGTH:]))
+    except DecodeError as error:
+        session.hint = session.hint or diagnoses.of_unreadable(error, "IKE_SA_INIT")
+        raise
     _draw(session, received)
     step = step_for(STEPS, session.state, received.message)
     try:
@@ -124,7 +127,7 @@ def _handle_response(session: Session, now: float, path: Path, header: Header, d
         step.handler(session, now, received)
     except DecodeError as error:
         session.registry.count(f"malformed answer: {error.field}")
-        fault = InvalidSyntax(exchange=name_of(Exchange2, header.exchange), detail=error.field)
+        fault = InvalidSyntax(exchange=name_of(Exchange2, header.exchange), detail=error)
         outstanding.exchange.failed(session, now, fault)
     except Fault as fault:
         outstanding.exchange.failed(session, now, fault)
@@ -171,7 +174,7 @@ def _answer(
         kind = bytes((error.payload_type,))
         return _refuse(session, now, UnsupportedCriticalPayload(kind, detail=error.payload_type))
     except DecodeError as error:
-        return _refuse(session, now, InvalidSyntax(detail=error.field))
+        return _refuse(session, now, InvalidSyntax(detail=error))
     except Fault as fault:
         return _refuse(session, now, fault)
     if step.to is not None and session.state is before:

@@ -9,7 +9,8 @@
                                      <--   HDR, SAr1, KEr, Nr
 
 Each carries N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP) and N(FRAGMENTATION_SUPPORTED)
-besides. Nothing here is authenticated until IKE_AUTH has signed it.
+besides, and the answer N(CHILDLESS_IKEV2_SUPPORTED) (RFC 6023). Nothing here is authenticated until
+IKE_AUTH has signed it.
 """
 
 from __future__ import annotations
@@ -165,6 +166,7 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
         KeyExchange(group, key_pair.public),
         Nonce(nonce_r),
         *_common_notifies(session, spi_i, spi_r, received.path),
+        Notify(Notify2.CHILDLESS_IKEV2_SUPPORTED),
         VendorId(VPND),
     )
 
@@ -228,4 +230,5 @@ def _learn_peer(
         bool(sources) and session.policy.encapsulation is Encapsulation.UDP
     )
     session.fragmentation = notify_of(notifies, Notify2.FRAGMENTATION_SUPPORTED) is not None
+    session.knows_childless = notify_of(notifies, Notify2.CHILDLESS_IKEV2_SUPPORTED) is not None
     session.vendor = recognise(vendor.data for vendor in vendors)

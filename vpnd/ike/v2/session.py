@@ -79,6 +79,11 @@ class Session(IkeSa):
             outstanding.exchange, CreateChild | RekeyChild | DeleteChildren
         )
 
+    @property
+    def wants_any(self) -> bool:
+        """Whether a mapping waits for the IKE SA."""
+        return bool(self._wanted)
+
     def has_child(self, spi_in: int) -> bool:
         return self.children.find(spi_in) is not None
 

@@ -38,7 +38,7 @@ def test_the_ladder_of_a_tunnel_coming_up() -> None:
     init = "N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP), N(FRAGMENTATION_SUPPORTED), V"
     assert pair.ladder().splitlines() == [
         f"a -> b  IKE_SA_INIT 0 {{SA, KEi, Ni, {init}}}",
-        f"a <- b  IKE_SA_INIT 0 {{SA, KEr, Nr, {init}}}",
+        f"a <- b  IKE_SA_INIT 0 {{SA, KEr, Nr, {init[:-1]}N(CHILDLESS_IKEV2_SUPPORTED), V}}",
         "a -> b  IKE_AUTH 1 {IDi, N(INITIAL_CONTACT), IDr, AUTH, SA, TSi, TSr}",
         "a <- b  IKE_AUTH 1 {IDr, AUTH, SA, TSi, TSr}",
     ]
