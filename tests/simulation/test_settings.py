@@ -9,8 +9,11 @@ import pytest
 
 from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
-from vpnd.ike.outputs import ChildReplaced, IkeReplaced
+from vpnd.crypto.suites import as_cut
+from vpnd.ike.outputs import ChildFailed, ChildReplaced, ChildUp, IkeReplaced
+from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdPolicy, Lifetimes, Margin, NegotiationMode
+from vpnd.model.proposals import Suite
 from vpnd.wire.iana import IkeVersion
 
 QUIET: dict[str, Any] = {"dpd": DpdPolicy(enabled=False)}
@@ -80,3 +83,68 @@ def test_the_chance_is_another_for_each(spoken: str) -> None:
     assert min(moments) >= 5_990
     assert max(moments) <= 9_010
     assert max(moments) - min(moments) >= 1_500
+
+
+# ---------------------------------------------------------------------------- what protects packets
+
+
+def offering(side: int, *esn: bool) -> dict[str, Any]:
+    """The children of one side, which takes these sequence numbers, the preferred first."""
+    (child,) = Recipe().pair()[side].children
+    return children(side, proposals=tuple(replace(one, esn=esn) for one in child.proposals))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "agreed"),
+    [
+        ((True, False), (True, False), True),
+        ((True, False), (False,), False),
+        ((True, False), (True,), True),
+        ((True,), (True, False), True),
+        ((False,), (True, False), False),
+        ((True,), (False,), None),
+        ((False,), (True,), None),
+    ],
+)
+def test_extended_sequence_numbers_are_agreed_on(
+    ours: tuple[bool, ...], theirs: tuple[bool, ...], agreed: bool | None
+) -> None:
+    pair = Pair(changes_a=QUIET | offering(0, *ours), changes_b=QUIET | offering(1, *theirs))
+    pair.a.initiate()
+    pair.world.run_for(2)
+    if agreed is None:
+        (failed,) = pair.a.of(ChildFailed)
+        assert failed.diagnosis.code in (Code.P2_PROPOSAL, Code.P2_ESN)
+        return
+    assert {one.child.suite.esn for gateway in (pair.a, pair.b) for one in gateway.installed.values()} == {
+        agreed
+    }
+    pair.a.rekey_child(0)
+    pair.world.run_for(2)
+    (replaced,) = pair.a.of(ChildReplaced)
+    assert replaced.child.suite.esn is agreed
+
+
+@pytest.mark.parametrize("spoken", SPOKEN)
+def test_the_settings_of_esp_reach_every_sa(spoken: str) -> None:
+    """The first and its successors, of who begins and of who answers."""
+    settings = {"replay_window": 64, "sha256_96": True}
+    pair = Pair(
+        changes_a=SPOKEN[spoken] | children(0, **settings), changes_b=SPOKEN[spoken] | children(1, **settings)
+    )
+    pair.establish()
+    pair.a.rekey_child(0)
+    pair.world.run_for(2)
+    pair.b.rekey_child(0)
+    pair.world.run_for(2)
+    for gateway in (pair.a, pair.b):
+        sas = [one.child for one in (*gateway.of(ChildUp), *gateway.of(ChildReplaced))]
+        assert len(sas) == 3
+        assert {(sa.replay_window, sa.suite.icv_length) for sa in sas} == {(64, 12)}
+
+
+def test_only_esp_cuts_sha256_short() -> None:
+    """The IKE SA keeps to RFC 4868, and so does every other algorithm."""
+    assert as_cut(Suite("aes-128", None, "sha1", None), True).icv_length is None
+    assert as_cut(Suite("aes-128-gcm", None, None, None), True).icv_length is None
+    assert as_cut(Suite("aes-128", None, "sha256", None), False).icv_length is None

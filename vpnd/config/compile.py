@@ -131,7 +131,8 @@ def _tunnel(
 def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
     ike, ipsec, dpd = tunnel.table.ike, tunnel.table.ipsec, tunnel.table.dpd
     version = IkeVersion.V1 if ike.version == "ikev1" else IkeVersion.V2
-    proposals = esp_proposals(ipsec)
+    # What IKEv1 has for extended sequence numbers (RFC 4304) is not negotiated here.
+    proposals = esp_proposals(ipsec, ESN[ipsec.esn if version is IkeVersion.V2 else "no"])
     margin = Margin(ipsec.rekey_margin, ipsec.rekey_fuzz)
     lifetimes = Lifetimes(ipsec.lifetime, ipsec.lifetime_kb or None, margin)
     return PeerPolicy(
@@ -147,7 +148,16 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
         lifetime=ike.lifetime,
         margin=Margin(ike.rekey_margin, ike.rekey_fuzz),
         children=tuple(
-            ChildPolicy(index, mapping.local, mapping.remote, proposals, tuple(ipsec.pfs), lifetimes)
+            ChildPolicy(
+                index,
+                mapping.local,
+                mapping.remote,
+                proposals,
+                tuple(ipsec.pfs),
+                lifetimes,
+                ipsec.replay_window,
+                ipsec.sha256_96,
+            )
             for index, mapping in enumerate(mappings_of(tunnel.table))
         ),
         encapsulation=Encapsulation(ipsec.encapsulation),
@@ -192,7 +202,11 @@ def ike_proposals(table: IkeTable) -> tuple[Proposal, ...]:
     )
 
 
-def esp_proposals(table: IpsecTable) -> tuple[Proposal, ...]:
+ESN = {"auto": (True, False), "yes": (True,), "no": (False,)}
+"""Extended sequence numbers first: RFC 4303 section 2.2.1 has them for the default of IKEv2."""
+
+
+def esp_proposals(table: IpsecTable, esn: tuple[bool, ...] = (False,)) -> tuple[Proposal, ...]:
     """What may protect packets; with PFS the groups go with it."""
     words, groups = tuple(table.integrity), tuple(table.pfs)
     return tuple(
@@ -201,6 +215,7 @@ def esp_proposals(table: IpsecTable) -> tuple[Proposal, ...]:
             encryption=encryption,
             integrity=() if aead else words,
             dh=groups,
+            esn=esn,
             number=number,
         )
         for number, (aead, encryption) in enumerate(_by_kind(table.encryption), start=1)

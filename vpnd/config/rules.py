@@ -35,6 +35,8 @@ def check(configuration: Configuration, findings: Findings) -> None:
         _version_and_mode(tunnel, findings)
         _dpd(tunnel, findings)
         _rekey_margin(tunnel, findings)
+        _sequence_numbers(tunnel, findings)
+        _short_sha256(tunnel, findings)
         _repeated_routes(tunnel, findings)
     _mapping_limit(configuration, findings)
     _mapping_overlaps(configuration, findings)
@@ -166,6 +168,22 @@ def _rekey_margin(tunnel: Tunnel, findings: Findings) -> None:
             hint = f"margin + margin * fuzz / 100 is at most {EARLIEST_REKEY}: make one of them smaller"
             place = key if written else (*tunnel.path, section, "rekey_fuzz")
             findings.error(tunnel.source, place, "E-REKEY-MARGIN", message, hint)
+
+
+def _sequence_numbers(tunnel: Tunnel, findings: Findings) -> None:
+    if tunnel.table.ipsec.esn == "yes" and tunnel.table.ike.version == "ikev1":
+        key = (*tunnel.path, "ipsec", "esn")
+        message = "vpnd negotiates extended sequence numbers in IKEv2 only"
+        findings.error(tunnel.source, key, "E-ESN", message, 'remove esn, or write version = "ikev2"')
+
+
+def _short_sha256(tunnel: Tunnel, findings: Findings) -> None:
+    ipsec = tunnel.table.ipsec
+    without = "sha256" not in ipsec.integrity or all(ENCRYPTIONS[word].aead for word in ipsec.encryption)
+    if ipsec.sha256_96 and without:
+        key = (*tunnel.path, "ipsec", "sha256_96")
+        message = "sha256_96 has no effect: no HMAC-SHA-256 is configured for ESP"
+        findings.warn(tunnel.source, key, "W-SHA256-96", message, "remove it")
 
 
 # -------------------------------------------------------------------------- routes and mappings

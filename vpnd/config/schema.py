@@ -24,12 +24,14 @@ from vpnd.config.values import (
     PfsGroups,
     RekeyFuzz,
     RekeyMargin,
+    ReplayWindow,
     address_or_name,
     interface_name,
     one_of_numbers,
     word,
 )
 from vpnd.model.numbers import DEFAULT_NUMBERS, SM3_ICV_LENGTHS
+from vpnd.model.policy import DEFAULT_REPLAY_WINDOW
 
 DEFAULT_LIFETIME_KB = 1_843_200
 """KB that an ESP SA carries (specification: the console's value)."""
@@ -95,6 +97,15 @@ class IpsecTable(Table):
     encapsulation: Annotated[Literal["auto", "udp"], word("an encapsulation", "auto", "udp")] = "auto"
     rekey_margin: RekeyMargin = 10
     rekey_fuzz: RekeyFuzz = 100
+    esn: Annotated[
+        Literal["auto", "yes", "no"],
+        word("a choice of sequence numbers", "auto", "yes", "no"),
+        Field(description="Extended sequence numbers, in IKEv2; auto: where the peer has them."),
+    ] = "auto"
+    replay_window: ReplayWindow = DEFAULT_REPLAY_WINDOW
+    sha256_96: Annotated[
+        bool, Field(description="96 bits of HMAC-SHA-256 in ESP, for old peers that cut it so.")
+    ] = False
 
 
 class DpdTable(Table):

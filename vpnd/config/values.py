@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from vpnd.config import identities
 from vpnd.config.problems import did_you_mean, quoted
 from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
+from vpnd.datapath.replay import MAXIMUM_WINDOW, MINIMUM_WINDOW
 from vpnd.model.identity import Identity
 from vpnd.model.selectors import Address, Network
 
@@ -235,6 +236,26 @@ RekeyMargin = Annotated[
 RekeyFuzz = Annotated[
     int,
     Field(ge=0, le=500, description="How much earlier that may be by chance: percent of the margin."),
+]
+
+
+def _not_off(value: object) -> object:
+    """RFC 4303 section 3.4.3 lets the receiver switch the window off; vpnd never does."""
+    if value == 0 and not isinstance(value, bool):
+        hint = f"write {MAXIMUM_WINDOW} for packets that come far out of order"
+        message = "replay_window is 0, which would take a recorded packet any number of times"
+        raise fault("E-RANGE", message, hint)
+    return value
+
+
+ReplayWindow = Annotated[
+    int,
+    BeforeValidator(_not_off),
+    Field(
+        ge=MINIMUM_WINDOW,
+        le=MAXIMUM_WINDOW,
+        description="By how many packets one may come late (RFC 4303 section 3.4.3).",
+    ),
 ]
 
 

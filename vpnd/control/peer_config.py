@@ -136,12 +136,15 @@ def _connection(
 def _child(name: str, mapping: Mapping[str, Any], configuration: Mapping[str, Any]) -> list[str]:
     ipsec = configuration["ipsec"]
     groups = [] if ipsec["pfs"] == "disable" else ipsec["pfs"]
+    esn = ipsec["esn"] == "yes"
     lines = [
         f"local_ts = {ip_network(mapping['remote'])}",
         f"remote_ts = {ip_network(mapping['local'])}",
-        f"esp_proposals = {_proposals(ipsec['encryption'], ipsec['integrity'], groups, prf=False)}",
+        f"esp_proposals = {_proposals(ipsec['encryption'], ipsec['integrity'], groups, prf=False, esn=esn)}",
         f"rekey_time = {ipsec['lifetime']}s",
         *([f"rekey_bytes = {ipsec['lifetime_kb'] * 1024}"] if ipsec["lifetime_kb"] else []),
+        f"replay_window = {ipsec['replay_window']}",
+        *(["sha256_96 = yes"] if ipsec["sha256_96"] else []),
         "mode = tunnel",
         "dpd_action = restart",
     ]
@@ -192,9 +195,11 @@ def _secret(tunnel: Mapping[str, Any], name: str) -> list[str]:
     ]
 
 
-def _proposals(encryption: list[str], integrity: list[str], groups: list[int], *, prf: bool) -> str:
+def _proposals(
+    encryption: list[str], integrity: list[str], groups: list[int], *, prf: bool, esn: bool = False
+) -> str:
     """Our words as strongSwan's: ciphers with and without their own integrity in separate proposals."""
-    tail = [_word(GROUP, group, "DH group") for group in groups]
+    tail = [_word(GROUP, group, "DH group") for group in groups] + (["esn"] if esn else [])
     found: list[str] = []
     for aead in dict.fromkeys(word in _AEAD for word in encryption):
         ciphers = [_word(ENCRYPTION, word, "encryption") for word in encryption if (word in _AEAD) is aead]

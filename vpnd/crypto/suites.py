@@ -245,6 +245,20 @@ def by_numbers(chosen: Suite, numbers: Numbers) -> Suite:
     return chosen if length == usual else replace(chosen, icv_length=length)
 
 
+SHORT_SHA256_ICV = 12
+"""Bytes of HMAC-SHA-256 on the wire as the drafts before RFC 4868 had it, and some peers have to this day."""
+
+
+def as_cut(chosen: Suite, sha256_96: bool) -> Suite:
+    """The suite of an ESP SA, with 96 bits of HMAC-SHA-256 for a peer that cuts it so.
+
+    Nothing negotiates this: both ends have the number of HMAC-SHA-256-128, and one is wrong.
+    """
+    return (
+        replace(chosen, icv_length=SHORT_SHA256_ICV) if sha256_96 and chosen.integrity == "sha256" else chosen
+    )
+
+
 def integrity_of(chosen: Suite) -> Integrity:
     """The row of a suite's integrity algorithm, with its ICV length. Raises KeyError if it has none."""
     row = INTEGRITIES[chosen.integrity or ""]

@@ -28,7 +28,6 @@ from vpnd.datapath.interface import (
 )
 from vpnd.datapath.mtu import believed
 from vpnd.datapath.outbound import Outbound
-from vpnd.datapath.replay import DEFAULT_WINDOW
 from vpnd.datapath.sad import Sad, SaPair
 from vpnd.datapath.sockets import (
     Features,
@@ -85,7 +84,6 @@ class EngineOptions:
 
     vnet_header: bool | None = None
     port: int = NAT_T_PORT
-    window: int = DEFAULT_WINDOW
     raw: bool = True
     sockets: SocketOptions = field(default_factory=SocketOptions)
     features: Features = field(default_factory=Features)
@@ -227,7 +225,7 @@ class PythonEngine:
     def install(self, child: ChildSa, outbound: bool = True) -> None:
         tunnel = self._tunnels[child.tunnel]
         path_mtu = believed(tunnel.path_mtu, child.path.remote.version)
-        pair = SaPair(child, self._entropy, path_mtu, self._options.window, self._own)
+        pair = SaPair(child, self._entropy, path_mtu, self._own)
         pair.compare(tunnel.rows)
         pair.allowed.interrupt(tunnel.keep)
         pair.allowed.tell_probes(tunnel.probed)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-DEFAULT_WINDOW = 128
-"""Packets. RFC 4303 asks for at least 32 and prefers 64; more forgives peers that seal on several cores."""
+from vpnd.model.policy import DEFAULT_REPLAY_WINDOW
 
 MINIMUM_WINDOW = 32
+"""Packets (RFC 4303 section 3.4.3). Never off: what an attacker records could be sent again at any time."""
 MAXIMUM_WINDOW = 4096
 """Ours: a bitmap of 512 bytes an SA is the most that reordering on any path has been seen to need."""
 
@@ -24,7 +24,7 @@ class ReplayWindow:
 
     __slots__ = ("_mask", "_seen", "highest", "size")
 
-    def __init__(self, size: int = DEFAULT_WINDOW) -> None:
+    def __init__(self, size: int = DEFAULT_REPLAY_WINDOW) -> None:
         if not MINIMUM_WINDOW <= size <= MAXIMUM_WINDOW:
             raise ValueError(f"a replay window has {MINIMUM_WINDOW} to {MAXIMUM_WINDOW} packets, not {size}")
         self.size = size

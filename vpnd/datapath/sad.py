@@ -9,7 +9,7 @@ from vpnd.crypto.entropy import Entropy, chance
 from vpnd.datapath.esp import make_opener, make_sealer
 from vpnd.datapath.interface import PolicyRow, SaStats
 from vpnd.datapath.mtu import inner_mtu
-from vpnd.datapath.replay import DEFAULT_WINDOW, ReplayWindow
+from vpnd.datapath.replay import ReplayWindow
 from vpnd.datapath.spd import Row, SelectorTable
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.selectors import Address, Selector
@@ -62,14 +62,13 @@ class SaPair:
         child: ChildSa,
         entropy: Entropy,
         path_mtu: int,
-        window: int = DEFAULT_WINDOW,
         own: frozenset[Address] = frozenset(),
     ) -> None:
         self.child = child
         self.key = spi_key(child.spi_in)
         self.opener = make_opener(child.suite, child.keys_in)
         self.sealer = make_sealer(child.suite, child.keys_out, child.spi_out, entropy)
-        self.window = ReplayWindow(window)
+        self.window = ReplayWindow(child.replay_window)
         self.allowed = SelectorTable((Row(child.mapping, child.ts_remote, child.ts_local),), True, own)
         self.part: SelectorTable | None = None
         self.sequence = 0

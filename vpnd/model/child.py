@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vpnd.model.policy import Lifetimes
+from vpnd.model.policy import DEFAULT_REPLAY_WINDOW, Lifetimes
 from vpnd.model.proposals import Suite
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address, Selector
@@ -45,7 +45,8 @@ class ChildSa:
 
     `mapping` is the index of its `ChildPolicy`. SPIs are 4 bytes as numbers; `spi_in` is the one we chose
     and receive on. `udp` says whether ESP travels in UDP along `path` (RFC 3948) or as IP protocol 50
-    between the path's addresses. `initiator` says whether this side began the exchange that made it.
+    between the path's addresses. `initiator` says whether this side began the exchange that made
+    it. `replay_window` is in packets.
     """
 
     tunnel: str
@@ -61,3 +62,4 @@ class ChildSa:
     udp: bool
     lifetimes: Lifetimes
     initiator: bool
+    replay_window: int = DEFAULT_REPLAY_WINDOW

@@ -16,6 +16,9 @@ from vpnd.wire.iana import IkeVersion
 ALL_IPV4 = IPv4Network("0.0.0.0/0")
 ALL_IPV6 = IPv6Network("::/0")
 
+DEFAULT_REPLAY_WINDOW = 1024
+"""Packets. RFC 4303 asks for at least 32 and prefers 64; more forgives peers that seal on several cores."""
+
 IKE_PORT = 500
 NAT_T_PORT = 4500
 
@@ -93,6 +96,7 @@ class ChildPolicy:
 
     `index` is the mapping's place in the tunnel, from 0. `pfs` holds the acceptable groups of a key
     exchange for the child, the preferred first; empty means PFS is off. `proposals` carry the same groups.
+    `replay_window` is in packets. With `sha256_96` the ICV of HMAC-SHA-256 has 96 bits, not 128.
     """
 
     index: int
@@ -101,6 +105,8 @@ class ChildPolicy:
     proposals: tuple[Proposal, ...]
     pfs: tuple[int, ...]
     lifetimes: Lifetimes
+    replay_window: int = DEFAULT_REPLAY_WINDOW
+    sha256_96: bool = False
 
     def __str__(self) -> str:
         return f"{self.local} - {self.remote}"

@@ -11,7 +11,7 @@ from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text
 from vpnd.config.assign import ASSIGNED_RANGE
 from vpnd.config.compile import compile_gateway
 from vpnd.model.numbers import Numbers
-from vpnd.model.policy import GatewayPolicy
+from vpnd.model.policy import GatewayPolicy, Margin
 from vpnd.model.proposals import Chosen, Proposal, choose
 from vpnd.wire.iana import Protocol
 
@@ -48,8 +48,8 @@ def test_esp_proposals_carry_the_pfs_groups(tmp_path: Path) -> None:
     (child,) = tunnel.peer.children
     assert child.pfs == (19, 5)
     assert child.proposals == (
-        Proposal(Protocol.ESP, ("chacha20-poly1305",), dh=(19, 5), number=1),
-        Proposal(Protocol.ESP, ("3des",), integrity=("sha256",), dh=(19, 5), number=2),
+        Proposal(Protocol.ESP, ("chacha20-poly1305",), dh=(19, 5), esn=(True, False), number=1),
+        Proposal(Protocol.ESP, ("3des",), integrity=("sha256",), dh=(19, 5), esn=(True, False), number=2),
     )
 
 
@@ -175,3 +175,27 @@ def test_one_given_address_and_one_assigned(tmp_path: Path) -> None:
     health = policy.tunnels[0].health
     assert health is not None
     assert (health.interval, health.timeout, health.failures, health.recoveries) == (5.0, 0.15, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "esn"),
+    [
+        ("", (True, False)),
+        ('ipsec.esn = "yes"', (True,)),
+        ('ipsec.esn = "no"', (False,)),
+        ('ike.version = "ikev1"', (False,)),
+        ('ike.version = "ikev1"\nipsec.esn = "no"', (False,)),
+    ],
+)
+def test_extended_sequence_numbers_are_for_ikev2(tmp_path: Path, line: str, esn: tuple[bool, ...]) -> None:
+    (tunnel,) = compiled(tmp_path, GATEWAY + TUNNEL + line + "\n").tunnels
+    assert {proposal.esn for child in tunnel.peer.children for proposal in child.proposals} == {esn}
+
+
+def test_what_esp_is_told_of_its_settings(tmp_path: Path) -> None:
+    lines = "ipsec.replay_window = 64\nipsec.sha256_96 = true\n"
+    lines += "ipsec.rekey_margin = 20\nipsec.rekey_fuzz = 50\nike.rekey_margin = 5\nike.rekey_fuzz = 0\n"
+    (tunnel,) = compiled(tmp_path, GATEWAY + TUNNEL + lines).tunnels
+    (child,) = tunnel.peer.children
+    assert (child.replay_window, child.sha256_96) == (64, True)
+    assert (child.lifetimes.margin, tunnel.peer.margin) == (Margin(20, 50), Margin(5, 0))

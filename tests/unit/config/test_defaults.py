@@ -76,6 +76,9 @@ def test_the_default_profile(tmp_path: Path) -> None:
             "lifetime": 3600,
             "lifetime_kb": 1843200,
             "encapsulation": "auto",
+            "esn": "auto",
+            "replay_window": 1024,
+            "sha256_96": False,
             "rekey_margin": 10,
             "rekey_fuzz": 100,
         },
@@ -105,6 +108,9 @@ def test_the_profile_of_the_console(tmp_path: Path) -> None:
             "lifetime": 3600,
             "lifetime_kb": 1843200,
             "encapsulation": "auto",
+            "esn": "auto",
+            "replay_window": 1024,
+            "sha256_96": False,
             "rekey_margin": 10,
             "rekey_fuzz": 100,
         },
@@ -139,7 +145,7 @@ def test_the_default_tunnel_as_the_protocols_see_it(tmp_path: Path) -> None:
     assert child.lifetimes == Lifetimes(3600, 1843200)
     assert (child.pfs, child.proposals) == (
         (),
-        (Proposal(Protocol.ESP, ("aes-128",), integrity=("sha256",)),),
+        (Proposal(Protocol.ESP, ("aes-128",), integrity=("sha256",), esn=(True, False)),),
     )
 
 

@@ -229,6 +229,18 @@ ERRORS = [
     Case("E-RANGE", "dpd.timeout is 9; allowed: 10 to 3600", "", BASE + "dpd.timeout = 9 #!\n"),
     Case("E-RANGE", "dpd.timeout is 3601; allowed: 10 to 3600", "", BASE + "dpd.timeout = 3601 #!\n"),
     Case(
+        "E-RANGE",
+        "replay_window is 0, which would take a recorded packet any number of times",
+        "write 4096",
+        BASE + "ipsec.replay_window = 0 #!\n",
+    ),
+    Case(
+        "E-ESN",
+        "extended sequence numbers in IKEv2 only",
+        "remove esn",
+        BASE + 'ike.version = "ikev1"\nipsec.esn = "yes" #!\n',
+    ),
+    Case(
         "E-REKEY-MARGIN",
         "ipsec.rekey_margin 50 with rekey_fuzz 100 replaces an SA up to 100 % of its lifetime before the end",
         "at most 80",
@@ -519,6 +531,18 @@ ERRORS = [
 ]
 
 WARNINGS = [
+    Case(
+        "W-SHA256-96",
+        "sha256_96 has no effect",
+        "remove it",
+        BASE + 'ipsec.integrity = "sha1"\nipsec.sha256_96 = true #!\n',
+    ),
+    Case(
+        "W-SHA256-96",
+        "sha256_96 has no effect",
+        "remove it",
+        BASE + 'ipsec.encryption = "aes-128-gcm"\nipsec.sha256_96 = true #!\n',
+    ),
     Case(
         "W-DPD-TIMEOUT",
         "dpd.timeout is 10, outside the usual 30 to 60 seconds: a path that is down for a moment ends",

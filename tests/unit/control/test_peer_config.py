@@ -124,6 +124,17 @@ def test_ikev1_has_a_timeout_of_its_own(tmp_path: Path) -> None:
     assert "connections.a.dpd_timeout" not in settings(peer_of(tmp_path, ""))
 
 
+def test_settings_of_esp_that_both_ends_need(tmp_path: Path) -> None:
+    text = 'ipsec.esn = "yes"\nipsec.sha256_96 = true\nipsec.replay_window = 64\nipsec.pfs = 19\n'
+    child = "connections.a.children.a"
+    found = settings(peer_of(tmp_path, text))
+    assert found[f"{child}.esp_proposals"] == "aes128-sha256-ecp256-esn"
+    assert (found[f"{child}.sha256_96"], found[f"{child}.replay_window"]) == ("yes", "64")
+    usual = settings(peer_of(tmp_path, ""))
+    assert f"{child}.sha256_96" not in usual
+    assert usual[f"{child}.replay_window"] == "1024"
+
+
 def test_weak_algorithms_name_the_plugins(tmp_path: Path) -> None:
     text = peer_of(tmp_path, 'ike.encryption = "des"\nike.integrity = "md5"\nike.dh_group = 1\n')
     assert "Weak algorithms are in use: des, md5, 1." in text

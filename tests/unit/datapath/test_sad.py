@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.datapath.parts import GCM, child
+from tests.unit.datapath.parts import GCM, child, keys_for, udp_packet
 from vpnd.crypto.entropy import SeededEntropy
+from vpnd.crypto.suites import as_cut
+from vpnd.datapath.esp import make_opener
 from vpnd.datapath.sad import SEQUENCE_RESERVE, Sad, SaPair
 from vpnd.model.policy import Lifetimes, Margin
 from vpnd.model.proposals import Suite
@@ -66,6 +68,27 @@ def test_the_soft_limit_is_the_margin_before_the_end(
     assert sa.hard_bytes == 1_024_000
     assert sa.soft_bytes is not None
     assert int(least * sa.hard_bytes) <= sa.soft_bytes <= most * sa.hard_bytes
+
+
+@pytest.mark.parametrize("size", [32, 64, 1024, 4096])
+def test_the_window_is_the_one_of_the_policy(size: int) -> None:
+    sa = SaPair(replace(child(), replay_window=size), SeededEntropy(1), 1500)
+    sa.window.accept(10_000)
+    assert sa.window.check(10_000 - size + 1)
+    assert not sa.window.check(10_000 - size)
+
+
+def test_an_icv_of_96_bits_is_the_beginning_of_the_whole_one() -> None:
+    whole = Suite("aes-128", None, "sha256", None)
+    ours, theirs = (SaPair(child(suite=as_cut(whole, cut)), SeededEntropy(1), 1500) for cut in (True, False))
+    packet = udp_packet("10.1.0.1", "10.2.0.1")
+    short, long = (b"".join(sa.sealer.seal([packet], 0, 1, 4)) for sa in (ours, theirs))
+    assert long.startswith(short)
+    assert len(long) - len(short) == 4
+    assert ours.limit >= theirs.limit
+    reader = make_opener(as_cut(whole, True), keys_for(whole, 2))
+    assert reader.open(short, 0, len(short), 1, (1,)) != [None]
+    assert reader.open(long, 0, len(long), 1, (1,)) == [None]
 
 
 def test_limits_by_bytes_are_for_each_direction() -> None:

@@ -254,6 +254,7 @@ def _child(session: Session, quick: QuickMode, choice: Phase2Choice, shared: Sec
     inbound = keys.esp_keys(choice.suite, quick.spi_in.to_bytes(4, "big"), *nonces, shared)
     outbound = keys.esp_keys(choice.suite, choice.spi, *nonces, shared)
     suite = suites.by_numbers(replace(choice.suite, dh=quick.group or None), session.policy.numbers)
+    suite = suites.as_cut(suite, quick.policy.sha256_96)
     return ChildSa(
         tunnel=session.tunnel,
         mapping=quick.policy.index,
@@ -268,6 +269,7 @@ def _child(session: Session, quick: QuickMode, choice: Phase2Choice, shared: Sec
         udp=choice.udp,
         lifetimes=choice.lifetimes,
         initiator=quick.initiator,
+        replay_window=quick.policy.replay_window,
     )
 
 

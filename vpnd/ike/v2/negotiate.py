@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vpnd.crypto.suites import as_cut
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen, TsUnacceptable
 from vpnd.ike.v2.keys import derive_child_keys
@@ -55,7 +56,7 @@ class Agreed:
             mapping=self.policy.index,
             spi_in=self.spi_in,
             spi_out=self.spi_out,
-            suite=self.suite,
+            suite=as_cut(self.suite, self.policy.sha256_96),
             keys_in=keys_in,
             keys_out=keys_out,
             ts_local=self.ts_local,
@@ -64,6 +65,7 @@ class Agreed:
             udp=session.esp_in_udp,
             lifetimes=self.policy.lifetimes,
             initiator=initiator,
+            replay_window=self.policy.replay_window,
         )
 
 
