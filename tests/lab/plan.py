@@ -84,7 +84,7 @@ class Plan:
     negotiation: str = "passive"
     encapsulation: str = "udp"
     dpd_timeout: int = 30
-    dpd_action: str = "disconnect"
+    dpd_action: str = "retry"
     lifetime: int = 3600
     ike_lifetime: int = 86400
     lifetime_kb: int = 1843200

@@ -17,7 +17,7 @@ from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import PeerDead
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdAction, Negotiation, NegotiationMode, PeerPolicy
-from vpnd.tunnel.backoff import DISCONNECT_PAUSE, LONGEST_DELAY
+from vpnd.tunnel.backoff import LONGEST_DELAY
 from vpnd.tunnel.commands import StateChanged, TunnelState
 from vpnd.wire.iana import IkeVersion
 
@@ -161,7 +161,7 @@ def test_packets_are_signs_of_life(spoken: str) -> None:
 @pytest.mark.parametrize(("negotiation", "action"), EVERY_LIFE)
 @pytest.mark.parametrize("spoken", SPOKEN)
 def test_what_follows_a_death(spoken: str, negotiation: Negotiation, action: DpdAction) -> None:
-    """*Disconnect*: down until its negotiation type brings it back; *retry*: tried for ever."""
+    """*Disconnect*: waits for the peer, traffic or the operator; *retry*: tried again and again."""
     world = Two(spoken, 30, action, negotiation)
     world.kill()
     world.clear_ladder()
@@ -170,11 +170,15 @@ def test_what_follows_a_death(spoken: str, negotiation: Negotiation, action: Dpd
     death = world.now
     world.run_for(600)
     begun = [at - death for at in world.attempts()]
-    if action is DISCONNECT and negotiation is not ACTIVE:
+    if action is DISCONNECT:
         assert begun == []
         assert world.a.life.state is TunnelState.WAITING
+        assert world.a.life.error is not None
+        assert world.a.life.error.diagnosis.code is Code.PEER_DEAD
+        assert not world.a.ike_sas()
+        assert not world.a.installed
         return
-    assert begun[0] == pytest.approx(0.0 if action is RETRY else DISCONNECT_PAUSE)
+    assert begun[0] == pytest.approx(0.0)
     assert len(begun) >= 600 / (LONGEST_DELAY + 31)
     assert max(then - now for now, then in pairwise(begun)) <= LONGEST_DELAY + 31
     assert world.a.life.state is TunnelState.CONNECTING
@@ -194,13 +198,14 @@ def test_a_disconnected_tunnel_that_waits_for_traffic_comes_back_with_a_packet(s
     world.run_until(lambda: world.a.installed and world.b.installed, within=2)
 
 
+@pytest.mark.parametrize("negotiation", Negotiation)
 @pytest.mark.parametrize("action", DpdAction)
 @pytest.mark.parametrize("spoken", SPOKEN)
-def test_a_disconnected_tunnel_that_only_answers_comes_back_with_the_peer(
-    spoken: str, action: DpdAction
+def test_a_disconnected_tunnel_comes_back_with_the_peer(
+    spoken: str, action: DpdAction, negotiation: Negotiation
 ) -> None:
     """Also when the peer was away for ten minutes: its own first message brings the tunnel back (F8)."""
-    world = Two(spoken, 30, action, PASSIVE)
+    world = Two(spoken, 30, action, negotiation)
     world.kill()
     world.find_dead()
     world.run_for(600)
@@ -239,7 +244,7 @@ def test_a_peer_that_is_back_after_ten_minutes_is_found(
 
 
 def test_the_story_of_a_death_has_its_states() -> None:
-    world = Two("IKEv2", 30, DISCONNECT, ACTIVE)
+    world = Two("IKEv2", 30, RETRY, ACTIVE)
     world.a.told.clear()
     world.kill()
     world.find_dead()

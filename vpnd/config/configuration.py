@@ -56,6 +56,13 @@ class Tunnel:
         return ("tunnels", self.name)
 
     @property
+    def written(self) -> Mapping[str, object]:
+        """Its table as it stands in the file, without any default."""
+        tunnels = self.source.tables.get("tunnels")
+        table = tunnels.get(self.name) if isinstance(tunnels, Mapping) else None
+        return table if isinstance(table, Mapping) else {}
+
+    @property
     def place(self) -> str:
         """`FILE:LINE` of its table."""
         line = self.source.places.line(self.path)

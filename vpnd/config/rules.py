@@ -37,7 +37,9 @@ def check(configuration: Configuration, findings: Findings) -> None:
         _rekey_margin(tunnel, findings)
         _sequence_numbers(tunnel, findings)
         _short_sha256(tunnel, findings)
+        _dpd_action(tunnel, findings)
         _repeated_routes(tunnel, findings)
+        _routes_to_the_peer(configuration, tunnel, findings)
     _mapping_limit(configuration, findings)
     _mapping_overlaps(configuration, findings)
     _interfaces(configuration, findings)
@@ -134,6 +136,18 @@ def _version_and_mode(tunnel: Tunnel, findings: Findings) -> None:
         findings.warn(tunnel.source, (*path, "ike", "dh_group"), "W-AGGRESSIVE-DH", message, hint)
 
 
+def _dpd_action(tunnel: Tunnel, findings: Findings) -> None:
+    """An active tunnel that disconnects does not begin again by itself (specification: DPD)."""
+    table = tunnel.table
+    if table.negotiation == "active" and table.dpd.enabled and table.dpd.action == "disconnect":
+        key = (*tunnel.path, "dpd", "action")
+        message = (
+            'negotiation is "active" and dpd.action "disconnect": after a dead peer the tunnel stays down'
+            " until the peer begins, vpnctl up or a start of vpnd"
+        )
+        findings.warn(tunnel.source, key, "W-DPD-ACTION", message, 'write dpd.action = "retry" to reconnect')
+
+
 def _dpd(tunnel: Tunnel, findings: Findings) -> None:
     """Peers are made for 30 to 60 seconds (specification: DPD), and the cloud's takes nothing else."""
     timeout, low, high = tunnel.table.dpd.timeout, *USUAL_DPD_TIMEOUT
@@ -201,6 +215,10 @@ def _communication(tunnel: Tunnel, findings: Findings) -> None:
                 "spd rules belong to communication spd-policy",
                 hint,
             )
+        elif not tunnel.written.get("routes"):
+            message = "a destination-route tunnel without routes: vpnd sends nothing into it"
+            hint = 'add routes = ["10.2.0.0/16"] with the ranges behind the peer, or route to its interface'
+            findings.warn(source, path, "W-NO-ROUTES", message, hint)
         return
     if table.routes:
         hint = "remove routes: an spd-policy tunnel sends what its mappings say"
@@ -271,6 +289,33 @@ def _repeated_routes(tunnel: Tunnel, findings: Findings) -> None:
             findings.warn(
                 tunnel.source, key, "W-ROUTE-TWICE", f"the route {route} is listed twice", "remove one"
             )
+
+
+def _routes_to_the_peer(configuration: Configuration, tunnel: Tunnel, findings: Findings) -> None:
+    """The peer's outer address lies before the tunnel, not behind it; vpnd's own packets take no such route.
+
+    A default route means everything, so it holds every peer on purpose.
+    """
+    gateway, peer = configuration.gateway, configuration.customer_gateway(tunnel)
+    address = _as_address(peer.table.address) if peer is not None else None
+    if gateway is None or peer is None or address is None:
+        return
+    sent: list[tuple[KeyPath, Network]] = [
+        ((*tunnel.path, "routes", index), route) for index, route in enumerate(tunnel.table.routes)
+    ]
+    sent += [
+        (_mapping_path(tunnel, mapping), mapping.remote)
+        for mapping in mappings_of(tunnel.table)
+        if tunnel.table.communication == "spd-policy" and gateway.address in mapping.local
+    ]
+    for key, network in sent:
+        if network.prefixlen and address in network:
+            message = (
+                f"{network} holds the peer itself, {address}: what else this machine sends to that address"
+                " goes into the tunnel, and nowhere while the tunnel is down"
+            )
+            hint = f"leave {address} out, by smaller ranges, unless that is what you want"
+            findings.warn(tunnel.source, key, "W-ROUTE-PEER", message, hint)
 
 
 def _routes_with_several_tunnels(configuration: Configuration, findings: Findings) -> None:

@@ -118,9 +118,7 @@ class DpdTable(Table):
             ge=10, le=3600, description="Seconds of silence after which the peer is dead; usual: 30 to 60."
         ),
     ] = 30
-    action: Annotated[Literal["disconnect", "retry"], word("a DPD action", "disconnect", "retry")] = (
-        "disconnect"
-    )
+    action: Annotated[Literal["disconnect", "retry"], word("a DPD action", "disconnect", "retry")] = "retry"
 
 
 class HealthCheckTable(Table):

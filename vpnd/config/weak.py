@@ -53,9 +53,7 @@ def _weak(
 
 def _where(tunnel: Tunnel, key: tuple[str, str]) -> tuple[KeyPath, str]:
     """The path of a value, or of the `profile` that it is a default of, and a note that says so."""
-    tunnels = tunnel.source.tables["tunnels"]
-    raw = tunnels[tunnel.name] if isinstance(tunnels, Mapping) else {}
-    section = raw.get(key[0]) if isinstance(raw, Mapping) else None
+    section = tunnel.written.get(key[0])
     if isinstance(section, Mapping) and key[1] in section:
         return (*tunnel.path, *key), ""
     return (*tunnel.path, "profile"), f" (a default of profile {tunnel.table.profile})"

@@ -90,8 +90,8 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     ),
     Code.PEER_DEAD: failures.simple(
         "{peer} stopped answering (dead peer detection)",
-        "check the network and the peer; an active tunnel comes back by itself, the others do with"
-        ' dpd.action = "retry"',
+        'check the network and the peer; dpd.action = "retry" connects again by itself,'
+        ' "disconnect" waits for the peer, for vpnctl up or, if traffic-triggered, for traffic',
         ("the peer restarted", "the way there is cut, or a NAT forgot it"),
         ("vpnctl up {tunnel}",),
     ),

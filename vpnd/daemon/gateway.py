@@ -394,7 +394,10 @@ class Gateway:
     def _take_for_traffic(self, now: float, name: str) -> None:
         """A probe that finds no SA is a packet that waits for one: it brings up what traffic may bring up."""
         tunnel = self.roster.get(name)
-        index = probe_mapping(tunnel.policy) if tunnel is not None else None
+        if tunnel is None or tunnel.disconnected:
+            # A probe of ours is not the traffic that brings back what dead peer detection has disconnected.
+            return
+        index = probe_mapping(tunnel.policy)
         if index is not None:
             self.roster.tell(name, lambda t: t.acquire(now, index))
 

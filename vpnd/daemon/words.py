@@ -5,6 +5,7 @@ from __future__ import annotations
 from vpnd.daemon.journal import Journal
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code
+from vpnd.model.policy import Negotiation
 from vpnd.tunnel.commands import AttemptFailed, MappingChanged, MappingState, StateChanged, TunnelState
 from vpnd.tunnel.failover import Carry
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged
@@ -27,7 +28,7 @@ def state_changed(journal: Journal, tunnel: Tunnel, change: StateChanged) -> Non
         journal.recovered(change.tunnel)
         text = "healthy again" if change.before is TunnelState.UNHEALTHY else f"up with {peer}"
     elif change.after is TunnelState.WAITING:
-        text = "waiting for the peer" if _passive(tunnel) else "waiting for traffic"
+        text = _waiting(tunnel)
     elif change.after is TunnelState.CONNECTING:
         text = f"connecting to {peer}"
     elif change.after is TunnelState.DOWN:
@@ -122,5 +123,12 @@ def _next(retry_in: float | None) -> str:
     return "; trying again" if retry_in < 1 else f"; trying again in {retry_in:.0f} s"
 
 
-def _passive(tunnel: Tunnel) -> bool:
-    return tunnel.policy.negotiation.value == "passive"
+def _waiting(tunnel: Tunnel) -> str:
+    """What a tunnel waits for that begins nothing by itself."""
+    match tunnel.policy.negotiation:
+        case Negotiation.PASSIVE:
+            return "waiting for the peer"
+        case Negotiation.ACTIVE if tunnel.disconnected:
+            return f"disconnected: waiting for the peer or vpnctl up {tunnel.name}"
+        case _:
+            return "waiting for traffic"

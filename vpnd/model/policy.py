@@ -118,7 +118,7 @@ class DpdPolicy:
 
     enabled: bool = True
     timeout: int = 30
-    action: DpdAction = DpdAction.DISCONNECT
+    action: DpdAction = DpdAction.RETRY
 
 
 @dataclass(frozen=True, slots=True)

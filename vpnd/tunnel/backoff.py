@@ -17,9 +17,6 @@ JITTER_PERCENT = 20
 ATTEMPT_LIMIT = 120.0
 """Ours: seconds after which an attempt without any result is given up; IKE itself gives up after about 30."""
 
-DISCONNECT_PAUSE = 1.0
-"""Ours: seconds between a DPD disconnect and the first new attempt of an active tunnel."""
-
 
 class Backoff:
     """Counts the failures of one thing that is tried again for ever."""

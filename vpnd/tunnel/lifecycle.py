@@ -3,6 +3,7 @@
     configured --> WAITING (passive, or traffic-triggered until a packet comes)
                --> CONNECTING (active, or somebody asked) --> UP <--> UNHEALTHY
     any state  --> DOWN by the operator, until `up`
+    UP         --> WAITING, disconnected by dead peer detection, until the peer, traffic or `up`
 
 An attempt is one `Initiate`; it ends with the mapping's SAs, with a failure of that mapping, or with a
 failure of the IKE SA, which fails every mapping that waits for it. Mappings are negotiated in their order,
@@ -18,7 +19,7 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation, TunnelPolicy
-from vpnd.tunnel.backoff import ATTEMPT_LIMIT, DISCONNECT_PAUSE, Backoff
+from vpnd.tunnel.backoff import ATTEMPT_LIMIT, Backoff
 from vpnd.tunnel.commands import (
     AttemptFailed,
     CloseTunnel,
@@ -48,6 +49,8 @@ class Tunnel:
     state: TunnelState = TunnelState.WAITING
     closed: bool = False
     """Down by the operator."""
+    disconnected: bool = False
+    """The peer was found dead, and nothing here begins again by itself (DPD action `disconnect`)."""
     blocked: Diagnosis | None = None
     """What on this machine keeps the tunnel from working."""
     attempt: int | None = None
@@ -108,7 +111,7 @@ class Tunnel:
 
     def start(self, now: float) -> None:
         """The configuration is loaded: an active tunnel begins, the others get ready."""
-        if self.policy.negotiation is Negotiation.ACTIVE:
+        if self.policy.negotiation is Negotiation.ACTIVE and not self.disconnected:
             self._want_all()
         self._proceed(now)
         self._settle()
@@ -117,12 +120,14 @@ class Tunnel:
         """Another policy that leaves the SAs as they are: routes, priority, negotiation type."""
         if policy.negotiation is Negotiation.PASSIVE is not self.policy.negotiation:
             self._stop_trying()
+        if policy.peer.dpd.action is DpdAction.RETRY:
+            self.disconnected = False
         self.policy = policy
         self.start(now)
 
     def up(self, now: float) -> None:
         """Negotiate now what is not up, whatever the negotiation type."""
-        self.closed = False
+        self.closed = self.disconnected = False
         self._fresh_start()
         self._want_all()
         self._proceed(now)
@@ -130,7 +135,7 @@ class Tunnel:
 
     def down(self, now: float) -> None:
         """Close with DELETE, and stay down."""
-        self.closed = True
+        self.closed, self.disconnected = True, False
         self._stop_trying()
         self._outputs.append(CloseTunnel(self.name, Diagnosis.of(Code.DOWN_BY_OPERATOR)))
         self._settle()
@@ -139,7 +144,7 @@ class Tunnel:
         """Close with DELETE and negotiate everything anew."""
         self._stop_trying()
         self._outputs.append(CloseTunnel(self.name, Diagnosis.of(Code.DOWN_BY_OPERATOR)))
-        self.closed = False
+        self.closed = self.disconnected = False
         self._fresh_start()
         for mapping in self.mappings:
             mapping.wanted = True
@@ -169,6 +174,8 @@ class Tunnel:
         """A packet of this mapping waits for an SA."""
         if self.policy.negotiation is Negotiation.PASSIVE or self.closed or index >= len(self.mappings):
             return
+        if self.disconnected and self.policy.negotiation is not Negotiation.TRAFFIC_TRIGGERED:
+            return
         mapping = self.mappings[index]
         if mapping.owner is not None or mapping.wanted or mapping.connecting or mapping.pauses(now):
             return
@@ -191,7 +198,7 @@ class Tunnel:
         """`policy` holds the address of the peer's name. `moved`: what is under way begins anew with it."""
         self.policy = policy
         self._resolving, self._resolved = False, True
-        if moved:
+        if moved and not self.disconnected:
             self._end_attempt()
             self._fresh_start()
         self._proceed(now)
@@ -294,14 +301,18 @@ class Tunnel:
         self._outputs.append(AttemptFailed(self.name, None, diagnosis, None))
 
     def peer_dead(self, now: float, diagnosis: Diagnosis) -> None:
-        """The peer does not answer. What becomes of each SA pair is reported one by one."""
+        """The peer does not answer. What becomes of each SA pair is reported one by one.
+
+        Disconnected, the tunnel stays so until the peer, traffic that triggers it, or the operator brings it
+        back (specification: DPD timeout action).
+        """
         self._record(now, diagnosis, None)
         if self.policy.peer.dpd.action is DpdAction.RETRY:
             self._reconnecting = True
             self._want_all()
             self._retry_at = None
         else:
-            self._retry_at = now + DISCONNECT_PAUSE
+            self._disconnect()
         if any(m.owner for m in self.mappings):
             self._outputs.append(CloseTunnel(self.name, diagnosis))
         self._proceed(now)
@@ -323,7 +334,8 @@ class Tunnel:
 
     def _persists(self) -> bool:
         """Whether what fails is tried again without anybody asking."""
-        return self.policy.negotiation is Negotiation.ACTIVE or self._reconnecting
+        active = self.policy.negotiation is Negotiation.ACTIVE and not self.disconnected
+        return active or self._reconnecting
 
     def _may_begin(self) -> bool:
         return not self.closed and self.blocked is None and self.attempt is None and not self._resolving
@@ -341,6 +353,15 @@ class Tunnel:
     def _stop_trying(self) -> None:
         self._reconnecting, self.error = False, None
         for mapping in self.mappings:
+            mapping.wanted = mapping.connecting = False
+        self._end_attempt()
+
+    def _disconnect(self) -> None:
+        """Nothing is wanted any more, and the next attempt does not wait for a pause."""
+        self.disconnected, self._reconnecting, self._retry_at = True, False, None
+        self._backoff.reset()
+        for mapping in self.mappings:
+            mapping.begin_anew()
             mapping.wanted = mapping.connecting = False
         self._end_attempt()
 
@@ -387,6 +408,10 @@ class Tunnel:
         if self._up_since is None:
             self._up_since = now
         self._retry_at = None
+        if self.disconnected:
+            self.disconnected = False
+            if self.policy.negotiation is Negotiation.ACTIVE:
+                self._want_all()
         if not any(m.reason for m in self.mappings):
             self.error = None
             self.tries, self.since = 0, None
@@ -411,8 +436,7 @@ class Tunnel:
             return
         mapping.wanted = True
         mapping.reason = Fault(diagnosis, now)
-        pause = dead and not self._reconnecting
-        mapping.retry_at = now + (DISCONNECT_PAUSE if pause else mapping.backoff.next_delay(self._entropy))
+        mapping.retry_at = now + mapping.backoff.next_delay(self._entropy)
 
     def _setup_failed(self, now: float, diagnosis: Diagnosis) -> None:
         """No IKE SA came about: every mapping that waits for it failed, and one timer brings them back."""

@@ -26,6 +26,9 @@ customer_gateway = "branch"
 {KEY}
 """
 
+ROUTES = 'routes = ["10.2.0.0/16"]\n'
+"""For `TUNNEL`, where a test is about everything that there is to say."""
+
 MARK = "#!"
 
 

@@ -38,7 +38,7 @@ COMMON = {
         "sm3_ikev2_prf": 1035,
         "sm3_icv_length": 12,
     },
-    "dpd": {"enabled": True, "timeout": 30, "action": "disconnect"},
+    "dpd": {"enabled": True, "timeout": 30, "action": "retry"},
     "health_check": {
         "enabled": False,
         "local": None,
@@ -55,7 +55,7 @@ IDS = {"local_id": "192.0.2.1", "remote_id": "198.51.100.1"}
 
 def test_the_default_profile(tmp_path: Path) -> None:
     loaded = load_text(tmp_path, GATEWAY + TUNNEL)
-    assert loaded.problems == ()
+    assert [problem.code for problem in loaded.problems] == ["W-NO-ROUTES"]
     assert describe(loaded, "a") == COMMON | {
         "profile": "default",
         "ike": IDS
@@ -139,7 +139,7 @@ def test_the_default_tunnel_as_the_protocols_see_it(tmp_path: Path) -> None:
     )
     assert peer.psk.reveal() == b"correct-horse-battery-staple"
     assert peer.encapsulation is Encapsulation.AUTO
-    assert peer.dpd == DpdPolicy(True, 30, DpdAction.DISCONNECT)
+    assert peer.dpd == DpdPolicy(True, 30, DpdAction.RETRY)
     (child,) = peer.children
     assert str(child) == "0.0.0.0/0 - 0.0.0.0/0"
     assert child.lifetimes == Lifetimes(3600, 1843200)

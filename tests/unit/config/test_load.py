@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text, write
+from tests.unit.config.files import GATEWAY, KEY, ROUTES, TUNNEL, load_text, write
 from vpnd.config.compile import compile_gateway
 from vpnd.config.configuration import Source
 from vpnd.config.load import load, load_with, load_without
@@ -28,7 +28,7 @@ def test_the_order_is_that_of_the_files(tmp_path: Path) -> None:
     write(tmp_path, tunnel("other"), "tunnels.d/readme.txt")
     write(tmp_path, tunnel("b"), "state/tunnels.d/b.toml")
     loaded = load(main, tmp_path / "state")
-    assert loaded.problems == ()
+    assert {problem.code for problem in loaded.problems} == {"W-NO-ROUTES"}
     assert list(loaded.configuration.tunnels) == ["m", "z", "a", "b"]
     assert [t.source.from_api for t in loaded.configuration.tunnels.values()] == [False, False, False, True]
     assert [t.name for t in compile_gateway(loaded).tunnels] == ["m", "z", "a", "b"]
@@ -138,7 +138,7 @@ def requested(state: Path, **changes: object) -> Source:
 
 
 def test_a_tunnel_is_checked_before_it_is_kept(tmp_path: Path) -> None:
-    main = write(tmp_path, GATEWAY + TUNNEL)
+    main = write(tmp_path, GATEWAY + TUNNEL + ROUTES)
     checked = load_with(main, tmp_path, requested(tmp_path))
     assert checked.problems == ()
     assert list(checked.configuration.tunnels) == ["a", "b"]
@@ -178,7 +178,7 @@ def test_broken_files_never_raise_and_never_pass_by_half(tmp_path: Path) -> None
     seed = random.randrange(2**32)
     print("seed", seed)
     rng = random.Random(seed)
-    text = GATEWAY + TUNNEL + 'routes = ["10.2.0.0/16"]\nhealth_check.enabled = true\n' + tunnel("b")
+    text = GATEWAY + TUNNEL + ROUTES + "health_check.enabled = true\n" + tunnel("b")
     text += (
         'communication = "spd-policy"\n[[tunnels.b.spd]]\nlocal = ["10.0.0.0/24"]\nremote = ["10.9.0.0/24"]\n'
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text, marked_line
+from tests.unit.config.files import GATEWAY, KEY, ROUTES, TUNNEL, load_text, marked_line
 from vpnd.config.problems import Severity
 
 BASE = GATEWAY + TUNNEL
@@ -556,6 +556,36 @@ WARNINGS = [
         BASE + "dpd.timeout = 3600 #!\n",
     ),
     Case(
+        "W-DPD-ACTION",
+        "after a dead peer the tunnel stays down until the peer begins, vpnctl up or a start of vpnd",
+        'dpd.action = "retry"',
+        BASE + 'dpd.action = "disconnect" #!\n',
+    ),
+    Case(
+        "W-NO-ROUTES",
+        "a destination-route tunnel without routes",
+        "add routes",
+        GATEWAY + f'[tunnels.a] #!\ncustomer_gateway = "branch"\n{KEY}\n',
+    ),
+    Case(
+        "W-ROUTE-PEER",
+        "198.51.100.0/24 holds the peer itself, 198.51.100.1",
+        "leave 198.51.100.1 out",
+        BASE + 'routes = ["10.2.0.0/16",\n"198.51.100.0/24"] #!\n',
+    ),
+    Case(
+        "W-ROUTE-PEER",
+        "198.51.100.1/32 holds the peer itself",
+        "",
+        BASE + 'routes = ["198.51.100.1/32"] #!\n',
+    ),
+    Case(
+        "W-ROUTE-PEER",
+        "198.51.0.0/16 holds the peer itself",
+        "",
+        GATEWAY + spd("a", ('"192.0.2.0/24"', '"10.1.0.0/24", \n"198.51.0.0/16"] #!\n#')),
+    ),
+    Case(
         "W-MAIN-MODE-KEY",
         "needs the key before the identity, and a (",
         "one key for all",
@@ -710,7 +740,7 @@ def test_a_warning_names_its_line_and_does_not_stand_in_the_way(tmp_path: Path, 
 
 @pytest.mark.parametrize("text", [case.text for case in WARNINGS if case.code in ("W-WEAK", "W-AGGRESSIVE")])
 def test_a_weak_choice_names_the_rfc(tmp_path: Path, text: str) -> None:
-    for warning in load_text(tmp_path, text).warnings:
+    for warning in load_text(tmp_path, text + ROUTES).warnings:
         assert "RFC" in warning.message
 
 
@@ -755,6 +785,24 @@ def test_a_default_route_is_allowed_as_a_whole(tmp_path: Path) -> None:
     assert load_text(tmp_path, text).problems == ()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        'negotiation = "passive"\ndpd.action = "disconnect"',
+        'negotiation = "traffic-triggered"\ndpd.action = "disconnect"',
+        'dpd.action = "disconnect"\ndpd.enabled = false',
+        'dpd.action = "retry"',
+        'routes = ["198.51.100.0/25", "10.2.0.0/16"]\ncustomer_gateway = "other"',
+        'communication = "spd-policy"\nspd = [{local = ["10.1.0.0/16"], remote = ["198.51.100.0/24"]}]',
+    ],
+)
+def test_what_needs_no_warning(tmp_path: Path, change: str) -> None:
+    text = GATEWAY + f"[tunnels.a]\n{KEY}\n{change}\n"
+    text += "" if "customer_gateway" in change else 'customer_gateway = "branch"\n'
+    text += "" if "routes" in change or "spd" in change else 'routes = ["10.2.0.0/16"]\n'
+    assert load_text(tmp_path, text).problems == ()
+
+
 def test_an_spd_tunnel_with_a_mapping_for_its_probe(tmp_path: Path) -> None:
     text = spd(
         "a",
@@ -767,7 +815,7 @@ def test_an_spd_tunnel_with_a_mapping_for_its_probe(tmp_path: Path) -> None:
 
 
 def test_aead_esp_is_fine_with_ikev1(tmp_path: Path) -> None:
-    text = BASE + 'ike.version = "ikev1"\nipsec.encryption = "aes-256-gcm"\n'
+    text = BASE + ROUTES + 'ike.version = "ikev1"\nipsec.encryption = "aes-256-gcm"\n'
     assert load_text(tmp_path, text).problems == ()
 
 

@@ -307,6 +307,6 @@ CONFIGURATION: dict[str, Any] = {
         "lifetime_kb": 1843200,
         "encapsulation": "auto",
     },
-    "dpd": {"enabled": True, "timeout": 30, "action": "disconnect"},
+    "dpd": {"enabled": True, "timeout": 30, "action": "retry"},
     "health_check": {"enabled": False, "local": None, "remote": None},
 }

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.unit.config.files import GATEWAY, KEY, TUNNEL, write
+from tests.unit.config.files import GATEWAY, KEY, ROUTES, TUNNEL, write
 from vpnd.control.check import check
 
 
@@ -19,11 +19,14 @@ def checked(path: Path, as_json: bool = False, state: Path | None = None) -> tup
 
 
 def test_a_right_configuration(tmp_path: Path) -> None:
-    assert checked(write(tmp_path, GATEWAY + TUNNEL)) == (0, "mappings 0/200, 0 errors, 0 warnings\n")
+    assert checked(write(tmp_path, GATEWAY + TUNNEL + ROUTES)) == (
+        0,
+        "mappings 0/200, 0 errors, 0 warnings\n",
+    )
 
 
 def test_a_warning_does_not_fail(tmp_path: Path) -> None:
-    code, text = checked(write(tmp_path, GATEWAY + TUNNEL + 'ike.integrity = "md5"\n'))
+    code, text = checked(write(tmp_path, GATEWAY + TUNNEL + ROUTES + 'ike.integrity = "md5"\n'))
     assert code == 0
     assert text.endswith("mappings 0/200, 0 errors, 1 warning\n")
 
@@ -42,7 +45,7 @@ def test_every_problem_has_a_place_a_code_and_what_to_change(tmp_path: Path) -> 
 
 
 def test_json_is_all_there_is(tmp_path: Path) -> None:
-    path = write(tmp_path, GATEWAY + TUNNEL + "dpd.timeout = 3\n")
+    path = write(tmp_path, GATEWAY + TUNNEL + "dpd.timeout = 3\n" + ROUTES)
     code, printed = checked(path, as_json=True)
     document = json.loads(printed)
     assert code == 2

@@ -42,7 +42,7 @@ SPIS = (b"initiatr", b"responds")
 def policy(
     negotiation: Negotiation = Negotiation.ACTIVE,
     mappings: int = 1,
-    action: DpdAction = DpdAction.DISCONNECT,
+    action: DpdAction = DpdAction.RETRY,
     remote: str = str(REMOTE),
     name: str = "branch",
 ) -> TunnelPolicy:

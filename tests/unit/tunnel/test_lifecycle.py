@@ -35,7 +35,7 @@ from vpnd.ike.outputs import (
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation
 from vpnd.model.selectors import Selector
-from vpnd.tunnel.backoff import ATTEMPT_LIMIT, DISCONNECT_PAUSE, LONGEST_DELAY
+from vpnd.tunnel.backoff import ATTEMPT_LIMIT, LONGEST_DELAY
 from vpnd.tunnel.commands import CloseTunnel, Initiate, MappingChanged, MappingState, SendOn
 from vpnd.tunnel.roster import Roster
 from vpnd.tunnel.states import mapping_state
@@ -264,8 +264,6 @@ def test_what_follows_a_dead_peer(negotiation: Negotiation, action: DpdAction, v
         assert life.taken(CloseTunnel) == []
     life.pass_time(0.01)
     at_once = life.attempts
-    life.pass_time(DISCONNECT_PAUSE)
-    soon = life.attempts
     assert life.tunnel.faults[-1][0].diagnosis == DEAD
     if action is DpdAction.RETRY:
         assert at_once == 1
@@ -273,10 +271,100 @@ def test_what_follows_a_dead_peer(negotiation: Negotiation, action: DpdAction, v
         life.tell("failed", SILENT, True)
         life.pass_time(LONGEST_DELAY)
         assert life.attempts >= 1
-    elif negotiation is ACTIVE:
-        assert (at_once, soon) == (0, 1)
     else:
-        assert (at_once, soon, life.state) == (0, 0, "waiting")
+        life.pass_time(10 * LONGEST_DELAY)
+        assert (life.attempts, life.state) == (0, "waiting")
+        assert (life.tunnel.next_try, life.tunnel.next_timeout()) == (None, None)
+        assert life.tunnel.error is not None
+        assert life.tunnel.error.diagnosis == DEAD
+
+
+def disconnected(negotiation: Negotiation = ACTIVE, mappings: int = 1) -> Life:
+    """A tunnel that was up, and that dead peer detection has disconnected for good."""
+    life = Life(policy(negotiation, mappings, action=DpdAction.DISCONNECT))
+    life.tell("up")
+    life.bring_up()
+    life.pass_time(100)
+    life.tell("peer_dead", DEAD)
+    life.lose(DEAD)
+    life.pass_time(600)
+    life.taken(Initiate)
+    assert life.state == "waiting"
+    return life
+
+
+@pytest.mark.parametrize("negotiation", [ACTIVE, PASSIVE, TRIGGERED])
+@pytest.mark.parametrize("command", ["up", "reset"])
+def test_the_operator_brings_a_disconnected_tunnel_back(negotiation: Negotiation, command: str) -> None:
+    life = disconnected(negotiation)
+    life.tell(command)
+    life.pass_time(0.01)
+    assert (life.attempts, life.state) == (1, "connecting")
+    assert not life.tunnel.disconnected
+
+
+@pytest.mark.parametrize(("negotiation", "attempts"), [(ACTIVE, 0), (PASSIVE, 0), (TRIGGERED, 1)])
+def test_traffic_brings_back_what_it_triggers(negotiation: Negotiation, attempts: int) -> None:
+    life = disconnected(negotiation)
+    life.tell("acquire", 0)
+    life.pass_time(0.01)
+    assert life.attempts == attempts
+
+
+@pytest.mark.parametrize("negotiation", [ACTIVE, PASSIVE, TRIGGERED])
+def test_the_peer_brings_a_disconnected_tunnel_back_and_it_is_as_before(negotiation: Negotiation) -> None:
+    life = disconnected(negotiation, mappings=2)
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, initiator=False))
+    assert (life.state, life.tunnel.error) == ("up", None)
+    life.pass_time(0.01)
+    assert life.attempts == (1 if negotiation is ACTIVE else 0)
+    if negotiation is ACTIVE:
+        life.bring_up()
+        life.lose(DELETED)
+        life.pass_time(5)
+        assert life.attempts > 0
+
+
+@pytest.mark.parametrize(("action", "attempts"), [(DpdAction.DISCONNECT, 0), (DpdAction.RETRY, 1)])
+def test_a_reload_is_no_start(action: DpdAction, attempts: int) -> None:
+    """Unless it says that a dead peer is tried again."""
+    life = disconnected()
+    life.tell("reconfigure", replace(policy(action=action), priority=7))
+    life.pass_time(0.01)
+    assert life.attempts == attempts
+    assert life.state == ("connecting" if attempts else "waiting")
+
+
+def test_a_disconnected_tunnel_that_was_taken_down_begins_with_the_next_start() -> None:
+    life = disconnected()
+    life.tell("down")
+    life.tunnel.closed = False
+    life.tell("start")
+    life.pass_time(0.01)
+    assert life.attempts == 1
+
+
+def test_another_address_of_the_peers_name_does_not_bring_a_disconnected_tunnel_back() -> None:
+    life = disconnected()
+    life.tell("resolved", life.tunnel.policy, True)
+    life.pass_time(60)
+    assert (life.attempts, life.state) == (0, "waiting")
+    assert life.tunnel.error is not None
+    assert life.tunnel.error.diagnosis == DEAD
+
+
+def test_what_is_under_way_ends_with_the_peer() -> None:
+    life = Life(policy(mappings=2, action=DpdAction.DISCONNECT))
+    life.tell("start")
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0))
+    assert life.tunnel.attempt == 1
+    life.tell("peer_dead", DEAD)
+    life.lose(DEAD)
+    life.taken(Initiate)
+    life.pass_time(600)
+    assert (life.attempts, life.state, life.tunnel.attempt) == (0, "waiting", None)
 
 
 def test_a_tunnel_that_reconnected_after_a_dead_peer_is_passive_again() -> None:
