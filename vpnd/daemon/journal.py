@@ -14,11 +14,14 @@ from vpnd.daemon.clock import Clock, at_wall
 from vpnd.daemon.logs import Repeats
 from vpnd.ike.outputs import LadderLine
 from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.text import cut
 
 KEPT_MESSAGES = 64
 KEPT_SIGNS = 8
 """Ours: IKE messages that `vpnctl trace` shows of each tunnel, and of those the ones that only ask whether
 the peer lives: they come every few seconds, and would push out all that was ever negotiated."""
+KEPT_OF_STRANGERS = 32
+"""Ours: likewise, of attempts of a peer that has not proved itself: anyone can send first messages."""
 
 
 @dataclass(slots=True)
@@ -27,10 +30,15 @@ class _Trace:
 
     messages: list[_Said] = field(default_factory=list)
     signs: list[_Said] = field(default_factory=list)
+    strangers: list[_Said] = field(default_factory=list)
 
     def add(self, number: int, at: float, line: LadderLine) -> None:
         """Keep one message; the oldest of its kind goes when there are too many."""
-        kept, most = (self.signs, KEPT_SIGNS) if _is_sign_of_life(line) else (self.messages, KEPT_MESSAGES)
+        kept, most = self.messages, KEPT_MESSAGES
+        if line.stranger:
+            kept, most = self.strangers, KEPT_OF_STRANGERS
+        elif _is_sign_of_life(line):
+            kept, most = self.signs, KEPT_SIGNS
         if len(kept) == most:
             del kept[0]
         # Without the tunnel's name and what a value takes besides: a gateway has thousands of them.
@@ -54,6 +62,7 @@ class Journal:
 
     def event(self, tunnel: str | None, kind: str, text: str, code: str | None = None) -> None:
         """A state change: one event, one line."""
+        text = cut(text)
         self.events.publish(Event(at=self._clock.wall(), tunnel=tunnel, event=kind, text=text, code=code))
         level = self._log.warning if code is not None and code.startswith("E-") else self._log.info
         fields = {"tunnel": tunnel} if tunnel is not None else {}
@@ -119,7 +128,7 @@ class Journal:
                 size=size,
                 detail=list(detail),
             )
-            for _, at, outbound, text, size, detail in sorted(kept.messages + kept.signs)
+            for _, at, outbound, text, size, detail in sorted(kept.messages + kept.signs + kept.strangers)
         ]
 
     def forget(self, tunnel: str) -> None:

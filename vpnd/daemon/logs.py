@@ -20,6 +20,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from vpnd.model.text import cut
+
 MAX_WAITING = 1000
 """Ours: lines that wait for a reader that does not read, some 200 KB."""
 
@@ -120,7 +122,7 @@ def configure(level: str, stream: TextIO = sys.stderr, text: bool | None = None)
     minimum = getattr(logging, level.upper())
     render = _text_line if as_text else _json_line
     structlog.configure(
-        processors=[_add_level, _add_time, _add_traceback, render],
+        processors=[_add_level, _add_time, _add_traceback, _cut_texts, render],
         wrapper_class=structlog.make_filtering_bound_logger(minimum),
         logger_factory=lambda *_: _Lines(writer.write),
         cache_logger_on_first_use=False,
@@ -177,6 +179,11 @@ def _add_traceback(_: object, __: str, event: Event) -> Event:
         event["exception"] = exc_info[0].__name__
         event["stack"] = places
     return event
+
+
+def _cut_texts(_: object, __: str, event: Event) -> Event:
+    """No value is longer than a text that is kept anywhere else."""
+    return {key: cut(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _json_line(_: object, __: str, event: Event) -> str:

@@ -13,12 +13,22 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from vpnd.wire.chain import RawPayload
 from vpnd.wire.errors import DecodeError
 
 MAX_OF_A_KIND = 20
 """Payloads of one kind in a message, but for those that nobody looks at; an honest peer sends fewer."""
 
 M = TypeVar("M")
+
+
+def require_single(chain: Iterable[RawPayload], payload_type: int) -> None:
+    """Refuse a message with two payloads of a type before any is decoded: of SA payloads, which cost most.
+
+    Raises DecodeError.
+    """
+    if sum(raw.type == payload_type for raw in chain) > 1:
+        raise DecodeError("Sa", "repeated")
 
 
 @dataclass(frozen=True, slots=True)

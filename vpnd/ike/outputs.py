@@ -145,6 +145,7 @@ class LadderLine:
 
     `outbound`: from us. `text` is the exchange, message ID and payloads in the RFC's notation, such as
     `IKE_AUTH 1 {IDi, AUTH, SA, TSi, TSr}`; `detail` holds decoded attributes, one line each. Never a key.
+    Made by `Registry.draw`, which bounds both. `stranger`: its peer had not proved itself by then.
     """
 
     tunnel: str
@@ -152,6 +153,7 @@ class LadderLine:
     text: str
     size: int
     detail: tuple[str, ...] = ()
+    stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,14 @@ from vpnd.ike.limits import (
     UNPROVED_KEYS_IN_ALL,
     Limits,
 )
-from vpnd.ike.outputs import Failed, Output
+from vpnd.ike.outputs import Failed, LadderLine, Output
 from vpnd.ike.session import Phase, Session
 from vpnd.ike.throttle import FREE_FAILURES, PER_SECOND, Throttle
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
+from vpnd.model.text import LONGEST_HEADLINE, LONGEST_TEXT, cut, cut_lines
 from vpnd.wire.iana import IkeVersion
 
 SMALLEST_ESP_SPI = 256
@@ -77,6 +78,22 @@ class Registry:
     def emit(self, output: Output) -> None:
         """Append one effect for the caller of Endpoint."""
         self.outputs.append(output)
+
+    def draw(
+        self,
+        tunnel: str,
+        outbound: bool,
+        text: str,
+        size: int,
+        detail: Iterable[str] = (),
+        stranger: bool = False,
+    ) -> None:
+        """One rung of the ladder; no more of `detail` is made than is kept.
+
+        `stranger`: it belongs to an attempt whose peer has not proved itself.
+        """
+        lines = cut_lines(detail, LONGEST_TEXT - LONGEST_HEADLINE)
+        self.emit(LadderLine(tunnel, outbound, cut(text, LONGEST_HEADLINE), size, lines, stranger))
 
     def count(self, reason: str) -> None:
         """A message was dropped for `reason`. Reasons are few and ours, never a peer's words."""

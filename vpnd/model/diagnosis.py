@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from vpnd.model.text import LONGEST_FACT, cut
+
 
 class Code(Enum):
     """The stable names of what can be wrong with a tunnel."""
@@ -64,7 +66,7 @@ class Diagnosis:
     @classmethod
     def of(cls, code: Code, **facts: object) -> Diagnosis:
         """`Diagnosis.of(Code.PSK, exchange="IKE_AUTH", ours="3f9a-77c1")`; facts of None are left out."""
-        return cls(code, tuple((key, str(value)) for key, value in facts.items() if value is not None))
+        return cls(code, tuple((k, cut(str(v), LONGEST_FACT)) for k, v in facts.items() if v is not None))
 
     def fact(self, key: str) -> str | None:
         """The value of one fact, or None."""

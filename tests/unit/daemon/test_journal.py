@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from vpnd.daemon.journal import KEPT_MESSAGES, KEPT_SIGNS, Journal
+from vpnd.daemon.journal import KEPT_MESSAGES, KEPT_OF_STRANGERS, KEPT_SIGNS, Journal
 from vpnd.ike.outputs import LadderLine
+from vpnd.model.text import LONGEST_TEXT
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -71,3 +72,19 @@ def test_the_oldest_messages_go() -> None:
     assert said(journal) == texts[5:]
     journal.forget("t")
     assert said(journal) == []
+
+
+def test_strangers_do_not_push_out_what_was_negotiated() -> None:
+    journal = Journal(Clock())
+    journal.trace(LadderLine("t", True, "IKE_AUTH 1 {IDi, AUTH, SA, TSi, TSr}", 400))
+    for _ in range(1000):
+        journal.trace(LadderLine("t", False, "IKE_SA_INIT 0 {SA, KEi, Ni}", 400, stranger=True))
+    assert said(journal)[0] == "IKE_AUTH 1 {IDi, AUTH, SA, TSi, TSr}"
+    assert len(said(journal)) == 1 + KEPT_OF_STRANGERS
+
+
+def test_an_event_has_an_end() -> None:
+    journal = Journal(Clock())
+    journal.event("t", "attempt-failed", "x" * 99_000)
+    (event,) = journal.events.recent()
+    assert len(event.text) == LONGEST_TEXT

@@ -13,6 +13,7 @@ import structlog
 
 from vpnd.daemon import logs
 from vpnd.daemon.logs import MAX_WAITING, REPEAT_EVERY, REPEATS_KEPT, LineWriter, Repeats
+from vpnd.model.text import LONGEST_TEXT
 
 
 @pytest.fixture
@@ -137,3 +138,14 @@ def test_repeats_are_bounded() -> None:
         repeats.admit(0.0, ("t", number))
     assert repeats.admit(1.0, ("t", REPEATS_KEPT * 2 - 1)) is None
     assert repeats.admit(1.0, ("t", 0)) == 0
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_line_has_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        writer = logs.configure("info", stream, text=False)
+        structlog.get_logger().warning("x" * 99_000, detail="y" * 99_000)
+        writer.close()
+    (line,) = map(json.loads, path.read_text().splitlines())
+    assert (len(line["event"]), len(line["detail"])) == (LONGEST_TEXT, LONGEST_TEXT)

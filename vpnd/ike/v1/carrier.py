@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vpnd.ike.fragments import DATAGRAM_LIMIT, Reassembly, split
-from vpnd.ike.outputs import LadderLine, Transmit
+from vpnd.ike.outputs import Transmit
 from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.v1.ladder import detail_of, text_of
 from vpnd.ike.v1.protect import IvChain
@@ -74,7 +74,7 @@ class Carrier:
         encrypted = bool(header.flags & Flag.ENCRYPTION)
         text = text_of(header.exchange, header.message_id, payloads, encrypted)
         detail = detail_of(header.exchange, payloads, self._numbers)
-        self.registry.emit(LadderLine(self.tunnel, outbound, text, header.length, detail))
+        self.registry.draw(self.tunnel, outbound, text, header.length, detail, not self.proven)
 
     def repeat(self, path: Path, datagrams: Sequence[bytes]) -> None:
         """Send the same bytes once more, within the budget of an unproven peer."""

@@ -49,10 +49,10 @@ def text_of(exchange: int, message_id: int, payloads: Iterable[Payload], encrypt
     return f"{name}{number}{'*' if encrypted else ''} {{{labels}}}"
 
 
-def detail_of(exchange: int, payloads: Iterable[Payload], numbers: Numbers) -> tuple[str, ...]:
+def detail_of(exchange: int, payloads: Iterable[Payload], numbers: Numbers) -> Iterator[str]:
     """One line for each thing worth telling of the payloads; `numbers` are those that the peer may use."""
     quick = exchange == Exchange1.QUICK_MODE
-    return tuple(line for payload in payloads for line in _details(payload, quick, numbers))
+    return (line for payload in payloads for line in _details(payload, quick, numbers))
 
 
 def _label(payload: Payload) -> str:

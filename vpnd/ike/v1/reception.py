@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from vpnd.ike.faults import Drop, Fault
-from vpnd.ike.message import read_message
+from vpnd.ike.message import read_message, require_single
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.session import Phase
@@ -26,7 +26,7 @@ from vpnd.model.policy import NegotiationMode
 from vpnd.wire.chain import RawPayload, decode_chain
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
-from vpnd.wire.iana import Exchange1
+from vpnd.wire.iana import Exchange1, Payload1
 from vpnd.wire.ikev1 import (
     Cert,
     CertReq,
@@ -331,6 +331,7 @@ class Reception:
         else:
             raw = decode_chain(header.next_payload, body)
         try:
+            require_single(raw, Payload1.SA)
             payloads = tuple(decode_payload(one) for one in raw)
             ignored = (*IGNORED, *_optional(candidates))
             message: object = read_message(candidates, payloads, ignored)

@@ -88,6 +88,11 @@ class IkeSa:
         return self.state.phase
 
     @property
+    def is_stranger(self) -> bool:
+        """Whether a peer has begun it that has not proved itself."""
+        return not self.initiator and self.phase is Phase.CONNECTING
+
+    @property
     def spi_i(self) -> bytes:
         """The SPI of the IKE SA's initiator."""
         return self.local_spi if self.initiator else self.peer_spi

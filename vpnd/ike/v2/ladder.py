@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from vpnd.crypto.suites import GROUPS
 from vpnd.ike.spis import describe_spis
@@ -29,9 +28,6 @@ from vpnd.wire.ikev2 import (
     VendorId,
 )
 
-MOST_LINES = 64
-LONGEST_LINE = 400
-"""Bounds of what one message is told in: more than an honest one needs, little enough to keep many."""
 SHOWN_BYTES = 32
 """Of unknown data: enough to recognise it, too little to fill a screen."""
 
@@ -42,10 +38,9 @@ def text_of(exchange: int, message_id: int, payloads: Iterable[Payload], respons
     return f"{name_of(Exchange2, exchange)} {message_id} {{{labels}}}"
 
 
-def detail_of(payloads: Iterable[Payload]) -> tuple[str, ...]:
+def detail_of(payloads: Iterable[Payload]) -> Iterator[str]:
     """One line for each thing worth telling of the payloads."""
-    lines = islice((line for payload in payloads for line in _details(payload)), MOST_LINES)
-    return tuple(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..." for line in lines)
+    return (line for payload in payloads for line in _details(payload))
 
 
 def notify_name(notify: Notify) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from vpnd.ike.message import read_message
+from vpnd.ike.message import read_message, require_single
 from vpnd.model.child import Path
 from vpnd.wire.chain import RawPayload
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import Flag, Header
-from vpnd.wire.iana import Exchange2, Notify2
+from vpnd.wire.iana import Exchange2, Notify2, Payload2
 from vpnd.wire.ikev2 import (
     Auth,
     Cert,
@@ -195,6 +195,7 @@ class Received:
 
 def read(header: Header, path: Path, datagram: bytes, chain: tuple[RawPayload, ...]) -> Received:
     """The message that the payloads in `chain` make. Raises DecodeError."""
+    require_single(chain, Payload2.SA)
     payloads = tuple(decode_payload(payload) for payload in chain)
     candidates = (_RESPONSES if header.flags & Flag.RESPONSE else _REQUESTS).get(header.exchange)
     if candidates is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from vpnd.ike.fragments import DATAGRAM_LIMIT
-from vpnd.ike.outputs import LadderLine, Transmit
+from vpnd.ike.outputs import Transmit
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.retransmit import GIVE_UP_AFTER, LONGEST_WAIT, Schedule
 from vpnd.ike.silence import ASKED_AGAIN
@@ -141,13 +141,13 @@ class Outbox:
         return session.protection.seal(envelope, payloads, limit)
 
     def transmit(
-        self, path: Path, datagrams: tuple[bytes, ...], text: str, detail: tuple[str, ...] = ()
+        self, path: Path, datagrams: tuple[bytes, ...], text: str, detail: Iterable[str] = ()
     ) -> None:
         """Send the datagrams of one message, and draw it."""
         session = self._session
         session.sent += 1
         size = sum(map(len, datagrams))
-        session.registry.emit(LadderLine(session.tunnel, True, text, size, detail))
+        session.registry.draw(session.tunnel, True, text, size, detail, session.is_stranger)
         for datagram in datagrams:
             session.registry.emit(Transmit(session.tunnel, path, datagram))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpnd.ike.faults import Drop, Fault
-from vpnd.ike.outputs import Failed, LadderLine
+from vpnd.ike.outputs import Failed
 from vpnd.ike.session import Phase
 from vpnd.ike.steps import step_for
 from vpnd.ike.v2 import diagnoses, informational, ladder
@@ -209,4 +209,4 @@ def _draw(session: Session, received: Received) -> None:
     header, payloads = received.header, received.payloads
     text = ladder.text_of(header.exchange, header.message_id, payloads, bool(header.flags & Flag.RESPONSE))
     detail = ladder.detail_of(payloads)
-    session.registry.emit(LadderLine(session.tunnel, False, text, len(received.datagram), detail))
+    session.registry.draw(session.tunnel, False, text, len(received.datagram), detail, session.is_stranger)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.natt import initial_path
-from vpnd.ike.outputs import Failed, LadderLine, Transmit
+from vpnd.ike.outputs import Failed, Transmit
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
 from vpnd.ike.v2 import diagnoses, ladder, reception
 from vpnd.ike.v2.children import Fate
@@ -148,5 +148,5 @@ class Engine:
         tunnel = candidates[0].name if candidates else None
         if tunnel is not None:
             text = ladder.text_of(Exchange2.IKE_SA_INIT, 0, (notify,), response=True)
-            self._registry.emit(LadderLine(tunnel, True, text, len(data), ladder.detail_of((notify,))))
+            self._registry.draw(tunnel, True, text, len(data), ladder.detail_of((notify,)), stranger=True)
         self._registry.emit(Transmit(tunnel, path, data))

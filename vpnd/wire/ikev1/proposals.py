@@ -26,6 +26,9 @@ MAX_SPI = 16
 # more proposals than numbers.
 MAX_PROPOSALS = 255
 
+# Ours: of all proposals of a payload together. An honest one has some twenty; each costs us the same work.
+MAX_TRANSFORMS = 255
+
 
 #                      1                   2                   3
 #  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -81,13 +84,15 @@ class ProposalPart:
     transforms: tuple[TransformPart, ...]
 
     @classmethod
-    def decode(cls, body: bytes) -> Self:
-        """From the bytes behind the proposal's length. Raises DecodeError."""
+    def decode(cls, body: bytes, most: int = MAX_TRANSFORMS) -> Self:
+        """From the bytes behind the proposal's length, with `most` transforms at most. Raises DecodeError."""
         cursor = Cursor(body, "proposal")
         number = cursor.u8("number")
         protocol = cursor.u8("protocol ID")
         spi_size = cursor.u8("SPI size")
         count = cursor.u8("number of transforms")
+        if count > most:
+            raise cursor.fault("number of transforms", f"more than {MAX_TRANSFORMS} in all")
         if spi_size > MAX_SPI:
             raise cursor.fault("SPI size", f"{spi_size} bytes")
         spi = cursor.take(spi_size, "SPI")
@@ -143,10 +148,20 @@ class Sa:
         if situation != SIT_IDENTITY_ONLY:
             raise cursor.fault("situation", str(situation))
         bodies = decode_substructures(cursor.rest(), "proposal", MORE_PROPOSALS, MAX_PROPOSALS)
-        return cls(doi, situation, tuple(ProposalPart.decode(part) for part in bodies))
+        return cls(doi, situation, _decode_proposals(bodies))
 
     def encode(self) -> bytes:
         """The payload's body."""
         builder = Builder().u32(self.doi).u32(self.situation)
         parts = tuple(part.encode() for part in self.proposals)
         return builder.raw(encode_substructures(parts, MORE_PROPOSALS)).bytes()
+
+
+def _decode_proposals(bodies: tuple[bytes, ...]) -> tuple[ProposalPart, ...]:
+    """All proposals of a payload; no transform is looked at once there are too many. Raises DecodeError."""
+    proposals: list[ProposalPart] = []
+    left = MAX_TRANSFORMS
+    for body in bodies:
+        proposals.append(ProposalPart.decode(body, left))
+        left -= len(proposals[-1].transforms)
+    return tuple(proposals)

@@ -20,6 +20,9 @@ KEY_LENGTH_ATTRIBUTE = 14
 # The proposal number is one byte and counts up by one from 1 (RFC 7296 section 3.3.1).
 MAX_PROPOSALS = 255
 
+# Ours: of all proposals of a payload together. An honest one has some twenty; each costs us the same work.
+MAX_TRANSFORMS = 255
+
 
 #                      1                   2                   3
 #  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -97,13 +100,15 @@ class ProposalPart:
     transforms: tuple[Transform, ...]
 
     @classmethod
-    def decode(cls, body: bytes) -> Self:
-        """From the bytes behind the proposal's length. Raises DecodeError."""
+    def decode(cls, body: bytes, most: int = MAX_TRANSFORMS) -> Self:
+        """From the bytes behind the proposal's length, with `most` transforms at most. Raises DecodeError."""
         cursor = Cursor(body, "proposal")
         number = cursor.u8("number")
         protocol = cursor.u8("protocol ID")
         spi_size = cursor.u8("SPI size")
         count = cursor.u8("number of transforms")
+        if count > most:
+            raise cursor.fault("number of transforms", f"more than {MAX_TRANSFORMS} in all")
         spi = cursor.take(spi_size, "SPI")
         bodies = decode_substructures(cursor.rest(), "transform", MORE_TRANSFORMS, count)
         if len(bodies) != count:
@@ -139,8 +144,18 @@ class Sa:
     def decode(cls, body: bytes) -> Self:
         """From a payload's body. Raises DecodeError."""
         bodies = decode_substructures(body, "proposal", MORE_PROPOSALS, MAX_PROPOSALS)
-        return cls(tuple(ProposalPart.decode(part) for part in bodies))
+        return cls(_decode_proposals(bodies))
 
     def encode(self) -> bytes:
         """The payload's body."""
         return encode_substructures(tuple(part.encode() for part in self.proposals), MORE_PROPOSALS)
+
+
+def _decode_proposals(bodies: tuple[bytes, ...]) -> tuple[ProposalPart, ...]:
+    """All proposals of a payload; no transform is looked at once there are too many. Raises DecodeError."""
+    proposals: list[ProposalPart] = []
+    left = MAX_TRANSFORMS
+    for body in bodies:
+        proposals.append(ProposalPart.decode(body, left))
+        left -= len(proposals[-1].transforms)
+    return tuple(proposals)

@@ -437,7 +437,7 @@ def test_every_payload_has_a_name_in_the_ladder() -> None:
         "N(INVALID_KE_PAYLOAD), N(UNSUPPORTED_CRITICAL_PAYLOAD), N(COOKIE), N(4242)}"
     )
     assert ladder.text_of(99, 7, payloads[1:3], response=True) == "99 7 {KEr, Nr}"
-    assert ladder.detail_of(payloads) == (
+    assert tuple(ladder.detail_of(payloads)) == (
         "SA 1: ESP aes-128-gcm spi c0ffee00",
         "KE: group 31 (curve25519), 32 bytes",
         "IDi: hq.example (FQDN)",

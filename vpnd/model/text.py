@@ -1,0 +1,29 @@
+"""How long a text may be that is kept: what a peer sends ends up in some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+LONGEST_TEXT = 4096
+"""Characters of a kept text: a screen of an honest message; a hostile one fills no memory and no log."""
+LONGEST_HEADLINE = 1024
+"""Of those, what names a message; the rest is for its details."""
+LONGEST_FACT = 1000
+"""Characters of one value in a diagnosis, which has up to four that a peer chooses."""
+GOES_ON = " ..."
+
+
+def cut(text: str, most: int = LONGEST_TEXT) -> str:
+    """`text`, or as much of it as `most` characters hold, with a mark that it goes on."""
+    return text if len(text) <= most else text[: max(0, most - len(GOES_ON))] + GOES_ON
+
+
+def cut_lines(lines: Iterable[str], most: int = LONGEST_TEXT) -> tuple[str, ...]:
+    """As many of `lines` as `most` characters hold, the last perhaps cut. No further one is asked for."""
+    kept: list[str] = []
+    for line in lines:
+        kept.append(cut(line, most))
+        most -= len(line)
+        if most <= 0:
+            break
+    return tuple(kept)
