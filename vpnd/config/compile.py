@@ -13,7 +13,7 @@ from vpnd.config.mappings import mappings_of
 from vpnd.config.problems import ConfigurationInvalid
 from vpnd.config.schema import GatewayTable, HealthCheckTable, IkeTable, IpsecTable
 from vpnd.crypto.suites import ENCRYPTIONS
-from vpnd.model.identity import Identity
+from vpnd.model.identity import ANY, Identity
 from vpnd.model.numbers import Numbers
 from vpnd.model.policy import (
     ChildPolicy,
@@ -141,8 +141,10 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
         mode=NegotiationMode(ike.negotiation_mode) if version is IkeVersion.V1 else None,
         local_address=gateway.address,
         remote_address=_address(remote),
-        local_id=Identity.of(ike.local_id or str(gateway.address)),
-        remote_id=Identity.of(ike.remote_id or remote),
+        any_address=remote == ANY,
+        local_id=Identity.of(ike.local_id) if ike.local_id else Identity.of_address(gateway.address),
+        # A configuration with errors, in which `any` has no identity, is guarded as well.
+        remote_id=Identity.of(ike.remote_id or (f"@{ANY}" if remote == ANY else remote)),
         psk=tunnel.secret or Secret(b""),
         proposals=ike_proposals(ike),
         lifetime=ike.lifetime,

@@ -16,7 +16,7 @@ from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import did_you_mean, quoted
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
 from vpnd.ike.v1.phase1 import KEYS_TRIED
-from vpnd.model.identity import Identity
+from vpnd.model.identity import ANY, Identity
 from vpnd.model.selectors import Address, Network
 
 USUAL_DPD_TIMEOUT = (30, 60)
@@ -31,6 +31,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
     _gateway_labels(configuration, findings)
     for tunnel in configuration.tunnels.values():
         _customer_gateway(configuration, tunnel, findings)
+        _any_address(configuration, tunnel, findings)
         _communication(tunnel, findings)
         _version_and_mode(tunnel, findings)
         _dpd(tunnel, findings)
@@ -94,6 +95,26 @@ def _customer_gateway(configuration: Configuration, tunnel: Tunnel, findings: Fi
             f"the customer gateway's address {address} and the gateway's {gateway.address} are of two kinds",
             "both ends of a tunnel have IPv4 outer addresses, or both IPv6",
         )
+
+
+def _any_address(configuration: Configuration, tunnel: Tunnel, findings: Findings) -> None:
+    """A peer of any address cannot be called, and nothing but its identity tells who it is."""
+    peer, table = configuration.customer_gateway(tunnel), tunnel.table
+    if peer is None or peer.table.address != ANY:
+        return
+    who = f"the customer gateway {quoted(peer.name)} may have any address"
+    wrong = []
+    if table.negotiation != "passive":
+        wrong.append(("negotiation", f"{who}, so it has to begin", 'write negotiation = "passive"'))
+    if table.ike.remote_id is None:
+        wrong.append(("customer_gateway", f"{who}, so it is known by its identity only", "set ike.remote_id"))
+    if table.ike.version == "ikev1" and table.ike.negotiation_mode == "aggressive":
+        message = f"{who}: in aggressive mode everyone who asks would get a hash of the key to try guesses on"
+        wrong.append(
+            ("ike.negotiation_mode", message, "use IKEv2, or main mode with one key for all such peers")
+        )
+    for key, message, hint in wrong:
+        findings.error(tunnel.source, (*tunnel.path, *key.split(".")), "E-ANY", message, hint)
 
 
 def _as_address(text: str) -> Address | None:
@@ -357,9 +378,11 @@ def _peers_with_several_tunnels(configuration: Configuration, findings: Findings
         if gateway is None or peer is None:
             continue
         ike, address = tunnel.table.ike, peer.table.address
-        local = Identity.of(ike.local_id or str(gateway.address)).key
+        own = Identity.of(ike.local_id) if ike.local_id else Identity.of_address(gateway.address)
+        if address == ANY and ike.remote_id is None:
+            continue
         remote = Identity.of(ike.remote_id or address).key
-        twin = peers.setdefault((ike.version, address.lower(), local, remote), tunnel)
+        twin = peers.setdefault((ike.version, address.lower(), own.key, remote), tunnel)
         if twin is not tunnel:
             owner = f"{twin.name} ({twin.place})"
             message = f"{owner} has the same peer and identities: when the peer begins, they look alike"
@@ -370,19 +393,22 @@ def _peers_with_several_tunnels(configuration: Configuration, findings: Findings
 def _keys_of_main_mode(configuration: Configuration, findings: Findings) -> None:
     """IKEv1 main mode needs the key before the identity has arrived: vpnd tries a few, a peer may not."""
     keys: dict[str, list[Tunnel]] = {}
-    for tunnel in configuration.tunnels.values():
-        ike, peer = tunnel.table.ike, configuration.customer_gateway(tunnel)
-        main_mode = ike.version == "ikev1" and ike.negotiation_mode == "main"
-        if peer is None or tunnel.secret is None or not main_mode:
-            continue
-        address = peer.table.address
-        others = keys.setdefault(address, [])
+    for tunnel in sorted(_main_mode(configuration), key=lambda t: not _is_any(configuration, t)):
+        peer = configuration.customer_gateway(tunnel)
+        address = peer.table.address if peer is not None else ""
+        others = keys.setdefault(address, list(keys.get(ANY, ())))
         if any(other.secret == tunnel.secret for other in others):
             continue
         others.append(tunnel)
         where = (tunnel.source, (*tunnel.path, "pre_shared_key"))
         hint = "use one key for all of them, or aggressive mode, or IKEv2"
-        if len(others) > KEYS_TRIED:
+        if address == ANY and len(others) > 1:
+            message = (
+                "IKEv1 main mode needs the key before the identity, and nothing else tells peers of any"
+                f" address apart: {others[0].name} ({others[0].place}) has another key"
+            )
+            findings.error(*where, "E-MAIN-MODE-KEY", message, "use one key for all of them, or IKEv2")
+        elif len(others) > KEYS_TRIED:
             message = f"IKEv1 main mode with {address} has more than {KEYS_TRIED} keys, too many to try"
             findings.error(*where, "E-MAIN-MODE-KEY", message, hint)
         elif len(others) > 1:
@@ -391,3 +417,19 @@ def _keys_of_main_mode(configuration: Configuration, findings: Findings) -> None
                 f" has another key for {address}: vpnd tries both, the peer may try only one"
             )
             findings.warn(*where, "W-MAIN-MODE-KEY", message, f"if the peer refuses one: {hint}")
+
+
+def _main_mode(configuration: Configuration) -> list[Tunnel]:
+    return [
+        tunnel
+        for tunnel in configuration.tunnels.values()
+        if tunnel.table.ike.version == "ikev1"
+        and tunnel.table.ike.negotiation_mode == "main"
+        and tunnel.secret is not None
+        and configuration.customer_gateway(tunnel) is not None
+    ]
+
+
+def _is_any(configuration: Configuration, tunnel: Tunnel) -> bool:
+    peer = configuration.customer_gateway(tunnel)
+    return peer is not None and peer.table.address == ANY

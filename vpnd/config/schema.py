@@ -57,7 +57,10 @@ class GatewayTable(Table):
 
 
 class CustomerGatewayTable(Table):
-    """`[customer_gateways.NAME]`: the other machine, by IP address or FQDN."""
+    """`[customer_gateways.NAME]`: the other machine, by IP address or FQDN.
+
+    `address = "any"`: it begins, from wherever it is, and is known by its `remote_id`.
+    """
 
     address: Annotated[str, BeforeValidator(address_or_name)]
 

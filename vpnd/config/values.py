@@ -17,7 +17,7 @@ from vpnd.config import identities
 from vpnd.config.problems import did_you_mean, quoted
 from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
 from vpnd.datapath.replay import MAXIMUM_WINDOW, MINIMUM_WINDOW
-from vpnd.model.identity import Identity
+from vpnd.model.identity import ANY, Identity
 from vpnd.model.selectors import Address, Network
 
 MAX_TUNNEL_NAME = 60
@@ -109,6 +109,11 @@ def _address(value: object) -> object:
 def address_or_name(value: object) -> object:
     if not isinstance(value, str):
         raise fault("E-TYPE", f"{quoted(value)} is not text", "write an IP address or FQDN in quotes")
+    if value.lower() == ANY:
+        return ANY
+    if value in ("*", "0.0.0.0", "::") or value.lower() in ("%any", "%any4", "%any6", "%defaultroute"):  # noqa: S104
+        hint = f'write "{ANY}" for a peer that begins from wherever it is'
+        raise fault("E-ADDRESS", f"{quoted(value)} is not the address of one machine", hint)
     try:
         ip_address(value)
     except ValueError:

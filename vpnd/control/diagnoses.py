@@ -100,6 +100,23 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         "nothing: vpnd tries again by itself",
         tries=("vpnctl show {tunnel}",),
     ),
+    Code.PEER_BEGINS: failures.simple(
+        "the peer may have any address, so only it can begin",
+        "start the tunnel at the peer, or give customer_gateways.NAME.address its address here",
+        tries=("vpnctl peer-config {tunnel} --for strongswan",),
+    ),
+    Code.PEER_ELSEWHERE: failures.simple(
+        "{peer} does not answer any more, and the peer has proved who it is from elsewhere",
+        "nothing here: the tunnel goes on with the peer where it is now",
+        ("its address has changed", "another machine has its identity and key, and the first is off"),
+        ("vpnctl show {tunnel}",),
+    ),
+    Code.IDENTITY_TAKEN: failures.simple(
+        "another machine at {peer} has the identity and the key of the peer that is up, and was refused",
+        "give each machine an identity and a tunnel of its own",
+        ("the peer begins a second IKE SA from another address while the first still works",),
+        ("vpnctl show {tunnel}", "vpnctl trace {tunnel}"),
+    ),
     Code.LIFETIME: failures.simple(
         "an SA reached the end of its lifetime before a successor was there",
         "check that the peer answers rekeying: its algorithms and PFS for a rekey may differ from the first",

@@ -103,7 +103,7 @@ def _row(tunnel: Json) -> tuple[str, ...]:
     return (
         _mark(tunnel, up < len(mappings)),
         clean(tunnel["name"]),
-        clean(tunnel["peer"]["address"]),
+        clean(tunnel["peer"]["address"] or "any"),
         state,
         f"{up}/{len(mappings)}",
         _health(tunnel["health"]),
@@ -210,7 +210,7 @@ def _configured(document: Json) -> list[tuple[str, str]]:
     mtu = f", MTU {document['mtu']}" if document["mtu"] else ""
     carries = ", carries its traffic" if document["carries_traffic"] else ""
     pairs = [
-        ("peer", f"{clean(peer['address'])}{port}{vendor}{nat}"),
+        ("peer", f"{clean(peer['address'] or 'of any address, not there')}{port}{vendor}{nat}"),
         ("identities", f"we are {clean(document['local_id'])}, the peer is {clean(document['remote_id'])}"),
         ("key", f"fingerprint {document['psk_fingerprint']}"),
         ("negotiation", f"{document['negotiation']}, {way}{routes}"),

@@ -48,9 +48,12 @@ class GatewayStatus(Model):
 
 
 class PeerStatus(Model):
-    """The other machine. `address` is the FQDN as it was written while it is not resolved."""
+    """The other machine. `address` is the FQDN as it was written while it is not resolved.
 
-    address: str
+    It is null while none of a peer of any address (`address = "any"`) is there.
+    """
+
+    address: str | None
     port: int | None = None
     vendor: str | None = None
     nat: bool = False

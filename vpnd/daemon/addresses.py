@@ -9,7 +9,7 @@ from typing import Protocol
 
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.routes import MARK
+from vpnd.daemon.routes import ANYWHERE, MARK
 from vpnd.datapath.interface import Engine
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
@@ -102,6 +102,8 @@ class Addresses:
 
     async def _local_for(self, policy: TunnelPolicy) -> Address:
         configured, remote = policy.peer.local_address, policy.peer.remote_address
+        if policy.peer.any_address:
+            remote = ANYWHERE[configured.version]
         if remote is None or (configured in self._local and configured.version == remote.version):
             return configured
         used, _ = self._ports.get(remote.version, (None, None))

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from vpnd.config.problems import counted
 from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.routes import MARK, Rule, Wanted, apart, carried, guard, probed, shield, spared, tables_of
+from vpnd.daemon.routes import (
+    ANYWHERE,
+    MARK,
+    Rule,
+    Wanted,
+    apart,
+    carried,
+    guard,
+    probed,
+    shield,
+    spared,
+    tables_of,
+)
 from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa
@@ -214,6 +226,8 @@ class Interfaces:
         """Peers that are in the routes of a tunnel are heard nevertheless."""
         policies = (*self._configured, *(attached.policy for attached in self._attached.values()))
         peers = frozenset(p.peer.remote_address for p in policies if p.peer.remote_address is not None)
+        anywhere = {p.peer.local_address for p in policies if p.peer.any_address}
+        peers |= anywhere | {ANYWHERE[address.version] for address in anywhere}
         with contextlib.suppress(BoxFailed):
             for name in await self._box.hear_peers(peers, MARK):
                 why = "peers are in the routes of a tunnel, and the strict check would not let them in"

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from vpnd.daemon.footing import Footing
 from vpnd.daemon.resolver import NotResolved, Resolver
-from vpnd.ike.endpoint import UNKNOWN_PEER
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Negotiation, TunnelPolicy
 from vpnd.model.selectors import Address
@@ -60,7 +59,7 @@ class Names:
         knocks, looked = 0, self._gateway.clock.now()
         while True:
             await asyncio.sleep(KNOCK_EVERY)
-            before, knocks = knocks, self._gateway.endpoint.counters[UNKNOWN_PEER]
+            before, knocks = knocks, self._gateway.endpoint.knocks
             now = self._gateway.clock.now()
             due = now - looked >= LOOK_EVERY
             if not due and knocks == before:

@@ -24,7 +24,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from vpnd.daemon import dump, routewriter
-from vpnd.daemon.routes import LINK_GROUP, MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
+from vpnd.daemon.routes import ANYWHERE, LINK_GROUP, MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6
 from vpnd.model.selectors import Address, Network
 
@@ -40,9 +40,6 @@ ADDR_GEN_MODE_NONE = 1
 
 PEERS_ASKED_FOR = 64
 """Ours: peers whose way out is looked up; a gateway with more of them reaches them by the same few links."""
-
-ANYWHERE: dict[int, Address] = {4: ip_address("192.0.0.8"), 6: ip_address("100::1")}
-"""Addresses to which only a default route leads (RFC 7600 section 4.8, RFC 6666)."""
 
 _ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 
@@ -193,10 +190,12 @@ class Netlink:
         """Let what the peers send in, where it comes by a link whose reverse path is checked strictly.
 
         A tunnel whose routes they are in is where the kernel would send an answer to them (RFC 3704 section
-        2.2). Returns the links whose check is loose from now on; in a sandbox none is, and sysctl.d has it.
+        2.2). An address of this machine stands for all peers that come by its link. Returns the links whose
+        check is loose from now on; in a sandbox none is, and sysctl.d has it.
         """
         asked = [peer for peer in sorted(peers, key=str) if peer.version == 4][:PEERS_ASKED_FOR]
         ways = {route.link for route in (self.route_to(peer, mark) for peer in asked) if route is not None}
+        ways |= {int(entry["index"]) for entry, address in self._addresses() if address in peers}
         names = [link.name for link in _attempt("list the links", dump.links) if link.index in ways]
         return [name for name in names if _is_strict(name) and _loosen_reverse_path(name)]
 

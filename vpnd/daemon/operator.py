@@ -126,6 +126,7 @@ class Operator:
         if not (tunnel.all_up and not tunnel.closed):
             self._let_in(tunnel)
             self._gateway.command(name, lambda now, t: t.up(now))
+            self._has_peer(tunnel)
             await self._until_up(name, timeout)
         return ActionResult(tunnel=name, action="up", state=self._tunnel(name).state.value)
 
@@ -137,9 +138,11 @@ class Operator:
 
     async def reset(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (as `up`)
         """Delete the SAs and negotiate anew."""
-        self._let_in(await self._prepared(name, timeout))
+        tunnel = await self._prepared(name, timeout)
+        self._let_in(tunnel)
         self._gateway.command(name, lambda now, t: t.reset(now))
-        await self._until_up(name, timeout)
+        if not tunnel.policy.peer.any_address:
+            await self._until_up(name, timeout)
         return ActionResult(tunnel=name, action="reset", state=self._tunnel(name).state.value)
 
     async def rekey(self, name: str, ike: bool, child: bool, timeout: float) -> ActionResult:  # noqa: ASYNC109
@@ -290,6 +293,11 @@ class Operator:
         """The peer may negotiate; not yet where this machine has nothing that carries the packets."""
         if tunnel.blocked is None:
             self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
+
+    def _has_peer(self, tunnel: Tunnel) -> None:
+        """Raises NegotiationFailed where nothing can be begun: it waits for a peer of any address."""
+        if tunnel.policy.peer.any_address and not self._gateway.endpoint.ike_sas(tunnel.name):
+            raise _failed(tunnel.name, Diagnosis.of(Code.PEER_BEGINS), 0, len(tunnel.mappings))
 
     def _loaded(self) -> Loaded:
         if self._service.loaded is None:

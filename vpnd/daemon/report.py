@@ -92,7 +92,7 @@ class Report:
             priority=policy.priority,
             carries_traffic=self._carries(tunnel),
             peer=PeerStatus(
-                address=str(remote or policy.remote),
+                address=None if remote is None and policy.peer.any_address else str(remote or policy.remote),
                 port=ike.path.remote_port if ike is not None else None,
                 vendor=ike.vendor if ike is not None else None,
                 nat=ike.nat if ike is not None else False,

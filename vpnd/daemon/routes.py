@@ -30,7 +30,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from vpnd.daemon.nftables import Shield
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6, Communication, TunnelPolicy
@@ -63,6 +63,9 @@ TABLES = 0x80000
 SEPARATE_TABLE = FIRST_TABLE + TABLES
 ROUTES_TABLE = SEPARATE_TABLE + 1
 """Ours: table numbers that nobody else uses; a tunnel's follows from its name, so that restarts agree."""
+
+ANYWHERE: dict[int, Address] = {4: ip_address("192.0.0.8"), 6: ip_address("100::1")}
+"""Addresses to which only a default route leads (RFC 7600 section 4.8, RFC 6666)."""
 
 MARK = 0x7670
 """Ours: the fwmark of the datagrams that vpnd sends itself; they never enter a tunnel by its routes."""
@@ -145,7 +148,10 @@ def tables_of(names: Iterable[str]) -> dict[str, int]:
 
 
 def apart(tunnels: Iterable[TunnelPolicy]) -> frozenset[Network]:
-    """The routes that the main table must not have, since a peer is in them: its own would go through it."""
+    """The routes that the main table must not have, since a peer is in them: its own would go through it.
+
+    A peer of any address may be in each of them.
+    """
     tunnels = tuple(tunnels)
     routes = {network for tunnel in tunnels for network in _routes_of(tunnel)}
     lengths = {(network.version, network.prefixlen) for network in routes}
@@ -156,7 +162,12 @@ def apart(tunnels: Iterable[TunnelPolicy]) -> frozenset[Network]:
         for peer in peers
         if peer is not None and peer.version == version
     }
-    return frozenset(network for network in routes if network in holding or network.prefixlen == 0)
+    anywhere = {tunnel.peer.local_address.version for tunnel in tunnels if tunnel.peer.any_address}
+    return frozenset(
+        network
+        for network in routes
+        if network in holding or network.prefixlen == 0 or network.version in anywhere
+    )
 
 
 def guard(

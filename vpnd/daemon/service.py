@@ -244,6 +244,15 @@ class Service:
     def child_changed(self, child: ChildSa) -> None:
         """The MTU may have to follow."""
         self.interfaces.follow(child)
+        tunnel = self.gateway.roster.get(child.tunnel)
+        if tunnel is not None and tunnel.policy.peer.any_address:
+            self._spawn(self._learn_way(child))
+
+    async def _learn_way(self, child: ChildSa) -> None:
+        """Where a peer of any address is, and so what the path to it carries, is known with its SAs."""
+        mtu = await self.interfaces.route_mtu(child.path.remote)
+        if mtu is not None:
+            self.interfaces.path_changed(child.tunnel, mtu, child)
 
     def interface_lost(self, tunnel: str) -> None:
         """Somebody has deleted the interface: make it again."""

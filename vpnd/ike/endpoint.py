@@ -42,6 +42,7 @@ class Endpoint:
         self._registry = Registry(entropy, limits)
         self._versions = _versions(self._registry)
         self._waiting: dict[Address, dict[tuple[str, int], None]] = {}
+        self._knocks = 0
 
     @property
     def outputs(self) -> deque[Output]:
@@ -52,6 +53,11 @@ class Endpoint:
     def counters(self) -> Counter[str]:
         """Dropped messages by reason."""
         return self._registry.counters
+
+    @property
+    def knocks(self) -> int:
+        """First messages from addresses that no tunnel has in its configuration."""
+        return self._knocks
 
     # --- commands
 
@@ -80,7 +86,8 @@ class Endpoint:
             session.want(now, mapping)
             self._settle(now, session)
         elif policy.remote_address is None:
-            self._registry.emit(Failed(name, Diagnosis.of(Code.RESOLVE), initiator=True))
+            code = Code.PEER_BEGINS if policy.any_address else Code.RESOLVE
+            self._registry.emit(Failed(name, Diagnosis.of(code), initiator=True))
         elif self._connecting_to(policy.remote_address):
             self._waiting.setdefault(policy.remote_address, {})[name, mapping] = None
         else:
@@ -218,7 +225,8 @@ class Endpoint:
             self._registry.arm(session)
 
     def _hear_stranger(self, now: float, path: Path, version: Version, header: Header, data: bytes) -> None:
-        """A message that no session has. Peers whose address is not configured hear nothing at all."""
+        """A message that no session has. Who cannot be a peer by its address hears nothing at all."""
+        self._knocks += not self._registry.knows(path)
         between = self._registry.between(path)
         if not between:
             raise Drop(UNKNOWN_PEER)

@@ -114,11 +114,22 @@ class Registry:
 
     def candidates(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
         """The tunnels between the two addresses of `path` that speak `version`, in configuration order."""
-        return tuple(policy for policy in self.between(path) if policy.version == version)
+        return self._indexed().candidates(version, path)
 
     def between(self, path: Path) -> tuple[PeerPolicy, ...]:
-        """The tunnels between the two addresses of `path`, whatever they speak."""
-        return tuple(self._indexed().between.get((path.local, path.remote), ()))
+        """The tunnels between the two addresses of `path`, whatever they speak.
+
+        Those that have the peer's address come first, then those whose peer may have any.
+        """
+        return self._indexed().candidates(None, path)
+
+    def distinct(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
+        """Of the candidates the first of each kind: before the identity is known the others are the same."""
+        return self._indexed().distinct(version, path)
+
+    def knows(self, path: Path) -> bool:
+        """Whether a tunnel has the peer's address in its configuration."""
+        return (path.local, path.remote) in self._indexed().between
 
     def sharing_identities(self, policy: PeerPolicy) -> int:
         """How many tunnels have the identity pair of `policy`, itself included."""
@@ -333,8 +344,42 @@ class _PolicyIndex:
 
     def __init__(self, policies: Iterable[PeerPolicy]) -> None:
         self.between: dict[tuple[Address, Address], list[PeerPolicy]] = {}
+        self.anywhere: dict[Address, list[PeerPolicy]] = {}
         self.identities: Counter[tuple[tuple[int, bytes], tuple[int, bytes]]] = Counter()
+        self._candidates: dict[tuple[object, ...], tuple[PeerPolicy, ...]] = {}
+        self._distinct: dict[tuple[object, ...], tuple[PeerPolicy, ...]] = {}
         for policy in policies:
-            if policy.remote_address is not None:
+            if policy.any_address:
+                self.anywhere.setdefault(policy.local_address, []).append(policy)
+            elif policy.remote_address is not None:
                 self.between.setdefault((policy.local_address, policy.remote_address), []).append(policy)
             self.identities[policy.local_id.key, policy.remote_id.key] += 1
+
+    def candidates(self, version: IkeVersion | None, path: Path) -> tuple[PeerPolicy, ...]:
+        """The tunnels that a peer along `path` may mean."""
+        key = self._key(version, path)
+        found = self._candidates.get(key)
+        if found is None:
+            found = self._candidates[key] = self._candidates_anew(version, path)
+        return found
+
+    def distinct(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
+        """The first of each kind of them, by all that an offer is compared with."""
+        key = self._key(version, path)
+        found = self._distinct.get(key)
+        if found is None:
+            kinds: dict[tuple[object, ...], PeerPolicy] = {}
+            for one in self.candidates(version, path):
+                kinds.setdefault((one.mode, one.proposals, one.lifetime, one.numbers, one.encapsulation), one)
+            found = self._distinct[key] = tuple(kinds.values())
+        return found
+
+    def _key(self, version: IkeVersion | None, path: Path) -> tuple[object, ...]:
+        """Strangers have one entry for all of them, so that they cannot fill the memory."""
+        here = (path.local, path.remote)
+        return (version, *here) if here in self.between else (version, path.local)
+
+    def _candidates_anew(self, version: IkeVersion | None, path: Path) -> tuple[PeerPolicy, ...]:
+        own = self.between.get((path.local, path.remote), ())
+        every = (*own, *self.anywhere.get(path.local, ()))
+        return tuple(policy for policy in every if version in (None, policy.version))

@@ -92,6 +92,9 @@ class Session(Protocol):
     def moved(self, now: float, path: Path) -> None:
         """Authenticated ESP came along `path`: emits PathMoved if the peer is there now (`natt.follows`)."""
 
+    def answered_since(self, since: float) -> bool:
+        """Whether the peer has said anything under this IKE SA since then."""
+
     def has_child(self, spi_in: int) -> bool:
         """Whether the child with this inbound SPI is one of ours."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -93,6 +94,13 @@ class Identity:
         return f"{self} ({name_of(IdType, self.type)})"
 
 
+def describe_some(identities: Iterable[Identity]) -> str:
+    """Several identities as a diagnosis shows them: a few, and how many more there are."""
+    texts = tuple(dict.fromkeys(identity.describe() for identity in identities))
+    more = len(texts) - SHOWN
+    return " or ".join(texts[:SHOWN]) + (f" or {more} more" if more > 0 else "")
+
+
 def _means(word: str, identity: Identity) -> bool:
     try:
         return Identity.of(word) == identity
@@ -107,6 +115,9 @@ def _looks_like_another(name: str) -> bool:
 
 ANY = "any"
 """The word of a configuration for a peer of any address; as an identity it would be no one's."""
+
+SHOWN = 4
+"""Ours: of many identities that a peer can have, those that a diagnosis shows."""
 
 MAX_FQDN = 255
 """Octets of a domain name (RFC 1035 section 2.3.4)."""

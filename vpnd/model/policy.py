@@ -126,9 +126,9 @@ class PeerPolicy:
     """One tunnel as IKE sees it.
 
     `name` is the tunnel's. `remote_address` is None while an FQDN of the peer is not resolved; the daemon
-    then replaces the policy. `mode` is None for IKEv2. `lifetime` is the IKE SA's, in seconds, and `margin`
-    how long before its end it is rekeyed.
-    `numbers` are those that the peer knows SM4 and SM3 by.
+    then replaces the policy. With `any_address` it stays None: the peer begins, and is known by its identity.
+    `mode` is None for IKEv2. `lifetime` is the IKE SA's, in seconds, and `margin` how long before its end it
+    is rekeyed. `numbers` are those that the peer knows SM4 and SM3 by.
     """
 
     name: str
@@ -146,6 +146,7 @@ class PeerPolicy:
     dpd: DpdPolicy = field(default_factory=DpdPolicy)
     numbers: Numbers = DEFAULT_NUMBERS
     margin: Margin = Margin()
+    any_address: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class HealthPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TunnelPolicy:
-    """One tunnel, whole. `remote` is the customer gateway's address or FQDN as it was written."""
+    """One tunnel, whole. `remote` is the customer gateway's address, FQDN or `any` as it was written."""
 
     name: str
     peer: PeerPolicy

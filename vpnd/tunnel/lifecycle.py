@@ -77,7 +77,8 @@ class Tunnel:
 
     def __post_init__(self) -> None:
         self.mappings = tuple(Mapping(child.index) for child in self.policy.peer.children)
-        self.remote_is_name = self.policy.peer.remote_address is None
+        peer = self.policy.peer
+        self.remote_is_name = peer.remote_address is None and not peer.any_address
 
     # ------------------------------------------------------------------------------ queries
 
@@ -96,9 +97,7 @@ class Tunnel:
         """When the next attempt begins, or None if none is due."""
         if self.closed or self.attempt is not None:
             return None
-        due = [
-            m.retry_at or 0.0 for m in self.mappings if m.wanted or self.policy.peer.remote_address is None
-        ]
+        due = [m.retry_at or 0.0 for m in self.mappings if m.wanted or self._has_no_address]
         return max(min(due), self._retry_at or 0.0) if due else None
 
     def next_timeout(self) -> float | None:
@@ -147,7 +146,7 @@ class Tunnel:
         self.closed = self.disconnected = False
         self._fresh_start()
         for mapping in self.mappings:
-            mapping.wanted = True
+            mapping.wanted = not self.policy.peer.any_address
         self._retry_at = now
         self._settle()
 
@@ -307,7 +306,7 @@ class Tunnel:
         back (specification: DPD timeout action).
         """
         self._record(now, diagnosis, None)
-        if self.policy.peer.dpd.action is DpdAction.RETRY:
+        if self._reconnects:
             self._reconnecting = True
             self._want_all()
             self._retry_at = None
@@ -337,10 +336,23 @@ class Tunnel:
         active = self.policy.negotiation is Negotiation.ACTIVE and not self.disconnected
         return active or self._reconnecting
 
+    @property
+    def _reconnects(self) -> bool:
+        """Whether a peer that was found dead is called; one of any address calls itself."""
+        peer = self.policy.peer
+        return peer.dpd.action is DpdAction.RETRY and not peer.any_address
+
+    @property
+    def _has_no_address(self) -> bool:
+        """Whether the peer's name has no address yet."""
+        return self.remote_is_name and self.policy.peer.remote_address is None
+
     def _may_begin(self) -> bool:
         return not self.closed and self.blocked is None and self.attempt is None and not self._resolving
 
     def _want_all(self) -> None:
+        if self.policy.peer.any_address and not self._ikes:
+            return  # only the peer can begin
         for mapping in self.mappings:
             mapping.wanted |= mapping.owner is None
 
@@ -373,7 +385,7 @@ class Tunnel:
         """Begins the next attempt, if one is due and nothing stands in its way."""
         if not self._may_begin() or (self._retry_at is not None and self._retry_at > now):
             return
-        if self.policy.peer.remote_address is None:
+        if self._has_no_address:
             # Also for a tunnel that only answers: without its address the peer's messages are nobody's.
             self._resolve()
             return
@@ -429,7 +441,7 @@ class Tunnel:
         if self._up_since is not None and now - self._up_since >= STABLE_AFTER:
             self._backoff.reset()
         dead = diagnosis.code is Code.PEER_DEAD
-        if dead and self.policy.peer.dpd.action is DpdAction.RETRY:
+        if dead and self._reconnects:
             self._reconnecting = True
         if not self._persists():
             mapping.wanted = False

@@ -46,6 +46,8 @@ def test_there_is_an_example_of_each_kind(tmp_path: Path) -> None:
     assert tunnels["passive"][0].negotiation is Negotiation.PASSIVE
     assert tunnels["traffic-triggered"][0].negotiation is Negotiation.TRAFFIC_TRIGGERED
     assert tunnels["tencent-cloud"][0].peer.version is IkeVersion.V2
+    assert all(tunnel.peer.any_address for tunnel in tunnels["hub"])
+    assert [str(tunnel.peer.remote_id) for tunnel in tunnels["hub"]][1] == "@203.0.113.1"
     primary, secondary = tunnels["primary-secondary"]
     assert primary.routes == secondary.routes
     assert primary.priority < secondary.priority

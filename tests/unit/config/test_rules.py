@@ -530,6 +530,58 @@ ERRORS = [
     ),
 ]
 
+ANYONE = BASE.replace('address = "198.51.100.1"', 'address = "any"')
+assert ANYONE != BASE
+PASSIVE = 'negotiation = "passive"\n'
+
+ERRORS += [
+    Case(
+        "E-ANY",
+        "so it has to begin",
+        'negotiation = "passive"',
+        ANYONE.replace("[tunnels.a]", "[tunnels.a] #!") + 'ike.remote_id = "gw.example"\n',
+    ),
+    Case(
+        "E-ANY",
+        "so it has to begin",
+        'negotiation = "passive"',
+        ANYONE + 'negotiation = "traffic-triggered" #!\nike.remote_id = "gw.example"\n',
+    ),
+    Case(
+        "E-ANY",
+        "known by its identity only",
+        "set ike.remote_id",
+        ANYONE.replace('customer_gateway = "branch"', 'customer_gateway = "branch" #!') + PASSIVE,
+    ),
+    Case(
+        "E-ANY",
+        "in aggressive mode everyone who asks would get a hash of the key",
+        "main mode",
+        ANYONE
+        + PASSIVE
+        + 'ike.remote_id = "gw.example"\nike.version = "ikev1"\nike.negotiation_mode = "aggressive" #!\n',
+    ),
+    Case(
+        "E-MAIN-MODE-KEY",
+        "nothing else tells peers of any address apart",
+        "one key for all of them",
+        ANYONE
+        + PASSIVE
+        + 'ike.remote_id = "gw.example"\nike.version = "ikev1"\n'
+        + '[tunnels.b]\ncustomer_gateway = "branch"\nnegotiation = "passive"\nike.remote_id = "b.example"\n'
+        + 'ike.version = "ikev1"\npre_shared_key = "plain:another-key-of-some-length" #!\n',
+    ),
+    *(
+        Case(
+            "E-ADDRESS",
+            "is not the address of one machine",
+            'write "any"',
+            BASE + f"[customer_gateways.elsewhere]\naddress = '{word}' #!\n",
+        )
+        for word in ("%any", "0.0.0.0", "::", "*")
+    ),
+]
+
 WARNINGS = [
     Case(
         "W-SHA256-96",
@@ -542,6 +594,15 @@ WARNINGS = [
         "sha256_96 has no effect",
         "remove it",
         BASE + 'ipsec.encryption = "aes-128-gcm"\nipsec.sha256_96 = true #!\n',
+    ),
+    Case(
+        "W-MAIN-MODE-KEY",
+        "has another key for 198.51.100.1",
+        "one key for all",
+        BASE.replace(KEY, f"{KEY} #!")
+        + 'ike.version = "ikev1"\n[customer_gateways.roaming]\naddress = "any"\n'
+        + '[tunnels.b]\ncustomer_gateway = "roaming"\nnegotiation = "passive"\nike.remote_id = "b.example"\n'
+        + 'ike.version = "ikev1"\npre_shared_key = "plain:another-key-of-some-length"\n',
     ),
     Case(
         "W-DPD-TIMEOUT",

@@ -38,6 +38,8 @@ def _on_timer(session: Session, now: float, timer: Timer) -> None:
             session.attempt.retransmit(now)
         case Timer.ERROR:
             session.attempt.believe(now)
+        case Timer.HELD:
+            session.decide_held(now)
         case Timer.HALF_OPEN:
             session.attempt.half_open_over(now)
         case Timer.FORGET if session.state is State.REPLACED and session.quicks.busy(now):

@@ -37,6 +37,13 @@ class AuthenticationFailed(Fault):
     code: ClassVar[Code] = Code.PSK
 
 
+class IdentityTaken(Fault):
+    """The peer is who it says, and so is another that is up."""
+
+    notify: ClassVar[int | None] = Notify1.AUTHENTICATION_FAILED
+    code: ClassVar[Code] = Code.IDENTITY_TAKEN
+
+
 class WeakKey(Fault):
     """The exchange has yielded a weak DES key (RFC 2409 appendix A); the next one has other nonces."""
 

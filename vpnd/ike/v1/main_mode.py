@@ -20,8 +20,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vpnd.crypto.dh import KeyPair
+from vpnd.ike.contest import Verdict
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.v1 import phase1
+from vpnd.ike.v1.faults import IdentityTaken
 from vpnd.ike.v1.messages import Main1, Main2, Main3, Main4, Main5, Main6
 from vpnd.ike.v1.proposals import choose_phase1, offer_phase1
 from vpnd.ike.v1.protect import IvChain
@@ -53,7 +55,9 @@ def on_main1(session: Session, now: float, received: Received) -> None:
     message: Main1 = received.expect(Main1)
     session.registry.admit(now, received.path.remote)
     negotiation = session.negotiation
-    policy, choice = phase1.choose_policy(phase1.candidates(session), message.sa)
+    distinct = session.registry.distinct(session.version, received.path)
+    mine = (policy for policy in distinct if policy.mode is session.mode)
+    policy, choice = phase1.choose_policy(mine, message.sa)
     session.policy_is(policy)
     negotiation.peer = phase1.PeerFeatures.read(message.vendor_ids)
     negotiation.sa_i = received.body_of(message.sa)
@@ -125,9 +129,23 @@ def on_main5(session: Session, now: float, received: Received) -> None:
     session.proven()
     session.policy_is(phase1.check_identity(phase1.rivals(session), message.id))
     phase1.require_suite(session.policy, session.suite)
-    session.proved_from(received.path, session.nat)
-    _send_main6(session, now)
-    session.established(now, initial_contact)
+    conclude(session, now, received, initial_contact)
+
+
+def conclude(session: Session, now: float, received: Received, initial_contact: bool) -> None:
+    """The initiator is who it says. Prove ourselves, unless the tunnel is another machine's.
+
+    Raises IdentityTaken. While that is not known the message is held, and this is called again.
+    """
+    match session.contest.decide(now, session, session.policy, received.path):
+        case Verdict.WAIT:
+            session.hold(now, received, lambda later: conclude(session, later, received, initial_contact))
+        case Verdict.REFUSED:
+            raise IdentityTaken(diagnosis=session.contest.refusal(received.path))
+        case Verdict.WELCOME:
+            session.proved_from(received.path, session.nat)
+            _send_main6(session, now)
+            session.established(now, initial_contact)
 
 
 def pick_key(session: Session, read: Callable[[IvChain], Received]) -> None:

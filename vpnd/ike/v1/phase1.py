@@ -24,7 +24,7 @@ from vpnd.ike.v1.keys import Exchanged, Phase1Keys
 from vpnd.ike.v1.proposals import PHASE1_CODES, Phase1Choice, choose_phase1, mismatch
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.identity import Identity
+from vpnd.model.identity import Identity, describe_some
 from vpnd.model.policy import Encapsulation, NegotiationMode, PeerPolicy
 from vpnd.model.proposals import NO_GROUP, Mismatch, Proposal, Suite, choose
 from vpnd.model.secret import Secret
@@ -290,7 +290,7 @@ def named(policies: Iterable[PeerPolicy], received: Id) -> list[PeerPolicy]:
     asked = list(policies)
     found = [policy for policy in asked if policy.remote_id.matches(identity)]
     if not found:
-        ours = " or ".join(dict.fromkeys(policy.remote_id.describe() for policy in asked))
+        ours = describe_some(policy.remote_id for policy in asked)
         raise InvalidIdInformation(
             diagnosis=Diagnosis.of(Code.IDENTITY, theirs=identity.describe(), ours=ours)
         )

@@ -62,6 +62,7 @@ class Timer(Enum):
 
     RETRANSMIT = "the answer to the last phase-1 message"
     ERROR = "a real answer after an error in clear"
+    HELD = "decide whether the newcomer has the tunnel"
     HALF_OPEN = "the peer's next phase-1 message"
     FORGET = "the end of what is only kept for a little longer"
     RENEW = "the time for a successor"

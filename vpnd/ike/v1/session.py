@@ -13,9 +13,10 @@ answered with the last answer. What is left of an ISAKMP SA once another has suc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from vpnd.ike import natt
+from vpnd.ike.contest import ANSWER_WITHIN, Contest
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.outputs import IkeDown, IkeSaInfo, Output, PathMoved, Story
@@ -32,7 +33,7 @@ from vpnd.ike.v1.phase1 import Negotiation
 from vpnd.ike.v1.protect import IvChain
 from vpnd.ike.v1.quick_mode import QuickMode
 from vpnd.ike.v1.quicks import Quicks
-from vpnd.ike.v1.received import State, Timer
+from vpnd.ike.v1.received import Received, State, Timer
 from vpnd.ike.v1.reception import Reception
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -88,6 +89,11 @@ class Session:
         self.proof_iv: bytes | None = None
         """As responder: the IV before the peer's proof, until the peer shows that it has our answer."""
         self.established_at = 0.0
+        self.last_message = 0.0
+        """When the peer's last verified message came; ESP does not count."""
+        self.contest = Contest(registry)
+        self._held: tuple[bytes, Callable[[float], None]] | None = None
+        """The peer's proof, and what is done about it when it is known whether the tunnel is its own."""
         self._reception = Reception(self)
         self._keys: Phase1Keys | None = None
         self._chain: IvChain | None = None
@@ -307,6 +313,8 @@ class Session:
         """One message whose cookie is ours."""
         self.carrier.received += len(data)
         try:
+            if self._held is not None:
+                raise Drop("held until the present peer has answered")
             self._reception.take(now, path, header, data)
         except Drop as drop:
             self.registry.count(drop.reason)
@@ -323,12 +331,47 @@ class Session:
     def verified(self, now: float) -> None:
         """A message under this ISAKMP SA has been verified."""
         self.proof_iv = None
+        self.last_message = now
         self.attempt.confirmed(now)
         self.heir.heard(now)
         if self.heir is not self:
             self.registry.arm(self.heir)
 
+    # --- a newcomer to a tunnel that another may have
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the peer's proof waits for a decision."""
+        return self._held is not None
+
+    def hold(self, now: float, received: Received, decide: Callable[[float], None]) -> None:
+        """The peer has proved itself, and is answered when the one that has the tunnel was asked."""
+        self._held = received.data, decide
+        self.timers.disarm(Timer.HALF_OPEN)
+        self.timers.arm(Timer.HELD, now + ANSWER_WITHIN)
+        self.registry.emit(
+            Story(self.tunnel, "hold the peer's attempt: ask the present peer for a sign of life")
+        )
+
+    def decide_held(self, now: float) -> None:
+        """The present peer has had its time: the newcomer is answered, refused, or held once more."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        data, decide = held
+        try:
+            decide(now)
+        except Fault as fault:
+            self._reception.refuse(now, data, fault)
+
     # --- liveness
+
+    def answered_since(self, since: float) -> bool:
+        """Whether the peer has said anything under this ISAKMP SA since.
+
+        A peer that does not speak of its life (RFC 3706) cannot be asked, so that its ESP counts.
+        """
+        return (self.last_message if self.liveness.spoken else self.liveness.last_heard) > since
 
     def heard(self, now: float) -> None:
         """Authenticated traffic came from the peer."""

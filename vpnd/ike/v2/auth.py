@@ -18,19 +18,20 @@ import hmac
 from typing import TYPE_CHECKING
 
 from vpnd.ike import natt
-from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.contest import Verdict
+from vpnd.ike.faults import Drop, Fault, Held
 from vpnd.ike.outputs import ChildFailed, Failed
 from vpnd.ike.session import Phase
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.create_child import find_policy, lowest
-from vpnd.ike.v2.faults import AuthenticationFailed, InvalidSyntax, NoProposalChosen
+from vpnd.ike.v2.faults import AuthenticationFailed, IdentityTaken, InvalidSyntax, NoProposalChosen
 from vpnd.ike.v2.informational import AuthenticationFailedNotice, DeleteChildren, DeleteIke
 from vpnd.ike.v2.keys import auth_of_psk
 from vpnd.ike.v2.messages import AuthRequest, AuthResponse, Received, Refusal, error_of, notify_of
 from vpnd.ike.v2.negotiate import Offer, answer_offer
 from vpnd.ike.v2.selectors import choose_mapping, decode_selectors
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.identity import Identity
+from vpnd.model.identity import Identity, describe_some
 from vpnd.model.policy import ChildPolicy, PeerPolicy
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import AuthMethod2, Exchange2, Notify2, Payload2, name_of
@@ -173,6 +174,7 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     session.policy = _authenticate(session, received, request)
     session.registry.proved(received.path.remote)
     session.tunnel = session.policy.name
+    _contest(session, now, received)
     session.path = natt.proved_from(session.nat, session.path, received.path)
     id_r = IdR(session.policy.local_id.type, session.policy.local_id.value)
     auth = _sign(session, session.policy.psk, session.initiator, id_r.encode())
@@ -180,6 +182,17 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
         _replace_others(session, now)
     session.establish(now)
     return (id_r, Auth(AuthMethod2.SHARED_KEY_MIC, auth), *_first_child(session, now, request))
+
+
+def _contest(session: Session, now: float, received: Received) -> None:
+    """The tunnel may be another machine's. Raises Held, IdentityTaken."""
+    match session.contest.decide(now, session, session.policy, received.path):
+        case Verdict.WAIT:
+            raise Held
+        case Verdict.REFUSED:
+            raise IdentityTaken(diagnosis=session.contest.refusal(received.path))
+        case Verdict.WELCOME:
+            return
 
 
 def _first_child(session: Session, now: float, request: AuthRequest) -> tuple[Payload, ...]:
@@ -260,7 +273,7 @@ def _identity_mismatch(session: Session, request: AuthRequest) -> Diagnosis:
         exchange=EXCHANGE,
         notify="AUTHENTICATION_FAILED",
         theirs=theirs.describe(),
-        ours=", ".join(dict.fromkeys(identity.describe() for identity in ours)),
+        ours=describe_some(ours),
         detail=detail,
     )
 

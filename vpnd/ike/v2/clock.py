@@ -9,7 +9,7 @@ from vpnd.ike.outputs import Keepalive
 from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.session import Phase, Unreachable
 from vpnd.ike.silence import question_due
-from vpnd.ike.v2 import duplicates
+from vpnd.ike.v2 import duplicates, reception
 from vpnd.ike.v2.children import ChildTimer, Fate, lifetime_over
 from vpnd.ike.v2.state import State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -90,6 +90,8 @@ def _expired(session: Session, now: float, timer: Timer) -> None:
             session.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
         case Timer.RETRY:
             session.outbox.resume(now)
+        case Timer.HELD:
+            reception.answer_held(session, now)
         case Timer.DUPLICATE:
             duplicates.close(session, now)
         case _:

@@ -49,6 +49,13 @@ class AuthenticationFailed(Fault):
     code: ClassVar[Code] = Code.PSK
 
 
+class IdentityTaken(Fault):
+    """The peer is who it says, and so is another that is up: the one notify that leaves no IKE SA behind."""
+
+    notify: ClassVar[int | None] = Notify2.AUTHENTICATION_FAILED
+    code: ClassVar[Code] = Code.IDENTITY_TAKEN
+
+
 class TsUnacceptable(Fault):
     """The traffic selectors have nothing in common."""
 

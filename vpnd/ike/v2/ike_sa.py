@@ -73,6 +73,8 @@ class IkeSa:
         self.began_at = 0.0
         self.established_at: float | None = None
         self.last_heard = 0.0
+        self.last_message = 0.0
+        """When the peer's last authentic message came; `last_heard` counts ESP as well."""
         self.sent = 0
         self.received = 0
         self.suite: Suite | None = None
@@ -119,6 +121,9 @@ class IkeSa:
             and suite.dh in p.dh
             for p in policy.proposals
         )
+
+    def answered_since(self, since: float) -> bool:
+        return self.last_message > since
 
     def learn_keys(self, suite: Suite, keys: IkeKeys) -> None:
         """Algorithms and keys are agreed: messages are protected from now on."""

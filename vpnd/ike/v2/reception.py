@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.faults import Drop, Fault, Held
 from vpnd.ike.outputs import Failed
 from vpnd.ike.session import Phase
 from vpnd.ike.steps import step_for
@@ -142,6 +142,8 @@ def _handle_response(session: Session, now: float, path: Path, header: Header, d
 
 def _handle_request(session: Session, now: float, path: Path, header: Header, data: bytes) -> None:
     """A request of the peer: the next one, or a repeat of the last."""
+    if session.held is not None:
+        raise Drop("held until the present peer has answered")
     arrival = session.window.arrived(header.message_id)
     opened = _open(session, header, data)
     if arrival is Arrival.REPEATED:
@@ -152,7 +154,20 @@ def _handle_request(session: Session, now: float, path: Path, header: Header, da
     session.heard_from(now, path, answer=False)
     if opened.inside is None:
         return
-    payloads = _answer(session, now, path, header, data, opened)
+    answer_with(session, path, header, _answer(session, now, path, header, data, opened))
+
+
+def answer_held(session: Session, now: float) -> None:
+    """The request that was held for the present peer's answer is decided now, or held once more."""
+    received, session.held = session.held, None
+    if received is not None:
+        answer_with(session, received.path, received.header, _handle(session, now, received))
+
+
+def answer_with(session: Session, path: Path, header: Header, payloads: tuple[Payload, ...] | None) -> None:
+    """Send the answer to a request, and keep it for repeats; None: the request is held."""
+    if payloads is None:
+        return
     exchange, message_id = header.exchange, header.message_id
     datagrams = session.outbox.protect(exchange, message_id, payloads, response=True)
     text = ladder.text_of(exchange, message_id, payloads, response=True)
@@ -162,17 +177,28 @@ def _handle_request(session: Session, now: float, path: Path, header: Header, da
 
 def _answer(
     session: Session, now: float, path: Path, header: Header, data: bytes, opened: Opened
-) -> tuple[Payload, ...]:
+) -> tuple[Payload, ...] | None:
     """The payloads of the answer: the handler's, or the notify of what was wrong with the request."""
-    before = session.state
     try:
         received = read(header, path, data, opened.chain())
-        _draw(session, received)
-        step = step_for(STEPS, session.state, received.message)
-        payloads = step.handler(session, now, received)
     except errors.UnsupportedCriticalPayload as error:
         kind = bytes((error.payload_type,))
         return _refuse(session, now, UnsupportedCriticalPayload(kind, detail=error.payload_type))
+    except DecodeError as error:
+        return _refuse(session, now, InvalidSyntax(detail=error))
+    _draw(session, received)
+    return _handle(session, now, received)
+
+
+def _handle(session: Session, now: float, received: Received) -> tuple[Payload, ...] | None:
+    """As `_answer`, of a request that was read."""
+    before = session.state
+    try:
+        step = step_for(STEPS, session.state, received.message)
+        payloads = step.handler(session, now, received)
+    except Held:
+        session.hold(now, received)
+        return None
     except DecodeError as error:
         return _refuse(session, now, InvalidSyntax(detail=error))
     except Fault as fault:

@@ -146,7 +146,8 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     if not isinstance(request, SaInitRequest):
         raise Drop("IKE_SA_INIT: not a request")
     session.registry.admit(now, received.path.remote)
-    policy, chosen = _choose(session.candidates, request.sa, request.ke.group)
+    distinct = session.registry.distinct(session.version, received.path)
+    policy, chosen = _choose(distinct, request.sa, request.ke.group)
     group = chosen.suite.dh
     if group is None or group != request.ke.group:
         raise InvalidKe.wanting(group or 0)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from vpnd.crypto.entropy import chance
 from vpnd.ike import natt
+from vpnd.ike.contest import ANSWER_WITHIN, Contest
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import (
     Established,
@@ -31,6 +32,7 @@ from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.ike_sa import IkeSa
 from vpnd.ike.v2.informational import DeleteChildren, DeleteIke, Liveness
 from vpnd.ike.v2.keys import IkeKeys
+from vpnd.ike.v2.messages import Received
 from vpnd.ike.v2.outbox import Outbox
 from vpnd.ike.v2.rekey import RekeyChild, RekeyIke
 from vpnd.ike.v2.state import State, Timer
@@ -66,6 +68,9 @@ class Session(IkeSa):
         """Whether it was begun beside another IKE SA: if it fails, that one is as it was."""
         self.begun_here = initiator
         """Whether this side began the tunnel; whoever rekeyed it since."""
+        self.contest = Contest(registry)
+        self.held: Received | None = None
+        """The peer's IKE_AUTH, while it is not decided whether the tunnel is its own."""
         self._anew_at: float | None = None
         self._wanted: dict[int, None] = {}
 
@@ -114,7 +119,7 @@ class Session(IkeSa):
 
     def heard_from(self, now: float, path: Path, answer: bool) -> None:
         """An authentic, new message came along `path`; `answer`: it answers a request of ours."""
-        self.last_heard = now
+        self.last_heard = self.last_message = now
         asked = answer and path in (self.path, self.former)
         self.moved(now, path)
         if asked and path == self.path:
@@ -345,6 +350,13 @@ class Session(IkeSa):
         self.registry.add(self, init_key)
         self.timers.arm(Timer.END, now + self.registry.limits.half_open_lifetime)
         self.registry.half_open_begins(now, self, init_key.remote, proved)
+
+    def hold(self, now: float, received: Received) -> None:
+        """The peer has proved itself, and is answered when the one that has the tunnel was asked."""
+        self.held = received
+        self.registry.half_open_ends(self)
+        self.timers.arm(Timer.HELD, now + ANSWER_WITHIN)
+        self.story(f"hold the peer's attempt: ask the present peer of {self.tunnel} for a sign of life")
 
     # --- inside
 

@@ -59,4 +59,5 @@ class Timer(Enum):
     LIFETIME = "the hard end"
     KEEPALIVE = "keep the NAT's mapping"
     RETRY = "ask the busy peer again"
+    HELD = "decide whether the newcomer has the tunnel"
     DUPLICATE = "close the redundant IKE SA"
