@@ -125,6 +125,8 @@ def _tunnel(
         priority=table.priority,
         interface=interface,
         health=_health(table.health_check, health) if health is not None else None,
+        mtu=table.mtu,
+        mss=table.mss,
     )
 
 

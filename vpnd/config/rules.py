@@ -15,6 +15,8 @@ from vpnd.config.mappings import MAX_MAPPINGS, Mapping, mappings_of
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import did_you_mean, quoted
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
+from vpnd.datapath.mtu import MINIMUM_MTU
+from vpnd.datapath.mtu import mss as mss_of
 from vpnd.ike.v1.phase1 import KEYS_TRIED
 from vpnd.model.identity import ANY, Identity
 from vpnd.model.selectors import Address, Network
@@ -41,6 +43,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
         _dpd_action(tunnel, findings)
         _repeated_routes(tunnel, findings)
         _routes_to_the_peer(configuration, tunnel, findings)
+        _sizes(tunnel, findings)
     _mapping_limit(configuration, findings)
     _mapping_overlaps(configuration, findings)
     _interfaces(configuration, findings)
@@ -260,6 +263,23 @@ def _communication(tunnel: Tunnel, findings: Findings) -> None:
             key = _mapping_path(tunnel, mapping)
             message = f"the mapping {mapping} joins IPv4 and IPv6"
             findings.error(source, key, "E-FAMILY", message, "put the two kinds into rules of their own")
+
+
+def _sizes(tunnel: Tunnel, findings: Findings) -> None:
+    """Linux has no IPv6 on an interface below its least MTU; an MSS without room in a packet says nothing."""
+    table, least = tunnel.table, MINIMUM_MTU[6]
+    versions = {mapping.local.version for mapping in mappings_of(table)}
+    if table.mtu is not None and table.mtu < least and 6 in versions:
+        message = f"mtu is {table.mtu}, and the tunnel carries IPv6, which needs {least} (RFC 8200 section 5)"
+        findings.error(
+            tunnel.source, (*tunnel.path, "mtu"), "E-MTU", message, f"at least {least}, or leave it out"
+        )
+    most = None if table.mtu is None else mss_of(table.mtu, 4)
+    if table.mss is not None and most is not None and table.mss > most:
+        message = f"mss {table.mss} has no effect: with mtu {table.mtu} no segment has more than {most} bytes"
+        findings.warn(
+            tunnel.source, (*tunnel.path, "mss"), "W-MSS", message, f"at most {most}, or leave it out"
+        )
 
 
 def _mapping_path(tunnel: Tunnel, mapping: Mapping) -> KeyPath:

@@ -179,6 +179,14 @@ class TunnelTable(Table):
     profile: Annotated[Literal["default", "tencent-cloud"], word("a profile", "default", "tencent-cloud")] = (
         "default"
     )
+    mtu: Annotated[
+        int | None,
+        Field(ge=576, le=9000, description="Bytes of an inner packet at most; computed if left out."),
+    ] = None
+    mss: Annotated[
+        int | None,
+        Field(ge=256, le=8960, description="Bytes of a TCP segment at most; computed if left out."),
+    ] = None
     spd: list[SpdTable] = []
     ike: IkeTable = IkeTable()
     ipsec: IpsecTable = IpsecTable()

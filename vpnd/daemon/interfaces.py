@@ -100,7 +100,7 @@ class Interfaces:
     async def attach(self, policy: TunnelPolicy) -> None:
         """Make the interface of a tunnel and let the engine carry its packets. Raises BoxFailed."""
         path_mtu = await self.path_mtu(policy)
-        mtu = min(inner_mtu(path_mtu, *likely) for likely in _likely(policy))
+        mtu = _mtu_of(policy, path_mtu)
         descriptor = await self._box.open_interface(policy.interface, mtu)
         self._attached[policy.name] = Attached(policy, descriptor, mtu, path_mtu)
         self._owners[policy.interface] = policy.name
@@ -115,6 +115,7 @@ class Interfaces:
     async def _set_going(self, policy: TunnelPolicy, descriptor: int, mtu: int, path_mtu: int) -> None:
         self._engine.add_tunnel(policy.name, descriptor, mtu)
         self._engine.set_mtu(policy.name, path_mtu)
+        self._engine.set_limits(policy.name, policy.mtu, policy.mss)
         self._engine.replace_policies(policy.name, _rows(policy))
         if policy.health is not None:
             await self._box.set_address(policy.interface, policy.health.local, True)
@@ -129,11 +130,16 @@ class Interfaces:
         self._engine.remove_tunnel(name)
         await self._box.close_interface(attached.policy.interface, attached.descriptor)
 
-    def update(self, policy: TunnelPolicy) -> None:
-        """A tunnel keeps its interface and has new routes or another priority."""
+    def update(self, policy: TunnelPolicy, child: ChildSa | None = None) -> None:
+        """A tunnel keeps its interface and has new routes, limits, or another priority; `child` is an SA."""
         attached = self._attached.get(policy.name)
         if attached is not None:
             attached.policy = policy
+            self._engine.set_limits(policy.name, policy.mtu, policy.mss)
+            if child is not None:
+                self.follow(child)
+            else:
+                self._change_mtu(attached, _mtu_of(policy, attached.path_mtu))
             self._engine.replace_policies(policy.name, _rows(policy))
 
     async def path_mtu(self, policy: TunnelPolicy) -> int:
@@ -163,7 +169,7 @@ class Interfaces:
         attached = self._attached.get(child.tunnel)
         if attached is not None:
             mtu = inner_mtu(attached.path_mtu, child.suite, child.udp, child.path.remote.version)
-            self._change_mtu(attached, mtu)
+            self._change_mtu(attached, attached.policy.mtu or mtu)
 
     def path_changed(self, name: str, path_mtu: int, child: ChildSa | None) -> None:
         """The network says what the path to the peer carries, in bytes."""
@@ -408,6 +414,11 @@ def _rows(policy: TunnelPolicy) -> tuple[PolicyRow, ...]:
         PolicyRow(child.index, (Selector.of(child.local),), (Selector.of(child.remote),))
         for child in policy.peer.children
     )
+
+
+def _mtu_of(policy: TunnelPolicy, path_mtu: int) -> int:
+    """What an interface takes before anything is negotiated: what is configured, or fits in any case."""
+    return policy.mtu or min(inner_mtu(path_mtu, *likely) for likely in _likely(policy))
 
 
 def _likely(policy: TunnelPolicy) -> list[tuple[Suite, bool, int]]:

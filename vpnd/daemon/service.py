@@ -54,6 +54,9 @@ class Watch(Protocol):
         """Stop."""
 
 
+KEEPS_ITS_SAS = ("routes", "priority", "negotiation", "mtu", "mss")
+"""What can change of a tunnel without a new negotiation."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -334,13 +337,15 @@ class Service:
     async def _change(self, before: TunnelPolicy, after: TunnelPolicy) -> None:
         """A tunnel is another: anew, or without touching its SAs where they would be the same."""
         tunnel = self.gateway.roster[before.name]
-        as_was = replace(before, routes=after.routes, priority=after.priority, negotiation=after.negotiation)
+        kept = {name: getattr(after, name) for name in KEEPS_ITS_SAS}
+        as_was = replace(before, **kept)
         if as_was != after or tunnel.closed or self.interfaces.get(before.name) is None:
             await self._remove(before.name, after)
             await self._prepare(after)
             return
         policy = replace(after, peer=tunnel.policy.peer)
-        self.interfaces.update(policy)
+        owners = [mapping.owner.child for mapping in tunnel.mappings if mapping.owner is not None]
+        self.interfaces.update(policy, owners[0] if owners else None)
         self.gateway.command(after.name, lambda now, t: t.reconfigure(now, policy))
 
     async def _equip(self, policy: TunnelPolicy) -> Diagnosis | None:

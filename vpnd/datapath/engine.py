@@ -189,6 +189,9 @@ class PythonEngine:
         for pair in self._sad.of_tunnel(tunnel):
             pair.resize(believed(path_mtu, pair.version))
 
+    def set_limits(self, tunnel: str, mtu: int | None, mss: int | None) -> None:
+        self._tunnels[tunnel].most, self._tunnels[tunnel].mss = mtu, mss
+
     def replace_policies(self, tunnel: str, rows: tuple[PolicyRow, ...]) -> None:
         self._tunnels[tunnel].replace_policies(rows)
 

@@ -47,11 +47,12 @@ def may_be_syn(packet: bytes) -> bool:
     return packet[6] in OPTION_HEADERS
 
 
-def clamp_mss(packet: bytes, limit: int) -> bytes:
+def clamp_mss(packet: bytes, limit: int, most: int | None = None) -> bytes:
     """A TCP SYN whose MSS option promises no segment that makes a packet longer than `limit` bytes.
 
-    Anything else comes back as it is, and so does a SYN whose MSS is small enough or not stated: then 536
-    or 1220 bytes hold, which fit. Raises DecodeError for a malformed packet.
+    Nor one of more than `most` bytes, where that is given. Anything else comes back as it is, and so does a
+    SYN whose MSS is small enough or not stated: then 536 or 1220 bytes hold, which fit. Raises DecodeError
+    for a malformed packet.
     """
     ip = decode_packet(packet)
     tcp = ip.header_length
@@ -65,6 +66,8 @@ def clamp_mss(packet: bytes, limit: int) -> bytes:
     ip_header = IPV4_HEADER_LENGTH if ip.version == 4 else IPV6_HEADER_LENGTH
     (before,) = _WORD.unpack_from(packet, at)
     after = limit - ip_header - TCP_HEADER
+    if most is not None:
+        after = min(after, most)
     if before <= after:
         return packet
     changed = bytearray(packet)

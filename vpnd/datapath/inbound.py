@@ -232,7 +232,7 @@ class Inbound:
                 pair.bytes_in += len(packet)
                 return None
             if may_be_syn(packet):
-                return clamp_mss(packet, pair.limit)
+                return clamp_mss(packet, tunnel.within(pair.limit), tunnel.mss)
         except DecodeError:
             tunnel.drops[Drop.MALFORMED] += 1
             return None

@@ -146,6 +146,9 @@ class Engine(Protocol):
     def set_mtu(self, tunnel: str, path_mtu: int) -> None:
         """The path to this tunnel's peer now carries datagrams of `path_mtu` bytes, IP header included."""
 
+    def set_limits(self, tunnel: str, mtu: int | None, mss: int | None) -> None:
+        """Inner packets have at most `mtu` bytes, TCP segments `mss`; None: as many as the path carries."""
+
     def replace_policies(self, tunnel: str, rows: tuple[PolicyRow, ...]) -> None:
         """The mappings of a tunnel, all at once; SAs of mappings that are gone stay until removed."""
 

@@ -113,11 +113,12 @@ class Outbound:
                 if pair.part.lookup(packet) == NO_MAPPING:
                     tunnel.drops[Drop.POLICY] += 1
                     return nothing
-            limit = pair.limit if version == 4 else max(pair.limit, LEAST_IPV6_MTU)
+            limit = tunnel.within(pair.limit)
+            limit = limit if version == 4 else max(limit, LEAST_IPV6_MTU)
             if len(packet) > limit:
                 return pair, self._cut(now, tunnel, packet, limit), False
             if packet[PROTOCOL_AT[version]] == IpProtocol.TCP and len(packet) < LARGEST_SYN:
-                return pair, [clamp_mss(packet, limit) if may_be_syn(packet) else packet], False
+                return pair, [clamp_mss(packet, limit, tunnel.mss) if may_be_syn(packet) else packet], False
         except DecodeError:
             tunnel.drops[Drop.MALFORMED] += 1
             return nothing

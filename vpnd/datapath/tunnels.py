@@ -92,7 +92,8 @@ class Tunnel:
     """One TUN, its policies, its counters and what waits.
 
     `batch` is how many packets are read at one wake-up, `headroom` the length of the `virtio_net_hdr` before
-    each of them, 0 without one.
+    each of them, 0 without one. `most` is how many bytes an inner packet has at most, and `mss` a TCP
+    segment, whatever the path carries; None: no limit but the path's.
     """
 
     def __init__(
@@ -110,6 +111,8 @@ class Tunnel:
         self.batch = DEFAULT_BATCH
         self.headroom = VNET_HEADER_LENGTH if vnet_header else 0
         self.path_mtu = DEFAULT_PATH_MTU
+        self.most: int | None = None
+        self.mss: int | None = None
         self.rows: tuple[PolicyRow, ...] = ()
         self.policies = SelectorTable(())
         self.keep: frozenset[Address] | None = None
@@ -127,6 +130,10 @@ class Tunnel:
         self.policies.interrupt(self.keep)
         mappings = {row.mapping for row in rows}
         self.waiting = {index: kept for index, kept in self.waiting.items() if index in mappings}
+
+    def within(self, limit: int) -> int:
+        """What is left of an SA's limit, in bytes of an inner packet."""
+        return limit if self.most is None else min(limit, self.most)
 
     def write(self, packet: bytes) -> None:
         """Write one packet of our own to the TUN."""

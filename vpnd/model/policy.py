@@ -163,7 +163,10 @@ class HealthPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TunnelPolicy:
-    """One tunnel, whole. `remote` is the customer gateway's address, FQDN or `any` as it was written."""
+    """One tunnel, whole. `remote` is the customer gateway's address, FQDN or `any` as it was written.
+
+    `mtu` is how many bytes an inner packet has at most, `mss` a TCP segment; None: what the path carries.
+    """
 
     name: str
     peer: PeerPolicy
@@ -174,6 +177,8 @@ class TunnelPolicy:
     priority: int
     interface: str
     health: HealthPolicy | None = None
+    mtu: int | None = None
+    mss: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ COMMON = {
     "routes": [],
     "priority": 0,
     "interface": "vpn-a",
+    "mtu": None,
+    "mss": None,
     "spd": [],
     "sm_numbers": {
         "sm4_ikev1_phase1": 129,

@@ -241,6 +241,18 @@ ERRORS = [
         BASE + 'ike.version = "ikev1"\nipsec.esn = "yes" #!\n',
     ),
     Case(
+        "E-MTU",
+        "mtu is 1279, and the tunnel carries IPv6, which needs 1280",
+        "at least 1280",
+        BASE + 'routes = ["10.2.0.0/16", "fd02::/64"]\nmtu = 1279 #!\n',
+    ),
+    Case(
+        "E-MTU",
+        "mtu is 1000, and the tunnel carries IPv6",
+        "at least 1280",
+        GATEWAY + SPD + 'mtu = 1000 #!\n[[tunnels.a.spd]]\nlocal = ["fd01::/64"]\nremote = ["fd02::/64"]\n',
+    ),
+    Case(
         "E-REKEY-MARGIN",
         "ipsec.rekey_margin 50 with rekey_fuzz 100 replaces an SA up to 100 % of its lifetime before the end",
         "at most 80",
@@ -583,6 +595,12 @@ ERRORS += [
 ]
 
 WARNINGS = [
+    Case(
+        "W-MSS",
+        "mss 1361 has no effect: with mtu 1400 no segment has more than 1360 bytes",
+        "at most 1360",
+        BASE + "mtu = 1400\nmss = 1361 #!\n",
+    ),
     Case(
         "W-SHA256-96",
         "sha256_96 has no effect",

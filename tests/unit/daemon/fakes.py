@@ -64,6 +64,7 @@ class FakeEngine:
         self.tunnels: dict[str, int] = {}
         self.policies: dict[str, tuple[PolicyRow, ...]] = {}
         self.path_mtu: dict[str, int] = {}
+        self.limits: dict[str, tuple[int | None, int | None]] = {}
         self.installed: dict[int, ChildSa] = {}
         self.moved: list[tuple[int, NetworkPath]] = []
         self.sending: dict[tuple[str, int], int] = {}
@@ -87,6 +88,9 @@ class FakeEngine:
 
     def set_mtu(self, tunnel: str, path_mtu: int) -> None:
         self.path_mtu[tunnel] = path_mtu
+
+    def set_limits(self, tunnel: str, mtu: int | None, mss: int | None) -> None:
+        self.limits[tunnel] = (mtu, mss)
 
     def replace_policies(self, tunnel: str, rows: tuple[PolicyRow, ...]) -> None:
         self.policies[tunnel] = rows

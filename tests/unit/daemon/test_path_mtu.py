@@ -69,3 +69,30 @@ async def test_ten_minutes_begin_anew_when_the_path_becomes_smaller_still(pair: 
     assert pair.hq.engine.path_mtu["t"] == 1300
     await seconds(pair, AGED)
     assert pair.hq.engine.path_mtu["t"] == 1500
+
+
+@with_pair
+async def test_a_configured_mtu_holds_whatever_the_path_carries(pair: Pair) -> None:
+    await up(pair, ROUTED + "\nmtu = 1340\nmss = 1200\n", BACK)
+    assert _inner(pair) == 1340
+    assert pair.hq.engine.limits["t"] == (1340, 1200)
+    pair.hq.engine.on_notice(PathMtu(pair.branch.address, 1300))
+    await seconds(pair, 1)
+    assert pair.hq.engine.path_mtu["t"] == 1300
+    assert _inner(pair) == 1340
+
+
+@with_pair
+async def test_limits_change_without_a_new_negotiation(pair: Pair) -> None:
+    await up(pair, ROUTED, BACK)
+    before, computed = set(pair.hq.engine.installed), _inner(pair)
+    for limits in ((1340, 1200), (1280, None), (None, None)):
+        lines = "".join(
+            f"\n{key} = {value}" for key, value in zip(("mtu", "mss"), limits, strict=True) if value
+        )
+        pair.configure({"t": ROUTED + lines}, {"t": BACK})
+        await pair.hq.operator.reload()
+        await seconds(pair, 1)
+        assert pair.hq.engine.limits["t"] == limits
+        assert _inner(pair) == (limits[0] or computed)
+        assert set(pair.hq.engine.installed) == before

@@ -128,3 +128,15 @@ def test_options_that_make_no_sense_go_with_the_first_fragment_only() -> None:
 def test_a_header_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(DecodeError):
         fragment_ipv4(bytes(IP(src="10.0.0.1", dst="10.0.0.2") / UDP() / (b"x" * 100)), 24)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(("most", "clamped"), [(1200, 1200), (1300, 1300), (9000, None), (None, None)])
+def test_a_segment_has_at_most_what_is_configured(
+    version: int, most: int | None, clamped: int | None
+) -> None:
+    usual = LIMIT - (40 if version == 4 else 60)
+    packet = syn(version, [("MSS", 1460)])
+    changed = clamp_mss(packet, LIMIT, most)
+    assert mss_of(changed) == (clamped if clamped is not None and clamped < usual else usual)
+    assert clamp_mss(syn(version, [("MSS", 536)]), LIMIT, most) == syn(version, [("MSS", 536)])

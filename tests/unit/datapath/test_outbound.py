@@ -19,7 +19,7 @@ from tests.unit.datapath.parts import (
     tcp_packet,
     udp_packet,
 )
-from vpnd.datapath.interface import Acquire, HardLimit, PolicyRow, SoftLimit
+from vpnd.datapath.interface import Acquire, Drop, HardLimit, PolicyRow, SoftLimit
 from vpnd.datapath.tunnels import ACQUIRE_INTERVAL, ICMP_BURST, WAITING_PACKETS, WAITING_TIME
 from vpnd.model.policy import Lifetimes
 from vpnd.model.proposals import Suite
@@ -335,3 +335,31 @@ def test_what_is_no_ip_packet_is_counted(packet: bytes) -> None:
     ours, _ = pair_of()
     assert ours.send(packet) == []
     assert ours.dropped() == {"MALFORMED": 1}
+
+
+# ------------------------------------------------------------------------------ configured limits
+
+
+def test_packets_have_at_most_the_configured_size() -> None:
+    """Without DF they leave as fragments, with DF their sender is told, as where the path is narrow."""
+    gateway = Gateway()
+    pair = gateway.install(child())
+    gateway.tunnel.most = 700
+    assert pair.limit > 1300
+    for size, count in ((680, 1), (681, 2), (1180, 2)):
+        assert len(gateway.send(bytes(IP(src=A, dst=B) / bytes(size)))) == count
+    gateway.send(tcp_packet("10.1.0.1", "10.2.0.1", data=bytes(1000)))
+    (told,) = gateway.written
+    assert int.from_bytes(told[26:28], "big") == 700
+    assert gateway.tunnel.drops[Drop.TOO_BIG] == 1
+
+
+def test_a_syn_is_clamped_both_ways() -> None:
+    ours, theirs = pair_of()
+    for gateway in (ours, theirs):
+        gateway.tunnel.mss = 900
+    option = bytes((2, 4)) + (1460).to_bytes(2)
+    packet = tcp_packet("10.1.0.1", "10.2.0.1", flags=2, options=option)
+    theirs.tunnel.mss = 800
+    (arrived,) = carried(ours, theirs, packet)
+    assert arrived[42:44] == (800).to_bytes(2)
