@@ -44,6 +44,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
         _repeated_routes(tunnel, findings)
         _routes_to_the_peer(configuration, tunnel, findings)
         _sizes(tunnel, findings)
+    _tunnel_limit(configuration, findings)
     _mapping_limit(configuration, findings)
     _mapping_overlaps(configuration, findings)
     _interfaces(configuration, findings)
@@ -63,6 +64,18 @@ def _gateway_labels(configuration: Configuration, findings: Findings) -> None:
         findings.error(
             source, ("gateway", "vpc"), "E-GATEWAY", "a gateway of type ccn belongs to no VPC", hint
         )
+
+
+def _tunnel_limit(configuration: Configuration, findings: Findings) -> None:
+    """The quota of the gateway; the tunnels of the API are the last, so one of them is refused first."""
+    gateway = configuration.gateway
+    if gateway is None or len(configuration.tunnels) <= gateway.max_tunnels:
+        return
+    beyond = tuple(configuration.tunnels.values())[gateway.max_tunnels]
+    message = f"{len(configuration.tunnels)} tunnels; gateway.max_tunnels allows {gateway.max_tunnels}"
+    findings.error(
+        beyond.source, beyond.path, "E-LIMIT", message, "remove tunnels, or raise gateway.max_tunnels"
+    )
 
 
 def _customer_gateway(configuration: Configuration, tunnel: Tunnel, findings: Findings) -> None:

@@ -54,6 +54,9 @@ class GatewayTable(Table):
     type: Annotated[Literal["vpc", "ccn"] | None, word("a gateway type", "vpc", "ccn")] = None
     vpc: str | None = None
     region: str | None = None
+    max_tunnels: Annotated[
+        int, Field(ge=1, le=10_000, description="The quota: how many tunnels may be configured.")
+    ] = 1000
 
 
 class CustomerGatewayTable(Table):

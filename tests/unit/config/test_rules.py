@@ -241,6 +241,19 @@ ERRORS = [
         BASE + 'ike.version = "ikev1"\nipsec.esn = "yes" #!\n',
     ),
     Case(
+        "E-LIMIT",
+        "2 tunnels; gateway.max_tunnels allows 1",
+        "raise gateway.max_tunnels",
+        BASE.replace("[gateway]", "[gateway]\nmax_tunnels = 1")
+        + TUNNEL.replace("tunnels.a]", "tunnels.b] #!"),
+    ),
+    Case(
+        "E-RANGE",
+        "max_tunnels is 0; allowed: 1 to 10000",
+        "",
+        GATEWAY.replace("[gateway]", "[gateway]\nmax_tunnels = 0 #!"),
+    ),
+    Case(
         "E-MTU",
         "mtu is 1279, and the tunnel carries IPv6, which needs 1280",
         "at least 1280",
