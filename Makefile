@@ -25,7 +25,7 @@ FAULTS_WORKERS ?= -n 4 --dist load
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test lint format bench grid faults clean
+.PHONY: help setup demo test lint format bench grid faults deb install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-7s %s\n' "$$name" "$$what"; done
@@ -58,6 +58,12 @@ grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 
 faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: an hour
 	@failed=0; $(PYTHON) -m pytest $(FAULTS) --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
 	$(PYTHON) -m pytest tests/interop/test_rekeys.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
+
+deb: setup  ## Debian packages in build/deb, one for each release (12 and 13)
+	@bash contrib/deb.sh
+
+install: setup  ## this checkout into the system, without a package; DESTDIR=... below another directory
+	@bash contrib/install.sh
 
 clean:  ## remove the environment, the caches and what an interrupted run may have left
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.lab.reap; fi

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vpnd.config.paths import DEFAULT_SOCKET
+from vpnd.control import completion
 from vpnd.control.session import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -63,7 +64,12 @@ TimeoutOption = Annotated[
     float, typer.Option("--timeout", min=0.1, max=600, metavar="S", help="How long to wait, in seconds.")
 ]
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="The tunnel's name, as in the configuration.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The tunnel's name, as in the configuration.",
+        autocompletion=completion.tunnel_names,
+    ),
 ]
 
 
@@ -416,4 +422,5 @@ def main() -> None:
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     os.environ.setdefault("SSL_CERT_DIR", os.devnull)
     print_what_fits()
+    completion.prepare("vpnctl")
     app(prog_name="vpnctl")

@@ -19,6 +19,7 @@ import typer
 
 from vpnd import __version__
 from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_SOCKET, DEFAULT_STATE
+from vpnd.control import completion
 from vpnd.control.session import print_what_fits
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def main() -> None:
     """The program's entry. Hardly anything of what is imported is garbage: nobody looks for it meanwhile."""
     gc.disable()
     print_what_fits()
+    completion.prepare("vpnd")
     app(prog_name="vpnd")
 
 
