@@ -120,6 +120,52 @@ def test_a_wrong_proof_of_the_responder_changes_nothing(mode: NegotiationMode) -
     assert stage.gateway.of(Established)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("initiator", [True, False], ids=["HASH_I", "HASH_R"])
+def test_a_proof_of_the_other_role_proves_nothing(mode: NegotiationMode, initiator: bool) -> None:
+    """RFC 2409 section 5: HASH_I and HASH_R differ in their order, lest one is sent back."""
+    stage = Stage(mode)
+    puppet = stage.puppet(initiator)
+    if initiator:
+        stage.last_of_phase1(puppet)
+    elif puppet.aggressive:
+        stage.begin(puppet)
+    else:
+        stage.begin_proof(puppet)
+    cookies = (puppet.cky_r, puppet.cky_i) if initiator else (puppet.cky_i, puppet.cky_r)
+    octets = (puppet.peer_public, puppet.public, *cookies, puppet.sa_i, puppet.identity.encode())
+    wrong = Hash(prf(puppet.skeyid, b"".join(octets)))
+    if not puppet.aggressive:
+        puppet.iv = iv_of(stage)
+        stage.say(puppet.seal_phase1([puppet.identity, wrong]))
+    elif initiator:
+        puppet.iv = iv_of(stage)
+        stage.say(puppet.seal_phase1([wrong]))
+    else:
+        payloads = [wrong if isinstance(p, Hash) else p for p in puppet.aggressive2_payloads()]
+        stage.say(puppet.clear(puppet.exchange, payloads))
+    assert not stage.gateway.of(Established)
+
+
+@pytest.mark.parametrize(("off", "counts"), [(-2, False), (-1, True), (0, True), (1, False)])
+def test_an_ack_counts_with_a_number_that_was_asked(off: int, counts: bool) -> None:
+    """RFC 3706 section 5.4: an ACK of another question, sent again, does not keep a dead peer alive."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.with_child(puppet)
+    stage.world.run_for(1)
+    for _ in range(2):
+        stage.gateway.probe()
+    asked = puppet.open_informational(stage.heard[-1]).one(Notify)
+    assert isinstance(asked, Notify)
+    number = (int.from_bytes(asked.data, "big") + off).to_bytes(4, "big")
+    cookies = puppet.cky_i + puppet.cky_r
+    stage.world.run_for(1)
+    stage.say(puppet.informational(Notify(Notify1.R_U_THERE_ACK, number, Protocol.IKE, cookies)))
+    (ike,) = stage.gateway.ike_sas()
+    assert (ike.last_heard == stage.world.now) is counts
+
+
 def test_a_wrong_hash_in_quick_mode_changes_nothing_as_responder() -> None:
     """V7: HASH(1) and HASH(3); the message IDs stay usable and the IVs where they were."""
     stage = Stage()

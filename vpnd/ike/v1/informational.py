@@ -73,7 +73,7 @@ def on_informational(session: Session, now: float, message_id: int, received: Re
     """A message under the ISAKMP SA. Raises Drop if its hash is wrong."""
     message = _verified(session, message_id, received)
     session.quicks.use(message_id)
-    session.verified(now)
+    session.verified(now, alive=_says_life(session, message.notifies))
     session.moved(now, received.path)
     for notify in message.notifies:
         _on_notify(session, now, notify)
@@ -114,6 +114,12 @@ def _verified(session: Session, message_id: int, received: Received) -> Informat
     if not hmac.compare_digest(wanted, message.hash.data):
         raise Drop("informational hash")
     return message
+
+
+def _says_life(session: Session, notifies: tuple[Notify, ...]) -> bool:
+    """Every message does, but for an ACK of what was not asked."""
+    acks = [notify.data for notify in notifies if notify.type == Notify1.R_U_THERE_ACK]
+    return not acks or any(session.liveness.expects(int.from_bytes(data[:4], "big")) for data in acks)
 
 
 def _on_notify(session: Session, now: float, notify: Notify) -> None:

@@ -41,6 +41,7 @@ class Liveness:
         self._sequence = 0
         self._asked_since: float | None = None
         self._questions = 0
+        """Since `_asked_since`: their numbers are the last ones up to `_sequence`."""
         self._due = 0.0
         self.last_heard = 0.0
 
@@ -64,10 +65,17 @@ class Liveness:
             self._session.timers.disarm(Timer.LIVENESS)
 
     def acknowledged(self, now: float, sequence: int) -> None:
-        """An ACK counts only with the sequence number that was asked last (RFC 3706 section 5.4)."""
+        """An ACK settles what was asked only with the number that was asked last (RFC 3706 section 5.4)."""
         if self._asked_since is not None and sequence == self._sequence:
             self._session.former = None
             self.heard(now)
+
+    def expects(self, sequence: int) -> bool:
+        """Whether an ACK with this number answers a question since the last sign of life.
+
+        One that answers none is no sign of life: it may be an old one that was recorded and sent again.
+        """
+        return self._asked_since is not None and (self._sequence - sequence) & 0xFFFFFFFF < self._questions
 
     def ask(self, now: float) -> None:
         """Ask now, and again until there is a sign of life or the time is over."""

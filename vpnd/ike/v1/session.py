@@ -328,12 +328,13 @@ class Session:
         code = Code.PORT_CLOSED if reason is Unreachable.PORT else Code.UNREACHABLE
         self.attempt.note(now, Diagnosis.of(code, peer=path.remote, detail=reason.value))
 
-    def verified(self, now: float) -> None:
-        """A message under this ISAKMP SA has been verified."""
+    def verified(self, now: float, alive: bool = True) -> None:
+        """A message under this ISAKMP SA has been verified. `alive`: it says that the peer lives now."""
         self.proof_iv = None
         self.last_message = now
         self.attempt.confirmed(now)
-        self.heir.heard(now)
+        if alive:
+            self.heir.heard(now)
         if self.heir is not self:
             self.registry.arm(self.heir)
 
