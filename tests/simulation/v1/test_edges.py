@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of, policy_of
-from tests.simulation.v1.puppet import Puppet, sa_of
+from tests.simulation.v1.puppet import Puppet, esp_sa, sa_of, subnet
 from tests.simulation.v1.stage import RECIPE, Stage, stage_in
 from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.entropy import SeededEntropy
@@ -233,6 +233,21 @@ def test_a_responder_may_shorten_the_lifetimes() -> None:
     assert limited(ours, [Notify(Notify1.R_U_THERE), Notify(Notify1.RESPONDER_LIFETIME, b"\0")]) == ours
     longer = lifetime((kind, LifeType.SECONDS), (duration, 7200))
     assert limited(Lifetimes(3600, 5000), [longer]) == Lifetimes(3600, 5000)
+
+
+def test_the_lifetimes_of_a_responder_hold_for_the_sa_that_quick_mode_makes() -> None:
+    kind, duration = Phase2Attribute.LIFE_TYPE, Phase2Attribute.LIFE_TYPE + 1
+    stage = Stage()
+    puppet = stage.puppet(initiator=False)
+    quick = stage.established_from_here(puppet)
+    quick.nonce_r = bytes(32)
+    shorter = lifetime(
+        (kind, LifeType.SECONDS), (duration, 600), (kind, LifeType.KILOBYTES), (duration, 2000)
+    )
+    payloads = [esp_sa(0xC0FFEE01), Nonce(quick.nonce_r), subnet(2), subnet(1), shorter]
+    stage.say(puppet.seal_quick(quick, payloads, quick.nonce_i))
+    (installed,) = stage.gateway.installed.values()
+    assert installed.child.lifetimes == Lifetimes(600, 2000)
 
 
 def test_the_group_of_an_offer_is_the_first_that_it_names() -> None:

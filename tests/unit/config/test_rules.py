@@ -472,6 +472,14 @@ ERRORS = [
     ),
     Case(
         "E-HEALTH-ADDRESS",
+        "169.254.1.1 is in 169.254.1.1/32 of tunnel b",
+        "",
+        BASE
+        + 'health_check.enabled = true\nhealth_check.remote = "169.254.1.1" #!\n'
+        + spd("b", ('"10.0.0.0/24"', '"169.254.1.1/32"')),
+    ),
+    Case(
+        "E-HEALTH-ADDRESS",
         "10.0.0.9 is in 10.0.0.0/24 of tunnel b",
         "",
         BASE

@@ -19,7 +19,7 @@ from vpnd.control import limits, server
 from vpnd.control.api import create_app
 from vpnd.control.client import Client, DaemonUnreachable, Refused
 from vpnd.control.listening import ApiSocket, SocketUnavailable
-from vpnd.control.schema import Event
+from vpnd.control.schema import Event, Status
 from vpnd.control.server import ApiServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -211,6 +211,18 @@ async def test_no_error_repeats_what_was_sent(daemon: Daemon, body: str) -> None
     headers = {"Content-Type": "application/json"}
     status, answer, _ = await ask(daemon, "PUT", "/v1/tunnels/x", data=body, headers=headers)
     assert status >= 400
+    assert "s3cret" not in json.dumps(answer)
+
+
+async def test_a_bug_is_answered_without_its_words(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception's text may hold what was configured: the log has it, where the operator alone reads."""
+
+    def broken() -> Status:
+        raise RuntimeError("s3cret of /etc/vpnd/psk")
+
+    monkeypatch.setattr(daemon.operations, "status", broken)
+    status, answer, _ = await ask(daemon, "GET", "/v1/status")
+    assert (status, answer["error"]["code"]) == (500, "E-INTERNAL")
     assert "s3cret" not in json.dumps(answer)
 
 

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.control.fakes import FakeOperations, tunnel_failed, tunnel_up
 from vpnd.control import metrics
+from vpnd.control.schema import HealthStatus
 
 
 def samples(operations: FakeOperations) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -29,11 +30,17 @@ def test_a_tunnel_that_is_down_is_zero_and_not_absent() -> None:
 
 
 def test_counters_of_traffic_health_and_the_gateway() -> None:
-    found = samples(FakeOperations(tunnel_up("a")))
+    health = HealthStatus(
+        state="healthy", sent=12, lost=5, rtt_ms=0.7, jitter_ms=0.1, local="169.254.1.1", remote="169.254.1.2"
+    )
+    found = samples(FakeOperations(tunnel_up("a", health=health)))
     mapping = (("direction", "in"), ("local", "10.1.0.0/24"), ("remote", "10.2.0.0/24"), ("tunnel", "a"))
     assert found["vpnd_mapping_bytes_total", mapping] == 3_400_000
     assert found["vpnd_mapping_packets_total", mapping] == 2
     assert found["vpnd_health_rtt_seconds", (("tunnel", "a"),)] == 0.0007
+    assert found["vpnd_health_jitter_seconds", (("tunnel", "a"),)] == 0.0001
+    assert found["vpnd_health_probes_sent_total", (("tunnel", "a"),)] == 12
+    assert found["vpnd_health_probes_lost_total", (("tunnel", "a"),)] == 5
     assert found["vpnd_health_up", (("tunnel", "a"),)] == 1
     assert found["vpnd_dropped_total", (("reason", "ike_unknown_peer"),)] == 7
     assert found["vpnd_uptime_seconds", ()] == 61

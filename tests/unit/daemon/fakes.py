@@ -72,6 +72,8 @@ class FakeEngine:
         self.heard: dict[str, float] = {}
         self.sent: dict[str, float] = {}
         self.listening: set[Address] = set()
+        self.interrupted: list[tuple[str, bool, tuple[Address, ...]]] = []
+        self.packets: list[tuple[str, bytes]] = []
         self.fail_install = 0
         self._machine = machine
 
@@ -116,10 +118,11 @@ class FakeEngine:
         self.installed[spi_in] = replace(self.installed[spi_in], path=path)
 
     def interrupt(self, tunnel: str, interrupted: bool, keep: tuple[Address, ...] = ()) -> None:
-        return
+        self.interrupted.append((tunnel, interrupted, keep))
 
     def send_packet(self, tunnel: str, packet: bytes) -> None:
         assert tunnel in self.tunnels
+        self.packets.append((tunnel, packet))
 
     def answer_probes(self, tunnel: str, local: Address, remote: Address) -> None:
         assert tunnel in self.tunnels

@@ -8,6 +8,8 @@ from contextlib import suppress
 from ipaddress import ip_network
 from typing import Any
 
+import pytest
+
 from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED, up
 from vpnd.daemon.nftables import Shield
@@ -26,6 +28,18 @@ async def test_the_end_before_the_start_leaves_the_guard(pair: Pair) -> None:
     await pair.hq.service.stop()
     assert box.closed
     assert (box.wanted, box.shielded) == (GUARD, FILTER)
+
+
+@pytest.mark.parametrize("version", ["ikev2", "ikev1"])
+@with_pair
+async def test_the_end_says_delete_to_each_peer(pair: Pair, version: str) -> None:
+    ike = f'\n[tunnels.t.ike]\nversion = "{version}"'
+    await up(pair, ROUTED + ike, BACK + ike)
+    await pair.hq.service.stop()
+    assert pair.branch.engine.installed == {}
+    (said,) = (event for event in pair.branch.journal.events.recent() if event.event == "tunnel-lost")
+    assert said.code == "E-PEER-DELETED"
+    assert said.text.startswith("192.0.2.1 closed the tunnel with DELETE")
 
 
 @with_pair

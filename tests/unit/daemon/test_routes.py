@@ -10,6 +10,7 @@ import pytest
 from tests.unit.tunnel.lives import policy
 from vpnd.daemon.routes import (
     FIRST_TABLE,
+    INSIDE_METRIC,
     MAIN_TABLE,
     MARK,
     ROUTES_TABLE,
@@ -45,6 +46,11 @@ def test_routes_of_the_tunnel_stand_in_both_tables_with_a_hole_below() -> None:
         for network in networks
         for table in (MAIN_TABLE, ROUTES_TABLE)
     }
+
+
+def test_the_hole_is_the_last_route_of_all() -> None:
+    """The metric is 32 bits long: no route that any program makes is taken after it."""
+    assert INSIDE_METRIC < TUNNEL_METRIC < WORST_METRIC == 2**32 - 1
 
 
 def test_the_table_of_the_routes_comes_before_the_main_table_s_common_interfaces() -> None:

@@ -9,6 +9,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from vpnd.daemon.routes import MARK
+from vpnd.daemon.run import _open_port
 from vpnd.daemon.udp import IkeSocket
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
@@ -83,6 +85,16 @@ async def test_a_closed_port_is_told_and_the_socket_goes_on(version: int) -> Non
     a.socket.close()
     b.socket.close()
     await asyncio.sleep(0)
+
+
+@pytest.mark.root
+async def test_what_the_daemon_sends_has_its_mark() -> None:
+    """By it the rules know what is not to enter a tunnel: else a default route would take IKE with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(IkeSocket.__init__, "__defaults__", (free_port(4),))
+        made = _open_port(LOOPBACK[4], lambda *_: None, lambda *_: None)
+    assert made._socket.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == MARK
+    made.close()
 
 
 async def test_a_port_in_use_is_an_error() -> None:

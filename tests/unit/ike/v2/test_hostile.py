@@ -180,6 +180,7 @@ def test_an_answer_without_proof_ends_the_attempt(payloads: tuple[Payload, ...])
         ),
         pytest.param((encode_sa((*ESP, *ESP), SPI), *TS), Code.P2_PROPOSAL, id="two proposals"),
         pytest.param((encode_sa(ESP, b"\0\0\0\1"), *TS), Code.SYNTAX, id="a reserved SPI"),
+        pytest.param((encode_sa(ESP, b"\0\0\0\xff"), *TS), Code.SYNTAX, id="the last reserved SPI"),
         pytest.param((encode_sa(ESP, b"\1\2"), *TS), Code.SYNTAX, id="a short SPI"),
         pytest.param((ESP_ANSWER, TsI(encode_selectors(REMOTE)), TS[1]), Code.TRAFFIC_SELECTORS, id="wider"),
         pytest.param((ESP_ANSWER, TsI(()), TS[1]), Code.TRAFFIC_SELECTORS, id="no selectors"),

@@ -314,6 +314,25 @@ def test_what_is_sealed_is_opened_whole_or_in_fragments(suite: Suite, data: byte
     )
 
 
+@pytest.mark.parametrize(
+    "other",
+    [replace(ENVELOPE, message_id=6), replace(ENVELOPE, flags=ENVELOPE.flags | Flag.RESPONSE)],
+    ids=["another message", "request and response"],
+)
+def test_fragments_of_two_messages_are_not_put_together(other: Envelope) -> None:
+    """RFC 7383 section 2.6: a message is known by its ID and by whether it is a request."""
+    sender, receiver = protections(SUITES[0])
+    ours, theirs = (
+        sender.seal(envelope, (VendorId(bytes((fill,)) * 900),), 600)
+        for fill, envelope in enumerate((ENVELOPE, other))
+    )
+    assert len(ours) == len(theirs) == 2
+    assert receiver.open(Header.decode(ours[0]), ours[0]).inside is None
+    assert receiver.open(Header.decode(theirs[1]), theirs[1]).inside is None
+    opened = receiver.open(Header.decode(theirs[0]), theirs[0])
+    assert opened.chain() == (RawPayload(Payload2.VENDOR, bytes((1,)) * 900),)
+
+
 @pytest.mark.parametrize("suite", SUITES, ids=str)
 def test_fragments_use_the_room_they_have(suite: Suite) -> None:
     sender, _ = protections(suite)

@@ -1,0 +1,65 @@
+"""What a health check's verdict does: traffic stops and goes on, and the peer is asked for a sign of life."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from tests.unit.daemon.pairs import Pair, with_pair
+from vpnd.daemon.gateway import Gateway
+from vpnd.wire.icmp import Echo
+
+CHECK = """
+[tunnels.t.health_check]
+enabled = true
+local = "169.254.1.1"
+remote = "169.254.1.2"
+interval_ms = 1000
+timeout_ms = 500
+failures = 3
+recoveries = 3
+"""
+ENDS = (ip_address("169.254.1.1"), ip_address("169.254.1.2"))
+ROUTED = 'routes = ["10.2.0.0/16"]'
+BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
+
+
+def answer(pair: Pair) -> None:
+    """Every probe that has left since the last look comes back."""
+    packets, pair.hq.engine.packets = pair.hq.engine.packets, []
+    for tunnel, packet in packets:
+        echo = Echo.decode(packet)
+        assert echo is not None
+        pair.hq.service.gateway.on_reply(tunnel, echo.answer())
+
+
+def answered_until(pair: Pair, state: str) -> bool:
+    answer(pair)
+    return pair.state()[0] == state
+
+
+@pytest.mark.parametrize("version", ["ikev2", "ikev1"])
+@with_pair
+async def test_an_unhealthy_tunnel_is_interrupted_until_it_is_healthy_again(
+    pair: Pair, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ike = f'\n[tunnels.t.ike]\nversion = "{version}"'
+    pair.configure({"t": ROUTED + CHECK + ike}, {"t": BACK + ike})
+    await pair.start()
+    gateway: Gateway = pair.hq.service.gateway
+    await pair.until(lambda: answered_until(pair, "up"))
+    probe = gateway.endpoint.probe
+    monkeypatch.setattr(gateway.endpoint, "probe", lambda now, name: (asked.append(name), probe(now, name)))
+    assert pair.hq.engine.interrupted == []
+    await pair.until(lambda: pair.state()[0] == "unhealthy")
+    assert pair.hq.engine.interrupted == [("t", True, ENDS)]
+    assert asked == ["t"]
+    assert pair.hq.operator.status().tunnels[0].carries_traffic is False
+    assert len(pair.hq.engine.installed) == 1
+    pair.hq.engine.packets.clear()
+    await pair.until(lambda: answered_until(pair, "up"))
+    assert pair.hq.engine.interrupted == [("t", True, ENDS), ("t", False, ENDS)]
+    assert asked == ["t"]
+    assert pair.hq.operator.status().tunnels[0].carries_traffic is True
