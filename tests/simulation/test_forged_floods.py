@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.simulated import Counted, counting
-from tests.simulation.policies import ADDRESS_A, ADDRESS_C, Recipe
+from tests.simulation.policies import ADDRESS_A, ADDRESS_C, STRANGER, Recipe
 from tests.simulation.puppet import Puppet as Puppet2
 from tests.simulation.stage import Stage as Stage2
 from tests.simulation.test_public_values import bad_values, first_of_group, init_request
@@ -22,8 +22,10 @@ from vpnd.ike.limits import (
     Limits,
 )
 from vpnd.ike.outputs import Failed, PeerDead
+from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
+from vpnd.model.selectors import Address
 from vpnd.wire import ikev1
 from vpnd.wire.chain import GENERIC_HEADER_LENGTH
 from vpnd.wire.iana import Exchange2, IkeVersion, Notify2
@@ -270,6 +272,41 @@ def test_another_peer_s_aggressive_mode_has_its_own_budget(counted: Counted) -> 
     puppet.identity = type(puppet.identity)(1, ADDRESS_C.packed)
     assert len(stage.say(puppet.first_message(), source=ADDRESS_C)) == 1
     assert counted.number == before + 2
+
+
+# ------------------------------------------------------------------------------------- order of service
+
+
+def may_wait(stage: Stage1 | Stage2, data: bytes, source: Address = ADDRESS_A) -> bool:
+    return stage.endpoint.may_wait(Path(stage.gateway.address, 500, source, 500), data)
+
+
+def test_in_ikev2_only_what_begins_something_waits() -> None:
+    stage = Stage2()
+    puppet = stage.puppet()
+    assert may_wait(stage, puppet.init_message())
+    assert not may_wait(stage, puppet.init_message(), STRANGER)
+    assert not may_wait(stage, puppet.init_message(VendorId(bytes(LARGEST_FIRST_MESSAGE))))
+    assert not may_wait(stage, puppet.init_message()[:-1])
+    assert not may_wait(stage, b"")
+    stage.establish(puppet)
+    assert not may_wait(stage, puppet.seal(Exchange2.INFORMATIONAL, 2, []))
+    assert not may_wait(stage, puppet.seal(Exchange2.INFORMATIONAL, 2, []), STRANGER)
+    puppet.spi_r = bytes(8)
+    assert may_wait(stage, puppet.seal(Exchange2.INFORMATIONAL, 2, []))
+
+
+@pytest.mark.parametrize("mode", [MAIN, AGGRESSIVE])
+def test_in_ikev1_only_what_begins_something_waits(mode: NegotiationMode) -> None:
+    stage = Stage1(mode)
+    puppet = stage.puppet()
+    assert may_wait(stage, puppet.first_message())
+    assert not may_wait(stage, puppet.first_message(), STRANGER)
+    proof = stage.last_of_phase1(puppet)
+    assert not may_wait(stage, proof)
+    stage.say(proof)
+    assert not may_wait(stage, puppet.informational(puppet.are_you_there()))
+    assert may_wait(stage, stage.puppet(seed=99).first_message())
 
 
 # ------------------------------------------------------------------------------------- size

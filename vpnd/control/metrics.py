@@ -6,10 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from vpnd.control.operations import Histogram
 from vpnd.control.schema import DropCounts, Status, TunnelState, TunnelStatus
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -18,19 +24,20 @@ _MAPPING = ["tunnel", "local", "remote"]
 _DIRECTIONS = ("in", "out")
 
 
-def render(status: Status, counters: Mapping[str, int]) -> bytes:
+def render(status: Status, counters: Mapping[str, int], loop_lag: Histogram) -> bytes:
     """The exposition text of one moment."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(status, counters))
+    registry.register(_Snapshot(status, counters, loop_lag))
     return generate_latest(registry)
 
 
 class _Snapshot(Collector):
     """The metrics of one status."""
 
-    def __init__(self, status: Status, counters: Mapping[str, int]) -> None:
+    def __init__(self, status: Status, counters: Mapping[str, int], loop_lag: Histogram) -> None:
         self._status = status
         self._counters = counters
+        self._loop_lag = loop_lag
 
     def collect(self) -> Iterator[Metric]:
         yield from self._gateway()
@@ -50,6 +57,16 @@ class _Snapshot(Collector):
         for reason, count in self._counters.items():
             dropped.add_metric([reason], count)
         yield dropped
+        yield self._lag()
+
+    def _lag(self) -> Metric:
+        lag, upto, buckets = self._loop_lag, 0, []
+        for bound, count in zip((*lag.bounds, float("inf")), lag.counts, strict=True):
+            upto += count
+            buckets.append(("+Inf" if bound == float("inf") else repr(bound), upto))
+        return HistogramMetricFamily(
+            "vpnd_loop_lag_seconds", "How late the daemon comes to what is due", buckets, lag.total
+        )
 
     def _tunnels(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("vpnd_tunnel_up", "1 if the tunnel is up", labels=["tunnel"])

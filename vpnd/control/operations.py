@@ -7,6 +7,7 @@ description says so, and never block the loop. Each method that takes a name rai
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from vpnd.control.schema import (
@@ -77,6 +78,18 @@ class NegotiationFailed(OperationError):
     http_status = 502
 
 
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Measured values by size: how many were at most each bound, but above the one before, and the rest.
+
+    `counts` has one number more than `bounds`; `total` is the sum of the values.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+
+
 class Operations(Protocol):
     """The daemon as its operator sees it."""
 
@@ -141,3 +154,6 @@ class Operations(Protocol):
 
     def counters(self) -> Mapping[str, int]:
         """Counts that belong to no tunnel, by reason: `ike_unknown_peer`, `esp_no_sa`."""
+
+    def loop_lag(self) -> Histogram:
+        """How late the daemon came to what was due, in seconds, since its start."""

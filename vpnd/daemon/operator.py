@@ -13,6 +13,7 @@ from vpnd.config.problems import Problem
 from vpnd.control.diagnoses import explain, message
 from vpnd.control.operations import (
     Conflict,
+    Histogram,
     InvalidConfiguration,
     NegotiationFailed,
     OperationError,
@@ -117,6 +118,10 @@ class Operator:
             counted[f"esp_{DROP_FIELDS[drop]}"] = count
         counted["internal_errors"] = self._gateway.faults
         return counted
+
+    def loop_lag(self) -> Histogram:
+        """How late the daemon came to what was due."""
+        return self._service.loop_lag.histogram()
 
     # ---------------------------------------------------------------------------------- actions
 

@@ -17,8 +17,10 @@ from vpnd.daemon.change import Change, Progress
 from vpnd.daemon.clock import Clock
 from vpnd.daemon.footing import Footing
 from vpnd.daemon.gateway import Gateway
+from vpnd.daemon.intake import Intake
 from vpnd.daemon.interfaces import Interfaces
 from vpnd.daemon.journal import Journal
+from vpnd.daemon.loop_lag import LoopLag
 from vpnd.daemon.names import Names
 from vpnd.daemon.probes import ReplyListener, request
 from vpnd.daemon.repairs import Repairs
@@ -105,11 +107,12 @@ class Service:
         self.interfaces = Interfaces(box, self._engine, journal, carriage.carrier)
         self._replies = ReplyListener(asyncio.get_running_loop(), self._on_reply)
         gateway = self.gateway
+        self._intake = Intake(gateway.endpoint.may_wait, gateway.on_datagram, self._count_dropped)
         self._addresses = Addresses(
             box,
             self._engine,
             journal,
-            lambda local: open_port(local, gateway.on_datagram, gateway.on_unreachable),
+            lambda local: open_port(local, self._on_datagram, gateway.on_unreachable),
         )
         self._changing = asyncio.Lock()
         self._turn = asyncio.Lock()
@@ -126,6 +129,7 @@ class Service:
         self._names = Names(footing)
         self._repairs = Repairs(footing)
         self._standstill = Standstill(clock, journal)
+        self.loop_lag = LoopLag()
         self._box = box
         self._supervisor = supervisor
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -138,6 +142,7 @@ class Service:
         self._spawn(self._repairs.go_on())
         self._spawn(self._names.follow())
         self._spawn(self._standstill.watch())
+        self._spawn(self.loop_lag.watch())
         self._watch.start()
         if self._supervisor.watchdog_interval is not None:
             self._spawn(self._show_life(self._supervisor.watchdog_interval))
@@ -216,6 +221,7 @@ class Service:
         while gateway.endpoint.next_timeout() is not None and loop.time() < deadline:  # noqa: ASYNC110 (see above)
             await asyncio.sleep(FAREWELL_LOOK)
         gateway.close()
+        self._intake.close()
         self._replies.close()
         await self.interfaces.abandon()
         self._engine.close()
@@ -369,8 +375,11 @@ class Service:
     # ----------------------------------------------------------------------------------- inside
 
     def _on_datagram(self, path: NetworkPath, data: bytes) -> None:
-        # The engine is made before the gateway, which needs it.
-        self.gateway.on_datagram(path, data)
+        # The engine is made before what needs it.
+        self._intake.take(path, data)
+
+    def _count_dropped(self) -> None:
+        self.gateway.endpoint.counters["first message: too many waited"] += 1
 
     def _on_notice(self, notice: Notice) -> None:
         self.gateway.on_notice(notice)

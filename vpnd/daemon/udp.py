@@ -1,8 +1,9 @@
 """The IKE sockets: UDP port 500, one for each local address. Port 4500 is the engine's.
 
-asyncio-dgram reads; its queue has no bound, so the reader takes everything at each wake and never awaits
-anything in between. Sending goes straight to the socket, which never blocks: what the kernel does not take
-is a lost datagram, and IKE sends again.
+At each wake it takes up to a batch of messages, and waits for nothing in between: asyncio's own transports
+read one datagram for each round of the loop, so that a flood would fill the kernel's buffer and a peer's
+message wait behind it. Sending goes straight to the socket, which never blocks: what the kernel does not
+take is a lost datagram, and IKE sends again.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
-import asyncio_dgram
-
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.policy import IKE_PORT
 from vpnd.model.selectors import Address
 
+BATCH = 64
+"""Ours: messages that are read at one wake; then the other descriptors have their turn."""
+LARGEST = 65_535
+"""Bytes of a datagram."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Ours, in bytes: some 3,000 IKE messages that wait while a batch of packets or handshakes is worked on."""
 
@@ -61,17 +64,12 @@ class IkeSocket:
         self._on_datagram = on_datagram
         self._on_unreachable = on_unreachable
         self._socket = _bound(local, port, mark)
-        self._errors: socket.socket | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._reading = False
 
     async def start(self) -> None:
         """Begin to receive."""
-        loop = asyncio.get_running_loop()
-        # The error queue keeps a descriptor readable until it is emptied, which asyncio-dgram does not do.
-        self._errors = self._socket.dup()
-        loop.add_reader(self._errors.fileno(), self._drain_errors)
-        stream = await asyncio_dgram.from_socket(self._socket)
-        self._reader = asyncio.create_task(self._read(stream), name=f"ike {self.local}")
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
+        self._reading = True
 
     def send(self, path: Path, data: bytes) -> None:
         """Send one message along `path`. An error that the kernel reports at once is an `on_unreachable`."""
@@ -87,38 +85,35 @@ class IkeSocket:
 
     def close(self) -> None:
         """Stop receiving and close the socket."""
-        if self._errors is not None:
-            asyncio.get_running_loop().remove_reader(self._errors.fileno())
-            self._errors.close()
-            self._errors = None
-        if self._reader is not None:
-            self._reader.cancel()
-        else:
-            self._socket.close()
+        if self._reading:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._reading = False
+        self._socket.close()
 
-    async def _read(self, stream: asyncio_dgram.aio.DatagramStream) -> None:
-        try:
-            while True:
-                try:
-                    data, source = await stream.recv()
-                except OSError:
-                    # An ICMP error that came as the result of a read; the error queue has the details.
-                    continue
-                self._on_datagram(self._path(source), data)
-        except asyncio_dgram.TransportClosed:
-            return
-        finally:
-            stream.close()
+    def _read(self) -> None:
+        """What has arrived, up to a batch, and the error queue, which keeps the socket readable."""
+        for number in range(BATCH):
+            try:
+                data, source = self._socket.recvfrom(LARGEST)
+            except (BlockingIOError, InterruptedError):
+                if not number:
+                    self._drain_errors()
+                return
+            except OSError:
+                # An ICMP error comes as the result of a read; the error queue has the details.
+                self._drain_errors()
+                continue
+            self._on_datagram(self._path(source), data)
+            if not self._reading:
+                return
 
     def _path(self, source: Any) -> Path:
         return Path(self.local, self.port, ip_address(source[0].partition("%")[0]), source[1])
 
     def _drain_errors(self) -> None:
-        if self._errors is None:
-            return
         while True:
             try:
-                _, controls, _, source = self._errors.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+                _, controls, _, source = self._socket.recvmsg(0, 512, socket.MSG_ERRQUEUE)
             except OSError:
                 return
             for level, kind, value in controls:

@@ -173,6 +173,20 @@ class Endpoint:
             self._registry.count(drop.reason)
         self._settle(now)
 
+    def may_wait(self, path: Path, data: bytes) -> bool:
+        """Whether a datagram is one that sessions come before: it can only begin something, and costs work.
+
+        All else is for a session, or is dropped at once. Changes nothing.
+        """
+        try:
+            header = Header.decode(data)
+        except (UnsupportedMajorVersion, DecodeError):
+            return False
+        version = self._versions[IkeVersion(header.major)]
+        if any(map(self._registry.find, version.local_spis(header))):
+            return False
+        return len(data) <= LARGEST_FIRST_MESSAGE and bool(self._registry.between(path))
+
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
         """An ICMP error for the peer of `path`: a hint for the diagnosis of an unanswered attempt."""
         for session in self._registry.attempts():

@@ -11,6 +11,7 @@ from vpnd.control.diagnoses import explain, message
 from vpnd.control.eventlog import EventLog
 from vpnd.control.operations import (
     Conflict,
+    Histogram,
     InvalidConfiguration,
     NegotiationFailed,
     UnknownGroup,
@@ -275,6 +276,9 @@ class FakeOperations:
         raise Conflict(
             "E-FROM-FILE", f"{name} is defined in vpnd.toml", "remove it there, then vpnctl reload"
         )
+
+    def loop_lag(self) -> Histogram:
+        return Histogram((0.01, 0.02), (7, 2, 1), 0.5)
 
     def counters(self) -> Mapping[str, int]:
         return {"ike_unknown_peer": 7}

@@ -10,7 +10,7 @@ from vpnd.control.schema import HealthStatus
 
 
 def samples(operations: FakeOperations) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = metrics.render(operations.status(), operations.counters()).decode()
+    text = metrics.render(operations.status(), operations.counters(), operations.loop_lag()).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -44,6 +44,14 @@ def test_counters_of_traffic_health_and_the_gateway() -> None:
     assert found["vpnd_health_up", (("tunnel", "a"),)] == 1
     assert found["vpnd_dropped_total", (("reason", "ike_unknown_peer"),)] == 7
     assert found["vpnd_uptime_seconds", ()] == 61
+
+
+def test_how_late_the_daemon_comes() -> None:
+    found = samples(FakeOperations())
+    for bound, upto in (("0.01", 7), ("0.02", 9), ("+Inf", 10)):
+        assert found["vpnd_loop_lag_seconds_bucket", (("le", bound),)] == upto
+    assert found["vpnd_loop_lag_seconds_count", ()] == 10
+    assert found["vpnd_loop_lag_seconds_sum", ()] == 0.5
 
 
 def test_any_name_is_escaped() -> None:

@@ -381,7 +381,7 @@ class Machine:
         if path.local_port == NAT_T_PORT:
             self.engine.on_ike(path, data)
         elif self.reading:
-            self.service.gateway.on_datagram(path, data)
+            self.service._on_datagram(path, data)
 
     def events(self) -> list[tuple[str | None, str]]:
         """What the operator was told: tunnel and kind."""

@@ -357,7 +357,8 @@ async def test_a_changed_proposal_negotiates_anew(pair: Pair) -> None:
         rest += '\n[tunnels.t.ipsec]\nencryption = "aes-256"'
         machine.write(configuration("x", str(machine.address), other, {"t": rest}))
         await machine.operator.reload()
-    await pair.hq.operator.up("t", 20)
+    # An attempt that the other side forgot while it was half-open is given up after 30 s.
+    await pair.hq.operator.up("t", 60)
     assert not before & set(pair.hq.engine.installed)
     assert pair.hq.operator.status().tunnels[0].mappings[0].encryption == "aes-256"
 
