@@ -7,6 +7,7 @@ value that came later. A value that is already wrong by itself is not here: `sch
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping as Table
 from ipaddress import ip_address
 
 from vpnd.config import health_rules
@@ -120,9 +121,13 @@ def _any_address(configuration: Configuration, tunnel: Tunnel, findings: Finding
         return
     who = f"the customer gateway {quoted(peer.name)} may have any address"
     wrong = []
-    if table.negotiation != "passive":
+    # A value that was refused by itself has its error already, and its default in its place.
+    ike = tunnel.written.get("ike")
+    known = table.ike.remote_id is not None or (isinstance(ike, Table) and "remote_id" in ike)
+    refused = tunnel.written.get("negotiation", table.negotiation) != table.negotiation
+    if table.negotiation != "passive" and not refused:
         wrong.append(("negotiation", f"{who}, so it has to begin", 'write negotiation = "passive"'))
-    if table.ike.remote_id is None:
+    if not known:
         wrong.append(("customer_gateway", f"{who}, so it is known by its identity only", "set ike.remote_id"))
     if table.ike.version == "ikev1" and table.ike.negotiation_mode == "aggressive":
         message = f"{who}: in aggressive mode everyone who asks would get a hash of the key to try guesses on"

@@ -20,6 +20,9 @@ BURST = 5.0
 FORGOTTEN_AFTER = 60.0
 """Ours: seconds without a failure after which nothing is held against an address."""
 
+ADDRESSES_KEPT = 1024
+"""Ours: addresses that something is held against; the oldest goes, since a peer may have any address."""
+
 
 @dataclass(slots=True)
 class _Record:
@@ -32,7 +35,7 @@ class _Record:
 
 
 class Throttle:
-    """Authentication failures by address, of configured peers only. Times are on the caller's clock."""
+    """Authentication failures by address. Times are on the caller's clock."""
 
     def __init__(self) -> None:
         self._records: dict[Address, _Record] = {}
@@ -41,6 +44,8 @@ class Throttle:
         """A peer at this address did not prove its key. Returns whether this one begins the throttling."""
         record = self._current(now, address)
         if record is None:
+            if len(self._records) >= ADDRESSES_KEPT:
+                del self._records[next(iter(self._records))]
             record = self._records[address] = _Record(0, now)
         record.failures += 1
         record.failed_at = now

@@ -604,6 +604,8 @@ ERRORS += [
         + '[tunnels.b]\ncustomer_gateway = "branch"\nnegotiation = "passive"\nike.remote_id = "b.example"\n'
         + 'ike.version = "ikev1"\npre_shared_key = "plain:another-key-of-some-length" #!\n',
     ),
+    Case("E-ID", "no one's identity", "", ANYONE + PASSIVE + 'ike.remote_id = "%any" #!\n'),
+    Case("E-VALUE", '"pasive"', "", ANYONE + 'negotiation = "pasive" #!\nike.remote_id = "gw.example"\n'),
     *(
         Case(
             "E-ADDRESS",

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from vpnd.ike.throttle import BURST, FORGOTTEN_AFTER, FREE_FAILURES, Throttle
+from vpnd.ike.throttle import ADDRESSES_KEPT, BURST, FORGOTTEN_AFTER, FREE_FAILURES, Throttle
 
 HERE, THERE = ip_address("198.51.100.1"), ip_address("198.51.100.2")
 
@@ -65,3 +65,11 @@ def test_time_clears_the_record(throttle: Throttle) -> None:
     assert admitted(throttle, 1000.0) == BURST
     assert admitted(throttle, 1000.0 + FORGOTTEN_AFTER) == 100
     assert not throttle._records
+
+
+def test_a_thousand_addresses_are_held_and_then_the_oldest_goes(throttle: Throttle) -> None:
+    for number in range(ADDRESSES_KEPT - 1):
+        throttle.failed(1000.0, ip_address(number))
+    assert admitted(throttle, 1000.0) == BURST
+    throttle.failed(1000.0, THERE)
+    assert admitted(throttle, 1000.0) == 100
