@@ -72,6 +72,9 @@ class Plan:
     remote one is a mapping; with `rules`, those of each rule are. `mode` is of IKEv1; `pfs` is a group, 0 for
     none; `sm_numbers` are those of SM4 and SM3 by name. `raw` lets ESP travel as IP protocol 50
     where the peer can do that.
+
+    The last three are of strongSwan alone: `one_child` puts all networks into one child, `start_action` and
+    `close_action` are what it does with a child that is loaded or that we delete.
     """
 
     name: str = "t1"
@@ -96,6 +99,9 @@ class Plan:
     priority: int = 0
     health: HealthCheck | None = None
     rules: tuple[SpdRule, ...] = ()
+    one_child: bool = False
+    start_action: str = "none"
+    close_action: str = "none"
 
     def other(self) -> Plan:
         """The same tunnel as the other end sees it."""

@@ -79,6 +79,7 @@ CHILD = """      {name} {{
         esp_proposals = {esp}
         life_time = {lifetime}s
         start_action = {start}
+        close_action = {close}
       }}"""
 
 SECRET = """
@@ -282,6 +283,9 @@ def children_of(plan: Plan) -> list[tuple[str, str, str]]:
     if plan.routed:
         everything = "::/0" if ":" in plan.local.inside else "0.0.0.0/0"
         return [(plan.name, everything, everything)]
+    if plan.one_child:
+        (rule,) = plan.spd
+        return [(plan.name, ",".join(rule.local), ",".join(rule.remote))]
     return [
         (f"{plan.name}-{index}" if index else plan.name, *mapping)
         for index, mapping in enumerate(plan.mappings)
@@ -310,7 +314,8 @@ def swanctl_conf(plans: Any, begin: Collection[str] = ()) -> str:
                     remote=remote,
                     esp=esp_proposal(plan),
                     lifetime=plan.lifetime,
-                    start="start" if plan.name in begin else "none",
+                    start="start" if plan.name in begin else plan.start_action,
+                    close=plan.close_action,
                 )
                 for name, local, remote in children_of(plan)
             ),

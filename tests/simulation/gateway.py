@@ -20,6 +20,7 @@ from vpnd.ike.outputs import (
     IkeSaInfo,
     Keepalive,
     LadderLine,
+    Offered,
     OutboundReady,
     Output,
     PathMoved,
@@ -221,6 +222,7 @@ class Gateway:
                 | Established()
                 | IkeDown()
                 | ChildFailed()
+                | Offered()
                 | IkeRekeyFailed()
                 | Failed()
                 | PeerDead()

@@ -239,6 +239,8 @@ def selectors(facts: Facts) -> Explanation:
 
 
 def narrowed(facts: Facts) -> Explanation:
+    if facts["detail"] is not None:
+        return _offered_beside(facts)
     theirs, ours = facts["theirs"], facts["ours"] or facts["mapping"]
     both = f": we asked for {ours}, the peer allows {theirs}" if theirs and ours else ""
     return Explanation(
@@ -248,4 +250,17 @@ def narrowed(facts: Facts) -> Explanation:
         ours,
         change="widen the ranges at the peer, or write the narrower ones here",
         try_=(f"vpnctl show {facts.tunnel}",),
+    )
+
+
+def _offered_beside(facts: Facts) -> Explanation:
+    """A peer that wants several mappings in one CHILD_SA, and none in an SA of its own."""
+    return Explanation(
+        facts.code,
+        f"{facts.mapping()}the peer wants it in one CHILD_SA with another mapping, and refuses it in its own",
+        facts.notify,
+        facts["mapping"],
+        change="make a child of its own for each pair of ranges at the peer (strongSwan: an entry each under"
+        " children; libreswan: leftsubnets and rightsubnets), or here one mapping that holds all of them",
+        try_=(f"vpnctl show {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
     )

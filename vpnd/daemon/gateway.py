@@ -52,6 +52,7 @@ from vpnd.ike.outputs import (
     IkeReplaced,
     Keepalive,
     LadderLine,
+    Offered,
     OutboundReady,
     Output,
     PathMoved,
@@ -237,7 +238,7 @@ class Gateway:
                 self.roster.handle_ike(now, output)
                 ike_renewed(self.journal, tunnel, ike.initiator)
                 self.watchers.wake(tunnel)
-            case IkeDown() | ChildFailed() | IkeRekeyFailed() | Failed() | PeerDead():
+            case IkeDown() | ChildFailed() | Offered() | IkeRekeyFailed() | Failed() | PeerDead():
                 self.roster.handle_ike(now, output)
             case LadderLine():
                 self.journal.trace(output)

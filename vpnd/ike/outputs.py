@@ -99,6 +99,17 @@ class ChildFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """The peer has offered these mappings in one CHILD_SA with another one, which is all it was given there.
+
+    RFC 7296 section 2.9: it wants them, and each is to have a CHILD_SA of its own.
+    """
+
+    tunnel: str
+    mappings: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IkeRekeyFailed:
     """The IKE SA has found no successor; it goes on until it ends, and tries again before."""
 
@@ -194,6 +205,7 @@ Output = (
     | OutboundReady
     | ChildDown
     | ChildFailed
+    | Offered
     | IkeRekeyFailed
     | Failed
     | PeerDead

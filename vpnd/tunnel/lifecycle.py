@@ -32,7 +32,7 @@ from vpnd.tunnel.commands import (
     StateChanged,
     TunnelState,
 )
-from vpnd.tunnel.mappings import KEPT_FAULTS, STABLE_AFTER, Fault, Mapping
+from vpnd.tunnel.mappings import KEPT_FAULTS, STABLE_AFTER, Fault, Mapping, told_of_offer
 from vpnd.tunnel.states import mapping_state, tunnel_state
 
 
@@ -226,6 +226,10 @@ class Tunnel:
         if self._ikes:
             return
         self._resolved = False
+        for mapping in self.mappings:
+            if mapping.offered and not mapping.connecting:
+                # What the peer wanted under the IKE SA that is gone it will offer again.
+                mapping.offered, mapping.wanted = False, self._persists()
         if self.attempt is not None and diagnosis.code is not Code.DOWN_BY_OPERATOR:
             self.child_failed(now, self.attempt, diagnosis)
         self._settle(diagnosis)
@@ -274,11 +278,21 @@ class Tunnel:
                 self.renewal_failed(now, index, diagnosis)
             self._proceed(now)
             return
+        if mapping.offered:
+            diagnosis = told_of_offer(diagnosis, self.policy.peer.children[index])
         self._record(now, diagnosis, index)
         delay = mapping.failed(now, diagnosis, self._entropy, self._persists())
         self._outputs.append(AttemptFailed(self.name, index, diagnosis, delay))
         self._proceed(now)
         self._settle(diagnosis)
+
+    def offered(self, now: float, indexes: tuple[int, ...]) -> None:
+        """The peer wants these mappings too, and has SAs for another only: begin them, also when passive."""
+        for mapping in filter(None, map(self._mapping, indexes)):
+            if mapping.owner is None and not self.closed:
+                mapping.wanted = mapping.offered = True
+        self._proceed(now)
+        self._settle()
 
     def renewal_failed(self, now: float, index: int | None, diagnosis: Diagnosis) -> None:
         """What works has no successor, and ends with its lifetime: a mapping's SAs, or the IKE SA (None)."""
@@ -385,7 +399,7 @@ class Tunnel:
         """Begins the next attempt, if one is due and nothing stands in its way."""
         if not self._may_begin() or (self._retry_at is not None and self._retry_at > now):
             return
-        if self._has_no_address:
+        if self._has_no_address and not self._ikes:
             # Also for a tunnel that only answers: without its address the peer's messages are nobody's.
             self._resolve()
             return

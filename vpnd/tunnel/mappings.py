@@ -18,6 +18,9 @@ STABLE_AFTER = 30.0
 ENDED_HERE = (Code.DOWN_BY_OPERATOR, Code.LOCAL_ADDRESS)
 """Why an attempt is ended from this side, where what follows is decided: no failure, and no wish is lost."""
 
+REFUSED = (Code.TRAFFIC_SELECTORS, Code.PEER_REFUSED)
+"""What a peer says that wants no SA for a mapping."""
+
 KEPT_FAULTS = 10
 """Ours: failures that `vpnctl show` lists for each tunnel."""
 
@@ -49,7 +52,8 @@ class Mapping:
 
     `owner` is the SA pair that carries its outbound packets; `others` still receive, until IKE removes them.
     `narrowed` is said of a mapping that is up, but for less than it asks for; `unrenewed` of one whose last
-    rekey failed, so that it ends with the lifetime of its SAs.
+    rekey failed, so that it ends with the lifetime of its SAs. `offered`: the peer wants it, in one SA with
+    another mapping.
     """
 
     __slots__ = (
@@ -57,6 +61,7 @@ class Mapping:
         "connecting",
         "index",
         "narrowed",
+        "offered",
         "others",
         "owner",
         "reason",
@@ -77,6 +82,7 @@ class Mapping:
         self.retry_at: float | None = None
         self.up_since: float | None = None
         self.wanted = False
+        self.offered = False
         self.connecting = False
 
     def installed(self, now: float, child: ChildSa) -> bool:
@@ -153,7 +159,7 @@ class Mapping:
         self.retry_at = self.reason = None
 
     def _settled(self) -> None:
-        self.wanted = False
+        self.wanted = self.offered = False
         self.retry_at = None
         self.reason = self.unrenewed = None
 
@@ -180,3 +186,14 @@ class Mapping:
         """Every SA pair that is installed, the owner first."""
         others = tuple(self.others.values())
         return others if self.owner is None else (self.owner, *others)
+
+
+def told_of_offer(diagnosis: Diagnosis, policy: ChildPolicy) -> Diagnosis:
+    """Why a mapping that the peer has offered beside another one has no SA of its own.
+
+    A peer that refuses it wants both in one SA, which has the selectors of one mapping here.
+    """
+    if diagnosis.code not in REFUSED:
+        return diagnosis
+    facts = {"exchange": diagnosis.fact("exchange"), "notify": diagnosis.fact("notify")}
+    return Diagnosis.of(Code.NARROWED, **facts, mapping=policy, detail="offered beside another mapping")

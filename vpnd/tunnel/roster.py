@@ -20,6 +20,7 @@ from vpnd.ike.outputs import (
     IkeDown,
     IkeRekeyFailed,
     IkeReplaced,
+    Offered,
     OutboundReady,
     Output,
     PeerDead,
@@ -112,6 +113,8 @@ class Roster:
                 self.tell(tunnel, lambda t: t.child_down(now, mapping, spi_in, diagnosis))
             case ChildFailed(tunnel, mapping, diagnosis):
                 self.tell(tunnel, lambda t: t.child_failed(now, mapping, diagnosis))
+            case Offered(tunnel, mappings):
+                self.tell(tunnel, lambda t: t.offered(now, mappings))
             case IkeRekeyFailed(tunnel, diagnosis):
                 self.tell(tunnel, lambda t: t.renewal_failed(now, None, diagnosis))
             case Failed(_, diagnosis, True) if diagnosis.code in ENDED_HERE:

@@ -163,3 +163,19 @@ def test_what_a_peer_said_is_tame() -> None:
 )
 def test_a_socket_that_cannot_be_opened_says_which_way_out(detail: str, change: str) -> None:
     assert change in (explain(Diagnosis.of(Code.LOCAL_SOCKET, detail=detail)).change or "")
+
+
+def test_a_mapping_that_the_peer_wants_only_beside_another_says_what_to_write_at_either_end() -> None:
+    facts = {"notify": "TS_UNACCEPTABLE", "mapping": "10.1.1.0/24 - 10.2.0.0/24", "detail": "offered"}
+    explanation = explain(Diagnosis.of(Code.NARROWED, **facts), "branch-a")
+    assert explanation.what.startswith("10.1.1.0/24 - 10.2.0.0/24: ")
+    assert explanation.peer_said == "TS_UNACCEPTABLE"
+    assert "at the peer" in (explanation.change or "")
+    assert "here one mapping" in (explanation.change or "")
+
+
+def test_a_demand_is_named_with_its_remedy() -> None:
+    theirs = "additional key exchange ML_KEM_768"
+    explanation = explain(Diagnosis.of(Code.ADDITION, theirs=theirs), "branch-a")
+    assert theirs in explanation.what
+    assert "ke1_none" in (explanation.change or "")

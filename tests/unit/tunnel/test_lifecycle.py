@@ -823,3 +823,79 @@ def test_a_narrowed_mapping_that_is_gone_is_not_narrowed() -> None:
     assert life.tunnel.mappings[0].narrowed is not None
     life.lose(DELETED)
     assert life.tunnel.mappings[0].narrowed is None
+
+
+# ------------------------------------------------------------------------ what the peer offers
+
+
+@pytest.mark.parametrize("negotiation", list(Negotiation))
+def test_what_the_peer_offers_beside_another_mapping_is_begun_from_here(negotiation: Negotiation) -> None:
+    life = Life(policy(negotiation, mappings=3))
+    life.tell("failed", SILENT, True)
+    life.tell("established", *SPIS)
+    life.taken(Initiate)
+    life.tell("offered", (1, 2))
+    life.tell("child_up", child(0, initiator=False))
+    life.bring_up()
+    assert life.tunnel.all_up
+    assert [mapping.offered for mapping in life.tunnel.mappings] == [False] * 3
+
+
+def test_what_is_up_or_closed_is_not_begun_by_an_offer() -> None:
+    life = Life(policy(PASSIVE, mappings=2))
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(1, initiator=False))
+    life.tell("offered", (1,))
+    life.tell("offered", (7,))
+    assert life.attempts == 0
+    life.tell("down")
+    life.tell("offered", (0,))
+    assert life.attempts == 0
+
+
+REFUSED = Diagnosis.of(Code.TRAFFIC_SELECTORS, exchange="CREATE_CHILD_SA", notify="TS_UNACCEPTABLE")
+
+
+def test_a_peer_that_refuses_what_it_has_offered_is_told_as_narrowed_and_not_asked_again() -> None:
+    life = Life(policy(PASSIVE, mappings=2))
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, initiator=False))
+    life.tell("offered", (1,))
+    assert life.attempts == 1
+    life.tell("child_failed", 1, REFUSED)
+    reason = life.tunnel.mappings[1].reason
+    assert reason is not None
+    assert (reason.diagnosis.code, reason.diagnosis.fact("notify")) == (Code.NARROWED, "TS_UNACCEPTABLE")
+    assert reason.diagnosis.fact("mapping") == "10.1.1.0/24 - 10.2.1.0/24"
+    assert life.tunnel.faults[-1] == (reason, 1)
+    life.pass_time(600)
+    assert life.attempts == 0
+    life.tell("offered", (1,))
+    assert life.attempts == 1
+
+
+def test_what_else_keeps_an_offered_mapping_from_coming_up_keeps_its_name() -> None:
+    life = Life(policy(PASSIVE, mappings=2))
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, initiator=False))
+    life.tell("offered", (1,))
+    life.tell("child_failed", 1, Diagnosis.of(Code.PFS, theirs=14, ours="none"))
+    reason = life.tunnel.mappings[1].reason
+    assert reason is not None
+    assert reason.diagnosis.code is Code.PFS
+
+
+@pytest.mark.parametrize(("negotiation", "attempts"), [(PASSIVE, 0), (TRIGGERED, 0), (ACTIVE, 1)])
+def test_what_was_offered_under_an_ike_sa_that_is_gone_is_not_begun_by_a_passive_tunnel(
+    negotiation: Negotiation, attempts: int
+) -> None:
+    life = Life(policy(negotiation, mappings=3))
+    life.tell("established", *SPIS)
+    life.taken(Initiate)
+    life.tell("offered", (1, 2))
+    life.tell("child_up", child(0, initiator=False))
+    life.taken(Initiate)
+    life.tell("child_down", 0, 0x1000, DELETED)
+    life.tell("ike_down", *SPIS, DELETED)
+    life.pass_time(1)
+    assert life.attempts == attempts

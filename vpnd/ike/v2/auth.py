@@ -28,7 +28,7 @@ from vpnd.ike.v2.faults import AuthenticationFailed, IdentityTaken, InvalidSynta
 from vpnd.ike.v2.informational import AuthenticationFailedNotice, DeleteChildren, DeleteIke
 from vpnd.ike.v2.keys import auth_of_psk
 from vpnd.ike.v2.messages import AuthRequest, AuthResponse, Received, Refusal, error_of, notify_of
-from vpnd.ike.v2.negotiate import Offer, answer_offer
+from vpnd.ike.v2.negotiate import Offer, answer_offer, tell_offered
 from vpnd.ike.v2.selectors import choose_mapping, decode_selectors
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity, describe_some
@@ -209,7 +209,8 @@ def _first_child(session: Session, now: float, request: AuthRequest) -> tuple[Pa
     nonce_i, nonce_r = session.init.nonce_i, session.init.nonce_r
     sa = agreed.sa(session, nonce_i, nonce_r, None, initiator=False)
     session.children.add_first(now, sa, lowest(nonce_i, nonce_r), bool(agreed.policy.pfs))
-    return payloads
+    tell_offered(session, agreed)
+    return (*payloads, *agreed.notifies)
 
 
 def _authenticate(session: Session, received: Received, request: AuthRequest) -> PeerPolicy:

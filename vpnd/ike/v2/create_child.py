@@ -19,7 +19,7 @@ from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoAdditionalSas, NoProp
 from vpnd.ike.v2.informational import DeleteChildren
 from vpnd.ike.v2.key_exchange import check_value, shared_secret
 from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Received, Refusal, error_of
-from vpnd.ike.v2.negotiate import Agreed, Offer, answer_offer
+from vpnd.ike.v2.negotiate import Agreed, Offer, answer_offer, tell_offered
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.secret import Secret
@@ -191,7 +191,8 @@ def answer_child(
     nonce_i, nonce_r = request.nonce.data, session.registry.entropy.bytes(NONCE_LENGTH)
     sa = agreed.sa(session, nonce_i, nonce_r, shared, initiator=False)
     ke = (KeyExchange(key_pair.group, key_pair.public),) if key_pair else ()
-    return sa, lowest(nonce_i, nonce_r), (sa_payload, Nonce(nonce_r), *ke, ts_i, ts_r)
+    tell_offered(session, agreed)
+    return sa, lowest(nonce_i, nonce_r), (sa_payload, Nonce(nonce_r), *ke, ts_i, ts_r, *agreed.notifies)
 
 
 def respond(session: Session, now: float, received: Received) -> tuple[Payload, ...]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vpnd.crypto.suites import as_cut
+from vpnd.ike.outputs import Offered
 from vpnd.ike.v2 import diagnoses
+from vpnd.ike.v2.children import Fate
 from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen, TsUnacceptable
 from vpnd.ike.v2.keys import derive_child_keys
 from vpnd.ike.v2.proposals import (
@@ -18,14 +20,14 @@ from vpnd.ike.v2.proposals import (
     read_answer,
     without_dh,
 )
-from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, encode_selectors
+from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, encode_selectors, touched
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.proposals import Chosen, Mismatch, Suite
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector, describe
-from vpnd.wire.iana import Protocol
-from vpnd.wire.ikev2 import Sa, TsI, TsR
+from vpnd.wire.iana import Notify2, Protocol
+from vpnd.wire.ikev2 import Notify, Sa, TsI, TsR
 
 if TYPE_CHECKING:
     from vpnd.ike.v2.session import Session
@@ -44,6 +46,15 @@ class Agreed:
     spi_out: int
     ts_local: tuple[Selector, ...]
     ts_remote: tuple[Selector, ...]
+    left_out: bool = False
+    """Whether the peer has offered more, which is possible in further CHILD_SAs (RFC 7296 section 2.9)."""
+    missing: tuple[int, ...] = ()
+    """The mappings of what was left out that have no SA."""
+
+    @property
+    def notifies(self) -> tuple[Notify, ...]:
+        """What the answer says besides its SA and selectors."""
+        return (Notify(Notify2.ADDITIONAL_TS_POSSIBLE),) if self.left_out else ()
 
     def sa(
         self, session: Session, nonce_i: bytes, nonce_r: bytes, shared: Secret | None, initiator: bool
@@ -134,15 +145,17 @@ def answer_offer(
 
     `group` is that of the peer's KE payload, preferred where the policy has it, so that no second round is
     needed. `mapping` is that of a rekeyed SA, preferred where the offer touches it: its successor must not
-    leave it without an SA (RFC 7296 section 2.9.2). A new inbound SPI is taken. Raises TsUnacceptable,
-    NoProposalChosen or InvalidSyntax, with nothing taken.
+    leave it without an SA (RFC 7296 section 2.9.2). A new inbound SPI is taken. What else was offered is
+    possible in further CHILD_SAs, and said to be. Raises TsUnacceptable, NoProposalChosen or InvalidSyntax,
+    with nothing taken.
     """
     local, remote = decode_selectors(ts_r), decode_selectors(ts_i)
     children = session.policy.children
     succeeded = tuple(child for child in children if child.index == mapping)
+    up = {child.sa.mapping for child in session.children if child.fate is Fate.LIVE}
     found = None
     if local and remote:
-        found = choose_mapping(succeeded, local, remote) or choose_mapping(children, local, remote)
+        found = choose_mapping(succeeded, local, remote) or choose_mapping(children, local, remote, up)
     if found is None:
         diagnosis = diagnoses.of_selectors(exchange, (local, remote), children)
         raise TsUnacceptable(diagnosis=diagnosis)
@@ -159,12 +172,20 @@ def answer_offer(
         raise NoProposalChosen(diagnosis=diagnoses.of_child_mismatch(chosen, exchange, policy))
     spi_out = spi_of(chosen)
     spi_in = session.registry.new_esp_spi()
-    agreed = Agreed(policy, chosen.suite, chosen, spi_in, spi_out, ts_local, ts_remote)
+    others = tuple(index for index in touched(children, local, remote) if index != policy.index)
+    missing = tuple(index for index in others if index not in up)
+    agreed = Agreed(policy, chosen.suite, chosen, spi_in, spi_out, ts_local, ts_remote, bool(others), missing)
     return agreed, (
         answer_sa(chosen, Protocol.ESP, spi_in.to_bytes(ESP_SPI_LENGTH, "big"), numbers),
         TsI(encode_selectors(ts_remote)),
         TsR(encode_selectors(ts_local)),
     )
+
+
+def tell_offered(session: Session, agreed: Agreed) -> None:
+    """A CHILD_SA of a peer's offer is agreed on: what else it has offered is begun from here."""
+    if agreed.missing:
+        session.registry.emit(Offered(session.tunnel, agreed.missing))
 
 
 def spi_of(chosen: Chosen) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from vpnd.model.policy import ChildPolicy
@@ -24,29 +24,53 @@ def decode_selectors(ts: Ts) -> tuple[Selector, ...]:
 
 
 def choose_mapping(
-    children: Iterable[ChildPolicy], local: tuple[Selector, ...], remote: tuple[Selector, ...]
+    children: Iterable[ChildPolicy],
+    local: tuple[Selector, ...],
+    remote: tuple[Selector, ...],
+    up: Container[int] = (),
 ) -> tuple[ChildPolicy, tuple[Selector, ...], tuple[Selector, ...]] | None:
     """The mapping that a peer's selectors mean, with what both sides agree on; None: TS_UNACCEPTABLE.
 
     `local` and `remote` are the peer's offer as seen from here. Of several mappings the one wins that holds
-    the first selectors whole, which are those of the packet that waits (RFC 7296 section 2.9), and among
-    those the one that leaves the offer the least narrowed.
+    the packet that waits, if there is one, then one without an SA (`up` holds those that have one), then the
+    one that holds the first selectors whole and leaves the offer the least narrowed.
     """
+    waits = _has_packet(local) or _has_packet(remote)
     best: tuple[ChildPolicy, tuple[Selector, ...], tuple[Selector, ...]] | None = None
-    best_rank: tuple[bool, bool, bool] | None = None
+    best_rank: tuple[bool, ...] | None = None
     for child in children:
         ours_local, ours_remote = Selector.of(child.local), Selector.of(child.remote)
         narrowed = narrow(local, (ours_local,)), narrow(remote, (ours_remote,))
         if not all(narrowed):
             continue
+        holds_first = ours_local.covers(local[0]) and ours_remote.covers(remote[0])
         rank = (
-            ours_local.covers(local[0]) and ours_remote.covers(remote[0]),
+            waits and holds_first,
+            child.index not in up,
+            holds_first,
             ours_local in local and ours_remote in remote,
             set(narrowed[0]) == set(local) and set(narrowed[1]) == set(remote),
         )
         if best_rank is None or rank > best_rank:
             best, best_rank = (child, *narrowed), rank
     return best
+
+
+def touched(
+    children: Iterable[ChildPolicy], local: tuple[Selector, ...], remote: tuple[Selector, ...]
+) -> tuple[int, ...]:
+    """The mappings of which a peer's offer, as seen from here, holds at least a part."""
+    return tuple(
+        child.index
+        for child in children
+        if narrow(local, (Selector.of(child.local),)) and narrow(remote, (Selector.of(child.remote),))
+    )
+
+
+def _has_packet(selectors: tuple[Selector, ...]) -> bool:
+    """Whether the first selector is that of a packet that waits: another has it too (RFC 7296 2.9)."""
+    first = selectors[0]
+    return any(other != first and other.covers(first) for other in selectors[1:])
 
 
 def _encode(selector: Selector) -> TrafficSelector:
