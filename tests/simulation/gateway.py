@@ -25,6 +25,7 @@ from vpnd.ike.outputs import (
     Output,
     PathMoved,
     PeerDead,
+    PeerRenews,
     Story,
     Transmit,
 )
@@ -226,6 +227,7 @@ class Gateway:
                 | IkeRekeyFailed()
                 | Failed()
                 | PeerDead()
+                | PeerRenews()
                 | PathMoved()
                 | Story()
             ):

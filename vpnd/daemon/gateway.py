@@ -26,6 +26,7 @@ from vpnd.daemon.words import (
     loss_changed,
     mapping_changed,
     peer_moved,
+    peer_renews,
     state_changed,
 )
 from vpnd.datapath.interface import (
@@ -57,6 +58,7 @@ from vpnd.ike.outputs import (
     Output,
     PathMoved,
     PeerDead,
+    PeerRenews,
     Story,
     Transmit,
 )
@@ -240,6 +242,8 @@ class Gateway:
                 self.watchers.wake(tunnel)
             case IkeDown() | ChildFailed() | Offered() | IkeRekeyFailed() | Failed() | PeerDead():
                 self.roster.handle_ike(now, output)
+            case PeerRenews(tunnel):
+                peer_renews(self.journal, tunnel)
             case LadderLine():
                 self.journal.trace(output)
             case Story(tunnel, text):

@@ -83,6 +83,12 @@ def peer_moved(journal: Journal, tunnel: Tunnel, path: Path) -> None:
         journal.event(tunnel.name, "peer-moved", f"the peer sends from {now_at} now, not {was_at}: followed")
 
 
+def peer_renews(journal: Journal, tunnel: str) -> None:
+    """Redundant SAs are not closed any more."""
+    text = "the peer begins again what is closed as redundant (close_action = start, or the like): both stay"
+    journal.event(tunnel, "peer-begins-again", text)
+
+
 def health_changed(journal: Journal, change: HealthChanged) -> None:
     """The health check has another verdict."""
     if change.after is HealthState.UNHEALTHY:

@@ -135,6 +135,13 @@ class PeerDead:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerRenews:
+    """The peer begins again what is closed here as redundant; from now on both SAs of a kind stay."""
+
+    tunnel: str
+
+
+@dataclass(frozen=True, slots=True)
 class PathMoved:
     """An authenticated message came along another path: move the peer's SAs there (RFC 7296 section 2.23)."""
 
@@ -209,6 +216,7 @@ Output = (
     | IkeRekeyFailed
     | Failed
     | PeerDead
+    | PeerRenews
     | PathMoved
     | Keepalive
     | LadderLine

@@ -19,6 +19,7 @@ from vpnd.ike.limits import (
     Limits,
 )
 from vpnd.ike.outputs import Failed, LadderLine, Output
+from vpnd.ike.renewals import Renewals
 from vpnd.ike.session import Phase, Session
 from vpnd.ike.throttle import FREE_FAILURES, PER_SECOND, Throttle
 from vpnd.model.child import Path
@@ -57,6 +58,7 @@ class Registry:
         self.changed: deque[Session] = deque()
         self.anew: deque[str] = deque()
         """Tunnels for which an IKE SA beside the present one is to be begun."""
+        self.renewals = Renewals()
         self.childless: set[str] = set()
         """Tunnels whose peer wants the first CHILD_SA after IKE_AUTH, as a refusal has shown (RFC 6023)."""
         self._sessions: dict[bytes, Session] = {}
@@ -110,6 +112,7 @@ class Registry:
         """Forget a tunnel; an unknown name is ignored."""
         self.policies.pop(name, None)
         self.childless.discard(name)
+        self.renewals.forget(name)
         self._index = None
 
     def candidates(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:

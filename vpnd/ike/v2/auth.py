@@ -22,7 +22,7 @@ from vpnd.ike.contest import Verdict
 from vpnd.ike.faults import Drop, Fault, Held
 from vpnd.ike.outputs import ChildFailed, Failed
 from vpnd.ike.session import Phase
-from vpnd.ike.v2 import diagnoses
+from vpnd.ike.v2 import diagnoses, duplicates
 from vpnd.ike.v2.create_child import find_policy, lowest
 from vpnd.ike.v2.faults import AuthenticationFailed, IdentityTaken, InvalidSyntax, NoProposalChosen
 from vpnd.ike.v2.informational import AuthenticationFailedNotice, DeleteChildren, DeleteIke
@@ -180,8 +180,13 @@ def respond(session: Session, now: float, received: Received) -> tuple[Payload, 
     auth = _sign(session, session.policy.psk, session.initiator, id_r.encode())
     if notify_of(request.notifies, Notify2.INITIAL_CONTACT) is not None:
         _replace_others(session, now)
+    enough = duplicates.are_enough(session, now)
     session.establish(now)
-    return (id_r, Auth(AuthMethod2.SHARED_KEY_MIC, auth), *_first_child(session, now, request))
+    proof = (id_r, Auth(AuthMethod2.SHARED_KEY_MIC, auth))
+    if enough:
+        duplicates.close_soon(session, now)
+        return (*proof, Notify(Notify2.NO_ADDITIONAL_SAS))
+    return (*proof, *_first_child(session, now, request))
 
 
 def _contest(session: Session, now: float, received: Received) -> None:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from vpnd.crypto.entropy import chance
-from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady
+from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady, PeerRenews
 from vpnd.ike.registry import Registry
 from vpnd.ike.timers import Timers
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
@@ -242,8 +242,14 @@ class Children:
 
         Made by the same side, the newer is wanted. Made by both sides at once, the one with the lowest
         nonce goes, as in a rekey collision (RFC 7296 section 2.8.1). Its creator deletes it; the other
-        side waits longer and does so only if the creator did not.
+        side waits longer and does so only if the creator did not. With a peer that makes another one of what
+        is deleted, both stay.
         """
+        renewals, tunnel = self._registry.renewals, newer.sa.tunnel
+        if not newer.sa.initiator and renewals.begun(now, tunnel):
+            self._registry.emit(PeerRenews(tunnel))
+        if renewals.expects(tunnel):
+            return
         racing = older.sa.initiator != newer.sa.initiator and now - older.made_at < RACE
         loser = newer if racing and newer.lowest_nonce < older.lowest_nonce else older
         if loser is newer:
