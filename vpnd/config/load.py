@@ -31,7 +31,14 @@ from vpnd.config.schema import (
     TunnelTable,
     with_profile,
 )
-from vpnd.config.secrets import CredentialUnavailable, SecretError, only_owner_reads, read_secret, suspicions
+from vpnd.config.secrets import (
+    CredentialUnavailable,
+    SecretError,
+    only_owner_reads,
+    read_secret,
+    suspicions,
+    unreadable_by_service,
+)
 from vpnd.config.translate import translate
 from vpnd.config.values import check_name
 
@@ -364,6 +371,9 @@ def _with_secret(tunnel: Tunnel, offline: bool, findings: Findings) -> Tunnel:
     if foreign is not None:
         findings.error(source, path, foreign.code, foreign.message, foreign.hint)
         return tunnel
-    for suspicion in suspicions(secret):
+    found = suspicions(secret)
+    if offline and (owner := unreadable_by_service(tunnel.table.pre_shared_key, source.path)) is not None:
+        found = (*found, owner)
+    for suspicion in found:
         findings.warn(source, path, suspicion.code, suspicion.message, suspicion.hint)
     return replace(tunnel, secret=secret)

@@ -6,6 +6,7 @@ No message of this file shows a key, or a part of one.
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ MAX_KEY_BYTES = 64 * 1024
 
 FORMS = 'one of: "file:PATH", "credential:NAME" (systemd), "plain:TEXT"'
 
+
+SERVICE_USER = "vpnd"
+"""The user that systemd runs the daemon as; it exists where the service is installed."""
 
 _NAME_IT = "name the file that holds the key"
 
@@ -63,10 +67,39 @@ def read_secret(reference: str, config_file: Path | None, private: bool) -> Secr
         raise SecretError("E-PSK-FORM", f"pre_shared_key names no {kind}", FORMS)
     if kind == "credential":
         return _strip(_read_private(_credential_path(rest)), f"the credential {rest}")
-    path = Path(rest)
-    if not path.is_absolute() and config_file is not None:
-        path = config_file.parent / path
+    path = _path_of(rest, config_file)
     return _strip(_read_private(path), str(path))
+
+
+def unreadable_by_service(reference: str, config_file: Path | None) -> Suspicion | None:
+    """A key file that root can read, who checks, and the service's user, who runs the daemon, cannot."""
+    kind, _, rest = reference.partition(":")
+    service = _service_uid()
+    if kind != "file" or service is None or os.geteuid() != 0:
+        return None
+    path = _path_of(rest, config_file)
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return None
+    if owner == service:
+        return None
+    message = f"the service runs as user {SERVICE_USER}, who cannot read the key file {path}"
+    hint = f"chown {SERVICE_USER}: {path}; or LoadCredential= in the unit with credential:NAME here"
+    return Suspicion("W-PSK-OWNER", message, hint)
+
+
+def _service_uid() -> int | None:
+    try:
+        return pwd.getpwnam(SERVICE_USER).pw_uid
+    except KeyError:
+        return None
+
+
+def _path_of(path: str, config_file: Path | None) -> Path:
+    """A relative path is relative to the directory of the file that names it."""
+    found = Path(path)
+    return found if found.is_absolute() or config_file is None else config_file.parent / found
 
 
 def only_owner_reads(status: os.stat_result) -> bool:
@@ -116,7 +149,9 @@ def _check_private(path: Path, status: os.stat_result) -> None:
     """Raises SecretError unless it is a small file that only its owner, root or this user, can read."""
     if not stat.S_ISREG(status.st_mode):
         raise SecretError("E-PSK-FILE", f"{path} is not a regular file", _NAME_IT)
-    if status.st_uid not in (0, os.geteuid()):
+    # Root checks the keys of the service, which belong to its user.
+    owners = (0, _service_uid()) if os.geteuid() == 0 else (0, os.geteuid())
+    if status.st_uid not in owners:
         raise SecretError(
             "E-PSK-MODE",
             f"the key file {path} belongs to user {status.st_uid}, who could change it",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from vpnd.config.secrets import (
     SecretError,
     read_secret,
     suspicions,
+    unreadable_by_service,
 )
 from vpnd.model.secret import Secret
 
@@ -62,6 +64,36 @@ def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SecretError, match="belongs to user 65534") as refused:
         read_secret(f"file:{path}", None, False)
     assert refused.value.code == "E-PSK-MODE"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_root_checks_the_keys_of_the_service(tmp_path: Path, service: int) -> None:
+    path = key_file(tmp_path)
+    os.chown(path, service, service)
+    assert read_secret(f"file:{path}", None, False).reveal() == KEY_TEXT.encode()
+    assert unreadable_by_service(f"file:{path}", None) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what the service does not")
+@pytest.mark.usefixtures("service")
+def test_a_key_of_root_is_none_of_the_service(tmp_path: Path) -> None:
+    path = key_file(tmp_path)
+    found = unreadable_by_service("file:key", tmp_path / "vpnd.toml")
+    assert found is not None
+    assert found.code == "W-PSK-OWNER"
+    assert f"chown vpnd: {path}" in found.hint
+    config = write(tmp_path, f'[tunnels.t]\ncustomer_gateway = "c"\npre_shared_key = "file:{path}"\n')
+    assert "W-PSK-OWNER" in {one.code for one in load(config, offline=True).problems}
+    assert "W-PSK-OWNER" not in {one.code for one in load(config).problems}, (
+        "a daemon that root runs reads it"
+    )
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The number of the service's user, on a machine where it is installed."""
+    monkeypatch.setattr("pwd.getpwnam", lambda name: {"vpnd": SimpleNamespace(pw_uid=64123)}[name])
+    return 64123
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
