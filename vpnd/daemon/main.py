@@ -120,6 +120,17 @@ def run(
     raise typer.Exit(code)
 
 
+@app.command("init")
+def init_command(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Ask a few questions and write a first configuration, with its key beside it.
+
+    Each answer is checked as `vpnd check` does. Nothing that exists is changed.
+    """
+    from vpnd.daemon.init import init
+
+    init(config)
+
+
 @app.command("guard")
 def guard_command(
     config: ConfigOption = DEFAULT_CONFIG,
