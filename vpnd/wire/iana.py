@@ -291,14 +291,22 @@ class Phase1Attribute(IntEnum):
     HASH = 2
     AUTHENTICATION_METHOD = 3
     GROUP = 4
+    GROUP_TYPE = 5
+    GROUP_PRIME = 6
+    GROUP_GENERATOR_ONE = 7
+    GROUP_GENERATOR_TWO = 8
+    GROUP_CURVE_A = 9
+    GROUP_CURVE_B = 10
     LIFE_TYPE = 11
     LIFE_DURATION = 12
     PRF = 13
     KEY_LENGTH = 14
+    FIELD_SIZE = 15
+    GROUP_ORDER = 16
 
 
 class Phase2Attribute(IntEnum):
-    """Phase-2 SA attributes (RFC 2407 section 4.5)."""
+    """Phase-2 SA attributes (RFC 2407 section 4.5, RFC 3168 section 9.2, RFC 4304, RFC 4359)."""
 
     LIFE_TYPE = 1
     LIFE_DURATION = 2
@@ -306,7 +314,13 @@ class Phase2Attribute(IntEnum):
     ENCAPSULATION_MODE = 4
     AUTHENTICATION = 5
     KEY_LENGTH = 6
+    KEY_ROUNDS = 7
+    COMPRESS_DICTIONARY_SIZE = 8
+    COMPRESS_PRIVATE_ALGORITHM = 9
+    ECN_TUNNEL = 10
     ESN = 11
+    AUTHENTICATION_KEY_LENGTH = 12
+    SIGNATURE_ENCODING = 13
 
 
 class Encr1(IntEnum):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of, policy_of
-from tests.simulation.v1.puppet import Puppet, esp_sa, sa_of, subnet
+from tests.simulation.v1.puppet import PHASE_2, Puppet, esp_sa, sa_of, subnet
 from tests.simulation.v1.stage import RECIPE, Stage, stage_in
 from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.entropy import SeededEntropy
@@ -303,7 +303,7 @@ def test_noise_and_odd_messages_are_dropped_by_name() -> None:
         "malformed: payloads": puppet.seal_quick(puppet.begin_quick(), [Nonce(bytes(16))]),
         "exchange not spoken": puppet.clear(3, [Nonce(bytes(16))]),
         "fragment with other payloads": puppet.clear(puppet.exchange, [part, Nonce(bytes(16))]),
-        "not whole blocks": cut,
+        "malformed: encrypted payloads": cut,
         "cookies": bytes(8) + stranger[8:],
     }
     installed = sorted(stage.gateway.installed)
@@ -376,3 +376,30 @@ def test_a_status_that_has_no_meaning_any_more_changes_nothing(notify: Notify) -
     installed, sas = sorted(stage.gateway.installed), stage.gateway.ike_sas()
     assert stage.say(puppet.informational(notify)) == []
     assert (sorted(stage.gateway.installed), stage.gateway.ike_sas()) == (installed, sas)
+
+
+@pytest.mark.parametrize("first", ["it begins", "we begin"])
+def test_extended_sequence_numbers_are_refused_and_named(first: str) -> None:
+    """Attribute 11, which we do not offer: with an answer that repeats it, no packet would verify."""
+    attributes = (*PHASE_2, (Phase2Attribute.ESN, 1))
+    odd = sa_of(Protocol.ESP, bytes.fromhex("c0ffee01"), 12, attributes)
+    if first == "it begins":
+        stage, puppet = stage_in("established, main")
+        quick = puppet.begin_quick()
+        payloads: list[Payload] = puppet.quick1_payloads(quick)
+        payloads[0] = odd
+        (refusal,) = stage.say(puppet.seal_quick(quick, payloads))
+        (notify,) = puppet.open_informational(refusal).payloads[1:]
+        assert isinstance(notify, Notify)
+        assert notify.type == Notify1.NO_PROPOSAL_CHOSEN
+        (failed,) = stage.gateway.of(Failed)
+    else:
+        stage = Stage()
+        puppet = stage.puppet(initiator=False)
+        quick = stage.established_from_here(puppet)
+        quick.nonce_r = bytes(32)
+        payloads = [odd, Nonce(quick.nonce_r), subnet(2), subnet(1)]
+        stage.say(puppet.seal_quick(quick, payloads, quick.nonce_i))
+        (failed,) = stage.gateway.of(ChildFailed)
+    assert failed.diagnosis.code is Code.P2_ESN
+    assert not stage.gateway.installed

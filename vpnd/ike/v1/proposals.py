@@ -7,8 +7,9 @@ word for each attribute, whose `number` is the transform's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from itertools import product
 
 from vpnd.crypto import suites
@@ -45,6 +46,45 @@ ESP_SPI_LENGTH = 4
 SMALLEST_ESP_SPI = 256
 """SPIs 1 to 255 are reserved by IANA (RFC 4303 section 2.1)."""
 
+ESN_64_BIT = 1
+"""The one value of attribute 11: extended sequence numbers (RFC 4304)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """The attributes of one phase: their registry, those that we have, the life type, and where only certain
+    values have a meaning, which."""
+
+    registry: type[IntEnum]
+    ours: frozenset[int]
+    life: int
+    values: Mapping[int, frozenset[int]]
+
+
+_PHASE1 = _Classes(
+    Phase1Attribute,
+    frozenset(
+        {
+            *(Phase1Attribute.ENCRYPTION, Phase1Attribute.HASH, Phase1Attribute.AUTHENTICATION_METHOD),
+            *(Phase1Attribute.GROUP, Phase1Attribute.KEY_LENGTH),
+            *(Phase1Attribute.LIFE_TYPE, Phase1Attribute.LIFE_DURATION),
+        }
+    ),
+    Phase1Attribute.LIFE_TYPE,
+    {Phase1Attribute.LIFE_TYPE: frozenset(LifeType)},
+)
+_PHASE2 = _Classes(
+    Phase2Attribute,
+    frozenset(
+        {
+            *(Phase2Attribute.LIFE_TYPE, Phase2Attribute.LIFE_DURATION, Phase2Attribute.GROUP),
+            *(Phase2Attribute.ENCAPSULATION_MODE, Phase2Attribute.AUTHENTICATION),
+            *(Phase2Attribute.KEY_LENGTH, Phase2Attribute.ESN),
+        }
+    ),
+    Phase2Attribute.LIFE_TYPE,
+    {Phase2Attribute.LIFE_TYPE: frozenset(LifeType), Phase2Attribute.ESN: frozenset({ESN_64_BIT})},
+)
 _UDP_MODES = (EncapsulationMode.UDP_TUNNEL, EncapsulationMode.UDP_TUNNEL_DRAFT)
 _TUNNEL_MODES = (EncapsulationMode.TUNNEL, *_UDP_MODES)
 PHASE1_CODES = {
@@ -134,16 +174,18 @@ def choose_phase1(
     if answer:
         _check_single(offer, Code.P1_PROPOSAL)
     methods = [number_of(row.attributes, Phase1Attribute.AUTHENTICATION_METHOD) or 0 for _, row in rows]
-    psk = {i: rows[i] for i, method in enumerate(methods) if method == AuthMethod1.PRE_SHARED_KEY}
+    both = zip(rows, methods, strict=True)
+    psk = [row for row, method in both if method == AuthMethod1.PRE_SHARED_KEY]
     if rows and not psk:
         theirs = ", ".join(name_of(AuthMethod1, method) for method in sorted(set(methods)))
         ours = AuthMethod1.PRE_SHARED_KEY.name
         raise NoProposalChosen(diagnosis=Diagnosis.of(Code.P1_AUTH_METHOD, theirs=theirs, ours=ours))
-    offered = [decode_phase1(index, transform, numbers) for index, (_, transform) in psk.items()]
+    usable = _without_strange(psk, _PHASE1, Code.P1_PROPOSAL)
+    offered = [decode_phase1(index, transform, numbers) for index, (_, transform) in enumerate(usable)]
     chosen = choose(offered, tuple(acceptable))
     if isinstance(chosen, Mismatch):
         raise NoProposalChosen(diagnosis=mismatch(chosen, PHASE1_CODES, Code.P1_PROPOSAL))
-    part, transform = psk[chosen.number]
+    part, transform = usable[chosen.number]
     theirs_seconds = lifetime_of(transform.attributes, Phase1Attribute.LIFE_TYPE, LifeType.SECONDS)
     answer_sa = Sa(
         offer.doi,
@@ -219,12 +261,15 @@ def choose_phase2(
     """The best transform of a peer's offer; with `answer`, the check of the one that it chose of ours.
 
     `group` is that of the peer's KE payload as its proposals name it, 0 without one. `in_udp`: of offers of
-    both kinds take those that travel in UDP, or those that do not. Raises NoProposalChosen.
+    both kinds take those that travel in UDP, or those that do not; an answer has to be of the kind that we
+    offered. Raises NoProposalChosen.
     """
     if answer:
         _check_single(offer, Code.P2_PROPOSAL)
-    rows = dict(enumerate(_esp_rows(offer, policy, in_udp)))
-    offered = [decode_phase2(index, *row, numbers) for index, row in rows.items()]
+    rows = _without_strange(
+        _esp_rows(offer, policy, in_udp, answer), _PHASE2, Code.P2_PROPOSAL, mapping=policy
+    )
+    offered = [decode_phase2(index, *row, numbers) for index, row in enumerate(rows)]
     chosen = choose(offered, policy.proposals)
     if isinstance(chosen, Mismatch):
         raise NoProposalChosen(
@@ -248,7 +293,7 @@ def choose_phase2(
 
 
 def _esp_rows(
-    offer: Sa, policy: ChildPolicy, in_udp: bool | None
+    offer: Sa, policy: ChildPolicy, in_udp: bool | None, answer: bool
 ) -> list[tuple[ProposalPart, TransformPart]]:
     """The transforms of ESP in tunnel mode, each with its proposal. Raises NoProposalChosen without one.
 
@@ -271,6 +316,9 @@ def _esp_rows(
         for row, mode in zip(rows, modes, strict=True)
         if mode in (_UDP_MODES if in_udp else (EncapsulationMode.TUNNEL,))
     ]
+    if answer and in_udp is not None and not fitting:
+        ours = EncapsulationMode.UDP_TUNNEL if in_udp else EncapsulationMode.TUNNEL
+        raise _refused("encapsulation mode", name_of(EncapsulationMode, modes[0] or 0), ours.name, policy)
     return fitting if fitting and in_udp is not None else tunnels
 
 
@@ -335,6 +383,7 @@ def decode_phase2(number: int, part: ProposalPart, transform: TransformPart, num
     bits = number_of(attributes, Phase2Attribute.KEY_LENGTH)
     authentication = number_of(attributes, Phase2Attribute.AUTHENTICATION)
     cipher = suites.encryption_of_esp1(transform.id, bits, numbers)
+    extended = number_of(attributes, Phase2Attribute.ESN) == ESN_64_BIT
     row = suites.integrity_of_esp1(authentication, numbers) if authentication else None
     word = row.word if row else f"auth-{authentication}"
     return Proposal(
@@ -342,12 +391,48 @@ def decode_phase2(number: int, part: ProposalPart, transform: TransformPart, num
         encryption=(cipher.word if cipher else _unknown("esp", transform.id, bits),),
         integrity=(word,) if authentication else (),
         dh=(number_of(attributes, Phase2Attribute.GROUP) or NO_GROUP,),
+        esn=(extended,),
         number=number,
         spi=part.spi,
     )
 
 
 # -------------------------------------------------------------------------------------- shared
+
+
+def _without_strange(
+    rows: Sequence[tuple[ProposalPart, TransformPart]], classes: _Classes, code: Code, **facts: object
+) -> list[tuple[ProposalPart, TransformPart]]:
+    """The rows that we can agree to word for word, for an answer repeats the transform as it was offered.
+
+    Raises NoProposalChosen with the first attribute that we do not have, if none is left of some.
+    """
+    usable = [row for row in rows if _strange(row[1], classes) is None]
+    if rows and not usable:
+        name, theirs = _strange(rows[0][1], classes) or ("", "")
+        named = {"attribute": name, "theirs": f"{name} {theirs}", "ours": "an offer without it"}
+        raise NoProposalChosen(diagnosis=Diagnosis.of(code, **named, **facts))
+    return usable
+
+
+def _strange(transform: TransformPart, classes: _Classes) -> tuple[str, str] | None:
+    """The first attribute that we do not have, or that contradicts another, with its value in words.
+
+    Life types alone may stand there more than once, each unit once (RFC 2407 sections 4.5.3 and 4.5.4).
+    """
+    seen: dict[tuple[int, int | None], int] = {}
+    unit: int | None = None
+    for one in transform.attributes:
+        name, value = name_of(classes.registry, one.type).lower().replace("_", " "), one.number
+        if one.type not in classes.ours or value not in classes.values.get(one.type, {value}):
+            return name, str(value)
+        if one.type == classes.life:
+            unit = value
+            continue
+        key = one.type, unit if one.type == classes.life + 1 else None
+        if seen.setdefault(key, value) != value:
+            return name, f"{seen[key]} and {value}"
+    return None
 
 
 def _check_single(answer: Sa, code: Code) -> None:

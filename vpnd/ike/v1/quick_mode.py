@@ -113,7 +113,9 @@ def on_quick2(session: Session, now: float, quick: QuickMode, received: Received
     _verify(wanted, message.hash)
     received.confirm()
     session.verified(now)
-    choice = choose_phase2(message.sa, quick.policy, quick.group, session.policy.numbers, answer=True)
+    choice = choose_phase2(
+        message.sa, quick.policy, quick.group, session.policy.numbers, answer=True, in_udp=session.nat.found
+    )
     ranges = _ranges(message.ids)
     if ranges and ranges != (Selector.of(quick.policy.local), Selector.of(quick.policy.remote)):
         raise InvalidIdInformation(diagnosis=diagnoses.of_selectors(session, ranges, quick.policy))
