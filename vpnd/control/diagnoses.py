@@ -66,11 +66,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.TRAFFIC_SELECTORS: mismatches.selectors,
     Code.NARROWED: mismatches.narrowed,
     Code.UNKNOWN_PEER: mismatches.unknown_peer,
-    Code.SYNTAX: failures.simple(
-        "one side could not read a message of the other",
-        "keep the output of the command below, and look at the peer's log of the same moment",
-        ("the pre-shared keys differ: IKEv1 then decrypts to nonsense", "a fault of one implementation"),
-    ),
+    Code.SYNTAX: failures.syntax,
     Code.PEER_REFUSED: failures.simple(
         "{peer} refused",
         "look at the peer's log of this moment: it knows the reason and does not send it",

@@ -89,6 +89,20 @@ def simple(
     return explained
 
 
+def syntax(facts: Facts) -> Explanation:
+    theirs = facts.notify is not None
+    what = (
+        f"{facts.peer} could not read a message of ours"
+        if theirs
+        else f"{facts.peer} sent a message that we cannot use"
+    )
+    return simple(
+        what,
+        "keep the output of the command below, and look at the peer's log of the same moment",
+        ("the pre-shared keys differ: IKEv1 then decrypts to nonsense", "a fault of one implementation"),
+    )(facts)
+
+
 def local_socket(facts: Facts) -> Explanation:
     detail = facts["detail"] or ""
     if "assign" in detail:

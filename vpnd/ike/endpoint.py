@@ -12,7 +12,8 @@ from collections import Counter, deque
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.faults import Drop
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, Limits
-from vpnd.ike.outputs import Failed, IkeSaInfo, Output
+from vpnd.ike.message import Unfit
+from vpnd.ike.outputs import Failed, IkeSaInfo, LadderLine, Output
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Phase, Session, Unreachable, Version
 from vpnd.ike.v1 import version as ikev1
@@ -21,14 +22,20 @@ from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
+from vpnd.wire.cursor import Cursor
 from vpnd.wire.errors import DecodeError, UnsupportedMajorVersion
-from vpnd.wire.header import Header
+from vpnd.wire.header import HEADER_LENGTH, Header
 from vpnd.wire.iana import IkeVersion
+from vpnd.wire.udpencap import KEEPALIVE
 
 __all__ = ["UNKNOWN_PEER", "Endpoint", "Limits", "Unreachable"]
 
 UNKNOWN_PEER = "unknown peer"
 """The counter of messages from addresses that are no peer's."""
+
+UNREADABLE_AGAIN = 60.0
+"""Ours: seconds after which an operator hears again that a peer's messages cannot be read: anyone can send
+them from the peer's address, each in its own words."""
 
 
 class Endpoint:
@@ -43,6 +50,7 @@ class Endpoint:
         self._versions = _versions(self._registry)
         self._waiting: dict[Address, dict[tuple[str, int], None]] = {}
         self._knocks = 0
+        self._unreadable: dict[str, float] = {}
 
     @property
     def outputs(self) -> deque[Output]:
@@ -72,6 +80,7 @@ class Endpoint:
         """DELETE to the peer and forget the tunnel. An unknown name is ignored."""
         self.close(now, name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
         self._registry.remove_policy(name)
+        self._unreadable.pop(name, None)
 
     def initiate(self, now: float, name: str, mapping: int) -> None:
         """Bring the CHILD_SA of one mapping up, with an IKE SA first if there is none.
@@ -165,10 +174,8 @@ class Endpoint:
         """One IKE message, from the UDP header on; on port 4500 without the non-ESP marker."""
         try:
             self._hear(now, path, Header.decode(data), data)
-        except UnsupportedMajorVersion:
-            self._registry.count("version not spoken")
         except DecodeError as error:
-            self._registry.count(f"malformed: {error.field}")
+            self._cannot_read(now, path, data, error)
         except Drop as drop:
             self._registry.count(drop.reason)
         self._settle(now)
@@ -226,17 +233,45 @@ class Endpoint:
 
     def _hear(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """Find the session of a message. Raises Drop or DecodeError; deadlines are noted all the same."""
-        version = self._versions.get(IkeVersion(header.major))
-        if version is None:
-            raise Drop("version not spoken")
-        session = next(filter(None, map(self._registry.find, version.local_spis(header))), None)
-        if session is None or session.version != version.number:
+        version = self._versions[IkeVersion(header.major)]
+        session = self._session_of(version, header)
+        if session is None:
             self._hear_stranger(now, path, version, header, data)
             return
         try:
             session.handle_message(now, path, header, data)
         finally:
             self._registry.arm(session)
+
+    def _session_of(self, version: Version, header: Header) -> Session | None:
+        """The session whose SPI the message has."""
+        session = next(filter(None, map(self._registry.find, version.local_spis(header))), None)
+        return session if session is not None and session.version == version.number else None
+
+    def _cannot_read(self, now: float, path: Path, data: bytes, error: DecodeError) -> None:
+        """A message does not follow its format. Counted; one of a configured peer is named as well."""
+        spoken = not isinstance(error, UnsupportedMajorVersion)
+        self._registry.count(f"malformed: {error.field}" if spoken else "version not spoken")
+        between = self._registry.between(path)
+        if not between or data == KEEPALIVE:
+            return
+        policy, exchange, session = between[0], "message", None
+        if len(data) >= HEADER_LENGTH:
+            header = Header.read(Cursor(data))
+            session = self._registry.find(header.spi_r) or self._registry.find(header.spi_i)
+        if len(data) >= HEADER_LENGTH and spoken:
+            version = self._versions[IkeVersion(header.major)]
+            exchange = version.exchange_name(header.exchange)
+            policy = next((one for one in between if one.version == version.number), policy)
+        tunnel = policy.name if session is None else session.tunnel
+        text = f"{exchange} that cannot be read"
+        self._registry.emit(LadderLine(tunnel, False, text, len(data), (str(error),)))
+        diagnosis = Diagnosis.of(Code.SYNTAX, exchange=exchange, detail=str(error), peer=path.remote)
+        expected = session is None or session.cannot_read(diagnosis)
+        late = session is not None and isinstance(error, Unfit)
+        if expected and not late and now >= self._unreadable.get(tunnel, now):
+            self._unreadable[tunnel] = now + UNREADABLE_AGAIN
+            self._registry.emit(Failed(tunnel, diagnosis, initiator=False))
 
     def _hear_stranger(self, now: float, path: Path, version: Version, header: Header, data: bytes) -> None:
         """A message that no session has. Who cannot be a peer by its address hears nothing at all."""

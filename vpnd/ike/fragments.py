@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
 from vpnd.ike.faults import Drop
+
+K = TypeVar("K", bound=Hashable)
 
 MAX_FRAGMENTS = 32
 """Of one message. The largest message of a pre-shared key negotiation needs fewer than ten."""
@@ -16,12 +21,13 @@ class Reassembly:
     """The pieces of one message at a time, each authenticated by the caller where the version allows.
 
     `key` names the message (its message ID, or IKEv1's fragment ID). A piece of another message discards
-    what was held: the newer one is the one that the peer still sends.
+    what was held: the newer one is the one that the peer still sends. `most` bytes are put together.
     """
 
-    __slots__ = ("_key", "_pieces", "_size", "_total")
+    __slots__ = ("_key", "_most", "_pieces", "_size", "_total")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_MESSAGE) -> None:
+        self._most = most
         self._key: int | None = None
         self._total: int | None = None
         self._pieces: dict[int, bytes] = {}
@@ -40,7 +46,7 @@ class Reassembly:
         self._agree(total)
         if number in self._pieces:
             raise Drop("fragment: repeated")
-        if self._size + len(piece) > MAX_MESSAGE:
+        if self._size + len(piece) > self._most:
             self.clear()
             raise Drop("fragment: message too long")
         self._pieces[number] = piece
@@ -75,6 +81,35 @@ class Reassembly:
             self.clear()
             raise Drop("fragment: total shrank")
         self._total = total
+
+
+class Reassemblies(Generic[K]):
+    """The pieces of senders that have no state here, of as many as `at_once`: the oldest goes for a new one.
+
+    `most` is in bytes, as of a Reassembly.
+    """
+
+    __slots__ = ("_at_once", "_by_sender", "_most")
+
+    def __init__(self, at_once: int, most: int) -> None:
+        self._at_once = at_once
+        self._most = most
+        self._by_sender: dict[K, Reassembly] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_sender)
+
+    def add(self, sender: K, key: int, number: int, total: int | None, piece: bytes) -> bytes | None:
+        """As `Reassembly.add`, of this sender. Raises Drop."""
+        held = self._by_sender.get(sender) or Reassembly(self._most)
+        whole = held.add(key, number, total, piece)
+        if whole is not None:
+            self._by_sender.pop(sender, None)
+            return whole
+        self._by_sender[sender] = held
+        if len(self._by_sender) > self._at_once:
+            del self._by_sender[next(iter(self._by_sender))]
+        return None
 
 
 def split(data: bytes, size: int) -> tuple[bytes, ...]:

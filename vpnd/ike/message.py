@@ -22,6 +22,10 @@ MAX_OF_A_KIND = 20
 M = TypeVar("M")
 
 
+class Unfit(DecodeError):
+    """Each payload can be read, and together they are no message that is expected."""
+
+
 def require_single(chain: Iterable[RawPayload], payload_type: int) -> None:
     """Refuse a message with two payloads of a type before any is decoded: of SA payloads, which cost most.
 
@@ -44,16 +48,16 @@ def read_message(
 ) -> M:
     """The first of `candidates` that the payloads fit.
 
-    Payloads of the types in `ignored` are left out where the candidate has no field for them. Raises
-    DecodeError with what keeps the payloads from being the last candidate.
+    Payloads of the types in `ignored` are left out where the candidate has no field for them. Raises Unfit
+    with what keeps the payloads from being the last candidate, DecodeError for too many of a kind.
     """
     kinds = _by_kind(payloads)
-    refusal = DecodeError("payloads", "no message of this exchange is expected")
+    refusal = Unfit("payloads", "no message of this exchange is expected")
     for candidate in candidates:
         try:
             message: M = _read(candidate, kinds, ignored)
             return message
-        except DecodeError as error:
+        except Unfit as error:
             refusal = error
     raise refusal
 
@@ -70,7 +74,7 @@ def _read(message: Any, kinds: dict[type, list[object]], ignored: tuple[type, ..
     expected = {rule.payload for rule in rules}
     for kind in kinds:
         if kind not in expected and kind not in ignored:
-            raise DecodeError(kind.__name__, f"no payload of {message.__name__}")
+            raise Unfit(kind.__name__, f"no payload of {message.__name__}")
     values: dict[str, object] = {}
     for rule in rules:
         found = kinds.get(rule.payload, [])
@@ -78,7 +82,7 @@ def _read(message: Any, kinds: dict[type, list[object]], ignored: tuple[type, ..
             raise DecodeError(rule.payload.__name__, f"{len(found)} of them, more than {MAX_OF_A_KIND}")
         if not rule.least <= len(found) <= rule.most:
             problem = "missing" if len(found) < rule.least else "repeated"
-            raise DecodeError(rule.payload.__name__, f"{problem} in {message.__name__}")
+            raise Unfit(rule.payload.__name__, f"{problem} in {message.__name__}")
         values[rule.name] = tuple(found) if rule.most > 1 else (found[0] if found else None)
     return message(**values)
 

@@ -57,7 +57,13 @@ class Session(Protocol):
         """How far it is."""
 
     def handle_message(self, now: float, path: Path, header: Header, data: bytes) -> None:
-        """One message whose SPI is ours; `data` is all of it, header included."""
+        """One message whose SPI is ours; `data` is all of it, header included. Raises Drop, DecodeError."""
+
+    def cannot_read(self, diagnosis: Diagnosis) -> bool:
+        """A message to this SPI could not be read: it explains an attempt that nothing else answers.
+
+        Returns whether it came when messages are in clear; later a proof would tell that it was the peer's.
+        """
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
         """The network says that the peer of `path` cannot be reached."""
@@ -109,6 +115,9 @@ class Version(Protocol):
 
     def local_spis(self, header: Header) -> tuple[bytes, ...]:
         """The SPIs in `header` that may be ours, the likelier first."""
+
+    def exchange_name(self, exchange: int) -> str:
+        """What the ladder calls an exchange type."""
 
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
         """Begin an attempt: a new session, registered, its first message sent. `remote_address` is set."""

@@ -42,8 +42,9 @@ def decode_chain(
     """The payloads of `data`, whose first has type `first` (RFC 7296 section 3.2, RFC 2408 section 3.2).
 
     A payload whose type is in `last` (SK, SKF) ends the chain, whatever its next payload field says.
-    With `padded`, bytes behind the last payload are ignored: a decrypted ISAKMP message is filled up to the
-    cipher's block with bytes that nothing counts (RFC 2409 appendix B). Raises DecodeError.
+    With `padded`, bytes behind the last payload are ignored: an ISAKMP message may be filled up, to the
+    cipher's block (RFC 2409 appendix B) or, in clear, to a multiple of four bytes, which the header's length
+    counts and no payload's does (RFC 2408 section 3.1). Raises DecodeError.
     """
     cursor = Cursor(data, "payload")
     payloads: list[RawPayload] = []

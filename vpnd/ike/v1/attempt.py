@@ -39,6 +39,8 @@ class Attempt:
         """Since when the peer is known to have the SA."""
         self.answers = 0
         """Messages of the peer that the attempt has moved on with."""
+        self.received = 0
+        """Messages of the peer that came for it, of use or not."""
         self.disbelieved = NO_SPI
         """The cookie of a responder whose first message did not verify."""
         self._session = session
@@ -138,7 +140,7 @@ class Attempt:
     def give_up(self, now: float) -> None:
         """As initiator: it ends; the reason is the best that is known."""
         session = self._session
-        diagnosis = self.hint or diagnoses.unanswered(session, self._sent, self.answers)
+        diagnosis = self.hint or diagnoses.unanswered(session, self._sent, self.received)
         renewing = session.renews
         if session.state is State.SENT_AGGRESSIVE and diagnosis.code is Code.PSK:
             # The responder has sent its proof and would only ever see silence.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vpnd.ike.faults import Drop
 from vpnd.ike.fragments import DATAGRAM_LIMIT, Reassembly, split
 from vpnd.ike.outputs import Transmit
 from vpnd.ike.registry import NO_SPI, Registry
@@ -18,7 +19,7 @@ from vpnd.model.child import Path
 from vpnd.model.policy import PeerPolicy
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 from vpnd.wire.iana import Exchange1, Payload1
-from vpnd.wire.ikev1 import Fragment, Payload, encode_payloads
+from vpnd.wire.ikev1 import Fragment, Payload, decode_payloads, encode_payloads
 
 VERSION = 0x10
 AMPLIFICATION = 3
@@ -110,3 +111,11 @@ class Carrier:
 def is_fragment(header: Header) -> bool:
     """Whether the message is a piece of another."""
     return header.next_payload == Payload1.FRAGMENT
+
+
+def fragment_of(header: Header, data: bytes) -> Fragment:
+    """The piece that the message carries, alone. Raises Drop if it has more than that, DecodeError."""
+    payloads = decode_payloads(header.next_payload, data[HEADER_LENGTH:], padded=True)
+    if len(payloads) != 1 or not isinstance(payloads[0], Fragment):
+        raise Drop("fragment with other payloads")
+    return payloads[0]

@@ -34,7 +34,7 @@ MAPPINGS_SHOWN = 10
 """Of a tunnel with many: enough to see the pattern."""
 
 
-def unanswered(session: Session, sent: int, answers: int) -> Diagnosis:
+def unanswered(session: Session, sent: int, received: int) -> Diagnosis:
     """What silence means, by how far the attempt has come.
 
     In main mode the peer answers two messages before the key matters: silence after the third is the sign
@@ -42,10 +42,10 @@ def unanswered(session: Session, sent: int, answers: int) -> Diagnosis:
     """
     facts = {"peer": session.path.remote, "exchange": f"{session.mode.value} mode"}
     if not session.has_keys:
-        return Diagnosis.of(Code.SILENT, sent=sent, received=answers, **facts)
+        return Diagnosis.of(Code.SILENT, sent=sent, received=received, **facts)
     facts["exchange"] = "main mode message 5"
     code = Code.UDP_4500 if session.nat.found else Code.PSK
-    return Diagnosis.of(code, ours=session.policy.psk.fingerprint(), sent=sent, received=answers, **facts)
+    return Diagnosis.of(code, ours=session.policy.psk.fingerprint(), sent=sent, received=received, **facts)
 
 
 def of_phase1_error(session: Session, notify: int, authentic: bool) -> Diagnosis:

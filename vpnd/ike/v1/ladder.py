@@ -41,12 +41,16 @@ _PAYLOADS = {
 _NUMBERS_AS_DATA = (Notify1.R_U_THERE, Notify1.R_U_THERE_ACK)
 
 
+def exchange_name(exchange: int) -> str:
+    """`MAIN_MODE`; an exchange type that we do not know by its number."""
+    return _EXCHANGES.get(exchange, f"EXCHANGE_{exchange}")
+
+
 def text_of(exchange: int, message_id: int, payloads: Iterable[Payload], encrypted: bool) -> str:
     """`QUICK_MODE 1f2e3d4c* {HASH, SA, Nonce, ID, ID}`; the star marks an encrypted message."""
-    name = _EXCHANGES.get(exchange, f"EXCHANGE_{exchange}")
     number = f" {message_id:08x}" if message_id else ""
     labels = ", ".join(_label(payload) for payload in payloads)
-    return f"{name}{number}{'*' if encrypted else ''} {{{labels}}}"
+    return f"{exchange_name(exchange)}{number}{'*' if encrypted else ''} {{{labels}}}"
 
 
 def detail_of(exchange: int, payloads: Iterable[Payload], numbers: Numbers) -> Iterator[str]:

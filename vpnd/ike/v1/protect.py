@@ -53,12 +53,13 @@ class IvChain:
         return sealed
 
     def open(self, first: int, sealed: bytes) -> Opened:
-        """Decrypt without moving the chain. Raises Drop for a length that no cipher makes, or garbage inside.
+        """Decrypt without moving the chain. Raises DecodeError for a length that no cipher makes.
 
+        Raises Undecryptable for garbage inside.
         With the wrong key the first payload headers are noise, which is how a wrong pre-shared key shows.
         """
         if not sealed or len(sealed) % self._block:
-            raise Drop("not whole blocks")
+            raise DecodeError("encrypted payloads", f"{len(sealed)} bytes are no whole blocks")
         plain = cbc_decrypt(self._word, self._key, self.iv, sealed)
         try:
             payloads = decode_chain(first, plain, padded=True)

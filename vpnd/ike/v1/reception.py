@@ -9,19 +9,21 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from vpnd.ike.faults import Drop, Fault
-from vpnd.ike.message import read_message, require_single
+from vpnd.ike.message import Unfit, read_message, require_single
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.session import Phase
 from vpnd.ike.steps import Step, step_for
 from vpnd.ike.v1 import aggressive_mode, informational, main_mode, messages, phase1, quick_mode
-from vpnd.ike.v1.carrier import is_fragment
+from vpnd.ike.v1.carrier import fragment_of, is_fragment
 from vpnd.ike.v1.faults import AuthenticationFailed
+from vpnd.ike.v1.ladder import exchange_name
 from vpnd.ike.v1.protect import IvChain, Opened, Undecryptable
 from vpnd.ike.v1.quick_mode import QuickMode
 from vpnd.ike.v1.quick_mode import State as QuickState
 from vpnd.ike.v1.received import Received, State
 from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.chain import RawPayload, decode_chain
 from vpnd.wire.errors import DecodeError
@@ -30,7 +32,6 @@ from vpnd.wire.iana import Exchange1, Payload1
 from vpnd.wire.ikev1 import (
     Cert,
     CertReq,
-    Fragment,
     NatD,
     NatOa,
     Notify,
@@ -329,23 +330,35 @@ class Reception:
             opened = chain.open(header.next_payload, body)
             raw = opened.payloads
         else:
-            raw = decode_chain(header.next_payload, body)
+            raw = decode_chain(header.next_payload, body, padded=True)
         try:
             require_single(raw, Payload1.SA)
             payloads = tuple(decode_payload(one) for one in raw)
             ignored = (*IGNORED, *_optional(candidates))
             message: object = read_message(candidates, payloads, ignored)
         except DecodeError as error:
-            if opened is not None and self._session.phase is Phase.CONNECTING:
+            if opened is not None and not self._is_authentic(header, opened):
                 raise Undecryptable from error
+            if opened is not None and not isinstance(error, Unfit):
+                name, peer = exchange_name(header.exchange), path.remote
+                diagnosis = Diagnosis.of(Code.SYNTAX, exchange=name, detail=str(error), peer=peer)
+                self._session.registry.emit(Failed(self._session.tunnel, diagnosis, initiator=False))
             raise
         return Received(path, data, raw, payloads, message, opened, chain)
 
+    def _is_authentic(self, header: Header, opened: Opened) -> bool:
+        """Whether a message of phase 2 that makes no sense is the peer's all the same: its hash verifies."""
+        session, number = self._session, header.message_id
+        if opened.hash is None or not number or session.phase is Phase.CONNECTING:
+            return False
+        wanted = session.keys.hash_1(number, opened.behind_hash)
+        quick = session.quicks.own()
+        if quick is not None and quick.message_id == number:
+            wanted = session.keys.hash_2(number, quick.nonce_i, opened.behind_hash)
+        return hmac.compare_digest(wanted, opened.hash)
+
     def _defragment(self, header: Header, data: bytes) -> bytes | None:
-        fragments = [decode_payload(one) for one in decode_chain(header.next_payload, data[HEADER_LENGTH:])]
-        if len(fragments) != 1 or not isinstance(fragments[0], Fragment):
-            raise Drop("fragment with other payloads")
-        return self._session.carrier.take_fragment(fragments[0])
+        return self._session.carrier.take_fragment(fragment_of(header, data))
 
     def _check_cookies(self, header: Header) -> None:
         session = self._session

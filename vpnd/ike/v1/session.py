@@ -39,7 +39,6 @@ from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import NegotiationMode, PeerPolicy
 from vpnd.model.proposals import Suite
-from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1, IkeVersion
 from vpnd.wire.ikev1 import Payload
@@ -310,18 +309,23 @@ class Session:
         return self.state is State.REFUSED and not self._reception.is_repeat(data)
 
     def handle_message(self, now: float, path: Path, header: Header, data: bytes) -> None:
-        """One message whose cookie is ours."""
+        """One message whose cookie is ours. Raises DecodeError."""
         self.carrier.received += len(data)
+        self.attempt.received += 1
         try:
             if self._held is not None:
                 raise Drop("held until the present peer has answered")
             self._reception.take(now, path, header, data)
         except Drop as drop:
             self.registry.count(drop.reason)
-        except DecodeError as error:
-            self.registry.count(f"malformed: {error.field}")
         except Fault as fault:
             self._reception.refuse(now, data, fault)
+
+    def cannot_read(self, diagnosis: Diagnosis) -> bool:
+        """A message to this cookie could not be read: the reason of an attempt that ends without another."""
+        if self.phase is Phase.CONNECTING and self.initiator and self.attempt.hint is None:
+            self.attempt.hint = diagnosis
+        return not self.has_keys
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
         """A hint for the diagnosis if nothing answers."""

@@ -8,11 +8,14 @@ the key exchange, so that these are bounded. No message is repeated before the p
 from __future__ import annotations
 
 from vpnd.ike.faults import Drop
+from vpnd.ike.fragments import Reassemblies
+from vpnd.ike.limits import LARGEST_FIRST_MESSAGE
 from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
 from vpnd.ike.session import Phase
-from vpnd.ike.v1.carrier import is_fragment
+from vpnd.ike.v1 import ladder
+from vpnd.ike.v1.carrier import fragment_of, is_fragment
 from vpnd.ike.v1.received import State, Timer
 from vpnd.ike.v1.session import Session
 from vpnd.model.child import Path
@@ -29,6 +32,8 @@ _MODES: dict[int, NegotiationMode] = {
     Exchange1.AGGRESSIVE: NegotiationMode.AGGRESSIVE,
 }
 
+REASSEMBLIES = 8
+"""Ours: first messages that are put together of fragments at once; nobody has proved anything yet."""
 TELL_AGAIN = 60.0
 """Seconds after which the same reason to drop a first message is told again."""
 
@@ -40,11 +45,16 @@ class Engine:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._fragments: Reassemblies[InitKey] = Reassemblies(REASSEMBLIES, LARGEST_FIRST_MESSAGE)
         self._told: dict[str, tuple[Diagnosis | None, float]] = {}
 
     def local_spis(self, header: Header) -> tuple[bytes, ...]:
         """The cookie of the initiator or of the responder may be ours."""
         return tuple(spi for spi in (header.spi_r, header.spi_i) if spi != NO_SPI)
+
+    def exchange_name(self, exchange: int) -> str:
+        """`MAIN_MODE`."""
+        return ladder.exchange_name(exchange)
 
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
         """Begin main or aggressive mode with the policy's peer."""
@@ -73,8 +83,13 @@ class Engine:
         mode = _MODES.get(header.exchange)
         if mode is None or header.spi_r != NO_SPI or header.spi_i == NO_SPI or header.message_id:
             raise Drop("no session")
-        if header.flags & Flag.ENCRYPTION or is_fragment(header):
+        if header.flags & Flag.ENCRYPTION:
             raise Drop("no session")
+        if is_fragment(header):
+            whole = self._take_fragment(path, header, data)
+            if whole is not None:
+                self.respond(now, path, Header.decode(whole), whole)
+            return
         key = InitKey(header.spi_i, path.remote, path.remote_port)
         known = self._registry.find_init(key)
         if isinstance(known, Session):
@@ -88,13 +103,25 @@ class Engine:
         session = Session(now, self._registry, policy, path, initiator=False, peer_cookie=header.spi_i)
         self._registry.add(session, key)
         session.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
-        session.handle_message(now, path, header, data)
-        if session.state is State.NEW:
-            # Nothing of the message was of use: it leaves no state.
-            self._registry.forget(session)
-            return
-        self._registry.half_open_begins(now, session, path.remote, proved=False)
-        self._registry.arm(session)
+        try:
+            session.handle_message(now, path, header, data)
+        finally:
+            if session.state is State.NEW:
+                # Nothing of the message was of use: it leaves no state.
+                self._registry.forget(session)
+            else:
+                self._registry.half_open_begins(now, session, path.remote, proved=False)
+                self._registry.arm(session)
+
+    def _take_fragment(self, path: Path, header: Header, data: bytes) -> bytes | None:
+        """A piece of a first message; the message with its last piece. Raises Drop, DecodeError."""
+        fragment = fragment_of(header, data)
+        sender = InitKey(header.spi_i, path.remote, path.remote_port)
+        total = fragment.number if fragment.last else None
+        whole = self._fragments.add(sender, fragment.id, fragment.number, total, fragment.data)
+        if whole is not None and is_fragment(Header.decode(whole)):
+            raise Drop("fragment of a fragment")
+        return whole
 
     def _policy(
         self, now: float, path: Path, mode: NegotiationMode, header: Header, data: bytes
@@ -132,7 +159,7 @@ class Engine:
 
 def _identity(header: Header, data: bytes) -> Identity:
     """IDii of Aggressive1, before any other work is done. Raises Drop without one, DecodeError."""
-    for raw in decode_chain(header.next_payload, data[HEADER_LENGTH:]):
+    for raw in decode_chain(header.next_payload, data[HEADER_LENGTH:], padded=True):
         if raw.type == Payload1.ID:
             identity = Id.decode(raw.body)
             return Identity(identity.type, identity.value)

@@ -183,7 +183,7 @@ def _answer(
         received = read(header, path, data, opened.chain())
     except errors.UnsupportedCriticalPayload as error:
         kind = bytes((error.payload_type,))
-        return _refuse(session, now, UnsupportedCriticalPayload(kind, detail=error.payload_type))
+        return _refuse(session, now, UnsupportedCriticalPayload(kind, detail=str(error)))
     except DecodeError as error:
         return _refuse(session, now, InvalidSyntax(detail=error))
     _draw(session, received)

@@ -220,6 +220,12 @@ class Session(IkeSa):
         for mapping in self.take_wanted():
             self.outbox.enqueue(CreateChild(mapping))
 
+    def cannot_read(self, diagnosis: Diagnosis) -> bool:
+        """A message to this SPI could not be read: the reason of an attempt that ends without another."""
+        if self.phase is Phase.CONNECTING and self.initiator and self.hint is None:
+            self.hint = diagnosis
+        return self.protection is None
+
     def remember(self, now: float, diagnosis: Diagnosis) -> None:
         """An answer that anyone may have sent says no: keep it for the diagnosis, and listen on a while."""
         self.hint = diagnosis

@@ -20,7 +20,7 @@ from vpnd.wire import errors
 from vpnd.wire.chain import decode_chain
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
-from vpnd.wire.iana import Exchange2, IkeVersion, Notify2, Payload2
+from vpnd.wire.iana import Exchange2, IkeVersion, Notify2, Payload2, name_of
 from vpnd.wire.ikev2 import Nonce, Notify
 
 
@@ -36,6 +36,10 @@ class Engine:
     def local_spis(self, header: Header) -> tuple[bytes, ...]:
         """The initiator flag tells which SPI is the sender's (RFC 7296 section 3.1)."""
         return (header.spi_r if header.flags & Flag.INITIATOR else header.spi_i,)
+
+    def exchange_name(self, exchange: int) -> str:
+        """`IKE_SA_INIT`."""
+        return name_of(Exchange2, exchange)
 
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
         if policy.remote_address is None:

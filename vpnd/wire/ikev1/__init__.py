@@ -86,7 +86,7 @@ def decode_payload(raw: RawPayload) -> Payload:
 def decode_payloads(first: int, data: bytes, padded: bool = False) -> tuple[Payload, ...]:
     """The values of a whole chain whose first payload has type `first`.
 
-    `padded`: the chain was decrypted and bytes may follow it, as `decode_chain` says. Raises DecodeError.
+    `padded`: bytes may follow it, as `decode_chain` says. Raises DecodeError.
     """
     return tuple(decode_payload(raw) for raw in decode_chain(first, data, padded=padded))
 
