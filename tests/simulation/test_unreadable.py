@@ -204,9 +204,8 @@ def test_an_attempt_whose_answer_cannot_be_read_ends_with_that(mode: Negotiation
     stage.say(cut(puppet.clear(puppet.exchange, answer)))
     assert stage.endpoint.next_timeout() is not None, "another answer may come"
     stage.world.run_for(40)
-    told, ended = stage.gateway.of(Failed)
-    assert (told.initiator, ended.initiator) == (False, True)
-    assert ended.diagnosis == told.diagnosis
+    (ended,) = stage.gateway.of(Failed)
+    assert ended.initiator
     assert ended.diagnosis.code is Code.SYNTAX
 
 
@@ -217,7 +216,7 @@ def test_an_ikev2_attempt_whose_answer_cannot_be_read_ends_with_that() -> None:
     puppet.take_init(stage.heard[-1])
     stage.say(cut(puppet.init_message()))
     stage.world.run_for(40)
-    assert [failed.diagnosis.code for failed in stage.gateway.of(Failed)] == [Code.SYNTAX] * 2
+    assert [failed.diagnosis.code for failed in stage.gateway.of(Failed)] == [Code.SYNTAX]
 
 
 def test_a_message_that_does_not_fit_is_named_if_nothing_else_comes() -> None:
@@ -285,13 +284,13 @@ def many_vendors(puppet: Puppet) -> bytes:
 def test_more_than_20_payloads_of_a_kind_are_named_in_clear() -> None:
     stage = Stage()
     stage.say(many_vendors(stage.puppet()))
-    assert named(stage) == ["VendorId: more than 20 payloads of a kind"]
+    assert named(stage) == ["VendorId: 21 of them, more than 20"]
 
 
 def test_more_than_20_payloads_of_a_kind_are_named_when_protected() -> None:
     stage, puppet = stage_in("with a child")
     stage.say(puppet.informational(*[Notify(40000)] * MANY))
-    assert named(stage) == ["Notify: more than 20 payloads of a kind"]
+    assert named(stage) == ["Notify: 21 of them, more than 20"]
 
 
 def test_more_than_20_payloads_of_a_kind_are_named_in_an_answer() -> None:
@@ -301,7 +300,7 @@ def test_more_than_20_payloads_of_a_kind_are_named_in_an_answer() -> None:
     quick.nonce_r = bytes(32)
     payloads = [esp_sa(0xC0FFEE01), Nonce(quick.nonce_r), *[subnet(2)] * MANY]
     stage.say(puppet.seal_quick(quick, payloads, quick.nonce_i))
-    assert named(stage) == ["Id: more than 20 payloads of a kind"]
+    assert named(stage) == ["Id: 21 of them, more than 20"]
 
 
 def test_what_no_hash_proves_is_not_taken_for_the_peers() -> None:
@@ -316,7 +315,7 @@ def test_more_than_20_payloads_of_a_kind_are_named_in_ikev2() -> None:
     stage = Stage2()
     puppet = stage.puppet()
     stage.say(puppet.init_message(*[VendorId2(b"x")] * MANY))
-    assert named(stage) == ["VendorId: more than 20 payloads of a kind"]
+    assert named(stage) == ["VendorId: 21 of them, more than 20"]
 
 
 def test_more_than_20_payloads_of_a_kind_are_named_in_ikev2_when_protected() -> None:
@@ -324,7 +323,7 @@ def test_more_than_20_payloads_of_a_kind_are_named_in_ikev2_when_protected() -> 
     puppet = stage.puppet()
     stage.establish(puppet)
     stage.say(puppet.seal(Exchange2.INFORMATIONAL, 2, [Notify2Payload(Notify2.INITIAL_CONTACT)] * MANY))
-    assert named(stage) == ["Notify: more than 20 payloads of a kind"]
+    assert named(stage) == ["Notify: 21 of them, more than 20"]
 
 
 def test_the_header_says_how_long_a_message_is() -> None:

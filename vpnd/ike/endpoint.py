@@ -13,7 +13,7 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.ike.faults import Drop
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, Limits
 from vpnd.ike.message import Unfit
-from vpnd.ike.outputs import Failed, IkeSaInfo, LadderLine, Output
+from vpnd.ike.outputs import CANNOT_BE_READ, Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Phase, Session, Unreachable, Version
 from vpnd.ike.v1 import version as ikev1
@@ -264,8 +264,9 @@ class Endpoint:
             exchange = version.exchange_name(header.exchange)
             policy = next((one for one in between if one.version == version.number), policy)
         tunnel = policy.name if session is None else session.tunnel
-        text = f"{exchange} that cannot be read"
-        self._registry.emit(LadderLine(tunnel, False, text, len(data), (str(error),)))
+        stranger = session is None or (session.phase is Phase.CONNECTING and not session.initiator)
+        text = f"{exchange} {CANNOT_BE_READ}"
+        self._registry.draw(tunnel, False, text, len(data), (str(error),), stranger)
         diagnosis = Diagnosis.of(Code.SYNTAX, exchange=exchange, detail=str(error), peer=path.remote)
         expected = session is None or session.cannot_read(diagnosis)
         late = session is not None and isinstance(error, Unfit)

@@ -157,6 +157,10 @@ class Keepalive:
     path: Path
 
 
+CANNOT_BE_READ = "that cannot be read"
+"""Ends the ladder's line of a message that does not follow its format; what is wrong is its one detail."""
+
+
 @dataclass(frozen=True, slots=True)
 class LadderLine:
     """One message as `vpnctl trace` draws it.

@@ -62,7 +62,7 @@ class Session(Protocol):
     def cannot_read(self, diagnosis: Diagnosis) -> bool:
         """A message to this SPI could not be read: it explains an attempt that nothing else answers.
 
-        Returns whether it came when messages are in clear; later a proof would tell that it was the peer's.
+        Returns whether it is a peer's that has just begun, of which nothing else would be heard.
         """
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:

@@ -164,6 +164,23 @@ async def test_up_ends_at_its_timeout_when_the_peer_is_silent(pair: Pair) -> Non
     assert asyncio.get_running_loop().time() - began == pytest.approx(5, abs=0.1)
 
 
+@pytest.mark.parametrize("side", ["hq", "branch"])
+@with_pair
+async def test_a_peer_that_cannot_be_understood_is_not_called_silent(pair: Pair, side: str) -> None:
+    """Its messages arrive, each without its last byte."""
+    pair.configure({"t": ROUTED + '\nnegotiation = "passive"'}, {"t": BACK})
+    await pair.start()
+    machine = getattr(pair, side)
+    receive = machine.receive
+    machine.receive = lambda path, data: receive(path, data[:-1])
+    with pytest.raises(NegotiationFailed):
+        await pair.hq.operator.up("t", 5)
+    why = machine.operator.why("t")
+    assert why.error is not None
+    assert why.error.code == "E-SYNTAX"
+    assert "bytes arrived" in why.error.message
+
+
 @with_pair
 async def test_down_stays_down_also_when_the_peer_begins(pair: Pair) -> None:
     await up(pair)

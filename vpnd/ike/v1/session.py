@@ -325,7 +325,7 @@ class Session:
         """A message to this cookie could not be read: the reason of an attempt that ends without another."""
         if self.phase is Phase.CONNECTING and self.initiator and self.attempt.hint is None:
             self.attempt.hint = diagnosis
-        return not self.has_keys
+        return not self.initiator and not self.has_keys
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
         """A hint for the diagnosis if nothing answers."""

@@ -9,7 +9,6 @@ from vpnd.model.policy import ChildPolicy, PeerPolicy
 from vpnd.model.proposals import NO_GROUP, Attribute, Mismatch
 from vpnd.model.selectors import Selector
 from vpnd.model.selectors import describe as describe_selectors
-from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import Notify2
 from vpnd.wire.ikev2 import Notify
 
@@ -27,11 +26,6 @@ _PHASE_2 = {
     Attribute.ESN: Code.P2_ESN,
     Attribute.ADDITION: Code.ADDITION,
 }
-
-
-def of_unreadable(error: DecodeError, exchange: str) -> Diagnosis:
-    """A message that is no message: what in it cannot be read."""
-    return Diagnosis.of(Code.SYNTAX, exchange=exchange, detail=error)
 
 
 def of_ike_mismatch(mismatch: Mismatch, exchange: str) -> Diagnosis:

@@ -14,7 +14,7 @@ from vpnd.ike.faults import Drop, Fault, Held
 from vpnd.ike.outputs import Failed
 from vpnd.ike.session import Phase
 from vpnd.ike.steps import step_for
-from vpnd.ike.v2 import diagnoses, informational, ladder
+from vpnd.ike.v2 import informational, ladder
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, TemporaryFailure, UnsupportedCriticalPayload
 from vpnd.ike.v2.messages import Received, read
 from vpnd.ike.v2.protect import Opened
@@ -88,11 +88,7 @@ def _handle_init_response(session: Session, now: float, path: Path, header: Head
     if not header.flags & Flag.RESPONSE or session.state is not State.SENT_INIT:
         raise Drop("IKE_SA_INIT: not now")
     outstanding = session.window.matches(header.message_id)
-    try:
-        received = read(header, path, data, decode_chain(header.next_payload, data[HEADER_LENGTH:]))
-    except DecodeError as error:
-        session.hint = session.hint or diagnoses.of_unreadable(error, "IKE_SA_INIT")
-        raise
+    received = read(header, path, data, decode_chain(header.next_payload, data[HEADER_LENGTH:]))
     _draw(session, received)
     step = step_for(STEPS, session.state, received.message)
     try:

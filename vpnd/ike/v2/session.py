@@ -224,7 +224,7 @@ class Session(IkeSa):
         """A message to this SPI could not be read: the reason of an attempt that ends without another."""
         if self.phase is Phase.CONNECTING and self.initiator and self.hint is None:
             self.hint = diagnosis
-        return self.protection is None
+        return not self.initiator and self.protection is None
 
     def remember(self, now: float, diagnosis: Diagnosis) -> None:
         """An answer that anyone may have sent says no: keep it for the diagnosis, and listen on a while."""

@@ -6,7 +6,7 @@ from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed, Transmit
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
-from vpnd.ike.v2 import diagnoses, ladder, reception
+from vpnd.ike.v2 import ladder, reception
 from vpnd.ike.v2.children import Fate
 from vpnd.ike.v2.cookies import Cookies
 from vpnd.ike.v2.faults import UnsupportedCriticalPayload
@@ -127,10 +127,6 @@ class Engine:
             reception.answer_init(session, now, path, header, data)
         except errors.UnsupportedCriticalPayload as error:
             fault: Fault = UnsupportedCriticalPayload(bytes((error.payload_type,)), exchange="IKE_SA_INIT")
-        except DecodeError as error:
-            diagnosis = diagnoses.of_unreadable(error, "IKE_SA_INIT")
-            self._registry.emit(Failed(candidates[0].name, diagnosis, initiator=False))
-            raise
         except Fault as raised:
             fault = raised
         else:
