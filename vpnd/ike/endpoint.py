@@ -252,9 +252,9 @@ class Endpoint:
         """A message does not follow its format. Counted; one of a configured peer is named as well."""
         spoken = not isinstance(error, UnsupportedMajorVersion)
         self._registry.count(f"malformed: {error.field}" if spoken else "version not spoken")
-        between = self._registry.between(path)
-        if not between or data == KEEPALIVE:
+        if not self._registry.knows(path) or data == KEEPALIVE:
             return
+        between = self._registry.between(path)
         policy, exchange, session = between[0], "message", None
         if len(data) >= HEADER_LENGTH:
             header = Header.read(Cursor(data))
