@@ -24,10 +24,23 @@ PLANS = [
     ),
     Plan(version="ikev1", ike=Suite("aes-128", "sha1", 5), esp=Suite("3des", "md5"), pfs=2),
     Plan(version="ikev1", mode="aggressive", ike=Suite("aes-256", "sha512", 14)),
+    *(
+        Plan(
+            version=version,
+            mode=mode,
+            local=replace(A, identity="@user@hq.example"),
+            remote=replace(B, identity="@203.0.113.1"),
+        )
+        for version, mode in (("ikev2", "main"), ("ikev1", "aggressive"))
+    ),
+]
+NAMES = [
+    *("aead", "names-and-two-mappings", "ikev1-legacy", "aggressive"),
+    *("fqdns-that-look-otherwise", "fqdns-that-look-otherwise-aggressive"),
 ]
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=["aead", "names-and-two-mappings", "ikev1-legacy", "aggressive"])
+@pytest.mark.parametrize("plan", PLANS, ids=NAMES)
 def test_strongswan_takes_it_and_the_tunnel_carries_traffic(opposite: Opposite, plan: Plan) -> None:
     ours = opposite.ours
     assert isinstance(ours, Vpnd)
