@@ -20,6 +20,7 @@ from vpnd.datapath.mtu import MINIMUM_MTU
 from vpnd.datapath.mtu import mss as mss_of
 from vpnd.ike.v1.phase1 import KEYS_TRIED
 from vpnd.model.identity import ANY, Identity
+from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address, Network
 
 USUAL_DPD_TIMEOUT = (30, 60)
@@ -52,6 +53,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
     health_rules.check(configuration, findings)
     _peers_with_several_tunnels(configuration, findings)
     _keys_of_main_mode(configuration, findings)
+    _shared_keys(configuration, findings)
     _routes_with_several_tunnels(configuration, findings)
 
 
@@ -455,6 +457,21 @@ def _keys_of_main_mode(configuration: Configuration, findings: Findings) -> None
                 f" has another key for {address}: vpnd tries both, the peer may try only one"
             )
             findings.warn(*where, "W-MAIN-MODE-KEY", message, f"if the peer refuses one: {hint}")
+
+
+def _shared_keys(configuration: Configuration, findings: Findings) -> None:
+    """Only its key keeps a peer of any address from saying that it is another."""
+    owners: dict[Secret, Tunnel] = {}
+    for tunnel in configuration.tunnels.values():
+        if tunnel.secret is None or not _is_any(configuration, tunnel):
+            continue
+        owner = owners.setdefault(tunnel.secret, tunnel)
+        if owner.table.ike.remote_id != tunnel.table.ike.remote_id:
+            who = f"{owner.name} ({owner.place})"
+            message = f"{who} has the same key: each of the two peers can say it is the other"
+            hint = "IKEv2 with a key for each peer; IKEv1 main mode can have only one"
+            where = (tunnel.source, (*tunnel.path, "pre_shared_key"))
+            findings.warn(*where, "W-SHARED-KEY", message, hint)
 
 
 def _main_mode(configuration: Configuration) -> list[Tunnel]:

@@ -22,7 +22,7 @@ def example(directory: Path, name: str) -> Loaded:
     text = (EXAMPLES / name).read_text()
     for table in tomllib.loads(text)["tunnels"].values():
         key = table["pre_shared_key"].removeprefix("file:/etc/vpnd/psk/")
-        write(directory, "a-key-that-nobody-will-guess\n", f"psk/{key}")
+        write(directory, f"a-key-that-nobody-will-guess-for-{key}\n", f"psk/{key}")
     return load(write(directory, text.replace("/etc/vpnd/psk", str(directory / "psk"))))
 
 

@@ -619,6 +619,16 @@ ERRORS += [
 
 WARNINGS = [
     Case(
+        "W-SHARED-KEY",
+        "has the same key: each of the two peers can say it is the other",
+        "a key for each peer",
+        ANYONE
+        + PASSIVE
+        + 'ike.remote_id = "gw.example"\n'
+        + '[tunnels.b]\ncustomer_gateway = "branch"\nnegotiation = "passive"\nike.remote_id = "b.example"\n'
+        + f"{KEY} #!\n",
+    ),
+    Case(
         "W-MSS",
         "mss 1361 has no effect: with mtu 1400 no segment has more than 1360 bytes",
         "at most 1360",
