@@ -30,7 +30,7 @@ from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
 from vpnd.daemon.tun import open_tun
 from vpnd.datapath.engine import PythonEngine
 from vpnd.datapath.esp import make_opener, make_sealer
-from vpnd.datapath.interface import Notice, PolicyRow
+from vpnd.datapath.interface import Notice, PathMtu, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa, EspKeys, Path
 from vpnd.model.policy import Lifetimes
@@ -175,7 +175,9 @@ def gateway(side: int, suite_name: str, version: int, udp: bool) -> None:
     run("ip", "route", "add", f"{INNER[1 - side]}/24".replace(".1/24", ".0/24"), "dev", "bench0", *source)
 
     def notice(value: Notice) -> None:
-        print(value, file=sys.stderr)
+        print(value, file=sys.stderr, flush=True)
+        if isinstance(value, PathMtu):
+            engine.set_mtu("t", value.mtu)
 
     engine = PythonEngine(loop, [local], lambda path, data: None, notice)
     everything = (Selector.of(ip_network("0.0.0.0/0")), Selector.of(ip_network("::/0")))

@@ -10,6 +10,7 @@ import select
 import socket
 from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP
@@ -173,6 +174,7 @@ async def test_a_kernel_that_refuses_to_segment_gets_the_packets_one_by_one(
     pair: Sides, monkeypatch: pytest.MonkeyPatch, number: str
 ) -> None:
     pair.connect()
+    pair.a.engine._probe_at[str(pair.b.address)] = float("inf")
     sock = pair.a.engine._udp[4]
     real, refused = sock._sent, []
 
@@ -191,11 +193,11 @@ async def test_a_kernel_that_refuses_to_segment_gets_the_packets_one_by_one(
     # Without checksums on the route's device it is given up for good, for a length it is tried again.
     assert sock.segments is (number != "EIO")
     assert pair.a.engine.drops("t")[Drop.SEND] == 0
-    if number == "EMSGSIZE":
-        assert [type(notice) for notice in pair.a.notices] == [PathMtu]
     pair.a.put(*packets)
     assert await arrived(pair.b, 40) == packets
     assert (len(refused) == 1) is (number == "EIO")
+    # What the interface carries is asked with the next large packet, which is due at once.
+    assert pair.a.engine._is_probe_due(str(pair.b.address))
 
 
 @pytest.mark.root
@@ -347,22 +349,81 @@ async def test_garbage_is_counted_and_told_once(pair: Sides) -> None:
 async def test_an_icmp_error_is_believed_only_about_a_live_sa(pair: Sides) -> None:
     pair.connect()
     remote = pair.b.address
-    live, dead = (0x2002).to_bytes(4), (0x9999).to_bytes(4)
+    port = pair.b.port
+    live, dead, ours = (0x2002).to_bytes(4), (0x9999).to_bytes(4), (0x1001).to_bytes(4)
     for report in (
-        IcmpReport(remote, 1400, dead + bytes(4)),
-        IcmpReport(ip_address("203.0.113.1"), 1400, live + bytes(4)),
-        IcmpReport(remote, None, live + bytes(4)),
-        IcmpReport(remote, 1400, b""),
-        IcmpReport(remote, 1500, live + bytes(4)),
-        IcmpReport(remote, 9000, live + bytes(4)),
+        IcmpReport(remote, 1400, dead + bytes(4), port),
+        IcmpReport(remote, 1400, ours + bytes(4), port),
+        IcmpReport(ip_address("203.0.113.1"), 1400, live + bytes(4), port),
+        IcmpReport(remote, 1400, live + bytes(4), 500),
+        IcmpReport(remote, 1400, live + bytes(4), 0),
+        IcmpReport(remote, None, live + bytes(4), port),
+        IcmpReport(remote, 1400, b"", port),
+        IcmpReport(remote, 1400, live[:3], port),
+        IcmpReport(remote, 1500, live + bytes(4), port),
+        IcmpReport(remote, 9000, live + bytes(4), port),
+        IcmpReport(remote, 9000, b"", 0, local=True),
+        IcmpReport(ip_address("203.0.113.1"), 1400, b"", 0, local=True),
     ):
         pair.a.engine._on_icmp(report)
     pair.a.engine._tell()
     assert pair.a.notices == []
-    pair.a.engine._on_icmp(IcmpReport(remote, 70, live + bytes(4)))
-    pair.a.engine._on_icmp(IcmpReport(remote, 1300, live + bytes(4)))
+    pair.a.engine._on_icmp(IcmpReport(remote, 70, live + bytes(4), port))
+    pair.a.engine._on_icmp(IcmpReport(remote, 1300, live + bytes(4), port))
     pair.a.engine._tell()
     assert pair.a.notices == [PathMtu(remote, 576)]
+
+
+async def test_an_sa_that_is_gone_is_no_reason_to_believe_an_icmp_error(pair: Sides) -> None:
+    """Two peers may have chosen the same SPI for us to send on: the one that is left still counts."""
+    pair.connect()
+    remote, port = pair.b.address, pair.b.port
+    twin = pair.child(GCM, 0x1009, 0x2002)
+    pair.a.engine.install(twin, outbound=False)
+    report = IcmpReport(remote, 1300, (0x2002).to_bytes(4) + bytes(4), port)
+    pair.a.engine.remove(0x1001)
+    pair.a.engine._on_icmp(report)
+    pair.a.engine._tell()
+    assert pair.a.notices == [PathMtu(remote, 1300)]
+    pair.a.engine.remove(0x1009)
+    pair.a.engine._mtu_told.clear()
+    pair.a.engine._on_icmp(report)
+    pair.a.engine._tell()
+    assert len(pair.a.notices) == 1
+
+
+async def test_what_the_kernel_says_of_its_own_interface_needs_no_quote(pair: Sides) -> None:
+    pair.connect()
+    pair.a.engine._on_icmp(IcmpReport(pair.b.address, 1400, b"", 0, local=True))
+    pair.a.engine._tell()
+    assert pair.a.notices == [PathMtu(pair.b.address, 1400)]
+
+
+async def test_a_report_that_a_send_is_told_of_loses_no_packet(pair: Sides) -> None:
+    """The kernel reports "too big" at the next call, as it reports a closed port."""
+    pair.connect()
+    sock = pair.a.engine._udp[4]
+    told: list[int] = []
+
+    class TellsOnce:
+        """The socket, of which every send after a pause is told of an earlier one's error."""
+
+        def sendmsg(self, *arguments: Any) -> int:
+            if len(told) % 2 == 0:
+                told.append(1)
+                raise OSError(errno.EMSGSIZE, "told late")
+            told.append(0)
+            return real.sendmsg(*arguments)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+    real, sock.socket = sock.socket, TellsOnce()  # type: ignore[assignment]
+    pair.a.put(udp_packet(A, B))
+    assert await arrived(pair.b, 1) == [udp_packet(A, B)]
+    assert told == [1, 0]
+    assert sock._told, "the queue, which says more, is not read"
+    sock.socket = real
 
 
 async def test_a_closed_port_does_not_stop_the_traffic(pair: Sides) -> None:
@@ -395,23 +456,6 @@ async def test_icmp_errors_that_a_send_has_heard_of_do_not_keep_the_loop_awake(p
     with select.epoll() as polled:
         polled.register(sending.fileno(), select.EPOLLIN)
         assert polled.poll(0) == []
-
-
-@pytest.mark.root
-def test_the_way_outside_is_asked_for_as_packets_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that is in the routes of a tunnel is reached by those with the mark only."""
-    marks: list[int] = []
-
-    class Recorded(socket.socket):
-        def connect(self, address: object) -> None:
-            marks.append(self.getsockopt(socket.SOL_SOCKET, sockets.SO_MARK))
-            super().connect(address)
-
-    udp = sockets.UdpSocket(ip_address("127.0.0.1"), 0, SocketOptions(mark=0x7670))
-    monkeypatch.setattr(sockets.socket, "socket", Recorded)
-    assert udp.route_mtu(("127.0.0.2", 9)) is not None
-    assert marks == [0x7670]
-    udp.close()
 
 
 async def test_the_peer_that_stays_where_it_is_has_not_moved(sides: Sides) -> None:

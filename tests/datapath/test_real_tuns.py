@@ -11,13 +11,16 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import pytest
 
-from bench.engine import HOSTS, INNER, topology
+from bench.engine import HOSTS, INNER, OUTER, SPIS, topology
 
 pytestmark = [
     pytest.mark.root,
@@ -52,6 +55,16 @@ class Pair:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.ha, self.ga, self.gb, self.hb = names
         self.summaries: list[str] = []
+        self.told: list[IO[str]] = []
+
+    def notices(self, side: int = 0) -> list[str]:
+        """What one engine has told of so far."""
+        self.told[side].seek(0)
+        return self.told[side].read().splitlines()
+
+    def path_mtus(self, side: int = 0) -> list[str]:
+        """The MTUs that it has learned."""
+        return [notice for notice in self.notices(side) if notice.startswith("PathMtu")]
 
     def run(self, namespace: str, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         command = ["ip", "netns", "exec", namespace, *words]
@@ -78,22 +91,24 @@ class Pair:
 
 
 @contextmanager
-def engines(suite: str, version: int, udp: bool) -> Iterator[Pair]:
-    with topology(version) as names:
-        pair = Pair(names)
-        children = []
+def running(pair: Pair, suite: str, version: int, udp: bool) -> Iterator[None]:
+    """Both gateways' engines."""
+    children: list[subprocess.Popen[str]] = []
+    with ExitStack() as files:
         try:
             for side, name in enumerate((pair.ga, pair.gb)):
                 words = [sys.executable, str(ENGINE), "gateway", str(side), suite, str(version)]
+                pair.told.append(files.enter_context(TemporaryFile("w+")))
                 child = subprocess.Popen(
                     ["ip", "netns", "exec", name, *words, "udp" if udp else "raw"],
                     stdout=subprocess.PIPE,
+                    stderr=pair.told[-1],
                     text=True,
                 )
                 children.append(child)
                 assert child.stdout is not None
-                assert child.stdout.readline() == "ready\n"
-            yield pair
+                assert child.stdout.readline() == "ready\n", pair.notices(side)
+            yield
         finally:
             for child in children:
                 child.send_signal(signal.SIGTERM)
@@ -101,6 +116,14 @@ def engines(suite: str, version: int, udp: bool) -> Iterator[Pair]:
                 pair.summaries.append(child.stdout.read())
                 child.stdout.close()
                 child.wait()
+
+
+@contextmanager
+def engines(suite: str, version: int, udp: bool) -> Iterator[Pair]:
+    with topology(version) as names:
+        pair = Pair(names)
+        with running(pair, suite, version, udp):
+            yield pair
 
 
 @pytest.mark.parametrize(
@@ -133,82 +156,176 @@ def test_a_host_that_sends_too_much_with_df_is_told() -> None:
         assert pair.ping(pair.ha, HOSTS[1], "-s", "1400", "-M", "do").returncode == 0
 
 
-def test_small_outer_links_are_no_obstacle() -> None:
-    """A link below the MTU that the engines believe in: what does not fit is fragmented outside, and told."""
-    with engines("aes-128-gcm", 4, True) as pair:
-        for name in (pair.ga, pair.gb):
-            subprocess.run(["ip", "-n", name, "link", "set", "wan", "mtu", "1300"], check=True)
-        assert pair.ping(pair.ha, HOSTS[1], "-s", "1300").returncode == 0
-        pair.transfer(pair.ha, pair.hb, HOSTS[1])
+FORGED = """
+import socket, struct, sys
+from ipaddress import ip_address
+from vpnd.wire.ip import checksum, encode_ipv4, encode_ipv6
+source, destination, protocol, spi, mtu = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+esp = struct.pack("!II", spi, 1) + bytes(600)
+payload = struct.pack("!HHHH", 4500, 4500, 8 + len(esp), 0) + esp if protocol == 17 else esp
+here, there = ip_address(source), ip_address(destination)
+if here.version == 4:
+    quoted = encode_ipv4(here, there, protocol, payload)[:576 - 28]
+    message = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + quoted
+    message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, 1) as icmp:
+        icmp.sendto(message, (source, 0))
+else:
+    quoted = encode_ipv6(here, there, protocol, payload)
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58) as icmp:
+        icmp.sendto(struct.pack("!BBHI", 2, 0, 0, mtu) + quoted, (source, 0))
+"""
 
 
 @contextmanager
-def narrow_path(mtu: int, reports: bool) -> Iterator[tuple[Pair, list[str]]]:
-    """ga - r - gb: a router whose second link is narrow; without `reports` its ICMP errors are lost."""
+def outer_lengths(pair: Pair) -> Iterator[list[int]]:
+    """The lengths of the packets that `ga` sends to `gb` outside, as the far end of its link sees them."""
+    lengths: list[int] = []
+    words = ["ip", "netns", "exec", pair.gb, sys.executable, "-c", SNIFFER]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as sniffer:
+        assert sniffer.stdout is not None
+        assert sniffer.stdout.readline() == "ready\n"
+        try:
+            yield lengths
+        finally:
+            sniffer.send_signal(signal.SIGTERM)
+            lengths += map(int, sniffer.stdout.read().split())
+
+
+SNIFFER = """
+import signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as packets:
+    packets.bind(("wan", 0))
+    print("ready", flush=True)
+    while True:
+        data, (_, _, kind, *_) = packets.recvfrom(1 << 16)
+        if kind != socket.PACKET_OUTGOING:
+            print(len(data), flush=True)
+"""
+
+
+@pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_forged_report_of_a_small_path_changes_nothing(version: int, udp: bool) -> None:
+    """Whoever cannot see our packets does not know the SPI, and the kernel's belief is not asked."""
+    ours, theirs, _ = OUTER[version]
+    with engines("aes-128-gcm", version, udp) as pair:
+        assert pair.ping(pair.ga, INNER[1], "-s", "1300").returncode == 0
+
+        def report(spi: int) -> None:
+            words = [sys.executable, "-c", FORGED, ours, theirs, "17" if udp else "50", str(spi), "1290"]
+            sent = pair.run(pair.gb, *words)
+            assert sent.returncode == 0, sent.stderr
+
+        def longest() -> int:
+            with outer_lengths(pair) as lengths:
+                assert pair.ping(pair.ga, INNER[1], "-s", "1300").returncode == 0
+            return max(lengths)
+
+        before = longest()
+        assert before > 1300
+        for spi in (0x9999, SPIS[0]):
+            report(spi)
+        assert longest() == before
+        assert pair.path_mtus() == []
+        # The same with the SPI of a live SA is what a router on the way says.
+        report(SPIS[1])
+        until(lambda: bool(pair.path_mtus()))
+        assert all("mtu=1290" in notice for notice in pair.path_mtus())
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for it, at most 20 s."""
+    end = time.monotonic() + 20
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+ROUTER = {4: "203.0.113.1", 6: "2001:db8:52::1"}
+INNER_V6 = ("fd00:91:1::1", "fd00:91:2::1")
+
+
+@contextmanager
+def narrow_path(mtu: int, reports: bool = True, version: int = 4, udp: bool = True) -> Iterator[Pair]:
+    """ga - r - gb: the second link is narrow; without `reports` the ICMP errors of the router are lost."""
     prefix = f"vpndpath{os.getpid()}"
     ga, r, gb = (f"{prefix}-{name}" for name in ("ga", "r", "gb"))
     pair = Pair((ga, ga, gb, gb))
+    router, bits = ROUTER[version], 32 if version == 4 else 128
+    once = () if version == 4 else ("nodad",)
 
     def ip(*words: str) -> None:
         subprocess.run(["ip", *words], check=True)
 
-    children: list[subprocess.Popen[str]] = []
-    notices: list[str] = []
     try:
         for name in (ga, r, gb):
             ip("netns", "add", name)
             ip("-n", name, "link", "set", "lo", "up")
-        for gateway, link, ours, theirs in (
-            (ga, "w0", "198.51.100.1", "198.51.100.2"),
-            (gb, "w1", "198.51.100.2", "198.51.100.1"),
-        ):
+        settings = {"net.ipv4.ip_forward": 1, "net.ipv4.icmp_ratemask": 0, "net.ipv6.conf.all.forwarding": 1}
+        for key, value in settings.items():
+            pair.run(r, "sysctl", "-qw", f"{key}={value}")
+        for side, (gateway, link) in enumerate(((ga, "w0"), (gb, "w1"))):
+            ours, theirs = OUTER[version][side], OUTER[version][1 - side]
             ip("link", "add", "wan", "netns", gateway, "type", "veth", "peer", "name", link, "netns", r)
             ip("-n", gateway, "link", "set", "wan", "up")
             ip("-n", r, "link", "set", link, "up")
-            ip("-n", gateway, "addr", "add", f"{ours}/32", "dev", "wan")
-            ip("-n", gateway, "route", "add", "203.0.113.1", "dev", "wan")
-            ip("-n", gateway, "route", "add", theirs, "via", "203.0.113.1")
-            ip("-n", r, "addr", "add", "203.0.113.1/32", "dev", link)
+            ip("-n", gateway, "addr", "add", f"{ours}/{bits}", "dev", "wan", *once)
+            ip("-n", gateway, "route", "add", router, "dev", "wan")
+            ip("-n", gateway, "route", "add", theirs, "via", router, "dev", "wan")
+            ip("-n", r, "addr", "add", f"{router}/{bits}", "dev", link, *once)
             ip("-n", r, "route", "add", ours, "dev", link)
-        ip("-n", r, "link", "set", "w1", "mtu", str(mtu))
-        settings = {"net.ipv4.ip_forward": 1, "net.ipv4.icmp_ratemask": 0}
-        for key, value in settings.items():
-            pair.run(r, "sysctl", "-qw", f"{key}={value}")
+            for address in (f"{INNER[side]}/32", f"{INNER_V6[side]}/128"):
+                ip("-n", gateway, "addr", "add", address, "dev", "lo")
+        for name, link in ((r, "w1"), (gb, "wan")):
+            ip("-n", name, "link", "set", link, "mtu", str(mtu))
         if not reports:
             ip("-n", r, "rule", "add", "pref", "1", "iif", "lo", "blackhole")
-        for side, name in enumerate((ga, gb)):
-            ip("-n", name, "addr", "add", f"{INNER[side]}/32", "dev", "lo")
-            words = [sys.executable, str(ENGINE), "gateway", str(side), "aes-128-gcm", "4", "udp"]
-            child = subprocess.Popen(
-                ["ip", "netns", "exec", name, *words],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            children.append(child)
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-        yield pair, notices
+        with running(pair, "aes-128-gcm", version, udp):
+            for side, gateway in enumerate((ga, gb)):
+                ip("-n", gateway, "route", "add", INNER_V6[1 - side], "dev", "bench0", "src", INNER_V6[side])
+            yield pair
     finally:
-        for child in children:
-            child.send_signal(signal.SIGTERM)
-            output, errors = child.communicate()
-            pair.summaries.append(output)
-            notices += errors.splitlines()
         for name in (ga, r, gb):
             subprocess.run(["ip", "netns", "del", name], check=False)
 
 
+@pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
 @pytest.mark.parametrize("reports", [True, False])
-def test_a_narrow_path_is_found_and_a_black_hole_is_passed(reports: bool) -> None:
+def test_a_narrow_path_is_found_and_a_black_hole_is_passed(reports: bool, udp: bool) -> None:
     """A router fragments what is too large; where its ICMP arrives, the path's MTU becomes known."""
-    with narrow_path(1400, reports) as (pair, notices):
+    with narrow_path(1400, reports, udp=udp) as pair:
         assert pair.ping(pair.ga, INNER[1]).returncode == 0
         pair.transfer(pair.ga, pair.gb, INNER[1])
         pair.transfer(pair.gb, pair.ga, INNER[0])
-    told = [notice for notice in notices if notice.startswith("PathMtu")]
+        told = pair.path_mtus()
     if reports:
         assert told
         assert all("mtu=1400" in notice for notice in told)
     else:
         assert told == []
+
+
+@pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
+def test_a_narrow_path_of_ipv6_is_found(udp: bool) -> None:
+    """Its routers fragment nothing: what must not be cut inside goes in fragments from here."""
+    with narrow_path(1300, version=6, udp=udp) as pair:
+        assert pair.ping(pair.ga, INNER[1]).returncode == 0
+        pair.transfer(pair.ga, pair.gb, INNER[1])
+        assert pair.path_mtus()
+        assert all("mtu=1300" in notice for notice in pair.path_mtus())
+        # An inner IPv6 packet of 1280 bytes fits every link, this one as well.
+        assert pair.ping(pair.ga, INNER_V6[1], "-s", str(1280 - 48)).returncode == 0
+
+
+@pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_narrow_interface_is_found(version: int, udp: bool) -> None:
+    """The kernel's own word needs no SPI; nothing is lost until it is known."""
+    with engines("aes-128-gcm", version, udp) as pair:
+        for name in (pair.ga, pair.gb):
+            subprocess.run(["ip", "-n", name, "link", "set", "wan", "mtu", "1300"], check=True)
+        assert pair.ping(pair.ha, HOSTS[1], "-s", "1300").returncode == 0
+        pair.transfer(pair.ha, pair.hb, HOSTS[1])
+        assert pair.path_mtus()
+        assert all("mtu=1300" in notice for notice in pair.path_mtus())

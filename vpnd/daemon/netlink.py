@@ -13,7 +13,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -36,6 +36,7 @@ SEGMENTS = 44
 
 RTPROT_KERNEL = 2
 FIB_RULE_INVERT = 2
+RTM_F_FIB_MATCH = 0x2000
 ADDR_GEN_MODE_NONE = 1
 
 PEERS_ASKED_FOR = 64
@@ -146,9 +147,16 @@ class Netlink:
         answer = answers[0]
         source = answer.get("prefsrc")
         link = int(answer.get("oif") or 0)
-        metrics = answer.get("metrics")
-        mtu = int(metrics.get("mtu") or 0) if metrics is not None else 0
+        mtu = self._configured_mtu(request) if _mtu(answer) else 0
         return RouteTo(ip_address(source) if source else None, link, mtu or self._link_mtu(link))
+
+    def _configured_mtu(self, request: Mapping[str, Any]) -> int:
+        """The MTU that the route itself has, 0 for none: not what the kernel took from an ICMP error."""
+        try:
+            answers = list(self._ip.route("get", **request, flags=RTM_F_FIB_MATCH))
+        except (NetlinkError, OSError):
+            return 0
+        return _mtu(answers[0]) if answers else 0
 
     def local_addresses(self) -> frozenset[Address]:
         """The addresses of this machine."""
@@ -285,6 +293,12 @@ class Netlink:
         except (NetlinkFailed, OSError) as error:
             return [f"{what}: {error}"]
         return []
+
+
+def _mtu(answer: Any) -> int:
+    """The MTU among the metrics of a route, 0 for none."""
+    metrics = answer.get("metrics")
+    return int(metrics.get("mtu") or 0) if metrics is not None else 0
 
 
 def _attempt(what: str, call: Callable[[], T]) -> T:

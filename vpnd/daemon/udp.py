@@ -28,8 +28,10 @@ LARGEST = 65_535
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Ours, in bytes: some 3,000 IKE messages that wait while a batch of packets or handshakes is worked on."""
 
-IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
-IPV6_MTU_DISCOVER, IPV6_RECVERR = 23, 25
+IP_MTU_DISCOVER, IP_PMTUDISC_OMIT = 10, 5
+"""Without DF, and whatever the kernel took from an ICMP error, which anyone can send (ip(7))."""
+IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT, IPV6_RECVERR = 23, 0, 25
+"""In fragments of what the kernel believes the path to carry, which is never less than 1280 bytes."""
 IP_RECVERR = 11
 SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6 = 2, 3
 
@@ -136,11 +138,11 @@ def _bound(local: Address, port: int, mark: int) -> socket.socket:
     try:
         if family == socket.AF_INET:
             made.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-            made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+            made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT)
         else:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             made.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-            made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DONT)
+            made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         _try_mark(made, mark)
         made.bind((str(local), port))

@@ -321,7 +321,10 @@ class PythonEngine:
             if why is None:
                 buffers = buffers[2:]
             self._learn(sock, pair, why)
-        lost, why = sock.send_run(buffers, length, traffic_class, pair.address)
+        if pair.version == 6 and length > pair.room:
+            lost, why = sock.send_in_fragments(buffers, traffic_class, pair.address)
+        else:
+            lost, why = sock.send_run(buffers, length, traffic_class, pair.address)
         self._learn(sock, pair, why)
         return lost
 
@@ -345,9 +348,8 @@ class PythonEngine:
             return
         sock.drain_errors(self._on_icmp)
         if why == errno.EMSGSIZE:
-            mtu = sock.route_mtu(pair.address)
-            if mtu is not None:
-                self._tell_mtu(pair.child.path.remote, mtu)
+            # A train tells only that something is too small; the next large packet asks what.
+            self._probe_at.pop(pair.address[0], None)
 
     def send_ike(self, path: Path, data: bytes) -> None:
         sock = self._udp.get(path.remote.version)
@@ -367,19 +369,18 @@ class PythonEngine:
     def _on_icmp(self, report: IcmpReport) -> None:
         """Believe "packet too big" only about a packet of one of our SAs (RFC 4301 section 8.2).
 
-        It never makes the path larger: nobody is told that a packet was too big because more would have fit
-        (RFC 1191 section 3).
+        Whoever cannot see our packets does not know the SPI. It never makes the path larger: nobody is told
+        that a packet was too big because more would have fit (RFC 1191 section 3).
         """
-        mtu = report.mtu
+        mtu, remote = report.mtu, str(report.remote)
         if mtu is None:
             return
-        spi = int.from_bytes(report.quote[:4], "big")
-        if any(
-            pair.child.spi_out == spi
-            and pair.address[0] == str(report.remote)
-            and mtu < self._tunnels[pair.child.tunnel].path_mtu
-            for pair in self._sad.inbound.values()
-        ):
+        if report.local:
+            about = [pair for pair in self._sad.inbound.values() if pair.address[0] == remote]
+        else:
+            sent_to = (remote, report.port)
+            about = [pair for pair in self._sad.sending_on(report.quote[:4]) if pair.address == sent_to]
+        if any(mtu < self._tunnels[pair.child.tunnel].path_mtu for pair in about):
             self._tell_mtu(report.remote, mtu)
 
     def _tell_mtu(self, remote: Address, mtu: int) -> None:

@@ -35,13 +35,17 @@ def alignment(suite: Suite) -> int:
     return max(ENCRYPTIONS[suite.encryption].block, ESP_ALIGNMENT)
 
 
+def outer_headers(version: int, udp: bool) -> int:
+    """Bytes before the ESP header: IP and, with `udp`, UDP (RFC 3948)."""
+    return (IPV4_HEADER if version == 4 else IPV6_HEADER) + (UDP_HEADER if udp else 0)
+
+
 def inner_mtu(path_mtu: int, suite: Suite, udp: bool, outer_version: int) -> int:
     """The longest inner packet whose ESP packet, in one datagram, has at most `path_mtu` bytes.
 
     `path_mtu` counts from the outer IP header; `udp` says whether ESP is in UDP (RFC 3948).
     """
-    outer = (IPV4_HEADER if outer_version == 4 else IPV6_HEADER) + (UDP_HEADER if udp else 0)
-    room = path_mtu - outer - overhead(suite)
+    room = path_mtu - outer_headers(outer_version, udp) - overhead(suite)
     return room - room % alignment(suite) - ESP_TRAILER
 
 

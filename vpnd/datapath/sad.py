@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import Struct
 
 from vpnd.crypto.entropy import Entropy, chance
 from vpnd.datapath.esp import make_opener, make_sealer
 from vpnd.datapath.interface import PolicyRow, SaStats
-from vpnd.datapath.mtu import inner_mtu
+from vpnd.datapath.mtu import inner_mtu, outer_headers
 from vpnd.datapath.replay import ReplayWindow
 from vpnd.datapath.spd import Row, SelectorTable
 from vpnd.model.child import ChildSa, Path
@@ -48,6 +48,7 @@ class SaPair:
         "packets_in",
         "packets_out",
         "part",
+        "room",
         "sealer",
         "sequence",
         "sequence_end",
@@ -101,8 +102,12 @@ class SaPair:
         self.moved_told = None
 
     def resize(self, path_mtu: int) -> None:
-        """The path carries datagrams of `path_mtu` bytes; `limit` is what that leaves for an inner packet."""
+        """The path carries datagrams of `path_mtu` bytes.
+
+        `limit` is what that leaves for an inner packet, `room` for an ESP packet.
+        """
         self.limit = inner_mtu(path_mtu, self.child.suite, self.child.udp, self.version)
+        self.room = path_mtu - outer_headers(self.version, self.child.udp)
 
     def is_used_up(self) -> bool:
         """Whether the SA carries nothing more."""
@@ -148,12 +153,15 @@ class Sad:
     def __init__(self) -> None:
         self.inbound: dict[bytes, SaPair] = {}
         self.outbound: dict[tuple[str, int], SaPair] = {}
+        self._sending: dict[bytes, list[SaPair]] = {}
+        """By the SPI that we send on: peers choose them, and two may choose the same."""
 
     def install(self, pair: SaPair, outbound: bool) -> None:
         """Receive on `pair`; with `outbound`, send its mapping's packets on it. ValueError if known."""
         if pair.key in self.inbound:
             raise ValueError(f"an SA with inbound SPI {pair.child.spi_in:08x} is installed")
         self.inbound[pair.key] = pair
+        self._sending.setdefault(spi_key(pair.child.spi_out), []).append(pair)
         if outbound:
             self.use_outbound(pair)
 
@@ -165,10 +173,18 @@ class Sad:
         """The SA pair that receives on `spi`."""
         return self.inbound.get(spi_key(spi))
 
+    def sending_on(self, key: bytes) -> Sequence[SaPair]:
+        """The pairs whose packets carry this SPI, in its 4 bytes."""
+        return self._sending.get(key, ())
+
     def remove(self, spi: int) -> SaPair | None:
         """Forget a pair; returns it if it was known."""
         pair = self.inbound.pop(spi_key(spi), None)
         if pair is not None:
+            alike = self._sending[spi_key(pair.child.spi_out)]
+            alike.remove(pair)
+            if not alike:
+                del self._sending[spi_key(pair.child.spi_out)]
             mapping = (pair.child.tunnel, pair.child.mapping)
             if self.outbound.get(mapping) is pair:
                 del self.outbound[mapping]

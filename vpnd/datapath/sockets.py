@@ -28,9 +28,7 @@ IP_TOS = 1
 IP_MTU_DISCOVER = 10
 IP_RECVERR = 11
 IP_RECVTOS = 13
-IP_MTU = 14
 IPV6_MTU_DISCOVER = 23
-IPV6_MTU = 24
 IPV6_RECVERR = 25
 IPV6_RECVTCLASS = 66
 IPV6_TCLASS = 67
@@ -43,6 +41,16 @@ IFF_VNET_HDR = 0x4000
 
 PMTUDISC_DONT = 0
 PMTUDISC_PROBE = 3
+PMTUDISC_OMIT = 5
+"""PROBE and OMIT do not believe what the kernel took from an ICMP error, which anyone can send (ip(7)): PROBE
+sends what the interface carries, with DF; OMIT without DF, and in fragments what the interface cannot carry.
+DONT sends in fragments of what the kernel believes in, which for IPv6 is never less than 1280 bytes."""
+EE_ORIGIN_LOCAL = 1
+"""`ee_origin` of what the kernel itself says about a send, not an ICMP error (linux/errqueue.h)."""
+
+LEAST_IPV6_MTU = 1280
+"""Every IPv6 path carries this (RFC 8200 section 5)."""
+IPV6_AND_UDP = 48
 
 BUFFER = 8 << 20
 """Bytes of socket buffer: a burst at 2 Gbit/s of 30 ms, as long as another process may hold the core."""
@@ -77,24 +85,24 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """`mark` is the firewall mark of what is sent (SO_MARK), 0 for none.
-
-    `dont_fragment` sets DF on every outer IPv4 packet: then routers report a smaller path where the report
-    arrives, and everything large is lost where it does not. Without it routers fragment, and the engine has
-    one packet a minute ask for the report (`PROBE_INTERVAL`).
-    """
+    """`mark` is the firewall mark of what is sent (SO_MARK), 0 for none."""
 
     mark: int = 0
-    dont_fragment: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class IcmpReport:
-    """An ICMP error about a datagram that a socket sent: the MTU if it was too big, and its first bytes."""
+    """An error about a datagram that a socket sent: the MTU if it was too big, and its first bytes.
+
+    `port` is the UDP port that it was sent to, 0 for raw ESP. `local`: the kernel says so of this machine's
+    own interface, with no quote; all else came as ICMP and may be forged.
+    """
 
     remote: Address
     mtu: int | None
     quote: bytes
+    port: int = 0
+    local: bool = False
 
 
 Report = Callable[[IcmpReport], None]
@@ -103,7 +111,13 @@ Received = tuple[bytes, int, int, tuple[str, int]]
 
 
 class _EspSocket:
-    """What UDP and raw sockets share: control messages, the error queue, one send with its second try."""
+    """What UDP and raw sockets share: control messages, the error queue, one send with its second try.
+
+    What the kernel takes from ICMP errors has no say in how large packets are; the engine reads them itself.
+    IPv4 goes without DF, so that routers fragment it; the engine has one packet a minute ask for the report
+    of a smaller path (`PROBE_INTERVAL`). IPv6 routers do not fragment: what is too long for the path goes in
+    fragments from here.
+    """
 
     def __init__(self, sock: socket.socket, address: Address, options: SocketOptions) -> None:
         self.socket = sock
@@ -117,9 +131,10 @@ class _EspSocket:
                 sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
         if options.mark:
             sock.setsockopt(socket.SOL_SOCKET, SO_MARK, options.mark)
-        self._mark = options.mark
-        self.always_df = options.dont_fragment
-        self._discover(options.dont_fragment)
+        self._told = False
+        # For IPv6 UDP the kernel passes on no report with OMIT.
+        self._usual = PMTUDISC_PROBE if self._six else PMTUDISC_OMIT
+        self._discover(self._usual)
         if self._six:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)
@@ -127,9 +142,8 @@ class _EspSocket:
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
 
-    def _discover(self, on: bool) -> None:
-        """Set DF on what is sent from now on, whatever MTU the kernel believes in; or have it fragmented."""
-        value = PMTUDISC_PROBE if on else PMTUDISC_DONT
+    def _discover(self, value: int) -> None:
+        """How what is sent from now on finds its way through a small path."""
         if self._six:
             self.socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, value)
         else:
@@ -155,28 +169,59 @@ class _EspSocket:
         An ICMP error about an earlier datagram is reported by whatever call comes next, which then did
         nothing; it is tried again.
         """
+        error = self._try(buffers, control, to)
+        if error in _REPORTED_LATE:
+            self._told = True
+            error = self._try(buffers, control, to)
+        if error == errno.EMSGSIZE and self._six:
+            # The interface does not carry it; the report, of which there is one, says what it does.
+            error = self._try_in_fragments(buffers, control, to)
+        return error
+
+    def _try(
+        self, buffers: Iterable[bytes], control: list[tuple[int, int, bytes]], to: tuple[str, int]
+    ) -> int | None:
         try:
             self.socket.sendmsg(buffers, control, 0, to)
-        except OSError as first:
-            if first.errno in _REPORTED_LATE:
-                try:
-                    self.socket.sendmsg(buffers, control, 0, to)
-                except OSError as second:
-                    return second.errno or errno.EIO
-                return None
-            return first.errno or errno.EIO
+        except OSError as error:
+            return error.errno or errno.EIO
         return None
+
+    def _try_in_fragments(
+        self, buffers: Iterable[bytes], control: list[tuple[int, int, bytes]], to: tuple[str, int]
+    ) -> int | None:
+        """Send an IPv6 packet in fragments that the path carries; None if it went, else the error."""
+        self._discover(PMTUDISC_DONT)
+        try:
+            return self._try(buffers, control, to)
+        finally:
+            self._discover(self._usual)
+
+    def send_in_fragments(
+        self, buffers: list[bytes], traffic_class: int, to: tuple[str, int]
+    ) -> tuple[int, int | None]:
+        """Send IPv6 packets of two buffers each that are too long for the path, one by one.
+
+        Returns how many were not sent, and the error that says why.
+        """
+        control = [self._traffic_class(traffic_class)] if traffic_class else []
+        errors = [
+            self._try_in_fragments(buffers[at : at + 2], control, to) for at in range(0, len(buffers), 2)
+        ]
+        failed = [error for error in errors if error is not None]
+        return len(failed), failed[-1] if failed else None
 
     def send_df(self, packet: list[bytes], traffic_class: int, to: tuple[str, int]) -> int | None:
         """Send one packet that no router may fragment; None if it went, else the error."""
-        self._discover(True)
+        self._discover(PMTUDISC_PROBE)
         try:
             return self._sent(packet, [self._traffic_class(traffic_class)] if traffic_class else [], to)
         finally:
-            self._discover(self.always_df)
+            self._discover(self._usual)
 
     def drain_errors(self, report: Report) -> None:
-        """Read the ICMP errors that arrived for what this socket sent (ip(7), IP_RECVERR)."""
+        """Read the errors that arrived for what this socket sent (ip(7), IP_RECVERR)."""
+        self._told = False
         for _ in range(MAXIMUM_SEGMENTS):
             try:
                 quote, control, _, address = self.socket.recvmsg(256, 256, MSG_ERRQUEUE)
@@ -184,30 +229,15 @@ class _EspSocket:
                 return
             for _, kind, value in control:
                 if kind in (IP_RECVERR, IPV6_RECVERR) and len(value) >= _EXTENDED_ERROR.size:
-                    number, _, _, _, info, _ = _EXTENDED_ERROR.unpack_from(value)
+                    number, origin, _, _, info, _ = _EXTENDED_ERROR.unpack_from(value)
                     mtu = info if number == errno.EMSGSIZE and info else None
-                    report(IcmpReport(ip_address(address[0]), mtu, quote))
+                    local = origin == EE_ORIGIN_LOCAL
+                    report(IcmpReport(ip_address(address[0]), mtu, quote, address[1], local))
 
-    def _drain_if_idle(self, batch: list[Received], report: Report) -> None:
-        """Woken with nothing to receive: a send was told of the error that keeps the descriptor readable."""
-        if not batch:
+    def _drain_if_told(self, batch: list[Received], report: Report) -> None:
+        """A send was told of an error, of which the queue says more and keeps the descriptor readable."""
+        if self._told or not batch:
             self.drain_errors(report)
-
-    def route_mtu(self, to: tuple[str, int]) -> int | None:
-        """The MTU that the kernel knows for the route to an address, or None."""
-        family = socket.AF_INET6 if self._six else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                if self._mark:
-                    # Without it the answer may be of a tunnel that the address is in, not of the way outside.
-                    probe.setsockopt(socket.SOL_SOCKET, SO_MARK, self._mark)
-                probe.bind((str(self.address), 0))
-                probe.connect((to[0], to[1] or 9))
-                if self._six:
-                    return probe.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
-                return probe.getsockopt(socket.IPPROTO_IP, IP_MTU)
-            except OSError:
-                return None
 
 
 _REPORTED_LATE = frozenset(
@@ -218,6 +248,7 @@ _REPORTED_LATE = frozenset(
         errno.EPROTO,
         errno.EOPNOTSUPP,
         errno.EHOSTDOWN,
+        errno.EMSGSIZE,
     }
 )
 
@@ -262,7 +293,7 @@ class UdpSocket(_EspSocket):
                 batch.append(received := self._receive())
                 room -= len(received[0])
         except BlockingIOError:
-            self._drain_if_idle(batch, report)
+            self._drain_if_told(batch, report)
         except OSError:
             self.drain_errors(report)
         return batch
@@ -321,7 +352,11 @@ class UdpSocket(_EspSocket):
 
     def send_one(self, parts: list[bytes], to: tuple[str, int]) -> None:
         """Send one datagram; an error is the peer's silence to its sender."""
-        self._sent(parts, [], to)
+        if self._six and sum(map(len, parts)) > LEAST_IPV6_MTU - IPV6_AND_UDP:
+            # A message of IKE must arrive, whatever is known of the path.
+            self._try_in_fragments(parts, [], to)
+        else:
+            self._sent(parts, [], to)
 
 
 class RawSocket(_EspSocket):
@@ -349,7 +384,7 @@ class RawSocket(_EspSocket):
             for _ in range(BATCH):
                 packets.append(receive())
         except BlockingIOError:
-            self._drain_if_idle(packets, report)
+            self._drain_if_told(packets, report)
         except OSError:
             self.drain_errors(report)
         # The rest of a packet's tuple tells whether it is like the one before.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -148,6 +149,21 @@ def test_a_tun_is_up_quiet_and_long_enough(lab: Lab) -> None:
     with_netlink(namespace, work)
 
 
+FORGED = """
+import socket, struct
+from ipaddress import ip_address
+from vpnd.wire.ip import checksum, encode_ipv4
+here, there = "192.0.2.1", "198.51.100.1"
+quoted = encode_ipv4(ip_address(here), ip_address(there), 50, bytes(8))
+message = struct.pack("!BBHHH", 3, 4, 0, 0, 600) + quoted
+message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, 50) as esp:
+    esp.bind((here, 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, 1) as icmp:
+        icmp.sendto(message, (here, 0))
+"""
+
+
 def test_the_way_to_a_peer_is_known(lab: Lab) -> None:
     namespace = lab.namespace("nl")
 
@@ -164,6 +180,12 @@ def test_the_way_to_a_peer_is_known(lab: Lab) -> None:
         further = netlink.route_to(ip_address("198.51.100.1"))
         assert further is not None
         assert further.mtu == 1300
+        # What the kernel takes from an ICMP error, which anyone can send, is no word of the route's.
+        namespace.run(sys.executable, "-c", FORGED)
+        assert "mtu 600" in namespace.ip("route", "get", "198.51.100.1").stdout
+        forged = netlink.route_to(ip_address("198.51.100.1"))
+        assert forged is not None
+        assert forged.mtu == 1300
 
     with_netlink(namespace, work)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from contextlib import closing
 from ipaddress import ip_address
 
 import pytest
 
 from vpnd.daemon.routes import MARK
 from vpnd.daemon.run import _open_port
-from vpnd.daemon.udp import IkeSocket
+from vpnd.daemon.udp import IkeSocket, _bound
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 
@@ -130,3 +131,12 @@ async def test_what_the_kernel_does_not_send_is_lost_and_no_more(
     await asyncio.sleep(0)
     assert a.unreachable == ([] if reason is None else [(a.to(9), reason)])
     kernel.close()
+
+
+@pytest.mark.parametrize(("local", "level", "option", "value"), [("127.0.0.1", 0, 10, 5), ("::1", 41, 23, 0)])
+def test_no_forged_icmp_error_makes_its_messages_small(
+    local: str, level: int, option: int, value: int
+) -> None:
+    """IPv4: what the kernel took from one has no say. IPv6: it is never less than every path carries."""
+    with closing(_bound(ip_address(local), 0, 0)) as made:
+        assert made.getsockopt(level, option) == value
