@@ -167,6 +167,7 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
         encapsulation=Encapsulation(ipsec.encapsulation),
         dpd=DpdPolicy(dpd.enabled, dpd.timeout, DpdAction(dpd.action)),
         numbers=Numbers(**dict(tunnel.table.sm_numbers)),
+        prove_rekey=True,
     )
 
 

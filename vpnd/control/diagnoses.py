@@ -49,6 +49,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         "ESP SA", "ipsec.encryption, ipsec.integrity and ipsec.pfs", _PHASE_2_ALSO
     ),
     Code.PFS: mismatches.pfs,
+    Code.PFS_OF_PEER: mismatches.pfs_of_peer,
     Code.PSK: mismatches.psk,
     Code.FLOOD: failures.simple(
         "{peer} tries again and again with a wrong key or identity",

@@ -79,7 +79,7 @@ def pfs(facts: Facts) -> Explanation:
     theirs, ours = _pfs_word(facts["theirs"]), _pfs_word(facts["ours"])
     both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""
     change = "set ipsec.pfs to the same at both ends"
-    if theirs is not None:
+    if theirs is not None and (theirs == "off" or theirs.isdecimal()):
         value = '"disable"' if theirs == "off" else theirs
         change = f"set ipsec.pfs = {value} here, or {'none' if ours == 'off' else ours or 'ours'} at the peer"
     return Explanation(
@@ -89,6 +89,20 @@ def pfs(facts: Facts) -> Explanation:
         f"ipsec.pfs: {'disable' if ours == 'off' else ours}" if ours else None,
         change=change,
         try_=(f"vpnctl rekey {facts.tunnel} --child",),
+    )
+
+
+def pfs_of_peer(facts: Facts) -> Explanation:
+    """No failure: the peer has got what it asked for, and both configurations could say so."""
+    group = facts["theirs"]
+    return Explanation(
+        facts.code,
+        f"{facts.mapping()}the peer wants perfect forward secrecy (PFS) with DH group {group}, which is off"
+        " here: it got it",
+        f"PFS {group}",
+        "ipsec.pfs: disable",
+        change=f"nothing, or say the same at both ends: ipsec.pfs = {group} here, or no PFS there",
+        try_=(f"vpnctl show {facts.tunnel}",),
     )
 
 

@@ -64,7 +64,7 @@ class Journal:
         """A state change: one event, one line."""
         text = cut(text)
         self.events.publish(Event(at=self._clock.wall(), tunnel=tunnel, event=kind, text=text, code=code))
-        level = self._log.warning if code is not None and code.startswith("E-") else self._log.info
+        level = self._log.warning if code is not None and code.startswith(("E-", "W-")) else self._log.info
         fields = {"tunnel": tunnel} if tunnel is not None else {}
         level(text, **fields, kind=kind, **({"code": code} if code else {}))
 

@@ -158,7 +158,7 @@ class Report:
     def _mapping(self, tunnel: Tunnel, mapping: Mapping, now: float) -> MappingStatus:
         policy = tunnel.policy.peer.children[mapping.index]
         counted = self._gateway.traffic(tunnel.name, mapping)
-        reason = mapping.reason or mapping.unrenewed or mapping.narrowed
+        reason = mapping.reason or mapping.unrenewed or mapping.narrowed or mapping.with_pfs
         if mapping.owner is None and reason is None and tunnel.blocked is not None:
             reason = tunnel.error
         entry = MappingStatus(

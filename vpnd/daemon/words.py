@@ -43,7 +43,8 @@ def mapping_changed(journal: Journal, tunnel: Tunnel, change: MappingChanged) ->
     """One mapping came up, in whole or in part, or went down; the rest is said for tunnels with several."""
     mapping = tunnel.policy.peer.children[change.mapping]
     if change.state is MappingState.UP and change.diagnosis is not None:
-        journal.failure(change.tunnel, "mapping-narrowed", change.diagnosis)
+        kind = "pfs-of-peer" if change.diagnosis.code is Code.PFS_OF_PEER else "mapping-narrowed"
+        journal.failure(change.tunnel, kind, change.diagnosis)
     if len(tunnel.mappings) < 2:
         return
     if change.state is MappingState.UP:

@@ -61,6 +61,7 @@ class Registry:
         self.renewals = Renewals()
         self.childless: set[str] = set()
         """Tunnels whose peer wants the first CHILD_SA after IKE_AUTH, as a refusal has shown (RFC 6023)."""
+        self._rekeys_proved: dict[str, PeerPolicy] = {}
         self._sessions: dict[bytes, Session] = {}
         self._by_tunnel: dict[str, dict[Session, None]] = {}
         self._tunnel_of: dict[Session, str] = {}
@@ -113,6 +114,7 @@ class Registry:
         self.policies.pop(name, None)
         self.childless.discard(name)
         self.renewals.forget(name)
+        self._rekeys_proved.pop(name, None)
         self._index = None
 
     def candidates(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
@@ -142,6 +144,15 @@ class Registry:
         if self._index is None:
             self._index = _PolicyIndex(self.policies.values())
         return self._index
+
+    def has_rekey_to_prove(self, policy: PeerPolicy) -> bool:
+        """Whether it is not known yet how the peer takes a rekey under this policy."""
+        return policy.prove_rekey and self._rekeys_proved.get(policy.name) != policy
+
+    def rekey_is_proved(self, policy: PeerPolicy) -> None:
+        """A CHILD_SA was rekeyed under this policy, or the peer has said that it cannot be."""
+        if policy.prove_rekey and policy.name in self.policies:
+            self._rekeys_proved[policy.name] = policy
 
     # --- sessions
 

@@ -23,6 +23,7 @@ class Code(Enum):
     P2_ESN = "E-P2-ESN"
     P2_PROPOSAL = "E-P2-PROPOSAL"
     PFS = "E-PFS"
+    PFS_OF_PEER = "W-PFS"
     PSK = "E-PSK"
     FLOOD = "E-FLOOD"
     IDENTITY = "E-ID"

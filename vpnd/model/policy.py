@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 
@@ -108,6 +108,10 @@ class ChildPolicy:
     replay_window: int = DEFAULT_REPLAY_WINDOW
     sha256_96: bool = False
 
+    def with_groups(self, *groups: int) -> ChildPolicy:
+        """The same with a key exchange in one of these groups, the preferred first."""
+        return replace(self, pfs=groups, proposals=tuple(replace(p, dh=groups) for p in self.proposals))
+
     def __str__(self) -> str:
         return f"{self.local} - {self.remote}"
 
@@ -129,6 +133,8 @@ class PeerPolicy:
     then replaces the policy. With `any_address` it stays None: the peer begins, and is known by its identity.
     `mode` is None for IKEv2. `lifetime` is the IKE SA's, in seconds, and `margin` how long before its end it
     is rekeyed. `numbers` are those that the peer knows SM4 and SM3 by.
+    With `prove_rekey` the first CHILD_SA of IKEv2 is rekeyed early, once, also where PFS is off: what the
+    peer wants then shows, and not an hour later.
     """
 
     name: str
@@ -147,6 +153,12 @@ class PeerPolicy:
     numbers: Numbers = DEFAULT_NUMBERS
     margin: Margin = Margin()
     any_address: bool = False
+    prove_rekey: bool = False
+
+    def groups_on_request(self, own: int | None) -> tuple[int, ...]:
+        """With PFS off: the groups that a peer gets which asks for one. `own`, the IKE SA's, is first."""
+        offered = (group for proposal in self.proposals for group in proposal.dh)
+        return tuple(dict.fromkeys(group for group in (own, *offered) if group))
 
 
 @dataclass(frozen=True, slots=True)

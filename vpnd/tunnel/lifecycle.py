@@ -425,11 +425,10 @@ class Tunnel:
         if mapping.owner is not None and self.attempt == mapping.index:
             self._end_attempt()
         mapping.connecting = False
-        less = mapping.compare(now, self.policy.peer.children[mapping.index])
-        if less is not None:
-            self.faults.append((less, mapping.index))
-        if first or less is not None:
-            diagnosis = less.diagnosis if less is not None else None
+        found = mapping.compare(now, self.policy.peer.children[mapping.index])
+        self.faults.extend((fault, mapping.index) for fault in found)
+        said: list[Diagnosis | None] = [fault.diagnosis for fault in found]
+        for diagnosis in said or ([None] if first else []):
             self._outputs.append(MappingChanged(self.name, mapping.index, MappingState.UP, diagnosis))
         if self._up_since is None:
             self._up_since = now

@@ -51,9 +51,9 @@ class Mapping:
     """One mapping of a tunnel.
 
     `owner` is the SA pair that carries its outbound packets; `others` still receive, until IKE removes them.
-    `narrowed` is said of a mapping that is up, but for less than it asks for; `unrenewed` of one whose last
-    rekey failed, so that it ends with the lifetime of its SAs. `offered`: the peer wants it, in one SA with
-    another mapping.
+    `narrowed` is said of a mapping that is up, but for less than it asks for; `with_pfs` of one whose peer
+    wanted PFS, which is off here; `unrenewed` of one whose last rekey failed, so that it ends with the
+    lifetime of its SAs. `offered`: the peer wants it, in one SA with another mapping.
     """
 
     __slots__ = (
@@ -69,6 +69,7 @@ class Mapping:
         "unrenewed",
         "up_since",
         "wanted",
+        "with_pfs",
     )
 
     def __init__(self, index: int) -> None:
@@ -77,6 +78,7 @@ class Mapping:
         self.others: dict[int, SaPair] = {}
         self.reason: Fault | None = None
         self.narrowed: Fault | None = None
+        self.with_pfs: Fault | None = None
         self.unrenewed: Fault | None = None
         self.backoff = Backoff()
         self.retry_at: float | None = None
@@ -133,13 +135,27 @@ class Mapping:
         if self.owner is not None:
             del self.others[self.owner.spi_in]
         else:
-            self.narrowed = self.unrenewed = None
+            self.narrowed = self.unrenewed = self.with_pfs = None
 
-    def compare(self, now: float, policy: ChildPolicy) -> Fault | None:
-        """Whether its SAs carry all that it asks for; returns what is new about that, if they do not.
+    def compare(self, now: float, policy: ChildPolicy) -> tuple[Fault, ...]:
+        """Whether its SAs are what it asks for; returns what is new about that, if they are not."""
+        narrowed, with_pfs = self._narrowed(now, policy), self._with_pfs(now, policy)
+        return tuple(fault for fault in (narrowed, with_pfs) if fault is not None)
 
-        A peer may agree to a part of the ranges (RFC 7296 section 2.9).
-        """
+    def _with_pfs(self, now: float, policy: ChildPolicy) -> Fault | None:
+        """The peer has asked for PFS, which is off here, and got it."""
+        group = self.owner.child.suite.dh if self.owner is not None else None
+        if not group or policy.pfs:
+            self.with_pfs = None
+            return None
+        diagnosis = Diagnosis.of(Code.PFS_OF_PEER, theirs=group, ours="off", mapping=policy)
+        if self.with_pfs is not None and self.with_pfs.diagnosis == diagnosis:
+            return None
+        self.with_pfs = Fault(diagnosis, now)
+        return self.with_pfs
+
+    def _narrowed(self, now: float, policy: ChildPolicy) -> Fault | None:
+        """The peer has agreed to a part of the ranges (RFC 7296 section 2.9)."""
         child = self.owner.child if self.owner is not None else None
         if child is None or (
             covered(policy.local, child.ts_local) and covered(policy.remote, child.ts_remote)

@@ -35,5 +35,5 @@ def test_a_diagnosis_keeps_the_facts_that_are_known():
 
 def test_diagnosis_codes_are_the_operators_names_and_all_differ():
     names = [code.value for code in Code]
-    assert all(name.startswith(("E-", "I-")) for name in names)
+    assert all(name.startswith(("E-", "W-", "I-")) for name in names)
     assert len(set(names)) == len(Code.__members__)

@@ -72,8 +72,12 @@ def of_quick_mode_error(notify: int, policy: ChildPolicy) -> Diagnosis | None:
     code = QUICK_MODE_ERRORS.get(notify)
     if code is None:
         return None
-    ours = str(policy) if code is Code.TRAFFIC_SELECTORS else describe_all(policy.proposals)
     name = name_of(Notify1, notify)
+    if code is Code.PFS:
+        ours = ", ".join(map(str, policy.pfs)) or "off"
+        facts = {"theirs": "another group", "ours": ours, "mapping": policy, "exchange": "quick mode"}
+        return Diagnosis.of(code, notify=name, **facts)
+    ours = str(policy) if code is Code.TRAFFIC_SELECTORS else describe_all(policy.proposals)
     return Diagnosis.of(code, notify=name, ours=ours, mapping=policy, exchange="quick mode")
 
 

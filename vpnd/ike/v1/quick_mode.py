@@ -57,7 +57,8 @@ class State(Enum):
 class QuickMode:
     """One quick mode. `group` is that of its KE payloads, 0 without PFS; `spi_in` is the SPI we chose.
 
-    `replaces` is the inbound SPI of the pair that it is to succeed, `began` a time on the caller's clock.
+    `replaces` is the inbound SPI of the pair that it is to succeed, `began` a time on the caller's clock,
+    `refused` the groups that the peer has refused for it before.
     """
 
     message_id: int
@@ -69,6 +70,7 @@ class QuickMode:
     began: float
     group: int = NO_GROUP
     replaces: int | None = None
+    refused: tuple[int, ...] = ()
     key_pair: KeyPair | None = None
     nonce_i: bytes = b""
     nonce_r: bytes = b""
@@ -83,7 +85,12 @@ class QuickMode:
 
 
 def begin(
-    session: Session, now: float, policy: ChildPolicy, replaces: int | None, group: int | None = None
+    session: Session,
+    now: float,
+    policy: ChildPolicy,
+    replaces: int | None,
+    group: int | None = None,
+    refused: tuple[int, ...] = (),
 ) -> None:
     """Send Quick1 for one mapping, with the first configured PFS group unless another is given."""
     registry = session.registry
@@ -91,10 +98,12 @@ def begin(
     message_id = session.new_message_id()
     chain = session.phase2_chain(message_id)
     quick = QuickMode(message_id, chain, policy, True, spi_in, State.SENT_QUICK1, now, replaces=replaces)
-    quick.group = group if group is not None else (policy.pfs[0] if policy.pfs else NO_GROUP)
+    quick.group = group if group is not None else _first_group(session, policy, replaces)
+    quick.refused = refused
     quick.nonce_i = registry.entropy.bytes(NONCE_LENGTH)
     numbers = session.policy.numbers
-    offer = offer_phase2(policy, spi_in.to_bytes(4, "big"), quick.group, _encapsulation(session), numbers)
+    asked = _asking(policy, quick.group)
+    offer = offer_phase2(asked, spi_in.to_bytes(4, "big"), quick.group, _encapsulation(session), numbers)
     payloads: list[Payload] = [offer, Nonce(quick.nonce_i)]
     if quick.group:
         quick.key_pair = KeyPair.generate(quick.group, registry.entropy)
@@ -113,8 +122,9 @@ def on_quick2(session: Session, now: float, quick: QuickMode, received: Received
     _verify(wanted, message.hash)
     received.confirm()
     session.verified(now)
+    asked = _asking(quick.policy, quick.group)
     choice = choose_phase2(
-        message.sa, quick.policy, quick.group, session.policy.numbers, answer=True, in_udp=session.nat.found
+        message.sa, asked, quick.group, session.policy.numbers, answer=True, in_udp=session.nat.found
     )
     ranges = _ranges(message.ids)
     if ranges and ranges != (Selector.of(quick.policy.local), Selector.of(quick.policy.remote)):
@@ -160,7 +170,10 @@ def _answer(
     message: Quick1 = received.expect(Quick1)
     registry, numbers = session.registry, session.policy.numbers
     group = offered_group(message.sa) if message.ke else NO_GROUP
-    choice = choose_phase2(message.sa, policy, group, numbers, in_udp=session.nat.found)
+    # PFS that only the peer wants: a pair that is protected better than was asked for is not refused.
+    on_request = group in session.policy.groups_on_request(session.suite.dh)
+    acceptable = _asking(policy, group) if on_request else policy
+    choice = choose_phase2(message.sa, acceptable, group, numbers, in_udp=session.nat.found)
     if message.ke is not None and group:
         check_value(group, message.ke)
     key_pair = KeyPair.generate(group, registry.entropy) if group else None
@@ -207,6 +220,19 @@ def on_quick3(session: Session, now: float, quick: QuickMode, received: Received
 
 
 # -------------------------------------------------------------------------------------- shared
+
+
+def _first_group(session: Session, policy: ChildPolicy, replaces: int | None) -> int:
+    """The group to begin with; where PFS is off, that of the pair that is succeeded: the peer wants it."""
+    if policy.pfs:
+        return policy.pfs[0]
+    old = session.heir.children.by_spi.get(replaces) if replaces is not None else None
+    return (old.sa.suite.dh if old is not None else None) or NO_GROUP
+
+
+def _asking(policy: ChildPolicy, group: int) -> ChildPolicy:
+    """The policy with a key exchange in `group`, where PFS is off and the peer wants it."""
+    return policy.with_groups(group) if group and not policy.pfs else policy
 
 
 def _verify(wanted: bytes, received: Hash) -> None:

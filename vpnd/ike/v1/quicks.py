@@ -16,6 +16,7 @@ from vpnd.ike.v1 import informational, quick_mode
 from vpnd.ike.v1.quick_mode import QuickMode, State
 from vpnd.ike.v1.received import LONGEST_WAIT
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.proposals import NO_GROUP
 from vpnd.wire.iana import Notify1
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ LINGER = 30.0
 """Seconds that a finished quick mode still answers repeats: a peer's whole retransmission."""
 CROSSED = 3.0
 """Seconds in which copies of a peer's first message arrive; strongSwan repeats it after 4."""
+ABOUT_GROUPS = frozenset(
+    (
+        Notify1.NO_PROPOSAL_CHOSEN,
+        Notify1.ATTRIBUTES_NOT_SUPPORTED,
+        Notify1.BAD_PROPOSAL_SYNTAX,
+        Notify1.INVALID_KEY_INFORMATION,
+    )
+)
+"""What peers say that want another PFS group, or none."""
 UNANSWERED = 2
 """Successions in a row that a living peer did not answer: then it may under a new ISAKMP SA."""
 SURPLUS_KEPT = 3.0
@@ -209,13 +219,21 @@ class Quicks:
         quick = self.own()
         if quick is None:
             return
-        groups = quick.policy.pfs
-        further = groups[groups.index(quick.group) + 1 :] if quick.group in groups else ()
-        if notify == Notify1.NO_PROPOSAL_CHOSEN and further:
+        further = self._further_groups(quick) if notify in ABOUT_GROUPS else ()
+        if further:
             self._drop(quick, diagnosis)
-            quick_mode.begin(self._session, now, quick.policy, quick.replaces, further[0])
+            refused = (*quick.refused, quick.group)
+            quick_mode.begin(self._session, now, quick.policy, quick.replaces, further[0], refused)
             return
         self.fail(now, quick, diagnosis)
+
+    def _further_groups(self, quick: QuickMode) -> tuple[int, ...]:
+        """What to ask for next. Where PFS is off, the peer may want it: with the ISAKMP SA's group, once."""
+        groups = quick.policy.pfs
+        if groups:
+            return groups[groups.index(quick.group) + 1 :] if quick.group in groups else ()
+        own = self._session.suite.dh or NO_GROUP
+        return tuple({NO_GROUP, own} - {*quick.refused, quick.group})
 
     def end(self, now: float, diagnosis: Diagnosis) -> None:
         """The ISAKMP SA is gone: nothing is under way any more, and a successor sees to what that leaves."""

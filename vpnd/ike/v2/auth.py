@@ -163,7 +163,7 @@ class AuthExchange:
             return
         nonce_i, nonce_r = session.init.nonce_i, session.init.nonce_r
         sa = agreed.sa(session, nonce_i, nonce_r, None, initiator=True)
-        session.children.add_first(now, sa, lowest(nonce_i, nonce_r), bool(agreed.policy.pfs))
+        session.children.add_first(now, sa, lowest(nonce_i, nonce_r), _is_to_prove(session, agreed.policy))
 
 
 def respond(session: Session, now: float, received: Received) -> tuple[Payload, ...]:
@@ -213,7 +213,7 @@ def _first_child(session: Session, now: float, request: AuthRequest) -> tuple[Pa
         return (Notify(fault.notify or Notify2.NO_PROPOSAL_CHOSEN, fault.data),)
     nonce_i, nonce_r = session.init.nonce_i, session.init.nonce_r
     sa = agreed.sa(session, nonce_i, nonce_r, None, initiator=False)
-    session.children.add_first(now, sa, lowest(nonce_i, nonce_r), bool(agreed.policy.pfs))
+    session.children.add_first(now, sa, lowest(nonce_i, nonce_r), _is_to_prove(session, agreed.policy))
     tell_offered(session, agreed)
     return (*payloads, *agreed.notifies)
 
@@ -334,3 +334,8 @@ def _replace_others(session: Session, now: float) -> None:
 
 def _identity(payload: Id) -> Identity:
     return Identity(payload.type, payload.value)
+
+
+def _is_to_prove(session: Session, child: ChildPolicy) -> bool:
+    """Whether the first CHILD_SA is rekeyed early, to see whether both sides agree on its successor."""
+    return bool(child.pfs) or session.registry.has_rekey_to_prove(session.policy)

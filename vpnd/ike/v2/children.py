@@ -30,10 +30,11 @@ RENEWED_FROM_HERE = 5.0
 """Seconds until a child whose successor the peer took back is renewed from this side, should the peer not."""
 PFS_PROOF = 1.0
 PFS_PROOF_OF_PEER = 4.0
-"""Seconds until the first CHILD_SA, which has no key exchange of its own, is rekeyed where PFS is on.
+"""Seconds until the first CHILD_SA, which has no key exchange of its own, is rekeyed to prove that it can be.
 
-A mismatch of the groups shows then and not an hour later. The IKE SA's initiator does it; the other side
-only if it did not.
+A mismatch of the groups shows then and not an hour later; where PFS is off only the peer may want it, and
+once for a peer and configuration is enough. The IKE SA's initiator does it; the other side only if it did
+not.
 """
 
 
@@ -128,10 +129,10 @@ class Children:
             self._registry.emit(OutboundReady(keeper.sa.tunnel, keeper.spi_in))
         return child
 
-    def add_first(self, now: float, sa: ChildSa, lowest_nonce: bytes, pfs: bool) -> None:
-        """The CHILD_SA of IKE_AUTH; with `pfs` its succession comes at once."""
+    def add_first(self, now: float, sa: ChildSa, lowest_nonce: bytes, prove: bool) -> None:
+        """The CHILD_SA of IKE_AUTH; with `prove` its succession comes at once."""
         child = self.add(now, sa, lowest_nonce)
-        if pfs and child.fate is Fate.LIVE:
+        if prove and child.fate is Fate.LIVE:
             self.postpone_rekey(child, now + (PFS_PROOF if sa.initiator else PFS_PROOF_OF_PEER))
 
     def replace(self, now: float, old: Child, sa: ChildSa, lowest_nonce: bytes, outbound: bool) -> Child:

@@ -22,6 +22,7 @@ from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Received, Refusal,
 from vpnd.ike.v2.negotiate import Agreed, Offer, answer_offer, tell_offered
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import ChildPolicy
+from vpnd.model.proposals import NO_GROUP
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector
 from vpnd.wire.iana import Exchange2, Notify2
@@ -48,21 +49,28 @@ SPARE_CHILDREN = 16
 
 
 class ChildNegotiation:
-    """Our request for one CHILD_SA, new or as a successor: nonce, SPI and key pair."""
+    """Our request for one CHILD_SA, new or as a successor: nonce, SPI and key pair.
+
+    Where PFS is off and the peer refuses, it is tried once with the group of the IKE SA, or with the one that
+    the peer names, for the peer may want PFS. `before` is the group of the SA that is succeeded: what the
+    peer has agreed to then comes first.
+    """
 
     def __init__(
         self,
         session: Session,
         policy: ChildPolicy,
         selectors: tuple[tuple[Selector, ...], tuple[Selector, ...]] | None = None,
+        before: int | None = None,
     ) -> None:
         self.policy = policy
         self.nonce = session.registry.entropy.bytes(NONCE_LENGTH)
         self.offer = Offer(session, policy, key_exchange=True, selectors=selectors)
         self._key_pair: KeyPair | None = None
-        self._rounds = 0
-        if policy.pfs:
-            self._key_pair = KeyPair.generate(policy.pfs[0], session.registry.entropy)
+        self._refused: list[int] = []
+        first = policy.pfs[0] if policy.pfs else before
+        if first:
+            self._use(session, first)
 
     @property
     def with_key_exchange(self) -> bool:
@@ -75,15 +83,35 @@ class ChildNegotiation:
         ke = (KeyExchange(self._key_pair.group, self._key_pair.public),) if self._key_pair else ()
         return (sa, Nonce(self.nonce), *ke, ts_i, ts_r)
 
+    @property
+    def group(self) -> int:
+        """The group of the key exchange that is asked for, NO_GROUP without one."""
+        return self._key_pair.group if self._key_pair else NO_GROUP
+
     def retry_with(self, session: Session, notify: Notify) -> bool:
-        """INVALID_KE_PAYLOAD: whether to ask again, with the group that the peer wants."""
-        group = int.from_bytes(notify.data, "big") if len(notify.data) == 2 else 0
-        wanted = notify.type == Notify2.INVALID_KE_PAYLOAD and group in self.policy.pfs
-        if not wanted or self._key_pair is None or group == self._key_pair.group:
+        """Whether to ask again after this refusal: with the group that the peer names or may want."""
+        group = self._other_group(session, notify)
+        self._refused.append(self.group)
+        if group is None or len(self._refused) > INVALID_KE_ROUNDS:
             return False
-        self._rounds += 1
-        self._key_pair = KeyPair.generate(group, session.registry.entropy)
-        return self._rounds <= INVALID_KE_ROUNDS
+        self._use(session, group)
+        return True
+
+    def _other_group(self, session: Session, notify: Notify) -> int | None:
+        """What to ask for next, NO_GROUP for no key exchange; None: nothing else comes into question."""
+        acceptable = self.policy.pfs or session.groups_on_request()
+        if notify.type == Notify2.INVALID_KE_PAYLOAD:
+            named = int.from_bytes(notify.data, "big") if len(notify.data) == 2 else 0
+            return named if named in acceptable and named != self.group else None
+        if notify.type != Notify2.NO_PROPOSAL_CHOSEN or self.policy.pfs:
+            return None
+        other = NO_GROUP if self.group else acceptable[0]
+        return other if other not in self._refused else None
+
+    def _use(self, session: Session, group: int) -> None:
+        self._key_pair = KeyPair.generate(group, session.registry.entropy) if group else None
+        if not self.policy.pfs:
+            self.offer.ask_for(group)
 
     def accept(self, session: Session, response: ChildResponse) -> ChildSa:
         """The agreed CHILD_SA with its keys. Raises Fault; the SPI stays to be released."""

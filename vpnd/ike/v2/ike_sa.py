@@ -111,6 +111,10 @@ class IkeSa:
             raise Drop("no keys yet")
         return self._keys
 
+    def groups_on_request(self) -> tuple[int, ...]:
+        """The groups that a peer gets which asks for PFS where it is off, first that of this IKE SA."""
+        return self.policy.groups_on_request(self.suite.dh if self.suite is not None else None)
+
     def suite_fits(self, policy: PeerPolicy) -> bool:
         """Whether the algorithms agreed on in IKE_SA_INIT are also this tunnel's."""
         suite = self.suite

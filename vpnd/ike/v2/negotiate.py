@@ -100,6 +100,11 @@ class Offer:
         )
         self.spi_in = session.registry.new_esp_spi()
 
+    def ask_for(self, group: int) -> None:
+        """Offer a key exchange in this group alone, or none: NO_GROUP."""
+        groups = (group,) if group else ()
+        self._proposals = self.policy.with_groups(*groups).proposals
+
     def payloads(self) -> tuple[Sa, TsI, TsR]:
         """SA, TSi, TSr of the request."""
         spi = self.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
@@ -168,6 +173,11 @@ def answer_offer(
     chosen = choose_by(numbers, offered, same_group)
     if isinstance(chosen, Mismatch):
         chosen = choose_by(numbers, offered, acceptable)
+    if isinstance(chosen, Mismatch) and key_exchange and not policy.pfs:
+        # PFS that only the peer wants: an SA that is protected better than was asked for is not refused.
+        groups = sorted(session.groups_on_request(), key=lambda one: one != group)
+        asked_for = choose_by(numbers, offered, policy.with_groups(*groups).proposals)
+        chosen = asked_for if isinstance(asked_for, Chosen) else chosen
     if isinstance(chosen, Mismatch):
         raise NoProposalChosen(diagnosis=diagnoses.of_child_mismatch(chosen, exchange, policy))
     spi_out = spi_of(chosen)

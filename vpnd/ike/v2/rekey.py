@@ -112,7 +112,8 @@ class RekeyChild:
             self.abandoned(session)
             return None
         if self._negotiation is None:
-            self._negotiation = ChildNegotiation(session, policy, (sa.ts_local, sa.ts_remote))
+            selectors = (sa.ts_local, sa.ts_remote)
+            self._negotiation = ChildNegotiation(session, policy, selectors, before=sa.suite.dh)
         self.old.rekeying = self
         spi = sa.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
         rekey_sa = Notify(Notify2.REKEY_SA, protocol=Protocol.ESP, spi=spi)
@@ -154,6 +155,7 @@ class RekeyChild:
 
     def _conclude(self, session: Session, now: float, sa: ChildSa, lowest_nonce: bytes) -> None:
         """Our successor is made; a rival, if there is one, decides whether it stays (RFC 7296 2.8.1)."""
+        session.registry.rekey_is_proved(session.policy)
         rival = self._living_rival(session)
         if self._is_redundant(session, lowest_nonce):
             session.registry.release_esp_spi(sa.spi_in)
@@ -208,10 +210,11 @@ class RekeyChild:
                     session.children.down(self.old, diagnosis)
                     session.want(now, self.old.sa.mapping)
             case _:
+                session.registry.rekey_is_proved(session.policy)
                 _replace_if_full(session, now, error)
                 self._try_later(session, now, REFUSED_WAIT)
                 session.registry.emit(
-                    ChildFailed(session.tunnel, self.old.sa.mapping, _as_pfs(diagnosis, policy, pfs))
+                    ChildFailed(session.tunnel, self.old.sa.mapping, _as_pfs(diagnosis, policy))
                 )
 
     def _try_later(self, session: Session, now: float, wait: float) -> None:
@@ -240,6 +243,7 @@ def respond_child(session: Session, now: float, received: Received) -> tuple[Pay
     if old.fate is not Fate.LIVE or old.successor is not None:
         raise TemporaryFailure(exchange=EXCHANGE)
     sa, lowest_nonce, payloads = answer_child(session, request, old.sa.mapping)
+    session.registry.rekey_is_proved(session.policy)
     child = session.children.replace(now, old, sa, lowest_nonce, outbound=False)
     if old.rekeying is not None:
         old.rekeying.rival = child
@@ -441,10 +445,16 @@ def _groups(session: Session) -> tuple[int, ...]:
     return tuple(dict.fromkeys(g for p in session.policy.proposals for g in p.dh if g in GROUPS))
 
 
-def _as_pfs(diagnosis: Diagnosis, policy: ChildPolicy, with_key_exchange: bool) -> Diagnosis:
-    """A proposal that was good without key exchange and is refused with it: the groups differ."""
-    if not with_key_exchange or diagnosis.code is not Code.P2_PROPOSAL:
+def _as_pfs(diagnosis: Diagnosis, policy: ChildPolicy) -> Diagnosis:
+    """A proposal that was good for the first SA, without key exchange, and is refused: PFS differs."""
+    if diagnosis.code is not Code.P2_PROPOSAL:
         return diagnosis
-    groups = ", ".join(map(str, policy.pfs))
-    notify = diagnosis.fact("notify")
-    return Diagnosis.of(Code.PFS, exchange=EXCHANGE, notify=notify, ours=groups, mapping=policy)
+    ours = ", ".join(map(str, policy.pfs))
+    return Diagnosis.of(
+        Code.PFS,
+        exchange=EXCHANGE,
+        notify=diagnosis.fact("notify"),
+        theirs="off or another group" if ours else "another group than ours of the IKE SA",
+        ours=ours or "off",
+        mapping=policy,
+    )

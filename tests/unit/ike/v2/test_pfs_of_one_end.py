@@ -1,0 +1,202 @@
+"""PFS that only one end wants: what works, what is tried once, and what is said (RFC 7296 section 1.3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.ike.pair import IKE, NAME, Pair, Side, mapping, mirrored, policy, with_pfs
+from vpnd.ike.outputs import ChildFailed, ChildReplaced, Failed
+from vpnd.ike.v2.children import PFS_PROOF, PFS_PROOF_OF_PEER
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.policy import ChildPolicy, PeerPolicy
+from vpnd.wire.iana import DhGroup
+
+OURS, ANOTHER, THIRD = DhGroup.CURVE25519, DhGroup.ECP_256, DhGroup.ECP_384
+"""The IKE SA's own group, a further one of `ike.dh_group`, and one that is in neither."""
+TWO_GROUPS = tuple(replace(proposal, dh=(OURS, ANOTHER)) for proposal in IKE)
+
+
+def tunnel(*groups: int, mappings: int = 1, prove: bool = False) -> PeerPolicy:
+    """The policy of an end that wants PFS with these groups, or does not care."""
+    children: list[ChildPolicy] = [mapping(index) for index in range(mappings)]
+    children = [with_pfs(child, *groups) if groups else child for child in children]
+    return policy(proposals=TWO_GROUPS, children=tuple(children), prove_rekey=prove)
+
+
+def up(ours: PeerPolicy, theirs: PeerPolicy) -> Pair:
+    pair = Pair(ours, mirrored(theirs))
+    pair.establish()
+    pair.lines.clear()
+    return pair
+
+
+def rekey(pair: Pair, side: Side) -> None:
+    (spi_in,) = (spi for index, spi in side.outbound.items() if index == 0)
+    side.endpoint.rekey_child(pair.now, NAME, spi_in)
+    side.drain()
+    pair.run()
+
+
+def texts(pair: Pair) -> list[str]:
+    return [text for _, text in pair.lines]
+
+
+# ------------------------------------------------------------------------ off here, the peer asks
+
+
+@pytest.mark.parametrize("group", [OURS, ANOTHER])
+def test_a_peer_that_asks_for_a_group_of_ours_gets_it(group: int) -> None:
+    pair = up(tunnel(group), tunnel())
+    rekey(pair, pair.a)
+    assert texts(pair)[1] == "CREATE_CHILD_SA 2 {SA, Nr, KEr, TSi, TSr}"
+    assert pair.b.last(ChildReplaced).child.suite.dh == group
+    pair.assert_agreed()
+    pair.assert_carries()
+
+
+def test_a_peer_that_prefers_another_group_is_asked_for_one_of_ours() -> None:
+    pair = up(tunnel(THIRD, ANOTHER), tunnel())
+    rekey(pair, pair.a)
+    assert texts(pair)[1] == "CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}"
+    assert pair.b.last(ChildReplaced).child.suite.dh == ANOTHER
+    pair.assert_agreed()
+
+
+def test_a_group_that_is_not_ours_is_refused_with_both_values() -> None:
+    pair = up(tunnel(THIRD), tunnel())
+    rekey(pair, pair.a)
+    theirs = pair.b.diagnosis(Failed)
+    assert (theirs.code, theirs.fact("theirs"), theirs.fact("ours")) == (Code.PFS, "20", "none")
+    ours = pair.a.diagnosis(ChildFailed)
+    assert (ours.code, ours.fact("theirs"), ours.fact("ours")) == (Code.PFS, "off or another group", "20")
+    pair.assert_carries()
+
+
+def test_a_further_child_gets_it_as_well() -> None:
+    pair = up(tunnel(OURS, mappings=2), tunnel(mappings=2))
+    pair.initiate(index=1)
+    assert next(c for c in pair.b.children.values() if c.mapping == 1).suite.dh == OURS
+    pair.assert_agreed()
+
+
+def test_a_peer_that_offers_both_is_answered_as_configured() -> None:
+    """No key exchange, since PFS is off here and the peer does not insist."""
+    theirs = tunnel(OURS)
+    (child,) = theirs.children
+    both = replace(child, proposals=tuple(replace(p, dh=(OURS, 0)) for p in child.proposals))
+    pair = up(replace(theirs, children=(both,)), tunnel())
+    rekey(pair, pair.a)
+    assert pair.b.last(ChildReplaced).child.suite.dh is None
+
+
+# ------------------------------------------------------------------------ off here, the peer insists
+
+
+@pytest.mark.parametrize("group", [OURS, ANOTHER])
+def test_a_refused_rekey_is_tried_once_with_a_key_exchange(group: int) -> None:
+    pair = up(tunnel(), tunnel(group))
+    rekey(pair, pair.a)
+    wanted = [
+        "CREATE_CHILD_SA 2 {N(REKEY_SA), SA, Ni, TSi, TSr}",
+        "CREATE_CHILD_SA 2 {N(NO_PROPOSAL_CHOSEN)}",
+        "CREATE_CHILD_SA 3 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}",
+    ]
+    assert texts(pair)[:3] == wanted
+    if group == OURS:
+        assert pair.a.last(ChildReplaced).child.suite.dh == OURS
+        assert not pair.a.all(ChildFailed)
+    else:
+        assert len(texts(pair)) == 4, "once"
+        assert pair.a.diagnosis(ChildFailed).code is Code.PFS
+    pair.assert_agreed()
+    pair.assert_carries()
+
+
+def test_the_next_rekey_begins_with_what_the_peer_has_agreed_to() -> None:
+    pair = up(tunnel(), tunnel(OURS))
+    rekey(pair, pair.a)
+    pair.lines.clear()
+    rekey(pair, pair.a)
+    assert texts(pair)[:2] == [
+        "CREATE_CHILD_SA 5 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}",
+        "CREATE_CHILD_SA 5 {SA, Nr, KEr, TSi, TSr}",
+    ]
+    pair.assert_agreed()
+
+
+def test_a_refused_further_child_is_tried_once_with_a_key_exchange() -> None:
+    pair = up(tunnel(mappings=2), tunnel(OURS, mappings=2))
+    pair.initiate(index=1)
+    assert not pair.a.all(ChildFailed)
+    assert next(c for c in pair.a.children.values() if c.mapping == 1).suite.dh == OURS
+    pair.assert_agreed()
+
+
+def test_both_values_are_named_where_nothing_helps() -> None:
+    pair = up(tunnel(), tunnel(THIRD))
+    rekey(pair, pair.a)
+    assert len(texts(pair)) == 4, "asked twice, refused twice"
+    (failed,) = pair.a.all(ChildFailed)
+    facts = failed.diagnosis
+    assert (facts.code, facts.fact("ours")) == (Code.PFS, "off")
+    assert facts.fact("theirs") == "another group than ours of the IKE SA"
+    assert not pair.a.endpoint._registry._esp_spis - set(pair.a.children)
+    pair.assert_carries()
+
+
+# ------------------------------------------------------------------------ the early proof
+
+
+@pytest.mark.parametrize("theirs", [(), (OURS,)])
+def test_the_first_rekey_is_proved_early_and_once(theirs: tuple[int, ...]) -> None:
+    pair = up(tunnel(prove=True), tunnel(*theirs))
+    pair.advance(PFS_PROOF + 0.1)
+    assert pair.a.last(ChildReplaced).child.suite.dh == (OURS if theirs else None)
+    pair.assert_agreed()
+    pair.assert_carries()
+    pair.advance(60)
+    assert len(pair.a.all(ChildReplaced)) == 1
+
+
+def test_the_side_that_answers_proves_it_if_the_other_does_not() -> None:
+    pair = up(tunnel(OURS, prove=False), tunnel(prove=True))
+    pair.advance(PFS_PROOF_OF_PEER + 0.1)
+    assert len(pair.b.all(ChildReplaced)) == 1
+    pair = up(tunnel(), tunnel(prove=True))
+    pair.advance(PFS_PROOF_OF_PEER + 0.1)
+    (replaced,) = pair.b.all(ChildReplaced)
+    assert replaced.child.initiator, "begun by b"
+    pair.assert_agreed()
+
+
+def again(pair: Pair, ours: PeerPolicy) -> int:
+    """Close the tunnel, configure `ours`, make it anew; the rekeys that come by themselves then."""
+    before = len(pair.a.all(ChildReplaced))
+    pair.a.endpoint.close(pair.now, NAME, Diagnosis.of(Code.DOWN_BY_OPERATOR))
+    pair.a.drain()
+    pair.run()
+    pair.advance(60)
+    pair.a.endpoint.set_peer(pair.now, ours)
+    pair.establish()
+    pair.advance(PFS_PROOF + 5)
+    return len(pair.a.all(ChildReplaced)) - before
+
+
+def test_it_is_proved_again_for_another_configuration_only() -> None:
+    ours = tunnel(prove=True)
+    pair = up(ours, tunnel())
+    pair.advance(PFS_PROOF + 0.1)
+    assert again(pair, ours) == 0
+    assert again(pair, replace(ours, lifetime=80000)) == 1
+
+
+def test_a_refusal_is_proof_enough() -> None:
+    ours = tunnel(prove=True)
+    pair = up(ours, tunnel(THIRD))
+    pair.advance(PFS_PROOF + 0.1)
+    assert len(pair.a.all(ChildFailed)) == 1
+    again(pair, ours)
+    assert len(pair.a.all(ChildFailed)) == 1
+    pair.assert_carries()
