@@ -196,13 +196,34 @@ def events(
 @app.command()
 def up(
     context: typer.Context,
-    name: NameArgument,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The tunnel's name, as in the configuration.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every tunnel; each says how it went, and one that failed counts.")
+    ] = False,
     timeout: TimeoutOption = 30.0,
     socket: SocketOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Negotiate, and wait until the tunnel is up."""
-    _act(name, "up", {"timeout_s": timeout}, timeout, _session(context, socket, json))
+    """Negotiate, and wait until the tunnel is up, or with --all every tunnel.
+
+    With --all the exit code is 1 if one of them is not up after its --timeout; the others are brought up
+    all the same. A tunnel that was taken down by `down` begins again.
+    """
+    session = _session(context, socket, json)
+    if every is (name is not None):
+        hint = "vpnctl up NAME, or vpnctl up --all"
+        session.fail({"code": "E-USAGE", "message": "one tunnel, or --all", "hint": hint}, EXIT_USAGE)
+    if name is not None:
+        _act(name, "up", {"timeout_s": timeout}, timeout, session)
+        return
+    from vpnd.control import bulk, render
+
+    document = session.ask(lambda client: bulk.up_all(client, timeout, session.note))
+    session.show(document, lambda width: render.up_all(document))
+    if document["failed"]:
+        raise SystemExit(EXIT_FAILED)
 
 
 @app.command()

@@ -345,6 +345,16 @@ def error(body: Json) -> list[Text]:
     return lines
 
 
+def up_all(document: Json) -> list[Text]:
+    """How many are up, and what is to be done about each that is not."""
+    lines = [Text(f"{document['up']} up, {document['failed']} failed")]
+    for entry in document["tunnels"]:
+        if entry["error"] is not None:
+            head, *hints = error(entry["error"])
+            lines += [Text.assemble(f"{clean(entry['tunnel'])}: ", head), *hints]
+    return lines
+
+
 def problems(found: Iterable[Json]) -> list[Text]:
     """`FILE:LINE  CODE  MESSAGE`, and below it what to change."""
     lines: list[Text] = []

@@ -106,6 +106,45 @@ def test_up_that_failed_says_why(remote: Remote) -> None:
     assert remote.operations.calls == [("up", "branch-b", 3.0)]
 
 
+def test_up_all_brings_up_what_it_can_and_counts_what_failed(remote: Remote) -> None:
+    done = vpnctl("up", "--all", "--socket", str(remote.socket), "--timeout", "3")
+    assert done.code == 1
+    assert done.out.splitlines()[0] == "1 up, 1 failed"
+    assert "branch-b: E-PSK  the pre-shared keys, or the identities, differ" in done.out
+    assert "vpnctl why branch-b says more" in done.out
+    progress = done.err.splitlines()
+    assert sorted(line.split("] ")[1].split(":")[0] for line in progress) == [
+        "branch-a is up",
+        "branch-b failed",
+    ]
+    assert [line.split("]")[0] for line in progress] == ["[1/2", "[2/2"]
+    assert sorted(remote.operations.calls) == [("up", "branch-a", 3.0), ("up", "branch-b", 3.0)]
+
+
+def test_up_all_as_json_is_one_document(remote: Remote) -> None:
+    done = vpnctl("--json", "up", "--all", "--socket", str(remote.socket))
+    assert (done.code, done.err) == (1, "")
+    document = json.loads(done.out)
+    assert (document["up"], document["failed"]) == (1, 1)
+    first, second = document["tunnels"]
+    assert first == {"tunnel": "branch-a", "state": "up", "error": None}
+    assert (second["tunnel"], second["state"], second["error"]["code"]) == ("branch-b", None, "E-PSK")
+
+
+def test_up_all_is_done_where_nothing_failed(remote: Remote) -> None:
+    del remote.operations.tunnels["branch-b"]
+    done = vpnctl("up", "--all", "--socket", str(remote.socket))
+    assert (done.code, done.out) == (0, "1 up, 0 failed\n")
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["up", "branch-a", "--all"]])
+def test_up_wants_one_tunnel_or_all(remote: Remote, arguments: list[str]) -> None:
+    done = vpnctl(*arguments, "--socket", str(remote.socket))
+    assert (done.code, done.out) == (2, "")
+    assert "one tunnel, or --all" in done.err
+    assert remote.operations.calls == []
+
+
 def test_no_colour_where_there_is_no_terminal(remote: Remote) -> None:
     for arguments in (["status"], ["show", "branch-a"], ["why", "branch-b"], ["trace", "branch-a"]):
         done = vpnctl(*arguments, "--socket", str(remote.socket))
