@@ -168,6 +168,7 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
         dpd=DpdPolicy(dpd.enabled, dpd.timeout, DpdAction(dpd.action)),
         numbers=Numbers(**dict(tunnel.table.sm_numbers)),
         prove_rekey=True,
+        known_by_name=ike.remote_id is None and remote != ANY and _address(remote) is None,
     )
 
 

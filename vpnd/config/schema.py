@@ -97,7 +97,14 @@ class IpsecTable(Table):
 
     encryption: EncryptionWords = ["aes-128"]
     integrity: IntegrityWords = ["sha256"]
-    pfs: PfsGroups = []
+    pfs: Annotated[
+        PfsGroups,
+        Field(
+            description='"disable" or DH groups. With "disable" a peer that asks for the group of the IKE SA,'
+            " or for one of ike.dh_group, gets it, and W-PFS says so; a rekey that the peer refuses is tried"
+            " once with the group of the IKE SA."
+        ),
+    ] = []
     lifetime: Lifetime = 3600
     lifetime_kb: Annotated[int, Field(ge=0, le=2**40)] = DEFAULT_LIFETIME_KB
     encapsulation: Annotated[Literal["auto", "udp"], word("an encapsulation", "auto", "udp")] = "auto"

@@ -133,6 +133,8 @@ class PeerPolicy:
     then replaces the policy. With `any_address` it stays None: the peer begins, and is known by its identity.
     `mode` is None for IKEv2. `lifetime` is the IKE SA's, in seconds, and `margin` how long before its end it
     is rekeyed. `numbers` are those that the peer knows SM4 and SM3 by.
+    With `known_by_name` the peer is configured by its domain name, and its identity is not: it may say its
+    address as well.
     With `prove_rekey` the first CHILD_SA of IKEv2 is rekeyed early, once, also where PFS is off: what the
     peer wants then shows, and not an hour later.
     """
@@ -153,7 +155,19 @@ class PeerPolicy:
     numbers: Numbers = DEFAULT_NUMBERS
     margin: Margin = Margin()
     any_address: bool = False
+    known_by_name: bool = False
     prove_rekey: bool = False
+
+    @property
+    def peer_ids(self) -> tuple[Identity, ...]:
+        """What the peer may say that it is; who is known by name says its name or its address."""
+        if not self.known_by_name or self.remote_address is None:
+            return (self.remote_id,)
+        return (self.remote_id, Identity.of_address(self.remote_address))
+
+    def is_peer(self, identity: Identity) -> bool:
+        """Whether this is an identity of the peer."""
+        return any(one.matches(identity) for one in self.peer_ids)
 
     def groups_on_request(self, own: int | None) -> tuple[int, ...]:
         """With PFS off: the groups that a peer gets which asks for one. `own`, the IKE SA's, is first."""

@@ -199,3 +199,21 @@ def test_what_esp_is_told_of_its_settings(tmp_path: Path) -> None:
     (child,) = tunnel.peer.children
     assert (child.replay_window, child.sha256_96) == (64, True)
     assert (child.lifetimes.margin, tunnel.peer.margin) == (Margin(20, 50), Margin(5, 0))
+
+
+@pytest.mark.parametrize(
+    ("address", "more", "by_name"),
+    [
+        ("gw.example", "", True),
+        ("gw.example", 'ike.remote_id = "gw.example"\n', False),
+        ("198.51.100.1", "", False),
+        ("any", 'ike.remote_id = "gw.example"\nnegotiation = "passive"\n', False),
+    ],
+)
+def test_a_peer_by_name_is_known_by_its_address_too(
+    tmp_path: Path, address: str, more: str, by_name: bool
+) -> None:
+    text = GATEWAY.replace('"198.51.100.1"', f'"{address}"') + TUNNEL + more
+    (tunnel,) = compiled(tmp_path, text).tunnels
+    assert tunnel.peer.known_by_name is by_name
+    assert tunnel.peer.prove_rekey

@@ -42,6 +42,10 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         self._jumping.time += seconds
 
 
+PROVED = 10.0
+"""Seconds until the rekey of the first mapping is proved, and its old SAs are gone."""
+
+
 class Pair:
     """`hq` and `branch`, each other's peers."""
 

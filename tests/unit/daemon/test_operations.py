@@ -12,7 +12,7 @@ from ipaddress import ip_network
 import pytest
 
 from tests.unit.daemon.fakes import KEY, configuration
-from tests.unit.daemon.pairs import Pair, with_pair
+from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from vpnd.control.operations import (
     Conflict,
     InvalidConfiguration,
@@ -287,6 +287,7 @@ async def test_a_soft_limit_renews_and_a_hard_limit_ends_an_sa(pair: Pair) -> No
 @with_pair
 async def test_esp_that_nobody_knows_asks_the_peer_at_most_once_in_ten_seconds(pair: Pair) -> None:
     await up(pair)
+    await asyncio.sleep(PROVED)
     before = pair.wire.carried
     for _ in range(50):
         pair.hq.engine.on_notice(UnknownSpi(0x1234, parse_address("192.0.2.2")))

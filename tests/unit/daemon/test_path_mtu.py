@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.daemon.pairs import Pair, with_pair
+from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED, up
 from tests.unit.daemon.test_refused import seconds
 from vpnd.daemon.interfaces import PATH_MTU_AGED
@@ -85,6 +85,7 @@ async def test_a_configured_mtu_holds_whatever_the_path_carries(pair: Pair) -> N
 @with_pair
 async def test_limits_change_without_a_new_negotiation(pair: Pair) -> None:
     await up(pair, ROUTED, BACK)
+    await seconds(pair, PROVED)
     before, computed = set(pair.hq.engine.installed), _inner(pair)
     for limits in ((1340, 1200), (1280, None), (None, None)):
         lines = "".join(

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.unit.daemon.pairs import Pair, with_pair
+from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from tests.unit.daemon.test_stories import ROUTED, VERSIONS, kinds, up
 
 
@@ -46,7 +46,7 @@ async def test_a_silent_peer_is_tried_anew_beside_what_there_is(pair: Pair, vers
 
 @with_pair
 async def test_answered_packets_ask_nothing(pair: Pair) -> None:
-    await up(pair)
+    await up(pair, more="\ndpd.timeout = 60")
     before = asked(pair)
     await carry(pair, 8, answered=True)
     assert asked(pair) == before
@@ -71,6 +71,7 @@ async def test_without_dead_peer_detection_nobody_asks(pair: Pair) -> None:
     pair.configure({"t": f"{ROUTED}\n{off}"}, {"t": 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'})
     await pair.start()
     await pair.until(lambda: pair.state() == ("up", "up"))
+    await asyncio.sleep(PROVED)
     pair.wire.cut = True
     before = asked(pair)
     await carry(pair, 10, answered=False)

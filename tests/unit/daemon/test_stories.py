@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from tests.unit.daemon.fakes import Machine
-from tests.unit.daemon.pairs import JumpingLoop, Pair, with_pair
+from tests.unit.daemon.pairs import PROVED, JumpingLoop, Pair, with_pair
 from vpnd.control.operations import InvalidConfiguration, NegotiationFailed
 from vpnd.control.schema import Event
 from vpnd.daemon.routes import MAIN_TABLE, Wanted
@@ -28,6 +28,7 @@ async def up(pair: Pair, version: str = "ikev2", more: str = "", theirs: str = "
     pair.configure({"t": f"{ROUTED}{ike}"}, {"t": f"{BACK}{theirs}{ike}"})
     await pair.start()
     await pair.until(lambda: pair.state() == ("up", "up"))
+    await asyncio.sleep(PROVED)
     for machine in (pair.hq, pair.branch):
         machine.journal.events._events.clear()
 
@@ -50,7 +51,7 @@ def text(machine: Machine, kind: str) -> str:
 @pytest.mark.parametrize("version", VERSIONS)
 @with_pair
 async def test_the_peer_died(pair: Pair, version: str) -> None:
-    await up(pair, version)
+    await up(pair, version, theirs='\ndpd.action = "disconnect"')
     pair.wire.cut = True
     await asyncio.sleep(45)
     assert kinds(pair.hq) == ["tunnel-lost", "tunnel-connecting"]
@@ -101,8 +102,8 @@ async def test_rekeys_of_both_kinds(pair: Pair, version: str) -> None:
 
 @with_pair
 async def test_the_peer_refuses_a_rekey(pair: Pair) -> None:
-    """PFS at one end only shows at the first rekey: both ends say so while the first SAs still work."""
-    pair.configure({"t": f"{ROUTED}\nipsec.pfs = 14"}, {"t": BACK})
+    """PFS with a group that the other end has not shows at once, while the first SAs still work."""
+    pair.configure({"t": f"{ROUTED}\nipsec.pfs = 15"}, {"t": BACK})
     await pair.start()
     await pair.until(lambda: "rekey-failed" in kinds(pair.hq))
     assert kinds(pair.hq) == ["tunnel-connecting", "tunnel-up", "rekey-failed"]
@@ -117,10 +118,37 @@ async def test_the_peer_refuses_a_rekey(pair: Pair) -> None:
     with pytest.raises(NegotiationFailed, match="PFS") as refused:
         await pair.hq.operator.rekey("t", ike=False, child=True, timeout=9)
     assert refused.value.code == "E-PFS"
-    pair.configure({"t": f"{ROUTED}\nipsec.pfs = 14"}, {"t": f"{BACK}\nipsec.pfs = 14"})
+    pair.configure({"t": f"{ROUTED}\nipsec.pfs = 15"}, {"t": f"{BACK}\nipsec.pfs = 15"})
     await pair.branch.operator.reload()
     await pair.until(lambda: kinds(pair.hq)[-1] == "rekeyed", 90)
     assert pair.hq.operator.status().tunnels[0].mappings[0].reason is None
+
+
+@pytest.mark.parametrize("begins", ["the one that wants it", "the other"])
+@pytest.mark.parametrize("version", VERSIONS)
+@with_pair
+async def test_pfs_that_only_the_peer_wants(pair: Pair, version: str, begins: str) -> None:
+    """It works from the first rekey on, in IKEv1 from the first quick mode on, and is said once."""
+    ike = f'\n[tunnels.t.ike]\nversion = "{version}"'
+    wants, other = f"ipsec.pfs = 14{ike}", f'ipsec.pfs = "disable"{ike}'
+    hq, branch = (wants, other) if begins == "the one that wants it" else (other, wants)
+    pair.configure({"t": f"{ROUTED}\n{hq}"}, {"t": f"{BACK}\n{branch}"})
+    await pair.start()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    await asyncio.sleep(PROVED)
+    without = pair.branch if hq == wants else pair.hq
+    ((mapping,),) = (tunnel.mappings for tunnel in without.operator.status().tunnels)
+    assert mapping.reason is not None
+    assert (mapping.state, mapping.pfs, mapping.reason.code) == ("up", 14, "W-PFS")
+    assert [event.code for event in story(without) if event.event == "pfs-of-peer"] == ["W-PFS"]
+    assert "wants perfect forward secrecy (PFS) with DH group 14" in text(without, "pfs-of-peer")
+    why = without.operator.why("t")
+    assert why.error is not None
+    assert why.error.code == "W-PFS"
+    assert without.operator.status().tunnels[0].last_error is None
+    await without.operator.rekey("t", ike=False, child=True, timeout=9)
+    assert without.operator.status().tunnels[0].mappings[0].pfs == 14
+    assert not [event for event in story(without) if (event.code or "").startswith("E-")]
 
 
 @with_pair

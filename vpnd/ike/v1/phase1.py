@@ -288,9 +288,9 @@ def named(policies: Iterable[PeerPolicy], received: Id) -> list[PeerPolicy]:
     """
     identity = Identity(received.type, received.value)
     asked = list(policies)
-    found = [policy for policy in asked if policy.remote_id.matches(identity)]
+    found = [policy for policy in asked if policy.is_peer(identity)]
     if not found:
-        ours = describe_some(policy.remote_id for policy in asked)
+        ours = describe_some(one for policy in asked for one in policy.peer_ids)
         raise InvalidIdInformation(
             diagnosis=Diagnosis.of(Code.IDENTITY, theirs=identity.describe(), ours=ours)
         )

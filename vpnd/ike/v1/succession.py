@@ -29,6 +29,9 @@ REPLACED_AT_MOST = 1
 REPLACED_FOR_NOW = 8
 """Predecessors that are kept for a moment beside them, more than any race of both sides makes."""
 
+ID_PREFIX = 4
+"""Bytes before the value in the body of an Identification payload (RFC 2407 section 4.6.2)."""
+
 _LIVE = (State.ESTABLISHED, State.DELETED)
 
 PROMISING = (State.ANSWERED_KE, State.ANSWERED_AGGRESSIVE)
@@ -143,8 +146,12 @@ def begun_by_the_lower(session: Session) -> bool:
 
 
 def we_are_lower(session: Session) -> bool:
-    """Whether our identity comes before the peer's."""
-    return _order(session.policy.local_id) < _order(session.policy.remote_id)
+    """Whether our identity comes before the peer's, as it said it: that is what the peer compares with."""
+    negotiation, policy = session.negotiation, session.policy
+    body = negotiation.id_r if session.initiator else negotiation.id_i
+    said = (one for one in policy.peer_ids if len(body) == ID_PREFIX + len(one.value))
+    theirs = next((one for one in said if body.endswith(one.value)), policy.remote_id)
+    return _order(policy.local_id) < _order(theirs)
 
 
 def _order(identity: Identity) -> tuple[int, bytes]:

@@ -20,7 +20,7 @@ from vpnd.ike.v1.received import State, Timer
 from vpnd.ike.v1.session import Session
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.identity import Identity
+from vpnd.model.identity import Identity, describe_some
 from vpnd.model.policy import NegotiationMode, PeerPolicy
 from vpnd.wire.chain import decode_chain
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
@@ -143,9 +143,10 @@ class Engine:
             return fitting[0]
         identity = _identity(header, data)
         for policy in fitting:
-            if policy.remote_id.matches(identity):
+            if policy.is_peer(identity):
                 return policy
-        facts = {"theirs": identity.describe(), "ours": fitting[0].remote_id.describe(), "peer": path.remote}
+        ours = describe_some(fitting[0].peer_ids)
+        facts = {"theirs": identity.describe(), "ours": ours, "peer": path.remote}
         self._tell(now, fitting[0].name, Diagnosis.of(Code.IDENTITY, **facts))
         raise Drop("unknown identity")
 

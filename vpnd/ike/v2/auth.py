@@ -70,7 +70,8 @@ class AuthExchange:
     def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
         policy = session.policy
         id_i = IdI(policy.local_id.type, policy.local_id.value)
-        id_r = IdR(policy.remote_id.type, policy.remote_id.value)
+        # A peer that has another identity than the one that is asked for refuses: none is asked for.
+        asked = () if policy.known_by_name else (IdR(policy.remote_id.type, policy.remote_id.value),)
         auth = _sign(session, policy.psk, session.initiator, id_i.encode())
         contact = (Notify(Notify2.INITIAL_CONTACT),) if _is_first_contact(session) else ()
         child = None if self._is_childless(session) else self._first_child(session)
@@ -79,7 +80,7 @@ class AuthExchange:
         return (
             id_i,
             *contact,
-            id_r,
+            *asked,
             Auth(AuthMethod2.SHARED_KEY_MIC, auth),
             *(self._offer.payloads() if self._offer else ()),
         )
@@ -133,12 +134,12 @@ class AuthExchange:
     def _verify(self, session: Session, received: Received, response: AuthResponse) -> None:
         """The responder is who we expect, and holds the key. Raises AuthenticationFailed."""
         identity = _identity(response.id_r)
-        if not session.policy.remote_id.matches(identity):
+        if not session.policy.is_peer(identity):
             diagnosis = Diagnosis.of(
                 Code.IDENTITY,
                 exchange=EXCHANGE,
                 theirs=identity.describe(),
-                ours=session.policy.remote_id.describe(),
+                ours=describe_some(session.policy.peer_ids),
             )
             raise AuthenticationFailed(diagnosis=diagnosis)
         _check(session, session.policy.psk, response.auth, received.body_of(Payload2.IDR))
@@ -246,7 +247,7 @@ def _authenticate(session: Session, received: Received, request: AuthRequest) ->
 
 def _names(policy: PeerPolicy, request: AuthRequest) -> bool:
     """Whether the request's IDi, and IDr if it has one, are those of a tunnel."""
-    if not policy.remote_id.matches(_identity(request.id_i)):
+    if not policy.is_peer(_identity(request.id_i)):
         return False
     return request.id_r is None or policy.local_id.matches(_identity(request.id_r))
 
@@ -266,13 +267,13 @@ def _is_up(session: Session, policy: PeerPolicy) -> bool:
 def _identity_mismatch(session: Session, request: AuthRequest) -> Diagnosis:
     """Which of the two identities no tunnel between these addresses has."""
     id_i = _identity(request.id_i)
-    known = [p for p in session.candidates if p.remote_id.matches(id_i)]
+    known = [p for p in session.candidates if p.is_peer(id_i)]
     if known and request.id_r is not None:
         session.policy, session.tunnel = known[0], known[0].name
         theirs, ours = _identity(request.id_r), [p.local_id for p in known]
         detail = "the peer looks for another identity than this gateway's (IDr)"
     else:
-        theirs, ours = id_i, [p.remote_id for p in session.candidates]
+        theirs, ours = id_i, [one for p in session.candidates for one in p.peer_ids]
         detail = "the peer says it is another than is configured (IDi)"
     return Diagnosis.of(
         Code.IDENTITY,

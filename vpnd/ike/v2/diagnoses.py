@@ -92,12 +92,13 @@ def of_auth_error(notify: Notify, policy: PeerPolicy) -> Diagnosis:
     """The peer's error answer to IKE_AUTH; AUTHENTICATION_FAILED does not say which of key and identity."""
     name = notify_name(notify)
     if notify.type == Notify2.AUTHENTICATION_FAILED:
+        asked = "no IDr" if policy.known_by_name else f"IDr {policy.remote_id.describe()}"
         return Diagnosis.of(
             Code.PSK,
             exchange="IKE_AUTH",
             notify=name,
             ours=policy.psk.fingerprint(),
-            detail=f"we said IDi {policy.local_id.describe()}, asked for IDr {policy.remote_id.describe()}",
+            detail=f"we said IDi {policy.local_id.describe()}, asked for {asked}",
         )
     code = Code.SYNTAX if notify.type == Notify2.INVALID_SYNTAX else Code.PEER_REFUSED
     return Diagnosis.of(code, exchange="IKE_AUTH", notify=name)
