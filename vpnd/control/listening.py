@@ -44,7 +44,7 @@ def _listen(path: Path) -> socket.socket:
     _clear_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        _make_directory(path.parent)
+        make_directory(path.parent)
         before = os.umask(0o777 & ~SOCKET_MODE)
         try:
             listening.bind(str(path))
@@ -58,7 +58,7 @@ def _listen(path: Path) -> socket.socket:
     return listening
 
 
-def _make_directory(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
     """A directory of our own is one that the socket's group can pass, whatever the umask."""
     if not directory.exists():
         directory.mkdir(parents=True)

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-import socket
+import contextlib
+import fcntl
+import os
+from pathlib import Path
 
-NAME = "\0vpnd"
-"""An abstract Unix address: the kernel has one of each name in a network namespace (unix(7)), and forgets it
-with its process, also when that is killed."""
+from vpnd.config.paths import DEFAULT_SOCKET
+from vpnd.control.listening import make_directory
+
+DIRECTORY = DEFAULT_SOCKET.parent
+"""Only root and the daemon's user can write there, whatever socket the daemon is told to use."""
+THIS_NAMESPACE = Path("/proc/self/ns/net")
 
 
 class AnotherRuns(Exception):
-    """Another vpnd runs in this network namespace."""
+    """Another vpnd runs in this network namespace, or nobody can tell; the text says what to do."""
 
 
-def only_one_here() -> socket.socket:
-    """The mark of the one daemon; close it at the end. Raises AnotherRuns."""
-    mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+class Alone:
+    """The mark of the one daemon: a lock that ends with its process, also when that is killed (flock(2)).
+
+    Nobody else can take it: the file is its owner's alone, in a directory that others cannot write.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        """Let another one begin."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self._descriptor)
+
+
+def only_one_here(directory: Path = DIRECTORY) -> Alone:
+    """Be the one daemon of this network namespace; close it at the end. Raises AnotherRuns."""
+    path = directory / f"only-{THIS_NAMESPACE.stat().st_ino}.lock"
     try:
-        mark.bind(NAME)
+        make_directory(directory)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise AnotherRuns(f"cannot open {path}, which keeps two vpnd apart: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever had it may have removed the file meanwhile, and a third one made it again.
+        mine = path.stat().st_ino == os.fstat(descriptor).st_ino
     except OSError:
-        mark.close()
-        raise AnotherRuns("another vpnd runs in this network namespace") from None
-    return mark
+        mine = False
+    if not mine:
+        os.close(descriptor)
+        raise AnotherRuns("another vpnd runs in this network namespace")
+    return Alone(path, descriptor)

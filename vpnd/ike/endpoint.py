@@ -195,7 +195,7 @@ class Endpoint:
         return len(data) <= LARGEST_FIRST_MESSAGE and bool(self._registry.between(path))
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
-        """An ICMP error for the peer of `path`: a hint for the diagnosis of an unanswered attempt."""
+        """An ICMP error for the peer of `path`: words for an attempt that ends without an answer, no more."""
         for session in self._registry.attempts():
             if session.path == path:
                 session.handle_unreachable(now, path, reason)

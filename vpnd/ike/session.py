@@ -27,7 +27,7 @@ class Phase(Enum):
 
 
 class Unreachable(Enum):
-    """What an ICMP error says about a peer. Anyone can forge one: a hint for a diagnosis."""
+    """What an ICMP error says about a peer. Anyone can forge one: words for a diagnosis."""
 
     PORT = "port unreachable"
     HOST = "host or network unreachable"

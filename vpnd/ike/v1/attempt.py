@@ -35,6 +35,8 @@ class Attempt:
     def __init__(self, session: Session, began: float) -> None:
         self.began = began
         self.hint: Diagnosis | None = None
+        self.unreachable: Diagnosis | None = None
+        """What an ICMP error said, which anyone can send: it ends nothing, it is the last resort of words."""
         self.confirmed_at: float | None = None
         """Since when the peer is known to have the SA."""
         self.answers = 0
@@ -140,7 +142,7 @@ class Attempt:
     def give_up(self, now: float) -> None:
         """As initiator: it ends; the reason is the best that is known."""
         session = self._session
-        diagnosis = self.hint or diagnoses.unanswered(session, self._sent, self.received)
+        diagnosis = self.hint or self.unreachable or diagnoses.unanswered(session, self._sent, self.received)
         renewing = session.renews
         if session.state is State.SENT_AGGRESSIVE and diagnosis.code is Code.PSK:
             # The responder has sent its proof and would only ever see silence.

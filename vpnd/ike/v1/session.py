@@ -328,9 +328,9 @@ class Session:
         return not self.initiator and not self.has_keys
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
-        """A hint for the diagnosis if nothing answers."""
+        """Words for the diagnosis if nothing answers, and nothing else (RFC 7296 section 2.4 says why)."""
         code = Code.PORT_CLOSED if reason is Unreachable.PORT else Code.UNREACHABLE
-        self.attempt.note(now, Diagnosis.of(code, peer=path.remote, detail=reason.value))
+        self.attempt.unreachable = Diagnosis.of(code, peer=path.remote, detail=reason.value)
 
     def verified(self, now: float, alive: bool = True) -> None:
         """A message under this ISAKMP SA has been verified. `alive`: it says that the peer lives now."""

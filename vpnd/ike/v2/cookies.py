@@ -9,8 +9,11 @@ from vpnd.crypto.prf import Prf
 from vpnd.model.child import Path
 
 SECRET_LENGTH = 32
+SECRET_IN_USE = 60.0
+"""Seconds that cookies are made with one secret."""
 SECRET_LIFETIME = 120.0
-"""Seconds after which the secret is drawn anew; the one before it stays good as long again at most."""
+"""Seconds since it was drawn that a secret is good for, the time after it was replaced included: what
+has been collected under it is worth nothing afterwards (RFC 7296 section 2.6: change it frequently)."""
 COOKIE_LENGTH = 16
 """Bytes of the HMAC that are kept, behind one byte that says which secret made it."""
 
@@ -23,18 +26,20 @@ class Cookies:
         self._mac = Prf("sha256")
         self._version = 0
         self._drawn_at: float | None = None
-        self._secrets: tuple[bytes, bytes | None] = (b"", None)
+        self._secret = b""
+        self._previous: tuple[bytes, float] | None = None
+        """The secret before, and when it was drawn."""
 
     def make(self, now: float, path: Path, spi_i: bytes, nonce_i: bytes) -> bytes:
         """The cookie for a request from the peer of `path`."""
         self._rotate(now)
-        return self._cookie(self._version, self._secrets[0], path, spi_i, nonce_i)
+        return self._cookie(self._version, self._secret, path, spi_i, nonce_i)
 
     def verify(self, now: float, cookie: bytes, path: Path, spi_i: bytes, nonce_i: bytes) -> bool:
         """Whether `cookie` is one that this responder sent to that address for that request, not long ago."""
         self._rotate(now)
-        current, previous = self._secrets
-        for version, secret in ((self._version, current), (self._previous_version, previous)):
+        previous = None if self._previous is None else self._previous[0]
+        for version, secret in ((self._version, self._secret), (self._previous_version, previous)):
             if secret is not None and cookie[:1] == bytes((version,)):
                 expected = self._cookie(version, secret, path, spi_i, nonce_i)
                 return hmac.compare_digest(cookie, expected)
@@ -49,10 +54,11 @@ class Cookies:
         return bytes((version,)) + digest[:COOKIE_LENGTH]
 
     def _rotate(self, now: float) -> None:
-        """A new secret when the present one is old; both are gone after a silence of two lifetimes."""
-        if self._drawn_at is not None and now - self._drawn_at < SECRET_LIFETIME:
-            return
-        fresh = self._drawn_at is not None and now - self._drawn_at < 2 * SECRET_LIFETIME
-        self._secrets = (self._entropy.bytes(SECRET_LENGTH), self._secrets[0] if fresh else None)
-        self._version = (self._version + 1) % 256
-        self._drawn_at = now
+        """A new secret when the present one is old; one that was replaced is forgotten in time."""
+        if self._drawn_at is None or now - self._drawn_at >= SECRET_IN_USE:
+            self._previous = None if self._drawn_at is None else (self._secret, self._drawn_at)
+            self._secret = self._entropy.bytes(SECRET_LENGTH)
+            self._version = (self._version + 1) % 256
+            self._drawn_at = now
+        if self._previous is not None and now - self._previous[1] >= SECRET_LIFETIME:
+            self._previous = None

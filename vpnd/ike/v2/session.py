@@ -108,7 +108,6 @@ class Session(IkeSa):
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
         if self.initiator and self.phase is Phase.CONNECTING:
             self.unreachable = reason
-            self._listen_on(now)
 
     def heard(self, now: float) -> None:
         self.last_heard = now

@@ -19,6 +19,7 @@ from vpnd.ike.outputs import (
     Keepalive,
     LadderLine,
     PathMoved,
+    Transmit,
 )
 from vpnd.ike.v2.protect import Envelope, plain
 from vpnd.model.child import Path
@@ -203,11 +204,28 @@ def test_an_icmp_error_is_the_diagnosis_when_nobody_answers(reason: Unreachable,
     pair = Pair()
     pair.filter = lambda name, data: []
     pair.initiate()
-    pair.a.endpoint.handle_unreachable(pair.now, Path(A, 500, B, 500), reason)
-    pair.advance(1.9)
-    assert not pair.a.all(Failed)
-    pair.advance(0.2)
+    for _ in range(29):
+        pair.a.endpoint.handle_unreachable(pair.now, Path(A, 500, B, 500), reason)
+        pair.advance(1)
+    assert not pair.a.all(Failed), "anyone can forge it: it must not end the attempt (RFC 7296 section 2.4)"
+    assert len(pair.a.all(Transmit)) == 7
+    pair.advance(1.1)
     assert pair.a.diagnosis(Failed).code is code
+
+
+def test_an_icmp_error_does_not_hasten_the_end_of_a_peer() -> None:
+    pair = Pair()
+    pair.establish()
+    pair.filter = lambda name, data: []
+    for _ in range(20):
+        for reason in Unreachable:
+            for side in (pair.a, pair.b):
+                side.endpoint.handle_unreachable(pair.now, side.ike_sas[0].path, reason)
+        pair.a.endpoint.probe(pair.now, NAME)
+        pair.b.endpoint.probe(pair.now, NAME)
+        pair.advance(1)
+    assert pair.a.ike_sas
+    assert pair.b.ike_sas
 
 
 def test_a_forged_icmp_error_does_not_keep_a_real_answer_out() -> None:

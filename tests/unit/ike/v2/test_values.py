@@ -14,7 +14,7 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.faults import Drop
 from vpnd.ike.retransmit import Schedule
 from vpnd.ike.v2 import diagnoses, ladder
-from vpnd.ike.v2.cookies import SECRET_LIFETIME, Cookies
+from vpnd.ike.v2.cookies import SECRET_IN_USE, SECRET_LIFETIME, Cookies
 from vpnd.ike.v2.informational import Liveness
 from vpnd.ike.v2.keys import derive_ike_keys
 from vpnd.ike.v2.messages import error_of, read
@@ -370,19 +370,33 @@ def test_a_cookie_is_good_for_its_request_alone() -> None:
     assert not Cookies(SeededEntropy(4)).verify(1, cookie, PATH, b"i" * 8, b"n" * 32)
 
 
-def test_a_cookie_outlives_one_change_of_the_secret_and_not_two() -> None:
+def good_for(made_at: float, drawn_at: float = 0.0) -> float:
+    """Until when a cookie is good that was made then, in whole seconds, where the secret is of `drawn_at`."""
     cookies = Cookies(SeededEntropy(3))
-    early = cookies.make(0, PATH, b"i" * 8, b"n" * 32)
-    late = cookies.make(SECRET_LIFETIME - 1, PATH, b"i" * 8, b"n" * 32)
-    assert early == late
-    assert cookies.verify(SECRET_LIFETIME + 1, late, PATH, b"i" * 8, b"n" * 32)
-    assert not cookies.verify(2 * SECRET_LIFETIME + 2, late, PATH, b"i" * 8, b"n" * 32)
+    cookies.make(drawn_at, PATH, b"i" * 8, b"n" * 32)
+    cookie = cookies.make(made_at, PATH, b"i" * 8, b"n" * 32)
+    # Each second somebody asks, so that the secret is replaced as soon as it is due.
+    seconds = int(made_at)
+    while cookies.verify(seconds, cookie, PATH, b"i" * 8, b"n" * 32):
+        seconds += 1
+    return seconds
 
 
-def test_a_cookie_does_not_outlive_a_long_silence() -> None:
+@pytest.mark.parametrize("made_at", [0, 30, SECRET_IN_USE - 1])
+def test_a_secret_is_good_for_two_minutes_in_all(made_at: float) -> None:
+    """V13: with the time that a cookie of the secret before is still taken."""
+    assert good_for(made_at) == SECRET_LIFETIME == 120
+
+
+def test_a_cookie_that_is_made_last_is_good_for_a_retransmission() -> None:
+    assert good_for(SECRET_IN_USE - 1) >= SECRET_IN_USE - 1 + 30
+
+
+@pytest.mark.parametrize("silence", [SECRET_LIFETIME, 10 * SECRET_LIFETIME])
+def test_a_cookie_does_not_outlive_a_long_silence(silence: float) -> None:
     cookies = Cookies(SeededEntropy(3))
     cookie = cookies.make(0, PATH, b"i" * 8, b"n" * 32)
-    assert not cookies.verify(10 * SECRET_LIFETIME, cookie, PATH, b"i" * 8, b"n" * 32)
+    assert not cookies.verify(silence, cookie, PATH, b"i" * 8, b"n" * 32)
 
 
 # ---------------------------------------------------------------------------------------- window
