@@ -278,7 +278,7 @@ def test_another_peer_s_aggressive_mode_has_its_own_budget(counted: Counted) -> 
 
 
 def may_wait(stage: Stage1 | Stage2, data: bytes, source: Address = ADDRESS_A) -> bool:
-    return stage.endpoint.may_wait(Path(stage.gateway.address, 500, source, 500), data)
+    return stage.endpoint.may_wait(stage.world.now, Path(stage.gateway.address, 500, source, 500), data)
 
 
 def test_in_ikev2_only_what_begins_something_waits() -> None:
@@ -294,6 +294,19 @@ def test_in_ikev2_only_what_begins_something_waits() -> None:
     assert not may_wait(stage, puppet.seal(Exchange2.INFORMATIONAL, 2, []), STRANGER)
     puppet.spi_r = bytes(8)
     assert may_wait(stage, puppet.seal(Exchange2.INFORMATIONAL, 2, []))
+
+
+def test_who_returns_a_cookie_does_not_wait() -> None:
+    stage = Stage2(limits=Limits(half_open_before_cookies_per_address=0))
+    puppet = stage.puppet()
+    (asked,) = stage.say(puppet.init_message())
+    cookie = cookie_of(asked, puppet)
+    assert not may_wait(stage, puppet.init_message(cookie))
+    assert may_wait(stage, puppet.init_message(replace(cookie, data=bytes(17))))
+    assert may_wait(stage, puppet.init_message(Notify(Notify2.FRAGMENTATION_SUPPORTED)))
+    assert may_wait(stage, puppet.clear(Exchange2.IKE_SA_INIT, 0, [cookie])), "without a nonce"
+    # The way to the answer is the same.
+    assert len(stage.say(puppet.init_message(cookie))[0]) > 100
 
 
 @pytest.mark.parametrize("mode", [MAIN, AGGRESSIVE])

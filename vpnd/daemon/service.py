@@ -107,7 +107,7 @@ class Service:
         self.interfaces = Interfaces(box, self._engine, journal, carriage.carrier)
         self._replies = ReplyListener(asyncio.get_running_loop(), self._on_reply)
         gateway = self.gateway
-        self._intake = Intake(gateway.endpoint.may_wait, gateway.on_datagram, self._count_dropped)
+        self._intake = Intake(self._may_wait, gateway.on_datagram, self._count_dropped)
         self._addresses = Addresses(
             box,
             self._engine,
@@ -377,6 +377,9 @@ class Service:
     def _on_datagram(self, path: NetworkPath, data: bytes) -> None:
         # The engine is made before what needs it.
         self._intake.take(path, data)
+
+    def _may_wait(self, path: NetworkPath, data: bytes) -> bool:
+        return self.gateway.endpoint.may_wait(self.gateway.clock.now(), path, data)
 
     def _count_dropped(self) -> None:
         self.gateway.endpoint.counters["first message: too many waited"] += 1

@@ -180,10 +180,11 @@ class Endpoint:
             self._registry.count(drop.reason)
         self._settle(now)
 
-    def may_wait(self, path: Path, data: bytes) -> bool:
+    def may_wait(self, now: float, path: Path, data: bytes) -> bool:
         """Whether a datagram is one that sessions come before: it can only begin something, and costs work.
 
-        All else is for a session, or is dropped at once. Changes nothing.
+        All else is for a session, is dropped at once, or has a cookie of ours, so that no flood of forged
+        ones is between it and what it answers. Changes no state.
         """
         try:
             header = Header.decode(data)
@@ -192,7 +193,9 @@ class Endpoint:
         version = self._versions[IkeVersion(header.major)]
         if any(map(self._registry.find, version.local_spis(header))):
             return False
-        return len(data) <= LARGEST_FIRST_MESSAGE and bool(self._registry.between(path))
+        if len(data) > LARGEST_FIRST_MESSAGE or not self._registry.between(path):
+            return False
+        return not version.proves_address(now, path, header, data)
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
         """An ICMP error for the peer of `path`: words for an attempt that ends without an answer, no more."""

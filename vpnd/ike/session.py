@@ -125,6 +125,9 @@ class Version(Protocol):
     def begin_anew(self, now: float, tunnel: str) -> None:
         """Begin an attempt beside the established IKE SA of a tunnel, for every mapping that is up on it."""
 
+    def proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
+        """Whether a message that no session has shows that its sender receives at its address."""
+
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """A message that no session has: begin one as responder, answer without state, or drop it.
 

@@ -56,6 +56,10 @@ class Engine:
         """`MAIN_MODE`."""
         return ladder.exchange_name(exchange)
 
+    def proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
+        """There are no cookies."""
+        return False
+
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
         """Begin main or aggressive mode with the policy's peer."""
         if policy.remote_address is None:

@@ -90,20 +90,24 @@ class Engine:
             self._registry.refused_first(now, path.remote)
             raise
 
+    def proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
+        """Whether it is a first message with a cookie of ours."""
+        # An initiator puts the cookie in front of all else.
+        if header.exchange != Exchange2.IKE_SA_INIT or header.next_payload != Payload2.NOTIFY:
+            return False
+        try:
+            nonce, cookie = _nonce_and_cookie(header, data)
+        except (Drop, DecodeError):
+            return False
+        return cookie is not None and self._cookies.verify(now, cookie, path, header.spi_i, nonce)
+
     def _proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
         """Whether a first message carries a cookie of ours; else it is answered with one (RFC 7296 2.6).
 
         Costs a MAC and no more: nothing but the cookie and the nonce is decoded. Raises Drop for one cookie
         too many, and DecodeError.
         """
-        chain = decode_chain(header.next_payload, data[HEADER_LENGTH:])
-        nonces = [Nonce.decode(raw.body) for raw in chain if raw.type == Payload2.NONCE]
-        if len(nonces) != 1:
-            raise Drop("IKE_SA_INIT: not a first message")
-        nonce = nonces[0].data
-        # An initiator puts the cookie in front of all else.
-        first = Notify.decode(chain[0].body) if chain[0].type == Payload2.NOTIFY else None
-        cookie = first.data if first is not None and first.type == Notify2.COOKIE else None
+        nonce, cookie = _nonce_and_cookie(header, data)
         if cookie is not None and self._cookies.verify(now, cookie, path, header.spi_i, nonce):
             self._registry.check_room(path.remote)
             return True
@@ -150,3 +154,13 @@ class Engine:
             text = ladder.text_of(Exchange2.IKE_SA_INIT, 0, (notify,), response=True)
             self._registry.draw(tunnel, True, text, len(data), ladder.detail_of((notify,)), stranger=True)
         self._registry.emit(Transmit(tunnel, path, data))
+
+
+def _nonce_and_cookie(header: Header, data: bytes) -> tuple[bytes, bytes | None]:
+    """Ni of a first message, and the cookie if its first payload is one. Raises Drop and DecodeError."""
+    chain = decode_chain(header.next_payload, data[HEADER_LENGTH:])
+    nonces = [Nonce.decode(raw.body) for raw in chain if raw.type == Payload2.NONCE]
+    if len(nonces) != 1:
+        raise Drop("IKE_SA_INIT: not a first message")
+    first = Notify.decode(chain[0].body) if chain[0].type == Payload2.NOTIFY else None
+    return nonces[0].data, first.data if first is not None and first.type == Notify2.COOKIE else None
