@@ -14,6 +14,7 @@ from vpnd.ike.outputs import ChildFailed, ChildReplaced, ChildUp, IkeReplaced
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdPolicy, Lifetimes, Margin, NegotiationMode
 from vpnd.model.proposals import Suite
+from vpnd.model.selectors import ANY_PORT, Ports
 from vpnd.wire.iana import IkeVersion
 
 QUIET: dict[str, Any] = {"dpd": DpdPolicy(enabled=False)}
@@ -148,3 +149,80 @@ def test_only_esp_cuts_sha256_short() -> None:
     assert as_cut(Suite("aes-128", None, "sha1", None), True).icv_length is None
     assert as_cut(Suite("aes-128-gcm", None, None, None), True).icv_length is None
     assert as_cut(Suite("aes-128", None, "sha256", None), False).icv_length is None
+
+
+# --------------------------------------------------------------------------------- protocol and ports
+
+TCP = 6
+
+
+def narrowed(side: int, *rules: tuple[int, Ports, Ports]) -> dict[str, Any]:
+    """One side with a mapping for each protocol, our ports and the peer's, all between the same ranges."""
+    (child,) = Recipe().pair()[side].children
+    return {
+        "children": tuple(
+            replace(child, index=index, protocol=protocol, local_ports=local, remote_ports=remote)
+            for index, (protocol, local, remote) in enumerate(rules)
+        )
+    }
+
+
+HTTPS = (TCP, (443, 443), ANY_PORT)
+SYSLOG = (17, ANY_PORT, (514, 514))
+PING = (1, ANY_PORT, ANY_PORT)
+WIDE = (TCP, (1024, 2047), (8000, 8999))
+
+
+@pytest.mark.parametrize("initiator", ["a", "b"])
+@pytest.mark.parametrize("spoken", SPOKEN)
+def test_each_mapping_has_the_sa_of_its_protocol_and_ports(spoken: str, initiator: str) -> None:
+    rules = [HTTPS, SYSLOG, PING] + ([WIDE] if spoken == "IKEv2" else [])
+    mirrored = [(protocol, remote, local) for protocol, local, remote in reversed(rules)]
+    pair = Pair(
+        changes_a=SPOKEN[spoken] | narrowed(0, *rules), changes_b=SPOKEN[spoken] | narrowed(1, *mirrored)
+    )
+    gateways = {"a": (pair.a, rules), "b": (pair.b, mirrored)}
+    began, its_rules = gateways[initiator]
+    for index in range(len(rules)):
+        began.initiate(index)
+        pair.world.run_for(2)
+    for gateway, wanted in gateways.values():
+        policy = gateway.policies[gateway.tunnel]
+        sas = {one.child.mapping: one.child for one in gateway.installed.values()}
+        assert sorted(sas) == list(range(len(wanted)))
+        for index, sa in sas.items():
+            assert sa.ts_local == (policy.children[index].ts_local,)
+            assert sa.ts_remote == (policy.children[index].ts_remote,)
+    began.rekey_child(len(its_rules) - 1)
+    pair.world.run_for(2)
+    (renewed,) = began.of(ChildReplaced)
+    assert renewed.child.ts_local == (began.policies[began.tunnel].children[-1].ts_local,)
+
+
+@pytest.mark.parametrize(
+    "theirs", [(TCP, ANY_PORT, (444, 444)), (17, ANY_PORT, (443, 443)), (TCP, (1, 2), (443, 443))]
+)
+@pytest.mark.parametrize("spoken", SPOKEN)
+def test_other_ports_are_refused_and_named(spoken: str, theirs: tuple[int, Ports, Ports]) -> None:
+    ours = (TCP, (443, 443), (80, 80))
+    pair = Pair(changes_a=SPOKEN[spoken] | narrowed(0, ours), changes_b=SPOKEN[spoken] | narrowed(1, theirs))
+    pair.a.initiate()
+    pair.world.run_for(2)
+    (failed,) = pair.a.of(ChildFailed)
+    assert failed.diagnosis.code is Code.TRAFFIC_SELECTORS
+    (refused,) = pair.b.of(ChildFailed) or pair.a.of(ChildFailed)
+    assert refused.diagnosis.code is Code.TRAFFIC_SELECTORS
+
+
+def test_a_peer_with_wider_ports_gets_what_both_have() -> None:
+    """IKEv2 narrows (RFC 7296 section 2.9), from either end."""
+    pair = Pair(
+        changes_a=QUIET | narrowed(0, (TCP, (443, 443), ANY_PORT)),
+        changes_b=QUIET | narrowed(1, (0, ANY_PORT, ANY_PORT)),
+    )
+    pair.a.initiate()
+    pair.world.run_for(2)
+    for gateway, end in ((pair.a, "local"), (pair.b, "remote")):
+        (one,) = gateway.installed.values()
+        (selector,) = getattr(one.child, f"ts_{end}")
+        assert (selector.protocol, selector.port_start, selector.port_end) == (TCP, 443, 443)

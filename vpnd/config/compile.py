@@ -161,6 +161,9 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
                 lifetimes,
                 ipsec.replay_window,
                 ipsec.sha256_96,
+                mapping.protocol,
+                mapping.local_ports,
+                mapping.remote_ports,
             )
             for index, mapping in enumerate(mappings_of(tunnel.table))
         ),

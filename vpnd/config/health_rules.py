@@ -10,6 +10,7 @@ from vpnd.config.configuration import Configuration, Findings, Tunnel
 from vpnd.config.mappings import mappings_of
 from vpnd.config.schema import GatewayTable
 from vpnd.model.selectors import Address, Network
+from vpnd.tunnel.carriage import carries_ping
 
 
 def check(configuration: Configuration, findings: Findings) -> None:
@@ -113,7 +114,10 @@ def _carried(tunnel: Tunnel, pair: HealthAddresses, findings: Findings) -> None:
     """A probe travels in an SA like any packet: the tunnel needs a mapping for it."""
     if pair.local.version != pair.remote.version:
         return  # which has been said
-    if any(pair.local in m.local and pair.remote in m.remote for m in mappings_of(tunnel.table)):
+    if any(
+        pair.local in m.local and pair.remote in m.remote and carries_ping(m.protocol, m.has_ports)
+        for m in mappings_of(tunnel.table)
+    ):
         return
     message = f"no mapping of this tunnel carries its health check, {pair.local} - {pair.remote}"
     hint = (

@@ -12,9 +12,11 @@ from ipaddress import ip_address
 
 from vpnd.config import health_rules
 from vpnd.config.configuration import Configuration, Findings, Tunnel, dotted
-from vpnd.config.mappings import MAX_MAPPINGS, Mapping, mappings_of
+from vpnd.config.mappings import MAX_MAPPINGS, Mapping, mappings_of, protocol_of
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import did_you_mean, quoted
+from vpnd.config.schema import SpdTable
+from vpnd.config.values import LARGEST_PORT
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
 from vpnd.datapath.mtu import MINIMUM_MTU
 from vpnd.datapath.mtu import mss as mss_of
@@ -22,6 +24,7 @@ from vpnd.ike.v1.phase1 import KEYS_TRIED
 from vpnd.model.identity import ANY, Identity
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address, Network
+from vpnd.wire.ip import PORT_PROTOCOLS
 
 USUAL_DPD_TIMEOUT = (30, 60)
 """Seconds, both ends included (specification: DPD)."""
@@ -278,11 +281,35 @@ def _communication(tunnel: Tunnel, findings: Findings) -> None:
         findings.error(
             source, (*path, "communication"), "E-COMMUNICATION", "an spd-policy tunnel has no spd", hint
         )
+    for index, rule in enumerate(table.spd):
+        _ports(tunnel, index, rule, findings)
     for mapping in mappings_of(table):
         if mapping.local.version != mapping.remote.version:
             key = _mapping_path(tunnel, mapping)
             message = f"the mapping {mapping} joins IPv4 and IPv6"
             findings.error(source, key, "E-FAMILY", message, "put the two kinds into rules of their own")
+
+
+def _ports(tunnel: Tunnel, index: int, rule: SpdTable, findings: Findings) -> None:
+    """Ports belong to a protocol that has them; IKEv1 has room for one (RFC 2407 section 4.6.2)."""
+    for key, text in (("local_port", rule.local_port), ("remote_port", rule.remote_port)):
+        if text is None:
+            continue
+        place = (*tunnel.path, "spd", index, key)
+        protocol = rule.protocol or "any protocol"
+        if protocol_of(rule.protocol) not in PORT_PROTOCOLS:
+            message = f"{key} {text} with {protocol}: it has no ports"
+            if rule.protocol is None:
+                message = f"{key} {text} without a protocol, which says whose ports these are"
+            hint = 'write protocol = "tcp" or "udp", once for each if it is both; icmp is taken as a whole'
+            findings.error(tunnel.source, place, "E-PORT", message, hint)
+        elif text == str(LARGEST_PORT):
+            message = f"the kernel's rules cannot name port {LARGEST_PORT} (Linux)"
+            findings.error(tunnel.source, place, "E-PORT", message, "use another port, or a range")
+        elif "-" in text and tunnel.table.ike.version == "ikev1":
+            message = f"IKEv1 cannot ask for a range of ports such as {text} (RFC 2407 section 4.6.2)"
+            hint = f'a rule for each port, or none for all of {protocol}, or version = "ikev2"'
+            findings.error(tunnel.source, place, "E-PORT", message, hint)
 
 
 def _sizes(tunnel: Tunnel, findings: Findings) -> None:

@@ -22,6 +22,8 @@ from vpnd.config.values import (
     Lifetime,
     NetworkValue,
     PfsGroups,
+    PortsText,
+    ProtocolWord,
     RekeyFuzz,
     RekeyMargin,
     ReplayWindow,
@@ -69,10 +71,16 @@ class CustomerGatewayTable(Table):
 
 
 class SpdTable(Table):
-    """`[[tunnels.NAME.spd]]`: one rule; each local with each remote range is a mapping."""
+    """`[[tunnels.NAME.spd]]`: one rule; each local with each remote range is a mapping.
+
+    `protocol` and the ports, where they are given, narrow all of them.
+    """
 
     local: Annotated[list[NetworkValue], Field(min_length=1)]
     remote: Annotated[list[NetworkValue], Field(min_length=1)]
+    protocol: ProtocolWord | None = None
+    local_port: PortsText | None = None
+    remote_port: PortsText | None = None
 
 
 class IkeTable(Table):

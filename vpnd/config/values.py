@@ -18,7 +18,8 @@ from vpnd.config.problems import did_you_mean, quoted
 from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
 from vpnd.datapath.replay import MAXIMUM_WINDOW, MINIMUM_WINDOW
 from vpnd.model.identity import ANY, Identity
-from vpnd.model.selectors import Address, Network
+from vpnd.model.selectors import Address, Network, ports_text, protocol_text
+from vpnd.wire.iana import IpProtocol
 
 MAX_TUNNEL_NAME = 60
 """Characters of a tunnel's name (specification: tunnel name)."""
@@ -261,6 +262,62 @@ ReplayWindow = Annotated[
         le=MAXIMUM_WINDOW,
         description="By how many packets one may come late (RFC 4303 section 3.4.3).",
     ),
+]
+
+
+PROTOCOLS = {
+    protocol_text(number): int(number)
+    for number in IpProtocol
+    if number not in (IpProtocol.ANY, IpProtocol.IPV4, IpProtocol.IPV6)
+}
+"""Words for IP protocols; any other is written as its number."""
+
+LARGEST_PROTOCOL = 255
+LARGEST_PORT = 65535
+
+
+def _protocol(value: object) -> object:
+    """A word, or a number as text without one."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_PROTOCOL:
+        return protocol_text(value)
+    if isinstance(value, str) and value.isdecimal() and 1 <= int(value) <= LARGEST_PROTOCOL:
+        return protocol_text(int(value))
+    if value == "ipv6-icmp":
+        return protocol_text(IpProtocol.ICMPV6)
+    if value in PROTOCOLS:
+        return value
+    close = did_you_mean(value, PROTOCOLS) if isinstance(value, str) else None
+    listed = f"one of: {', '.join(PROTOCOLS)}; or a number from 1 to {LARGEST_PROTOCOL}; left out: any"
+    message = f"{quoted(value)} is not an IP protocol"
+    raise fault("E-VALUE", message, f"{close} {listed}" if close else listed)
+
+
+def _ports(value: object) -> object:
+    """`443` or `1024-65535`, as text."""
+    ends: list[int] = []
+    if isinstance(value, int) and not isinstance(value, bool):
+        ends = [value]
+    elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?", value):
+        ends = [int(end) for end in value.split("-")]
+    if not ends or not 1 <= ends[0] <= ends[-1] <= LARGEST_PORT:
+        hint = f'a number from 1 to {LARGEST_PORT}, or a range such as "1024-{LARGEST_PORT}"'
+        raise fault("E-VALUE", f"{quoted(value)} is neither a port nor a range of ports", hint)
+    return ports_text((ends[0], ends[-1]))
+
+
+_NUMBER_OR_TEXT = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+
+ProtocolWord = Annotated[
+    str,
+    BeforeValidator(_protocol),
+    WithJsonSchema(_NUMBER_OR_TEXT),
+    Field(description="Only packets of this IP protocol: a word such as tcp, or a number."),
+]
+PortsText = Annotated[
+    str,
+    BeforeValidator(_ports),
+    WithJsonSchema(_NUMBER_OR_TEXT),
+    Field(description="Only packets with this port, or one of a range, on this side."),
 ]
 
 

@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from vpnd.control.operations import Histogram
-from vpnd.control.schema import DropCounts, Status, TunnelState, TunnelStatus
+from vpnd.control.schema import DropCounts, MappingStatus, Status, TunnelState, TunnelStatus
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -105,7 +105,7 @@ class _Snapshot(Collector):
         )
         for tunnel in self._status.tunnels:
             for mapping in tunnel.mappings:
-                labels = [tunnel.name, mapping.local, mapping.remote]
+                labels = [tunnel.name, *(_side(mapping, end) for end in ("local", "remote"))]
                 up.add_metric(labels, mapping.state == "up")
                 for direction in _DIRECTIONS:
                     size.add_metric([*labels, direction], getattr(mapping, f"bytes_{direction}"))
@@ -133,3 +133,11 @@ class _Snapshot(Collector):
 
     def _checked(self) -> Iterator[TunnelStatus]:
         return (tunnel for tunnel in self._status.tunnels if tunnel.health is not None)
+
+
+def _side(mapping: MappingStatus, end: str) -> str:
+    """`10.1.0.0/24[tcp/443]`: two mappings may have the same ranges, and differ in their ports."""
+    parts = (mapping.protocol, mapping.local_port if end == "local" else mapping.remote_port)
+    narrowed = "/".join(part for part in parts if part)
+    network = mapping.local if end == "local" else mapping.remote
+    return f"{network}[{narrowed}]" if narrowed else network

@@ -138,8 +138,8 @@ def _child(name: str, mapping: Mapping[str, Any], configuration: Mapping[str, An
     groups = [] if ipsec["pfs"] == "disable" else ipsec["pfs"]
     esn = ipsec["esn"] == "yes"
     lines = [
-        f"local_ts = {ip_network(mapping['remote'])}",
-        f"remote_ts = {ip_network(mapping['local'])}",
+        f"local_ts = {_selector(mapping, 'remote')}",
+        f"remote_ts = {_selector(mapping, 'local')}",
         f"esp_proposals = {_proposals(ipsec['encryption'], ipsec['integrity'], groups, prf=False, esn=esn)}",
         f"rekey_time = {ipsec['lifetime']}s",
         *([f"rekey_bytes = {ipsec['lifetime_kb'] * 1024}"] if ipsec["lifetime_kb"] else []),
@@ -155,6 +155,13 @@ def _child(name: str, mapping: Mapping[str, Any], configuration: Mapping[str, An
     else:
         lines.append(f"start_action = {'start' if passive else 'trap'}")
     return [f"            {name} {{", *(f"                {line}" for line in lines), "            }"]
+
+
+def _selector(mapping: Mapping[str, Any], end: str) -> str:
+    """`10.1.0.0/24[tcp/443]`, as strongSwan writes it too."""
+    narrowed = "/".join(part for part in (mapping.get("protocol"), mapping.get(f"{end}_port")) if part)
+    network = str(ip_network(mapping[end]))
+    return f"{network}[{narrowed}]" if narrowed else network
 
 
 def _network(tunnel: Mapping[str, Any]) -> list[str]:

@@ -267,8 +267,15 @@ def _ike_sa(ike: Json) -> list[tuple[str, str]]:
     ]
 
 
+def side(mapping: Mapping[str, Any], end: str) -> str:
+    """`10.1.0.0/24[tcp/443]`: one side of a mapping, with what its rule narrows it to."""
+    protocol, port = mapping.get("protocol"), mapping.get(f"{end}_port")
+    narrowed = "/".join(part for part in (protocol, port) if part)
+    return f"{mapping[end]}[{narrowed}]" if narrowed else str(mapping[end])
+
+
 def _mapping(mapping: Json, width: int) -> list[Text]:
-    head = Text.assemble(f"{mapping['local']} - {mapping['remote']}  ", _state(mapping["state"]))
+    head = Text.assemble(f"{side(mapping, 'local')} - {side(mapping, 'remote')}  ", _state(mapping["state"]))
     pairs: list[tuple[str, str]] = []
     if mapping["reason"]:
         pairs.append(("why", f"{mapping['reason']['code']}  {clean(mapping['reason']['message'])}"))

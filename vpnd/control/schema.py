@@ -75,10 +75,16 @@ class IkeStatus(Model):
 
 
 class MappingStatus(Model):
-    """One mapping and its ESP SA pair; everything about the SA is null while there is none."""
+    """One mapping and its ESP SA pair; everything about the SA is null while there is none.
+
+    `protocol` and the ports are null where the rule does not name them; ports are `443` or `1024-65535`.
+    """
 
     local: str
     remote: str
+    protocol: str | None = None
+    local_port: str | None = None
+    remote_port: str | None = None
     state: MappingState
     reason: Fault | None = None
     spi_in: str | None = None

@@ -28,7 +28,7 @@ from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import Communication, Encapsulation, TunnelPolicy
 from vpnd.model.proposals import Suite
-from vpnd.model.selectors import Address, Network, Selector
+from vpnd.model.selectors import Address, Network
 
 DEFAULT_PATH_MTU = 1500
 """Bytes: Ethernet's, until the route to the peer says otherwise."""
@@ -411,8 +411,7 @@ async def inside(box: Box, tunnels: Iterable[TunnelPolicy]) -> frozenset[Network
 
 def _rows(policy: TunnelPolicy) -> tuple[PolicyRow, ...]:
     return tuple(
-        PolicyRow(child.index, (Selector.of(child.local),), (Selector.of(child.remote),))
-        for child in policy.peer.children
+        PolicyRow(child.index, (child.ts_local,), (child.ts_remote,)) for child in policy.peer.children
     )
 
 

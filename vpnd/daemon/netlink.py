@@ -26,7 +26,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from vpnd.daemon import dump, routewriter
 from vpnd.daemon.routes import ANYWHERE, LINK_GROUP, MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6
-from vpnd.model.selectors import Address, Network
+from vpnd.model.selectors import ANY_PORT, Address, Network, Ports
 
 TRANSMIT_QUEUE = 10000
 """Ours: packets the kernel queues for the TUN; its 500 drop under one fast TCP stream."""
@@ -283,6 +283,12 @@ class Netlink:
             request["suppress_prefixlen"] = 0
         if rule.suppress_group is not None:
             request["suppress_ifgroup"] = rule.suppress_group
+        if rule.protocol:
+            request["ip_proto"] = rule.protocol
+        if rule.source_ports != ANY_PORT:
+            request["sport_range"] = "{}:{}".format(*rule.source_ports)
+        if rule.destination_ports != ANY_PORT:
+            request["dport_range"] = "{}:{}".format(*rule.destination_ports)
         self._ip.rule(verb, **request)
 
     def _try(self, what: str, call: Callable[[], object]) -> list[str]:
@@ -350,7 +356,17 @@ def _rule(message: Any, family: int) -> Rule:
         unless_mark=int(message.get("fwmark") or 0) if message["flags"] & FIB_RULE_INVERT else None,
         suppress_default=suppress == 0,
         suppress_group=message.get("suppress_ifgroup"),
+        protocol=int(message.get("ip_proto") or 0),
+        source_ports=_ports(message.get("sport_range")),
+        destination_ports=_ports(message.get("dport_range")),
     )
+
+
+def _ports(text: str | None) -> Ports:
+    if not text:
+        return ANY_PORT
+    first, _, last = text.partition(":")
+    return int(first), int(last)
 
 
 def _loosen_reverse_path(name: str) -> bool:

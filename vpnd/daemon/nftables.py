@@ -9,10 +9,21 @@ inside (CVE-2019-14899). One table of nftables drops them before they are routed
         saddr @remote daddr @local           fib saddr . iif oif missing     drop     mappings
         saddr @routes  fib daddr . iif type != local
                                              fib saddr . iif oif missing     drop     routes
+        saddr REMOTE daddr LOCAL l4proto tcp th sport .. th dport ..         drop     mappings with a protocol
+    chain postrouting, hook postrouting, priority filter
+        oifgroup TUNNELS                                                     accept
+        saddr LOCAL daddr REMOTE l4proto tcp, a fragment                     drop     mappings with ports
+        saddr LOCAL daddr REMOTE l4proto tcp th dport 65535                  drop     ranges that end there
 
 `missing` says that the answer would not leave by the interface by which the packet came: so the kernel's own
 routes and rules decide, and what they say changes in one place. A packet from a network in `routes` to the
 very address that the outer interface has is not an inner one; with a route to everything, all are from there.
+
+A mapping of one protocol or some ports is written out: `fib` knows neither. The kernel's rules do not see
+the ports of a fragment, so one that is forwarded would leave in clear: no fragment of that protocol leaves
+between the two ranges, but in a tunnel (RFC 4301 section 7). Where connections are tracked the kernel joins
+fragments before it routes them, and there are none. Nor can the kernel's rules name port 65535: where it
+ends a range, what has it does not leave at all.
 
 `nft` (nftables(8)) reads the rules from its input and replaces the table as a whole, in one transaction.
 """
@@ -26,7 +37,7 @@ from dataclasses import dataclass
 from ipaddress import collapse_addresses, ip_network
 from typing import Any
 
-from vpnd.model.selectors import Network
+from vpnd.model.selectors import ANY_PORT, Network, Ports, ports_text
 
 FAMILY, TABLE = "inet", "vpnd"
 
@@ -51,21 +62,49 @@ NEVER_INNER = tuple(
 """Sources of DHCP, neighbour discovery and the like: no matter of routes, even of one to everything."""
 
 
+LAST_PORT = 65535
+
+
 class FilterFailed(OSError):
     """The kernel refused, or `nft` is not there; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
+class Narrow:
+    """A mapping of one protocol, or some of its ports."""
+
+    local: Network
+    remote: Network
+    protocol: int
+    local_ports: Ports = ANY_PORT
+    remote_ports: Ports = ANY_PORT
+
+    @property
+    def has_ports(self) -> bool:
+        """Whether it is for some ports only."""
+        return (self.local_ports, self.remote_ports) != (ANY_PORT, ANY_PORT)
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What sorts them, so that the same ones make the same rules."""
+        return (self.local.version, str(self))
+
+
+@dataclass(frozen=True, slots=True)
 class Shield:
-    """What is protected: networks in `routes`, and both sides of mappings; `group` is that of our TUNs."""
+    """What is protected: networks in `routes`, both sides of mappings, and mappings that are `narrow`.
+
+    `group` is that of our TUNs.
+    """
 
     group: int
     routes: frozenset[Network] = frozenset()
     local: frozenset[Network] = frozenset()
     remote: frozenset[Network] = frozenset()
+    narrow: frozenset[Narrow] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.routes or self.local)
+        return bool(self.routes or self.local or self.narrow)
 
 
 def install(shield: Shield) -> None:
@@ -88,6 +127,15 @@ def _rules(shield: Shield) -> str:
         for name in ("routes", "local", "remote")
     )
     drops = "".join(_drops(version) for version in (4, 6))
+    narrow = sorted(shield.narrow, key=lambda mapping: mapping.key)
+    drops += "".join(map(_narrow_drop, narrow))
+    unseen = "".join(dict.fromkeys(_fragment_drop(m) for m in narrow if m.has_ports))
+    unseen += "".join(map(_last_port_drops, narrow))
+    leaving = f"""chain postrouting {{
+type filter hook postrouting priority filter; policy accept;
+meta oifgroup {shield.group} accept
+{unseen}}}
+"""
     return f"""table {FAMILY} {TABLE} {{
 {sets}chain prerouting {{
 type filter hook prerouting priority raw; policy accept;
@@ -95,7 +143,7 @@ meta iifgroup {shield.group} accept
 meta l4proto esp fib daddr . iif type local accept
 udp dport {{ 500, 4500 }} fib daddr . iif type local accept
 {drops}}}
-}}
+{leaving if unseen else ""}}}
 """
 
 
@@ -106,6 +154,39 @@ def _drops(version: int) -> str:
         f"{ip} saddr @remote{version} {ip} daddr @local{version} {missing}\n"
         f"{ip} saddr @routes{version} fib daddr . iif type != local {missing}\n"
     )
+
+
+def _narrow_drop(mapping: Narrow) -> str:
+    """What must not arrive in clear: from the peer's side to ours."""
+    ip = "ip" if mapping.local.version == 4 else "ip6"
+    ports = ""
+    for word, named in (("sport", mapping.remote_ports), ("dport", mapping.local_ports)):
+        ports += f" th {word} {ports_text(named)}" if named != ANY_PORT else ""
+    addresses = f"{ip} saddr {mapping.remote} {ip} daddr {mapping.local}"
+    return f"{addresses} meta l4proto {mapping.protocol}{ports} drop\n"
+
+
+def _fragment_drop(mapping: Narrow) -> str:
+    """What must not leave in clear: a fragment, whose ports the kernel's rules do not see."""
+    ip = "ip" if mapping.local.version == 4 else "ip6"
+    fragment = "ip frag-off & 0x3fff != 0" if mapping.local.version == 4 else "exthdr frag exists"
+    addresses = f"{ip} saddr {mapping.local} {ip} daddr {mapping.remote}"
+    return f"{addresses} meta l4proto {mapping.protocol} {fragment} drop\n"
+
+
+def _last_port_drops(mapping: Narrow) -> str:
+    """What must not leave in clear: port 65535 of a range, which the kernel's rules cannot name."""
+    ip = "ip" if mapping.local.version == 4 else "ip6"
+    addresses = f"{ip} saddr {mapping.local} {ip} daddr {mapping.remote} meta l4proto {mapping.protocol}"
+    sides = (("sport", mapping.local_ports), ("dport", mapping.remote_ports))
+    lines = ""
+    for index, (word, ports) in enumerate(sides):
+        if ports == ANY_PORT or ports[1] != LAST_PORT:
+            continue
+        other, named = sides[1 - index]
+        beside = f" th {other} {ports_text(named)}" if named != ANY_PORT else ""
+        lines += f"{addresses} th {word} {LAST_PORT}{beside} drop\n"
+    return lines
 
 
 def _set(name: str, version: int, networks: Iterable[Network]) -> str:

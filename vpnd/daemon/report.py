@@ -27,6 +27,7 @@ from vpnd.daemon.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
 from vpnd.ike.outputs import IkeSaInfo
 from vpnd.model.policy import GatewayPolicy
+from vpnd.model.selectors import ANY_PORT, ports_text, protocol_text
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Fault as TunnelFault
@@ -164,6 +165,9 @@ class Report:
         entry = MappingStatus(
             local=str(policy.local),
             remote=str(policy.remote),
+            protocol=protocol_text(policy.protocol) if policy.protocol else None,
+            local_port=ports_text(policy.local_ports) if policy.local_ports != ANY_PORT else None,
+            remote_port=ports_text(policy.remote_ports) if policy.remote_ports != ANY_PORT else None,
             state=mapping_state(tunnel, mapping).value,
             reason=self.fault(reason, now),
             packets_in=counted.packets_in,

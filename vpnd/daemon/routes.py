@@ -1,6 +1,6 @@
 """Which routes and rules a gateway's tunnels want in the kernel: values, and how they follow from policies.
 
-    spd-policy          7000  from 10.1.0.0/24 to 10.2.0.0/24 lookup T
+    spd-policy          7000  from 10.1.0.0/24 to 10.2.0.0/24 [ipproto tcp sport 443] lookup T
                               T:  default dev vpn-a metric 10
                                   blackhole default metric 4294967295
     destination-route   7050  lookup main suppress_ifgroup 0
@@ -32,9 +32,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from vpnd.daemon.nftables import Shield
+from vpnd.daemon.nftables import Narrow, Shield
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6, Communication, TunnelPolicy
-from vpnd.model.selectors import Address, Network
+from vpnd.model.selectors import ANY_PORT, Address, Network, Ports, ports_text, protocol_text
 
 PROTOCOL = 86
 """Ours: the mark (`proto`) of every route and rule that vpnd makes; by it leftovers are found."""
@@ -69,6 +69,9 @@ ANYWHERE: dict[int, Address] = {4: ip_address("192.0.0.8"), 6: ip_address("100::
 
 MARK = 0x7670
 """Ours: the fwmark of the datagrams that vpnd sends itself; they never enter a tunnel by its routes."""
+
+LAST_PORT_OF_RULES = 65534
+"""Linux: a rule that names port 65535, as the end of a range too, is refused (fib_rule_port_range_valid)."""
 
 LINK_GROUP = 0x7670
 """Ours: the group of every TUN that vpnd makes; as a group a thousand go in the time of one."""
@@ -106,7 +109,8 @@ class Rule:
     """One policy rule: packets from `source` to `destination` (None: any) look `table` up.
 
     `unless_mark`: only packets without this fwmark. `suppress_default`: a default route found is none.
-    `suppress_group`: a route found is none if its interface is of this group.
+    `suppress_group`: a route found is none if its interface is of this group. `protocol` (0: any) and the
+    ports narrow it; a fragment matches no rule with ports.
     """
 
     version: int
@@ -117,9 +121,17 @@ class Rule:
     unless_mark: int | None = None
     suppress_default: bool = False
     suppress_group: int | None = None
+    protocol: int = 0
+    source_ports: Ports = ANY_PORT
+    destination_ports: Ports = ANY_PORT
 
     def __str__(self) -> str:
-        return f"rule from {self.source or 'all'} to {self.destination or 'all'} lookup {self.table}"
+        narrowed = f" ipproto {protocol_text(self.protocol)}" if self.protocol else ""
+        for word, ports in (("sport", self.source_ports), ("dport", self.destination_ports)):
+            narrowed += f" {word} {ports_text(ports)}" if ports != ANY_PORT else ""
+        return (
+            f"rule from {self.source or 'all'} to {self.destination or 'all'}{narrowed} lookup {self.table}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +198,18 @@ def guard(
             table = tables[tunnel.name]
             for child in tunnel.peer.children:
                 routes.add(Route(_everything(child.local), table, None, WORST_METRIC))
-                rules.add(Rule(child.local.version, child.local, child.remote, table, SPD_PRIORITY))
+                rules.add(
+                    Rule(
+                        child.local.version,
+                        child.local,
+                        child.remote,
+                        table,
+                        SPD_PRIORITY,
+                        protocol=child.protocol,
+                        source_ports=_in_a_rule(child.local_ports),
+                        destination_ports=_in_a_rule(child.remote_ports),
+                    )
+                )
         for network in _routes_of(tunnel):
             routes |= {Route(network, table, None, WORST_METRIC) for table in _tables_of(network, separate)}
             rules |= _route_rules(network.version)
@@ -232,11 +255,17 @@ def shield(tunnels: Iterable[TunnelPolicy]) -> Shield:
     tunnels = tuple(tunnels)
     mapped = [t for t in tunnels if t.communication is Communication.SPD_POLICY]
     children = [child for tunnel in mapped for child in tunnel.peer.children]
+    whole = [child for child in children if not child.protocol]
     return Shield(
         LINK_GROUP,
         frozenset(network for tunnel in tunnels for network in _routes_of(tunnel)),
-        frozenset(child.local for child in children),
-        frozenset(child.remote for child in children),
+        frozenset(child.local for child in whole),
+        frozenset(child.remote for child in whole),
+        frozenset(
+            Narrow(child.local, child.remote, child.protocol, child.local_ports, child.remote_ports)
+            for child in children
+            if child.protocol
+        ),
     )
 
 
@@ -268,6 +297,11 @@ def _lies_in(network: Network, protected: set[Network], lengths: set[tuple[int, 
         for version, length in lengths
         if version == network.version and length <= network.prefixlen
     )
+
+
+def _in_a_rule(ports: Ports) -> Ports:
+    """What of a range the kernel's rules can name; the filter keeps the last port in (`nftables`)."""
+    return ports if ports == ANY_PORT else (ports[0], min(ports[1], LAST_PORT_OF_RULES))
 
 
 def _everything(network: Network) -> IPv4Network | IPv6Network:

@@ -116,6 +116,9 @@ class Outbound:
             limit = tunnel.within(pair.limit)
             limit = limit if version == 4 else max(limit, LEAST_IPV6_MTU)
             if len(packet) > limit:
+                if pair.by_port and may_be_cut(packet):
+                    # Its later fragments would show no ports, so the peer drops them: it is cut outside.
+                    return pair, [packet], False
                 return pair, self._cut(now, tunnel, packet, limit), False
             if packet[PROTOCOL_AT[version]] == IpProtocol.TCP and len(packet) < LARGEST_SYN:
                 return pair, [clamp_mss(packet, limit, tunnel.mss) if may_be_syn(packet) else packet], False
@@ -126,7 +129,7 @@ class Outbound:
 
     def _cut(self, now: float, tunnel: Tunnel, packet: bytes, limit: int) -> list[bytes]:
         """The fragments of a packet that is too long; or its sender is told (RFC 4301 section 8)."""
-        if packet[0] >> 4 == 4 and not packet[DONT_FRAGMENT_AT] & DONT_FRAGMENT_BIT:
+        if may_be_cut(packet):
             return fragment_ipv4(packet, limit)
         tunnel.drops[Drop.TOO_BIG] += 1
         if tunnel.icmp.take(now):
@@ -197,6 +200,11 @@ class Outbound:
         if used_up and not pair.hard_told:
             pair.hard_told = True
             self._notices.append(HardLimit(pair.child.tunnel, pair.child.spi_in))
+
+
+def may_be_cut(packet: bytes) -> bool:
+    """Whether it is of IPv4 and has no DF."""
+    return packet[0] >> 4 == 4 and not packet[DONT_FRAGMENT_AT] & DONT_FRAGMENT_BIT
 
 
 class _Train:

@@ -12,7 +12,7 @@ from vpnd.datapath.mtu import inner_mtu, outer_headers
 from vpnd.datapath.replay import ReplayWindow
 from vpnd.datapath.spd import Row, SelectorTable
 from vpnd.model.child import ChildSa, Path
-from vpnd.model.selectors import Address, Selector
+from vpnd.model.selectors import ANY_PORT, Address, Selector
 
 _SPI = Struct("!I")
 
@@ -28,12 +28,14 @@ class SaPair:
 
     `sequence` is the number last sent. `address` is where datagrams go, in the form that sockets take.
     `soft_bytes`, `hard_bytes` are limits for each direction; None means no limit. `part` is what it carries
-    of its mapping's outbound packets where the peer did not agree to all of them.
+    of its mapping's outbound packets where the peer did not agree to all of them. `by_port` says whether its
+    selectors name ports.
     """
 
     __slots__ = (
         "address",
         "allowed",
+        "by_port",
         "bytes_in",
         "bytes_out",
         "child",
@@ -72,6 +74,10 @@ class SaPair:
         self.window = ReplayWindow(child.replay_window)
         self.allowed = SelectorTable((Row(child.mapping, child.ts_remote, child.ts_local),), True, own)
         self.part: SelectorTable | None = None
+        self.by_port = any(
+            (selector.port_start, selector.port_end) != ANY_PORT
+            for selector in (*child.ts_local, *child.ts_remote)
+        )
         self.sequence = 0
         self.sequence_end = SEQUENCE_END[child.suite.esn]
         kilobytes = child.lifetimes.kilobytes

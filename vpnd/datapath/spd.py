@@ -114,13 +114,15 @@ def is_martian(ip: IpPacket) -> bool:
 def _holds(selector: Selector, ip: IpPacket, address: Address, port: int | None) -> bool:
     """Whether one side of a packet is within one selector.
 
-    A later fragment shows no ports and is matched by its addresses and protocol (RFC 4301 section 7). For
-    ICMP, the port range holds type and code as one number (RFC 7296 section 3.13.1).
+    A later fragment shows no ports: only a selector of all ports holds it (RFC 4301 section 7.1). For ICMP,
+    the port range holds type and code as one number (RFC 7296 section 3.13.1).
     """
     if not selector.holds(address) or selector.protocol not in (0, ip.protocol):
         return False
-    if (selector.port_start, selector.port_end) == ANY_PORT or ip.fragment_offset:
+    if (selector.port_start, selector.port_end) == ANY_PORT:
         return True
+    if ip.fragment_offset:
+        return False
     if selector.protocol in (IpProtocol.ICMP, IpProtocol.ICMPV6) and ip.icmp is not None:
         port = ip.icmp[0] << 8 | ip.icmp[1]
     return port is not None and selector.port_start <= port <= selector.port_end

@@ -10,7 +10,7 @@ from vpnd.model.identity import Identity
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.proposals import Proposal
 from vpnd.model.secret import Secret
-from vpnd.model.selectors import Address, Network
+from vpnd.model.selectors import ANY_PORT, Address, Network, Ports, Selector
 from vpnd.wire.iana import IkeVersion
 
 ALL_IPV4 = IPv4Network("0.0.0.0/0")
@@ -96,7 +96,8 @@ class ChildPolicy:
 
     `index` is the mapping's place in the tunnel, from 0. `pfs` holds the acceptable groups of a key
     exchange for the child, the preferred first; empty means PFS is off. `proposals` carry the same groups.
-    `replay_window` is in packets. With `sha256_96` the ICV of HMAC-SHA-256 has 96 bits, not 128.
+    `protocol` (0: any) and the ports narrow it. `replay_window` is in packets. With
+    `sha256_96` the ICV of HMAC-SHA-256 has 96 bits, not 128.
     """
 
     index: int
@@ -107,13 +108,31 @@ class ChildPolicy:
     lifetimes: Lifetimes
     replay_window: int = DEFAULT_REPLAY_WINDOW
     sha256_96: bool = False
+    protocol: int = 0
+    local_ports: Ports = ANY_PORT
+    remote_ports: Ports = ANY_PORT
+
+    @property
+    def ts_local(self) -> Selector:
+        """Our side of its packets."""
+        return Selector.of(self.local, self.protocol, self.local_ports)
+
+    @property
+    def ts_remote(self) -> Selector:
+        """The peer's side."""
+        return Selector.of(self.remote, self.protocol, self.remote_ports)
+
+    @property
+    def has_ports(self) -> bool:
+        """Whether it selects packets by their ports, which a later fragment does not show."""
+        return (self.local_ports, self.remote_ports) != (ANY_PORT, ANY_PORT)
 
     def with_groups(self, *groups: int) -> ChildPolicy:
         """The same with a key exchange in one of these groups, the preferred first."""
         return replace(self, pfs=groups, proposals=tuple(replace(p, dh=groups) for p in self.proposals))
 
     def __str__(self) -> str:
-        return f"{self.local} - {self.remote}"
+        return f"{self.ts_local} - {self.ts_remote}"
 
 
 @dataclass(frozen=True, slots=True)

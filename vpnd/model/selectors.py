@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -19,7 +19,10 @@ from vpnd.wire.iana import IpProtocol, name_of
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-ANY_PORT = (0, 65535)
+Ports = tuple[int, int]
+"""From the first to the second, both included."""
+
+ANY_PORT: Ports = (0, 65535)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,9 @@ class Selector:
             raise ValueError(f"a selector's range ends ({self.end}) before it starts ({self.start})")
 
     @classmethod
-    def of(cls, network: Network) -> Selector:
-        """Every address of `network`, any protocol, any port."""
-        return cls(network[0], network[-1])
+    def of(cls, network: Network, protocol: int = 0, ports: Ports = ANY_PORT) -> Selector:
+        """Every address of `network`, with a protocol (0: any) and the ports from the first to the second."""
+        return cls(network[0], network[-1], protocol, *ports)
 
     @property
     def version(self) -> int:
@@ -104,8 +107,18 @@ def _text(selector: Selector) -> str:
     any_port = (selector.port_start, selector.port_end) == ANY_PORT
     if not selector.protocol and any_port:
         return text
-    ports = "" if any_port else f"/{selector.port_start}-{selector.port_end}"
-    return f"{text}[{name_of(IpProtocol, selector.protocol).lower()}{ports}]"
+    ports = "" if any_port else f"/{ports_text((selector.port_start, selector.port_end))}"
+    return f"{text}[{protocol_text(selector.protocol)}{ports}]"
+
+
+def ports_text(ports: Ports) -> str:
+    """`443` or `1024-65535`."""
+    return str(ports[0]) if ports[0] == ports[1] else f"{ports[0]}-{ports[1]}"
+
+
+def protocol_text(protocol: int) -> str:
+    """`tcp`, or the number of one without a name here; `any` for 0."""
+    return name_of(IpProtocol, protocol).lower()
 
 
 def narrow(offered: Iterable[Selector], acceptable: Iterable[Selector]) -> tuple[Selector, ...]:
@@ -128,19 +141,22 @@ def parse_address(text: str) -> Address:
     return ip_address(text)
 
 
-def covered(network: Network, selectors: Iterable[Selector]) -> bool:
-    """Whether every packet of `network` is one of these selectors', which may share it among them."""
+def covered(wanted: Selector, selectors: Iterable[Selector]) -> bool:
+    """Whether every packet of `wanted` is one of these selectors', which may share it among them."""
     selectors = tuple(selectors)
-    if any(selector.covers(Selector.of(network)) for selector in selectors):
+    if any(selector.covers(wanted) for selector in selectors):
         return True
-    whole = (s for s in selectors if not s.protocol and (s.port_start, s.port_end) == ANY_PORT)
-    left = sorted((s.first, s.last) for s in whole if s.version == network.version)
-    reached = int(network[0])
-    for first, last in left:
+    able = [
+        s
+        for s in selectors
+        if s.version == wanted.version and s.covers(replace(wanted, start=s.start, end=s.end))
+    ]
+    reached = wanted.first
+    for first, last in sorted((s.first, s.last) for s in able):
         if first > reached:
             break
         reached = max(reached, last + 1)
-    return reached > int(network[-1])
+    return reached > wanted.last
 
 
 def describe(selectors: Iterable[Selector]) -> str:

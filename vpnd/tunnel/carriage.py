@@ -16,6 +16,7 @@ from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.failover import Carry, Failover, Group, Member, Standing
 from vpnd.tunnel.health import HealthCheck, HealthChecks, ProbeOutput
 from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.wire.iana import IpProtocol
 
 CarriageOutput = ProbeOutput | Carry
 
@@ -103,13 +104,19 @@ class Carriage:
         self._failover.handle_timeout(now)
 
 
+def carries_ping(protocol: int, has_ports: bool) -> bool:
+    """Whether packets of a health check are among those that a rule selects."""
+    return protocol in (0, IpProtocol.ICMP, IpProtocol.ICMPV6) and not has_ports
+
+
 def probe_mapping(policy: TunnelPolicy) -> int | None:
     """The mapping whose SA carries the health check's probes; None: it is off, or no mapping carries it."""
     health = policy.health
     if health is None:
         return None
     for child in policy.peer.children:
-        if health.local in child.local and health.remote in child.remote:
+        inside = health.local in child.local and health.remote in child.remote
+        if inside and carries_ping(child.protocol, child.has_ports):
             return child.index
     return None
 

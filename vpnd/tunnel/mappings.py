@@ -158,7 +158,7 @@ class Mapping:
         """The peer has agreed to a part of the ranges (RFC 7296 section 2.9)."""
         child = self.owner.child if self.owner is not None else None
         if child is None or (
-            covered(policy.local, child.ts_local) and covered(policy.remote, child.ts_remote)
+            covered(policy.ts_local, child.ts_local) and covered(policy.ts_remote, child.ts_remote)
         ):
             self.narrowed = None
             return None

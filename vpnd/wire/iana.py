@@ -41,9 +41,17 @@ class IpProtocol(IntEnum):
     IPV4 = 4
     TCP = 6
     UDP = 17
+    DCCP = 33
     IPV6 = 41
+    GRE = 47
     ESP = 50
+    AH = 51
     ICMPV6 = 58
+    OSPF = 89
+    PIM = 103
+    VRRP = 112
+    SCTP = 132
+    UDPLITE = 136
 
 
 # --------------------------------------------------------------------------------------- IKEv2

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text
 from vpnd.config.assign import ASSIGNED_RANGE
-from vpnd.config.compile import compile_gateway
+from vpnd.config.compile import compile_gateway, describe
 from vpnd.model.numbers import Numbers
 from vpnd.model.policy import GatewayPolicy, Margin
 from vpnd.model.proposals import Chosen, Proposal, choose
@@ -217,3 +217,38 @@ def test_a_peer_by_name_is_known_by_its_address_too(
     (tunnel,) = compiled(tmp_path, text).tunnels
     assert tunnel.peer.known_by_name is by_name
     assert tunnel.peer.prove_rekey
+
+
+def test_protocol_and_ports_of_a_rule(tmp_path: Path) -> None:
+    rule = '[[tunnels.a.spd]]\nlocal = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24", "10.3.0.0/24"]\n'
+    text = GATEWAY + TUNNEL + 'communication = "spd-policy"\n'
+    text += rule + 'protocol = "tcp"\nlocal_port = 443\nremote_port = "1024-65535"\n'
+    text += (
+        rule
+        + 'protocol = "icmp"\n'
+        + rule
+        + 'protocol = 17\nremote_port = "53"\n'
+        + rule
+        + "protocol = 200\n"
+    )
+    (tunnel,) = compiled(tmp_path, text).tunnels
+    found = [(child.protocol, child.local_ports, child.remote_ports) for child in tunnel.peer.children]
+    anything = (0, 65535)
+    assert (
+        found[::2]
+        == found[1::2]
+        == [
+            (6, (443, 443), (1024, 65535)),
+            (1, anything, anything),
+            (17, anything, (53, 53)),
+            (200, anything, anything),
+        ]
+    )
+    assert str(tunnel.peer.children[0]) == "10.1.0.0/24[tcp/443] - 10.2.0.0/24[tcp/1024-65535]"
+    described = describe(load_text(tmp_path, text), "a")["spd"]
+    assert [(rule["protocol"], rule["local_port"], rule["remote_port"]) for rule in described] == [
+        ("tcp", "443", "1024-65535"),
+        ("icmp", None, None),
+        ("udp", None, "53"),
+        ("200", None, None),
+    ]

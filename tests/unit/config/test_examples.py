@@ -40,7 +40,8 @@ def test_there_is_an_example_of_each_kind(tmp_path: Path) -> None:
         for path in EXAMPLES.glob("*.toml")
     }
     assert tunnels["spd-policy"][0].communication is Communication.SPD_POLICY
-    assert len(tunnels["spd-policy"][0].peer.children) == 3
+    assert len(tunnels["spd-policy"][0].peer.children) == 5
+    assert [child.protocol for child in tunnels["spd-policy"][0].peer.children] == [0, 0, 0, 6, 17]
     assert tunnels["ikev1-main"][0].peer.mode is NegotiationMode.MAIN
     assert tunnels["ikev1-aggressive"][0].peer.mode is NegotiationMode.AGGRESSIVE
     assert tunnels["passive"][0].negotiation is Negotiation.PASSIVE

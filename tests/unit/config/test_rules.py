@@ -31,6 +31,12 @@ def spd(name: str, *pairs: tuple[str, str], extra: str = "") -> str:
     return text
 
 
+def narrowed(lines: str, extra: str = "") -> str:
+    """An spd-policy tunnel whose one rule has further lines."""
+    text = GATEWAY + f"{SPD}{extra}\n[[tunnels.a.spd]]\n"
+    return text + f'local = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24"]\n{lines}\n'
+
+
 @dataclass(frozen=True)
 class Case:
     """`text` has a mark on the line that the problem must name."""
@@ -239,6 +245,72 @@ ERRORS = [
         "extended sequence numbers in IKEv2 only",
         "remove esn",
         BASE + 'ike.version = "ikev1"\nipsec.esn = "yes" #!\n',
+    ),
+    Case(
+        "E-VALUE",
+        'protocol: "tpc" is not an IP protocol',
+        'did you mean "tcp"?',
+        narrowed('protocol = "tpc" #!'),
+    ),
+    Case("E-VALUE", "protocol: 256 is not an IP protocol", "1 to 255", narrowed("protocol = 256 #!")),
+    Case("E-VALUE", "protocol: 0 is not an IP protocol", "left out: any", narrowed("protocol = 0 #!")),
+    *(
+        Case(
+            "E-VALUE",
+            "is neither a port nor a range of ports",
+            "1024-65535",
+            narrowed(f'protocol = "tcp"\nremote_port = {text} #!'),
+        )
+        for text in ("0", "65536", '"1024-"', '"2-1"', '"http"', '"0-5"', "true", '""', '"1:2"', "[80]")
+    ),
+    Case(
+        "E-PORT",
+        "the kernel's rules cannot name port 65535",
+        "another port",
+        narrowed('protocol = "udp"\nlocal_port = 65535 #!'),
+    ),
+    Case(
+        "E-PORT",
+        "local_port 443 without a protocol",
+        'protocol = "tcp"',
+        narrowed("local_port = 443 #!"),
+    ),
+    Case(
+        "E-PORT",
+        "remote_port 8 with icmp: it has no ports",
+        "icmp is taken as a whole",
+        narrowed('protocol = "icmp"\nremote_port = 8 #!'),
+    ),
+    Case(
+        "E-PORT",
+        "IKEv1 cannot ask for a range of ports such as 1024-65535",
+        "a rule for each port",
+        narrowed('protocol = "tcp"\nremote_port = "1024-65535" #!', 'ike.version = "ikev1"'),
+    ),
+    Case(
+        "E-OVERLAP",
+        "10.1.0.0/24[tcp/80] - 10.2.0.0/24[tcp] overlaps 10.1.0.0/24[tcp/1-443] - 10.2.0.0/24[tcp]",
+        "change one range",
+        narrowed('protocol = "tcp"\nlocal_port = "1-443"')
+        + '[[tunnels.a.spd]]\nlocal = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24"] #!\n'
+        + 'protocol = "tcp"\nlocal_port = 80\n',
+    ),
+    Case(
+        "E-OVERLAP",
+        "10.1.0.0/24 - 10.2.0.0/24 overlaps 10.1.0.0/24[udp] - 10.2.0.0/24[udp]",
+        "change one range",
+        narrowed('protocol = "udp"')
+        + '[[tunnels.a.spd]]\nlocal = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24"] #!\n',
+    ),
+    Case(
+        "E-HEALTH-MAPPING",
+        "no mapping of this tunnel carries its health check",
+        "add a rule",
+        GATEWAY
+        + SPD
+        + '[[tunnels.a.spd]]\nlocal = ["169.254.9.1/32"]\nremote = ["169.254.9.2/32"]\nprotocol = "tcp"\n'
+        + "[tunnels.a.health_check]\nenabled = true #!\n"
+        + 'local = "169.254.9.1"\nremote = "169.254.9.2"\n',
     ),
     Case(
         "E-LIMIT",
@@ -949,3 +1021,27 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         "W-WEAK",
         "E-MISSING",
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('protocol = "tcp"', 'protocol = "udp"'),
+        ('protocol = "tcp"\nlocal_port = 443', 'protocol = "tcp"\nlocal_port = "444-65535"'),
+        ('protocol = "tcp"\nlocal_port = 443', 'protocol = "tcp"\nlocal_port = "1-442"\nremote_port = 443'),
+        ('protocol = "tcp"\nremote_port = "1-1023"', 'protocol = "tcp"\nremote_port = "1024-65535"'),
+        ("protocol = 47", 'protocol = "ipv6-icmp"'),
+        ('protocol = "tcp"\nlocal_port = 443', 'protocol = "udp"\nlocal_port = 443'),
+    ],
+)
+def test_what_protocol_or_ports_keep_apart_does_not_overlap(tmp_path: Path, one: str, other: str) -> None:
+    text = narrowed(one) + f'[[tunnels.a.spd]]\nlocal = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24"]\n{other}\n'
+    assert load_text(tmp_path, text).problems == ()
+
+
+def test_two_hundred_mappings_are_the_limit_whatever_they_are_narrowed_to(tmp_path: Path) -> None:
+    rule = '[[tunnels.a.spd]]\nlocal = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24"]\nprotocol = "tcp"\n'
+    text = narrowed('protocol = "udp"') + "".join(f"{rule}local_port = {port}\n" for port in range(1, 200))
+    assert load_text(tmp_path, text).ok
+    (error,) = load_text(tmp_path, text + f"{rule}local_port = 200\n").errors
+    assert error.code == "E-LIMIT"

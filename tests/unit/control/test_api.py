@@ -74,6 +74,9 @@ async def test_status_has_the_shape_of_the_interface(daemon: Daemon) -> None:
     assert set(up["mappings"][0]) == {
         "local",
         "remote",
+        "protocol",
+        "local_port",
+        "remote_port",
         "state",
         "reason",
         "spi_in",

@@ -13,6 +13,7 @@ from tests.unit.control.fakes import FakeOperations
 from vpnd.config.compile import describe
 from vpnd.config.mappings import mappings_of
 from vpnd.control.peer_config import NotPossible, strongswan
+from vpnd.model.selectors import ANY_PORT, ports_text, protocol_text
 
 KEY_TEXT = "correct-horse-battery-staple"
 
@@ -26,7 +27,16 @@ def peer_of(directory: Path, extra: str) -> str:
     table = loaded.configuration.tunnels["a"].table
     tunnel["name"] = "a"
     tunnel["configuration"] = describe(loaded, "a")
-    tunnel["mappings"] = [{"local": str(m.local), "remote": str(m.remote)} for m in mappings_of(table)]
+    tunnel["mappings"] = [
+        {
+            "local": str(m.local),
+            "remote": str(m.remote),
+            "protocol": protocol_text(m.protocol) if m.protocol else None,
+            "local_port": ports_text(m.local_ports) if m.local_ports != ANY_PORT else None,
+            "remote_port": ports_text(m.remote_ports) if m.remote_ports != ANY_PORT else None,
+        }
+        for m in mappings_of(table)
+    ]
     return strongswan(tunnel)
 
 
@@ -173,3 +183,19 @@ def test_an_identity_keeps_its_type(tmp_path: Path, word: str, theirs: str) -> N
     assert found["connections.a.remote.id"] == "@hq.example"
     assert found["secrets.ike-a.id-1"] == "@hq.example"
     assert found["secrets.ike-a.id-2"] == theirs
+
+
+def test_protocol_and_ports_are_mirrored(tmp_path: Path) -> None:
+    rule = 'local = ["10.0.0.0/24"], remote = ["10.1.0.0/24"]'
+    found = settings(
+        peer_of(
+            tmp_path,
+            'communication = "spd-policy"\n'
+            f'spd = [{{ {rule}, protocol = "tcp", local_port = 443, remote_port = "1024-2047" }},'
+            f' {{ {rule}, protocol = "icmp" }}]\n',
+        )
+    )
+    first, second = "connections.a.children.a-1", "connections.a.children.a-2"
+    assert found[f"{first}.local_ts"] == "10.1.0.0/24[tcp/1024-2047]"
+    assert found[f"{first}.remote_ts"] == "10.0.0.0/24[tcp/443]"
+    assert found[f"{second}.local_ts"] == "10.1.0.0/24[icmp]"

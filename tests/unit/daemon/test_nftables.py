@@ -11,7 +11,7 @@ import pytest
 from tests.lab.lab import Lab, Namespace
 from tests.unit.daemon.entered import inside
 from vpnd.daemon import nftables
-from vpnd.daemon.nftables import Shield
+from vpnd.daemon.nftables import Narrow, Shield
 
 pytestmark = pytest.mark.root
 
@@ -52,6 +52,36 @@ def test_the_filter_says_what_its_docstring_says(lab: Lab) -> None:
     assert elements(namespace, "routes4") == ["10.2.0.0/16"]
     assert elements(namespace, "local6") == ["fd01::/64"]
     assert elements(namespace, "remote6") == []
+
+
+def test_mappings_of_one_protocol_or_some_ports_are_written_out(lab: Lab) -> None:
+    namespace = lab.namespace("nft")
+    ours, theirs = ip_network("10.1.0.0/24"), ip_network("10.2.0.0/24")
+    ours6, theirs6 = ip_network("fd01::/64"), ip_network("fd02::/64")
+    narrow = frozenset(
+        {
+            Narrow(ours, theirs, 1),
+            Narrow(ours, theirs, 6, (443, 443)),
+            Narrow(ours, theirs, 6, (0, 65535), (1024, 2047)),
+            Narrow(ours6, theirs6, 17, (53, 53), (1, 9)),
+        }
+    )
+    inside(namespace, lambda: nftables.install(Shield(GROUP, narrow=narrow)))
+    rules = [line.strip() for line in ruleset(namespace).splitlines() if line.endswith("drop")]
+    usual = [rule for rule in rules if "@" in rule]
+    rules = [rule for rule in rules if "@" not in rule]
+    assert len(usual) == 4
+    there, back = "ip saddr 10.1.0.0/24 ip daddr 10.2.0.0/24", "ip saddr 10.2.0.0/24 ip daddr 10.1.0.0/24"
+    assert sorted(rules) == sorted(
+        [
+            f"{back} meta l4proto icmp drop",
+            f"{back} tcp dport 443 drop",
+            f"{back} tcp sport 1024-2047 drop",
+            "ip6 saddr fd02::/64 ip6 daddr fd01::/64 udp sport 1-9 udp dport 53 drop",
+            f"{there} meta l4proto tcp ip frag-off & 16383 != 0 drop",
+            "ip6 saddr fd01::/64 ip6 daddr fd02::/64 meta l4proto udp exthdr frag exists drop",
+        ]
+    )
 
 
 def test_it_is_replaced_as_a_whole_and_leaves_other_tables_alone(lab: Lab) -> None:

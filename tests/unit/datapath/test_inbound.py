@@ -12,6 +12,7 @@ from scapy.layers.inet import IP
 
 from tests.unit.datapath.parts import (
     CBC,
+    EVERYTHING,
     GCM,
     LOCAL,
     Gateway,
@@ -24,7 +25,7 @@ from tests.unit.datapath.parts import (
 from tests.unit.datapath.test_outbound import A, B, carried, pair_of
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.esp import make_sealer
-from vpnd.datapath.interface import PeerMoved, UnknownSpi
+from vpnd.datapath.interface import Drop, PeerMoved, UnknownSpi
 from vpnd.datapath.replay import ESN_END
 from vpnd.datapath.sad import SaPair
 from vpnd.datapath.tunnels import Tunnel
@@ -421,3 +422,23 @@ def test_there_is_no_extended_number_beyond_the_last(low: int) -> None:
     beyond = last[0][:4] + low.to_bytes(4, "big") + last[0][8:]
     assert theirs.receive(last[0], beyond, sender=PEER) == [udp_packet(A, B)]
     assert theirs.dropped() == {"REPLAY": 1}
+
+
+def test_what_comes_out_of_an_sa_has_its_ports() -> None:
+    """RFC 4301 section 5.2 step 4, for each packet: two of one flow of addresses may differ."""
+    theirs, ours = selector("10.2.0.0/24", 6, (443, 443)), selector("10.1.0.0/24", 6, (1024, 65535))
+    sa = child(local=(ours,), remote=(theirs,))
+    near, far = Gateway(), Gateway()
+    near.install(sa)
+    far.install(facing(replace(sa, ts_local=EVERYTHING, ts_remote=EVERYTHING)))
+    allowed = tcp_packet("10.2.0.1", "10.1.0.1", ports=(443, 40000))
+    for packet, passes in (
+        (allowed, True),
+        (tcp_packet("10.2.0.1", "10.1.0.1", ports=(444, 40000)), False),
+        (allowed, True),
+        (tcp_packet("10.2.0.1", "10.1.0.1", ports=(443, 1023)), False),
+        (udp_packet("10.2.0.1", "10.1.0.1", ports=(443, 40000)), False),
+    ):
+        for sent in far.send(packet):
+            assert near.receive(sent, sender=(str(sa.path.remote), 4500)) == ([packet] if passes else [])
+    assert near.tunnel.drops[Drop.POLICY] == 3

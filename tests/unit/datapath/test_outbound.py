@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP
+from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 
 from tests.unit.datapath.parts import (
@@ -363,3 +363,32 @@ def test_a_syn_is_clamped_both_ways() -> None:
     theirs.tunnel.mss = 800
     (arrived,) = carried(ours, theirs, packet)
     assert arrived[42:44] == (800).to_bytes(2)
+
+
+def test_a_long_packet_of_a_mapping_with_ports_is_cut_outside() -> None:
+    """Its later fragments would show no ports, and no SA with ports takes them (RFC 4301 section 7.1)."""
+    rows = (PolicyRow(0, (selector("10.1.0.0/24"),), (selector("10.2.0.0/24", 17, (53, 53)),)),)
+    for ports, count in ((None, 2), ((53, 53), 1)):
+        gateway = Gateway(rows)
+        far = selector("10.2.0.0/24", 17, ports) if ports else selector("10.2.0.0/24")
+        gateway.install(child(local=(selector("10.1.0.0/24"),), remote=(far,)), path_mtu=600)
+        assert len(gateway.send(bytes(IP(src=A, dst=B) / UDP(dport=53) / bytes(900)))) == count
+        assert gateway.send(bytes(IP(src=A, dst=B, flags="DF") / UDP(dport=53) / bytes(900))) == []
+
+
+def test_packets_of_one_flow_but_other_ports_take_other_sas() -> None:
+    rows = (
+        PolicyRow(0, (selector("10.1.0.0/24"),), (selector("10.2.0.0/24", 6, (443, 443)),)),
+        PolicyRow(1, (selector("10.1.0.0/24"),), (selector("10.2.0.0/24", 6, (1024, 2047)),)),
+        PolicyRow(2, (selector("10.1.0.0/24", 6, (22, 22)),), (selector("10.2.0.0/24", 6, (1, 442)),)),
+    )
+    gateway = Gateway(rows)
+    for row in rows:
+        spi = 0x1000 + row.mapping
+        gateway.install(child(spi, spi + 0x1000, mapping=row.mapping, local=row.local, remote=row.remote))
+    spis = {}
+    for ports in ((5000, 443), (5000, 1024), (5000, 2047), (22, 442), (5000, 442), (22, 2048), (443, 5000)):
+        sent = gateway.send(tcp_packet(A, B, ports=ports))
+        spis[ports] = int.from_bytes(sent[0][:4], "big") if sent else None
+    assert list(spis.values()) == [0x2000, 0x2001, 0x2001, 0x2002, None, None, None]
+    assert gateway.tunnel.drops[Drop.POLICY] == 3

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 
 from tests.unit.datapath.parts import EVERYTHING, selector, udp_packet
 from vpnd.datapath.interface import PolicyRow
@@ -74,13 +75,33 @@ def test_protocols_and_ports(rule: Selector, packet: object, held: bool) -> None
     assert policies.flows == {}
 
 
-def test_a_later_fragment_is_matched_by_address_and_protocol() -> None:
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_later_fragment_belongs_to_no_selector_with_ports(version: int) -> None:
+    """It shows none (RFC 4301 section 7.1); one of all ports, or of a protocol, holds it."""
+    networks = {4: "10.0.0.0/8", 6: "fd00::/8"}[version]
+    source, destination = {4: ("10.0.0.1", "10.0.0.2"), 6: ("fd00::1", "fd00::2")}[version]
+    for proto in (17, 6):
+        head = (
+            IP(src=source, dst=destination, frag=9, proto=proto)
+            if version == 4
+            else IPv6(src=source, dst=destination) / IPv6ExtHdrFragment(offset=9, nh=proto)
+        )
+        later = bytes(head / (b"x" * 32))
+        for rule, held in (
+            (selector(networks, 17, (53, 53)), False),
+            (selector(networks, 0, (53, 60)), False),
+            (selector(networks, 17), proto == 17),
+            (selector(networks), True),
+        ):
+            table = SelectorTable((Row(0, (selector(networks),), (rule,)),))
+            assert (table.lookup(later) == 0) is held
+
+
+def test_the_first_fragment_is_matched_by_its_ports() -> None:
     policies = SelectorTable((Row(0, EVERYTHING, (selector("10.0.0.0/8", 17, (53, 53)),)),))
-    assert policies.lookup(bytes(IP(src="10.0.0.1", dst="10.0.0.2", frag=9, proto=17) / (b"x" * 30))) == 0
-    assert (
-        policies.lookup(bytes(IP(src="10.0.0.1", dst="10.0.0.2", frag=9, proto=6) / (b"x" * 30)))
-        == NO_MAPPING
-    )
+    for port, held in ((53, True), (54, False)):
+        first = bytes(IP(src="10.0.0.1", dst="10.0.0.2", flags="MF") / UDP(dport=port) / (b"x" * 24))
+        assert (policies.lookup(first) == 0) is held
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,9 @@ def test_holds_goes_from_the_first_to_the_last_address():
     ("selector", "text"),
     [
         (net("10.0.1.0/24", 6), "10.0.1.0/24[tcp]"),
-        (net("10.0.1.0/24", 17, 53, 53), "10.0.1.0/24[udp/53-53]"),
-        (net("10.0.1.0/24", 132), "10.0.1.0/24[132]"),
+        (net("10.0.1.0/24", 17, 53, 53), "10.0.1.0/24[udp/53]"),
+        (net("10.0.1.0/24", 17, 53, 54), "10.0.1.0/24[udp/53-54]"),
+        (net("10.0.1.0/24", 200), "10.0.1.0/24[200]"),
         (Selector(ip_address("10.0.1.3"), ip_address("10.0.1.9")), "10.0.1.3-10.0.1.9"),
     ],
 )
@@ -204,4 +205,21 @@ def test_addresses_are_parsed():
     ],
 )
 def test_a_network_is_covered_by_selectors_that_share_it(selectors, whole):
-    assert covered(ip_network("10.1.0.0/24"), selectors) is whole
+    assert covered(net("10.1.0.0/24"), selectors) is whole
+
+
+@pytest.mark.parametrize(
+    ("selectors", "whole"),
+    [
+        ([net("10.1.0.0/24", 6, 80, 90)], True),
+        ([net("10.1.0.0/24", 6)], True),
+        ([net("10.0.0.0/8", 0, 1, 90)], True),
+        ([net("10.1.0.0/25", 6, 80, 90), net("10.1.0.128/25")], True),
+        ([net("10.1.0.0/24", 6, 80, 89)], False),
+        ([net("10.1.0.0/24", 17)], False),
+        ([net("10.1.0.0/25", 6, 80, 90), net("10.1.0.128/25", 17)], False),
+        ([net("10.1.0.0/25", 6, 80, 90)], False),
+    ],
+)
+def test_some_ports_of_a_network_are_covered(selectors, whole):
+    assert covered(net("10.1.0.0/24", 6, 80, 90), selectors) is whole

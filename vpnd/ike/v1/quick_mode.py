@@ -108,7 +108,7 @@ def begin(
     if quick.group:
         quick.key_pair = KeyPair.generate(quick.group, registry.entropy)
         payloads.append(KeyExchange(quick.key_pair.public))
-    payloads += [selectors.id_of(policy.local), selectors.id_of(policy.remote)]
+    payloads += [selectors.id_of(policy.ts_local), selectors.id_of(policy.ts_remote)]
     proof = Hash(session.keys.hash_1(message_id, encode_payloads(payloads)[1]))
     session.quicks.add(quick)
     session.send_quick(quick, [proof, *payloads])
@@ -127,7 +127,7 @@ def on_quick2(session: Session, now: float, quick: QuickMode, received: Received
         message.sa, asked, quick.group, session.policy.numbers, answer=True, in_udp=session.nat.found
     )
     ranges = _ranges(message.ids)
-    if ranges and ranges != (Selector.of(quick.policy.local), Selector.of(quick.policy.remote)):
+    if ranges and ranges != (quick.policy.ts_local, quick.policy.ts_remote):
         raise InvalidIdInformation(diagnosis=diagnoses.of_selectors(session, ranges, quick.policy))
     quick.nonce_r = message.nonce.data
     lifetimes = proposals.limited(choice.lifetimes, message.notifies)
@@ -271,7 +271,7 @@ def _mapping(session: Session, message: Quick1) -> ChildPolicy:
     if not ranges:
         ranges = tuple(Selector(one, one) for one in (session.path.remote, session.path.local))
     for policy in session.policy.children:
-        if ranges == (Selector.of(policy.remote), Selector.of(policy.local)):
+        if ranges == (policy.ts_remote, policy.ts_local):
             return policy
     raise InvalidIdInformation(diagnosis=diagnoses.of_selectors(session, ranges[::-1]))
 
@@ -291,8 +291,8 @@ def _child(session: Session, quick: QuickMode, choice: Phase2Choice, shared: Sec
         suite=suite,
         keys_in=inbound,
         keys_out=outbound,
-        ts_local=(Selector.of(quick.policy.local),),
-        ts_remote=(Selector.of(quick.policy.remote),),
+        ts_local=(quick.policy.ts_local,),
+        ts_remote=(quick.policy.ts_remote,),
         path=session.path,
         udp=choice.udp,
         lifetimes=choice.lifetimes,

@@ -5,21 +5,29 @@ from __future__ import annotations
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from vpnd.model.selectors import Network, Selector
+from vpnd.model.selectors import ANY_PORT, Selector, ports_text
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import IdType
 from vpnd.wire.ikev1 import Id
 
 
-def id_of(network: Network) -> Id:
-    """IDci or IDcr of one side of a mapping: a subnet, or an address where it is one host."""
+def id_of(selector: Selector) -> Id:
+    """IDci or IDcr of one side of a mapping: a subnet, or an address where it is one host.
+
+    It has room for one port, or 0 for any. Raises ValueError for a range of them.
+    """
+    (network,) = selector.networks()
+    ports = (selector.port_start, selector.port_end)
+    if ports[0] != ports[1] and ports != ANY_PORT:
+        raise ValueError(f"IKEv1 has no identity for the ports {ports_text(ports)}")
+    about = (selector.protocol, 0 if ports == ANY_PORT else ports[0])
     if network.version == 4:
         single, subnet = IdType.IPV4_ADDR, IdType.IPV4_ADDR_SUBNET
     else:
         single, subnet = IdType.IPV6_ADDR, IdType.IPV6_ADDR_SUBNET
     if network.prefixlen == network.max_prefixlen:
-        return Id(single, network.network_address.packed)
-    return Id(subnet, network.network_address.packed + network.netmask.packed)
+        return Id(single, network.network_address.packed, *about)
+    return Id(subnet, network.network_address.packed + network.netmask.packed, *about)
 
 
 @lru_cache(maxsize=1024)

@@ -95,8 +95,8 @@ class Offer:
         self._session = session
         self._proposals = policy.proposals if key_exchange else without_dh(policy.proposals)
         self._local, self._remote = selectors or (
-            (Selector.of(policy.local),),
-            (Selector.of(policy.remote),),
+            (policy.ts_local,),
+            (policy.ts_remote,),
         )
         self.spi_in = session.registry.new_esp_spi()
 

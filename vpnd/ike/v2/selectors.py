@@ -39,7 +39,7 @@ def choose_mapping(
     best: tuple[ChildPolicy, tuple[Selector, ...], tuple[Selector, ...]] | None = None
     best_rank: tuple[bool, ...] | None = None
     for child in children:
-        ours_local, ours_remote = Selector.of(child.local), Selector.of(child.remote)
+        ours_local, ours_remote = child.ts_local, child.ts_remote
         narrowed = narrow(local, (ours_local,)), narrow(remote, (ours_remote,))
         if not all(narrowed):
             continue

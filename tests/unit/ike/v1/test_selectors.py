@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from vpnd.ike.v1.selectors import id_of, selector_of
-from vpnd.model.selectors import Selector
+from vpnd.model.selectors import ANY_PORT, Selector
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import IdType
 from vpnd.wire.ikev1 import Id
@@ -25,8 +25,14 @@ NETWORKS = [
 
 @pytest.mark.parametrize("text", NETWORKS)
 def test_a_network_is_read_back(text: str) -> None:
-    network = ip_network(text)
-    assert selector_of(Id.decode(id_of(network).encode())) == Selector.of(network)
+    for protocol, ports in ((0, ANY_PORT), (17, ANY_PORT), (6, (443, 443))):
+        selector = Selector.of(ip_network(text), protocol, ports)
+        assert selector_of(Id.decode(id_of(selector).encode())) == selector
+
+
+def test_a_range_of_ports_has_no_identity() -> None:
+    with pytest.raises(ValueError, match="no identity for the ports 1-2"):
+        id_of(Selector.of(ip_network("10.0.0.0/8"), 6, (1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +45,7 @@ def test_a_network_is_read_back(text: str) -> None:
     ],
 )
 def test_one_host_is_an_address(text: str, kind: IdType) -> None:
-    assert id_of(ip_network(text)).type == kind
+    assert id_of(Selector.of(ip_network(text))).type == kind
 
 
 def test_one_host_as_a_subnet_is_the_same() -> None:
