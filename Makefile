@@ -25,8 +25,12 @@ FAULTS ?= tests/faults tests/simulation/v1/test_orders.py \
 FAULTS_WORKERS ?= -n 4 --dist load
 
 export PYTHONUNBUFFERED := 1
+grid faults: export PYTEST_TIMEOUT := 3600
 
-.PHONY: help setup demo test lint format bench grid faults deb install clean
+SEED ?= 1
+COUNT ?= 300
+
+.PHONY: help setup demo test quick nightly lint format bench grid faults mutants deb install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-7s %s\n' "$$name" "$$what"; done
@@ -37,8 +41,16 @@ setup:  ## Debian packages and the virtual environment (idempotent)
 demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan; SCENARIO=failover for two
 	@$(PYTHON) -m tests.lab.demo --peer $(PEER) --scenario $(SCENARIO)
 
-test: setup lint  ## everything: linters, unit tests, simulation, interop with strongSwan
-	@$(PYTHON) -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS)
+test: setup  ## everything: linters, unit tests, simulation, interop with strongSwan
+	@lint=$$(mktemp); trap 'rm -f "$$lint"' EXIT; failed=0; \
+	$(MAKE) --no-print-directory lint >"$$lint" 2>&1 & linters=$$!; \
+	$(PYTHON) -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
+	wait $$linters || { failed=$$?; cat "$$lint"; }; exit $$failed
+
+quick: setup  ## what needs no root and waits for nothing
+	@$(PYTHON) -m pytest tests/unit tests/simulation tests/properties tests/architecture -m "not root and not slow" -n 2 $(PYTEST_ARGS)
+
+nightly: grid faults bench mutants  ## all that takes hours: every combination, every fault, the figures, the mutants
 
 lint: setup  ## ruff, mypy and the layers
 	@$(PYTHON) -m ruff check --quiet .
@@ -59,6 +71,10 @@ grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 
 faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: an hour
 	@failed=0; $(PYTHON) -m pytest $(FAULTS) --ignore=tests/faults/test_floods.py --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
 	$(PYTHON) -m pytest tests/faults/test_floods.py tests/interop/test_rekeys.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
+
+mutants: setup  ## small faults in a sample of lines, each of which a test must find; SEED=1 COUNT=300
+	@$(PYTHON) -c 'import cosmic_ray' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,mutants]'
+	@$(PYTHON) -m tests.mutants --seed $(SEED) --count $(COUNT)
 
 deb: setup  ## Debian packages in build/deb, one for each release (12 and 13)
 	@bash contrib/deb.sh

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,10 @@ from tests.lab.lab import Lab, interruptible
 from tests.lab.strongswan import CHARON
 
 pytest_plugins = ["tests.tables"]
+
+# Seconds for each test (pytest-timeout): several times what the longest takes on a busy machine. One that
+# hangs fails, with what its gateways say.
+os.environ.setdefault("PYTEST_TIMEOUT", "900")
 
 # A failure prints the blob that repeats it; shared build machines are too uneven for whatever counts seconds.
 settings.register_profile(
@@ -69,11 +73,32 @@ LONG = ("tests/interop/", "tests/faults/", "tests/datapath/")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Where several processes share the files, no long one is left for the end, with the others idle.
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
-    for marker, missing in (("root", missing_for_root()), ("strongswan", missing_for_strongswan())):
-        if missing is not None:
-            for item in items:
-                if item.get_closest_marker(marker):
-                    item.add_marker(pytest.mark.skip(reason=missing))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, missing in (("root", missing_for_root), ("strongswan", missing_for_strongswan)):
+        if item.get_closest_marker(marker) is not None:
+            require(missing())
+
+
+def require(missing: str | None) -> None:
+    """Skip the test if something is missing; a build machine (CI=true) has everything, or says so in red."""
+    if missing is None:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"not run, and with CI=true that is a failure: {missing}", pytrace=False)
+    pytest.skip(missing)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure of a test with gateways shows what each of them says, and the end of its log."""
+    report = yield
+    fallen, Lab.last_words = Lab.last_words, []
+    if report.failed:
+        report.sections += fallen or [found for lab in Lab.living for found in lab.findings()]
+    return report
 
 
 @pytest.fixture

@@ -8,17 +8,19 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from tests.lab import owner
 from tests.lab.process import Child, run
 
 CLONE_NEWNET = 0x40000000
+LOG_LINES = 80
+"""Of each process, in the report of a failure."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -105,8 +107,15 @@ class Namespace:
 class Lab:
     """Owns namespaces, processes and one directory; `with Lab() as lab:` removes them all at the end."""
 
+    living: ClassVar[list[Lab]] = []
+    """Those that are not closed."""
+    last_words: ClassVar[list[tuple[str, str]]] = []
+    """What there was in one that an error has closed: titles and texts, until the report of it takes them."""
+
     def __init__(self) -> None:
         owner.reap()
+        self._states: list[tuple[str, Callable[[], str]]] = []
+        Lab.living.append(self)
         self.directory = Path(tempfile.mkdtemp(prefix=owner.own_prefix()))
         self._namespaces: list[Namespace] = []
         self._children: list[Child] = []
@@ -117,6 +126,8 @@ class Lab:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            Lab.last_words += self.findings()
         self.close()
 
     def namespace(self, label: str) -> Namespace:
@@ -129,6 +140,24 @@ class Lab:
         """Stop this child when the laboratory closes, before the namespaces go."""
         self._children.append(child)
 
+    def own_state(self, title: str, state: Callable[[], str]) -> None:
+        """How to ask a gateway for its state, for the report of a failure."""
+        self._states.append((title, state))
+
+    def findings(self) -> list[tuple[str, str]]:
+        """The state of each gateway and the end of each log, for the report of a failure."""
+        found = []
+        for title, state in self._states:
+            try:
+                found.append((title, state()))
+            except Exception as error:  # a gateway that cannot answer is a finding as well
+                found.append((title, f"{type(error).__name__}: {error}"))
+        for child in self._children:
+            ended = "" if child.exit_code is None else f", ended with {child.exit_code}"
+            lines = child.output().splitlines()[-LOG_LINES:]
+            found.append((f"{child.log.relative_to(self.directory)}{ended}", "\n".join(lines)))
+        return found
+
     def link(self, a: Namespace, b: Namespace, device_a: str = "eth0", device_b: str = "eth0") -> None:
         """A wire between two namespaces."""
         a.ip("link", "add", device_a, "type", "veth", "peer", "name", device_b, "netns", b.name)
@@ -137,6 +166,8 @@ class Lab:
 
     def close(self) -> None:
         """Stop the children, newest first, and delete the rest. A second Ctrl-C does not cut this short."""
+        if self in Lab.living:
+            Lab.living.remove(self)
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         try:
             while self._children:

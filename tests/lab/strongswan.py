@@ -171,6 +171,10 @@ class StrongSwan:
             env=self._env,
         )  # fmt: skip
         self.pid = self._child.pid
+        namespace.lab.own_state(
+            f"swanctl --list-sas at {namespace.label}",
+            lambda: self.swanctl("--list-sas", check=False, timeout=10).stdout,
+        )
         wait_until(lambda: (self.directory / "vici").exists(), "charon's vici socket")
 
     def swanctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> CompletedProcess[str]:

@@ -19,6 +19,8 @@ from vpnd.control import addition
 
 PROGRAMS = Path(sys.executable).parent
 START_TIMEOUT = PATIENCE
+STATE_TIMEOUT = 10
+"""Seconds for the state in the report of a failure: a daemon that hangs does not answer."""
 
 GATEWAY = """[gateway]
 name = "{name}"
@@ -51,8 +53,14 @@ class Vpnd:
         self._start_timeout = start_timeout
         write(self.config, GATEWAY.format(name=name or namespace.label, address=address), mode=0o600)
         self.configure(*plans)
+        namespace.lab.own_state(f"vpnctl status at {namespace.label}", self._told)
         if running:
             self.start()
+
+    def _told(self) -> str:
+        """What its operator sees, if it answers."""
+        asked = (self.ctl(what, check=False, timeout=STATE_TIMEOUT) for what in ("status", "events"))
+        return "\n".join(done.stdout + done.stderr for done in asked)
 
     @property
     def config(self) -> Path:
@@ -136,6 +144,17 @@ class Vpnd:
         if found is None:
             raise LookupError(f"vpnd {self.namespace.label} does not list {name}")
         return found
+
+    def events(self, tunnel: str | None = None) -> list[dict[str, Any]]:
+        """What it has told of itself, or of one tunnel, oldest first."""
+        _, content = self._ask("GET", "/v1/events?follow=false")
+        told = [json.loads(line) for line in content.splitlines()]
+        return [event for event in told if tunnel in (None, event["tunnel"])]
+
+    def told(self, tunnel: str, before: int = 0) -> list[str]:
+        """Kinds and codes of a tunnel's events since there were so many: they say what decided."""
+        events = self.events(tunnel)[before:]
+        return [word for event in events for word in (event["event"], event["code"]) if word]
 
     def wait_state(self, name: str, *states: str, timeout: float = PATIENCE) -> dict[str, Any]:
         """Wait until a tunnel is in one of these states; returns it."""
