@@ -150,6 +150,7 @@ def test_30_percent_loss_moves_the_traffic(interval: float, row: TellRow) -> Non
     assert took[-1] < 2 * bound(interval)
 
 
+@pytest.mark.full_faults
 def test_20_percent_loss_never_moves_it(row: TellRow) -> None:
     # An hour of the closest look that there is, and an hour of probes.
     echoes = round(HOUR / LOOK_EVERY)

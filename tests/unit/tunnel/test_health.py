@@ -310,11 +310,11 @@ def test_30_percent_loss_is_found_by_a_closer_look(seed: int) -> None:
     assert bench.check.lossy
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_20_percent_loss_is_borne_under_the_closest_look(seed: int) -> None:
-    bench = Bench(path=lossy(seed, 0.20), seed=seed, looks=True)
-    bench.run(300)
-    assert bench.losses == [], f"seed {seed}"
+def test_20_percent_loss_is_borne_under_the_closest_look() -> None:
+    # An hour of it, with many seeds, is in test_loss.py: here it is that the look leads there.
+    bench = Bench(path=lossy(1, 0.20), seed=1, looks=True)
+    bench.run(60)
+    assert bench.losses == []
     assert bench.states() == [HEALTHY]
 
 
