@@ -243,6 +243,7 @@ class Gateway:
             case IkeDown() | ChildFailed() | Offered() | IkeRekeyFailed() | Failed() | PeerDead():
                 self.roster.handle_ike(now, output)
             case PeerRenews(tunnel):
+                self.roster.handle_ike(now, output)
                 peer_renews(self.journal, tunnel)
             case LadderLine():
                 self.journal.trace(output)

@@ -7,22 +7,34 @@ so on without end. Nothing on the wire tells of this before; once it has happene
 from __future__ import annotations
 
 AGAIN = 10.0
-"""Seconds after our DELETE within which the peer's next SA is its answer: an attempt with a message lost."""
+"""Seconds after our DELETE within which the peer's next SA is because of it, with a message lost."""
+QUIET = 0.5
+"""Seconds before it without an attempt of the peer's: one that always begins has another reason."""
 
 
 class Renewals:
     """What is known of the peer of each tunnel, by the tunnel's name. Times are in seconds."""
 
     def __init__(self) -> None:
+        self._closing: set[str] = set()
         self._closed: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
         self._known: set[str] = set()
 
-    def closed(self, now: float, tunnel: str) -> None:
+    def closing(self, tunnel: str) -> None:
         """An SA is closed by our DELETE because another one has its part."""
-        self._closed[tunnel] = now
+        self._closing.add(tunnel)
+
+    def closed(self, now: float, tunnel: str) -> None:
+        """The peer has answered a DELETE, so it lives and has known the SA."""
+        if tunnel in self._closing:
+            self._closing.discard(tunnel)
+            if now - self._begun.get(tunnel, float("-inf")) >= QUIET:
+                self._closed[tunnel] = now
 
     def begun(self, now: float, tunnel: str) -> bool:
         """The peer has begun an SA beside another one. Whether this is news of such a peer."""
+        self._begun[tunnel] = now
         closed = self._closed.pop(tunnel, None)
         if closed is None or now - closed > AGAIN or tunnel in self._known:
             return False
@@ -35,5 +47,7 @@ class Renewals:
 
     def forget(self, tunnel: str) -> None:
         """The tunnel is removed."""
+        self._closing.discard(tunnel)
         self._closed.pop(tunnel, None)
+        self._begun.pop(tunnel, None)
         self._known.discard(tunnel)

@@ -17,6 +17,9 @@ JITTER_PERCENT = 20
 ATTEMPT_LIMIT = 120.0
 """Ours: seconds after which an attempt without any result is given up; IKE itself gives up after about 30."""
 
+PEER_FIRST = 3.0
+"""Ours: seconds that a peer which begins again what we close is given after a reset, for one IKE SA each."""
+
 
 class Backoff:
     """Counts the failures of one thing that is tried again for ever."""

@@ -19,7 +19,7 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation, TunnelPolicy
-from vpnd.tunnel.backoff import ATTEMPT_LIMIT, Backoff
+from vpnd.tunnel.backoff import ATTEMPT_LIMIT, PEER_FIRST, Backoff
 from vpnd.tunnel.commands import (
     AttemptFailed,
     CloseTunnel,
@@ -61,6 +61,8 @@ class Tunnel:
     """The last failures, newest last, each with its mapping if it concerned one."""
     sick: bool = False
     """The health check failed."""
+    peer_begins_again: bool = False
+    """Whether the peer makes another one of each SA that is closed here."""
     last_heard: float = 0.0
     """When the last authenticated packet came, in seconds on the caller's clock."""
     tries: int = 0
@@ -147,7 +149,7 @@ class Tunnel:
         self._fresh_start()
         for mapping in self.mappings:
             mapping.wanted = not self.policy.peer.any_address
-        self._retry_at = now
+        self._retry_at = now + (PEER_FIRST if self.peer_begins_again else 0.0)
         self._settle()
 
     def block(self, now: float, diagnosis: Diagnosis) -> None:
@@ -293,6 +295,10 @@ class Tunnel:
                 mapping.wanted = mapping.offered = True
         self._proceed(now)
         self._settle()
+
+    def peer_renews(self) -> None:
+        """The peer makes another one of each SA that is closed here."""
+        self.peer_begins_again = True
 
     def renewal_failed(self, now: float, index: int | None, diagnosis: Diagnosis) -> None:
         """What works has no successor, and ends with its lifetime: a mapping's SAs, or the IKE SA (None)."""

@@ -24,6 +24,7 @@ from vpnd.ike.outputs import (
     OutboundReady,
     Output,
     PeerDead,
+    PeerRenews,
 )
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import TunnelPolicy
@@ -113,6 +114,8 @@ class Roster:
                 self.tell(tunnel, lambda t: t.child_down(now, mapping, spi_in, diagnosis))
             case ChildFailed(tunnel, mapping, diagnosis):
                 self.tell(tunnel, lambda t: t.child_failed(now, mapping, diagnosis))
+            case PeerRenews(tunnel):
+                self.tell(tunnel, lambda t: t.peer_renews())
             case Offered(tunnel, mappings):
                 self.tell(tunnel, lambda t: t.offered(now, mappings))
             case IkeRekeyFailed(tunnel, diagnosis):

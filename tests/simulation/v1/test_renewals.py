@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.simulation.pair import Pair
-from tests.simulation.v1.pairs import TWO_MAPPINGS, pair_of
+from tests.simulation.v1.pairs import MODES, TWO_MAPPINGS, pair_of
 from tests.simulation.weather import Datagram
+from vpnd.ike.outputs import PeerRenews
 from vpnd.ike.v1.children import REKEY_AGAIN
+from vpnd.model.policy import NegotiationMode
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1
 
@@ -73,3 +77,30 @@ def test_a_renewal_that_was_asked_for_is_tried_again() -> None:
     deaf.lost = False
     pair.world.run_for(REKEY_AGAIN)
     assert pair.a.child().spi_in != old
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_peer_that_begins_again_what_is_closed_comes_to_rest_and_is_told(mode: NegotiationMode) -> None:
+    """strongSwan with close_action = start: another ISAKMP SA for each that we close as one too many."""
+    pair = pair_of(mode)
+    pair.establish()
+    sessions = pair.endpoint_b._registry.sessions
+    pair.endpoint_b._registry.renewals._known.add(pair.b.tunnel)  # so that b itself closes nothing
+    made = 0
+
+    def begin() -> None:
+        nonlocal made
+        made += 1
+        pair.b.do("begin_anew", pair.b.tunnel)
+        pair.world.run_for(1.0)
+
+    for _ in range(2):
+        begin()
+    wanted = len(list(sessions()))
+    for _ in range(120):
+        pair.world.run_for(1.0)
+        while len(list(sessions())) < wanted:
+            begin()
+    assert made == 3
+    assert len(pair.a.of(PeerRenews)) == 1
+    assert len(list(pair.endpoint_a._registry.sessions())) == wanted == 3

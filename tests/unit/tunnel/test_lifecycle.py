@@ -35,7 +35,7 @@ from vpnd.ike.outputs import (
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation
 from vpnd.model.selectors import Selector
-from vpnd.tunnel.backoff import ATTEMPT_LIMIT, LONGEST_DELAY
+from vpnd.tunnel.backoff import ATTEMPT_LIMIT, LONGEST_DELAY, PEER_FIRST
 from vpnd.tunnel.commands import CloseTunnel, Initiate, MappingChanged, MappingState, SendOn
 from vpnd.tunnel.roster import Roster
 from vpnd.tunnel.states import mapping_state
@@ -899,3 +899,19 @@ def test_what_was_offered_under_an_ike_sa_that_is_gone_is_not_begun_by_a_passive
     life.tell("ike_down", *SPIS, DELETED)
     life.pass_time(1)
     assert life.attempts == attempts
+
+
+def test_after_a_reset_a_peer_that_begins_again_is_given_time_to() -> None:
+    life = Life(policy(ACTIVE))
+    life.bring_up()
+    life.tell("reset")
+    life.pass_time(0)
+    assert life.attempts == 2
+    life.bring_up()
+    life.roster.tell("branch", lambda tunnel: tunnel.peer_renews())
+    life.tell("reset")
+    life.lose(Diagnosis.of(Code.DOWN_BY_OPERATOR))
+    life.pass_time(PEER_FIRST - 0.1)
+    assert life.attempts == 0
+    life.pass_time(0.2)
+    assert life.attempts == 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from vpnd.ike import natt
 from vpnd.ike.outputs import Keepalive, PeerDead
+from vpnd.ike.v1 import succession
 from vpnd.ike.v1.children import REKEY_AGAIN, Limit
 from vpnd.ike.v1.received import State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -46,6 +47,7 @@ def _on_timer(session: Session, now: float, timer: Timer) -> None:
             # With it the peer's last message would be lost, and one side would send on what the other lacks.
             session.timers.arm(Timer.FORGET, now + session.registry.limits.closing)
         case Timer.FORGET if session.state is State.REPLACED:
+            succession.tell_closed(session, now)
             session.close(now, Diagnosis.of(Code.LIFETIME, detail="both sides had begun an ISAKMP SA"))
         case Timer.FORGET:
             session.end(now, Diagnosis.of(Code.PEER_DELETED, peer=session.path.remote))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpnd.ike.natt import KEEPALIVE_INTERVAL, initial_path
-from vpnd.ike.outputs import Established, IkeReplaced
+from vpnd.ike.outputs import Established, IkeReplaced, PeerRenews
 from vpnd.ike.session import Phase
 from vpnd.ike.v1.children import REKEY_AGAIN, Children, soft_deadline
 from vpnd.ike.v1.received import State, Timer
@@ -63,6 +63,8 @@ def establish(session: Session, now: float, initial_contact: bool) -> None:
         session.registry.emit(Established(session.tunnel, session.describe()))
     else:
         succeed(session, predecessor, now, crossing)
+        if not session.initiator and session.registry.renewals.begun(now, session.tunnel):
+            session.registry.emit(PeerRenews(session.tunnel))
     _limit(session, now)
 
 
@@ -186,15 +188,27 @@ def _retire(old: Session, heir: Session, now: float, crossing: bool) -> None:
     heir.registry.arm(heir)
 
 
+def tell_closed(session: Session, now: float) -> None:
+    """A predecessor is closed because another ISAKMP SA has its part; a DELETE of IKEv1 has no answer."""
+    session.registry.renewals.closing(session.tunnel)
+    session.registry.renewals.closed(now, session.tunnel)
+
+
 def _limit(session: Session, now: float) -> None:
     """The predecessors that are too many go, but not at once.
 
     A peer that has several of them hands its IPsec SAs from one to the next after it has established that: a
-    DELETE that comes in between takes them along (strongSwan).
+    DELETE that comes in between takes them along (strongSwan). With a peer that makes another one of what is
+    closed, they stay.
     """
     replaced = [one for one in session.siblings() if one.state is State.REPLACED]
     for one in replaced[:-REPLACED_FOR_NOW]:
+        tell_closed(one, now)
         one.close(now, Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
+    if session.registry.renewals.expects(session.tunnel):
+        for one in replaced:
+            one.timers.disarm(Timer.FORGET)
+        return
     for one in replaced[-REPLACED_FOR_NOW:-REPLACED_AT_MOST]:
         if one.timers.deadline(Timer.FORGET) is None:
             one.timers.arm(Timer.FORGET, now + session.registry.limits.closing)

@@ -132,7 +132,7 @@ def _child_expired(session: Session, now: float, timer: ChildTimer, spi_in: int)
             session.children.down(child, Diagnosis.of(Code.LIFETIME, detail="rekeyed"))
         case ChildTimer.DUPLICATE:
             if child.fate is Fate.LIVE:
-                session.registry.renewals.closed(now, session.tunnel)
+                session.registry.renewals.closing(session.tunnel)
                 diagnosis = Diagnosis.of(Code.LIFETIME, detail="another CHILD_SA has its mapping")
                 session.close_child(now, spi_in, diagnosis)
         case _:

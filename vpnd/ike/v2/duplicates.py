@@ -70,7 +70,7 @@ def close(session: Session, now: float) -> None:
         return
     keeper = siblings[-1]
     mappings = [child.sa.mapping for child in session.children if child.fate is Fate.LIVE]
-    session.registry.renewals.closed(now, session.tunnel)
+    session.registry.renewals.closing(session.tunnel)
     session.close(now, Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays"))
     if session.initiator:
         for mapping in mappings:

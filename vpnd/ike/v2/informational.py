@@ -70,6 +70,7 @@ class DeleteChildren(Inform):
         return (Delete(Protocol.ESP, spis),)
 
     def answered(self, session: Session, now: float, received: Received) -> None:
+        session.registry.renewals.closed(now, session.tunnel)
         for spi in self._spis:
             child = session.children.find(spi)
             if child is not None and child.fate is Fate.REKEYED:
@@ -85,6 +86,7 @@ class DeleteIke(Inform):
         return (Delete(Protocol.IKE),)
 
     def answered(self, session: Session, now: float, received: Received) -> None:
+        session.registry.renewals.closed(now, session.tunnel)
         session.finish()
 
 

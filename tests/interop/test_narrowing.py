@@ -1,0 +1,89 @@
+"""strongSwan has several networks in one child, and we a mapping for each pair (RFC 7296 section 2.9)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.interop.conftest import Opposite
+from tests.lab.plan import Plan, SpdRule
+from tests.lab.process import wait_until
+from tests.lab.traffic import require_ping
+from tests.lab.vpnd import Vpnd
+from tests.tables import TellRow
+
+pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
+
+HERE, THERE = ("10.1.0.0/24", "10.1.1.0/24"), ("10.2.0.0/24", "10.2.1.0/24")
+PAIRS = [(local, remote) for local in HERE for remote in THERE]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def inside(opposite: Opposite) -> None:
+    """An address in each network."""
+    opposite.wire.a.gateway.add_address("10.1.1.1/32")
+    opposite.wire.b.gateway.add_address("10.2.1.1/32")
+
+
+def settled(opposite: Opposite, name: str) -> bool:
+    """Whether both ends have one pair of SAs for each mapping, and the same."""
+    ours = opposite.ours.agreed(name)
+    theirs = [agreed.mirrored() for agreed in opposite.peer.agreed(name)]
+    return Counter((a.local, a.remote) for a in ours) == Counter(PAIRS) and set(ours) == set(theirs)
+
+
+def require_traffic(opposite: Opposite) -> None:
+    """A ping through each mapping."""
+    for local, remote in PAIRS:
+        addresses = (network.replace(".0/24", ".1") for network in (local, remote))
+        require_ping(opposite.wire.a.gateway, *addresses)
+
+
+@pytest.mark.parametrize("role", ["passive", "active", "traffic-triggered"])
+def test_every_mapping_carries_traffic_whoever_began(role: str, opposite: Opposite, row: TellRow) -> None:
+    plan = Plan(name=f"one-child-{role}", negotiation=role, rules=(SpdRule(HERE, THERE),), one_child=True)
+    vpnd = opposite.ours
+    assert isinstance(vpnd, Vpnd)
+    opposite.peer.add(plan.other())
+    try:
+        vpnd.add(plan)
+        if role != "active":
+            assert opposite.peer.up(plan.name).returncode == 0
+        wait_until(lambda: settled(opposite, plan.name), "an SA for each mapping at both ends")
+        require_traffic(opposite)
+        before = {agreed.spi_in for agreed in vpnd.agreed(plan.name)}
+        opposite.peer.swanctl("--rekey", "--child", plan.name)
+        wait_until(
+            lambda: settled(opposite, plan.name) and not before & {a.spi_in for a in vpnd.agreed(plan.name)},
+            "strongSwan's successor of each, of the same mapping",
+        )
+        require_traffic(opposite)
+        opposite.peer.swanctl("--rekey", "--ike", plan.name, "--reauth")
+        wait_until(lambda: settled(opposite, plan.name), "each mapping's SA after a new authentication")
+        require_traffic(opposite)
+        mappings = vpnd.tunnel(plan.name)["mappings"]
+        assert [mapping["reason"] for mapping in mappings] == [None] * len(PAIRS)
+        what = f"one child of 2 x 2 networks, we are {role}"
+        row("narrowing", version="ikev2", what=what, figure=f"{len(mappings)} up")
+    finally:
+        vpnd.remove(plan.name)
+        opposite.peer.remove(plan.name)
+
+
+def test_an_ikev1_peer_agrees_to_each_pair_that_we_ask_for(opposite: Opposite, row: TellRow) -> None:
+    """A quick mode has one pair of networks (RFC 2409 section 5.5); strongSwan asks for its first only."""
+    rules = (SpdRule(HERE, THERE),)
+    plan = Plan(name="one-child-1", version="ikev1", negotiation="active", rules=rules, one_child=True)
+    opposite.peer.add(plan.other())
+    try:
+        opposite.ours.add(plan)
+        wait_until(lambda: settled(opposite, plan.name), "an SA for each mapping at both ends")
+        require_traffic(opposite)
+        opposite.peer.swanctl("--rekey", "--child", plan.name)
+        wait_until(lambda: len(opposite.ours.agreed(plan.name)) == len(PAIRS), "each mapping to be up")
+        require_traffic(opposite)
+        row("narrowing", version="ikev1", what="one child of 2 x 2 networks, we are active", figure="4 up")
+    finally:
+        opposite.ours.remove(plan.name)
+        opposite.peer.remove(plan.name)
