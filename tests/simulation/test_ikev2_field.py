@@ -66,11 +66,11 @@ def test_a_vendor_id_may_come_in_any_answer() -> None:
     stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 2, child, response=True))
     assert [sa.spi_out for sa in stage.gateway.children()][-1] == SPI
     stage.say(puppet.seal(Exchange2.INFORMATIONAL, 3, [VENDOR], response=True))
-    refusal = [VENDOR, Notify(Notify2.NO_PROPOSAL_CHOSEN)]
+    refusal = [VENDOR, Notify(Notify2.TS_UNACCEPTABLE)]
     stage.gateway.rekey_child()
     stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 4, refusal, response=True))
     assert [failed.diagnosis.fact("notify") for failed in stage.gateway.of(ChildFailed)] == [
-        "NO_PROPOSAL_CHOSEN"
+        "TS_UNACCEPTABLE"
     ]
 
 
