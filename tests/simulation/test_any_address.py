@@ -181,6 +181,28 @@ def test_of_two_that_are_held_one_gets_the_tunnel(stage: Stage) -> None:
     assert sorted(len(g.of(Established)) for g in (one, other)) == [0, 1]
 
 
+def test_esp_is_no_answer_of_a_peer_that_can_be_asked(stage: Stage) -> None:
+    """It is counted once a second, so that it may have come before the question."""
+    stage.begin(stage.machine("a", ADDRESS_A))
+    stage.begin(stage.machine("a", ADDRESS_C), ANSWER_WITHIN / 2)
+    stage.hub.do("heard", "branch")
+    stage.world.run_for(ANSWER_WITHIN)
+    assert stage.at() == [ADDRESS_C]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_peer_that_cannot_be_asked_is_there_while_it_sends_esp(heard: bool) -> None:
+    stage = Stage("main")
+    stage.begin(stage.machine("a", ADDRESS_A))
+    (present,) = stage.hub.endpoint._registry.sessions("branch")  # type: ignore[attr-defined]
+    present.negotiation.peer = replace(present.negotiation.peer, dpd=False)
+    stage.begin(stage.machine("c", ADDRESS_C), ANSWER_WITHIN / 2)
+    if heard:
+        stage.hub.do("heard", "branch")
+    stage.world.run_for(ANSWER_WITHIN)
+    assert stage.at() == [ADDRESS_A if heard else ADDRESS_C]
+
+
 def test_a_tunnel_that_is_removed_while_a_peer_is_held_is_not_given_away(stage: Stage) -> None:
     stage.begin(stage.machine("a", ADDRESS_A))
     stage.world.silence("a")
