@@ -166,6 +166,8 @@ def test_a_held_peer_may_repeat_its_proof_and_gets_one_answer(stage: Stage) -> N
     stage.world.run_for(5)
     assert stage.at() == [ADDRESS_C]
     assert len(moved.of(Established)) == 1
+    assert isinstance(stage.hub.endpoint, Endpoint)
+    assert stage.hub.endpoint.counters["held until the present peer has answered"] == 2
 
 
 def test_of_two_that_are_held_one_gets_the_tunnel(stage: Stage) -> None:
@@ -179,6 +181,31 @@ def test_of_two_that_are_held_one_gets_the_tunnel(stage: Stage) -> None:
     assert stage.codes() == [Code.IDENTITY_TAKEN]
     stage.world.run_for(30)
     assert sorted(len(g.of(Established)) for g in (one, other)) == [0, 1]
+
+
+def test_a_copy_behind_the_same_nat_is_refused_as_well(stage: Stage) -> None:
+    stage.world.nats.append(Nat([ADDRESS_A, ADDRESS_C], BOX))
+    stage.begin(stage.machine("a", ADDRESS_A))
+    (before,) = stage.hub.ike_sas("branch")
+    stage.begin(stage.machine("c", ADDRESS_C), 2 * ANSWER_WITHIN)
+    assert [ike.spi_i for ike in stage.hub.ike_sas("branch")] == [before.spi_i]
+    assert stage.codes() == [Code.IDENTITY_TAKEN]
+
+
+def test_a_peer_of_one_address_is_not_held(stage: Stage) -> None:
+    """Behind its NAT it may come back by another port; its address is its own."""
+    own = stage.policy("own", ADDRESS_B, BOX, 2, 1)
+    ids = {"local_id": Identity.of(HUB), "remote_id": Identity.of("own.example")}
+    stage.hub.set_peer("a", replace(own, **ids))
+    box = Nat([ADDRESS_A], BOX)
+    stage.world.nats.append(box)
+    children = stage.policy("x", ADDRESS_A, ADDRESS_B, 1, 2).children
+    stage.begin(stage.machine("a", ADDRESS_A, "own.example", children=children))
+    box.rebind()
+    again = stage.machine("a", ADDRESS_A, "own.example", children=children)
+    stage.begin(again, ANSWER_WITHIN / 2)
+    assert again.of(Established)
+    assert len(stage.at("own")) == 1
 
 
 def test_esp_is_no_answer_of_a_peer_that_can_be_asked(stage: Stage) -> None:

@@ -92,7 +92,7 @@ class Attempt:
         if session.phase is Phase.CONNECTING:
             self.hint = None
             session.timers.disarm(Timer.ERROR)
-            if not session.initiator and not session.is_held:
+            if not session.initiator:
                 session.timers.arm(Timer.HALF_OPEN, now + session.registry.limits.half_open_lifetime)
 
     def succeeded(self, now: float, unconfirmed: bool) -> None:

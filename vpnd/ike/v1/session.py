@@ -344,15 +344,9 @@ class Session:
 
     # --- a newcomer to a tunnel that another may have
 
-    @property
-    def is_held(self) -> bool:
-        """Whether the peer's proof waits for a decision."""
-        return self._held is not None
-
     def hold(self, now: float, received: Received, decide: Callable[[float], None]) -> None:
         """The peer has proved itself, and is answered when the one that has the tunnel was asked."""
         self._held = received.data, decide
-        self.timers.disarm(Timer.HALF_OPEN)
         self.timers.arm(Timer.HELD, now + ANSWER_WITHIN)
         self.registry.emit(
             Story(self.tunnel, "hold the peer's attempt: ask the present peer for a sign of life")
