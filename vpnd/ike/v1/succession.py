@@ -71,8 +71,6 @@ def establish(session: Session, now: float, initial_contact: bool) -> None:
 def path_of_successor(session: Session) -> Path:
     """Where a new phase 1 begins: as this one where there is a NAT, unless the peer's name moved since."""
     remote = session.policy.remote_address
-    if session.policy.any_address:
-        return session.path if session.nat.found else initial_path(session.path.local, session.path.remote)
     if session.nat.found and remote == session.configured_remote:
         return session.path
     return initial_path(session.policy.local_address, remote or session.path.remote)
