@@ -62,6 +62,8 @@ class SpdRule:
 
     local: tuple[str, ...]
     remote: tuple[str, ...]
+    lines: tuple[str, ...] = ()
+    """Further lines at vpnd: its protocol and ports."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,9 @@ class Plan:
     priority: int = 0
     health: HealthCheck | None = None
     rules: tuple[SpdRule, ...] = ()
+    lines: tuple[str, ...] = ()
+    esp_lines: tuple[str, ...] = ()
+    """Further lines at vpnd: of the tunnel's table, and of its `ipsec`."""
     one_child: bool = False
     start_action: str = "none"
     close_action: str = "none"

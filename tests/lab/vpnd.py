@@ -295,6 +295,7 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         f'negotiation = "{plan.negotiation}"',
         f'interface = "{plan.interface}"',
         f"priority = {plan.priority}",
+        *plan.lines,
     ]
     if plan.routed:
         lines += ['communication = "destination-route"', f"routes = {json.dumps(plan.remote.networks)}"]
@@ -305,6 +306,7 @@ def tunnel_toml(plan: Plan, key: str) -> str:
                 f"[[tunnels.{plan.name}.spd]]",
                 f"local = {json.dumps(rule.local)}",
                 f"remote = {json.dumps(rule.remote)}",
+                *rule.lines,
             ]
     lines += [
         f"[tunnels.{plan.name}.ike]",
@@ -316,6 +318,7 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         f'remote_id = "{plan.remote.identity}"',
         f"lifetime = {plan.ike_lifetime}",
         f"[tunnels.{plan.name}.ipsec]",
+        *plan.esp_lines,
         *_suite_lines(plan.esp),
         *([f"pfs = {plan.pfs}"] if plan.pfs else []),
         f"lifetime = {plan.lifetime}",

@@ -11,10 +11,11 @@ from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
 from vpnd.crypto.suites import as_cut
 from vpnd.ike.outputs import ChildFailed, ChildReplaced, ChildUp, IkeReplaced
+from vpnd.ike.v2.selectors import touched
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdPolicy, Lifetimes, Margin, NegotiationMode
 from vpnd.model.proposals import Suite
-from vpnd.model.selectors import ANY_PORT, Ports
+from vpnd.model.selectors import ANY_PORT, Ports, Selector
 from vpnd.wire.iana import IkeVersion
 
 QUIET: dict[str, Any] = {"dpd": DpdPolicy(enabled=False)}
@@ -226,3 +227,11 @@ def test_a_peer_with_wider_ports_gets_what_both_have() -> None:
         (one,) = gateway.installed.values()
         (selector,) = getattr(one.child, f"ts_{end}")
         assert (selector.protocol, selector.port_start, selector.port_end) == (TCP, 443, 443)
+
+
+def test_an_offer_touches_only_the_mappings_of_its_ports() -> None:
+    """Several subnets in one offer are told apart by their ports too."""
+    policy = narrowed(0, HTTPS, SYSLOG, PING)["children"]
+    https = policy[0]
+    assert touched(policy, (https.ts_local,), (https.ts_remote,)) == (0,)
+    assert touched(policy, (Selector.of(https.local),), (Selector.of(https.remote),)) == (0, 1, 2)

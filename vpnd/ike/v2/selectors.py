@@ -63,7 +63,7 @@ def touched(
     return tuple(
         child.index
         for child in children
-        if narrow(local, (Selector.of(child.local),)) and narrow(remote, (Selector.of(child.remote),))
+        if narrow(local, (child.ts_local,)) and narrow(remote, (child.ts_remote,))
     )
 
 
