@@ -68,7 +68,7 @@ bench: setup  ## vpnd and strongSwan side by side; BENCH_ARGS=--short for a quic
 grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 minutes
 	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_specification.py tests/interop/test_sm.py --full-grid -p no:randomly $(PYTEST_ARGS)
 
-faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: an hour
+faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: two hours
 	@failed=0; $(PYTHON) -m pytest $(FAULTS) --ignore=tests/faults/test_floods.py --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
 	$(PYTHON) -m pytest tests/faults/test_floods.py tests/interop/test_rekeys.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
 

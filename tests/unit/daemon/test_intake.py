@@ -69,10 +69,10 @@ async def test_addresses_have_their_turns() -> None:
 async def test_the_oldest_of_too_many_is_dropped() -> None:
     served = Served()
     for number in range(WAITING_OF_ADDRESS + 7):
-        served.take(1, FIRST + bytes((number,)))
+        served.take(1, FIRST + number.to_bytes(2, "big"))
     assert (len(served.intake), served.dropped) == (WAITING_OF_ADDRESS, 7)
     await served.all()
-    assert served.messages[0] == (1, FIRST + b"\7")
+    assert served.messages[0] == (1, FIRST + b"\0\7")
 
 
 async def test_in_all_the_longest_queue_gives_way() -> None:
