@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from vpnd.tunnel.loss import PATIENCE, RUN, LossTest
+from vpnd.tunnel.loss import RUN, LossTest
 
 
 def until_lossy(seed: int, loss: float, limit: int) -> int | None:
@@ -39,7 +39,7 @@ def test_a_path_without_loss_is_not_doubtful_and_one_loss_makes_it_so_for_a_whil
     assert not test.doubtful
     test.count(True)
     assert test.doubtful
-    for _ in range(PATIENCE - 1):
+    for _ in range(19):
         test.count(False)
     assert test.doubtful
     test.count(False)
