@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import deque
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from operator import itemgetter
 
 from vpnd.control.schema import Event
 
 KEPT_EVENTS = 1000
 """Ours: a day of a quiet gateway, and some 300 KB."""
+
+KEPT_UNPROVEN = 100
+"""Ours: events that anyone can cause from outside, beside those; they push out each other alone."""
 
 READER_BACKLOG = 256
 """Ours: events that wait for one slow reader before the oldest are dropped."""
@@ -20,19 +25,28 @@ class EventLog:
     """Keeps the last events and hands new ones to each follower. Belongs to one event loop."""
 
     def __init__(self, kept: int = KEPT_EVENTS, backlog: int = READER_BACKLOG) -> None:
-        self._events: deque[Event] = deque(maxlen=kept)
+        self._events: deque[tuple[int, Event]] = deque(maxlen=kept)
+        self._unproven: deque[tuple[int, Event]] = deque(maxlen=KEPT_UNPROVEN)
+        self._published = 0
         self._readers: set[_Reader] = set()
         self._backlog = backlog
 
-    def publish(self, event: Event) -> None:
-        """Keep `event` and wake the followers; never waits for one."""
-        self._events.append(event)
+    def publish(self, event: Event, unproven: bool = False) -> None:
+        """Keep `event` and wake the followers; never waits for one. `unproven`: anyone can have caused it."""
+        self._published += 1
+        (self._unproven if unproven else self._events).append((self._published, event))
         for reader in self._readers:
             reader.offer(event)
 
     def recent(self) -> tuple[Event, ...]:
         """What is kept, oldest first."""
-        return tuple(self._events)
+        numbered = heapq.merge(self._events, self._unproven, key=itemgetter(0))
+        return tuple(event for _, event in numbered)
+
+    def clear(self) -> None:
+        """Forget what is kept."""
+        self._events.clear()
+        self._unproven.clear()
 
     @property
     def followers(self) -> int:

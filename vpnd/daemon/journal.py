@@ -60,17 +60,32 @@ class Journal:
         # Bound once: a logger that is looked up for each line costs more than the line.
         self._log: Any = structlog.get_logger().bind()
 
-    def event(self, tunnel: str | None, kind: str, text: str, code: str | None = None) -> None:
-        """A state change: one event, one line."""
+    def event(
+        self, tunnel: str | None, kind: str, text: str, code: str | None = None, unproven: bool = False
+    ) -> None:
+        """A state change: one event, one line. `unproven`: anyone can have it told."""
         text = cut(text)
-        self.events.publish(Event(at=self._clock.wall(), tunnel=tunnel, event=kind, text=text, code=code))
+        event = Event(at=self._clock.wall(), tunnel=tunnel, event=kind, text=text, code=code)
+        self.events.publish(event, unproven)
         level = self._log.warning if code is not None and code.startswith(("E-", "W-")) else self._log.info
         fields = {"tunnel": tunnel} if tunnel is not None else {}
         level(text, **fields, kind=kind, **({"code": code} if code else {}))
 
-    def failure(self, tunnel: str | None, kind: str, diagnosis: Diagnosis, what_next: str = "") -> None:
-        """A failure; the same one of the same tunnel is said once, then once a minute with a count."""
-        self._seldom(tunnel, kind, message(diagnosis), what_next, diagnosis.code.value)
+    def failure(
+        self,
+        tunnel: str | None,
+        kind: str,
+        diagnosis: Diagnosis,
+        what_next: str = "",
+        unproven: bool = False,
+    ) -> None:
+        """A failure; the same one of the same tunnel is said once, then once a minute with a count.
+
+        `unproven`: who failed has not proved to be the peer and has chosen the values in the text, so all
+        failures of one code are the same.
+        """
+        code = diagnosis.code.value
+        self._seldom(tunnel, kind, message(diagnosis), what_next, code, unproven)
 
     def repaired(self, tunnel: str | None, kind: str, text: str) -> None:
         """Something that somebody took away was put back; said as a failure is, for it may go on for ever."""
@@ -98,14 +113,21 @@ class Journal:
         self._log.error(what, **fields, kind="internal-error", exc_info=error)
 
     def _seldom(
-        self, tunnel: str | None, kind: str, text: str, what_next: str = "", code: str | None = None
+        self,
+        tunnel: str | None,
+        kind: str,
+        text: str,
+        what_next: str = "",
+        code: str | None = None,
+        unproven: bool = False,
     ) -> None:
-        held = self._repeats.admit(self._clock.now(), (tunnel, kind, text))
+        same = (tunnel, kind, "unproven", code) if unproven else (tunnel, kind, text)
+        held = self._repeats.admit(self._clock.now(), same)
         if held is None:
             return
         again = "once more" if held == 1 else f"{held} more times"
         times = f" ({again} meanwhile)" if held else ""
-        self.event(tunnel, kind, f"{text}{what_next}{times}", code)
+        self.event(tunnel, kind, f"{text}{what_next}{times}", code, unproven)
 
     def trace(self, line: LadderLine) -> None:
         """Keep one IKE message for `vpnctl trace`."""

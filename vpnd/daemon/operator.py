@@ -75,7 +75,8 @@ class Operator:
         attached = self._service.interfaces.get(name)
         next_try = tunnel.next_try
         entry = self._report.tunnel(tunnel, now)
-        faults = (self._report.fault(kept, now) for kept, _ in tunnel.faults)
+        kept = (*tunnel.refused.values(), *(fault for fault, _ in tunnel.faults))
+        faults = (self._report.fault(fault, now) for fault in sorted(kept, key=lambda one: one.at))
         return TunnelDetail(
             **{field: getattr(entry, field) for field in type(entry).model_fields},
             gateway=self._service.policy.name,
@@ -343,8 +344,8 @@ class Operator:
         failed = [m for m in tunnel.mappings if m.reason is not None]
         if failed and failed[0].reason is not None:
             raise _failed(name, failed[0].reason.diagnosis, len(failed), len(tunnel.mappings))
-        if tunnel.error is not None:
-            raise _failed(name, tunnel.error.diagnosis, 0, len(tunnel.mappings))
+        if tunnel.standing is not None:
+            raise _failed(name, tunnel.standing.diagnosis, 0, len(tunnel.mappings))
         if not in_time:
             if not self._gateway.endpoint.ike_sas(name):
                 unanswered = self._unanswered(tunnel)

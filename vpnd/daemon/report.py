@@ -106,7 +106,7 @@ class Report:
                 last_heard_s=int(now - heard) if heard and ike is not None else None,
             ),
             drops=self._drops(tunnel.name),
-            last_error=self.fault(tunnel.error, now),
+            last_error=self.fault(tunnel.standing, now),
         )
 
     def ike(self, ike: IkeSaInfo, now: float) -> IkeStatus:
@@ -132,10 +132,12 @@ class Report:
     def why(self, tunnel: Tunnel) -> Why:
         """The last failure, explained; one that is over as well."""
         now = self._gateway.clock.now()
-        fault = tunnel.error
+        fault = tunnel.standing
         index: int | None = None
         if tunnel.faults and (fault is None or fault is tunnel.faults[-1][0]):
             fault, index = tunnel.faults[-1]
+        elif fault is None and tunnel.refused:
+            fault = next(reversed(tunnel.refused.values()))
         mapping = str(tunnel.policy.peer.children[index]) if index is not None else None
         return Why(
             tunnel=tunnel.name,
@@ -161,7 +163,7 @@ class Report:
         counted = self._gateway.traffic(tunnel.name, mapping)
         reason = mapping.reason or mapping.unrenewed or mapping.narrowed or mapping.with_pfs
         if mapping.owner is None and reason is None and tunnel.blocked is not None:
-            reason = tunnel.error
+            reason = tunnel.standing
         entry = MappingStatus(
             local=str(policy.local),
             remote=str(policy.remote),

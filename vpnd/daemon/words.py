@@ -73,7 +73,8 @@ def attempt_failed(journal: Journal, tunnel: Tunnel, change: AttemptFailed) -> N
     named = change.mapping is not None and change.diagnosis.fact("mapping") is None
     which = f" ({tunnel.policy.peer.children[change.mapping or 0]})" if named else ""
     kind = "peer-throttled" if change.diagnosis.code is Code.FLOOD else "attempt-failed"
-    journal.failure(change.tunnel, kind, change.diagnosis, which + _next(change.retry_in))
+    what_next = which + _next(change.retry_in)
+    journal.failure(change.tunnel, kind, change.diagnosis, what_next, change.unproven)
 
 
 def peer_moved(journal: Journal, tunnel: Tunnel, path: Path) -> None:

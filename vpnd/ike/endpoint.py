@@ -275,7 +275,7 @@ class Endpoint:
         late = session is not None and isinstance(error, Unfit)
         if expected and not late and now >= self._unreadable.get(tunnel, now):
             self._unreadable[tunnel] = now + UNREADABLE_AGAIN
-            self._registry.emit(Failed(tunnel, diagnosis, initiator=False))
+            self._registry.emit(Failed(tunnel, diagnosis, initiator=False, unproven=stranger))
 
     def _hear_stranger(self, now: float, path: Path, version: Version, header: Header, data: bytes) -> None:
         """A message that no session has. Who cannot be a peer by its address hears nothing at all."""
@@ -290,7 +290,7 @@ class Endpoint:
             diagnosis = Diagnosis.of(
                 Code.VERSION, theirs=f"ike{version.number.name.lower()}", ours=spoken, peer=path.remote
             )
-            self._registry.emit(Failed(between[0].name, diagnosis, initiator=False))
+            self._registry.emit(Failed(between[0].name, diagnosis, initiator=False, unproven=True))
             raise Drop("the other version is configured")
         version.respond(now, path, header, data)
 

@@ -119,11 +119,16 @@ class IkeRekeyFailed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An attempt at an IKE SA ended without one (initiator), or a peer's attempt was refused (responder)."""
+    """An attempt at an IKE SA ended without one (initiator), or a peer's attempt was refused (responder).
+
+    `unproven`: whoever it was has not proved to be the peer. Anyone can have such attempts refused, as often
+    and with such values in the diagnosis as he likes.
+    """
 
     tunnel: str
     diagnosis: Diagnosis
     initiator: bool
+    unproven: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,7 +234,8 @@ class Registry:
         """A peer's attempt at this tunnel ended without the proof of its key. A flood is told."""
         if self._throttle.failed(now, address):
             detail = f"{FREE_FAILURES} failed; from now on {PER_SECOND:.0f} each second is looked at"
-            self.emit(Failed(tunnel, Diagnosis.of(Code.FLOOD, peer=address, detail=detail), initiator=False))
+            diagnosis = Diagnosis.of(Code.FLOOD, peer=address, detail=detail)
+            self.emit(Failed(tunnel, diagnosis, initiator=False, unproven=True))
 
     def proved(self, address: Address) -> None:
         """A peer at this address has proved its key."""

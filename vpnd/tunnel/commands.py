@@ -88,6 +88,7 @@ class AttemptFailed:
     """An attempt ended without SAs. `retry_in` is in seconds; None: nobody asked for another.
 
     `renewal`: it was to make a successor of what is up and stays so: of a mapping's SAs, or of the IKE SA.
+    `unproven`: it was the attempt of somebody who has not proved to be the peer.
     """
 
     tunnel: str
@@ -95,6 +96,7 @@ class AttemptFailed:
     diagnosis: Diagnosis
     retry_in: float | None
     renewal: bool = False
+    unproven: bool = False
 
 
 Command = Initiate | CloseTunnel | SendOn | Resolve | StateChanged | MappingChanged | AttemptFailed

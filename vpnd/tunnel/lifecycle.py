@@ -59,6 +59,8 @@ class Tunnel:
     """The failure that stands; None when everything wanted is up."""
     faults: deque[tuple[Fault, int | None]] = field(default_factory=lambda: deque(maxlen=KEPT_FAULTS))
     """The last failures, newest last, each with its mapping if it concerned one."""
+    refused: dict[Code, Fault] = field(default_factory=dict)
+    """The last refusal under each code of those who had not proved to be the peer, newest last."""
     sick: bool = False
     """The health check failed."""
     peer_begins_again: bool = False
@@ -93,6 +95,13 @@ class Tunnel:
     def all_up(self) -> bool:
         """Whether every mapping has its SAs."""
         return all(mapping.owner is not None for mapping in self.mappings)
+
+    @property
+    def standing(self) -> Fault | None:
+        """Why the tunnel is not up, as far as is known: what is certain before what anyone can have said."""
+        if self.error is not None or self.all_up or not self.refused:
+            return self.error
+        return next(reversed(self.refused.values()))
 
     @property
     def next_try(self) -> float | None:
@@ -318,6 +327,15 @@ class Tunnel:
         else:
             self._record(now, diagnosis, None)
         self._outputs.append(AttemptFailed(self.name, None, diagnosis, None))
+
+    def refused_unproven(self, now: float, diagnosis: Diagnosis) -> None:
+        """The attempt of somebody who has not proved to be the peer was refused.
+
+        Anyone can have this said as often as he likes, so one of each code is kept, beside what is certain.
+        """
+        self.refused.pop(diagnosis.code, None)
+        self.refused[diagnosis.code] = Fault(diagnosis, now)
+        self._outputs.append(AttemptFailed(self.name, None, diagnosis, None, unproven=True))
 
     def peer_dead(self, now: float, diagnosis: Diagnosis) -> None:
         """The peer does not answer. What becomes of each SA pair is reported one by one.

@@ -122,6 +122,8 @@ class Roster:
                 self.tell(tunnel, lambda t: t.renewal_failed(now, None, diagnosis))
             case Failed(_, diagnosis, True) if diagnosis.code in ENDED_HERE:
                 return
+            case Failed(tunnel, diagnosis, unproven=True):
+                self.tell(tunnel, lambda t: t.refused_unproven(now, diagnosis))
             case Failed(tunnel, diagnosis, initiator):
                 self.tell(tunnel, lambda t: t.failed(now, diagnosis, initiator))
             case PeerDead(tunnel, diagnosis):

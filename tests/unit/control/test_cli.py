@@ -162,7 +162,7 @@ def test_status_fits_eighty_columns(remote: Remote) -> None:
 
 def test_events_one_a_line(remote: Remote) -> None:
     for number in range(2):
-        remote.operations.log._events.append(
+        remote.operations.log.publish(
             Event(at=AT, tunnel="branch-a", event="tunnel-up", text=f"number {number}\x1b[31m")
         )
     text = vpnctl("events", "--socket", str(remote.socket))

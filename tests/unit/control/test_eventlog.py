@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.unit.control.fakes import AT
-from vpnd.control.eventlog import EventLog
+from vpnd.control.eventlog import KEPT_UNPROVEN, EventLog
 from vpnd.control.schema import Event
 
 
@@ -47,3 +47,16 @@ async def test_a_slow_reader_is_told_what_it_missed() -> None:
     assert (missed.event, missed.text[:1]) == ("events-missed", "3")
     assert (fourth.text, fifth.text) == ("4", "5")
     await stream.aclose()
+
+
+def test_what_anyone_can_cause_pushes_out_nothing_else() -> None:
+    log = EventLog(kept=10)
+    for number in range(5):
+        log.publish(Event(at=AT, event="tunnel-up", text=f"ours {number}"))
+    for number in range(10_000):
+        log.publish(Event(at=AT, event="attempt-failed", text=f"a stranger's {number}"), unproven=True)
+    log.publish(Event(at=AT, event="tunnel-down", text="ours 5"))
+    texts = [event.text for event in log.recent()]
+    assert texts[:5] == [f"ours {number}" for number in range(5)]
+    assert texts[5:-1] == [f"a stranger's {number}" for number in range(10_000 - KEPT_UNPROVEN, 10_000)]
+    assert texts[-1] == "ours 5"

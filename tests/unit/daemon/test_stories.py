@@ -30,7 +30,7 @@ async def up(pair: Pair, version: str = "ikev2", more: str = "", theirs: str = "
     await pair.until(lambda: pair.state() == ("up", "up"))
     await asyncio.sleep(PROVED)
     for machine in (pair.hq, pair.branch):
-        machine.journal.events._events.clear()
+        machine.journal.events.clear()
 
 
 def story(machine: Machine) -> list[Event]:
@@ -406,7 +406,7 @@ async def test_another_tunnel_takes_over(pair: Pair) -> None:
     await pair.start()
     gateway = pair.hq.service.gateway
     await pair.until(lambda: {t.state.value for t in gateway.roster} == {"up"})
-    pair.hq.journal.events._events.clear()
+    pair.hq.journal.events.clear()
     await pair.hq.operator.down("t")
     told = [event for event in pair.hq.journal.events.recent() if event.event == "carries-traffic"]
     assert [(event.tunnel, event.text) for event in told] == [("u", "carries 10.2.0.0/16 in place of t")]

@@ -137,7 +137,7 @@ class Attempt:
             self.give_up(now)
         elif self.hint is not None and not self._told:
             self._told = True
-            self._session.registry.emit(Failed(self._session.tunnel, self.hint, initiator=False))
+            self._tell(self.hint)
 
     def give_up(self, now: float) -> None:
         """As initiator: it ends; the reason is the best that is known."""
@@ -168,7 +168,7 @@ class Attempt:
             self._told = True
             if notify is not None:
                 informational.send_plain(session, notify)
-            session.registry.emit(Failed(session.tunnel, diagnosis, initiator=False))
+            self._tell(diagnosis)
 
     def refuse(self, now: float, notify: int | None, diagnosis: Diagnosis) -> None:
         """As responder: tell the peer, keep the answer for repeats, and let go.
@@ -179,7 +179,7 @@ class Attempt:
         send = informational.send_error if session.carrier.proven else informational.send_plain
         if notify is not None:
             self._last_sent = send(session, notify)
-        session.registry.emit(Failed(session.tunnel, diagnosis, initiator=False))
+        self._tell(diagnosis)
         session.timers.clear()
         session.timers.arm(Timer.FORGET, now + session.registry.limits.refused_lifetime)
         session.to(State.REFUSED, "refused the peer's attempt")
@@ -191,4 +191,10 @@ class Attempt:
         diagnosis = self.hint or Diagnosis.of(Code.SILENT, peer=session.path.remote)
         session.end(now, diagnosis)
         if self.hint is not None and not self._told:
-            session.registry.emit(Failed(session.tunnel, diagnosis, initiator=False))
+            self._tell(diagnosis)
+
+    def _tell(self, diagnosis: Diagnosis) -> None:
+        """As responder: the operator hears why the peer's attempt came to nothing."""
+        session = self._session
+        unproven = not session.carrier.proven
+        session.registry.emit(Failed(session.tunnel, diagnosis, initiator=False, unproven=unproven))

@@ -34,8 +34,6 @@ _MODES: dict[int, NegotiationMode] = {
 
 REASSEMBLIES = 8
 """Ours: first messages that are put together of fragments at once; nobody has proved anything yet."""
-TELL_AGAIN = 60.0
-"""Seconds after which the same reason to drop a first message is told again."""
 
 
 class Engine:
@@ -46,7 +44,6 @@ class Engine:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._fragments: Reassemblies[InitKey] = Reassemblies(REASSEMBLIES, LARGEST_FIRST_MESSAGE)
-        self._told: dict[str, tuple[Diagnosis | None, float]] = {}
 
     def local_spis(self, header: Header) -> tuple[bytes, ...]:
         """The cookie of the initiator or of the responder may be ours."""
@@ -141,7 +138,7 @@ class Engine:
         if not fitting:
             ours = (candidates[0].mode or NegotiationMode.MAIN).value
             facts = {"theirs": mode.value, "ours": ours, "peer": path.remote}
-            self._tell(now, candidates[0].name, Diagnosis.of(Code.MODE, **facts))
+            self._tell(candidates[0].name, Diagnosis.of(Code.MODE, **facts))
             raise Drop("the other mode is configured")
         if mode is NegotiationMode.MAIN:
             return fitting[0]
@@ -151,15 +148,12 @@ class Engine:
                 return policy
         ours = describe_some(fitting[0].peer_ids)
         facts = {"theirs": identity.describe(), "ours": ours, "peer": path.remote}
-        self._tell(now, fitting[0].name, Diagnosis.of(Code.IDENTITY, **facts))
+        self._tell(fitting[0].name, Diagnosis.of(Code.IDENTITY, **facts))
         raise Drop("unknown identity")
 
-    def _tell(self, now: float, tunnel: str, diagnosis: Diagnosis) -> None:
-        """The operator hears why a first message was dropped: not of each repeat, which anyone can send."""
-        said, when = self._told.get(tunnel, (None, 0.0))
-        if said != diagnosis or now - when >= TELL_AGAIN:
-            self._told[tunnel] = diagnosis, now
-            self._registry.emit(Failed(tunnel, diagnosis, initiator=False))
+    def _tell(self, tunnel: str, diagnosis: Diagnosis) -> None:
+        """The operator hears why a first message was dropped."""
+        self._registry.emit(Failed(tunnel, diagnosis, initiator=False, unproven=True))
 
 
 def _identity(header: Header, data: bytes) -> Identity:

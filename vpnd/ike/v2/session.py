@@ -244,7 +244,7 @@ class Session(IkeSa):
 
     def refuse(self, now: float, diagnosis: Diagnosis) -> None:
         """Responder: the peer's attempt is refused; the answer is kept for repeats."""
-        self.registry.emit(Failed(self.tunnel, diagnosis, self.initiator))
+        self.registry.emit(Failed(self.tunnel, diagnosis, self.initiator, unproven=True))
         self.registry.half_open_ends(self)
         self.timers.clear()
         self.timers.arm(Timer.END, now + self.registry.limits.refused_lifetime)

@@ -142,7 +142,7 @@ class Engine:
         if fault.notify is not None:
             self._answer_without_state(path, header, Notify(fault.notify, fault.data))
         if fault.notify != Notify2.INVALID_KE_PAYLOAD:
-            self._registry.emit(Failed(candidates[0].name, fault.diagnosis, initiator=False))
+            self._registry.emit(Failed(candidates[0].name, fault.diagnosis, initiator=False, unproven=True))
 
     def _answer_without_state(self, path: Path, header: Header, notify: Notify) -> None:
         """An unprotected answer with one notify; the responder's SPI stays zero (RFC 7296 section 2.6)."""
