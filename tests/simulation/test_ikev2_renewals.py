@@ -121,10 +121,21 @@ def test_closing_all_of_them_again_and_again_makes_no_more_than_there_were(limit
         stage.say(ours.seal(Exchange2.IKE_AUTH, 1, ours.auth_payloads(0xC0FFEEF0 + turn), response=True))
         peer.live.append(ours)
         peer.run(60)
-        assert 1 <= len(stage.gateway.ike_sas()) <= 3
+        assert len(stage.gateway.ike_sas()) == 2
         before = peer.made
         peer.run(60)
         assert peer.made == before
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(3, 1), (4, 0)])
+def test_one_more_much_later_is_taken_unless_we_hold_all_that_we_can(limit: int, refused: int) -> None:
+    stage, peer = crossing(Limits(ike_sas_per_tunnel=limit))
+    peer.run(60)
+    assert len(stage.gateway.ike_sas()) == 2
+    peer.begin()
+    peer.run(10)
+    assert peer.childless == refused
+    assert len(stage.gateway.ike_sas()) == 3 - refused
 
 
 def test_a_child_that_is_begun_again_stays_beside_the_other() -> None:

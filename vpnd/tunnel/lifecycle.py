@@ -300,7 +300,7 @@ class Tunnel:
     def offered(self, now: float, indexes: tuple[int, ...]) -> None:
         """The peer wants these mappings too, and has SAs for another only: begin them, also when passive."""
         for mapping in filter(None, map(self._mapping, indexes)):
-            if mapping.owner is None and not self.closed:
+            if mapping.owner is None:
                 mapping.wanted = mapping.offered = True
         self._proceed(now)
         self._settle()
