@@ -167,6 +167,8 @@ def _other_identity(key: str, theirs: str) -> str:
 def _instead_of_identity(facts: Facts, about_us: bool) -> tuple[str, ...]:
     if not about_us:
         return ("the peer is behind a NAT and gives its inner address",)
+    if (facts["notify"] or "") == "DELETE":
+        return ("the peer ends it for a reason of its own, which its log has",)
     if facts["exchange"] == "aggressive mode":
         return ("the peer is configured for main mode, or refuses aggressive mode",)
     return ()

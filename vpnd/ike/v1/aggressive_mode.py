@@ -115,6 +115,7 @@ def on_aggressive3(session: Session, now: float, received: Received) -> None:
     received.confirm()
     session.registry.key_exchange_was_worth_it(now, session.path.remote)
     session.proven()
+    session.accepted = True
     session.nat = phase1.detect_nat(session, received.path, message.nat_d)
     session.proved_from(received.path, session.nat)
     session.established(now, initial_contact)

@@ -67,6 +67,17 @@ def of_phase1_error(session: Session, notify: int, authentic: bool) -> Diagnosis
     return Diagnosis.of(Code.PEER_REFUSED, **facts)
 
 
+def of_phase1_delete(session: Session, authentic: bool) -> Diagnosis:
+    """The peer's DELETE in answer to our proof. `authentic`: its keys are ours, so the identity is left."""
+    facts = {"notify": "DELETE", "peer": session.path.remote, "exchange": f"{session.mode.value} mode"}
+    if authentic:
+        ours = session.policy.local_id.describe()
+        return Diagnosis.of(Code.IDENTITY, ours=ours, detail="our identity", **facts)
+    if session.has_keys:
+        return Diagnosis.of(Code.PSK, ours=session.policy.psk.fingerprint(), **facts)
+    return Diagnosis.of(Code.PEER_REFUSED, **facts)
+
+
 def of_quick_mode_error(notify: int, policy: ChildPolicy) -> Diagnosis | None:
     """The peer's error notify while a quick mode of ours is under way; None if it cannot be about that."""
     code = QUICK_MODE_ERRORS.get(notify)

@@ -15,6 +15,7 @@ from vpnd.ike.faults import Drop
 from vpnd.ike.session import Phase
 from vpnd.ike.v1 import diagnoses, succession
 from vpnd.ike.v1.messages import Informational, PlainInformational
+from vpnd.ike.v1.proposals import limited_phase1
 from vpnd.ike.v1.received import State
 from vpnd.wire.iana import Exchange1, Notify1, Protocol
 from vpnd.wire.ikev1 import Delete, Hash, Notify, Payload, encode_payloads
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from vpnd.ike.v1.received import Received
     from vpnd.ike.v1.session import Session
 
+RIGHT_AFTER = 5.0
+"""Seconds after our proof in which a DELETE, as the peer's first word, speaks of who we say we are."""
 FIRST_STATUS = 16384
 """Notify types from here on report a state, below an error (RFC 2408 section 3.14.1)."""
 
@@ -73,12 +76,13 @@ def on_informational(session: Session, now: float, message_id: int, received: Re
     """A message under the ISAKMP SA. Raises Drop if its hash is wrong."""
     message = _verified(session, message_id, received)
     session.quicks.use(message_id)
+    first = not session.accepted and now < session.established_at + RIGHT_AFTER
     session.verified(now, alive=_says_life(session, message.notifies))
     session.moved(now, received.path)
     for notify in message.notifies:
         _on_notify(session, now, notify)
     for delete in message.deletes:
-        _on_delete(session, now, delete)
+        _on_delete(session, now, delete, first)
 
 
 def on_early(session: Session, now: float, message_id: int, received: Received) -> None:
@@ -88,7 +92,7 @@ def on_early(session: Session, now: float, message_id: int, received: Received) 
     """
     message = _verified(session, message_id, received)
     session.quicks.use(message_id)
-    _note_errors(session, now, message.notifies, authentic=True)
+    _note_errors(session, now, message, authentic=True)
 
 
 def on_plain(session: Session, now: float, received: Received) -> None:
@@ -96,15 +100,20 @@ def on_plain(session: Session, now: float, received: Received) -> None:
     message: PlainInformational = received.expect(PlainInformational)
     if not session.attempt.listens:
         raise Drop("informational in clear")
-    _note_errors(session, now, message.notifies, authentic=False)
+    _note_errors(session, now, message, authentic=False)
 
 
-def _note_errors(session: Session, now: float, notifies: tuple[Notify, ...], authentic: bool) -> None:
-    """Errors are hints for the diagnosis; before the proofs nothing else is. Raises Drop without one."""
-    errors = [notify.type for notify in notifies if notify.type < FIRST_STATUS]
+def _note_errors(
+    session: Session, now: float, message: Informational | PlainInformational, authentic: bool
+) -> None:
+    """Errors and DELETE are hints for the diagnosis; before the proofs nothing else is. Raises Drop then."""
+    errors = [notify.type for notify in message.notifies if notify.type < FIRST_STATUS]
     for error in errors:
         session.attempt.note(now, diagnoses.of_phase1_error(session, error, authentic))
-    if not errors:
+    cookies = session.cky_i + session.cky_r
+    if any(delete.protocol == Protocol.IKE and cookies in delete.spis for delete in message.deletes):
+        session.attempt.note(now, diagnoses.of_phase1_delete(session, authentic))
+    elif not errors:
         raise Drop("informational before the proofs")
 
 
@@ -131,18 +140,21 @@ def _on_notify(session: Session, now: float, notify: Notify) -> None:
     elif notify.type == Notify1.INITIAL_CONTACT:
         if session.state is State.ESTABLISHED:
             succession.forget_older(session, now)
+    elif notify.type == Notify1.RESPONDER_LIFETIME:
+        if session.initiator and session.phase is not Phase.GONE:
+            session.limit_lifetime(now, limited_phase1(session.negotiation.lifetime, [notify]))
     elif notify.type < FIRST_STATUS:
-        quick = session.quicks.own()
+        quick = session.quicks.meant_by(notify.spi)
         refused = None if quick is None else diagnoses.of_quick_mode_error(notify.type, quick.policy)
-        if refused is not None:
-            session.quicks.peer_refused(now, notify.type, refused)
+        if quick is not None and refused is not None:
+            session.quicks.peer_refused(now, quick, notify.type, refused)
 
 
-def _on_delete(session: Session, now: float, delete: Delete) -> None:
+def _on_delete(session: Session, now: float, delete: Delete, refuses_us: bool) -> None:
     """Only SAs of this peer's own tunnel can be named: an SPI of another tunnel is not found here."""
     if session.phase is Phase.GONE:
         return
     if delete.protocol == Protocol.ESP:
         session.peer_deleted_children({int.from_bytes(spi, "big") for spi in delete.spis})
     elif delete.protocol == Protocol.IKE and session.cky_i + session.cky_r in delete.spis:
-        succession.peer_deleted(session, now)
+        succession.peer_deleted(session, now, refuses_us)

@@ -25,7 +25,7 @@ from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.v1 import phase1
 from vpnd.ike.v1.faults import IdentityTaken
 from vpnd.ike.v1.messages import Main1, Main2, Main3, Main4, Main5, Main6
-from vpnd.ike.v1.proposals import choose_phase1, offer_phase1
+from vpnd.ike.v1.proposals import choose_phase1, limited_phase1, offer_phase1
 from vpnd.ike.v1.protect import IvChain
 from vpnd.model.proposals import NO_GROUP
 from vpnd.wire.errors import DecodeError
@@ -200,6 +200,8 @@ def on_main6(session: Session, now: float, received: Received) -> None:
     initial_contact = phase1.says_initial_contact(session, message.notifies)
     received.confirm()
     session.proven()
+    session.accepted = True
+    session.negotiation.lifetime = limited_phase1(session.negotiation.lifetime, message.notifies)
     session.established(now, initial_contact)
 
 

@@ -8,6 +8,7 @@ word for each attribute, whose `number` is the transform's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import product
@@ -336,6 +337,22 @@ def limited(lifetimes: Lifetimes, notifies: Iterable[Notify]) -> Lifetimes:
             except DecodeError:
                 continue
     return lifetimes
+
+
+def limited_phase1(seconds: int, notifies: Iterable[Notify]) -> int:
+    """The seconds of an ISAKMP SA, cut to what its responder says it will keep to (RFC 2407 section 4.6.3.1).
+
+    Peers name them by the attributes of either phase.
+    """
+    for notify in notifies:
+        if notify.type == Notify1.RESPONDER_LIFETIME and notify.protocol == Protocol.IKE:
+            with suppress(DecodeError):
+                attributes = decode_attributes(notify.data)
+                kinds = (Phase1Attribute.LIFE_TYPE, Phase2Attribute.LIFE_TYPE)
+                found = [lifetime_of(attributes, kind, LifeType.SECONDS) for kind in kinds]
+                theirs = next((one for one in found if one), seconds)
+                seconds = min(seconds, max(theirs, LEAST_LIFE_SECONDS))
+    return seconds
 
 
 def _limited(ours: Lifetimes, attributes: tuple[WireAttribute, ...], default: int) -> Lifetimes:

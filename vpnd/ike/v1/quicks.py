@@ -214,10 +214,19 @@ class Quicks:
             session.registry.emit(Failed(session.tunnel, diagnosis, initiator=False))
         self.next(now)
 
-    def peer_refused(self, now: float, notify: int, diagnosis: Diagnosis) -> None:
-        """The peer has refused what we began. Another PFS group may do where the first was the trouble."""
-        quick = self.own()
-        if quick is None:
+    def meant_by(self, spi: bytes) -> QuickMode | None:
+        """The quick mode that an error of the peer is about: by an SPI of it, else ours, else its latest."""
+        waiting = [q for q in self._by_id.values() if q.state in (State.SENT_QUICK1, State.SENT_QUICK2)]
+        for quick in waiting:
+            spis = {quick.spi_in, quick.child.spi_out if quick.child is not None else quick.spi_in}
+            if spi in {one.to_bytes(4, "big") for one in spis}:
+                return quick
+        return self.own() or next(reversed(waiting), None)
+
+    def peer_refused(self, now: float, quick: QuickMode, notify: int, diagnosis: Diagnosis) -> None:
+        """The peer has refused it. Another PFS group may do where the first was the trouble of ours."""
+        if not quick.initiator:
+            self.fail(now, quick, diagnosis)
             return
         further = self._further_groups(quick) if notify in ABOUT_GROUPS else ()
         if further:

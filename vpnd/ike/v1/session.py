@@ -87,6 +87,8 @@ class Session:
         """Whether it was begun to succeed an ISAKMP SA that works."""
         self.proof_iv: bytes | None = None
         """As responder: the IV before the peer's proof, until the peer shows that it has our answer."""
+        self.accepted = False
+        """Whether the peer has gone on after it was shown who we are."""
         self.established_at = 0.0
         self.last_message = 0.0
         """When the peer's last verified message came; ESP does not count."""
@@ -230,6 +232,17 @@ class Session:
             # Nothing else would show whether the peer has our proof.
             self.liveness.ask(now)
 
+    def limit_lifetime(self, now: float, seconds: int) -> None:
+        """The responder will keep the ISAKMP SA no longer than `seconds`."""
+        if seconds >= self.negotiation.lifetime:
+            return
+        self.negotiation.lifetime = seconds
+        self.timers.arm(Timer.EXPIRE, max(now, self.established_at + seconds))
+        if self.state is State.ESTABLISHED:
+            entropy, margin = self.registry.entropy, self.policy.margin
+            soft = soft_deadline(self.established_at, seconds, margin, entropy, self.initiator)
+            self.timers.arm(Timer.RENEW, max(now, soft))
+
     def begin_again_from(self, chain: IvChain, nat: Nat) -> None:
         """The peer's proof came once more and differed: what lies behind it is as the peer has it."""
         self._chain = chain
@@ -335,6 +348,7 @@ class Session:
     def verified(self, now: float, alive: bool = True) -> None:
         """A message under this ISAKMP SA has been verified. `alive`: it says that the peer lives now."""
         self.proof_iv = None
+        self.accepted = True
         self.last_message = now
         self.attempt.confirmed(now)
         if alive:

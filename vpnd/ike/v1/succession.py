@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpnd.ike.natt import KEEPALIVE_INTERVAL, initial_path
-from vpnd.ike.outputs import Established, IkeReplaced, PeerRenews
+from vpnd.ike.outputs import Established, Failed, IkeReplaced, PeerRenews
 from vpnd.ike.session import Phase
+from vpnd.ike.v1 import diagnoses
 from vpnd.ike.v1.children import REKEY_AGAIN, Children, soft_deadline
 from vpnd.ike.v1.received import State, Timer
 from vpnd.model.child import Path
@@ -99,8 +100,11 @@ def forget_older(session: Session, now: float) -> None:
             one.end(now, Diagnosis.of(Code.PEER_RESTARTED, **facts))
 
 
-def peer_deleted(session: Session, now: float) -> None:
-    """The peer has deleted the ISAKMP SA: another takes over, if there is or may soon be one."""
+def peer_deleted(session: Session, now: float, refuses_us: bool = False) -> None:
+    """The peer has deleted the ISAKMP SA: another takes over, if there is or may soon be one.
+
+    `refuses_us`: it is the first that the peer says to our proof, so that it does not take it.
+    """
     gone = Diagnosis.of(Code.PEER_DELETED, peer=session.path.remote)
     siblings = session.siblings()
     spare = next((one for one in reversed(siblings) if one.state is State.REPLACED), None)
@@ -115,6 +119,12 @@ def peer_deleted(session: Session, now: float) -> None:
         session.timers.clear()
         session.timers.arm(Timer.FORGET, now + session.registry.limits.half_open_lifetime)
         session.to(State.DELETED, "deleted by the peer while a successor is being made")
+    elif refuses_us:
+        refused = diagnoses.of_phase1_delete(session, authentic=True)
+        session.end(now, refused)
+        if not session.initiator:
+            # Of an attempt of ours the end of the ISAKMP SA tells.
+            session.registry.emit(Failed(session.tunnel, refused, initiator=False))
     else:
         session.end(now, gone)
 

@@ -1,0 +1,209 @@
+"""What a peer refuses without words for it, and what it limits: the operator hears why, nothing is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
+from tests.simulation.v1.puppet import Puppet
+from tests.simulation.v1.stage import Stage, stage_in
+from vpnd.control.diagnoses import explain
+from vpnd.ike.outputs import ChildUp, Failed, IkeDown
+from vpnd.ike.v1.informational import RIGHT_AFTER
+from vpnd.model.diagnosis import Code
+from vpnd.model.policy import NegotiationMode
+from vpnd.wire.attributes import Attribute, encode_attributes
+from vpnd.wire.iana import Exchange1, Notify1, Protocol
+from vpnd.wire.ikev1 import Notify, Payload
+
+# ----------------------------------------------------------------------- a DELETE in answer to our identity
+
+
+def refusal_of(stage: Stage) -> Code:
+    """What the operator hears of the only failure."""
+    codes = {failed.diagnosis.code for failed in stage.gateway.of(Failed)}
+    codes |= {down.diagnosis.code for down in stage.gateway.of(IkeDown)}
+    (code,) = codes
+    return code
+
+
+def test_a_delete_right_after_main_6_is_about_our_identity() -> None:
+    """As strongSwan does that finds another identity than it looks for."""
+    stage, puppet = stage_in("established, main")
+    stage.say(puppet.informational(puppet.delete_ike()))
+    assert refusal_of(stage) is Code.IDENTITY
+    (failed,) = stage.gateway.of(Failed)
+    assert failed.diagnosis.fact("ours") == "192.0.2.2 (IPV4_ADDR)"
+    assert explain(failed.diagnosis).peer_said == "DELETE in main mode"
+    assert not stage.gateway.ike_sas()
+
+
+def test_a_delete_right_after_aggressive_3_is_about_our_identity() -> None:
+    stage = Stage(AGGRESSIVE)
+    puppet = stage.puppet(initiator=False)
+    stage.established_from_here(puppet)
+    stage.say(puppet.informational(puppet.delete_ike()))
+    assert [down.diagnosis.code for down in stage.gateway.of(IkeDown)] == [Code.IDENTITY]
+
+
+@pytest.mark.parametrize("protected", [True, False], ids=["protected", "in clear"])
+def test_a_delete_in_answer_to_main_5(protected: bool) -> None:
+    """Under the same keys the identity is left; in clear it may as well be that the peer has another key."""
+    stage, puppet = stage_in("sent Main5")
+    delete = puppet.delete_ike()
+    clear = puppet.clear(Exchange1.INFORMATIONAL, [delete], 9)
+    stage.say(puppet.informational(delete) if protected else clear)
+    stage.world.run_for(5)
+    assert refusal_of(stage) is (Code.IDENTITY if protected else Code.PSK)
+
+
+def test_a_delete_in_answer_to_aggressive_2() -> None:
+    stage, puppet = stage_in("answered Aggressive1")
+    stage.say(puppet.informational(puppet.delete_ike()))
+    stage.world.run_for(5)
+    (failed,) = stage.gateway.of(Failed)
+    assert failed.diagnosis.code is Code.IDENTITY
+
+
+def test_a_delete_before_there_are_keys_is_a_refusal() -> None:
+    stage, puppet = stage_in("sent Main3")
+    stage.say(puppet.clear(Exchange1.INFORMATIONAL, [puppet.delete_ike()], 9))
+    stage.world.run_for(5)
+    assert refusal_of(stage) is Code.PEER_REFUSED
+
+
+def test_a_delete_of_other_cookies_says_nothing() -> None:
+    stage, puppet = stage_in("sent Main5")
+    other = stage.puppet(seed=5)
+    stage.say(puppet.informational(other.delete_ike()))
+    assert stage.endpoint.counters["informational before the proofs"] == 1
+
+
+def later(stage: Stage, puppet: Puppet) -> None:
+    """The peer lets some time pass."""
+    stage.world.run_for(RIGHT_AFTER)
+
+
+def alive(stage: Stage, puppet: Puppet) -> None:
+    """The peer asks whether we live."""
+    stage.say(puppet.informational(puppet.are_you_there()))
+
+
+@pytest.mark.parametrize("meanwhile", [later, alive])
+def test_a_delete_of_a_peer_that_has_taken_our_identity_is_its_will(meanwhile) -> None:  # type: ignore[no-untyped-def]
+    stage, puppet = stage_in("established, main")
+    meanwhile(stage, puppet)
+    stage.say(puppet.informational(puppet.delete_ike()))
+    assert not stage.gateway.of(Failed)
+    assert refusal_of(stage) is Code.PEER_DELETED
+
+
+def test_what_the_peer_has_answered_it_has_taken() -> None:
+    """Main6 comes after our proof, Aggressive3 after ours."""
+    stage, puppet = stage_in("sent Quick1, main")
+    stage.say(puppet.informational(puppet.delete_ike()))
+    assert refusal_of(stage) is Code.PEER_DELETED
+    stage, puppet = stage_in("established, aggressive")
+    stage.say(puppet.informational(puppet.delete_ike()))
+    assert refusal_of(stage) is Code.PEER_DELETED
+
+
+# ------------------------------------------------------------------------------------ a refusal of our Quick2
+
+
+@pytest.mark.parametrize("named", ["nothing", "our SPI", "its SPI"])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Notify1.NO_PROPOSAL_CHOSEN, Code.P2_PROPOSAL),
+        (Notify1.INVALID_ID_INFORMATION, Code.TRAFFIC_SELECTORS),
+        (Notify1.INVALID_KEY_INFORMATION, Code.PFS),
+    ],
+)
+def test_a_refusal_of_our_quick2_is_named_and_leaves_nothing(error: int, code: Code, named: str) -> None:
+    stage, puppet = stage_in("established, main")
+    stage.answered_quick(puppet, spi=0xC0FFEE01)
+    (session,) = stage.endpoint._registry.sessions()
+    (ours,) = session.children.by_spi  # type: ignore[attr-defined]
+    spis = {"nothing": b"", "our SPI": ours.to_bytes(4, "big"), "its SPI": b"\xc0\xff\xee\x01"}
+    stage.say(puppet.informational(Notify(error, protocol=Protocol.ESP, spi=spis[named])))
+    (failed,) = stage.gateway.of(Failed)
+    assert (failed.initiator, failed.diagnosis.code) == (False, code)
+    assert failed.diagnosis.fact("notify") == Notify1(error).name
+    stage.world.run_for(60)
+    assert not stage.gateway.of(ChildUp)
+    assert not session.children.by_spi  # type: ignore[attr-defined]
+
+
+def test_a_refusal_is_of_the_quick_mode_whose_spi_it_names() -> None:
+    stage, puppet = stage_in("established, main")
+    stage.answered_quick(puppet, spi=0xC0FFEE01, mapping=0)
+    second = stage.answered_quick(puppet, spi=0xC0FFEE02, mapping=1)
+    refusal = Notify(Notify1.NO_PROPOSAL_CHOSEN, protocol=Protocol.ESP, spi=b"\xc0\xff\xee\x01")
+    stage.say(puppet.informational(refusal))
+    stage.say(puppet.quick3(second))
+    assert [up.child.mapping for up in stage.gateway.of(ChildUp)] == [1]
+
+
+def test_a_refused_successor_leaves_what_it_was_to_succeed() -> None:
+    stage, puppet = stage_in("with a child")
+    before = sorted(stage.gateway.installed)
+    stage.answered_quick(puppet, spi=0xC0FFEE02)
+    stage.say(puppet.informational(Notify(Notify1.NO_PROPOSAL_CHOSEN, protocol=Protocol.ESP)))
+    assert sorted(stage.gateway.installed) == before
+    assert stage.gateway.of(Failed)
+
+
+# ---------------------------------------------------------------------------------------- RESPONDER-LIFETIME
+
+LIVES = {
+    "by the attributes of phase 1": ((11, 1), (12, 600)),
+    "by those of phase 2": ((1, 1), (2, 600)),
+}
+
+
+def responder_lifetime(puppet: Puppet, *attributes: tuple[int, int]) -> Notify:
+    """For the ISAKMP SA."""
+    data = encode_attributes([Attribute(*one) for one in attributes])
+    return Notify(Notify1.RESPONDER_LIFETIME, data, Protocol.IKE, puppet.cky_i + puppet.cky_r)
+
+
+@pytest.mark.parametrize("attributes", LIVES.values(), ids=LIVES.keys())
+@pytest.mark.parametrize("where", ["in Main6", "afterwards"])
+def test_responder_lifetime_shortens_the_isakmp_sa(
+    attributes: tuple[tuple[int, int], ...], where: str
+) -> None:
+    """RFC 2407 section 4.6.3.1; Cisco sends it."""
+    stage, puppet = stage_in("sent Main5")
+    more: list[Payload] = [responder_lifetime(puppet, *attributes)]
+    stage.say(puppet.seal_phase1([*puppet.proof_payloads(), *(more if where == "in Main6" else [])]))
+    if where == "afterwards":
+        stage.world.run_for(10)
+        stage.say(puppet.informational(*more))
+    (sa,) = stage.gateway.ike_sas()
+    assert sa.expires_at == sa.established_at + 600
+    assert sa.rekey_at is not None
+    assert sa.rekey_at < sa.expires_at
+
+
+@pytest.mark.parametrize(
+    ("attributes", "agreed"),
+    [(((11, 1), (12, 5)), 60), (((11, 1), (12, 999_999)), 28800), (((11, 2), (12, 600)), 28800), ((), 28800)],
+)
+def test_a_lifetime_that_is_none_of_ours_or_absurd(
+    attributes: tuple[tuple[int, int], ...], agreed: int
+) -> None:
+    stage, puppet = stage_in("sent Main5")
+    stage.say(puppet.seal_phase1([*puppet.proof_payloads(), responder_lifetime(puppet, *attributes)]))
+    (sa,) = stage.gateway.ike_sas()
+    assert sa.expires_at == sa.established_at + agreed
+
+
+@pytest.mark.parametrize("mode", [MAIN, AGGRESSIVE], ids=lambda mode: mode.value)
+def test_only_a_responder_limits(mode: NegotiationMode) -> None:
+    stage = Stage(mode)
+    puppet = stage.puppet()
+    stage.establish(puppet)
+    stage.say(puppet.informational(responder_lifetime(puppet, (11, 1), (12, 600))))
+    (sa,) = stage.gateway.ike_sas()
+    assert sa.expires_at > sa.established_at + 600
