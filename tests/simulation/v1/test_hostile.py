@@ -27,7 +27,7 @@ from vpnd.ike.outputs import (
     Story,
 )
 from vpnd.ike.v1.carrier import Carrier
-from vpnd.ike.v1.children import PAIRS_AT_MOST, SETTLING
+from vpnd.ike.v1.children import PAIRS_AT_MOST, SETTLING_BESIDE
 from vpnd.ike.v1.phase1 import FRAGMENTATION, NAT_T_02, NAT_T_02N, NAT_T_03, NAT_T_RFC
 from vpnd.ike.v1.quicks import REFUSALS_KEPT
 from vpnd.model.child import Path
@@ -893,7 +893,7 @@ def test_a_pair_of_ours_is_not_sent_on_sooner_because_an_old_one_goes() -> None:
     heard = stage.say(puppet.quick2(quick, 0x2001))
     assert deletes(puppet, heard) == [first]
     assert stage.gateway.child().spi_in == last
-    stage.world.run_for(SETTLING)
+    stage.world.run_for(SETTLING_BESIDE)
     assert stage.gateway.child().spi_out == 0x2001
 
 

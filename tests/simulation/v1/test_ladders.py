@@ -21,7 +21,7 @@ from vpnd.ike.outputs import (
     IkeReplaced,
     PeerDead,
 )
-from vpnd.ike.v1.children import SETTLING
+from vpnd.ike.v1.children import SETTLING, SETTLING_BESIDE
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 from vpnd.model.policy import DpdPolicy, Encapsulation, NegotiationMode
@@ -204,7 +204,7 @@ def test_a_child_is_succeeded_and_the_old_pair_lives_to_its_end() -> None:
     pair.world.settle()
     assert [event.old_spi_in for event in pair.a.of(ChildReplaced)] == [old]
     assert pair.a.child().spi_in == old, "the peer is given a moment to install the successor"
-    pair.world.run_for(SETTLING)
+    pair.world.run_for(SETTLING_BESIDE)
     assert pair.a.child().spi_in != old
     assert pair.b.child().spi_in == pair.a.child().spi_out
     assert old in pair.a.installed

@@ -17,8 +17,13 @@ REKEY_AGAIN = 45.0
 
 
 SETTLING = 0.2
-"""Seconds until a pair of ours is sent on: the peer installs it when it has worked on our third message,
-which nothing acknowledges, and what arrives sooner is lost."""
+"""Seconds until the first pair of a mapping is sent on, if we have begun it: the peer installs it when it has
+worked on our third message, which nothing acknowledges, and what arrives sooner is lost."""
+
+
+SETTLING_BESIDE = 3.0
+"""Seconds until a successor of ours is sent on: the old pair carries everything meanwhile, so that it costs
+nothing to give a busy peer time, or one that has lost our third message and repeats its own for that."""
 
 
 PAIRS_AT_MOST = 32
@@ -85,8 +90,15 @@ class Children:
         self.current[sa.mapping] = sa.spi_in
         child.held = True
         if not pending:
-            self.timers.arm((Limit.SEND, sa.spi_in), now + SETTLING)
+            self.give_time(now, sa.spi_in)
         return [ChildUp(sa, outbound=False) if old is None else ChildReplaced(old, sa, outbound=False)]
+
+    def give_time(self, now: float, spi_in: int) -> None:
+        """The peer may not have the pair yet: it is sent on later, unless it is already."""
+        child = self.by_spi.get(spi_in)
+        if child is not None and child.held:
+            beside = self.sending.get(child.sa.mapping) is not None
+            self.timers.arm((Limit.SEND, spi_in), now + (SETTLING_BESIDE if beside else SETTLING))
 
     def send_on(self, spi_in: int) -> list[Output]:
         """The pair is sent on: its time has come, or what was sent on until now is gone."""

@@ -280,9 +280,12 @@ class Quicks:
 
     # --- repeats
 
-    def repeat(self, quick: QuickMode) -> None:
+    def repeat(self, now: float, quick: QuickMode) -> None:
         """Answer a repeated message with the last answer, a bounded number of times."""
         quick.repeats += 1
+        if quick.initiator and quick.state is State.DONE:
+            # The peer has not had our third message, and not the pair either.
+            self._session.heir.children.give_time(now, quick.spi_in)
         self._repeat(quick.last_sent, quick.repeats)
 
     def refused(self, now: float, message_id: int, received: bytes, sent: tuple[bytes, ...]) -> None:

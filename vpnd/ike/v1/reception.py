@@ -258,7 +258,7 @@ class Reception:
             if quick.state is QuickState.DONE and not quick.initiator:
                 # Quick3 has no answer: two sides that send one for each copy keep each other busy.
                 raise Drop("repeated")
-            session.quicks.repeat(quick)
+            session.quicks.repeat(now, quick)
             return
         candidates = [kind for state, kind in QUICK_STEPS if state is quick.state]
         if not candidates:
