@@ -6,9 +6,12 @@ import pytest
 
 from tests.simulation.pair import Pair
 from tests.simulation.v1.pairs import MODES, TWO_MAPPINGS, pair_of
+from tests.simulation.v1.puppet import Puppet
+from tests.simulation.v1.stage import Stage, stage_in
 from tests.simulation.weather import Datagram
 from vpnd.ike.outputs import PeerRenews
-from vpnd.ike.v1.children import REKEY_AGAIN
+from vpnd.ike.v1.children import REKEY_AGAIN, SETTLING_BESIDE
+from vpnd.ike.v1.succession import REPLACED_FOR_NOW
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1
@@ -104,3 +107,51 @@ def test_a_peer_that_begins_again_what_is_closed_comes_to_rest_and_is_told(mode:
     assert made == 3
     assert len(pair.a.of(PeerRenews)) == 1
     assert len(list(pair.endpoint_a._registry.sessions())) == wanted == 3
+
+
+def storm(stage: Stage, count: int) -> Puppet:
+    """The peer brings up `count` ISAKMP SAs, one right after the other; the last."""
+    for number in range(count):
+        puppet = stage.puppet(seed=100 + number)
+        puppet.take_phase1(stage.say(stage.last_of_phase1(puppet))[0])
+    return puppet
+
+
+def begun(stage: Stage, puppet: Puppet, since: int) -> list[bytes]:
+    """Quick modes that the endpoint has begun under the puppet's ISAKMP SA."""
+    return [
+        data
+        for data in stage.heard[since:]
+        if data[:16] == puppet.cky_i + puppet.cky_r and data[18] == Exchange1.QUICK_MODE
+    ]
+
+
+def test_after_a_storm_of_new_isakmp_sas_each_mapping_gets_a_pair_that_is_there() -> None:
+    """A DELETE for the one that had the IPsec SAs at the peer takes them along there, and nothing says so."""
+    stage, _ = stage_in("with a child")
+    before = len(stage.heard)
+    last = storm(stage, REPLACED_FOR_NOW + 4)
+    stage.world.run_for(10)
+    quick = last.answer_quick(begun(stage, last, before)[0])
+    stage.say(last.quick2(quick, 0x2001))
+    stage.world.run_for(SETTLING_BESIDE)
+    assert stage.gateway.child().spi_out == 0x2001
+
+
+def test_the_storm_may_go_on_while_it_waits() -> None:
+    stage, _ = stage_in("with a child")
+    before = len(stage.heard)
+    storm(stage, REPLACED_FOR_NOW + 1)
+    stage.world.run_for(3)
+    last = stage.puppet(seed=999)
+    last.take_phase1(stage.say(stage.last_of_phase1(last))[0])
+    stage.world.run_for(10)
+    assert begun(stage, last, before)
+
+
+def test_a_renewal_or_two_make_no_new_pair() -> None:
+    stage, _ = stage_in("with a child")
+    before = len(stage.heard)
+    last = storm(stage, 3)
+    stage.world.run_for(20)
+    assert not begun(stage, last, before)

@@ -53,6 +53,8 @@ def _on_timer(session: Session, now: float, timer: Timer) -> None:
             session.end(now, Diagnosis.of(Code.PEER_DELETED, peer=session.path.remote))
         case Timer.RENEW:
             session.rekey(now)
+        case Timer.MEND:
+            succession.mend(session, now)
         case Timer.EXPIRE:
             session.close(now, Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
         case Timer.LIVENESS:

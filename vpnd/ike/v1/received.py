@@ -66,6 +66,7 @@ class Timer(Enum):
     HALF_OPEN = "the peer's next phase-1 message"
     FORGET = "the end of what is only kept for a little longer"
     RENEW = "the time for a successor"
+    MEND = "pairs that the peer may have lost are made again"
     EXPIRE = "the end of the lifetime"
     LIVENESS = "the next question whether the peer is there"
     KEEPALIVE = "the next NAT-keepalive"

@@ -29,6 +29,10 @@ REPLACED_AT_MOST = 1
 """Predecessors of one tunnel that are kept to the end of their lifetime: peers renew each that they hold."""
 REPLACED_FOR_NOW = 8
 """Predecessors that are kept for a moment beside them, more than any race of both sides makes."""
+STORM = 3
+"""Predecessors at one moment that no race leaves: the peer renews faster than it may hand its SAs on."""
+MEND_AFTER = 2.0
+"""Seconds after the last DELETE for such predecessors until each mapping gets a pair that is there."""
 
 ID_PREFIX = 4
 """Bytes before the value in the body of an Identification payload (RFC 2407 section 4.6.2)."""
@@ -188,7 +192,9 @@ def _retire(old: Session, heir: Session, now: float, crossing: bool) -> None:
         heir.children.adopt(old.children)
         old.children = Children()
     heir.quicks.take_wishes(old.quicks)
-    for timer in (Timer.RENEW, Timer.LIVENESS, Timer.KEEPALIVE):
+    if old.timers.deadline(Timer.MEND) is not None:
+        heir.timers.arm(Timer.MEND, now + old.registry.limits.closing + MEND_AFTER)
+    for timer in (Timer.RENEW, Timer.MEND, Timer.LIVENESS, Timer.KEEPALIVE):
         old.timers.disarm(timer)
     if crossing and old.initiator:
         old.timers.arm(Timer.FORGET, now + old.registry.limits.closing)
@@ -202,6 +208,16 @@ def tell_closed(session: Session, now: float) -> None:
     session.registry.renewals.closed(now, session.tunnel)
 
 
+def mend(session: Session, now: float) -> None:
+    """After a storm of new ISAKMP SAs: the DELETE for one may have taken IPsec SAs along at the peer.
+
+    Nothing would say so: the peer lives, and drops what we send. Each mapping gets a successor.
+    """
+    if session.state is State.ESTABLISHED:
+        for mapping, spi_in in list(session.children.current.items()):
+            session.quicks.want(now, mapping, spi_in)
+
+
 def _limit(session: Session, now: float) -> None:
     """The predecessors that are too many go, but not at once.
 
@@ -210,6 +226,8 @@ def _limit(session: Session, now: float) -> None:
     closed, they stay.
     """
     replaced = [one for one in session.siblings() if one.state is State.REPLACED]
+    if len(replaced) > STORM:
+        session.timers.arm(Timer.MEND, now + session.registry.limits.closing + MEND_AFTER)
     for one in replaced[:-REPLACED_FOR_NOW]:
         tell_closed(one, now)
         one.close(now, Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
