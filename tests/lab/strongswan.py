@@ -59,6 +59,7 @@ CONNECTION = """
     proposals = {ike}
     dpd_delay = {dpd}s
     encap = {encap}
+    fragmentation = {fragmentation}
     local {{
       auth = psk
       id = {local_id}
@@ -310,6 +311,7 @@ def swanctl_conf(plans: Any, begin: Collection[str] = ()) -> str:
             remote_id=_identity(plan.remote.identity),
             ike=proposal(plan.ike, ike=True),
             dpd=plan.dpd_timeout,
+            fragmentation=plan.fragmentation,
             encap="yes" if plan.encapsulation == "udp" else "no",
             children="\n".join(
                 CHILD.format(
