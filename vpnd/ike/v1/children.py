@@ -21,9 +21,10 @@ SETTLING = 0.2
 worked on our third message, which nothing acknowledges, and what arrives sooner is lost."""
 
 
-SETTLING_BESIDE = 3.0
+SETTLING_BESIDE = 2.0
 """Seconds until a successor of ours is sent on: the old pair carries everything meanwhile, so that it costs
-nothing to give a busy peer time, or one that has lost our third message and repeats its own for that."""
+nothing to give a busy peer time, or one that has lost our third message and repeats its own for that. Less
+than what a pair that is one too many is kept for (`quicks.SURPLUS_KEPT`)."""
 
 
 PAIRS_AT_MOST = 32
