@@ -1,9 +1,9 @@
 """The IKE sockets: UDP port 500, one for each local address. Port 4500 is the engine's.
 
-At each wake it takes up to a batch of messages, and waits for nothing in between: asyncio's own transports
-read one datagram for each round of the loop, so that a flood would fill the kernel's buffer and a peer's
-message wait behind it. Sending goes straight to the socket, which never blocks: what the kernel does not
-take is a lost datagram, and IKE sends again.
+asyncio-dgram reads. asyncio reads one datagram for each round of the loop, so that a flood would fill the
+kernel's buffer and a peer's message wait behind it: at each wake the reader takes what else is there, up to a
+batch. Sending goes straight to the socket, which never blocks: what the kernel does not take is a lost
+datagram, and IKE sends again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import struct
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
+
+import asyncio_dgram
 
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
@@ -66,12 +68,17 @@ class IkeSocket:
         self._on_datagram = on_datagram
         self._on_unreachable = on_unreachable
         self._socket = _bound(local, port, mark)
-        self._reading = False
+        self._beside: socket.socket | None = None
+        """The same socket, for what asyncio-dgram does not read: the rest of a batch, and the error queue."""
+        self._reader: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to receive."""
-        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
-        self._reading = True
+        self._beside = self._socket.dup()
+        # The error queue keeps a descriptor readable until it is emptied.
+        asyncio.get_running_loop().add_reader(self._beside.fileno(), self._drain_errors)
+        stream = await asyncio_dgram.from_socket(self._socket)
+        self._reader = asyncio.create_task(self._read(stream), name=f"ike {self.local}")
 
     def send(self, path: Path, data: bytes) -> None:
         """Send one message along `path`. An error that the kernel reports at once is an `on_unreachable`."""
@@ -87,35 +94,52 @@ class IkeSocket:
 
     def close(self) -> None:
         """Stop receiving and close the socket."""
-        if self._reading:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._reading = False
-        self._socket.close()
+        if self._beside is not None:
+            asyncio.get_running_loop().remove_reader(self._beside.fileno())
+            self._beside.close()
+            self._beside = None
+        if self._reader is not None:
+            self._reader.cancel()
+        else:
+            self._socket.close()
 
-    def _read(self) -> None:
-        """What has arrived, up to a batch, and the error queue, which keeps the socket readable."""
-        for number in range(BATCH):
+    async def _read(self, stream: asyncio_dgram.aio.DatagramStream) -> None:
+        try:
+            while True:
+                try:
+                    data, source = await stream.recv()
+                except OSError:
+                    # An ICMP error that came as the result of a read; the error queue has the details.
+                    continue
+                self._on_datagram(self._path(source), data)
+                self._read_batch()
+        except asyncio_dgram.TransportClosed:
+            return
+        finally:
+            stream.close()
+
+    def _read_batch(self) -> None:
+        """What else has arrived by now."""
+        for _ in range(BATCH):
+            if self._beside is None:
+                return
             try:
-                data, source = self._socket.recvfrom(LARGEST)
+                data, source = self._beside.recvfrom(LARGEST)
             except (BlockingIOError, InterruptedError):
-                if not number:
-                    self._drain_errors()
                 return
             except OSError:
-                # An ICMP error comes as the result of a read; the error queue has the details.
-                self._drain_errors()
-                continue
+                continue  # an ICMP error, as above
             self._on_datagram(self._path(source), data)
-            if not self._reading:
-                return
 
     def _path(self, source: Any) -> Path:
         return Path(self.local, self.port, ip_address(source[0].partition("%")[0]), source[1])
 
     def _drain_errors(self) -> None:
+        if self._beside is None:
+            return
         while True:
             try:
-                _, controls, _, source = self._socket.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+                _, controls, _, source = self._beside.recvmsg(0, 512, socket.MSG_ERRQUEUE)
             except OSError:
                 return
             for level, kind, value in controls:

@@ -140,3 +140,29 @@ def test_no_forged_icmp_error_makes_its_messages_small(
     """IPv4: what the kernel took from one has no say. IPv6: it is never less than every path carries."""
     with closing(_bound(ip_address(local), 0, 0)) as made:
         assert made.getsockopt(level, option) == value
+
+
+async def test_what_waits_is_read_at_one_wake() -> None:
+    rounds = 0
+    ear = Ear(4)
+    heard_in: list[int] = []
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            heard_in.extend([rounds] * (len(ear.heard) - len(heard_in)))
+            await asyncio.sleep(0)
+
+    await ear.socket.start()
+    with closing(ear.socket), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number in range(40):
+            sender.sendto(bytes([number]), (str(LOOPBACK[4]), ear.socket.port))
+        counting = asyncio.create_task(count_rounds())
+        await ear.until(40)
+        await asyncio.sleep(0)
+        counting.cancel()
+    assert len(ear.heard) == 40
+    assert len(set(heard_in)) < 5, "asyncio alone reads one for each round of the loop"
+    for _ in range(3):
+        await asyncio.sleep(0)
