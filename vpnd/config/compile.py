@@ -127,6 +127,7 @@ def _tunnel(
         health=_health(table.health_check, health) if health is not None else None,
         mtu=table.mtu,
         mss=table.mss,
+        description=table.description,
     )
 
 

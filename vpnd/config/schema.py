@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from vpnd.config.values import (
+    MAX_DESCRIPTION,
     MAX_TUNNEL_NAME,
     AddressValue,
     EncryptionWords,
@@ -29,6 +30,7 @@ from vpnd.config.values import (
     ReplayWindow,
     address_or_name,
     interface_name,
+    one_line,
     one_of_numbers,
     word,
 )
@@ -197,6 +199,12 @@ class TunnelTable(Table):
     profile: Annotated[Literal["default", "tencent-cloud"], word("a profile", "default", "tencent-cloud")] = (
         "default"
     )
+    description: Annotated[
+        str,
+        AfterValidator(one_line),
+        WithJsonSchema({"type": "string", "maxLength": MAX_DESCRIPTION}),
+        Field(description="What the tunnel is for: free text, shown in status."),
+    ] = ""
     mtu: Annotated[
         int | None,
         Field(ge=576, le=9000, description="Bytes of an inner packet at most; computed if left out."),

@@ -24,6 +24,9 @@ from vpnd.wire.iana import IpProtocol
 MAX_TUNNEL_NAME = 60
 """Characters of a tunnel's name (specification: tunnel name)."""
 
+MAX_DESCRIPTION = 200
+"""Ours: characters of a tunnel's description, which stays one line of a page."""
+
 MAX_INTERFACE_NAME = 15
 """Octets of a network interface's name on Linux (IFNAMSIZ less the zero)."""
 
@@ -188,6 +191,16 @@ def interface_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", value) or value in (".", "..", "lo", "all", "default"):
         hint = f"at most {MAX_INTERFACE_NAME} characters: letters, digits, '-', '_', '.'"
         raise fault("E-INTERFACE", f"{quoted(value)} cannot name a network interface", hint)
+    return value
+
+
+def one_line(value: str) -> str:
+    if len(value) > MAX_DESCRIPTION:
+        message = f"the description has {len(value)} characters; at most {MAX_DESCRIPTION} are allowed"
+        raise fault("E-RANGE", message, "shorten it")
+    if not value.isprintable():
+        hint = "one line of printable text"
+        raise fault("E-VALUE", f"{quoted(value)} has a line break or another control character", hint)
     return value
 
 

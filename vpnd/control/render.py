@@ -221,6 +221,8 @@ def _configured(document: Json) -> list[tuple[str, str]]:
         ("priority", str(document["priority"])),
         ("defined in", clean(document["source"])),
     ]
+    if document.get("description"):
+        pairs.insert(0, ("description", clean(document["description"])))
     if health is not None:
         rtt = (
             f", rtt {health['rtt_ms']} ms, jitter {health['jitter_ms']} ms"

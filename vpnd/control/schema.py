@@ -149,6 +149,7 @@ class TunnelStatus(Model):
     state: TunnelState
     negotiation: Literal["active", "passive", "traffic-triggered"]
     priority: int
+    description: str = ""
     carries_traffic: bool
     peer: PeerStatus
     ike: IkeStatus | None = None

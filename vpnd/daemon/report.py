@@ -91,6 +91,7 @@ class Report:
             state=tunnel.state.value,
             negotiation=policy.negotiation.value,
             priority=policy.priority,
+            description=policy.description,
             carries_traffic=self._carries(tunnel),
             peer=PeerStatus(
                 address=None if remote is None and policy.peer.any_address else str(remote or policy.remote),

@@ -56,7 +56,7 @@ class Watch(Protocol):
         """Stop."""
 
 
-KEEPS_ITS_SAS = ("routes", "priority", "negotiation", "mtu", "mss")
+KEEPS_ITS_SAS = ("routes", "priority", "negotiation", "mtu", "mss", "description")
 """What can change of a tunnel without a new negotiation."""
 
 P = ParamSpec("P")

@@ -224,6 +224,7 @@ class TunnelPolicy:
     health: HealthPolicy | None = None
     mtu: int | None = None
     mss: int | None = None
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)

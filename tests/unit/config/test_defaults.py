@@ -26,6 +26,7 @@ COMMON = {
     "communication": "destination-route",
     "routes": [],
     "priority": 0,
+    "description": "",
     "interface": "vpn-a",
     "mtu": None,
     "mss": None,

@@ -326,6 +326,24 @@ ERRORS = [
         GATEWAY.replace("[gateway]", "[gateway]\nmax_tunnels = 0 #!"),
     ),
     Case(
+        "E-RANGE",
+        "the description has 201 characters; at most 200 are allowed",
+        "shorten it",
+        BASE + f'description = "{"ü" * 201}" #!\n',
+    ),
+    Case(
+        "E-VALUE",
+        "has a line break or another control character",
+        "one line",
+        BASE + 'description = "two\\nlines" #!\n',
+    ),
+    Case(
+        "E-VALUE",
+        "has a line break or another control character",
+        "one line",
+        BASE + 'description = "to the \\u202e left" #!\n',
+    ),
+    Case(
         "E-MTU",
         "mtu is 1279, and the tunnel carries IPv6, which needs 1280",
         "at least 1280",

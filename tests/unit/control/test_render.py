@@ -146,6 +146,15 @@ def test_everything_about_a_tunnel() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_a_description_is_shown_where_there_is_one_and_writes_no_terminal_codes() -> None:
+    detail = FakeOperations().tunnel("branch-a")
+    assert "description" not in "\n".join(line.plain for line in render.tunnel(decoded(detail)))
+    described = detail.model_copy(update={"description": "To the \x1b[31mbranch – 4711"})
+    (line,) = [line.plain for line in render.tunnel(decoded(described)) if "description" in line.plain]
+    assert "branch – 4711" in line
+    assert line.isprintable()
+
+
 def test_a_tunnel_that_failed_shows_its_errors() -> None:
     text = "\n".join(line.plain for line in render.tunnel(decoded(FakeOperations().tunnel("branch-b"))))
     assert "E-PSK" in text

@@ -368,6 +368,22 @@ async def test_new_routes_and_priority_do_not_touch_the_sas(pair: Pair) -> None:
 
 
 @with_pair
+async def test_a_description_is_shown_and_does_not_touch_the_sas(pair: Pair) -> None:
+    await up(pair)
+    assert pair.hq.operator.status().tunnels[0].description == ""
+    before, events = dict(pair.hq.engine.installed), pair.hq.events()
+    text = "To the branch – “Süd”, ask 4711"
+    changed = f'{ROUTED}\ndescription = "{text}"'
+    pair.hq.write(configuration("hq", "192.0.2.1", "192.0.2.2", {"t": changed}))
+    assert (await pair.hq.operator.reload()).changed == ["t"]
+    assert pair.hq.engine.installed == before
+    assert [event for event in pair.hq.events() if event not in events and event[0]] == []
+    assert pair.hq.operator.status().tunnels[0].description == text
+    detail = pair.hq.operator.tunnel("t")
+    assert (detail.description, detail.configuration["description"]) == (text, text)
+
+
+@with_pair
 async def test_a_changed_proposal_negotiates_anew(pair: Pair) -> None:
     await up(pair)
     before = set(pair.hq.engine.installed)
