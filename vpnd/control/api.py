@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, FastAPI, Path, Query, Request
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from vpnd import __version__
 from vpnd.control import metrics
@@ -257,14 +259,26 @@ def _add_error_handlers(app: FastAPI) -> None:
         if isinstance(error, HTTPException):
             code = {404: "E-NOT-FOUND", 405: "E-METHOD"}.get(error.status_code, "E-REQUEST")
             message = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
-            return error_response(
+            answer = error_response(
                 error.status_code, ErrorBody(code=code, message=message, hint=_OPENAPI_HINT)
             )
+            if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+                answer.headers["Allow"] = ", ".join(_methods(app, request))
+            return answer
         body = ErrorBody(code="E-INTERNAL", message="vpnd failed inside", hint="see its log")
         return error_response(500, body)
 
     for kind in (OperationError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, refused)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Those that this path takes (RFC 9110 section 15.5.6), whichever route has them."""
+    found: set[str] = set()
+    for route in app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 _OPENAPI_HINT = "GET /v1/openapi.json lists what there is"

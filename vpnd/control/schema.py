@@ -320,7 +320,13 @@ class ActionResult(Model):
     state: TunnelState
 
 
-class SwitchRequest(Model):
+class RequestBody(Model):
+    """What a client sends: `true` is no number, and text is neither."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class SwitchRequest(RequestBody):
     """Body of `switch`. `group` is the name of one of its tunnels, or a route.
 
     `tunnel` is to carry the group's routes from now on; null: health and priority decide again.
@@ -346,7 +352,7 @@ class GroupStatus(Model):
     by_hand: str | None = None
 
 
-class UpRequest(Model):
+class UpRequest(RequestBody):
     """Body of `up`, `reset` and `rekey`: how long to wait for the peer, in seconds."""
 
     timeout_s: float = Field(default=30.0, gt=0, le=600)

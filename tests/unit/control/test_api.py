@@ -237,6 +237,56 @@ async def test_a_body_that_does_not_say_that_it_is_json_is_told_how(daemon: Daem
     assert "Content-Type: application/json" in answer["error"]["hint"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        *(
+            (f"/v1/tunnels/branch-a/{action}", {"timeout_s": wrong})
+            for action in ("up", "reset", "rekey")
+            for wrong in (True, False, "30", [30], None)
+        ),
+        *(
+            ("/v1/tunnels/branch-a/rekey", {key: wrong})
+            for key in ("ike", "child")
+            for wrong in (1, 0, "yes", "true", None)
+        ),
+        ("/v1/switch", {"group": 1}),
+        ("/v1/switch", {"group": "branch-a", "tunnel": True}),
+    ],
+)
+async def test_a_value_of_another_kind_is_refused(daemon: Daemon, path: str, body: dict[str, Any]) -> None:
+    status, answer, _ = await ask(daemon, "POST", path, json=body)
+    assert (status, answer["error"]["code"]) == (422, "E-REQUEST")
+    assert next(reversed(body)) in answer["error"]["message"]
+    assert not daemon.operations.calls
+
+
+@pytest.mark.parametrize("number", [3, 3.5])
+async def test_whole_numbers_and_others_are_seconds(daemon: Daemon, number: float) -> None:
+    status, _, _ = await ask(daemon, "POST", "/v1/tunnels/branch-a/up", json={"timeout_s": number})
+    assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/v1/status", "GET"),
+        ("POST", "/v1/tunnels/branch-a", "DELETE, GET, PUT"),
+        ("GET", "/v1/tunnels/branch-a/up", "POST"),
+        ("PUT", "/v1/reload", "GET, POST"),
+        ("POST", "/metrics", "GET"),
+        ("POST", "/v1/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_a_refused_method_names_those_that_there_are(
+    daemon: Daemon, method: str, path: str, allowed: str
+) -> None:
+    """RFC 9110 section 15.5.6."""
+    status, answer, headers = await ask(daemon, method, path)
+    assert (status, answer["error"]["code"]) == (405, "E-METHOD")
+    assert headers["Allow"] == allowed
+
+
 async def test_deep_json_is_refused(daemon: Daemon) -> None:
     body = "[" * 100_000
     headers = {"Content-Type": "application/json"}
