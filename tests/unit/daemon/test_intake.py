@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from ipaddress import ip_address
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from vpnd.daemon import intake
 from vpnd.daemon.intake import WAITING_IN_ALL, WAITING_OF_ADDRESS, Intake
 from vpnd.daemon.loop_lag import BOUNDS, LoopLag
-from vpnd.daemon.udp import BATCH, IkeSocket
 from vpnd.model.child import Path
 
 HERE = ip_address("192.0.2.2")
@@ -105,22 +103,6 @@ async def test_nothing_is_served_after_the_end() -> None:
     served.intake.close()
     await asyncio.sleep(0)
     assert (served.messages, len(served.intake)) == ([], 0)
-
-
-async def test_a_socket_is_read_in_batches() -> None:
-    """What has come, up to a batch, in one round of the loop: a flood does not fill the kernel's buffer."""
-    heard: list[bytes] = []
-    reader = IkeSocket(ip_address("127.0.0.1"), 0, lambda _, data: heard.append(data), lambda *_: None, 0)
-    port = reader._socket.getsockname()[1]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for number in range(BATCH + 10):
-            sender.sendto(bytes((number,)), ("127.0.0.1", port))
-    await reader.start()
-    reader._read()
-    assert len(heard) == BATCH
-    reader._read()
-    assert heard == [bytes((number,)) for number in range(BATCH + 10)]
-    reader.close()
 
 
 def test_delays_are_counted_by_their_length() -> None:
