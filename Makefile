@@ -21,8 +21,9 @@ FAULTS ?= tests/faults tests/simulation/v1/test_orders.py \
 	$(addprefix tests/simulation/test_,ikev2_orders.py year.py dpd.py wrong_key_flood.py unproven.py) \
 	$(addprefix tests/interop/test_,restarts.py life_triggered.py nat.py failover.py leaks.py)
 # Most of that time is waiting, so several wait at once; a stream in which each packet counts comes after them, alone,
-# and so do the floods, which need the processors.
+# and so do the floods, and the machines under qemu, which need the processors.
 FAULTS_WORKERS ?= -n 4 --dist load
+ALONE := $(addprefix tests/faults/test_,floods.py kernel_peers.py service.py)
 
 export PYTHONUNBUFFERED := 1
 grid faults: export PYTEST_TIMEOUT := 3600
@@ -69,8 +70,8 @@ grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 
 	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_specification.py tests/interop/test_sm.py --full-grid -p no:randomly $(PYTEST_ARGS)
 
 faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: two hours
-	@failed=0; $(PYTHON) -m pytest $(FAULTS) --ignore=tests/faults/test_floods.py --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
-	$(PYTHON) -m pytest tests/faults/test_floods.py tests/interop/test_rekeys.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
+	@failed=0; $(PYTHON) -m pytest $(FAULTS) $(addprefix --ignore=,$(ALONE)) --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
+	$(PYTHON) -m pytest $(ALONE) tests/interop/test_rekeys.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
 
 mutants: setup  ## small faults in a sample of lines, each of which a test must find; SEED=1 COUNT=300
 	@$(PYTHON) -c 'import cosmic_ray' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,mutants]'

@@ -1,0 +1,155 @@
+"""From an empty Debian with systemd to a tunnel, by the package and what README says, and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.lab.guest import Guest
+from tests.lab.lab import Lab
+from tests.lab.plan import PSK, A, B, Plan
+from tests.lab.process import wait_until
+from tests.lab.strongswan import StrongSwan
+from tests.tables import TellRow
+
+pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow, pytest.mark.full_faults]
+
+# The guest is b; strongSwan at a speaks for the other gateway.
+PLAN = Plan(name="branch", routed=True, local=A, remote=B)
+ANSWERS = f"hq\nbranch\n{A.address}\n{B.address}\nikev2\n{A.networks[0]}\nactive\n{PSK}\n{PSK}\n"
+BOOT = 300.0
+
+
+@dataclass
+class Installed:
+    """The guest with the package, and strongSwan at the other end of its wire."""
+
+    guest: Guest
+    peer: StrongSwan
+
+    def status(self) -> dict[str, object]:
+        """The one tunnel of `vpnctl --json status`."""
+        tunnels: list[dict[str, object]] = json.loads(self.guest.run("vpnctl --json status").stdout)[
+            "tunnels"
+        ]
+        return tunnels[0]
+
+    def is_up(self) -> bool:
+        """Whether the daemon answers and says that the tunnel is up."""
+        done = self.guest.run("vpnctl --json status", check=False)
+        return done.returncode == 0 and json.loads(done.stdout)["tunnels"][0]["state"] == "up"
+
+    def main_pid(self) -> str:
+        """The daemon's process, 0 without one."""
+        return self.guest.run("systemctl show -p MainPID --value vpnd").stdout.strip()
+
+    def is_another(self, before: str) -> bool:
+        """Whether another process than this one is the daemon."""
+        return self.main_pid() not in (before, "0")
+
+    def journal(self) -> str:
+        """What the units have logged."""
+        return self.guest.run("journalctl --no-pager -n 60 -u vpnd -u vpnd-guard", check=False).stdout
+
+    def wait_up(self) -> None:
+        """Wait until the tunnel is up and echoes pass."""
+        wait_until(self.is_up, "the tunnel to be up", BOOT, interval=2)
+        answered = self.guest.ping(B.inside, A.inside)
+        assert answered == 5, self.journal()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    """README's Install section, command by command, in a guest that has only what the package depends on."""
+    subprocess.run(["bash", "contrib/deb.sh", "12"], check=True)
+    (package,) = Path("build/deb").glob("*~deb12_*.deb")
+    files = tmp_path_factory.mktemp("files")
+    shutil.copy(package, files)
+    (files / "answers").write_text(ANSWERS)
+    with Lab() as lab:
+        namespace = lab.namespace("a")
+        with Guest(namespace, f"{B.address}/24", (f"{B.inside}/32",), systemd=True, files=files) as guest:
+            namespace.add_address(f"{A.address}/24", "eth0")
+            namespace.add_address(f"{A.inside}/32")
+            peer = StrongSwan(namespace)
+            peer.add(PLAN)
+            guest.run(f"apt-get -y install /mnt/{package.name}")
+            guest.run("vpnd init </mnt/answers")
+            guest.run("vpnd check")
+            guest.run("systemctl enable --now vpnd")
+            yield Installed(guest, peer)
+
+
+def test_the_tunnel_comes_up(installed: Installed, row: TellRow) -> None:
+    installed.wait_up()
+    assert installed.guest.run("systemctl is-active vpnd vpnd-guard").stdout.split() == ["active", "active"]
+    assert PSK not in installed.journal()
+    row("service", case="from the package to a tunnel", figure="5 commands after the package is built")
+
+
+def test_the_guard_comes_with_the_service(installed: Installed) -> None:
+    assert "inet vpnd" in installed.guest.run("nft list tables").stdout
+    assert "enabled" in installed.guest.run("systemctl is-enabled vpnd-guard").stdout
+
+
+def test_a_reload_of_a_wrong_file_fails_and_changes_nothing(installed: Installed, row: TellRow) -> None:
+    installed.wait_up()
+    installed.guest.run("cp /etc/vpnd/vpnd.toml /run/good; echo nonsense = 1 >>/etc/vpnd/vpnd.toml")
+    refused = installed.guest.run("systemctl reload vpnd", check=False)
+    installed.guest.run("cp /run/good /etc/vpnd/vpnd.toml")
+    assert refused.returncode != 0
+    assert "nonsense" in installed.journal()
+    assert installed.is_up()
+    installed.guest.run("systemctl reload vpnd")
+    assert installed.is_up()
+    row("service", case="systemctl reload of a wrong file", figure="fails, the tunnel stays up")
+
+
+def test_it_comes_back_after_a_kill_and_a_restart(installed: Installed, row: TellRow) -> None:
+    installed.wait_up()
+    for command in ("systemctl kill -s KILL vpnd", "systemctl restart vpnd"):
+        before = installed.main_pid()
+        installed.guest.run(command)
+        wait_until(partial(installed.is_another, before), "another process", BOOT, interval=1)
+        installed.wait_up()
+    row("service", case="kill -9, restart", figure="up again")
+
+
+def test_pages_and_completion_are_there(installed: Installed) -> None:
+    for page in ("vpnd.8", "vpnctl.8", "vpnd.toml.5"):
+        text = installed.guest.run(f"gzip -dc /usr/share/man/man{page[-1]}/{page}.gz | man -l - 2>&1").stdout
+        assert "NAME" in text
+    found = installed.guest.run(
+        "COMP_WORDS='vpnctl up br' COMP_CWORD=2 _VPNCTL_COMPLETE=complete_bash vpnctl", check=False
+    )
+    assert found.stdout.split() == ["branch"]
+
+
+def test_the_unit_is_hardened(installed: Installed, row: TellRow) -> None:
+    for unit in ("vpnd", "vpnd-guard"):
+        line = installed.guest.run(f"systemd-analyze security {unit} | tail -1").stdout
+        score = float(line.split(":")[1].split()[0])
+        row("service", case=f"systemd-analyze security {unit}", figure=f"{score}")
+        assert score <= 2.0
+
+
+def test_purge_leaves_the_keys_and_nothing_else(installed: Installed, row: TellRow) -> None:
+    guest = installed.guest
+    guest.run("apt-get -y purge vpnd")
+    assert "inet vpnd" not in guest.run("nft list tables").stdout
+    assert guest.run("ip rule; ip route show table all; ip -br link").stdout.count("vpn-") == 0
+    left = guest.run(
+        "find / -xdev -path /proc -prune -o \\( -name 'vpnd*' -o -name 'vpnctl*' \\) -print"
+        " | grep -v -e ^/proc -e ^/mnt -e ^/sys -e ^/run/good -e ^/var/log -e ^/run/systemd",
+        check=False,
+    ).stdout.split()
+    assert left == ["/etc/vpnd"], left
+    assert guest.run("find /etc/vpnd -type f").stdout.split() == ["/etc/vpnd/psk/branch"]
+    row("service", case="purge", figure="the keys stay, nothing else")
