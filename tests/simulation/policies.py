@@ -23,7 +23,10 @@ CURVE25519 = 31
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What the two ends of a tunnel have in common; `policy_pair` makes both sides' configuration of it."""
+    """What the two ends of a tunnel have in common; `policy_pair` makes both sides' configuration of it.
+
+    `prove`: the first CHILD_SA is rekeyed early, as for every tunnel of the daemon.
+    """
 
     mappings: int = 1
     dh: tuple[int, ...] = (CURVE25519,)
@@ -35,6 +38,7 @@ class Recipe:
     child_lifetime: int = 14_400
     encapsulation: Encapsulation = Encapsulation.AUTO
     dpd: bool = True
+    prove: bool = False
 
     def ike_proposal(self) -> Proposal:
         """The IKE proposal of both sides."""
@@ -67,6 +71,7 @@ class Recipe:
             children=tuple(self.child(i, here, there) for i in range(self.mappings)),
             encapsulation=self.encapsulation,
             dpd=DpdPolicy(enabled=self.dpd),
+            prove_rekey=self.prove,
         )
 
     def pair(self) -> tuple[PeerPolicy, PeerPolicy]:

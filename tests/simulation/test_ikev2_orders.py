@@ -12,9 +12,23 @@ from functools import partial
 import pytest
 
 from tests.tables import TellRow
+from vpnd.ike.outputs import ChildReplaced
+from vpnd.ike.v2.children import PFS_PROOF, PFS_PROOF_OF_PEER
 
 from .exchanges.held import LOWEST, Led, LedEntropy
-from .orders import EVERY, RECIPE, Case, Choices, Scenario, Tally, live_all, tell
+from .orders import (
+    EVERY,
+    MOMENT,
+    RECIPE,
+    Case,
+    Choices,
+    Scenario,
+    Tally,
+    assert_left,
+    live_all,
+    mappings_of,
+    tell,
+)
 from .pair import Pair
 
 SCENARIOS = {
@@ -108,6 +122,60 @@ def test_every_order_ends_with_both_sides_agreeing(
             live_all(case, tally)
     finally:
         tell(row, "IKEv2", name, ALL[name], tally)
+
+
+PROVED_WITH = {
+    "proof x probe": Scenario("b probe", ((0,),)),
+    "proof x rekey child": Scenario("b rekey_child", ((0,),)),
+    "proof x delete child": Scenario("b close_child", ((),)),
+    "proof x new child": Scenario("b initiate 1", ((0, 1),)),
+    "proof x rekey IKE": Scenario("b rekey_ike", ((0,),)),
+    "proof x close": Scenario("b close", ((),), 0),
+}
+"""What one end does in the moment in which the other proves that the first CHILD_SA can be rekeyed."""
+
+
+def make_unproved(by: str) -> Pair:
+    """A tunnel of a's that is up, and whose first CHILD_SA `by` is about to prove."""
+    changes = {name: {"prove_rekey": name == by} for name in ("a", "b")}
+    pair = Pair(1, recipe=RECIPE, entropy=LedEntropy, changes_a=changes["a"], changes_b=changes["b"])
+    pair.establish()
+    made = pair.world.gateways[by].installed.values()
+    due = min(one.since for one in made) + (PFS_PROOF if by == "a" else PFS_PROOF_OF_PEER)
+    pair.world.run_for(due - pair.world.now - MOMENT / 2)
+    return pair
+
+
+def begin_proof(scenario: Scenario, lowest: str, pair: Pair) -> None:
+    """The commands of a scenario, and the proof, whose time comes before anything arrives."""
+    begin(scenario, lowest, pair)
+    pair.world.run_for(MOMENT)
+
+
+@pytest.mark.parametrize("name", PROVED_WITH)
+def test_the_early_proof_of_a_rekey_in_every_order(name: str, row: TellRow) -> None:
+    """As the daemon has it for every tunnel: whatever it meets, both ends agree, and it is made."""
+    scenario, tally = PROVED_WITH[name], Tally()
+    try:
+        for by, played in (("a", scenario), ("b", scenario.mirrored())):
+            case = Case(
+                played,
+                f"{by} proves",
+                partial(make_unproved, by),
+                partial(begin_proof, played, "Ni of a"),
+                losses=int(by == "a"),
+                every=EVERY,
+            )
+            live_all(case, tally, assert_proved)
+    finally:
+        tell(row, "IKEv2", name, scenario, tally)
+
+
+def assert_proved(pair: Pair, scenario: Scenario) -> None:
+    """What is left is as always, and the first CHILD_SA of a mapping that is left has been rekeyed."""
+    assert_left(pair, scenario)
+    if 0 in mappings_of(pair.a) and not (pair.a.of(ChildReplaced) and pair.b.of(ChildReplaced)):
+        pair.world.fail("the first CHILD_SA has had no successor")
 
 
 def test_the_walk_visits_every_leaf_once() -> None:

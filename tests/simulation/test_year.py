@@ -29,7 +29,7 @@ WARM = 5
 def policies(spoken: str, ike_lifetime: int = 86_400) -> tuple[PeerPolicy, PeerPolicy]:
     """Both ends, with the lifetimes of the specification: a day for IKE, an hour for ESP."""
     version, mode = SPEAKING[spoken]
-    one, two = Recipe(ike_lifetime=ike_lifetime, child_lifetime=3_600).pair()
+    one, two = Recipe(ike_lifetime=ike_lifetime, child_lifetime=3_600, prove=True).pair()
     return replace(one, version=version, mode=mode), replace(two, version=version, mode=mode)
 
 
