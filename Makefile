@@ -19,7 +19,7 @@ PYTEST_WORKERS ?= -n 3 --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 FAULTS ?= tests/faults tests/simulation/v1/test_orders.py \
 	$(addprefix tests/simulation/test_,ikev2_orders.py year.py dpd.py wrong_key_flood.py unproven.py) \
-	$(addprefix tests/interop/test_,restarts.py life_triggered.py nat.py failover.py leaks.py)
+	$(addprefix tests/interop/test_,restarts.py one_end.py life_triggered.py nat.py failover.py leaks.py)
 # Most of that time is waiting, so several wait at once; a stream in which each packet counts comes after them, alone,
 # and so do the floods, and the machines under qemu, which need the processors.
 FAULTS_WORKERS ?= -n 4 --dist load

@@ -1,4 +1,4 @@
-"""PFS that only one end wants, with strongSwan: each direction, version, mode and role."""
+"""What only one end wants, with strongSwan: PFS in each direction, and to be left alone after a dead peer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 
 from tests.interop.batch import Batch, place
+from tests.interop.test_restarts import Tunnel, at_once
 from tests.lab.echo import Echo, echo
-from tests.lab.plan import Plan
+from tests.lab.lab import Lab
+from tests.lab.plan import A, Plan
 from tests.lab.process import wait_until
+from tests.lab.strongswan import StrongSwan
+from tests.lab.topology import Wire, two_gateways
 from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
 
@@ -107,3 +111,109 @@ def refused(vpnd: Vpnd, plan: Plan, case: Case) -> None:
         assert "off" in why["error"]["message"], why
     if case.version == "ikev2":
         assert is_up(vpnd, plan), "the first SAs go on"
+
+
+# ------------------------------------------------------------------------- dpd.action = "disconnect"
+
+DPD = 10
+"""Seconds, the least that can be configured."""
+QUIET = 12.0
+"""Seconds in which a disconnected tunnel begins nothing."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """A tunnel whose peer is killed, and what brings it back afterwards."""
+
+    version: str
+    negotiation: str
+    back_by: str
+
+    @property
+    def name(self) -> str:
+        """For the names of namespaces."""
+        return f"{self.version[-1]}{self.negotiation[0]}{self.back_by[0]}"
+
+
+BACK_BY = {
+    "active": ("up", "peer"),
+    "passive": ("peer", "up"),
+    "traffic-triggered": ("traffic", "peer", "up"),
+}
+"""What may bring a disconnected tunnel back, the most usual first."""
+LIVES = [
+    Life(version, negotiation, back_by)
+    for version in ("ikev2", "ikev1")
+    for negotiation, ways in BACK_BY.items()
+    for back_by in ways
+]
+
+
+def test_a_disconnected_tunnel_waits_for_what_may_bring_it_back(
+    lab: Lab, row: TellRow, request: pytest.FixtureRequest
+) -> None:
+    full = request.config.getoption("--full-faults")
+    lives = [life for life in LIVES if full or life.back_by == BACK_BY[life.negotiation][0]]
+    wires = {life: two_gateways(lab, life.name) for life in lives}
+
+    def play(life: Life) -> None:
+        plan = Plan(
+            version=life.version, negotiation=life.negotiation, dpd_timeout=DPD, dpd_action="disconnect"
+        )
+        tunnel = begun(wires[life], plan)
+        tunnel.peer.kill()
+        tunnel.ours.wait_state(plan.name, "waiting", timeout=DPD + WITHIN)
+        stays_waiting(tunnel)
+        tunnel.peer = StrongSwan(tunnel.wire.b.gateway)
+        tunnel.peer.add(plan.other())
+        back(tunnel, life.back_by)
+        found = tunnel.ours.tunnel(plan.name)
+        row(
+            "dpd.action = disconnect, strongSwan killed",
+            version=life.version,
+            negotiation=life.negotiation,
+            back_by=life.back_by,
+            then=found["state"],
+        )
+        assert found["last_error"] is None
+
+    at_once(play, lives)
+
+
+def begun(wire: Wire, plan: Plan) -> Tunnel:
+    """The tunnel, up, whatever begins it."""
+    peer = StrongSwan(wire.b.gateway)
+    peer.add(plan.other())
+    ours = Vpnd(wire.a.gateway, A.address, plans=[plan])
+    if plan.negotiation == "passive":
+        peer.up(plan.name)
+    elif plan.negotiation == "traffic-triggered":
+        ours.up(plan.name)
+    ours.wait_state(plan.name, "up")
+    return Tunnel(wire, ours, peer, plan)
+
+
+def stays_waiting(tunnel: Tunnel) -> None:
+    """No SA, E-DPD, and not one attempt."""
+    name = tunnel.plan.name
+    heard = len(tunnel.events())
+    with pytest.raises(TimeoutError):
+        wait_until(lambda: tunnel.ours.tunnel(name)["state"] != "waiting", "an attempt", QUIET, 0.5)
+    found = tunnel.ours.tunnel(name)
+    assert found["last_error"]["code"] == "E-DPD"
+    assert not tunnel.ours.ike_sas(name)
+    assert len(tunnel.events()) == heard
+
+
+def back(tunnel: Tunnel, by: str) -> None:
+    """The tunnel comes back by the peer, by traffic, or by `vpnctl up`."""
+    name = tunnel.plan.name
+    if by == "traffic":
+        with tunnel.heartbeat():
+            tunnel.ours.wait_state(name, "up", timeout=WITHIN)
+        return
+    if by == "peer":
+        tunnel.peer.up(name)
+    else:
+        tunnel.ours.up(name)
+    tunnel.ours.wait_state(name, "up", timeout=WITHIN)
