@@ -12,6 +12,7 @@ from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import Problem, Severity
 from vpnd.config.schema import CustomerGatewayTable, GatewayTable, TunnelTable
 from vpnd.model.secret import Secret
+from vpnd.model.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class Findings:
 
     def in_order(self, files: list[str]) -> tuple[Problem, ...]:
         """By file in the order of `files`, then by line, without repeats."""
-        rank = {label: index for index, label in enumerate(files)}
+        rank = {printable(label): index for index, label in enumerate(files)}
         unique = dict.fromkeys(self._found)
         return tuple(sorted(unique, key=lambda p: (rank.get(p.file, -1), p.line or 0)))
 

@@ -316,7 +316,7 @@ def _what_is_valid(raw: dict[str, object]) -> TunnelTable | None:
         return None
     rest = deepcopy(raw)
     for loc in refused:
-        if _DECISIVE & {str(part) for part in loc} or not _remove(rest, loc):
+        if not loc or _DECISIVE & {str(part) for part in loc} or not _remove(rest, loc):
             return None
     try:
         return TunnelTable.model_validate(rest)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from vpnd.model.text import printable
+
 
 class Severity(Enum):
     """An error keeps a configuration from being used; a warning does not."""
@@ -19,7 +21,8 @@ class Severity(Enum):
 class Problem:
     """One finding. `line` is 1-based, None where there is no text (a tunnel that came through the API).
 
-    `key` is the dotted path of the value, such as `tunnels.branch-a.ike.encryption`.
+    `key` is the dotted path of the value, such as `tunnels.branch-a.ike.encryption`. All of it may hold words
+    of a file, and is safe to print: what is not printable is escaped here.
     """
 
     file: str
@@ -29,6 +32,12 @@ class Problem:
     message: str
     hint: str | None = None
     key: str | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("file", "message", "hint", "key"):
+            text = getattr(self, field)
+            if text is not None:
+                object.__setattr__(self, field, printable(text))
 
     @property
     def place(self) -> str:
@@ -55,13 +64,9 @@ def counted(number: int, word: str) -> str:
 
 def quoted(value: object) -> str:
     """A value from a file as a message shows it: quoted, escaped, at most 60 characters."""
-    text = repr(value) if not isinstance(value, str) else _escaped(value)
+    text = repr(value) if not isinstance(value, str) else printable(value)
     text = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
     return f'"{text}"' if isinstance(value, str) else text
-
-
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

@@ -60,6 +60,9 @@ def translate(
     elif kind == "string_too_long":
         message = f"{key} has {len(str(value))} characters; at most {context['max_length']} are allowed"
         findings.error(source, place, "E-NAME", message, "shorten it")
+    elif kind == "string_unicode":
+        message = f"{key or path[-1]}: the name of a key is no Unicode text (half a surrogate pair)"
+        findings.error(source, place, "E-KEY", message, "write the key in letters")
     else:
         findings.error(source, place, "E-VALUE", f"{key}: {detail['msg'].lower()}", f"correct {key}")
 

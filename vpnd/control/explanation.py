@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vpnd.control.schema import ExplanationBody
 from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Facts:
 
     def __getitem__(self, key: str) -> str | None:
         value = self.diagnosis.fact(key)
-        return None if value is None else "".join(c if c.isprintable() else "?" for c in value)
+        return None if value is None else printable(value)
 
     @property
     def code(self) -> str:

@@ -23,6 +23,7 @@ from vpnd.control.schema import (
     TunnelDetail,
     Why,
 )
+from vpnd.model.text import printable
 
 
 class OperationError(Exception):
@@ -33,10 +34,11 @@ class OperationError(Exception):
     def __init__(
         self, code: str, message: str, hint: str | None = None, problems: Sequence[ProblemBody] = ()
     ) -> None:
-        super().__init__(message)
+        # Both may repeat what a client, a file or a peer said.
+        self.message = printable(message)
+        self.hint = None if hint is None else printable(hint)
+        super().__init__(self.message)
         self.code = code
-        self.message = message
-        self.hint = hint
         self.problems = tuple(problems)
 
 

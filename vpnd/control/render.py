@@ -14,6 +14,8 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from vpnd.model.text import printable
+
 Json = Mapping[str, Any]
 
 STATE_STYLE = {"up": "green", "unhealthy": "yellow", "connecting": "yellow", "waiting": "dim", "down": "red"}
@@ -23,8 +25,8 @@ GAP = "  "
 
 
 def clean(value: object) -> str:
-    """Text that is safe on a terminal: control characters are replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    """Text that is safe on a terminal: what is not printable is escaped."""
+    return printable(str(value))
 
 
 def duration(seconds: float | None) -> str:

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from vpnd.model.text import cut
+from vpnd.model.text import cut, printable
 
 MAX_WAITING = 1000
 """Ours: lines that wait for a reader that does not read, some 200 KB."""
@@ -195,12 +195,8 @@ def _text_line(_: object, __: str, event: Event) -> str:
     tunnel, at, level = event.pop("tunnel", None), event.pop("at"), event.pop("level")
     text = event.pop("event")
     event.pop("kind", None)
-    rest = " ".join(f"{key}={_printable(value)}" for key, value in event.items() if value is not None)
+    rest = " ".join(f"{key}={printable(str(value))}" for key, value in event.items() if value is not None)
     mark = {"debug": ".", "info": " ", "warning": "!", "error": "E"}.get(level, "E")
-    return f"{at[11:19]} {mark} {tunnel or '-'}: {_printable(text)}" + (f"  [{rest}]" if rest else "")
-
-
-def _printable(value: object) -> str:
-    """Text of which no character moves the cursor or begins a line."""
-    text = str(value)
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return f"{at[11:19]} {mark} {printable(tunnel or '-')}: {printable(text)}" + (
+        f"  [{rest}]" if rest else ""
+    )

@@ -1,4 +1,4 @@
-"""How long a text may be that is kept: what a peer sends ends up in some of them."""
+"""How long a text may be that is kept, and how it is shown: what a peer sends ends up in some of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ LONGEST_HEADLINE = 1024
 LONGEST_FACT = 1000
 """Characters of one value in a diagnosis, which has up to four that a peer chooses."""
 GOES_ON = " ..."
+
+
+def printable(text: str) -> str:
+    """`text` with all that moves a cursor, begins a line or is no character escaped (`\\x1b`, `\\n`)."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def cut(text: str, most: int = LONGEST_TEXT) -> str:
