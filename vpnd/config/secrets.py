@@ -107,7 +107,17 @@ def only_owner_reads(status: os.stat_result) -> bool:
     return not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
+def is_text(text: str) -> bool:
+    """Whether UTF-8 has these characters: JSON can hold half a surrogate pair (RFC 8259 section 8.2)."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def _plain(text: str, private: bool) -> Secret:
+    if not is_text(text):
+        message = "the plain: key is no Unicode text (half a surrogate pair): its bytes cannot be known"
+        raise SecretError(
+            "E-PSK-FORM", message, "for a key of any bytes: put it into a file, and write file:PATH"
+        )
     if not private:
         hint = "chmod 600 the file, or put the key into a file of its own and write file:PATH"
         raise SecretError("E-PSK-MODE", "a plain: key stands in a file that others can read", hint)

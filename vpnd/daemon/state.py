@@ -3,6 +3,8 @@
     STATE/tunnels.d/NAME.toml    mode 0600, what `vpnd check` reads as well
     STATE/tunnels.d/NAME.psk     mode 0600, the key
 
+NAME is quoted as in a URL; where that is too long for a file, it is its beginning, `+` and a hash.
+
 A file is written beside its place and renamed over it, so that a crash leaves the old one or the new one.
 A key and its tunnel are both written before either is renamed.
 """
@@ -10,23 +12,31 @@ A key and its tunnel are both written before either is renamed.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
 
 from vpnd.config.configuration import Source
 from vpnd.config.load import TUNNELS_DIRECTORY
+from vpnd.config.secrets import is_text
 from vpnd.model.secret import Secret
 
 REQUEST = "request"
 """What stands for the file in problems of a tunnel that is not on disk yet."""
 
 PLAIN = "plain:"
+
+LONGEST_STEM = 250
+"""Linux: a file name has at most 255 bytes (NAME_MAX); `.toml` takes five."""
+READABLE = 120
+"""Ours: bytes of a longer quoted name that its file name begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +57,11 @@ class StateDirectory:
 
     def tunnel_file(self, name: str) -> Path:
         """Where the tunnel of this name is kept."""
-        return self.tunnels / f"{quote(name, safe='')}.toml"
+        return self.tunnels / f"{_stem(name)}.toml"
 
     def key_file(self, name: str) -> Path:
         """Where its key is kept."""
-        return self.tunnels / f"{quote(name, safe='')}.psk"
+        return self.tunnels / f"{_stem(name)}.psk"
 
     def propose(self, name: str, table: Mapping[str, object]) -> Proposed:
         """The tunnel as it would be kept; nothing is written yet.
@@ -63,8 +73,8 @@ class StateDirectory:
         reference, key = kept.get("pre_shared_key"), None
         if reference is None and (known := self._known_reference(name)) is not None:
             kept["pre_shared_key"] = known
-        elif isinstance(reference, str) and reference.startswith(PLAIN) and reference != PLAIN:
-            key = Secret(reference.removeprefix(PLAIN).encode("utf-8", "replace"))
+        elif isinstance(reference, str) and reference.startswith(PLAIN) and _can_be_kept(reference):
+            key = Secret(reference.removeprefix(PLAIN).encode())
             kept["pre_shared_key"] = f"file:{self.key_file(name).name}"
         source = Source(
             label=REQUEST,
@@ -110,6 +120,24 @@ class StateDirectory:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return reference if isinstance(reference, str) else None
+
+
+def _stem(name: str) -> str:
+    """What the files of a tunnel are called: its name, quoted; of a long one the beginning and a hash.
+
+    A quoted name has no `+`, so none is taken for the other kind.
+    """
+    quoted = quote(name, safe="", errors="backslashreplace")
+    if len(quoted) <= LONGEST_STEM:
+        return quoted
+    characters = (quote(c, safe="", errors="backslashreplace") for c in name)
+    begins = [whole for whole in accumulate(characters) if len(whole) <= READABLE]
+    return f"{begins[-1]}+{hashlib.sha256(quoted.encode()).hexdigest()}"
+
+
+def _can_be_kept(reference: str) -> bool:
+    """Whether a `plain:` key has bytes; the loader says what is wrong with one that has none."""
+    return reference != PLAIN and is_text(reference)
 
 
 def to_toml(tables: Mapping[str, object]) -> str:
@@ -161,6 +189,8 @@ def _key(key: str) -> str:
 
 
 def _text(text: str) -> str:
+    if not is_text(text):
+        raise ValueError("a configuration holds no half a surrogate pair")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
 

@@ -466,6 +466,23 @@ async def test_what_is_wrong_is_not_kept_and_what_is_in_a_file_is_not_ours(pair:
         await pair.hq.operator.put_tunnel("t", {**bad, "routes": ["10.7.0.0/16"]})
     with pytest.raises(Conflict):
         await pair.hq.operator.delete_tunnel("t")
+    # Half a surrogate pair, which JSON can hold: a key of such text would be another key at the peer.
+    for table, code in (
+        ({**bad, "pre_shared_key": "plain:\ud800 and enough of it"}, "E-PSK-FORM"),
+        ({**bad, "pre_shared_key": "file:\ud800"}, "E-PSK-FILE"),
+        ({**bad, "ike": {"remote_id": "@\ud800"}}, "E-ID"),
+        ({**bad, "ike": {"local_id": "\ud800"}}, "E-ID"),
+        ({**bad, "description": "\ud800"}, "E-VALUE"),
+        ({**bad, "\ud800": 1}, "E-KEY"),
+        ({**bad, "ike": {"\ud800": 1}}, "E-KEY"),
+        ({**bad, "customer_gateway": {"address": "\ud800"}}, "E-ADDRESS"),
+    ):
+        with pytest.raises(InvalidConfiguration) as refused:
+            await pair.hq.operator.put_tunnel("bad", {**table, "routes": ["10.7.0.0/16"]})
+        assert code in [problem.code for problem in refused.value.problems]
+        assert "enough of it" not in repr(refused.value.problems)
+        for problem in refused.value.problems:
+            problem.model_dump_json()
     assert not (pair.hq.state / "tunnels.d" / "bad.toml").exists()
     assert pair.state() == ("up", "up")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,14 @@ def test_what_toml_does_not_have_is_refused() -> None:
         to_toml({"tunnels": {"t": {"key": b"bytes"}}})
 
 
-@pytest.mark.parametrize("name", ["branch", "a b", "..", "a/b", "ü", "%2e", "x" * 60])
+LONG = "\u968a" * 60
+"""The longest name there may be, of characters that take nine bytes each once quoted."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["branch", "a b", "..", "a/b", "ü", "%2e", "x" * 60, LONG, "\U0001f4a1" * 60, "ab" + "\u968a" * 58],
+)
 def test_a_tunnel_is_kept_in_files_of_its_own(tmp_path: Path, name: str) -> None:
     state = StateDirectory(tmp_path)
     proposed = state.propose(name, {"pre_shared_key": "plain:secret words", "priority": 1})
@@ -54,6 +62,32 @@ def test_a_tunnel_is_kept_in_files_of_its_own(tmp_path: Path, name: str) -> None
     state.remove(name)
     state.remove(name)
     assert list(state.tunnels.iterdir()) == []
+
+
+def test_names_have_files_of_their_own(tmp_path: Path) -> None:
+    """Also those that begin alike, and one that is written as the file of another."""
+    state = StateDirectory(tmp_path)
+    names = [LONG, LONG[:-1], LONG[:-1] + "x", LONG[:27], LONG[:28], state.tunnel_file(LONG).stem[:60]]
+    files = {state.tunnel_file(name) for name in names} | {state.key_file(name) for name in names}
+    assert len(files) == 2 * len(names)
+    assert all(len(os.fsencode(path.name)) <= 255 for path in files)
+    assert state.tunnel_file(LONG).name.startswith("%E9%9A%8A%E9%9A%8A")
+
+
+@pytest.mark.parametrize("length", [27, 28])
+def test_the_longest_name_that_fits_is_kept_as_it_was(tmp_path: Path, length: int) -> None:
+    name = LONG[:length]
+    state = StateDirectory(tmp_path)
+    assert (state.tunnel_file(name).name == f"{quote(name)}.toml") == (len(quote(name)) + len(".toml") <= 255)
+
+
+@pytest.mark.parametrize("text", ["\ud800abc", "abc\udfff", "a\udc80"])
+def test_a_key_that_is_no_text_is_not_made_into_another(tmp_path: Path, text: str) -> None:
+    proposed = StateDirectory(tmp_path).propose("t", {"pre_shared_key": f"plain:{text}"})
+    assert proposed.key is None
+    assert proposed.source.tables["tunnels"]["t"]["pre_shared_key"] == f"plain:{text}"
+    with pytest.raises(ValueError, match="surrogate"):
+        to_toml(proposed.source.tables)
 
 
 def test_a_file_that_cannot_be_replaced_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
