@@ -1,12 +1,14 @@
 """Peers that are configured by name: their addresses, when an attempt begins and whenever they go silent.
 
 A tunnel that only answers has no attempts of its own, and the peer of one that is up may come back elsewhere.
-So names are looked up again where nothing is heard of the peer, and all of them when a stranger knocks.
+So names are looked up again where nothing is heard of the peer, and a few of them when a stranger knocks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import math
 from dataclasses import replace
 
 from vpnd.daemon.footing import Footing
@@ -20,7 +22,15 @@ LOOK_EVERY = 5.0
 """Ours: seconds between two look-ups of the name of a peer that says nothing."""
 
 KNOCK_EVERY = 1.0
-"""Ours: seconds between two look-ups of all names while somebody unknown sends IKE: it may be one of them."""
+"""Ours: seconds between two looks at whether a stranger has sent IKE: it may be a peer that has moved."""
+
+KNOCK_NAMES = 2
+"""Ours: names that are looked up for strangers in each of these, however many there are: who sends a datagram
+a second must not make this machine ask the name servers for all of them. A peer that has moved and is found
+no sooner falls silent, and is found within `LOOK_EVERY` of that."""
+
+KNOCK_REST = 2.0
+"""Ours: seconds that a name which was just looked up is not looked up for strangers."""
 
 
 class Names:
@@ -36,6 +46,10 @@ class Names:
         self._changing = footing.changing
         self._turn = footing.turn
         self._resolver = Resolver()
+        self._under_way: set[str] = set()
+        """Names that are looked up again just now."""
+        self._asked: dict[str, float] = {}
+        """When each name was looked up last, for whatever reason."""
 
     async def resolve(self, policy: TunnelPolicy) -> None:
         """An attempt of this tunnel waits for its peer's address."""
@@ -55,38 +69,77 @@ class Names:
             self._gateway.command(name, lambda now, t: t.resolve_failed(now, refused))
 
     async def follow(self) -> None:
-        """For ever: look again where nothing is heard, and where a stranger may be a peer that has moved."""
+        """For ever: look again where nothing is heard, and where a stranger may be a peer that has moved.
+
+        A name is not waited for by the others, and is looked up once at a time.
+        """
         knocks, looked = 0, self._gateway.clock.now()
-        while True:
-            await asyncio.sleep(KNOCK_EVERY)
-            before, knocks = knocks, self._gateway.endpoint.knocks
-            now = self._gateway.clock.now()
-            due = now - looked >= LOOK_EVERY
-            if not due and knocks == before:
-                continue
-            looked = now if due else looked
-            named = [tunnel for tunnel in self._gateway.roster if self._has_name(tunnel)]
-            again = [tunnel.policy for tunnel in named if knocks != before or self._is_silent(tunnel, now)]
-            done = await asyncio.gather(*map(self._look_again, again), return_exceptions=True)
-            for policy, result in zip(again, done, strict=True):
-                if isinstance(result, Exception):
-                    self._journal.fault(policy.name, "internal error while looking its peer up", result)
+        async with asyncio.TaskGroup() as looking:
+            while True:
+                await asyncio.sleep(KNOCK_EVERY)
+                before, knocks = knocks, self._gateway.endpoint.knocks
+                now = self._gateway.clock.now()
+                named = self._named()
+                again: dict[str, list[TunnelPolicy]] = {}
+                if now - looked >= LOOK_EVERY:
+                    looked = now
+                    again = self._silent(named, now)
+                if knocks != before:
+                    again |= {name: named[name] for name in self._for_strangers(named, now)}
+                for name, policies in again.items():
+                    if name not in self._under_way:
+                        self._under_way.add(name)
+                        looking.create_task(self._look_again(name, policies))
+
+    def _named(self) -> dict[str, list[TunnelPolicy]]:
+        """The tunnels of each name that a peer is known by."""
+        named: dict[str, list[TunnelPolicy]] = {}
+        for tunnel in self._gateway.roster:
+            if self._has_name(tunnel):
+                named.setdefault(tunnel.policy.remote, []).append(tunnel.policy)
+        return named
+
+    def _silent(self, named: dict[str, list[TunnelPolicy]], now: float) -> dict[str, list[TunnelPolicy]]:
+        """Those of them whose peer has said nothing of late."""
+        silent = {name: [p for p in policies if self._is_silent(p, now)] for name, policies in named.items()}
+        return {name: policies for name, policies in silent.items() if policies}
+
+    def _for_strangers(self, named: dict[str, list[TunnelPolicy]], now: float) -> list[str]:
+        """The few names that one who is unknown may have: those that were not looked up for longest."""
+        self._asked = {name: at for name, at in self._asked.items() if name in named}
+        since = {name: self._asked.get(name, -math.inf) for name in named}
+        rested = [name for name, at in since.items() if now - at >= KNOCK_REST]
+        return heapq.nsmallest(KNOCK_NAMES, rested, key=since.__getitem__)
 
     def _has_name(self, tunnel: Tunnel) -> bool:
         """Whether the peer is known by name and had an address."""
         resolved = tunnel.remote_is_name and tunnel.policy.peer.remote_address is not None
         return resolved and not tunnel.closed and tunnel.blocked is None
 
-    def _is_silent(self, tunnel: Tunnel, now: float) -> bool:
+    def _is_silent(self, policy: TunnelPolicy, now: float) -> bool:
         """Whether the peer has said nothing of late."""
-        heard = (ike.last_heard for ike in self._gateway.endpoint.ike_sas(tunnel.name))
+        heard = (ike.last_heard for ike in self._gateway.endpoint.ike_sas(policy.name))
         return all(at < now - LOOK_EVERY for at in heard)
 
-    async def _look_again(self, policy: TunnelPolicy) -> None:
+    async def _look_again(self, name: str, policies: list[TunnelPolicy]) -> None:
+        """Look this name up for these tunnels."""
         try:
-            found = await self._look_up(policy)
+            found = await self._look_up(policies[0])
+            done = await asyncio.gather(
+                *(self._follow_to(policy, found) for policy in policies), return_exceptions=True
+            )
         except NotResolved:
             return  # an attempt will say so
+        except Exception as error:  # whatever it is: the other names are followed
+            done = [error] * len(policies)
+        finally:
+            self._under_way.discard(name)
+        for policy, result in zip(policies, done, strict=True):
+            if isinstance(result, Exception):
+                self._journal.fault(policy.name, "internal error while looking its peer up", result)
+
+    async def _follow_to(self, policy: TunnelPolicy, found: tuple[Address, ...]) -> None:
+        """The peer of this tunnel has these addresses now."""
         tunnel = self._gateway.roster.get(policy.name)
         if tunnel is None or tunnel.policy.peer.remote_address in found:
             return
@@ -101,6 +154,7 @@ class Names:
             gateway.call(lambda now: gateway.endpoint.begin_anew(now, name))
 
     async def _look_up(self, policy: TunnelPolicy) -> tuple[Address, ...]:
+        self._asked[policy.remote] = self._gateway.clock.now()
         return await self._resolver.addresses_of(policy.remote, self._configured().address.version)
 
     async def _learn(self, policy: TunnelPolicy, address: Address, moved: bool = False) -> Diagnosis | None:

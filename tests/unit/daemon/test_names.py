@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from itertools import pairwise
 
 import pytest
 
@@ -10,8 +12,11 @@ from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED
 from tests.unit.daemon.test_refused import seconds
 from tests.unit.daemon.test_stories import VERSIONS
-from vpnd.daemon.resolver import Resolver
+from vpnd.daemon.names import KNOCK_NAMES, KNOCK_REST, LOOK_EVERY, Names
+from vpnd.daemon.resolver import LOOKUP_LIMIT, NotResolved, Resolver
 from vpnd.datapath.interface import TunLost
+from vpnd.model.child import Path as NetworkPath
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.selectors import Address, parse_address
 
 NAMED = f'{ROUTED}\n[tunnels.t.ike]\nremote_id = "192.0.2.2"'
@@ -149,3 +154,128 @@ async def test_a_peer_that_moves_without_a_word_is_followed_through_a_nat(
         return pair.state() == ("up", "up") and not theirs.isdisjoint(pair.hq.engine.installed)
 
     await pair.until(has_followed, 12)
+
+
+MANY = 20
+NOWHERE = parse_address("192.0.2.77")
+FIRST_MESSAGE = bytes.fromhex("0123456789abcdef" + "00" * 8 + "2120220800000000" + "0000001c")
+"""The header of an IKE_SA_INIT request."""
+
+
+def configure_many(pair: Pair, count: int, negotiation: str = "passive") -> None:
+    tables = {
+        f"t{n}": f'routes = ["10.{n + 2}.0.0/16"]\nnegotiation = "{negotiation}"\nike.remote_id = "@p{n}"'
+        for n in range(count)
+    }
+    pair.configure(tables, {"t": BACK})
+    text = pair.hq.config.read_text()
+    for n in range(count):
+        text = text.replace(
+            f'[tunnels.t{n}]\ncustomer_gateway = "other"',
+            f'[tunnels.t{n}]\ncustomer_gateway = {{ address = "p{n}.example" }}',
+        )
+    pair.hq.write(text)
+
+
+class NameServer:
+    """Counts what is asked for, with the time; answers at once, or as the test says."""
+
+    def __init__(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[float, str]] = []
+        self.silent: set[str] = set()
+        self.addresses: dict[str, Address] = {}
+        server = self
+
+        async def look_up(_resolver: Resolver, name: str, _version: int) -> tuple[Address, ...]:
+            server.asked.append((pair.hq.clock.now(), name))
+            if name in server.silent:
+                await asyncio.sleep(LOOKUP_LIMIT)
+                raise NotResolved(Diagnosis.of(Code.RESOLVE, peer=name))
+            return (server.addresses.get(name, NOWHERE),)
+
+        monkeypatch.setattr(Resolver, "addresses_of", look_up)
+
+    async def while_a_stranger_knocks(self, pair: Pair, seconds_: int) -> list[tuple[float, str]]:
+        """What is asked for while an unknown address sends a datagram every tenth of a second."""
+        self.asked.clear()
+        path = NetworkPath(pair.hq.address, 500, parse_address("203.0.113.9"), 500)
+        for _ in range(seconds_ * 10):
+            pair.hq.receive(path, FIRST_MESSAGE)
+            await seconds(pair, 0.1)
+        return list(self.asked)
+
+
+@with_pair
+async def test_a_stranger_has_few_names_looked_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = NameServer(pair, monkeypatch)
+    configure_many(pair, MANY)
+    await pair.start()
+    monkeypatch.setattr(Names, "_is_silent", lambda *_: False)
+    await seconds(pair, 5)
+    asked = await server.while_a_stranger_knocks(pair, 30)
+    assert 0 < len(asked) <= 31 * KNOCK_NAMES
+    # Each gets its turn, and none before the others had theirs.
+    assert {name for _, name in asked} == {f"p{n}.example" for n in range(MANY)}
+    turns = [name for _, name in asked[:MANY]]
+    assert len(set(turns)) == MANY
+
+
+@with_pair
+async def test_a_name_rests_between_two_look_ups_for_strangers(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = NameServer(pair, monkeypatch)
+    configure_many(pair, 1)
+    await pair.start()
+    monkeypatch.setattr(Names, "_is_silent", lambda *_: False)
+    await seconds(pair, 5)
+    times = [at for at, _ in await server.while_a_stranger_knocks(pair, 20)]
+    assert times
+    assert all(later - earlier >= KNOCK_REST for earlier, later in pairwise(times))
+
+
+@with_pair
+async def test_silent_peers_are_looked_up_as_often_whether_or_not_a_stranger_knocks(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = NameServer(pair, monkeypatch)
+    configure_many(pair, MANY)
+    await pair.start()
+    await seconds(pair, 5)
+    asked = await server.while_a_stranger_knocks(pair, 30)
+    for n in range(MANY):
+        times = [at for at, name in asked if name == f"p{n}.example"]
+        assert all(later - earlier <= LOOK_EVERY + 1 for earlier, later in pairwise(times))
+    assert len(asked) <= MANY * 7 + 31 * KNOCK_NAMES
+
+
+@with_pair
+async def test_a_name_without_an_answer_is_asked_for_once_and_holds_up_no_other(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = NameServer(pair, monkeypatch)
+    configure_many(pair, 3)
+    await pair.start()
+    await seconds(pair, 5)
+    server.silent.add("p0.example")
+    asked = await server.while_a_stranger_knocks(pair, 40)
+    stuck = [at for at, name in asked if name == "p0.example"]
+    assert len(stuck) >= 2
+    assert all(later - earlier >= LOOKUP_LIMIT for earlier, later in pairwise(stuck))
+    times = [at for at, name in asked if name == "p1.example"]
+    assert all(later - earlier <= LOOK_EVERY + 1 for earlier, later in pairwise(times))
+
+
+@with_pair
+async def test_tunnels_with_one_name_have_one_look_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = NameServer(pair, monkeypatch)
+    configure_many(pair, 3)
+    pair.hq.write(re.sub(r"p\d\.example", "same.example", pair.hq.config.read_text()))
+    await pair.start()
+    await seconds(pair, 5)
+    server.addresses["same.example"] = parse_address("192.0.2.78")
+    asked = await server.while_a_stranger_knocks(pair, 6)
+    times = [at for at, _ in asked]
+    assert all(later - earlier >= 1 for earlier, later in pairwise(times))
+    remotes = {tunnel.policy.peer.remote_address for tunnel in pair.hq.service.gateway.roster}
+    assert remotes == {parse_address("192.0.2.78")}
