@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
 from vpnd.config.assign import HealthAddresses, health_addresses, interface_names
@@ -32,7 +32,7 @@ from vpnd.model.policy import (
 )
 from vpnd.model.proposals import Proposal
 from vpnd.model.secret import Secret
-from vpnd.model.selectors import Address, Network
+from vpnd.model.selectors import UNSPECIFIED, Address, Network
 from vpnd.wire.iana import IkeVersion, Protocol
 
 
@@ -56,7 +56,7 @@ def compile_gateway(loaded: Loaded) -> GatewayPolicy:
     )
     labels = (("type", gateway.type), ("vpc", gateway.vpc), ("region", gateway.region))
     written = tuple((key, value) for key, value in labels if value is not None)
-    return GatewayPolicy(gateway.name, gateway.address, tunnels, written)
+    return GatewayPolicy(gateway.name, gateway.address or UNSPECIFIED[4], tunnels, written)
 
 
 def compile_for_guard(loaded: Loaded) -> tuple[TunnelPolicy, ...]:
@@ -65,7 +65,7 @@ def compile_for_guard(loaded: Loaded) -> tuple[TunnelPolicy, ...]:
     Nothing can be negotiated by it: the algorithms are the defaults, and there are no keys.
     """
     configuration = loaded.configuration
-    gateway = configuration.gateway or GatewayTable.model_construct(name="", address=IPv4Address(0))
+    gateway = configuration.gateway or GatewayTable.model_construct(name="", address=None)
     tunnels = []
     for tunnel in configuration.tunnels.values():
         plain = tunnel.table.model_copy(update={"ike": IkeTable(), "ipsec": IpsecTable()})
@@ -75,10 +75,11 @@ def compile_for_guard(loaded: Loaded) -> tuple[TunnelPolicy, ...]:
     return tuple(tunnels)
 
 
-def describe(loaded: Loaded, name: str) -> dict[str, Any]:
+def describe(loaded: Loaded, name: str, local_id: str | None = None) -> dict[str, Any]:
     """A tunnel's table as TOML would hold it, every default filled in and the key left out.
 
-    Words, numbers and lists only. Raises KeyError for a tunnel that there is not.
+    Words, numbers and lists only. `local_id` is the default in use while it follows the address, None where
+    there is no address yet. Raises KeyError for a tunnel that there is not.
     """
     configuration = loaded.configuration
     tunnel = configuration.tunnels[name]
@@ -89,7 +90,8 @@ def describe(loaded: Loaded, name: str) -> dict[str, Any]:
     table["interface"] = interface_names(configuration.tables)[name]
     table["ipsec"]["pfs"] = table["ipsec"]["pfs"] or "disable"
     if gateway is not None and peer is not None:
-        table["ike"]["local_id"] = tunnel.table.ike.local_id or str(gateway.address)
+        own = str(gateway.address) if gateway.address is not None else local_id
+        table["ike"]["local_id"] = tunnel.table.ike.local_id or own
         table["ike"]["remote_id"] = tunnel.table.ike.remote_id or peer.table.address
         addresses = _health_addresses(configuration, gateway).get(name)
         if addresses is not None:
@@ -133,6 +135,8 @@ def _tunnel(
 
 def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
     ike, ipsec, dpd = tunnel.table.ike, tunnel.table.ipsec, tunnel.table.dpd
+    address = _address(remote)
+    local = gateway.address or UNSPECIFIED[address.version if address is not None else 4]
     version = IkeVersion.V1 if ike.version == "ikev1" else IkeVersion.V2
     # What IKEv1 has for extended sequence numbers (RFC 4304) is not negotiated here.
     proposals = esp_proposals(ipsec, ESN[ipsec.esn if version is IkeVersion.V2 else "no"])
@@ -142,10 +146,10 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
         name=tunnel.name,
         version=version,
         mode=NegotiationMode(ike.negotiation_mode) if version is IkeVersion.V1 else None,
-        local_address=gateway.address,
-        remote_address=_address(remote),
+        local_address=local,
+        remote_address=address,
         any_address=remote == ANY,
-        local_id=Identity.of(ike.local_id) if ike.local_id else Identity.of_address(gateway.address),
+        local_id=Identity.of(ike.local_id) if ike.local_id else Identity.of_address(local),
         # A configuration with errors, in which `any` has no identity, is guarded as well.
         remote_id=Identity.of(ike.remote_id or (f"@{ANY}" if remote == ANY else remote)),
         psk=tunnel.secret or Secret(b""),
@@ -172,7 +176,7 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
         dpd=DpdPolicy(dpd.enabled, dpd.timeout, DpdAction(dpd.action)),
         numbers=Numbers(**dict(tunnel.table.sm_numbers)),
         prove_rekey=True,
-        known_by_name=ike.remote_id is None and remote != ANY and _address(remote) is None,
+        known_by_name=ike.remote_id is None and remote != ANY and address is None,
     )
 
 

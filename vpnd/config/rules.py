@@ -15,8 +15,8 @@ from vpnd.config.configuration import Configuration, Findings, Tunnel, dotted
 from vpnd.config.mappings import MAX_MAPPINGS, Mapping, mappings_of, protocol_of
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import did_you_mean, quoted
-from vpnd.config.schema import SpdTable
-from vpnd.config.values import LARGEST_PORT
+from vpnd.config.schema import GatewayTable, SpdTable
+from vpnd.config.values import AUTO, LARGEST_PORT
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
 from vpnd.datapath.mtu import MINIMUM_MTU
 from vpnd.datapath.mtu import mss as mss_of
@@ -39,6 +39,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
     for tunnel in configuration.tunnels.values():
         _customer_gateway(configuration, tunnel, findings)
         _any_address(configuration, tunnel, findings)
+        _changing_identity(configuration, tunnel, findings)
         _communication(tunnel, findings)
         _version_and_mode(tunnel, findings)
         _dpd(tunnel, findings)
@@ -99,7 +100,7 @@ def _customer_gateway(configuration: Configuration, tunnel: Tunnel, findings: Fi
         return
     gateway = configuration.gateway
     address = _as_address(peer.table.address)
-    if gateway is None or address is None:
+    if gateway is None or gateway.address is None or address is None:
         return
     if address == gateway.address:
         findings.error(
@@ -141,6 +142,20 @@ def _any_address(configuration: Configuration, tunnel: Tunnel, findings: Finding
         )
     for key, message, hint in wrong:
         findings.error(tunnel.source, (*tunnel.path, *key.split(".")), "E-ANY", message, hint)
+
+
+def _changing_identity(configuration: Configuration, tunnel: Tunnel, findings: Findings) -> None:
+    """With an address that may change the default identity does so too, and the peer expects one."""
+    gateway, ike = configuration.gateway, tunnel.written.get("ike")
+    written = tunnel.table.ike.local_id is not None or (isinstance(ike, Table) and "local_id" in ike)
+    if gateway is None or gateway.address is not None or written:
+        return
+    message = (
+        f'gateway.address is "{AUTO}" and ike.local_id is not set: our identity is the address of the moment,'
+        " and a peer that expects the old one refuses us after a change"
+    )
+    hint = 'set ike.local_id to a name such as "hq.example.com", the same at the peer'
+    findings.warn(tunnel.source, tunnel.path, "W-LOCAL-ID", message, hint)
 
 
 def _as_address(text: str) -> Address | None:
@@ -386,6 +401,7 @@ def _routes_to_the_peer(configuration: Configuration, tunnel: Tunnel, findings: 
     """
     gateway, peer = configuration.gateway, configuration.customer_gateway(tunnel)
     address = _as_address(peer.table.address) if peer is not None else None
+    own = gateway.address if gateway is not None else None
     if gateway is None or peer is None or address is None:
         return
     sent: list[tuple[KeyPath, Network]] = [
@@ -394,7 +410,7 @@ def _routes_to_the_peer(configuration: Configuration, tunnel: Tunnel, findings: 
     sent += [
         (_mapping_path(tunnel, mapping), mapping.remote)
         for mapping in mappings_of(tunnel.table)
-        if tunnel.table.communication == "spd-policy" and gateway.address in mapping.local
+        if tunnel.table.communication == "spd-policy" and own is not None and own in mapping.local
     ]
     for key, network in sent:
         if network.prefixlen and address in network:
@@ -445,16 +461,21 @@ def _peers_with_several_tunnels(configuration: Configuration, findings: Findings
         if gateway is None or peer is None:
             continue
         ike, address = tunnel.table.ike, peer.table.address
-        own = Identity.of(ike.local_id) if ike.local_id else Identity.of_address(gateway.address)
+        own = Identity.of(ike.local_id) if ike.local_id else _default_identity(gateway)
         if address == ANY and ike.remote_id is None:
             continue
         remote = Identity.of(ike.remote_id or address).key
-        twin = peers.setdefault((ike.version, address.lower(), own.key, remote), tunnel)
+        twin = peers.setdefault((ike.version, address.lower(), own and own.key, remote), tunnel)
         if twin is not tunnel:
             owner = f"{twin.name} ({twin.place})"
             message = f"{owner} has the same peer and identities: when the peer begins, they look alike"
             hint = "give each an identity of its own (local_id, remote_id)"
             findings.warn(tunnel.source, (*tunnel.path, "customer_gateway"), "W-SAME-PEER", message, hint)
+
+
+def _default_identity(gateway: GatewayTable) -> Identity | None:
+    """Ours where `local_id` is not set; None: that of an address that is not known yet."""
+    return Identity.of_address(gateway.address) if gateway.address is not None else None
 
 
 def _keys_of_main_mode(configuration: Configuration, findings: Findings) -> None:

@@ -22,6 +22,7 @@ from vpnd.config.values import (
     IntegrityWords,
     Lifetime,
     NetworkValue,
+    OwnAddressValue,
     PfsGroups,
     PortsText,
     ProtocolWord,
@@ -51,10 +52,19 @@ class Table(BaseModel):
 
 
 class GatewayTable(Table):
-    """`[gateway]`: the VPN gateway, this machine. `type`, `vpc` and `region` are labels."""
+    """`[gateway]`: the VPN gateway, this machine. `type`, `vpc` and `region` are labels.
+
+    `address = "auto"` is None here.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_TUNNEL_NAME)]
-    address: AddressValue
+    address: Annotated[
+        OwnAddressValue,
+        Field(
+            description='The outer address. "auto": the address of the default route\'s interface, followed'
+            " when it changes; set ike.local_id then, since the default local identity changes with it."
+        ),
+    ]
     type: Annotated[Literal["vpc", "ccn"] | None, word("a gateway type", "vpc", "ccn")] = None
     vpc: str | None = None
     region: str | None = None

@@ -24,6 +24,9 @@ from vpnd.wire.iana import IpProtocol
 MAX_TUNNEL_NAME = 60
 """Characters of a tunnel's name (specification: tunnel name)."""
 
+AUTO = "auto"
+"""The word for the gateway's address where the default route decides it."""
+
 MAX_DESCRIPTION = 200
 """Ours: characters of a tunnel's description, which stays one line of a page."""
 
@@ -108,6 +111,16 @@ def _address(value: object) -> object:
     if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
         raise fault("E-ADDRESS", f"{address} is not the address of one machine", "name a unicast address")
     return address
+
+
+def _address_or_auto(value: object) -> object:
+    if value is None or value == AUTO:
+        return None
+    close = str(value).lower() in (AUTO, ANY, "dhcp", "%defaultroute", "%any", "0.0.0.0", "::")  # noqa: S104
+    if isinstance(value, str) and close:
+        hint = f'write "{AUTO}" for the address of the default route\'s interface'
+        raise fault("E-ADDRESS", f"{quoted(value)} is not the address of one machine", hint)
+    return _address(value)
 
 
 def address_or_name(value: object) -> object:
@@ -241,6 +254,10 @@ GroupNumbers = Annotated[
 ]
 PfsGroups = Annotated[list[int], BeforeValidator(_pfs), WithJsonSchema(_PFS_VALUE)]
 AddressValue = Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})]
+OwnAddressValue = Annotated[
+    Address | None, BeforeValidator(_address_or_auto), WithJsonSchema({"type": "string"})
+]
+"""None: `auto`."""
 NetworkValue = Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
 IdentityText = Annotated[str, BeforeValidator(_identity)]
 Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME)]

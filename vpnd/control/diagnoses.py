@@ -135,11 +135,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         tries=("ip route show table all",),
     ),
     Code.LOCAL_SOCKET: failures.local_socket,
-    Code.LOCAL_ADDRESS: failures.simple(
-        "the tunnel's outer address is gone from this machine",
-        "give the machine the address of gateway.address again, or set it to one that the machine has",
-        tries=("ip address",),
-    ),
+    Code.LOCAL_ADDRESS: failures.local_address,
     Code.INTERNAL: failures.simple(
         "vpnd failed inside; other tunnels are not touched",
         "report it with the log of this moment",

@@ -103,6 +103,21 @@ def syntax(facts: Facts) -> Explanation:
     )(facts)
 
 
+def local_address(facts: Facts) -> Explanation:
+    what = f"the tunnel's outer address {facts['detail'] or 'is gone from this machine'}"
+    change = "give the machine the address of gateway.address again, or set it to one that the machine has"
+    if not facts["ours"]:
+        what = 'gateway.address is "auto", and this machine has no default route'
+        change = "nothing if one comes, by DHCP for instance; else add one, or set gateway.address"
+    return Explanation(
+        facts.code,
+        what,
+        we_have=facts["ours"],
+        change=change,
+        try_=("ip route show default", "ip address"),
+    )
+
+
 def local_socket(facts: Facts) -> Explanation:
     detail = facts["detail"] or ""
     if "assign" in detail:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
+from vpnd.config.values import AUTO
 from vpnd.model.identity import Identity
 from vpnd.wire.iana import IdType
 
@@ -50,11 +51,14 @@ class NotPossible(Exception):
 def strongswan(tunnel: Mapping[str, Any]) -> str:
     """A `swanctl.conf` for the peer of `tunnel`, which is what `GET /v1/tunnels/NAME` answers.
 
-    Raises NotPossible for an algorithm that strongSwan lacks (SM4, SM3).
+    Raises NotPossible for an algorithm that strongSwan lacks (SM4, SM3), and without our identity.
     """
     configuration = tunnel["configuration"]
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in tunnel["name"])
     ike = configuration["ike"]
+    if ike["local_id"] is None:
+        text = 'gateway.address is "auto" and there is no default route, so our identity is not known: set'
+        raise NotPossible(f"{text} ike.local_id")
     lines = [*_preface(tunnel), "", "connections {", f"    {name} {{"]
     lines += _connection(tunnel, ike, configuration)
     lines += ["        children {"]
@@ -108,7 +112,7 @@ def _connection(
     lines = [
         f"version = {1 if ike['version'] == 'ikev1' else 2}",
         f"local_addrs = {_address(peer)}",
-        f"remote_addrs = {tunnel['local_address']}",
+        f"remote_addrs = {_own_addresses(tunnel)}",
         f"proposals = {_proposals(ike['encryption'], ike['integrity'], ike['dh_group'], prf=True)}",
         f"{'rekey_time' if ike['version'] == 'ikev2' else 'reauth_time'} = {ike['lifetime']}s",
         f"keyingtries = {0 if configuration['negotiation'] == 'passive' else 1}",
@@ -230,6 +234,14 @@ def _identity(text: str) -> str:
         return str(identity)
     name = identity.value.decode("ascii")
     return f'"fqdn:{name}"' if str(identity).startswith("@") else f"@{name}"
+
+
+def _own_addresses(tunnel: Mapping[str, Any]) -> str:
+    """Where the peer begins, and from where it accepts us: anywhere, if our address may change."""
+    address: str = tunnel["local_address"]
+    if not tunnel.get("address_followed"):
+        return address
+    return "%any" if address == AUTO else f"{address}, %any"
 
 
 def _address(text: str) -> str:

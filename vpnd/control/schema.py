@@ -185,12 +185,14 @@ class TunnelDetail(TunnelStatus):
 
     `configuration` is the tunnel's table as TOML would hold it with every default filled in and the key
     left out; `psk_fingerprint` stands for it. `ike_sas` lists more than one while a successor takes over.
-    `errors` is newest last.
+    `errors` is newest last. `address_followed`: `gateway.address` is `auto`, and `local_address` that of the
+    moment, or `auto` while there is none.
     """
 
     gateway: str
     customer_gateway: str
     local_address: str
+    address_followed: bool = False
     local_id: str
     remote_id: str
     communication: Literal["destination-route", "spd-policy"]

@@ -13,6 +13,7 @@ from vpnd.daemon.routes import ANYWHERE, MARK
 from vpnd.datapath.interface import Engine
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
+from vpnd.model.identity import Identity
 from vpnd.model.policy import TunnelPolicy
 from vpnd.model.selectors import Address
 
@@ -51,9 +52,12 @@ class Addresses:
         self._open_port = open_port
         self._local: frozenset[Address] = frozenset()
         self._ports: dict[int, tuple[Address, IkePort]] = {}
+        self._by_default: dict[int, Address | None] = {}
+        """By IP version: from where the default route leads, as it was at the last refresh."""
 
     async def refresh(self) -> None:
         """Ask the kernel; what was known stays if it does not say."""
+        self._by_default.clear()
         try:
             self._local = await self._box.local_addresses()
         except BoxFailed as failure:
@@ -73,10 +77,24 @@ class Addresses:
         """The policy with the address of this machine from which its peer is reached.
 
         `gateway.address` where it is ours and of the peer's family, else what the route to the peer says.
-        One address of each family is used for all peers, as long as this machine has it.
+        One address of each family is used for all peers, as long as this machine has it. Of `auto` it is
+        the default route's, and unspecified while there is none; the default identity is that address.
         """
-        local = await self._local_for(policy)
-        return replace(policy, peer=replace(policy.peer, local_address=local))
+        configured, local = policy.peer.local_address, await self._local_for(policy)
+        peer = replace(policy.peer, local_address=local)
+        if configured.is_unspecified and peer.local_id == Identity.of_address(configured):
+            peer = replace(peer, local_id=Identity.of_address(local))
+        return replace(policy, peer=peer)
+
+    async def by_default(self, version: int) -> Address | None:
+        """From which address the default route of this IP version leads; None: there is none."""
+        if version not in self._by_default:
+            try:
+                route = await self._box.route_to(ANYWHERE[version], MARK)
+            except BoxFailed:
+                route = None
+            self._by_default[version] = route.source if route is not None else None
+        return self._by_default[version]
 
     async def listen(self, address: Address) -> None:
         """Receive IKE and ESP on `address`, no longer on another of its family. Raises OSError."""
@@ -102,6 +120,11 @@ class Addresses:
 
     async def _local_for(self, policy: TunnelPolicy) -> Address:
         configured, remote = policy.peer.local_address, policy.peer.remote_address
+        if configured.is_unspecified:
+            # What is in use stays while there is no default route, as long as this machine has it.
+            used, _ = self._ports.get(configured.version, (None, None))
+            known = used if used is not None and used in self._local else configured
+            return await self.by_default(configured.version) or known
         if policy.peer.any_address:
             remote = ANYWHERE[configured.version]
         if remote is None or (configured in self._local and configured.version == remote.version):

@@ -233,7 +233,8 @@ class Interfaces:
         policies = (*self._configured, *(attached.policy for attached in self._attached.values()))
         peers = frozenset(p.peer.remote_address for p in policies if p.peer.remote_address is not None)
         anywhere = {p.peer.local_address for p in policies if p.peer.any_address}
-        peers |= anywhere | {ANYWHERE[address.version] for address in anywhere}
+        peers |= {address for address in anywhere if not address.is_unspecified}
+        peers |= {ANYWHERE[address.version] for address in anywhere}
         with contextlib.suppress(BoxFailed):
             for name in await self._box.hear_peers(peers, MARK):
                 why = "peers are in the routes of a tunnel, and the strict check would not let them in"

@@ -177,7 +177,12 @@ class Names:
         if tunnel is None or configured is None:
             return False
         now = tunnel.policy.peer
-        peer = replace(configured.peer, local_address=now.local_address, remote_address=now.remote_address)
+        peer = replace(
+            configured.peer,
+            local_address=now.local_address,
+            local_id=now.local_id,
+            remote_address=now.remote_address,
+        )
         return replace(configured, peer=peer) == tunnel.policy
 
     async def _take(self, policy: TunnelPolicy, address: Address, moved: bool) -> Diagnosis | None:

@@ -10,6 +10,7 @@ from typing import Any
 from vpnd.config.compile import describe
 from vpnd.config.load import Loaded, load, load_with, load_without
 from vpnd.config.problems import Problem
+from vpnd.config.values import AUTO
 from vpnd.control.diagnoses import explain, message
 from vpnd.control.operations import (
     Conflict,
@@ -41,6 +42,7 @@ from vpnd.daemon.state import StateDirectory
 from vpnd.daemon.systemd import Supervisor
 from vpnd.ike.outputs import CANNOT_BE_READ
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.identity import Identity
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.failover import NoSuchGroup
 from vpnd.tunnel.lifecycle import Tunnel
@@ -71,7 +73,10 @@ class Operator:
         now = self._gateway.clock.now()
         policy = tunnel.policy
         source = loaded.configuration.tunnels[name]
-        configuration = describe(loaded, name)
+        ours = policy.peer.local_address
+        unknown = ours.is_unspecified and policy.peer.local_id == Identity.of_address(ours)
+        local_id = None if unknown else str(policy.peer.local_id)
+        configuration = describe(loaded, name, local_id)
         attached = self._service.interfaces.get(name)
         next_try = tunnel.next_try
         entry = self._report.tunnel(tunnel, now)
@@ -81,8 +86,9 @@ class Operator:
             **{field: getattr(entry, field) for field in type(entry).model_fields},
             gateway=self._service.policy.name,
             customer_gateway=_customer_gateway(configuration),
-            local_address=str(policy.peer.local_address),
-            local_id=str(policy.peer.local_id),
+            local_address=AUTO if ours.is_unspecified else str(ours),
+            address_followed=self._service.policy.address.is_unspecified,
+            local_id=local_id or AUTO,
             remote_id=str(policy.peer.remote_id),
             communication=policy.communication.value,
             routes=[str(network) for network in policy.routes],

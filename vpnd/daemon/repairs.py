@@ -24,6 +24,9 @@ each time costs a negotiation. The daemon goes on: an end would take every other
 supervisor would soon give up starting it."""
 
 
+GONE = "is gone from this machine"
+
+
 class Repairs:
     """Looks after what tunnels stand on."""
 
@@ -84,8 +87,10 @@ class Repairs:
             self._waits = False
             await self._addresses.refresh()
             for tunnel in tuple(self._gateway.roster):
-                if not self._addresses.has(tunnel.policy.peer.local_address) and tunnel.blocked is None:
-                    await self._move(tunnel.policy)
+                if tunnel.blocked is None:
+                    await self._follow_address(tunnel)
+                elif tunnel.blocked.code is Code.LOCAL_ADDRESS:
+                    await self._try_to_carry(tunnel)
             await self._interfaces.repair()
 
     async def restore(self, name: str) -> None:
@@ -132,37 +137,62 @@ class Repairs:
 
     async def _try_to_carry(self, tunnel: Tunnel) -> None:
         """A tunnel that this machine could not carry gets its interface, or the reason why not."""
-        name = tunnel.name
-        bound = await self._addresses.bind(tunnel.policy)
+        name, before = tunnel.name, tunnel.policy.peer.local_address
+        bound = await self._addresses.bind(self._unbound(tunnel.policy))
         refused = await self._equip(bound)
         if refused is None:
+            if tunnel.blocked is None or tunnel.blocked.code is not Code.LOCAL_ADDRESS:
+                self._journal.event(name, "interface-ready", f"the interface {bound.interface} is set up")
+            elif before == bound.peer.local_address:
+                self._journal.event(name, "address-restored", f"{before} is back on this machine")
+            else:
+                self._go_over(tunnel.policy, bound, GONE)
             tunnel.policy = bound
             self._gateway.admit(bound)
-            self._journal.event(name, "interface-ready", f"the interface {bound.interface} is set up")
             self._gateway.command(name, lambda now, t: t.unblock(now))
         elif refused != tunnel.blocked:
             self._gateway.command(name, lambda now, t: t.block(now, refused))
             self._journal.failure(name, "tunnel-blocked", refused)
 
-    async def _move(self, policy: TunnelPolicy) -> None:
-        """This machine has lost the address that a tunnel used: negotiate anew from another."""
-        before = policy.peer.local_address
-        configured = replace(policy.peer, local_address=self._configured().address)
-        bound = await self._addresses.bind(replace(policy, peer=configured))
+    def _unbound(self, policy: TunnelPolicy) -> TunnelPolicy:
+        """The policy with this machine's address, and the identity, as they are configured."""
+        configured = next((p for p in self._configured().tunnels if p.name == policy.name), policy)
+        address, identity = configured.peer.local_address, configured.peer.local_id
+        return replace(policy, peer=replace(policy.peer, local_address=address, local_id=identity))
+
+    async def _follow_address(self, tunnel: Tunnel) -> None:
+        """Where this machine has lost the address that a tunnel used, or `auto` is another now: go there."""
+        before = tunnel.policy.peer.local_address
+        kept, auto = self._addresses.has(before), self._configured().address.is_unspecified
+        if kept and (not auto or await self._addresses.by_default(before.version) in (None, before)):
+            return
+        bound = await self._addresses.bind(self._unbound(tunnel.policy))
         after = bound.peer.local_address
+        if after.is_unspecified:
+            self._lose_address(tunnel)
         if after == before or not self._addresses.has(after):
             return
         try:
             await self._addresses.listen(after)
         except OSError as error:
-            self._journal.warn(policy.name, f"cannot receive on {after}: {error.strerror or error}")
+            self._journal.warn(tunnel.name, f"cannot receive on {after}: {error.strerror or error}")
             return
-        self._journal.event(
-            policy.name, "address-changed", f"{before} is gone from this machine: using {after}"
-        )
-        gone = Diagnosis.of(Code.LOCAL_ADDRESS, ours=before)
-        gateway = self._gateway
+        gone = "is not the default route's any more" if kept else GONE
+        self._go_over(tunnel.policy, bound, gone)
+
+    def _lose_address(self, tunnel: Tunnel) -> None:
+        """The address is gone and there is no default route: wait. If it comes back the SAs go on."""
+        lost = Diagnosis.of(Code.LOCAL_ADDRESS)
+        self._gateway.command(tunnel.name, lambda now, t: t.block(now, lost))
+        self._journal.failure(tunnel.name, "tunnel-blocked", lost)
+
+    def _go_over(self, policy: TunnelPolicy, bound: TunnelPolicy, gone: str) -> None:
+        """The tunnel's address is another: close what it has, and negotiate again from there."""
+        before, after, gateway = policy.peer.local_address, bound.peer.local_address, self._gateway
+        why = "this machine had no default route" if before.is_unspecified else f"{before} {gone}"
+        self._journal.event(policy.name, "address-changed", f"{why}: using {after}")
+        lost = Diagnosis.of(Code.LOCAL_ADDRESS, ours=before, detail=gone)
         # The address first: what follows an attempt that ends begins at once.
         gateway.admit(bound)
-        gateway.call(lambda now: gateway.endpoint.close(now, policy.name, gone))
+        gateway.call(lambda now: gateway.endpoint.close(now, policy.name, lost))
         gateway.command(policy.name, lambda now, t: t.resolved(now, bound, moved=True))

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from vpnd import __version__
+from vpnd.config.values import AUTO
 from vpnd.control.diagnoses import explain, message
 from vpnd.control.schema import (
     DpdStatus,
@@ -68,7 +69,7 @@ class Report:
         return Status(
             gateway=GatewayStatus(
                 name=policy.name,
-                address=str(policy.address),
+                address=self._address(policy),
                 version=__version__,
                 engine=self._gateway.engine.name,
                 uptime_s=int(now - self._started),
@@ -158,6 +159,13 @@ class Report:
         return Fault(code=fault.diagnosis.code.value, message=message(fault.diagnosis), at=at)
 
     # ----------------------------------------------------------------------------------- inside
+
+    def _address(self, policy: GatewayPolicy) -> str:
+        """The one in use, where it follows the default route."""
+        if not policy.address.is_unspecified:
+            return str(policy.address)
+        used = (tunnel.policy.peer.local_address for tunnel in self._gateway.roster)
+        return next((str(address) for address in used if not address.is_unspecified), AUTO)
 
     def _mapping(self, tunnel: Tunnel, mapping: Mapping, now: float) -> MappingStatus:
         policy = tunnel.policy.peer.children[mapping.index]

@@ -356,6 +356,8 @@ class Service:
 
     async def _equip(self, policy: TunnelPolicy) -> Diagnosis | None:
         """Sockets and interface; returns what this machine refused."""
+        if policy.peer.local_address.is_unspecified:
+            return Diagnosis.of(Code.LOCAL_ADDRESS)
         try:
             await self._addresses.listen(policy.peer.local_address)
         except OSError as error:

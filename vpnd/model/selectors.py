@@ -19,6 +19,9 @@ from vpnd.wire.iana import IpProtocol, name_of
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+UNSPECIFIED: dict[int, Address] = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104
+"""By IP version: stands for an address of this machine that is not known yet."""
+
 Ports = tuple[int, int]
 """From the first to the second, both included."""
 

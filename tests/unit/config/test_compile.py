@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.config.files import GATEWAY, KEY, TUNNEL, load_text
+from tests.unit.config.files import GATEWAY, KEY, ROUTES, TUNNEL, load_text
 from vpnd.config.assign import ASSIGNED_RANGE
-from vpnd.config.compile import compile_gateway, describe
+from vpnd.config.compile import compile_for_guard, compile_gateway, describe
 from vpnd.model.numbers import Numbers
 from vpnd.model.policy import GatewayPolicy, Margin
 from vpnd.model.proposals import Chosen, Proposal, choose
@@ -252,3 +252,29 @@ def test_protocol_and_ports_of_a_rule(tmp_path: Path) -> None:
         ("udp", None, "53"),
         ("200", None, None),
     ]
+
+
+AUTO = GATEWAY.replace('"192.0.2.1"', '"auto"')
+
+
+def test_an_address_that_is_not_known_yet_is_of_the_peers_family(tmp_path: Path) -> None:
+    text = AUTO + '[customer_gateways.six]\naddress = "2001:db8::1"\n' + TUNNEL
+    text += f'[tunnels.six]\ncustomer_gateway = "six"\n{KEY}\n'
+    policy = compiled(tmp_path, text)
+    assert policy.address == ip_address("0.0.0.0")
+    assert [str(tunnel.peer.local_address) for tunnel in policy.tunnels] == ["0.0.0.0", "::"]
+
+
+def test_the_default_identity_of_such_a_gateway_is_what_is_in_use(tmp_path: Path) -> None:
+    loaded = load_text(tmp_path, AUTO + TUNNEL)
+    assert describe(loaded, "a")["ike"]["local_id"] is None
+    assert describe(loaded, "a", "192.0.2.77")["ike"]["local_id"] == "192.0.2.77"
+    named = load_text(tmp_path, AUTO + TUNNEL + 'ike.local_id = "hq.example"\n')
+    assert [problem.code for problem in named.problems] == ["W-NO-ROUTES"]
+    assert describe(named, "a", "192.0.2.77")["ike"]["local_id"] == "hq.example"
+
+
+def test_such_a_gateway_is_guarded(tmp_path: Path) -> None:
+    (tunnel,) = compile_for_guard(load_text(tmp_path, AUTO + TUNNEL + ROUTES))
+    assert tunnel.peer.local_address == ip_address("0.0.0.0")
+    assert [str(route) for route in tunnel.routes] == ["10.2.0.0/16"]

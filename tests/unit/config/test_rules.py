@@ -12,6 +12,8 @@ from vpnd.config.problems import Severity
 
 BASE = GATEWAY + TUNNEL
 
+AUTO = GATEWAY.replace('"192.0.2.1"', '"auto"')
+
 KEYLESS = GATEWAY + '[tunnels.a]\ncustomer_gateway = "branch"\n'
 
 SPD = f"""
@@ -324,6 +326,18 @@ ERRORS = [
         "max_tunnels is 0; allowed: 1 to 10000",
         "",
         GATEWAY.replace("[gateway]", "[gateway]\nmax_tunnels = 0 #!"),
+    ),
+    Case(
+        "E-ADDRESS",
+        '"%defaultroute" is not the address of one machine',
+        'write "auto"',
+        AUTO.replace('"auto"', '"%defaultroute" #!') + TUNNEL,
+    ),
+    Case(
+        "E-HEALTH-ADDRESS",
+        "is a loopback address",
+        "use a free address",
+        AUTO + TUNNEL + 'health_check = { enabled = true, local = "127.0.0.1" } #!\n',
     ),
     Case(
         "E-RANGE",
@@ -717,6 +731,18 @@ WARNINGS = [
         + 'ike.remote_id = "gw.example"\n'
         + '[tunnels.b]\ncustomer_gateway = "branch"\nnegotiation = "passive"\nike.remote_id = "b.example"\n'
         + f"{KEY} #!\n",
+    ),
+    Case(
+        "W-LOCAL-ID",
+        'gateway.address is "auto" and ike.local_id is not set',
+        "set ike.local_id to a name",
+        AUTO + TUNNEL.replace("[tunnels.a]", "[tunnels.a] #!"),
+    ),
+    Case(
+        "W-SAME-PEER",
+        "has the same peer and identities",
+        "give each an identity",
+        AUTO + TUNNEL + TUNNEL.replace("tunnels.a", "tunnels.b").replace('"branch"', '"branch" #!'),
     ),
     Case(
         "W-MSS",
