@@ -160,6 +160,7 @@ def association_of(keys: Keys, outer: Packet) -> SecurityAssociation:
         auth_algo=SCAPY_INTEGRITIES[keys.integrity_word],
         auth_key=keys.integrity or None,
         tunnel_header=header(src=outer.src, dst=outer.dst),
+        esn_en=keys.esn,
     )
 
 

@@ -27,14 +27,15 @@ class Keys:
     encryption: bytes
     integrity: bytes
     salt: bytes
+    esn: bool = False
 
 
 def read_keys(path: Path) -> dict[int, Keys]:
     """Every SA in a key file, by SPI."""
     found = {}
     for line in path.read_text().splitlines():
-        spi, encryption_word, integrity_word, *secrets = json.loads(line)
-        found[spi] = Keys(spi, encryption_word, integrity_word, *map(bytes.fromhex, secrets))
+        spi, encryption_word, integrity_word, esn, *secrets = json.loads(line)
+        found[spi] = Keys(spi, encryption_word, integrity_word, *map(bytes.fromhex, secrets), esn=esn)
     return found
 
 
@@ -54,7 +55,7 @@ def observe(path: Path) -> None:
 
 def _line(child: ChildSa, spi: int, keys: EspKeys) -> str:
     secrets = [secret.reveal().hex() for secret in (keys.encryption, keys.integrity, keys.salt)]
-    return json.dumps([spi, child.suite.encryption, child.suite.integrity, *secrets]) + "\n"
+    return json.dumps([spi, child.suite.encryption, child.suite.integrity, child.suite.esn, *secrets]) + "\n"
 
 
 if __name__ == "__main__":
