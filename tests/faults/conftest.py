@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.plan import A, B, Plan
+from tests.lab.plan import A, Agreed, B, Plan
 from tests.lab.process import BUSY, PATIENCE, wait_until
 from tests.lab.relay import Weathered, through_relay
 from tests.lab.strongswan import StrongSwan
@@ -52,6 +52,12 @@ class Arena:
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.weathered.relay.decisions()}") from None
         return time.monotonic() - began
+
+    def steady(self, plan: Plan) -> list[Agreed]:
+        """Our SAs, once the rekey that IKEv2 proves early is over: from now on they stay."""
+        if plan.version == "ikev2":
+            self.ours.wait_proved(plan.name)
+        return self.ours.agreed(plan.name)
 
     def take_down(self, plan: Plan) -> None:
         """Our end forgets the tunnel in fine weather, and the peer has no SA any more."""

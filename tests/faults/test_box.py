@@ -279,7 +279,7 @@ def test_f10_sigterm_leaves_only_the_guard_and_the_guard_can_go(
 def test_f10_reload_of_another_tunnel_touches_nothing(arena: Arena, row: TellRow) -> None:
     bring_up(arena, MAPPED)
     gateway = arena.weathered.wire.a.gateway
-    before = arena.ours.agreed(MAPPED.name)
+    before = arena.steady(MAPPED)
     esp = Capture(gateway, "eth0", f"udp port 4500 and src {A.address}")
     with esp as path, trickle(arena, 200) as stream:
         stream.wait_first_after(time.monotonic())

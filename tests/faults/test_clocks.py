@@ -80,7 +80,7 @@ def age(arena: Arena) -> float:
 
 
 def test_f15_the_calendar_is_set(arena: Arena, file: Path, row: TellRow) -> None:
-    before, born = arena.ours.agreed(PLAN.name), time.monotonic() - age(arena)
+    before, born = arena.steady(PLAN), time.monotonic() - age(arena)
     for name, ahead in WALLS.items():
         questions = asked(arena)
         with trickle(arena) as stream:
@@ -99,7 +99,7 @@ def test_f15_the_calendar_is_set(arena: Arena, file: Path, row: TellRow) -> None
 
 
 def test_f15_the_machine_was_suspended(arena: Arena, file: Path, row: TellRow) -> None:
-    before, questions = arena.ours.agreed(PLAN.name), asked(arena)
+    before, questions = arena.steady(PLAN), asked(arena)
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic())
         turn(arena.ours, file, asleep=600)
@@ -118,7 +118,7 @@ def test_f15_the_machine_was_suspended(arena: Arena, file: Path, row: TellRow) -
 
 
 def test_f15_suspended_for_longer_than_the_sas_live(arena: Arena, file: Path, row: TellRow) -> None:
-    before = arena.ours.agreed(PLAN.name)
+    before = arena.steady(PLAN)
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic())
         turn(arena.ours, file, asleep=2 * HOUR)
@@ -139,7 +139,7 @@ def test_f15_suspended_for_longer_than_the_sas_live(arena: Arena, file: Path, ro
 @pytest.mark.full_faults
 @pytest.mark.parametrize("seconds", [5, 40])
 def test_f15_the_process_was_stopped(seconds: int, arena: Arena, row: TellRow) -> None:
-    before, questions = arena.ours.agreed(PLAN.name), asked(arena)
+    before, questions = arena.steady(PLAN), asked(arena)
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic())
         arena.ours.child.signal(signal.SIGSTOP)

@@ -203,7 +203,7 @@ def test_f5_bits_are_wrong(target: Target, seed: int, arenas: Arenas, row: TellR
         arena.weathered.relay.weather(Weather(corrupt=share, kinds=("ike",)), seed=seed)
         took = arena.bring_up(target.plan, 100)
         wait_until(lambda: len(arena.peer.agreed(target.plan.name)) == 1, "the peer to be up", interval=0.05)
-        before = arena.ours.agreed(target.plan.name)
+        before = arena.steady(target.plan)
         # Copies of which every one is wrong come besides what is right, of IKE and of ESP.
         arena.weathered.relay.weather(Weather(corrupt=0.5), seed=seed)
         wire = arena.weathered.wire
@@ -238,7 +238,7 @@ def test_f16_link_down_and_up(target: Target, how: str, seconds: int, arenas: Ar
     with tunnel(arenas, target) as arena:
         wire, relay = arena.weathered.wire, arena.weathered.relay
         arena.bring_up(target.plan)
-        before = arena.ours.agreed(target.plan.name)
+        before = arena.steady(target.plan)
         gateway = wire.a.gateway
         with Trickle(wire.a.host, A.inside, wire.b.host, B.inside) as trickle:
             trickle.wait_first_after(time.monotonic())
@@ -270,7 +270,7 @@ def test_f16_link_down_while_rekeying(target: Target, arenas: Arenas, row: TellR
     with tunnel(arenas, target) as arena:
         wire, relay, name = arena.weathered.wire, arena.weathered.relay, target.plan.name
         arena.bring_up(target.plan)
-        before = arena.ours.agreed(name)
+        before = arena.steady(target.plan)
         gateway = wire.a.gateway
         with Trickle(wire.a.host, A.inside, wire.b.host, B.inside) as trickle:
             trickle.wait_first_after(time.monotonic())

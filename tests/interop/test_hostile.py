@@ -38,6 +38,7 @@ def test_tunnel_lives_through_a_flood(peer_kind: str, lab: Lab) -> None:
         ours.add(plan)
         assert ours.up(plan.name).returncode == 0
         require_ping(wire.a.host, A.inside, B.inside, count=20)
+    ours.wait_proved(plan.name)
     (before,) = ours.agreed(plan.name)
     transfer(wire.a.host, A.inside, wire.b.host, B.inside)
     memory, log = ours.resident_bytes(), len(ours.log().splitlines())

@@ -172,10 +172,13 @@ def policies_of(loaded: Loaded) -> dict[str, TunnelPolicy]:
 
 
 def spis_of(vpnd: Vpnd) -> Spis:
-    """The SPIs of each mapping that is up, which a tunnel that is touched does not keep."""
+    """The SPIs of the IKE SA of each mapping that is up, which a tunnel that is touched does not keep.
+
+    Those of ESP change by themselves: the first rekey comes early, to prove that rekeys work.
+    """
     tunnels = vpnd.get("/v1/status")["tunnels"]
     return {
-        (tunnel["name"], index): f"{mapping['spi_in']} {mapping['spi_out']}"
+        (tunnel["name"], index): f"{tunnel['ike']['spi_i']} {tunnel['ike']['spi_r']}"
         for tunnel in tunnels
         for index, mapping in enumerate(tunnel["mappings"])
         if mapping["spi_in"]

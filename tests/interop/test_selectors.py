@@ -42,6 +42,7 @@ def test_what_an_sa_is_not_for_is_dropped_and_counted(lab: Lab) -> None:
     theirs = Vpnd(wire.b.gateway, B.address, plans=[plan.other().change(negotiation="passive")])
     ours = Vpnd(wire.a.gateway, A.address, observed_command(keys), plans=[plan])
     ours.wait_state(plan.name, "up")
+    ours.wait_proved(plan.name)
     (agreed,) = ours.agreed(plan.name)
     # From now on the peer is somebody else who has its keys.
     assert not agreed.udp

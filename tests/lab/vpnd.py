@@ -19,6 +19,8 @@ from vpnd.control import addition
 
 PROGRAMS = Path(sys.executable).parent
 START_TIMEOUT = PATIENCE
+BEGINNINGS = ("starting", "tunnel-removed")
+"""Events after which nothing is known of a tunnel."""
 STATE_TIMEOUT = 10
 """Seconds for the state in the report of a failure: a daemon that hangs does not answer."""
 
@@ -164,6 +166,22 @@ class Vpnd:
                 raise TimeoutError(f"{name} is {tunnel['state']}, not {states}: {tunnel['last_error']}")
             time.sleep(0.05)
         return tunnel
+
+    def wait_proved(self, name: str) -> None:
+        """Wait until the first rekey of an IKEv2 tunnel, seconds after it came up, is over.
+
+        vpnd proves early, once for a peer and a configuration, that a rekey works; whoever compares SAs over
+        time waits for that first.
+        """
+
+        def proved() -> bool:
+            _, content = self._ask("GET", "/v1/events?follow=false")
+            events = [json.loads(line) for line in content.splitlines() if line.strip()]
+            kinds = [event["event"] for event in events if event["tunnel"] in (name, None)]
+            since = max((at for at, kind in enumerate(kinds) if kind in BEGINNINGS), default=0)
+            return "rekeyed" in kinds[since:]
+
+        wait_until(proved, f"the early rekey of {name}", interval=0.1)
 
     def add(self, plan: Plan) -> None:
         """Create or change a tunnel, as `vpnctl add FILE` does, without the start of a program."""
