@@ -15,6 +15,8 @@ from tests.tables import TellRow
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import PeerDead
+from vpnd.ike.session import Unreachable
+from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdAction, Negotiation, NegotiationMode, PeerPolicy
 from vpnd.tunnel.backoff import LONGEST_DELAY
@@ -117,6 +119,28 @@ def test_a_death_is_found_when_the_timeout_is_over(
         assert dead.diagnosis.code is Code.PEER_DEAD
         assert not world.a.installed
         assert not world.a.ike_sas()
+
+
+@pytest.mark.parametrize("spoken", SPOKEN)
+def test_what_an_icmp_error_said_of_an_attempt_is_not_why_its_peer_dies(spoken: str) -> None:
+    """Nor does one name the death of what is up: anyone can send it."""
+    world = Two(spoken, 30, RETRY)
+
+    def unreachable() -> None:
+        for reason in Unreachable:
+            world.a.do("handle_unreachable", Path(ADDRESS_A, 500, ADDRESS_B, 500), reason)
+
+    world.kill()
+    world.find_dead()
+    for second in range(1, 80):
+        world.after(second, unreachable)
+    world.run_for(5)
+    world.revive()
+    world.run_until(lambda: world.a.installed and world.b.installed)
+    world.kill()
+    world.run_for(1)
+    world.run_until(lambda: not world.a.ike_sas())
+    assert [dead.diagnosis.code for dead in world.a.of(PeerDead)] == 2 * [Code.PEER_DEAD]
 
 
 def die(world: Two, moment: str) -> float:

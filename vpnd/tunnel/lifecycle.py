@@ -71,6 +71,7 @@ class Tunnel:
     """Attempts that failed since `since`."""
     since: float | None = None
     _backoff: Backoff = field(default_factory=Backoff)
+    _before_block: Fault | None = None
     _retry_at: float | None = None
     _attempt_ends: float | None = None
     _ikes: set[tuple[bytes, bytes]] = field(default_factory=set)
@@ -163,18 +164,21 @@ class Tunnel:
 
     def block(self, now: float, diagnosis: Diagnosis) -> None:
         """This machine cannot carry the tunnel now: its interface or its routes cannot be made."""
+        if self.blocked is None:
+            self._before_block = self.error
         self.blocked = diagnosis
         self._record(now, diagnosis, None)
         self._end_attempt()
         self._settle(diagnosis)
 
     def unblock(self, now: float) -> None:
-        """This machine can carry the tunnel again."""
+        """This machine can carry the tunnel again: the failure that stood before stands again."""
         if self.blocked is None:
             return
         self.blocked = None
-        if self.error is not None and not any(m.reason for m in self.mappings):
-            self.error = None
+        before, self._before_block = self._before_block, None
+        if self.error is not None and (before is not None or not any(m.reason for m in self.mappings)):
+            self.error = before
         self._proceed(now)
         self._settle()
 

@@ -8,7 +8,7 @@ from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
 from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import Stage, stage_in
 from vpnd.control.diagnoses import explain
-from vpnd.ike.outputs import ChildUp, Failed, IkeDown
+from vpnd.ike.outputs import ChildUp, Failed, IkeDown, PeerDead
 from vpnd.ike.v1.informational import RIGHT_AFTER
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
@@ -63,6 +63,19 @@ def test_a_delete_in_answer_to_aggressive_2() -> None:
     stage.world.run_for(5)
     (failed,) = stage.gateway.of(Failed)
     assert failed.diagnosis.code is Code.IDENTITY
+
+
+def test_what_spoke_against_an_sa_that_the_peer_has_is_not_why_it_dies() -> None:
+    """A notify in clear may be anybody's; after the last message of aggressive mode it counts for a while."""
+    stage = Stage(AGGRESSIVE)
+    puppet = stage.puppet(initiator=False)
+    quick = stage.established_from_here(puppet)
+    stage.say(puppet.clear(Exchange1.INFORMATIONAL, [Notify(Notify1.AUTHENTICATION_FAILED)], 9))
+    stage.say(puppet.quick2(quick))
+    stage.world.run_until(lambda: stage.gateway.of(PeerDead), within=120)
+    (dead,) = stage.gateway.of(PeerDead)
+    assert dead.diagnosis.code is Code.PEER_DEAD
+    assert {down.diagnosis.code for down in stage.gateway.of(IkeDown)} == {Code.PEER_DEAD}
 
 
 def test_a_delete_before_there_are_keys_is_a_refusal() -> None:

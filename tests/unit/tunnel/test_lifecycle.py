@@ -507,6 +507,39 @@ def test_reset_closes_and_negotiates_everything_anew(negotiation: Negotiation) -
 # -------------------------------------------------------------------------- this machine
 
 
+@pytest.mark.parametrize("negotiation", [ACTIVE, PASSIVE, TRIGGERED])
+def test_a_disconnected_tunnel_still_says_why_when_its_interface_is_back(negotiation: Negotiation) -> None:
+    life = disconnected(negotiation)
+    life.tell("block", Diagnosis.of(Code.LOCAL_INTERFACE))
+    life.tell("block", Diagnosis.of(Code.LOCAL_ROUTE))
+    assert life.tunnel.error is not None
+    assert life.tunnel.error.diagnosis.code is Code.LOCAL_ROUTE
+    life.tell("unblock")
+    life.pass_time(600)
+    assert (life.attempts, life.state) == (0, "waiting")
+    assert life.tunnel.error is not None
+    assert life.tunnel.error.diagnosis == DEAD
+
+
+def test_the_last_refusal_of_a_peer_outlives_a_lost_interface() -> None:
+    life = Life(policy(PASSIVE))
+    refused = Diagnosis.of(Code.PSK)
+    life.tell("failed", refused, False)
+    life.tell("block", Diagnosis.of(Code.LOCAL_INTERFACE))
+    life.tell("unblock")
+    assert life.tunnel.error is not None
+    assert life.tunnel.error.diagnosis == refused
+
+
+@pytest.mark.parametrize("command", ["up", "down", "reset"])
+def test_what_an_operator_has_ended_does_not_come_back_with_the_interface(command: str) -> None:
+    life = disconnected(PASSIVE)
+    life.tell("block", Diagnosis.of(Code.LOCAL_INTERFACE))
+    life.tell(command)
+    life.tell("unblock")
+    assert life.tunnel.error is None
+
+
 def test_a_tunnel_without_its_interface_is_down_and_says_why() -> None:
     life = Life(policy())
     lost = Diagnosis.of(Code.LOCAL_INTERFACE)

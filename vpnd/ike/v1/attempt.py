@@ -108,7 +108,8 @@ class Attempt:
         return bool(self._unconfirmed)
 
     def confirmed(self, now: float) -> None:
-        """The peer has shown that it has the SA."""
+        """The peer has shown that it has the SA: what spoke against the attempt was not of the peer."""
+        self.hint = None
         self._unconfirmed = ()
         if self.confirmed_at is None:
             self.confirmed_at = now
