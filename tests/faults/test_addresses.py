@@ -15,7 +15,7 @@ from tests.lab.plan import A, B, Plan
 from tests.lab.process import BUSY
 from tests.lab.topology import Wire, two_gateways
 from tests.lab.trickle import Trickle
-from tests.lab.vpnd import PROGRAMS, Vpnd
+from tests.lab.vpnd import Vpnd, with_names
 from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -24,7 +24,6 @@ HQ, BRANCH = replace(A, address="hq.vpn.example"), replace(B, address="branch.vp
 PLAN = Plan(local=HQ, remote=BRANCH, routed=True, negotiation="active")
 RESOLVER = f"nameserver {B.address}\noptions timeout:10 attempts:3\n"
 """A name server that takes every question and answers none."""
-WITH_NAMES = 'mount --bind "$0" /etc/hosts && mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
 LIMIT = 10.0
 PROMPTLY = 8.0
 """Seconds in which a busy machine answers; a look-up that held all else up would take longer."""
@@ -58,8 +57,7 @@ def laboratory() -> Iterator[Named]:
             path.touch()
 
         def vpnd(namespace: Namespace, address: str, path: Path) -> Vpnd:
-            shell = ("unshare", "--mount", "sh", "-c", WITH_NAMES, str(path), str(resolver))
-            return Vpnd(namespace, address, (*shell, str(PROGRAMS / "vpnd"), "run"))
+            return Vpnd(namespace, address, with_names(path, resolver))
 
         ours = vpnd(wire.a.gateway, A.address, hosts["a"])
         with wire.b.gateway.socket(socket.AF_INET, socket.SOCK_DGRAM) as name_server:

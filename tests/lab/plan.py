@@ -25,7 +25,10 @@ class Suite:
 
 @dataclass(frozen=True)
 class End:
-    """One gateway as a tunnel sees it: outer address, IKE identity, and the address inside."""
+    """One gateway as a tunnel sees it: outer address, IKE identity, and the address inside.
+
+    A peer whose identity is empty has none at vpnd: it is known by its address, which may be a name.
+    """
 
     label: str
     address: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shlex
 import socket
 import sys
 import time
@@ -28,6 +29,14 @@ GATEWAY = """[gateway]
 name = "{name}"
 address = "{address}"
 """
+
+
+def with_names(hosts: Path, resolver: Path | None = None) -> tuple[str, ...]:
+    """The command for a vpnd that finds names in this file, and perhaps its name servers in the other."""
+    mounts = [(hosts, "/etc/hosts"), *([(resolver, "/etc/resolv.conf")] if resolver else [])]
+    steps = [f"mount --bind {shlex.quote(str(path))} {place}" for path, place in mounts]
+    shell = " && ".join([*steps, 'exec "$0" run "$@"'])
+    return "unshare", "--mount", "sh", "-c", shell, str(PROGRAMS / "vpnd")
 
 
 class Vpnd:
@@ -333,7 +342,7 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         *_suite_lines(plan.ike),
         f"dh_group = {plan.ike.dh_group}",
         f'local_id = "{plan.local.identity}"',
-        f'remote_id = "{plan.remote.identity}"',
+        *([f'remote_id = "{plan.remote.identity}"'] if plan.remote.identity else []),
         f"lifetime = {plan.ike_lifetime}",
         f"[tunnels.{plan.name}.ipsec]",
         *plan.esp_lines,
