@@ -9,7 +9,7 @@ from typing import Any
 from vpnd.control.client import Client, Refused, tunnel_path
 
 AT_ONCE = 8
-"""Ours: tunnels that are waited for at once; half of the connections that the daemon's socket takes."""
+"""Ours: tunnels that are waited for at once; half of the actions that the daemon admits."""
 
 
 async def up_all(client: Client, timeout_s: float, note: Callable[[str], None]) -> dict[str, Any]:

@@ -19,6 +19,10 @@ BUSY_LIMIT = 3.0
 """Ours, in seconds: how long to come back to a daemon that has too many clients."""
 
 
+BUSY = "E-BUSY"
+"""The code of a daemon that admits no more clients at present."""
+
+
 class DaemonUnreachable(Exception):
     """Nobody answers on the socket, or not as vpnd does. The text says why."""
 
@@ -91,7 +95,7 @@ class Client:
                 session.request(method, f"http://vpnd{path}", json=body) as answer,
             ):
                 content, status = await answer.read(), answer.status
-            busy = status == 503 and not content.startswith(b"{")
+            busy = status == 503 and _error(content).get("code") == BUSY
             if not busy or asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(0.1)
@@ -150,7 +154,7 @@ def _error(content: bytes) -> Mapping[str, Any]:
     if isinstance(error, dict):
         return error
     return {
-        "code": "E-BUSY",
+        "code": BUSY,
         "message": content[:200].decode("utf-8", "replace") or "no reason given",
         "hint": None,
     }

@@ -1,4 +1,4 @@
-"""What one request may cost: bytes of its body, and seconds that it takes to send it."""
+"""What one request may cost: bytes of its body, seconds that it takes to send it, and a place."""
 
 from __future__ import annotations
 
@@ -7,27 +7,37 @@ import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vpnd.control.places import UNKNOWN_USER, Full, Places, kind_of
+
 MAX_BODY = 1024 * 1024
 """Ours, in bytes: a tunnel with 200 mappings takes 20 KB."""
 
 BODY_TIMEOUT = 5.0
-"""Ours, in seconds: between the pieces of a body."""
+"""Ours, in seconds: for the whole body; a megabyte takes milliseconds on a Unix socket."""
 
 
 class RequestLimits:
-    """Refuses a body that is too large or too slow, before any of it is looked at."""
+    """Refuses a body that is too large or too slow, before any of it is looked at, and who has no place left.
+
+    The server says who asks in `scope["state"]["user"]`.
+    """
 
     def __init__(self, app: ASGIApp, max_body: int = MAX_BODY, timeout: float = BODY_TIMEOUT) -> None:
         self._app = app
         self._max_body = max_body
         self._timeout = timeout
+        self._places = Places()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._body(receive)
+            async with asyncio.timeout(self._timeout):
+                body = await self._body(receive)
+        except TimeoutError:
+            await _refuse(send, _Refused(408, "E-TIMEOUT", "the body did not come in time"))
+            return
         except _Refused as refusal:
             await _refuse(send, refusal)
             return
@@ -43,16 +53,18 @@ class RequestLimits:
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self._app(scope, replay, send)
+        user = scope.get("state", {}).get("user", UNKNOWN_USER)
+        try:
+            with self._places.take(kind_of(scope), user):
+                await self._app(scope, replay, send)
+        except Full as full:
+            await _refuse(send, _Refused(503, "E-BUSY", f"{full}: no more are admitted", "end one, or wait"))
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole body, or None if the client went away. Raises _Refused."""
         pieces, size = [], 0
         while True:
-            try:
-                message = await asyncio.wait_for(receive(), self._timeout)
-            except TimeoutError:
-                raise _Refused(408, "E-TIMEOUT", "the body did not come in time") from None
+            message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             size += len(message.get("body", b""))
@@ -64,8 +76,9 @@ class RequestLimits:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, hint: str | None = None) -> None:
         super().__init__(message)
+        self.hint = hint
         self.status = status
         self.code = code
         self.message = message
@@ -75,7 +88,7 @@ async def _refuse(send: Send, refusal: _Refused) -> None:
     error: dict[str, object] = {
         "code": refusal.code,
         "message": refusal.message,
-        "hint": None,
+        "hint": refusal.hint,
         "problems": [],
     }
     body = json.dumps({"error": error}).encode()

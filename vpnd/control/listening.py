@@ -10,7 +10,10 @@ import grp
 import os
 import socket
 import stat
+import struct
 from pathlib import Path
+
+from vpnd.control.places import UNKNOWN_USER
 
 SOCKET_GROUP = "vpnd"
 SOCKET_MODE = 0o660
@@ -37,6 +40,20 @@ class ApiSocket:
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
+
+
+def user_of(connection: socket.socket) -> int:
+    """The user on the other end of a connection (SO_PEERCRED, unix(7))."""
+    try:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return UNKNOWN_USER
+    user: int = _CREDENTIALS.unpack(credentials)[1]
+    return user
+
+
+_CREDENTIALS = struct.Struct("iII")
+"""struct ucred: process, user, group. A user of another user namespace without a mapping is 65534."""
 
 
 def _listen(path: Path) -> socket.socket:

@@ -1,24 +1,28 @@
 """The API on its Unix socket, within the daemon's own loop.
 
-A client can hold up nobody: connections are few, an idle one makes room for a new one, and one that does not
-send or does not read is closed.
+A client can hold up nobody: one without a whole request makes room for a new one, one that does not send or
+does not read is closed, and what lasts has places of its own (`vpnd.control.places`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vpnd.control.listening import BACKLOG, ApiSocket
+from vpnd.control.listening import BACKLOG, ApiSocket, user_of
+from vpnd.control.places import ALL_PLACES, UNKNOWN_USER
 
-MAX_CONNECTIONS = 16
-"""Ours: more than this is not an operator."""
+MAX_WITHOUT_REQUEST = 16
+"""Ours: connections whose request has not come as a whole, with its body; to send one takes milliseconds."""
+
+MAX_CONNECTIONS = MAX_WITHOUT_REQUEST + ALL_PLACES
+"""All that there can be, each with a file descriptor."""
 
 IDLE_LIMIT = 5.0
 """Ours, in seconds: until a whole request has come, and between two of them."""
@@ -80,10 +84,13 @@ class LimitedConnection(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _begun: float = 0.0
+    _user: int = UNKNOWN_USER
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
         self._begun = self.loop.time()
+        self._user = user_of(transport.get_extra_info("socket"))
+        self.app_state = {**self.app_state, "user": self._user}
         self._await_request()
         self._make_room()
 
@@ -116,17 +123,24 @@ class LimitedConnection(H11Protocol):
         """Whether no request is under way."""
         return self.cycle is None or self.cycle.response_complete
 
+    @property
+    def without_request(self) -> bool:
+        """Whether no request is under way that has come as a whole."""
+        return self.idle or (self.cycle is not None and self.cycle.more_body)
+
     def _await_request(self) -> None:
         self._deadline = self.loop.call_later(IDLE_LIMIT, self.transport.close)
 
     def _make_room(self) -> None:
-        """One connection too many: the oldest idle one goes; if all are busy, this one is answered 503."""
-        if len(self.connections) <= MAX_CONNECTIONS:
+        """One connection too many without a request: the oldest goes, of the user who has most of them."""
+        waiting = [c for c in self.connections if isinstance(c, LimitedConnection) and c.without_request]
+        if len(waiting) <= MAX_WITHOUT_REQUEST:
             return
-        others: list[Any] = [c for c in self.connections if c is not self]
-        idle = [c for c in others if isinstance(c, LimitedConnection) and c.idle]
-        if idle:
-            oldest = min(idle, key=lambda connection: connection._begun)
+        of_users = Counter(connection._user for connection in waiting)
+        most = max(of_users.values())
+        others = [c for c in waiting if c is not self and of_users[c._user] == most]
+        if others:
+            oldest = min(others, key=lambda connection: connection._begun)
             self.connections.discard(oldest)
             oldest.transport.close()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,8 @@ from tests.unit.control.fakes import AT, FakeOperations, tunnel_up
 from vpnd.control import limits, server
 from vpnd.control.api import create_app
 from vpnd.control.client import Client, DaemonUnreachable, Refused
-from vpnd.control.listening import ApiSocket, SocketUnavailable
+from vpnd.control.listening import ApiSocket, SocketUnavailable, user_of
+from vpnd.control.places import ROOT
 from vpnd.control.schema import Event, Status
 from vpnd.control.server import ApiServer
 
@@ -459,19 +462,140 @@ async def test_a_thousand_connections(daemon: Daemon) -> None:
     await promptly(daemon)
 
 
-async def test_sixteen_that_wait_are_enough(daemon: Daemon) -> None:
+EVENTS = b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
+BODY_BEGINS = b"PUT /v1/tunnels/x HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+USER, OTHER, THIRD = 1000, 1001, 1002
+
+
+class Crowd:
+    """Clients that stay, by user, and how each was answered."""
+
+    def __init__(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.user = ROOT
+        self._daemon = daemon
+        self._open: list[asyncio.StreamWriter] = []
+        monkeypatch.setattr(server, "user_of", lambda _: self.user)
+
+    async def send(self, user: int, data: bytes, count: int = 1) -> list[asyncio.StreamReader]:
+        """So many connections, each with this, which the daemon has read."""
+        self.user, readers = user, []
+        for _ in range(count):
+            reader, writer = await connect(self._daemon)
+            writer.write(data)
+            readers.append(reader)
+            self._open.append(writer)
+            for _ in range(8):
+                await asyncio.sleep(0)
+        return readers
+
+    async def follow(self, user: int, count: int = 1) -> int:
+        """How many of so many new followers were admitted."""
+        answers = [await reader.readline() for reader in await self.send(user, EVENTS, count)]
+        assert set(answers) <= {b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 503 Service Unavailable\r\n"}
+        return answers.count(b"HTTP/1.1 200 OK\r\n")
+
+    async def act(self, user: int) -> asyncio.Task[Any]:
+        """An action that waits for a peer."""
+        self.user, before = user, len(self._daemon.operations.calls)
+        asked = asyncio.create_task(ask(self._daemon, "POST", "/v1/tunnels/hangs/up"))
+        await until(lambda: asked.done() or len(self._daemon.operations.calls) > before)
+        return asked
+
+    async def status(self, user: int) -> int:
+        self.user = user
+        return (await ask(self._daemon, "GET", "/v1/status"))[0]
+
+    async def leave(self) -> None:
+        for writer in self._open:
+            writer.close()
+        self._open.clear()
+        await until(lambda: not self._daemon.operations.log.followers)
+
+
+@pytest.fixture
+def crowd(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Crowd:
     daemon.operations.tunnels["hangs"] = tunnel_up("hangs")
-    client = Client(daemon.socket)
-    waiting = [asyncio.create_task(client.post("/v1/tunnels/hangs/up")) for _ in range(15)]
-    await until(lambda: len(daemon.operations.calls) == 15)
-    await promptly(daemon)
-    waiting.append(asyncio.create_task(client.post("/v1/tunnels/hangs/up")))
-    await until(lambda: len(daemon.operations.calls) == 16)
-    status, _, _ = await ask(daemon, "GET", "/v1/status")
-    assert status == 503
+    return Crowd(daemon, monkeypatch)
+
+
+@pytest.mark.parametrize("user", [ROOT, USER])
+async def test_followers_and_bodies_that_trickle_lock_nobody_out(crowd: Crowd, user: int) -> None:
+    assert await crowd.follow(user, 16) == (8 if user == ROOT else 4)
+    await crowd.send(user, BODY_BEGINS, 16)
+    await crowd.send(user, b"GET /v1/sta", 16)
+    for one in (ROOT, user, OTHER):
+        assert await crowd.status(one) == 200
+    await crowd.leave()
+
+
+async def test_followers_have_few_places_and_root_its_own(crowd: Crowd) -> None:
+    admitted = {user: await crowd.follow(user, 8) for user in (USER, OTHER, THIRD)}
+    assert admitted == {USER: 4, OTHER: 4, THIRD: 0}
+    assert await crowd.follow(ROOT) == 1
+    await crowd.leave()
+    assert await crowd.follow(THIRD) == 1
+    await crowd.leave()
+
+
+@pytest.mark.parametrize("follow", ["false", "0"])
+async def test_events_that_end_need_no_place_of_a_follower(crowd: Crowd, daemon: Daemon, follow: str) -> None:
+    assert await crowd.follow(ROOT, 16) == 8
+    status, _, _ = await ask(daemon, "GET", f"/v1/events?follow={follow}")
+    assert status == 200
+    await crowd.leave()
+
+
+async def test_actions_that_wait_are_bounded_and_lock_nobody_out(crowd: Crowd, daemon: Daemon) -> None:
+    asked = [await crowd.act(user) for user in (USER,) * 9 + (OTHER,) * 9 + (THIRD, ROOT)]
+    refused = [number for number, one in enumerate(asked) if one.done()]
+    assert refused == [8, 17, 18]
+    for number in refused:
+        status, body, _ = await asked[number]
+        assert (status, body["error"]["code"]) == (503, "E-BUSY")
+        assert body["error"]["hint"]
+    for user in (ROOT, USER, OTHER, THIRD):
+        assert await crowd.status(user) == 200
     daemon.operations.hang.set()
-    await asyncio.gather(*waiting)
-    await promptly(daemon)
+    assert {(await one)[0] for number, one in enumerate(asked) if number not in refused} == {200}
+
+
+async def test_whoever_has_most_connections_without_a_request_makes_room(crowd: Crowd) -> None:
+    (first,) = await crowd.send(OTHER, b"GET /v1/status HTTP/1.1\r\n")
+    readers = await crowd.send(USER, BODY_BEGINS, 40)
+    for reader in readers[:25]:
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+    assert all(not reader.at_eof() for reader in (first, *readers[25:]))
+    await crowd.leave()
+
+
+async def test_the_user_of_a_connection_is_its_process(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        client.connect(str(tmp_path / "s"))
+        accepted, _ = listening.accept()
+        with accepted:
+            assert user_of(accepted) == os.getuid()
+
+
+async def test_a_body_that_trickles_has_one_limit_for_all_of_it() -> None:
+    app = limits.RequestLimits(create_app(FakeOperations()), timeout=0.05)
+    sent: list[Any] = []
+    pieces = 0
+
+    async def receive() -> Any:
+        nonlocal pieces
+        await asyncio.sleep(0.005)
+        pieces += 1
+        return {"type": "http.request", "body": b" ", "more_body": pieces < 1000}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "PUT", "path": "/v1/tunnels/x", "headers": [], "query_string": b""}
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 408
+    assert pieces < 1000
 
 
 async def test_one_that_does_not_read_is_cut_off(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,11 +33,13 @@ def http(status: str, body: bytes) -> bytes:
 
 
 OK = http("200 OK", b'{"a": 1}')
+BUSY_SAID = http("503 Service Unavailable", b'{"error": {"code": "E-BUSY", "message": "full"}}')
 BUSY = http("503 Service Unavailable", b"Service Unavailable")
 
 
-async def test_it_comes_back_to_a_busy_daemon(tmp_path: Path) -> None:
-    async with answering(tmp_path / "s", BUSY, BUSY, OK) as client:
+@pytest.mark.parametrize("busy", [BUSY, BUSY_SAID])
+async def test_it_comes_back_to_a_busy_daemon(tmp_path: Path, busy: bytes) -> None:
+    async with answering(tmp_path / "s", busy, busy, OK) as client:
         assert await client.get("/v1/status") == {"a": 1}
 
 
