@@ -148,7 +148,7 @@ async def test_the_api_makes_such_a_tunnel_and_refuses_what_is_no_identity(pair:
     for ike, code in (({}, "E-ANY"), ({"remote_id": "%any"}, "E-ID"), ({"remote_id": "keyid:x"}, "E-ID")):
         with pytest.raises(InvalidConfiguration) as failure:
             await pair.branch.operator.put_tunnel("u", {**table, "ike": ike})
-        assert [problem.code for problem in failure.value.problems] == [code]
+        assert [one.code for one in failure.value.problems if one.code.startswith("E-")] == [code]
     made = await pair.branch.operator.put_tunnel("u", {**table, "ike": {"remote_id": "@203.0.113.1"}})
     assert made.change == "created"
     assert pair.branch.operator.tunnel("u").remote_id == "@203.0.113.1"
