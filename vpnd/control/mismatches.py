@@ -97,11 +97,11 @@ def pfs_of_peer(facts: Facts) -> Explanation:
     group = facts["theirs"]
     return Explanation(
         facts.code,
-        f"{facts.mapping()}the peer wants perfect forward secrecy (PFS) with DH group {group}, which is off"
-        " here: it got it",
-        f"PFS {group}",
+        f"{facts.mapping()}the peer wants perfect forward secrecy (PFS)"
+        f"{f' with DH group {group}' if group else ''}, which is off here: it got it",
+        f"PFS {group}" if group else "PFS",
         "ipsec.pfs: disable",
-        change=f"nothing, or say the same at both ends: ipsec.pfs = {group} here, or no PFS there",
+        change=f"nothing, or say the same at both ends: ipsec.pfs = {group or 'GROUP'} here, or no PFS there",
         try_=(f"vpnctl show {facts.tunnel}",),
     )
 
