@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -10,8 +11,15 @@ import pytest
 from tests.unit.daemon.fakes import Machine
 from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_refused import seconds
-from tests.unit.daemon.test_stories import BACK, HERE, ROUTED, VERSIONS, kinds, text
+from tests.unit.daemon.test_stories import BACK, HERE, ROUTED, THERE, VERSIONS, kinds, text
+from tests.unit.tunnel.lives import policy
 from vpnd.control.peer_config import NotPossible, strongswan
+from vpnd.daemon import repairs
+from vpnd.daemon.netlink import RouteTo
+from vpnd.daemon.resolver import Resolver
+from vpnd.daemon.routes import ANYWHERE
+from vpnd.model.identity import Identity
+from vpnd.model.selectors import UNSPECIFIED, Address
 
 ELSEWHERE = "192.0.2.77"
 NAMED = '\n[tunnels.t.ike]\nlocal_id = "hq.example"\nversion = "{version}"'
@@ -201,3 +209,106 @@ async def test_a_reload_leaves_a_tunnel_that_followed_alone(pair: Pair) -> None:
     assert (await pair.hq.operator.reload()).changed == ["t"]
     assert pair.hq.engine.installed == before
     assert pair.hq.operator.tunnel("t").local_id == HERE
+
+
+@with_pair
+async def test_a_peer_that_is_a_name_is_looked_up_when_there_is_an_address(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def look_up(_resolver: Resolver, _name: str, version: int) -> tuple[Address, ...]:
+        asked.append(version)
+        return (pair.branch.address,)
+
+    monkeypatch.setattr(Resolver, "addresses_of", look_up)
+    configure(pair, f'{NAMED.format(version="ikev2")}\nremote_id = "{THERE}"', KNOWN.format(version="ikev2"))
+    of_any_address(pair)
+    pair.hq.write(pair.hq.config.read_text().replace(f'address = "{THERE}"', 'address = "branch.example"'))
+    pair.hq.box.source = None
+    await pair.start()
+    await seconds(pair, 10)
+    assert asked == []
+    pair.hq.box.source = pair.hq.address
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    assert set(asked) == {4}
+    move(pair.hq, ELSEWHERE, ELSEWHERE)
+    await pair.until(lambda: pair.branch.operator.status().tunnels[0].peer.address == ELSEWHERE, 200)
+
+
+@with_pair
+async def test_a_hub_has_an_address_that_changes(pair: Pair) -> None:
+    """Its peers begin: at the new address as soon as they know it."""
+    hub = '\n[tunnels.t.ike]\nlocal_id = "hub.example"\nremote_id = "192.0.2.1"'
+    pair.configure({"t": f'{ROUTED}\n[tunnels.t.ike]\nremote_id = "hub.example"'}, {"t": BACK + hub})
+    text = pair.branch.config.read_text().replace(f'address = "{THERE}"', 'address = "auto"')
+    pair.branch.write(text.replace(f'address = "{HERE}"', 'address = "any"'))
+    await up(pair)
+    assert UNSPECIFIED[4] not in pair.branch.box.heard
+    assert {ANYWHERE[4], ip_address(THERE)} <= pair.branch.box.heard
+    move(pair.branch, ELSEWHERE, ELSEWHERE)
+    spoke = pair.hq.config.read_text()
+    pair.hq.write(spoke.replace(f'address = "{THERE}"', f'address = "{ELSEWHERE}"'))
+    await pair.hq.operator.reload()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    assert pair.branch.operator.tunnel("t").local_address == ELSEWHERE
+
+
+@pytest.mark.parametrize(("version", "known"), [(4, HERE), (6, "2001:db8::7")])
+@with_pair
+async def test_each_family_has_its_default_route(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, version: int, known: str
+) -> None:
+    async def route_to(destination: Address, _mark: int) -> RouteTo:
+        assert destination == ANYWHERE[destination.version]
+        return RouteTo(ip_address("2001:db8::7" if destination.version == 6 else HERE), 2, 1500)
+
+    monkeypatch.setattr(pair.hq.box, "route_to", route_to)
+    unknown = UNSPECIFIED[version]
+    peer = replace(policy().peer, local_address=unknown, local_id=Identity.of_address(unknown))
+    bound = await pair.hq.service._addresses.bind(replace(policy(), peer=peer))
+    assert str(bound.peer.local_address) == str(bound.peer.local_id) == known
+
+
+@with_pair
+async def test_the_identity_of_a_written_address_stays_where_another_is_used(pair: Pair) -> None:
+    pair.configure({"t": ROUTED}, {"t": BACK})
+    pair.hq.box.addresses = {ip_address(ELSEWHERE)}
+    pair.hq.box.source = ip_address(ELSEWHERE)
+    await pair.hq.start()
+    detail = pair.hq.operator.tunnel("t")
+    assert (detail.local_address, detail.local_id) == (ELSEWHERE, HERE)
+
+
+@with_pair
+async def test_a_tunnel_that_comes_without_a_default_route_has_the_address_in_use(pair: Pair) -> None:
+    configure(pair)
+    await up(pair)
+    move(pair.hq, HERE, None)
+    more = pair.hq.config.read_text().replace("tunnels.t]", "tunnels.u]").partition("[tunnels")
+    text = pair.hq.config.read_text() + "".join(more[1:]).replace("10.2.0.0", "10.3.0.0")
+    pair.hq.write(text)
+    assert (await pair.hq.operator.reload()).added == ["u"]
+    assert pair.hq.operator.tunnel("u").local_address == HERE
+
+
+@with_pair
+async def test_a_default_route_is_used_when_it_comes_not_at_the_next_look(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repairs, "REPAIR_EVERY", 1e6)
+    configure(pair)
+    pair.hq.box.source = None
+    await pair.start()
+    await seconds(pair, 10)
+    pair.hq.box.source = ip_address(HERE)
+    pair.hq.watch.on_change()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+
+
+@with_pair
+async def test_what_is_filled_in_is_as_configured(pair: Pair) -> None:
+    """A look-up of the peer's name need not wait for a change of other tunnels."""
+    configure(pair)
+    await up(pair)
+    assert pair.hq.service._names._is_as_configured("t")

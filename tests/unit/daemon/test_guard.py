@@ -102,12 +102,16 @@ spd = [{ local = ["10.1.0.0/24"], remote = ["10.3.0.0/24"] }]
 """
 
 
-@pytest.mark.parametrize("gateway", [True, False])
+@pytest.mark.parametrize("gateway", ["written", "auto", "missing"])
 def test_what_can_be_read_of_a_configuration_with_errors_is_guarded(
-    gateway: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gateway: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, box = tmp_path / "vpnd.toml", PoorBox()
-    config.write_text(BROKEN if gateway else BROKEN.partition("[customer")[2].join(("[customer", "")))
+    text = BROKEN.replace('address = "192.0.2.1"', 'address = "auto"') if gateway == "auto" else BROKEN
+    config.write_text(
+        BROKEN.partition("[customer")[2].join(("[customer", "")) if gateway == "missing" else text
+    )
+    assert ('"auto"' in config.read_text()) is (gateway == "auto")
     monkeypatch.setattr(guarding, "LinuxBox", lambda: box)
     monkeypatch.setattr(nftables, "installed", lambda: False)
     done = CliRunner().invoke(app, ["guard", "--config", str(config), "--state", str(tmp_path)])
