@@ -1,7 +1,4 @@
-"""Which tests reach which line, by coverage's contexts; and how long each takes.
-
-A line is known by its function and its place there, so that a map holds while other functions change.
-"""
+"""Which interop files reach which function of a daemon, and the functions of a module."""
 
 from __future__ import annotations
 
@@ -11,15 +8,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import coverage
 
-FAST = ("tests/unit", "tests/simulation", "tests/properties", "tests/datapath")
-"""No namespaces and nothing to wait for: they are tried first."""
 SLOW = (
     "tests/simulation/test_ikev2_orders.py",
     "tests/simulation/v1/test_orders.py",
@@ -27,10 +21,6 @@ SLOW = (
 )
 """Thousands of histories: for a single line they take too long."""
 INTEROP = "tests/interop"
-FAST_RC = """[run]
-source = vpnd
-data_file = {data}
-"""
 INTEROP_RC = """[run]
 source = vpnd
 parallel = true
@@ -47,72 +37,10 @@ def environment(copy: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **more}
 
 
-@dataclass(frozen=True, slots=True)
-class Fast:
-    """The fast tests: seconds of each, and the tests that reach each place of each function."""
-
-    commit: str
-    seconds: dict[str, float]
-    places: dict[str, dict[str, list[str]]]
-
-    def of(self, copy: Path, module: str, line: int) -> list[str]:
-        """The tests that reach a line, the nearest first and the quick ones before the slow ones.
-
-        A line that runs at import has no test of its own: all that reach its module count, and where that is
-        none, as for a table of constants, all tests.
-        """
-        function, first = function_at(copy, module, line)
-        places = self.places.get(function, {})
-        reached: Iterable[str] = places.get(str(line - first)) or _together([places])
-        if not reached:
-            reached = _together(at for name, at in self.places.items() if name.startswith(f"{module}::"))
-        own = own_tests(module)
-
-        def order(name: str) -> tuple[bool, bool, float]:
-            file = name.partition("::")[0]
-            return file != own, Path(file).parent != Path(own).parent, self.seconds[name]
-
-        return sorted(reached or self.seconds, key=order)
-
-
 def own_tests(module: str) -> str:
     """The file of unit tests that bears the name of a module."""
     path = Path(module)
     return f"tests/unit{path.parent.as_posix().removeprefix('vpnd')}/test_{path.stem}.py"
-
-
-def _together(places: Iterable[dict[str, list[str]]]) -> set[str]:
-    return {name for at in places for names in at.values() for name in names}
-
-
-def fast(copy: Path, kept: Path, commit: str, workers: int) -> Fast:
-    """Run the fast tests once with coverage, unless what they said is kept."""
-    if not kept.exists():
-        data, rc, seconds = (kept.with_suffix(suffix) for suffix in (".coverage", ".rc", ".seconds"))
-        rc.write_text(FAST_RC.format(data=data))
-        subprocess.run(
-            [sys.executable, "-m", "pytest", *QUIET, *FAST, *(f"--ignore={file}" for file in SLOW),
-             "-n", str(workers), "--cov=vpnd", "--cov-context=test", f"--cov-config={rc}", "--cov-report=",
-             "-p", "tests.mutants.chosen", f"--seconds={seconds}"],
-            cwd=copy, env=environment(copy), check=False,
-        )  # fmt: skip
-        took = json.loads(seconds.read_text())
-        kept.write_text(json.dumps({"commit": commit, "seconds": took, "places": _places(copy, data, took)}))
-    return Fast(**json.loads(kept.read_text()))
-
-
-def _places(copy: Path, data: Path, seconds: dict[str, float]) -> dict[str, dict[str, list[str]]]:
-    found = coverage.CoverageData(str(data))
-    found.read()
-    places: dict[str, dict[str, list[str]]] = {}
-    for file in found.measured_files():
-        contexts = found.contexts_by_lineno(file)
-        for function, lines in functions(copy, _module(file)).items():
-            for line in sorted(lines & contexts.keys()):
-                names = sorted({context.rpartition("|")[0] for context in contexts[line]} & seconds.keys())
-                if names:
-                    places.setdefault(function, {})[str(line - min(lines))] = names
-    return places
 
 
 def _module(file: str) -> str:
