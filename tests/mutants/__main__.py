@@ -125,7 +125,8 @@ class _Results:
         if self._path.exists():
             for line in self._path.read_text().splitlines():
                 entry = json.loads(line)
-                found[entry.pop("stage"), entry["key"]] = Result(**entry)
+                stage = entry.pop("stage")
+                found[stage, entry["key"]] = Result(**entry)
         return found
 
     def left(self, stage: str) -> list[Mutant]:

@@ -24,6 +24,7 @@ from vpnd.ike.outputs import (
     OutboundReady,
     PeerDead,
 )
+from vpnd.ike.v2.clock import ANEW_AGAIN
 from vpnd.ike.v2.rekey import REFUSED_WAIT
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
@@ -107,6 +108,24 @@ def test_a_peer_that_makes_no_more_sas_gets_another_ike_sa(recipe: Recipe) -> No
     peer.run_for(LIFETIME + 1)
     assert len(peer.refused) == 1
     assert_replaced_without_a_gap(peer)
+
+
+def test_another_ike_sa_is_begun_again_once_the_first_has_had_its_time() -> None:
+    """The peer answers nothing but under the IKE SA that there is, and that with a refusal."""
+    peer = Refusing(Recipe(dpd=False, ike_lifetime=10 * LIFETIME), Notify2.NO_ADDITIONAL_SAS)
+    gateway, stage = peer.stage.gateway, peer.stage
+    stage.world.run_for(LIFETIME)
+    begun = []
+    for after in (0, ANEW_AGAIN - 5, 10):
+        stage.world.run_for(after)
+        gateway.rekey_ike()
+        stage.world.run_for(1)
+        data = [one for one in stage.heard if is_rekey(one)][-1]
+        header, puppet = Header.decode(data), peer.puppets[0]
+        refusal = [Notify(Notify2.NO_ADDITIONAL_SAS)]
+        stage.say(puppet.seal(header.exchange, header.message_id, refusal, response=True))
+        begun.append(len({one[:8] for one in stage.heard if is_init(one)}))
+    assert begun == [2, 2, 3]
 
 
 def mute(pair: Pair) -> None:
@@ -284,6 +303,11 @@ def test_a_successor_that_the_peer_takes_back_leaves_the_old_one_as_it_was() -> 
     before = len(stage.heard)
     stage.world.run_for(13_000)
     assert any(map(is_rekey, stage.heard[before:]))
+
+
+def is_init(data: bytes) -> bool:
+    """Whether a message belongs to IKE_SA_INIT."""
+    return Header.decode(data).exchange == Exchange2.IKE_SA_INIT
 
 
 def is_rekey(data: bytes) -> bool:

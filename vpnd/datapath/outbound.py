@@ -18,7 +18,7 @@ from vpnd.datapath.tunnels import Tunnel, Waiting
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import IpProtocol
 from vpnd.wire.icmp import too_big
-from vpnd.wire.ip import decode_packet
+from vpnd.wire.ip import OPTION_HEADERS, decode_packet
 
 _HEADS = {(4, headroom): Struct(f"!{headroom}xH7xB2x8s") for headroom in (0, 10)} | {
     (6, headroom): Struct(f"!{headroom}xI2xBx32s") for headroom in (0, 10)
@@ -27,6 +27,9 @@ _HEADS = {(4, headroom): Struct(f"!{headroom}xH7xB2x8s") for headroom in (0, 10)
 
 SMALLEST = {4: 20, 6: 40}
 PROTOCOL_AT = {4: 9, 6: 6}
+
+MAY_LEAD_TO_TCP = {4: frozenset({IpProtocol.TCP}), 6: OPTION_HEADERS | {IpProtocol.TCP}}
+"""By version, what the first header names where TCP follows, in IPv6 perhaps behind options."""
 
 LARGEST_SYN = 200
 """Bytes of packet up to which TCP flags are looked at one by one: a SYN carries options and no more."""
@@ -120,7 +123,7 @@ class Outbound:
                     # Its later fragments would show no ports, so the peer drops them: it is cut outside.
                     return pair, [packet], False
                 return pair, self._cut(now, tunnel, packet, limit), False
-            if packet[PROTOCOL_AT[version]] == IpProtocol.TCP and len(packet) < LARGEST_SYN:
+            if packet[PROTOCOL_AT[version]] in MAY_LEAD_TO_TCP[version] and len(packet) < LARGEST_SYN:
                 return pair, [clamp_mss(packet, limit, tunnel.mss) if may_be_syn(packet) else packet], False
         except DecodeError:
             tunnel.drops[Drop.MALFORMED] += 1

@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of, policy_of
-from tests.simulation.v1.puppet import PHASE_2, Puppet, esp_sa, sa_of, subnet
+from tests.simulation.v1.puppet import ISAKMP_SA, PHASE_2, Puppet, esp_sa, sa_of, subnet
 from tests.simulation.v1.stage import RECIPE, Stage, stage_in
 from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.entropy import SeededEntropy
@@ -115,6 +115,22 @@ def test_a_second_first_message_with_the_same_cookie_is_dropped() -> None:
     other = puppet.clear(puppet.exchange, [*puppet.proposal(), VendorId(b"another")])
     assert stage.say(other) == []
     assert stage.endpoint.counters["cookies"] == 1
+
+
+def test_an_answer_with_two_transforms_chooses_none() -> None:
+    """RFC 2409 section 5: the responder answers with one of those that were offered."""
+    stage = Stage()
+    puppet = stage.puppet(initiator=False)
+    stage.begin(puppet)
+    (part,) = ISAKMP_SA.proposals
+    two = (*part.transforms, replace(part.transforms[0], number=2))
+    answer = replace(ISAKMP_SA, proposals=(replace(part, transforms=two),))
+    assert stage.say(puppet.clear(puppet.exchange, [answer])) == []
+    stage.world.run_for(40)
+    assert not stage.gateway.ike_sas()
+    (failed,) = stage.gateway.of(Failed)
+    assert failed.diagnosis.code is Code.P1_PROPOSAL
+    assert failed.diagnosis.fact("ours") == "one transform of one proposal"
 
 
 def test_what_was_told_once_is_not_told_again() -> None:

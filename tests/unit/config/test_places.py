@@ -41,6 +41,7 @@ local = [
 x = \'\'\'
 y = 1\'\'\'
 z = 0x1F
+'in quotes' = 2
 '''
 
 
@@ -66,6 +67,7 @@ z = 0x1F
         (("tunnels", "b", "spd", 1, "local", 1), 24),
         (("tunnels", "b", "spd", 1, "deeper", "x"), 26),
         (("tunnels", "b", "spd", 1, "deeper", "z"), 28),
+        (("tunnels", "b", "spd", 1, "deeper", "in quotes"), 29),
     ],
 )
 def test_every_key_is_found_on_its_line(path: tuple[str | int, ...], line: int) -> None:

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, PadN
 
 from tests.unit.datapath.parts import (
     CBC,
@@ -300,6 +300,17 @@ def test_too_long_without_df_is_fragmented_before_esp() -> None:
     assert len(parts) == 3
     assert b"".join(bytes(part.payload) for part in parts) == bytes(packet.payload)
     assert ours.dropped() == {}
+
+
+@pytest.mark.parametrize("options", [IPv6ExtHdrHopByHop, IPv6ExtHdrDestOpt])
+def test_a_syn_behind_ipv6_options_is_clamped_too(options: type[IPv6ExtHdrHopByHop]) -> None:
+    ours, theirs = pair_of()
+    head = IPv6(src="fd00::1", dst="fd00::2") / options(options=PadN(optdata=bytes(4)))
+    syns = [bytes(head / TCP(flags="S", options=[("MSS", 1440)], sport=port)) for port in (7, 8)]
+    pair = theirs.sad.inbound[bytes.fromhex("00002002")]
+    expected = [("MSS", pair.limit - 60)]
+    pair.limit = 9000  # The receiver has room for more, so it clamps nothing.
+    assert [IPv6(syn)[TCP].options for syn in carried(ours, theirs, *syns)] == [expected] * 2
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -24,7 +24,7 @@ from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.policy import ChildPolicy, Lifetimes
 from vpnd.model.proposals import Proposal
 from vpnd.wire.attributes import Attribute, encode_attributes
-from vpnd.wire.iana import EncapsulationMode, Notify1, Protocol
+from vpnd.wire.iana import EncapsulationMode, Notify1, Phase2Attribute, Protocol
 from vpnd.wire.ikev1 import Notify, Sa
 
 SPI = b"\x0c\x0f\xfe\xe1"
@@ -283,3 +283,14 @@ def test_offers_in_words() -> None:
         "SA 1.1: ESP 3des/md5/dh2, TUNNEL, 3600 s, 2560 KB, spi 0c0ffee1"
     ]
     assert offered_group(offered(policy)) == 2
+
+
+def test_an_offer_without_a_mode_says_0_in_its_place() -> None:
+    (part,) = offered(child()).proposals
+    (transform,) = part.transforms
+    without = replace(transform, attributes=transform.attributes[1:])
+    assert transform.attributes[0] == Attribute(Phase2Attribute.ENCAPSULATION_MODE, TUNNEL)
+    offer = replace(offered(child()), proposals=(replace(part, transforms=(without,)),))
+    assert list(describe_sa(offer, DEFAULT_NUMBERS)) == [
+        "SA 1.1: ESP aes-128/sha256, 0, 3600 s, spi 0c0ffee1"
+    ]
