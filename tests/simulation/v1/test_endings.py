@@ -24,6 +24,7 @@ from vpnd.ike.outputs import (
     PeerDead,
 )
 from vpnd.ike.session import Unreachable
+from vpnd.ike.v1.quicks import SURPLUS_KEPT
 from vpnd.ike.v1.session import Session
 from vpnd.ike.v1.succession import REPLACED_AT_MOST, REPLACED_FOR_NOW
 from vpnd.model.child import Path
@@ -112,6 +113,19 @@ def test_isakmp_sas_beside_one_that_the_peer_never_confirms_are_bounded() -> Non
     assert len(sessions) == 1 + REPLACED_FOR_NOW
     stage.world.run_for(stage.endpoint._registry.limits.closing + 1)
     assert len(list(stage.endpoint._registry.sessions())) == 1 + REPLACED_AT_MOST
+
+
+def test_a_late_quick2_makes_only_the_pair_that_it_crossed_redundant() -> None:
+    """The pair of the other mapping, made in the same moment, stays, and so does the last pair."""
+    stage = Stage()
+    puppet = stage.puppet(initiator=False)
+    ours = stage.established_from_here(puppet)
+    for mapping in (1, 0):
+        theirs = stage.answered_quick(puppet, 0xC0FFEE10 + mapping, mapping)
+        stage.say(puppet.quick3(theirs))
+    stage.say(puppet.quick2(ours, 0xC0FFEE20))
+    stage.world.run_for(SURPLUS_KEPT + 1)
+    assert {child.spi_out for child in stage.gateway.children()} == {0xC0FFEE11, 0xC0FFEE20}
 
 
 # ------------------------------------------------------------------------------------- DELETE and successors

@@ -74,6 +74,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (problem,) = load(tmp_path / "none.toml").errors
     assert (problem.code, problem.file, problem.line) == ("E-FILE", str(tmp_path / "none.toml"), None)
     assert "No such file" in problem.message
+    assert problem.hint == "name another file, or write one: conf/ has examples"
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,12 @@ def test_a_problem_of_what_was_never_text_has_a_key_and_no_line(tmp_path: Path) 
         ("request", "E-TYPE", "tunnels.b.ike.lifetime"),
         ("request", "E-TYPE", "tunnels.b.dpd"),
     ]
+
+
+@pytest.mark.parametrize("seconds", [30, 31, 59, 60])
+def test_a_usual_dpd_timeout_is_no_problem(tmp_path: Path, seconds: int) -> None:
+    loaded = load_text(tmp_path, GATEWAY + TUNNEL + f"dpd.timeout = {seconds}\n")
+    assert "W-DPD-TIMEOUT" not in [problem.code for problem in loaded.problems]
 
 
 def test_errors_are_not_compiled(tmp_path: Path) -> None:

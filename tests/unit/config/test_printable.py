@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vpnd.config.configuration import Findings, Source
 from vpnd.config.load import check, load
+from vpnd.config.problems import quoted
 from vpnd.control.check import as_body, lines
 from vpnd.control.diagnoses import explain
 from vpnd.control.operations import OperationError, UnknownTunnel
@@ -47,6 +48,11 @@ def test_no_problem_steers_the_terminal(
         texts = [value for value in as_body(problem).values() if isinstance(value, str)]
         assert all(text.isprintable() for text in (*texts, str(problem)))
     assert all(line.isprintable() for line in lines(found))
+
+
+def test_a_value_is_shown_up_to_60_characters() -> None:
+    assert quoted("x" * 60) == f'"{"x" * 60}"'
+    assert quoted("x" * 61) == f'"{"x" * 57}..."'
 
 
 @pytest.mark.parametrize("name", ["bran\x1b[2Jch", "bran\nch"])

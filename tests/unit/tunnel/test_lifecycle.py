@@ -849,6 +849,25 @@ def test_a_narrowed_mapping_is_up_and_says_what_the_peer_left() -> None:
     assert [fault.diagnosis for fault, _ in life.tunnel.faults] == [diagnosis]
 
 
+def test_pfs_that_the_peer_asked_for_and_got_is_told_once() -> None:
+    ours = policy()
+    life = Life(ours)
+    life.tell("established", *SPIS)
+    with_pfs = replace(child(), suite=replace(child().suite, dh=31))
+    life.tell("child_up", with_pfs)
+    mapping = life.tunnel.mappings[0]
+    diagnosis = Diagnosis.of(Code.PFS_OF_PEER, theirs=31, ours="off", mapping=ours.peer.children[0])
+    assert mapping.with_pfs is not None
+    assert mapping.with_pfs.diagnosis == diagnosis
+    assert life.commands[-2] == MappingChanged("branch", 0, MappingState.UP, diagnosis)
+    told = len(life.commands)
+    life.tell("child_replaced", with_pfs.spi_in, replace(with_pfs, spi_in=0x2000, spi_out=0x2001))
+    assert len(life.commands) == told
+    assert [fault.diagnosis for fault, _ in life.tunnel.faults] == [diagnosis]
+    life.tell("child_replaced", 0x2000, child(spi_in=0x3000))
+    assert mapping.with_pfs is None
+
+
 def test_a_narrowed_mapping_that_is_gone_is_not_narrowed() -> None:
     life = Life(policy(PASSIVE))
     life.tell("established", *SPIS)

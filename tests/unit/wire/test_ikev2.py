@@ -253,6 +253,11 @@ def test_a_delete_may_fill_its_payload_with_spis():
     assert Delete.decode(body).encode() == body
 
 
+def test_a_delete_with_spis_of_another_length_keeps_it():
+    body = bytes.fromhex("01 08 0001 c1c2c3c4c5c6c7c8")
+    assert Delete.decode(body).encode() == body
+
+
 @pytest.mark.parametrize(
     "body", ["01 00 0000 00", "03 04 0001", "03 04 0001 c1c2c3", "03 04 0001 c1c2c3c4 00"]
 )
