@@ -406,7 +406,7 @@ async def test_a_report_that_a_send_is_told_of_loses_no_packet(pair: Sides) -> N
     told: list[int] = []
 
     class TellsOnce:
-        """The socket, of which every send after a pause is told of an earlier one's error."""
+        """The socket, on which every send after a pause reports an earlier one's error."""
 
         def sendmsg(self, *arguments: Any) -> int:
             if len(told) % 2 == 0:

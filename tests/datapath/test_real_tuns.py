@@ -207,7 +207,7 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as pack
 @pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_forged_report_of_a_small_path_changes_nothing(version: int, udp: bool) -> None:
-    """Whoever cannot see our packets does not know the SPI, and the kernel's belief is not asked."""
+    """A sender that cannot see our packets does not know the SPI, and the kernel's belief has no say."""
     ours, theirs, _ = OUTER[version]
     with engines("aes-128-gcm", version, udp) as pair:
         assert pair.ping(pair.ga, INNER[1], "-s", "1300").returncode == 0

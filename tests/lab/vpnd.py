@@ -179,8 +179,8 @@ class Vpnd:
     def wait_proved(self, name: str) -> None:
         """Wait until the first rekey of an IKEv2 tunnel, seconds after it came up, is over.
 
-        vpnd proves early, once for a peer and a configuration, that a rekey works; whoever compares SAs over
-        time waits for that first.
+        vpnd proves early, once for a peer and a configuration, that a rekey works; a test that compares
+        SAs over time waits for that first.
         """
 
         def proved() -> bool:

@@ -1,4 +1,4 @@
-"""The type of an identity counts as much as its value, and the operator is told both."""
+"""The type of an identity counts as much as its value, and the operator sees both."""
 
 from __future__ import annotations
 

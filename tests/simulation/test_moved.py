@@ -46,7 +46,7 @@ def elsewhere(path: Path) -> Path:
 
 
 def stolen(pair: Pair, thief: Gateway, of: Gateway) -> Datagram:
-    """The next message of `of`, which never arrives: somebody sends it on from elsewhere."""
+    """The next message of `of`, which never arrives: an attacker sends it on from elsewhere."""
     kept: list[Datagram] = []
 
     def keep(datagram: Datagram) -> list[tuple[float, bytes]] | None:
@@ -113,7 +113,7 @@ def test_behind_a_nat_an_authentic_message_moves_the_peer(changes: dict[str, Any
 
 @every_version
 def test_the_first_proof_moves_nobody_without_a_nat(changes: dict[str, Any]) -> None:
-    """Whoever holds it back and sends it on from elsewhere would have the whole tunnel."""
+    """An attacker who holds it back and sends it on from elsewhere would have the whole tunnel."""
     pair = Pair(changes_a=changes, changes_b=changes)
     last = {"ikev2": 2, "main": 3, "aggressive": 2}[NAMES[VERSIONS.index(changes)]]
     sent = []
@@ -154,7 +154,7 @@ def test_who_moved_the_peer_with_a_copy_has_it_for_seconds_only(changes: dict[st
     assert not gateway.of(PeerDead)
     assert len(gateway.of(PathMoved)) == 2
     late = [d for d in pair.world.sent if d.destination == THIEF and d.sent_at > pair.world.now - 50]
-    assert not late, "the old question is still sent to whoever sent the copy"
+    assert not late, "the old question is still sent to the sender of the copy"
 
 
 @every_version

@@ -69,7 +69,7 @@ class Names:
             self._gateway.command(name, lambda now, t: t.resolve_failed(now, refused))
 
     async def follow(self) -> None:
-        """For ever: look again where nothing is heard, and where a stranger may be a peer that has moved.
+        """Without end: look again where nothing is heard, and where a stranger may be a peer that has moved.
 
         A name is not waited for by the others, and is looked up once at a time.
         """
@@ -100,7 +100,7 @@ class Names:
         return named
 
     def _silent(self, named: dict[str, list[TunnelPolicy]], now: float) -> dict[str, list[TunnelPolicy]]:
-        """Those of them whose peer has said nothing of late."""
+        """Those of them whose peer is silent."""
         silent = {name: [p for p in policies if self._is_silent(p, now)] for name, policies in named.items()}
         return {name: policies for name, policies in silent.items() if policies}
 

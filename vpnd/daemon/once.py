@@ -11,7 +11,7 @@ from vpnd.config.paths import DEFAULT_SOCKET
 from vpnd.control.listening import make_directory
 
 DIRECTORY = DEFAULT_SOCKET.parent
-"""Only root and the daemon's user can write there, whatever socket the daemon is told to use."""
+"""Only root and the daemon's user can write there, whatever socket the daemon uses."""
 THIS_NAMESPACE = Path("/proc/self/ns/net")
 
 
@@ -46,7 +46,7 @@ def only_one_here(directory: Path = DIRECTORY) -> Alone:
         raise AnotherRuns(f"cannot open {path}, which keeps two vpnd apart: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever had it may have removed the file meanwhile, and a third one made it again.
+        # Its last owner may have removed the file meanwhile, and a third process made it again.
         mine = path.stat().st_ino == os.fstat(descriptor).st_ino
     except OSError:
         mine = False

@@ -369,8 +369,8 @@ class PythonEngine:
     def _on_icmp(self, report: IcmpReport) -> None:
         """Believe "packet too big" only about a packet of one of our SAs (RFC 4301 section 8.2).
 
-        Whoever cannot see our packets does not know the SPI. It never makes the path larger: nobody is told
-        that a packet was too big because more would have fit (RFC 1191 section 3).
+        A sender that cannot see our packets does not know the SPI. A report never makes the path larger: no
+        router says that more would have fit (RFC 1191 section 3).
         """
         mtu, remote = report.mtu, str(report.remote)
         if mtu is None:

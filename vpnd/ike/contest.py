@@ -11,7 +11,7 @@ life, and the newcomer, which has proved itself, is held without an answer until
 RFC 7296 lets a responder take its time with an answer (the initiator repeats its request, section 2.1), and
 has one notify that leaves no IKE SA behind in IKE_AUTH: AUTHENTICATION_FAILED (section 2.21.2). The notify
 INITIAL_CONTACT (section 2.4) does not shorten this: both of two machines that are configured alike would say
-it, and take the tunnel from each other for ever. A newcomer at the address and port of the present peer is
+it, and take the tunnel from each other without end. A newcomer at the address and port of the present peer is
 that peer.
 """
 

@@ -2,7 +2,7 @@
 
 A source address can be forged, so that an attempt proves nothing until its peer has sent back what only a
 machine at that address can have received: a cookie in IKEv2 (RFC 7296 section 2.6), our SPI in IKEv1.
-Whoever forges an address must not use up what its owner may have, so an attempt without that proof never
+A forger of an address must not use up what its owner may have, so an attempt without that proof never
 keeps a newer one out: the oldest goes.
 """
 

@@ -74,8 +74,8 @@ def floated(path: Path) -> Path:
 def follows(nat: Nat, here: Path, there: Path) -> bool:
     """Whether an authentic, new packet from `there` moves the peer, which was `here`: IKE and ESP alike.
 
-    Only a peer behind a NAT moves (RFC 7296 section 2.23). Without one, whoever sees its packets could send
-    a copy from elsewhere and have everything sent there.
+    Only a peer behind a NAT moves (RFC 7296 section 2.23). Without one, an attacker who sees its packets
+    could send a copy from elsewhere and have everything sent there.
     """
     return nat.theirs and there != here and there.local_port == here.local_port
 

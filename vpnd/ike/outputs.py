@@ -121,7 +121,7 @@ class IkeRekeyFailed:
 class Failed:
     """An attempt at an IKE SA ended without one (initiator), or a peer's attempt was refused (responder).
 
-    `unproven`: whoever it was has not proved to be the peer. Anyone can have such attempts refused, as often
+    `unproven`: the sender is not authenticated. Anyone can have such attempts refused, as often
     and with such values in the diagnosis as he likes.
     """
 

@@ -88,7 +88,7 @@ class AttemptFailed:
     """An attempt ended without SAs. `retry_in` is in seconds; None: nobody asked for another.
 
     `renewal`: it was to make a successor of what is up and stays so: of a mapping's SAs, or of the IKE SA.
-    `unproven`: it was the attempt of somebody who has not proved to be the peer.
+    `unproven`: it was the attempt of a peer that is not authenticated.
     """
 
     tunnel: str

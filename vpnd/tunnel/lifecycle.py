@@ -333,7 +333,7 @@ class Tunnel:
         self._outputs.append(AttemptFailed(self.name, None, diagnosis, None))
 
     def refused_unproven(self, now: float, diagnosis: Diagnosis) -> None:
-        """The attempt of somebody who has not proved to be the peer was refused.
+        """The attempt of a peer that is not authenticated was refused.
 
         Anyone can have this said as often as he likes, so one of each code is kept, beside what is certain.
         """

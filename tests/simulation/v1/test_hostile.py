@@ -674,7 +674,7 @@ def test_another_identity_of_the_responder_is_found_by_the_initiator() -> None:
 
 
 def test_an_unknown_identity_in_aggressive_mode_gets_silence() -> None:
-    """Each repeat is told as that of a stranger, of whom the daemon says one line a minute."""
+    """Each repeat is reported as a stranger's, for which the daemon logs one line a minute."""
     pair = pair_of(AGGRESSIVE, changes_a={"local_id": Identity.of("branch.example")})
     pair.a.initiate()
     pair.world.run_for(40)

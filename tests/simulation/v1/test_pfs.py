@@ -84,7 +84,7 @@ def test_where_that_does_not_help_it_is_told_once(mode: NegotiationMode) -> None
 @pytest.mark.parametrize("side", ["a", "b"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_rekey_begins_with_what_the_peer_has_agreed_to(mode: NegotiationMode, side: str) -> None:
-    """Whoever begins: with PFS off the group is that of the pair that is succeeded."""
+    """From either end: with PFS off the group is that of the pair that is succeeded."""
     pair = made(mode, b=(OURS,))
     pair.a.initiate()
     pair.world.run_for(1)

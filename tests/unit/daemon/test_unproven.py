@@ -15,7 +15,7 @@ CODES = (Code.P1_PROPOSAL, Code.SYNTAX, Code.VERSION, Code.MODE, Code.IDENTITY, 
 
 
 def refused(pair: Pair, code: Code, detail: object) -> None:
-    """Somebody's attempt at the tunnel is refused, with a value of his choice in the text."""
+    """A stranger's attempt at the tunnel is refused, with a value of its choice in the text."""
     gateway = pair.hq.service.gateway
     diagnosis = Diagnosis.of(code, theirs=detail, ours="aes-128", detail=detail, peer="192.0.2.2")
     gateway.call(lambda now: gateway.endpoint.outputs.append(Failed("t", diagnosis, False, unproven=True)))

@@ -352,7 +352,7 @@ def test_what_is_no_ip_packet_is_counted(packet: bytes) -> None:
 
 
 def test_packets_have_at_most_the_configured_size() -> None:
-    """Without DF they leave as fragments, with DF their sender is told, as where the path is narrow."""
+    """Without DF they leave as fragments, with DF their sender gets an ICMP error, as on a narrow path."""
     gateway = Gateway()
     pair = gateway.install(child())
     gateway.tunnel.most = 700

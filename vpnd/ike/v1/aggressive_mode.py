@@ -130,7 +130,7 @@ def on_aggressive3_again(session: Session, now: float, received: Received) -> No
     phase1.verify_hash(session, session.keys, message.hash, of_initiator=True)
     phase1.says_initial_contact(session, message.notifies)
     received.confirm()
-    # What shows a NAT here is behind the hash: whoever sends a copy on could have changed it.
+    # What shows a NAT here is behind the hash: the sender of a copy could have changed it.
     session.proved_from(received.path, session.nat)
     session.begin_again_from(received.chain, phase1.detect_nat(session, received.path, message.nat_d))
     session.quicks.restart(now)

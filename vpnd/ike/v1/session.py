@@ -196,8 +196,8 @@ class Session:
     def moved(self, now: float, path: Path) -> None:
         """An authenticated, new message or ESP came along `path`: the peer may be there now.
 
-        Somebody may have sent a copy of a packet before the peer's own came, so a question finds out: it is
-        repeated along both paths until it is answered, and the answer says which of them is the peer's.
+        An attacker may have sent a copy of a packet before the peer's own came, so a question finds out: it
+        is repeated along both paths until it is answered, and the answer says which of them is the peer's.
         """
         if self.state not in SIGNED or not natt.follows(self.nat, self.path, path):
             return

@@ -380,8 +380,8 @@ class Session(IkeSa):
     def _follow(self, now: float, path: Path) -> None:
         """The peer is at the other end of `path` now: IKE and ESP go there, and a question finds out.
 
-        Somebody may have sent a copy of a packet before the peer's own came. Until the question is answered
-        it is repeated along both paths, and the answer says which of them is the peer's.
+        An attacker may have sent a copy of a packet before the peer's own came. Until the question is
+        answered it is repeated along both paths, and the answer says which of them is the peer's.
         """
         self.former, self.path = self.path, path
         self.registry.emit(PathMoved(self.tunnel, path))

@@ -172,7 +172,7 @@ def test_the_side_that_answers_proves_it_if_the_other_does_not() -> None:
 
 
 def again(pair: Pair, ours: PeerPolicy) -> int:
-    """Close the tunnel, configure `ours`, make it anew; the rekeys that come by themselves then."""
+    """Close the tunnel, configure `ours`, bring it up again; the rekeys that come by themselves then."""
     before = len(pair.a.all(ChildReplaced))
     pair.a.endpoint.close(pair.now, NAME, Diagnosis.of(Code.DOWN_BY_OPERATOR))
     pair.a.drain()

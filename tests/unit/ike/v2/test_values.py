@@ -375,7 +375,7 @@ def good_for(made_at: float, drawn_at: float = 0.0) -> float:
     cookies = Cookies(SeededEntropy(3))
     cookies.make(drawn_at, PATH, b"i" * 8, b"n" * 32)
     cookie = cookies.make(made_at, PATH, b"i" * 8, b"n" * 32)
-    # Each second somebody asks, so that the secret is replaced as soon as it is due.
+    # Each second a peer asks, so that the secret is replaced as soon as it is due.
     seconds = int(made_at)
     while cookies.verify(seconds, cookie, PATH, b"i" * 8, b"n" * 32):
         seconds += 1
