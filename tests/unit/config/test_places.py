@@ -74,6 +74,11 @@ def test_every_key_is_found_on_its_line(path: tuple[str | int, ...], line: int) 
     assert Places(TEXT).exact(path) == line
 
 
+def test_a_comment_may_begin_right_behind_a_header() -> None:
+    places = Places("[a]# = '\nx = 2\n[[c]]# = '\nx = 2\n")
+    assert (places.exact(("a", "x")), places.exact(("c", 0, "x"))) == (2, 4)
+
+
 def test_lines_are_the_same_with_carriage_returns() -> None:
     assert Places(TEXT.replace("\n", "\r\n")).exact(("tunnels", "b", "spd", 1, "deeper", "z")) == 28
 

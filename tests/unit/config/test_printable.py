@@ -50,6 +50,15 @@ def test_no_problem_steers_the_terminal(
     assert all(line.isprintable() for line in lines(found))
 
 
+def test_a_key_that_is_no_text_is_named_by_its_table() -> None:
+    (wrong,) = (
+        problem
+        for problem in check([Source("t", {"gateway": {"\ud800": 1}}, main=True)], Findings()).problems
+        if problem.code == "E-KEY"
+    )
+    assert wrong.message.startswith("gateway: ")
+
+
 def test_a_value_is_shown_up_to_60_characters() -> None:
     assert quoted("x" * 60) == f'"{"x" * 60}"'
     assert quoted("x" * 61) == f'"{"x" * 57}..."'

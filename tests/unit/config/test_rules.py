@@ -141,6 +141,9 @@ ERRORS = [
     Case("E-MISSING", "address is missing", "[customer_gateways.z]", GATEWAY + "[customer_gateways.z] #!\n"),
     Case("E-NAME", "the name has 61 characters", "at most 60", GATEWAY + f"[tunnels.{'n' * 61}] #!\n"),
     Case("E-NAME", '"/"', "without '/'", GATEWAY + '[tunnels."a/b"] #!\n'),
+    Case("E-NAME", "", "printable characters", GATEWAY + '[tunnels." a"] #!\n'),
+    Case("E-NAME", "", "printable characters", GATEWAY + '[tunnels.".a"] #!\n'),
+    Case("E-NAME", "", "printable characters", GATEWAY + '[tunnels."-a"] #!\n'),
     # gateways
     Case(
         "E-ADDRESS",
