@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
@@ -108,6 +109,18 @@ def test_one_address_under_attack_costs_no_other_a_cookie() -> None:
     for seed in range(FLOOD):
         stage.say(init_request(stage.puppet(seed=seed), 31, b""), port=1024 + seed)
     assert len(stage.say(stage.puppet(seed=77).init_message(), source=ADDRESS_C)[0]) > 100
+
+
+def test_thirty_half_open_ones_of_all_addresses_come_before_cookies() -> None:
+    stage = Stage2()
+    asked = []
+    for number in range(1, 32):
+        address = ip_address(f"198.51.100.{number}")
+        policy = Recipe().policy(f"to-{number}", stage.gateway.address, address, 2, 3)
+        stage.gateway.endpoint.set_peer(stage.world.now, policy)
+        (answer,) = stage.say(stage.puppet(seed=number).init_message(), source=address)
+        asked.append(len(answer) < 100)
+    assert asked == [False] * 30 + [True]
 
 
 def test_valid_forged_values_cost_three_key_exchanges(counted: Counted) -> None:
