@@ -71,7 +71,7 @@ grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 
 
 faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: two hours
 	@failed=0; $(PYTHON) -m pytest $(FAULTS) $(addprefix --ignore=,$(ALONE)) --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
-	$(PYTHON) -m pytest $(ALONE) tests/interop/test_rekeys.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
+	$(PYTHON) -m pytest $(ALONE) tests/interop/test_rekeys.py tests/interop/test_close_action.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
 
 mutants: setup  ## small faults in a sample of lines, each of which a test must find; SEED=1 COUNT=300
 	@$(PYTHON) -c 'import cosmic_ray' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,mutants]'
