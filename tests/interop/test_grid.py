@@ -15,7 +15,7 @@ from tests.interop.batch import ROLES, Batch, Tunnel, faults, negotiation, place
 from tests.interop.conftest import Opposite
 from tests.interop.pairwise import left_out, pairwise
 from tests.lab.plan import A, B, Plan, Suite
-from tests.lab.process import wait_until
+from tests.lab.topology import agreement
 from tests.lab.traffic import require_ping
 from tests.tables import TellRow
 
@@ -90,9 +90,7 @@ def test_a_tunnel_of_everything(role: str, opposite: Opposite) -> None:
         peer.add(plan.other())
         ours.add(plan)
         opposite.bring_up(plan, role)
-        wait_until(lambda: bool(ours.agreed(plan.name)), "the tunnel to be up at our end")
-        (here,), (there,) = ours.agreed(plan.name), peer.agreed(plan.name)
-        assert here == there.mirrored()
+        (here,) = agreement(ours, peer, plan.name)
         assert (here.local, here.remote) == ("0.0.0.0/0", "0.0.0.0/0")
         require_ping(wire.a.host, A.inside, B.inside)
         require_ping(wire.b.host, B.inside, A.inside, size=4000)

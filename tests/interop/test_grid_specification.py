@@ -16,7 +16,7 @@ from tests.interop.conftest import Opposite
 from tests.interop.pairwise import left_out, pairwise
 from tests.lab.lab import write
 from tests.lab.plan import A, B, Plan, Suite
-from tests.lab.process import wait_until
+from tests.lab.topology import agreement
 from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
@@ -123,9 +123,7 @@ def test_ten_mappings_come_up_one_after_the_other(role: str, opposite: Opposite)
         opposite.peer.add(plan.other())
         opposite.ours.add(plan)
         opposite.bring_up(plan, role)
-        wait_until(lambda: len(opposite.ours.agreed(plan.name)) == 10, "every mapping to be up at our end")
-        ours, theirs = opposite.ours.agreed(plan.name), opposite.peer.agreed(plan.name)
-        assert sorted(one.spi_in for one in ours) == sorted(one.spi_out for one in theirs)
+        ours = agreement(opposite.ours, opposite.peer, plan.name, mappings=10)
         assert len({(one.local, one.remote) for one in ours}) == 10
         for address in addresses:
             require_ping(wire.a.host, address, B.inside)
@@ -159,9 +157,7 @@ def test_the_profile_of_the_console_comes_up(opposite: Opposite) -> None:
     peer.add(plan.other())
     try:
         ours.ctl("add", str(path))
-        wait_until(lambda: bool(ours.agreed(plan.name) and peer.agreed(plan.name)), "the tunnel to be up")
-        (here,), (there,) = ours.agreed(plan.name), peer.agreed(plan.name)
-        assert here == there.mirrored()
+        (here,) = agreement(ours, peer, plan.name)
         assert (here.version, here.ike, here.esp_encryption, here.esp_integrity, here.pfs) == (
             "ikev1", weak, "aes-128", "md5", 0,
         )  # fmt: skip

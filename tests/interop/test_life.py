@@ -16,7 +16,7 @@ from tests.lab.owner import is_abandoned, owned_directories, owned_namespaces, r
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import BUSY, PATIENCE, wait_until
 from tests.lab.strongswan import StrongSwan
-from tests.lab.topology import two_gateways
+from tests.lab.topology import agreement, two_gateways
 from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
 
@@ -51,8 +51,7 @@ def test_killed_and_started_again_the_tunnel_comes_back_at_once(running: Opposit
     require_ping(running.wire.a.host, A.inside, B.inside)
     # INITIAL_CONTACT tells the peer that its old SAs lead nowhere.
     wait_until(lambda: len(running.peer.agreed(PLAN.name)) == 1, "strongSwan to drop the old SAs")
-    (here,), (there,) = ours.agreed(PLAN.name), running.peer.agreed(PLAN.name)
-    assert here == there.mirrored()
+    agreement(ours, running.peer, PLAN.name)
 
 
 @pytest.mark.strongswan

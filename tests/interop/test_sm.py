@@ -14,8 +14,7 @@ import pytest
 from tests.interop.pairwise import pairwise
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan, Suite
-from tests.lab.process import wait_until
-from tests.lab.topology import Wire, two_gateways
+from tests.lab.topology import Wire, agreement, two_gateways
 from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
@@ -75,9 +74,7 @@ def test_both_ends_agree_and_traffic_arrives(
         a.add(plan)
         done = a.up(plan.name)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{b.log()[-3000:]}"
-        wait_until(lambda: bool(a.agreed(plan.name) and b.agreed(plan.name)), "the tunnel to be up")
-        (ours,), (theirs,) = a.agreed(plan.name), b.agreed(plan.name)
-        assert ours == theirs.mirrored()
+        (ours,) = agreement(a, b, plan.name)
         assert (ours.version, ours.ike) == (version, ike_suite)
         assert (ours.esp_encryption, ours.esp_integrity) == (esp_suite.encryption, esp_suite.integrity)
         require_ping(wire.a.host, A.inside, B.inside)

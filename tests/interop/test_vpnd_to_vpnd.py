@@ -17,7 +17,7 @@ from tests.lab.capture import Capture
 from tests.lab.lab import Lab
 from tests.lab.observed import Keys, read_keys
 from tests.lab.plan import A6, B6, A, B, End, Plan, Suite
-from tests.lab.topology import Wire, two_gateways
+from tests.lab.topology import Wire, agreement, two_gateways
 from tests.lab.traffic import require_ping, transfer
 from tests.lab.vpnd import Vpnd, observed_command
 
@@ -98,8 +98,7 @@ def test_scapy_finds_the_same_packets_in_captured_esp(
     try:
         done = two.a.up(plan.name)
         assert done.returncode == 0, done.stdout + done.stderr + two.a.log()[-3000:]
-        (ours,), (theirs,) = two.a.agreed(plan.name), two.b.agreed(plan.name)
-        assert ours == theirs.mirrored()
+        (ours,) = agreement(two.a, two.b, plan.name)
         assert ours.udp == (encapsulation == "udp")
 
         outside = Capture(two.wire.a.gateway, "eth0", "esp or udp port 4500")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.lab.lab import Lab, Namespace
-from tests.lab.plan import A6, B6, A, B, Gateway
+from tests.lab.plan import A6, B6, A, Agreed, B, Gateway
+from tests.lab.process import wait_until
 from tests.lab.strongswan import StrongSwan
 from tests.lab.vpnd import Vpnd
 
@@ -74,3 +75,19 @@ def two_sites(lab: Lab) -> Wire:
 def start(kind: str, namespace: Namespace, address: str) -> Gateway:
     """Start a gateway of this kind: `vpnd` or `strongswan`."""
     return Vpnd(namespace, address) if kind == "vpnd" else StrongSwan(namespace)
+
+
+def agreement(here: Gateway, there: Gateway, name: str, mappings: int = 1) -> list[Agreed]:
+    """What both ends of a tunnel report alike, as `here` sees it; waits, since its first rekey comes early.
+
+    Raises TimeoutError where they do not agree.
+    """
+    found: list[Agreed] = []
+
+    def alike() -> bool:
+        found[:] = sorted(here.agreed(name), key=lambda one: one.spi_in)
+        theirs = sorted((one.mirrored() for one in there.agreed(name)), key=lambda one: one.spi_in)
+        return len(found) == mappings and found == theirs
+
+    wait_until(alike, f"both ends to have the same SAs of {name}", interval=0.1)
+    return found
