@@ -7,8 +7,10 @@ destination=${DESTDIR:-}
 minor=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 bash contrib/tools.sh go-md2man
+[ -z "$destination" ] || mkdir -p "$destination"
 bash contrib/stage.sh build/install "$minor"
-cp -a --no-preserve=ownership build/install/. "$destination/"
+# Not cp: it refuses to copy a directory onto a link, which /lib is.
+tar -C build/install -c . | tar -C "${destination:-/}" -x --keep-directory-symlink --no-same-owner --no-overwrite-dir
 if [ -z "$destination" ]; then
     systemd-sysusers vpnd.conf
     install -d -m 0755 /etc/vpnd /etc/vpnd/tunnels.d

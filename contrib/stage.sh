@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lays out everything that a system with vpnd has below a directory:
 #
-#   contrib/stage.sh DIRECTORY PYTHON     such as  contrib/stage.sh /tmp/tree 3.11
+#   contrib/stage.sh DIRECTORY PYTHON     such as  contrib/stage.sh build/tree 3.11
 #
 # The Python packages come as wheels for that Python into one private environment, /usr/lib/vpnd/site-packages,
 # which the two programs see and nothing else. What is generated (man pages, completion) is generated once.
