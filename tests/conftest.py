@@ -23,6 +23,8 @@ os.environ.setdefault("PYTEST_TIMEOUT", "900")
 settings.register_profile(
     "vpnd", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+# With --record: the same examples at every run, and none from an earlier failure.
+settings.register_profile("recorded", settings.get_profile("vpnd"), derandomize=True, database=None)
 settings.load_profile("vpnd")
 
 
@@ -43,10 +45,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="vpnd",
         help="what the grid puts opposite strongSwan; strongswan proves the rig itself",
     )
+    parser.addoption(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="add a digest of the messages of each simulated test to FILE (tests/simulation/histories.py)",
+    )
+    parser.addoption(
+        "--record-whole", action="store_true", help="with --record: the messages too, in FILE.ladders"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     interruptible()
+    if config.getoption("--record") is not None:
+        settings.load_profile("recorded")
 
 
 def missing_for_root() -> str | None:

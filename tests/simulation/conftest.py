@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+from .histories import History
 from .world import World
 
 
@@ -22,3 +24,19 @@ def pytest_runtest_makereport(
 @pytest.fixture(autouse=True)
 def _forget_the_last_world() -> None:
     World.latest = None
+
+
+@pytest.fixture(autouse=True)
+def _record_the_ladders(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With `--record FILE` each test adds a line: its name, how many messages, and their digest."""
+    path: Path | None = request.config.getoption("--record")
+    if path is None:
+        yield
+        return
+    World.record = History(
+        path.with_suffix(".ladders") if request.config.getoption("--record-whole") else None
+    )
+    yield
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(f"{request.node.nodeid} {World.record}\n")
+    World.record = None

@@ -24,6 +24,7 @@ from vpnd.model.child import Path
 from vpnd.model.selectors import Address
 
 from .gateway import Broken, EndpointLike, Gateway
+from .histories import History
 from .ladder import Ladder, Rung, draw
 from .weather import CALM, Datagram, Interceptor, Nat, Weather
 
@@ -80,6 +81,8 @@ class World:
         World.latest = self
 
     latest: World | None = None
+    record: History | None = None
+    """Where the ladders of every world are noted, while a test is recorded."""
 
     # ------------------------------------------------------------------------------- building
 
@@ -230,6 +233,8 @@ class World:
     # ------------------------------------------------------------------------------- telling
 
     def _drawn(self, gateway: Gateway, line: LadderLine) -> None:
+        if World.record is not None:
+            World.record.note(f"{self.now:.6f} {gateway.name}", line)
         if line.outbound:
             peer = gateway.peers.get(line.tunnel, "?")
             self.rungs.append(Rung(self.now, gateway.name, peer, line.text))
