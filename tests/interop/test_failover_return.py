@@ -14,8 +14,8 @@ from vpnd.tunnel.failover import RETURN_AFTER
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-CLOCKS = 0.05
-"""Seconds between an event and the reading of the clock that the hold-down counts from."""
+CLOCKS = 1.0
+"""Seconds between what the hold-down counts from and the event's time, on a busy machine."""
 
 
 def test_traffic_comes_back_after_the_hold_down_and_without_loss(lab: Lab) -> None:

@@ -24,6 +24,8 @@ PHASE1 = ("--trans=7/128,2,1,14",)
 """AES-128, SHA-1, a pre-shared key, group 14, by ike-scan's numbers."""
 AGGRESSIVE = (*PHASE1, "--aggressive", "--dhgroup=14", "--idtype=2", "--id=scan.example")
 ONCE = ("--retry=1", "--timeout=400", "--sport=500")
+PATIENT = ("--timeout=20000",)
+"""For what must be answered, also by a busy machine; an answer ends it at once."""
 DAMAGED = {
     "length of 0": ("--headerlen=0",),
     "length of 4 GiB": ("--headerlen=4294967295",),
@@ -64,7 +66,7 @@ def responder(request: pytest.FixtureRequest, lab: Lab) -> tuple[str, Wire, Vpnd
 def test_scanner_finds_the_responder(responder: tuple[str, Wire, Vpnd]) -> None:
     kind, wire, _ = responder
     options = {"main": PHASE1, "aggressive": AGGRESSIVE, "ikev2": ("--ikev2", "--dhgroup=14")}[kind]
-    found, said = answers(wire, *options)
+    found, said = answers(wire, *options, *PATIENT)
     assert found == 1, said
 
 

@@ -22,6 +22,7 @@ from tests.lab.process import wait_until
 from tests.lab.renewal import AtOnce, load_with
 from tests.lab.stream import Flow, Streams
 from tests.lab.strongswan import StrongSwan
+from tests.lab.topology import settle
 from tests.lab.traffic import require_ping
 from tests.lab.vici import Vici
 from tests.lab.vpnd import Vpnd
@@ -183,6 +184,7 @@ def tunnel(
         opposite.wire.b.gateway.ip("link", "set", "ipsec0", "txqueuelen", str(QUEUE))
         ours.add(plan.change(**case.ours))
         ours.wait_state(NAME, "up")
+        settle(ours, peer, plan)
         # The first pair of IKEv1 is sent on once the peer must have it; 16 packets wait for that, no more.
         require_ping(opposite.wire.a.host, A.inside, B.inside)
         return ours, peer

@@ -16,6 +16,7 @@ from tests.interop.conftest import Opposite
 from tests.lab.capture import Capture
 from tests.lab.plan import Plan, SpdRule
 from tests.lab.process import wait_until
+from tests.lab.topology import settle
 from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
@@ -96,9 +97,8 @@ def carrying_their_own(
     opposite: Opposite, plan: Plan, mappings: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     """Ping through each mapping: those for which both ends count its packets, and for no other."""
-    if plan.version == "ikev2":
-        # The early rekey makes a new SA, whose counters begin at 0.
-        vpnd_of(opposite).wait_proved(plan.name)
+    # The early rekey makes a new SA, whose counters begin at 0.
+    settle(vpnd_of(opposite), opposite.peer, plan)
     own = []
     here, there = counted_here(opposite, plan), counted_there(opposite, plan)
     for mapping in mappings:

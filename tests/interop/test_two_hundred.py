@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan, SpdRule
-from tests.lab.topology import two_gateways
+from tests.lab.topology import agreement, two_gateways
 from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 HERE = tuple(f"10.1.{number}.0/24" for number in range(20))
 THERE = tuple(f"10.2.{number}.0/24" for number in range(10))
-PATIENCE = 60
+PATIENCE = 300
 """Seconds for a busy machine; the row has the figure."""
 SAMPLED = 8
 
@@ -41,6 +41,9 @@ def test_two_hundred_mappings_come_up_in_order_and_carry_traffic(
     done = ours.up(plan.name, PATIENCE)
     seconds = time.monotonic() - began
     cpu = ours.cpu_seconds() - before[0], theirs.cpu_seconds() - before[1]
+    if version == "ikev2" and done.returncode == 0:
+        # The first mapping is rekeyed early; the counters of its new SA begin at 0.
+        ours.wait_proved(plan.name)
     mappings = ours.tunnel(plan.name)["mappings"]
     up = [mapping for mapping in mappings if mapping["state"] == "up"]
     events = map(json.loads, ours.ctl("--json", "events").stdout.splitlines())
@@ -56,7 +59,7 @@ def test_two_hundred_mappings_come_up_in_order_and_carry_traffic(
     assert len(up) == len(plan.mappings) == 200
     assert [(mapping["local"], mapping["remote"]) for mapping in mappings] == plan.mappings
     assert order == [f"{local} - {remote} is up" for local, remote in plan.mappings]
-    assert {m["spi_in"] for m in mappings} == {m["spi_out"] for m in theirs.tunnel(plan.name)["mappings"]}
+    agreement(ours, theirs, plan.name, len(plan.mappings))
     for local, remote in plan.mappings[:: 200 // SAMPLED]:
         require_ping(a, local.replace(".0/24", ".1"), remote.replace(".0/24", ".1"), count=1)
     carried = [m for m in ours.tunnel(plan.name)["mappings"] if m["packets_in"]]

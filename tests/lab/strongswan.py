@@ -236,6 +236,11 @@ class StrongSwan:
                 found.setdefault(sa["name"], []).extend(_agreed(sa, child) for child in installed)
         return found
 
+    def replaced(self, name: str) -> bool:
+        """Whether it still sends on a child SA of one connection that has a successor."""
+        children = [child for sa in self.sas() if sa["name"] == name for child in sa["child-sas"].values()]
+        return any(child["state"] in ("REKEYING", "REKEYED") for child in children)
+
     def log(self) -> str:
         """charon's log."""
         path = self.directory / "charon.log"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.lab.lab import Lab, Namespace
-from tests.lab.plan import A6, B6, A, Agreed, B, Gateway
+from tests.lab.plan import A6, B6, A, Agreed, B, Gateway, Plan
 from tests.lab.process import wait_until
 from tests.lab.strongswan import StrongSwan
 from tests.lab.vpnd import Vpnd
@@ -75,6 +75,16 @@ def two_sites(lab: Lab) -> Wire:
 def start(kind: str, namespace: Namespace, address: str) -> Gateway:
     """Start a gateway of this kind: `vpnd` or `strongswan`."""
     return Vpnd(namespace, address) if kind == "vpnd" else StrongSwan(namespace)
+
+
+def settle(here: Vpnd, there: StrongSwan, plan: Plan) -> None:
+    """Wait until the early rekey of IKEv2 is over at both ends: from now on the SAs stay.
+
+    strongSwan sends on what was replaced until our DELETE has come. Raises TimeoutError.
+    """
+    if plan.version == "ikev2":
+        here.wait_proved(plan.name)
+    wait_until(lambda: not there.replaced(plan.name), "strongSwan to have heard our DELETE", interval=0.1)
 
 
 def agreement(here: Gateway, there: Gateway, name: str, mappings: int = 1) -> list[Agreed]:
