@@ -167,6 +167,57 @@ def test_a_refused_successor_leaves_what_it_was_to_succeed() -> None:
     assert stage.gateway.of(Failed)
 
 
+# ------------------------------------------------------------------------------ a Quick3 that was not read
+
+UNREAD = [Notify1.PAYLOAD_MALFORMED, Notify1.INVALID_HASH_INFORMATION, Notify1.INVALID_PAYLOAD_TYPE]
+
+
+@pytest.mark.parametrize("error", UNREAD)
+@pytest.mark.parametrize("next_one", ["none", "another mapping"])
+def test_a_quick3_that_the_peer_could_not_read_is_followed_by_another_pair(error: int, next_one: str) -> None:
+    """Both ends had to be asked: the mapping was up here and carried nothing, until its rekey."""
+    stage = Stage(MAIN)
+    puppet = stage.puppet(initiator=False)
+    quick = stage.established_from_here(puppet)
+    heard = stage.say(puppet.quick2(quick))
+    if next_one == "another mapping":
+        stage.gateway.initiate(1)
+        heard = [stage.heard[-1]]
+        waiting = puppet.answer_quick(heard[-1])
+    again = stage.say(puppet.informational(Notify(error, protocol=Protocol.ESP)))
+    if next_one == "another mapping":
+        # The other one is not what was refused, and has its turn first.
+        assert again == []
+        assert not stage.gateway.of(Failed)
+        again = stage.say(puppet.quick2(waiting, spi=0xC0FFEE03, mapping=1))[1:]
+    second = puppet.answer_quick(again[0])
+    stage.say(puppet.quick2(second, spi=0xC0FFEE02))
+    stage.world.run_for(1)
+    assert stage.gateway.child().spi_out == 0xC0FFEE02
+    assert stage.gateway.sends(1) is (next_one == "another mapping")
+
+
+def test_a_peer_that_reads_no_quick3_at_all_is_asked_twice() -> None:
+    stage = Stage(MAIN)
+    puppet = stage.puppet(initiator=False)
+    quick = stage.established_from_here(puppet)
+    stage.say(puppet.quick2(quick))
+    error = Notify(Notify1.PAYLOAD_MALFORMED, protocol=Protocol.ESP)
+    (second,) = stage.say(puppet.informational(error))
+    stage.say(puppet.quick2(puppet.answer_quick(second), spi=0xC0FFEE02))
+    assert stage.say(puppet.informational(error)) == []
+    stage.world.run_for(1)
+    assert stage.gateway.child().spi_out == 0xC0FFEE02
+
+
+def test_an_error_long_after_quick3_is_not_about_it() -> None:
+    stage = Stage(MAIN)
+    puppet = stage.puppet(initiator=False)
+    stage.with_child_from_here(puppet)
+    stage.world.run_for(6)
+    assert stage.say(puppet.informational(Notify(Notify1.PAYLOAD_MALFORMED, protocol=Protocol.ESP))) == []
+
+
 # ---------------------------------------------------------------------------------------- RESPONDER-LIFETIME
 
 LIVES = {

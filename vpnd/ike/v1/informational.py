@@ -16,6 +16,7 @@ from vpnd.ike.session import Phase
 from vpnd.ike.v1 import diagnoses, succession
 from vpnd.ike.v1.messages import Informational, PlainInformational
 from vpnd.ike.v1.proposals import limited_phase1
+from vpnd.ike.v1.quicks import UNREADABLE
 from vpnd.ike.v1.received import State
 from vpnd.wire.iana import Exchange1, Notify1, Protocol
 from vpnd.wire.ikev1 import Delete, Hash, Notify, Payload, encode_payloads
@@ -143,6 +144,8 @@ def _on_notify(session: Session, now: float, notify: Notify) -> None:
     elif notify.type == Notify1.RESPONDER_LIFETIME:
         if session.initiator and session.phase is not Phase.GONE:
             session.limit_lifetime(now, limited_phase1(session.negotiation.lifetime, [notify]))
+    elif notify.type in UNREADABLE and session.quicks.last_unread(now):
+        return
     elif notify.type < FIRST_STATUS:
         quick = session.quicks.meant_by(notify.spi)
         refused = None if quick is None else diagnoses.of_quick_mode_error(notify.type, quick.policy)

@@ -41,6 +41,12 @@ ABOUT_GROUPS = frozenset(
     )
 )
 """What peers say that want another PFS group, or none."""
+UNREADABLE = frozenset(
+    (Notify1.PAYLOAD_MALFORMED, Notify1.INVALID_HASH_INFORMATION, Notify1.INVALID_PAYLOAD_TYPE)
+)
+"""What peers say of a message that does not decrypt: they keep an IV chain for very few exchanges."""
+UNREAD_WITHIN = 5.0
+"""Seconds after our Quick3 in which such an error, with no SPI, is about it: nothing else tells us."""
 UNANSWERED = 2
 """Successions in a row that a living peer did not answer: then it may under a new ISAKMP SA."""
 SURPLUS_KEPT = 3.0
@@ -78,6 +84,7 @@ class Quicks:
         self._surplus: dict[int, float] = {}
         self._deletes: dict[int, Schedule] = {}
         self._unanswered_successions = 0
+        self._unread: set[int] = set()
         self._done_at = float("-inf")
         self.wanted: dict[int, int | None] = {}
 
@@ -222,6 +229,26 @@ class Quicks:
             if spi in {one.to_bytes(4, "big") for one in spis}:
                 return quick
         return self.own() or next(reversed(waiting), None)
+
+    def last_unread(self, now: float) -> bool:
+        """Whether the peer could not read a Quick3 of ours: it has no SAs then, and the mapping gets others.
+
+        Under load strongSwan handles a Quick3 after what we sent next, and by then knows its IV no more. Once
+        for a mapping: a peer that reads no Quick3 of ours would have quick modes without end.
+        """
+        lately = [
+            quick
+            for quick in self._by_id.values()
+            if quick.initiator and quick.state is State.DONE and quick.policy.index not in self._unread
+            if now < self._ends[quick.message_id] - LINGER + UNREAD_WITHIN
+        ]
+        if not lately:
+            return False
+        quick = lately[-1]
+        self._unread.add(quick.policy.index)
+        if not self._session.heir.children.settled(quick.policy.index, quick.spi_in):
+            self._session.heir.quicks.want(now, quick.policy.index, quick.spi_in)
+        return True
 
     def peer_refused(self, now: float, quick: QuickMode, notify: int, diagnosis: Diagnosis) -> None:
         """The peer has refused it. Another PFS group may do where the first was the trouble of ours."""
