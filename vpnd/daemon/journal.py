@@ -22,6 +22,8 @@ KEPT_SIGNS = 8
 the peer lives: they come every few seconds, and would push out all that was ever negotiated."""
 KEPT_OF_STRANGERS = 32
 """Ours: likewise, of attempts of a peer that has not proved itself: anyone can send first messages."""
+UNPROVEN = "unproven"
+"""What stands for the text of a failure whose values anyone can choose, where repeats are told by it."""
 
 
 @dataclass(slots=True)
@@ -92,8 +94,8 @@ class Journal:
         self._seldom(tunnel, kind, text)
 
     def recovered(self, tunnel: str) -> None:
-        """The tunnel works: its next failure is news again."""
-        self._repeats.forget_tunnel(tunnel)
+        """The tunnel works: its next failure is news again, but for those that anyone can make."""
+        self._repeats.forget_tunnel(tunnel, but=UNPROVEN)
 
     def detail(self, tunnel: str | None, text: str, **facts: object) -> None:
         """Something for who looks closely: the log at level debug only."""
@@ -121,7 +123,7 @@ class Journal:
         code: str | None = None,
         unproven: bool = False,
     ) -> None:
-        same = (tunnel, kind, "unproven", code) if unproven else (tunnel, kind, text)
+        same = (tunnel, kind, UNPROVEN, code) if unproven else (tunnel, kind, text)
         held = self._repeats.admit(self._clock.now(), same)
         if held is None:
             return

@@ -109,9 +109,12 @@ class Repeats:
         self._seen[key] = [now, 0]
         return held
 
-    def forget_tunnel(self, tunnel: str) -> None:
-        """What is said of this tunnel next counts as the first; its name comes first in its keys."""
-        for key in [key for key in self._seen if key[0] == tunnel]:
+    def forget_tunnel(self, tunnel: str, but: str | None = None) -> None:
+        """What is said of this tunnel next counts as the first; its name comes first in its keys.
+
+        `but`: keys with this word in them are kept.
+        """
+        for key in [key for key in self._seen if key[0] == tunnel and (but is None or but not in key)]:
             del self._seen[key]
 
 

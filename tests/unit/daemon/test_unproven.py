@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.unit.daemon.pairs import Pair, with_pair
+from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from tests.unit.daemon.test_stories import BACK, ROUTED, kinds, story, up
 from vpnd.ike.outputs import Failed
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -32,6 +32,22 @@ async def test_a_stranger_has_one_line_a_minute_whatever_the_text(pair: Pair) ->
     refused(pair, Code.P1_PROPOSAL, "again")
     assert len(story(pair.hq)) == len(CODES) + 1
     assert story(pair.hq)[-1].text.endswith("(285 more times meanwhile)")
+
+
+@with_pair
+async def test_a_stranger_has_no_further_line_because_the_peer_begins_again(pair: Pair) -> None:
+    """What the peer's success makes news again are the failures of the tunnel, not what anyone can send."""
+    await up(pair)
+    for _ in range(3):
+        refused(pair, Code.SYNTAX, "x")
+        await pair.branch.operator.reset("t", 60)
+        await asyncio.sleep(PROVED)
+        refused(pair, Code.SYNTAX, "y")
+    told = [event for event in story(pair.hq) if event.code == Code.SYNTAX.value]
+    assert len(told) == 1
+    await asyncio.sleep(61)
+    refused(pair, Code.SYNTAX, "z")
+    assert story(pair.hq)[-1].text.endswith("(5 more times meanwhile)")
 
 
 @with_pair
