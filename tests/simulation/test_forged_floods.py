@@ -22,7 +22,7 @@ from vpnd.ike.limits import (
     UNPROVED_KEYS_IN_ALL,
     Limits,
 )
-from vpnd.ike.outputs import Failed, PeerDead
+from vpnd.ike.outputs import Failed, LadderLine, PeerDead
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
@@ -250,6 +250,27 @@ def test_aggressive_mode_has_a_budget_of_key_exchanges(counted: Counted) -> None
     # What the attack leaves is no obstacle: half a second after it the peer comes up.
     stage.world.run_for(0.5)
     stage.establish(stage.puppet(seed=9999))
+
+
+def test_beyond_its_budget_no_aggressive_mode_is_read(counted: Counted) -> None:
+    """What an address sends then costs next to nothing, whatever is in it; another's is read."""
+    stage = Stage1(AGGRESSIVE)
+    too_many = "too many key exchanges without proof of the address"
+
+    def unreadable(seed: int) -> bytes:
+        message = bytearray(stage.puppet(seed=seed).first_message())
+        message[32:36] = bytes(4)  # the DOI
+        return bytes(message)
+
+    stage.say(unreadable(0))
+    assert stage.endpoint.counters[too_many] == 0
+    for number in range(int(UNPROVED_KEYS_BY_ADDRESS.most)):
+        stage.say(stage.puppet(seed=number).first_message(), port=1024 + number)
+    spent, drawn = counted.number, len(stage.gateway.of(LadderLine))
+    assert stage.say(unreadable(77), port=77) == []
+    assert stage.say(stage.puppet(seed=78).first_message(), port=78) == []
+    assert stage.endpoint.counters[too_many] == 2
+    assert (counted.number, len(stage.gateway.of(LadderLine))) == (spent, drawn)
 
 
 @pytest.mark.parametrize("group", sorted(GROUPS))

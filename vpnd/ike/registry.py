@@ -287,10 +287,14 @@ class Registry:
         """How many there are, in all or of one address."""
         return len(self._half_open) if address is None else self._half_open.of(address)
 
-    def spend_key_exchange(self, now: float, address: Address) -> None:
-        """A key exchange for a peer whose address nothing proves. Raises Drop after too many of them."""
+    def check_key_exchange(self, now: float, address: Address) -> None:
+        """Raises Drop if `spend_key_exchange` would: what leads to it need not be read then."""
         if self._unproved_keys.is_full(now, address):
             raise Drop("too many key exchanges without proof of the address")
+
+    def spend_key_exchange(self, now: float, address: Address) -> None:
+        """A key exchange for a peer whose address nothing proves. Raises Drop after too many of them."""
+        self.check_key_exchange(now, address)
         self._unproved_keys.add(now, address)
 
     def key_exchange_was_worth_it(self, now: float, address: Address) -> None:

@@ -84,7 +84,7 @@ class Engine:
         mode = _MODES.get(header.exchange)
         if mode is None or header.spi_r != NO_SPI or header.spi_i == NO_SPI or header.message_id:
             raise Drop("no session")
-        if header.flags & Flag.ENCRYPTION:
+        if header.has(Flag.ENCRYPTION):
             raise Drop("no session")
         if is_fragment(header):
             whole = self._take_fragment(path, header, data)
@@ -100,6 +100,8 @@ class Engine:
                 return
             # What was refused was not what the peer has sent, or it has thought again.
             self._registry.forget(known)
+        if mode is NegotiationMode.AGGRESSIVE:
+            self._registry.check_key_exchange(now, path.remote)
         policy = self._policy(now, path, mode, header, data)
         session = Session(now, self._registry, policy, path, initiator=False, peer_cookie=header.spi_i)
         self._registry.add(session, key)
