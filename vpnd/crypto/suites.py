@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.proposals import Suite
@@ -267,7 +268,11 @@ def integrity_of(chosen: Suite) -> Integrity:
 
 # ----------------------------------------------------------------------------- number to row
 
+LOOKED_UP = 512
+"""Ours: rows that are remembered of each lookup; a peer chooses the numbers, and honest ones are few."""
 
+
+@lru_cache(LOOKED_UP)
 def encryption_of_phase1(
     number: int, key_bits: int | None, numbers: Numbers = DEFAULT_NUMBERS
 ) -> Encryption | None:
@@ -277,6 +282,7 @@ def encryption_of_phase1(
     return _encryption_where(lambda row: row.ikev1_phase1, number, key_bits, numbers)
 
 
+@lru_cache(LOOKED_UP)
 def encryption_of_esp1(
     number: int, key_bits: int | None, numbers: Numbers = DEFAULT_NUMBERS
 ) -> Encryption | None:
@@ -284,6 +290,7 @@ def encryption_of_esp1(
     return _encryption_where(lambda row: row.ikev1_esp, number, key_bits, numbers)
 
 
+@lru_cache(LOOKED_UP)
 def encryption_of_ikev2(
     number: int, key_bits: int | None, numbers: Numbers = DEFAULT_NUMBERS
 ) -> Encryption | None:
@@ -291,21 +298,25 @@ def encryption_of_ikev2(
     return _encryption_where(lambda row: row.ikev2, number, key_bits, numbers)
 
 
+@lru_cache(LOOKED_UP)
 def hash_of_phase1(number: int, numbers: Numbers = DEFAULT_NUMBERS) -> Integrity | None:
     """The hash that phase-1 attribute 2 names; its HMAC is the PRF (RFC 2409 appendix A)."""
     return _integrity_where(lambda row: row.ikev1_hash, number, numbers)
 
 
+@lru_cache(LOOKED_UP)
 def integrity_of_esp1(number: int, numbers: Numbers = DEFAULT_NUMBERS) -> Integrity | None:
     """The algorithm that phase-2 attribute 5 names (RFC 2407 section 4.5)."""
     return _integrity_where(lambda row: row.ikev1_esp, number, numbers)
 
 
+@lru_cache(LOOKED_UP)
 def integrity_of_ikev2(number: int, numbers: Numbers = DEFAULT_NUMBERS) -> Integrity | None:
     """The algorithm of an IKEv2 INTEG transform (RFC 7296 section 3.3.2)."""
     return _integrity_where(lambda row: row.ikev2_integ, number, numbers)
 
 
+@lru_cache(LOOKED_UP)
 def prf_of_ikev2(number: int, numbers: Numbers = DEFAULT_NUMBERS) -> Integrity | None:
     """The algorithm of an IKEv2 PRF transform (RFC 7296 section 3.3.2)."""
     return _integrity_where(lambda row: row.ikev2_prf, number, numbers)

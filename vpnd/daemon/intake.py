@@ -21,7 +21,7 @@ WAITING_IN_ALL = 1024
 whose sender is the first to send it again. At some 0.1 ms each they are served in 50 ms, and what a flood
 sends while the processor is busy elsewhere for a third of a second pushes no peer's message out."""
 
-TURN = 0.004
+TURN = 0.002
 """Ours: seconds of work on first messages before everything else has its turn again."""
 
 

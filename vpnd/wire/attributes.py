@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from struct import Struct
 
 from vpnd.wire.cursor import Builder, Cursor
 
@@ -13,6 +14,9 @@ MAX_NUMBER = 2**64 - 1
 
 # Ours: a phase-1 transform has six or seven attributes; nothing known has more than ten.
 MAX_ATTRIBUTES = 64
+
+# The type with its form, and the value or its length.
+_WORDS = Struct("!HH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,8 @@ def decode_attributes(data: bytes) -> tuple[Attribute, ...]:
     while cursor.remaining:
         if len(attributes) == MAX_ATTRIBUTES:
             raise cursor.fault("count", f"more than {MAX_ATTRIBUTES} in one transform")
-        word = cursor.u16("type")
-        value: int | bytes
-        value = cursor.u16("value") if word & TV else cursor.take(cursor.u16("length"), "value")
-        attributes.append(Attribute(word & ~TV, value))
+        word, value = cursor.unpack(_WORDS, "header")
+        attributes.append(Attribute(word & ~TV, value if word & TV else cursor.take(value, "value")))
     return tuple(attributes)
 
 

@@ -52,11 +52,10 @@ def decode_chain(
     while payload_type:
         if len(payloads) == MAX_PAYLOADS:
             raise cursor.fault("count", f"more than {MAX_PAYLOADS} in one message")
-        next_payload = cursor.u8("next payload")
-        critical = bool(cursor.u8("flags") & CRITICAL)
-        length = cursor.u16("length")
+        next_payload, flags, length = cursor.unpack(_GENERIC_HEADER, "header")
         body = cursor.take(length - GENERIC_HEADER_LENGTH, "length")
         ends = payload_type in last or not next_payload
+        critical = bool(flags & CRITICAL)
         payloads.append(RawPayload(payload_type, body, critical, next_payload if ends else 0))
         payload_type = 0 if ends else next_payload
     if not padded:

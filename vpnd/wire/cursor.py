@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
+from typing import Any
 
 from vpnd.wire.errors import DecodeError
 
@@ -45,6 +47,15 @@ class Cursor:
     def u64(self, field: str = "64-bit number") -> int:
         """Eight bytes, most significant first."""
         return int.from_bytes(self.take(8, field), "big")
+
+    def unpack(self, layout: Struct, field: str = "fields") -> tuple[Any, ...]:
+        """Neighbouring fields at once, several times as fast as one by one: what a message has most of."""
+        start = self._offset
+        end = start + layout.size
+        if end > len(self._data):
+            raise self.fault(field, f"{layout.size} bytes are announced, {self.remaining} are there")
+        self._offset = end
+        return layout.unpack_from(self._data, start)
 
     def take(self, length: int, field: str = "data") -> bytes:
         """The next `length` bytes. A negative length, as a peer's length field may yield, is a fault."""

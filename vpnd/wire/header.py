@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
+from struct import Struct
 from typing import Self
 
-from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.cursor import Cursor
 from vpnd.wire.errors import UnsupportedMajorVersion
 from vpnd.wire.iana import IkeVersion
 
 HEADER_LENGTH = 28
 SPI_LENGTH = 8
+_FIELDS = Struct("!8s8sBBBBII")
 
 
 class Flag(IntFlag):
@@ -67,6 +69,10 @@ class Header:
         """0 in both versions; another value is no reason to refuse (RFC 7296 section 2.5)."""
         return self.version & 0x0F
 
+    def has(self, flag: Flag) -> bool:
+        """Whether this flag is set; the operators of IntFlag cost as much as reading the header."""
+        return bool(self.flags & flag.value)
+
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """The header of the message `data`, all of it: `length` must be what arrived.
@@ -83,19 +89,17 @@ class Header:
     @classmethod
     def read(cls, cursor: Cursor) -> Self:
         """The fields alone, of whatever version and length: what an INVALID_MAJOR_VERSION reply needs."""
-        return cls(
-            spi_i=cursor.take(SPI_LENGTH, "initiator SPI"),
-            spi_r=cursor.take(SPI_LENGTH, "responder SPI"),
-            next_payload=cursor.u8("next payload"),
-            version=cursor.u8("version"),
-            exchange=cursor.u8("exchange type"),
-            flags=cursor.u8("flags"),
-            message_id=cursor.u32("message ID"),
-            length=cursor.u32("length"),
-        )
+        return cls(*cursor.unpack(_FIELDS, "length"))
 
     def encode(self) -> bytes:
         """28 bytes."""
-        builder = Builder().raw(self.spi_i).raw(self.spi_r)
-        builder.u8(self.next_payload).u8(self.version).u8(self.exchange).u8(self.flags)
-        return builder.u32(self.message_id).u32(self.length).bytes()
+        return _FIELDS.pack(
+            self.spi_i,
+            self.spi_r,
+            self.next_payload,
+            self.version,
+            self.exchange,
+            self.flags,
+            self.message_id,
+            self.length,
+        )

@@ -7,8 +7,13 @@ encoding unchanged. `name_of(enum, number)` gives the word for a log or a ladder
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
+
+NAMES_KEPT = 1024
+"""Ours: looked-up names that are remembered; a peer chooses the numbers, and honest ones are few."""
 
 
+@lru_cache(NAMES_KEPT)
 def name_of(registry: type[IntEnum], number: int) -> str:
     """The registry's word for `number`, or the number in decimal if the registry has none."""
     try:

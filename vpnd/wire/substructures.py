@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 
 from vpnd.wire.cursor import Builder, Cursor
 
@@ -10,6 +11,7 @@ LAST = 0
 MORE_PROPOSALS = 2
 MORE_TRANSFORMS = 3
 SUBSTRUCTURE_HEADER_LENGTH = 4
+_HEADER = Struct("!BxH")
 
 
 #                      1                   2                   3
@@ -28,9 +30,7 @@ def decode_substructures(data: bytes, where: str, more: int, limit: int) -> tupl
     while cursor.remaining:
         if len(bodies) == limit:
             raise cursor.fault("count", f"more than {limit}")
-        marker = cursor.u8("last substructure")
-        cursor.u8("reserved")
-        length = cursor.u16("length")
+        marker, length = cursor.unpack(_HEADER, "header")
         bodies.append(cursor.take(length - SUBSTRUCTURE_HEADER_LENGTH, "length"))
         if marker != (more if cursor.remaining else LAST):
             raise cursor.fault("last substructure", f"{marker} with {cursor.remaining} bytes left")

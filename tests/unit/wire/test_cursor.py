@@ -1,5 +1,7 @@
 """Cursor and Builder: the one place that indexes bytes."""
 
+from struct import Struct
+
 import pytest
 
 from vpnd.wire.cursor import Builder, Cursor
@@ -100,3 +102,17 @@ def test_a_run_of_pieces(count: int, size: int, pieces: tuple[bytes, ...]) -> No
 def test_a_run_that_is_longer_than_its_bytes_is_a_fault_of_its_field() -> None:
     with pytest.raises(DecodeError, match="SPI"):
         Cursor(b"abcdef", "delete").run(2, 4, "SPI")
+
+
+def test_neighbouring_fields_at_once() -> None:
+    cursor = Cursor(bytes.fromhex("01 ff 0203 04"), "payload")
+    assert cursor.unpack(Struct("!BxH")) == (1, 0x0203)
+    assert cursor.rest() == b"\x04"
+
+
+@pytest.mark.parametrize("length", range(4))
+def test_fields_that_are_not_all_there_are_none(length: int) -> None:
+    cursor = Cursor(bytes(length), "payload")
+    with pytest.raises(DecodeError, match=f"payload header: 4 bytes are announced, {length} are there"):
+        cursor.unpack(Struct("!BxH"), "header")
+    assert cursor.remaining == length

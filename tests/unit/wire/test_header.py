@@ -61,3 +61,11 @@ def test_a_short_header_is_refused(length):
 def test_a_message_longer_than_it_says_is_refused():
     with pytest.raises(DecodeError, match="says 28, 29 bytes arrived"):
         Header.decode(REQUEST + b"\0")
+
+
+@pytest.mark.parametrize("flag", list(Flag))
+def test_each_flag_is_told_from_the_others(flag):
+    only = Header.decode(REQUEST[:19] + bytes([flag]) + REQUEST[20:])
+    others = Header.decode(REQUEST[:19] + bytes([0xFF & ~flag]) + REQUEST[20:])
+    assert [one for one in Flag if only.has(one)] == [flag]
+    assert [one for one in Flag if not others.has(one)] == [flag]

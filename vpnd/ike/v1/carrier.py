@@ -72,7 +72,7 @@ class Carrier:
 
     def draw(self, header: Header, payloads: Sequence[Payload], outbound: bool) -> None:
         """One message of the ladder."""
-        encrypted = bool(header.flags & Flag.ENCRYPTION)
+        encrypted = header.has(Flag.ENCRYPTION)
         text = text_of(header.exchange, header.message_id, payloads, encrypted)
         detail = detail_of(header.exchange, payloads, self._numbers)
         self.registry.draw(self.tunnel, outbound, text, header.length, detail, not self.proven)

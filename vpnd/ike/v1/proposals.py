@@ -214,10 +214,10 @@ def _phase1_transform(number: int, suite: Suite, lifetime: int, numbers: Numbers
 
 def decode_phase1(number: int, transform: TransformPart, numbers: Numbers) -> Proposal:
     """A phase-1 transform in configuration words; what has none is `encr-N`, `hash-N`."""
-    attributes = transform.attributes
-    cipher_number = number_of(attributes, Phase1Attribute.ENCRYPTION) or 0
-    bits = number_of(attributes, Phase1Attribute.KEY_LENGTH)
-    hash_number = number_of(attributes, Phase1Attribute.HASH) or 0
+    values = _first_values(transform.attributes)
+    cipher_number = values.get(Phase1Attribute.ENCRYPTION) or 0
+    bits = values.get(Phase1Attribute.KEY_LENGTH)
+    hash_number = values.get(Phase1Attribute.HASH) or 0
     cipher = suites.encryption_of_phase1(cipher_number, bits, numbers)
     row = suites.hash_of_phase1(hash_number, numbers)
     word = row.word if row else f"hash-{hash_number}"
@@ -226,7 +226,7 @@ def decode_phase1(number: int, transform: TransformPart, numbers: Numbers) -> Pr
         encryption=(cipher.word if cipher else _unknown("encr", cipher_number, bits),),
         prf=(word,),
         integrity=(word,),
-        dh=(number_of(attributes, Phase1Attribute.GROUP) or NO_GROUP,),
+        dh=(values.get(Phase1Attribute.GROUP) or NO_GROUP,),
         number=number,
     )
 
@@ -396,18 +396,18 @@ def _phase2_transform(
 
 def decode_phase2(number: int, part: ProposalPart, transform: TransformPart, numbers: Numbers) -> Proposal:
     """A phase-2 transform in configuration words; what has none is `esp-N`, `auth-N`."""
-    attributes = transform.attributes
-    bits = number_of(attributes, Phase2Attribute.KEY_LENGTH)
-    authentication = number_of(attributes, Phase2Attribute.AUTHENTICATION)
+    values = _first_values(transform.attributes)
+    bits = values.get(Phase2Attribute.KEY_LENGTH)
+    authentication = values.get(Phase2Attribute.AUTHENTICATION)
     cipher = suites.encryption_of_esp1(transform.id, bits, numbers)
-    extended = number_of(attributes, Phase2Attribute.ESN) == ESN_64_BIT
+    extended = values.get(Phase2Attribute.ESN) == ESN_64_BIT
     row = suites.integrity_of_esp1(authentication, numbers) if authentication else None
     word = row.word if row else f"auth-{authentication}"
     return Proposal(
         Protocol.ESP,
         encryption=(cipher.word if cipher else _unknown("esp", transform.id, bits),),
         integrity=(word,) if authentication else (),
-        dh=(number_of(attributes, Phase2Attribute.GROUP) or NO_GROUP,),
+        dh=(values.get(Phase2Attribute.GROUP) or NO_GROUP,),
         esn=(extended,),
         number=number,
         spi=part.spi,
@@ -440,16 +440,20 @@ def _strange(transform: TransformPart, classes: _Classes) -> tuple[str, str] | N
     seen: dict[tuple[int, int | None], int] = {}
     unit: int | None = None
     for one in transform.attributes:
-        name, value = name_of(classes.registry, one.type).lower().replace("_", " "), one.number
-        if one.type not in classes.ours or value not in classes.values.get(one.type, {value}):
-            return name, str(value)
+        value = one.number
+        if one.type not in classes.ours or value not in classes.values.get(one.type, (value,)):
+            return _attribute_name(classes, one.type), str(value)
         if one.type == classes.life:
             unit = value
             continue
         key = one.type, unit if one.type == classes.life + 1 else None
         if seen.setdefault(key, value) != value:
-            return name, f"{seen[key]} and {value}"
+            return _attribute_name(classes, one.type), f"{seen[key]} and {value}"
     return None
+
+
+def _attribute_name(classes: _Classes, kind: int) -> str:
+    return name_of(classes.registry, kind).lower().replace("_", " ")
 
 
 def _check_single(answer: Sa, code: Code) -> None:
@@ -499,6 +503,14 @@ def lifetime_of(attributes: Iterable[WireAttribute], kind: int, unit: LifeType) 
 def number_of(attributes: Iterable[WireAttribute], kind: int) -> int | None:
     """The value of the first attribute of this kind."""
     return next((attribute.number for attribute in attributes if attribute.type == kind), None)
+
+
+def _first_values(attributes: Iterable[WireAttribute]) -> dict[int, int]:
+    """`number_of` for every kind, in one pass."""
+    values: dict[int, int] = {}
+    for attribute in attributes:
+        values.setdefault(attribute.type, attribute.number)
+    return values
 
 
 def _unknown(kind: str, number: int, bits: int | None) -> str:

@@ -380,7 +380,7 @@ def _first_is_hash(received: Received) -> None:
 
 
 def _encrypted(header: Header) -> bool:
-    return bool(header.flags & Flag.ENCRYPTION)
+    return header.has(Flag.ENCRYPTION)
 
 
 def _optional(candidates: Iterable[type]) -> tuple[type, ...]:

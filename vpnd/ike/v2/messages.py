@@ -197,7 +197,7 @@ def read(header: Header, path: Path, datagram: bytes, chain: tuple[RawPayload, .
     """The message that the payloads in `chain` make. Raises DecodeError."""
     require_single(chain, Payload2.SA)
     payloads = tuple(decode_payload(payload) for payload in chain)
-    candidates = (_RESPONSES if header.flags & Flag.RESPONSE else _REQUESTS).get(header.exchange)
+    candidates = (_RESPONSES if header.has(Flag.RESPONSE) else _REQUESTS).get(header.exchange)
     if candidates is None:
         raise DecodeError("exchange type", "not spoken here")
     message: Message = read_message(candidates, payloads, IGNORED)

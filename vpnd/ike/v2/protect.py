@@ -130,7 +130,7 @@ class Protection:
         piece = self._verify(data, len(fragment.body), fragment.body)
         if fragment.number == 1:
             piece = bytes((fragment.next_payload,)) + piece
-        key = header.message_id << 1 | bool(header.flags & Flag.RESPONSE)
+        key = header.message_id << 1 | header.has(Flag.RESPONSE)
         whole = self._reassembly.add(key, fragment.number, fragment.total, piece)
         if whole is None:
             return Opened(0, None, fragment.number)

@@ -42,7 +42,7 @@ def handle_message(session: Session, now: float, path: Path, header: Header, dat
     _check_header(session, header)
     if header.exchange == Exchange2.IKE_SA_INIT:
         _handle_init_response(session, now, path, header, data)
-    elif header.flags & Flag.RESPONSE:
+    elif header.has(Flag.RESPONSE):
         _handle_response(session, now, path, header, data)
     else:
         _handle_request(session, now, path, header, data)
@@ -75,7 +75,7 @@ def repeat_init(session: Session, path: Path, data: bytes) -> None:
 
 def _check_header(session: Session, header: Header) -> None:
     """The rest of what finds an IKE SA: both SPIs and the sender's role (RFC 7296 sections 2.6 and 3.1)."""
-    if bool(header.flags & Flag.INITIATOR) == session.initiator:
+    if header.has(Flag.INITIATOR) == session.initiator:
         raise Drop("the flag says that we sent it")
     if header.spi_i != session.spi_i:
         raise Drop("unknown IKE SPI")
@@ -85,7 +85,7 @@ def _check_header(session: Session, header: Header) -> None:
 
 def _handle_init_response(session: Session, now: float, path: Path, header: Header, data: bytes) -> None:
     """An answer to IKE_SA_INIT: anyone may have sent it, so no fault in it ends the attempt."""
-    if not header.flags & Flag.RESPONSE or session.state is not State.SENT_INIT:
+    if not header.has(Flag.RESPONSE) or session.state is not State.SENT_INIT:
         raise Drop("IKE_SA_INIT: not now")
     outstanding = session.window.matches(header.message_id)
     received = read(header, path, data, decode_chain(header.next_payload, data[HEADER_LENGTH:]))
@@ -229,6 +229,6 @@ def _repeat_reply(session: Session, path: Path) -> None:
 def _draw(session: Session, received: Received) -> None:
     """The message as a rung of the ladder."""
     header, payloads = received.header, received.payloads
-    text = ladder.text_of(header.exchange, header.message_id, payloads, bool(header.flags & Flag.RESPONSE))
+    text = ladder.text_of(header.exchange, header.message_id, payloads, header.has(Flag.RESPONSE))
     detail = ladder.detail_of(payloads)
     session.registry.draw(session.tunnel, False, text, len(received.datagram), detail, session.is_stranger)

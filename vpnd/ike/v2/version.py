@@ -35,7 +35,7 @@ class Engine:
 
     def local_spis(self, header: Header) -> tuple[bytes, ...]:
         """The initiator flag tells which SPI is the sender's (RFC 7296 section 3.1)."""
-        return (header.spi_r if header.flags & Flag.INITIATOR else header.spi_i,)
+        return (header.spi_r if header.has(Flag.INITIATOR) else header.spi_i,)
 
     def exchange_name(self, exchange: int) -> str:
         """`IKE_SA_INIT`."""
@@ -71,9 +71,9 @@ class Engine:
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """The first message of a peer: cookie or session. Everything else is for no IKE SA we have."""
-        if header.exchange != Exchange2.IKE_SA_INIT or header.flags & Flag.RESPONSE:
+        if header.exchange != Exchange2.IKE_SA_INIT or header.has(Flag.RESPONSE):
             raise Drop("unknown IKE SPI")
-        first = header.flags & Flag.INITIATOR and header.spi_i != NO_SPI and header.spi_r == NO_SPI
+        first = header.has(Flag.INITIATOR) and header.spi_i != NO_SPI and header.spi_r == NO_SPI
         if not first or header.message_id:
             raise Drop("IKE_SA_INIT: not a first message")
         key = InitKey(header.spi_i, path.remote, path.remote_port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import ClassVar, Self
 
 from vpnd.wire.attributes import Attribute, decode_attributes, encode_attributes
@@ -29,6 +30,8 @@ MAX_PROPOSALS = 255
 # Ours: of all proposals of a payload together. An honest one has some twenty; each costs us the same work.
 MAX_TRANSFORMS = 255
 
+_TRANSFORM = Struct("!BBxx")
+
 
 #                      1                   2                   3
 #  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -51,9 +54,7 @@ class TransformPart:
     def decode(cls, body: bytes) -> Self:
         """From the bytes behind the transform's length. Raises DecodeError."""
         cursor = Cursor(body, "transform")
-        number = cursor.u8("number")
-        transform_id = cursor.u8("ID")
-        cursor.u16("reserved")
+        number, transform_id = cursor.unpack(_TRANSFORM, "header")
         return cls(number, transform_id, decode_attributes(cursor.rest()))
 
     def encode(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import ClassVar, Self
 
 from vpnd.wire.attributes import TV, Attribute, decode_attributes, encode_attributes
@@ -22,6 +23,8 @@ MAX_PROPOSALS = 255
 
 # Ours: of all proposals of a payload together. An honest one has some twenty; each costs us the same work.
 MAX_TRANSFORMS = 255
+
+_TRANSFORM = Struct("!BxH")
 
 
 #                      1                   2                   3
@@ -52,9 +55,7 @@ class Transform:
     def decode(cls, body: bytes) -> Self:
         """From the bytes behind the transform's length. Raises DecodeError."""
         cursor = Cursor(body, "transform")
-        transform_type = cursor.u8("type")
-        cursor.u8("reserved")
-        transform_id = cursor.u16("ID")
+        transform_type, transform_id = cursor.unpack(_TRANSFORM, "header")
         key_length: int | None = None
         others: list[Attribute] = []
         for attribute in decode_attributes(cursor.rest()):
