@@ -88,10 +88,10 @@ class _Request:
 
     def _message(self, kind: int) -> bytes:
         blank = HEADER.pack(kind, 0, 0, self._identifier, 1) + self._data
-        return HEADER.pack(kind, 0, _checksum(blank), self._identifier, 1) + self._data
+        return HEADER.pack(kind, 0, checksum(blank), self._identifier, 1) + self._data
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """RFC 1071."""
     padded = data + bytes(len(data) % 2)
     total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))

@@ -51,6 +51,8 @@ class Flood:
                 return self._first(self._init(self._valid))
             case "large-sa":
                 return self._first(self._init(self._valid, proposals=250, transforms=31))
+            case "most-sa":
+                return self._first(self._init(self._valid, proposals=8, transforms=31))
             case "main1":
                 return self._first(self._main1(1, 1))
             case "large-main1":
