@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow, pytest
 PLAN = Plan(name="branch", routed=True, local=A, remote=B)
 ANSWERS = f"hq\nbranch\n{A.address}\n{B.address}\nikev2\n{A.networks[0]}\nactive\n{PSK}\n{PSK}\n"
 BOOT = 300.0
+INSTALL = 1800.0
+"""Seconds: Python compiles 1,600 files, in an emulated machine."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
             namespace.add_address(f"{A.inside}/32")
             peer = StrongSwan(namespace)
             peer.add(PLAN)
-            guest.run(f"apt-get -y install /mnt/{package.name}")
+            guest.run(f"apt-get -y install /mnt/{package.name}", timeout=INSTALL)
             guest.run("vpnd init </mnt/answers")
             guest.run("vpnd check")
             guest.run("systemctl enable --now vpnd")
@@ -142,7 +144,7 @@ def test_the_unit_is_hardened(installed: Installed, row: TellRow) -> None:
 
 def test_purge_leaves_the_keys_and_nothing_else(installed: Installed, row: TellRow) -> None:
     guest = installed.guest
-    guest.run("apt-get -y purge vpnd")
+    guest.run("apt-get -y purge vpnd", timeout=INSTALL)
     assert "inet vpnd" not in guest.run("nft list tables").stdout
     assert guest.run("ip rule; ip route show table all; ip -br link").stdout.count("vpn-") == 0
     left = guest.run(

@@ -18,6 +18,7 @@ BUILDER = Path("tests/lab/guest.sh")
 BOOT_TIMEOUT = 240.0
 """Seconds; it takes 25 on a quiet machine, all of it emulated."""
 COMMAND_TIMEOUT = 120.0
+"""Seconds for a command, unless it says that it needs more: the machine is emulated, and others are busy."""
 
 KERNEL_ARGUMENTS = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1 systemd.show_status=0"
 
@@ -122,9 +123,15 @@ class Guest:
         """What the guest's kernel has said."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
 
-    def run(self, command: str, check: bool = True) -> CompletedProcess[str]:
-        """Run a shell command to its end. Raises RuntimeError where it fails and `check` is set."""
+    def run(
+        self, command: str, check: bool = True, timeout: float = COMMAND_TIMEOUT
+    ) -> CompletedProcess[str]:
+        """Run a shell command to its end, in `timeout` seconds.
+
+        Raises RuntimeError where it fails and `check` is set, TimeoutError.
+        """
         reader, writer = self._stream
+        self._serial.settimeout(timeout)
         self._number += 1
         writer.write(f"{self._number} {base64.b64encode(command.encode()).decode()}\n")
         writer.flush()

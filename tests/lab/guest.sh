@@ -68,6 +68,10 @@ UNIT
 chroot "$root" systemctl --quiet enable lab-agent.service
 chroot "$root" systemctl --quiet mask serial-getty@ttyS0.service serial-getty@ttyS1.service getty@tty1.service
 chroot "$root" systemctl --quiet disable strongswan.service 2>/dev/null || true
+# All of it is emulated: nothing begins by itself, and dpkg does not wait for the disk, which nobody keeps.
+chroot "$root" systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer man-db.timer \
+    e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-timesyncd.service
+echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
 
 rm -rf "$place"
 mkdir -p "$place"
