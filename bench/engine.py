@@ -27,11 +27,11 @@ sys.path.insert(0, str(FilePath(__file__).resolve().parent.parent))
 
 from vpnd.crypto.entropy import OsEntropy
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
-from vpnd.daemon.tun import open_tun
 from vpnd.datapath.engine import PythonEngine
 from vpnd.datapath.esp import make_opener, make_sealer
 from vpnd.datapath.interface import Notice, PathMtu, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
+from vpnd.host.tun import open_tun
 from vpnd.model.child import ChildSa, EspKeys, Path
 from vpnd.model.policy import Lifetimes
 from vpnd.model.proposals import Suite

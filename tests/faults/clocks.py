@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tests.lab.process import wait_until
 from tests.lab.vpnd import Vpnd
-from vpnd.daemon.clock import SystemClock
 from vpnd.daemon.main import main
+from vpnd.host.clock import SystemClock
 
 ahead = {"wall": 0.0, "boot": 0.0}
 """Seconds."""

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.routes import ANYWHERE, MARK
 from vpnd.datapath.interface import Engine
+from vpnd.host.host import Host, HostFailed
+from vpnd.host.routes import ANYWHERE, MARK
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.identity import Identity
@@ -41,7 +41,7 @@ class Addresses:
 
     def __init__(
         self,
-        box: Box,
+        box: Host,
         engine: Engine,
         journal: Journal,
         open_port: Callable[[Address], IkePort],
@@ -60,7 +60,7 @@ class Addresses:
         self._by_default.clear()
         try:
             self._local = await self._box.local_addresses()
-        except BoxFailed as failure:
+        except HostFailed as failure:
             self._journal.warn(None, str(failure))
 
     def has(self, address: Address) -> bool:
@@ -91,7 +91,7 @@ class Addresses:
         if version not in self._by_default:
             try:
                 route = await self._box.route_to(ANYWHERE[version], MARK)
-            except BoxFailed:
+            except HostFailed:
                 route = None
             self._by_default[version] = route.source if route is not None else None
         return self._by_default[version]
@@ -134,7 +134,7 @@ class Addresses:
             return used
         try:
             route = await self._box.route_to(remote, MARK)
-        except BoxFailed:
+        except HostFailed:
             route = None
         if route is None or route.source is None:
             return configured

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar, assert_never
 
-from vpnd.daemon.clock import Clock
 from vpnd.daemon.journal import Journal
 from vpnd.daemon.signs import SignsOfLife
 from vpnd.daemon.surroundings import Surroundings
@@ -40,6 +39,7 @@ from vpnd.datapath.interface import (
     TunLost,
     UnknownSpi,
 )
+from vpnd.host.clock import Clock
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import (
     ChildDown,

@@ -8,23 +8,12 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
 from vpnd.config.problems import counted
-from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.routes import (
-    ANYWHERE,
-    MARK,
-    Rule,
-    Wanted,
-    apart,
-    carried,
-    guard,
-    probed,
-    shield,
-    spared,
-    tables_of,
-)
+from vpnd.daemon.routing import apart, carried, guard, probed, shield, spared, tables_of
 from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
+from vpnd.host.host import Host, HostFailed
+from vpnd.host.routes import ANYWHERE, MARK, Rule, Wanted
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import Communication, Encapsulation, TunnelPolicy
 from vpnd.model.proposals import Suite
@@ -61,7 +50,7 @@ class Interfaces:
     """Which tunnels have an interface, and what the kernel's tables should say of them."""
 
     def __init__(
-        self, box: Box, engine: Engine, journal: Journal, carrier: Callable[[Network], str | None]
+        self, box: Host, engine: Engine, journal: Journal, carrier: Callable[[Network], str | None]
     ) -> None:
         self._box = box
         self._engine = engine
@@ -98,7 +87,7 @@ class Interfaces:
         await self.settle()
 
     async def attach(self, policy: TunnelPolicy) -> None:
-        """Make the interface of a tunnel and let the engine carry its packets. Raises BoxFailed."""
+        """Make the interface of a tunnel and let the engine carry its packets. Raises HostFailed."""
         path_mtu = await self.path_mtu(policy)
         mtu = _mtu_of(policy, path_mtu)
         descriptor = await self._box.open_interface(policy.interface, mtu)
@@ -109,7 +98,7 @@ class Interfaces:
         except Exception as error:  # whatever it is: half of an interface would pass for a whole one
             await self.detach(policy.name)
             if isinstance(error, OSError):
-                raise BoxFailed(str(error)) from error
+                raise HostFailed(str(error)) from error
             raise
 
     async def _set_going(self, policy: TunnelPolicy, descriptor: int, mtu: int, path_mtu: int) -> None:
@@ -156,7 +145,7 @@ class Interfaces:
             return known[0]
         try:
             route = await self._box.route_to(remote, MARK)
-        except BoxFailed:
+        except HostFailed:
             return None
         mtu = route.mtu if route is not None else None
         self._path_mtus[remote] = (mtu, now)
@@ -235,8 +224,8 @@ class Interfaces:
         anywhere = {p.peer.local_address for p in policies if p.peer.any_address}
         peers |= {address for address in anywhere if not address.is_unspecified}
         peers |= {ANYWHERE[address.version] for address in anywhere}
-        with contextlib.suppress(BoxFailed):
-            for name in await self._box.hear_peers(peers, MARK):
+        with contextlib.suppress(HostFailed):
+            for name in await self._box.allow_peer_sources(peers, MARK):
                 why = "peers are in the routes of a tunnel, and the strict check would not let them in"
                 self._journal.warn(None, f"rp_filter of {name} is 2 (loose) from now on: {why}")
 
@@ -244,7 +233,7 @@ class Interfaces:
         """What tunnels protect arrives by them only, whatever else somebody does to the filters."""
         try:
             flushed = await self._box.shield(shield(self._configured))
-        except BoxFailed as failure:
+        except HostFailed as failure:
             if not self._unshielded:
                 self._journal.warn(None, f"packets that arrive in clear are not filtered: {failure}")
             self._unshielded = True
@@ -259,7 +248,7 @@ class Interfaces:
         names = frozenset(attached.policy.interface for attached in self._attached.values())
         raised: frozenset[str] = frozenset()
         try:
-            raised = await self._box.raise_links(names)
+            raised = await self._box.set_links_up(names)
             for name in sorted(raised):
                 text = f"somebody set the interface {name} down: it is up again"
                 self._journal.repaired(self._owners.get(name), "interface-raised", text)
@@ -267,7 +256,7 @@ class Interfaces:
             for attached in tuple(self._attached.values()):
                 await self._restore_address(attached.policy, present, raised)
             self._look_at_ways(await self._box.links())
-        except BoxFailed as failure:
+        except HostFailed as failure:
             self._journal.warn(None, str(failure))
         await self.settle(raised)
 
@@ -301,7 +290,7 @@ class Interfaces:
             return
         try:
             await self._box.set_address(policy.interface, policy.health.local, True)
-        except BoxFailed as failure:
+        except HostFailed as failure:
             self._journal.warn(policy.name, str(failure))
             return
         if policy.interface not in raised:
@@ -315,7 +304,7 @@ class Interfaces:
             return
         try:
             self._inside = await inside(self._box, self._configured)
-        except BoxFailed as failure:
+        except HostFailed as failure:
             self._journal.warn(None, str(failure))
 
     async def _lead(self, route: Network) -> None:
@@ -331,7 +320,7 @@ class Interfaces:
             self._wanted = Wanted(frozenset({*leading, *others}), self._wanted.rules)
             try:
                 failures = await self._box.replace(tuple(leading))
-            except BoxFailed as failure:
+            except HostFailed as failure:
                 failures = [str(failure)]
             self._tell_refused(failures, self._refused)
 
@@ -359,7 +348,7 @@ class Interfaces:
         try:
             present = await self._box.present()
             failures = await self._box.reconcile(wanted, present)
-        except BoxFailed as failure:
+        except HostFailed as failure:
             failures = [str(failure)]
         else:
             if told and not failures:
@@ -393,7 +382,7 @@ class Interfaces:
     async def _set_mtu(self, policy: TunnelPolicy, mtu: int) -> None:
         try:
             await self._box.set_mtu(policy.interface, mtu)
-        except BoxFailed as failure:
+        except HostFailed as failure:
             self._journal.warn(policy.name, f"the MTU of {policy.interface} stays as it is: {failure}")
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
@@ -402,8 +391,8 @@ class Interfaces:
         task.add_done_callback(self._tasks.discard)
 
 
-async def inside(box: Box, tunnels: Iterable[TunnelPolicy]) -> frozenset[Network]:
-    """The networks on the inner side of a gateway with these tunnels. Raises BoxFailed."""
+async def inside(box: Host, tunnels: Iterable[TunnelPolicy]) -> frozenset[Network]:
+    """The networks on the inner side of a gateway with these tunnels. Raises HostFailed."""
     peers = [policy.peer for policy in tunnels]
     own = frozenset(peer.local_address for peer in peers)
     remote = frozenset(peer.remote_address for peer in peers if peer.remote_address is not None)

@@ -10,8 +10,8 @@ import structlog
 from vpnd.control.diagnoses import message
 from vpnd.control.eventlog import EventLog
 from vpnd.control.schema import Event, TraceLine
-from vpnd.daemon.clock import Clock, at_wall
 from vpnd.daemon.logs import Repeats
+from vpnd.host.clock import Clock, at_wall
 from vpnd.ike.outputs import LadderLine
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.text import cut

@@ -12,7 +12,7 @@ import math
 from dataclasses import replace
 
 from vpnd.daemon.footing import Footing
-from vpnd.daemon.resolver import NotResolved, Resolver
+from vpnd.host.resolver import NotResolved, Resolver
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Negotiation, TunnelPolicy
 from vpnd.model.selectors import Address

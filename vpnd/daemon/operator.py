@@ -39,7 +39,7 @@ from vpnd.control.schema import (
 from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
 from vpnd.daemon.state import StateDirectory
-from vpnd.daemon.systemd import Supervisor
+from vpnd.host.systemd import Supervisor
 from vpnd.ike.outputs import CANNOT_BE_READ
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity

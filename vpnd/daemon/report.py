@@ -22,10 +22,10 @@ from vpnd.control.schema import (
     TunnelStatus,
     Why,
 )
-from vpnd.daemon.clock import at_wall
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
+from vpnd.host.clock import at_wall
 from vpnd.ike.outputs import IkeSaInfo
 from vpnd.model.policy import GatewayPolicy
 from vpnd.model.selectors import ANY_PORT, ports_text, protocol_text

@@ -23,18 +23,19 @@ from vpnd.control.listening import ApiSocket, SocketUnavailable
 from vpnd.control.operations import OperationError
 from vpnd.crypto.entropy import OsEntropy
 from vpnd.daemon.addresses import OnDatagram, OnUnreachable
-from vpnd.daemon.box import LinuxBox
-from vpnd.daemon.clock import SystemClock
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.monitor import Monitor
-from vpnd.daemon.once import AnotherRuns, only_one_here
 from vpnd.daemon.operator import Operator
-from vpnd.daemon.routes import MARK
 from vpnd.daemon.service import Service
-from vpnd.daemon.systemd import Supervisor
-from vpnd.daemon.udp import IkeSocket
 from vpnd.datapath.engine import EngineOptions, PythonEngine
 from vpnd.datapath.sockets import SocketOptions
+from vpnd.host import single_instance
+from vpnd.host.clock import SystemClock
+from vpnd.host.host import LinuxHost
+from vpnd.host.ike_socket import IkeSocket
+from vpnd.host.monitor import Monitor
+from vpnd.host.routes import MARK
+from vpnd.host.single_instance import AnotherRuns
+from vpnd.host.systemd import Supervisor
 from vpnd.model.selectors import Address
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     supervisor = Supervisor.from_environment()
     clock = SystemClock()
     journal = Journal(clock)
-    box = LinuxBox()
+    box = LinuxHost()
     options = EngineOptions(sockets=SocketOptions(mark=MARK))
     service = Service(
         clock=clock,
@@ -66,7 +67,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     )
     operator = Operator(service, config, state, supervisor)
     try:
-        alone = only_one_here()
+        alone = single_instance.acquire()
         listening = ApiSocket(socket)
     except (AnotherRuns, SocketUnavailable) as failure:
         print(f"vpnd: {failure}", file=sys.stderr)

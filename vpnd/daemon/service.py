@@ -12,9 +12,7 @@ from vpnd.config.compile import compile_gateway
 from vpnd.config.load import Loaded
 from vpnd.crypto.entropy import Entropy
 from vpnd.daemon.addresses import Addresses, OnDatagram, OpenPort
-from vpnd.daemon.box import Box, BoxFailed
 from vpnd.daemon.change import Change, Progress
-from vpnd.daemon.clock import Clock
 from vpnd.daemon.footing import Footing
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.intake import Intake
@@ -25,8 +23,10 @@ from vpnd.daemon.names import Names
 from vpnd.daemon.probes import ReplyListener, request
 from vpnd.daemon.repairs import Repairs
 from vpnd.daemon.standstill import Standstill
-from vpnd.daemon.systemd import Supervisor
 from vpnd.datapath.interface import Engine, Notice
+from vpnd.host.clock import Clock
+from vpnd.host.host import Host, HostFailed
+from vpnd.host.systemd import Supervisor
 from vpnd.ike.endpoint import Endpoint
 from vpnd.model.child import ChildSa
 from vpnd.model.child import Path as NetworkPath
@@ -80,7 +80,7 @@ class Service:
         self,
         clock: Clock,
         entropy: Entropy,
-        box: Box,
+        box: Host,
         make_engine: MakeEngine,
         make_watch: MakeWatch,
         open_port: OpenPort,
@@ -367,7 +367,7 @@ class Service:
         if self.interfaces.get(policy.name) is None:
             try:
                 await self.interfaces.attach(policy)
-            except BoxFailed as failure:
+            except HostFailed as failure:
                 return Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail=failure)
             except Exception as error:  # whatever it is: it costs this tunnel, and is tried again
                 self.journal.fault(policy.name, "internal error while its interface was made", error)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vpnd.daemon.clock import suspended_seconds
 from vpnd.daemon.journal import Journal
 from vpnd.datapath.interface import Engine
+from vpnd.host.clock import suspended_seconds
 from vpnd.ike.endpoint import Endpoint
 from vpnd.model.policy import Negotiation
 from vpnd.tunnel.doubt import Doubt, Step

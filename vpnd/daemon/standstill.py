@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from vpnd.daemon.clock import Clock
 from vpnd.daemon.journal import Journal
+from vpnd.host.clock import Clock
 
 LOOK_EVERY = 1.0
 """Ours: seconds between two looks."""

@@ -12,7 +12,7 @@ class TunnelState(Enum):
     """What an operator sees of a tunnel."""
 
     DOWN = "down"
-    """Closed by the operator, or the box cannot carry it; it stays so until somebody acts."""
+    """Closed by the operator, or this host cannot carry it; it stays so until an operator acts."""
     WAITING = "waiting"
     """Ready: for the peer to begin (passive), or for a packet (traffic-triggered)."""
     CONNECTING = "connecting"

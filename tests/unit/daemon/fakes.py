@@ -15,15 +15,15 @@ from typing import ParamSpec, TypeVar
 from vpnd.config.load import load
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.daemon.addresses import OnDatagram, OnUnreachable
-from vpnd.daemon.box import BoxFailed
 from vpnd.daemon.journal import Journal
-from vpnd.daemon.netlink import RouteTo
-from vpnd.daemon.nftables import Shield
 from vpnd.daemon.operator import Operator
-from vpnd.daemon.routes import Route, Wanted
 from vpnd.daemon.service import Service
-from vpnd.daemon.systemd import Supervisor
 from vpnd.datapath.interface import Drop, Notice, PolicyRow, SaStats
+from vpnd.host.host import HostFailed
+from vpnd.host.netlink import RouteTo
+from vpnd.host.nftables import Shield
+from vpnd.host.routes import Route, Wanted
+from vpnd.host.systemd import Supervisor
 from vpnd.model.child import ChildSa
 from vpnd.model.child import Path as NetworkPath
 from vpnd.model.policy import NAT_T_PORT
@@ -155,7 +155,7 @@ class FakeEngine:
         self.tunnels.clear()
 
 
-class FakeBox:
+class FakeHost:
     """Interfaces and routes as sets; `refuse` names interfaces that cannot be made."""
 
     def __init__(self, address: Address) -> None:
@@ -188,7 +188,7 @@ class FakeBox:
         if self.gate is not None:
             await self.gate.acquire()
         if name in self.refuse or name in self.interfaces:
-            raise BoxFailed(f"no interface {name} for you")
+            raise HostFailed(f"no interface {name} for you")
         self.interfaces[name] = mtu
         self._descriptor += 1
         return self._descriptor
@@ -200,7 +200,7 @@ class FakeBox:
         assert len(descriptors) == len(self.interfaces)
         self.interfaces.clear()
 
-    async def raise_links(self, names: frozenset[str]) -> frozenset[str]:
+    async def set_links_up(self, names: frozenset[str]) -> frozenset[str]:
         assert names <= set(self.interfaces)
         raised = self.down & names
         self.down -= names
@@ -220,7 +220,7 @@ class FakeBox:
 
     async def set_address(self, name: str, address: Address, present: bool) -> None:
         if name not in self.interfaces:
-            raise BoxFailed(f"there is no interface {name}")
+            raise HostFailed(f"there is no interface {name}")
         self.addresses.add(address)
 
     async def reconcile(self, wanted: Wanted, present: Wanted | None = None) -> list[str]:
@@ -235,7 +235,7 @@ class FakeBox:
 
     async def shield(self, shield: Shield) -> bool:
         if self.unfiltered:
-            raise BoxFailed("no filters on this machine")
+            raise HostFailed("no filters on this machine")
         self.shielded, flushed, self.flushed = shield, self.flushed, False
         return flushed
 
@@ -244,7 +244,7 @@ class FakeBox:
 
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         if self.route_mtu is None:
-            raise BoxFailed("no answer about routes")
+            raise HostFailed("no answer about routes")
         return RouteTo(self.source, 2, self.route_mtu)
 
     async def networks_inside(
@@ -252,7 +252,7 @@ class FakeBox:
     ) -> frozenset[Network]:
         return self.inside
 
-    async def hear_peers(self, peers: frozenset[Address], mark: int) -> list[str]:
+    async def allow_peer_sources(self, peers: frozenset[Address], mark: int) -> list[str]:
         self.heard |= peers
         return ["eth0"] if self.strict else []
 
@@ -336,7 +336,7 @@ class Machine:
         """How many times from now on port 500 cannot be read."""
         self.ports_closed = 0
         self.reading: set[FakePort] = set()
-        self.box = FakeBox(self.address)
+        self.box = FakeHost(self.address)
         self.clock = FakeClock()
         self.journal = Journal(self.clock)
         supervisor = Supervisor(None)

@@ -13,7 +13,8 @@ from tests.unit.daemon.test_operations import BACK, ROUTED
 from tests.unit.daemon.test_refused import seconds
 from tests.unit.tunnel.lives import policy
 from vpnd.control.operations import InvalidConfiguration, NegotiationFailed
-from vpnd.daemon.routes import ANYWHERE, SEPARATE_TABLE, apart, guard, tables_of
+from vpnd.daemon.routing import SEPARATE_TABLE, apart, guard, tables_of
+from vpnd.host.routes import ANYWHERE
 from vpnd.model.policy import Communication
 from vpnd.model.selectors import parse_address
 

@@ -15,9 +15,9 @@ from tests.unit.daemon.test_stories import BACK, HERE, ROUTED, THERE, VERSIONS, 
 from tests.unit.tunnel.lives import policy
 from vpnd.control.peer_config import NotPossible, strongswan
 from vpnd.daemon import repairs
-from vpnd.daemon.netlink import RouteTo
-from vpnd.daemon.resolver import Resolver
-from vpnd.daemon.routes import ANYWHERE
+from vpnd.host.netlink import RouteTo
+from vpnd.host.resolver import Resolver
+from vpnd.host.routes import ANYWHERE
 from vpnd.model.identity import Identity
 from vpnd.model.selectors import UNSPECIFIED, Address
 

@@ -12,8 +12,9 @@ import pytest
 
 from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED, up
-from vpnd.daemon.nftables import Shield
-from vpnd.daemon.routes import LINK_GROUP, ROUTES_TABLE, WORST_METRIC, Route, Wanted
+from vpnd.daemon.routing import ROUTES_TABLE, WORST_METRIC
+from vpnd.host.nftables import Shield
+from vpnd.host.routes import LINK_GROUP, Route, Wanted
 
 TO = ip_network("10.2.0.0/16")
 GUARD = Wanted(frozenset({Route(TO, ROUTES_TABLE, None, WORST_METRIC)}))

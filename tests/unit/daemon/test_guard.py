@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.unit.daemon.fakes import FakeBox
+from tests.unit.daemon.fakes import FakeHost
 from tests.unit.tunnel.lives import policy
-from vpnd.daemon import guarding, nftables
-from vpnd.daemon.box import BoxFailed
+from vpnd.daemon import guarding
 from vpnd.daemon.main import app
-from vpnd.daemon.nftables import Shield
-from vpnd.daemon.routes import ROUTES_TABLE, WORST_METRIC, Route, Wanted
+from vpnd.daemon.routing import ROUTES_TABLE, WORST_METRIC
+from vpnd.host import nftables
+from vpnd.host.host import HostFailed
+from vpnd.host.nftables import Shield
+from vpnd.host.routes import Route, Wanted
 from vpnd.model.policy import Communication
 from vpnd.model.selectors import Address, Network
 
@@ -25,7 +27,7 @@ TUNNEL = replace(policy(), communication=Communication.DESTINATION_ROUTE, routes
 BLACKHOLE = Route(TO, ROUTES_TABLE, None, WORST_METRIC)
 
 
-class PoorBox(FakeBox):
+class PoorBox(FakeHost):
     """A machine that refuses some of it."""
 
     def __init__(self, *refused: str) -> None:
@@ -34,24 +36,24 @@ class PoorBox(FakeBox):
 
     async def present(self) -> Wanted:
         if "present" in self.refused:
-            raise BoxFailed("no present")
+            raise HostFailed("no present")
         return await super().present()
 
     async def shield(self, shield: Shield) -> bool:
         if "shield" in self.refused:
-            raise BoxFailed("no shield")
+            raise HostFailed("no shield")
         return await super().shield(shield)
 
     async def networks_inside(
         self, own: frozenset[Address], peers: frozenset[Address], mark: int
     ) -> frozenset[Network]:
         if "inside" in self.refused:
-            raise BoxFailed("no inside")
+            raise HostFailed("no inside")
         return await super().networks_inside(own, peers, mark)
 
 
 def set_guard(box: PoorBox, monkeypatch: pytest.MonkeyPatch, remove: bool = False) -> list[str]:
-    monkeypatch.setattr(guarding, "LinuxBox", lambda: box)
+    monkeypatch.setattr(guarding, "LinuxHost", lambda: box)
     failures = asyncio.run(guarding.set_guard(() if remove else (TUNNEL,), remove))
     assert box.closed
     return failures
@@ -112,7 +114,7 @@ def test_what_can_be_read_of_a_configuration_with_errors_is_guarded(
         BROKEN.partition("[customer")[2].join(("[customer", "")) if gateway == "missing" else text
     )
     assert ('"auto"' in config.read_text()) is (gateway == "auto")
-    monkeypatch.setattr(guarding, "LinuxBox", lambda: box)
+    monkeypatch.setattr(guarding, "LinuxHost", lambda: box)
     monkeypatch.setattr(nftables, "installed", lambda: False)
     done = CliRunner().invoke(app, ["guard", "--config", str(config), "--state", str(tmp_path)])
     assert done.exit_code == 2
@@ -128,7 +130,7 @@ def test_what_can_be_read_of_a_configuration_with_errors_is_guarded(
 
 def test_errors_do_not_make_the_filter_that_stands_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     box = PoorBox()
-    monkeypatch.setattr(guarding, "LinuxBox", lambda: box)
+    monkeypatch.setattr(guarding, "LinuxHost", lambda: box)
     monkeypatch.setattr(nftables, "installed", lambda: True)
     assert asyncio.run(guarding.set_guard((TUNNEL,), remove=False, complete=False)) == []
     assert box.shielded is None

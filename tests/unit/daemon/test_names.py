@@ -13,8 +13,8 @@ from tests.unit.daemon.test_operations import BACK, ROUTED
 from tests.unit.daemon.test_refused import seconds
 from tests.unit.daemon.test_stories import VERSIONS
 from vpnd.daemon.names import KNOCK_NAMES, KNOCK_REST, LOOK_EVERY, Names
-from vpnd.daemon.resolver import LOOKUP_LIMIT, NotResolved, Resolver
 from vpnd.datapath.interface import TunLost
+from vpnd.host.resolver import LOOKUP_LIMIT, NotResolved, Resolver
 from vpnd.model.child import Path as NetworkPath
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.selectors import Address, parse_address

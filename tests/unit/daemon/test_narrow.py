@@ -15,11 +15,11 @@ from ipaddress import ip_network
 import pytest
 
 from tests.lab.lab import Lab, Namespace
-from tests.unit.daemon.entered import inside, with_netlink
+from tests.unit.host.entered import inside, with_netlink
 from tests.unit.tunnel.lives import policy
-from vpnd.daemon import nftables
-from vpnd.daemon.netlink import Netlink
-from vpnd.daemon.routes import guard, shield, tables_of
+from vpnd.daemon.routing import guard, shield, tables_of
+from vpnd.host import nftables
+from vpnd.host.netlink import Netlink
 from vpnd.model.policy import Communication, TunnelPolicy
 from vpnd.model.selectors import ANY_PORT
 

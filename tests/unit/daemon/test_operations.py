@@ -20,10 +20,11 @@ from vpnd.control.operations import (
     OperationError,
     UnknownTunnel,
 )
-from vpnd.daemon.resolver import NotResolved, Resolver
-from vpnd.daemon.routes import INSIDE_METRIC, MAIN_TABLE, ROUTES_TABLE, WORST_METRIC, Route, Wanted
+from vpnd.daemon.routing import INSIDE_METRIC, ROUTES_TABLE, WORST_METRIC
 from vpnd.daemon.state import Proposed, StateDirectory
 from vpnd.datapath.interface import Acquire, HardLimit, SaStats, SoftLimit, TunLost, UnknownSpi
+from vpnd.host.resolver import NotResolved, Resolver
+from vpnd.host.routes import MAIN_TABLE, Route, Wanted
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.selectors import Address, Network, parse_address
 

@@ -9,9 +9,9 @@ import pytest
 from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED, up
 from vpnd.control.operations import NegotiationFailed
-from vpnd.daemon.box import BoxFailed
 from vpnd.daemon.interfaces import Interfaces
 from vpnd.datapath.interface import TunLost
+from vpnd.host.host import HostFailed
 from vpnd.model.policy import TunnelPolicy
 from vpnd.model.selectors import Address, parse_address
 
@@ -111,7 +111,7 @@ async def test_an_interface_without_the_address_of_its_health_check_is_made_anew
     good = box.set_address
 
     async def refused(name: str, address: Address, present: bool) -> None:
-        raise BoxFailed("no address for you")
+        raise HostFailed("no address for you")
 
     monkeypatch.setattr(box, "set_address", refused)
     await pair.start()

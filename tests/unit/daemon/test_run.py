@@ -20,7 +20,7 @@ from vpnd.control.client import Client
 from vpnd.control.listening import ApiSocket
 from vpnd.daemon import run
 from vpnd.daemon.operator import Operator
-from vpnd.daemon.systemd import Supervisor
+from vpnd.host.systemd import Supervisor
 
 SOON = 10.0
 """Seconds: the first test that imports the API waits for that, on a machine that does other things."""

@@ -12,8 +12,8 @@ from tests.unit.daemon.fakes import Machine
 from tests.unit.daemon.pairs import PROVED, JumpingLoop, Pair, with_pair
 from vpnd.control.operations import InvalidConfiguration, NegotiationFailed
 from vpnd.control.schema import Event
-from vpnd.daemon.routes import MAIN_TABLE, Wanted
 from vpnd.datapath.interface import HardLimit, PeerMoved, SoftLimit, TunLost
+from vpnd.host.routes import MAIN_TABLE, Wanted
 from vpnd.model.child import Path
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"

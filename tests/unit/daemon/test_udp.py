@@ -11,9 +11,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from vpnd.daemon.routes import MARK
 from vpnd.daemon.run import _open_port
-from vpnd.daemon.udp import BATCH, IkeSocket, _bound
+from vpnd.host.ike_socket import BATCH, IkeSocket, _bound
+from vpnd.host.routes import MARK
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 

@@ -9,11 +9,12 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from tests.lab.lab import Lab, Namespace
-from tests.unit.daemon.entered import with_netlink
+from tests.unit.host.entered import with_netlink
 from tests.unit.tunnel.lives import policy
-from vpnd.daemon.netlink import Netlink
-from vpnd.daemon.routes import MARK, carried, guard, spared, tables_of
-from vpnd.daemon.tun import Tun, open_tun
+from vpnd.daemon.routing import carried, guard, spared, tables_of
+from vpnd.host.netlink import Netlink
+from vpnd.host.routes import MARK
+from vpnd.host.tun import Tun, open_tun
 from vpnd.model.policy import Communication, TunnelPolicy
 
 pytestmark = pytest.mark.root

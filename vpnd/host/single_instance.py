@@ -16,13 +16,13 @@ THIS_NAMESPACE = Path("/proc/self/ns/net")
 
 
 class AnotherRuns(Exception):
-    """Another vpnd runs in this network namespace, or nobody can tell; the text says what to do."""
+    """Another vpnd runs in this network namespace, or that cannot be found out; the text says what to do."""
 
 
-class Alone:
-    """The mark of the one daemon: a lock that ends with its process, also when that is killed (flock(2)).
+class Instance:
+    """The lock of the one daemon; it ends with its process, also when that is killed (flock(2)).
 
-    Nobody else can take it: the file is its owner's alone, in a directory that others cannot write.
+    No other user can take it: the file is its owner's alone, in a directory that others cannot write.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -30,14 +30,14 @@ class Alone:
         self._descriptor = descriptor
 
     def close(self) -> None:
-        """Let another one begin."""
+        """Release the lock."""
         with contextlib.suppress(OSError):
             self._path.unlink()
         os.close(self._descriptor)
 
 
-def only_one_here(directory: Path = DIRECTORY) -> Alone:
-    """Be the one daemon of this network namespace; close it at the end. Raises AnotherRuns."""
+def acquire(directory: Path = DIRECTORY) -> Instance:
+    """Take the lock of this network namespace; close it at the end. Raises AnotherRuns."""
     path = directory / f"only-{THIS_NAMESPACE.stat().st_ino}.lock"
     try:
         make_directory(directory)
@@ -53,4 +53,4 @@ def only_one_here(directory: Path = DIRECTORY) -> Alone:
     if not mine:
         os.close(descriptor)
         raise AnotherRuns("another vpnd runs in this network namespace")
-    return Alone(path, descriptor)
+    return Instance(path, descriptor)

@@ -1,7 +1,7 @@
 """The addresses behind a peer's domain name, without ever holding up the loop or the end of the daemon.
 
 The C library's look-up blocks, for half a minute when no name server answers. Each runs in a thread of its
-own that nobody waits for: the loop's own threads are waited for when the process ends.
+own, which is not waited for: the loop's own threads are waited for when the process ends.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Resolver:
     def _young(self, name: str) -> _LookUp | None:
         """The look-up of a name that is under way, unless the name servers leave it without an answer.
 
-        They may answer again by now, and the C library would ask them anew only after all its patience.
+        They may answer again by now, and the C library would ask again only after all its patience.
         """
         look_up = self._under_way.get(name)
         oldest = asyncio.get_running_loop().time() - LOOKUP_LIMIT
@@ -92,7 +92,7 @@ class Resolver:
 
         def work() -> None:
             found = _getaddrinfo(name)
-            # Where the loop has ended meanwhile, nobody asks any more.
+            # Where the loop has ended meanwhile, the answer is not needed.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(partial(self._end, name, look_up, found))
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.lab.lab import Lab, Namespace
-from tests.unit.daemon.entered import inside
-from vpnd.daemon import nftables
-from vpnd.daemon.nftables import Narrow, Shield
+from tests.unit.host.entered import inside
+from vpnd.host import nftables
+from vpnd.host.nftables import Narrow, Shield
 
 pytestmark = pytest.mark.root
 

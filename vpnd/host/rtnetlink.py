@@ -1,31 +1,35 @@
-"""What the kernel lists: its links, and the routes of vpnd. Only what is needed is read (rtnetlink(7)).
+"""Links and routes of the kernel by the thousand, as messages of rtnetlink(7): listed, written, deleted.
 
-pyroute2 makes objects of every attribute of every message, some 20 KB and 0.3 ms for a route; a gateway of
-a thousand tunnels has thousands of routes, and looks at them after every change.
+pyroute2 makes objects of every attribute of every message, some 20 KB and 0.3 ms for a route, and waits for
+the answer to each before it sends the next. A gateway of a thousand tunnels has thousands of routes, and
+looks at them after every change: only what is needed is read, and one system call writes a run of routes.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from struct import Struct
 
-from vpnd.daemon.routes import PROTOCOL, Route
+from vpnd.host.routes import PROTOCOL, Route
 from vpnd.model.selectors import Network
 
 NLMSG_HEADER = Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence, port."""
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_DUMP, NLM_F_DUMP_INTERRUPTED = 0x001, 0x300, 0x010
+NLM_F_REQUEST, NLM_F_ACK = 0x001, 0x004
+NLM_F_DUMP, NLM_F_DUMP_INTERRUPTED = 0x300, 0x010
+NLM_F_REPLACE, NLM_F_CREATE = 0x100, 0x400
 
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 """With it the kernel lists only what fits the request, here the routes of one protocol."""
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
-RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 IFINFO = Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change."""
@@ -41,11 +45,20 @@ RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_PREFSRC, RTA_TABLE = 1, 4, 6, 7, 15
 
 IFF_UP, IFF_RUNNING = 0x1, 0x40
 RTN_UNICAST, RTN_BLACKHOLE, RTN_THROW = 1, 6, 9
+RT_SCOPE_UNIVERSE, RT_SCOPE_NOWHERE = 0, 255
+RT_TABLE_COMPAT = 252
+LARGEST_SHORT_TABLE = 255
 
 RECEIVE = 256 * 1024
 """Bytes: more than the 32 KB that the kernel puts into one datagram of a list."""
 TRIES = 3
-"""Ours: lists that a change interrupted may lack an entry and are asked for again, but not for ever."""
+"""Ours: lists that a change interrupted may lack an entry and are asked for again, so many times."""
+
+AT_ONCE = 128
+"""Ours: routes in one send, whose answers fit the socket's buffer."""
+
+ANSWER_WITHIN = 10.0
+"""Ours: seconds; the kernel answers in the call that sends, or something is very wrong."""
 
 _NUMBER, _ERROR = Struct("=I"), Struct("=i")
 
@@ -79,7 +92,7 @@ def routes(family: int) -> list[Route]:
 def destinations(family: int, table: int, link: int, protocol: int = 0) -> list[tuple[Network, int]]:
     """Where the unicast routes of a table go by this link alone, and the protocol that made each.
 
-    `protocol`: only its routes; 0: anybody's. Raises OSError.
+    `protocol`: only its routes; 0: those of all protocols. Raises OSError.
     """
     header = RTMSG.pack(family, 0, 0, 0, table, protocol, 0, RTN_UNICAST, 0)
     body = header + ATTRIBUTE.pack(8, RTA_OIF) + _NUMBER.pack(link)
@@ -185,3 +198,98 @@ def _network(family: int, packed: bytes | None, length: int) -> Network:
 def _number(attributes: dict[int, bytes], kind: int) -> int:
     value = attributes.get(kind)
     return int(_NUMBER.unpack(value)[0]) if value is not None and len(value) == _NUMBER.size else 0
+
+
+# ----------------------------------------------------------------------------------- writing
+
+
+def write(routes: Iterable[Route]) -> list[tuple[Route, int]]:
+    """Make these routes in their order, each in place of one with the same key.
+
+    Returns those that the kernel refused, with the error's number. Raises OSError.
+    """
+    return _change(list(routes), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE)
+
+
+def delete(routes: Iterable[Route]) -> list[tuple[Route, int]]:
+    """Take these routes away in their order; returns as `write` does. Raises OSError."""
+    return _change(list(routes), RTM_DELROUTE, 0)
+
+
+def _change(routes: Sequence[Route], kind: int, flags: int) -> list[tuple[Route, int]]:
+    refused: list[tuple[Route, int]] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as to:
+        to.bind((0, 0))
+        to.settimeout(ANSWER_WITHIN)
+        for at in range(0, len(routes), AT_ONCE):
+            refused += _send(to, routes[at : at + AT_ONCE], kind, flags)
+    return refused
+
+
+def _send(to: socket.socket, routes: Sequence[Route], kind: int, flags: int) -> list[tuple[Route, int]]:
+    refused: list[tuple[Route, int]] = []
+    messages = []
+    for number, route in enumerate(routes):
+        try:
+            body = _body(route, kind)
+        except OSError:
+            # Its interface has gone meanwhile.
+            refused.append((route, errno.ENODEV))
+            continue
+        length = NLMSG_HEADER.size + len(body)
+        messages.append(NLMSG_HEADER.pack(length, kind, NLM_F_REQUEST | NLM_F_ACK | flags, number, 0) + body)
+    to.send(b"".join(messages))
+    waiting = len(messages)
+    while waiting > 0:
+        for number, code in _answers(to.recv(RECEIVE)):
+            waiting -= 1
+            if code:
+                refused.append((routes[number], code))
+    return refused
+
+
+def _body(route: Route, kind: int) -> bytes:
+    """struct rtmsg and its attributes, each a multiple of four octets long. Raises OSError: no interface."""
+    network = route.destination
+    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    table = route.table if route.table <= LARGEST_SHORT_TABLE else RT_TABLE_COMPAT
+    attributes = _attribute(RTA_DST, network.network_address.packed)
+    attributes += _attribute(RTA_TABLE, _NUMBER.pack(route.table))
+    attributes += _attribute(RTA_PRIORITY, _NUMBER.pack(route.metric))
+    # Not of scope link, as ip(8) makes them: with a route to everything any gateway that an administrator
+    # names would be a neighbour in the tunnel.
+    scope = RT_SCOPE_UNIVERSE if kind == RTM_NEWROUTE else RT_SCOPE_NOWHERE
+    if route.device is None:
+        action = RTN_THROW if route.thrown else RTN_BLACKHOLE
+    else:
+        action = RTN_UNICAST
+        attributes += _attribute(RTA_OIF, _NUMBER.pack(_index(route, kind)))
+        if route.source is not None:
+            attributes += _attribute(RTA_PREFSRC, route.source.packed)
+    return RTMSG.pack(family, network.prefixlen, 0, 0, table, PROTOCOL, scope, action, 0) + attributes
+
+
+def _index(route: Route, kind: int) -> int:
+    try:
+        return socket.if_nametoindex(route.device or "")
+    except OSError:
+        if kind == RTM_DELROUTE:
+            # 0 is any interface: the key says which route it is.
+            return 0
+        raise
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return ATTRIBUTE.pack(ATTRIBUTE.size + len(value), kind) + value
+
+
+def _answers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Sequence number and error, 0 for none, of each answer in a datagram."""
+    at = 0
+    while at + NLMSG_HEADER.size <= len(data):
+        length, kind, _, number, _ = NLMSG_HEADER.unpack_from(data, at)
+        if length < NLMSG_HEADER.size:
+            return
+        if kind == NLMSG_ERROR:
+            yield number, -int(_ERROR.unpack_from(data, at + NLMSG_HEADER.size)[0])
+        at += length + 3 & ~3

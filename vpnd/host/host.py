@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from vpnd.daemon import nftables
-from vpnd.daemon.netlink import Netlink, NetlinkFailed, RouteTo
-from vpnd.daemon.nftables import Shield
-from vpnd.daemon.routes import Route, Wanted
-from vpnd.daemon.tun import open_tun
+from vpnd.host import nftables
+from vpnd.host.netlink import Netlink, NetlinkFailed, RouteTo
+from vpnd.host.nftables import Shield
+from vpnd.host.routes import Route, Wanted
+from vpnd.host.tun import open_tun
 from vpnd.model.selectors import Address, Network
 
 T = TypeVar("T")
@@ -28,12 +28,12 @@ BUSY_PAUSE = 0.1
 """Ours: a killed daemon's interface goes with its process, which can take a moment."""
 
 
-class BoxFailed(Exception):
+class HostFailed(Exception):
     """The machine refused; `str` says what, in words for an operator."""
 
 
-class Box(Protocol):
-    """What the gateway does to the machine. Every method raises BoxFailed but where it says otherwise."""
+class Host(Protocol):
+    """What the gateway does to the machine. Every method raises HostFailed but where it says otherwise."""
 
     async def open_interface(self, name: str, mtu: int) -> int:
         """Make a tunnel's TUN, up, with this MTU in bytes; returns its descriptor, which is the caller's."""
@@ -44,8 +44,8 @@ class Box(Protocol):
     async def close_interfaces(self, descriptors: Sequence[int]) -> None:
         """Close every TUN there is, all at once. Never raises."""
 
-    async def raise_links(self, names: frozenset[str]) -> frozenset[str]:
-        """Set interfaces up that somebody has set down; returns their names."""
+    async def set_links_up(self, names: frozenset[str]) -> frozenset[str]:
+        """Set up those of these interfaces that are down; returns their names."""
 
     async def links(self) -> dict[int, tuple[str, bool]]:
         """Every interface by its index: its name, and whether packets pass by it."""
@@ -68,7 +68,7 @@ class Box(Protocol):
     async def shield(self, shield: Shield) -> bool:
         """Let what is protected arrive by tunnels only; it costs little where that is so already.
 
-        Returns whether the filter was there and somebody has removed it.
+        Returns whether the filter was there before and has been removed by others.
         """
 
     async def present(self) -> Wanted:
@@ -82,7 +82,7 @@ class Box(Protocol):
     ) -> frozenset[Network]:
         """The networks on the inner side of this machine: all but those by the way to its peers."""
 
-    async def hear_peers(self, peers: frozenset[Address], mark: int) -> list[str]:
+    async def allow_peer_sources(self, peers: frozenset[Address], mark: int) -> list[str]:
         """Let in what peers send that are in a tunnel's routes; returns the links where that was needed."""
 
     async def local_addresses(self) -> frozenset[Address]:
@@ -95,8 +95,8 @@ class Box(Protocol):
         """Finish what was asked for; what was made stays."""
 
 
-class LinuxBox:
-    """A Box by netlink and /dev/net/tun."""
+class LinuxHost:
+    """A Host by netlink and /dev/net/tun."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="netlink")
@@ -104,84 +104,84 @@ class LinuxBox:
         self._shield: Shield | None = None
 
     async def open_interface(self, name: str, mtu: int) -> int:
-        """As `Box.open_interface`; waits up to 2 s for an earlier process to let the name go."""
+        """As `Host.open_interface`; waits up to 2 s for an earlier process to let the name go."""
         for attempt in range(BUSY_TRIES):
             try:
                 return await self._do(lambda netlink: _open_interface(netlink, name, mtu))
-            except BoxFailed as failure:
+            except HostFailed as failure:
                 busy = isinstance(failure.__cause__, OSError) and failure.__cause__.errno in _BUSY
                 if not busy:
                     raise
             if attempt < BUSY_TRIES - 1:
                 await asyncio.sleep(BUSY_PAUSE)
-        raise BoxFailed(f"there is an interface {name} already, which somebody else has made")
+        raise HostFailed(f"there is an interface {name} already, which another program has made")
 
     async def close_interface(self, name: str, descriptor: int) -> None:
-        """As `Box.close_interface`."""
+        """As `Host.close_interface`."""
         await self._in_thread(lambda: _close_all([descriptor]))
 
     async def close_interfaces(self, descriptors: Sequence[int]) -> None:
-        """As `Box.close_interfaces`."""
-        with contextlib.suppress(BoxFailed):
+        """As `Host.close_interfaces`."""
+        with contextlib.suppress(HostFailed):
             await self._do(lambda netlink: netlink.delete_tunnels())
         await self._in_thread(lambda: _close_all(descriptors))
 
-    async def raise_links(self, names: frozenset[str]) -> frozenset[str]:
-        """As `Box.raise_links`."""
-        return await self._do(lambda netlink: netlink.raise_links(names))
+    async def set_links_up(self, names: frozenset[str]) -> frozenset[str]:
+        """As `Host.set_links_up`."""
+        return await self._do(lambda netlink: netlink.set_links_up(names))
 
     async def links(self) -> dict[int, tuple[str, bool]]:
-        """As `Box.links`."""
+        """As `Host.links`."""
         return await self._do(lambda netlink: netlink.links())
 
     async def set_mtu(self, name: str, mtu: int) -> None:
-        """As `Box.set_mtu`."""
+        """As `Host.set_mtu`."""
         await self._do(lambda netlink: netlink.set_mtu(name, mtu))
 
     async def set_address(self, name: str, address: Address, present: bool) -> None:
-        """As `Box.set_address`."""
+        """As `Host.set_address`."""
         await self._do(lambda netlink: netlink.set_address(name, address, present))
 
     async def reconcile(self, wanted: Wanted, present: Wanted | None = None) -> list[str]:
-        """As `Box.reconcile`."""
+        """As `Host.reconcile`."""
         return await self._do(lambda netlink: netlink.reconcile(wanted, present))
 
     async def replace(self, routes: tuple[Route, ...]) -> list[str]:
-        """As `Box.replace`."""
+        """As `Host.replace`."""
         return await self._do(lambda netlink: netlink.replace(routes))
 
     async def shield(self, shield: Shield) -> bool:
-        """As `Box.shield`."""
+        """As `Host.shield`."""
         return await self._do(lambda _: self._install(shield))
 
     async def present(self) -> Wanted:
-        """As `Box.present`."""
+        """As `Host.present`."""
         return await self._do(lambda netlink: netlink.present())
 
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
-        """As `Box.route_to`."""
+        """As `Host.route_to`."""
         return await self._do(lambda netlink: netlink.route_to(destination, mark))
 
     async def networks_inside(
         self, own: frozenset[Address], peers: frozenset[Address], mark: int
     ) -> frozenset[Network]:
-        """As `Box.networks_inside`."""
+        """As `Host.networks_inside`."""
         return await self._do(lambda netlink: netlink.networks_inside(own, peers, mark))
 
-    async def hear_peers(self, peers: frozenset[Address], mark: int) -> list[str]:
-        """As `Box.hear_peers`."""
-        return await self._do(lambda netlink: netlink.hear_peers(peers, mark))
+    async def allow_peer_sources(self, peers: frozenset[Address], mark: int) -> list[str]:
+        """As `Host.allow_peer_sources`."""
+        return await self._do(lambda netlink: netlink.allow_peer_sources(peers, mark))
 
     async def local_addresses(self) -> frozenset[Address]:
-        """As `Box.local_addresses`."""
+        """As `Host.local_addresses`."""
         return await self._do(lambda netlink: netlink.local_addresses())
 
     async def interface_index(self, name: str) -> int | None:
-        """As `Box.interface_index`."""
+        """As `Host.interface_index`."""
         return await self._do(lambda netlink: netlink.link_index(name))
 
     async def close(self) -> None:
-        """As `Box.close`."""
+        """As `Host.close`."""
         if self._netlink is not None:
             await self._do(lambda netlink: netlink.close())
             self._netlink = None
@@ -189,7 +189,7 @@ class LinuxBox:
 
     def _install(self, shield: Shield) -> bool:
         known = shield == self._shield
-        # A firewall that is loaded anew begins by flushing everybody's tables.
+        # A firewall that is reloaded begins by flushing all tables, ours included.
         if known and nftables.installed() is bool(shield):
             return False
         nftables.install(shield)
@@ -209,10 +209,10 @@ class LinuxBox:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except NetlinkFailed as error:
-            raise BoxFailed(str(error)) from error
+            raise HostFailed(str(error)) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise BoxFailed(f"{where}{error.strerror}" if error.strerror else str(error)) from error
+            raise HostFailed(f"{where}{error.strerror}" if error.strerror else str(error)) from error
 
 
 _BUSY = (errno.EBUSY,)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vpnd.daemon.systemd import Supervisor
+from vpnd.host.systemd import Supervisor
 
 
 def test_each_stage_is_told(tmp_path: Path) -> None:

@@ -10,15 +10,10 @@ from typing import Any
 import pytest
 
 from tests.lab.lab import Lab, Namespace
-from tests.unit.daemon.entered import with_netlink
-from vpnd.daemon.netlink import Netlink, NetlinkFailed
-from vpnd.daemon.routes import (
-    COMMON_GROUP,
+from tests.unit.host.entered import with_netlink
+from vpnd.daemon.routing import (
     FIRST_TABLE,
     INSIDE_METRIC,
-    LAST_PORT_OF_RULES,
-    MAIN_TABLE,
-    MARK,
     ROUTES_PRIORITY,
     ROUTES_TABLE,
     SEPARATE_PRIORITY,
@@ -26,11 +21,10 @@ from vpnd.daemon.routes import (
     SPD_PRIORITY,
     TUNNEL_METRIC,
     WORST_METRIC,
-    Route,
-    Rule,
-    Wanted,
 )
-from vpnd.daemon.tun import open_tun
+from vpnd.host.netlink import Netlink, NetlinkFailed
+from vpnd.host.routes import COMMON_GROUP, LAST_PORT_OF_RULES, MAIN_TABLE, MARK, Route, Rule, Wanted
+from vpnd.host.tun import open_tun
 from vpnd.model.selectors import Address
 
 pytestmark = pytest.mark.root
@@ -141,7 +135,7 @@ def test_a_tun_is_up_quiet_and_long_enough(lab: Lab) -> None:
         assert listed(namespace, "-6", "address", "show", "dev", "t0") in ([], [{}])
         netlink.set_mtu("t0", 1300)
         namespace.run("ip", "link", "set", "t0", "down")
-        netlink.raise_links(frozenset({"t0"}))
+        netlink.set_links_up(frozenset({"t0"}))
         (link,) = listed(namespace, "link", "show", "t0")
         assert (link["mtu"], "UP" in link["flags"]) == (1300, True)
         address = ip_address("169.254.128.1")
@@ -287,11 +281,11 @@ def test_a_strict_reverse_path_is_loosened_where_peers_are_heard(lab: Lab) -> No
         peers = frozenset(map(ip_address, ("198.51.100.1", "2001:db8::1")))
         for name in ("out", "lan", "all"):
             namespace.sysctl(f"net.ipv4.conf.{name}.rp_filter", "0")
-        assert netlink.hear_peers(peers, MARK) == []
+        assert netlink.allow_peer_sources(peers, MARK) == []
         for name in ("lan", "all"):
             namespace.sysctl(f"net.ipv4.conf.{name}.rp_filter", "1")
-        assert netlink.hear_peers(peers, MARK) == ["out"]
-        assert netlink.hear_peers(peers, MARK) == []
+        assert netlink.allow_peer_sources(peers, MARK) == ["out"]
+        assert netlink.allow_peer_sources(peers, MARK) == []
         assert (strictness("out"), strictness("lan"), strictness("all")) == ("2", "1", "1")
 
     with_netlink(namespace, work)

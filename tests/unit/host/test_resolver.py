@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from vpnd.daemon import resolver
-from vpnd.daemon.resolver import NotResolved, Resolver
+from vpnd.host import resolver
+from vpnd.host.resolver import NotResolved, Resolver
 from vpnd.model.selectors import parse_address
 
 STUCK = 20.0

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from tests.unit.daemon.pairs import JumpingLoop
-from vpnd.daemon.monitor import (
+from vpnd.host.monitor import (
     APART,
     RTM_DELADDR,
     RTM_DELLINK,
@@ -20,7 +20,7 @@ from vpnd.daemon.monitor import (
     Monitor,
     matters,
 )
-from vpnd.daemon.routes import MAIN_TABLE, PROTOCOL
+from vpnd.host.routes import MAIN_TABLE, PROTOCOL
 
 LOCAL_TABLE = 255
 

@@ -11,24 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from vpnd.daemon.once import AnotherRuns, only_one_here
+from vpnd.host import single_instance
+from vpnd.host.single_instance import AnotherRuns
 
 
 def test_the_second_is_refused_until_the_first_ends(tmp_path: Path) -> None:
-    first = only_one_here(tmp_path)
+    first = single_instance.acquire(tmp_path)
     with pytest.raises(AnotherRuns, match="another vpnd runs"):
-        only_one_here(tmp_path)
+        single_instance.acquire(tmp_path)
     first.close()
-    only_one_here(tmp_path).close()
+    single_instance.acquire(tmp_path).close()
 
 
 def test_one_that_was_killed_leaves_nothing_that_counts(tmp_path: Path) -> None:
-    killed = "import os, signal, sys; from pathlib import Path; from vpnd.daemon.once import only_one_here; "
-    killed += "kept = only_one_here(Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
+    killed = "import os, signal, sys; from pathlib import Path; from vpnd.host import single_instance; "
+    killed += "kept = single_instance.acquire(Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
     done = subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False)
     assert done.returncode == -9
     assert list(tmp_path.iterdir())
-    only_one_here(tmp_path).close()
+    single_instance.acquire(tmp_path).close()
 
 
 def test_no_other_user_can_take_its_place(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_no_other_user_can_take_its_place(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as squatter:
         squatter.bind("\0vpnd")
         directory = tmp_path / "run"
-        alone = only_one_here(directory)
+        alone = single_instance.acquire(directory)
     (lock,) = directory.iterdir()
     assert lock.stat().st_mode & 0o777 == 0o600
     assert directory.stat().st_mode & 0o777 == 0o755
@@ -48,13 +49,13 @@ def test_no_other_user_can_take_its_place(tmp_path: Path) -> None:
 def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AnotherRuns, match="keeps two vpnd apart: Not a directory"):
-        only_one_here(tmp_path / "file" / "run")
-    alone = only_one_here(tmp_path)
+        single_instance.acquire(tmp_path / "file" / "run")
+    alone = single_instance.acquire(tmp_path)
     (lock,) = (path for path in tmp_path.iterdir() if path.suffix == ".lock")
     alone.close()
     lock.symlink_to(tmp_path / "file")
     with pytest.raises(AnotherRuns, match="keeps two vpnd apart"):
-        only_one_here(tmp_path)
+        single_instance.acquire(tmp_path)
 
 
 def test_a_file_that_was_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,4 +70,4 @@ def test_a_file_that_was_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(fcntl, "flock", removed)
     with pytest.raises(AnotherRuns):
-        only_one_here(tmp_path)
+        single_instance.acquire(tmp_path)

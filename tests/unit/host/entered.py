@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from tests.lab.lab import Namespace
-from vpnd.daemon.netlink import Netlink
+from vpnd.host.netlink import Netlink
 
 
 def inside(namespace: Namespace, work: Callable[[], None]) -> None:

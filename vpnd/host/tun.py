@@ -26,7 +26,7 @@ MAXIMUM_NAME = 15
 
 @dataclass(frozen=True, slots=True)
 class Tun:
-    """An open TUN. The interface lives as long as the descriptor, unless the kernel is told otherwise."""
+    """An open TUN. The interface lives as long as the descriptor, unless it is made persistent."""
 
     name: str
     fd: int
@@ -44,7 +44,7 @@ def open_tun(name: str, vnet_header: bool = True) -> Tun:
     whole. Offloads are off, so what is read is finished: the kernel segments and checksums in C. A kernel
     that refuses the header gives a plain TUN; `Tun.vnet_header` says which it is. The descriptor is
     non-blocking and closed on exec. Raises OSError: EPERM without CAP_NET_ADMIN, EBUSY where there is an
-    interface of this name: one that somebody else has made is theirs, also where nobody has it open.
+    interface of this name: one of another program is left alone, also where no process has it open.
     """
     if not 0 < len(name.encode()) <= MAXIMUM_NAME:
         raise ValueError(f"an interface name has 1 to {MAXIMUM_NAME} characters: {name!r}")

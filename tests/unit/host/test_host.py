@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from tests.lab.lab import Lab
-from tests.unit.daemon.entered import inside
-from vpnd.daemon import box as boxes
-from vpnd.daemon import tun
-from vpnd.daemon.box import BoxFailed, LinuxBox
-from vpnd.daemon.routes import LINK_GROUP
+from tests.unit.host.entered import inside
+from vpnd.host import host as boxes
+from vpnd.host import tun
+from vpnd.host.host import HostFailed, LinuxHost
+from vpnd.host.routes import LINK_GROUP
 
 KINDS = {
     "tun": ("tuntap", "add", "t0", "mode", "tun"),
@@ -29,9 +29,9 @@ def refusal() -> str:
     """What an operator reads when `t0` cannot be made."""
 
     async def ask() -> str:
-        box = LinuxBox()
+        box = LinuxHost()
         try:
-            with pytest.raises(BoxFailed) as refused:
+            with pytest.raises(HostFailed) as refused:
                 await box.open_interface("t0", 1400)
             await box.close_interfaces([])
         finally:
@@ -43,12 +43,12 @@ def refusal() -> str:
 
 @pytest.mark.root
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interface_of_somebody_else_is_left_alone(kind: str, lab: Lab) -> None:
+def test_an_interface_of_another_program_is_left_alone(kind: str, lab: Lab) -> None:
     namespace = lab.namespace("box")
     namespace.ip(*KINDS[kind])
 
     def work() -> None:
-        assert refusal() == "there is an interface t0 already, which somebody else has made"
+        assert refusal() == "there is an interface t0 already, which another program has made"
 
     inside(namespace, work)
     there = namespace.ip("-d", "link", "show", "t0").stdout
@@ -61,8 +61,8 @@ def test_a_machine_without_tun_devices_says_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(boxes, "Netlink", lambda: None)
 
     async def ask() -> str:
-        box = LinuxBox()
-        with pytest.raises(BoxFailed) as refused:
+        box = LinuxHost()
+        with pytest.raises(HostFailed) as refused:
             await box.open_interface("t0", 1400)
         return str(refused.value)
 

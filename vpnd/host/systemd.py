@@ -1,4 +1,4 @@
-"""What the service manager is told (sd_notify(3)); silent where there is none."""
+"""What the service manager is sent (sd_notify(3)); nothing where there is none."""
 
 from __future__ import annotations
 

@@ -8,11 +8,9 @@ from ipaddress import ip_network
 import pytest
 
 from tests.unit.tunnel.lives import policy
-from vpnd.daemon.routes import (
+from vpnd.daemon.routing import (
     FIRST_TABLE,
     INSIDE_METRIC,
-    MAIN_TABLE,
-    MARK,
     ROUTES_TABLE,
     SEPARATE_TABLE,
     TABLES,
@@ -23,6 +21,7 @@ from vpnd.daemon.routes import (
     spared,
     tables_of,
 )
+from vpnd.host.routes import MAIN_TABLE, MARK
 from vpnd.model.policy import Communication
 
 SPD = policy(mappings=2)

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from vpnd.daemon import dump, routewriter
-from vpnd.daemon.routes import ANYWHERE, LINK_GROUP, MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
+from vpnd.host import rtnetlink
+from vpnd.host.routes import ANYWHERE, LINK_GROUP, MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
 from vpnd.model.policy import ALL_IPV4, ALL_IPV6
 from vpnd.model.selectors import ANY_PORT, Address, Network, Ports
 
@@ -82,7 +82,7 @@ class Netlink:
     def set_up(self, name: str, mtu: int) -> None:
         """Give a TUN its MTU and queue, and set it up. Raises NetlinkFailed.
 
-        First it is told to have no link-local address, since the kernel sets a link up before it reads the
+        First its link-local address is switched off, since the kernel sets a link up before it reads the
         rest: router solicitations and MLD reports would meet no mapping.
         """
         index = self._require(name)
@@ -95,16 +95,17 @@ class Netlink:
             self._ip.link("set", index=index, IFLA_AF_SPEC=quiet)
         _attempt(f"set {name} up", lambda: self._ip.link("set", state="up", **wanted))
 
-    def raise_links(self, names: frozenset[str]) -> frozenset[str]:
-        """Set those of these interfaces up that somebody has set down: their names. Raises NetlinkFailed."""
-        down = [link for link in _attempt("list the links", dump.links) if link.name in names and not link.up]
+    def set_links_up(self, names: frozenset[str]) -> frozenset[str]:
+        """Set up those of these interfaces that are down: their names. Raises NetlinkFailed."""
+        links = _attempt("list the links", rtnetlink.links)
+        down = [link for link in links if link.name in names and not link.up]
         for link in down:
             _attempt("set a link up", partial(self._ip.link, "set", index=link.index, state="up"))
         return frozenset(link.name for link in down)
 
     def links(self) -> dict[int, tuple[str, bool]]:
         """Every interface by its index: its name, and whether packets pass. Raises NetlinkFailed."""
-        return {one.index: (one.name, one.running) for one in _attempt("list the links", dump.links)}
+        return {one.index: (one.name, one.running) for one in _attempt("list the links", rtnetlink.links)}
 
     def set_mtu(self, name: str, mtu: int) -> None:
         """Change the MTU of an interface. Raises NetlinkFailed."""
@@ -177,7 +178,7 @@ class Netlink:
         outer = {*ways, *(holders[address] for address in own if address in holders)}
         if not own & holders.keys():
             own = frozenset(address for address, link in holders.items() if link in outer)
-        links = _attempt("list the links", dump.links)
+        links = _attempt("list the links", rtnetlink.links)
         inner = {link.index for link in links if link.group != LINK_GROUP} - outer
         found: set[Network] = set()
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -194,7 +195,7 @@ class Netlink:
             if text:
                 yield entry, ip_address(text)
 
-    def hear_peers(self, peers: frozenset[Address], mark: int) -> list[str]:
+    def allow_peer_sources(self, peers: frozenset[Address], mark: int) -> list[str]:
         """Let what the peers send in, where it comes by a link whose reverse path is checked strictly.
 
         A tunnel whose routes they are in is where the kernel would send an answer to them (RFC 3704 section
@@ -204,12 +205,12 @@ class Netlink:
         asked = [peer for peer in sorted(peers, key=str) if peer.version == 4][:PEERS_ASKED_FOR]
         ways = {route.link for route in (self.route_to(peer, mark) for peer in asked) if route is not None}
         ways |= {int(entry["index"]) for entry, address in self._addresses() if address in peers}
-        names = [link.name for link in _attempt("list the links", dump.links) if link.index in ways]
+        names = [link.name for link in _attempt("list the links", rtnetlink.links) if link.index in ways]
         return [name for name in names if _is_strict(name) and _loosen_reverse_path(name)]
 
     def _main_routes(self, family: int, link: int, protocol: int = 0) -> list[Network]:
         """The destinations of the routes by this link alone that others made, or only one protocol."""
-        listed = partial(dump.destinations, family, MAIN_TABLE, link, protocol)
+        listed = partial(rtnetlink.destinations, family, MAIN_TABLE, link, protocol)
         return [to for to, by in _attempt("list the routes", listed) if by != PROTOCOL]
 
     # -------------------------------------------------------------------------------- reconcile
@@ -219,7 +220,7 @@ class Netlink:
         routes: set[Route] = set()
         rules: set[Rule] = set()
         for family in (socket.AF_INET, socket.AF_INET6):
-            routes.update(_attempt("list the routes", partial(dump.routes, family)))
+            routes.update(_attempt("list the routes", partial(rtnetlink.routes, family)))
             for message in self._dump_rules(family):
                 rules.add(_rule(message, family))
         return Wanted(frozenset(routes), frozenset(rules))
@@ -241,12 +242,12 @@ class Netlink:
         for rule in present.rules - wanted.rules:
             failures += self._try(f"delete {rule}", partial(self._rule, "del", rule))
         gone = sorted((r for r in surplus if r.key not in replaced), key=lambda r: r.device is None)
-        refused = _attempt("delete routes", lambda: routewriter.delete(gone))
+        refused = _attempt("delete routes", lambda: rtnetlink.delete(gone))
         return failures + [f"delete {r}: {_named(code)}" for r, code in refused if code not in _ABSENT]
 
     def replace(self, routes: Iterable[Route]) -> list[str]:
         """Make these routes, each in place of one with the same key; returns what could not be done."""
-        refused = _attempt("add routes", lambda: routewriter.write(routes))
+        refused = _attempt("add routes", lambda: rtnetlink.write(routes))
         return [f"add {route}: {_named(code)}" for route, code in refused]
 
     # ----------------------------------------------------------------------------------- inside

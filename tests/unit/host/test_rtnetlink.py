@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.lab import Lab
-from tests.unit.daemon.entered import with_netlink
-from vpnd.daemon import dump
-from vpnd.daemon.netlink import LINK_GROUP, Netlink
-from vpnd.daemon.routes import PROTOCOL, Route, Wanted
-from vpnd.daemon.tun import open_tun
+from tests.unit.host.entered import with_netlink
+from vpnd.host import rtnetlink
+from vpnd.host.netlink import LINK_GROUP, Netlink
+from vpnd.host.routes import PROTOCOL, Route, Wanted
+from vpnd.host.tun import open_tun
 from vpnd.model.policy import ALL_IPV4
 
 
@@ -24,11 +24,11 @@ def test_links_with_group_and_state(lab: Lab) -> None:
     def work(netlink: Netlink) -> None:
         tuns = [open_tun("t0"), open_tun("t1")]
         netlink.set_up("t1", 1400)
-        found = {link.name: (link.group, link.up) for link in dump.links()}
+        found = {link.name: (link.group, link.up) for link in rtnetlink.links()}
         assert found == {"lo": (0, True), "t0": (0, False), "t1": (LINK_GROUP, True)}
-        assert {link.name: link.index for link in dump.links()}["t1"] == netlink.link_index("t1")
-        netlink.raise_links(frozenset({"t0"}))
-        assert {link.name for link in dump.links() if link.up} == {"lo", "t0", "t1"}
+        assert {link.name: link.index for link in rtnetlink.links()}["t1"] == netlink.link_index("t1")
+        netlink.set_links_up(frozenset({"t0"}))
+        assert {link.name for link in rtnetlink.links() if link.up} == {"lo", "t0", "t1"}
         for tun in tuns:
             tun.close()
 
@@ -44,8 +44,8 @@ def test_many_routes_of_ours_and_none_of_others(lab: Lab) -> None:
         namespace.run("ip", "route", "add", "blackhole", "192.0.2.0/24", "metric", "7")
         wanted = Wanted(frozenset(Route(network, 1000, None, 5) for network in subnets))
         assert netlink.reconcile(wanted) == []
-        assert set(dump.routes(socket.AF_INET)) == wanted.routes
-        assert dump.routes(socket.AF_INET6) == []
+        assert set(rtnetlink.routes(socket.AF_INET)) == wanted.routes
+        assert rtnetlink.routes(socket.AF_INET6) == []
 
     with_netlink(namespace, work)
 
@@ -74,7 +74,7 @@ class Answers:
         return
 
     def send(self, request: bytes) -> None:
-        length, *_ = dump.NLMSG_HEADER.unpack_from(request)
+        length, *_ = rtnetlink.NLMSG_HEADER.unpack_from(request)
         assert length == len(request)
         self._waiting = iter(self._lists[min(self.asked, len(self._lists) - 1)])
         self.asked += 1
@@ -84,53 +84,59 @@ class Answers:
 
 
 def message(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
-    return dump.NLMSG_HEADER.pack(dump.NLMSG_HEADER.size + len(body), kind, flags, 1, 0) + body
+    return rtnetlink.NLMSG_HEADER.pack(rtnetlink.NLMSG_HEADER.size + len(body), kind, flags, 1, 0) + body
 
 
-def route(octet: int, protocol: int = PROTOCOL, kind: int = dump.RTN_BLACKHOLE, extra: bytes = b"") -> bytes:
-    body = dump.RTMSG.pack(socket.AF_INET, 24, 0, 0, 254, protocol, 0, kind, 0)
-    return message(
-        dump.RTM_NEWROUTE, body + dump.ATTRIBUTE.pack(8, dump.RTA_DST) + bytes((10, 0, octet, 0)) + extra
-    )
+def route(
+    octet: int, protocol: int = PROTOCOL, kind: int = rtnetlink.RTN_BLACKHOLE, extra: bytes = b""
+) -> bytes:
+    body = rtnetlink.RTMSG.pack(socket.AF_INET, 24, 0, 0, 254, protocol, 0, kind, 0)
+    destination = rtnetlink.ATTRIBUTE.pack(8, rtnetlink.RTA_DST) + bytes((10, 0, octet, 0))
+    return message(rtnetlink.RTM_NEWROUTE, body + destination + extra)
 
 
-DONE = message(dump.NLMSG_DONE)
+DONE = message(rtnetlink.NLMSG_DONE)
 
 
 def asked_of(monkeypatch: pytest.MonkeyPatch, *lists: list[bytes]) -> Answers:
     kernel = Answers(*lists)
-    monkeypatch.setattr("vpnd.daemon.dump.socket.socket", kernel)
+    monkeypatch.setattr("vpnd.host.rtnetlink.socket.socket", kernel)
     return kernel
 
 
 def test_a_list_that_a_change_interrupted_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = [message(dump.RTM_NEWLINK, bytes(16), dump.NLM_F_DUMP_INTERRUPTED), DONE]
+    broken = [message(rtnetlink.RTM_NEWLINK, bytes(16), rtnetlink.NLM_F_DUMP_INTERRUPTED), DONE]
     kernel = asked_of(monkeypatch, broken, [route(1) + route(2), DONE])
-    assert {str(found.destination) for found in dump.routes(socket.AF_INET)} == {"10.0.1.0/24", "10.0.2.0/24"}
+    assert {str(found.destination) for found in rtnetlink.routes(socket.AF_INET)} == {
+        "10.0.1.0/24",
+        "10.0.2.0/24",
+    }
     assert kernel.asked == 2
     kernel = asked_of(monkeypatch, broken)
-    assert dump.routes(socket.AF_INET) == []
-    assert kernel.asked == dump.TRIES
+    assert rtnetlink.routes(socket.AF_INET) == []
+    assert kernel.asked == rtnetlink.TRIES
 
 
 def test_an_error_of_the_kernel_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked_of(monkeypatch, [message(dump.NLMSG_ERROR, dump._ERROR.pack(-errno.EOPNOTSUPP) + bytes(16))])
+    asked_of(
+        monkeypatch, [message(rtnetlink.NLMSG_ERROR, rtnetlink._ERROR.pack(-errno.EOPNOTSUPP) + bytes(16))]
+    )
     with pytest.raises(OSError, match="not supported") as refused:
-        dump.links()
+        rtnetlink.links()
     assert refused.value.errno == errno.EOPNOTSUPP
 
 
 def test_what_a_kernel_lists_besides_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    oif = dump.ATTRIBUTE.pack(8, dump.RTA_OIF) + (0x7FFFFFFF).to_bytes(4, "little")
+    oif = rtnetlink.ATTRIBUTE.pack(8, rtnetlink.RTA_OIF) + (0x7FFFFFFF).to_bytes(4, "little")
     listed = [
         route(1, protocol=2),
         route(2, kind=5),
-        route(3, kind=dump.RTN_UNICAST, extra=oif),
-        route(4, extra=dump.ATTRIBUTE.pack(0, 9)),
+        route(3, kind=rtnetlink.RTN_UNICAST, extra=oif),
+        route(4, extra=rtnetlink.ATTRIBUTE.pack(0, 9)),
         DONE + bytes(16),
     ]
     asked_of(monkeypatch, listed)
-    found = {str(route.destination): route.device for route in dump.routes(socket.AF_INET)}
+    found = {str(route.destination): route.device for route in rtnetlink.routes(socket.AF_INET)}
     assert found == {"10.0.3.0/24": "?", "10.0.4.0/24": None}
     asked_of(monkeypatch, [bytes(16) + route(5), DONE])
-    assert dump.routes(socket.AF_INET) == []
+    assert rtnetlink.routes(socket.AF_INET) == []

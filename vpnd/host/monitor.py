@@ -1,4 +1,4 @@
-"""Tells when somebody else changes what vpnd stands on: links, addresses, routes and rules.
+"""Reports when others change what vpnd depends on: links, addresses, routes and rules.
 
 A netlink socket that hears the kernel's notices and reads only what is needed to know whether one matters
 (rtnetlink(7)); what has changed is then asked for. A router that learns a million routes costs one look at
@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from vpnd.daemon.routes import MAIN_TABLE, PROTOCOL
+from vpnd.host.routes import MAIN_TABLE, PROTOCOL
 
 NLMSG_HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence, port."""
