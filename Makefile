@@ -31,10 +31,10 @@ grid faults: export PYTEST_TIMEOUT := 3600
 SEED ?= 1
 COUNT ?= 300
 
-.PHONY: help setup demo test quick nightly lint format bench grid faults mutants deb install clean
+.PHONY: help setup demo test quick nightly lint format bench grid faults mutants engine engine-test deb install clean
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-7s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z-]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
 
 setup:  ## Debian packages and the virtual environment (idempotent)
 	@bash tests/lab/setup.sh
@@ -77,6 +77,12 @@ mutants: setup  ## small faults in a sample of lines, each of which a test must 
 	@$(PYTHON) -c 'import cosmic_ray' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,mutants]'
 	@$(PYTHON) -m tests.mutants --seed $(SEED) --count $(COUNT)
 
+engine: setup  ## the native engine, built into .venv where there is a Rust toolchain
+	@bash engine/build.sh
+
+engine-test: setup  ## the native engine: its tests, its linters, and both engines on the same packets
+	@bash engine/check.sh
+
 deb: setup  ## Debian packages in build/deb, one for each release (12 and 13)
 	@bash contrib/deb.sh
 
@@ -85,5 +91,5 @@ install: setup  ## this checkout into the system, without a package; DESTDIR=...
 
 clean:  ## remove the environment, the caches and what an interrupted run may have left
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.lab.reap; fi
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist
+	@rm -rf .venv engine/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,10 @@
+//! The native datapath of vpnd: what `vpnd.datapath` does in Python, in Rust.
+//!
+//! The core does no input or output and asks for no time: packets, the time and entropy are handed in, packets
+//! and counters come out. The Python engine is the specification, down to drop reasons and counters, and
+//! `engine/tests` runs both on the same packets.
+
+pub mod esp;
+
+#[cfg(feature = "python")]
+mod python;
