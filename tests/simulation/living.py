@@ -11,20 +11,20 @@ from vpnd.ike.outputs import Established, Output, Transmit
 from vpnd.model.policy import Communication, Negotiation, PeerPolicy, TunnelPolicy
 from vpnd.tunnel.commands import CloseTunnel, Command, Initiate, Resolve, SendOn
 from vpnd.tunnel.lifecycle import Tunnel
-from vpnd.tunnel.roster import Roster
+from vpnd.tunnel.tunnels import Tunnels
 
 from .gateway import Gateway
 
 
 class Living(Gateway):
-    """Endpoint and roster, joined as the daemon joins them; `told` is what the lifecycle said."""
+    """Endpoint and tunnels, joined as the daemon joins them; `told` is what the lifecycle said."""
 
-    roster: Roster
+    tunnels: Tunnels
     told: list[Command]
 
     def live(self, peer: str, policy: PeerPolicy, negotiation: Negotiation, entropy: Entropy) -> None:
         """The only tunnel of this gateway is configured, and its life begins."""
-        self.roster = Roster(entropy)
+        self.tunnels = Tunnels(entropy)
         self.told = []
         self.policies[policy.name] = policy
         self.peers[policy.name] = peer
@@ -39,18 +39,18 @@ class Living(Gateway):
             priority=0,
             interface="vpn0",
         )
-        self.roster.add(tunnel)
+        self.tunnels.add(tunnel)
         self.tell("start")
 
     @property
     def life(self) -> Tunnel:
         """The only tunnel."""
-        return self.roster[self.tunnel]
+        return self.tunnels[self.tunnel]
 
     def tell(self, method: str, *arguments: object) -> None:
         """Call a method of the tunnel that takes the time first, then drain."""
         now = self._clock()
-        self.roster.tell(self.tunnel, lambda tunnel: getattr(tunnel, method)(now, *arguments))
+        self.tunnels.tell(self.tunnel, lambda tunnel: getattr(tunnel, method)(now, *arguments))
         self.drain()
 
     def hear(self) -> None:
@@ -65,19 +65,19 @@ class Living(Gateway):
     def timeout(self) -> None:
         self.endpoint.handle_timeout(self._clock())
         self.drain()
-        self.roster.handle_timeout(self._clock())
+        self.tunnels.handle_timeout(self._clock())
         self.drain()
 
     def next_timeout(self) -> float | None:
-        due = [at for part in (self.endpoint, self.roster) if (at := part.next_timeout()) is not None]
+        due = [at for part in (self.endpoint, self.tunnels) if (at := part.next_timeout()) is not None]
         return min(due, default=None)
 
     def drain(self) -> None:
         while True:
             super().drain()
-            if not self.roster.outputs:
+            if not self.tunnels.outputs:
                 return
-            self._do(self.roster.outputs.popleft())
+            self._do(self.tunnels.outputs.popleft())
 
     def forget_events(self) -> None:
         """A year of them would be all that memory holds."""
@@ -87,7 +87,7 @@ class Living(Gateway):
     def _apply(self, output: Output) -> None:
         super()._apply(output)
         if not isinstance(output, Transmit):
-            self.roster.handle_ike(self._clock(), output)
+            self.tunnels.handle_ike(self._clock(), output)
 
     def _do(self, command: Command) -> None:
         endpoint = cast(Endpoint, self.endpoint)

@@ -37,7 +37,7 @@ def memory(year: Year) -> tuple[int, int]:
     """Objects and bytes of both ends in a quiet moment."""
     year.run_until(lambda: year.possible and year.agreeing and not year._in_flight, within=3600)
     year.run_for(600)
-    return footprint(*((registry(g), g.roster._tunnels) for g in (year.a, year.b)))
+    return footprint(*((registry(g), g.tunnels._tunnels) for g in (year.a, year.b)))
 
 
 @pytest.mark.parametrize("spoken", SPEAKING)

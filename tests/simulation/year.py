@@ -198,7 +198,7 @@ def registry(gateway: Gateway) -> Registry:
 
 def _busy_at(gateway: Living) -> float:
     """When something other than dead peer detection is due."""
-    at = gateway.roster.next_timeout()
+    at = gateway.tunnels.next_timeout()
     earliest = inf if at is None else at
     for session in sessions(gateway):
         mine = session.timers._deadlines  # type: ignore[attr-defined] # both versions keep theirs so

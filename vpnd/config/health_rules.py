@@ -10,7 +10,7 @@ from vpnd.config.configuration import Configuration, Findings, Tunnel
 from vpnd.config.mappings import mappings_of
 from vpnd.config.schema import GatewayTable
 from vpnd.model.selectors import Address, Network
-from vpnd.tunnel.carriage import carries_ping
+from vpnd.tunnel.route_selection import carries_ping
 
 
 def check(configuration: Configuration, findings: Findings) -> None:

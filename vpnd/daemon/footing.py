@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from vpnd.daemon.addresses import Addresses
+from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.gateway import Gateway
-from vpnd.daemon.interfaces import Interfaces
-from vpnd.daemon.journal import Journal
+from vpnd.daemon.upkeep.addresses import Addresses
+from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import GatewayPolicy, TunnelPolicy
 

@@ -11,12 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar, assert_never
 
-from vpnd.daemon.journal import Journal
-from vpnd.daemon.signs import SignsOfLife
-from vpnd.daemon.surroundings import Surroundings
-from vpnd.daemon.traffic import Totals, Traffic
-from vpnd.daemon.watch import Watchers
-from vpnd.daemon.words import (
+from vpnd.daemon.events.event_text import (
     attempt_failed,
     carrier_changed,
     child_renewed,
@@ -28,6 +23,11 @@ from vpnd.daemon.words import (
     peer_renews,
     state_changed,
 )
+from vpnd.daemon.events.journal import Journal
+from vpnd.daemon.surroundings import Surroundings
+from vpnd.daemon.traffic import Totals, Traffic
+from vpnd.daemon.upkeep.peer_liveness import PeerLiveness
+from vpnd.daemon.watch import Watchers
 from vpnd.datapath.interface import (
     Acquire,
     Engine,
@@ -67,7 +67,6 @@ from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import NAT_T_PORT, TunnelPolicy
 from vpnd.model.selectors import Address
-from vpnd.tunnel.carriage import Carriage, CarriageOutput, probe_mapping
 from vpnd.tunnel.commands import (
     AttemptFailed,
     CloseTunnel,
@@ -79,11 +78,12 @@ from vpnd.tunnel.commands import (
     StateChanged,
     TunnelState,
 )
-from vpnd.tunnel.failover import Carry
+from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent, SendProbe
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Mapping
-from vpnd.tunnel.roster import Roster
+from vpnd.tunnel.route_selection import RouteSelection, RouteSelectionOutput, probe_mapping
+from vpnd.tunnel.tunnels import Tunnels
 from vpnd.wire.icmp import Echo
 
 HOUSEKEEPING = 1.0
@@ -105,16 +105,16 @@ class Gateway:
         self,
         clock: Clock,
         endpoint: Endpoint,
-        roster: Roster,
-        carriage: Carriage,
+        tunnels: Tunnels,
+        selection: RouteSelection,
         engine: Engine,
         surroundings: Surroundings,
         journal: Journal,
     ) -> None:
         self.clock = clock
         self.endpoint = endpoint
-        self.roster = roster
-        self.carriage = carriage
+        self.tunnels = tunnels
+        self.selection = selection
         self.engine = engine
         self.journal = journal
         self.watchers = Watchers()
@@ -125,7 +125,7 @@ class Gateway:
         self._timer_at: float | None = None
         self._kept_house = clock.now()
         self._draining = False
-        self._signs = SignsOfLife(endpoint, roster, engine, journal)
+        self._liveness = PeerLiveness(endpoint, tunnels, engine, journal)
         self._closed = False
         self._totals = Totals()
 
@@ -153,13 +153,13 @@ class Gateway:
         """An echo reply came out of a tunnel."""
         now = self.clock.now()
         facts = (tunnel, echo.source, echo.destination, echo.identifier, echo.sequence)
-        self._guarded(tunnel, "an echo reply", lambda: self.carriage.handle_reply(now, *facts))
+        self._guarded(tunnel, "an echo reply", lambda: self.selection.handle_reply(now, *facts))
         self._drain(now)
 
     def command(self, name: str, message: Callable[[float, Tunnel], None]) -> None:
         """The operator, or an answer that was waited for, concerns one tunnel."""
         now = self.clock.now()
-        self._guarded(name, "a command", lambda: self.roster.tell(name, lambda t: message(now, t)))
+        self._guarded(name, "a command", lambda: self.tunnels.tell(name, lambda t: message(now, t)))
         self._drain(now)
 
     def call(self, do: Callable[[float], T]) -> T:
@@ -176,13 +176,13 @@ class Gateway:
         now = self.clock.now()
         self._guarded(None, "what the engine heard", lambda: self._listen(now))
         in_order = self._guarded(None, "the timers of IKE", lambda: self.endpoint.handle_timeout(now))
-        in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.roster.handle_timeout(now))
-        in_order &= self._guarded(None, "the health checks", lambda: self.carriage.handle_timeout(now))
+        in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.tunnels.handle_timeout(now))
+        in_order &= self._guarded(None, "the health checks", lambda: self.selection.handle_timeout(now))
         self._drain(now, 0.0 if in_order else AFTER_FAULT)
 
     def admit(self, policy: TunnelPolicy) -> None:
         """Negotiate with a tunnel's peer from now on, unless the operator has taken the tunnel down."""
-        tunnel = self.roster.get(policy.name)
+        tunnel = self.tunnels.get(policy.name)
         if tunnel is not None and not tunnel.closed:
             self.call(lambda now: self.endpoint.set_peer(now, policy.peer))
 
@@ -194,8 +194,8 @@ class Gateway:
     def forget(self, tunnel: str) -> None:
         """The tunnel is removed: its counters go too."""
         self._totals.forget(tunnel)
-        self._signs.forget(tunnel)
-        self.call(lambda now: self.carriage.remove(now, tunnel))
+        self._liveness.forget(tunnel)
+        self.call(lambda now: self.selection.remove(now, tunnel))
         self.watchers.wake(tunnel)
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ class Gateway:
 
     # ------------------------------------------------------------------------------- one output
 
-    def apply(self, now: float, output: Output | Command | CarriageOutput) -> None:
+    def apply(self, now: float, output: Output | Command | RouteSelectionOutput) -> None:
         """Perform one effect. The only place from which the core touches the world."""
         match output:
             case Transmit(_, path, data):
@@ -216,34 +216,34 @@ class Gateway:
             case ChildUp(child, outbound):
                 self.engine.install(child, outbound)
                 self._surroundings.child_changed(child)
-                self.roster.handle_ike(now, output)
+                self.tunnels.handle_ike(now, output)
             case ChildReplaced(_, child, outbound):
                 self.engine.install(child, outbound)
                 self._surroundings.child_changed(child)
-                self.roster.handle_ike(now, output)
+                self.tunnels.handle_ike(now, output)
                 self._tell_rekeyed(child)
             case OutboundReady(_, spi_in):
                 self.engine.use_outbound(spi_in)
-                self.roster.handle_ike(now, output)
+                self.tunnels.handle_ike(now, output)
             case SendOn(_, spi_in):
                 self.engine.use_outbound(spi_in)
             case ChildDown(tunnel, mapping, spi_in, _):
                 self._totals.count(tunnel, mapping, self.engine.stats(spi_in))
                 self.engine.remove(spi_in)
-                self.roster.handle_ike(now, output)
+                self.tunnels.handle_ike(now, output)
             case PathMoved(tunnel, path):
                 self._move(tunnel, path)
             case Established(tunnel):
-                self.roster.handle_ike(now, output)
+                self.tunnels.handle_ike(now, output)
                 self.watchers.wake(tunnel)
             case IkeReplaced(tunnel, ike=ike):
-                self.roster.handle_ike(now, output)
+                self.tunnels.handle_ike(now, output)
                 ike_renewed(self.journal, tunnel, ike.initiator)
                 self.watchers.wake(tunnel)
             case IkeDown() | ChildFailed() | Offered() | IkeRekeyFailed() | Failed() | PeerDead():
-                self.roster.handle_ike(now, output)
+                self.tunnels.handle_ike(now, output)
             case PeerRenews(tunnel):
-                self.roster.handle_ike(now, output)
+                self.tunnels.handle_ike(now, output)
                 peer_renews(self.journal, tunnel)
             case LadderLine():
                 self.journal.trace(output)
@@ -254,7 +254,7 @@ class Gateway:
             case CloseTunnel(tunnel, diagnosis):
                 self._close_tunnel(now, tunnel, diagnosis)
             case Resolve(tunnel):
-                self._surroundings.resolve(self.roster[tunnel].policy)
+                self._surroundings.resolve(self.tunnels[tunnel].policy)
             case StateChanged() | MappingChanged() | AttemptFailed():
                 self._tell(now, output)
             case SendProbe():
@@ -263,15 +263,15 @@ class Gateway:
                 self._take_for_traffic(now, tunnel)
             case HealthChanged(tunnel, _, after):
                 health_changed(self.journal, output)
-                self.roster.tell(tunnel, lambda t: t.set_health(after is not HealthState.UNHEALTHY))
+                self.tunnels.tell(tunnel, lambda t: t.set_health(after is not HealthState.UNHEALTHY))
                 if after is HealthState.UNHEALTHY:
                     # Where the peer is dead, and not only the path for ESP, this finds it sooner.
                     self.endpoint.probe(now, tunnel)
                 self.watchers.wake(tunnel)
             case LossChanged(tunnel):
                 loss_changed(self.journal, output)
-                self.carriage.tunnel_changed(now, self.roster[tunnel])
-            case Carry(_, tunnel):
+                self.selection.tunnel_changed(now, self.tunnels[tunnel])
+            case RouteMoved(_, tunnel):
                 carrier_changed(self.journal, output)
                 self._surroundings.carry(output)
                 self.watchers.wake(tunnel)
@@ -289,8 +289,8 @@ class Gateway:
             return
         self._draining = True
         try:
-            ike, life = self.endpoint.outputs, self.roster.outputs
-            while waiting := ike or life or self.carriage.outputs:
+            ike, life = self.endpoint.outputs, self.tunnels.outputs
+            while waiting := ike or life or self.selection.outputs:
                 output = waiting.popleft()
                 self._guarded(_tunnel_of(output), "an effect", lambda o=output: self.apply(now, o))  # type: ignore[misc]
         finally:
@@ -315,9 +315,9 @@ class Gateway:
 
     def _deadlines(self) -> list[float]:
         """When each part wants the timer."""
-        core = (self.endpoint, self.roster, self.carriage)
+        core = (self.endpoint, self.tunnels, self.selection)
         deadlines = [deadline for part in core if (deadline := part.next_timeout()) is not None]
-        if len(self.roster):
+        if len(self.tunnels):
             deadlines.append(self._next_listening())
         return deadlines
 
@@ -325,11 +325,11 @@ class Gateway:
         """Look at whose packets came, if it is time to."""
         if now >= self._next_listening():
             self._kept_house = now
-            self._signs.listen(now)
+            self._liveness.evaluate(now)
 
     def _next_listening(self) -> float:
         """When to look at what came and what left."""
-        doubt = self._signs.next_timeout()
+        doubt = self._liveness.next_timeout()
         usual = self._kept_house + HOUSEKEEPING
         return usual if doubt is None else min(usual, doubt)
 
@@ -353,7 +353,7 @@ class Gateway:
         diagnosis = Diagnosis.of(Code.INTERNAL)
         try:
             self.endpoint.close(now, tunnel, diagnosis)
-            self.roster.tell(tunnel, lambda t: t.failed(now, diagnosis, True))
+            self.tunnels.tell(tunnel, lambda t: t.failed(now, diagnosis, True))
         except Exception as error:  # the remedy must not be worse than the bug
             self.journal.fault(tunnel, "the tunnel could not be started anew", error)
 
@@ -364,7 +364,7 @@ class Gateway:
             self._surroundings.send_ike(path, data)
 
     def _close_tunnel(self, now: float, name: str, diagnosis: Diagnosis) -> None:
-        tunnel = self.roster.get(name)
+        tunnel = self.tunnels.get(name)
         if tunnel is not None and tunnel.closed:
             # Down by the operator: the peer must not bring it up again either.
             self.endpoint.remove_peer(now, name)
@@ -373,18 +373,18 @@ class Gateway:
 
     def _tell(self, now: float, change: StateChanged | MappingChanged | AttemptFailed) -> None:
         """Say what changed to the log, to those who wait for it, and to what depends on it."""
-        tunnel = self.roster.get(change.tunnel)
+        tunnel = self.tunnels.get(change.tunnel)
         if tunnel is not None:
             match change:
                 case StateChanged(_, before, after):
                     state_changed(self.journal, tunnel, change)
                     if TunnelState.UNHEALTHY in (before, after):
                         self._surroundings.interrupt(tunnel.name, after is TunnelState.UNHEALTHY)
-                    self.carriage.tunnel_changed(now, tunnel)
+                    self.selection.tunnel_changed(now, tunnel)
                     self._surroundings.state_changed(tunnel.name)
                 case MappingChanged():
                     mapping_changed(self.journal, tunnel, change)
-                    self.carriage.tunnel_changed(now, tunnel)
+                    self.selection.tunnel_changed(now, tunnel)
                 case AttemptFailed():
                     attempt_failed(self.journal, tunnel, change)
                 case _:
@@ -392,25 +392,25 @@ class Gateway:
         self.watchers.wake(change.tunnel)
 
     def _tell_rekeyed(self, child: ChildSa) -> None:
-        tunnel = self.roster.get(child.tunnel)
+        tunnel = self.tunnels.get(child.tunnel)
         if tunnel is not None:
             child_renewed(self.journal, tunnel, child)
         self.watchers.wake(child.tunnel)
 
     def _take_for_traffic(self, now: float, name: str) -> None:
         """A probe that finds no SA is a packet that waits for one: it brings up what traffic may bring up."""
-        tunnel = self.roster.get(name)
+        tunnel = self.tunnels.get(name)
         if tunnel is None or tunnel.disconnected:
             # A probe of ours is not the traffic that brings back what dead peer detection has disconnected.
             return
         index = probe_mapping(tunnel.policy)
         if index is not None:
-            self.roster.tell(name, lambda t: t.acquire(now, index))
+            self.tunnels.tell(name, lambda t: t.acquire(now, index))
 
     def _hear_notice(self, now: float, notice: Notice) -> None:
         match notice:
             case Acquire(tunnel, mapping):
-                self.roster.tell(tunnel, lambda t: t.acquire(now, mapping))
+                self.tunnels.tell(tunnel, lambda t: t.acquire(now, mapping))
             case SoftLimit(tunnel, spi_in):
                 self.endpoint.rekey_child(now, tunnel, spi_in)
             case HardLimit(tunnel, spi_in):
@@ -430,18 +430,18 @@ class Gateway:
     def _ask_whether_alive(self, now: float, source: Address) -> None:
         """ESP with an unknown SPI came from an address that tunnels have as their peer's."""
         for name in self._tunnels_to(source):
-            self._signs.unknown_spi(now, name)
+            self._liveness.unknown_spi(now, name)
 
     def _tunnels_to(self, remote: Address) -> list[str]:
         return [
             tunnel.name
-            for tunnel in self.roster
+            for tunnel in self.tunnels
             if tunnel.policy.peer.remote_address == remote
             or any(m.owner and m.owner.path and m.owner.path.remote == remote for m in tunnel.mappings)
         ]
 
     def _move(self, name: str, path: Path) -> None:
-        tunnel = self.roster.get(name)
+        tunnel = self.tunnels.get(name)
         if tunnel is not None:
             peer_moved(self.journal, tunnel, path)
         for mapping in tunnel.mappings if tunnel is not None else ():
@@ -450,7 +450,7 @@ class Gateway:
                 self.engine.move(pair.spi_in, path)
 
 
-def _tunnel_of(output: Output | Command | CarriageOutput) -> str | None:
+def _tunnel_of(output: Output | Command | RouteSelectionOutput) -> str | None:
     match output:
         case ChildUp(child) | ChildReplaced(_, child):
             return child.tunnel

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from vpnd.daemon.interfaces import inside
 from vpnd.daemon.routing import guard, shield, spared, tables_of
+from vpnd.daemon.upkeep.interfaces import inside
 from vpnd.host import nftables
 from vpnd.host.host import HostFailed, LinuxHost
 from vpnd.host.nftables import FilterFailed
@@ -20,41 +20,41 @@ async def set_guard(tunnels: Sequence[TunnelPolicy], remove: bool, complete: boo
     Returns what could not be done, which keeps nothing else from being done: blackholes without a filter
     still keep everything in. Where these are not all tunnels (`complete`), a filter that stands stays.
     """
-    box = LinuxHost()
+    host = LinuxHost()
     failures: list[str] = []
     try:
-        set_routes = partial(_set_routes, box, tunnels, remove, failures)
-        for part in (set_routes, partial(_set_filter, box, tunnels, complete)):
+        set_routes = partial(_set_routes, host, tunnels, remove, failures)
+        for part in (set_routes, partial(_set_filter, host, tunnels, complete)):
             try:
                 await part()
             except HostFailed as failure:
                 failures.append(str(failure))
     finally:
-        await box.close()
+        await host.close()
     return failures
 
 
-async def _set_filter(box: LinuxHost, tunnels: Sequence[TunnelPolicy], complete: bool) -> None:
+async def _set_filter(host: LinuxHost, tunnels: Sequence[TunnelPolicy], complete: bool) -> None:
     """The guard's filter. Raises HostFailed."""
     try:
         stays = not complete and nftables.installed()
     except FilterFailed as failure:
         raise HostFailed(str(failure)) from failure
     if not stays:
-        await box.shield(shield(tunnels))
+        await host.shield(shield(tunnels))
 
 
 async def _set_routes(
-    box: LinuxHost, tunnels: Sequence[TunnelPolicy], remove: bool, failures: list[str]
+    host: LinuxHost, tunnels: Sequence[TunnelPolicy], remove: bool, failures: list[str]
 ) -> None:
     """The guard's blackholes and rules. Raises HostFailed."""
-    present = await box.present()
+    present = await host.present()
     if remove:
         wanted = Wanted(frozenset(route for route in present.routes if route.device is not None))
     else:
         wanted = present | guard(tunnels, tables_of(tunnel.name for tunnel in tunnels))
         try:
-            wanted |= spared(tunnels, await inside(box, tunnels))
+            wanted |= spared(tunnels, await inside(host, tunnels))
         except HostFailed as failure:
             failures.append(str(failure))
-    failures += await box.reconcile(wanted)
+    failures += await host.reconcile(wanted)

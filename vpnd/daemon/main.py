@@ -108,7 +108,7 @@ def run(
     # By default it ends the process, which a service manager takes for a clean end; `hear_reloads` hears it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     _keep_memory_private()
-    from vpnd.daemon import logs
+    from vpnd.daemon.events import logs
     from vpnd.daemon.run import run as run_daemon
 
     loaded = _load(config, state)

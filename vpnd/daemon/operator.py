@@ -175,19 +175,19 @@ class Operator:
 
     async def switch(self, group: str, tunnel: str | None) -> GroupStatus:
         """Move a group's routes by hand, or give the choice back; done when the kernel has the routes."""
-        carriage = self._gateway.carriage
+        selection = self._gateway.selection
         try:
-            carriage.group(group)
-            chosen = self._gateway.roster.get(tunnel) if tunnel is not None else None
+            selection.group(group)
+            chosen = self._gateway.tunnels.get(tunnel) if tunnel is not None else None
             if chosen is not None and chosen.state is not TunnelState.UP:
                 raise Conflict(
                     "E-NOT-UP",
                     f"{chosen.name} is {chosen.state.value}: it cannot carry traffic now",
                     f"vpnctl show {chosen.name}",
                 )
-            moved = self._gateway.call(lambda now: carriage.switch(now, group, tunnel))
+            moved = self._gateway.call(lambda now: selection.switch(now, group, tunnel))
         except NoSuchGroup as unknown:
-            lone = self._gateway.roster.get(group)
+            lone = self._gateway.tunnels.get(group)
             if lone is not None and not lone.policy.routes:
                 mode = lone.policy.communication.value
                 raise UnknownGroup(
@@ -199,7 +199,8 @@ class Operator:
             name=moved.name,
             tunnels=list(moved.members),
             routes=[
-                CarriedRoute(route=str(route), tunnel=carriage.carrier(route) or "") for route in moved.routes
+                CarriedRoute(route=str(route), tunnel=selection.carrier(route) or "")
+                for route in moved.routes
             ],
             by_hand=moved.by_hand,
         )
@@ -290,9 +291,9 @@ class Operator:
         return OperationError("E-STATE", text)
 
     def _tunnel(self, name: str) -> Tunnel:
-        tunnel = self._gateway.roster.get(name)
+        tunnel = self._gateway.tunnels.get(name)
         if tunnel is None:
-            raise UnknownTunnel(name, [t.name for t in self._gateway.roster])
+            raise UnknownTunnel(name, [t.name for t in self._gateway.tunnels])
         return tunnel
 
     async def _prepared(self, name: str, seconds: float) -> Tunnel:
@@ -320,7 +321,7 @@ class Operator:
 
     def _reopen(self, name: str) -> None:
         """A reload brings back what `down` has closed; one that also changes the tunnel makes it anew."""
-        tunnel = self._gateway.roster.get(name)
+        tunnel = self._gateway.tunnels.get(name)
         if tunnel is None or not tunnel.closed:
             return
         tunnel.closed = False
@@ -331,7 +332,7 @@ class Operator:
         """Wait until each mapping is up or has failed. Raises NegotiationFailed."""
 
         def decided() -> bool:
-            tunnel = self._gateway.roster.get(name)
+            tunnel = self._gateway.tunnels.get(name)
             if tunnel is None or tunnel.closed or tunnel.blocked is not None:
                 return True
             return all(m.owner is not None or m.reason is not None for m in tunnel.mappings)

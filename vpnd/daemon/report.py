@@ -23,7 +23,7 @@ from vpnd.control.schema import (
     Why,
 )
 from vpnd.daemon.gateway import Gateway
-from vpnd.daemon.interfaces import Interfaces
+from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
 from vpnd.host.clock import at_wall
 from vpnd.ike.outputs import IkeSaInfo
@@ -77,7 +77,7 @@ class Report:
                 vpc=labels.get("vpc"),
                 region=labels.get("region"),
             ),
-            tunnels=[self.tunnel(tunnel, now) for tunnel in self._gateway.roster],
+            tunnels=[self.tunnel(tunnel, now) for tunnel in self._gateway.tunnels],
         )
 
     def tunnel(self, tunnel: Tunnel, now: float) -> TunnelStatus:
@@ -164,7 +164,7 @@ class Report:
         """The one in use, where it follows the default route."""
         if not policy.address.is_unspecified:
             return str(policy.address)
-        used = (tunnel.policy.peer.local_address for tunnel in self._gateway.roster)
+        used = (tunnel.policy.peer.local_address for tunnel in self._gateway.tunnels)
         return next((str(address) for address in used if not address.is_unspecified), AUTO)
 
     def _mapping(self, tunnel: Tunnel, mapping: Mapping, now: float) -> MappingStatus:
@@ -210,11 +210,11 @@ class Report:
         attached = self._interfaces.get(tunnel.name) is not None
         linked = any(mapping.owner is not None for mapping in tunnel.mappings)
         interrupted = tunnel.state is TunnelState.UNHEALTHY
-        return attached and linked and not interrupted and self._gateway.carriage.carries(tunnel.policy)
+        return attached and linked and not interrupted and self._gateway.selection.carries(tunnel.policy)
 
     def health_history(self, tunnel: str, now: float) -> list[HealthSample]:
         """The health check's last hour, one sample a minute, oldest first."""
-        check = self._gateway.carriage.check(tunnel)
+        check = self._gateway.selection.check(tunnel)
         if check is None:
             return []
         return [
@@ -229,7 +229,7 @@ class Report:
         ]
 
     def _health(self, tunnel: Tunnel) -> HealthStatus | None:
-        check = self._gateway.carriage.check(tunnel.name)
+        check = self._gateway.selection.check(tunnel.name)
         if check is None:
             return None
         recent = check.history.recent()

@@ -22,10 +22,10 @@ from vpnd.config.problems import counted
 from vpnd.control.listening import ApiSocket, SocketUnavailable
 from vpnd.control.operations import OperationError
 from vpnd.crypto.entropy import OsEntropy
-from vpnd.daemon.addresses import OnDatagram, OnUnreachable
-from vpnd.daemon.journal import Journal
+from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
+from vpnd.daemon.upkeep.addresses import OnDatagram, OnUnreachable
 from vpnd.datapath.engine import EngineOptions, PythonEngine
 from vpnd.datapath.sockets import SocketOptions
 from vpnd.host import single_instance
@@ -53,12 +53,12 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     supervisor = Supervisor.from_environment()
     clock = SystemClock()
     journal = Journal(clock)
-    box = LinuxHost()
+    host = LinuxHost()
     options = EngineOptions(sockets=SocketOptions(mark=MARK))
     service = Service(
         clock=clock,
         entropy=OsEntropy(),
-        box=box,
+        host=host,
         make_engine=lambda on_ike, on_notice: PythonEngine(loop, (), on_ike, on_notice, options),
         make_watch=lambda on_change: Monitor(loop, on_change),
         open_port=_open_port,
@@ -71,7 +71,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         listening = ApiSocket(socket)
     except (AnotherRuns, SocketUnavailable) as failure:
         print(f"vpnd: {failure}", file=sys.stderr)
-        await box.close()
+        await host.close()
         return EXIT_FAILED
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,18 +11,18 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from vpnd.config.compile import compile_gateway
 from vpnd.config.load import Loaded
 from vpnd.crypto.entropy import Entropy
-from vpnd.daemon.addresses import Addresses, OnDatagram, OpenPort
 from vpnd.daemon.change import Change, Progress
+from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.footing import Footing
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.intake import Intake
-from vpnd.daemon.interfaces import Interfaces
-from vpnd.daemon.journal import Journal
 from vpnd.daemon.loop_lag import LoopLag
-from vpnd.daemon.names import Names
-from vpnd.daemon.probes import ReplyListener, request
-from vpnd.daemon.repairs import Repairs
-from vpnd.daemon.standstill import Standstill
+from vpnd.daemon.upkeep.addresses import Addresses, OnDatagram, OpenPort
+from vpnd.daemon.upkeep.clock_jumps import ClockJumpMonitor
+from vpnd.daemon.upkeep.interfaces import Interfaces
+from vpnd.daemon.upkeep.peer_names import PeerNames
+from vpnd.daemon.upkeep.probes import ReplyListener, request
+from vpnd.daemon.upkeep.repairs import Repairs
 from vpnd.datapath.interface import Engine, Notice
 from vpnd.host.clock import Clock
 from vpnd.host.host import Host, HostFailed
@@ -32,11 +32,11 @@ from vpnd.model.child import ChildSa
 from vpnd.model.child import Path as NetworkPath
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import GatewayPolicy, TunnelPolicy
-from vpnd.tunnel.carriage import Carriage
 from vpnd.tunnel.commands import TunnelState
-from vpnd.tunnel.failover import Carry
+from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import SendProbe
-from vpnd.tunnel.roster import Roster
+from vpnd.tunnel.route_selection import RouteSelection
+from vpnd.tunnel.tunnels import Tunnels
 from vpnd.wire.icmp import Echo
 
 FAREWELL = 2.0
@@ -80,7 +80,7 @@ class Service:
         self,
         clock: Clock,
         entropy: Entropy,
-        box: Host,
+        host: Host,
         make_engine: MakeEngine,
         make_watch: MakeWatch,
         open_port: OpenPort,
@@ -100,16 +100,16 @@ class Service:
         """Tunnels that are listed, and not prepared yet."""
         self._watch = make_watch(self._changed_outside)
         self._engine = make_engine(self._on_datagram, self._on_notice)
-        carriage = Carriage(entropy)
+        selection = RouteSelection(entropy)
         self.gateway = Gateway(
-            clock, Endpoint(entropy), Roster(entropy), carriage, self._engine, self, journal
+            clock, Endpoint(entropy), Tunnels(entropy), selection, self._engine, self, journal
         )
-        self.interfaces = Interfaces(box, self._engine, journal, carriage.carrier)
+        self.interfaces = Interfaces(host, self._engine, journal, selection.carrier)
         self._replies = ReplyListener(asyncio.get_running_loop(), self._on_reply)
         gateway = self.gateway
         self._intake = Intake(self._may_wait, gateway.on_datagram, self._count_dropped)
         self._addresses = Addresses(
-            box,
+            host,
             self._engine,
             journal,
             lambda local: open_port(local, self._on_datagram, gateway.on_unreachable),
@@ -126,11 +126,11 @@ class Service:
             self._changing,
             self._turn,
         )
-        self._names = Names(footing)
+        self._names = PeerNames(footing)
         self._repairs = Repairs(footing)
-        self._standstill = Standstill(clock, journal)
+        self._standstill = ClockJumpMonitor(clock, journal)
         self.loop_lag = LoopLag()
-        self._box = box
+        self._host = host
         self._supervisor = supervisor
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -172,7 +172,7 @@ class Service:
             try:
                 for name in change.added:
                     self._announce(wanted[name])
-                self.gateway.roster.reorder(tuple(wanted))
+                self.gateway.tunnels.reorder(tuple(wanted))
                 # First what guards the traffic of new tunnels, last what guarded that of old ones.
                 async with self._turn:
                     await self._addresses.refresh()
@@ -209,9 +209,9 @@ class Service:
         # Given back by none: a change that is asked for from now on would make what nobody takes down.
         await self._changing.acquire()
         gateway = self.gateway
-        for tunnel in tuple(gateway.roster):
+        for tunnel in tuple(gateway.tunnels):
             try:
-                gateway.roster.remove(tunnel.name)
+                gateway.tunnels.remove(tunnel.name)
                 gateway.call(lambda now, name=tunnel.name: gateway.endpoint.remove_peer(now, name))  # type: ignore[misc]
             except Exception as error:  # whatever it is: the others say farewell, and nothing stays behind
                 self.journal.fault(tunnel.name, "internal error while saying DELETE", error)
@@ -226,7 +226,7 @@ class Service:
         await self.interfaces.abandon()
         self._engine.close()
         self._addresses.close()
-        await self._box.close()
+        await self._host.close()
 
     # -------------------------------------------------------- what the gateway asks (Surroundings)
 
@@ -244,7 +244,7 @@ class Service:
 
     def summary(self) -> str:
         """One line: how many tunnels are up, and how many this machine itself keeps down."""
-        tunnels = tuple(self.gateway.roster)
+        tunnels = tuple(self.gateway.tunnels)
         up = sum(tunnel.state is TunnelState.UP for tunnel in tunnels)
         blocked = [tunnel.name for tunnel in tunnels if tunnel.blocked is not None]
         refused = f"; this machine cannot carry {len(blocked)}: vpnctl why {blocked[0]}" if blocked else ""
@@ -253,7 +253,7 @@ class Service:
     def child_changed(self, child: ChildSa) -> None:
         """The MTU may have to follow."""
         self.interfaces.follow(child)
-        tunnel = self.gateway.roster.get(child.tunnel)
+        tunnel = self.gateway.tunnels.get(child.tunnel)
         if tunnel is not None and tunnel.policy.peer.any_address:
             self._spawn(self._learn_way(child))
 
@@ -269,7 +269,7 @@ class Service:
 
     def path_changed(self, tunnel: str, mtu: int) -> None:
         """The path to a peer carries datagrams of `mtu` bytes."""
-        found = self.gateway.roster.get(tunnel)
+        found = self.gateway.tunnels.get(tunnel)
         owners = [m.owner.child for m in found.mappings if m.owner is not None] if found is not None else []
         self.interfaces.path_changed(tunnel, mtu, owners[0] if owners else None)
 
@@ -283,7 +283,7 @@ class Service:
             self.journal.warn(probe.tunnel, f"the answers to health probes cannot be heard: {error.strerror}")
         self._engine.send_packet(probe.tunnel, request(probe))
 
-    def carry(self, change: Carry) -> None:
+    def carry(self, change: RouteMoved) -> None:
         """Lead a route to another tunnel; the first choice is made where the routes are."""
         if change.before is not None:
             self.interfaces.lead(change.route)
@@ -296,20 +296,20 @@ class Service:
 
     async def _guard(self, tunnels: Sequence[TunnelPolicy]) -> None:
         """These tunnels share routes with each other, and their traffic goes nowhere else."""
-        self.gateway.call(lambda now: self.gateway.carriage.configure(now, tunnels))
+        self.gateway.call(lambda now: self.gateway.selection.configure(now, tunnels))
         await self.interfaces.configure(tunnels)
 
     def _announce(self, policy: TunnelPolicy) -> None:
         """A tunnel comes: it is listed from now on, and down until it is prepared."""
         unprepared = Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail="it is not made yet")
-        self.gateway.roster.add(policy, unprepared)
+        self.gateway.tunnels.add(policy, unprepared)
         self.pending.add(policy.name)
 
     async def _prepare(self, policy: TunnelPolicy) -> None:
         """What was announced gets its interface, its IKE policy, its life."""
         name, gateway = policy.name, self.gateway
         bound = await self._addresses.bind(policy)
-        tunnel = gateway.roster[name]
+        tunnel = gateway.tunnels[name]
         tunnel.policy = bound
         refused = await self._equip(bound)
         self.pending.discard(name)
@@ -319,19 +319,19 @@ class Service:
             self.journal.failure(name, "tunnel-blocked", refused)
         else:
             gateway.admit(bound)
-        gateway.call(lambda now: gateway.carriage.add(now, name, policy.health))
+        gateway.call(lambda now: gateway.selection.add(now, name, policy.health))
         gateway.command(name, lambda now, t: t.start(now))
         gateway.watchers.wake(name)
 
     async def _remove(self, name: str, successor: TunnelPolicy | None = None) -> None:
         """A tunnel goes: DELETE to the peer, then its interface. A successor is listed at once."""
         gateway = self.gateway
-        gateway.roster.remove(name)
+        gateway.tunnels.remove(name)
         gateway.call(lambda now: gateway.endpoint.remove_peer(now, name))
         gateway.forget(name)
         if successor is not None:
             self._announce(successor)
-            gateway.roster.reorder(tuple(policy.name for policy in self.policy.tunnels))
+            gateway.tunnels.reorder(tuple(policy.name for policy in self.policy.tunnels))
         await self.interfaces.detach(name)
         if successor is None:
             self.journal.event(name, "tunnel-removed", "removed")
@@ -342,7 +342,7 @@ class Service:
 
     async def _change(self, before: TunnelPolicy, after: TunnelPolicy) -> None:
         """A tunnel is another: anew, or without touching its SAs where they would be the same."""
-        tunnel = self.gateway.roster[before.name]
+        tunnel = self.gateway.tunnels[before.name]
         kept = {name: getattr(after, name) for name in KEEPS_ITS_SAS}
         as_was = replace(before, **kept)
         if as_was != after or tunnel.closed or self.interfaces.get(before.name) is None:

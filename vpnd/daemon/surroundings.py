@@ -6,7 +6,7 @@ from typing import Protocol
 
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.policy import TunnelPolicy
-from vpnd.tunnel.failover import Carry
+from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import SendProbe
 
 
@@ -34,7 +34,7 @@ class Surroundings(Protocol):
     def send_probe(self, probe: SendProbe) -> None:
         """Send a health check's echo request into its own tunnel; one that cannot be sent is lost."""
 
-    def carry(self, change: Carry) -> None:
+    def carry(self, change: RouteMoved) -> None:
         """Lead a route to another tunnel, in one step."""
 
     def interrupt(self, tunnel: str, interrupted: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the life of a tunnel asks of the gateway. `Roster.outputs` is drained after each input."""
+"""What the life of a tunnel asks of the gateway. `Tunnels.outputs` is drained after each input."""
 
 from __future__ import annotations
 

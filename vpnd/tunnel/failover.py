@@ -51,7 +51,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Carry:
+class RouteMoved:
     """This tunnel carries this route from now on; `before` did until now, None: none did."""
 
     route: Network
@@ -97,7 +97,7 @@ class Failover:
     """
 
     def __init__(self) -> None:
-        self.outputs: deque[Carry] = deque()
+        self.outputs: deque[RouteMoved] = deque()
         self._tunnels: dict[str, _Tunnel] = {}
         self._sharers: dict[Network, list[_Tunnel]] = {}
         self._carriers: dict[Network, str] = {}
@@ -234,7 +234,7 @@ class Failover:
         best = min(eligible, key=self._preference)
         if best.member.name != before:
             self._carriers[route] = best.member.name
-            self.outputs.append(Carry(route, best.member.name, before, by_hand))
+            self.outputs.append(RouteMoved(route, best.member.name, before, by_hand))
 
     def _may_take_over(self, now: float, tunnel: _Tunnel) -> bool:
         return self._merit(tunnel) is Standing.ABLE and now >= tunnel.returns_at

@@ -1,4 +1,4 @@
-"""A daemon on a machine that is made up: an engine that carries nothing, a box without a kernel, a wire."""
+"""A daemon on a machine that is made up: an engine that carries nothing, a host without a kernel, a wire."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import ParamSpec, TypeVar
 
 from vpnd.config.load import load
 from vpnd.crypto.entropy import SeededEntropy
-from vpnd.daemon.addresses import OnDatagram, OnUnreachable
-from vpnd.daemon.journal import Journal
+from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
+from vpnd.daemon.upkeep.addresses import OnDatagram, OnUnreachable
 from vpnd.datapath.interface import Drop, Notice, PolicyRow, SaStats
 from vpnd.host.host import HostFailed
 from vpnd.host.netlink import RouteTo
@@ -336,14 +336,14 @@ class Machine:
         """How many times from now on port 500 cannot be read."""
         self.ports_closed = 0
         self.reading: set[FakePort] = set()
-        self.box = FakeHost(self.address)
+        self.host = FakeHost(self.address)
         self.clock = FakeClock()
         self.journal = Journal(self.clock)
         supervisor = Supervisor(None)
         self.service = Service(
             clock=self.clock,
             entropy=SeededEntropy(seed),
-            box=self.box,
+            host=self.host,
             make_engine=self._make_engine,
             make_watch=self._make_watch,
             open_port=lambda local, on_datagram, on_unreachable: FakePort(self, on_unreachable),

@@ -72,8 +72,8 @@ class Pair:
     def state(self, name: str = "t") -> tuple[str, str]:
         """The tunnel's state on both sides."""
         return (
-            self.hq.service.gateway.roster[name].state.value,
-            self.branch.service.gateway.roster[name].state.value,
+            self.hq.service.gateway.tunnels[name].state.value,
+            self.branch.service.gateway.tunnels[name].state.value,
         )
 
 
@@ -86,7 +86,7 @@ def with_pair(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
             await test(pair=pair, **arguments)
         finally:
             for machine in (pair.hq, pair.branch):
-                if not machine.box.closed:
+                if not machine.host.closed:
                     await machine.service.stop()
 
     def wrapped(tmp_path: Path, **arguments: Any) -> None:

@@ -52,7 +52,7 @@ async def test_up_says_that_only_the_peer_can_begin(pair: Pair) -> None:
         await pair.branch.operator.up("t", 10)
     assert failure.value.code == "E-ANY"
     assert "only it can begin" in str(failure.value)
-    assert pair.branch.service.gateway.roster["t"].state.value == "waiting"
+    assert pair.branch.service.gateway.tunnels["t"].state.value == "waiting"
     await pair.hq.start()
     await pair.until(lambda: pair.state() == ("up", "up"))
     assert (await pair.branch.operator.up("t", 10)).state == "up"
@@ -87,10 +87,10 @@ async def test_a_dead_peer_is_waited_for_and_not_called(pair: Pair) -> None:
     await pair.until(lambda: pair.state() == ("up", "up"))
     pair.wire.cut = True
     gateway = pair.branch.service.gateway
-    await pair.until(lambda: gateway.roster["t"].state.value != "up", 120)
+    await pair.until(lambda: gateway.tunnels["t"].state.value != "up", 120)
     await seconds(pair, 200)
-    assert gateway.roster["t"].state.value == "waiting"
-    assert gateway.roster["t"].attempt is None
+    assert gateway.tunnels["t"].state.value == "waiting"
+    assert gateway.tunnels["t"].attempt is None
     pair.wire.cut = False
     await pair.until(lambda: pair.state() == ("up", "up"), 120)
 
@@ -98,7 +98,7 @@ async def test_a_dead_peer_is_waited_for_and_not_called(pair: Pair) -> None:
 @with_pair
 async def test_the_path_to_the_peer_is_learned_with_its_sas(pair: Pair) -> None:
     configure(pair)
-    pair.branch.box.route_mtu = 1400
+    pair.branch.host.route_mtu = 1400
     await pair.branch.start()
     assert pair.branch.engine.path_mtu["t"] == 1500
     await pair.hq.start()
@@ -110,16 +110,16 @@ async def test_peers_of_any_address_pass_the_reverse_path_check(pair: Pair) -> N
     """Where a peer may come from is not known: by the default route, or by the gateway's own link."""
     configure(pair)
     await pair.branch.start()
-    assert {pair.branch.address, ANYWHERE[4]} <= pair.branch.box.heard
+    assert {pair.branch.address, ANYWHERE[4]} <= pair.branch.host.heard
 
 
 @with_pair
 async def test_an_address_that_is_not_this_machines_is_replaced_by_the_default_routes(pair: Pair) -> None:
     configure(pair)
-    pair.branch.box.addresses = {parse_address("10.9.9.9")}
-    pair.branch.box.source = parse_address("10.9.9.9")
+    pair.branch.host.addresses = {parse_address("10.9.9.9")}
+    pair.branch.host.source = parse_address("10.9.9.9")
     await pair.branch.start()
-    bound = pair.branch.service.gateway.roster["t"].policy.peer
+    bound = pair.branch.service.gateway.tunnels["t"].policy.peer
     assert (str(bound.local_address), bound.remote_address) == ("10.9.9.9", None)
 
 
@@ -153,4 +153,4 @@ async def test_the_api_makes_such_a_tunnel_and_refuses_what_is_no_identity(pair:
     made = await pair.branch.operator.put_tunnel("u", {**table, "ike": {"remote_id": "@203.0.113.1"}})
     assert made.change == "created"
     assert pair.branch.operator.tunnel("u").remote_id == "@203.0.113.1"
-    assert pair.branch.service.gateway.roster["u"].state.value == "waiting"
+    assert pair.branch.service.gateway.tunnels["u"].state.value == "waiting"

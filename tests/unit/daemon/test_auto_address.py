@@ -14,7 +14,7 @@ from tests.unit.daemon.test_refused import seconds
 from tests.unit.daemon.test_stories import BACK, HERE, ROUTED, THERE, VERSIONS, kinds, text
 from tests.unit.tunnel.lives import policy
 from vpnd.control.peer_config import NotPossible, strongswan
-from vpnd.daemon import repairs
+from vpnd.daemon.upkeep import repairs
 from vpnd.host.netlink import RouteTo
 from vpnd.host.resolver import Resolver
 from vpnd.host.routes import ANYWHERE
@@ -46,8 +46,8 @@ async def up(pair: Pair) -> None:
 
 def move(machine: Machine, address: str | None, default: str | None) -> None:
     """The machine has this address from now on, and a default route that leads from `default`."""
-    machine.box.addresses = {ip_address(address)} if address is not None else set()
-    machine.box.source = ip_address(default) if default is not None else None
+    machine.host.addresses = {ip_address(address)} if address is not None else set()
+    machine.host.source = ip_address(default) if default is not None else None
     if address is not None:
         machine.wire.machines[ip_address(address)] = machine
     machine.watch.on_change()
@@ -110,7 +110,7 @@ async def test_another_default_route_is_followed_while_the_old_address_stays(pai
     configure(pair)
     await up(pair)
     move(pair.hq, ELSEWHERE, ELSEWHERE)
-    pair.hq.box.addresses.add(ip_address(HERE))
+    pair.hq.host.addresses.add(ip_address(HERE))
     await seconds(pair, 5)
     assert kinds(pair.hq)[:2] == ["address-changed", "tunnel-lost"]
     reason = f"{HERE} is not the default route's any more"
@@ -124,7 +124,7 @@ async def test_a_written_address_stays_where_the_default_route_goes(pair: Pair) 
     pair.configure({"t": ROUTED}, {"t": BACK})
     await up(pair)
     move(pair.hq, ELSEWHERE, ELSEWHERE)
-    pair.hq.box.addresses.add(ip_address(HERE))
+    pair.hq.host.addresses.add(ip_address(HERE))
     await seconds(pair, 5)
     assert kinds(pair.hq) == []
     assert pair.hq.operator.tunnel("t").local_address == HERE
@@ -134,7 +134,7 @@ async def test_a_written_address_stays_where_the_default_route_goes(pair: Pair) 
 async def test_without_a_default_route_the_tunnel_waits_and_says_so(pair: Pair) -> None:
     configure(pair)
     await pair.branch.start()
-    pair.hq.box.source = None
+    pair.hq.host.source = None
     await pair.hq.start()
     await seconds(pair, 30)
     (tunnel,) = pair.hq.operator.status().tunnels
@@ -147,7 +147,7 @@ async def test_without_a_default_route_the_tunnel_waits_and_says_so(pair: Pair) 
     assert (detail.local_address, detail.local_id) == ("auto", "auto")
     with pytest.raises(NotPossible, match=r"set ike\.local_id"):
         strongswan(detail.model_dump(mode="json"))
-    pair.hq.box.source = ip_address(HERE)
+    pair.hq.host.source = ip_address(HERE)
     pair.hq.watch.on_change()
     await pair.until(lambda: pair.state() == ("up", "up"))
     assert text(pair.hq, "address-changed") == f"this machine had no default route: using {HERE}"
@@ -225,11 +225,11 @@ async def test_a_peer_that_is_a_name_is_looked_up_when_there_is_an_address(
     configure(pair, f'{NAMED.format(version="ikev2")}\nremote_id = "{THERE}"', KNOWN.format(version="ikev2"))
     of_any_address(pair)
     pair.hq.write(pair.hq.config.read_text().replace(f'address = "{THERE}"', 'address = "branch.example"'))
-    pair.hq.box.source = None
+    pair.hq.host.source = None
     await pair.start()
     await seconds(pair, 10)
     assert asked == []
-    pair.hq.box.source = pair.hq.address
+    pair.hq.host.source = pair.hq.address
     await pair.until(lambda: pair.state() == ("up", "up"))
     assert set(asked) == {4}
     move(pair.hq, ELSEWHERE, ELSEWHERE)
@@ -244,8 +244,8 @@ async def test_a_hub_has_an_address_that_changes(pair: Pair) -> None:
     text = pair.branch.config.read_text().replace(f'address = "{THERE}"', 'address = "auto"')
     pair.branch.write(text.replace(f'address = "{HERE}"', 'address = "any"'))
     await up(pair)
-    assert UNSPECIFIED[4] not in pair.branch.box.heard
-    assert {ANYWHERE[4], ip_address(THERE)} <= pair.branch.box.heard
+    assert UNSPECIFIED[4] not in pair.branch.host.heard
+    assert {ANYWHERE[4], ip_address(THERE)} <= pair.branch.host.heard
     move(pair.branch, ELSEWHERE, ELSEWHERE)
     spoke = pair.hq.config.read_text()
     pair.hq.write(spoke.replace(f'address = "{THERE}"', f'address = "{ELSEWHERE}"'))
@@ -263,7 +263,7 @@ async def test_each_family_has_its_default_route(
         assert destination == ANYWHERE[destination.version]
         return RouteTo(ip_address("2001:db8::7" if destination.version == 6 else HERE), 2, 1500)
 
-    monkeypatch.setattr(pair.hq.box, "route_to", route_to)
+    monkeypatch.setattr(pair.hq.host, "route_to", route_to)
     unknown = UNSPECIFIED[version]
     peer = replace(policy().peer, local_address=unknown, local_id=Identity.of_address(unknown))
     bound = await pair.hq.service._addresses.bind(replace(policy(), peer=peer))
@@ -273,8 +273,8 @@ async def test_each_family_has_its_default_route(
 @with_pair
 async def test_the_identity_of_a_written_address_stays_where_another_is_used(pair: Pair) -> None:
     pair.configure({"t": ROUTED}, {"t": BACK})
-    pair.hq.box.addresses = {ip_address(ELSEWHERE)}
-    pair.hq.box.source = ip_address(ELSEWHERE)
+    pair.hq.host.addresses = {ip_address(ELSEWHERE)}
+    pair.hq.host.source = ip_address(ELSEWHERE)
     await pair.hq.start()
     detail = pair.hq.operator.tunnel("t")
     assert (detail.local_address, detail.local_id) == (ELSEWHERE, HERE)
@@ -298,10 +298,10 @@ async def test_a_default_route_is_used_when_it_comes_not_at_the_next_look(
 ) -> None:
     monkeypatch.setattr(repairs, "REPAIR_EVERY", 1e6)
     configure(pair)
-    pair.hq.box.source = None
+    pair.hq.host.source = None
     await pair.start()
     await seconds(pair, 10)
-    pair.hq.box.source = ip_address(HERE)
+    pair.hq.host.source = ip_address(HERE)
     pair.hq.watch.on_change()
     await pair.until(lambda: pair.state() == ("up", "up"))
 

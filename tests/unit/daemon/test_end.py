@@ -24,11 +24,11 @@ FILTER = Shield(LINK_GROUP, frozenset({TO}))
 @with_pair
 async def test_the_end_before_the_start_leaves_the_guard(pair: Pair) -> None:
     """`vpnd guard` has set it before, and the daemon has not read its configuration into anything yet."""
-    box = pair.hq.box
-    box.wanted, box.shielded = GUARD, FILTER
+    host = pair.hq.host
+    host.wanted, host.shielded = GUARD, FILTER
     await pair.hq.service.stop()
-    assert box.closed
-    assert (box.wanted, box.shielded) == (GUARD, FILTER)
+    assert host.closed
+    assert (host.wanted, host.shielded) == (GUARD, FILTER)
 
 
 @pytest.mark.parametrize("version", ["ikev2", "ikev1"])
@@ -62,9 +62,9 @@ async def test_a_reload_that_the_end_overtakes_begins_nothing(pair: Pair) -> Non
     await asyncio.sleep(0.1)
     files_read.set()
     await ending
-    assert pair.hq.box.interfaces == {}
-    assert len(pair.hq.service.gateway.roster) == 0
-    assert all(route.device is None for route in pair.hq.box.wanted.routes)
+    assert pair.hq.host.interfaces == {}
+    assert len(pair.hq.service.gateway.tunnels) == 0
+    assert all(route.device is None for route in pair.hq.host.wanted.routes)
     work.cancel()
     with suppress(asyncio.CancelledError):
         await work

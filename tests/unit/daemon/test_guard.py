@@ -52,10 +52,10 @@ class PoorBox(FakeHost):
         return await super().networks_inside(own, peers, mark)
 
 
-def set_guard(box: PoorBox, monkeypatch: pytest.MonkeyPatch, remove: bool = False) -> list[str]:
-    monkeypatch.setattr(guarding, "LinuxHost", lambda: box)
+def set_guard(host: PoorBox, monkeypatch: pytest.MonkeyPatch, remove: bool = False) -> list[str]:
+    monkeypatch.setattr(guarding, "LinuxHost", lambda: host)
     failures = asyncio.run(guarding.set_guard(() if remove else (TUNNEL,), remove))
-    assert box.closed
+    assert host.closed
     return failures
 
 
@@ -63,26 +63,26 @@ def set_guard(box: PoorBox, monkeypatch: pytest.MonkeyPatch, remove: bool = Fals
 def test_routes_and_rules_stand_without_a_filter(
     refused: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    box = PoorBox(*refused)
-    failures = set_guard(box, monkeypatch)
+    host = PoorBox(*refused)
+    failures = set_guard(host, monkeypatch)
     assert sorted(failures) == sorted(f"no {what}" for what in refused)
-    assert BLACKHOLE in box.wanted.routes
-    assert box.wanted.rules
-    assert (box.shielded is None) is ("shield" in refused)
+    assert BLACKHOLE in host.wanted.routes
+    assert host.wanted.rules
+    assert (host.shielded is None) is ("shield" in refused)
 
 
 def test_the_filter_stands_without_routes(monkeypatch: pytest.MonkeyPatch) -> None:
-    box = PoorBox("present")
-    assert set_guard(box, monkeypatch) == ["no present"]
-    assert box.shielded is not None
-    assert TO in box.shielded.routes
+    host = PoorBox("present")
+    assert set_guard(host, monkeypatch) == ["no present"]
+    assert host.shielded is not None
+    assert TO in host.shielded.routes
 
 
 def test_what_cannot_be_taken_away_keeps_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    box = PoorBox("shield")
-    set_guard(box, monkeypatch)
-    assert set_guard(box, monkeypatch, remove=True) == ["no shield"]
-    assert box.wanted == Wanted()
+    host = PoorBox("shield")
+    set_guard(host, monkeypatch)
+    assert set_guard(host, monkeypatch, remove=True) == ["no shield"]
+    assert host.wanted == Wanted()
 
 
 BROKEN = """
@@ -108,13 +108,13 @@ spd = [{ local = ["10.1.0.0/24"], remote = ["10.3.0.0/24"] }]
 def test_what_can_be_read_of_a_configuration_with_errors_is_guarded(
     gateway: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, box = tmp_path / "vpnd.toml", PoorBox()
+    config, host = tmp_path / "vpnd.toml", PoorBox()
     text = BROKEN.replace('address = "192.0.2.1"', 'address = "auto"') if gateway == "auto" else BROKEN
     config.write_text(
         BROKEN.partition("[customer")[2].join(("[customer", "")) if gateway == "missing" else text
     )
     assert ('"auto"' in config.read_text()) is (gateway == "auto")
-    monkeypatch.setattr(guarding, "LinuxHost", lambda: box)
+    monkeypatch.setattr(guarding, "LinuxHost", lambda: host)
     monkeypatch.setattr(nftables, "installed", lambda: False)
     done = CliRunner().invoke(app, ["guard", "--config", str(config), "--state", str(tmp_path)])
     assert done.exit_code == 2
@@ -122,16 +122,16 @@ def test_what_can_be_read_of_a_configuration_with_errors_is_guarded(
     assert done.output.endswith(
         "vpnd: the configuration has errors: guarded is what can be read, 2 tunnels\n"
     )
-    assert BLACKHOLE in box.wanted.routes
-    assert ip_network("10.3.0.0/24") in {rule.destination for rule in box.wanted.rules}
-    assert box.shielded is not None
-    assert TO in box.shielded.routes
+    assert BLACKHOLE in host.wanted.routes
+    assert ip_network("10.3.0.0/24") in {rule.destination for rule in host.wanted.rules}
+    assert host.shielded is not None
+    assert TO in host.shielded.routes
 
 
 def test_errors_do_not_make_the_filter_that_stands_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    box = PoorBox()
-    monkeypatch.setattr(guarding, "LinuxHost", lambda: box)
+    host = PoorBox()
+    monkeypatch.setattr(guarding, "LinuxHost", lambda: host)
     monkeypatch.setattr(nftables, "installed", lambda: True)
     assert asyncio.run(guarding.set_guard((TUNNEL,), remove=False, complete=False)) == []
-    assert box.shielded is None
-    assert BLACKHOLE in box.wanted.routes
+    assert host.shielded is None
+    assert BLACKHOLE in host.wanted.routes

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from vpnd.daemon.journal import KEPT_MESSAGES, KEPT_OF_STRANGERS, KEPT_SIGNS, Journal
+from vpnd.daemon.events.journal import KEPT_MESSAGES, KEPT_OF_STRANGERS, KEPT_SIGNS, Journal
 from vpnd.ike.outputs import LadderLine
 from vpnd.model.text import LONGEST_TEXT
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from vpnd.daemon import logs
-from vpnd.daemon.logs import MAX_WAITING, REPEAT_EVERY, REPEATS_KEPT, LineWriter, Repeats
+from vpnd.daemon.events import logs
+from vpnd.daemon.events.logs import MAX_WAITING, REPEAT_EVERY, REPEATS_KEPT, LineWriter, Repeats
 from vpnd.model.text import LONGEST_TEXT
 
 

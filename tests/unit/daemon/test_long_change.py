@@ -22,7 +22,7 @@ async def begin(pair: Pair) -> asyncio.Task[object]:
     await pair.start()
     await pair.until(lambda: pair.state() == ("up", "up"))
     pair.configure({"t": ROUTED, **MORE}, {"t": BACK, **MORE_BACK})
-    pair.hq.box.gate = asyncio.Semaphore(0)
+    pair.hq.host.gate = asyncio.Semaphore(0)
     work: asyncio.Task[object] = asyncio.create_task(pair.hq.operator.reload())
     await pair.until(lambda: pair.hq.operator.reloading().running)
     return work
@@ -31,7 +31,7 @@ async def begin(pair: Pair) -> asyncio.Task[object]:
 @with_pair
 async def test_every_tunnel_is_listed_from_the_start(pair: Pair) -> None:
     work = await begin(pair)
-    gate = pair.hq.box.gate
+    gate = pair.hq.host.gate
     assert gate is not None
     spi = pair.hq.operator.status().tunnels[0].mappings[0].spi_in
     for prepared in range(3):
@@ -65,7 +65,7 @@ async def test_what_is_begun_is_done_though_nobody_waits_for_it(pair: Pair) -> N
 
 async def release(pair: Pair) -> None:
     """Whoever waits at the gate goes on, and nobody waits any more."""
-    gate, pair.hq.box.gate = pair.hq.box.gate, None
+    gate, pair.hq.host.gate = pair.hq.host.gate, None
     if gate is not None:
         gate.release()
 
@@ -89,16 +89,16 @@ async def test_a_tunnel_that_is_taken_down_meanwhile_stays_down(pair: Pair) -> N
     await pair.hq.operator.down("n1")
     await release(pair)
     await work
-    await pair.until(lambda: pair.hq.service.gateway.roster["n2"].state.value == "up")
+    await pair.until(lambda: pair.hq.service.gateway.tunnels["n2"].state.value == "up")
     await asyncio.sleep(60)
-    assert pair.hq.service.gateway.roster["n1"].state.value == "down"
+    assert pair.hq.service.gateway.tunnels["n1"].state.value == "down"
     assert (await pair.hq.operator.up("n1", 30.0)).state == "up"
 
 
 @with_pair
 async def test_the_start_lists_every_tunnel_too(pair: Pair) -> None:
     pair.configure({"t": ROUTED, **MORE}, {"t": BACK})
-    pair.hq.box.gate = asyncio.Semaphore(0)
+    pair.hq.host.gate = asyncio.Semaphore(0)
     loaded = load(pair.hq.config, pair.hq.state)
     starting = asyncio.create_task(pair.hq.service.start(loaded))
     await pair.until(lambda: len(pair.hq.operator.status().tunnels) == 4)
@@ -115,7 +115,7 @@ async def test_a_changed_tunnel_is_listed_while_it_is_made_anew(pair: Pair) -> N
     await pair.start()
     await pair.until(lambda: pair.state() == ("up", "up"))
     pair.configure({"t": ROUTED + "\n[tunnels.t.ike]\nlifetime = 7200"}, {"t": BACK})
-    pair.hq.box.gate = asyncio.Semaphore(0)
+    pair.hq.host.gate = asyncio.Semaphore(0)
     work = asyncio.create_task(pair.hq.operator.reload())
     await pair.until(lambda: pair.hq.operator.status().tunnels[0].state == "down")
     await release(pair)
@@ -126,7 +126,7 @@ async def test_a_changed_tunnel_is_listed_while_it_is_made_anew(pair: Pair) -> N
 @with_pair
 async def test_many_notices_of_the_kernel_make_one_repair(pair: Pair) -> None:
     work = await begin(pair)
-    before = len(pair.hq.box.history)
+    before = len(pair.hq.host.history)
     for _ in range(10):
         pair.hq.watch.on_change()
         await asyncio.sleep(1)
@@ -134,4 +134,4 @@ async def test_many_notices_of_the_kernel_make_one_repair(pair: Pair) -> None:
     await work
     await asyncio.sleep(30)
     # What guards the new tunnels, the end of the change, and the repair.
-    assert len(pair.hq.box.history) == before + 3
+    assert len(pair.hq.host.history) == before + 3

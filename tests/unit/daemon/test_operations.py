@@ -94,7 +94,7 @@ async def test_show_tells_what_is_configured_but_no_key(pair: Pair) -> None:
     assert detail.communication == "destination-route"
     assert detail.configuration["routes"] == ["10.2.0.0/16"]
     assert detail.source.startswith(str(pair.hq.config))
-    assert detail.mtu == pair.hq.box.interfaces[detail.interface]
+    assert detail.mtu == pair.hq.host.interfaces[detail.interface]
     assert KEY not in text
     assert detail.psk_fingerprint in text
     with pytest.raises(UnknownTunnel, match="nobody"):
@@ -300,12 +300,12 @@ async def test_esp_that_nobody_knows_asks_the_peer_at_most_once_in_ten_seconds(p
 @with_pair
 async def test_a_deleted_interface_is_made_again(pair: Pair) -> None:
     await up(pair)
-    (name,) = pair.hq.box.interfaces
+    (name,) = pair.hq.host.interfaces
     pair.hq.engine.on_notice(TunLost("t"))
     await pair.until(lambda: ("t", "interface-lost") in pair.hq.events())
     await pair.until(lambda: pair.state() == ("up", "up") and len(pair.hq.engine.installed) == 1)
-    assert list(pair.hq.box.interfaces) == [name]
-    assert any(route.device == name for route in pair.hq.box.wanted.routes)
+    assert list(pair.hq.host.interfaces) == [name]
+    assert any(route.device == name for route in pair.hq.host.wanted.routes)
 
 
 @with_pair
@@ -351,7 +351,7 @@ async def test_reload_leaves_unchanged_tunnels_alone(pair: Pair) -> None:
     assert pair.hq.engine.installed == before
     assert ("t", "tunnel-lost") not in pair.hq.events()
     assert [t.name for t in pair.hq.operator.status().tunnels] == ["t", "v"]
-    assert not any(str(route.destination) == "10.3.0.0/16" for route in pair.hq.box.wanted.routes)
+    assert not any(str(route.destination) == "10.3.0.0/16" for route in pair.hq.host.wanted.routes)
 
 
 @with_pair
@@ -364,7 +364,7 @@ async def test_new_routes_and_priority_do_not_touch_the_sas(pair: Pair) -> None:
     assert result.changed == ["t"]
     assert pair.hq.engine.installed == before
     assert pair.hq.operator.status().tunnels[0].priority == 5
-    led = {route.destination for route in pair.hq.box.wanted.routes if route.device is not None}
+    led = {route.destination for route in pair.hq.host.wanted.routes if route.device is not None}
     assert len(led) == 2
 
 
@@ -401,14 +401,14 @@ async def test_a_changed_proposal_negotiates_anew(pair: Pair) -> None:
 @with_pair
 async def test_a_reload_with_an_error_changes_nothing(pair: Pair) -> None:
     await up(pair)
-    before, routes = dict(pair.hq.engine.installed), pair.hq.box.wanted
+    before, routes = dict(pair.hq.engine.installed), pair.hq.host.wanted
     text = configuration("hq", "192.0.2.1", "192.0.2.2", {"u": 'routes = ["10.3.0.0/16"]', "v": "routs = []"})
     pair.hq.write(text)
     with pytest.raises(InvalidConfiguration) as failure:
         await pair.hq.operator.reload()
     assert any(problem.line for problem in failure.value.problems)
     assert pair.hq.engine.installed == before
-    assert pair.hq.box.wanted == routes
+    assert pair.hq.host.wanted == routes
     assert [t.name for t in pair.hq.operator.status().tunnels] == ["t"]
 
 
@@ -433,8 +433,8 @@ async def test_a_tunnel_through_the_api_is_kept_with_its_key_apart(pair: Pair) -
     assert (await pair.hq.operator.delete_tunnel("t")).change == "removed"
     assert list((pair.hq.state / "tunnels.d").iterdir()) == []
     assert pair.hq.engine.installed == {}
-    assert pair.hq.box.interfaces == {}
-    assert pair.hq.box.wanted.routes == frozenset()
+    assert pair.hq.host.interfaces == {}
+    assert pair.hq.host.wanted.routes == frozenset()
 
 
 @with_pair
@@ -517,11 +517,11 @@ async def test_guard_before_interfaces_and_after_the_end(pair: Pair) -> None:
     await up(pair)
     network = ip_network("10.2.0.0/16")
     holes = {Route(network, table, None, WORST_METRIC) for table in (MAIN_TABLE, ROUTES_TABLE)}
-    assert pair.hq.box.history[0].routes == holes
+    assert pair.hq.host.history[0].routes == holes
     await pair.hq.service.stop()
-    assert pair.hq.box.interfaces == {}
-    assert pair.hq.box.wanted.routes == holes
-    await pair.until(lambda: pair.branch.service.gateway.roster["t"].state.value == "waiting")
+    assert pair.hq.host.interfaces == {}
+    assert pair.hq.host.wanted.routes == holes
+    await pair.until(lambda: pair.branch.service.gateway.tunnels["t"].state.value == "waiting")
 
 
 @with_pair
@@ -529,51 +529,51 @@ async def test_a_network_inside_is_excepted_as_soon_as_it_is_there(pair: Pair) -
     await up(pair)
     lan = Route(ip_network("10.2.9.0/24"), ROUTES_TABLE, None, INSIDE_METRIC, thrown=True)
     for networks in (frozenset({lan.destination}), frozenset[Network]()):
-        pair.hq.box.inside = networks
+        pair.hq.host.inside = networks
         pair.hq.watch.on_change()
-        await pair.until(lambda networks=networks: (lan in pair.hq.box.wanted.routes) == bool(networks))  # type: ignore[misc]
+        await pair.until(lambda networks=networks: (lan in pair.hq.host.wanted.routes) == bool(networks))  # type: ignore[misc]
 
 
 @with_pair
 async def test_peers_in_the_routes_of_a_tunnel_are_heard(pair: Pair) -> None:
-    pair.hq.box.strict = True
+    pair.hq.host.strict = True
     await up(pair)
-    assert pair.hq.box.heard == frozenset()
+    assert pair.hq.host.heard == frozenset()
     pair.configure({"t": 'routes = ["0.0.0.0/0"]'}, {"t": BACK})
     await pair.hq.operator.reload()
-    assert pair.hq.box.heard == {parse_address("192.0.2.2")}
+    assert pair.hq.host.heard == {parse_address("192.0.2.2")}
 
 
 @with_pair
 async def test_a_machine_without_filters_carries_and_has_one_as_soon_as_it_can(pair: Pair) -> None:
-    pair.hq.box.unfiltered = True
+    pair.hq.host.unfiltered = True
     await up(pair)
-    assert pair.hq.box.shielded is None
-    pair.hq.box.unfiltered = False
-    await pair.until(lambda: pair.hq.box.shielded is not None)
+    assert pair.hq.host.shielded is None
+    pair.hq.host.unfiltered = False
+    await pair.until(lambda: pair.hq.host.shielded is not None)
 
 
 @with_pair
 async def test_a_refused_interface_is_the_error_of_that_tunnel_alone_until_it_works(pair: Pair) -> None:
     pair.configure({"t": ROUTED, "u": 'routes = ["10.3.0.0/16"]\ninterface = "broken"'}, {"t": BACK})
-    pair.hq.box.refuse.add("broken")
+    pair.hq.host.refuse.add("broken")
     await pair.start()
     await pair.until(lambda: pair.state() == ("up", "up"))
     status = {t.name: t for t in pair.hq.operator.status().tunnels}
     assert status["u"].state == "down"
     assert status["u"].last_error is not None
     assert status["u"].last_error.code == "E-INTERFACE"
-    pair.hq.box.refuse.clear()
-    await pair.until(lambda: pair.hq.service.gateway.roster["u"].state.value != "down")
-    assert "broken" in pair.hq.box.interfaces
+    pair.hq.host.refuse.clear()
+    await pair.until(lambda: pair.hq.service.gateway.tunnels["u"].state.value != "down")
+    assert "broken" in pair.hq.host.interfaces
 
 
 @with_pair
 async def test_behind_nat_the_address_of_the_route_is_used(pair: Pair) -> None:
     pair.configure({"t": ROUTED + '\nnegotiation = "passive"'}, {"t": BACK})
     inside = parse_address("10.255.0.1")
-    pair.hq.box.addresses = {inside}
-    pair.hq.box.source = inside
+    pair.hq.host.addresses = {inside}
+    pair.hq.host.source = inside
     await pair.start()
     assert pair.hq.operator.tunnel("t").local_address == "10.255.0.1"
     assert pair.hq.operator.tunnel("t").local_id == "192.0.2.1"
@@ -583,12 +583,12 @@ async def test_behind_nat_the_address_of_the_route_is_used(pair: Pair) -> None:
 @with_pair
 async def test_routes_and_links_that_somebody_removed_come_back(pair: Pair) -> None:
     await up(pair)
-    box, wanted = pair.hq.box, pair.hq.box.wanted
+    host, wanted = pair.hq.host, pair.hq.host.wanted
     sas = dict(pair.hq.engine.installed)
-    box.wanted = Wanted()
-    box.down = set(box.interfaces)
+    host.wanted = Wanted()
+    host.down = set(host.interfaces)
     pair.hq.watch.on_change()
-    await pair.until(lambda: box.wanted == wanted and not box.down)
+    await pair.until(lambda: host.wanted == wanted and not host.down)
     assert pair.hq.engine.installed == sas
 
 
@@ -597,11 +597,11 @@ async def test_the_address_of_a_health_check_that_somebody_removed_comes_back(pa
     check = '[tunnels.t.health_check]\nenabled = true\nlocal = "{}"\nremote = "{}"'
     here, there = "169.254.128.1", "169.254.128.2"
     await up(pair, f"{ROUTED}\n{check.format(here, there)}", f"{BACK}\n{check.format(there, here)}")
-    box = pair.hq.box
-    assert parse_address(here) in box.addresses
-    box.addresses.discard(parse_address(here))
+    host = pair.hq.host
+    assert parse_address(here) in host.addresses
+    host.addresses.discard(parse_address(here))
     pair.hq.watch.on_change()
-    await pair.until(lambda: parse_address(here) in box.addresses)
+    await pair.until(lambda: parse_address(here) in host.addresses)
     (said,) = (e for e in pair.hq.journal.events.recent() if e.event == "address-restored")
     assert said.text == f"somebody removed the address {here} of vpn-t: put back"
 
@@ -610,8 +610,8 @@ async def test_the_address_of_a_health_check_that_somebody_removed_comes_back(pa
 async def test_a_new_address_of_this_machine_is_followed(pair: Pair) -> None:
     await up(pair)
     moved = parse_address("192.0.2.77")
-    pair.hq.box.addresses = {moved}
-    pair.hq.box.source = moved
+    pair.hq.host.addresses = {moved}
+    pair.hq.host.source = moved
     pair.wire.machines[moved] = pair.hq
     pair.branch.write(configuration("branch", "192.0.2.2", "192.0.2.77", {"t": f"{BACK}\n{REMOTE_ID}"}))
     await pair.branch.operator.reload()
@@ -675,8 +675,8 @@ async def test_a_peer_by_name_that_has_another_address_is_followed(
     moved = parse_address("192.0.2.99")
     del pair.wire.machines[pair.branch.address]
     pair.wire.machines[moved] = pair.branch
-    pair.branch.box.addresses = {moved}
-    pair.branch.box.source = moved
+    pair.branch.host.addresses = {moved}
+    pair.branch.host.source = moved
     pair.branch.watch.on_change()
     addresses[:] = [moved, parse_address("192.0.2.98")]
 

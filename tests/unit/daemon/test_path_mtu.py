@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED, up
 from tests.unit.daemon.test_refused import seconds
-from vpnd.daemon.interfaces import PATH_MTU_AGED
-from vpnd.daemon.repairs import REPAIR_EVERY
+from vpnd.daemon.upkeep.interfaces import PATH_MTU_AGED
+from vpnd.daemon.upkeep.repairs import REPAIR_EVERY
 from vpnd.datapath.interface import PathMtu
 
 AGED = PATH_MTU_AGED + 2 * REPAIR_EVERY
@@ -24,7 +24,7 @@ async def narrowed(pair: Pair, mtu: int) -> int:
 
 
 def _inner(pair: Pair) -> int:
-    (interface,) = pair.hq.box.interfaces.values()
+    (interface,) = pair.hq.host.interfaces.values()
     return interface
 
 
@@ -41,13 +41,13 @@ async def test_a_path_that_became_smaller_is_tried_larger_after_ten_minutes(pair
 @with_pair
 async def test_a_path_stays_small_while_the_kernel_says_so_and_is_asked_about_again(pair: Pair) -> None:
     before = await narrowed(pair, 1300)
-    pair.hq.box.route_mtu = 1300
+    pair.hq.host.route_mtu = 1300
     await seconds(pair, AGED)
     assert pair.hq.engine.path_mtu["t"] == 1300
-    pair.hq.box.route_mtu = 1400
+    pair.hq.host.route_mtu = 1400
     await seconds(pair, AGED)
     assert pair.hq.engine.path_mtu["t"] == 1400
-    pair.hq.box.route_mtu = 1500
+    pair.hq.host.route_mtu = 1500
     await seconds(pair, AGED)
     assert _inner(pair) == before
 
@@ -55,7 +55,7 @@ async def test_a_path_stays_small_while_the_kernel_says_so_and_is_asked_about_ag
 @with_pair
 async def test_a_path_stays_small_where_the_kernel_says_nothing(pair: Pair) -> None:
     await narrowed(pair, 1300)
-    pair.hq.box.route_mtu = None
+    pair.hq.host.route_mtu = None
     await seconds(pair, AGED)
     assert pair.hq.engine.path_mtu["t"] == 1300
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from vpnd.daemon.probes import DATA, ReplyListener, request
+from vpnd.daemon.upkeep.probes import DATA, ReplyListener, request
 from vpnd.model.selectors import Address
 from vpnd.tunnel.health import SendProbe
 from vpnd.wire.icmp import Echo

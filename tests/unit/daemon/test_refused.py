@@ -9,7 +9,7 @@ import pytest
 from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED, up
 from vpnd.control.operations import NegotiationFailed
-from vpnd.daemon.interfaces import Interfaces
+from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.datapath.interface import TunLost
 from vpnd.host.host import HostFailed
 from vpnd.model.policy import TunnelPolicy
@@ -36,20 +36,20 @@ def error(pair: Pair) -> str | None:
 @with_pair
 async def test_a_tunnel_without_an_interface_is_refused_to_the_peer_without_a_fault(pair: Pair) -> None:
     pair.configure({"t": PASSIVE + NAMED}, {"t": ACTIVE_BACK})
-    pair.hq.box.refuse.add("broken")
+    pair.hq.host.refuse.add("broken")
     await pair.start()
     await seconds(pair, 30)
     assert pair.hq.service.gateway.faults == 0
     assert error(pair) == "E-INTERFACE"
     assert pair.hq.service.summary() == "0 of 1 tunnels up; this machine cannot carry 1: vpnctl why t"
-    pair.hq.box.refuse.clear()
+    pair.hq.host.refuse.clear()
     await pair.until(lambda: pair.state() == ("up", "up"), 120)
 
 
 @with_pair
 async def test_up_of_a_tunnel_without_an_interface_does_not_let_the_peer_in(pair: Pair) -> None:
     pair.configure({"t": PASSIVE + NAMED}, {"t": ACTIVE_BACK})
-    pair.hq.box.refuse.add("broken")
+    pair.hq.host.refuse.add("broken")
     await pair.start()
     for action in (pair.hq.operator.up, pair.hq.operator.reset):
         with pytest.raises(NegotiationFailed, match="no interface"):
@@ -62,24 +62,24 @@ async def test_up_of_a_tunnel_without_an_interface_does_not_let_the_peer_in(pair
 @with_pair
 async def test_a_lost_interface_lets_the_peer_in_when_it_is_back(pair: Pair) -> None:
     await up(pair, PASSIVE + NAMED, ACTIVE_BACK)
-    pair.hq.box.refuse.add("broken")
+    pair.hq.host.refuse.add("broken")
     pair.hq.engine.on_notice(TunLost("t"))
     await seconds(pair, 30)
     assert pair.hq.service.gateway.faults == 0
     assert pair.state()[0] == "down"
-    pair.hq.box.refuse.clear()
+    pair.hq.host.refuse.clear()
     await pair.until(lambda: pair.state() == ("up", "up"), 120)
 
 
 @with_pair
 async def test_a_tunnel_that_is_taken_down_without_an_interface_stays_down_with_one(pair: Pair) -> None:
     pair.configure({"t": PASSIVE + NAMED}, {"t": ACTIVE_BACK})
-    pair.hq.box.refuse.add("broken")
+    pair.hq.host.refuse.add("broken")
     await pair.start()
     await pair.hq.operator.down("t")
-    pair.hq.box.refuse.clear()
+    pair.hq.host.refuse.clear()
     await seconds(pair, 60)
-    assert "broken" in pair.hq.box.interfaces
+    assert "broken" in pair.hq.host.interfaces
     assert pair.state()[0] == "down"
     assert not pair.hq.engine.installed
 
@@ -89,13 +89,13 @@ async def test_a_tunnel_that_is_down_stays_down_when_our_address_changes(pair: P
     await up(pair, PASSIVE, ACTIVE_BACK)
     await pair.hq.operator.down("t")
     moved = parse_address("192.0.2.77")
-    pair.hq.box.addresses = {moved}
-    pair.hq.box.source = moved
+    pair.hq.host.addresses = {moved}
+    pair.hq.host.source = moved
     pair.wire.machines[moved] = pair.hq
     pair.hq.watch.on_change()
     await seconds(pair, 1)
-    pair.hq.box.addresses = {pair.hq.address}
-    pair.hq.box.source = pair.hq.address
+    pair.hq.host.addresses = {pair.hq.address}
+    pair.hq.host.source = pair.hq.address
     pair.hq.watch.on_change()
     await seconds(pair, 60)
     assert pair.state()[0] == "down"
@@ -107,31 +107,31 @@ async def test_an_interface_without_the_address_of_its_health_check_is_made_anew
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair.configure({"t": f"{ROUTED}\n{CHECK}"}, {"t": BACK})
-    box = pair.hq.box
-    good = box.set_address
+    host = pair.hq.host
+    good = host.set_address
 
     async def refused(name: str, address: Address, present: bool) -> None:
         raise HostFailed("no address for you")
 
-    monkeypatch.setattr(box, "set_address", refused)
+    monkeypatch.setattr(host, "set_address", refused)
     await pair.start()
     await seconds(pair, 12)
     assert error(pair) == "E-INTERFACE"
-    assert box.interfaces == {}
+    assert host.interfaces == {}
     assert pair.hq.engine.tunnels == {}
-    monkeypatch.setattr(box, "set_address", good)
+    monkeypatch.setattr(host, "set_address", good)
     await pair.until(lambda: bool(pair.hq.engine.installed))
-    assert parse_address("169.254.128.1") in box.addresses
+    assert parse_address("169.254.128.1") in host.addresses
 
 
 @with_pair
 async def test_an_interface_that_is_deleted_again_and_again_is_made_less_often(pair: Pair) -> None:
     await up(pair, ROUTED + NAMED)
-    box, made = pair.hq.box, 0
+    host, made = pair.hq.host, 0
     first = pair.hq.clock.now()
     times = []
     while pair.hq.clock.now() < first + 300:
-        await pair.until(lambda: "broken" in box.interfaces and "t" in pair.hq.engine.tunnels)
+        await pair.until(lambda: "broken" in host.interfaces and "t" in pair.hq.engine.tunnels)
         times.append(pair.hq.clock.now() - first)
         made += 1
         pair.hq.engine.on_notice(TunLost("t"))
@@ -155,17 +155,17 @@ async def test_a_bug_in_a_repair_does_not_end_the_repairs(
     monkeypatch.setattr(Interfaces, "keep_shield", bug)
     await seconds(pair, 12)
     monkeypatch.setattr(Interfaces, "keep_shield", good)
-    pair.hq.box.shielded = None
-    await pair.until(lambda: pair.hq.box.shielded is not None)
+    pair.hq.host.shielded = None
+    await pair.until(lambda: pair.hq.host.shielded is not None)
 
 
 @with_pair
 async def test_routes_that_the_kernel_refused_are_tried_again(pair: Pair) -> None:
     pair.configure({"t": ROUTED}, {"t": BACK})
-    pair.hq.box.routes_refused = 3
+    pair.hq.host.routes_refused = 3
     await pair.start()
     await seconds(pair, 60)
-    assert any(route.device is not None for route in pair.hq.box.wanted.routes)
+    assert any(route.device is not None for route in pair.hq.host.wanted.routes)
     assert pair.hq.texts().count("the kernel refused") <= 1
 
 
@@ -208,7 +208,7 @@ async def test_a_port_that_cannot_be_read_is_opened_again(pair: Pair) -> None:
 async def test_another_reason_of_a_refusal_is_told(pair: Pair) -> None:
     """Somebody deletes the interface, and takes its name before we can."""
     await up(pair, ROUTED + NAMED)
-    pair.hq.box.refuse.add("broken")
+    pair.hq.host.refuse.add("broken")
     pair.hq.engine.on_notice(TunLost("t"))
     await seconds(pair, 30)
     told = [e.text for e in pair.hq.journal.events.recent() if e.event == "tunnel-blocked"]
@@ -222,21 +222,21 @@ async def test_another_reason_of_a_refusal_is_told(pair: Pair) -> None:
 async def test_a_repair_that_waited_for_a_reload_takes_what_that_has_made_of_the_tunnel(pair: Pair) -> None:
     other = 'routes = ["10.9.0.0/16"]'
     pair.configure({"a": other, "t": PASSIVE + NAMED}, {"t": ACTIVE_BACK})
-    box = pair.hq.box
-    box.refuse |= {"broken", "another"}
+    host = pair.hq.host
+    host.refuse |= {"broken", "another"}
     await pair.start()
     more, renamed = "\n[tunnels.a.ike]\nlifetime = 7200", PASSIVE + '\ninterface = "another"'
     pair.configure({"a": other + more, "t": renamed}, {"t": ACTIVE_BACK})
-    gate = box.gate = asyncio.Semaphore(0)
+    gate = host.gate = asyncio.Semaphore(0)
     work = asyncio.create_task(pair.hq.operator.reload())
     # The reload is at the first tunnel when the next try for the other is due.
     await seconds(pair, 7)
     for _ in range(2):
         gate.release()
     await work
-    box.refuse.clear()
-    box.gate = None
+    host.refuse.clear()
+    host.gate = None
     gate.release()
-    await pair.until(lambda: error(pair) is None and len(box.interfaces) == 2)
-    assert "another" in box.interfaces
-    assert pair.hq.service.gateway.roster["t"].policy.interface == "another"
+    await pair.until(lambda: error(pair) is None and len(host.interfaces) == 2)
+    assert "another" in host.interfaces
+    assert pair.hq.service.gateway.tunnels["t"].policy.interface == "another"

@@ -75,7 +75,7 @@ async def test_the_peer_rebooted(pair: Pair, version: str) -> None:
     await up(pair, version)
     old = pair.hq
     old.service.gateway.close()
-    old.box.closed = True
+    old.host.closed = True
     pair.hq = Machine(pair.wire, old.directory.parent / "anew", HERE, 77)
     pair.hq.write(old.config.read_text())
     await pair.hq.start()
@@ -155,7 +155,7 @@ async def test_pfs_that_only_the_peer_wants(pair: Pair, version: str, begins: st
 async def test_the_peer_refuses_to_rekey_the_ike_sa(pair: Pair) -> None:
     await up(pair)
     branch = pair.branch.service.gateway
-    peer = branch.roster["t"].policy.peer
+    peer = branch.tunnels["t"].policy.peer
     stronger = tuple(replace(proposal, dh=(15,)) for proposal in peer.proposals)
     branch.call(lambda now: branch.endpoint.set_peer(now, replace(peer, proposals=stronger)))
     with pytest.raises(NegotiationFailed, match="IKE SA") as refused:
@@ -184,7 +184,7 @@ async def test_a_flood_with_a_wrong_key(pair: Pair) -> None:
     pair.hq.write(pair.hq.config.read_text().replace("nobody has to guess", "somebody has guessed"))
     await pair.start()
     for _ in range(12):
-        await pair.until(lambda: pair.hq.service.gateway.roster["t"].attempt is None)
+        await pair.until(lambda: pair.hq.service.gateway.tunnels["t"].attempt is None)
         pair.hq.service.gateway.command("t", lambda now, tunnel: tunnel.up(now))
         await asyncio.sleep(3)
     assert text(pair.branch, "peer-throttled").startswith(f"{HERE} tries again and again with a wrong key")
@@ -231,8 +231,8 @@ async def test_without_a_nat_the_peer_does_not_move(pair: Pair, version: str) ->
 @with_pair
 async def test_an_address_of_this_machine_changed(pair: Pair) -> None:
     await up(pair)
-    pair.hq.box.addresses = {ip_address("192.0.2.77")}
-    pair.hq.box.source = ip_address("192.0.2.77")
+    pair.hq.host.addresses = {ip_address("192.0.2.77")}
+    pair.hq.host.source = ip_address("192.0.2.77")
     pair.hq.watch.on_change()
     await asyncio.sleep(5)
     assert kinds(pair.hq) == ["address-changed", "tunnel-lost", "tunnel-connecting"]
@@ -253,7 +253,7 @@ async def test_the_interface_was_deleted_and_made_again(pair: Pair) -> None:
         "tunnel-connecting",
         "tunnel-up",
     ]
-    (name,) = pair.hq.box.interfaces
+    (name,) = pair.hq.host.interfaces
     assert text(pair.hq, "interface-lost") == f"the interface {name} was deleted"
     assert text(pair.hq, "tunnel-lost") == "the tunnel has no interface on this machine: it was deleted"
     assert text(pair.hq, "tunnel-down") == "down until this machine can carry it again"
@@ -263,10 +263,10 @@ async def test_the_interface_was_deleted_and_made_again(pair: Pair) -> None:
 @with_pair
 async def test_the_interface_was_set_down(pair: Pair) -> None:
     await up(pair)
-    box = pair.hq.box
-    (name,) = box.down = set(box.interfaces)
+    host = pair.hq.host
+    (name,) = host.down = set(host.interfaces)
     # The kernel takes the routes by it away as well, which is no other matter.
-    box.wanted = Wanted(frozenset(r for r in box.wanted.routes if r.device is None), box.wanted.rules)
+    host.wanted = Wanted(frozenset(r for r in host.wanted.routes if r.device is None), host.wanted.rules)
     pair.hq.watch.on_change()
     await asyncio.sleep(1)
     assert kinds(pair.hq) == ["interface-raised"]
@@ -278,7 +278,7 @@ async def test_the_interface_was_set_down(pair: Pair) -> None:
 async def test_the_link_to_the_peers_went_down_and_up(pair: Pair) -> None:
     await up(pair)
     for passes in (False, False, True, True):
-        pair.hq.box.passes = passes
+        pair.hq.host.passes = passes
         pair.hq.watch.on_change()
         await asyncio.sleep(2)
     told = [(event.event, event.text) for event in pair.hq.journal.events.recent()]
@@ -293,7 +293,7 @@ async def test_the_link_to_the_peers_went_down_and_up(pair: Pair) -> None:
 async def test_who_sets_the_interface_down_in_a_loop_is_told_of_once_a_minute(pair: Pair) -> None:
     await up(pair)
     for _ in range(65):
-        pair.hq.box.down = set(pair.hq.box.interfaces)
+        pair.hq.host.down = set(pair.hq.host.interfaces)
         pair.hq.watch.on_change()
         await asyncio.sleep(1)
     first, second = (event.text for event in story(pair.hq))
@@ -303,9 +303,9 @@ async def test_who_sets_the_interface_down_in_a_loop_is_told_of_once_a_minute(pa
 @with_pair
 async def test_the_routes_were_flushed(pair: Pair) -> None:
     await up(pair)
-    box = pair.hq.box
-    (route,) = (r for r in box.wanted.routes if r.device is None and r.table == MAIN_TABLE)
-    box.wanted = Wanted(box.wanted.routes - {route}, frozenset())
+    host = pair.hq.host
+    (route,) = (r for r in host.wanted.routes if r.device is None and r.table == MAIN_TABLE)
+    host.wanted = Wanted(host.wanted.routes - {route}, frozenset())
     pair.hq.watch.on_change()
     await asyncio.sleep(1)
     (said,) = pair.hq.journal.events.recent()
@@ -319,7 +319,7 @@ async def test_the_routes_were_flushed(pair: Pair) -> None:
 @with_pair
 async def test_the_filter_was_flushed(pair: Pair) -> None:
     await up(pair)
-    pair.hq.box.flushed = True
+    pair.hq.host.flushed = True
     await asyncio.sleep(20)
     (said,) = pair.hq.journal.events.recent()
     assert said.event == "filter-restored"
@@ -405,7 +405,7 @@ async def test_another_tunnel_takes_over(pair: Pair) -> None:
     pair.configure({"t": ROUTED, "u": second}, {"t": BACK, "u": BACK})
     await pair.start()
     gateway = pair.hq.service.gateway
-    await pair.until(lambda: {t.state.value for t in gateway.roster} == {"up"})
+    await pair.until(lambda: {t.state.value for t in gateway.tunnels} == {"up"})
     pair.hq.journal.events.clear()
     await pair.hq.operator.down("t")
     told = [event for event in pair.hq.journal.events.recent() if event.event == "carries-traffic"]

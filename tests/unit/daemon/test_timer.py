@@ -7,13 +7,13 @@ import pytest
 from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED, up
 from tests.unit.daemon.test_refused import seconds
-from vpnd.daemon.signs import SignsOfLife
+from vpnd.daemon.upkeep.peer_liveness import PeerLiveness
 from vpnd.ike.endpoint import Endpoint
-from vpnd.tunnel.carriage import Carriage
-from vpnd.tunnel.roster import Roster
+from vpnd.tunnel.route_selection import RouteSelection
+from vpnd.tunnel.tunnels import Tunnels
 
 
-@pytest.mark.parametrize("part", [Endpoint, Roster, Carriage, SignsOfLife])
+@pytest.mark.parametrize("part", [Endpoint, Tunnels, RouteSelection, PeerLiveness])
 @with_pair
 async def test_a_bug_in_a_deadline_is_told_and_the_timer_goes_on(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, part: type
@@ -21,13 +21,13 @@ async def test_a_bug_in_a_deadline_is_told_and_the_timer_goes_on(
     await up(pair, ROUTED, BACK)
     gateway = pair.hq.service.gateway
     ticks: list[float] = []
-    timed_out = gateway.roster.handle_timeout
+    timed_out = gateway.tunnels.handle_timeout
 
     def tick(now: float) -> None:
         ticks.append(now)
         timed_out(now)
 
-    monkeypatch.setattr(gateway.roster, "handle_timeout", tick)
+    monkeypatch.setattr(gateway.tunnels, "handle_timeout", tick)
     told: list[str] = []
     for machine in (pair.hq, pair.branch):
         monkeypatch.setattr(machine.journal, "fault", lambda _tunnel, text, _error: told.append(text))

@@ -65,11 +65,11 @@ async def test_an_attempt_goes_on_from_the_new_address_of_this_machine(
 ) -> None:
     begun = await connecting(pair, version, negotiation)
     moved = parse_address("192.0.2.77")
-    pair.hq.box.addresses = {moved}
-    pair.hq.box.source = moved
+    pair.hq.host.addresses = {moved}
+    pair.hq.host.source = moved
     pair.hq.watch.on_change()
     await seconds(pair, 1)
     paths = {session.path.local for session in pair.hq.service.gateway.endpoint._registry.attempts()}
     assert paths == {moved}
-    assert pair.hq.service.gateway.roster["t"].attempt is not None
+    assert pair.hq.service.gateway.tunnels["t"].attempt is not None
     begun.cancel()

@@ -108,7 +108,7 @@ async def test_every_spoofed_first_message_is_of_an_unproven_peer(pair: Pair, ve
     pair.configure({"t": ROUTED + theirs}, {"t": BACK + theirs.replace("aes-256", "aes-128")})
     await pair.start()
     await asyncio.sleep(20)
-    branch = pair.branch.service.gateway.roster["t"]
+    branch = pair.branch.service.gateway.tunnels["t"]
     assert set(branch.refused) == {Code.P1_ENCRYPTION}
     assert branch.error is None
     assert not branch.faults

@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.unit.host.entered import inside
-from vpnd.host import host as boxes
+from vpnd.host import host as hosts
 from vpnd.host import tun
 from vpnd.host.host import HostFailed, LinuxHost
 from vpnd.host.routes import LINK_GROUP
@@ -22,20 +22,20 @@ KINDS = {
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boxes, "BUSY_TRIES", 2)
+    monkeypatch.setattr(hosts, "BUSY_TRIES", 2)
 
 
 def refusal() -> str:
     """What an operator reads when `t0` cannot be made."""
 
     async def ask() -> str:
-        box = LinuxHost()
+        host = LinuxHost()
         try:
             with pytest.raises(HostFailed) as refused:
-                await box.open_interface("t0", 1400)
-            await box.close_interfaces([])
+                await host.open_interface("t0", 1400)
+            await host.close_interfaces([])
         finally:
-            await box.close()
+            await host.close()
         return str(refused.value)
 
     return asyncio.run(ask())
@@ -44,7 +44,7 @@ def refusal() -> str:
 @pytest.mark.root
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interface_of_another_program_is_left_alone(kind: str, lab: Lab) -> None:
-    namespace = lab.namespace("box")
+    namespace = lab.namespace("host")
     namespace.ip(*KINDS[kind])
 
     def work() -> None:
@@ -58,12 +58,12 @@ def test_an_interface_of_another_program_is_left_alone(kind: str, lab: Lab) -> N
 
 def test_a_machine_without_tun_devices_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tun, "DEVICE", "/nowhere/tun")
-    monkeypatch.setattr(boxes, "Netlink", lambda: None)
+    monkeypatch.setattr(hosts, "Netlink", lambda: None)
 
     async def ask() -> str:
-        box = LinuxHost()
+        host = LinuxHost()
         with pytest.raises(HostFailed) as refused:
-            await box.open_interface("t0", 1400)
+            await host.open_interface("t0", 1400)
         return str(refused.value)
 
     assert asyncio.run(ask()) == "/nowhere/tun: No such file or directory"

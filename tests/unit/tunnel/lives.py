@@ -26,7 +26,7 @@ from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector
 from vpnd.tunnel.commands import AttemptFailed, Command, Initiate, Resolve, StateChanged
 from vpnd.tunnel.lifecycle import Tunnel
-from vpnd.tunnel.roster import Roster
+from vpnd.tunnel.tunnels import Tunnels
 from vpnd.wire.iana import IkeVersion, Protocol
 
 LOCAL, REMOTE = ip_address("192.0.2.1"), ip_address("198.51.100.1")
@@ -125,27 +125,27 @@ def ike_info(spis: tuple[bytes, bytes]) -> IkeSaInfo:
 
 
 class Life:
-    """One tunnel in a roster, told what happens; `commands` is what it asked for, newest last."""
+    """One tunnel in a tunnels, told what happens; `commands` is what it asked for, newest last."""
 
     def __init__(self, configured: TunnelPolicy, seed: int = 1) -> None:
         self.now = 1000.0
-        self.roster = Roster(SeededEntropy(seed))
-        self.tunnel: Tunnel = self.roster.add(configured)
+        self.tunnels = Tunnels(SeededEntropy(seed))
+        self.tunnel: Tunnel = self.tunnels.add(configured)
         self.commands: list[Command] = []
         self._spis: Iterator[int] = iter(range(0x2000, 0xFFFFFF, 2))
         self.tell("start")
 
     def tell(self, method: str, *arguments: object) -> None:
         """Call a method of the tunnel that takes the time first."""
-        self.roster.tell("branch", lambda t: getattr(t, method)(self.now, *arguments))
+        self.tunnels.tell("branch", lambda t: getattr(t, method)(self.now, *arguments))
         self._take()
 
     def pass_time(self, seconds: float) -> None:
         """Let every deadline of the next `seconds` come, in order."""
         end = self.now + seconds
-        while (at := self.roster.next_timeout()) is not None and at <= end:
+        while (at := self.tunnels.next_timeout()) is not None and at <= end:
             self.now = max(self.now, at)
-            self.roster.handle_timeout(self.now)
+            self.tunnels.handle_timeout(self.now)
             self._take()
         self.now = end
 
@@ -197,5 +197,5 @@ class Life:
         return len(self.taken(Resolve))
 
     def _take(self) -> None:
-        self.commands += self.roster.outputs
-        self.roster.outputs.clear()
+        self.commands += self.tunnels.outputs
+        self.tunnels.outputs.clear()

@@ -11,10 +11,10 @@ from vpnd.tunnel.failover import (
     CALM,
     LONGEST_RETURN,
     RETURN_AFTER,
-    Carry,
     Failover,
     Member,
     NoSuchGroup,
+    RouteMoved,
     Standing,
 )
 
@@ -56,7 +56,7 @@ def pass_time(made: Failover, until: float) -> None:
 def test_the_lowest_number_holds_a_route_while_nothing_is_up() -> None:
     made = Failover()
     made.configure(0.0, reversed(PAIR))
-    assert list(made.outputs) == [Carry(R1, "primary", None)]
+    assert list(made.outputs) == [RouteMoved(R1, "primary", None)]
     assert made.carrier(R1) == "primary"
     assert made.carries("primary")
     assert not made.carries("secondary")

@@ -37,8 +37,8 @@ from vpnd.model.policy import DpdAction, Negotiation
 from vpnd.model.selectors import Selector
 from vpnd.tunnel.backoff import ATTEMPT_LIMIT, LONGEST_DELAY, PEER_FIRST
 from vpnd.tunnel.commands import CloseTunnel, Initiate, MappingChanged, MappingState, SendOn
-from vpnd.tunnel.roster import Roster
 from vpnd.tunnel.states import mapping_state
+from vpnd.tunnel.tunnels import Tunnels
 
 ACTIVE, PASSIVE, TRIGGERED = Negotiation.ACTIVE, Negotiation.PASSIVE, Negotiation.TRAFFIC_TRIGGERED
 
@@ -62,7 +62,7 @@ def test_an_active_tunnel_comes_up() -> None:
     life.bring_up()
     assert life.story() == ["connecting", "up"]
     assert life.tunnel.error is None
-    assert life.roster.next_timeout() is None
+    assert life.tunnels.next_timeout() is None
 
 
 def test_mappings_are_negotiated_in_their_order_one_at_a_time() -> None:
@@ -416,7 +416,7 @@ def test_of_two_pairs_the_one_that_ike_names_sends() -> None:
     life.tell("child_up", child(0, 0x7000, initiator=False))
     assert life.tunnel.mappings[0].owner is not None
     assert life.tunnel.mappings[0].owner.spi_in == 0x7000
-    life.roster.tell("branch", lambda t: t.outbound_ready(0x5000))
+    life.tunnels.tell("branch", lambda t: t.outbound_ready(0x5000))
     assert life.tunnel.mappings[0].owner.spi_in == 0x5000
     life.tell("child_down", 0, 0x7000, DELETED)
     assert life.state == "up"
@@ -587,14 +587,14 @@ def test_an_attempt_at_an_address_that_the_name_no_longer_has_begins_anew() -> N
 
 
 def test_a_tunnel_that_is_not_prepared_yet_is_listed_as_down() -> None:
-    roster = Roster(SeededEntropy(1))
+    tunnels = Tunnels(SeededEntropy(1))
     unprepared = Diagnosis.of(Code.LOCAL_INTERFACE)
-    tunnel = roster.add(policy(), unprepared)
+    tunnel = tunnels.add(policy(), unprepared)
     assert tunnel.state.value == "down"
-    roster.tell("branch", lambda t: t.start(1000.0))
-    assert not [command for command in roster.outputs if isinstance(command, Initiate)]
-    roster.tell("branch", lambda t: t.unblock(1001.0))
-    assert [command for command in roster.outputs if isinstance(command, Initiate)]
+    tunnels.tell("branch", lambda t: t.start(1000.0))
+    assert not [command for command in tunnels.outputs if isinstance(command, Initiate)]
+    tunnels.tell("branch", lambda t: t.unblock(1001.0))
+    assert [command for command in tunnels.outputs if isinstance(command, Initiate)]
     assert tunnel.state.value == "connecting"
 
 
@@ -615,13 +615,13 @@ def test_a_name_without_an_address_is_tried_again_also_by_a_passive_tunnel() -> 
 def test_an_unhealthy_tunnel_says_so() -> None:
     life = Life(policy())
     life.bring_up()
-    life.roster.tell("branch", lambda t: t.set_health(False))
-    life.roster.tell("branch", lambda t: t.set_health(True))
+    life.tunnels.tell("branch", lambda t: t.set_health(False))
+    life.tunnels.tell("branch", lambda t: t.set_health(True))
     life._take()
     assert life.story() == ["connecting", "up", "unhealthy", "up"]
 
 
-# --------------------------------------------------------------------------------- the roster
+# --------------------------------------------------------------------------------- the tunnels
 
 
 def test_mapping_changes_are_told_once() -> None:
@@ -635,44 +635,44 @@ def test_mapping_changes_are_told_once() -> None:
 
 def test_a_removed_tunnel_asks_for_nothing_more() -> None:
     life = Life(policy())
-    roster = life.roster
-    roster.tell("branch", lambda t: t.failed(life.now, SILENT, True))
-    roster.remove("branch")
-    assert not roster.outputs
-    roster.handle_timeout(life.now + 600)
-    assert not roster.outputs
-    assert roster.next_timeout() is None
-    roster.tell("branch", lambda t: t.up(life.now))
-    assert "branch" not in roster
+    tunnels = life.tunnels
+    tunnels.tell("branch", lambda t: t.failed(life.now, SILENT, True))
+    tunnels.remove("branch")
+    assert not tunnels.outputs
+    tunnels.handle_timeout(life.now + 600)
+    assert not tunnels.outputs
+    assert tunnels.next_timeout() is None
+    tunnels.tell("branch", lambda t: t.up(life.now))
+    assert "branch" not in tunnels
 
 
 def test_two_tunnels_of_one_name_are_refused_and_the_order_can_change() -> None:
     life = Life(policy())
     with pytest.raises(ValueError, match="branch"):
-        life.roster.add(policy())
-    life.roster.add(policy(name="other"))
-    life.roster.reorder(("other", "branch", "unknown"))
-    assert len(life.roster) == 2
-    assert life.roster["other"] is life.roster.get("other")
-    assert life.roster.get("unknown") is None
-    assert [tunnel.name for tunnel in life.roster] == ["other", "branch"]
+        life.tunnels.add(policy())
+    life.tunnels.add(policy(name="other"))
+    life.tunnels.reorder(("other", "branch", "unknown"))
+    assert len(life.tunnels) == 2
+    assert life.tunnels["other"] is life.tunnels.get("other")
+    assert life.tunnels.get("unknown") is None
+    assert [tunnel.name for tunnel in life.tunnels] == ["other", "branch"]
 
 
 def test_a_thousand_tunnels_wait_in_one_heap() -> None:
     life = Life(policy())
-    roster: Roster = life.roster
+    tunnels: Tunnels = life.tunnels
     for number in range(1000):
         name = f"t{number}"
-        roster.add(policy(name=name))
-        roster.tell(name, lambda t: t.start(life.now))
-        roster.tell(name, lambda t: t.failed(life.now, SILENT, True))
-        roster.tell(name, lambda t: t.failed(life.now, SILENT, True))
-    roster.outputs.clear()
+        tunnels.add(policy(name=name))
+        tunnels.tell(name, lambda t: t.start(life.now))
+        tunnels.tell(name, lambda t: t.failed(life.now, SILENT, True))
+        tunnels.tell(name, lambda t: t.failed(life.now, SILENT, True))
+    tunnels.outputs.clear()
     deadlines = []
-    while (at := roster.next_timeout()) is not None and at < life.now + 10:
+    while (at := tunnels.next_timeout()) is not None and at < life.now + 10:
         deadlines.append(at)
-        roster.handle_timeout(at)
-    begun = [command for command in roster.outputs if isinstance(command, Initiate)]
+        tunnels.handle_timeout(at)
+    begun = [command for command in tunnels.outputs if isinstance(command, Initiate)]
     assert len(begun) == 1000
     assert deadlines == sorted(deadlines)
     assert len(set(deadlines)) > 100
@@ -683,22 +683,22 @@ def test_a_thousand_tunnels_wait_in_one_heap() -> None:
 
 def test_each_report_of_ike_reaches_its_tunnel() -> None:
     life = Life(policy(mappings=2))
-    roster, now = life.roster, life.now
+    tunnels, now = life.tunnels, life.now
     info = ike_info(SPIS)
     successor = ike_info((b"newfirst", b"newother"))
-    roster.handle_ike(now, Established("branch", info))
-    roster.handle_ike(now, ChildUp(child(0, 0x5000)))
-    roster.handle_ike(now, ChildFailed("branch", 1, SELECTORS))
-    roster.handle_ike(now, ChildReplaced(0x5000, child(0, 0x6000), True))
-    roster.handle_ike(now, OutboundReady("branch", 0x6000))
-    roster.handle_ike(now, IkeReplaced("branch", *SPIS, successor))
-    roster.handle_ike(now, Story("branch", "nothing that concerns its life"))
+    tunnels.handle_ike(now, Established("branch", info))
+    tunnels.handle_ike(now, ChildUp(child(0, 0x5000)))
+    tunnels.handle_ike(now, ChildFailed("branch", 1, SELECTORS))
+    tunnels.handle_ike(now, ChildReplaced(0x5000, child(0, 0x6000), True))
+    tunnels.handle_ike(now, OutboundReady("branch", 0x6000))
+    tunnels.handle_ike(now, IkeReplaced("branch", *SPIS, successor))
+    tunnels.handle_ike(now, Story("branch", "nothing that concerns its life"))
     assert life.state == "up"
-    roster.handle_ike(now, PeerDead("branch", DEAD))
-    roster.handle_ike(now, ChildDown("branch", 0, 0x6000, DEAD))
-    roster.handle_ike(now, IkeDown("branch", b"newfirst", b"newother", DEAD))
-    roster.handle_ike(now, Failed("branch", SILENT, True))
-    roster.handle_ike(now, Failed("unknown", SILENT, True))
+    tunnels.handle_ike(now, PeerDead("branch", DEAD))
+    tunnels.handle_ike(now, ChildDown("branch", 0, 0x6000, DEAD))
+    tunnels.handle_ike(now, IkeDown("branch", b"newfirst", b"newother", DEAD))
+    tunnels.handle_ike(now, Failed("branch", SILENT, True))
+    tunnels.handle_ike(now, Failed("unknown", SILENT, True))
     assert life.state == "connecting"
     assert life.tunnel.error is not None
     assert life.tunnel.error.diagnosis == SILENT
@@ -778,7 +778,7 @@ def test_the_old_pair_can_be_told_to_send_while_nothing_owns_the_mapping() -> No
     life.tell("child_up", child(0, 0x5000))
     life.tell("child_replaced", 0x5000, child(0, 0x5100))
     life.tell("child_down", 0, 0x5100, DELETED)
-    life.roster.tell("branch", lambda t: t.outbound_ready(0x5000))
+    life.tunnels.tell("branch", lambda t: t.outbound_ready(0x5000))
     assert life.tunnel.mappings[0].owner is not None
     assert life.tunnel.mappings[0].owner.spi_in == 0x5000
 
@@ -787,7 +787,7 @@ def test_a_pair_that_was_told_to_send_again_is_one_to_fall_back_to() -> None:
     life = Life(policy())
     life.tell("child_up", child(0, 0x5000))
     life.tell("child_replaced", 0x5000, child(0, 0x5100))
-    life.roster.tell("branch", lambda t: t.outbound_ready(0x5000))
+    life.tunnels.tell("branch", lambda t: t.outbound_ready(0x5000))
     life.tell("child_down", 0, 0x5100, DELETED)
     life.tell("child_up", child(0, 0x5200))
     life.tell("child_down", 0, 0x5200, DELETED)
@@ -960,7 +960,7 @@ def test_after_a_reset_a_peer_that_begins_again_is_given_time_to() -> None:
     life.pass_time(0)
     assert life.attempts == 2
     life.bring_up()
-    life.roster.tell("branch", lambda tunnel: tunnel.peer_renews())
+    life.tunnels.tell("branch", lambda tunnel: tunnel.peer_renews())
     life.tell("reset")
     life.lose(Diagnosis.of(Code.DOWN_BY_OPERATOR))
     life.pass_time(PEER_FIRST - 0.1)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
 from vpnd.config.problems import counted
-from vpnd.daemon.journal import Journal
+from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.routing import apart, carried, guard, probed, shield, spared, tables_of
 from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
@@ -50,9 +50,9 @@ class Interfaces:
     """Which tunnels have an interface, and what the kernel's tables should say of them."""
 
     def __init__(
-        self, box: Host, engine: Engine, journal: Journal, carrier: Callable[[Network], str | None]
+        self, host: Host, engine: Engine, journal: Journal, carrier: Callable[[Network], str | None]
     ) -> None:
-        self._box = box
+        self._host = host
         self._engine = engine
         self._journal = journal
         self._carrier = carrier
@@ -90,7 +90,7 @@ class Interfaces:
         """Make the interface of a tunnel and let the engine carry its packets. Raises HostFailed."""
         path_mtu = await self.path_mtu(policy)
         mtu = _mtu_of(policy, path_mtu)
-        descriptor = await self._box.open_interface(policy.interface, mtu)
+        descriptor = await self._host.open_interface(policy.interface, mtu)
         self._attached[policy.name] = Attached(policy, descriptor, mtu, path_mtu)
         self._owners[policy.interface] = policy.name
         try:
@@ -107,7 +107,7 @@ class Interfaces:
         self._engine.set_limits(policy.name, policy.mtu, policy.mss)
         self._engine.replace_policies(policy.name, _rows(policy))
         if policy.health is not None:
-            await self._box.set_address(policy.interface, policy.health.local, True)
+            await self._host.set_address(policy.interface, policy.health.local, True)
             self._engine.answer_probes(policy.name, policy.health.local, policy.health.remote)
 
     async def detach(self, name: str) -> None:
@@ -117,7 +117,7 @@ class Interfaces:
             return
         self._owners.pop(attached.policy.interface, None)
         self._engine.remove_tunnel(name)
-        await self._box.close_interface(attached.policy.interface, attached.descriptor)
+        await self._host.close_interface(attached.policy.interface, attached.descriptor)
 
     def update(self, policy: TunnelPolicy, child: ChildSa | None = None) -> None:
         """A tunnel keeps its interface and has new routes, limits, or another priority; `child` is an SA."""
@@ -144,7 +144,7 @@ class Interfaces:
         if known is not None and now - known[1] < ROUTE_KEPT:
             return known[0]
         try:
-            route = await self._box.route_to(remote, MARK)
+            route = await self._host.route_to(remote, MARK)
         except HostFailed:
             return None
         mtu = route.mtu if route is not None else None
@@ -225,14 +225,14 @@ class Interfaces:
         peers |= {address for address in anywhere if not address.is_unspecified}
         peers |= {ANYWHERE[address.version] for address in anywhere}
         with contextlib.suppress(HostFailed):
-            for name in await self._box.allow_peer_sources(peers, MARK):
+            for name in await self._host.allow_peer_sources(peers, MARK):
                 why = "peers are in the routes of a tunnel, and the strict check would not let them in"
                 self._journal.warn(None, f"rp_filter of {name} is 2 (loose) from now on: {why}")
 
     async def keep_shield(self) -> None:
         """What tunnels protect arrives by them only, whatever else somebody does to the filters."""
         try:
-            flushed = await self._box.shield(shield(self._configured))
+            flushed = await self._host.shield(shield(self._configured))
         except HostFailed as failure:
             if not self._unshielded:
                 self._journal.warn(None, f"packets that arrive in clear are not filtered: {failure}")
@@ -248,14 +248,14 @@ class Interfaces:
         names = frozenset(attached.policy.interface for attached in self._attached.values())
         raised: frozenset[str] = frozenset()
         try:
-            raised = await self._box.set_links_up(names)
+            raised = await self._host.set_links_up(names)
             for name in sorted(raised):
                 text = f"somebody set the interface {name} down: it is up again"
                 self._journal.repaired(self._owners.get(name), "interface-raised", text)
-            present = await self._box.local_addresses()
+            present = await self._host.local_addresses()
             for attached in tuple(self._attached.values()):
                 await self._restore_address(attached.policy, present, raised)
-            self._look_at_ways(await self._box.links())
+            self._look_at_ways(await self._host.links())
         except HostFailed as failure:
             self._journal.warn(None, str(failure))
         await self.settle(raised)
@@ -265,7 +265,7 @@ class Interfaces:
         attached, self._attached = self._attached, {}
         for name in attached:
             self._engine.remove_tunnel(name)
-        await self._box.close_interfaces([tunnel.descriptor for tunnel in attached.values()])
+        await self._host.close_interfaces([tunnel.descriptor for tunnel in attached.values()])
         if self._wanted is not None:
             # Before that nothing is ours to take away: what stands is the guard that was there before us.
             await self.settle()
@@ -289,7 +289,7 @@ class Interfaces:
         if policy.health is None or policy.health.local in present or policy.name not in self._attached:
             return
         try:
-            await self._box.set_address(policy.interface, policy.health.local, True)
+            await self._host.set_address(policy.interface, policy.health.local, True)
         except HostFailed as failure:
             self._journal.warn(policy.name, str(failure))
             return
@@ -303,7 +303,7 @@ class Interfaces:
             self._inside = frozenset()
             return
         try:
-            self._inside = await inside(self._box, self._configured)
+            self._inside = await inside(self._host, self._configured)
         except HostFailed as failure:
             self._journal.warn(None, str(failure))
 
@@ -319,7 +319,7 @@ class Interfaces:
             others = (r for r in self._wanted.routes if r.key not in keys)
             self._wanted = Wanted(frozenset({*leading, *others}), self._wanted.rules)
             try:
-                failures = await self._box.replace(tuple(leading))
+                failures = await self._host.replace(tuple(leading))
             except HostFailed as failure:
                 failures = [str(failure)]
             self._tell_refused(failures, self._refused)
@@ -346,8 +346,8 @@ class Interfaces:
         # What the kernel refused was never there.
         told = raised is not None and before is not None and not self._refused
         try:
-            present = await self._box.present()
-            failures = await self._box.reconcile(wanted, present)
+            present = await self._host.present()
+            failures = await self._host.reconcile(wanted, present)
         except HostFailed as failure:
             failures = [str(failure)]
         else:
@@ -381,7 +381,7 @@ class Interfaces:
 
     async def _set_mtu(self, policy: TunnelPolicy, mtu: int) -> None:
         try:
-            await self._box.set_mtu(policy.interface, mtu)
+            await self._host.set_mtu(policy.interface, mtu)
         except HostFailed as failure:
             self._journal.warn(policy.name, f"the MTU of {policy.interface} stays as it is: {failure}")
 
@@ -391,12 +391,12 @@ class Interfaces:
         task.add_done_callback(self._tasks.discard)
 
 
-async def inside(box: Host, tunnels: Iterable[TunnelPolicy]) -> frozenset[Network]:
+async def inside(host: Host, tunnels: Iterable[TunnelPolicy]) -> frozenset[Network]:
     """The networks on the inner side of a gateway with these tunnels. Raises HostFailed."""
     peers = [policy.peer for policy in tunnels]
     own = frozenset(peer.local_address for peer in peers)
     remote = frozenset(peer.remote_address for peer in peers if peer.remote_address is not None)
-    return await box.networks_inside(own, remote, MARK)
+    return await host.networks_inside(own, remote, MARK)
 
 
 def _rows(policy: TunnelPolicy) -> tuple[PolicyRow, ...]:

@@ -86,4 +86,4 @@ async def test_a_tunnel_that_is_removed_is_forgotten(pair: Pair) -> None:
     pair.configure({}, {})
     await pair.hq.operator.reload()
     await asyncio.sleep(5)
-    assert not pair.hq.service.gateway._signs._doubts
+    assert not pair.hq.service.gateway._liveness._detectors

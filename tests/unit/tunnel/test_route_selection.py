@@ -12,9 +12,9 @@ import pytest
 from tests.unit.tunnel.lives import DEAD, Life, policy
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.model.policy import ALL_IPV4, Communication, HealthPolicy, Negotiation, TunnelPolicy
-from vpnd.tunnel.carriage import Carriage, probe_mapping
-from vpnd.tunnel.failover import RETURN_AFTER, Carry, NoSuchGroup
+from vpnd.tunnel.failover import RETURN_AFTER, NoSuchGroup, RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent, SendProbe
+from vpnd.tunnel.route_selection import RouteSelection, probe_mapping
 
 ROUTE = IPv4Network("10.9.0.0/16")
 CHECK = HealthPolicy(IPv4Address("169.254.128.1"), IPv4Address("169.254.128.2"), interval=1.0)
@@ -40,15 +40,15 @@ class Site:
 
     def __init__(self, **policies: TunnelPolicy) -> None:
         self.now = 1000.0
-        self.carriage = Carriage(SeededEntropy(1))
+        self.selection = RouteSelection(SeededEntropy(1))
         self.lives = {name: Life(made) for name, made in policies.items()}
         self.answers: dict[str, Callable[[float], bool]] = dict.fromkeys(policies, lambda at: True)
         self.moves: list[tuple[float, str]] = []
         self.triggered: list[str] = []
         named = [replace(made, name=name) for name, made in policies.items()]
-        self.carriage.configure(self.now, named)
+        self.selection.configure(self.now, named)
         for made in named:
-            self.carriage.add(self.now, made.name, made.health)
+            self.selection.add(self.now, made.name, made.health)
         self.drain()
 
     def bring_up(self, name: str) -> None:
@@ -65,23 +65,23 @@ class Site:
         """The gateway hears of every change of a tunnel."""
         tunnel = self.lives[name].tunnel
         tunnel.policy = replace(tunnel.policy, name=name)
-        self.carriage.tunnel_changed(self.now, tunnel)
+        self.selection.tunnel_changed(self.now, tunnel)
         self.drain()
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
-        while (at := self.carriage.next_timeout()) is not None and at <= end:
+        while (at := self.selection.next_timeout()) is not None and at <= end:
             self.now = max(self.now, at)
-            self.carriage.handle_timeout(self.now)
+            self.selection.handle_timeout(self.now)
             self.drain()
         self.now = end
 
     def drain(self) -> None:
-        while waiting := self.carriage.outputs:
+        while waiting := self.selection.outputs:
             match waiting.popleft():
                 case SendProbe(name, source, destination, identifier, sequence):
                     if self.answers[name](self.now):
-                        self.carriage.handle_reply(self.now, name, destination, source, identifier, sequence)
+                        self.selection.handle_reply(self.now, name, destination, source, identifier, sequence)
                 case ProbeUnsent(name):
                     self.triggered.append(name)
                 case HealthChanged(name, _, after):
@@ -89,12 +89,12 @@ class Site:
                     self.tell(name)
                 case LossChanged(name):
                     self.tell(name)
-                case Carry(_, name):
+                case RouteMoved(_, name):
                     self.moves.append((self.now, name))
 
     @property
     def carrier(self) -> str | None:
-        return self.carriage.carrier(ROUTE)
+        return self.selection.carrier(ROUTE)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_tunnel_without_a_check_is_taken_at_its_word() -> None:
     assert site.carrier == "secondary"
     site.bring_up("primary")
     assert site.carrier == "primary"
-    assert site.carriage.check("primary") is None
+    assert site.selection.check("primary") is None
 
 
 def test_loss_moves_the_traffic_and_leaves_the_tunnel_up(site: Site) -> None:
@@ -139,7 +139,7 @@ def test_loss_moves_the_traffic_and_leaves_the_tunnel_up(site: Site) -> None:
     site.run(120)
     assert [name for _, name in site.moves] == ["secondary"]
     assert site.lives["primary"].state == "up"
-    check = site.carriage.check("primary")
+    check = site.selection.check("primary")
     assert check is not None
     assert check.lossy
 
@@ -170,24 +170,24 @@ def test_an_idle_traffic_triggered_tunnel_stands_by() -> None:
 
 
 def test_a_removed_tunnel_neither_probes_nor_carries(site: Site) -> None:
-    site.carriage.remove(site.now, "primary")
+    site.selection.remove(site.now, "primary")
     site.drain()
     assert site.carrier == "secondary"
-    assert site.carriage.check("primary") is None
+    assert site.selection.check("primary") is None
 
 
 def test_switching_by_hand(site: Site) -> None:
-    site.carriage.switch(site.now, "primary", "secondary")
+    site.selection.switch(site.now, "primary", "secondary")
     assert site.carrier == "secondary"
-    assert site.carriage.group(str(ROUTE)).by_hand == "secondary"
+    assert site.selection.group(str(ROUTE)).by_hand == "secondary"
     with pytest.raises(NoSuchGroup):
-        site.carriage.switch(site.now, "nothing", None)
+        site.selection.switch(site.now, "nothing", None)
 
 
 def test_who_carries(site: Site) -> None:
-    assert site.carriage.carries(replace(routed("primary"), name="primary"))
-    assert not site.carriage.carries(replace(routed("secondary"), name="secondary"))
-    assert site.carriage.carries(policy())
+    assert site.selection.carries(replace(routed("primary"), name="primary"))
+    assert not site.selection.carries(replace(routed("secondary"), name="secondary"))
+    assert site.selection.carries(policy())
 
 
 def test_the_mapping_that_carries_the_probe() -> None:

@@ -55,7 +55,7 @@ class Repairs:
         await self._interfaces.keep_shield()
         await self._interfaces.settle_refused()
         await self._try_larger()
-        blocked = [tunnel.name for tunnel in self._gateway.roster if tunnel.blocked is not None]
+        blocked = [tunnel.name for tunnel in self._gateway.tunnels if tunnel.blocked is not None]
         if blocked:
             await self._unblock(blocked)
 
@@ -65,7 +65,7 @@ class Repairs:
         The kernel forgets after as long; where the path is still small, the next large packet says so.
         """
         for name in self._interfaces.take_aged():
-            tunnel = self._gateway.roster.get(name)
+            tunnel = self._gateway.tunnels.get(name)
             owners = [m.owner for m in tunnel.mappings if m.owner is not None] if tunnel is not None else []
             path = owners[0].path if owners else None
             # Without an SA nothing is sent; the next look is soon enough.
@@ -86,7 +86,7 @@ class Repairs:
         async with self._changing, self._turn:
             self._waits = False
             await self._addresses.refresh()
-            for tunnel in tuple(self._gateway.roster):
+            for tunnel in tuple(self._gateway.tunnels):
                 if tunnel.blocked is None:
                     await self._follow_address(tunnel)
                 elif tunnel.blocked.code is Code.LOCAL_ADDRESS:
@@ -95,7 +95,7 @@ class Repairs:
 
     async def restore(self, name: str) -> None:
         """The interface of a tunnel was deleted: make it again."""
-        tunnel, gateway = self._gateway.roster.get(name), self._gateway
+        tunnel, gateway = self._gateway.tunnels.get(name), self._gateway
         if tunnel is None:
             return
         often = self._is_often_lost(name)
@@ -119,7 +119,7 @@ class Repairs:
     def _is_often_lost(self, name: str) -> bool:
         """Count a loss; whether there were too many of late."""
         now = self._gateway.clock.now()
-        self._losses = {n: times for n, times in self._losses.items() if self._gateway.roster.get(n)}
+        self._losses = {n: times for n, times in self._losses.items() if self._gateway.tunnels.get(n)}
         times = self._losses.setdefault(name, deque(maxlen=LOSSES))
         often = len(times) == LOSSES and now - times[0] < LOSSES_WITHIN
         times.append(now)
@@ -130,7 +130,7 @@ class Repairs:
             await self._addresses.refresh()
             for name in names:
                 # A reload that this has waited for may have made another of it.
-                tunnel = self._gateway.roster.get(name)
+                tunnel = self._gateway.tunnels.get(name)
                 if tunnel is not None and tunnel.blocked is not None:
                     await self._try_to_carry(tunnel)
             await self._interfaces.settle()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from vpnd.daemon.journal import Journal
+from vpnd.daemon.events.journal import Journal
 from vpnd.datapath.interface import Engine
 from vpnd.host.host import Host, HostFailed
 from vpnd.host.routes import ANYWHERE, MARK
@@ -41,12 +41,12 @@ class Addresses:
 
     def __init__(
         self,
-        box: Host,
+        host: Host,
         engine: Engine,
         journal: Journal,
         open_port: Callable[[Address], IkePort],
     ) -> None:
-        self._box = box
+        self._host = host
         self._engine = engine
         self._journal = journal
         self._open_port = open_port
@@ -59,7 +59,7 @@ class Addresses:
         """Ask the kernel; what was known stays if it does not say."""
         self._by_default.clear()
         try:
-            self._local = await self._box.local_addresses()
+            self._local = await self._host.local_addresses()
         except HostFailed as failure:
             self._journal.warn(None, str(failure))
 
@@ -90,7 +90,7 @@ class Addresses:
         """From which address the default route of this IP version leads; None: there is none."""
         if version not in self._by_default:
             try:
-                route = await self._box.route_to(ANYWHERE[version], MARK)
+                route = await self._host.route_to(ANYWHERE[version], MARK)
             except HostFailed:
                 route = None
             self._by_default[version] = route.source if route is not None else None
@@ -133,7 +133,7 @@ class Addresses:
         if used is not None and used in self._local:
             return used
         try:
-            route = await self._box.route_to(remote, MARK)
+            route = await self._host.route_to(remote, MARK)
         except HostFailed:
             route = None
         if route is None or route.source is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vpnd.daemon.journal import Journal
+from vpnd.daemon.events.journal import Journal
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import Negotiation
 from vpnd.tunnel.commands import AttemptFailed, MappingChanged, MappingState, StateChanged, TunnelState
-from vpnd.tunnel.failover import Carry
+from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged
 from vpnd.tunnel.lifecycle import Tunnel
 
@@ -112,7 +112,7 @@ def loss_changed(journal: Journal, change: LossChanged) -> None:
         journal.event(change.tunnel, "loss-low", f"the path loses little again: {percent} were lost")
 
 
-def carrier_changed(journal: Journal, change: Carry) -> None:
+def carrier_changed(journal: Journal, change: RouteMoved) -> None:
     """Another tunnel carries a route."""
     if change.before is not None:
         how = ", as asked" if change.by_hand else ""

@@ -33,7 +33,7 @@ from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import ENDED_HERE
 
 
-class Roster:
+class Tunnels:
     """The tunnels by name, in the order of the configuration. `outputs` holds what they ask for."""
 
     def __init__(self, entropy: Entropy) -> None:

@@ -10,7 +10,7 @@ import structlog
 from vpnd.control.diagnoses import message
 from vpnd.control.eventlog import EventLog
 from vpnd.control.schema import Event, TraceLine
-from vpnd.daemon.logs import Repeats
+from vpnd.daemon.events.logs import Repeats
 from vpnd.host.clock import Clock, at_wall
 from vpnd.ike.outputs import LadderLine
 from vpnd.model.diagnosis import Diagnosis

@@ -12,7 +12,7 @@ from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED
 from tests.unit.daemon.test_refused import seconds
 from tests.unit.daemon.test_stories import VERSIONS
-from vpnd.daemon.names import KNOCK_NAMES, KNOCK_REST, LOOK_EVERY, Names
+from vpnd.daemon.upkeep.peer_names import KNOCK_NAMES, KNOCK_REST, LOOK_EVERY, PeerNames
 from vpnd.datapath.interface import TunLost
 from vpnd.host.resolver import LOOKUP_LIMIT, NotResolved, Resolver
 from vpnd.model.child import Path as NetworkPath
@@ -46,15 +46,15 @@ async def begin(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
 def count_interfaces(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The interfaces that are asked for from now on, each of which waits at the gate."""
-    pair.hq.box.gate = asyncio.Semaphore(0)
+    pair.hq.host.gate = asyncio.Semaphore(0)
     asked: list[str] = []
-    opened = pair.hq.box.open_interface
+    opened = pair.hq.host.open_interface
 
     async def open_interface(name: str, mtu: int) -> int:
         asked.append(name)
         return await opened(name, mtu)
 
-    monkeypatch.setattr(pair.hq.box, "open_interface", open_interface)
+    monkeypatch.setattr(pair.hq.host, "open_interface", open_interface)
     return asked
 
 
@@ -69,8 +69,8 @@ async def test_an_answer_does_not_make_an_interface_that_is_being_made(
     answer.set()
     await seconds(pair, 1)
     assert len(asked) == 1
-    assert pair.hq.box.gate is not None
-    pair.hq.box.gate.release()
+    assert pair.hq.host.gate is not None
+    pair.hq.host.gate.release()
     await pair.until(lambda: pair.state() == ("up", "up"), 120)
     assert len(asked) == 1
 
@@ -87,12 +87,12 @@ async def test_an_answer_does_not_undo_a_change_that_is_under_way(
     await pair.until(lambda: len(asked) == 1)
     answer.set()
     await seconds(pair, 1)
-    assert pair.hq.box.gate is not None
-    pair.hq.box.gate.release()
+    assert pair.hq.host.gate is not None
+    pair.hq.host.gate.release()
     await change
     await seconds(pair, 5)
-    assert [str(route) for route in pair.hq.service.gateway.roster["t"].policy.routes] == ["10.9.0.0/16"]
-    assert pair.hq.service.gateway.roster["t"].policy.peer.remote_address == pair.branch.address
+    assert [str(route) for route in pair.hq.service.gateway.tunnels["t"].policy.routes] == ["10.9.0.0/16"]
+    assert pair.hq.service.gateway.tunnels["t"].policy.peer.remote_address == pair.branch.address
 
 
 @with_pair
@@ -109,13 +109,13 @@ async def test_an_answer_does_not_wait_for_a_change_of_other_tunnels(
     await pair.until(lambda: len(asked) == 1)
     answer.set()
     await seconds(pair, 1)
-    gate, pair.hq.box.gate = pair.hq.box.gate, asyncio.Semaphore(0)
+    gate, pair.hq.host.gate = pair.hq.host.gate, asyncio.Semaphore(0)
     assert gate is not None
     gate.release()
     await pair.until(lambda: pair.state() == ("up", "up"), 10)
     assert len(asked) == 2
     assert not change.done()
-    pair.hq.box.gate.release()
+    pair.hq.host.gate.release()
     await change
 
 
@@ -142,8 +142,8 @@ async def test_a_peer_that_moves_without_a_word_is_followed_through_a_nat(
     pair.wire.cut = True
     del pair.wire.machines[pair.branch.address]
     pair.wire.machines[moved] = pair.branch
-    pair.branch.box.addresses = {moved}
-    pair.branch.box.source = moved
+    pair.branch.host.addresses = {moved}
+    pair.branch.host.source = moved
     pair.branch.watch.on_change()
     await seconds(pair, 1)
     pair.wire.cut = False
@@ -210,7 +210,7 @@ async def test_a_stranger_has_few_names_looked_up(pair: Pair, monkeypatch: pytes
     server = NameServer(pair, monkeypatch)
     configure_many(pair, MANY)
     await pair.start()
-    monkeypatch.setattr(Names, "_is_silent", lambda *_: False)
+    monkeypatch.setattr(PeerNames, "_is_silent", lambda *_: False)
     await seconds(pair, 5)
     asked = await server.while_a_stranger_knocks(pair, 30)
     assert 0 < len(asked) <= 31 * KNOCK_NAMES
@@ -227,7 +227,7 @@ async def test_a_name_rests_between_two_look_ups_for_strangers(
     server = NameServer(pair, monkeypatch)
     configure_many(pair, 1)
     await pair.start()
-    monkeypatch.setattr(Names, "_is_silent", lambda *_: False)
+    monkeypatch.setattr(PeerNames, "_is_silent", lambda *_: False)
     await seconds(pair, 5)
     times = [at for at, _ in await server.while_a_stranger_knocks(pair, 20)]
     assert times
@@ -277,5 +277,5 @@ async def test_tunnels_with_one_name_have_one_look_up(pair: Pair, monkeypatch: p
     asked = await server.while_a_stranger_knocks(pair, 6)
     times = [at for at, _ in asked]
     assert all(later - earlier >= 1 for earlier, later in pairwise(times))
-    remotes = {tunnel.policy.peer.remote_address for tunnel in pair.hq.service.gateway.roster}
+    remotes = {tunnel.policy.peer.remote_address for tunnel in pair.hq.service.gateway.tunnels}
     assert remotes == {parse_address("192.0.2.78")}

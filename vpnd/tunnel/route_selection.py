@@ -13,15 +13,15 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.model.policy import Communication, HealthPolicy, Negotiation, TunnelPolicy
 from vpnd.model.selectors import Address, Network
 from vpnd.tunnel.commands import TunnelState
-from vpnd.tunnel.failover import Carry, Failover, Group, Member, Standing
+from vpnd.tunnel.failover import Failover, Group, Member, RouteMoved, Standing
 from vpnd.tunnel.health import HealthCheck, HealthChecks, ProbeOutput
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.wire.iana import IpProtocol
 
-CarriageOutput = ProbeOutput | Carry
+RouteSelectionOutput = ProbeOutput | RouteMoved
 
 
-class Carriage:
+class RouteSelection:
     """Health and failover of all tunnels of a gateway. `outputs` holds what it asks for."""
 
     def __init__(self, entropy: Entropy) -> None:
@@ -31,7 +31,7 @@ class Carriage:
     # ------------------------------------------------------------------------------ queries
 
     @property
-    def outputs(self) -> deque[ProbeOutput] | deque[Carry]:
+    def outputs(self) -> deque[ProbeOutput] | deque[RouteMoved]:
         """What waits to be performed: verdicts and probes first, then what follows from them."""
         return self._checks.outputs or self._failover.outputs
 

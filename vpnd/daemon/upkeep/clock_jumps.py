@@ -1,4 +1,4 @@
-"""Time that somebody else took: the machine was suspended, the process stopped, the calendar set.
+"""Jumps of the clocks: the machine was suspended, the process stopped, the calendar set.
 
 No timer needs this, for all go by a clock that counts through it (`clock.py`); an operator who reads of peers
 that were asked, or of times that do not follow each other, does.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vpnd.daemon.journal import Journal
+from vpnd.daemon.events.journal import Journal
 from vpnd.host.clock import Clock
 
 LOOK_EVERY = 1.0
@@ -18,7 +18,7 @@ SHORTEST = 5.0
 """Ours: seconds; less than this is a busy machine, or a calendar that is kept right."""
 
 
-class Standstill:
+class ClockJumpMonitor:
     """Compares the three clocks with what they said the last time."""
 
     def __init__(self, clock: Clock, journal: Journal) -> None:
@@ -26,19 +26,19 @@ class Standstill:
         self._journal = journal
 
     async def watch(self) -> None:
-        """For ever: tell of the time that is missing."""
+        """Without end: log the time that is missing."""
         ran, counted, calendar = self._read()
         while True:
             await asyncio.sleep(LOOK_EVERY)
             before = ran, counted, calendar
             ran, counted, calendar = self._read()
-            self._tell(ran - before[0], counted - before[1], calendar - before[2])
+            self._log(ran - before[0], counted - before[1], calendar - before[2])
 
     def _read(self) -> tuple[float, float, float]:
         """Seconds: those in which the machine was awake, all of them, and what the calendar says."""
         return asyncio.get_running_loop().time(), self._clock.now(), self._clock.wall().timestamp()
 
-    def _tell(self, ran: float, counted: float, calendar: float) -> None:
+    def _log(self, ran: float, counted: float, calendar: float) -> None:
         # Between two looks it may have been stopped at any moment.
         asleep, still, ahead = counted - ran, ran - LOOK_EVERY / 2, calendar - counted
         if asleep >= SHORTEST:

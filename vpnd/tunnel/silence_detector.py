@@ -1,10 +1,10 @@
 """Whether the peer still has the tunnel: packets leave, and nothing comes back.
 
-A peer that was started anew drops ESP of SAs that it has forgotten without a word, and dead peer detection
+A peer that was restarted drops ESP of SAs that it has forgotten without a word, and dead peer detection
 takes its time. So a peer that does not answer packets is asked, and where it does not answer that either, a
 new IKE SA is tried beside the old one, which stays until the new one is there.
 
-    packets unanswered --1.5 s--> ASK --1.7 s without an answer--> BEGIN_ANEW ... anything comes: ANSWERS
+    packets unanswered --1.5 s--> ASK --1.7 s without an answer--> REINITIATE ... anything comes: RECOVERED
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ ASK_EVERY = 5.0
 NO_ANSWER = 1.7
 """Ours: seconds without an answer to a question, which IKEv2 sends three times in them."""
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks."""
+EVALUATE_EVERY = 1.0
+"""Seconds between two evaluations."""
 
 
 class Step(Enum):
     """What is to be done now."""
 
     ASK = "ask the peer for a sign of life"
-    BEGIN_ANEW = "try a new IKE SA beside the old one"
-    ANSWERS = "nothing any more: the peer answers"
+    REINITIATE = "try a new IKE SA beside the old one"
+    RECOVERED = "nothing more: the peer answers again"
 
 
-class Doubt:
+class SilenceDetector:
     """What is known of one peer's silence. Times are seconds on the caller's clock."""
 
-    __slots__ = ("_asked", "_looked", "_unanswered_since", "has_begun")
+    __slots__ = ("_asked", "_evaluated", "_unanswered_since", "has_begun")
 
     def __init__(self) -> None:
         self._unanswered_since: float | None = None
         self._asked: float | None = None
-        self._looked = 0.0
+        self._evaluated = 0.0
         self.has_begun = False
         """Whether a new IKE SA is being tried."""
 
-    def look(self, now: float, sent: float, heard: float) -> Step | None:
-        """To be called every second and at `next_look`.
+    def evaluate(self, now: float, sent: float, heard: float) -> Step | None:
+        """To be called every second and at `next_evaluation`.
 
         `sent` is when the last packet left, `heard` when anything authentic came.
         """
-        self._looked = now
+        self._evaluated = now
         if self._asked is not None and heard <= self._asked:
             self.has_begun |= now - self._asked >= NO_ANSWER
-            return Step.BEGIN_ANEW if self.has_begun else None
+            return Step.REINITIATE if self.has_begun else None
         if self.has_begun:
             self.has_begun = False
-            return Step.ANSWERS
+            return Step.RECOVERED
         since = self._unanswered_since
         if since is None or heard > since:
-            # If the packets since the last look have no answer, they are the first.
-            since = max(heard, now - LOOK_EVERY)
+            # If the packets since the last evaluation have no answer, they are the first.
+            since = max(heard, now - EVALUATE_EVERY)
         self._unanswered_since = since if sent > heard + SLACK else None
         recently = self._asked is not None and now - self._asked < ASK_EVERY
         if self._unanswered_since is not None and now - since >= UNANSWERED and not recently:
@@ -70,14 +70,14 @@ class Doubt:
             return Step.ASK
         return None
 
-    def next_look(self) -> float | None:
-        """When another look may find something to do, if that is not in the usual second."""
+    def next_evaluation(self) -> float | None:
+        """When another evaluation may find something to do, if that is not in the usual second."""
         asked, since = self._asked, self._unanswered_since
-        looks = (
+        evaluations = (
             asked + NO_ANSWER if asked is not None else 0.0,
             since + UNANSWERED if since is not None else 0.0,
         )
-        return min((look for look in looks if look > self._looked), default=None)
+        return min((at for at in evaluations if at > self._evaluated), default=None)
 
     def is_settled(self, now: float) -> bool:
         """Whether nothing is to be remembered."""

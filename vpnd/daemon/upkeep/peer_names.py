@@ -33,7 +33,7 @@ KNOCK_REST = 2.0
 """Ours: seconds that a name which was just looked up is not looked up for strangers."""
 
 
-class Names:
+class PeerNames:
     """Follows the names of peers."""
 
     def __init__(self, footing: Footing) -> None:
@@ -47,7 +47,7 @@ class Names:
         self._turn = footing.turn
         self._resolver = Resolver()
         self._under_way: set[str] = set()
-        """Names that are looked up again just now."""
+        """PeerNames that are looked up again just now."""
         self._asked: dict[str, float] = {}
         """When each name was looked up last, for whatever reason."""
 
@@ -94,7 +94,7 @@ class Names:
     def _named(self) -> dict[str, list[TunnelPolicy]]:
         """The tunnels of each name that a peer is known by."""
         named: dict[str, list[TunnelPolicy]] = {}
-        for tunnel in self._gateway.roster:
+        for tunnel in self._gateway.tunnels:
             if self._has_name(tunnel):
                 named.setdefault(tunnel.policy.remote, []).append(tunnel.policy)
         return named
@@ -140,7 +140,7 @@ class Names:
 
     async def _follow_to(self, policy: TunnelPolicy, found: tuple[Address, ...]) -> None:
         """The peer of this tunnel has these addresses now."""
-        tunnel = self._gateway.roster.get(policy.name)
+        tunnel = self._gateway.tunnels.get(policy.name)
         if tunnel is None or tunnel.policy.peer.remote_address in found:
             return
         name, gateway = policy.name, self._gateway
@@ -149,7 +149,7 @@ class Names:
             gateway.call(lambda now: gateway.endpoint.close(now, name, gone))
         refused = await self._learn(tunnel.policy, found[0], moved=True)
         # A change may have put another in its place meanwhile, which begins by itself.
-        same = gateway.roster.get(name) is tunnel
+        same = gateway.tunnels.get(name) is tunnel
         if refused is None and same and tunnel.policy.negotiation is not Negotiation.PASSIVE:
             gateway.call(lambda now: gateway.endpoint.begin_anew(now, name))
 
@@ -172,7 +172,7 @@ class Names:
 
     def _is_as_configured(self, name: str) -> bool:
         """Whether the tunnel is what the configuration in force says, but for addresses."""
-        tunnel = self._gateway.roster.get(name)
+        tunnel = self._gateway.tunnels.get(name)
         configured = next((p for p in self._configured().tunnels if p.name == name), None)
         if tunnel is None or configured is None:
             return False
@@ -195,7 +195,7 @@ class Names:
         if address != policy.peer.remote_address:
             self._journal.event(name, "peer-resolved", f"{policy.remote} is {address}")
         refused = await self._equip(bound)
-        if refused is not None or gateway.roster.get(name) is None:
+        if refused is not None or gateway.tunnels.get(name) is None:
             return refused
         self._interfaces.path_changed(name, await self._interfaces.path_mtu(bound), None)
         gateway.admit(bound)

@@ -1,0 +1,1 @@
+"""What the daemon says: events, their text, and the log."""

@@ -1,0 +1,1 @@
+"""What keeps configured tunnels able to work: interfaces, addresses, names of peers, repairs, probes."""
