@@ -505,12 +505,9 @@ def number_of(attributes: Iterable[WireAttribute], kind: int) -> int | None:
     return next((attribute.number for attribute in attributes if attribute.type == kind), None)
 
 
-def _first_values(attributes: Iterable[WireAttribute]) -> dict[int, int]:
+def _first_values(attributes: Sequence[WireAttribute]) -> dict[int, int]:
     """`number_of` for every kind, in one pass."""
-    values: dict[int, int] = {}
-    for attribute in attributes:
-        values.setdefault(attribute.type, attribute.number)
-    return values
+    return {attribute.type: attribute.number for attribute in reversed(attributes)}
 
 
 def _unknown(kind: str, number: int, bits: int | None) -> str:
