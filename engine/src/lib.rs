@@ -4,7 +4,14 @@
 //! and counters come out. The Python engine is the specification, down to drop reasons and counters, and
 //! `engine/tests` runs both on the same packets.
 
+pub mod ecn;
 pub mod esp;
+pub mod fit;
+pub mod icmp;
+pub mod ip;
+pub mod mtu;
+pub mod replay;
+pub mod spd;
 
 #[cfg(feature = "python")]
 mod python;

@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 use crate::esp::{self, Error, Keys, SEED_LENGTH, Suite};
 
 /// An exception of the kind that the Python engine raises.
-fn raised(error: Error) -> PyErr {
+pub(super) fn raised(error: Error) -> PyErr {
     match error {
         Error::Word => PyKeyError::new_err(error.to_string()),
         Error::Suite | Error::Length { .. } => PyValueError::new_err(error.to_string()),

@@ -6,6 +6,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it has converted")]
 
 mod esp;
+mod parts;
 
 use pyo3::prelude::*;
 
@@ -14,4 +15,9 @@ use pyo3::prelude::*;
 mod module {
     #[pymodule_export]
     use super::esp::{Opener, Sealer, inner_length};
+    #[pymodule_export]
+    use super::parts::{
+        PySelectorTable, ReplayWindow, adjust_checksum, apply_outer, checksum, clamp_mss, covers,
+        echo_answer, fragment_ipv4, inner_mtu, may_be_syn, read_packet, too_big,
+    };
 }
