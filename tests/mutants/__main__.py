@@ -10,19 +10,21 @@ import sys
 import time
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.mutants import reach
 from tests.mutants.sample import PACKAGES, Mutant, sample
-from tests.mutants.trial import FAILED, LEAST, SLACK, Result, change
+from tests.mutants.trial import FAILED, Result, change, tests_of
 from tests.tables import lines
 
 KEPT = Path("build/mutants")
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
-STAGES = ("near", "fast", "interop")
-"""The tests about the package, those that use it, the gateways in namespaces: each for what is left."""
-VERDICTS = ("fast", "timeout", "interop", "survived", "equivalent", "not run")
+KILLED = ("near", "fast", "interop", "timeout")
+"""By the tests of the package, by others without root, by the gateways in namespaces, by running too long."""
+VERDICTS = (*KILLED, "survived", "equivalent", "not run")
 WANTED = 0.95
 
 
@@ -31,49 +33,73 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--commit", default="HEAD", help="what is copied; its results are kept")
+    parser.add_argument("--commit", default="HEAD", help="what is copied; results are kept by its vpnd/")
     parser.add_argument("--package", action="append", choices=PACKAGES, help="only the mutants of these")
+    parser.add_argument("--jobs", type=int, default=2, help="how many processes try mutants")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no other mutant after these")
     parser.add_argument(
-        "--fast-seconds", type=float, default=60, help="of tests for each mutant, by their own time"
+        "--seconds", type=float, default=60, help="of tests without root for each mutant, by their own time"
     )
     parser.add_argument(
         "--interop-seconds", type=float, default=300, help="of interop files for each survivor"
     )
-    parser.add_argument("--last", choices=STAGES, default="interop", help="the last stage")
+    parser.add_argument("--no-interop", action="store_true", help="only the tests without root")
     arguments = parser.parse_args()
-    commit = _git("rev-parse", "--short", arguments.commit)
-    kept = (KEPT / commit).absolute()
+    kept = (KEPT / _git("rev-parse", f"{arguments.commit}:vpnd")[:7]).absolute()
     ends = time.time() + 60 * arguments.minutes
-    copy = _copy(commit, kept / "copy")
-    results = _Results(kept / "results.jsonl", sample(copy, arguments.seed, arguments.count))
-    for stage in STAGES[: 2 if arguments.last != "near" else 1]:
-        for package in arguments.package or PACKAGES:
-            left = [mutant for mutant in results.left(stage) if mutant.package == package]
-            if left and time.time() < ends:
-                _fast(copy, kept, stage, left, arguments.fast_seconds, ends)
-    if arguments.last == "interop":
-        _interop(copy, results, arguments.interop_seconds, ends)
-    return results.tell(arguments.seed, commit)
+    copies = [_copy(arguments.commit, kept / f"copy{number}") for number in range(arguments.jobs)]
+    mutants = sample(copies[0], arguments.seed, arguments.count)
+    mutants = [mutant for mutant in mutants if mutant.package in (arguments.package or PACKAGES)]
+    results = _Results(kept / "results.jsonl", mutants, copies[0])
+    for stage in reach.TESTS:
+        left = [asdict(mutant) for mutant in results.left(stage)]
+        if not left or time.time() > ends:
+            continue
+        files = [
+            file for file in reach.test_files(copies[0], stage) if not _is_recorded(copies[0], kept, file)
+        ]
+        _share_out("record", copies, kept, files)
+        if any(not _is_recorded(copies[0], kept, file) for file in files):
+            raise SystemExit(f"the tests without a mutant were interrupted: see {kept}/copy*/pytest.log")
+        options = f"--stage={stage}", f"--budget={arguments.seconds}", f"--ends={ends}"
+        _share_out("try", copies, kept, left, *options)
+    if not arguments.no_interop:
+        _interop(copies[0], kept, results, arguments.interop_seconds, ends)
+    return results.tell(arguments.seed, _git("rev-parse", "--short", arguments.commit))
 
 
-def _fast(copy: Path, kept: Path, stage: str, mutants: list[Mutant], budget: float, ends: float) -> None:
-    job = kept / "mutants.json"
-    job.write_text(json.dumps([asdict(mutant) for mutant in mutants]))
-    subprocess.run(
-        [sys.executable, "-m", "tests.mutants.trial", str(job), f"--kept={kept}",
-         f"--stage={stage}", f"--budget={budget}", f"--ends={ends}"],
-        cwd=copy, env=reach.environment(copy), check=True,
-    )  # fmt: skip
+def _is_recorded(copy: Path, kept: Path, file: str) -> bool:
+    return reach.recorded(copy, kept, file).with_suffix(".json").exists()
 
 
-def _interop(copy: Path, results: _Results, budget: float, ends: float) -> None:
+def _share_out(what: str, copies: list[Path], kept: Path, jobs: list[Any], *options: str) -> None:
+    """A process in each copy, which does its part of the jobs."""
+    running = []
+    for number, copy in enumerate(copies):
+        if part := jobs[number :: len(copies)]:
+            job = copy / "job.json"
+            job.write_text(json.dumps(part))
+            command = [
+                sys.executable,
+                "-m",
+                "tests.mutants.trial",
+                what,
+                str(job),
+                f"--kept={kept}",
+                *options,
+            ]
+            running.append(subprocess.Popen(command, cwd=copy, env=reach.environment(copy)))
+    for process in running:
+        process.wait()
+
+
+def _interop(copy: Path, kept: Path, results: _Results, budget: float, ends: float) -> None:
     left = results.left("interop")
     if left and time.time() < ends:
-        interop = reach.interop(copy, (KEPT / "interop.json").absolute())
+        interop = reach.interop(copy, kept / "interop.json")
         for mutant in left:
             if time.time() < ends:
-                results.add("interop", _judge_interop(copy, mutant, interop, budget))
+                results.add(_judge_interop(copy, mutant, interop, budget))
 
 
 def _judge_interop(copy: Path, mutant: Mutant, interop: reach.Interop, budget: float) -> Result:
@@ -87,8 +113,8 @@ def _judge_interop(copy: Path, mutant: Mutant, interop: reach.Interop, budget: f
     def failed(what: str, seconds: float) -> str:
         try:
             ran = subprocess.run(
-                [sys.executable, "-B", "-m", "pytest", *reach.QUIET, "-x", what], cwd=copy, check=False,
-                env=reach.environment(copy), capture_output=True, text=True, timeout=LEAST + SLACK * seconds,
+                [sys.executable, "-B", "-m", "pytest", *reach.ROOT, "-x", what], cwd=copy, check=False,
+                env=reach.environment(copy), capture_output=True, text=True, timeout=60 + 3 * seconds,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return what
@@ -112,37 +138,43 @@ def _judge_interop(copy: Path, mutant: Mutant, interop: reach.Interop, budget: f
 class _Results:
     """The results so far, in a file that grows by a line for each: an interrupted run goes on from it."""
 
-    def __init__(self, path: Path, mutants: list[Mutant]) -> None:
+    def __init__(self, path: Path, mutants: list[Mutant], copy: Path) -> None:
         self._path = path
         self._mutants = mutants
+        self._tests = tests_of(copy)
         self._equivalent = {
-            (entry["module"], entry["change"]): entry["reason"]
+            (entry["module"], entry["change"].strip()): entry["reason"]
             for entry in tomllib.loads(EQUIVALENT.read_text()).get("mutant", ())
         }
 
-    def _found(self) -> dict[tuple[str, str], Result]:
-        found: dict[tuple[str, str], Result] = {}
-        if self._path.exists():
-            for line in self._path.read_text().splitlines():
-                entry = json.loads(line)
-                stage = entry.pop("stage")
-                found[stage, entry["key"]] = Result(**entry)
-        return found
+    def _entries(self) -> Iterator[tuple[str, str, Result]]:
+        for line in self._path.read_text().splitlines() if self._path.exists() else ():
+            entry = json.loads(line)
+            yield entry.pop("stage"), entry.pop("tests"), Result(**entry)
 
     def left(self, stage: str) -> list[Mutant]:
-        """The mutants that this stage has not tried, of those that lived through the one before."""
+        """The mutants that no test has killed, and the tests of this stage, as they are, have not tried."""
         found = self._found()
-        left = [mutant for mutant in self._mutants if (stage, mutant.key) not in found]
-        return [mutant for mutant in left if stage == "near" or self._verdict(found, mutant)[0] == "survived"]
+        tried = {result.key for at, tests, result in self._entries() if (at, tests) == (stage, self._tests)}
+        left = [mutant for mutant in self._mutants if mutant.key not in tried]
+        return [mutant for mutant in left if self._verdict(found, mutant)[0] in ("survived", "not run")]
 
-    def add(self, stage: str, result: Result) -> None:
-        """Keep a result, also beyond this run."""
+    def _found(self) -> dict[str, Result]:
+        """The last result of each mutant; once killed, it is."""
+        found: dict[str, Result] = {}
+        for _, _, result in self._entries():
+            if result.key not in found or found[result.key].verdict == "survived":
+                found[result.key] = result
+        return found
+
+    def add(self, result: Result) -> None:
+        """Keep a result of the interop files, also beyond this run."""
         with self._path.open("a") as file:
-            file.write(json.dumps({"stage": stage, **asdict(result)}) + "\n")
+            file.write(json.dumps({"stage": "interop", "tests": self._tests, **asdict(result)}) + "\n")
         print(f"{result.verdict:9} {result.key}  {result.by[:110]}", flush=True)
 
-    def _verdict(self, found: dict[tuple[str, str], Result], mutant: Mutant) -> tuple[str, Result | None]:
-        result = next(filter(None, (found.get((stage, mutant.key)) for stage in reversed(STAGES))), None)
+    def _verdict(self, found: dict[str, Result], mutant: Mutant) -> tuple[str, Result | None]:
+        result = found.get(mutant.key)
         if result is None:
             return "not run", None
         if result.verdict == "survived" and (mutant.module, result.change) in self._equivalent:
@@ -159,7 +191,7 @@ class _Results:
             row = {"module": package, "mutants": str(counts.total())}
             row |= {verdict: str(counts[verdict]) for verdict in VERDICTS}
             rows.append(row | {"killed": f"{_share(counts):.1%}"})
-        print(f"\nseed {seed}, {len(judged)} mutants of {commit}, killed by fast tests, by interop")
+        print(f"\nseed {seed}, {len(judged)} mutants of {commit}: killed by near, fast, interop tests")
         print("\n".join(lines(rows)))
         for mutant, verdict, result in judged:
             if result and verdict in ("survived", "equivalent", "timeout"):
@@ -169,7 +201,7 @@ class _Results:
 
 
 def _share(counts: Counter[str]) -> float:
-    killed = counts["fast"] + counts["timeout"] + counts["interop"]
+    killed = sum(counts[verdict] for verdict in KILLED)
     return killed / ((killed + counts["survived"]) or 1)
 
 
@@ -185,6 +217,7 @@ def _copy(commit: str, directory: Path) -> Path:
     subprocess.run(["tar", "-x", "-C", str(directory)], stdin=archive.stdout, check=True)
     if archive.wait():
         raise RuntimeError("git archive failed")
+    (directory / "tests.id").write_text(_git("rev-parse", f"{commit}:tests"))
     return directory
 
 

@@ -24,7 +24,8 @@ BODY = 1
 def in_child(work: Callable[[], Any], output: Path, limit: float) -> Any:
     """What `work` returns in a fork of this process, as JSON.
 
-    None beyond the limit, in seconds. A child that ends by itself gives `{"ended": how}`.
+    None beyond the limit, in seconds, or where an interval timer of the child ran out. A child that ends by
+    itself gives `{"ended": how}`.
     """
     output.unlink(missing_ok=True)
     pid = os.fork()
@@ -41,6 +42,8 @@ def in_child(work: Callable[[], Any], output: Path, limit: float) -> Any:
     if status is None:
         os.waitpid(pid, 0)
         return None
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF:
+        return None
     return json.loads(output.read_text()) if output.exists() else {"ended": f"status {status}"}
 
 
@@ -50,6 +53,7 @@ def _become(work: Callable[[], Any], output: Path) -> None:
     for target in (0, 1, 2):
         os.dup2(nothing, target)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     try:
         found = work()
     except BaseException:

@@ -54,7 +54,7 @@ def sample(root: Path, seed: int, count: int) -> list[Mutant]:
     A place is picked first and an operator there second: `a + b` has eleven replacements, and `not a` one.
     """
     rng = random.Random(seed)
-    found = _every_mutant(root, root.with_suffix(".json"))
+    found = _every_mutant(root, root.parent / "places.json")
     order = sorted(found)
     rng.shuffle(order)
     return [rng.choice(found[place]) for place in order[:count]]
