@@ -143,7 +143,7 @@ class _Results:
         self._mutants = mutants
         self._tests = tests_of(copy)
         self._equivalent = {
-            (entry["module"], entry["change"].strip()): entry["reason"]
+            entry["change"].strip(): entry["reason"]
             for entry in tomllib.loads(EQUIVALENT.read_text()).get("mutant", ())
         }
 
@@ -177,7 +177,7 @@ class _Results:
         result = found.get(mutant.key)
         if result is None:
             return "not run", None
-        if result.verdict == "survived" and (mutant.module, result.change) in self._equivalent:
+        if result.verdict == "survived" and result.change in self._equivalent:
             return "equivalent", result
         return result.verdict, result
 
@@ -195,7 +195,7 @@ class _Results:
         print("\n".join(lines(rows)))
         for mutant, verdict, result in judged:
             if result and verdict in ("survived", "equivalent", "timeout"):
-                reason = self._equivalent.get((mutant.module, result.change), f"{result.asked} tests")
+                reason = self._equivalent.get(result.change, f"{result.asked} tests")
                 print(f"\n{verdict}: {mutant.module}:{mutant.line} ({reason})\n{result.change}")
         return 0 if not counts["not run"] and _share(counts) >= WANTED else 1
 

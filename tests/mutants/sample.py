@@ -13,7 +13,7 @@ from cosmic_ray import plugins
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 
-PACKAGES = ("wire", "crypto", "ike", "tunnel", "datapath", "config", "control", "daemon")
+PACKAGES = ("wire", "crypto", "ike", "tunnel", "datapath", "config", "control", "daemon", "host")
 """What is mutated: `model` is frozen values, and its rules are reached through the others."""
 
 

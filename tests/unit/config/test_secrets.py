@@ -67,6 +67,20 @@ def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_who_is_not_root_has_keys_of_their_own_and_of_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: int
+) -> None:
+    path = key_file(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    for owner in (4242, 0):
+        os.chown(path, owner, owner)
+        assert read_secret(f"file:{path}", None, False).reveal() == KEY_TEXT.encode()
+    os.chown(path, service, service)
+    with pytest.raises(SecretError, match=f"belongs to user {service}"):
+        read_secret(f"file:{path}", None, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_root_checks_the_keys_of_the_service(tmp_path: Path, service: int) -> None:
     path = key_file(tmp_path)
     os.chown(path, service, service)

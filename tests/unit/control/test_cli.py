@@ -55,6 +55,18 @@ def test_json_is_all_there_is(remote: Remote, arguments: list[str], code: int) -
     assert (set(document) == {"error"}) == (code != 0)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [arguments for arguments, code in JSON_COMMANDS if code == 0],
+    ids=lambda value: "-".join(value),
+)
+def test_without_json_it_is_for_people(remote: Remote, arguments: list[str]) -> None:
+    done = vpnctl("--socket", str(remote.socket), *arguments)
+    assert done.code == 0
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(done.out)
+
+
 def test_the_program_itself(remote: Remote) -> None:
     done = vpnctl_process("status", "--json", "--socket", str(remote.socket))
     assert (done.code, done.err) == (0, "")

@@ -146,6 +146,19 @@ def test_everything_about_a_tunnel() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_the_last_hour_of_a_health_check_is_a_sum_and_a_mark_for_each_minute() -> None:
+    minutes = [(60, 0, 10.0), (60, 6, 12.5), (60, 1, None), (60, 59, 30.0), (60, 60, None)]
+    document = decoded(FakeOperations().tunnel("branch-a"))
+    document["health_history"] = [
+        {"at": "2030-01-01T00:00:00Z", "sent": sent, "lost": lost, "rtt_ms": rtt, "jitter_ms": None}
+        for sent, lost, rtt in minutes
+    ]
+    text = [line.plain for line in render.tunnel(document, 80)]
+    (at,) = [number for number, line in enumerate(text) if "last hour" in line]
+    assert text[at].endswith("42.0 % lost, rtt 10 to 30 ms")
+    assert text[at + 1].endswith(".119#")
+
+
 def test_a_description_is_shown_where_there_is_one_and_writes_no_terminal_codes() -> None:
     detail = FakeOperations().tunnel("branch-a")
     assert "description" not in "\n".join(line.plain for line in render.tunnel(decoded(detail)))

@@ -87,6 +87,21 @@ async def test_a_tunnel_that_is_not_up_is_listed_with_nothing_in_it(pair: Pair) 
 
 
 @with_pair
+async def test_ages_and_silence_in_status_are_seconds_until_now(pair: Pair) -> None:
+    await up(pair)
+    await asyncio.sleep(PROVED)
+    before = pair.hq.operator.status().tunnels[0]
+    assert before.ike is not None
+    assert PROVED <= before.ike.age_s < 2 * PROVED
+    await asyncio.sleep(4)
+    after = pair.hq.operator.status().tunnels[0]
+    assert after.ike is not None
+    assert after.ike.age_s - before.ike.age_s == 4
+    assert before.dpd.last_heard_s is not None
+    assert after.dpd.last_heard_s == before.dpd.last_heard_s + 4
+
+
+@with_pair
 async def test_show_tells_what_is_configured_but_no_key(pair: Pair) -> None:
     await up(pair)
     detail = pair.hq.operator.tunnel("t")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED, up
 from tests.unit.daemon.test_refused import seconds
@@ -69,6 +71,24 @@ async def test_ten_minutes_begin_anew_when_the_path_becomes_smaller_still(pair: 
     assert pair.hq.engine.path_mtu["t"] == 1300
     await seconds(pair, AGED)
     assert pair.hq.engine.path_mtu["t"] == 1500
+
+
+@pytest.mark.parametrize("encapsulation", ["auto", "udp"])
+@with_pair
+async def test_an_interface_has_room_for_the_encapsulation_before_anything_is_negotiated(
+    pair: Pair, encapsulation: str
+) -> None:
+    suite = 'encryption = ["aes-128"]\nintegrity = ["sha256"]'
+    ipsec = f'\n[tunnels.t.ipsec]\n{suite}\nencapsulation = "{encapsulation}"'
+    pair.configure({"t": ROUTED + ipsec}, {"t": BACK + ipsec})
+    await pair.hq.start()
+    before = _inner(pair)
+    await pair.branch.start()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    assert pair.hq.operator.status().tunnels[0].mappings[0].encapsulation == encapsulation.replace(
+        "auto", "esp"
+    )
+    assert _inner(pair) == before
 
 
 @with_pair

@@ -56,7 +56,11 @@ async def test_an_unhealthy_tunnel_is_interrupted_until_it_is_healthy_again(
     await pair.until(lambda: pair.state()[0] == "unhealthy")
     assert pair.hq.engine.interrupted == [("t", True, ENDS)]
     assert asked == ["t"]
-    assert pair.hq.operator.status().tunnels[0].carries_traffic is False
+    unhealthy = pair.hq.operator.status().tunnels[0]
+    assert unhealthy.carries_traffic is False
+    assert unhealthy.health is not None
+    assert 0 < unhealthy.health.lost < unhealthy.health.sent
+    assert unhealthy.health.loss_percent == round(100 * unhealthy.health.lost / unhealthy.health.sent, 1)
     assert pair.hq.engine.installed
     pair.hq.engine.packets.clear()
     await pair.until(lambda: answered_until(pair, "up"))

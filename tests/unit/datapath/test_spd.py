@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -45,6 +46,28 @@ def test_a_flow_is_remembered_by_its_addresses() -> None:
     assert policies.flows == {packet[12:20]: 0}
     policies.lookup(udp_packet("fd00::1", "fd00::2"))
     assert len(policies.flows) == 2
+
+
+@pytest.mark.parametrize("ports", [(0, 80), (80, 65535), (53, 53)])
+def test_a_flow_is_not_remembered_where_ports_decide(ports: tuple[int, int]) -> None:
+    rule = selector("10.2.0.0/16")
+    policies = SelectorTable(
+        (Row(0, (selector("10.1.0.0/16"),), (replace(rule, port_start=ports[0], port_end=ports[1]),)),)
+    )
+    policies.lookup(udp_packet("10.1.0.1", "10.2.0.1"))
+    assert policies.flows == {}
+
+
+def test_the_flow_of_probes_is_told_from_what_a_row_holds_and_from_what_none_does() -> None:
+    policies = table(("10.1.0.0/16", "10.2.0.0/16"))
+    probe, other = udp_packet("10.1.0.1", "10.2.0.1"), udp_packet("10.1.0.1", "10.2.0.2")
+    policies.tell_probes(probe[12:20])
+    assert policies.lookup(probe) not in (0, NO_MAPPING)
+    assert policies.lookup(other) == 0
+    outside = udp_packet("10.9.0.1", "10.2.0.1")
+    policies.tell_probes(outside[12:20])
+    assert policies.lookup(outside) == NO_MAPPING
+    assert policies.lookup(probe) == 0
 
 
 def test_the_memory_of_flows_is_bounded() -> None:

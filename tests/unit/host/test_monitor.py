@@ -56,6 +56,24 @@ def test_what_matters(data: bytes, expected: bool) -> None:
     assert matters(data) is expected
 
 
+def test_a_repair_waits_for_the_changes_that_come_together() -> None:
+    async def run() -> tuple[float, list[float]]:
+        loop = asyncio.get_running_loop()
+        fired: list[float] = []
+        monitor = Monitor(loop, lambda: fired.append(loop.time()))
+        for _ in range(3):
+            last = loop.time()
+            monitor._soon()
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(5)
+        monitor.close()
+        return last, fired
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        last, (fired,) = runner.run(run())
+    assert fired > last
+
+
 def test_many_changes_are_one_repair_and_repairs_keep_apart() -> None:
     async def run() -> list[float]:
         loop = asyncio.get_running_loop()

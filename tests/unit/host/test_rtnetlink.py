@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -124,6 +125,13 @@ def test_an_error_of_the_kernel_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="not supported") as refused:
         rtnetlink.links()
     assert refused.value.errno == errno.EOPNOTSUPP
+
+
+def test_a_table_that_has_no_room_in_the_header_is_in_an_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = rtnetlink.ATTRIBUTE.pack(8, rtnetlink.RTA_TABLE) + (7000).to_bytes(4, sys.byteorder)
+    asked_of(monkeypatch, [route(1), route(2, extra=table), DONE])
+    found = {str(route.destination): route.table for route in rtnetlink.routes(socket.AF_INET)}
+    assert found == {"10.0.1.0/24": 254, "10.0.2.0/24": 7000}
 
 
 def test_what_a_kernel_lists_besides_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -339,6 +339,16 @@ def test_a_reload_keeps_what_is_known_of_the_tunnels_that_stay() -> None:
     assert made.carrier(R1) == "primary"
 
 
+def test_a_choice_by_hand_outlasts_a_reload_unless_its_tunnel_is_the_first_now() -> None:
+    made = both_able()
+    made.switch(10.0, "primary", "secondary")
+    made.configure(20.0, PAIR)
+    assert made.group("primary").by_hand == "secondary"
+    assert made.carrier(R1) == "secondary"
+    made.configure(30.0, (Member("primary", 100, (R1,)), Member("secondary", 0, (R1,))))
+    assert made.group("primary").by_hand is None
+
+
 def test_a_reload_that_swaps_the_numbers_moves_the_traffic() -> None:
     made = both_able()
     made.configure(10.0, (Member("primary", 100, (R1,)), Member("secondary", 0, (R1,))))
