@@ -62,3 +62,29 @@ def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text("import time\nfrom socket import AF_INET\n\ndef f():\n    import os.path\n")
     assert imported_modules(module) == {"time", "socket", "os.path"}
+
+
+OWN_OF_THE_DAEMON = frozenset({"self", "cls", "attached", "answers", "root"})
+"""Variables whose attributes the daemon may set: its own objects."""
+
+
+def test_the_state_of_the_core_is_written_by_the_core() -> None:
+    """The daemon calls methods, so that a class of the core shows every place that changes it."""
+    written = {
+        f"{path.relative_to(ROOT)}:{target.lineno} {ast.unparse(target)}"
+        for path in modules(ROOT / "vpnd/daemon")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for target in assigned(node)
+        if isinstance(target, ast.Attribute) and ast.unparse(target.value) not in OWN_OF_THE_DAEMON
+    }
+    assert written == set()
+
+
+def assigned(node: ast.AST) -> list[ast.expr]:
+    """What a statement assigns to, one by one."""
+    if isinstance(node, ast.AugAssign | ast.AnnAssign):
+        return [node.target]
+    found: list[ast.expr] = []
+    for target in node.targets if isinstance(node, ast.Assign) else []:
+        found += target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+    return found

@@ -444,10 +444,8 @@ class Gateway:
         tunnel = self.tunnels.get(name)
         if tunnel is not None:
             peer_moved(self.journal, tunnel, path)
-        for mapping in tunnel.mappings if tunnel is not None else ():
-            for pair in mapping.pairs():
-                pair.path = path
-                self.engine.move(pair.spi_in, path)
+            for spi_in in tunnel.path_moved(path):
+                self.engine.move(spi_in, path)
 
 
 def _tunnel_of(output: Output | Command | RouteSelectionOutput) -> str | None:

@@ -324,7 +324,7 @@ class Operator:
         tunnel = self._gateway.tunnels.get(name)
         if tunnel is None or not tunnel.closed:
             return
-        tunnel.closed = False
+        tunnel.reopen()
         self._let_in(tunnel)
         self._gateway.command(name, lambda now, t: t.start(now))
 

@@ -11,9 +11,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from vpnd.config.compile import compile_gateway
 from vpnd.config.load import Loaded
 from vpnd.crypto.entropy import Entropy
-from vpnd.daemon.change import Change, Progress
+from vpnd.daemon.changes import Change, Changes, Progress
 from vpnd.daemon.events.journal import Journal
-from vpnd.daemon.footing import Footing
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.intake import Intake
 from vpnd.daemon.loop_lag import LoopLag
@@ -114,21 +113,11 @@ class Service:
             journal,
             lambda local: open_port(local, self._on_datagram, gateway.on_unreachable),
         )
-        self._changing = asyncio.Lock()
-        self._turn = asyncio.Lock()
-        footing = Footing(
-            gateway,
-            self._addresses,
-            self.interfaces,
-            journal,
-            self._equip,
-            lambda: self.policy,
-            self._changing,
-            self._turn,
-        )
-        self._names = PeerNames(footing)
-        self._repairs = Repairs(footing)
-        self._standstill = ClockJumpMonitor(clock, journal)
+        self._changes = Changes()
+        parts = (gateway, self._addresses, self.interfaces, journal, self._changes, self._equip)
+        self._names = PeerNames(*parts, lambda: self.policy)
+        self._repairs = Repairs(*parts, lambda: self.policy)
+        self._clock_jumps = ClockJumpMonitor(clock, journal)
         self.loop_lag = LoopLag()
         self._host = host
         self._supervisor = supervisor
@@ -141,7 +130,7 @@ class Service:
         await self._apply(loaded, compile_gateway(loaded))
         self._spawn(self._repairs.go_on())
         self._spawn(self._names.follow())
-        self._spawn(self._standstill.watch())
+        self._spawn(self._clock_jumps.watch())
         self._spawn(self.loop_lag.watch())
         self._watch.start()
         if self._supervisor.watchdog_interval is not None:
@@ -163,7 +152,7 @@ class Service:
         return await asyncio.shield(work)
 
     async def _go_over(self, loaded: Loaded, after: GatewayPolicy) -> Change:
-        async with self._changing:
+        async with self._changes.all:
             before = {policy.name: policy for policy in self.policy.tunnels}
             wanted = {policy.name: policy for policy in after.tunnels}
             change = Change.between(before, wanted)
@@ -174,7 +163,7 @@ class Service:
                     self._announce(wanted[name])
                 self.gateway.tunnels.reorder(tuple(wanted))
                 # First what guards the traffic of new tunnels, last what guarded that of old ones.
-                async with self._turn:
+                async with self._changes.one:
                     await self._addresses.refresh()
                     await self._guard([*after.tunnels, *(before[name] for name in change.removed)])
                 for name in change.removed:
@@ -183,7 +172,7 @@ class Service:
                     await self._in_turn(name, self._change(before[name], wanted[name]))
                 for name in change.added:
                     await self._in_turn(name, self._prepare(wanted[name]))
-                async with self._turn:
+                async with self._changes.one:
                     await self._guard(after.tunnels)
             finally:
                 self.progress = replace(self.progress, running=False)
@@ -192,7 +181,7 @@ class Service:
     async def _in_turn(self, name: str, work: Coroutine[None, None, None]) -> None:
         """One tunnel's part of a change; a bug in it costs that tunnel, and leaves no other half done."""
         try:
-            async with self._turn:
+            async with self._changes.one:
                 await work
         except Exception as error:  # whatever it is: what was begun is done to its end
             self.journal.fault(name, "internal error while this tunnel was changed", error)
@@ -206,8 +195,8 @@ class Service:
         self._watch.close()
         for task in tuple(self._tasks):
             task.cancel()
-        # Given back by none: a change that is asked for from now on would make what nobody takes down.
-        await self._changing.acquire()
+        # A change that is asked for from now on would make what is not taken down any more.
+        await self._changes.close()
         gateway = self.gateway
         for tunnel in tuple(gateway.tunnels):
             try:
@@ -310,12 +299,11 @@ class Service:
         name, gateway = policy.name, self.gateway
         bound = await self._addresses.bind(policy)
         tunnel = gateway.tunnels[name]
-        tunnel.policy = bound
+        tunnel.bind(bound)
         refused = await self._equip(bound)
         self.pending.discard(name)
-        tunnel.blocked = None
+        tunnel.prepared(gateway.clock.now(), refused)
         if refused is not None:
-            tunnel.block(gateway.clock.now(), refused)
             self.journal.failure(name, "tunnel-blocked", refused)
         else:
             gateway.admit(bound)

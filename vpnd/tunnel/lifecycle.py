@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from vpnd.crypto.entropy import Entropy
-from vpnd.model.child import ChildSa
+from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation, TunnelPolicy
 from vpnd.tunnel.backoff import ATTEMPT_LIMIT, PEER_FIRST, Backoff
@@ -120,6 +120,20 @@ class Tunnel:
 
     # --------------------------------------------------------------------- what the operator wants
 
+    def bind(self, policy: TunnelPolicy) -> None:
+        """`policy` holds the addresses of this machine and of the peer, as far as they are known."""
+        self.policy = policy
+
+    def prepared(self, now: float, refused: Diagnosis | None) -> None:
+        """What `add` listed as blocked has its interface and sockets, or this machine refused them."""
+        self.blocked = None
+        if refused is not None:
+            self.block(now, refused)
+
+    def reopen(self) -> None:
+        """`down` holds no longer; what follows is up to `start`."""
+        self.closed = False
+
     def start(self, now: float) -> None:
         """The configuration is loaded: an active tunnel begins, the others get ready."""
         if self.policy.negotiation is Negotiation.ACTIVE and not self.disconnected:
@@ -133,7 +147,7 @@ class Tunnel:
             self._stop_trying()
         if policy.peer.dpd.action is DpdAction.RETRY:
             self.disconnected = False
-        self.policy = policy
+        self.bind(policy)
         self.start(now)
 
     def up(self, now: float) -> None:
@@ -197,6 +211,10 @@ class Tunnel:
         self._proceed(now)
         self._settle()
 
+    def note_activity(self, at: float) -> None:
+        """The last authenticated packet came at `at`, in seconds on the caller's clock."""
+        self.last_heard = at
+
     def note(self, now: float, diagnosis: Diagnosis) -> None:
         """Something is known of an attempt that goes on; it is no failure yet, but what there is to say."""
         if self.error is None:
@@ -210,7 +228,7 @@ class Tunnel:
 
     def resolved(self, now: float, policy: TunnelPolicy, moved: bool = False) -> None:
         """`policy` holds the address of the peer's name. `moved`: what is under way begins anew with it."""
-        self.policy = policy
+        self.bind(policy)
         self._resolving, self._resolved = False, True
         if moved and not self.disconnected:
             self._end_attempt()
@@ -265,6 +283,13 @@ class Tunnel:
         """IKE has decided which SA pair sends."""
         for mapping in self.mappings:
             mapping.send_on(spi_in)
+
+    def path_moved(self, path: Path) -> tuple[int, ...]:
+        """The peer is at another address or port: the inbound SPIs of the SA pairs that move with it."""
+        pairs = [pair for mapping in self.mappings for pair in mapping.pairs()]
+        for pair in pairs:
+            pair.path = path
+        return tuple(pair.spi_in for pair in pairs)
 
     def child_down(self, now: float, index: int, spi_in: int, diagnosis: Diagnosis) -> None:
         """An SA pair is gone."""

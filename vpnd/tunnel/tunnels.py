@@ -66,9 +66,8 @@ class Tunnels:
         """
         if policy.name in self._tunnels:
             raise ValueError(f"tunnel {policy.name!r} exists")
-        tunnel = Tunnel(policy, self._entropy, self.outputs)
-        if blocked is not None:
-            tunnel.blocked, tunnel.state = blocked, TunnelState.DOWN
+        state = TunnelState.WAITING if blocked is None else TunnelState.DOWN
+        tunnel = Tunnel(policy, self._entropy, self.outputs, state=state, blocked=blocked)
         self._tunnels[policy.name] = tunnel
         return tunnel
 

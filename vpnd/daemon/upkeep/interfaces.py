@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
 from vpnd.config.problems import counted
@@ -15,6 +15,7 @@ from vpnd.datapath.mtu import inner_mtu
 from vpnd.host.host import Host, HostFailed
 from vpnd.host.routes import ANYWHERE, MARK, Rule, Wanted
 from vpnd.model.child import ChildSa
+from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import Communication, Encapsulation, TunnelPolicy
 from vpnd.model.proposals import Suite
 from vpnd.model.selectors import Address, Network
@@ -44,6 +45,10 @@ class Attached:
     mtu: int
     path_mtu: int
     learned: float | None = None
+
+
+Equip = Callable[[TunnelPolicy], Awaitable[Diagnosis | None]]
+"""Makes a tunnel's sockets and interface; returns what this machine refused."""
 
 
 class Interfaces:

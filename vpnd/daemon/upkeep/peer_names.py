@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
-from vpnd.daemon.footing import Footing
+from vpnd.daemon.changes import Changes
+from vpnd.daemon.events.journal import Journal
+from vpnd.daemon.gateway import Gateway
+from vpnd.daemon.upkeep.addresses import Addresses
+from vpnd.daemon.upkeep.interfaces import Equip, Interfaces
 from vpnd.host.resolver import NotResolved, Resolver
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import Negotiation, TunnelPolicy
+from vpnd.model.policy import GatewayPolicy, Negotiation, TunnelPolicy
 from vpnd.model.selectors import Address
 from vpnd.tunnel.lifecycle import Tunnel
 
@@ -36,15 +41,23 @@ KNOCK_REST = 2.0
 class PeerNames:
     """Follows the names of peers."""
 
-    def __init__(self, footing: Footing) -> None:
-        self._gateway = footing.gateway
-        self._addresses = footing.addresses
-        self._interfaces = footing.interfaces
-        self._journal = footing.journal
-        self._equip = footing.equip
-        self._configured = footing.configured
-        self._changing = footing.changing
-        self._turn = footing.turn
+    def __init__(
+        self,
+        gateway: Gateway,
+        addresses: Addresses,
+        interfaces: Interfaces,
+        journal: Journal,
+        changes: Changes,
+        equip: Equip,
+        configured: Callable[[], GatewayPolicy],
+    ) -> None:
+        self._gateway = gateway
+        self._addresses = addresses
+        self._interfaces = interfaces
+        self._journal = journal
+        self._changes = changes
+        self._equip = equip
+        self._configured = configured
         self._resolver = Resolver()
         self._under_way: set[str] = set()
         """PeerNames that are looked up again just now."""
@@ -164,10 +177,10 @@ class PeerNames:
         what was configured when the look-up began. A change that has done with it, or leaves it as it is, may
         have a thousand others to change and is not waited for.
         """
-        async with self._turn:
-            if not self._changing.locked() or self._is_as_configured(policy.name):
+        async with self._changes.one:
+            if not self._changes.all.locked() or self._is_as_configured(policy.name):
                 return await self._take(policy, address, moved)
-        async with self._changing, self._turn:
+        async with self._changes.all, self._changes.one:
             return await self._take(policy, address, moved)
 
     def _is_as_configured(self, name: str) -> bool:

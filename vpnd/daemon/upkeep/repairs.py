@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from vpnd.daemon.footing import Footing
+from vpnd.daemon.changes import Changes
+from vpnd.daemon.events.journal import Journal
+from vpnd.daemon.gateway import Gateway
+from vpnd.daemon.upkeep.addresses import Addresses
+from vpnd.daemon.upkeep.interfaces import Equip, Interfaces
 from vpnd.datapath.interface import PathMtu
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import TunnelPolicy
+from vpnd.model.policy import GatewayPolicy, TunnelPolicy
 from vpnd.tunnel.lifecycle import Tunnel
 
 REPAIR_EVERY = 5.0
@@ -30,15 +34,23 @@ GONE = "is gone from this machine"
 class Repairs:
     """Looks after what tunnels stand on."""
 
-    def __init__(self, footing: Footing) -> None:
-        self._gateway = footing.gateway
-        self._addresses = footing.addresses
-        self._interfaces = footing.interfaces
-        self._journal = footing.journal
-        self._equip = footing.equip
-        self._configured = footing.configured
-        self._changing = footing.changing
-        self._turn = footing.turn
+    def __init__(
+        self,
+        gateway: Gateway,
+        addresses: Addresses,
+        interfaces: Interfaces,
+        journal: Journal,
+        changes: Changes,
+        equip: Equip,
+        configured: Callable[[], GatewayPolicy],
+    ) -> None:
+        self._gateway = gateway
+        self._addresses = addresses
+        self._interfaces = interfaces
+        self._journal = journal
+        self._changes = changes
+        self._equip = equip
+        self._configured = configured
         self._waits = False
         self._losses: dict[str, deque[float]] = {}
 
@@ -83,7 +95,7 @@ class Repairs:
 
     async def repair(self) -> None:
         """Something that tunnels stand on has changed: put back what is ours, follow what is not."""
-        async with self._changing, self._turn:
+        async with self._changes.all, self._changes.one:
             self._waits = False
             await self._addresses.refresh()
             for tunnel in tuple(self._gateway.tunnels):
@@ -126,7 +138,7 @@ class Repairs:
         return often
 
     async def _unblock(self, names: Iterable[str]) -> None:
-        async with self._changing, self._turn:
+        async with self._changes.all, self._changes.one:
             await self._addresses.refresh()
             for name in names:
                 # A reload that this has waited for may have made another of it.
@@ -147,7 +159,7 @@ class Repairs:
                 self._journal.event(name, "address-restored", f"{before} is back on this machine")
             else:
                 self._go_over(tunnel.policy, bound, GONE)
-            tunnel.policy = bound
+            tunnel.bind(bound)
             self._gateway.admit(bound)
             self._gateway.command(name, lambda now, t: t.unblock(now))
         elif refused != tunnel.blocked:

@@ -1,7 +1,8 @@
-"""What a new configuration changes, and how far the daemon is with it."""
+"""Changes of tunnels: what a new configuration changes, how far the daemon is, and who may change now."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,3 +47,19 @@ class Change:
             f"{len(self.added)} added, {len(self.changed)} changed, "
             f"{len(self.removed)} removed, {len(self.same)} untouched"
         )
+
+
+class Changes:
+    """The locks of everything that changes tunnels: a configuration, a repair, an address that is learnt.
+
+    `all` is held by a change of many tunnels, as long as that takes, and `one` by each change of a single
+    one, in between those steps too. A task that needs both takes `all` first.
+    """
+
+    def __init__(self) -> None:
+        self.all = asyncio.Lock()
+        self.one = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Wait for the change that is under way, and let none follow it."""
+        await self.all.acquire()
