@@ -15,8 +15,8 @@ from tests.lab.strongswan import parse_sas
 
 PLACE = Path("build/guest")
 BUILDER = Path("tests/lab/guest.sh")
-BOOT_TIMEOUT = 240.0
-"""Seconds; it takes 25 on a quiet machine, all of it emulated."""
+BOOT_TIMEOUT = 600.0
+"""Seconds; it takes 25 on a quiet machine, all of it emulated, and many times that on a busy one."""
 COMMAND_TIMEOUT = 120.0
 """Seconds for a command, unless it says that it needs more: the machine is emulated, and others are busy."""
 
@@ -114,9 +114,14 @@ class Guest:
         serial.settimeout(BOOT_TIMEOUT)
         serial.connect(str(self._socket))
         reader, writer = serial.makefile("r"), serial.makefile("w")
-        if reader.readline() != "ready\n":
+        try:
+            answer = reader.readline()
+        except TimeoutError:
+            answer = ""
+        if answer != "ready\n":
+            for one in (reader, writer, serial):
+                one.close()
             raise RuntimeError(f"the guest did not start:\n{self.console()}\n{self._child.output()}")
-        serial.settimeout(COMMAND_TIMEOUT)
         return reader, writer
 
     def console(self) -> str:
