@@ -252,6 +252,18 @@ def test_aggressive_mode_has_a_budget_of_key_exchanges(counted: Counted) -> None
     stage.establish(stage.puppet(seed=9999))
 
 
+def test_the_messages_of_a_crowd_are_told_without_details() -> None:
+    """A flood's messages push each other out of what is kept; those of a peer with a proof have all of it."""
+    stage = Stage1(MAIN)
+    for number in range(LIMITS.half_open_before_cookies + 1):
+        stage.say(stage.puppet(seed=number).first_message(), port=1024 + number)
+    first, last = stage.gateway.of(LadderLine)[0], stage.gateway.of(LadderLine)[-1]
+    assert first.detail
+    assert (last.detail, last.text) == ((), "MAIN_MODE {SA, VID, VID, VID}")
+    stage.establish(stage.puppet(seed=9999))
+    assert any(line.detail for line in stage.gateway.of(LadderLine) if not line.stranger)
+
+
 def test_beyond_its_budget_no_aggressive_mode_is_read(counted: Counted) -> None:
     """What an address sends then costs next to nothing, whatever is in it; another's is read."""
     stage = Stage1(AGGRESSIVE)

@@ -93,9 +93,11 @@ class Registry:
     ) -> None:
         """One rung of the ladder; no more of `detail` is made than is kept.
 
-        `stranger`: it belongs to an attempt whose peer has not proved itself.
+        `stranger`: it belongs to an attempt whose peer has not proved itself. While there are many of those
+        the details, a fifth of the work on such a message, are left out: of a flood a few lines are kept.
         """
-        lines = cut_lines(detail, LONGEST_TEXT - LONGEST_HEADLINE)
+        many = stranger and len(self._half_open) >= self.limits.half_open_before_cookies
+        lines = () if many else cut_lines(detail, LONGEST_TEXT - LONGEST_HEADLINE)
         self.emit(LadderLine(tunnel, outbound, cut(text, LONGEST_HEADLINE), size, lines, stranger))
 
     def count(self, reason: str) -> None:
