@@ -11,6 +11,7 @@ from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
     ChildReplaced,
+    ChildRetired,
     ChildUp,
     Established,
     Failed,
@@ -214,6 +215,8 @@ class Gateway:
                 self._install(output.child, sending=output.outbound)
             case OutboundReady():
                 self._use(self._known(output.spi_in, "OutboundReady"))
+            case ChildRetired():
+                self._known(output.spi_in, "ChildRetired").turn = 0
             case ChildDown():
                 self._known(output.spi_in, "ChildDown")
                 del self.installed[output.spi_in]

@@ -45,6 +45,7 @@ from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
     ChildReplaced,
+    ChildRetired,
     ChildUp,
     Established,
     Failed,
@@ -240,7 +241,9 @@ class Gateway:
                 self.tunnels.handle_ike(now, output)
                 ike_renewed(self.journal, tunnel, ike.initiator)
                 self.watchers.wake(tunnel)
-            case IkeDown() | ChildFailed() | Offered() | IkeRekeyFailed() | Failed() | PeerDead():
+            case ChildRetired() | IkeDown() | ChildFailed() | Offered():
+                self.tunnels.handle_ike(now, output)
+            case IkeRekeyFailed() | Failed() | PeerDead():
                 self.tunnels.handle_ike(now, output)
             case PeerRenews(tunnel):
                 self.tunnels.handle_ike(now, output)

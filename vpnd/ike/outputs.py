@@ -29,7 +29,10 @@ class Established:
 
 @dataclass(frozen=True, slots=True)
 class IkeDown:
-    """An IKE SA is gone, with all its children that have not been adopted (a ChildDown came for each)."""
+    """An IKE SA is gone, with all its children that have not been adopted.
+
+    A ChildDown came for each, or a ChildRetired for what the IKE SA that stays still receives on.
+    """
 
     tunnel: str
     spi_i: bytes
@@ -76,6 +79,19 @@ class OutboundReady:
     """The peer has the successor installed: send on the SA pair with this inbound SPI from now on."""
 
     tunnel: str
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRetired:
+    """Never send on the SA pair with this inbound SPI again; another one has its mapping.
+
+    The peer has been told to delete it, or has deleted it. What is on its way still arrives: the pair
+    receives until its ChildDown, even where the IkeDown of its IKE SA comes before that.
+    """
+
+    tunnel: str
+    mapping: int
     spi_in: int
 
 
@@ -219,6 +235,7 @@ Output = (
     | ChildUp
     | ChildReplaced
     | OutboundReady
+    | ChildRetired
     | ChildDown
     | ChildFailed
     | Offered

@@ -291,6 +291,16 @@ class Tunnel:
             pair.path = path
         return tuple(pair.spi_in for pair in pairs)
 
+    def child_retired(self, index: int, spi_in: int) -> None:
+        """An SA pair is never sent on again; it receives until it is gone."""
+        mapping = self._mapping(index)
+        if mapping is None or mapping.owner is None:
+            return
+        before = mapping.owner
+        mapping.retired(spi_in)
+        if mapping.owner is not before:
+            self._outputs.append(SendOn(self.name, mapping.owner.spi_in))
+
     def child_down(self, now: float, index: int, spi_in: int, diagnosis: Diagnosis) -> None:
         """An SA pair is gone."""
         mapping = self._mapping(index)

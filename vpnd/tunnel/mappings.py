@@ -44,7 +44,7 @@ class SaPair:
     child: ChildSa
     path: Path
     superseded: bool = False
-    """A rekey made its successor: it receives until it is removed, and never sends again."""
+    """Another one has its part: it receives until it is removed, and never sends again."""
 
 
 class Mapping:
@@ -125,17 +125,29 @@ class Mapping:
             heir.superseded = False
             self.owner = heir
 
+    def retired(self, spi_in: int) -> None:
+        """An SA pair only receives to its end; another one owns the mapping from now on."""
+        owner, heir = self.owner, self._able()
+        if spi_in in self.others:
+            self.others[spi_in].superseded = True
+        elif owner is not None and owner.spi_in == spi_in and heir is not None:
+            owner.superseded = True
+            self.send_on(heir.spi_in)
+
     def removed(self, spi_in: int) -> None:
         """An SA pair is gone; the newest of the others that may send, if there is one, becomes the owner."""
         self.others.pop(spi_in, None)
         if self.owner is None or self.owner.spi_in != spi_in:
             return
-        able = [pair for pair in self.others.values() if not pair.superseded]
-        self.owner = max(able, key=lambda pair: pair.since) if able else None
+        self.owner = self._able()
         if self.owner is not None:
             del self.others[self.owner.spi_in]
         else:
             self.narrowed = self.unrenewed = self.with_pfs = None
+
+    def _able(self) -> SaPair | None:
+        able = [pair for pair in self.others.values() if not pair.superseded]
+        return max(able, key=lambda pair: pair.since, default=None)
 
     def compare(self, now: float, policy: ChildPolicy) -> tuple[Fault, ...]:
         """Whether its SAs are what it asks for; returns what is new about that, if they are not."""

@@ -14,6 +14,7 @@ from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
     ChildReplaced,
+    ChildRetired,
     ChildUp,
     Established,
     Failed,
@@ -109,6 +110,8 @@ class Tunnels:
                 self.tell(child.tunnel, lambda t: t.child_replaced(now, old, child))
             case OutboundReady(tunnel, spi_in):
                 self.tell(tunnel, lambda t: t.outbound_ready(spi_in))
+            case ChildRetired(tunnel, mapping, spi_in):
+                self.tell(tunnel, lambda t: t.child_retired(mapping, spi_in))
             case ChildDown(tunnel, mapping, spi_in, diagnosis):
                 self.tell(tunnel, lambda t: t.child_down(now, mapping, spi_in, diagnosis))
             case ChildFailed(tunnel, mapping, diagnosis):

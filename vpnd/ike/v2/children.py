@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from vpnd.crypto.entropy import chance
-from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady, PeerRenews
+from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildRetired, ChildUp, OutboundReady, PeerRenews
 from vpnd.ike.registry import Registry
 from vpnd.ike.timers import Timers
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
@@ -84,7 +84,8 @@ class Child:
 class Children:
     """The records by inbound SPI, with their timers in those of the session.
 
-    `yield_to`: the children of the IKE SA that stays, while this one is the redundant of two.
+    `yield_to`: the children of the IKE SA that stays, while this one is the redundant of two. `heir`: those
+    of the successor of this IKE SA, once it was rekeyed.
     """
 
     def __init__(self, registry: Registry, timers: Timers[object]) -> None:
@@ -92,6 +93,7 @@ class Children:
         self._timers = timers
         self._children: dict[int, Child] = {}
         self.yield_to: Children | None = None
+        self.heir: Children | None = None
 
     def __iter__(self) -> Iterator[Child]:
         return iter(tuple(self._children.values()))
@@ -140,7 +142,7 @@ class Children:
 
         The successor of a redundant child is redundant as well, and never sent on.
         """
-        outbound = outbound and not self._is_redundant(old)
+        outbound = outbound and not self.is_redundant(old)
         child = self._keep(now, sa, lowest_nonce, outbound)
         redundant_until = self._timers.deadline((ChildTimer.DUPLICATE, old.spi_in))
         if redundant_until is not None:
@@ -152,7 +154,7 @@ class Children:
 
     def use_outbound(self, child: Child) -> None:
         """Send on this child from now on, unless we do already, or it is gone itself or redundant."""
-        if not child.outbound and child.fate is not Fate.DELETING and not self._is_redundant(child):
+        if not child.outbound and child.fate is not Fate.DELETING and not self.is_redundant(child):
             child.outbound = True
             self._registry.emit(OutboundReady(child.sa.tunnel, child.spi_in))
 
@@ -164,6 +166,37 @@ class Children:
         if child.successor is not None:
             self.use_outbound(child.successor)
         self._timers.arm((ChildTimer.REMOVE, child.spi_in), now + INBOUND_KEPT)
+
+    def other(self, child: Child) -> Child | None:
+        """The newest usable child of the same mapping beside this one."""
+        found = [
+            c for c in self if c is not child and c.fate is Fate.LIVE and _same_selectors(c.sa, child.sa)
+        ]
+        return found[-1] if found else None
+
+    def retire(self, child: Child) -> None:
+        """Send on it no more: another child has its mapping, and this one only receives to its end."""
+        for timer in (ChildTimer.REKEY, ChildTimer.DUPLICATE):
+            self._timers.disarm((timer, child.spi_in))
+        self._registry.emit(ChildRetired(child.sa.tunnel, child.sa.mapping, child.spi_in))
+
+    def receive_for(self, now: float, closed: Children, seconds: float) -> tuple[int, ...]:
+        """The IKE SA of `closed` goes: receive what is on its way under its children for so many seconds.
+
+        Those whose mapping has no child here stay where they are. Returns the inbound SPIs of the others.
+        """
+        taken = []
+        for child in closed:
+            child.successor = None
+            if child.fate is Fate.GOING:
+                self._take(closed, child)
+            elif child.fate is not Fate.DELETING and self.live(child.sa.mapping) is not None:
+                closed.retire(child)
+                self._take(closed, child)
+                self.going(now, child)
+                self._timers.arm((ChildTimer.REMOVE, child.spi_in), now + seconds)
+                taken.append(child.spi_in)
+        return tuple(taken)
 
     def down(self, child: Child, diagnosis: Diagnosis) -> None:
         """The child is gone; its successor, if it waited, carries on."""
@@ -192,8 +225,13 @@ class Children:
             if old.successor is successor and old.fate in (Fate.LIVE, Fate.REKEYED):
                 old.successor, old.fate = None, Fate.LIVE
                 self.postpone_rekey(old, max(old.soft_end, now + RENEWED_FROM_HERE))
-                if old.outbound and not self._is_redundant(old):
+                if old.outbound and not self.is_redundant(old):
                     self._registry.emit(OutboundReady(old.sa.tunnel, old.spi_in))
+
+    def is_redundant(self, child: Child) -> bool:
+        """Whether another child has the mapping, and this one or its IKE SA is about to be closed."""
+        marked = self._timers.deadline((ChildTimer.DUPLICATE, child.spi_in)) is not None
+        return marked or self._keeper(child.sa.mapping) is not None
 
     def forget(self, child: Child) -> None:
         """Drop the record of a child that is gone."""
@@ -211,14 +249,18 @@ class Children:
 
     def adopt(self, other: Children) -> None:
         """Take over every child, with its timers: the IKE SA was rekeyed (RFC 7296 section 2.18)."""
+        other.heir, self.yield_to = self, other.yield_to
         for child in other:
-            del other._children[child.spi_in]
-            self._children[child.spi_in] = child
-            for timer in ChildTimer:
-                deadline = other._timers.deadline((timer, child.spi_in))
-                other._timers.disarm((timer, child.spi_in))
-                if deadline is not None:
-                    self._timers.arm((timer, child.spi_in), deadline)
+            self._take(other, child)
+
+    def _take(self, other: Children, child: Child) -> None:
+        del other._children[child.spi_in]
+        self._children[child.spi_in] = child
+        for timer in ChildTimer:
+            deadline = other._timers.deadline((timer, child.spi_in))
+            other._timers.disarm((timer, child.spi_in))
+            if deadline is not None:
+                self._timers.arm((timer, child.spi_in), deadline)
 
     def _keep(self, now: float, sa: ChildSa, lowest_nonce: bytes, outbound: bool = True) -> Child:
         seconds = sa.lifetimes.seconds
@@ -231,12 +273,10 @@ class Children:
 
     def _keeper(self, mapping: int) -> Child | None:
         """The child that stays for a mapping while this IKE SA is the redundant of two."""
-        return None if self.yield_to is None else self.yield_to.live(mapping)
-
-    def _is_redundant(self, child: Child) -> bool:
-        """Whether another child has the mapping, and this one or its IKE SA is about to be closed."""
-        marked = self._timers.deadline((ChildTimer.DUPLICATE, child.spi_in)) is not None
-        return marked or self._keeper(child.sa.mapping) is not None
+        stays = self.yield_to
+        while stays is not None and stays.heir is not None:
+            stays = stays.heir
+        return None if stays is None else stays.live(mapping)
 
     def _settle_duplicate(self, now: float, older: Child, newer: Child) -> None:
         """Two children of one mapping: which stays, by a rule that both ends apply alike.

@@ -10,7 +10,7 @@ from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.session import Phase, Unreachable
 from vpnd.ike.silence import question_due
 from vpnd.ike.v2 import duplicates, reception
-from vpnd.ike.v2.children import ChildTimer, Fate, lifetime_over
+from vpnd.ike.v2.children import Child, ChildTimer, lifetime_over
 from vpnd.ike.v2.state import State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import NAT_T_PORT
@@ -93,7 +93,7 @@ def _expired(session: Session, now: float, timer: Timer) -> None:
         case Timer.HELD:
             reception.answer_held(session, now)
         case Timer.DUPLICATE:
-            duplicates.close(session, now)
+            duplicates.close_when_idle(session, now)
         case _:
             assert_never(timer)
 
@@ -125,18 +125,23 @@ def _child_expired(session: Session, now: float, timer: ChildTimer, spi_in: int)
         return
     match timer:
         case ChildTimer.REKEY:
-            session.renew_child(now, spi_in)
+            _renew(session, now, child)
         case ChildTimer.LIFETIME:
             session.close_child(now, spi_in, lifetime_over())
         case ChildTimer.REMOVE:
             session.children.down(child, Diagnosis.of(Code.LIFETIME, detail="rekeyed"))
         case ChildTimer.DUPLICATE:
-            if child.fate is Fate.LIVE:
-                session.registry.renewals.closing(session.tunnel)
-                diagnosis = Diagnosis.of(Code.LIFETIME, detail="another CHILD_SA has its mapping")
-                session.close_child(now, spi_in, diagnosis)
+            duplicates.close_child(session, now, child)
         case _:
             assert_never(timer)
+
+
+def _renew(session: Session, now: float, child: Child) -> None:
+    """Its succession is due. One that comes early is to prove that it can be: once, and of what stays."""
+    if now < child.soft_end and session.children.is_redundant(child):
+        session.children.postpone_rekey(child, child.soft_end)
+    else:
+        session.renew_child(now, child.spi_in)
 
 
 def _repeat(session: Session, now: float) -> None:

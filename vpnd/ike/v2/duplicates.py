@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpnd.ike.outputs import PeerRenews
-from vpnd.ike.session import Phase
-from vpnd.ike.v2.children import DUPLICATE_KEPT, DUPLICATE_KEPT_BY_PEER, RACE, Fate
+from vpnd.ike.v2.children import (
+    DUPLICATE_KEPT,
+    DUPLICATE_KEPT_BY_PEER,
+    INBOUND_KEPT,
+    RACE,
+    Child,
+    ChildTimer,
+    Fate,
+)
+from vpnd.ike.v2.informational import DeleteChildren
 from vpnd.ike.v2.state import Timer
 from vpnd.model.diagnosis import Code, Diagnosis
 
 if TYPE_CHECKING:
     from vpnd.ike.v2.session import Session
 
+REKEY_ENDS = 0.5
+"""Seconds until a rekey that was under way is looked at again."""
 KEPT_BESIDE = 2
 """IKE SAs that are held for a peer which begins again what is closed; more at once are refused."""
 
@@ -26,9 +36,9 @@ def settle(session: Session, now: float) -> None:
     makes another one of what is closed, both stay.
     """
     renewals = session.registry.renewals
-    if not session.initiator and _siblings(session) and renewals.begun(now, session.tunnel):
+    if not session.initiator and session.siblings() and renewals.begun(now, session.tunnel):
         session.registry.emit(PeerRenews(session.tunnel))
-    for other in _siblings(session):
+    for other in session.siblings():
         if renewals.expects(session.tunnel):
             other.children.yield_to = None
             other.timers.disarm(Timer.DUPLICATE)
@@ -40,7 +50,7 @@ def settle(session: Session, now: float) -> None:
         kept = DUPLICATE_KEPT if loser.initiator else DUPLICATE_KEPT_BY_PEER
         loser.timers.arm(Timer.DUPLICATE, now + kept)
         loser.registry.arm(loser)
-    siblings = _siblings(session)
+    siblings = session.siblings()
     excess = len(siblings) + 1 - session.registry.limits.ike_sas_per_tunnel
     for other in siblings[: max(0, excess)]:
         close(other, now)
@@ -53,7 +63,7 @@ def are_enough(session: Session, now: float) -> bool:
     """
     if not session.registry.renewals.expects(session.tunnel):
         return False
-    siblings = _siblings(session)
+    siblings = session.siblings()
     fresh = sum(now - (other.established_at or now) < RACE for other in siblings)
     return fresh >= KEPT_BESIDE or len(siblings) + 1 >= session.registry.limits.ike_sas_per_tunnel
 
@@ -63,19 +73,53 @@ def close_soon(session: Session, now: float) -> None:
     session.timers.arm(Timer.DUPLICATE, now + DUPLICATE_KEPT)
 
 
+def close_when_idle(session: Session, now: float) -> None:
+    """Close the redundant IKE SA. A rekey of ours ends first: its answer makes an SA that the peer uses."""
+    if session.is_rekeying:
+        session.timers.arm(Timer.DUPLICATE, now + REKEY_ENDS)
+    else:
+        close(session, now)
+
+
 def close(session: Session, now: float) -> None:
-    """Close the redundant IKE SA; the one that stays gets the mappings that only this one had."""
-    siblings = _siblings(session)
+    """Close the redundant IKE SA; the one that stays gets the mappings that only this one had.
+
+    The peer may send on the CHILD_SAs of either. What is on its way until it has our DELETE still arrives.
+    """
+    siblings = session.siblings()
     if not siblings:
         return
     keeper = siblings[-1]
     mappings = [child.sa.mapping for child in session.children if child.fate is Fate.LIVE]
     session.registry.renewals.closing(session.tunnel)
-    session.close(now, Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays"))
+    kept = session.registry.limits.closing + INBOUND_KEPT
+    receiving = keeper.children.receive_for(now, session.children, kept)
+    session.close(now, Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays"), receiving)
     if session.initiator:
         for mapping in mappings:
             keeper.want(now, mapping)
     session.registry.arm(keeper)
+
+
+def closed_by_peer(session: Session, now: float) -> None:
+    """The peer has closed one of several IKE SAs: its DELETE may have overtaken what it sent before."""
+    siblings = session.siblings()
+    if siblings:
+        siblings[-1].children.receive_for(now, session.children, INBOUND_KEPT)
+        session.registry.arm(siblings[-1])
+
+
+def close_child(session: Session, now: float, child: Child) -> None:
+    """Close the redundant CHILD_SA, unless the other one has gone meanwhile. It receives a little longer."""
+    if child.fate is not Fate.LIVE or session.children.other(child) is None:
+        return
+    if child.rekeying is not None:
+        session.timers.arm((ChildTimer.DUPLICATE, child.spi_in), now + REKEY_ENDS)
+        return
+    session.registry.renewals.closing(session.tunnel)
+    child.fate = Fate.REKEYED
+    session.children.retire(child)
+    session.outbox.enqueue(DeleteChildren((child.spi_in,)))
 
 
 def is_outlived(session: Session) -> bool:
@@ -83,13 +127,4 @@ def is_outlived(session: Session) -> bool:
 
     Then it lives, and has only forgotten this one: what is said of a dead peer would end the other as well.
     """
-    return any(other.last_heard > session.last_heard for other in _siblings(session))
-
-
-def _siblings(session: Session) -> list[Session]:
-    """The other established IKEv2 SAs of the tunnel, oldest first."""
-    return [
-        other
-        for other in session.registry.sessions(session.tunnel)
-        if isinstance(other, type(session)) and other is not session and other.phase is Phase.ESTABLISHED
-    ]
+    return any(other.last_heard > session.last_heard for other in session.siblings())

@@ -80,13 +80,24 @@ class DeleteChildren(Inform):
 
 
 class DeleteIke(Inform):
-    """The IKE SA is closed, with everything on it."""
+    """The IKE SA is closed, with everything on it.
+
+    `receiving`: the inbound SPIs of its children that another IKE SA still receives on, for the peer sends
+    on them until it has this.
+    """
+
+    def __init__(self, receiving: Iterable[int] = ()) -> None:
+        self._receiving = tuple(receiving)
 
     def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
         return (Delete(Protocol.IKE),)
 
     def answered(self, session: Session, now: float, received: Received) -> None:
         session.registry.renewals.closed(now, session.tunnel)
+        for other in session.siblings():
+            for child in filter(None, map(other.children.find, self._receiving)):
+                other.children.going(now, child)
+            session.registry.arm(other)
         session.finish()
 
 
@@ -149,6 +160,9 @@ def _closed(session: Session, now: float, child: Child) -> bytes | None:
         session.children.forget(child)
         return None
     if child.successor is not None:
+        session.children.going(now, child)
+    elif child.outbound and session.children.other(child) is not None:
+        session.children.retire(child)
         session.children.going(now, child)
     else:
         session.children.take_up_again(now, child)

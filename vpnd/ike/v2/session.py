@@ -85,6 +85,20 @@ class Session(IkeSa):
         )
 
     @property
+    def is_rekeying(self) -> bool:
+        """Whether our own request for a successor, of a CHILD_SA or of the IKE SA, has no answer yet."""
+        outstanding = self.window.outstanding
+        return outstanding is not None and isinstance(outstanding.exchange, RekeyChild | RekeyIke)
+
+    def siblings(self) -> list[Session]:
+        """The other established IKEv2 SAs of the tunnel, oldest first."""
+        return [
+            other
+            for other in self.registry.sessions(self.tunnel)
+            if isinstance(other, Session) and other is not self and other.phase is Phase.ESTABLISHED
+        ]
+
+    @property
     def wants_any(self) -> bool:
         """Whether a mapping waits for the IKE SA."""
         return bool(self._wanted)
@@ -140,7 +154,8 @@ class Session(IkeSa):
             self.outbox.enqueue(CreateChild(mapping))
             self.outbox.pump(now)
 
-    def close(self, now: float, diagnosis: Diagnosis) -> None:
+    def close(self, now: float, diagnosis: Diagnosis, receiving: tuple[int, ...] = ()) -> None:
+        """`receiving`: inbound SPIs of children that another IKE SA of the tunnel still receives on."""
         match self.phase:
             case Phase.CONNECTING if self.initiator:
                 self.fail(now, diagnosis, DeleteIke() if self.protection else None)
@@ -148,7 +163,7 @@ class Session(IkeSa):
                 self.finish()
             case Phase.ESTABLISHED:
                 self._end(diagnosis)
-                self._leave(now, DeleteIke(), f"close the IKE SA: {diagnosis.code.value}")
+                self._leave(now, DeleteIke(receiving), f"close the IKE SA: {diagnosis.code.value}")
             case Phase.CLOSING | Phase.GONE:
                 return
 
@@ -255,6 +270,7 @@ class Session(IkeSa):
         rival = None if self.rekeying is None else self.rekeying.rival
         if rival is not None and rival.session.state is State.SUCCESSOR:
             self.succeeded_by(now, rival.session)
+        duplicates.closed_by_peer(self, now)
         self._end(diagnosis)
         self._abandon_all()
         self.window.settled()

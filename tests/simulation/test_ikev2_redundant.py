@@ -1,0 +1,188 @@
+"""Of two SAs for the same one is closed, and no packet is lost: what is on its way still arrives."""
+
+from __future__ import annotations
+
+import pytest
+
+from vpnd.ike.outputs import ChildReplaced, ChildUp
+from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER
+from vpnd.ike.v2.session import Session
+from vpnd.ike.v2.state import Timer
+from vpnd.model.child import ChildSa
+from vpnd.model.diagnosis import Code, Diagnosis
+
+from .gateway import Gateway
+from .pair import Pair
+from .policies import Recipe
+from .traffic import Traffic
+
+SEEDS = range(4)
+EITHER = (0, 2)
+"""Seeds with which the redundant one of two is the one that each side has begun."""
+CLOSED = DUPLICATE_KEPT_BY_PEER + 3
+"""Seconds until one of two was closed, whoever was to do it."""
+FORGOTTEN = 15
+"""Seconds after which nothing is left of it."""
+
+
+def sends_on_its_newest(gateway: Gateway) -> None:
+    """The peer sends on the SA that it has made last, and closes none of two (strongSwan)."""
+
+    def newest(mapping: int = 0) -> ChildSa:
+        replaced = {event.old_spi_in for event in gateway.of(ChildReplaced)}
+        able = [p.child for p in gateway.installed.values() if p.turn and p.child.mapping == mapping]
+        return next(reversed([one for one in able if one.spi_in not in replaced]), able[-1])
+
+    gateway.child = newest  # type: ignore[method-assign]
+    gateway.endpoint._registry.renewals._known.add(gateway.tunnel)  # type: ignore[attr-defined]
+    for session in sessions(gateway):
+        session.timers.disarm(Timer.DUPLICATE)
+        session.children.yield_to = None
+
+
+def sessions(gateway: Gateway) -> list[Session]:
+    """Its established IKE SAs, the oldest first."""
+    registry = gateway.endpoint._registry  # type: ignore[attr-defined]
+    found = registry.sessions(gateway.tunnel)
+    return [one for one in found if isinstance(one, Session) and one.info() is not None]
+
+
+def carried(pair: Pair, mapping: int = 0) -> Traffic:
+    """Packets both ways from now on."""
+    traffic = Traffic(pair.world, mapping)
+    traffic.start()
+    return traffic
+
+
+def assert_nothing_lost(pair: Pair, traffic: Traffic) -> None:
+    """Until everything is over."""
+    pair.world.run_for(CLOSED)
+    traffic.stop()
+    pair.world.run_for(FORGOTTEN)
+    assert traffic.lost == []
+    assert traffic.received == traffic.sent > 800
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_ike_sa_that_is_closed_as_redundant_still_receives(seed: int) -> None:
+    pair = Pair(seed)
+    pair.establish()
+    sends_on_its_newest(pair.b)
+    traffic = carried(pair)
+    pair.b.do("begin_anew", pair.b.tunnel)
+    assert_nothing_lost(pair, traffic)
+    pair.assert_one_tunnel()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_so_does_a_child_that_both_ends_have_made(seed: int) -> None:
+    pair = Pair(seed, recipe=Recipe(mappings=2))
+    pair.establish()
+    sends_on_its_newest(pair.b)
+    pair.a.initiate(1)
+    pair.b.initiate(1)
+    pair.world.settle()
+    assert len(pair.a.children(1)) == 2
+    assert_nothing_lost(pair, carried(pair, 1))
+    pair.assert_one_tunnel(2)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("what", ["IKE SA", "CHILD_SA"])
+def test_so_does_one_of_two_that_the_peer_closes(what: str, seed: int) -> None:
+    """Its DELETE may overtake packets that it sent before."""
+    pair = Pair(seed, recipe=Recipe(mappings=2))
+    pair.establish()
+    sends_on_its_newest(pair.a)
+    sends_on_its_newest(pair.b)
+    mapping = 0 if what == "IKE SA" else 1
+    if what == "IKE SA":
+        pair.b.do("begin_anew", pair.b.tunnel)
+    else:
+        pair.a.initiate(1)
+        pair.b.initiate(1)
+    pair.world.settle()
+    assert len(pair.a.children(mapping)) == 2
+    traffic = carried(pair, mapping)
+    pair.world.run_for(2)
+    session, spi_in = sessions(pair.b)[-1], pair.b.child(mapping).spi_in
+    over = Diagnosis.of(Code.LIFETIME)
+    if what == "IKE SA":
+        session.close(pair.world.now, over)
+    else:
+        session.close_child(pair.world.now, spi_in, over)
+    pair.b.drain()
+    pair.world.run_for(CLOSED)
+    traffic.stop()
+    pair.world.run_for(FORGOTTEN)
+    assert [line for line in traffic.lost if line.startswith("to a")] == []
+    pair.assert_one_tunnel(mapping + 1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("newest", [False, True])
+def test_what_both_began_and_prove_early_loses_nothing_and_makes_one_successor(
+    newest: bool, seed: int
+) -> None:
+    pair = Pair(seed, recipe=Recipe(prove=True))
+    pair.a.initiate()
+    pair.b.initiate()
+    pair.world.settle()
+    assert len(pair.a.children()) == 2
+    if newest:
+        sends_on_its_newest(pair.b)
+    assert_nothing_lost(pair, carried(pair))
+    pair.assert_one_tunnel()
+    assert len(pair.a.of(ChildUp)) == 2
+    begun_here = [event for event in pair.a.of(ChildReplaced) if event.child.initiator]
+    assert len(begun_here) <= 1
+    assert newest or len(pair.a.of(ChildReplaced)) == 1
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+@pytest.mark.parametrize("what", ["rekey_child", "rekey_ike"])
+@pytest.mark.parametrize("which", ["redundant", "kept"])
+@pytest.mark.parametrize("before", [0.005, 0.015, 0.3])
+def test_a_rekey_under_way_when_the_redundant_ike_sa_is_closed(
+    before: float, which: str, what: str, who: str
+) -> None:
+    """`before`: seconds from its beginning to the closing; `which`: the IKE SA that it is of."""
+    for seed in EITHER:
+        pair = Pair(seed)
+        pair.a.initiate()
+        pair.b.initiate()
+        pair.world.settle()
+        sends_on_its_newest(pair.b)
+        traffic = carried(pair)
+        kept = pair.a.child().spi_in
+        (redundant,) = (one for one in sessions(pair.a) if not one.has_child(kept))
+        closes = redundant.timers.deadline(Timer.DUPLICATE)
+        gateway = getattr(pair, who)
+        mine = next(
+            one for one in sessions(gateway) if (one.spi_i == redundant.spi_i) is (which == "redundant")
+        )
+        pair.world.run_for(closes - before - pair.world.now)
+        if what == "rekey_ike":
+            mine.rekey(pair.world.now)
+        else:
+            mine.rekey_child(pair.world.now, next(iter(mine.children)).spi_in)
+        gateway.endpoint._registry.arm(mine)
+        gateway.drain()
+        assert_nothing_lost(pair, traffic)
+        pair.assert_one_tunnel()
+
+
+def test_a_redundant_child_is_kept_if_the_other_has_gone() -> None:
+    pair = Pair(recipe=Recipe(mappings=2))
+    pair.establish()
+    pair.a.initiate(1)
+    pair.b.initiate(1)
+    pair.world.settle()
+    kept = pair.a.child(1)
+    (session,) = sessions(pair.b)
+    session.close_child(pair.world.now, kept.spi_out, Diagnosis.of(Code.LIFETIME))
+    pair.b.drain()
+    pair.world.run_for(CLOSED + FORGOTTEN)
+    assert pair.a.sends(1)
+    assert pair.b.sends(1)
+    pair.assert_one_tunnel(2)
