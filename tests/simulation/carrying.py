@@ -8,12 +8,12 @@ from typing import cast
 from tests.unit.datapath.parts import EVERYTHING, udp_packet
 from vpnd.crypto.entropy import Entropy, SeededEntropy
 from vpnd.datapath.inbound import Inbound
-from vpnd.datapath.interface import Acquire, Drop, HardLimit, Notice, PolicyRow, SoftLimit
+from vpnd.datapath.interface import Acquire, Drop, HardLimit, Notice, PeerSends, PolicyRow, SoftLimit
 from vpnd.datapath.outbound import Outbound
 from vpnd.datapath.sad import Sad, SaPair
 from vpnd.datapath.tunnels import Tunnel
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady, Output
+from vpnd.ike.outputs import ChildDown, ChildExpected, ChildReplaced, ChildUp, OutboundReady, Output
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import Negotiation, PeerPolicy
 from vpnd.tunnel.commands import Command, SendOn
@@ -91,16 +91,21 @@ class Carrying(Living):
                     endpoint.rekey_child(now, tunnel, spi_in)
                 case HardLimit(tunnel, spi_in):
                     endpoint.close_child(now, tunnel, spi_in)
+                case PeerSends(tunnel, spi_in):
+                    endpoint.peer_sends(now, tunnel, spi_in)
                 case Acquire(_, mapping):
                     self.tell("acquire", mapping)
             self.drain()
 
     def _apply(self, output: Output) -> None:
         match output:
-            case ChildUp(child, outbound):
-                self._add(child, outbound)
-            case ChildReplaced(_, child, outbound):
-                self._add(child, outbound)
+            case ChildExpected(child):
+                self._add(child, False)
+            case ChildUp(child, outbound, expected) | ChildReplaced(_, child, outbound, expected):
+                if not expected:
+                    self._add(child, outbound)
+                elif outbound:
+                    self._send_on(child.spi_in)
             case OutboundReady(_, spi_in):
                 self._send_on(spi_in)
             case ChildDown(_, _, spi_in):

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar, assert_never
 
 from vpnd.ike.outputs import (
     ChildDown,
+    ChildExpected,
     ChildFailed,
     ChildReplaced,
     ChildRetired,
@@ -208,11 +209,13 @@ class Gateway:
                 return
             case LadderLine():
                 self._drawn(self, output)
+            case ChildExpected():
+                self._install(output.child, sending=False)
             case ChildUp():
-                self._install(output.child, sending=output.outbound)
+                self._install(output.child, output.outbound, output.expected)
             case ChildReplaced():
                 self._known(output.old_spi_in, "ChildReplaced")
-                self._install(output.child, sending=output.outbound)
+                self._install(output.child, output.outbound, output.expected)
             case OutboundReady():
                 self._use(self._known(output.spi_in, "OutboundReady"))
             case ChildRetired():
@@ -239,7 +242,12 @@ class Gateway:
                 assert_never(output)
         self.events.append(output)
 
-    def _install(self, child: ChildSa, sending: bool) -> None:
+    def _install(self, child: ChildSa, sending: bool, expected: bool = False) -> None:
+        if expected:
+            pair = self._known(child.spi_in, "an expected SA pair")
+            if sending:
+                self._use(pair)
+            return
         if child.spi_in in self.installed:
             raise Broken(f"{self.name} installed the inbound SPI {child.spi_in:08x} twice")
         if not (LOWEST_SPI <= child.spi_in < 2**32 and LOWEST_SPI <= child.spi_out < 2**32):

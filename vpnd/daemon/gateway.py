@@ -35,6 +35,7 @@ from vpnd.datapath.interface import (
     Notice,
     PathMtu,
     PeerMoved,
+    PeerSends,
     SoftLimit,
     TunLost,
     UnknownSpi,
@@ -43,6 +44,7 @@ from vpnd.host.clock import Clock
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import (
     ChildDown,
+    ChildExpected,
     ChildFailed,
     ChildReplaced,
     ChildRetired,
@@ -214,12 +216,14 @@ class Gateway:
                 self._transmit(path, data)
             case Keepalive(_, path):
                 self.engine.send_keepalive(path)
-            case ChildUp(child, outbound):
-                self.engine.install(child, outbound)
+            case ChildExpected(child):
+                self.engine.install(child, False)
+            case ChildUp(child, outbound, expected):
+                self._install(child, outbound, expected)
                 self._surroundings.child_changed(child)
                 self.tunnels.handle_ike(now, output)
-            case ChildReplaced(_, child, outbound):
-                self.engine.install(child, outbound)
+            case ChildReplaced(_, child, outbound, expected):
+                self._install(child, outbound, expected)
                 self._surroundings.child_changed(child)
                 self.tunnels.handle_ike(now, output)
                 self._tell_rekeyed(child)
@@ -360,6 +364,12 @@ class Gateway:
         except Exception as error:  # the remedy must not be worse than the bug
             self.journal.fault(tunnel, "the tunnel could not be started anew", error)
 
+    def _install(self, child: ChildSa, outbound: bool, expected: bool) -> None:
+        if not expected:
+            self.engine.install(child, outbound)
+        elif outbound:
+            self.engine.use_outbound(child.spi_in)
+
     def _transmit(self, path: Path, data: bytes) -> None:
         if path.local_port == NAT_T_PORT:
             self.engine.send_ike(path, data)
@@ -420,6 +430,8 @@ class Gateway:
                 self.endpoint.close_child(now, tunnel, spi_in)
             case UnknownSpi(_, source):
                 self._ask_whether_alive(now, source)
+            case PeerSends(tunnel, spi_in):
+                self.endpoint.peer_sends(now, tunnel, spi_in)
             case PeerMoved(tunnel, _, path):
                 self.endpoint.moved(now, tunnel, path)
             case TunLost(tunnel):
@@ -453,7 +465,7 @@ class Gateway:
 
 def _tunnel_of(output: Output | Command | RouteSelectionOutput) -> str | None:
     match output:
-        case ChildUp(child) | ChildReplaced(_, child):
+        case ChildExpected(child) | ChildUp(child) | ChildReplaced(_, child):
             return child.tunnel
         case _:
             return output.tunnel

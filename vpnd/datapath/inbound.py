@@ -14,7 +14,7 @@ from struct import Struct
 from vpnd.datapath.ecn import apply_outer
 from vpnd.datapath.esp import strip_trailer
 from vpnd.datapath.fit import clamp_mss, may_be_syn
-from vpnd.datapath.interface import Drop, HardLimit, Notice, PeerMoved, SoftLimit, UnknownSpi
+from vpnd.datapath.interface import Drop, HardLimit, Notice, PeerMoved, PeerSends, SoftLimit, UnknownSpi
 from vpnd.datapath.sad import Sad, SaPair
 from vpnd.datapath.spd import ADDRESSES, NO_MAPPING, PROBED
 from vpnd.datapath.tunnels import TokenBucket, Tunnel
@@ -152,6 +152,9 @@ class Inbound:
             return
         pair.last_in = self.heard[tunnel.name] = now
         self._delivered[tunnel] = None
+        if pair.awaited:
+            pair.awaited = False
+            self._notices.append(PeerSends(tunnel.name, pair.child.spi_in))
         if moved and window.highest > highest and sequences[-1] == window.highest:
             self._tell_moved(pair, sender)
         self._deliver(tunnel, pair, plaintexts, traffic_class)

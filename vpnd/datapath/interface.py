@@ -75,6 +75,14 @@ class UnknownSpi:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerSends:
+    """The first authenticated packet came on this SA, which is not sent on yet: the peer has it installed."""
+
+    tunnel: str
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerMoved:
     """An authenticated, newest packet of this SA came from another address or port (RFC 3948 section 3.1)."""
 
@@ -98,7 +106,7 @@ class TunLost:
     tunnel: str
 
 
-Notice = Acquire | SoftLimit | HardLimit | UnknownSpi | PeerMoved | PathMtu | TunLost
+Notice = Acquire | SoftLimit | HardLimit | UnknownSpi | PeerSends | PeerMoved | PathMtu | TunLost
 
 
 # --------------------------------------------------------------------------------------- stats

@@ -29,12 +29,13 @@ class SaPair:
     `sequence` is the number last sent. `address` is where datagrams go, in the form that sockets take.
     `soft_bytes`, `hard_bytes` are limits for each direction; None means no limit. `part` is what it carries
     of its mapping's outbound packets where the peer did not agree to all of them. `by_port` says whether its
-    selectors name ports.
+    selectors name ports; `awaited` whether it is not sent on before its first packet came, or IKE says so.
     """
 
     __slots__ = (
         "address",
         "allowed",
+        "awaited",
         "by_port",
         "bytes_in",
         "bytes_out",
@@ -87,7 +88,7 @@ class SaPair:
             self.soft_bytes = int(child.lifetimes.margin.soft(self.hard_bytes, chance(entropy)))
         self.packets_in = self.packets_out = self.bytes_in = self.bytes_out = 0
         self.last_in = self.last_out = 0.0
-        self.soft_told = self.hard_told = False
+        self.soft_told = self.hard_told = self.awaited = False
         self.moved_told: tuple[str, int] | None = None
         self.move(child.path)
         self.resize(path_mtu)
@@ -168,11 +169,13 @@ class Sad:
             raise ValueError(f"an SA with inbound SPI {pair.child.spi_in:08x} is installed")
         self.inbound[pair.key] = pair
         self._sending.setdefault(spi_key(pair.child.spi_out), []).append(pair)
+        pair.awaited = not outbound
         if outbound:
             self.use_outbound(pair)
 
     def use_outbound(self, pair: SaPair) -> None:
         """Send the packets of its mapping on `pair`."""
+        pair.awaited = False
         self.outbound[pair.child.tunnel, pair.child.mapping] = pair
 
     def by_spi(self, spi: int) -> SaPair | None:

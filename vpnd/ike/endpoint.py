@@ -159,6 +159,12 @@ class Endpoint:
             session.heard(now)
             self._registry.arm(session)
 
+    def peer_sends(self, now: float, name: str, spi_in: int) -> None:
+        """The first packet came, authenticated, on an SA pair of a tunnel that is not sent on yet."""
+        for session in self._registry.sessions(name):
+            session.peer_sends(now, spi_in)
+            self._settle(now, session)
+
     def moved(self, now: float, name: str, path: Path) -> None:
         """ESP of a tunnel came from elsewhere, and authentic: PathMoved if the peer is there now.
 

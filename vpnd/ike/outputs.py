@@ -51,14 +51,26 @@ class IkeReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildExpected:
+    """Receive on this new SA pair. The peer, which is authenticated, has still to say that it has it.
+
+    A ChildUp or ChildReplaced with `expected` follows, or its ChildDown. Call `Endpoint.peer_sends` when the
+    first packet has come on it: that says the same.
+    """
+
+    child: ChildSa
+
+
+@dataclass(frozen=True, slots=True)
 class ChildUp:
     """Install this new SA pair: inbound before outbound. It owns its mapping from now on.
 
-    With `outbound` it is sent on at once; else OutboundReady follows.
+    With `outbound` it is sent on at once; else OutboundReady follows. `expected`: it receives already.
     """
 
     child: ChildSa
     outbound: bool = True
+    expected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +78,13 @@ class ChildReplaced:
     """`child` succeeds the SA pair with inbound SPI `old_spi_in`.
 
     Install the inbound SA now. `outbound`: also send on it at once (else `OutboundReady` follows). The old
-    inbound SA lives on until its ChildDown.
+    inbound SA lives on until its ChildDown. `expected`: the new one receives already.
     """
 
     old_spi_in: int
     child: ChildSa
     outbound: bool
+    expected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +245,7 @@ Output = (
     | Established
     | IkeReplaced
     | IkeDown
+    | ChildExpected
     | ChildUp
     | ChildReplaced
     | OutboundReady

@@ -95,6 +95,9 @@ class Session(Protocol):
     def heard(self, now: float) -> None:
         """Authenticated traffic came from the peer."""
 
+    def peer_sends(self, now: float, spi_in: int) -> None:
+        """The first packet came on a child that is not sent on yet; an unknown SPI is ignored."""
+
     def moved(self, now: float, path: Path) -> None:
         """Authenticated ESP came along `path`: emits PathMoved if the peer is there now (`natt.follows`)."""
 

@@ -182,7 +182,8 @@ def test_a_wrong_hash_in_quick_mode_changes_nothing_as_responder() -> None:
     puppet.take_quick(quick, answer)
     iv = quick.iv
     assert stage.say(puppet.quick3(quick, WRONG)) == []
-    assert not stage.gateway.installed
+    assert not stage.gateway.of(ChildUp)
+    assert not stage.gateway.sends(0)
     quick.iv = iv
     stage.say(puppet.quick3(quick))
     assert len(stage.gateway.installed) == 1

@@ -1,18 +1,30 @@
-"""The peer installs a pair of ours when it has our third message of quick mode, however late that is.
+"""The third message of quick mode comes late, or never.
 
-Nothing acknowledges it, so that we can only give the peer time. What is sent on the pair sooner is lost.
+The peer may install a pair of ours only when it has our third message, however late that is. Nothing
+acknowledges it, so that we can only give the peer time: what is sent on the pair sooner is lost. A pair that
+the peer has begun receives here from our answer on: what comes before the third message is not lost.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from tests.simulation.carrying import Carrying
 from tests.simulation.pair import Pair
-from tests.simulation.v1.pairs import pair_of
+from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
+from tests.simulation.v1.pairs import MODES, pair_of, speaking
 from tests.simulation.v1.stage import stage_in
-from tests.simulation.weather import Datagram
+from tests.simulation.weather import Datagram, Weather
+from tests.simulation.world import World
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.endpoint import Endpoint
+from vpnd.ike.outputs import ChildDown, ChildUp, Failed
+from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.v1.children import SETTLING, SETTLING_BESIDE
-from vpnd.ike.v1.quicks import SURPLUS_KEPT
+from vpnd.ike.v1.quicks import PEERS_AT_ONCE, SURPLUS_KEPT
+from vpnd.model.policy import Negotiation, NegotiationMode
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1
 
@@ -86,4 +98,98 @@ def test_one_that_is_sent_on_already_is_not_held_again() -> None:
     stage.say(answer)
     stage.world.run_for(SETTLING + 0.01)
     stage.say(answer)
+    assert stage.gateway.sends(0)
+
+
+# --- a pair that the peer has begun
+
+
+class Link(World):
+    """Two gateways with traffic between them; the third message of quick mode, which `a` sends, is late."""
+
+    def __init__(self, mode: NegotiationMode, late: float | None) -> None:
+        super().__init__(weather=Weather(delay=(0.01, 0.01)))
+        self.late = late
+        self._quick: list[bytes] = []
+        self.interceptors.append(self._hold)
+        self.a = self.add(Carrying, "a", ADDRESS_A, Endpoint(SeededEntropy(1)))
+        self.b = self.add(Carrying, "b", ADDRESS_B, Endpoint(SeededEntropy(2)))
+        self.a.meet(self, self.b, 0.005)
+        self.b.meet(self, self.a, 0.005)
+        for end, policy in zip((self.b, self.a), reversed(Recipe().pair()), strict=True):
+            spoken = replace(policy, **speaking(mode))
+            role = Negotiation.ACTIVE if end is self.a else Negotiation.PASSIVE
+            end.live("ab".strip(end.name), spoken, role, SeededEntropy(7))
+
+    def _hold(self, datagram: Datagram) -> list[tuple[float, bytes]] | None:
+        if datagram.sender != "a" or Header.decode(datagram.data).exchange != Exchange1.QUICK_MODE:
+            return None
+        self._quick.append(datagram.data)
+        if datagram.data == self._quick[0]:
+            return None
+        return [] if self.late is None else [(self.late, datagram.data)]
+
+    def stream(self, end: Carrying, seconds: float) -> None:
+        """One packet each 10 ms."""
+        for _ in range(round(seconds / 0.01)):
+            end.put(1)
+            self.run_for(0.01)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("late", [0.0, 0.5, 3.0, None])
+def test_what_the_peer_sends_before_its_third_message_arrives(
+    late: float | None, mode: NegotiationMode
+) -> None:
+    """It says that the peer has the pair, so that we send on it too; also if the message never comes."""
+    link = Link(mode, late)
+    link.run_until(lambda: link.a.sad.outbound)
+    link.stream(link.a, 0.1)
+    assert link.b.sad.outbound
+    for _ in range(20):
+        link.stream(link.a, 1)
+        link.stream(link.b, 1)
+    link.run_for(1)
+    assert link.a.sent + link.b.sent == link.a.received + link.b.received
+    assert len(link.b.of(ChildUp)) == len(link.a.of(ChildUp)) == 1
+    assert not link.b.of(Failed)
+    assert not link.b.of(ChildDown)
+
+
+def test_its_first_packet_ends_the_waiting_for_its_word() -> None:
+    stage, puppet = stage_in("established, main")
+    quick = stage.answered_quick(puppet)
+    ((spi_in, _),) = stage.gateway.installed.items()
+    stage.world.run_for(1)
+    assert not stage.gateway.sends(0)
+    stage.gateway.do("peer_sends", stage.gateway.tunnel, spi_in)
+    assert stage.gateway.sends(0)
+    before = len(stage.heard)
+    stage.world.run_for(GIVE_UP_AFTER - 5)
+    exchanges = {Header.decode(data).exchange for data in stage.heard[before:]}
+    assert Exchange1.QUICK_MODE not in exchanges, "our answer is not repeated"
+    assert stage.say(puppet.quick3(quick)) == []
+    assert len(stage.gateway.of(ChildUp)) == 1
+    assert stage.gateway.sends(0)
+
+
+def test_without_its_word_and_without_a_packet_the_pair_goes() -> None:
+    stage, puppet = stage_in("established, main")
+    for number in range(PEERS_AT_ONCE + 3):
+        begun = puppet.begin_quick()
+        stage.say(puppet.seal_quick(begun, puppet.quick1_payloads(begun, 0xC0FFEE01 + number, 0)))
+    assert len(stage.gateway.installed) == PEERS_AT_ONCE
+    stage.world.run_for(GIVE_UP_AFTER + 1)
+    assert not stage.gateway.installed
+    assert not stage.gateway.of(ChildUp)
+
+
+def test_a_first_pair_of_ours_is_sent_on_at_once_when_the_peer_sends() -> None:
+    """It has our third message then."""
+    stage, puppet = stage_in("sent Quick1, main")
+    quick = puppet.answer_quick(stage.heard[-1])
+    stage.say(puppet.quick2(quick))
+    ((spi_in, _),) = stage.gateway.installed.items()
+    assert not stage.gateway.sends(0)
+    stage.gateway.do("peer_sends", stage.gateway.tunnel, spi_in)
     assert stage.gateway.sends(0)

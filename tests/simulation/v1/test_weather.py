@@ -20,7 +20,7 @@ BLOCKS = 10
 
 def up(pair: Pair, mapping: int) -> bool:
     """Whether both sides send on an SA pair of the mapping."""
-    return bool(pair.a.children(mapping) and pair.b.children(mapping))
+    return pair.a.sends(mapping) and pair.b.sends(mapping)
 
 
 def persist(pair: Pair, mapping: int, within: float = 300.0) -> None:

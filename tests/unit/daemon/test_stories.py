@@ -12,9 +12,9 @@ from tests.unit.daemon.fakes import Machine
 from tests.unit.daemon.pairs import PROVED, JumpingLoop, Pair, with_pair
 from vpnd.control.operations import InvalidConfiguration, NegotiationFailed
 from vpnd.control.schema import Event
-from vpnd.datapath.interface import HardLimit, PeerMoved, SoftLimit, TunLost
+from vpnd.datapath.interface import HardLimit, PeerMoved, PeerSends, SoftLimit, TunLost
 from vpnd.host.routes import MAIN_TABLE, Wanted
-from vpnd.model.child import Path
+from vpnd.model.child import ChildSa, Path
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 ROUTED = 'routes = ["10.2.0.0/16"]'
@@ -420,3 +420,30 @@ async def test_what_the_operators_did(pair: Pair) -> None:
     assert kinds(pair.hq) == ["tunnel-down"]
     assert text(pair.hq, "tunnel-down") == "down, as asked"
     assert text(pair.branch, "tunnel-lost").startswith(f"{HERE} closed the tunnel with DELETE")
+
+
+@with_pair
+async def test_a_pair_that_the_peer_has_begun_receives_before_it_is_sent_on(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IKEv1: from the answer on. It is installed once, and a packet on it is passed on to IKE."""
+    said: list[tuple[str, int]] = []
+    engine, endpoint = pair.branch.engine, pair.branch.service.gateway.endpoint
+    install, use = engine.install, engine.use_outbound
+
+    def installed(child: ChildSa, outbound: bool = True) -> None:
+        said.append((f"install {outbound}", child.spi_in))
+        install(child, outbound)
+
+    def used(spi_in: int) -> None:
+        said.append(("use", spi_in))
+        use(spi_in)
+
+    monkeypatch.setattr(engine, "install", installed)
+    monkeypatch.setattr(engine, "use_outbound", used)
+    await up(pair, "ikev1")
+    (spi,) = engine.installed
+    assert said == [("install False", spi), ("use", spi)]
+    monkeypatch.setattr(endpoint, "peer_sends", lambda _now, name, spi_in: said.append((name, spi_in)))
+    engine.on_notice(PeerSends("t", spi))
+    assert said[2:] == [("t", spi)]

@@ -25,7 +25,7 @@ from tests.unit.datapath.parts import (
 from tests.unit.datapath.test_outbound import A, B, carried, pair_of
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.esp import make_sealer
-from vpnd.datapath.interface import Drop, PeerMoved, UnknownSpi
+from vpnd.datapath.interface import Drop, PeerMoved, PeerSends, UnknownSpi
 from vpnd.datapath.replay import ESN_END
 from vpnd.datapath.sad import SaPair
 from vpnd.datapath.tunnels import Tunnel
@@ -442,3 +442,29 @@ def test_what_comes_out_of_an_sa_has_its_ports() -> None:
         for sent in far.send(packet):
             assert near.receive(sent, sender=(str(sa.path.remote), 4500)) == ([packet] if passes else [])
     assert near.tunnel.drops[Drop.POLICY] == 3
+
+
+@pytest.mark.parametrize("outbound", [False, True])
+def test_the_first_packet_on_a_pair_that_is_not_sent_on_yet_is_told_once(outbound: bool) -> None:
+    """A forged one says nothing."""
+    ours, theirs = Gateway(), Gateway()
+    ours.install(child())
+    pair = theirs.install(facing(child()), outbound)
+    first, second, third = (ours.send(udp_packet(A, B, 100))[0] for _ in range(3))
+    theirs.receive(first[:-1] + bytes([first[-1] ^ 1]), sender=PEER)
+    assert theirs.notices == []
+    told = [] if outbound else [PeerSends("t", pair.child.spi_in)]
+    for packet in (first, second):
+        theirs.receive(packet, sender=PEER)
+        assert theirs.notices == told
+    theirs.sad.use_outbound(pair)
+    theirs.receive(third, sender=PEER)
+    assert theirs.notices == told
+
+
+def test_once_it_is_sent_on_nothing_is_told() -> None:
+    ours, theirs = Gateway(), Gateway()
+    ours.install(child())
+    theirs.sad.use_outbound(theirs.install(facing(child()), outbound=False))
+    carried(ours, theirs, udp_packet(A, B, 100))
+    assert theirs.notices == []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vpnd.crypto.entropy import Entropy, chance
-from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, OutboundReady, Output
+from vpnd.ike.outputs import ChildDown, ChildExpected, ChildReplaced, ChildUp, OutboundReady, Output
 from vpnd.ike.timers import Timers
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
@@ -78,7 +78,8 @@ class Children:
     def install(self, now: float, sa: ChildSa, pending: bool, soft: float) -> list[Output]:
         """A new SA pair: the successor of its mapping's current one, if there is one.
 
-        A pair that is pending and succeeds none is announced only once the peer has confirmed it.
+        A pair that is pending and succeeds none receives, and is announced once the peer has confirmed it: it
+        may send on it right after its third message, which may come later than its packets, or not at all.
         """
         child = Child(sa, now + sa.lifetimes.seconds, pending)
         self.by_spi[sa.spi_in] = child
@@ -86,7 +87,7 @@ class Children:
         self.timers.arm((Limit.HARD, sa.spi_in), child.hard)
         old = self.current.get(sa.mapping)
         if old is None and pending:
-            return []
+            return [ChildExpected(sa)]
         child.announced = True
         self.current[sa.mapping] = sa.spi_in
         child.held = True
@@ -122,7 +123,9 @@ class Children:
         child.announced = True
         old = self.current.get(child.sa.mapping)
         self.current[child.sa.mapping] = self.sending[child.sa.mapping] = spi_in
-        return [ChildUp(child.sa)] if old is None else [ChildReplaced(old, child.sa, outbound=True)]
+        if old is None:
+            return [ChildUp(child.sa, expected=True)]
+        return [ChildReplaced(old, child.sa, outbound=True, expected=True)]
 
     def remove(self, spi_in: int, diagnosis: Diagnosis) -> list[Output]:
         """The pair is gone. Its mapping falls back to the newest pair that is left, if there is one."""
@@ -145,8 +148,7 @@ class Children:
                 outputs.append(OutboundReady(sa.tunnel, left[-1].sa.spi_in))
         elif was_sent_on:
             outputs += self.send_on(self.current.get(sa.mapping, spi_in))
-        if child.announced:
-            outputs.append(ChildDown(sa.tunnel, sa.mapping, spi_in, diagnosis))
+        outputs.append(ChildDown(sa.tunnel, sa.mapping, spi_in, diagnosis))
         return outputs
 
     def adopt(self, others: Children) -> None:

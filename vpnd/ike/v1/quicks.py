@@ -201,6 +201,12 @@ class Quicks:
         for session in (self._session, *self._session.siblings()):
             session.quicks.settle(now)
 
+    def confirmed(self, now: float, spi_in: int) -> None:
+        """The peer sends on the pair of one of its quick modes, so it has had our answer."""
+        for quick in list(self._by_id.values()):
+            if quick.spi_in == spi_in and quick.state is State.SENT_QUICK2:
+                self.done(now, quick)
+
     def settle(self, now: float) -> None:
         """A pair has come up: what we have begun for the same is not needed, and the next has its turn."""
         quick = self.own()

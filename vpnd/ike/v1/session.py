@@ -298,6 +298,18 @@ class Session:
         """The peer has confirmed the pair with this inbound SPI."""
         self._emit(self.heir.children.confirm(spi_in))
 
+    def peer_sends(self, now: float, spi_in: int) -> None:
+        """A packet came on the pair with this inbound SPI: the peer has it, also if its word was lost."""
+        child = self.children.by_spi.get(spi_in)
+        if child is None:
+            return
+        if child.pending:
+            self.outbound_ready(spi_in)
+            for session in (self, *self.siblings()):
+                session.quicks.confirmed(now, spi_in)
+        else:
+            self.send_on(spi_in)
+
     def send_on(self, spi_in: int) -> None:
         """The pair with this inbound SPI, which we have made, can be sent on."""
         self._emit(self.children.send_on(spi_in))

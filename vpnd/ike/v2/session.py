@@ -126,6 +126,9 @@ class Session(IkeSa):
     def heard(self, now: float) -> None:
         self.last_heard = now
 
+    def peer_sends(self, now: float, spi_in: int) -> None:
+        """Nothing: each exchange has its answer, and the DELETE of the old child says when to send on."""
+
     def moved(self, now: float, path: Path) -> None:
         if self.phase is Phase.ESTABLISHED and natt.follows(self.nat, self.path, path):
             self._follow(now, path)
