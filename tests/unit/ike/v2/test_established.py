@@ -18,6 +18,7 @@ from vpnd.ike.outputs import (
     PeerDead,
     Transmit,
 )
+from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT
 from vpnd.ike.v2.protect import Envelope, plain
 from vpnd.ike.v2.session import Session
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -178,7 +179,7 @@ def test_a_peer_that_begins_a_child_anew_gets_it_and_the_older_goes() -> None:
     pair.a.drain()
     pair.initiate()
     assert len(pair.b.children) == 2
-    pair.advance(10)
+    pair.advance(DUPLICATE_KEPT_BY_PEER + INBOUND_KEPT + 1)
     pair.assert_agreed()
     assert len(pair.b.children) == 1
 
