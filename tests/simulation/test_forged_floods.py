@@ -371,6 +371,15 @@ def test_in_ikev1_only_what_begins_something_waits(mode: NegotiationMode) -> Non
 # ------------------------------------------------------------------------------------- size
 
 
+def assert_named_as_too_long(stage: Stage1 | Stage2, exchange: str) -> None:
+    """The operator hears what a configured peer sends, and what may be sent."""
+    (failed,) = stage.gateway.of(Failed)
+    assert failed.diagnosis.code is Code.SYNTAX
+    assert failed.unproven
+    assert failed.diagnosis.fact("exchange") == exchange
+    assert str(failed.diagnosis.fact("detail")).endswith("a first message has 10000 at most")
+
+
 @pytest.mark.parametrize("mode", [MAIN, AGGRESSIVE])
 def test_in_ikev1_a_long_first_message_is_not_read(mode: NegotiationMode) -> None:
     stage = Stage1(mode)
@@ -380,6 +389,7 @@ def test_in_ikev1_a_long_first_message_is_not_read(mode: NegotiationMode) -> Non
     too_long = puppet.clear(puppet.exchange, [*payloads, ikev1.VendorId(bytes(room + 1))])
     assert stage.say(too_long) == []
     assert stage.endpoint.counters["first message: too long"] == 1
+    assert_named_as_too_long(stage, f"{mode.value.upper()}_MODE")
     assert len(stage.say(puppet.clear(puppet.exchange, [*payloads, ikev1.VendorId(bytes(room))]))) == 1
 
 
@@ -389,4 +399,13 @@ def test_in_ikev2_a_long_first_message_is_not_read() -> None:
     room = LARGEST_FIRST_MESSAGE - len(puppet.init_message()) - GENERIC_HEADER_LENGTH
     assert stage.say(puppet.init_message(VendorId(bytes(room + 1)))) == []
     assert stage.endpoint.counters["first message: too long"] == 1
+    assert_named_as_too_long(stage, "IKE_SA_INIT")
+    stage.say(puppet.init_message(VendorId(bytes(room + 1))))
+    assert len(stage.gateway.of(Failed)) == 1, "once a minute"
     assert len(stage.say(puppet.init_message(VendorId(bytes(room))))) == 1
+
+
+def test_a_long_first_message_of_a_stranger_is_not_named() -> None:
+    stage = Stage2()
+    stage.say(stage.puppet().init_message(VendorId(bytes(LARGEST_FIRST_MESSAGE))), ip_address("203.0.113.77"))
+    assert not stage.gateway.of(Failed)

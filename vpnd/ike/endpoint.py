@@ -11,7 +11,7 @@ from collections import Counter, deque
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.faults import Drop
-from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, Limits
+from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, Limits, too_long
 from vpnd.ike.message import Unfit
 from vpnd.ike.outputs import CANNOT_BE_READ, Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
@@ -118,10 +118,16 @@ class Endpoint:
             self._settle(now)
 
     def close(self, now: float, name: str, diagnosis: Diagnosis) -> None:
-        """DELETE to the peer; all SAs of the tunnel go: ChildDown each, then IkeDown."""
+        """DELETE to the peer; all SAs of the tunnel go: ChildDown each, then IkeDown.
+
+        A peer's attempt of which only its proof will say what tunnel it means goes on: a change of one tunnel
+        is none of the others', and a proof that fits none any more has an answer. Else the peer would ask in
+        vain until it gives up.
+        """
         self._stop_waiting(name)
         for session in self._registry.sessions(name):
-            session.close(now, diagnosis)
+            if not session.is_undecided:
+                session.close(now, diagnosis)
             self._settle(now, session)
 
     def close_child(self, now: float, name: str, spi_in: int) -> None:
@@ -261,6 +267,11 @@ class Endpoint:
         """A message does not follow its format. Counted; one of a configured peer is named as well."""
         spoken = not isinstance(error, UnsupportedMajorVersion)
         self._registry.count(f"malformed: {error.field}" if spoken else "version not spoken")
+        self._name(now, path, data, error)
+
+    def _name(self, now: float, path: Path, data: bytes, error: DecodeError) -> None:
+        """Tell the operator of a message of a configured peer that is of no use, and why."""
+        spoken = not isinstance(error, UnsupportedMajorVersion)
         if not self._registry.knows(path) or data == KEEPALIVE:
             return
         between = self._registry.between(path)
@@ -290,6 +301,7 @@ class Endpoint:
         if not between:
             raise Drop(UNKNOWN_PEER)
         if len(data) > LARGEST_FIRST_MESSAGE:
+            self._name(now, path, data, too_long(len(data)))
             raise Drop("first message: too long")
         if all(policy.version != version.number for policy in between):
             spoken = f"ike{between[0].version.name.lower()}"

@@ -17,6 +17,14 @@ DATAGRAM_LIMIT = 1280
 """Bytes of an IP datagram that every path carries: the minimum MTU of IPv6 (RFC 8200 section 5)."""
 
 
+class TooLong(Drop):
+    """More bytes than are put together; `length` so far."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__("fragment: message too long")
+        self.length = length
+
+
 class Reassembly:
     """The pieces of one message at a time, each authenticated by the caller where the version allows.
 
@@ -47,8 +55,9 @@ class Reassembly:
         if number in self._pieces:
             raise Drop("fragment: repeated")
         if self._size + len(piece) > self._most:
+            length = self._size + len(piece)
             self.clear()
-            raise Drop("fragment: message too long")
+            raise TooLong(length)
         self._pieces[number] = piece
         self._size += len(piece)
         if self._total is None or len(self._pieces) < self._total:

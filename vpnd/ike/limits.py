@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vpnd.ike.lately import Rate
+from vpnd.wire.errors import DecodeError
 
 LARGEST_FIRST_MESSAGE = 10_000
 """Bytes of a message for which there is no state; an honest one has some 2,000 with every algorithm."""
+
 
 REFUSALS_BY_ADDRESS = Rate(a_second=0.1, most=6.0)
 REFUSALS_IN_ALL = Rate(a_second=1.0, most=60.0)
@@ -48,8 +50,19 @@ class Limits:
     uses, to the end of its lifetime.
     """
     error_listening: float = 2.0
-    """How long an initiator still listens for a real answer after an unauthenticated error."""
+    """How long an initiator still listens for a real answer after an unauthenticated error.
+
+    To the first message the error must have come twice, the second time after a repetition: a peer that means
+    it says it to each, and one forged datagram ends nothing (RFC 7296 section 2.21).
+    """
     closing: float = 5.0
     """How long an IKE SA that is being closed waits for the peer's answer to its DELETE."""
     repeats: int = 12
     """Answers to one repeated request; an honest peer's schedule is over before (libreswan's bound)."""
+
+
+def too_long(length: int) -> DecodeError:
+    """What is wrong with a first message of so many bytes."""
+    return DecodeError(
+        "message length", f"{length} bytes; a first message has {LARGEST_FIRST_MESSAGE} at most"
+    )

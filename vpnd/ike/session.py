@@ -56,6 +56,10 @@ class Session(Protocol):
     def phase(self) -> Phase:
         """How far it is."""
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether a peer has begun it, and its proof, with what is configured then, decides on the tunnel."""
+
     def handle_message(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """One message whose SPI is ours; `data` is all of it, header included. Raises Drop, DecodeError."""
 

@@ -11,8 +11,9 @@ from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
 from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import Stage
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE
-from vpnd.ike.outputs import Established
+from vpnd.ike.outputs import Established, Failed
 from vpnd.ike.v1.version import REASSEMBLIES
+from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
 from vpnd.model.selectors import Address
 from vpnd.wire.header import Flag
@@ -98,6 +99,9 @@ def test_a_first_message_that_is_too_long_is_not_put_together() -> None:
     long = puppet.clear(puppet.exchange, [puppet.proposal()[0], VendorId(bytes(LARGEST_FIRST_MESSAGE))])
     assert say_all(stage, pieces(puppet, long, 12)) == []
     assert stage.endpoint.counters["fragment: message too long"] == 1
+    (failed,) = stage.gateway.of(Failed)
+    assert failed.diagnosis.code is Code.SYNTAX
+    assert "a first message has 10000 at most" in str(failed.diagnosis.fact("detail"))
     assert len(say_all(stage, pieces(puppet, puppet.first_message(), 2, fragment_id=2))) == 1
 
 

@@ -10,9 +10,11 @@ from tests.simulation.v1.stage import Stage, stage_in
 from vpnd.control.diagnoses import explain
 from vpnd.ike.outputs import ChildUp, Failed, IkeDown, PeerDead
 from vpnd.ike.v1.informational import RIGHT_AFTER
+from vpnd.ike.v1.session import Session
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.attributes import Attribute, encode_attributes
+from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1, Notify1, Protocol
 from vpnd.wire.ikev1 import Notify, Payload
 
@@ -271,3 +273,55 @@ def test_only_a_responder_limits(mode: NegotiationMode) -> None:
     stage.say(puppet.informational(responder_lifetime(puppet, (11, 1), (12, 600))))
     (sa,) = stage.gateway.ike_sas()
     assert sa.expires_at > sa.established_at + 600
+
+
+def for_the_pair(spi: int, *attributes: tuple[int, int]) -> Notify:
+    """RESPONDER-LIFETIME for an IPsec SA."""
+    data = encode_attributes([Attribute(*one) for one in attributes])
+    return Notify(Notify1.RESPONDER_LIFETIME, data, Protocol.ESP, spi.to_bytes(4, "big"))
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_responder_lifetime_afterwards_shortens_the_pair(whose: str) -> None:
+    """By either of its SPIs; the succession comes before, the end not before that."""
+    stage, puppet = stage_in("with a child from here")
+    child = stage.gateway.children()[0]
+    stage.world.run_for(10)
+    spi = child.spi_in if whose == "ours" else child.spi_out
+    stage.say(puppet.informational(for_the_pair(spi, (1, 1), (2, 100))))
+    (sa,) = stage.gateway.ike_sas()
+    assert sa.expires_at > sa.established_at + 600, "the ISAKMP SA stays as it is"
+    before = len(stage.heard)
+    ends = stage.gateway.installed[child.spi_in].since + 100
+    while stage.world.now < ends - 6:
+        stage.world.run_for(5)
+        stage.say(puppet.informational(for_the_pair(spi, (1, 1), (2, 200))))  # it lives
+    stage.world.run_for(ends - 1 - stage.world.now)
+    assert any(Header.decode(data).exchange == Exchange1.QUICK_MODE for data in stage.heard[before:])
+    assert child.spi_in in stage.gateway.installed
+    stage.world.run_for(2)
+    assert child.spi_in not in stage.gateway.installed
+
+
+@pytest.mark.parametrize(
+    "what", ["a pair of the peer's", "another SPI", "a longer life", "kilobytes", "no attributes"]
+)
+def test_responder_lifetime_that_shortens_no_pair(what: str) -> None:
+    stage, puppet = stage_in("with a child" if "peer" in what else "with a child from here")
+    (child,) = stage.gateway.children()
+    spi = child.spi_in ^ 1 if what == "another SPI" else child.spi_in
+    attributes = {
+        "a longer life": ((1, 1), (4, 1)),
+        "kilobytes": ((1, 2), (2, 100)),
+        "no attributes": (),
+    }.get(what, ((1, 1), (2, 100)))
+    timers = dict(session_of(stage).children.timers._deadlines)
+    stage.say(puppet.informational(for_the_pair(spi, *attributes)))
+    assert dict(session_of(stage).children.timers._deadlines) == timers
+
+
+def session_of(stage: Stage) -> Session:
+    """The only ISAKMP SA."""
+    (session,) = stage.endpoint._registry.sessions()
+    assert isinstance(session, Session)
+    return session

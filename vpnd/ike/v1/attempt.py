@@ -5,7 +5,8 @@ clear, a message that makes no sense, a proof that does not verify) is only reme
 still come.
 
     initiator   sends each message again at 0.5, 1.5, 3.5, 7.5, 11.5 ... 27.5 s, gives up after 30 s
-                without an answer, or `Limits.error_listening` after something spoke against the attempt
+                without an answer, or `Limits.error_listening` after something spoke against the attempt:
+                against its first message twice, the second time after a repetition
     responder   repeats only when the peer does; waits `Limits.half_open_lifetime` for each message
 """
 
@@ -52,6 +53,8 @@ class Attempt:
         self._unconfirmed: tuple[bytes, ...] = ()
         self._suspect = b""
         self._told = False
+        self._doubted: tuple[State, float, int] | None = None
+        """The state in which something first spoke against it, when, and how much had been sent by then."""
 
     # --- sending
 
@@ -125,12 +128,21 @@ class Attempt:
         return self._session.phase is Phase.CONNECTING or self.unconfirmed
 
     def note(self, now: float, diagnosis: Diagnosis) -> None:
-        """Something speaks against the attempt, which `listens`: believed unless an answer comes soon."""
+        """Something speaks against the attempt, which `listens`: believed unless an answer comes soon.
+
+        To our first message it must be said twice, once after a repetition: who has no state yet says it to
+        each, and who has may say it once.
+        """
         session = self._session
         # Also of one whose peer has proved itself and does not accept our proof, if nothing comes of it.
         self.hint = diagnosis
+        if self._doubted is None or self._doubted[0] is not session.state:
+            self._doubted = session.state, now, self._sent
+        _, since, sent = self._doubted
+        if session.state in (State.SENT_SA, State.SENT_AGGRESSIVE) and self._sent == sent:
+            return
         if session.phase is Phase.CONNECTING and session.timers.deadline(Timer.ERROR) is None:
-            session.timers.arm(Timer.ERROR, now + session.registry.limits.error_listening)
+            session.timers.arm(Timer.ERROR, max(now, since + session.registry.limits.error_listening))
 
     def believe(self, now: float) -> None:
         """No real answer has come: an initiator gives up, a responder tells the operator and waits on."""

@@ -47,19 +47,15 @@ class Limit(Enum):
 class Child:
     """One SA pair. `pending`: the peer has not confirmed it yet (we answered its quick mode).
 
-    `held`: it is not sent on yet, for the peer may not have installed it.
+    `held`: it is not sent on yet, for the peer may not have installed it. `made`: when it was installed,
+    on the caller's clock.
     """
 
     sa: ChildSa
-    hard: float
+    made: float
     pending: bool = False
     announced: bool = False
     held: bool = False
-
-    @property
-    def made(self) -> float:
-        """When it was installed, on the caller's clock."""
-        return self.hard - self.sa.lifetimes.seconds
 
 
 @dataclass(slots=True)
@@ -81,10 +77,10 @@ class Children:
         A pair that is pending and succeeds none receives, and is announced once the peer has confirmed it: it
         may send on it right after its third message, which may come later than its packets, or not at all.
         """
-        child = Child(sa, now + sa.lifetimes.seconds, pending)
+        child = Child(sa, now, pending)
         self.by_spi[sa.spi_in] = child
         self.timers.arm((Limit.SOFT, sa.spi_in), soft)
-        self.timers.arm((Limit.HARD, sa.spi_in), child.hard)
+        self.timers.arm((Limit.HARD, sa.spi_in), now + sa.lifetimes.seconds)
         old = self.current.get(sa.mapping)
         if old is None and pending:
             return [ChildExpected(sa)]
@@ -94,6 +90,12 @@ class Children:
         if not pending:
             self.give_time(now, sa.spi_in)
         return [ChildUp(sa, outbound=False) if old is None else ChildReplaced(old, sa, outbound=False)]
+
+    def limit(self, now: float, child: Child, seconds: int, soft: float) -> None:
+        """The pair lives `seconds` from its beginning and no longer; `soft` is when its succession is due."""
+        for limit, due in ((Limit.HARD, child.made + seconds), (Limit.SOFT, soft)):
+            key = limit, child.sa.spi_in
+            self.timers.arm(key, max(now, min(due, self.timers.deadline(key) or due)))
 
     def give_time(self, now: float, spi_in: int) -> None:
         """The peer may not have the pair yet: it is sent on later, unless it is already."""

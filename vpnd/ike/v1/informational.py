@@ -15,7 +15,7 @@ from vpnd.ike.faults import Drop
 from vpnd.ike.session import Phase
 from vpnd.ike.v1 import diagnoses, succession
 from vpnd.ike.v1.messages import Informational, PlainInformational
-from vpnd.ike.v1.proposals import limited_phase1
+from vpnd.ike.v1.proposals import ESP_SPI_LENGTH, limited_phase1
 from vpnd.ike.v1.quicks import UNREADABLE
 from vpnd.ike.v1.received import State
 from vpnd.wire.iana import Exchange1, Notify1, Protocol
@@ -142,8 +142,7 @@ def _on_notify(session: Session, now: float, notify: Notify) -> None:
         if session.state is State.ESTABLISHED:
             succession.forget_older(session, now)
     elif notify.type == Notify1.RESPONDER_LIFETIME:
-        if session.initiator and session.phase is not Phase.GONE:
-            session.limit_lifetime(now, limited_phase1(session.negotiation.lifetime, [notify]))
+        _limit_lifetime(session, now, notify)
     elif notify.type in UNREADABLE and session.quicks.last_unread(now):
         return
     elif notify.type < FIRST_STATUS:
@@ -151,6 +150,19 @@ def _on_notify(session: Session, now: float, notify: Notify) -> None:
         refused = None if quick is None else diagnoses.of_quick_mode_error(notify.type, quick.policy)
         if quick is not None and refused is not None:
             session.quicks.peer_refused(now, quick, notify.type, refused)
+
+
+def _limit_lifetime(session: Session, now: float, notify: Notify) -> None:
+    """The responder keeps the ISAKMP SA, or an IPsec SA, no longer than it says (RFC 2407 section 4.6.3.1).
+
+    Of an IPsec SA the seconds; its kilobytes are agreed in quick mode.
+    """
+    if session.phase is Phase.GONE:
+        return
+    if notify.protocol == Protocol.IKE and session.initiator:
+        session.limit_lifetime(now, limited_phase1(session.negotiation.lifetime, [notify]))
+    elif notify.protocol == Protocol.ESP and len(notify.spi) == ESP_SPI_LENGTH:
+        session.heir.limit_child(now, int.from_bytes(notify.spi, "big"), notify)
 
 
 def _on_delete(session: Session, now: float, delete: Delete, refuses_us: bool) -> None:

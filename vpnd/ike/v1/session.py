@@ -23,7 +23,7 @@ from vpnd.ike.outputs import IkeDown, IkeSaInfo, Output, PathMoved, Story
 from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.session import Phase, Unreachable
 from vpnd.ike.timers import Timers
-from vpnd.ike.v1 import aggressive_mode, clock, informational, main_mode, succession
+from vpnd.ike.v1 import aggressive_mode, clock, informational, main_mode, proposals, succession
 from vpnd.ike.v1.attempt import Attempt
 from vpnd.ike.v1.carrier import Carrier
 from vpnd.ike.v1.children import REKEY_AGAIN, Children, Limit, soft_deadline
@@ -41,7 +41,7 @@ from vpnd.model.policy import NegotiationMode, PeerPolicy
 from vpnd.model.proposals import Suite
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1, IkeVersion
-from vpnd.wire.ikev1 import Payload
+from vpnd.wire.ikev1 import Notify, Payload
 
 SIGNED = (State.ESTABLISHED, State.REPLACED, State.DELETED)
 """States in which both sides are authenticated."""
@@ -154,6 +154,11 @@ class Session:
         """The other ISAKMP SAs of the tunnel, and the attempts at one, oldest first."""
         return [s for s in self.registry.sessions(self.tunnel) if isinstance(s, Session) and s is not self]
 
+    @property
+    def is_undecided(self) -> bool:
+        """Never: from its first message on it has one tunnel's key, which a change may have taken away."""
+        return False
+
     # --- what the handlers of phase 1 tell it
 
     def suite_is(self, suite: Suite, lifetime: int) -> None:
@@ -242,6 +247,18 @@ class Session:
             entropy, margin = self.registry.entropy, self.policy.margin
             soft = soft_deadline(self.established_at, seconds, margin, entropy, self.initiator)
             self.timers.arm(Timer.RENEW, max(now, soft))
+
+    def limit_child(self, now: float, spi: int, notify: Notify) -> None:
+        """The responder will keep the pair with this SPI, which we have begun, no longer than it says."""
+        for spi_in in self.children.named({spi}):
+            child = self.children.by_spi[spi_in]
+            seconds = proposals.limited(child.sa.lifetimes, [notify]).seconds
+            if child.sa.initiator and seconds < child.sa.lifetimes.seconds:
+                margin, entropy = child.sa.lifetimes.margin, self.registry.entropy
+                self.children.limit(
+                    now, child, seconds, soft_deadline(child.made, seconds, margin, entropy, True)
+                )
+                self.registry.arm(self)
 
     def begin_again_from(self, chain: IvChain, nat: Nat) -> None:
         """The peer's proof came once more and differed: what lies behind it is as the peer has it."""

@@ -8,8 +8,8 @@ the key exchange, so that these are bounded. No message is repeated before the p
 from __future__ import annotations
 
 from vpnd.ike.faults import Drop
-from vpnd.ike.fragments import Reassemblies
-from vpnd.ike.limits import LARGEST_FIRST_MESSAGE
+from vpnd.ike.fragments import Reassemblies, TooLong
+from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, too_long
 from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
@@ -121,7 +121,11 @@ class Engine:
         fragment = fragment_of(header, data)
         sender = InitKey(header.spi_i, path.remote, path.remote_port)
         total = fragment.number if fragment.last else None
-        whole = self._fragments.add(sender, fragment.id, fragment.number, total, fragment.data)
+        try:
+            whole = self._fragments.add(sender, fragment.id, fragment.number, total, fragment.data)
+        except TooLong as drop:
+            self._registry.count(drop.reason)
+            raise too_long(drop.length) from drop
         if whole is not None and is_fragment(Header.decode(whole)):
             raise Drop("fragment of a fragment")
         return whole

@@ -95,6 +95,11 @@ class IkeSa:
         return not self.initiator and self.phase is Phase.CONNECTING
 
     @property
+    def is_undecided(self) -> bool:
+        """Whether IKE_AUTH, with the tunnels that are configured then, decides which one it is."""
+        return self.state is State.ANSWERED_INIT
+
+    @property
     def spi_i(self) -> bytes:
         """The SPI of the IKE SA's initiator."""
         return self.local_spi if self.initiator else self.peer_spi

@@ -72,6 +72,8 @@ class Session(IkeSa):
         self.held: Received | None = None
         """The peer's IKE_AUTH, while it is not decided whether the tunnel is its own."""
         self._anew_at: float | None = None
+        self._doubted: tuple[float, int] | None = None
+        """When the first answer said no that anyone may have sent, and how much had been sent by then."""
         self._wanted: dict[int, None] = {}
 
     # --- what Endpoint and the exchanges ask
@@ -244,9 +246,16 @@ class Session(IkeSa):
         return not self.initiator and self.protection is None
 
     def remember(self, now: float, diagnosis: Diagnosis) -> None:
-        """An answer that anyone may have sent says no: keep it for the diagnosis, and listen on a while."""
+        """An answer that anyone may have sent says no: keep it for the diagnosis, and listen on.
+
+        If a repetition gets the like, the peer means it, and the attempt ends soon.
+        """
         self.hint = diagnosis
-        self._listen_on(now)
+        if self._doubted is None:
+            self._doubted = now, self.sent
+        since, sent = self._doubted
+        if self.sent > sent and self.timers.deadline(Timer.LISTEN) is None:
+            self.timers.arm(Timer.LISTEN, max(now, since + self.registry.limits.error_listening))
 
     def fail(self, now: float, diagnosis: Diagnosis, notice: Exchange | None = None) -> None:
         """The attempt has ended without an IKE SA; `notice` tells a peer that may think otherwise."""
@@ -405,10 +414,6 @@ class Session(IkeSa):
         self.former, self.path = self.path, path
         self.registry.emit(PathMoved(self.tunnel, path))
         self.probe(now)
-
-    def _listen_on(self, now: float) -> None:
-        if self.timers.deadline(Timer.LISTEN) is None:
-            self.timers.arm(Timer.LISTEN, now + self.registry.limits.error_listening)
 
     def _has_mapping(self, mapping: int) -> bool:
         asked = any(isinstance(e, CreateChild) and e.mapping == mapping for e in self.outbox.pending())

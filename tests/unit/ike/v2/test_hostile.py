@@ -636,8 +636,11 @@ def test_a_wrong_request_to_rekey_the_ike_sa(payloads: tuple[Payload, ...], answ
 # ------------------------------------------------------------------------------------ IKE_SA_INIT
 
 
-def init_answer(*payloads: Payload) -> Pair:
-    """An attempt whose first message is answered with these payloads, and then with silence."""
+def init_answer(*payloads: Payload, again: bool = False) -> Pair:
+    """An attempt whose first message is answered with these payloads, and then with silence.
+
+    With `again` the first repetition is answered alike.
+    """
     pair = Pair()
     pair.filter = lambda name, data: [data] if name == "a" else []
     pair.a.endpoint.initiate(pair.now, NAME, 0)
@@ -646,6 +649,9 @@ def init_answer(*payloads: Payload) -> Pair:
     envelope = Envelope(header.spi_i, b"R" * 8, Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0)
     path = replace(request.path, local=request.path.remote, remote=request.path.local)
     pair.deliver(Datagram(pair.b, path, plain(envelope, payloads)))
+    if again:
+        pair.advance(0.7)
+        pair.deliver(Datagram(pair.b, path, plain(envelope, payloads)))
     return pair
 
 
@@ -669,10 +675,15 @@ def init_answer(*payloads: Payload) -> Pair:
 def test_a_bad_first_answer_is_remembered_and_a_good_one_still_wins(
     payloads: tuple[Payload, ...], code: Code
 ) -> None:
-    pair = init_answer(*payloads)
-    pair.advance(1.9)
+    pair = init_answer(*payloads, again=True)
+    pair.advance(1.2)
     assert not pair.a.all(Failed)
     pair.advance(0.2)
+    assert pair.a.diagnosis(Failed).code is code
+    pair = init_answer(*payloads)
+    pair.advance(29)
+    assert not pair.a.all(Failed), "anyone may have sent it"
+    pair.advance(2)
     assert pair.a.diagnosis(Failed).code is code
     pair = init_answer(*payloads)
     pair.filter = lambda name, data: [data]
