@@ -112,7 +112,7 @@ def test_aggressive_mode_with_libreswan_and_a_name_of_17_characters(initiator: b
 def test_an_error_in_clear_may_be_filled_up() -> None:
     stage, puppet = stage_in("sent Main1")
     refusal = puppet.clear(Exchange1.INFORMATIONAL, [Notify(Notify1.NO_PROPOSAL_CHOSEN)], 9)
-    stage.say(padded(refusal))
+    stage.insist(padded(refusal))
     stage.world.run_for(5)
     assert [failed.diagnosis.code for failed in stage.gateway.of(Failed)] == [Code.P1_PROPOSAL]
 

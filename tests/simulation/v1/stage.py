@@ -44,6 +44,12 @@ class Stage:
         self.world.inject("b", data, source, port, port)
         return self.heard[before:]
 
+    def insist(self, data: bytes) -> None:
+        """Answer the endpoint's message and its first repetition so: once alone anyone may have said it."""
+        self.say(data)
+        self.world.run_for(0.7)
+        self.say(data)
+
     def puppet(self, initiator: bool = True, psk: bytes | None = None, seed: int = 0) -> Puppet:
         """A peer with the right identity, and with the right key unless another is given."""
         return Puppet(initiator, self.mode, ADDRESS_A, RECIPE.psk if psk is None else psk, seed)

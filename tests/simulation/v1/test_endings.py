@@ -404,7 +404,7 @@ def test_another_group_in_the_answer_of_aggressive_mode_is_refused() -> None:
     stage.gateway.initiate()
     header = Header.decode(stage.heard[-1])
     puppet.cky_i = header.spi_i
-    stage.say(puppet.clear(puppet.exchange, puppet.aggressive2_payloads()))
+    stage.insist(puppet.clear(puppet.exchange, puppet.aggressive2_payloads()))
     stage.world.run_for(3)
     (failed,) = stage.gateway.of(Failed)
     assert failed.diagnosis.code is Code.P1_DH

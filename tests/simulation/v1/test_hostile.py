@@ -433,7 +433,7 @@ def test_an_error_that_nothing_contradicts_is_the_diagnosis(error: int) -> None:
     stage = Stage()
     puppet = stage.puppet(initiator=False)
     stage.begin(puppet)
-    stage.say(puppet.clear(Exchange1.INFORMATIONAL, [Notify(error)], 5))
+    stage.insist(puppet.clear(Exchange1.INFORMATIONAL, [Notify(error)], 5))
     assert not stage.gateway.of(Failed)
     stage.world.run_for(3)
     (failed,) = stage.gateway.of(Failed)
@@ -738,7 +738,7 @@ def test_an_initiator_refused_before_its_proof_is_not_told_of_its_key() -> None:
     stage = Stage(AGGRESSIVE)
     puppet = stage.puppet(initiator=False)
     stage.begin(puppet)
-    stage.say(puppet.clear(Exchange1.INFORMATIONAL, [Notify(Notify1.AUTHENTICATION_FAILED)], 5))
+    stage.insist(puppet.clear(Exchange1.INFORMATIONAL, [Notify(Notify1.AUTHENTICATION_FAILED)], 5))
     stage.world.run_for(3)
     (failed,) = stage.gateway.of(Failed)
     assert failed.diagnosis.code is Code.IDENTITY
