@@ -11,7 +11,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Body, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -40,7 +41,18 @@ from vpnd.control.schema import (
 
 NDJSON = "application/x-ndjson"
 
-Name = Annotated[str, Path(description="the tunnel's name", examples=["branch-a"])]
+REPLACED = "\ufffd"
+"""What the server makes of bytes in a path that are no UTF-8."""
+
+
+def _is_utf8(name: str) -> str:
+    """The name, unless it is not what the client has sent. Raises PydanticCustomError."""
+    if REPLACED in name:
+        raise PydanticCustomError("utf8", "the name in the path has to be UTF-8 (RFC 3986 section 2.5)")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_is_utf8), Path(description="the tunnel's name", examples=["branch-a"])]
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorResponse, "description": "the request was not done: what, and what to change"},

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.unit.control.conftest import Daemon, running
 from tests.unit.control.fakes import AT, FakeOperations, tunnel_up
@@ -666,3 +667,28 @@ async def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
     with pytest.raises(SocketUnavailable, match="cannot listen"):
         ApiSocket(tmp_path / ("x" * 200))
+
+
+@pytest.mark.parametrize("name", ["%FF", "branch-%C3", "%ED%A0%80"])
+@pytest.mark.parametrize(
+    ("method", "more"), [("PUT", {"json": {}}), ("GET", {}), ("DELETE", {}), ("POST", {"json": {}})]
+)
+async def test_a_name_in_the_path_that_is_no_utf8_is_refused(
+    method: str, more: dict[str, Any], name: str, daemon: Daemon
+) -> None:
+    """The server would read another name out of it, and make a tunnel of that one."""
+    path = URL(f"http://vpnd/v1/tunnels/{name}{'/up' if method == 'POST' else ''}", encoded=True)
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(daemon.socket))) as session,
+        session.request(method, path, **more) as answer,
+    ):
+        body = await answer.json()
+    assert answer.status == 422
+    assert body["error"]["code"] == "E-REQUEST"
+    assert body["error"]["message"] == "name: the name in the path has to be UTF-8 (RFC 3986 section 2.5)"
+
+
+async def test_a_name_of_any_script_is_read_as_it_is(daemon: Daemon) -> None:
+    code, body, _ = await ask(daemon, "GET", "/v1/tunnels/%E6%9D%B1%E4%BA%AC")
+    assert code == 404
+    assert "東京" in body["error"]["message"]
