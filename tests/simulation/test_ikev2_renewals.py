@@ -162,3 +162,13 @@ def test_a_child_that_is_begun_again_stays_beside_the_other() -> None:
     assert len(stage.gateway.of(ChildUp)) == 3
     assert len(stage.gateway.of(PeerRenews)) == 1
     assert len(stage.gateway.children()) == 2
+
+
+def test_what_was_about_to_be_closed_stays_once_the_peer_is_known() -> None:
+    """Three crossed: the first is closed and begun again, and the second must not be closed as well."""
+    stage, peer = crossing()
+    peer.begin()
+    peer.run(60)
+    assert peer.made == 3
+    assert len(peer.live) == len(stage.gateway.ike_sas()) == 3
+    assert len(stage.gateway.of(PeerRenews)) == 1

@@ -109,10 +109,10 @@ def test_a_peer_that_begins_again_what_is_closed_comes_to_rest_and_is_told(mode:
     assert len(list(pair.endpoint_a._registry.sessions())) == wanted == 3
 
 
-def storm(stage: Stage, count: int) -> Puppet:
+def storm(stage: Stage, count: int, seed: int = 100) -> Puppet:
     """The peer brings up `count` ISAKMP SAs, one right after the other; the last."""
     for number in range(count):
-        puppet = stage.puppet(seed=100 + number)
+        puppet = stage.puppet(seed=seed + number)
         puppet.take_phase1(stage.say(stage.last_of_phase1(puppet))[0])
     return puppet
 
@@ -155,3 +155,20 @@ def test_a_renewal_or_two_make_no_new_pair() -> None:
     last = storm(stage, 3)
     stage.world.run_for(20)
     assert not begun(stage, last, before)
+
+
+def test_what_was_about_to_be_closed_stays_once_the_peer_is_known() -> None:
+    """The first of several is closed and begun again: the next in turn is not closed any more."""
+    stage, _ = stage_in("with a child")
+    sessions = stage.endpoint._registry.sessions
+    for number in range(3):
+        stage.world.run_for(2)
+        storm(stage, 1, 200 + number)
+    before = len(list(sessions()))
+    while len(list(sessions())) == before:
+        stage.world.run_for(0.5)
+    storm(stage, 1, 300)
+    assert len(stage.gateway.of(PeerRenews)) == 1
+    held = len(list(sessions()))
+    stage.world.run_for(10)
+    assert len(list(sessions())) == held == 4
