@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import gc
 import json
 import os
 import re
@@ -85,7 +84,6 @@ class Trials:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of the tests."""
         self._items = {item.nodeid: item for item in session.items}
-        gc.freeze()  # a child that collects garbage need not copy all pages
         tests = tests_of(self._root)
         for mutant in self._mutants:
             if time.time() > self._ends:

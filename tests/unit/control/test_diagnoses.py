@@ -84,6 +84,14 @@ def test_who_checks_the_proof_itself_knows_that_it_is_the_key() -> None:
     )
 
 
+def test_how_the_peer_authenticates_is_what_it_said() -> None:
+    for theirs, said in (("RSA signature", "RSA signature"), (None, "AUTHENTICATION_FAILED")):
+        facts = {"notify": "AUTHENTICATION_FAILED"} | ({"theirs": theirs} if theirs else {})
+        explanation = explain(Diagnosis.of(Code.P1_AUTH_METHOD, **facts))
+        assert explanation.peer_said == said
+        assert (": RSA signature" in explanation.what) is (theirs is not None)
+
+
 def test_pfs_is_written_with_the_word_of_the_file() -> None:
     explanation = explain(Diagnosis.of(Code.PFS, theirs="14", ours="none"))
     assert explanation.we_have == "ipsec.pfs: disable"

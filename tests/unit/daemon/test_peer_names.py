@@ -96,6 +96,29 @@ async def test_an_answer_does_not_undo_a_change_that_is_under_way(
 
 
 @with_pair
+async def test_an_answer_for_a_name_that_the_peer_has_no_more_is_not_used(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"branch.example": asyncio.Event(), "other.example": asyncio.Event()}
+
+    async def look_up(_resolver: Resolver, name: str, _version: int) -> tuple[Address, ...]:
+        await answers[name].wait()
+        return (pair.branch.address,)
+
+    monkeypatch.setattr(Resolver, "addresses_of", look_up)
+    configure(pair, NAMED)
+    await pair.start()
+    await seconds(pair, 1)
+    pair.hq.write(pair.hq.config.read_text().replace("branch.example", "other.example"))
+    await pair.hq.operator.reload()
+    answers["branch.example"].set()
+    await seconds(pair, 1)
+    assert pair.hq.operator.status().tunnels[0].peer.address == "other.example"
+    answers["other.example"].set()
+    await pair.until(lambda: pair.state() == ("up", "up"), 120)
+
+
+@with_pair
 async def test_an_answer_does_not_wait_for_a_change_of_other_tunnels(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

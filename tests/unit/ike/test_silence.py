@@ -23,6 +23,13 @@ def test_a_long_timeout_ends_with_half_a_minute_of_questions(timeout: float) -> 
     assert quiet == max(timeout / 2, timeout - LONGEST_ASKING)
 
 
+@pytest.mark.parametrize(
+    ("timeout", "due"), [(10, 5.0), (30, 15.0), (60, 30.0), (90, 60.0), (600, 570.0), (3600, 3570.0)]
+)
+def test_when_a_peer_is_asked(timeout: float, due: float) -> None:
+    assert question_due(0.0, timeout, initiator=True) == due
+
+
 def test_the_initiator_asks_first() -> None:
     for tenth in range(100):
         heard = tenth / 10
