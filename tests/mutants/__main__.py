@@ -38,7 +38,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="how many processes try mutants")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no other mutant after these")
     parser.add_argument(
-        "--seconds", type=float, default=60, help="of tests without root for each mutant, by their own time"
+        "--seconds",
+        type=float,
+        default=60,
+        help="of tests without root for each mutant, by their own time; a third of it at first",
     )
     parser.add_argument(
         "--interop-seconds", type=float, default=300, help="of interop files for each survivor"
@@ -61,7 +64,8 @@ def main() -> int:
         _share_out("record", copies, kept, files)
         if any(not _is_recorded(copies[0], kept, file) for file in files):
             raise SystemExit(f"the tests without a mutant were interrupted: see {kept}/copy*/pytest.log")
-        options = f"--stage={stage}", f"--budget={arguments.seconds}", f"--ends={ends}"
+        seconds = arguments.seconds / (3 if stage == "near" else 1)
+        options = f"--stage={stage}", f"--budget={seconds}", f"--ends={ends}"
         _share_out("try", copies, kept, left, *options)
     if not arguments.no_interop:
         _interop(copies[0], kept, results, arguments.interop_seconds, ends)

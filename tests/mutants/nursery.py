@@ -66,7 +66,16 @@ def _become(work: Callable[[], Any], output: Path) -> None:
         os._exit(0)
 
 
-def exchange(path: Path, before: str, after: str) -> bool:
+def functions_by_file() -> dict[str, list[FunctionType]]:
+    """All functions that there are, by the file of their source."""
+    found: dict[str, list[FunctionType]] = {}
+    for one in gc.get_objects():
+        if type(one) is FunctionType:
+            found.setdefault(one.__code__.co_filename, []).append(one)
+    return found
+
+
+def exchange(functions: list[FunctionType], path: Path, before: str, after: str) -> bool:
     """Give the functions of an imported module their changed code; False where that cannot show the change.
 
     So it is for a constant, a default, a decorator or a class body: these have run at import.
@@ -76,8 +85,7 @@ def exchange(path: Path, before: str, after: str) -> bool:
         pairs = dict(_changed(old, new))
     except ValueError:
         return False
-    live = [one for one in gc.get_objects() if type(one) is FunctionType and one.__code__ in pairs]
-    live = [one for one in live if one.__code__.co_filename == str(path)]
+    live = [one for one in functions if one.__code__ in pairs]
     for function in live:
         function.__code__ = pairs[function.__code__]
     return bool(live)

@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
-from tests.mutants.nursery import exchange, in_child
+from tests.mutants.nursery import exchange, functions_by_file, in_child
 from tests.mutants.reach import SUITE, TESTS, Reached, function_at, functions, own_tests, record
 from tests.mutants.sample import Mutant
 
@@ -78,12 +79,14 @@ class Trials:
         self._output = root / "result.json"
         self._terminal = os.fdopen(os.dup(1), "w")
         self._items: dict[str, pytest.Item] = {}
+        self._functions: dict[str, list[FunctionType]] = {}
         self._reached = Reached.load(root, kept, stage)
         self._times = 0
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of the tests."""
         self._items = {item.nodeid: item for item in session.items}
+        self._functions = functions_by_file()
         tests = tests_of(self._root)
         for mutant in self._mutants:
             if time.time() > self._ends:
@@ -145,27 +148,26 @@ class Trials:
         return Result(mutant.key, verdict, by, change(before, after), len(names))
 
     def _tried(self, path: Path, before: str, after: str, names: list[str]) -> tuple[str, str, bool]:
-        """The verdict, the test that failed, and whether it fails each time, but never without the mutant."""
-
-        def mutated(run: list[str]) -> str | None:
-            with self._written(path, before, after):
-                return self._ask(lambda: self._changed(path, before, after, run), run)
-
-        by = mutated(names)
+        """The verdict, the test that failed, and whether it passes without the mutant."""
+        with self._written(path, before, after):
+            by = self._ask(lambda: self._changed(path, before, after, names), names)
         if by is None:
             return "timeout", "", True
         if not by:
             return "survived", "", True
-        # The test alone; where it needs those before it, with them. A file that cannot be imported is none.
+        # The test alone; what depends on those before it, with them. A file that cannot be imported is none.
         until = names[: names.index(by) + 1] if by in names else names[:1]
-        for run in ([by], until) if by in names else (until,):
-            clean = self._ask(lambda run=run: self._run(run), run)
-            if clean == "" and mutated(run) in (by, None):
-                return "killed", by, True
-        return "killed", by, False
+        return (
+            "killed",
+            by,
+            any(
+                self._ask(lambda run=run: self._run(run), run) == ""  # type: ignore[misc]
+                for run in ([by] if by in names else until, until)
+            ),
+        )
 
     def _changed(self, path: Path, before: str, after: str, names: list[str]) -> Seen:
-        if exchange(path, before, after):
+        if exchange(self._functions.get(str(path), []), path, before, after):
             return self._run(names)
         return self._fresh(names)
 

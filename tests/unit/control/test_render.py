@@ -97,6 +97,33 @@ def test_marks(changes: dict[str, Any], mark: str) -> None:
     assert row[0] == mark
 
 
+def test_only_what_needs_attention_is_red() -> None:
+    operations = FakeOperations(tunnel_up(), tunnel_failed())
+    up, failed = render.status(decoded(operations.status()), 80)[-2:]
+    assert [str(span.style) for span in failed.spans if span.start == 0] == ["bold red"]
+    assert [str(span.style) for span in up.spans if span.start == 0] == []
+
+
+@pytest.mark.parametrize(
+    ("health", "shown"),
+    [
+        (HealthStatus(state="unhealthy", sent=4, lost=4), "100%"),
+        (HealthStatus(state="healthy", sent=8, lost=4, loss_percent=0.0, rtt_ms=0.52), "0% 0.52ms"),
+        (HealthStatus(state="unknown", sent=0, lost=0), "unknown"),
+    ],
+)
+def test_health_is_the_share_that_is_lost(health: HealthStatus, shown: str) -> None:
+    *_, row = lines_of(FakeOperations(tunnel_up(health=health)))
+    assert f"  {shown}  " in row
+
+
+@pytest.mark.parametrize(("retry_in", "shown"), [(90.0, ["next try  in 1m"]), (None, [])])
+def test_the_next_try_is_shown_where_there_is_one(retry_in: float | None, shown: list[str]) -> None:
+    document = decoded(FakeOperations().tunnel("branch-b")) | {"retry_in_s": retry_in}
+    lines = [" ".join(line.plain.split()) for line in render.tunnel(document, 80)]
+    assert [line for line in lines if "next try" in line] == [" ".join(line.split()) for line in shown]
+
+
 def test_no_tunnel() -> None:
     operations = FakeOperations()
     operations.tunnels = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vpnd.ike.limits import Limits
-from vpnd.ike.registry import NO_SPI, Registry
+from vpnd.ike.registry import Registry
 
 
 class Scripted:
@@ -32,5 +32,5 @@ def test_an_esp_spi_is_none_that_is_reserved_and_none_that_is_in_use() -> None:
 
 def test_an_ike_spi_is_not_zero() -> None:
     """RFC 7296 section 3.1: only the responder's SPI is zero, in the first message."""
-    registry = Registry(Scripted(NO_SPI, b"\0" * 7 + b"\1"), Limits())
+    registry = Registry(Scripted(bytes(8), b"\0" * 7 + b"\1"), Limits())
     assert registry.new_ike_spi() == b"\0" * 7 + b"\1"

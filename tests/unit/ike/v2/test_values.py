@@ -502,6 +502,11 @@ def test_errors_are_told_from_status() -> None:
 # ------------------------------------------------------------------------------------- diagnoses
 
 
+def received(kind: int, data: bytes = b"") -> Notify:
+    """As it comes in a message, where the type is a number."""
+    return Notify.decode(Notify(kind, data).encode())
+
+
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
@@ -515,7 +520,7 @@ def test_errors_are_told_from_status() -> None:
     ],
 )
 def test_errors_of_ike_sa_init(kind: int, code: Code) -> None:
-    diagnosis = diagnoses.of_init_error(Notify(kind, b"\0\x13"), policy())
+    diagnosis = diagnoses.of_init_error(received(kind, b"\0\x13"), policy())
     assert diagnosis.code is code
     assert diagnosis.fact("exchange") == "IKE_SA_INIT"
 
@@ -529,7 +534,7 @@ def test_errors_of_ike_sa_init(kind: int, code: Code) -> None:
     ],
 )
 def test_errors_of_ike_auth(kind: int, code: Code) -> None:
-    assert diagnoses.of_auth_error(Notify(kind), policy()).code is code
+    assert diagnoses.of_auth_error(received(kind), policy()).code is code
 
 
 @pytest.mark.parametrize(
@@ -545,7 +550,7 @@ def test_errors_of_ike_auth(kind: int, code: Code) -> None:
     ],
 )
 def test_errors_of_a_child(kind: int, code: Code) -> None:
-    diagnosis = diagnoses.of_child_error(Notify(kind, b"\0\x13"), "CREATE_CHILD_SA", mapping(), pfs=False)
+    diagnosis = diagnoses.of_child_error(received(kind, b"\0\x13"), "CREATE_CHILD_SA", mapping(), pfs=False)
     assert diagnosis.code is code
     assert diagnosis.fact("mapping") == "10.1.0.0/24 - 10.2.0.0/24"
     if kind == Notify2.INVALID_KE_PAYLOAD:
