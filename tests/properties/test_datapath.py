@@ -7,10 +7,22 @@ from ipaddress import ip_address
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.unit.datapath.parts import CBC, GCM, LOCAL, SUITES, Gateway, child, facing, keys_for, tcp_packet
+from tests.unit.datapath.parts import (
+    CBC,
+    GCM,
+    LOCAL,
+    SUITES,
+    Gateway,
+    child,
+    decapsulate,
+    encapsulate,
+    facing,
+    keys_for,
+    tcp_packet,
+)
 from tests.unit.datapath.test_coalesce import Tun
 from vpnd.crypto.entropy import SeededEntropy
-from vpnd.datapath.esp import decapsulate, encapsulate, make_opener, make_sealer, strip_trailer
+from vpnd.datapath.esp import make_opener, make_sealer, strip_trailer
 from vpnd.datapath.fit import clamp_mss, fragment_ipv4
 from vpnd.datapath.replay import ReplayWindow
 from vpnd.model.proposals import Suite

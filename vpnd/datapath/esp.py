@@ -347,18 +347,7 @@ def _aead(cipher: Encryption, keys: EspKeys) -> AESGCM | ChaCha20Poly1305:
     return AESGCM(key)
 
 
-# ------------------------------------------------------------------------------- single packets
-
-
-def encapsulate(sealer: Sealer, packet: bytes, sequence: int) -> bytes:
-    """The ESP packet around one IP packet."""
-    next_header = IpProtocol.IPV4 if packet[0] >> 4 == 4 else IpProtocol.IPV6
-    return b"".join(sealer.seal([packet], 0, sequence, next_header))
-
-
-def decapsulate(opener: Opener, packet: bytes, sequence: int) -> bytes | None:
-    """The plaintext, trailer included, of one ESP packet; None if its ICV does not verify."""
-    return opener.open(packet, 0, len(packet), 1, (sequence,))[0]
+# ------------------------------------------------------------------------------------- trailers
 
 
 def strip_trailer(plaintext: bytes) -> bytes | None:

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
+from vpnd.datapath.esp import Opener, Sealer
 from vpnd.datapath.inbound import Inbound
 from vpnd.datapath.interface import Drop, Notice, PolicyRow
 from vpnd.datapath.outbound import Outbound
@@ -173,6 +174,17 @@ class Gateway:
 
     def _take_ike(self, local: Address, port: int, sender: tuple[str, int], data: bytes) -> None:
         self.ike.append((sender, data))
+
+
+def encapsulate(sealer: Sealer, packet: bytes, sequence: int) -> bytes:
+    """The ESP packet around one IP packet."""
+    next_header = 4 if packet[0] >> 4 == 4 else 41
+    return b"".join(sealer.seal([packet], 0, sequence, next_header))
+
+
+def decapsulate(opener: Opener, packet: bytes, sequence: int) -> bytes | None:
+    """The plaintext, trailer included, of one ESP packet; None if its ICV does not verify."""
+    return opener.open(packet, 0, len(packet), 1, (sequence,))[0]
 
 
 def facing(sa: ChildSa) -> ChildSa:

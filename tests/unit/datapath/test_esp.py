@@ -11,15 +11,23 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.ipsec import ESP, SecurityAssociation
 from scapy.packet import Raw
 
-from tests.unit.datapath.parts import AEAD_WORDS, CBC, CBC_WORDS, GCM, SUITES, keys_for, udp_packet
+from tests.unit.datapath.parts import (
+    AEAD_WORDS,
+    CBC,
+    CBC_WORDS,
+    GCM,
+    SUITES,
+    decapsulate,
+    encapsulate,
+    keys_for,
+    udp_packet,
+)
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.esp import (
     _CUTS,
     MAXIMUM_CUTS,
     TRAILERS,
     Opener,
-    decapsulate,
-    encapsulate,
     make_opener,
     make_sealer,
     strip_trailer,

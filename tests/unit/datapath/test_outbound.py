@@ -207,6 +207,15 @@ def test_the_receiver_keeps_the_byte_limit_too() -> None:
     assert theirs.notices == [SoftLimit("t", 0x2002), HardLimit("t", 0x2002)]
 
 
+def test_the_receiver_says_once_that_an_sa_nears_its_end() -> None:
+    ours, theirs = pair_of()
+    theirs.sad.remove(0x2002)
+    theirs.install(facing(child(lifetimes=Lifetimes(3600, 100))))
+    for _ in range(100):
+        carried(ours, theirs, udp_packet(A, B, 1000))
+    assert theirs.notices == [SoftLimit("t", 0x2002)]
+
+
 def test_a_packet_that_does_not_fit_is_told_at_once_however_few_bytes_were_sent() -> None:
     """Of 2 KB a second packet of 1200 bytes does not fit, and the first is far from the soft limit."""
     ours, _ = pair_of(lifetimes=Lifetimes(3600, 2))
