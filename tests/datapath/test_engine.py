@@ -213,6 +213,8 @@ async def test_raw_esp(version: int, suite: Suite) -> None:
         both.a.put(*packets, marked)
         # Order is kept within a flow; joining may let another flow go first.
         assert sorted(await arrived(both.b, len(packets) + 1)) == sorted([*packets, marked])
+        for side in (both.a, both.b):
+            assert not any(side.engine.drops("t").values())
     finally:
         both.a.close()
         both.b.close()

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,25 @@ def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
         assert read[-1].startswith(f"{MAX_WAITING * 3 - 1:05d} ")
         numbers = [int(line[:5]) for line in read if line[:5].isdigit()]
         assert numbers == sorted(numbers)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_line_that_fits_in_part_goes_on_where_it_was() -> None:
+    reader, writer = os.pipe()
+    try:
+        lines = LineWriter(writer)
+        long = [letter * 100_000 for letter in "abc"]
+        for line in long:
+            lines.write(line)
+        os.set_blocking(reader, False)
+        taken = b""
+        for _ in range(100):
+            with suppress(BlockingIOError):
+                taken += os.read(reader, 1 << 16)
+            lines.flush()
+        assert taken.decode() == "".join(f"{line}\n" for line in long)
     finally:
         os.close(reader)
         os.close(writer)
