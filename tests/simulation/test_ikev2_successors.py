@@ -262,6 +262,34 @@ def test_the_successor_of_a_redundant_pair_is_not_sent_on(side: str, seed: int) 
         assert sent_on(one) == one.child().spi_in
 
 
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize("which", ["redundant", "kept"])
+def test_nor_is_it_once_one_of_the_two_ike_sas_was_rekeyed(which: str, side: str) -> None:
+    """The successor of the redundant one is redundant, also beside the successor of the one that stays."""
+    for seed in range(4):
+        pair = Pair(seed)
+        pair.a.initiate()
+        pair.b.initiate()
+        pair.world.run_for(0.5)
+        gateway = getattr(pair, side)
+        kept = gateway.child()
+        (redundant,) = (child for child in gateway.children() if child != kept)
+        spi_in = (redundant if which == "redundant" else kept).spi_in
+        registry = gateway.endpoint._registry
+        session = next(one for one in registry.sessions(gateway.tunnel) if one.has_child(spi_in))
+        session.rekey(pair.world.now)
+        gateway.drain()
+        pair.world.settle()
+        assert not session.has_child(spi_in)
+        gateway.do("rekey_child", redundant.tunnel, redundant.spi_in)
+        pair.world.settle()
+        for one in (pair.a, pair.b):
+            assert any(event.old_spi_in for event in one.of(ChildReplaced))
+            assert sent_on(one) in (kept.spi_in, kept.spi_out)
+        pair.world.run_for(20)
+        pair.assert_one_tunnel()
+
+
 def test_a_succession_that_was_asked_for_is_tried_again_when_refused() -> None:
     """So is one by kilobytes: the next by time may be hours away, and the traffic would stop before."""
     peer = Refusing(SHORT_CHILD, Notify2.NO_PROPOSAL_CHOSEN)

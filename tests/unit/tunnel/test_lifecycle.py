@@ -23,6 +23,7 @@ from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
     ChildReplaced,
+    ChildRetired,
     ChildUp,
     Established,
     Failed,
@@ -419,6 +420,39 @@ def test_of_two_pairs_the_one_that_ike_names_sends() -> None:
     life.tunnels.tell("branch", lambda t: t.outbound_ready(0x5000))
     assert life.tunnel.mappings[0].owner.spi_in == 0x5000
     life.tell("child_down", 0, 0x7000, DELETED)
+    assert life.state == "up"
+
+
+@pytest.mark.parametrize("retired", [0x5000, 0x7000])
+def test_a_pair_that_was_retired_is_never_sent_on_again(retired: int) -> None:
+    """It receives to its end; also where the other one, which sends from now on, goes before it."""
+    life = Life(policy())
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, 0x5000))
+    life.tell("child_up", child(0, 0x7000, initiator=False))
+    other = 0x5000 + 0x7000 - retired
+    life.tunnels.handle_ike(life.now, ChildRetired("branch", 0, retired))
+    life._take()
+    assert life.taken(SendOn) == ([SendOn("branch", other)] if retired == 0x7000 else [])
+    mapping = life.tunnel.mappings[0]
+    assert mapping.owner is not None
+    assert mapping.owner.spi_in == other
+    assert retired in mapping.others
+    life.tell("child_down", 0, other, DELETED)
+    assert life.taken(SendOn) == []
+    assert life.state != "up"
+    life.tell("child_down", 0, retired, DELETED)
+
+
+def test_one_that_has_no_other_is_not_retired() -> None:
+    life = Life(policy())
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0, 0x5000))
+    for spi_in in (0x5000, 0x9000):
+        life.tunnels.handle_ike(life.now, ChildRetired("branch", 0, spi_in))
+    life.tunnels.handle_ike(life.now, ChildRetired("branch", 7, 0x5000))
+    life._take()
+    assert life.taken(SendOn) == []
     assert life.state == "up"
 
 
