@@ -15,6 +15,7 @@ from .gateway import Gateway
 from .pair import Pair
 from .policies import Recipe
 from .traffic import Traffic
+from .weather import Weather
 
 SEEDS = range(4)
 EITHER = (0, 2)
@@ -170,6 +171,31 @@ def test_a_rekey_under_way_when_the_redundant_ike_sa_is_closed(
         gateway.drain()
         assert_nothing_lost(pair, traffic)
         pair.assert_one_tunnel()
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_child_that_is_rekeyed_when_it_is_to_be_closed_leaves_one(seed: int, side: str) -> None:
+    """The answer to its rekey comes after the moment: what it makes is not sent on."""
+    pair = Pair(seed, recipe=Recipe(mappings=2))
+    pair.establish()
+    pair.a.initiate(1)
+    pair.b.initiate(1)
+    pair.world.settle()
+    gateway = getattr(pair, side)
+    kept = gateway.child(1)
+    (redundant,) = (child for child in gateway.children(1) if child != kept)
+    if not redundant.initiator:
+        return  # the other side closes it
+    pair.world.run_for(0.9)
+    pair.world.default_weather = Weather(delay=(0.2, 0.2))
+    gateway.do("rekey_child", redundant.tunnel, redundant.spi_in)
+    pair.world.run_for(0.6)
+    assert gateway.of(ChildReplaced)
+    assert gateway.child(1) == kept
+    pair.world.run_for(CLOSED + FORGOTTEN)
+    pair.assert_one_tunnel(2)
+    assert gateway.child(1) == kept
 
 
 def test_a_redundant_child_is_kept_if_the_other_has_gone() -> None:
