@@ -6,7 +6,7 @@ mismatch can be named with both sides' words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -119,19 +119,23 @@ def choose(offered: Sequence[Proposal], acceptable: Sequence[Proposal]) -> Chose
     return closest
 
 
+_COMPARED: tuple[tuple[Attribute, Callable[[Proposal], tuple[object, ...]]], ...] = (
+    (Attribute.ENCRYPTION, lambda proposal: proposal.encryption),
+    (Attribute.INTEGRITY, lambda proposal: proposal.integrity or (NO_INTEGRITY,)),
+    (Attribute.PRF, lambda proposal: proposal.prf),
+    (Attribute.DH_GROUP, lambda proposal: proposal.dh or (NO_GROUP,)),
+    (Attribute.ESN, lambda proposal: proposal.esn or (False,)),
+)
+"""What two proposals are compared by, in this order; most of many differ in the first."""
+
+
 def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
     """The suite both allow, or the first attribute that differs and how many agreed before it."""
     if theirs.protocol != ours.protocol:
         return Mismatch(Attribute.PROTOCOL, (theirs.protocol.name,), (ours.protocol.name,)), 0
-    rows: tuple[tuple[Attribute, tuple[object, ...], tuple[object, ...]], ...] = (
-        (Attribute.ENCRYPTION, theirs.encryption, ours.encryption),
-        (Attribute.INTEGRITY, theirs.integrity or (NO_INTEGRITY,), ours.integrity or (NO_INTEGRITY,)),
-        (Attribute.PRF, theirs.prf, ours.prf),
-        (Attribute.DH_GROUP, theirs.dh or (NO_GROUP,), ours.dh or (NO_GROUP,)),
-        (Attribute.ESN, theirs.esn or (False,), ours.esn or (False,)),
-    )
     picked: dict[Attribute, object] = {}
-    for reached, (attribute, their_words, our_words) in enumerate(rows, start=1):
+    for reached, (attribute, words) in enumerate(_COMPARED, start=1):
+        their_words, our_words = words(theirs), words(ours)
         if not their_words and not our_words:
             continue
         common = next((word for word in our_words if word in their_words), None)
@@ -139,7 +143,7 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
             return Mismatch(attribute, _words(their_words), _words(our_words)), reached
         picked[attribute] = common
     if theirs.demands:
-        return Mismatch(Attribute.ADDITION, theirs.demands, ("none",)), len(rows) + 1
+        return Mismatch(Attribute.ADDITION, theirs.demands, ("none",)), len(_COMPARED) + 1
     integrity = str(picked[Attribute.INTEGRITY])
     suite = Suite(
         encryption=str(picked[Attribute.ENCRYPTION]),
@@ -148,7 +152,7 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
         dh=int(str(picked[Attribute.DH_GROUP])) or None,
         esn=bool(picked[Attribute.ESN]),
     )
-    return Chosen(theirs.number, theirs.spi, suite, theirs), len(rows)
+    return Chosen(theirs.number, theirs.spi, suite, theirs), len(_COMPARED)
 
 
 def _word(value: object) -> str | None:

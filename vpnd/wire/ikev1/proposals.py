@@ -53,9 +53,8 @@ class TransformPart:
     @classmethod
     def decode(cls, body: bytes) -> Self:
         """From the bytes behind the transform's length. Raises DecodeError."""
-        cursor = Cursor(body, "transform")
-        number, transform_id = cursor.unpack(_TRANSFORM, "header")
-        return cls(number, transform_id, decode_attributes(cursor.rest()))
+        number, transform_id = Cursor(body, "transform").unpack(_TRANSFORM, "header")
+        return cls(number, transform_id, decode_attributes(body[_TRANSFORM.size :]))
 
     def encode(self) -> bytes:
         """The bytes behind the transform's length."""
