@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -23,6 +24,8 @@ from vpnd.ike.limits import (
     Limits,
 )
 from vpnd.ike.outputs import Failed, LadderLine, PeerDead
+from vpnd.ike.registry import OUT_OF_DATE
+from vpnd.ike.v1.session import Session as Session1
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
@@ -250,6 +253,23 @@ def test_aggressive_mode_has_a_budget_of_key_exchanges(counted: Counted) -> None
     # What the attack leaves is no obstacle: half a second after it the peer comes up.
     stage.world.run_for(0.5)
     stage.establish(stage.puppet(seed=9999))
+
+
+def test_what_made_room_takes_no_memory() -> None:
+    """An attempt that has gone is not kept to the end of its half minute, and neither is its deadline."""
+    stage = Stage1(MAIN)
+    stage.establish(stage.puppet(seed=9999))
+    for number in range(5 * LIMITS.half_open_unproved_per_address):
+        stage.say(stage.puppet(seed=number).first_message(), port=1024 + number)
+        stage.world.run_for(1 / 1000)
+    gc.collect()
+    registry = stage.endpoint._registry
+    alive = [one for one in gc.get_objects() if isinstance(one, Session1) and one.registry is registry]
+    assert len(alive) <= LIMITS.half_open_unproved_per_address + 1
+    assert len(registry._timers) <= 2 * len(alive) + OUT_OF_DATE + 1
+    # The others still have their time.
+    stage.world.run_for(LIMITS.half_open_lifetime + 1)
+    assert registry.half_open() == 0
 
 
 def test_the_messages_of_a_crowd_are_told_without_details() -> None:

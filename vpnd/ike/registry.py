@@ -31,6 +31,9 @@ from vpnd.wire.iana import IkeVersion
 
 SMALLEST_ESP_SPI = 256
 """SPIs 1 to 255 are reserved by IANA (RFC 4303 section 2.1)."""
+OUT_OF_DATE = 1024
+"""Ours: deadlines that nobody waits for, beside as many as there are sessions, until they are removed; each
+of a flood's attempts leaves one for half a minute."""
 NO_SPI = bytes(8)
 """The responder's SPI in the first message of an IKE SA."""
 
@@ -72,8 +75,10 @@ class Registry:
         self._unproved_keys = Lately(UNPROVED_KEYS_BY_ADDRESS, UNPROVED_KEYS_IN_ALL)
         self._by_init: dict[InitKey, Session] = {}
         self._esp_spis: set[int] = set()
-        self._timers: list[tuple[float, int, Session]] = []
-        self._armed: dict[Session, float] = {}
+        self._timers: list[tuple[float, int]] = []
+        """Deadlines, each with the number under which the session waits for it; some are out of date."""
+        self._armed: dict[Session, tuple[float, int]] = {}
+        self._waits: dict[int, Session] = {}
         self._pushes = 0
 
     # --- effects
@@ -172,7 +177,7 @@ class Registry:
         """The session is gone: no message and no timer reaches it any more."""
         self.half_open_ends(session)
         self._sessions.pop(session.local_spi, None)
-        self._armed.pop(session, None)
+        self._disarm(session)
         self._attempts.pop(session, None)
         self._unfile(session)
         key = self._init_of.pop(session, None)
@@ -334,18 +339,24 @@ class Registry:
     def arm(self, session: Session) -> None:
         """Take note of the session's next deadline; called after everything that may have moved it."""
         deadline = session.next_timeout()
-        if session.phase is Phase.GONE or deadline is None:
-            self._armed.pop(session, None)
-        elif self._armed.get(session) != deadline:
-            self._armed[session] = deadline
-            self._pushes += 1
-            heapq.heappush(self._timers, (deadline, self._pushes, session))
+        if session.phase is Phase.GONE:
+            deadline = None
+        before = self._armed.get(session)
+        if before is not None and before[0] == deadline:
+            return
+        self._disarm(session)
+        if deadline is None:
+            return
+        self._pushes += 1
+        self._armed[session] = deadline, self._pushes
+        self._waits[self._pushes] = session
+        heapq.heappush(self._timers, self._armed[session])
 
     def next_timeout(self) -> float | None:
         """The earliest deadline of all sessions."""
         while self._timers:
-            deadline, _, session = self._timers[0]
-            if self._armed.get(session) == deadline:
+            deadline, number = self._timers[0]
+            if number in self._waits:
                 return deadline
             heapq.heappop(self._timers)
         return None
@@ -354,10 +365,19 @@ class Registry:
         """Each session whose deadline has come, once."""
         due: dict[Session, None] = {}
         while (deadline := self.next_timeout()) is not None and deadline <= now:
-            _, _, session = heapq.heappop(self._timers)
-            self._armed.pop(session, None)
+            session = self._waits[heapq.heappop(self._timers)[1]]
+            self._disarm(session)
             due[session] = None
         return iter(due)
+
+    def _disarm(self, session: Session) -> None:
+        """It waits for nothing; what stands in the queue until its time keeps no session alive."""
+        armed = self._armed.pop(session, None)
+        if armed is not None:
+            del self._waits[armed[1]]
+        if len(self._timers) > 2 * len(self._waits) + OUT_OF_DATE:
+            self._timers = [entry for entry in self._timers if entry[1] in self._waits]
+            heapq.heapify(self._timers)
 
 
 class _PolicyIndex:
