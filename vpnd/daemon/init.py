@@ -64,7 +64,7 @@ class Answers:
     def tables(self, key_file: str) -> dict[str, Any]:
         """The file, with placeholders for what has not been asked yet."""
         return {
-            "gateway": {"name": "gateway", "address": "192.0.2.1", **self.gateway},
+            "gateway": {"name": "gateway", "address": "auto", **self.gateway},
             "customer_gateways": {self.name: {"address": "198.51.100.1", **self.peer}},
             "tunnels": {
                 self.name: {

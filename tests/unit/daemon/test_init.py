@@ -48,6 +48,14 @@ def test_it_writes_what_check_accepts(kind: str, tmp_path: Path) -> None:
     assert key.read_text().strip() not in done.output
 
 
+@pytest.mark.parametrize(("peer", "own"), [("192.0.2.1", "192.0.2.2"), ("198.51.100.1", "198.51.100.2")])
+def test_what_has_not_been_asked_yet_is_in_no_answer_s_way(peer: str, own: str, tmp_path: Path) -> None:
+    config = tmp_path / "vpnd.toml"
+    done = run(config, peer=peer, own=own, networks="203.0.113.0/24")
+    assert done.exit_code == 0, done.output
+    assert load(config).ok
+
+
 def test_a_key_that_is_typed_twice_is_kept(tmp_path: Path) -> None:
     config = tmp_path / "vpnd.toml"
     done = run(config, key=f"{KEY}\n{KEY}")
