@@ -142,7 +142,9 @@ async def _answer(
         await asyncio.wait_for(started.wait(), HEAD_START)
     # In a thread, so that datagrams and timers go on meanwhile.
     server = await asyncio.to_thread(_api, operator, listening)
-    # `main` has put it off; from here on the daemon makes garbage.
+    # `main` has put it off; from here on the daemon makes garbage. What there is by now stays: to look
+    # through all of it would hold the loop up for 50 ms at a time.
+    gc.freeze()
     gc.enable()
     answers.set()
     await server.run()
