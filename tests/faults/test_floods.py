@@ -86,7 +86,7 @@ ATTACKS = (
 )
 NO_COOKIE = ("aggressive1",)
 """Where nothing proves an address before the key exchange: who forges it can keep a new phase 1 from coming
-about, as SECURITY.md says. What is there is not touched."""
+about, as SECURITY.md says. What is there is not touched, and its IPsec SAs are renewed."""
 IN_SHORT = ("A1-zero-ke", "A5-main1")
 
 FIRST = ("chrt", "--rr", "1")
@@ -167,13 +167,16 @@ class Range:
         return self.attacker.spawn(*command, log=f"flood-{attack}")
 
     def minute(self, seconds: int, with_reset: bool) -> Minute:
-        """Pings all the time; after a third of it the peer rekeys, after two thirds it resets."""
+        """Pings all the time; after a third of it the peer rekeys, after two thirds it resets.
+
+        Without the reset only the SAs of ESP are renewed: in IKEv1 an IKE SA is renewed by a new phase 1.
+        """
         before = self.lag()
         pings: list[Stream] = []
         stream = threading.Thread(target=lambda: pings.append(self._stream(seconds)))
         stream.start()
         time.sleep(seconds / 3)
-        rekey = self._timed("rekey")
+        rekey = self._timed("rekey", {} if with_reset else {"child": True})
         time.sleep(seconds / 3)
         reset = self._timed("reset") if with_reset else None
         stream.join()
@@ -189,10 +192,10 @@ class Range:
         sent, received = map(int, done.stdout.split())
         return Stream(sent, received)
 
-    def _timed(self, action: str) -> float | None:
+    def _timed(self, action: str, body: dict[str, object] | None = None) -> float | None:
         """Seconds that an action of the peer took; None if it failed."""
         began = time.monotonic()
-        status, _ = self.peer.post(f"/v1/tunnels/{self.plan.name}/{action}")
+        status, _ = self.peer._ask("POST", f"/v1/tunnels/{self.plan.name}/{action}", body or {})
         return time.monotonic() - began if status == 200 else None
 
     def lag(self) -> dict[float, int]:
