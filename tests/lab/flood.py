@@ -31,7 +31,7 @@ PHASE_1 = ((1, 7), (2, 4), (3, 1), (4, int(GROUP)), (14, 128), (11, 1), (12, 288
 """AES-CBC, SHA2-256, pre-shared key, group, 128 bits, 28800 seconds."""
 ENDLESS = ("garbage", "wrong-spi")
 MADE_BEFORE = 4096
-"""Datagrams that are made before the flood begins and sent over and over: so many leave no time to make them."""
+"""Datagrams that are made before the flood begins and sent over and over: there is no time to make more."""
 AT_ONCE = 256
 
 Make = Callable[[], tuple[int, bytes]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import subprocess
 import sys
@@ -97,6 +98,18 @@ async def test_the_api_answers_while_many_tunnels_start(
     monkeypatch.setattr(run, "HEAD_START", 0.01)
     assert await asyncio.wait_for(start.client.get("/v1/reload"), SOON)
     assert start.manager.told == [], "the tunnels have not started yet"
+
+
+async def test_garbage_is_looked_for_among_what_comes_later(start: Start) -> None:
+    """What the start has made stays: a full collection that went through it would hold the loop up."""
+    gc.unfreeze()
+    try:
+        start.started.set()
+        await asyncio.wait_for(start.tasks[1], SOON)
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > len(gc.get_objects())
+    finally:
+        gc.unfreeze()
 
 
 async def test_the_end_may_come_before_the_api(tmp_path: Path) -> None:
