@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 
+FULL_COLLECTION = 2
+"""Ours: collections of the middle generation until the oldest is looked through as well, instead of ten. What
+a flood of first messages begins lives just long enough to get there, and 10 MB of it waited."""
+
 HEAD_START = 1.0
 """Ours, in seconds: what the tunnels have for themselves. Hundreds take longer, and an operator asks then."""
 
@@ -145,6 +149,8 @@ async def _answer(
     # `main` has put it off; from here on the daemon makes garbage. What there is by now stays: to look
     # through all of it would hold the loop up for 50 ms at a time.
     gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, FULL_COLLECTION)
     gc.enable()
     answers.set()
     await server.run()

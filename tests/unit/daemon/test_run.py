@@ -103,13 +103,16 @@ async def test_the_api_answers_while_many_tunnels_start(
 async def test_garbage_is_looked_for_among_what_comes_later(start: Start) -> None:
     """What the start has made stays: a full collection that went through it would hold the loop up."""
     gc.unfreeze()
+    before = gc.get_threshold()
     try:
         start.started.set()
         await asyncio.wait_for(start.tasks[1], SOON)
         assert gc.isenabled()
         assert gc.get_freeze_count() > len(gc.get_objects())
+        assert gc.get_threshold() == (*before[:2], run.FULL_COLLECTION)
     finally:
         gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 async def test_the_end_may_come_before_the_api(tmp_path: Path) -> None:
