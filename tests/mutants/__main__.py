@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--commit", default="HEAD", help="what is copied; results are kept by its vpnd/")
     parser.add_argument("--package", action="append", choices=PACKAGES, help="only the mutants of these")
+    parser.add_argument("--stage", action="append", choices=reach.TESTS, help="only these, without root")
     parser.add_argument("--jobs", type=int, default=2, help="how many processes try mutants")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no other mutant after these")
     parser.add_argument(
@@ -54,7 +55,7 @@ def main() -> int:
     mutants = sample(copies[0], arguments.seed, arguments.count)
     mutants = [mutant for mutant in mutants if mutant.package in (arguments.package or PACKAGES)]
     results = _Results(kept / "results.jsonl", mutants, copies[0])
-    for stage in reach.TESTS:
+    for stage in arguments.stage or reach.TESTS:
         left = [asdict(mutant) for mutant in results.left(stage)]
         if not left or time.time() > ends:
             continue
