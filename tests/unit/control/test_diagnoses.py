@@ -92,6 +92,20 @@ def test_how_the_peer_authenticates_is_what_it_said() -> None:
         assert (": RSA signature" in explanation.what) is (theirs is not None)
 
 
+@pytest.mark.parametrize(
+    ("facts", "we_have"),
+    [
+        ({"ours": "3f9a-77c1", "detail": "said so"}, "a key with the fingerprint 3f9a-77c1"),
+        ({"detail": "said so"}, "said so"),
+        ({}, None),
+    ],
+)
+def test_silence_on_port_4500_shows_the_key_that_may_differ(
+    facts: dict[str, str], we_have: str | None
+) -> None:
+    assert explain(Diagnosis.of(Code.UDP_4500, **facts)).we_have == we_have
+
+
 def test_pfs_is_written_with_the_word_of_the_file() -> None:
     explanation = explain(Diagnosis.of(Code.PFS, theirs="14", ours="none"))
     assert explanation.we_have == "ipsec.pfs: disable"

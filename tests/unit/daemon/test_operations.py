@@ -324,6 +324,16 @@ async def test_a_deleted_interface_is_made_again(pair: Pair) -> None:
 
 
 @with_pair
+async def test_an_interface_is_made_again_at_once_five_times_in_a_minute(pair: Pair) -> None:
+    await up(pair)
+    for lost in range(1, 7):
+        pair.hq.engine.on_notice(TunLost("t"))
+        await pair.until(lambda n=lost: pair.hq.events().count(("t", "interface-lost")) == n)  # type: ignore[misc]
+        await pair.until(lambda: len(pair.hq.host.interfaces) == 1)
+        assert (("t", "tunnel-blocked") in pair.hq.events()) is (lost == 6)
+
+
+@with_pair
 async def test_traffic_is_a_sign_of_life(pair: Pair) -> None:
     await up(pair)
     pair.wire.cut = True
@@ -497,6 +507,9 @@ async def test_what_is_wrong_is_not_kept_and_what_is_in_a_file_is_not_ours(pair:
             await pair.hq.operator.put_tunnel("bad", {**table, "routes": ["10.7.0.0/16"]})
         assert code in [problem.code for problem in refused.value.problems]
         assert "enough of it" not in repr(refused.value.problems)
+        if code == "E-KEY":
+            where = "ike" if "ike" in table else "bad"
+            assert any(problem.message.startswith(f"{where}: ") for problem in refused.value.problems)
         for problem in refused.value.problems:
             problem.model_dump_json()
     assert not (pair.hq.state / "tunnels.d" / "bad.toml").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -305,7 +305,8 @@ async def test_the_routes_were_flushed(pair: Pair) -> None:
     await up(pair)
     host = pair.hq.host
     (route,) = (r for r in host.wanted.routes if r.device is None and r.table == MAIN_TABLE)
-    host.wanted = Wanted(host.wanted.routes - {route}, frozenset())
+    surplus = replace(route, destination=ip_network("10.77.0.0/16"))
+    host.wanted = Wanted(host.wanted.routes - {route} | {surplus}, frozenset())
     pair.hq.watch.on_change()
     await asyncio.sleep(1)
     (said,) = pair.hq.journal.events.recent()

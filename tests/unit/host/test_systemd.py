@@ -35,6 +35,17 @@ def test_each_stage_is_told(tmp_path: Path) -> None:
     assert told[4][0] == "STOPPING=1"
 
 
+def test_a_manager_may_listen_on_an_abstract_name() -> None:
+    name = f"vpnd-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(f"\0{name}")
+        listening.setblocking(False)
+        supervisor = Supervisor(f"@{name}")
+        supervisor.alive()
+        assert listening.recv(1000) == b"WATCHDOG=1"
+        supervisor.close()
+
+
 def test_without_a_manager_or_with_one_that_is_gone_nothing_happens(tmp_path: Path) -> None:
     Supervisor(None).ready("Running")
     gone = Supervisor(str(tmp_path / "nobody"))

@@ -271,8 +271,9 @@ def test_the_mapping_of_the_packet_that_waits_is_chosen() -> None:
     assert found[1:] == ((selector("10.1.2.0/24"),), (selector("10.2.2.0/24"),))
 
 
-def test_an_equal_mapping_is_preferred_to_a_wider_one() -> None:
-    wide = mapping(0, local=IPv4Network("10.0.0.0/8"), remote=IPv4Network("10.0.0.0/8"))
+@pytest.mark.parametrize("sides", [("local", "remote"), ("local",), ("remote",)], ids="-".join)
+def test_an_equal_mapping_is_preferred_to_a_wider_one(sides: tuple[str, ...]) -> None:
+    wide = replace(mapping(1), index=0, **dict.fromkeys(sides, IPv4Network("10.0.0.0/8")))
     found = choose_mapping((wide, mapping(1)), (selector("10.1.1.0/24"),), (selector("10.2.1.0/24"),))
     assert found is not None
     assert found[0].index == 1
