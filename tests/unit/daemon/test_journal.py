@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from vpnd.control.eventlog import KEPT_EVENTS, KEPT_UNPROVEN
 from vpnd.daemon.events.journal import KEPT_MESSAGES, KEPT_OF_STRANGERS, KEPT_SIGNS, Journal
 from vpnd.ike.outputs import LadderLine
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.text import LONGEST_TEXT
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -88,3 +90,13 @@ def test_an_event_has_an_end() -> None:
     journal.event("t", "attempt-failed", "x" * 99_000)
     (event,) = journal.events.recent()
     assert len(event.text) == LONGEST_TEXT
+
+
+def test_what_strangers_cause_leaves_the_other_events_where_they_are() -> None:
+    journal = Journal(Clock())
+    journal.event("t", "tunnel-up", "up with 192.0.2.2")
+    for number in range(KEPT_EVENTS + 1):
+        journal.failure(f"t{number}", "attempt-failed", Diagnosis.of(Code.IDENTITY), unproven=True)
+    events = journal.events.recent()
+    assert events[0].event == "tunnel-up"
+    assert len(events) == 1 + KEPT_UNPROVEN

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.policies import Recipe
 from tests.unit.ike.pair import IKE, NAME, Pair, Side, mapping, mirrored, policy, with_pfs
 from vpnd.ike.outputs import ChildFailed, ChildReplaced, Failed
 from vpnd.ike.v2.children import PFS_PROOF, PFS_PROOF_OF_PEER
@@ -200,3 +201,16 @@ def test_a_refusal_is_proof_enough() -> None:
     again(pair, ours)
     assert len(pair.a.all(ChildFailed)) == 1
     pair.assert_carries()
+
+
+def test_the_groups_that_a_peer_gets_on_request_begin_with_the_ike_sas_own() -> None:
+    """Also where the configuration has changed since: that group is the one both ends have shown to have."""
+    policy = policy_with_groups((14, 31))
+    assert policy.groups_on_request(31) == (31, 14)
+    assert policy.groups_on_request(19) == (19, 14, 31)
+    assert policy.groups_on_request(None) == (14, 31)
+
+
+def policy_with_groups(groups: tuple[int, ...]) -> PeerPolicy:
+    """One end's configuration with these groups for IKE."""
+    return Recipe(dh=groups).pair()[0]
