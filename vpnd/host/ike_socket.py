@@ -71,6 +71,7 @@ class IkeSocket:
         self._beside: socket.socket | None = None
         """The same socket, for what asyncio-dgram does not read: the rest of a batch, and the error queue."""
         self._reader: asyncio.Task[None] | None = None
+        self._buffer = memoryview(bytearray(LARGEST))
 
     async def start(self) -> None:
         """Begin to receive."""
@@ -111,7 +112,8 @@ class IkeSocket:
                 except OSError:
                     # An ICMP error that came as the result of a read; the error queue has the details.
                     continue
-                self._on_datagram(self._path(source), data)
+                # A copy: asyncio cuts its own out of 256 KB, and what is kept of it keeps the rest from use.
+                self._on_datagram(self._path(source), bytes(memoryview(data)))
                 self._read_batch()
         except asyncio_dgram.TransportClosed:
             return
@@ -124,12 +126,12 @@ class IkeSocket:
             if self._beside is None:
                 return
             try:
-                data, source = self._beside.recvfrom(LARGEST)
+                size, source = self._beside.recvfrom_into(self._buffer)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
                 continue  # an ICMP error, as above
-            self._on_datagram(self._path(source), data)
+            self._on_datagram(self._path(source), bytes(self._buffer[:size]))
 
     def _path(self, source: Any) -> Path:
         return Path(self.local, self.port, ip_address(source[0].partition("%")[0]), source[1])
