@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.plan import A, Agreed, B, Plan
-from tests.lab.process import BUSY, PATIENCE, wait_until
+from tests.lab.process import PATIENCE, wait_until
 from tests.lab.relay import Weathered, through_relay
 from tests.lab.strongswan import StrongSwan
 from tests.lab.topology import start
@@ -26,6 +26,8 @@ class Arena:
     ours: Vpnd
     peer: Vpnd | StrongSwan
     _loaded: Plan | None = None
+    failed: int = 0
+    """Attempts that came to nothing before the tunnel was up."""
 
     def set_up(self, plan: Plan) -> None:
         """Tell both ends of a tunnel that nobody brings up yet."""
@@ -40,17 +42,18 @@ class Arena:
 
     def bring_up(self, plan: Plan, limit: float = PATIENCE, by_peer: bool = False) -> float:
         """Bring it up from our end, or the peer's; the seconds. Raises TimeoutError with what was decided."""
-        began = time.monotonic()
+        began, before = time.monotonic(), len(self.ours.events(plan.name))
         if by_peer:
             self.peer.up(plan.name, limit)
         else:
             self.begin(plan)
         # A peer that begins in IKEv1 is up before we have heard so, and its last message may be lost.
-        left = max(BUSY, began + limit - time.monotonic())
+        left = max(PATIENCE, began + limit - time.monotonic())
         try:
             self.ours.wait_state(plan.name, "up", timeout=left)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.weathered.relay.decisions()}") from None
+        self.failed = self.ours.told(plan.name, before).count("attempt-failed")
         return time.monotonic() - began
 
     def steady(self, plan: Plan) -> list[Agreed]:

@@ -1,11 +1,13 @@
 """F6, F8 to F10, F19: the peer restarts, this daemon is killed or ended, an administrator tears things down.
 
-Figures are of wall clock time on a machine that does other things as well: a bound is what the fault may take
-and `BUSY` on top of it. What a program needs to start is counted in its own processor time.
+Figures are of wall clock time on a machine that does other things as well, so that none is a bound: the ways
+that would come to the rescue later are closed (`NO_DPD`, `without_looks`), or the events tell what decided.
+What a program needs to start is counted in its own processor time.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -19,8 +21,8 @@ from scapy.utils import rdpcap
 from tests.faults.conftest import Arena, Arenas
 from tests.lab.capture import Capture
 from tests.lab.lab import Namespace
-from tests.lab.plan import A, B, End, HealthCheck, Plan
-from tests.lab.process import BUSY, wait_until
+from tests.lab.plan import NO_DPD, A, B, End, HealthCheck, Plan
+from tests.lab.process import wait_until
 from tests.lab.relay import Weather
 from tests.lab.traffic import ping, require_ping
 from tests.lab.trickle import Trickle
@@ -29,9 +31,9 @@ from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-ROUTED = Plan(routed=True)
-CHECKED = Plan(routed=True, health=HealthCheck("169.254.128.1", "169.254.128.2"))
-MAPPED = Plan()
+ROUTED = Plan(routed=True, dpd_timeout=NO_DPD)
+CHECKED = ROUTED.change(health=HealthCheck("169.254.128.1", "169.254.128.2"))
+MAPPED = Plan(dpd_timeout=NO_DPD)
 FAR = End("c", "192.0.2.3", "192.0.2.3", "10.3.0.1", ("10.3.0.0/24",))
 OTHER = Plan(name="t2", interface="vpn-two", remote=FAR, routed=True, negotiation="active")
 """A tunnel to a peer that there is not."""
@@ -93,23 +95,23 @@ def test_f6_peer_restarts_without_a_word(arena: Arena, row: TellRow) -> None:
     peer = peer_of(arena)
     peer.add(ROUTED.other().change(negotiation="active"))
     (old,) = spis(arena.ours)
+    before = len(arena.ours.events(ROUTED.name))
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic())
         peer.kill()
-        killed = time.monotonic()
         peer.start()
         answers = time.monotonic()
         back = stream.wait_first_after(answers)
         wait_until(lambda: old not in spis(arena.ours), "the old SA to go", interval=0.01)
-        gone = time.monotonic() - answers - back
     outage = stream.longest_gap()
     row(
         "faults", id="F6", fault="peer killed, back, initiates", moment="traffic", target="vpnd-ikev2",
         figure=f"traffic {back:.2f} s after it answers, {outage:.1f} s away, old SA gone",
     )  # fmt: skip
-    assert back <= 1 + BUSY
-    assert gone <= 1 + BUSY
-    assert outage <= answers - killed + 1 + BUSY
+    # INITIAL_CONTACT has replaced the old SA; or, where its start took long, our own attempt in case of that.
+    told = arena.ours.told(ROUTED.name, before)
+    assert "E-PEER-RESTARTED" in told or "peer-silent" in told
+    assert "attempt-failed" not in told
     arena.require_one_pair(ROUTED)
 
 
@@ -123,7 +125,7 @@ def spis(vpnd: Vpnd) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("action", ["disconnect", "retry"])
 @pytest.mark.parametrize("version", ["ikev2", "ikev1"])
 def test_f7_peer_is_gone_for_good(version: str, action: str, moment: str, arena: Arena, row: TellRow) -> None:
-    plan = ROUTED.change(version=version, dpd_action=action)
+    plan = ROUTED.change(version=version, dpd_action=action, dpd_timeout=30)
     bring_up(arena, plan)
     wire = arena.weathered.wire
     with trickle(arena) if moment == "loaded" else nullcontext():
@@ -138,7 +140,8 @@ def test_f7_peer_is_gone_for_good(version: str, action: str, moment: str, arena:
         "faults", id="F7", fault="peer gone for good, T = 30 s", moment=f"{moment}, {action}",
         target=f"vpnd-{version}", figure=f"dead after {took:.2f} s, then {state}",
     )  # fmt: skip
-    assert plan.dpd_timeout - 0.2 <= took <= plan.dpd_timeout + 1 + BUSY
+    assert took >= plan.dpd_timeout - 0.2
+    assert arena.ours.told(plan.name).count("E-DPD") == 1
     assert state == {"disconnect": "waiting", "retry": "connecting"}[action]
 
 
@@ -152,7 +155,7 @@ def test_f8_peer_is_back_while_we_wait(seconds: int, arena: Arena, row: TellRow)
     # The address answers with ICMP, so each attempt of ours fails at once and the next waits longer.
     arena.ours.ctl("reset", ROUTED.name, "--timeout", "1", check=False)
     time.sleep(seconds)
-    waits = retry_in(arena)
+    waits, before = retry_in(arena), len(arena.ours.events(ROUTED.name))
     with trickle(arena) as stream:
         peer.start()
         back = stream.wait_first_after(time.monotonic())
@@ -161,7 +164,9 @@ def test_f8_peer_is_back_while_we_wait(seconds: int, arena: Arena, row: TellRow)
         moment="while we try" if waits is None else f"our next try in {waits} s",
         target="vpnd-ikev2", figure=f"traffic {back:.2f} s after it answers",
     )  # fmt: skip
-    assert back <= 5 + BUSY
+    # The peer has begun; what we would have tried in a while was not waited for.
+    told = arena.ours.told(ROUTED.name, before)
+    assert waits is None or "attempt-failed" not in told
     assert retry_in(arena) is None
     arena.require_one_pair(ROUTED)
 
@@ -197,8 +202,9 @@ def test_f9_killed_and_started_again(plan: Plan, arena: Arena, full: bool, row: 
             processor.append(arena.ours.cpu_seconds())
             returns.append(stream.wait_first_after(killed))
             arena.ours.wait_state(plan.name, "up")
+            # At once, and by the first attempt.
+            assert arena.ours.told(plan.name)[:2] == ["tunnel-connecting", "tunnel-up"]
             require_standing(gateway, standing, f"after {number + 1} kills")
-    later = max(back - service for back, service in zip(returns, services, strict=True))
     row(
         "faults", id="F9", fault=f"kill -9, {kills} times", moment=" / ".join(MOMENTS),
         target="spd" if plan is MAPPED else "route",
@@ -206,7 +212,6 @@ def test_f9_killed_and_started_again(plan: Plan, arena: Arena, full: bool, row: 
         f"traffic {median(returns):.1f} s, at worst {max(returns):.1f}, 0 in clear, nothing twice",
     )  # fmt: skip
     assert max(processor) <= START_CPU
-    assert later <= 3 + BUSY
     arena.require_one_pair(plan)
 
 
@@ -219,7 +224,7 @@ def standing_in(gateway: Namespace) -> dict[str, list[str]]:
 def require_standing(gateway: Namespace, standing: dict[str, list[str]], when: str) -> None:
     """Soon there is in a namespace what was before, each line as often."""
     with suppress(TimeoutError):
-        wait_until(lambda: standing_in(gateway) == standing, when, BUSY)
+        wait_until(lambda: standing_in(gateway) == standing, when, interval=0.1)
     assert standing_in(gateway) == standing, when
 
 
@@ -256,6 +261,7 @@ def test_f10_sigterm_leaves_only_the_guard_and_the_guard_can_go(
         arena.weathered.relay.weather(Weather(loss=1.0, kinds=("ike",)))
     with nothing_in_clear(arena), trickle(arena):
         began = time.monotonic()
+        # Did it wait for the silent peer as long as it repeats a message, it would have to be killed.
         assert arena.ours.stop() == 0
         took = time.monotonic() - began
         left = gateway.left_behind()
@@ -264,7 +270,6 @@ def test_f10_sigterm_leaves_only_the_guard_and_the_guard_can_go(
         "faults", id="F10", fault="SIGTERM", moment=f"traffic, peer {'answers' if heard else 'silent'}",
         target="vpnd-ikev2", figure=f"ended in {took:.1f} s, only the guard left, 0 in clear",
     )  # fmt: skip
-    assert took <= 5 + BUSY
     assert left["interfaces"] == []
     assert left["routes"]
     assert [line for line in left["routes"] if line.split()[0] not in ("blackhole", "throw")] == []
@@ -318,6 +323,14 @@ WRECKS = {
 }
 
 
+@contextmanager
+def without_looks(arena: Arena) -> Iterator[None]:
+    """Our daemon hears of a change from the kernel, or never: it does not look by itself."""
+    command = (sys.executable, "-m", "tests.faults.unwatchful", "run")
+    with arena.ours.started_with(command):
+        yield
+
+
 def wait_healthy(arena: Arena) -> None:
     """Neither end interrupts the traffic: the peer also finds the tunnel sick while ours is not there."""
     for vpnd in (arena.ours, peer_of(arena)):
@@ -325,6 +338,12 @@ def wait_healthy(arena: Arena) -> None:
 
 
 def test_f19_what_an_administrator_removes_comes_back(arena: Arena, row: TellRow) -> None:
+    with without_looks(arena):
+        wreck(arena, row)
+
+
+def wreck(arena: Arena, row: TellRow) -> None:
+    """Each of them, one after the other."""
     bring_up(arena, CHECKED)
     gateway = arena.weathered.wire.a.gateway
     health = CHECKED.health
@@ -346,8 +365,6 @@ def test_f19_what_an_administrator_removes_comes_back(arena: Arena, row: TellRow
             "faults", id="F19", fault=what, moment="traffic", target="vpnd-ikev2",
             figure=f"traffic away {traffic:.2f} s, address {address:.2f} s, CPU {100 * used / spent:.0f} %",
         )  # fmt: skip
-        assert traffic <= 2 + BUSY
-        assert address <= 2 + BUSY
         assert used / spent < 0.5
     wait_healthy(arena)
     require_ping(arena.weathered.wire.a.host, A.inside, B.inside)
@@ -355,9 +372,20 @@ def test_f19_what_an_administrator_removes_comes_back(arena: Arena, row: TellRow
 
 
 def test_f19_rules_that_an_administrator_removes_come_back(arena: Arena, row: TellRow) -> None:
-    bring_up(arena, MAPPED)
     gateway = arena.weathered.wire.a.gateway
-    standing = gateway.left_behind()
+    with without_looks(arena):
+        bring_up(arena, MAPPED)
+        standing = gateway.left_behind()
+        took = delete_rule(arena, standing)
+    row(
+        "faults", id="F19", fault="rule deleted", moment="traffic", target="vpnd-ikev2",
+        figure=f"back after {took:.2f} s",
+    )  # fmt: skip
+
+
+def delete_rule(arena: Arena, standing: dict[str, list[str]]) -> float:
+    """Seconds until it is back."""
+    gateway = arena.weathered.wire.a.gateway
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic())
         gateway.ip("rule", "delete", "priority", "7000")
@@ -365,8 +393,4 @@ def test_f19_rules_that_an_administrator_removes_come_back(arena: Arena, row: Te
         wait_until(lambda: gateway.left_behind() == standing, "the rule to be back")
         took = time.monotonic() - wrecked
         stream.wait_first_after(time.monotonic())
-    row(
-        "faults", id="F19", fault="rule deleted", moment="traffic", target="vpnd-ikev2",
-        figure=f"back after {took:.2f} s",
-    )  # fmt: skip
-    assert took <= 2 + BUSY
+    return took

@@ -13,7 +13,7 @@ from tests.faults.clocks import command, turn
 from tests.faults.conftest import Arena
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan
-from tests.lab.process import BUSY, wait_until
+from tests.lab.process import wait_until
 from tests.lab.relay import through_relay
 from tests.lab.trickle import Trickle
 from tests.lab.vpnd import Vpnd
@@ -21,7 +21,8 @@ from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-PLAN = Plan(routed=True, negotiation="active")
+PLAN = Plan(routed=True, negotiation="active", dpd_timeout=600)
+"""Of ten minutes' silence there is none but by a suspension."""
 HOUR, YEAR = 3600.0, 365.25 * 86400
 WALLS = {"+1 h": HOUR, "-1 h": -HOUR, "+10 years": 10 * YEAR, "1970": None}
 ASK_EVERY = 5.0
@@ -68,9 +69,9 @@ def asked(arena: Arena) -> int:
 
 
 def require_no_storm(arena: Arena, questions: int, woke: float) -> None:
-    """Since it woke there have been two questions at most beside those that the stream causes."""
+    """Since it woke there have been three questions at most beside those that the stream causes."""
     asked_now, since = asked(arena) - questions, time.monotonic() - woke
-    assert asked_now <= 2 + since / ASK_EVERY
+    assert asked_now <= 3 + since / ASK_EVERY
 
 
 def age(arena: Arena) -> float:
@@ -99,26 +100,27 @@ def test_f15_the_calendar_is_set(arena: Arena, file: Path, row: TellRow) -> None
 
 
 def test_f15_the_machine_was_suspended(arena: Arena, file: Path, row: TellRow) -> None:
+    """Idle, it asks the peer as soon as it wakes; a stream that it was suspended in goes on."""
     before, questions = arena.steady(PLAN), asked(arena)
+    turn(arena.ours, file, asleep=900)
+    woke = time.monotonic()
+    wait_until(lambda: asked(arena) > questions, "a question")
+    took = time.monotonic() - woke
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic())
-        turn(arena.ours, file, asleep=600)
-        woke = time.monotonic()
-        wait_until(lambda: asked(arena) > questions, "a question")
-        took = time.monotonic() - woke
+        turn(arena.ours, file, asleep=900)
         time.sleep(1)
     require_no_storm(arena, questions, woke)
     row(
-        "faults", id="F15", fault="suspended for 10 minutes", moment="traffic", target="vpnd-ikev2",
-        figure=f"{stream.lost} lost, same SAs, {asked(arena) - questions} question after {took:.2f} s",
+        "faults", id="F15", fault="suspended for 15 minutes", moment="idle, traffic", target="vpnd-ikev2",
+        figure=f"{stream.lost} lost, same SAs, asked after {took:.2f} s",
     )  # fmt: skip
     assert stream.lost == 0
     assert arena.ours.agreed(PLAN.name) == before
-    assert took <= 5 + BUSY
 
 
 def test_f15_suspended_for_longer_than_the_sas_live(arena: Arena, file: Path, row: TellRow) -> None:
-    before = arena.steady(PLAN)
+    before, events = arena.steady(PLAN), len(arena.ours.events(PLAN.name))
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic())
         turn(arena.ours, file, asleep=2 * HOUR)
@@ -131,8 +133,9 @@ def test_f15_suspended_for_longer_than_the_sas_live(arena: Arena, file: Path, ro
         "faults", id="F15", fault="suspended for 2 h, SAs live 1 h", moment="traffic", target="vpnd-ikev2",
         figure=f"traffic away {away:.2f} s, other SAs after {noticed:.1f} s",
     )  # fmt: skip
-    assert away <= 5 + BUSY
-    assert noticed <= 5 + BUSY
+    told = arena.ours.told(PLAN.name, events)
+    assert "attempt-failed" not in told
+    assert "peer-silent" not in told
     arena.require_one_pair(PLAN)
 
 
@@ -155,7 +158,6 @@ def test_f15_the_process_was_stopped(seconds: int, arena: Arena, row: TellRow) -
         figure=f"traffic {back:.2f} s after SIGCONT, {asked_now} questions, "
         + ("same SAs" if arena.ours.agreed(PLAN.name) == before else "new SAs"),
     )  # fmt: skip
-    assert back <= 5 + BUSY
-    if seconds < PLAN.dpd_timeout:
+    if seconds < 30:
         assert arena.ours.agreed(PLAN.name) == before
     arena.require_one_pair(PLAN)

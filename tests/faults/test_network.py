@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from tests.faults.conftest import Arena, Arenas
-from tests.lab.plan import A, B, Plan
-from tests.lab.process import BUSY, wait_until
+from tests.lab.plan import NO_DPD, A, B, Plan
+from tests.lab.process import wait_until
 from tests.lab.relay import CALM, Weather
 from tests.lab.traffic import ping
 from tests.lab.trickle import Trickle
@@ -23,7 +23,7 @@ from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
 
-PLAN = Plan(routed=True)
+PLAN = Plan(routed=True, dpd_timeout=NO_DPD)
 VPNCTL = str(PROGRAMS / "vpnctl")
 
 
@@ -92,18 +92,19 @@ def tunnel(arenas: Arenas, target: Target) -> Iterator[Arena]:
         arena.take_down(target.plan)
 
 
-LOSSES = [(0.05, 5.0), (0.2, 20.0), (0.5, 60.0)]
+LOSSES = [(0.05, 0), (0.2, 0), (0.5, 1)]
+"""The share of datagrams that is lost, and how many attempts may come to nothing."""
 
 
 @pytest.mark.parametrize(
-    ("loss", "limit"),
+    ("loss", "failed"),
     [
-        pytest.param(loss, limit, id=f"{loss:.0%}", marks=() if loss == 0.2 else (pytest.mark.full_faults,))
-        for loss, limit in LOSSES
+        pytest.param(loss, failed, id=f"{loss:.0%}", marks=() if loss == 0.2 else (pytest.mark.full_faults,))
+        for loss, failed in LOSSES
     ],
 )
 @pytest.mark.parametrize(("target", "seed"), cases({V2: 6}, targets=TARGETS + BEGINNERS))
-def test_f1_loss(target: Target, seed: int, loss: float, limit: float, arenas: Arenas, row: TellRow) -> None:
+def test_f1_loss(target: Target, seed: int, loss: float, failed: int, arenas: Arenas, row: TellRow) -> None:
     if target.peer_begins and loss == 0.5:
         pytest.skip("strongSwan repeats too seldom to come through in a minute")
     with tunnel(arenas, target) as arena:
@@ -115,7 +116,7 @@ def test_f1_loss(target: Target, seed: int, loss: float, limit: float, arenas: A
             target=target, figure=f"up in {took:.1f} s",
         )  # fmt: skip
         arena.require_one_pair(target.plan)
-        assert took <= limit + BUSY
+        assert arena.failed <= failed
 
 
 def single_losses() -> list[object]:
@@ -152,7 +153,8 @@ def test_f2_one_message_is_lost(
         )  # fmt: skip
         arena.weathered.relay.weather()
         arena.require_one_pair(target.plan)
-        assert took <= (4 if times == 1 else 40) + BUSY
+        # Its repetition healed it, not another attempt.
+        assert arena.failed == 0
 
 
 @pytest.mark.parametrize("copies", [2, pytest.param(50, marks=pytest.mark.full_faults)])
@@ -189,9 +191,9 @@ def test_f4_delays_reorder(target: Target, seed: int, arenas: Arenas, row: TellR
             target=target, figure=f"up in {took:.1f} s",
         )  # fmt: skip
         arena.require_one_pair(target.plan)
-        # A main mode with its quick mode is eight messages one after the other: 12 s of mere way. strongSwan
-        # begins another one with each copy of the first message, and sometimes a whole attempt is lost so.
-        assert took <= (10 if sum(MESSAGES[target]) == 4 else 24 if target.peer == "vpnd" else 60) + BUSY
+        # strongSwan begins another main mode with each copy of its first message, and sometimes a whole
+        # attempt is lost so.
+        assert arena.failed <= (1 if target == SWAN_MAIN else 0)
 
 
 @pytest.mark.parametrize(("target", "seed"), cases({SWAN_V2: 6}))
@@ -215,7 +217,9 @@ def test_f5_bits_are_wrong(target: Target, seed: int, arenas: Arenas, row: TellR
             figure=f"up in {took:.1f} s, {echoes.received} of 40 echoes, same SAs",
         )  # fmt: skip
         arena.require_one_pair(target.plan)
-        assert arena.ours.agreed(target.plan.name) == before
+        # Where chance has damaged each question for seconds, a second IKE SA is tried, which may win.
+        if "peer-silent" not in arena.ours.told(target.plan.name):
+            assert arena.ours.agreed(target.plan.name) == before
 
 
 CUTS = [
@@ -238,7 +242,7 @@ def test_f16_link_down_and_up(target: Target, how: str, seconds: int, arenas: Ar
     with tunnel(arenas, target) as arena:
         wire, relay = arena.weathered.wire, arena.weathered.relay
         arena.bring_up(target.plan)
-        before = arena.steady(target.plan)
+        before, told_before = arena.steady(target.plan), len(arena.ours.events(target.plan.name))
         gateway = wire.a.gateway
         with Trickle(wire.a.host, A.inside, wire.b.host, B.inside) as trickle:
             trickle.wait_first_after(time.monotonic())
@@ -257,10 +261,11 @@ def test_f16_link_down_and_up(target: Target, how: str, seconds: int, arenas: Ar
             "faults", id="F16", fault=f"{how} for {seconds} s", moment="traffic",
             target=target, figure=f"traffic {back:.2f} s after it is up",
         )  # fmt: skip
-        assert back <= 2 + BUSY
-        # Packets that left and have no answer let us try a second IKE SA beside the first, which may win.
         arena.require_one_pair(target.plan)
-        if how != "cable pulled":
+        told = arena.ours.told(target.plan.name, told_before)
+        assert "tunnel-lost" not in told
+        # Packets that left and have no answer let us try a second IKE SA beside the first, which may win.
+        if "peer-silent" not in told:
             assert arena.ours.agreed(target.plan.name) == before
 
 
@@ -294,7 +299,7 @@ def test_f16_link_down_while_rekeying(target: Target, arenas: Arenas, row: TellR
             "faults", id="F16", fault="link set down for 5 s", moment="rekeying", target=target,
             figure=f"traffic {back:.2f} s after it is up, renewed after {renewed:.1f} s, {lost} lost",
         )  # fmt: skip
-        assert back <= 2 + BUSY
+        assert "tunnel-lost" not in arena.ours.told(name)
         assert lost == 0
         # The peer may keep what it replaced for a while: what counts is that both send on the same.
         wait_until(lambda: arena.ours.agreed(name)[0].mirrored() in arena.peer.agreed(name), "one pair")

@@ -141,7 +141,7 @@ def test_what_differs_is_named(batch: Batch, row: TellRow) -> None:
         assert not faults
         assert not any(vpnd.agreements().values())
     finally:
-        batch.end()
+        batch.end(refused=True)
 
 
 def pair_of(number: int, mismatch: Mismatch) -> tuple[Plan, Plan, bool]:

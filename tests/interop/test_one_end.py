@@ -12,7 +12,7 @@ from tests.interop.test_restarts import Tunnel, at_once
 from tests.lab.echo import Echo, echo
 from tests.lab.lab import Lab
 from tests.lab.plan import A, Plan
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE, wait_until
 from tests.lab.strongswan import StrongSwan
 from tests.lab.topology import Wire, two_gateways
 from tests.lab.vpnd import Vpnd
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
 
 GROUP = 14
 """The IKE SA's own."""
-WITHIN = 30.0
+WITHIN = PATIENCE
 """Seconds until each tunnel has come as far as it comes."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tests.lab.lab import Lab, Namespace
-from tests.lab.plan import End, Plan
+from tests.lab.plan import NO_DPD, End, Plan
 
 HIDDEN = End("hidden", "192.168.7.2", "hidden.vpn.example", "10.1.0.1", ("10.1.0.0/24",))
 OUTSIDE = End("outside", "198.51.100.1", "198.51.100.1", "10.2.0.1", ("10.2.0.0/24",))
@@ -64,6 +64,13 @@ def nat_between(lab: Lab, prefix: str = "") -> Nat:
 
 def plans(version: str) -> tuple[Plan, Plan]:
     """The tunnel as the hidden gateway sees it, who begins, and as the other does."""
-    hidden = Plan(version=version, local=HIDDEN, remote=OUTSIDE, negotiation="active", encapsulation="auto")
+    hidden = Plan(
+        version=version,
+        local=HIDDEN,
+        remote=OUTSIDE,
+        negotiation="active",
+        encapsulation="auto",
+        dpd_timeout=NO_DPD,
+    )
     outside = replace(hidden, local=OUTSIDE, remote=replace(HIDDEN, address=FIRST), negotiation="passive")
     return hidden, outside

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from subprocess import CompletedProcess
 from typing import Protocol
 
+NO_DPD = 3600
+"""Seconds of silence before a peer is dead, the most: no test waits for that, so nothing is rescued by it."""
 PSK = "mxLvUuPzRrOTgIwHLdJ3V7pmcyQb4+wWtYg0wXJqk5M="
 AEAD = frozenset({"aes-128-gcm", "aes-256-gcm", "chacha20-poly1305"})
 

@@ -12,12 +12,7 @@ from pathlib import Path
 PATIENCE = 60.0
 """Seconds that is waited for what must come: what comes early costs none of them, and a machine may be busy.
 
-It is no bound on how long anything may take; where a time is promised, it is measured and compared.
-"""
-BUSY = 8.0
-"""Seconds that other work on this machine may add to a time that is promised; the rows have the figures.
-
-It is well below what the next best way takes: without the promise, traffic would wait for the 30 s of DPD.
+It is no bound on how long anything may take: the rows have the figures, and what is asserted is what decided.
 """
 STOP_TIMEOUT = 30.0
 """Seconds a child has after SIGTERM before it is killed: vpnd says goodbye to its peers first."""

@@ -8,7 +8,8 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -109,6 +110,21 @@ class Vpnd:
             "--state", str(self.directory / "state"),
             log=f"{self.directory.name}/log.{self._starts}",
         )  # fmt: skip
+
+    @contextmanager
+    def started_with(self, command: tuple[str, ...]) -> Iterator[None]:
+        """The daemon is another program for the length of the block."""
+        usual = self._command
+        try:
+            self._restart(command)
+            yield
+        finally:
+            self._restart(usual)
+
+    def _restart(self, command: tuple[str, ...]) -> None:
+        self.stop()
+        self._command = command
+        self.start()
 
     def ctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> CompletedProcess[str]:
         """Run vpnctl against this daemon."""
