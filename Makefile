@@ -13,9 +13,9 @@ PYTHON := .venv/bin/python
 PEER ?= vpnd
 SCENARIO ?= tunnel
 PYTEST_ARGS ?=
-# A file of tests stays in one process, with the gateways that its tests share; the order is that of tests/conftest.py.
-# Most of it is waiting, so that two processors have work for three.
-PYTEST_WORKERS ?= -n 3 --dist loadfile --no-loadscope-reorder
+# Tests that share gateways stay in one process; tests/conftest.py has the order, and the dice are the same each time.
+# Most of it is waiting, so that two processors have work for four.
+PYTEST_WORKERS ?= -n 4 --dist loadgroup --no-loadscope-reorder --randomly-seed=1
 BENCH_ARGS ?=
 FAULTS ?= tests/faults tests/simulation/v1/test_orders.py \
 	$(addprefix tests/simulation/test_,ikev2_orders.py year.py dpd.py wrong_key_flood.py unproven.py) \
@@ -26,6 +26,8 @@ FAULTS_WORKERS ?= -n 4 --dist load
 ALONE := $(addprefix tests/faults/test_,floods.py kernel_peers.py service.py)
 
 export PYTHONUNBUFFERED := 1
+# What the tests start is compiled once and not at each start, and so are the tests: before several processes do it.
+unexport PYTHONDONTWRITEBYTECODE
 grid faults: export PYTEST_TIMEOUT := 3600
 
 SEED ?= 1
@@ -45,6 +47,7 @@ demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan; S
 test: setup  ## everything: linters, unit tests, simulation, interop with strongSwan
 	@lint=$$(mktemp); trap 'rm -f "$$lint"' EXIT; failed=0; \
 	$(MAKE) --no-print-directory lint >"$$lint" 2>&1 & linters=$$!; \
+	$(PYTHON) -m pytest --collect-only -q >/dev/null 2>&1 || true; \
 	$(PYTHON) -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
 	wait $$linters || { failed=$$?; cat "$$lint"; }; exit $$failed
 

@@ -79,13 +79,42 @@ def missing_for_strongswan() -> str | None:
 
 
 LONG = ("tests/interop/", "tests/faults/", "tests/datapath/")
-"""Files of these take up to two minutes each; those of the others are over in seconds, nearly all of them."""
+"""Tests of these take seconds each; those of the others compute, and nearly all of them shortly."""
+LONGEST = (
+    "tests/interop/test_failover.py",
+    "tests/faults/test_box.py",
+    "tests/interop/test_failures.py",
+    "tests/faults/test_network.py",
+    "tests/interop/test_spd.py",
+    "tests/faults/test_clocks.py",
+)
+"""The files that take longest: with them at the end one process would be busy, and the others idle."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests that share gateways stay in one process (pytest-xdist, --dist loadgroup), as do short files."""
+    if not item.nodeid.startswith(LONG) or shares(item):
+        item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
+def shares(item: pytest.Item) -> bool:
+    """Whether a test has a fixture of ours that outlives it."""
+    defined = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]  # pytest has no other way
+    return any(fixture[-1].scope != "function" and fixture[-1].baseid for fixture in defined)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Where several processes share the files, no long one is left for the end, with the others idle.
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    # Where several processes share the tests, no long one is left for the end, with the others idle.
+    # What needs root waits most of the time; the rest computes meanwhile, and at the end.
+    def place(item: pytest.Item) -> tuple[bool, bool, bool, int]:
+        file = item.location[0]
+        waits = item.get_closest_marker("root") is not None
+        alone = item.get_closest_marker("xdist_group") is None
+        order = LONGEST.index(file) if file in LONGEST else len(LONGEST)
+        return not file.startswith(LONG), not waits, alone, order
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,16 +14,16 @@ def pairs_of(row: Sequence[str]) -> set[tuple[tuple[int, str], tuple[int, str]]]
 
 def pairwise(*axes: Sequence[str]) -> list[tuple[str, ...]]:
     """Greedily take what covers most pairs not met yet; of equals, what is used least. It never varies."""
-    candidates = list(product(*axes))
-    missing = set().union(*map(pairs_of, candidates))
+    candidates = {row: pairs_of(row) for row in product(*axes)}
+    missing = set().union(*candidates.values())
     used: Counter[tuple[int, str]] = Counter()
     chosen = []
     while missing:
-        best = max(
-            candidates,
-            key=lambda row: (len(pairs_of(row) & missing), -sum(used[place] for place in enumerate(row))),
-        )
-        missing -= pairs_of(best)
+        news = {row: len(pairs & missing) for row, pairs in candidates.items()}
+        most = max(news.values())
+        equals = (row for row, new in news.items() if new == most)
+        best = min(equals, key=lambda row: sum(used[place] for place in enumerate(row)))
+        missing -= candidates[best]
         used.update(enumerate(best))
         chosen.append(best)
     return chosen

@@ -13,6 +13,9 @@ from tests.lab.traffic import require_ping, transfer
 
 pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
 
+SIZE = 16 << 20
+"""Bytes: thousands of the largest segments."""
+
 
 @dataclass
 class Sites:
@@ -39,8 +42,8 @@ def test_hosts_behind_the_gateways_reach_each_other(sites: Sites) -> None:
     require_ping(a.host, a.inside, b.inside)
     require_ping(b.host, b.inside, a.inside, size=4000)
     # The hosts' interfaces carry 1500 bytes: without the clamped MSS the segments would not fit the tunnel.
-    transfer(a.host, a.inside, b.host, b.inside)
-    transfer(b.host, b.inside, a.host, a.inside)
+    transfer(a.host, a.inside, b.host, b.inside, SIZE)
+    transfer(b.host, b.inside, a.host, a.inside, SIZE)
 
 
 def test_a_host_is_told_what_fits(sites: Sites) -> None:

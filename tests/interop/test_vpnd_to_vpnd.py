@@ -43,7 +43,7 @@ SCAPY_CIPHERS = {
     "chacha20-poly1305": "CHACHA20-POLY1305",
 }
 SCAPY_INTEGRITIES = {"sha256": "SHA2-256-128", None: None}
-SIZE = 16 << 20
+SIZE = 4 << 20
 
 
 @dataclass

@@ -14,6 +14,8 @@ PATIENCE = 60.0
 
 It is no bound on how long anything may take: the rows have the figures, and what is asserted is what decided.
 """
+LATER, SELDOM = 0.1, 0.25
+"""A look comes later by so much of what was waited already, by so many seconds at most."""
 STOP_TIMEOUT = 30.0
 """Seconds a child has after SIGTERM before it is killed: vpnd says goodbye to its peers first."""
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -49,12 +51,16 @@ def run(
 def wait_until(
     condition: Callable[[], bool], what: str, timeout: float = PATIENCE, interval: float = 0.02
 ) -> None:
-    """Poll until the condition holds. Raises TimeoutError, naming what was waited for."""
-    deadline = time.monotonic() + timeout
+    """Poll until the condition holds. Raises TimeoutError, naming what was waited for.
+
+    The longer it takes the less often it looks, for many of the conditions start a program.
+    """
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise TimeoutError(f"waited {timeout} s for {what}")
-        time.sleep(interval)
+        time.sleep(max(interval, min(waited * LATER, SELDOM)))
 
 
 class Child:

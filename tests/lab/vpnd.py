@@ -7,7 +7,6 @@ import json
 import shlex
 import socket
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,12 +184,17 @@ class Vpnd:
 
     def wait_state(self, name: str, *states: str, timeout: float = PATIENCE) -> dict[str, Any]:
         """Wait until a tunnel is in one of these states; returns it."""
-        deadline = time.monotonic() + timeout
-        while (tunnel := self.tunnel(name))["state"] not in states:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{name} is {tunnel['state']}, not {states}: {tunnel['last_error']}")
-            time.sleep(0.05)
-        return tunnel
+        found: list[dict[str, Any]] = []
+
+        def reached() -> bool:
+            found[:] = [self.tunnel(name)]
+            return found[0]["state"] in states
+
+        try:
+            wait_until(reached, f"{name} to be {states}", timeout, interval=0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it is {found[0]['state']}: {found[0]['last_error']}") from None
+        return found[0]
 
     def wait_proved(self, name: str) -> None:
         """Wait until the first rekey of an IKEv2 tunnel, seconds after it came up, is over.
