@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,11 @@ from tests.tables import TellRow
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 PLAN = Plan(routed=True, negotiation="active", dpd_timeout=600)
-"""Of ten minutes' silence there is none but by a suspension."""
+"""Silence of half of that is followed by a question: there is none but by a suspension."""
 HOUR, YEAR = 3600.0, 365.25 * 86400
 WALLS = {"+1 h": HOUR, "-1 h": -HOUR, "+10 years": 10 * YEAR, "1970": None}
+SUSPENSIONS = 3
+"""At most: what was heard in the second before one counts as heard after it, and nothing is asked."""
 ASK_EVERY = 5.0
 """Seconds between two questions that a stream in one direction causes anyhow."""
 
@@ -102,17 +105,21 @@ def test_f15_the_calendar_is_set(arena: Arena, file: Path, row: TellRow) -> None
 def test_f15_the_machine_was_suspended(arena: Arena, file: Path, row: TellRow) -> None:
     """Idle, it asks the peer as soon as it wakes; a stream that it was suspended in goes on."""
     before, questions = arena.steady(PLAN), asked(arena)
-    turn(arena.ours, file, asleep=900)
-    woke = time.monotonic()
-    wait_until(lambda: asked(arena) > questions, "a question")
+    for _ in range(SUSPENSIONS):
+        turn(arena.ours, file, asleep=400)
+        woke = time.monotonic()
+        with suppress(TimeoutError):
+            wait_until(lambda: asked(arena) > questions, "a question", 10)
+            break
     took = time.monotonic() - woke
+    assert asked(arena) > questions
     with trickle(arena) as stream:
         stream.wait_first_after(time.monotonic())
-        turn(arena.ours, file, asleep=900)
+        turn(arena.ours, file, asleep=400)
         time.sleep(1)
     require_no_storm(arena, questions, woke)
     row(
-        "faults", id="F15", fault="suspended for 15 minutes", moment="idle, traffic", target="vpnd-ikev2",
+        "faults", id="F15", fault="suspended for 400 s", moment="idle, traffic", target="vpnd-ikev2",
         figure=f"{stream.lost} lost, same SAs, asked after {took:.2f} s",
     )  # fmt: skip
     assert stream.lost == 0

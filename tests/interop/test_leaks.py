@@ -215,7 +215,7 @@ def life_of_a_gateway(life: Life) -> None:
     ours, name = life.ours, life.plan.name
     start(life)
     with life.row("rekeys"):
-        ours.ctl("rekey", name, "--ike", "--child")
+        ours.ctl("rekey", name, "--ike", "--child", "--timeout", "60")
     with life.row("reloads, with another route or mapping, and back"):
         remote = life.plan.remote
         life.configure(life.plan.change(remote=replace(remote, networks=(*remote.networks, "10.77.0.0/16"))))
@@ -408,7 +408,7 @@ def test_nothing_leaks_while_traffic_moves(lab: Lab, row: TellRow, routes: str) 
         assert rig.seen().delivered > 0
     assert leaked == {}, [frame.hex() for frame in rig.outside.examples]
     assert rig.outside.dropped == 0
-    assert ours.tunnel("secondary")["health"]["state"] == "healthy"
+    wait_until(lambda: ours.tunnel("secondary")["health"]["state"] == "healthy", "a healthy secondary")
     # What is not to be protected goes on: the network outside to which the gateway belongs, and its LAN.
     for own, target in (("192.0.2.1", OUTSIDE_GATEWAY), ("10.1.0.1", "10.1.0.2")):
         assert ping(paths.a, own, target).received > 0, target

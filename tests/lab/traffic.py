@@ -141,7 +141,9 @@ def transfer(
 
         def send() -> None:
             try:
-                sender.sendall(data)
+                # The timeout is for a call, and not for a byte.
+                for start in range(0, size, CHUNK):
+                    sender.sendall(data[start : start + CHUNK])
                 sender.shutdown(socket.SHUT_WR)
             except OSError as error:
                 failure.append(error)
