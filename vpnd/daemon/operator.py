@@ -166,11 +166,15 @@ class Operator:
             raise Conflict(
                 "E-NOT-UP", f"{name} is {tunnel.state.value}: there is nothing to rekey", f"vpnctl up {name}"
             )
-        async with asyncio.timeout(timeout + 1):
-            if child or not ike:
-                await self._rekey_children(tunnel, timeout)
-            if ike or not child:
-                await self._rekey_ike(name, timeout)
+        try:
+            async with asyncio.timeout(timeout + 1):
+                if child or not ike:
+                    await self._rekey_children(tunnel, timeout)
+                if ike or not child:
+                    await self._rekey_ike(name, timeout)
+        except TimeoutError:
+            # Each had its successor in time, and all of them together did not.
+            raise _no_successor(name, timeout) from None
         return ActionResult(tunnel=name, action="rekey", state=tunnel.state.value)
 
     async def switch(self, group: str, tunnel: str | None) -> GroupStatus:
@@ -424,9 +428,11 @@ class Operator:
             return
         if len(tunnel.faults) > faults:
             raise _failed(tunnel.name, tunnel.faults[-1][0].diagnosis, 0, 1)
-        raise NegotiationFailed(
-            "E-TIMEOUT", f"{tunnel.name}: no successor after {seconds:g} s", f"vpnctl trace {tunnel.name}"
-        )
+        raise _no_successor(tunnel.name, seconds)
+
+
+def _no_successor(name: str, seconds: float) -> NegotiationFailed:
+    return NegotiationFailed("E-TIMEOUT", f"{name}: no successor after {seconds:g} s", f"vpnctl trace {name}")
 
 
 def _customer_gateway(configuration: Mapping[str, Any]) -> str:

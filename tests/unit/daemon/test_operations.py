@@ -242,6 +242,20 @@ async def test_rekey_replaces_the_sas_and_keeps_the_tunnel_up(pair: Pair, side: 
 
 
 @with_pair
+async def test_rekey_of_several_that_take_too_long_together_ends_at_its_timeout(pair: Pair) -> None:
+    await up(pair)
+
+    async def slow(_tunnel: object, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    pair.hq.operator._rekey_children = slow  # type: ignore[method-assign]  # each just in time
+    pair.wire.cut = True
+    with pytest.raises(NegotiationFailed, match="no successor after 5 s") as failed:
+        await pair.hq.operator.rekey("t", ike=False, child=False, timeout=5)
+    assert failed.value.code == "E-TIMEOUT"
+
+
+@with_pair
 async def test_rekey_of_what_is_not_up_is_refused(pair: Pair) -> None:
     pair.configure({"t": ROUTED + '\nnegotiation = "passive"'}, {"t": BACK})
     await pair.start()
