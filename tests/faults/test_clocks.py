@@ -22,8 +22,8 @@ from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-PLAN = Plan(routed=True, negotiation="active", dpd_timeout=600)
-"""Silence of half of that is followed by a question: there is none but by a suspension."""
+PLAN = Plan(routed=True, negotiation="active", dpd_timeout=300)
+"""Only silence of most of that is followed by a question: there is none but by a suspension."""
 HOUR, YEAR = 3600.0, 365.25 * 86400
 WALLS = {"+1 h": HOUR, "-1 h": -HOUR, "+10 years": 10 * YEAR, "1970": None}
 SUSPENSIONS = 3
