@@ -26,8 +26,6 @@ FAULTS_WORKERS ?= -n 4 --dist load
 ALONE := $(addprefix tests/faults/test_,floods.py kernel_peers.py service.py)
 
 export PYTHONUNBUFFERED := 1
-# What the tests start is compiled once and not at each start, and so are the tests: before several processes do it.
-unexport PYTHONDONTWRITEBYTECODE
 grid faults: export PYTEST_TIMEOUT := 3600
 
 SEED ?= 1
@@ -44,8 +42,9 @@ setup:  ## Debian packages and the virtual environment (idempotent)
 demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan; SCENARIO=failover for two
 	@$(PYTHON) -m tests.lab.demo --peer $(PEER) --scenario $(SCENARIO)
 
+# What the tests start is compiled once and not at each start, and so are the tests: before several processes do it.
 test: setup  ## everything: linters, unit tests, simulation, interop with strongSwan
-	@lint=$$(mktemp); trap 'rm -f "$$lint"' EXIT; failed=0; \
+	@lint=$$(mktemp); trap 'rm -f "$$lint"' EXIT; failed=0; unset PYTHONDONTWRITEBYTECODE; \
 	$(MAKE) --no-print-directory lint >"$$lint" 2>&1 & linters=$$!; \
 	$(PYTHON) -m pytest --collect-only -q >/dev/null 2>&1 || true; \
 	$(PYTHON) -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
