@@ -20,7 +20,7 @@ from tests.lab.lab import Namespace
 CHUNK = 1 << 18
 PIECE = 1 << 24
 TRANSFER_PORT = 7000
-STALL_TIMEOUT = 20.0
+STALL_TIMEOUT = 120.0
 """Seconds without a byte after which a transfer has failed."""
 
 

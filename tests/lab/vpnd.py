@@ -240,7 +240,7 @@ class Vpnd:
 
     def up(self, name: str, timeout: float = 10) -> CompletedProcess[str]:
         """`vpnctl up NAME`, as an operator would type it."""
-        return self.ctl("up", name, "--timeout", str(int(timeout)), check=False, timeout=timeout + 20)
+        return self.ctl("up", name, "--timeout", str(int(timeout)), check=False, timeout=timeout + PATIENCE)
 
     def ike_sas(self, name: str) -> list[dict[str, Any]]:
         """The IKE SAs of one tunnel, established or not."""
