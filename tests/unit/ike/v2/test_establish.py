@@ -445,6 +445,9 @@ def test_a_crowd_meets_cookies_and_the_honest_one_comes_up() -> None:
     ]
     pair.assert_agreed()
     assert pair.b.ike_sas
+    # What is drawn of a stranger is what the log has once a minute.
+    (asked,) = (line for line in pair.b.all(LadderLine) if line.text == "IKE_SA_INIT 0 {N(COOKIE)}")
+    assert asked.stranger
 
 
 def test_cookie_and_another_group_together() -> None:
