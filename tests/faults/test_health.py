@@ -14,9 +14,9 @@ from dataclasses import replace
 import pytest
 
 from tests.tables import TellRow
-from tests.unit.tunnel.test_carriage import CHECK, Site, routed
 from tests.unit.tunnel.test_health import Bench
 from tests.unit.tunnel.test_health import lossy as path_that_loses
+from tests.unit.tunnel.test_route_selection import CHECK, Site, routed
 from vpnd.tunnel.health import LOOK_EVERY, HealthState
 from vpnd.tunnel.loss import LossTest
 

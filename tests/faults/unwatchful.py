@@ -6,8 +6,8 @@ was seen at once.
 
 from __future__ import annotations
 
-from vpnd.daemon import repairs
 from vpnd.daemon.main import main
+from vpnd.daemon.upkeep import repairs
 
 if __name__ == "__main__":
     repairs.REPAIR_EVERY = 1e6
