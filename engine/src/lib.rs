@@ -5,13 +5,19 @@
 //! `engine/tests` runs both on the same packets.
 
 pub mod ecn;
+pub mod engine;
 pub mod esp;
 pub mod fit;
 pub mod icmp;
+pub mod interface;
 pub mod ip;
 pub mod mtu;
+pub mod outbound;
 pub mod replay;
+pub mod sad;
 pub mod spd;
+pub mod split;
+mod tunnel;
 
 #[cfg(feature = "python")]
 mod python;

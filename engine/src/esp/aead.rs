@@ -3,9 +3,10 @@
 //! The IV is the sequence number, which no key sees twice. AWS-LC wipes the key's memory when it is freed.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::error::Unspecified;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Encryption, Error, HEADER_LENGTH, Keys, Suite, Unsealed, associated};
+use super::{Encryption, Error, HEADER_LENGTH, Keys, Suite, Unsealed, associated, numbered};
 
 const SALT_LENGTH: usize = 4;
 const IV_LENGTH: usize = 8;
@@ -51,22 +52,19 @@ impl Aead {
         sequence: u64,
     ) -> Result<(), Unsealed> {
         let end = length - suite.icv_length();
-        for (packet, number) in run.chunks_exact_mut(length).zip(sequence..) {
+        let sealed = numbered(run, length, sequence).try_for_each(|(packet, number)| {
             packet[HEADER_LENGTH..PREFIX].copy_from_slice(&number.to_be_bytes());
             let nonce = self.nonce(&packet[HEADER_LENGTH..PREFIX]);
             let (data, used) = associated(suite, packet, number);
-            let sealed = self.key.seal_in_place_separate_tag(
-                nonce,
-                Aad::from(&data[..used]),
-                &mut packet[PREFIX..end],
-            );
-            let Ok(tag) = sealed else {
-                run.zeroize();
-                return Err(Unsealed);
-            };
+            let place = &mut packet[PREFIX..end];
+            let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(&data[..used]), place)?;
             packet[end..].copy_from_slice(tag.as_ref());
-        }
-        Ok(())
+            Ok::<(), Unspecified>(())
+        });
+        sealed.map_err(|Unspecified| {
+            run.zeroize();
+            Unsealed
+        })
     }
 
     pub(super) fn open<'a>(&self, suite: Suite, packet: &'a mut [u8], sequence: u64) -> Option<&'a mut [u8]> {

@@ -15,7 +15,7 @@ use sm4::Sm4;
 use subtle::ConstantTimeEq;
 
 use super::mac::{Authenticate, keyed};
-use super::{Encryption, Error, HEADER_LENGTH, Integrity, Keys, SEED_LENGTH, Suite};
+use super::{Encryption, Error, HEADER_LENGTH, Integrity, Keys, SEED_LENGTH, Suite, numbered};
 
 /// Ours: packets that are encrypted in turn. AES of one block takes ten dependent steps, and more than eight
 /// blocks at a time gained nothing.
@@ -56,7 +56,7 @@ impl Cbc {
             ivs.fill(&mut packet[HEADER_LENGTH..suite.prefix()]);
         }
         self.cipher.encrypt(run, length, end);
-        for (packet, number) in run.chunks_exact_mut(length).zip(sequence..) {
+        for (packet, number) in numbered(run, length, sequence) {
             let code = self.code(suite, &packet[..end], number);
             packet[end..].copy_from_slice(&code[..suite.icv_length()]);
         }

@@ -113,7 +113,7 @@ impl Sealer {
         debug_assert_eq!(run.len() % length, 0, "a run is whole packets");
         let end = length - suite.icv_length();
         let padding = end - suite.prefix() - inner - TRAILER_LENGTH;
-        for (packet, number) in run.chunks_exact_mut(length).zip(sequence..) {
+        for (packet, number) in numbered(run, length, sequence) {
             packet[..4].copy_from_slice(&self.spi);
             packet[4..8].copy_from_slice(&(number as u32).to_be_bytes());
             packet[end - TRAILER_LENGTH - padding..end - TRAILER_LENGTH].copy_from_slice(&PADDING[..padding]);
@@ -187,6 +187,11 @@ pub fn inner_length(plaintext: &[u8]) -> Option<usize> {
     };
     let version = if *next_header == IPV4 { 4 } else { 6 };
     (content[0] >> 4 == version && least <= length && length <= content.len()).then_some(length)
+}
+
+/// Each packet of a run with its number. `sequence..` would count one too far behind the last number of all.
+fn numbered(run: &mut [u8], length: usize, sequence: u64) -> impl Iterator<Item = (&mut [u8], u64)> {
+    run.chunks_exact_mut(length).enumerate().map(move |(index, packet)| (packet, sequence + index as u64))
 }
 
 /// The associated data of an AEAD packet: SPI and sequence number, all 64 bits of it (RFC 4106 section 5).

@@ -10,6 +10,7 @@ use crate::esp::Suite;
 use crate::ip::{IpPacket, Malformed, Sum};
 use crate::replay;
 use crate::spd::{Flow, Row, Selector, SelectorTable, Verdict};
+use crate::split;
 use crate::{ecn, fit, icmp, ip, mtu};
 
 fn malformed(_: Malformed) -> PyErr {
@@ -158,6 +159,18 @@ pub fn inner_mtu(
     let (encryption, integrity, icv) = suite;
     let suite = Suite::of_words(&encryption, integrity.as_deref(), icv, false).map_err(super::esp::raised)?;
     Ok(mtu::inner_mtu(mtu::believed(path_mtu, version == 6), suite, udp, version == 6))
+}
+
+/// The packets that one read of a TUN stands for, its `virtio_net_hdr` in front.
+#[pyfunction]
+pub fn split_read<'py>(py: Python<'py>, read: &[u8]) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let read = split::Read::new(read).map_err(malformed)?;
+    let segment = |index| {
+        let mut out = vec![0; read.length(index)];
+        read.write(index, &mut out);
+        PyBytes::new(py, &out)
+    };
+    Ok((0..read.count()).map(segment).collect())
 }
 
 // -------------------------------------------------------------------------------------- spd

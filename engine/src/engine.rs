@@ -1,0 +1,176 @@
+//! The engine without input and output: tunnels, policies and SAs in; packets through; notices and counters out.
+//!
+//! All calls come from one thread. It is told the time, in monotonic seconds, and handed entropy.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::esp::{Keys, SEED_LENGTH};
+use crate::interface::{Drops, Notice, PolicyRow, Remote, SaStats, TunnelId};
+use crate::outbound::{Batch, Outgoing};
+use crate::sad::{Child, Refused, SaPair};
+use crate::spd::Mapping;
+use crate::tunnel::Tunnel;
+
+/// Carries packets; see `vpnd.datapath.interface.Engine`.
+#[derive(Default)]
+pub struct Engine {
+    tunnels: HashMap<TunnelId, Tunnel>,
+    pairs: HashMap<u32, SaPair>,
+    notices: Vec<Notice>,
+}
+
+impl Engine {
+    /// An engine without tunnels.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begin to carry a tunnel's packets; false, and no change, if it is known.
+    pub fn add_tunnel(&mut self, id: TunnelId) -> bool {
+        if self.tunnels.contains_key(&id) {
+            return false;
+        }
+        self.tunnels.insert(id, Tunnel::new());
+        true
+    }
+
+    /// Stop carrying its packets and forget its SAs.
+    pub fn remove_tunnel(&mut self, id: TunnelId) {
+        self.tunnels.remove(&id);
+        self.pairs.retain(|_, pair| pair.child.tunnel != id);
+    }
+
+    /// The path to this tunnel's peer now carries datagrams of `path_mtu` bytes, IP header included.
+    pub fn set_mtu(&mut self, id: TunnelId, path_mtu: usize) {
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.path_mtu = path_mtu;
+        }
+        self.of_tunnel(id).for_each(|pair| pair.resize(path_mtu));
+    }
+
+    /// Inner packets have at most `most` bytes, TCP segments `mss`; None: as many as the path carries.
+    pub fn set_limits(&mut self, id: TunnelId, most: Option<usize>, mss: Option<u16>) {
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            (tunnel.most, tunnel.mss) = (most, mss);
+        }
+    }
+
+    /// The mappings of a tunnel, all at once; SAs of mappings that are gone stay until removed.
+    pub fn replace_policies(&mut self, id: TunnelId, rows: Box<[PolicyRow]>) {
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.replace_policies(rows);
+        }
+    }
+
+    /// Drop a tunnel's business traffic, all but packets from or to `keep`; None ends that.
+    pub fn interrupt(&mut self, id: TunnelId, keep: Option<Box<[IpAddr]>>) {
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.policies.interrupt(keep.clone());
+            tunnel.keep = keep;
+        }
+    }
+
+    /// Receive on `child.spi_in`; with `outbound`, also send its mapping's packets on it, and those that waited.
+    ///
+    /// # Errors
+    /// There is no such tunnel, the SPI is in use, or the keys do not fit.
+    pub fn install(
+        &mut self,
+        now: f64,
+        child: Child,
+        keys: [Keys<'_>; 2],
+        seed: &[u8; SEED_LENGTH],
+        outbound: bool,
+        out: &mut Outgoing,
+    ) -> Result<(), Refused> {
+        let tunnel = self.tunnels.get(&child.tunnel).ok_or(Refused::Tunnel)?;
+        let spi_in = child.spi_in;
+        if self.pairs.contains_key(&spi_in) {
+            return Err(Refused::Known);
+        }
+        let [keys_in, keys_out] = keys;
+        let mut pair = SaPair::new(child, keys_in, keys_out, seed, tunnel.path_mtu)?;
+        pair.compare(&tunnel.rows);
+        self.pairs.insert(spi_in, pair);
+        if outbound {
+            self.use_outbound(now, spi_in, out);
+        }
+        Ok(())
+    }
+
+    /// Send this mapping's packets on the SA pair with this inbound SPI from now on, and those that waited.
+    pub fn use_outbound(&mut self, now: f64, spi_in: u32, out: &mut Outgoing) {
+        let Some(pair) = self.pairs.get(&spi_in) else { return };
+        let (id, mapping) = (pair.child.tunnel, pair.child.mapping);
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.outbound.insert(mapping, spi_in);
+        }
+        self.release(now, id, mapping, out);
+    }
+
+    /// Send what waited for an SA of this mapping.
+    fn release(&mut self, now: f64, id: TunnelId, mapping: Mapping, out: &mut Outgoing) {
+        let waiting = self.tunnels.get_mut(&id).and_then(|tunnel| tunnel.waiting.remove(&mapping));
+        if let Some(waiting) = waiting {
+            self.send(now, id, waiting.release(now), out);
+        }
+    }
+
+    /// Forget an SA pair; its keys go with it. Unknown SPIs are ignored.
+    pub fn remove(&mut self, spi_in: u32) {
+        let Some(pair) = self.pairs.remove(&spi_in) else { return };
+        if let Some(tunnel) = self.tunnels.get_mut(&pair.child.tunnel)
+            && tunnel.outbound.get(&pair.child.mapping) == Some(&spi_in)
+        {
+            tunnel.outbound.remove(&pair.child.mapping);
+        }
+    }
+
+    /// Send to `remote` from now on: the peer's authenticated new address.
+    pub fn move_to(&mut self, spi_in: u32, remote: Remote) {
+        let Some(pair) = self.pairs.get_mut(&spi_in) else { return };
+        let Some(tunnel) = self.tunnels.get(&pair.child.tunnel) else { return };
+        pair.child.remote = remote;
+        pair.resize(tunnel.path_mtu);
+    }
+
+    /// Seal a batch of packets as they were read from the TUN, each by itself.
+    pub fn send<P: AsRef<[u8]>>(
+        &mut self,
+        now: f64,
+        id: TunnelId,
+        packets: impl IntoIterator<Item = P>,
+        out: &mut Outgoing,
+    ) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
+        Batch { now, id, tunnel, pairs: &mut self.pairs, notices: &mut self.notices, out }.send(packets);
+    }
+
+    /// Counters of one SA pair, or None if it is not installed.
+    #[must_use]
+    pub fn stats(&self, spi_in: u32) -> Option<SaStats> {
+        self.pairs.get(&spi_in).map(|pair| pair.stats)
+    }
+
+    /// When this tunnel's packets left last, if any did since the last call.
+    pub fn take_sent(&mut self, id: TunnelId) -> Option<f64> {
+        self.tunnels.get_mut(&id)?.sent.take()
+    }
+
+    /// Counters of one tunnel.
+    #[must_use]
+    pub fn drops(&self, id: TunnelId) -> Option<Drops> {
+        self.tunnels.get(&id).map(|tunnel| tunnel.drops)
+    }
+
+    /// What there is to say since the last call, in order.
+    pub fn take_notices(&mut self) -> impl Iterator<Item = Notice> {
+        self.notices.drain(..)
+    }
+
+    fn of_tunnel(&mut self, id: TunnelId) -> impl Iterator<Item = &mut SaPair> {
+        self.pairs.values_mut().filter(move |pair| pair.child.tunnel == id)
+    }
+}

@@ -1,0 +1,119 @@
+//! What an engine is given and what it says: `vpnd.datapath.interface`, without input and output.
+
+use std::net::IpAddr;
+
+use crate::spd::{Mapping, Selector};
+
+/// Why a packet went no further; every drop is counted under one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drop {
+    /// Not an IP packet, not an ESP packet, or padding that breaks RFC 4303 section 2.4.
+    Malformed,
+    /// Inbound: unknown SPI. Outbound: no SA for the packet's selectors yet.
+    NoSa,
+    /// Sequence number repeated or older than the window (RFC 4303 section 3.4.3).
+    Replay,
+    /// The ICV or AEAD tag does not verify.
+    Integrity,
+    /// Decrypted, but outside its SA's selectors (RFC 4301 section 5.2), or not for any mapping.
+    Policy,
+    /// DF is set and the packet does not fit; the sender was told (RFC 4301 section 8).
+    TooBig,
+    /// The SA reached the end of its bytes or sequence numbers.
+    Lifetime,
+    /// Not-ECT inside and CE outside (RFC 6040 section 4.2).
+    Ecn,
+    /// The SA is not in use along the path the packet came on.
+    DecryptedBadPath,
+    /// The kernel refused to send: no route, no buffer.
+    Send,
+}
+
+/// Counters, one for each reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops([u64; Drop::Send as usize + 1]);
+
+impl Drops {
+    /// Count some packets.
+    pub fn add(&mut self, reason: Drop, packets: usize) {
+        self.0[reason as usize] += packets as u64;
+    }
+
+    /// The counters, in the order of the reasons.
+    #[must_use]
+    pub const fn counts(&self) -> &[u64; Drop::Send as usize + 1] {
+        &self.0
+    }
+}
+
+/// A tunnel, by the number that the caller gave it.
+pub type TunnelId = u32;
+
+/// What the owner of the engine should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A packet of this mapping waits for an SA that does not exist; said at most once a second for each.
+    Acquire {
+        /// Whose packet it is.
+        tunnel: TunnelId,
+        /// Of which policy.
+        mapping: Mapping,
+        /// The packet's source.
+        source: IpAddr,
+        /// The packet's destination.
+        destination: IpAddr,
+        /// The packet's transport protocol.
+        protocol: u8,
+    },
+    /// The SA should be replaced: the end of its bytes or sequence numbers is near.
+    SoftLimit {
+        /// Whose SA it is.
+        tunnel: TunnelId,
+        /// The SPI that it receives on.
+        spi_in: u32,
+    },
+    /// The SA carries nothing more: its bytes or sequence numbers are used up.
+    HardLimit {
+        /// Whose SA it is.
+        tunnel: TunnelId,
+        /// The SPI that it receives on.
+        spi_in: u32,
+    },
+}
+
+/// Counters of one SA pair since its installation: inner bytes, monotonic times in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SaStats {
+    /// Packets that came out of it.
+    pub packets_in: u64,
+    /// Packets that went into it.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// When an authentic packet came last; 0 for never.
+    pub last_in: f64,
+    /// When a packet left last; 0 for never.
+    pub last_out: f64,
+}
+
+/// One mapping of a tunnel as the SPD sees it: what may enter and leave through this tunnel.
+#[derive(Clone, Debug)]
+pub struct PolicyRow {
+    /// Its number.
+    pub mapping: Mapping,
+    /// This side.
+    pub local: Box<[Selector]>,
+    /// The peer's side.
+    pub remote: Box<[Selector]>,
+}
+
+/// Where an SA's datagrams go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The peer's address.
+    pub address: IpAddr,
+    /// The peer's UDP port; 0 for raw ESP.
+    pub port: u16,
+}

@@ -1,0 +1,308 @@
+//! The engine without input and output, with the model's own objects as arguments.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::{PyKeyError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use zeroize::Zeroizing;
+
+use super::esp::raised;
+use super::parts::selectors;
+use crate::engine::Engine;
+use crate::esp::{Keys, SEED_LENGTH, Suite};
+use crate::interface::{Notice, PolicyRow, Remote, TunnelId};
+use crate::outbound::Outgoing;
+use crate::sad::{Child, Refused};
+use crate::spd::Selector;
+
+/// `vpnd.model.proposals.Suite`.
+#[derive(FromPyObject)]
+struct SuiteOf {
+    encryption: String,
+    integrity: Option<String>,
+    icv_length: Option<usize>,
+    esn: bool,
+}
+
+/// `vpnd.model.selectors.Selector`.
+#[derive(FromPyObject)]
+struct SelectorOf {
+    start: IpAddr,
+    end: IpAddr,
+    protocol: u8,
+    port_start: u16,
+    port_end: u16,
+}
+
+/// `vpnd.model.secret.Secret`: its bytes, which are wiped when the call ends.
+fn reveal(secret: &Bound<'_, PyAny>) -> PyResult<Zeroizing<Vec<u8>>> {
+    Ok(Zeroizing::new(secret.call_method0("reveal")?.cast::<PyBytes>()?.as_bytes().to_vec()))
+}
+
+/// `vpnd.model.child.EspKeys`.
+#[derive(FromPyObject)]
+struct KeysOf {
+    #[pyo3(from_py_with = reveal)]
+    encryption: Zeroizing<Vec<u8>>,
+    #[pyo3(from_py_with = reveal)]
+    integrity: Zeroizing<Vec<u8>>,
+    #[pyo3(from_py_with = reveal)]
+    salt: Zeroizing<Vec<u8>>,
+}
+
+impl KeysOf {
+    fn keys(&self) -> Keys<'_> {
+        Keys { encryption: &self.encryption, integrity: &self.integrity, salt: &self.salt }
+    }
+}
+
+/// `vpnd.model.child.Path`, as far as it says where packets go.
+#[derive(FromPyObject)]
+struct PathOf {
+    remote: IpAddr,
+    remote_port: u16,
+}
+
+impl PathOf {
+    fn remote(&self, udp: bool) -> Remote {
+        Remote { address: self.remote, port: if udp { self.remote_port } else { 0 } }
+    }
+}
+
+/// `vpnd.model.child.ChildSa`.
+#[derive(FromPyObject)]
+struct ChildOf {
+    tunnel: String,
+    mapping: u32,
+    spi_in: u32,
+    spi_out: u32,
+    suite: SuiteOf,
+    keys_in: KeysOf,
+    keys_out: KeysOf,
+    ts_local: Vec<SelectorOf>,
+    ts_remote: Vec<SelectorOf>,
+    path: PathOf,
+    udp: bool,
+    replay_window: usize,
+}
+
+/// `vpnd.datapath.interface.PolicyRow`.
+#[derive(FromPyObject)]
+struct RowOf {
+    mapping: u32,
+    local: Vec<SelectorOf>,
+    remote: Vec<SelectorOf>,
+}
+
+fn side(kept: Vec<SelectorOf>) -> PyResult<Box<[Selector]>> {
+    selectors(kept.into_iter().map(|s| (s.start, s.end, s.protocol, s.port_start, s.port_end)).collect())
+}
+
+/// SPI that is received on, peer's address and port, whether in UDP, the packets, DSCP and ECN.
+type Train<'py> = (u32, IpAddr, u16, bool, Vec<Bound<'py, PyBytes>>, u8);
+/// Trains to send, and packets for the TUN.
+type Sent<'py> = (Vec<Train<'py>>, Vec<Bound<'py, PyBytes>>);
+
+/// Tunnels and SAs in, packets through, notices and counters out.
+#[pyclass(name = "Engine", module = "vpnd_engine")]
+#[derive(Default)]
+pub struct PyEngine {
+    engine: Engine,
+    out: Outgoing,
+    ids: HashMap<String, TunnelId>,
+    names: HashMap<TunnelId, String>,
+    next: TunnelId,
+}
+
+impl PyEngine {
+    fn id(&self, tunnel: &str) -> PyResult<TunnelId> {
+        self.ids.get(tunnel).copied().ok_or_else(|| PyKeyError::new_err(tunnel.to_owned()))
+    }
+
+    /// What a call gave, in Python's objects.
+    fn taken<'py>(&self, py: Python<'py>) -> Sent<'py> {
+        let trains = self.out.trains().iter().map(|train| {
+            let packets = self.out.packets_of(train).chunks(train.length);
+            let packets = packets.map(|packet| PyBytes::new(py, packet)).collect();
+            let remote = train.remote;
+            (train.spi_in, remote.address, remote.port, train.udp, packets, train.traffic_class)
+        });
+        (trains.collect(), self.out.answers().map(|answer| PyBytes::new(py, answer)).collect())
+    }
+}
+
+#[pymethods]
+impl PyEngine {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begin to carry a tunnel's packets. Raises ValueError if it is known.
+    fn add_tunnel(&mut self, tunnel: String) -> PyResult<()> {
+        if self.ids.contains_key(&tunnel) {
+            return Err(PyValueError::new_err(format!("tunnel '{tunnel}' is known")));
+        }
+        self.engine.add_tunnel(self.next);
+        self.names.insert(self.next, tunnel.clone());
+        self.ids.insert(tunnel, self.next);
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Stop carrying its packets and forget its SAs.
+    fn remove_tunnel(&mut self, tunnel: &str) {
+        if let Some(id) = self.ids.remove(tunnel) {
+            self.names.remove(&id);
+            self.engine.remove_tunnel(id);
+        }
+    }
+
+    /// The path to this tunnel's peer now carries datagrams of `path_mtu` bytes.
+    fn set_mtu(&mut self, tunnel: &str, path_mtu: usize) -> PyResult<()> {
+        self.engine.set_mtu(self.id(tunnel)?, path_mtu);
+        Ok(())
+    }
+
+    /// Inner packets have at most `mtu` bytes, TCP segments `mss`.
+    fn set_limits(&mut self, tunnel: &str, mtu: Option<usize>, mss: Option<u16>) -> PyResult<()> {
+        self.engine.set_limits(self.id(tunnel)?, mtu, mss);
+        Ok(())
+    }
+
+    /// The mappings of a tunnel, all at once.
+    fn replace_policies(&mut self, tunnel: &str, rows: Vec<RowOf>) -> PyResult<()> {
+        let rows = rows.into_iter().map(|row| {
+            Ok(PolicyRow { mapping: row.mapping, local: side(row.local)?, remote: side(row.remote)? })
+        });
+        let rows = rows.collect::<PyResult<_>>()?;
+        self.engine.replace_policies(self.id(tunnel)?, rows);
+        Ok(())
+    }
+
+    /// Drop business traffic, all but packets from or to `keep`; None ends that.
+    fn interrupt(&mut self, tunnel: &str, keep: Option<Vec<IpAddr>>) -> PyResult<()> {
+        self.engine.interrupt(self.id(tunnel)?, keep.map(Into::into));
+        Ok(())
+    }
+
+    /// Install an SA pair with its limits in bytes; what waited for it leaves.
+    fn install<'py>(
+        &mut self,
+        py: Python<'py>,
+        now: f64,
+        child: ChildOf,
+        limits: (Option<u64>, Option<u64>),
+        seed: [u8; SEED_LENGTH],
+        outbound: bool,
+    ) -> PyResult<Sent<'py>> {
+        let words = &child.suite;
+        let suite =
+            Suite::of_words(&words.encryption, words.integrity.as_deref(), words.icv_length, words.esn);
+        let wanted = Child {
+            tunnel: self.id(&child.tunnel)?,
+            mapping: child.mapping,
+            spi_in: child.spi_in,
+            spi_out: child.spi_out,
+            suite: suite.map_err(raised)?,
+            ts_local: side(child.ts_local)?,
+            ts_remote: side(child.ts_remote)?,
+            remote: child.path.remote(child.udp),
+            udp: child.udp,
+            soft_bytes: limits.0,
+            hard_bytes: limits.1,
+            replay_window: child.replay_window,
+        };
+        self.out.clear();
+        let keys = [child.keys_in.keys(), child.keys_out.keys()];
+        self.engine.install(now, wanted, keys, &seed, outbound, &mut self.out).map_err(|refused| {
+            match refused {
+                Refused::Keys(error) => raised(error),
+                Refused::Known => {
+                    PyValueError::new_err(format!("an SA with inbound SPI {:08x} is installed", child.spi_in))
+                }
+                Refused::Window => PyValueError::new_err("no size of a replay window"),
+                Refused::Tunnel => PyKeyError::new_err("no such tunnel"),
+            }
+        })?;
+        Ok(self.taken(py))
+    }
+
+    /// Send this mapping's packets on the SA pair with this inbound SPI; what waited leaves.
+    fn use_outbound<'py>(&mut self, py: Python<'py>, now: f64, spi_in: u32) -> Sent<'py> {
+        self.out.clear();
+        self.engine.use_outbound(now, spi_in, &mut self.out);
+        self.taken(py)
+    }
+
+    /// Forget an SA pair.
+    fn remove(&mut self, spi_in: u32) {
+        self.engine.remove(spi_in);
+    }
+
+    /// Send along another path.
+    #[pyo3(name = "move")]
+    fn move_to(&mut self, spi_in: u32, path: PathOf, udp: bool) {
+        self.engine.move_to(spi_in, path.remote(udp));
+    }
+
+    /// Seal a batch of packets.
+    fn send<'py>(
+        &mut self,
+        py: Python<'py>,
+        now: f64,
+        tunnel: &str,
+        packets: Vec<Bound<'py, PyBytes>>,
+    ) -> PyResult<Sent<'py>> {
+        self.out.clear();
+        let packets = packets.iter().map(PyBytesMethods::as_bytes);
+        self.engine.send(now, self.id(tunnel)?, packets, &mut self.out);
+        Ok(self.taken(py))
+    }
+
+    /// packets_in, packets_out, bytes_in, bytes_out, last_in, last_out; or None.
+    fn stats(&self, spi_in: u32) -> Option<(u64, u64, u64, u64, f64, f64)> {
+        let stats = self.engine.stats(spi_in)?;
+        Some((
+            stats.packets_in,
+            stats.packets_out,
+            stats.bytes_in,
+            stats.bytes_out,
+            stats.last_in,
+            stats.last_out,
+        ))
+    }
+
+    /// When packets of this tunnel left last, if any did since the last call.
+    fn take_sent(&mut self, tunnel: &str) -> PyResult<Option<f64>> {
+        Ok(self.engine.take_sent(self.id(tunnel)?))
+    }
+
+    /// The counters of a tunnel, in the order of the reasons.
+    fn drops(&self, tunnel: &str) -> PyResult<Vec<u64>> {
+        Ok(self.engine.drops(self.id(tunnel)?).map_or_else(Vec::new, |drops| drops.counts().to_vec()))
+    }
+
+    /// What there is to say, each as its name and its fields.
+    fn take_notices<'py>(&mut self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let names = &self.names;
+        let name = |tunnel| names.get(&tunnel).cloned();
+        self.engine
+            .take_notices()
+            .map(|notice| match notice {
+                Notice::Acquire { tunnel, mapping, source, destination, protocol } => {
+                    ("Acquire", name(tunnel), mapping, source, destination, protocol).into_bound_py_any(py)
+                }
+                Notice::SoftLimit { tunnel, spi_in } => {
+                    ("SoftLimit", name(tunnel), spi_in).into_bound_py_any(py)
+                }
+                Notice::HardLimit { tunnel, spi_in } => {
+                    ("HardLimit", name(tunnel), spi_in).into_bound_py_any(py)
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,131 @@
+"""What the kernel hands over in one read is the packets that it would have handed over one by one."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_address
+
+import pytest
+import vpnd_engine
+from hypothesis import given
+from hypothesis import strategies as st
+from native_packets import any_bytes
+from tests.unit.datapath.parts import tcp_packet
+from vpnd.wire.ip import adjust_checksum, checksum, encode_packet, pseudo_header
+
+PAIRS = (("10.1.0.1", "10.2.0.1"), ("fd01::1", "fd02::1"))
+NONE, TCPV4, TCPV6, UDP_L4, ECN = 0, 1, 4, 5, 0x80
+
+
+def vnet(kind: int, size: int, flags: int = 1, start: int = 0, offset: int = 0) -> bytes:
+    """`struct virtio_net_hdr`; its `hdr_len` is a hint that nobody may rely on."""
+    return struct.pack("=BBHHHH", flags, kind, 7, size, start, offset)
+
+
+def identified(packet: bytes, number: int) -> bytes:
+    """An IPv4 packet with that identification; one of IPv6 as it is."""
+    if packet[0] >> 4 == 6:
+        return packet
+    before = int.from_bytes(packet[4:6])
+    mended = adjust_checksum(int.from_bytes(packet[10:12]), before, number)
+    return packet[:4] + number.to_bytes(2) + packet[6:10] + mended.to_bytes(2) + packet[12:]
+
+
+def udp(hosts: tuple[str, str], data: bytes) -> bytes:
+    source, destination = map(ip_address, hosts)
+    head = (5000).to_bytes(2) + (53).to_bytes(2) + (8 + len(data)).to_bytes(2)
+    value = checksum(pseudo_header(source, destination, 17, 8 + len(data)) + head + bytes(2) + data) or 0xFFFF
+    return encode_packet(source, destination, 17, head + value.to_bytes(2) + data)
+
+
+pairs = st.sampled_from(PAIRS)
+lengths = st.integers(1, 6000)
+
+
+@given(
+    pairs,
+    lengths,
+    st.integers(1, 3000),
+    st.sampled_from([0x10, 0x18, 0x11, 0x19, 0x90, 0x98]),
+    st.sampled_from([1, (1 << 32) - 700]),
+    st.sampled_from([b"", b"\x01\x01\x08\x0a" + bytes(range(8))]),
+    st.sampled_from([0, 0xFFFE]),
+    st.randoms(use_true_random=False),
+)
+def test_tcp_is_cut_into_segments(
+    hosts: tuple[str, str],
+    length: int,
+    size: int,
+    flags: int,
+    sequence: int,
+    options: bytes,
+    number: int,
+    rng: object,
+) -> None:
+    data = rng.randbytes(length)  # type: ignore[attr-defined]
+    whole = identified(tcp_packet(*hosts, sequence, data, flags, options), number)
+    # What the kernel leaves in the checksum's place is of no use to anybody.
+    kind = TCPV4 if whole[0] >> 4 == 4 else TCPV6
+    if flags & 0x80:
+        kind |= ECN
+    wanted = []
+    for index, at in enumerate(range(0, length, size)):
+        kept = flags & ~(0x80 if index else 0) & ~(0 if at + size >= length else 0x09)
+        piece = tcp_packet(*hosts, sequence + at, data[at : at + size], kept, options)
+        wanted.append(identified(piece, (number + index) & 0xFFFF))
+    assert vpnd_engine.split_read(vnet(kind, size) + whole) == wanted
+
+
+@given(pairs, lengths, st.integers(1, 3000), st.randoms(use_true_random=False))
+def test_udp_is_cut_into_datagrams(hosts: tuple[str, str], length: int, size: int, rng: object) -> None:
+    data = rng.randbytes(length)  # type: ignore[attr-defined]
+    wanted = [
+        identified(udp(hosts, data[at : at + size]), index) for index, at in enumerate(range(0, length, size))
+    ]
+    assert vpnd_engine.split_read(vnet(UDP_L4, size) + udp(hosts, data)) == wanted
+
+
+@given(any_bytes)
+def test_a_packet_that_stands_for_itself_stays_as_it_is(packet: bytes) -> None:
+    assert vpnd_engine.split_read(vnet(NONE, 0, flags=0) + packet) == [packet]
+
+
+@given(pairs, lengths, st.booleans())
+def test_a_checksum_that_was_left_to_us_is_made(hosts: tuple[str, str], length: int, tcp: bool) -> None:
+    packet = tcp_packet(*hosts, 1, bytes(length)) if tcp else udp(hosts, bytes(length))
+    start, offset = (20 if packet[0] >> 4 == 4 else 40), (16 if tcp else 6)
+    source, destination = map(ip_address, hosts)
+    partial = ~checksum(pseudo_header(source, destination, 6 if tcp else 17, len(packet) - start)) & 0xFFFF
+    at = start + offset
+    unfinished = packet[:at] + partial.to_bytes(2) + packet[at + 2 :]
+    made = vpnd_engine.split_read(vnet(NONE, 0, 1, start, offset) + unfinished)
+    assert made == [packet] or made[0][at : at + 2] == b"\xff\xff"
+
+
+@given(st.binary(min_size=10, max_size=10), any_bytes)
+def test_any_header_and_bytes_are_packets_or_refused(header: bytes, packet: bytes) -> None:
+    try:
+        pieces = vpnd_engine.split_read(header + packet)
+    except ValueError:
+        return
+    assert pieces
+    assert sum(map(len, pieces)) >= len(packet)
+
+
+@pytest.mark.parametrize("kind", [TCPV6, UDP_L4, 3, 2, 0x7F])
+def test_a_type_that_is_not_the_packets_is_refused(kind: int) -> None:
+    with pytest.raises(ValueError, match="malformed"):
+        vpnd_engine.split_read(vnet(kind, 500) + tcp_packet(*PAIRS[0], 1, bytes(1200)))
+
+
+def test_fragments_and_no_size_are_refused() -> None:
+    whole = tcp_packet(*PAIRS[0], 1, bytes(1200))
+    fragment = whole[:6] + b"\x20\x00" + whole[8:]
+    for read in (
+        vnet(TCPV4, 0) + whole,
+        vnet(TCPV4, 500) + fragment,
+        vnet(TCPV4, 500) + whole[:-1],
+        b"\0" * 9,
+    ):
+        with pytest.raises(ValueError, match="malformed"):
+            vpnd_engine.split_read(read)
