@@ -174,3 +174,111 @@ impl Engine {
         self.pairs.values_mut().filter(move |pair| pair.child.tunnel == id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::esp::Suite;
+    use crate::interface::Drop;
+    use crate::spd::{ANY_PORT, Selector};
+
+    const TUNNEL: TunnelId = 7;
+    const SPI: u32 = 0x1001;
+
+    fn everything() -> Box<[Selector]> {
+        let [first, last] = ["0.0.0.0", "255.255.255.255"].map(|text| text.parse().expect("an address"));
+        Box::new([Selector::new(first, last, 0, ANY_PORT).expect("a range")])
+    }
+
+    fn packet() -> Vec<u8> {
+        let mut packet = Vec::new();
+        let [source, destination] = ["10.1.0.1", "10.2.0.1"].map(|text| text.parse().expect("an address"));
+        crate::ip::append_header(&mut packet, source, destination, 253, 80).expect("one family");
+        packet.resize(100, 0);
+        packet
+    }
+
+    fn engine(esn: bool) -> Engine {
+        let mut engine = Engine::new();
+        assert!(engine.add_tunnel(TUNNEL));
+        engine.replace_policies(
+            TUNNEL,
+            Box::new([PolicyRow { mapping: 0, local: everything(), remote: everything() }]),
+        );
+        let keys = Keys { encryption: &[1; 16], integrity: &[], salt: &[2; 4] };
+        let child = Child {
+            tunnel: TUNNEL,
+            mapping: 0,
+            spi_in: SPI,
+            spi_out: 0x2002,
+            suite: Suite::of_words("aes-128-gcm", None, None, esn).expect("a suite of the table"),
+            ts_local: everything(),
+            ts_remote: everything(),
+            remote: Remote { address: "192.0.2.2".parse().expect("an address"), port: 4500 },
+            udp: true,
+            soft_bytes: None,
+            hard_bytes: None,
+            replay_window: 64,
+        };
+        engine
+            .install(1.0, child, [keys, keys], &[3; SEED_LENGTH], true, &mut Outgoing::default())
+            .expect("keys of the right length");
+        engine
+    }
+
+    fn at_sequence(engine: &mut Engine, sequence: u64) {
+        engine.pairs.get_mut(&SPI).expect("the SA").sequence = sequence;
+    }
+
+    #[test]
+    fn sequence_numbers_end_and_never_wrap() {
+        for (esn, end) in [(false, u64::from(u32::MAX)), (true, u64::MAX)] {
+            let (mut engine, mut out) = (engine(esn), Outgoing::default());
+            at_sequence(&mut engine, end - 2);
+            engine.send(1.0, TUNNEL, std::iter::repeat_n(packet(), 5), &mut out);
+            let [train] = out.trains() else { panic!("one train") };
+            assert_eq!(out.packets_of(train).len(), 2 * train.length);
+            let (tunnel, spi_in) = (TUNNEL, SPI);
+            let told: Vec<_> = engine.take_notices().collect();
+            assert_eq!(told, [Notice::SoftLimit { tunnel, spi_in }, Notice::HardLimit { tunnel, spi_in }]);
+            out.clear();
+            engine.send(1.0, TUNNEL, [packet()], &mut out);
+            assert!(out.trains().is_empty());
+            assert_eq!(engine.take_notices().count(), 0);
+            let drops = engine.drops(TUNNEL).expect("the tunnel");
+            assert_eq!(drops.counts()[Drop::Lifetime as usize], 4);
+        }
+    }
+
+    #[test]
+    fn an_sa_is_replaced_before_its_numbers_end() {
+        let (mut engine, mut out) = (engine(false), Outgoing::default());
+        at_sequence(&mut engine, u64::from(u32::MAX) - (1 << 20) - 2);
+        engine.send(1.0, TUNNEL, [packet()], &mut out);
+        assert_eq!(engine.take_notices().count(), 0);
+        engine.send(1.0, TUNNEL, [packet()], &mut out);
+        let told: Vec<_> = engine.take_notices().collect();
+        assert_eq!(told, [Notice::SoftLimit { tunnel: TUNNEL, spi_in: SPI }]);
+    }
+
+    #[test]
+    fn what_a_tunnel_had_goes_with_it() {
+        let (mut engine, mut out) = (engine(false), Outgoing::default());
+        assert!(!engine.add_tunnel(TUNNEL));
+        engine.remove_tunnel(TUNNEL);
+        assert_eq!(engine.stats(SPI), None);
+        engine.send(1.0, TUNNEL, [packet()], &mut out);
+        assert!(out.trains().is_empty());
+        assert!(engine.add_tunnel(TUNNEL));
+    }
+
+    #[test]
+    fn trains_of_two_batches_are_two() {
+        let (mut engine, mut out) = (engine(false), Outgoing::default());
+        engine.send(1.0, TUNNEL, [packet()], &mut out);
+        engine.send(1.0, TUNNEL, [packet()], &mut out);
+        assert_eq!(out.trains().len(), 2);
+        assert_eq!(engine.take_sent(TUNNEL), Some(1.0));
+        assert_eq!(engine.take_sent(TUNNEL), None);
+    }
+}
