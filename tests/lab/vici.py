@@ -50,6 +50,17 @@ class Vici:
             raise RuntimeError(f"charon: {answer!r}")
         return answer
 
+    def established(self, name: str) -> list[int]:
+        """The unique ids of the established IKE SAs of a connection, the oldest first."""
+        self.listen("list-sa")
+        self.begin("list-sas", ike=name)
+        found: list[int] = []
+        while (packet := self._packet())[0] == EVENT:
+            for sa in _sections(packet[2 + packet[1] :]).values():
+                if sa["state"] == "ESTABLISHED":
+                    found.append(int(sa["uniqueid"]))
+        return sorted(found)
+
     def listen(self, event: str) -> None:
         """Have charon tell of each such event from now on. Raises RuntimeError if it knows none."""
         self._send(EVENT_REGISTER, event)

@@ -342,3 +342,17 @@ def is_rekey(data: bytes) -> bool:
     """Whether a message is a request of CREATE_CHILD_SA."""
     header = Header.decode(data)
     return header.exchange == Exchange2.CREATE_CHILD_SA and not header.flags & Flag.RESPONSE
+
+
+def test_a_storm_of_rekeys_is_answered_and_leaves_one_child() -> None:
+    """Each that is deleted on both sides still receives for 5 s: no reason to refuse the next one."""
+    pair = Pair(recipe=Recipe())
+    pair.establish()
+    for _ in range(60):
+        pair.b.rekey_child()
+        pair.world.settle()
+    assert "NO_ADDITIONAL_SAS" not in str(pair.world.ladder())
+    assert len(pair.a.installed) < 30
+    pair.world.run_for(10)
+    assert len(pair.a.installed) == len(pair.b.installed) == 1
+    assert len(pair.a.ike_sas()) == 1

@@ -198,6 +198,17 @@ class Children:
                 taken.append(child.spi_in)
         return tuple(taken)
 
+    def make_room(self) -> bool:
+        """Forget the oldest child that both sides have deleted; False: there is none.
+
+        In a storm of rekeys many still wait for stragglers, and a peer that is refused for them may close
+        the IKE SA (strongSwan authenticates again).
+        """
+        oldest = next((child for child in self if child.fate is Fate.GOING), None)
+        if oldest is not None:
+            self.down(oldest, Diagnosis.of(Code.LIFETIME, detail="rekeyed"))
+        return oldest is not None
+
     def down(self, child: Child, diagnosis: Diagnosis) -> None:
         """The child is gone; its successor, if it waited, carries on."""
         if child.fate is not Fate.DELETING:

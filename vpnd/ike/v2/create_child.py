@@ -199,7 +199,8 @@ def answer_child(
 
     `mapping` is that of the SA which is succeeded. Raises Fault with nothing taken.
     """
-    if len(session.children) >= 2 * len(session.policy.children) + SPARE_CHILDREN:
+    children = session.children
+    if len(children) >= 2 * len(session.policy.children) + SPARE_CHILDREN and not children.make_room():
         raise NoAdditionalSas(exchange=EXCHANGE)
     agreed, (sa_payload, ts_i, ts_r) = answer_offer(
         session,
