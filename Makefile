@@ -19,7 +19,7 @@ PYTEST_WORKERS ?= -n 4 --dist loadgroup --no-loadscope-reorder --randomly-seed=1
 BENCH_ARGS ?=
 FAULTS ?= tests/faults tests/simulation/v1/test_orders.py \
 	$(addprefix tests/simulation/test_,ikev2_orders.py year.py dpd.py wrong_key_flood.py unproven.py) \
-	$(addprefix tests/interop/test_,restarts.py one_end.py life_triggered.py nat.py failover.py leaks.py)
+	$(addprefix tests/interop/test_,restarts.py one_end.py life_triggered.py nat.py failover.py leaks.py storms.py)
 # Most of that time is waiting, so several wait at once; a stream in which each packet counts comes after them, alone,
 # and so do the floods, and the machines under qemu, which need the processors.
 FAULTS_WORKERS ?= -n 4 --dist load
@@ -53,7 +53,7 @@ test: setup  ## everything: linters, unit tests, simulation, interop with strong
 quick: setup  ## what needs no root and waits for nothing
 	@$(PYTHON) -m pytest tests/unit tests/simulation tests/properties tests/architecture -m "not root and not slow" -n 2 $(PYTEST_ARGS)
 
-nightly: grid faults bench mutants  ## all that takes hours: every combination, every fault, the figures, the mutants
+nightly: quick grid faults bench mutants  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
 lint: setup  ## ruff, mypy and the layers
 	@$(PYTHON) -m ruff check --quiet .

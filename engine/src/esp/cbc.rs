@@ -17,8 +17,8 @@ use subtle::ConstantTimeEq;
 use super::mac::{Authenticate, keyed};
 use super::{Encryption, Error, HEADER_LENGTH, Integrity, Keys, SEED_LENGTH, Suite, numbered};
 
-/// Ours: packets that are encrypted in turn. AES of one block takes ten dependent steps, and more than eight
-/// blocks at a time gained nothing.
+/// Ours: packets that are encrypted in turn. AES of one block takes ten dependent steps, and a processor has as
+/// many blocks under way as it has registers for.
 const LANES: usize = 8;
 
 /// Bytes of the longest block.
