@@ -212,3 +212,19 @@ def test_a_redundant_child_is_kept_if_the_other_has_gone() -> None:
     assert pair.a.sends(1)
     assert pair.b.sends(1)
     pair.assert_one_tunnel(2)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_was_asked_on_a_redundant_ike_sa_is_asked_on_the_other(seed: int) -> None:
+    """strongSwan drops one of two without a word if the other began with INITIAL_CONTACT (RFC 7296, 2.4)."""
+    pair = Pair(seed, recipe=Recipe(mappings=2))
+    pair.a.initiate()
+    pair.b.initiate()
+    pair.world.run_until(lambda: len(sessions(pair.a)) == len(sessions(pair.b)) == 2)
+    (gone,) = [one for one in sessions(pair.a) if one.timers.deadline(Timer.DUPLICATE) is not None]
+    spis = gone.spi_i + gone.spi_r
+    pair.world.interceptors.append(lambda datagram: [] if datagram.data.startswith(spis) else None)
+    gone.want(pair.world.now, 1)
+    pair.world.run_for(60)
+    assert len(sessions(pair.a)) == 1
+    assert pair.a.children(1)

@@ -91,13 +91,13 @@ def close(session: Session, now: float) -> None:
         return
     keeper = siblings[-1]
     mappings = [child.sa.mapping for child in session.children if child.fate is Fate.LIVE]
+    wanted = session.wanted_children
     session.registry.renewals.closing(session.tunnel)
     kept = session.registry.limits.closing + INBOUND_KEPT
     receiving = keeper.children.receive_for(now, session.children, kept)
     session.close(now, Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays"), receiving)
-    if session.initiator:
-        for mapping in mappings:
-            keeper.want(now, mapping)
+    for mapping in (*wanted, *(mappings if session.initiator else ())):
+        keeper.want(now, mapping)
     session.registry.arm(keeper)
 
 
@@ -106,6 +106,15 @@ def closed_by_peer(session: Session, now: float) -> None:
     siblings = session.siblings()
     if siblings:
         siblings[-1].children.receive_for(now, session.children, INBOUND_KEPT)
+    hand_over(session, now)
+
+
+def hand_over(session: Session, now: float) -> None:
+    """`session` ends without an answer to what it was asked for: another IKE SA of the tunnel asks."""
+    siblings = session.siblings()
+    for mapping in session.wanted_children if siblings else ():
+        siblings[-1].want(now, mapping)
+    if siblings:
         session.registry.arm(siblings[-1])
 
 

@@ -152,6 +152,11 @@ class Session(IkeSa):
         self.outbox.send(now, exchange)
         self.enter(State.SENT_INIT, f"begin IKEv2 with {self.path.remote}")
 
+    @property
+    def wanted_children(self) -> tuple[int, ...]:
+        """The mappings for which the peer was asked, or is to be, for their first CHILD_SA."""
+        return tuple(one.mapping for one in self.outbox.pending() if isinstance(one, CreateChild))
+
     def want(self, now: float, mapping: int) -> None:
         if self.phase is Phase.CONNECTING:
             self._wanted[mapping] = None
@@ -308,6 +313,7 @@ class Session(IkeSa):
         """The peer does not answer any more, at least not under this IKE SA."""
         if not duplicates.is_outlived(self):
             self.registry.emit(PeerDead(self.tunnel, diagnosis))
+        duplicates.hand_over(self, now)
         self._end(diagnosis)
         self._abandon_all()
         self._forget("the peer is dead")
