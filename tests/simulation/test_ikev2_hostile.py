@@ -293,7 +293,9 @@ def test_a_delete_reaches_only_the_senders_own_sas() -> None:
     stage, puppet = stage_in("established")
     (child,) = stage.gateway.children()
     stage.say(puppet.seal(Exchange2.INFORMATIONAL, 2, [Delete(Protocol.ESP, (b"\0\0\1\0",) * 1000)]))
-    stage.say(puppet.seal(Exchange2.INFORMATIONAL, 3, [Delete(Protocol.AH, (b"\xc0\xff\xee\x01",))]))
+    named = child.spi_out.to_bytes(4, "big")
+    others = [Delete(protocol, (named,)) for protocol in (Protocol.AH, Protocol.ESP + 1)]
+    stage.say(puppet.seal(Exchange2.INFORMATIONAL, 3, others))
     own = child.spi_in.to_bytes(4, "big")
     stage.say(puppet.seal(Exchange2.INFORMATIONAL, 4, [Delete(Protocol.ESP, (own,))]))
     assert stage.gateway.children() == [child], "an SPI that is ours, not the peer's, was deleted"

@@ -147,6 +147,19 @@ def test_a_proof_of_the_other_role_proves_nothing(mode: NegotiationMode, initiat
     assert not stage.gateway.of(Established)
 
 
+def test_each_question_has_the_next_number() -> None:
+    """RFC 3706 section 5.3."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.with_child(puppet)
+    stage.world.run_for(1)
+    for _ in range(3):
+        stage.gateway.probe()
+    asked = [puppet.open_informational(data).one(Notify) for data in stage.heard[-3:]]
+    first, second, third = (int.from_bytes(one.data, "big") for one in asked if isinstance(one, Notify))
+    assert (second, third) == (first + 1, first + 2)
+
+
 @pytest.mark.parametrize(("off", "counts"), [(-2, False), (-1, True), (0, True), (1, False)])
 def test_an_ack_counts_with_a_number_that_was_asked(off: int, counts: bool) -> None:
     """RFC 3706 section 5.4: an ACK of another question, sent again, does not keep a dead peer alive."""

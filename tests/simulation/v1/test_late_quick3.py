@@ -193,3 +193,13 @@ def test_a_first_pair_of_ours_is_sent_on_at_once_when_the_peer_sends() -> None:
     assert not stage.gateway.sends(0)
     stage.gateway.do("peer_sends", stage.gateway.tunnel, spi_in)
     assert stage.gateway.sends(0)
+
+
+def test_an_answer_is_repeated_beside_a_quick_mode_that_is_over() -> None:
+    stage, puppet = stage_in("established, main")
+    stage.say(puppet.quick3(stage.answered_quick(puppet)))
+    stage.answered_quick(puppet, spi=0xC0FFEE02, mapping=1)
+    before = len(stage.heard)
+    stage.world.run_for(1)
+    exchanges = [Header.decode(data).exchange for data in stage.heard[before:]]
+    assert exchanges == [Exchange1.QUICK_MODE]
