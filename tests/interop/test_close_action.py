@@ -38,7 +38,7 @@ def made(opposite: Opposite, name: str) -> tuple[int, int]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`make test` plays what both begin, shortly; `make faults` each in its real time, and a reset."""
+    """`make test` plays what both begin, shortly; `make faults` each in its real time, alone, and a reset."""
     full = metafunc.config.getoption("--full-faults")
     metafunc.parametrize("negotiation", ["active", "passive"] if full else ["active"])
     metafunc.parametrize("version", ["ikev2", "ikev1"])
@@ -88,7 +88,9 @@ def test_both_ends_come_to_rest(
         assert children <= MOST
         assert made(opposite, name) == settled
         assert told or after[0] == 1 or version == "ikev1"
-        assert lost == [0, 0], [flow.explanation() for flow in streams.require_flows()]
+        # Beside other tests a packet may be lost on a busy machine; `make faults` runs this one alone.
+        most_lost = 0 if times == FULL else RATE // 10
+        assert max(lost) <= most_lost, [flow.explanation() for flow in streams.require_flows()]
     finally:
         vpnd.remove(name)
         opposite.peer.remove(name)
