@@ -22,6 +22,8 @@ MOST = 3
 """IKE SAs that may be made before the two are at rest, and CHILD_SAs besides the successor of one."""
 RATE = 1.0
 """Mbit/s, about 90 packets a second."""
+FEW = 10
+"""Packets of some 1,800 that may be lost where other tests keep the processors busy."""
 
 
 def made(opposite: Opposite, name: str) -> tuple[int, int]:
@@ -89,7 +91,7 @@ def test_both_ends_come_to_rest(
         assert made(opposite, name) == settled
         assert told or after[0] == 1 or version == "ikev1"
         # Beside other tests a packet may be lost on a busy machine; `make faults` runs this one alone.
-        most_lost = 0 if times == FULL else RATE // 10
+        most_lost = 0 if times == FULL else FEW
         assert max(lost) <= most_lost, [flow.explanation() for flow in streams.require_flows()]
     finally:
         vpnd.remove(name)
