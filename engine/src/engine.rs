@@ -1,6 +1,6 @@
 //! The engine without input and output: tunnels, policies and SAs in; packets through; notices and counters out.
 //!
-//! All calls come from one thread. It is told the time, in monotonic seconds, and handed entropy.
+//! All calls come from one thread. The time, in monotonic seconds, and entropy are handed in.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

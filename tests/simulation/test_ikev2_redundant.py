@@ -21,7 +21,7 @@ SEEDS = range(4)
 EITHER = (0, 2)
 """Seeds with which the redundant one of two is the one that each side has begun."""
 CLOSED = DUPLICATE_KEPT_BY_PEER + 3
-"""Seconds until one of two was closed, whoever was to do it."""
+"""Seconds until one of two was closed, by either side."""
 FORGOTTEN = 15
 """Seconds after which nothing is left of it."""
 

@@ -336,9 +336,9 @@ class Gateway:
 
     def _next_listening(self) -> float:
         """When to look at what came and what left."""
-        doubt = self._liveness.next_timeout()
+        sooner = self._liveness.next_timeout()
         usual = self._kept_house + HOUSEKEEPING
-        return usual if doubt is None else min(usual, doubt)
+        return usual if sooner is None else min(usual, sooner)
 
     def _guarded(self, tunnel: str | None, what: str, call: Callable[[], object]) -> bool:
         """Call; a bug costs the tunnel that it concerns, never the daemon. Returns whether all is well."""

@@ -32,8 +32,8 @@ from vpnd.wire.iana import IkeVersion
 SMALLEST_ESP_SPI = 256
 """SPIs 1 to 255 are reserved by IANA (RFC 4303 section 2.1)."""
 OUT_OF_DATE = 1024
-"""Ours: deadlines that nobody waits for, beside as many as there are sessions, until they are removed; each
-of a flood's attempts leaves one for half a minute."""
+"""Ours: deadlines that no session waits for, beside as many as there are sessions, until they are removed;
+each of a flood's attempts leaves one for half a minute."""
 NO_SPI = bytes(8)
 """The responder's SPI in the first message of an IKE SA."""
 
@@ -99,7 +99,7 @@ class Registry:
         """One rung of the ladder; no more of `detail` is made than is kept.
 
         `stranger`: it belongs to an attempt whose peer has not proved itself. While there are many of those
-        the details, a fifth of the work on such a message, are left out: of a flood a few lines are kept.
+        the details are left out: of a flood a few lines are kept, and most details would be made in vain.
         """
         many = stranger and len(self._half_open) >= self.limits.half_open_before_cookies
         lines = () if many else cut_lines(detail, LONGEST_TEXT - LONGEST_HEADLINE)

@@ -23,7 +23,7 @@ the peer lives: they come every few seconds, and would push out all that was eve
 KEPT_OF_STRANGERS = 32
 """Ours: likewise, of attempts of a peer that has not proved itself: anyone can send first messages."""
 UNPROVEN = "unproven"
-"""What stands for the text of a failure whose values anyone can choose, where repeats are told by it."""
+"""Stands for the text of a failure whose values anyone can choose: its repeats are known by this."""
 
 
 @dataclass(slots=True)
