@@ -52,7 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="add a digest of the messages of each simulated test to FILE (tests/simulation/histories.py)",
     )
     parser.addoption(
-        "--record-whole", action="store_true", help="with --record: the messages too, in FILE.ladders"
+        "--record-whole",
+        action="store_true",
+        help="with --record: the messages too, a file a test in FILE.ladders",
     )
 
 

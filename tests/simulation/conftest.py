@@ -37,6 +37,5 @@ def _record_the_ladders(request: pytest.FixtureRequest) -> Iterator[None]:
         path.with_suffix(".ladders") if request.config.getoption("--record-whole") else None
     )
     yield
-    with path.open("a", encoding="utf-8") as lines:
-        lines.write(f"{request.node.nodeid} {World.record}\n")
+    World.record.write(path, request.node.nodeid)
     World.record = None

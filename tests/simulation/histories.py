@@ -4,15 +4,21 @@
     python -m pytest tests/simulation tests/unit/ike --record after.txt      # on the other
     diff <(sort before.txt) <(sort after.txt)
 
-A test that differs is run alone with `--record-whole`, which writes its ladder line by line.
+With `--record-whole` the ladder of each test is written too, line by line, to a file of its own in the
+directory `before.ladders`: `diff -r before.ladders after.ladders` shows what differs. Tests may run in any
+order and in several processes.
 """
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from pathlib import Path
 
 from vpnd.ike.outputs import LadderLine
+
+LONGEST_NAME = 120
+"""Characters of a test's name in the name of its file; some have a whole message as a parameter."""
 
 
 class History:
@@ -22,6 +28,7 @@ class History:
         self._whole = whole
         self._count = 0
         self._digest = blake2b(digest_size=16)
+        self._lines: list[str] = []
 
     def note(self, where: str, line: LadderLine) -> None:
         """One message, as it was drawn: `where` is the moment and the gateway."""
@@ -30,8 +37,21 @@ class History:
         self._count += 1
         self._digest.update(text.encode())
         if self._whole is not None:
-            with self._whole.open("a", encoding="utf-8") as lines:
-                lines.write(text + "\n")
+            self._lines.append(text)
+
+    def write(self, file: Path, test: str) -> None:
+        """Add the line of this test to the file, and its ladder to the directory of ladders."""
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(f"{test} {self}\n")
+        if self._whole is not None:
+            self._whole.mkdir(exist_ok=True)
+            self._whole.joinpath(file_name(test)).write_text("".join(f"{one}\n" for one in self._lines))
 
     def __str__(self) -> str:
         return f"{self._count} {self._digest.hexdigest()}"
+
+
+def file_name(test: str) -> str:
+    """Where the ladder of a test is written; two tests never share one."""
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", test.removeprefix("tests/"))
+    return f"{readable[:LONGEST_NAME]}.{blake2b(test.encode(), digest_size=4).hexdigest()}.txt"
