@@ -335,9 +335,7 @@ def seconds_with_flip(kind: Kind, name: str, flip: tuple[str, int, int]) -> tupl
 
 def begin_race(pair: Pair, command: str, other: str, lowest: str) -> None:
     """Both sides act at once; `lowest` of their nonces is the lowest."""
-    entropies = [endpoint._registry.entropy for endpoint in (pair.endpoint_a, pair.endpoint_b)]
-    one, two = (entropy for entropy in entropies if isinstance(entropy, LedEntropy))
-    led = Led(lowest, one, two)
+    led = Led.of(lowest, pair)
     led.requests()
     getattr(pair.a, command)()
     getattr(pair.b, other)()

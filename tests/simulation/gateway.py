@@ -31,6 +31,7 @@ from vpnd.ike.outputs import (
     Story,
     Transmit,
 )
+from vpnd.ike.snapshot import Snapshot
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import PeerPolicy
@@ -58,6 +59,7 @@ class EndpointLike(Protocol):
     def handle_timeout(self, now: float) -> None: ...
     def next_timeout(self) -> float | None: ...
     def ike_sas(self, name: str) -> tuple[IkeSaInfo, ...]: ...
+    def snapshot(self) -> Snapshot: ...
 
 
 @dataclass(slots=True)

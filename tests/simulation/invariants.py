@@ -65,16 +65,16 @@ def leaks(gateway: Gateway) -> list[str]:
     endpoint = gateway.endpoint
     if not isinstance(endpoint, Endpoint):
         return []
-    registry = endpoint._registry
+    held = endpoint.snapshot()
     wrong = []
-    spis = registry._esp_spis ^ set(gateway.installed)
+    spis = held.esp_spis ^ set(gateway.installed)
     if spis:
         wrong.append(f"{gateway.name} keeps the inbound SPIs {[f'{spi:08x}' for spi in sorted(spis)]}")
-    sessions = len(list(registry.sessions()))
+    sessions = len(held.sas)
     known = sum(len(gateway.ike_sas(tunnel)) for tunnel in gateway.policies)
     if sessions != known:
         wrong.append(f"{gateway.name} keeps {sessions} sessions for {known} IKE SAs")
-    if not sessions and (registry._armed or registry._by_init or registry.half_open()):
+    if not sessions and (held.deadlines or held.first_messages or held.half_open):
         wrong.append(f"{gateway.name} keeps timers or half-open state of sessions that are gone")
     return wrong
 

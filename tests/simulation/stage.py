@@ -74,4 +74,4 @@ class Stage:
 
     def half_open_count(self) -> int:
         """How many attempts of peers hold state in the endpoint, unauthenticated."""
-        return self.endpoint._registry.half_open()
+        return len(self.endpoint.snapshot().half_open)

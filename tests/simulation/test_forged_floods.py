@@ -196,7 +196,7 @@ def test_forged_main1_keep_nobody_out() -> None:
         stage.say(stage.puppet(seed=seed).first_message(), port=1024 + seed)
         stage.world.run_for(1 / 20)
     stage.establish(peer)
-    assert stage.endpoint._registry.half_open(ADDRESS_A) <= 20
+    assert stage.endpoint.snapshot().half_open.count(ADDRESS_A) <= 20
 
 
 def test_main1_beyond_the_bound_takes_the_place_of_the_oldest() -> None:
@@ -207,7 +207,7 @@ def test_main1_beyond_the_bound_takes_the_place_of_the_oldest() -> None:
     stage.answered_key(proved)
     for seed in range(most):
         assert len(stage.say(stage.puppet(seed=seed).first_message(), port=1024 + seed)) == 1
-    assert stage.endpoint._registry.half_open(ADDRESS_A) == most + 1
+    assert stage.endpoint.snapshot().half_open.count(ADDRESS_A) == most + 1
     assert stage.endpoint.counters["half-open: the oldest made room"] == 1
     assert stage.say(first.clear(first.exchange, first.key_payloads())) == []
     # The one that has shown that it receives at the address has stayed.
@@ -249,7 +249,7 @@ def test_aggressive_mode_has_a_budget_of_key_exchanges(counted: Counted) -> None
         stage.world.run_for(1 / 200)
     most = UNPROVED_KEYS_BY_ADDRESS.most + seconds * UNPROVED_KEYS_BY_ADDRESS.a_second + 1
     assert most - 2 <= counted.number / 2 <= most
-    assert stage.endpoint._registry.half_open(ADDRESS_A) <= most
+    assert stage.endpoint.snapshot().half_open.count(ADDRESS_A) <= most
     # What the attack leaves is no obstacle: half a second after it the peer comes up.
     stage.world.run_for(0.5)
     stage.establish(stage.puppet(seed=9999))
@@ -315,7 +315,7 @@ def test_a_refused_aggressive_mode_costs_no_key_pair_however_often(group: int, c
         puppet.nonce = number.to_bytes(16, "big")
         stage.say(first_of_group(puppet, group, bytes(GROUPS[group].public_length)))
     assert counted.number == 0
-    assert len(list(stage.endpoint._registry.sessions())) == 1
+    assert len(stage.endpoint.snapshot().sas) == 1
 
 
 def test_what_a_proof_follows_counts_against_nobody(counted: Counted) -> None:

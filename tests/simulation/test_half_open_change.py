@@ -70,7 +70,7 @@ def test_one_that_is_never_proved_goes_with_its_time() -> None:
     assert stage.half_open_count() == 1
     stage.world.run_for(Limits().half_open_lifetime + 1)
     assert stage.half_open_count() == 0
-    assert not list(stage.endpoint._registry.sessions())
+    assert not stage.endpoint.snapshot().sas
 
 
 def test_an_attempt_of_ours_ends_with_its_tunnel() -> None:
@@ -78,4 +78,4 @@ def test_an_attempt_of_ours_ends_with_its_tunnel() -> None:
     stage.begin(stage.puppet(initiator=False))
     stage.gateway.do("close", stage.gateway.tunnel, Diagnosis.of(Code.DOWN_BY_OPERATOR))
     stage.world.run_for(6)
-    assert not list(stage.endpoint._registry.sessions())
+    assert not stage.endpoint.snapshot().sas

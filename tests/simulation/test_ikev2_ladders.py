@@ -248,7 +248,7 @@ def test_no_state_is_kept_before_the_cookie() -> None:
     pair.world.drop("b", 1)
     pair.a.initiate()
     pair.world.settle()
-    assert pair.endpoint_b._registry.half_open() == 0
+    assert not pair.endpoint_b.snapshot().half_open
     assert pair.endpoint_b.next_timeout() is None
     pair.world.run_for(5)
     pair.assert_one_tunnel()

@@ -81,9 +81,7 @@ def make(established: bool) -> Pair:
 
 def begin(scenario: Scenario, lowest: str, pair: Pair) -> None:
     """The commands of a scenario; of the nonces that collide then, `lowest` is the lowest."""
-    entropies = [endpoint._registry.entropy for endpoint in (pair.endpoint_a, pair.endpoint_b)]
-    one, two = (entropy for entropy in entropies if isinstance(entropy, LedEntropy))
-    led = Led(lowest, one, two)
+    led = Led.of(lowest, pair)
     led.requests()
     scenario.begin(pair)
     led.answers()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import ChildReplaced, ChildUp
+from vpnd.ike.session import Phase, SaSnapshot
 from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER
-from vpnd.ike.v2.session import Session
-from vpnd.ike.v2.state import Timer
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 
 from .gateway import Gateway
 from .pair import Pair
 from .policies import Recipe
+from .renewing import closes_nothing
 from .traffic import Traffic
 from .weather import Weather
 
@@ -26,7 +27,7 @@ FORGOTTEN = 15
 """Seconds after which nothing is left of it."""
 
 
-def sends_on_its_newest(gateway: Gateway) -> None:
+def sends_on_its_newest(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """The peer sends on the SA that it has made last, and closes none of two (strongSwan)."""
 
     def newest(mapping: int = 0) -> ChildSa:
@@ -35,17 +36,18 @@ def sends_on_its_newest(gateway: Gateway) -> None:
         return next(reversed([one for one in able if one.spi_in not in replaced]), able[-1])
 
     gateway.child = newest  # type: ignore[method-assign]
-    gateway.endpoint._registry.renewals._known.add(gateway.tunnel)  # type: ignore[attr-defined]
-    for session in sessions(gateway):
-        session.timers.disarm(Timer.DUPLICATE)
-        session.children.yield_to = None
+    closes_nothing(gateway, monkeypatch)
 
 
-def sessions(gateway: Gateway) -> list[Session]:
+def established(gateway: Gateway) -> list[SaSnapshot]:
     """Its established IKE SAs, the oldest first."""
-    registry = gateway.endpoint._registry  # type: ignore[attr-defined]
-    found = registry.sessions(gateway.tunnel)
-    return [one for one in found if isinstance(one, Session) and one.info() is not None]
+    assert isinstance(gateway.endpoint, Endpoint)
+    return [sa for sa in gateway.endpoint.snapshot().sas if sa.phase is not Phase.CONNECTING]
+
+
+def local_spi(sa: SaSnapshot) -> bytes:
+    """The SPI on the side of the one who has it."""
+    return sa.spi_i if sa.initiator else sa.spi_r
 
 
 def carried(pair: Pair, mapping: int = 0) -> Traffic:
@@ -65,10 +67,12 @@ def assert_nothing_lost(pair: Pair, traffic: Traffic) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_an_ike_sa_that_is_closed_as_redundant_still_receives(seed: int) -> None:
+def test_an_ike_sa_that_is_closed_as_redundant_still_receives(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair = Pair(seed)
     pair.establish()
-    sends_on_its_newest(pair.b)
+    sends_on_its_newest(pair.b, monkeypatch)
     traffic = carried(pair)
     pair.b.do("begin_anew", pair.b.tunnel)
     assert_nothing_lost(pair, traffic)
@@ -76,10 +80,10 @@ def test_an_ike_sa_that_is_closed_as_redundant_still_receives(seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_so_does_a_child_that_both_ends_have_made(seed: int) -> None:
+def test_so_does_a_child_that_both_ends_have_made(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(seed, recipe=Recipe(mappings=2))
     pair.establish()
-    sends_on_its_newest(pair.b)
+    sends_on_its_newest(pair.b, monkeypatch)
     pair.a.initiate(1)
     pair.b.initiate(1)
     pair.world.settle()
@@ -90,12 +94,14 @@ def test_so_does_a_child_that_both_ends_have_made(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("what", ["IKE SA", "CHILD_SA"])
-def test_so_does_one_of_two_that_the_peer_closes(what: str, seed: int) -> None:
+def test_so_does_one_of_two_that_the_peer_closes(
+    what: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its DELETE may overtake packets that it sent before."""
     pair = Pair(seed, recipe=Recipe(mappings=2))
     pair.establish()
-    sends_on_its_newest(pair.a)
-    sends_on_its_newest(pair.b)
+    sends_on_its_newest(pair.a, monkeypatch)
+    sends_on_its_newest(pair.b, monkeypatch)
     mapping = 0 if what == "IKE SA" else 1
     if what == "IKE SA":
         pair.b.do("begin_anew", pair.b.tunnel)
@@ -106,13 +112,11 @@ def test_so_does_one_of_two_that_the_peer_closes(what: str, seed: int) -> None:
     assert len(pair.a.children(mapping)) == 2
     traffic = carried(pair, mapping)
     pair.world.run_for(2)
-    session, spi_in = sessions(pair.b)[-1], pair.b.child(mapping).spi_in
-    over = Diagnosis.of(Code.LIFETIME)
     if what == "IKE SA":
-        session.close(pair.world.now, over)
+        newest = local_spi(established(pair.b)[-1])
+        pair.b.do("close", pair.b.tunnel, Diagnosis.of(Code.LIFETIME), newest)
     else:
-        session.close_child(pair.world.now, spi_in, over)
-    pair.b.drain()
+        pair.b.close_child(mapping)
     pair.world.run_for(CLOSED)
     traffic.stop()
     pair.world.run_for(FORGOTTEN)
@@ -123,15 +127,15 @@ def test_so_does_one_of_two_that_the_peer_closes(what: str, seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("newest", [False, True])
 def test_what_both_began_and_prove_early_loses_nothing_and_makes_one_successor(
-    newest: bool, seed: int
+    newest: bool, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = Pair(seed, recipe=Recipe(prove=True))
+    if newest:
+        sends_on_its_newest(pair.b, monkeypatch)
     pair.a.initiate()
     pair.b.initiate()
     pair.world.settle()
     assert len(pair.a.children()) == 2
-    if newest:
-        sends_on_its_newest(pair.b)
     assert_nothing_lost(pair, carried(pair))
     pair.assert_one_tunnel()
     assert len(pair.a.of(ChildUp)) == 2
@@ -145,30 +149,26 @@ def test_what_both_began_and_prove_early_loses_nothing_and_makes_one_successor(
 @pytest.mark.parametrize("which", ["redundant", "kept"])
 @pytest.mark.parametrize("before", [0.005, 0.015, 0.3])
 def test_a_rekey_under_way_when_the_redundant_ike_sa_is_closed(
-    before: float, which: str, what: str, who: str
+    before: float, which: str, what: str, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`before`: seconds from its beginning to the closing; `which`: the IKE SA that it is of."""
     for seed in EITHER:
         pair = Pair(seed)
+        sends_on_its_newest(pair.b, monkeypatch)
         pair.a.initiate()
         pair.b.initiate()
         pair.world.settle()
-        sends_on_its_newest(pair.b)
         traffic = carried(pair)
         kept = pair.a.child().spi_in
-        (redundant,) = (one for one in sessions(pair.a) if not one.has_child(kept))
-        closes = redundant.timers.deadline(Timer.DUPLICATE)
+        (redundant,) = (one for one in established(pair.a) if kept not in one.children)
+        closes = redundant.deadlines["DUPLICATE"]
         gateway = getattr(pair, who)
-        mine = next(
-            one for one in sessions(gateway) if (one.spi_i == redundant.spi_i) is (which == "redundant")
+        (mine,) = (
+            one for one in established(gateway) if (one.spi_i == redundant.spi_i) is (which == "redundant")
         )
         pair.world.run_for(closes - before - pair.world.now)
-        if what == "rekey_ike":
-            mine.rekey(pair.world.now)
-        else:
-            mine.rekey_child(pair.world.now, next(iter(mine.children)).spi_in)
-        gateway.endpoint._registry.arm(mine)
-        gateway.drain()
+        meant = local_spi(mine) if what == "rekey_ike" else mine.children[0]
+        gateway.do(what, gateway.tunnel, meant)
         assert_nothing_lost(pair, traffic)
         pair.assert_one_tunnel()
 
@@ -205,26 +205,29 @@ def test_a_redundant_child_is_kept_if_the_other_has_gone() -> None:
     pair.b.initiate(1)
     pair.world.settle()
     kept = pair.a.child(1)
-    (session,) = sessions(pair.b)
-    session.close_child(pair.world.now, kept.spi_out, Diagnosis.of(Code.LIFETIME))
-    pair.b.drain()
+    pair.b.do("close_child", pair.b.tunnel, kept.spi_out)
     pair.world.run_for(CLOSED + FORGOTTEN)
     assert pair.a.sends(1)
     assert pair.b.sends(1)
     pair.assert_one_tunnel(2)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_what_was_asked_on_a_redundant_ike_sa_is_asked_on_the_other(seed: int) -> None:
+def test_what_was_asked_on_a_redundant_ike_sa_is_asked_on_the_other() -> None:
     """strongSwan drops one of two without a word if the other began with INITIAL_CONTACT (RFC 7296, 2.4)."""
-    pair = Pair(seed, recipe=Recipe(mappings=2))
-    pair.a.initiate()
-    pair.b.initiate()
-    pair.world.run_until(lambda: len(sessions(pair.a)) == len(sessions(pair.b)) == 2)
-    (gone,) = [one for one in sessions(pair.a) if one.timers.deadline(Timer.DUPLICATE) is not None]
-    spis = gone.spi_i + gone.spi_r
-    pair.world.interceptors.append(lambda datagram: [] if datagram.data.startswith(spis) else None)
-    gone.want(pair.world.now, 1)
-    pair.world.run_for(60)
-    assert len(sessions(pair.a)) == 1
-    assert pair.a.children(1)
+    tried = 0
+    for seed in range(8):
+        pair = Pair(seed, recipe=Recipe(mappings=2))
+        pair.a.initiate()
+        pair.b.initiate()
+        pair.world.run_until(lambda: len(established(pair.a)) == len(established(pair.b)) == 2)  # noqa: B023
+        *_, newest = established(pair.a)
+        if "DUPLICATE" not in newest.deadlines:
+            continue
+        tried += 1
+        spis = newest.spi_i + newest.spi_r
+        pair.world.interceptors.append(lambda d: [] if d.data.startswith(spis) else None)  # noqa: B023
+        pair.a.initiate(1)
+        pair.world.run_for(60)
+        assert len(established(pair.a)) == 1
+        assert pair.a.children(1)
+    assert tried >= 2

@@ -275,12 +275,11 @@ def test_nor_is_it_once_one_of_the_two_ike_sas_was_rekeyed(which: str, side: str
         kept = gateway.child()
         (redundant,) = (child for child in gateway.children() if child != kept)
         spi_in = (redundant if which == "redundant" else kept).spi_in
-        registry = gateway.endpoint._registry
-        session = next(one for one in registry.sessions(gateway.tunnel) if one.has_child(spi_in))
-        session.rekey(pair.world.now)
-        gateway.drain()
+        (old,) = (sa for sa in gateway.endpoint.snapshot().sas if spi_in in sa.children)
+        gateway.do("rekey_ike", gateway.tunnel, old.spi_i if old.initiator else old.spi_r)
         pair.world.settle()
-        assert not session.has_child(spi_in)
+        (new,) = (sa for sa in gateway.endpoint.snapshot().sas if spi_in in sa.children)
+        assert new.spi_i != old.spi_i
         gateway.do("rekey_child", redundant.tunnel, redundant.spi_in)
         pair.world.settle()
         for one in (pair.a, pair.b):

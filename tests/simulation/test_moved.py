@@ -148,8 +148,8 @@ def test_who_moved_the_peer_with_a_copy_has_it_for_seconds_only(changes: dict[st
     pair.world.run_for(3)
     assert gateway.ike_sas()[0].path == before
     assert [moved.path for moved in gateway.of(PathMoved)] == [elsewhere(before), before]
-    (session,) = gateway.endpoint._registry.sessions()
-    assert session.former is None  # type: ignore[attr-defined]
+    (sa,) = gateway.endpoint.snapshot().sas
+    assert sa.former is None
     pair.world.run_for(60)
     assert not gateway.of(PeerDead)
     assert len(gateway.of(PathMoved)) == 2

@@ -16,8 +16,7 @@ UNPROVEN = Limits().unproven
 
 def held(hub: Hub) -> int:
     """How many IKE SAs the gateway has with the peer, those included that are ending."""
-    sessions = hub.endpoint._registry.sessions(TUNNEL)
-    return sum(session.phase is not Phase.CONNECTING for session in sessions)
+    return sum(sa.phase is not Phase.CONNECTING for sa in hub.endpoint.snapshot().of(TUNNEL))
 
 
 @pytest.mark.parametrize("dpd", [True, False])
@@ -27,13 +26,13 @@ def test_a_peer_that_only_authenticates_is_asked_and_forgotten(spoken: str, dpd:
     hub = Hub(spoken, dpd=dpd)
     hub.only_authenticates.add(ADDRESS_A)
     hub.peer(ADDRESS_A, seed=2)
-    (first,) = hub.endpoint._registry.sessions(TUNNEL)
+    (first,) = hub.endpoint.snapshot().of(TUNNEL)
     hub.pass_time(UNPROVEN - 1)
     assert len(hub.endpoint.ike_sas(TUNNEL)) == 1
     hub.pass_time(32)
     assert hub.of(PeerDead, TUNNEL)
     # The peer hears us, has no answer, and authenticates anew; each IKE SA of that kind ends alike.
-    assert first not in hub.endpoint._registry.sessions(TUNNEL)
+    assert first.spi_r not in {sa.spi_r for sa in hub.endpoint.snapshot().of(TUNNEL)}
     assert held(hub) <= 1
 
 
@@ -78,7 +77,7 @@ def test_a_peer_that_begins_again_and_again_has_one_ike_sa(spoken: str, first_co
         hub.peer(ADDRESS_A, seed=10 + attempt, first_contact=first_contact)
         most = max(most, len(hub.endpoint.ike_sas(TUNNEL)))
         hub.pass_time(0.1)
-    assert most <= hub.endpoint._registry.limits.ike_sas_per_tunnel
+    assert most <= Limits().ike_sas_per_tunnel
     hub.pass_time(11)
     assert len(hub.endpoint.ike_sas(TUNNEL)) == 1
     assert held(hub) <= (1 if spoken == "IKEv2" else 2)

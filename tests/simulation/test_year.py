@@ -13,7 +13,7 @@ from tests.simulation.invariants import disagreements, leaks
 from tests.simulation.living import Living
 from tests.simulation.policies import Recipe
 from tests.simulation.weather import Datagram
-from tests.simulation.year import DAY, Year, registry, sessions
+from tests.simulation.year import DAY, Year, held
 from tests.tables import TellRow
 from vpnd.model.policy import NegotiationMode, PeerPolicy
 from vpnd.wire.iana import IkeVersion
@@ -35,9 +35,9 @@ def policies(spoken: str, ike_lifetime: int = 86_400) -> tuple[PeerPolicy, PeerP
 
 def memory(year: Year) -> tuple[int, int]:
     """Objects and bytes of both ends in a quiet moment."""
-    year.run_until(lambda: year.possible and year.agreeing and not year._in_flight, within=3600)
+    year.run_until(lambda: year.possible and year.agreeing and year.is_quiet, within=3600)
     year.run_for(600)
-    return footprint(*((registry(g), g.tunnels._tunnels) for g in (year.a, year.b)))
+    return footprint(*((g.endpoint, g.tunnels) for g in (year.a, year.b)))
 
 
 @pytest.mark.parametrize("spoken", SPEAKING)
@@ -77,8 +77,8 @@ def assert_nothing_leaked(gateway: Living) -> None:
     """One IKE SA, in IKEv1 perhaps its predecessor too, and the SA pairs that are installed."""
     assert len(gateway.ike_sas()) == 1
     assert 1 <= len(gateway.installed) <= 2
-    assert len(sessions(gateway)) <= 2
-    predecessors = len(sessions(gateway)) - 1
+    assert len(held(gateway).sas) <= 2
+    predecessors = len(held(gateway).sas) - 1
     assert [wrong for wrong in leaks(gateway) if "sessions for" not in wrong or not predecessors] == []
 
 

@@ -128,6 +128,11 @@ class World:
             self._step()
         self.now = end
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is on its way."""
+        return not self._in_flight
+
     def settle(self) -> None:
         """Let everything in flight, and what it causes, arrive. Timers that fall due meanwhile fire."""
         while self._in_flight:

@@ -11,16 +11,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from math import floor, inf
-from typing import cast
 
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.registry import Registry
-from vpnd.ike.session import Session
-from vpnd.ike.v1.children import Limit
-from vpnd.ike.v1.received import Timer as Timer1
-from vpnd.ike.v1.session import Session as Session1
-from vpnd.ike.v2.state import Timer as Timer2
+from vpnd.ike.snapshot import Snapshot
 from vpnd.model.policy import DpdAction, Negotiation, PeerPolicy
 
 from .gateway import Gateway
@@ -39,8 +33,6 @@ REBOOT = (20.0, 120.0)
 
 LINK_FAILURES = (5.0, 60.0, 300.0)
 """Seconds that the link is down, one of them about once a day."""
-
-LIVENESS = frozenset((Timer1.LIVENESS, Timer2.DPD))
 
 
 @dataclass(slots=True)
@@ -82,6 +74,8 @@ class Year(World):
         self.most_sas = 0
         self.most_sessions = 0
         self.link = True
+        self.held: dict[str, Snapshot] = {}
+        """What each gateway has held since the last event."""
         self._policies = tuple(with_dpd(policy, action=DpdAction.RETRY) for policy in policies)
         self._fate = random.Random(seed + 1)
         self._length_of_day = day
@@ -168,7 +162,7 @@ class Year(World):
         queued = [queue[0].at for queue in (self._in_flight, self._events) if queue]
         if min(queued) - self.now < 1.0:
             return
-        until = min([*queued, *map(_busy_at, (self.a, self.b))])
+        until = min([*queued, *(_busy_at(gateway, self.held[gateway.name]) for gateway in (self.a, self.b))])
         second = EPOCH + floor(until - EPOCH)
         if second > max(self.now, self._heard):
             self.meter.count(second - self.now, True, True)
@@ -184,33 +178,17 @@ class Year(World):
         self.meter.count(self.now - before, possible, carried)
         for gateway in self.gateways.values():
             self.most_sas = max(self.most_sas, len(gateway.installed))
-            self.most_sessions = max(self.most_sessions, len(registry(gateway)._sessions))
+            self.held[gateway.name] = snapshot = held(gateway)
+            self.most_sessions = max(self.most_sessions, len(snapshot.sas))
 
 
-def sessions(gateway: Living) -> tuple[Session, ...]:
-    """Every session of a gateway, also those that are ending."""
-    return tuple(registry(gateway)._sessions.values())
+def held(gateway: Gateway) -> Snapshot:
+    """Everything of IKE that a gateway holds."""
+    return gateway.endpoint.snapshot()
 
 
-def registry(gateway: Gateway) -> Registry:
-    return cast(Endpoint, gateway.endpoint)._registry
-
-
-def _busy_at(gateway: Living) -> float:
+def _busy_at(gateway: Living, holding: Snapshot) -> float:
     """When something other than dead peer detection is due."""
     at = gateway.tunnels.next_timeout()
-    earliest = inf if at is None else at
-    for session in sessions(gateway):
-        mine = session.timers._deadlines  # type: ignore[attr-defined] # both versions keep theirs so
-        due = [when for timer, when in mine.items() if timer not in LIVENESS]
-        if isinstance(session, Session1):
-            quick, children = session.quicks.next_timeout(), session.children
-            due += [] if quick is None else [quick]
-            # A pair that has its successor asks for none, however often its turn comes.
-            due += [
-                when
-                for (limit, spi_in), when in children.timers._deadlines.items()
-                if limit is not Limit.SOFT or children.is_current(spi_in)
-            ]
-        earliest = min([earliest, *due])
-    return earliest
+    due = [when for sa in holding.sas for when in sa.deadlines.values()]
+    return min(due if at is None else [at, *due], default=inf)

@@ -16,6 +16,7 @@ from vpnd.ike.message import Unfit
 from vpnd.ike.outputs import CANNOT_BE_READ, Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Phase, Session, Unreachable, Version
+from vpnd.ike.snapshot import Snapshot
 from vpnd.ike.v1 import version as ikev1
 from vpnd.ike.v2 import version as ikev2
 from vpnd.model.child import Path
@@ -117,15 +118,20 @@ class Endpoint:
             self._versions[session.version].begin_anew(now, name)
             self._settle(now)
 
-    def close(self, now: float, name: str, diagnosis: Diagnosis) -> None:
+    def close(self, now: float, name: str, diagnosis: Diagnosis, local_spi: bytes | None = None) -> None:
         """DELETE to the peer; all SAs of the tunnel go: ChildDown each, then IkeDown.
+
+        With `local_spi` only the IKE SA that has this SPI on our side goes, and what was made under it.
 
         A peer's attempt of which only its proof will say what tunnel it means goes on: a change of one tunnel
         is none of the others', and a proof that fits none any more has an answer. Else the peer would ask in
         vain until it gives up.
         """
-        self._stop_waiting(name)
+        if local_spi is None:
+            self._stop_waiting(name)
         for session in self._registry.sessions(name):
+            if local_spi not in (None, session.local_spi):
+                continue
             if not session.is_undecided:
                 session.close(now, diagnosis)
             self._settle(now, session)
@@ -137,10 +143,13 @@ class Endpoint:
                 session.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME))
                 self._settle(now, session)
 
-    def rekey_ike(self, now: float, name: str) -> None:
-        """Replace the IKE SA of a tunnel without loss; no-op without one."""
-        session = self._registry.established(name)
-        if session is not None:
+    def rekey_ike(self, now: float, name: str, local_spi: bytes | None = None) -> None:
+        """Replace the IKE SA of a tunnel without loss; no-op without one.
+
+        Of several the newest, or the one that has `local_spi` on our side.
+        """
+        session = self._registry.established(name) if local_spi is None else self._registry.find(local_spi)
+        if session is not None and session.tunnel == name:
             session.rekey(now)
             self._settle(now, session)
 
@@ -232,6 +241,10 @@ class Endpoint:
         """The established IKE SAs of a tunnel, oldest first; usually one."""
         infos = (s.info() for s in self._registry.sessions(name) if s.phase is Phase.ESTABLISHED)
         return tuple(info for info in infos if info is not None)
+
+    def snapshot(self) -> Snapshot:
+        """All that is held at this moment, also what is only kept until a peer has noticed its end."""
+        return self._registry.snapshot()
 
     # --- inside
 

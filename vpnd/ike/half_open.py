@@ -24,6 +24,10 @@ class HalfOpen:
     def __len__(self) -> int:
         return len(self._address)
 
+    def addresses(self) -> tuple[Address, ...]:
+        """The peer's address of each, oldest first."""
+        return tuple(self._address.values())
+
     def begin(self, session: Session, address: Address, proved: bool) -> None:
         """A peer's attempt has taken state; `proved`: its address is."""
         self.end(session)

@@ -21,6 +21,7 @@ from vpnd.ike.limits import (
 from vpnd.ike.outputs import Failed, LadderLine, Output
 from vpnd.ike.renewals import Renewals
 from vpnd.ike.session import Phase, Session
+from vpnd.ike.snapshot import Snapshot
 from vpnd.ike.throttle import FREE_FAILURES, PER_SECOND, Throttle
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -80,6 +81,17 @@ class Registry:
         self._armed: dict[Session, tuple[float, int]] = {}
         self._waits: dict[int, Session] = {}
         self._pushes = 0
+
+    def snapshot(self) -> Snapshot:
+        """What is held at this moment."""
+        return Snapshot(
+            sas=tuple(session.snapshot() for session in self._sessions.values()),
+            esp_spis=frozenset(self._esp_spis),
+            half_open=self._half_open.addresses(),
+            first_messages=len(self._by_init),
+            deadlines=len(self._armed),
+            queued=len(self._timers),
+        )
 
     # --- effects
 

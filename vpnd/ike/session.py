@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -31,6 +33,32 @@ class Unreachable(Enum):
 
     PORT = "port unreachable"
     HOST = "host or network unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class SaSnapshot:
+    """One IKE SA at one moment, or the attempt at one, also while it ends. No key is in it.
+
+    `state` is the name of its state in the table of its version. `former`: where the peer was before it
+    moved, until it has answered from `path`. `children` are inbound SPIs, oldest first. `deadlines` are the
+    moments at which something will happen to it or to a child of it, by what that is, and `liveness` the
+    next one that only asks whether the peer is there, in seconds on the caller's clock. `ivs`: in IKEv1 the
+    last block of phase 1, as that of message ID 0, and of each quick mode (RFC 2409 appendix B).
+    """
+
+    tunnel: str
+    version: IkeVersion
+    initiator: bool
+    spi_i: bytes
+    spi_r: bytes
+    phase: Phase
+    state: str
+    path: Path
+    former: Path | None
+    children: tuple[int, ...]
+    deadlines: Mapping[str, float]
+    liveness: float | None
+    ivs: Mapping[int, bytes]
 
 
 class Session(Protocol):
@@ -113,6 +141,9 @@ class Session(Protocol):
 
     def info(self) -> IkeSaInfo | None:
         """What status shows, once established."""
+
+    def snapshot(self) -> SaSnapshot:
+        """What there is of it now."""
 
 
 class Version(Protocol):

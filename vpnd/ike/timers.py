@@ -32,6 +32,10 @@ class Timers(Generic[K]):
         """When `key` is due, or None."""
         return self._deadlines.get(key)
 
+    def all(self) -> dict[K, float]:
+        """Every deadline: a copy."""
+        return dict(self._deadlines)
+
     def next_timeout(self) -> float | None:
         """The earliest deadline, or None if nothing is armed."""
         return min(self._deadlines.values(), default=None)

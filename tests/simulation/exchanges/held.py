@@ -100,6 +100,14 @@ class Led:
     a: LedEntropy
     b: LedEntropy
 
+    @classmethod
+    def of(cls, lowest: str, pair: Pair) -> Led:
+        """Those of a pair that was made with `LedEntropy`."""
+        one, two = pair.entropies
+        assert isinstance(one, LedEntropy)
+        assert isinstance(two, LedEntropy)
+        return cls(lowest, one, two)
+
     def requests(self) -> None:
         """What is drawn from now on is for a request."""
         self._lead("Ni")
@@ -136,9 +144,8 @@ class HeldPair(Pair):
         changes_b: dict[str, Any] | None = None,
         up: bool = True,
     ) -> None:
-        self.entropies: dict[str, LedEntropy] = {}
         recipe = recipe or RECIPE
-        super().__init__(0, recipe=recipe, changes_a=changes_a, changes_b=changes_b, entropy=self._led)
+        super().__init__(0, recipe=recipe, changes_a=changes_a, changes_b=changes_b, entropy=LedEntropy)
         self.flying: list[Held] = []
         self._seen = {"a": 0, "b": 0}
         if up:
@@ -151,11 +158,6 @@ class HeldPair(Pair):
         self.news()
         self.world.interceptors.append(self._hold)
 
-    def _led(self, seed: int) -> LedEntropy:
-        entropy = LedEntropy(seed)
-        self.entropies["b" if self.entropies else "a"] = entropy
-        return entropy
-
     def gateway(self, name: str) -> Gateway:
         """The gateway `a` or `b`."""
         return self.world.gateways[name]
@@ -164,7 +166,7 @@ class HeldPair(Pair):
 
     def collide(self, lowest: str, command: str) -> None:
         """Both sides give the command; of the four nonces of the two exchanges `lowest` is the lowest."""
-        led = Led(lowest, self.entropies["a"], self.entropies["b"])
+        led = Led.of(lowest, self)
         led.requests()
         getattr(self.a, command)()
         getattr(self.b, command)()

@@ -67,7 +67,7 @@ def test_failure_init() -> None:
     assert stage.half_open_count() == 1
     stage.world.run_for(31)
     assert stage.half_open_count() == 0
-    assert not list(stage.endpoint._registry.sessions())
+    assert not stage.endpoint.snapshot().sas
 
 
 def begin(stage: Stage, announces: bool) -> tuple[Puppet, list[Payload]]:
@@ -83,7 +83,7 @@ def begin(stage: Stage, announces: bool) -> tuple[Puppet, list[Payload]]:
 def refuse(stage: Stage, puppet: Puppet) -> None:
     """The puppet does not want what was in the IKE_AUTH request."""
     stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, [Notify(Notify2.INVALID_SYNTAX)], response=True))
-    assert not list(stage.endpoint._registry.sessions())
+    assert not stage.endpoint.snapshot().sas
 
 
 def is_childless(payloads: list[Payload]) -> bool:

@@ -160,7 +160,7 @@ def test_half_open_attempts_of_all_addresses_are_bounded() -> None:
     stage = Stage(limits=Limits(half_open_in_all=2))
     for seed in range(4):
         stage.answered_first(stage.puppet(seed=seed))
-    assert stage.endpoint._registry.half_open() == 2
+    assert len(stage.endpoint.snapshot().half_open) == 2
     assert stage.endpoint.counters["half-open: the oldest made room"] == 2
 
 
@@ -194,12 +194,12 @@ def test_a_weak_key_of_a_child_is_refused_and_leaves_nothing(monkeypatch: pytest
         raise WeakKey(detail="weak DES key")
 
     monkeypatch.setattr(keys, "refuse_weak_key", refuse)
-    held = len(pair.endpoint_b._registry._esp_spis)
+    held = len(pair.endpoint_b.snapshot().esp_spis)
     (child,) = pair.a.children()
     pair.a.do("rekey_child", "to-b", child.spi_in)
     pair.world.run_for(3)
     assert pair.a.of(ChildFailed)
-    assert len(pair.endpoint_b._registry._esp_spis) == held
+    assert len(pair.endpoint_b.snapshot().esp_spis) == held
     pair.assert_one_tunnel()
 
 
@@ -362,7 +362,7 @@ def test_a_renewal_is_not_begun_twice() -> None:
     pair.world.silence("b")
     for _ in range(2):
         pair.a.rekey_ike()
-    assert len(list(pair.endpoint_a._registry.sessions())) == 2
+    assert len(pair.endpoint_a.snapshot().sas) == 2
 
 
 def test_commands_for_what_is_not_there_do_nothing() -> None:

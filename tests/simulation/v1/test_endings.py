@@ -11,6 +11,7 @@ from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pai
 from tests.simulation.v1.puppet import Puppet, esp_sa
 from tests.simulation.v1.stage import RECIPE, Stage
 from tests.simulation.world import EPOCH
+from vpnd.ike.limits import Limits
 from vpnd.ike.natt import Nat
 from vpnd.ike.outputs import (
     ChildDown,
@@ -93,8 +94,8 @@ def proof(puppet: Puppet) -> list[Payload]:
 
 def session_iv(stage: Stage) -> bytes:
     """Where the IV chain of phase 1 stands."""
-    (session,) = stage.endpoint._registry.sessions()
-    return session.chain.iv  # type: ignore[attr-defined,no-any-return]
+    (sa,) = stage.endpoint.snapshot().sas
+    return sa.ivs[0]
 
 
 # ------------------------------------------------------------------------------------- both sides at once
@@ -108,11 +109,11 @@ def test_isakmp_sas_beside_one_that_the_peer_never_confirms_are_bounded() -> Non
     stage.established_from_here(stage.puppet(initiator=False))
     for seed in range(1, 31):
         stage.say(stage.last_of_phase1(stage.puppet(seed=seed)))
-    sessions = list(stage.endpoint._registry.sessions())
+    sessions = stage.endpoint.snapshot().sas
     assert len(stage.gateway.of(Established)) == 1
     assert len(sessions) == 1 + REPLACED_FOR_NOW
-    stage.world.run_for(stage.endpoint._registry.limits.closing + 1)
-    assert len(list(stage.endpoint._registry.sessions())) == 1 + REPLACED_AT_MOST
+    stage.world.run_for(Limits().closing + 1)
+    assert len(stage.endpoint.snapshot().sas) == 1 + REPLACED_AT_MOST
 
 
 def test_a_late_quick2_makes_only_the_pair_that_it_crossed_redundant() -> None:
@@ -189,7 +190,7 @@ def test_children_do_not_wait_for_ever() -> None:
     stage.say(old.informational(old.delete_ike()))
     stage.world.run_for(31)
     assert len(stage.gateway.of(ChildDown)) == len(stage.gateway.of(IkeDown)) == 1
-    assert not stage.endpoint._registry._esp_spis
+    assert not stage.endpoint.snapshot().esp_spis
 
 
 def test_what_is_said_under_the_predecessor_concerns_the_successors_children() -> None:
@@ -214,7 +215,7 @@ def test_predecessors_do_not_add_up() -> None:
     assert not [step for step in pair.world.ladder().steps if "{HASH, D}" in step], "not at once"
     pair.world.run_for(6)
     for endpoint in (pair.endpoint_a, pair.endpoint_b):
-        assert len(list(endpoint._registry.sessions())) == 2
+        assert len(endpoint.snapshot().sas) == 2
     pair.assert_one_tunnel()
 
 
@@ -225,7 +226,7 @@ def test_initial_contact_in_an_informational_ends_the_older_sa() -> None:
     new = stage.puppet(seed=99)
     stage.establish(new)
     stage.say(new.informational(Notify(Notify1.INITIAL_CONTACT, spi=new.cky_i + new.cky_r)))
-    assert len(list(stage.endpoint._registry.sessions())) == 1
+    assert len(stage.endpoint.snapshot().sas) == 1
 
 
 # ------------------------------------------------------------------------------------- quick modes that fail
@@ -241,7 +242,7 @@ def test_an_unanswered_quick_mode_costs_nothing_else_if_the_peer_lives() -> None
     assert failed.diagnosis.code is Code.SILENT
     assert not stage.gateway.of(PeerDead)
     assert len(stage.gateway.ike_sas()) == 1
-    assert not stage.endpoint._registry._esp_spis
+    assert not stage.endpoint.snapshot().esp_spis
 
 
 def test_an_unanswered_quick_mode_is_the_sign_of_death_without_dpd() -> None:
@@ -261,7 +262,7 @@ def test_a_quick_mode_never_acknowledged_is_taken_back() -> None:
     stage.establish(puppet)
     quick = stage.answered_quick(puppet)
     keep_alive(stage, puppet, 29)
-    assert len(stage.endpoint._registry._esp_spis) == 1
+    assert len(stage.endpoint.snapshot().esp_spis) == 1
     before = len(stage.heard)
     keep_alive(stage, puppet, 12)
     deletes = 0
@@ -272,7 +273,7 @@ def test_a_quick_mode_never_acknowledged_is_taken_back() -> None:
     stage.say(puppet.quick3(quick))
     assert not stage.gateway.installed
     keep_alive(stage, puppet, 5)
-    assert not stage.endpoint._registry._esp_spis
+    assert not stage.endpoint.snapshot().esp_spis
     (failed,) = stage.gateway.of(Failed)
     assert failed.diagnosis.code is Code.SILENT
 
@@ -285,7 +286,7 @@ def test_a_peer_has_eight_quick_modes_at_once() -> None:
         quick = puppet.begin_quick()
         stage.say(puppet.seal_quick(quick, puppet.quick1_payloads(quick, 0xC0FFEE00 + number)))
     assert stage.endpoint.counters["too many quick modes"] == 4
-    assert len(stage.endpoint._registry._esp_spis) == 8
+    assert len(stage.endpoint.snapshot().esp_spis) == 8
 
 
 @pytest.mark.parametrize("identity", [Id(IdType.FQDN, b"x"), Id(IdType.IPV4_ADDR_SUBNET, bytes(5))])
@@ -321,7 +322,7 @@ def test_a_responder_that_changes_the_ranges_is_refused() -> None:
     (failed,) = stage.gateway.of(ChildFailed)
     assert failed.diagnosis.code is Code.TRAFFIC_SELECTORS
     assert not stage.gateway.installed
-    assert not stage.endpoint._registry._esp_spis
+    assert not stage.endpoint.snapshot().esp_spis
 
 
 def test_an_error_that_is_not_about_a_quick_mode_ends_none() -> None:
@@ -418,8 +419,8 @@ def test_a_tunnel_taken_down_while_it_comes_up_leaves_nothing() -> None:
     pair.a.close()
     pair.world.run_for(120)
     pair.assert_nothing_left()
-    assert not list(pair.endpoint_a._registry.sessions())
-    assert not list(pair.endpoint_b._registry.sessions())
+    assert not pair.endpoint_a.snapshot().sas
+    assert not pair.endpoint_b.snapshot().sas
 
 
 def test_an_authenticated_message_from_elsewhere_moves_the_peer() -> None:
@@ -475,7 +476,7 @@ def test_a_predecessor_that_has_to_go_waits_for_its_quick_modes() -> None:
     stage.say(first.quick3(quick))
     assert len(stage.gateway.installed) == 1
     stage.world.run_for(11)
-    assert len(list(stage.endpoint._registry.sessions())) == 2
+    assert len(stage.endpoint.snapshot().sas) == 2
 
 
 def test_predecessors_go_with_the_last_isakmp_sa() -> None:
@@ -485,7 +486,7 @@ def test_predecessors_go_with_the_last_isakmp_sa() -> None:
     stage.with_child(old)
     stage.establish(stage.puppet(seed=99))
     stage.world.run_until(lambda: stage.gateway.of(PeerDead), within=60)
-    assert list(stage.endpoint._registry.sessions()) == []
+    assert not stage.endpoint.snapshot().sas
     quick = old.begin_quick()
     assert stage.say(old.seal_quick(quick, old.quick1_payloads(quick))) == []
 

@@ -11,6 +11,8 @@ from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, expect, pair_of
 from tests.simulation.weather import Nat
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import (
     ChildDown,
     ChildReplaced,
@@ -279,7 +281,7 @@ def test_a_peer_that_starts_anew_replaces_what_it_had() -> None:
     pair = established()
     old = sorted(pair.b.installed)
     spis = pair.b.ike_sas()[0].spi_r
-    pair.endpoint_a.__init__(type(pair.endpoint_a._registry.entropy)(77))  # type: ignore[misc]
+    pair.a.endpoint = pair.endpoint_a = Endpoint(SeededEntropy(77))
     pair.a.installed.clear()
     pair.a.endpoint.set_peer(pair.world.now, pair.a.policies["to-b"])
     pair.a.initiate()

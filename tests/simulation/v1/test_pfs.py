@@ -77,8 +77,8 @@ def test_where_that_does_not_help_it_is_told_once(mode: NegotiationMode) -> None
     pair.world.run_for(20)
     assert len(pair.a.of(ChildFailed)) == 1
     assert len(pair.b.of(Failed)) == 2, "without and with a key exchange"
-    assert not pair.endpoint_a._registry._esp_spis
-    assert not pair.endpoint_b._registry._esp_spis
+    assert not pair.endpoint_a.snapshot().esp_spis
+    assert not pair.endpoint_b.snapshot().esp_spis
 
 
 @pytest.mark.parametrize("side", ["a", "b"])

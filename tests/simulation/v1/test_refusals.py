@@ -10,7 +10,6 @@ from tests.simulation.v1.stage import Stage, stage_in
 from vpnd.control.diagnoses import explain
 from vpnd.ike.outputs import ChildUp, Failed, IkeDown, PeerDead
 from vpnd.ike.v1.informational import RIGHT_AFTER
-from vpnd.ike.v1.session import Session
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.attributes import Attribute, encode_attributes
@@ -138,8 +137,8 @@ def test_what_the_peer_has_answered_it_has_taken() -> None:
 def test_a_refusal_of_our_quick2_is_named_and_leaves_nothing(error: int, code: Code, named: str) -> None:
     stage, puppet = stage_in("established, main")
     stage.answered_quick(puppet, spi=0xC0FFEE01)
-    (session,) = stage.endpoint._registry.sessions()
-    (ours,) = session.children.by_spi  # type: ignore[attr-defined]
+    (sa,) = stage.endpoint.snapshot().sas
+    (ours,) = sa.children
     spis = {"nothing": b"", "our SPI": ours.to_bytes(4, "big"), "its SPI": b"\xc0\xff\xee\x01"}
     stage.say(puppet.informational(Notify(error, protocol=Protocol.ESP, spi=spis[named])))
     (failed,) = stage.gateway.of(Failed)
@@ -147,7 +146,7 @@ def test_a_refusal_of_our_quick2_is_named_and_leaves_nothing(error: int, code: C
     assert failed.diagnosis.fact("notify") == Notify1(error).name
     stage.world.run_for(60)
     assert not stage.gateway.of(ChildUp)
-    assert not session.children.by_spi  # type: ignore[attr-defined]
+    assert not any(sa.children for sa in stage.endpoint.snapshot().sas)
 
 
 def test_a_refusal_is_of_the_quick_mode_whose_spi_it_names() -> None:
@@ -315,13 +314,8 @@ def test_responder_lifetime_that_shortens_no_pair(what: str) -> None:
         "kilobytes": ((1, 2), (2, 100)),
         "no attributes": (),
     }.get(what, ((1, 1), (2, 100)))
-    timers = dict(session_of(stage).children.timers._deadlines)
+    (before,) = stage.endpoint.snapshot().sas
     stage.say(puppet.informational(for_the_pair(spi, *attributes)))
-    assert dict(session_of(stage).children.timers._deadlines) == timers
-
-
-def session_of(stage: Stage) -> Session:
-    """The only ISAKMP SA."""
-    (session,) = stage.endpoint._registry.sessions()
-    assert isinstance(session, Session)
-    return session
+    (after,) = stage.endpoint.snapshot().sas
+    assert after.deadlines == before.deadlines
+    assert any(f"{child.spi_in:08x}" in what for what in before.deadlines)

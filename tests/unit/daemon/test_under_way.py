@@ -12,6 +12,7 @@ from tests.unit.daemon.test_operations import BACK, ROUTED
 from tests.unit.daemon.test_refused import seconds
 from tests.unit.daemon.test_stories import VERSIONS
 from vpnd.control.operations import OperationError
+from vpnd.ike.session import Phase
 from vpnd.model.selectors import parse_address
 
 NEGOTIATIONS = ("active", "passive", "traffic-triggered")
@@ -69,7 +70,8 @@ async def test_an_attempt_goes_on_from_the_new_address_of_this_machine(
     pair.hq.host.source = moved
     pair.hq.watch.on_change()
     await seconds(pair, 1)
-    paths = {session.path.local for session in pair.hq.service.gateway.endpoint._registry.attempts()}
-    assert paths == {moved}
+    sas = pair.hq.service.gateway.endpoint.snapshot().sas
+    attempts = [sa for sa in sas if sa.initiator and sa.phase is Phase.CONNECTING]
+    assert {sa.path.local for sa in attempts} == {moved}
     assert pair.hq.service.gateway.tunnels["t"].attempt is not None
     begun.cancel()

@@ -199,6 +199,14 @@ class Children:
         """Whether a pair that is to succeed `replaces` (None: to be the first) is not needed."""
         return self.up(mapping) if replaces is None else not self.is_current(replaces)
 
+    def deadlines(self) -> dict[str, float]:
+        """When something happens to a pair, by what: one that has its successor asks for no other."""
+        return {
+            f"{limit.name} {spi_in:08x}": at
+            for (limit, spi_in), at in self.timers.all().items()
+            if limit is not Limit.SOFT or self.is_current(spi_in)
+        }
+
     def is_current(self, spi_in: int) -> bool:
         """Whether its mapping sends on the pair with this inbound SPI."""
         child = self.by_spi.get(spi_in)

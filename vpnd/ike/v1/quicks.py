@@ -344,6 +344,10 @@ class Quicks:
 
     # --- time
 
+    def ivs(self) -> dict[int, bytes]:
+        """The last block of each, by its message ID."""
+        return {message_id: quick.chain.iv for message_id, quick in self._by_id.items()}
+
     def next_timeout(self) -> float | None:
         """The earliest deadline of all quick modes."""
         due = [quick.schedule.due for quick in self._by_id.values() if quick.schedule is not None]

@@ -21,7 +21,7 @@ from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.outputs import IkeDown, IkeSaInfo, Output, PathMoved, Story
 from vpnd.ike.registry import NO_SPI, Registry
-from vpnd.ike.session import Phase, Unreachable
+from vpnd.ike.session import Phase, SaSnapshot, Unreachable
 from vpnd.ike.timers import Timers
 from vpnd.ike.v1 import aggressive_mode, clock, informational, main_mode, proposals, succession
 from vpnd.ike.v1.attempt import Attempt
@@ -507,6 +507,27 @@ class Session:
     def info(self) -> IkeSaInfo | None:
         """What status shows, once established."""
         return self.describe() if self.phase is Phase.ESTABLISHED else None
+
+    def snapshot(self) -> SaSnapshot:
+        """What there is of it now."""
+        deadlines = {timer.name: at for timer, at in self.timers.all().items() if timer is not Timer.LIVENESS}
+        if (quick := self.quicks.next_timeout()) is not None:
+            deadlines["quick modes"] = quick
+        return SaSnapshot(
+            tunnel=self.tunnel,
+            version=self.version,
+            initiator=self.initiator,
+            spi_i=self.cky_i,
+            spi_r=self.cky_r,
+            phase=self.phase,
+            state=self.state.name,
+            path=self.path,
+            former=self.former,
+            children=tuple(self.children.by_spi),
+            deadlines=deadlines | self.children.deadlines(),
+            liveness=self.timers.deadline(Timer.LIVENESS),
+            ivs=({} if self._chain is None else {0: self._chain.iv}) | self.quicks.ivs(),
+        )
 
     def describe(self) -> IkeSaInfo:
         """What status shows. Raises Drop before a suite has been chosen."""

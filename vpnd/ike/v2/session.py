@@ -8,6 +8,7 @@ responders are objects and functions of their own files; they change the session
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from vpnd.crypto.entropy import chance
 from vpnd.ike import natt
@@ -24,9 +25,9 @@ from vpnd.ike.outputs import (
 )
 from vpnd.ike.registry import InitKey, Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER
-from vpnd.ike.session import Phase, Unreachable
+from vpnd.ike.session import Phase, SaSnapshot, Unreachable
 from vpnd.ike.v2 import clock, duplicates, reception
-from vpnd.ike.v2.children import Children, Fate
+from vpnd.ike.v2.children import Children, ChildTimer, Fate
 from vpnd.ike.v2.create_child import CreateChild
 from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.ike_sa import IkeSa
@@ -41,6 +42,7 @@ from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.proposals import Suite
 from vpnd.wire.header import Header
+from vpnd.wire.iana import IkeVersion
 
 UNDECIDED = 2 * GIVE_UP_AFTER
 """Seconds that the loser of two successors of one IKE SA is kept for its creator's DELETE."""
@@ -107,6 +109,23 @@ class Session(IkeSa):
 
     def has_child(self, spi_in: int) -> bool:
         return self.children.find(spi_in) is not None
+
+    def snapshot(self) -> SaSnapshot:
+        return SaSnapshot(
+            tunnel=self.tunnel,
+            version=IkeVersion.V2,
+            initiator=self.initiator,
+            spi_i=self.spi_i,
+            spi_r=self.spi_r,
+            phase=self.phase,
+            state=self.state.name,
+            path=self.path,
+            former=self.former,
+            children=tuple(child.spi_in for child in self.children),
+            deadlines={_name(key): at for key, at in self.timers.all().items() if key is not Timer.DPD},
+            liveness=self.timers.deadline(Timer.DPD),
+            ivs={},
+        )
 
     # --- inputs
 
@@ -456,3 +475,11 @@ class Session(IkeSa):
         self.window.settled()
         self.enter(State.GONE, story)
         self.registry.forget(self)
+
+
+def _name(key: object) -> str:
+    """What a deadline is for, and of which child."""
+    if isinstance(key, Timer):
+        return key.name
+    timer, spi_in = cast("tuple[ChildTimer, int]", key)
+    return f"{timer.name} {spi_in:08x}"

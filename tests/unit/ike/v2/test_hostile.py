@@ -114,7 +114,7 @@ def assert_gone(pair: Pair) -> None:
 
 def session_spis(pair: Pair) -> set[int]:
     """Inbound SPIs that a still holds beyond those of its children."""
-    return pair.a.endpoint._registry._esp_spis - set(pair.a.children)
+    return pair.a.endpoint.snapshot().esp_spis - set(pair.a.children)
 
 
 # -------------------------------------------------------------------------- IKE_AUTH as initiator
@@ -443,7 +443,7 @@ def test_a_wrong_request_is_answered_and_nothing_is_taken(
     else:
         assert pair.b.diagnosis(Failed).code is code
     assert len(pair.b.children) == 1
-    assert pair.b.endpoint._registry._esp_spis == set(pair.b.children)
+    assert pair.b.endpoint.snapshot().esp_spis == set(pair.b.children)
 
 
 def test_a_peer_that_only_ever_asks_is_stopped() -> None:

@@ -143,7 +143,7 @@ def test_both_values_are_named_where_nothing_helps() -> None:
     facts = failed.diagnosis
     assert (facts.code, facts.fact("ours")) == (Code.PFS, "off")
     assert facts.fact("theirs") == "another group than ours of the IKE SA"
-    assert not pair.a.endpoint._registry._esp_spis - set(pair.a.children)
+    assert not pair.a.endpoint.snapshot().esp_spis - set(pair.a.children)
     pair.assert_carries()
 
 
