@@ -11,18 +11,21 @@ from ipaddress import ip_address
 
 import pytest
 
-from tests.simulation.policies import ADDRESS_A
+from tests.simulation.policies import ADDRESS_A, ADDRESS_B
 from tests.simulation.stage import Stage as Stage2
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, policy_of
 from tests.simulation.v1.puppet import Puppet, esp_sa, subnet
 from tests.simulation.v1.stage import RECIPE, Stage, stage_in
 from vpnd.control.diagnoses import message
-from vpnd.ike.endpoint import UNREADABLE_AGAIN
+from vpnd.ike.endpoint import NO_MESSAGE, UNREADABLE_AGAIN
+from vpnd.ike.limits import UNREADABLE_BY_ADDRESS
 from vpnd.ike.message import MAX_OF_A_KIND
 from vpnd.ike.outputs import Established, Failed, LadderLine
+from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 from vpnd.model.policy import NegotiationMode
+from vpnd.model.selectors import Address
 from vpnd.wire.header import HEADER_LENGTH, Header
 from vpnd.wire.iana import Exchange1, Exchange2, IdType, Notify1, Notify2
 from vpnd.wire.ikev1 import Fragment, Id, Nonce, Notify, VendorId
@@ -187,6 +190,46 @@ def test_what_is_no_ike_message_of_ours_is_named(data: bytes) -> None:
     stage = Stage()
     assert stage.say(data) == []
     assert len(named(stage)) == 1
+
+
+GARBAGE = (b"", b"\xff", bytes(27), bytes(28), bytes(17) + b"\x30" + bytes(9) + b"\x1c", b"\x2e" * 200)
+
+
+def let_in(stage: Stage | Stage2, source: Address, count: int) -> int:
+    """How many of so many datagrams that are no IKE message are handled, and not only counted."""
+    path = Path(ADDRESS_B, 500, source, 500)
+    endpoint, now = stage.endpoint, stage.world.now
+    return sum(not endpoint.drop_unread(now, path, GARBAGE[number % len(GARBAGE)]) for number in range(count))
+
+
+@pytest.mark.parametrize("make", [Stage, Stage2])
+def test_of_a_flood_enough_is_named_and_the_rest_counted(make) -> None:  # type: ignore[no-untyped-def]
+    stage = make()
+    most = int(UNREADABLE_BY_ADDRESS.most)
+    assert let_in(stage, ADDRESS_A, 10_000) == most
+    assert stage.endpoint.counters[NO_MESSAGE] == 10_000 - most
+    assert not stage.endpoint.outputs, "nothing was made of it"
+    stage.world.run_for(1)
+    assert let_in(stage, ADDRESS_A, 10_000) == UNREADABLE_BY_ADDRESS.a_second, "named again while it lasts"
+
+
+@pytest.mark.parametrize("make", [Stage, Stage2])
+def test_no_message_is_dropped_unread_however_many_come(make) -> None:  # type: ignore[no-untyped-def]
+    """In a flood those that have a header are for their sessions, or wait for their turn."""
+    stage = make()
+    whole = stage.puppet().first_message() if make is Stage else stage.puppet().init_message()
+    let_in(stage, ADDRESS_A, 10_000)
+    path = Path(ADDRESS_B, 500, ADDRESS_A, 500)
+    assert not any(stage.endpoint.drop_unread(stage.world.now, path, whole) for _ in range(1000))
+    assert stage.say(whole)
+
+
+@pytest.mark.parametrize("make", [Stage, Stage2])
+def test_a_flood_of_a_stranger_takes_nothing_from_a_peer(make) -> None:  # type: ignore[no-untyped-def]
+    """Nothing is said of a stranger, so none of its datagrams is looked at."""
+    stage = make()
+    assert let_in(stage, STRANGER, 10_000) == 0
+    assert let_in(stage, ADDRESS_A, 10_000) == UNREADABLE_BY_ADDRESS.most
 
 
 def test_a_keepalive_on_port_500_is_no_message() -> None:

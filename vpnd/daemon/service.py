@@ -366,7 +366,8 @@ class Service:
 
     def _on_datagram(self, path: NetworkPath, data: bytes) -> None:
         # The engine is made before what needs it.
-        self._intake.take(path, data)
+        if not self.gateway.endpoint.drop_unread(self.gateway.clock.now(), path, data):
+            self._intake.take(path, data)
 
     def _may_wait(self, path: NetworkPath, data: bytes) -> bool:
         return self.gateway.endpoint.may_wait(self.gateway.clock.now(), path, data)

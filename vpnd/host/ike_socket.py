@@ -2,8 +2,8 @@
 
 asyncio-dgram reads. asyncio reads one datagram for each round of the loop, so that a flood would fill the
 kernel's buffer and a peer's message wait behind it: at each wake the reader takes what else is there, up to a
-batch. Sending goes straight to the socket, which never blocks: what the kernel does not take is a lost
-datagram, and IKE sends again.
+batch or a few milliseconds of work. Sending goes straight to the socket, which never blocks: what the kernel
+does not take is a lost datagram, and IKE sends again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -24,7 +25,9 @@ from vpnd.model.policy import IKE_PORT
 from vpnd.model.selectors import Address
 
 BATCH = 64
-"""Ours: messages that are read at one wake; then the other descriptors have their turn."""
+TURN = 0.002
+"""Ours: messages that are read at one wake, and the seconds of work with them that end it: then the other
+descriptors have their turn."""
 LARGEST = 65_535
 """Bytes of a datagram."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
@@ -121,9 +124,11 @@ class IkeSocket:
             stream.close()
 
     def _read_batch(self) -> None:
-        """What else has arrived by now."""
+        """What else has arrived by now, while the turn lasts."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + TURN
         for _ in range(BATCH):
-            if self._beside is None:
+            if self._beside is None or loop.time() >= ends:
                 return
             try:
                 size, source = self._beside.recvfrom_into(self._buffer)
@@ -134,7 +139,7 @@ class IkeSocket:
             self._on_datagram(self._path(source), bytes(self._buffer[:size]))
 
     def _path(self, source: Any) -> Path:
-        return Path(self.local, self.port, ip_address(source[0].partition("%")[0]), source[1])
+        return Path(self.local, self.port, _address(source[0]), source[1])
 
     def _drain_errors(self) -> None:
         if self._beside is None:
@@ -155,6 +160,12 @@ class IkeSocket:
         reason = _UNREACHABLE.get(number)
         if reason is not None and origin in (SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6):
             self._on_unreachable(self._path(source), reason)
+
+
+@lru_cache(maxsize=1024)  # to read the text takes longer than to receive the datagram
+def _address(text: str) -> Address:
+    """The address of a sender, without the interface that stands behind one of the link."""
+    return ip_address(text.partition("%")[0])
 
 
 def _bound(local: Address, port: int, mark: int) -> socket.socket:

@@ -11,7 +11,14 @@ from collections import Counter, deque
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.faults import Drop
-from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, Limits, too_long
+from vpnd.ike.lately import Lately
+from vpnd.ike.limits import (
+    LARGEST_FIRST_MESSAGE,
+    UNREADABLE_BY_ADDRESS,
+    UNREADABLE_IN_ALL,
+    Limits,
+    too_long,
+)
 from vpnd.ike.message import Unfit
 from vpnd.ike.outputs import CANNOT_BE_READ, Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
@@ -34,6 +41,9 @@ __all__ = ["UNKNOWN_PEER", "Endpoint", "Limits", "Unreachable"]
 UNKNOWN_PEER = "unknown peer"
 """The counter of messages from addresses that are no peer's."""
 
+NO_MESSAGE = "no IKE message"
+"""The counter of datagrams whose first bytes tell that they are none, beyond those that are named."""
+
 UNREADABLE_AGAIN = 60.0
 """Ours: seconds after which an operator hears again that a peer's messages cannot be read: anyone can send
 them from the peer's address, each in its own words."""
@@ -52,6 +62,8 @@ class Endpoint:
         self._waiting: dict[Address, dict[tuple[str, int], None]] = {}
         self._knocks = 0
         self._unreadable: dict[str, float] = {}
+        self._looked_at = Lately(UNREADABLE_BY_ADDRESS, UNREADABLE_IN_ALL)
+        """Datagrams of peers that are no IKE message."""
 
     @property
     def outputs(self) -> deque[Output]:
@@ -200,6 +212,20 @@ class Endpoint:
         except Drop as drop:
             self._registry.count(drop.reason)
         self._settle(now)
+
+    def drop_unread(self, now: float, path: Path, data: bytes) -> bool:
+        """Count a datagram that is no IKE message, and say that this was all; False: it is to be handled.
+
+        The first ones of a peer are handled, so that an operator hears what it sends. Of a flood the others
+        would be work for nothing.
+        """
+        if Header.is_readable(data):
+            return False
+        if self._registry.knows(path) and not self._looked_at.is_full(now, path.remote):
+            self._looked_at.add(now, path.remote)
+            return False
+        self._registry.count(NO_MESSAGE)
+        return True
 
     def may_wait(self, now: float, path: Path, data: bytes) -> bool:
         """Whether a datagram is one that sessions come before: it can only begin something, and costs work.

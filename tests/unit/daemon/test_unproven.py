@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 
 import pytest
 
 from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from tests.unit.daemon.test_stories import BACK, ROUTED, kinds, story, up
+from vpnd.ike.endpoint import NO_MESSAGE
+from vpnd.ike.limits import UNREADABLE_BY_ADDRESS
 from vpnd.ike.outputs import Failed
+from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 
 CODES = (Code.P1_PROPOSAL, Code.SYNTAX, Code.VERSION, Code.MODE, Code.IDENTITY, Code.PSK, Code.FLOOD)
@@ -48,6 +52,29 @@ async def test_a_stranger_has_no_further_line_because_the_peer_begins_again(pair
     await asyncio.sleep(61)
     refused(pair, Code.SYNTAX, "z")
     assert story(pair.hq)[-1].text.endswith("(5 more times meanwhile)")
+
+
+@with_pair
+@pytest.mark.parametrize("port", [500, 4500])
+async def test_a_flood_that_is_no_ike_is_counted_before_anything_is_made_of_it(pair: Pair, port: int) -> None:
+    """And what it is stands in the trace, with one line in the log."""
+    await up(pair)
+    gateway, served = pair.hq.service.gateway, 0
+    handle = gateway.endpoint.handle_datagram
+
+    def handle_and_count(now: float, path: Path, data: bytes) -> None:
+        nonlocal served
+        served += 1
+        handle(now, path, data)
+
+    gateway.endpoint.handle_datagram = handle_and_count  # type: ignore[method-assign]
+    path = Path(ip_address("192.0.2.1"), port, ip_address("192.0.2.2"), port)
+    for number in range(5000):
+        pair.hq.receive(path, bytes(number % 200 + 1))
+    assert served == UNREADABLE_BY_ADDRESS.most
+    assert gateway.endpoint.counters[NO_MESSAGE] == 5000 - served
+    assert [event.code for event in story(pair.hq)].count(Code.SYNTAX.value) == 1
+    assert "that cannot be read" in str(pair.hq.operator.trace("t"))
 
 
 @with_pair

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 import pytest
 
 from vpnd.daemon.run import _open_port
+from vpnd.host import ike_socket
 from vpnd.host.ike_socket import BATCH, IkeSocket, _bound
 from vpnd.host.routes import MARK
 from vpnd.ike.session import Unreachable
@@ -143,7 +144,8 @@ def test_no_forged_icmp_error_makes_its_messages_small(
         assert made.getsockopt(level, option) == value
 
 
-async def test_what_waits_is_read_at_one_wake() -> None:
+async def heard_by_round(count: int) -> tuple[list[bytes], list[int]]:
+    """So many messages that wait when the loop comes to them, and in which of its rounds each was heard."""
     rounds = 0
     ear = Ear(4)
     heard_in: list[int] = []
@@ -157,14 +159,28 @@ async def test_what_waits_is_read_at_one_wake() -> None:
 
     await ear.socket.start()
     with closing(ear.socket), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for number in range(BATCH + 10):
+        for number in range(count):
             sender.sendto(bytes([number]), (str(LOOPBACK[4]), ear.socket.port))
         counting = asyncio.create_task(count_rounds())
-        await ear.until(BATCH + 10)
+        await ear.until(count)
         await asyncio.sleep(0)
         counting.cancel()
-    assert {data for _, data in ear.heard} == {bytes([number]) for number in range(BATCH + 10)}
-    assert max(Counter(heard_in).values()) <= BATCH + 2, "the other descriptors have their turn"
-    assert len(set(heard_in)) < 5, "asyncio alone reads one for each round of the loop"
     for _ in range(3):
         await asyncio.sleep(0)
+    return [data for _, data in ear.heard], heard_in
+
+
+async def test_what_waits_is_read_at_one_wake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ike_socket, "TURN", 60.0)
+    heard, heard_in = await heard_by_round(BATCH + 10)
+    assert set(heard) == {bytes([number]) for number in range(BATCH + 10)}
+    assert max(Counter(heard_in).values()) <= BATCH + 2, "the other descriptors have their turn"
+    assert len(set(heard_in)) < 5, "asyncio alone reads one for each round of the loop"
+
+
+async def test_a_wake_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wait, each much work: without time for a turn only what asyncio reads itself is heard."""
+    monkeypatch.setattr(ike_socket, "TURN", 0.0)
+    heard, heard_in = await heard_by_round(20)
+    assert set(heard) == {bytes([number]) for number in range(20)}
+    assert max(Counter(heard_in).values()) <= 2, "one that asyncio reads, and one of the round before"

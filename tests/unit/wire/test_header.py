@@ -69,3 +69,25 @@ def test_each_flag_is_told_from_the_others(flag):
     others = Header.decode(REQUEST[:19] + bytes([0xFF & ~flag]) + REQUEST[20:])
     assert [one for one in Flag if only.has(one)] == [flag]
     assert [one for one in Flag if not others.has(one)] == [flag]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        REQUEST,
+        REQUEST[:27],
+        REQUEST + b"x",
+        b"",
+        b"\xff",
+        REQUEST[:24] + bytes(4),
+        *(REQUEST[:17] + bytes([version]) + REQUEST[18:] for version in (0x00, 0x0F, 0x10, 0x2F, 0x30, 0xFF)),
+        REQUEST[:27] + b"\x1e" + b"xy",
+    ],
+)
+def test_whether_a_header_is_readable_is_what_reading_it_shows(message):
+    try:
+        Header.decode(message)
+    except DecodeError:
+        assert not Header.is_readable(message)
+    else:
+        assert Header.is_readable(message)
