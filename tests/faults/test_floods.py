@@ -36,8 +36,8 @@ PINGS = 100
 """A second."""
 IN_TIME = 3.0
 """Seconds that a rekey, and a reset, of the peer may take."""
-LATE = 0.02
-"""Seconds: 99 % of the loop's delays are at most this."""
+RECOVERED = 1.0
+"""Seconds after the end of a flood from which on nothing is lost any more."""
 AFTERWARDS = 60.0
 """Seconds after the attack in which the memory is back."""
 LINE_EVERY = 60.0
@@ -49,6 +49,19 @@ ENOUGH = 0.9
 
 
 @dataclass(frozen=True)
+class Targets:
+    """What a row keeps to, beside what every row does. None: nothing is promised."""
+
+    late: float | None = 0.02
+    """Seconds: 99 % of the loop's delays are at most this."""
+    lost: float | None = 1.0
+    """Percent of the pings, more than without the attack."""
+    cpu: float | None = None
+    """Of a processor."""
+    enough: float = ENOUGH
+
+
+@dataclass(frozen=True)
 class Attack:
     """What is sent, how often a second, and how the pair under attack speaks."""
 
@@ -57,6 +70,7 @@ class Attack:
     rate: int
     version: str = "ikev2"
     mode: str = "main"
+    targets: Targets = Targets()
 
     @property
     def plan(self) -> Plan:
@@ -79,7 +93,8 @@ ATTACKS = (
     Attack("F20", "valid-ke", 1000),
     Attack("F20", "main1", 1000, "ikev1"),
     Attack("F21", "garbage", 10_000),
-    Attack("F22", "garbage", 100_000),
+    # As much as a processor can read: what the kernel drops then is anyone's.
+    Attack("F22", "garbage", 100_000, targets=Targets(late=None, lost=None, enough=0.3)),
     Attack("F23", "replay", 5_000),
     Attack("F24", "wrong-spi", 10_000),
     Attack("F25", "bad-icv", 1_000),
@@ -173,7 +188,7 @@ class Range:
         """
         before = self.lag()
         pings: list[Stream] = []
-        stream = threading.Thread(target=lambda: pings.append(self._stream(seconds)))
+        stream = threading.Thread(target=lambda: pings.append(self.stream(seconds)))
         stream.start()
         time.sleep(seconds / 3)
         rekey = self._timed("rekey", {} if with_reset else {"child": True})
@@ -183,7 +198,7 @@ class Range:
         late, slowest = lateness(before, self.lag())
         return Minute(pings[0], rekey, reset, late, slowest)
 
-    def _stream(self, seconds: int) -> Stream:
+    def stream(self, seconds: int) -> Stream:
         """Pings from behind the peer, for so long whatever is lost."""
         arguments = (B.inside, A.inside, str(PINGS), str(seconds))
         done = self.wire.b.host.run(
@@ -248,9 +263,11 @@ def show(seconds: float | None) -> str:
 )
 def test_the_pair_lives_through(attack: Attack, lab: Lab, full: bool, row: TellRow) -> None:
     seconds = FULL if full else SHORT
-    where = Range(lab, attack.plan)
+    targets, where = attack.targets, Range(lab, attack.plan)
     with_reset = attack.kind not in NO_COOKIE
+    cpu, began = where.ours.cpu_seconds(), time.monotonic()
     calm = where.minute(seconds, with_reset)
+    cpu_calm = (where.ours.cpu_seconds() - cpu) / (time.monotonic() - began)
     memory, logged = where.ours.resident_bytes(), where.ours.log()
     cpu, began = where.ours.cpu_seconds(), time.monotonic()
     flood = where.attack(attack, seconds)
@@ -259,6 +276,8 @@ def test_the_pair_lives_through(attack: Attack, lab: Lab, full: bool, row: TellR
     assert flood.exit_code == 0, flood.output()
     cpu = (where.ours.cpu_seconds() - cpu) / (time.monotonic() - began)
     peak = where.ours.resident_bytes()
+    time.sleep(RECOVERED)
+    after = where.stream(SHORT)
     extra_loss = under.ping.lost - calm.ping.lost
     if full:
         ends = time.monotonic() + AFTERWARDS
@@ -277,7 +296,8 @@ def test_the_pair_lives_through(attack: Attack, lab: Lab, full: bool, row: TellR
         reset=show(under.reset) if with_reset else "not promised",
         loss=f"{under.ping.lost:.2f} % of {under.ping.sent} (calm {calm.ping.lost:.2f} %)",
         lag_p99=f"<= {1000 * under.late:.0f} ms (calm {1000 * calm.late:.0f})",
-        cpu=f"{100 * cpu:.0f} %",
+        afterwards=f"{after.lost:.2f} % lost",
+        cpu=f"{100 * cpu:.0f} % (calm {100 * cpu_calm:.0f})",
         memory=f"+{(peak - memory) / (1 << 20):.1f} MB, then {100 * back:+.0f} %",
         lines=most_lines,
     )
@@ -291,9 +311,11 @@ def test_the_pair_lives_through(attack: Attack, lab: Lab, full: bool, row: TellR
     require_ping(where.wire.b.host, B.inside, A.inside)
     if not full:
         return
-    assert sent >= ENOUGH * attack.rate * seconds
+    assert sent >= targets.enough * attack.rate * seconds
     assert under.rekey <= IN_TIME
     assert under.reset is None or under.reset <= IN_TIME
-    assert extra_loss <= 1.0
-    assert under.late <= LATE
+    assert targets.lost is None or extra_loss <= targets.lost
+    assert targets.late is None or under.late <= targets.late
+    assert targets.cpu is None or cpu - cpu_calm <= targets.cpu
+    assert after.lost <= max(calm.ping.lost, 0.2)
     assert back <= 0.1

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow, pytest
 PLAN = Plan(name="branch", routed=True, local=A, remote=B)
 ANSWERS = f"hq\nbranch\n{A.address}\n{B.address}\nikev2\n{A.networks[0]}\nactive\n{PSK}\n{PSK}\n"
 BOOT = 300.0
-INSTALL = 900.0
+INSTALL = 1800.0
 """Seconds for apt-get, in an emulated machine that others keep from its processor."""
 
 

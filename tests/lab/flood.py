@@ -24,6 +24,9 @@ from vpnd.wire.iana import DhGroup, Encr2, Exchange1, Exchange2, IdType, Integ2,
 SOCKETS = 64
 """Source ports that the forged datagrams come from."""
 PORT, NAT_T_PORT = 500, 4500
+RAW = 0
+"""Stands for IP protocol 50, which has no ports."""
+ESP_PROTOCOL = 50
 GROUP = DhGroup.MODP_2048
 PUBLIC_LENGTH = 256
 SPI_LENGTH = 8
@@ -128,7 +131,7 @@ class Flood:
 
     def _garbage(self) -> tuple[int, bytes]:
         length = self._dice.choice((1, 3, 8, 27, 28, 29, 64, 200, 1200))
-        return self._dice.choice((PORT, NAT_T_PORT)), self._dice.randbytes(length)
+        return self._dice.choice((PORT, NAT_T_PORT, RAW)), self._dice.randbytes(length)
 
     def _wrong_spi(self) -> tuple[int, bytes]:
         return NAT_T_PORT, b"\xee" + self._dice.randbytes(99)
@@ -168,6 +171,8 @@ def main() -> None:
         one.bind((peer, 0))
     esp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     esp.bind((peer, NAT_T_PORT))
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, ESP_PROTOCOL)
+    raw.bind((peer, 0))
     if kind in ENDLESS:
         ready = [make() for _ in range(MADE_BEFORE)]
         make = cycle(ready).__next__
@@ -177,7 +182,7 @@ def main() -> None:
         # Where it cannot keep up it still ends in time.
         for _ in range(min(due - sent, AT_ONCE)):
             port, data = make()
-            sender = esp if kind in ("bad-icv", "replay") else sockets[sent % SOCKETS]
+            sender = esp if kind in ("bad-icv", "replay") else sockets[sent % SOCKETS] if port else raw
             sender.sendto(data, (target, port))
             sent += 1
         if sent == due:
