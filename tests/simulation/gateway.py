@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_never
@@ -38,6 +38,7 @@ from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
 
 Event = TypeVar("Event", bound=Output)
+Diagnosed = TypeVar("Diagnosed", Failed, ChildFailed, ChildDown, IkeDown, PeerDead, IkeRekeyFailed)
 
 LOWEST_SPI = 256
 """SPIs 1 to 255 are reserved (RFC 4303 section 2.1)."""
@@ -52,6 +53,8 @@ class EndpointLike(Protocol):
 
     @property
     def outputs(self) -> deque[Output]: ...
+    @property
+    def counters(self) -> Counter[str]: ...
 
     def set_peer(self, now: float, policy: PeerPolicy) -> None: ...
     def initiate(self, now: float, name: str, mapping: int) -> None: ...
@@ -193,6 +196,22 @@ class Gateway:
     def of(self, kind: type[Event]) -> list[Event]:
         """The recorded outputs of one kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]
+
+    def last(self, kind: type[Event]) -> Event:
+        """The newest recorded output of one kind."""
+        found = self.of(kind)
+        if not found:
+            raise Broken(f"{self.name} has announced no {kind.__name__}")
+        return found[-1]
+
+    def diagnosis(self, kind: type[Diagnosed]) -> Diagnosis:
+        """That of the newest output of one kind."""
+        return self.last(kind).diagnosis
+
+    def sending(self) -> dict[int, ChildSa]:
+        """The SA pair on which packets of each mapping are sent."""
+        mappings = {pair.child.mapping for pair in self.installed.values() if pair.turn}
+        return {mapping: self.child(mapping) for mapping in sorted(mappings)}
 
     # ------------------------------------------------------------------------------- outputs
 

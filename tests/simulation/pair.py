@@ -12,9 +12,10 @@ from vpnd.ike.limits import Limits
 from vpnd.ike.v1.children import SETTLING
 from vpnd.model.policy import PeerPolicy
 
+from .insider import Insider, Overheard
 from .invariants import assert_agreement, assert_nothing_left, assert_one_tunnel
 from .ladder import Ladder
-from .policies import ADDRESS_A, ADDRESS_B, Recipe
+from .policies import Recipe
 from .weather import CALM, Weather
 from .world import World
 
@@ -23,7 +24,8 @@ class Pair:
     """Two real endpoints, `a` at 192.0.2.1 and `b` at 192.0.2.2, configured for each other by `recipe`.
 
     `changes_a` and `changes_b` replace fields of one side's PeerPolicy, to make the two differ; `entropy`
-    makes the randomness of a side from its seed.
+    makes the randomness of a side from its seed; `policies` are taken instead of those of a recipe, with the
+    addresses in them.
     """
 
     def __init__(
@@ -35,17 +37,25 @@ class Pair:
         changes_b: dict[str, Any] | None = None,
         limits_b: Limits | None = None,
         entropy: Callable[[int], Entropy] = SeededEntropy,
+        policies: tuple[PeerPolicy, PeerPolicy] | None = None,
     ) -> None:
         self.world = World(seed, weather)
         self.recipe = recipe or Recipe()
-        policy_a, policy_b = self.recipe.pair()
+        policy_a, policy_b = policies or self.recipe.pair()
         self.entropies = entropy(2 * seed + 1), entropy(2 * seed + 2)
-        self.endpoint_a = Endpoint(self.entropies[0])
-        self.endpoint_b = Endpoint(self.entropies[1], limits_b or Limits())
-        self.a = self.world.add_gateway("a", ADDRESS_A, self.endpoint_a)
-        self.b = self.world.add_gateway("b", ADDRESS_B, self.endpoint_b)
+        self.draws = Overheard(self.entropies[0]), Overheard(self.entropies[1])
+        self.endpoint_a = Endpoint(self.draws[0])
+        self.endpoint_b = Endpoint(self.draws[1], limits_b or Limits())
+        self.a = self.world.add_gateway("a", policy_a.local_address, self.endpoint_a)
+        self.b = self.world.add_gateway("b", policy_b.local_address, self.endpoint_b)
         self.a.set_peer("b", changed(policy_a, changes_a))
         self.b.set_peer("a", changed(policy_b, changes_b))
+
+    def insider(self, name: str) -> Insider:
+        """One who has the keys of a side, of the newest IKE SA."""
+        gateway = self.world.gateways[name]
+        draws = self.draws[0] if name == "a" else self.draws[1]
+        return Insider(gateway, draws, self.world.sent, self.world.seed)
 
     def establish(self, mappings: int = 1) -> None:
         """Bring the first `mappings` mappings up from `a`, in calm weather, and begin a new ladder."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 from vpnd.model.identity import Identity
 from vpnd.model.policy import ChildPolicy, DpdPolicy, Encapsulation, Lifetimes, PeerPolicy
@@ -80,3 +81,59 @@ class Recipe:
             self.policy("to-b", ADDRESS_A, ADDRESS_B, 1, 2),
             self.policy("to-a", ADDRESS_B, ADDRESS_A, 2, 1),
         )
+
+
+NAME = "t"
+"""What both ends call the tunnel of `policy`."""
+IKE = (Proposal(Protocol.IKE, ("aes-128",), ("sha256",), ("sha256",), (CURVE25519,)),)
+ESP = (Proposal(Protocol.ESP, ("aes-128-gcm",)),)
+
+
+def policy(name: str = NAME, **changes: Any) -> PeerPolicy:
+    """A tunnel as gateway a has it, without signs of life; `changes` are other values of its fields."""
+    peer = PeerPolicy(
+        name=name,
+        version=IkeVersion.V2,
+        mode=None,
+        local_address=ADDRESS_A,
+        remote_address=ADDRESS_B,
+        local_id=Identity.of("a.example"),
+        remote_id=Identity.of("b.example"),
+        psk=Secret(b"a long enough key"),
+        proposals=IKE,
+        lifetime=86_400,
+        children=(mapping(),),
+        dpd=DpdPolicy(enabled=False),
+    )
+    return replace(peer, **changes)
+
+
+def mapping(index: int = 0, **changes: Any) -> ChildPolicy:
+    """Mapping `index` as gateway a has it: 10.1.INDEX.0/24 here, 10.2.INDEX.0/24 there."""
+    child = ChildPolicy(
+        index=index,
+        local=ip_network(f"10.1.{index}.0/24"),
+        remote=ip_network(f"10.2.{index}.0/24"),
+        proposals=ESP,
+        pfs=(),
+        lifetimes=Lifetimes(3600),
+    )
+    return replace(child, **changes)
+
+
+def with_pfs(child: ChildPolicy, *groups: int) -> ChildPolicy:
+    """The same mapping with perfect forward secrecy."""
+    return replace(child, pfs=groups, proposals=tuple(replace(p, dh=groups) for p in child.proposals))
+
+
+def mirrored(peer: PeerPolicy) -> PeerPolicy:
+    """The same tunnel as the other side has it."""
+    assert peer.remote_address is not None
+    return replace(
+        peer,
+        local_address=peer.remote_address,
+        remote_address=peer.local_address,
+        local_id=peer.remote_id,
+        remote_id=peer.local_id,
+        children=tuple(replace(c, local=c.remote, remote=c.local) for c in peer.children),
+    )

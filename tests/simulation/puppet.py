@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -37,6 +38,7 @@ from vpnd.wire.ikev2 import (
     Auth,
     Delete,
     Encrypted,
+    EncryptedFragment,
     IdI,
     IdR,
     KeyExchange,
@@ -207,15 +209,40 @@ class Puppet:
         before: Sequence[Payload] = (),
     ) -> bytes:
         """Any bytes in SK: what is inside need not be a chain of payloads."""
+        sealing = partial(Encrypted, first)
+        return self._sealed(sealing, exchange, message_id, chain, response, before)
+
+    def _sealed(
+        self,
+        sealing: Callable[[bytes], Payload],
+        exchange: int,
+        message_id: int,
+        chain: bytes,
+        response: bool,
+        before: Sequence[Payload] = (),
+    ) -> bytes:
+        """Any bytes in the payload that `sealing` makes of IV, ciphertext and checksum."""
         sk_a, sk_e = (self.keys[1], self.keys[3]) if self.initiator else (self.keys[2], self.keys[4])
         padding = -(len(chain) + 1) % BLOCK
         iv = self.dice.randbytes(BLOCK)
         encryptor = Cipher(AES(sk_e), CBC(iv)).encryptor()
         sealed = iv + encryptor.update(chain + bytes(padding) + bytes((padding,))) + encryptor.finalize()
-        outermost, outer = encode_payloads([*before, Encrypted(first, sealed + bytes(ICV))])
+        outermost, outer = encode_payloads([*before, sealing(sealed + bytes(ICV))])
         header = self._header(outermost, exchange, message_id, response, len(outer))
         message = header.encode() + outer[:-ICV]
         return message + prf(sk_a, message)[:ICV]
+
+    def seal_fragments(
+        self, exchange: int, message_id: int, payloads: Sequence[Payload], size: int = 1000
+    ) -> list[bytes]:
+        """A request in fragments with so many bytes of the payloads in each (RFC 7383 section 2.5)."""
+        first, chain = encode_payloads(payloads)
+        pieces = [chain[start : start + size] for start in range(0, len(chain), size)]
+        messages = []
+        for number, piece in enumerate(pieces, start=1):
+            sealing = partial(EncryptedFragment, first if number == 1 else 0, number, len(pieces))
+            messages.append(self._sealed(sealing, exchange, message_id, piece, False))
+        return messages
 
     def open(self, data: bytes) -> Opened:
         """The other side's message; fails if it does not verify."""
@@ -237,6 +264,15 @@ class Puppet:
 
     def _ordered(self, ours: bytes, theirs: bytes) -> tuple[bytes, bytes]:
         return (ours, theirs) if self.initiator else (theirs, ours)
+
+
+def in_clear(
+    spi_i: bytes, spi_r: bytes, exchange: int, flags: int, message_id: int, payloads: Sequence[Payload]
+) -> bytes:
+    """A message without protection, with any header."""
+    first, chain = encode_payloads(payloads)
+    total = HEADER_LENGTH + len(chain)
+    return Header(spi_i, spi_r, first, VERSION_2, exchange, flags, message_id, total).encode() + chain
 
 
 def prf(key: bytes, data: bytes) -> bytes:

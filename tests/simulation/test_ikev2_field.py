@@ -8,7 +8,6 @@ import pytest
 
 from vpnd.ike.message import MAX_OF_A_KIND
 from vpnd.ike.outputs import ChildFailed, ChildUp, Failed
-from vpnd.ike.v2.session import Session
 from vpnd.model.diagnosis import Code
 from vpnd.wire.iana import DhGroup, Exchange2, Notify2, Payload2, Protocol
 from vpnd.wire.ikev2 import Delete, KeyExchange, Nonce, Notify, Payload, Sa, Unknown, VendorId
@@ -103,14 +102,12 @@ def test_an_unknown_critical_payload_in_fragments_is_refused() -> None:
     """RFC 7383: what is put together again is read as what came in one piece."""
     pair = Pair()
     pair.establish()
-    (session,) = pair.endpoint_a._registry.sessions()
-    assert isinstance(session, Session)
     payloads = (Unknown(CRITICAL, b"new", critical=True), Notify(40_000, bytes(3000)))
-    number = session.window.next_id
-    datagrams = session.outbox.protect(Exchange2.INFORMATIONAL, number, payloads, response=False)
-    assert len(datagrams) > 1
+    number = 2
+    fragments = pair.insider("a").seal_fragments(Exchange2.INFORMATIONAL, number, payloads)
+    assert len(fragments) > 1
     before = len(pair.world.sent)
-    for datagram in datagrams:
+    for datagram in fragments:
         pair.world.inject("b", datagram, pair.a.address)
     assert pair.world.rungs[-1].text == f"INFORMATIONAL {number} {{N(UNSUPPORTED_CRITICAL_PAYLOAD)}}"
     assert len(pair.world.sent) == before + 1

@@ -27,9 +27,7 @@ from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
 from tests.simulation.weather import Datagram
 from vpnd.crypto.entropy import SeededEntropy
-from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import ChildDown, ChildFailed, Failed, LadderLine, Story
-from vpnd.model.diagnosis import Code, Diagnosis
 
 ROLES = ("a", "b")
 """Who began the IKE SA. In every ladder `a` acts first, so that both roles of it are played."""
@@ -212,12 +210,12 @@ class HeldPair(Pair):
         return list(self.gateway(name).installed)[-1]
 
     def lose_child(self, name: str) -> None:
-        """A side forgets its SA pair without a word to the other."""
-        gateway = self.gateway(name)
-        assert isinstance(gateway.endpoint, Endpoint)
-        (session,) = gateway.endpoint._registry.sessions()
-        session.children.all_down(Diagnosis.of(Code.LIFETIME))  # type: ignore[attr-defined]
-        gateway.drain()
+        """A side has lost its SA pair and its peer has not: of its DELETE the peer gets an empty request."""
+        self.gateway(name).close_child()
+        delete = self.flying.pop().datagram
+        self.world.deliver(self.insider(name).instead(delete, ()))
+        self.world.deliver(self.flying.pop().datagram)
+        self.news()
 
     def spis(self) -> tuple[set[int], set[int]]:
         """The inbound SPIs that either side has installed."""

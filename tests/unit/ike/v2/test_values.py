@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.ike.pair import ESP, IKE, mapping, policy
+from tests.simulation.policies import ESP, IKE, mapping, policy
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.faults import Drop
 from vpnd.ike.retransmit import Schedule

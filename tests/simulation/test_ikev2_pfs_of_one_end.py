@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.policies import Recipe
-from tests.unit.ike.pair import IKE, NAME, Pair, Side, mapping, mirrored, policy, with_pfs
+from tests.simulation.gateway import Gateway
+from tests.simulation.policies import IKE, Recipe, mapping, mirrored, policy, with_pfs
+from tests.simulation.wire import WirePair
 from vpnd.ike.outputs import ChildFailed, ChildReplaced, Failed
 from vpnd.ike.v2.children import PFS_PROOF, PFS_PROOF_OF_PEER
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code
 from vpnd.model.policy import ChildPolicy, PeerPolicy
 from vpnd.wire.iana import DhGroup
 
@@ -26,22 +27,16 @@ def tunnel(*groups: int, mappings: int = 1, prove: bool = False) -> PeerPolicy:
     return policy(proposals=TWO_GROUPS, children=tuple(children), prove_rekey=prove)
 
 
-def up(ours: PeerPolicy, theirs: PeerPolicy) -> Pair:
-    pair = Pair(ours, mirrored(theirs))
+def up(ours: PeerPolicy, theirs: PeerPolicy) -> WirePair:
+    pair = WirePair(ours, mirrored(theirs))
     pair.establish()
-    pair.lines.clear()
+    pair.world.clear_ladder()
     return pair
 
 
-def rekey(pair: Pair, side: Side) -> None:
-    (spi_in,) = (spi for index, spi in side.outbound.items() if index == 0)
-    side.endpoint.rekey_child(pair.now, NAME, spi_in)
-    side.drain()
+def rekey(pair: WirePair, side: Gateway) -> None:
+    side.rekey_child()
     pair.run()
-
-
-def texts(pair: Pair) -> list[str]:
-    return [text for _, text in pair.lines]
 
 
 # ------------------------------------------------------------------------ off here, the peer asks
@@ -51,7 +46,7 @@ def texts(pair: Pair) -> list[str]:
 def test_a_peer_that_asks_for_a_group_of_ours_gets_it(group: int) -> None:
     pair = up(tunnel(group), tunnel())
     rekey(pair, pair.a)
-    assert texts(pair)[1] == "CREATE_CHILD_SA 2 {SA, Nr, KEr, TSi, TSr}"
+    assert pair.texts[1] == "CREATE_CHILD_SA 2 {SA, Nr, KEr, TSi, TSr}"
     assert pair.b.last(ChildReplaced).child.suite.dh == group
     pair.assert_agreed()
     pair.assert_carries()
@@ -60,7 +55,7 @@ def test_a_peer_that_asks_for_a_group_of_ours_gets_it(group: int) -> None:
 def test_a_peer_that_prefers_another_group_is_asked_for_one_of_ours() -> None:
     pair = up(tunnel(THIRD, ANOTHER), tunnel())
     rekey(pair, pair.a)
-    assert texts(pair)[1] == "CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}"
+    assert pair.texts[1] == "CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}"
     assert pair.b.last(ChildReplaced).child.suite.dh == ANOTHER
     pair.assert_agreed()
 
@@ -77,8 +72,8 @@ def test_a_group_that_is_not_ours_is_refused_with_both_values() -> None:
 
 def test_a_further_child_gets_it_as_well() -> None:
     pair = up(tunnel(OURS, mappings=2), tunnel(mappings=2))
-    pair.initiate(index=1)
-    assert next(c for c in pair.b.children.values() if c.mapping == 1).suite.dh == OURS
+    pair.initiate(mapping=1)
+    assert next(c for c in pair.b.children() if c.mapping == 1).suite.dh == OURS
     pair.assert_agreed()
 
 
@@ -104,12 +99,12 @@ def test_a_refused_rekey_is_tried_once_with_a_key_exchange(group: int) -> None:
         "CREATE_CHILD_SA 2 {N(NO_PROPOSAL_CHOSEN)}",
         "CREATE_CHILD_SA 3 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}",
     ]
-    assert texts(pair)[:3] == wanted
+    assert pair.texts[:3] == wanted
     if group == OURS:
         assert pair.a.last(ChildReplaced).child.suite.dh == OURS
-        assert not pair.a.all(ChildFailed)
+        assert not pair.a.of(ChildFailed)
     else:
-        assert len(texts(pair)) == 4, "once"
+        assert len(pair.texts) == 4, "once"
         assert pair.a.diagnosis(ChildFailed).code is Code.PFS
     pair.assert_agreed()
     pair.assert_carries()
@@ -118,9 +113,9 @@ def test_a_refused_rekey_is_tried_once_with_a_key_exchange(group: int) -> None:
 def test_the_next_rekey_begins_with_what_the_peer_has_agreed_to() -> None:
     pair = up(tunnel(), tunnel(OURS))
     rekey(pair, pair.a)
-    pair.lines.clear()
+    pair.world.clear_ladder()
     rekey(pair, pair.a)
-    assert texts(pair)[:2] == [
+    assert pair.texts[:2] == [
         "CREATE_CHILD_SA 5 {N(REKEY_SA), SA, Ni, KEi, TSi, TSr}",
         "CREATE_CHILD_SA 5 {SA, Nr, KEr, TSi, TSr}",
     ]
@@ -129,21 +124,21 @@ def test_the_next_rekey_begins_with_what_the_peer_has_agreed_to() -> None:
 
 def test_a_refused_further_child_is_tried_once_with_a_key_exchange() -> None:
     pair = up(tunnel(mappings=2), tunnel(OURS, mappings=2))
-    pair.initiate(index=1)
-    assert not pair.a.all(ChildFailed)
-    assert next(c for c in pair.a.children.values() if c.mapping == 1).suite.dh == OURS
+    pair.initiate(mapping=1)
+    assert not pair.a.of(ChildFailed)
+    assert next(c for c in pair.a.children() if c.mapping == 1).suite.dh == OURS
     pair.assert_agreed()
 
 
 def test_both_values_are_named_where_nothing_helps() -> None:
     pair = up(tunnel(), tunnel(THIRD))
     rekey(pair, pair.a)
-    assert len(texts(pair)) == 4, "asked twice, refused twice"
-    (failed,) = pair.a.all(ChildFailed)
+    assert len(pair.texts) == 4, "asked twice, refused twice"
+    (failed,) = pair.a.of(ChildFailed)
     facts = failed.diagnosis
     assert (facts.code, facts.fact("ours")) == (Code.PFS, "off")
     assert facts.fact("theirs") == "another group than ours of the IKE SA"
-    assert not pair.a.endpoint.snapshot().esp_spis - set(pair.a.children)
+    assert not pair.a.endpoint.snapshot().esp_spis - set(pair.a.installed)
     pair.assert_carries()
 
 
@@ -158,31 +153,30 @@ def test_the_first_rekey_is_proved_early_and_once(theirs: tuple[int, ...]) -> No
     pair.assert_agreed()
     pair.assert_carries()
     pair.advance(60)
-    assert len(pair.a.all(ChildReplaced)) == 1
+    assert len(pair.a.of(ChildReplaced)) == 1
 
 
 def test_the_side_that_answers_proves_it_if_the_other_does_not() -> None:
     pair = up(tunnel(OURS, prove=False), tunnel(prove=True))
     pair.advance(PFS_PROOF_OF_PEER + 0.1)
-    assert len(pair.b.all(ChildReplaced)) == 1
+    assert len(pair.b.of(ChildReplaced)) == 1
     pair = up(tunnel(), tunnel(prove=True))
     pair.advance(PFS_PROOF_OF_PEER + 0.1)
-    (replaced,) = pair.b.all(ChildReplaced)
+    (replaced,) = pair.b.of(ChildReplaced)
     assert replaced.child.initiator, "begun by b"
     pair.assert_agreed()
 
 
-def again(pair: Pair, ours: PeerPolicy) -> int:
+def again(pair: WirePair, ours: PeerPolicy) -> int:
     """Close the tunnel, configure `ours`, bring it up again; the rekeys that come by themselves then."""
-    before = len(pair.a.all(ChildReplaced))
-    pair.a.endpoint.close(pair.now, NAME, Diagnosis.of(Code.DOWN_BY_OPERATOR))
-    pair.a.drain()
+    before = len(pair.a.of(ChildReplaced))
+    pair.a.close()
     pair.run()
     pair.advance(60)
-    pair.a.endpoint.set_peer(pair.now, ours)
+    pair.a.set_peer("b", ours)
     pair.establish()
     pair.advance(PFS_PROOF + 5)
-    return len(pair.a.all(ChildReplaced)) - before
+    return len(pair.a.of(ChildReplaced)) - before
 
 
 def test_it_is_proved_again_for_another_configuration_only() -> None:
@@ -197,9 +191,9 @@ def test_a_refusal_is_proof_enough() -> None:
     ours = tunnel(prove=True)
     pair = up(ours, tunnel(THIRD))
     pair.advance(PFS_PROOF + 0.1)
-    assert len(pair.a.all(ChildFailed)) == 1
+    assert len(pair.a.of(ChildFailed)) == 1
     again(pair, ours)
-    assert len(pair.a.all(ChildFailed)) == 1
+    assert len(pair.a.of(ChildFailed)) == 1
     pair.assert_carries()
 
 

@@ -7,8 +7,15 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
-from tests.unit.ike.pair import ESP, IKE, NAME, A, B, Datagram, Pair, mapping, mirrored, policy
-from vpnd.ike.endpoint import Limits, Unreachable
+from tests.simulation.policies import ADDRESS_A as A
+from tests.simulation.policies import ADDRESS_B as B
+from tests.simulation.policies import ESP, IKE, NAME, mapping, mirrored, policy
+from tests.simulation.puppet import in_clear
+from tests.simulation.weather import Nat
+from tests.simulation.wire import WirePair
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.endpoint import Endpoint
+from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
@@ -19,9 +26,8 @@ from vpnd.ike.outputs import (
     Keepalive,
     LadderLine,
     PathMoved,
-    Transmit,
 )
-from vpnd.ike.v2.protect import Envelope, plain
+from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
@@ -34,10 +40,10 @@ from vpnd.wire.ikev2 import Notify
 
 
 def test_the_ladder_of_a_tunnel_coming_up() -> None:
-    pair = Pair()
+    pair = WirePair()
     pair.initiate()
     init = "N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP), N(FRAGMENTATION_SUPPORTED), V"
-    assert pair.ladder().splitlines() == [
+    assert pair.drawn == [
         f"a -> b  IKE_SA_INIT 0 {{SA, KEi, Ni, {init}}}",
         f"a <- b  IKE_SA_INIT 0 {{SA, KEr, Nr, {init[:-1]}N(CHILDLESS_IKEV2_SUPPORTED), V}}",
         "a -> b  IKE_AUTH 1 {IDi, N(INITIAL_CONTACT), IDr, AUTH, SA, TSi, TSr}",
@@ -45,15 +51,15 @@ def test_the_ladder_of_a_tunnel_coming_up() -> None:
     ]
     pair.assert_agreed()
     for side in (pair.a, pair.b):
-        (info,) = side.ike_sas
+        (info,) = side.ike_sas()
         assert (info.version, info.mode, info.vendor, info.nat) == (IkeVersion.V2, None, "vpnd", False)
-        assert info.expires_at == pair.now + 86400
+        assert info.expires_at == pair.world.now + 86400
         assert info.rekey_at is not None
-        assert 0.8 * 86400 <= info.rekey_at - pair.now <= 0.9 * 86400
-        assert len(side.all(Established)) == len(side.all(ChildUp)) == 1
+        assert 0.8 * 86400 <= info.rekey_at - pair.world.now <= 0.9 * 86400
+        assert len(side.of(Established)) == len(side.of(ChildUp)) == 1
         assert not side.endpoint.counters
-    assert pair.a.ike_sas[0].initiator
-    assert not pair.b.ike_sas[0].initiator
+    assert pair.a.ike_sas()[0].initiator
+    assert not pair.b.ike_sas()[0].initiator
 
 
 @pytest.mark.parametrize("encryption", ["aes-128", "aes-256", "aes-128-gcm", "chacha20-poly1305"])
@@ -66,17 +72,17 @@ def test_every_suite(encryption: str, integrity: str, group: int) -> None:
         proposals=(Proposal(Protocol.IKE, (encryption,), (integrity,), mac, (group,)),),
         children=(mapping(proposals=(Proposal(Protocol.ESP, (encryption,), (), mac),)),),
     )
-    pair = Pair(ours)
+    pair = WirePair(ours)
     pair.establish()
     pair.assert_agreed()
-    suite = pair.a.ike_sas[0].suite
+    suite = pair.a.ike_sas()[0].suite
     assert (suite.encryption, suite.prf, suite.integrity, suite.dh) == (
         encryption,
         integrity,
         None if aead else integrity,
         group,
     )
-    (child,) = pair.a.children.values()
+    (child,) = pair.a.children()
     assert (child.suite.encryption, child.suite.integrity) == (encryption, None if aead else integrity)
 
 
@@ -89,23 +95,23 @@ def test_ipv6_outside_and_inside() -> None:
         remote_id=Identity.of("2001:db8::2"),
         children=(child,),
     )
-    pair = Pair(ours)
+    pair = WirePair(ours)
     pair.establish()
     pair.assert_agreed()
 
 
 def test_an_fqdn_is_compared_without_case_and_trailing_dot() -> None:
     ours = policy()
-    pair = Pair(ours, replace(mirrored(ours), remote_id=Identity.of("A.Example.")))
+    pair = WirePair(ours, replace(mirrored(ours), remote_id=Identity.of("A.Example.")))
     pair.establish()
 
 
 # ---------------------------------------------------------------------------------- diagnoses
 
 
-def failing(ours: PeerPolicy, theirs: PeerPolicy, code: Code, their_code: Code | None = None) -> Pair:
+def failing(ours: PeerPolicy, theirs: PeerPolicy, code: Code, their_code: Code | None = None) -> WirePair:
     """Try to come up and fail: both sides' diagnoses have these codes and nothing is left."""
-    pair = Pair(ours, theirs)
+    pair = WirePair(ours, theirs)
     pair.initiate()
     pair.advance(5)
     assert pair.a.diagnosis(Failed).code is code
@@ -116,12 +122,12 @@ def failing(ours: PeerPolicy, theirs: PeerPolicy, code: Code, their_code: Code |
     return pair
 
 
-def assert_nothing_left(pair: Pair) -> None:
+def assert_nothing_left(pair: WirePair) -> None:
     """No SA on either side, and after a while no timer either."""
     pair.advance(60)
     for side in (pair.a, pair.b):
-        assert not side.ike_sas
-        assert not side.children
+        assert not side.ike_sas()
+        assert not side.installed
         assert side.endpoint.next_timeout() is None
 
 
@@ -170,9 +176,9 @@ def test_a_responder_that_is_another_than_asked_for() -> None:
 def refusals(change: dict[str, object]) -> list[str]:
     """The messages of a refused attempt, as the wire shows them."""
     ours = policy()
-    pair = Pair(ours, replace(mirrored(ours), **change))  # type: ignore[arg-type]
+    pair = WirePair(ours, replace(mirrored(ours), **change))  # type: ignore[arg-type]
     pair.initiate()
-    return [text for _, text in pair.lines]
+    return pair.texts
 
 
 def test_wrong_key_and_unknown_identity_are_answered_alike() -> None:
@@ -184,11 +190,11 @@ def test_wrong_key_and_unknown_identity_are_answered_alike() -> None:
 
 
 def test_a_silent_peer() -> None:
-    pair = Pair()
+    pair = WirePair()
     pair.filter = lambda name, data: []
     pair.initiate()
     pair.advance(29)
-    assert not pair.a.all(Failed)
+    assert not pair.a.of(Failed)
     pair.advance(2)
     diagnosis = pair.a.diagnosis(Failed)
     assert diagnosis.code is Code.SILENT
@@ -201,57 +207,57 @@ def test_a_silent_peer() -> None:
     ("reason", "code"), [(Unreachable.PORT, Code.PORT_CLOSED), (Unreachable.HOST, Code.UNREACHABLE)]
 )
 def test_an_icmp_error_is_the_diagnosis_when_nobody_answers(reason: Unreachable, code: Code) -> None:
-    pair = Pair()
+    pair = WirePair()
     pair.filter = lambda name, data: []
     pair.initiate()
     for _ in range(29):
-        pair.a.endpoint.handle_unreachable(pair.now, Path(A, 500, B, 500), reason)
+        pair.a.do("handle_unreachable", Path(A, 500, B, 500), reason)
         pair.advance(1)
-    assert not pair.a.all(Failed), "anyone can forge it: it must not end the attempt (RFC 7296 section 2.4)"
-    assert len(pair.a.all(Transmit)) == 7
+    assert not pair.a.of(Failed), "anyone can forge it: it must not end the attempt (RFC 7296 section 2.4)"
+    assert len(pair.sent("a")) == 7
     pair.advance(1.1)
     assert pair.a.diagnosis(Failed).code is code
 
 
 def test_an_icmp_error_does_not_hasten_the_end_of_a_peer() -> None:
-    pair = Pair()
+    pair = WirePair()
     pair.establish()
     pair.filter = lambda name, data: []
     for _ in range(20):
         for reason in Unreachable:
             for side in (pair.a, pair.b):
-                side.endpoint.handle_unreachable(pair.now, side.ike_sas[0].path, reason)
-        pair.a.endpoint.probe(pair.now, NAME)
-        pair.b.endpoint.probe(pair.now, NAME)
+                side.do("handle_unreachable", side.ike_sas()[0].path, reason)
+        pair.a.do("probe", NAME)
+        pair.b.do("probe", NAME)
         pair.advance(1)
-    assert pair.a.ike_sas
-    assert pair.b.ike_sas
+    assert pair.a.ike_sas()
+    assert pair.b.ike_sas()
 
 
 def test_a_forged_icmp_error_does_not_keep_a_real_answer_out() -> None:
-    pair = Pair()
+    pair = WirePair()
     pair.filter = lambda name, data: []
     pair.initiate()
-    pair.a.endpoint.handle_unreachable(pair.now, Path(A, 500, B, 500), Unreachable.PORT)
+    pair.a.do("handle_unreachable", Path(A, 500, B, 500), Unreachable.PORT)
     pair.filter = lambda name, data: [data]
     pair.advance(10)
     pair.assert_agreed()
-    assert pair.a.ike_sas
-    assert not pair.a.all(Failed)
+    assert pair.a.ike_sas()
+    assert not pair.a.of(Failed)
 
 
 def test_an_icmp_error_does_nothing_to_an_established_sa() -> None:
-    pair = Pair()
+    pair = WirePair()
     pair.establish()
-    before = len(pair.a.outputs)
-    pair.a.endpoint.handle_unreachable(pair.now, pair.a.ike_sas[0].path, Unreachable.PORT)
+    before = len(pair.a.events)
+    pair.a.do("handle_unreachable", pair.a.ike_sas()[0].path, Unreachable.PORT)
     pair.advance(10)
-    assert len(pair.a.outputs) == before
+    assert len(pair.a.events) == before
 
 
 def test_port_4500_is_blocked() -> None:
     ours = policy(encapsulation=Encapsulation.UDP)
-    pair = Pair(ours)
+    pair = WirePair(ours)
     pair.filter = lambda name, data: [data] if Header.decode(data).exchange == Exchange2.IKE_SA_INIT else []
     pair.initiate()
     pair.advance(31)
@@ -260,7 +266,7 @@ def test_port_4500_is_blocked() -> None:
 
 
 def test_ike_auth_without_answer_on_500_is_silence() -> None:
-    pair = Pair()
+    pair = WirePair()
     pair.filter = lambda name, data: [data] if Header.decode(data).exchange == Exchange2.IKE_SA_INIT else []
     pair.initiate()
     pair.advance(31)
@@ -271,7 +277,7 @@ def test_ike_auth_without_answer_on_500_is_silence() -> None:
 @pytest.mark.parametrize("spoken", [IkeVersion.V1])
 def test_the_other_version_is_configured(spoken: IkeVersion) -> None:
     ours = policy()
-    pair = Pair(ours, replace(mirrored(ours), version=spoken))
+    pair = WirePair(ours, replace(mirrored(ours), version=spoken))
     pair.initiate()
     diagnosis = pair.b.diagnosis(Failed)
     assert diagnosis.code is Code.VERSION
@@ -279,15 +285,15 @@ def test_the_other_version_is_configured(spoken: IkeVersion) -> None:
 
 
 def test_an_address_that_is_not_configured_hears_nothing() -> None:
-    pair = Pair()
-    pair.b.endpoint.remove_peer(pair.now, NAME)
+    pair = WirePair()
+    pair.b.do("remove_peer", NAME)
     pair.initiate()
-    assert not pair.b.outputs
+    assert not pair.b.events
     assert pair.b.endpoint.counters == {"unknown peer": 1}
 
 
 def test_a_peer_whose_name_is_not_resolved_cannot_be_called() -> None:
-    pair = Pair(policy(remote_address=None), mirrored(policy()))
+    pair = WirePair(policy(remote_address=None), mirrored(policy()))
     pair.initiate()
     assert pair.a.diagnosis(Failed).code is Code.RESOLVE
 
@@ -298,7 +304,7 @@ def test_a_peer_whose_name_is_not_resolved_cannot_be_called() -> None:
 def test_different_subnets_leave_the_ike_sa_without_a_child() -> None:
     ours = policy()
     child = replace(mirrored(ours).children[0], local=IPv4Network("10.9.0.0/24"))
-    pair = Pair(ours, replace(mirrored(ours), children=(child,)))
+    pair = WirePair(ours, replace(mirrored(ours), children=(child,)))
     pair.initiate()
     assert pair.lines[-1][1] == "IKE_AUTH 1 {IDr, AUTH, N(TS_UNACCEPTABLE)}"
     assert pair.a.diagnosis(ChildFailed).code is Code.TRAFFIC_SELECTORS
@@ -307,15 +313,15 @@ def test_different_subnets_leave_the_ike_sa_without_a_child() -> None:
     assert theirs.code is Code.TRAFFIC_SELECTORS
     assert theirs.fact("theirs") == "10.2.0.0/24 - 10.1.0.0/24"
     assert theirs.fact("ours") == "10.9.0.0/24 - 10.1.0.0/24"
-    assert pair.a.ike_sas
-    assert pair.b.ike_sas
+    assert pair.a.ike_sas()
+    assert pair.b.ike_sas()
     pair.assert_agreed()
 
 
 def test_different_esp_algorithms_leave_the_ike_sa_without_a_child() -> None:
     ours = policy()
     child = replace(mirrored(ours).children[0], proposals=(Proposal(Protocol.ESP, ("aes-256-gcm",)),))
-    pair = Pair(ours, replace(mirrored(ours), children=(child,)))
+    pair = WirePair(ours, replace(mirrored(ours), children=(child,)))
     pair.initiate()
     assert pair.a.diagnosis(ChildFailed).code is Code.P2_PROPOSAL
     theirs = pair.b.diagnosis(Failed)
@@ -325,7 +331,7 @@ def test_different_esp_algorithms_leave_the_ike_sa_without_a_child() -> None:
         "aes-256-gcm",
     )
     pair.assert_agreed()
-    assert pair.a.ike_sas
+    assert pair.a.ike_sas()
 
 
 def test_a_responder_narrows_to_what_it_has() -> None:
@@ -333,74 +339,74 @@ def test_a_responder_narrows_to_what_it_has() -> None:
     narrow = replace(
         mirrored(ours).children[0], local=IPv4Network("10.2.7.0/24"), remote=IPv4Network("10.1.0.0/20")
     )
-    pair = Pair(ours, replace(mirrored(ours), children=(narrow,)))
+    pair = WirePair(ours, replace(mirrored(ours), children=(narrow,)))
     pair.establish()
     pair.assert_agreed()
-    (child,) = pair.a.children.values()
+    (child,) = pair.a.children()
     assert [str(s) for s in (*child.ts_local, *child.ts_remote)] == ["10.1.0.0/20", "10.2.7.0/24"]
 
 
 def test_several_tunnels_between_the_same_addresses_are_told_apart_by_identity() -> None:
     first, second = policy("one"), policy("two", local_id=Identity.of("a2.example"))
-    pair = Pair(first, mirrored(first))
-    pair.a.endpoint.set_peer(pair.now, second)
-    pair.b.endpoint.set_peer(pair.now, mirrored(second))
+    pair = WirePair(first, mirrored(first))
+    pair.a.set_peer("b", second)
+    pair.b.set_peer("a", mirrored(second))
     for name in ("two", "one"):
-        pair.a.endpoint.initiate(pair.now, name, 0)
+        pair.a.do("initiate", name, 0)
         pair.run()
-    assert [e.tunnel for e in pair.b.all(Established)] == ["two", "one"]
-    assert [e.child.tunnel for e in pair.b.all(ChildUp)] == ["two", "one"]
-    assert not pair.b.all(IkeDown)
+    assert [e.tunnel for e in pair.b.of(Established)] == ["two", "one"]
+    assert [e.child.tunnel for e in pair.b.of(ChildUp)] == ["two", "one"]
+    assert not pair.b.of(IkeDown)
 
 
 def test_attempts_at_one_address_take_turns() -> None:
     first, second = policy("one"), policy("two", local_id=Identity.of("a2.example"))
-    pair = Pair(first, mirrored(first))
-    pair.a.endpoint.set_peer(pair.now, second)
-    pair.b.endpoint.set_peer(pair.now, mirrored(second))
-    pair.a.endpoint.initiate(pair.now, "one", 0)
-    pair.a.endpoint.initiate(pair.now, "two", 0)
-    pair.a.drain()
+    pair = WirePair(first, mirrored(first))
+    pair.a.set_peer("b", second)
+    pair.b.set_peer("a", mirrored(second))
+    pair.a.do("initiate", "one", 0)
+    pair.a.do("initiate", "two", 0)
     assert len(pair.wire) == 1
     pair.run()
-    assert [e.tunnel for e in pair.a.all(Established)] == ["one", "two"]
+    assert [e.tunnel for e in pair.a.of(Established)] == ["one", "two"]
 
 
 def test_a_waiting_attempt_is_forgotten_with_its_tunnel() -> None:
     first, second = policy("one"), policy("two")
-    pair = Pair(first, mirrored(first))
-    pair.a.endpoint.set_peer(pair.now, second)
-    pair.a.endpoint.initiate(pair.now, "one", 0)
-    pair.a.endpoint.initiate(pair.now, "two", 0)
-    pair.a.endpoint.remove_peer(pair.now, "two")
+    pair = WirePair(first, mirrored(first))
+    pair.a.set_peer("b", second)
+    pair.a.do("initiate", "one", 0)
+    pair.a.do("initiate", "two", 0)
+    pair.a.do("remove_peer", "two")
     pair.run()
-    assert [e.tunnel for e in pair.a.all(Established)] == ["one"]
+    assert [e.tunnel for e in pair.a.of(Established)] == ["one"]
 
 
 def test_initial_contact_replaces_what_the_peer_has_lost() -> None:
-    pair = Pair()
+    pair = WirePair()
     pair.establish()
-    reborn = Pair(seed=9)
-    pair.a.endpoint = reborn.a.endpoint
+    pair.a = pair.world.add_gateway("a", A, Endpoint(SeededEntropy(9)))
+    pair.a.set_peer("b", pair.ours)
+    pair.world.clear_ladder()
     pair.initiate()
     assert "N(INITIAL_CONTACT)" in pair.lines[2][1]
     down = pair.b.last(IkeDown)
     assert down.diagnosis.code is Code.PEER_RESTARTED
-    assert len(pair.b.all(ChildDown)) == 1
-    assert len(pair.b.ike_sas) == 1
+    assert len(pair.b.of(ChildDown)) == 1
+    assert len(pair.b.ike_sas()) == 1
 
 
 def test_no_initial_contact_while_another_tunnel_has_the_same_identities() -> None:
     primary, secondary = policy("primary"), policy("secondary", children=(mapping(1),))
-    pair = Pair(primary, mirrored(primary))
-    pair.a.endpoint.set_peer(pair.now, secondary)
-    pair.b.endpoint.set_peer(pair.now, mirrored(secondary))
+    pair = WirePair(primary, mirrored(primary))
+    pair.a.set_peer("b", secondary)
+    pair.b.set_peer("a", mirrored(secondary))
     for name in ("primary", "secondary"):
-        pair.a.endpoint.initiate(pair.now, name, 0 if name == "primary" else 1)
+        pair.a.do("initiate", name, 0 if name == "primary" else 1)
         pair.run()
     assert not any("INITIAL_CONTACT" in text for _, text in pair.lines)
-    assert sorted(e.tunnel for e in pair.b.all(Established)) == ["primary", "secondary"]
-    assert not pair.b.all(IkeDown)
+    assert sorted(e.tunnel for e in pair.b.of(Established)) == ["primary", "secondary"]
+    assert not pair.b.of(IkeDown)
 
 
 # ------------------------------------------------------------------------ cookies and restarts
@@ -408,25 +414,25 @@ def test_no_initial_contact_while_another_tunnel_has_the_same_identities() -> No
 
 def test_another_group_is_asked_for_and_used() -> None:
     ours = policy(proposals=(replace(IKE[0], dh=(31, 19)),))
-    pair = Pair(ours, replace(mirrored(ours), proposals=(replace(IKE[0], dh=(19,)),)))
+    pair = WirePair(ours, replace(mirrored(ours), proposals=(replace(IKE[0], dh=(19,)),)))
     pair.initiate()
     assert [text.split(" {")[0] for _, text in pair.lines] == ["IKE_SA_INIT 0"] * 4 + ["IKE_AUTH 1"] * 2
     assert pair.lines[1][1] == "IKE_SA_INIT 0 {N(INVALID_KE_PAYLOAD)}"
-    assert pair.a.ike_sas[0].suite.dh == 19
-    assert not pair.b.all(Failed)
+    assert pair.a.ike_sas()[0].suite.dh == 19
+    assert not pair.b.of(Failed)
     pair.assert_agreed()
 
 
 def test_a_group_that_is_not_ours_ends_in_a_diagnosis_with_both() -> None:
-    pair = Pair()
+    pair = WirePair()
     # The responder would say NO_PROPOSAL_CHOSEN; a peer that insists on its group is played here.
 
     def insist(name: str, data: bytes) -> list[bytes]:
         if name == "a":
             return [data]
         header = Header.decode(data)
-        envelope = Envelope(header.spi_i, bytes(8), header.exchange, Flag.RESPONSE, 0)
-        return [plain(envelope, (Notify(Notify2.INVALID_KE_PAYLOAD, (19).to_bytes(2, "big")),))]
+        wanted = Notify(Notify2.INVALID_KE_PAYLOAD, (19).to_bytes(2, "big"))
+        return [in_clear(header.spi_i, bytes(8), header.exchange, Flag.RESPONSE, 0, [wanted])]
 
     pair.filter = insist
     pair.initiate()
@@ -436,57 +442,56 @@ def test_a_group_that_is_not_ours_ends_in_a_diagnosis_with_both() -> None:
 
 
 def test_a_crowd_meets_cookies_and_the_honest_one_comes_up() -> None:
-    pair = Pair(limits=Limits(half_open_before_cookies_per_address=0))
+    pair = WirePair(limits=Limits(half_open_before_cookies_per_address=0))
     pair.initiate()
-    assert [text for _, text in pair.lines][1:3] == [
+    assert pair.texts[1:3] == [
         "IKE_SA_INIT 0 {N(COOKIE)}",
         "IKE_SA_INIT 0 {N(COOKIE), SA, KEi, Ni, N(NAT_DETECTION_SOURCE_IP), "
         "N(NAT_DETECTION_DESTINATION_IP), N(FRAGMENTATION_SUPPORTED), V}",
     ]
     pair.assert_agreed()
-    assert pair.b.ike_sas
+    assert pair.b.ike_sas()
     # What is drawn of a stranger is what the log has once a minute.
-    (asked,) = (line for line in pair.b.all(LadderLine) if line.text == "IKE_SA_INIT 0 {N(COOKIE)}")
+    (asked,) = (line for line in pair.b.of(LadderLine) if line.text == "IKE_SA_INIT 0 {N(COOKIE)}")
     assert asked.stranger
 
 
 def test_cookie_and_another_group_together() -> None:
     ours = policy(proposals=(replace(IKE[0], dh=(31, 19)),))
     theirs = replace(mirrored(ours), proposals=(replace(IKE[0], dh=(19,)),))
-    pair = Pair(ours, theirs, limits=Limits(half_open_before_cookies_per_address=0))
+    pair = WirePair(ours, theirs, limits=Limits(half_open_before_cookies_per_address=0))
     pair.initiate()
     pair.assert_agreed()
-    assert pair.a.ike_sas[0].suite.dh == 19
+    assert pair.a.ike_sas()[0].suite.dh == 19
 
 
-def half_open(pair: Pair, count: int, seed: int = 100) -> list[bytes]:
+def half_open(pair: WirePair, count: int, seed: int = 100) -> list[bytes]:
     """Let `count` initiators at a's address send a first message to b and never go on; b's answers."""
-    start = len(pair.b.outputs)
+    start = len(pair.b.events)
     for index in range(count):
-        stranger = Pair(seed=seed + 2 * index)
-        stranger.a.endpoint.initiate(stranger.now, NAME, 0)
-        stranger.a.drain()
-        pair.deliver(Datagram(pair.a, stranger.wire[0].path, stranger.wire[0].data))
-    answers = [d.data for d in pair.wire if d.sender is pair.b]
+        stranger = WirePair(seed=seed + 2 * index)
+        stranger.a.initiate()
+        pair.deliver(stranger.wire[0])
+    answers = [d.data for d in pair.wire if d.sender == "b"]
     pair.wire.clear()
-    assert len(pair.b.outputs) >= start
+    assert len(pair.b.events) >= start
     return answers
 
 
 def test_half_open_attempts_of_one_address_are_bounded() -> None:
     """Three take state, then cookies are asked for; strangers without a cookie never get beyond."""
-    pair = Pair()
+    pair = WirePair()
     answers = half_open(pair, 12)
     assert len(answers) == 12
     sizes = [len(answer) for answer in answers]
     assert all(size > 100 for size in sizes[:3])
     assert all(size < 80 for size in sizes[3:])
     pair.initiate()
-    assert pair.b.ike_sas
+    assert pair.b.ike_sas()
 
 
 def test_half_open_attempts_are_forgotten() -> None:
-    pair = Pair()
+    pair = WirePair()
     half_open(pair, 3)
     assert pair.b.endpoint.next_timeout() is not None
     pair.advance(31)
@@ -495,7 +500,7 @@ def test_half_open_attempts_are_forgotten() -> None:
 
 
 def test_an_unauthenticated_answer_is_no_larger_than_what_asked_for_it() -> None:
-    pair = Pair(limits=Limits(half_open_before_cookies_per_address=0))
+    pair = WirePair(limits=Limits(half_open_before_cookies_per_address=0))
     (answer,) = half_open(pair, 1)
     assert len(answer) < 236
 
@@ -503,69 +508,55 @@ def test_an_unauthenticated_answer_is_no_larger_than_what_asked_for_it() -> None
 # ---------------------------------------------------------------------------------- NAT
 
 
-def through_nat(pair: Pair) -> None:
-    """Side a is behind a NAT: b sees it at another address and ports."""
-    private, public = A, IPv4Address("203.0.113.7")
-
-    def to_b(path: Path) -> Path:
-        return replace(path, remote=public, remote_port=path.remote_port + 20_000)
-
-    def to_a(path: Path) -> Path:
-        return replace(path, local=private, local_port=path.local_port - 20_000)
-
-    pair.nat = {"b": to_b, "a": to_a}
-
-
 @pytest.fixture
-def nat_pair() -> Pair:
+def nat_pair() -> WirePair:
     ours = policy()
-    pair = Pair(ours, replace(mirrored(ours), remote_address=IPv4Address("203.0.113.7")))
-    through_nat(pair)
+    pair = WirePair(ours, replace(mirrored(ours), remote_address=IPv4Address("203.0.113.7")))
+    pair.world.nats.append(Nat([A], IPv4Address("203.0.113.7")))
     return pair
 
 
-def test_a_nat_is_found_and_ike_floats_to_4500(nat_pair: Pair) -> None:
+def test_a_nat_is_found_and_ike_floats_to_4500(nat_pair: WirePair) -> None:
     nat_pair.initiate()
-    a, b = nat_pair.a.ike_sas[0], nat_pair.b.ike_sas[0]
+    a, b = nat_pair.a.ike_sas()[0], nat_pair.b.ike_sas()[0]
     assert a.nat
     assert b.nat
     assert a.path == Path(A, 4500, B, 4500)
-    assert (b.path.local_port, b.path.remote_port) == (4500, 24500)
+    assert (b.path.local_port, b.path.remote_port) == (4500, Nat.FIRST_PORT + 1)
     nat_pair.assert_agreed()
     for side in (nat_pair.a, nat_pair.b):
-        (child,) = side.children.values()
+        (child,) = side.children()
         assert child.udp
-        assert child.path == side.ike_sas[0].path
+        assert child.path == side.ike_sas()[0].path
 
 
-def test_only_the_side_behind_the_nat_keeps_it_open(nat_pair: Pair) -> None:
+def test_only_the_side_behind_the_nat_keeps_it_open(nat_pair: WirePair) -> None:
 
     nat_pair.initiate()
     nat_pair.advance(65)
-    assert len(nat_pair.a.all(Keepalive)) == 3
-    assert not nat_pair.b.all(Keepalive)
+    assert len(nat_pair.a.of(Keepalive)) == 3
+    assert not nat_pair.b.of(Keepalive)
 
 
-def test_the_peer_is_followed_when_its_nat_moves(nat_pair: Pair) -> None:
+def test_the_peer_is_followed_when_its_nat_moves(nat_pair: WirePair) -> None:
 
     nat_pair.initiate()
-    public = IPv4Address("203.0.113.7")
-    nat_pair.nat["b"] = lambda path: replace(path, remote=public, remote_port=33_333)
-    nat_pair.nat["a"] = lambda path: replace(path, local=A, local_port=4500)
-    nat_pair.a.endpoint.probe(nat_pair.now, NAME)
+    (box,) = nat_pair.world.nats
+    box.rebind()
+    nat_pair.a.probe()
     nat_pair.run()
-    assert nat_pair.b.last(PathMoved).path.remote_port == 33_333
-    assert nat_pair.b.ike_sas[0].path.remote_port == 33_333
+    assert nat_pair.b.last(PathMoved).path.remote_port == Nat.FIRST_PORT + 2
+    assert nat_pair.b.ike_sas()[0].path.remote_port == Nat.FIRST_PORT + 2
 
 
-def test_a_forged_message_does_not_move_the_peer(nat_pair: Pair) -> None:
+def test_a_forged_message_does_not_move_the_peer(nat_pair: WirePair) -> None:
 
     nat_pair.initiate()
-    nat_pair.nat["b"] = lambda path: replace(path, remote=IPv4Address("203.0.113.66"))
+    nat_pair.world.nats[:] = [Nat([A], IPv4Address("203.0.113.66"))]
     nat_pair.filter = lambda name, data: [data[:-1] + bytes((data[-1] ^ 1,))]
-    nat_pair.a.endpoint.probe(nat_pair.now, NAME)
+    nat_pair.a.probe()
     nat_pair.run()
-    assert not nat_pair.b.all(PathMoved)
+    assert not nat_pair.b.of(PathMoved)
     assert nat_pair.b.endpoint.counters["integrity check failed"] == 1
 
 
@@ -574,14 +565,14 @@ def test_udp_is_forced_without_a_nat(forcing: str) -> None:
     ours = policy()
     theirs = mirrored(ours)
     forced = {"encapsulation": Encapsulation.UDP}
-    pair = Pair(
+    pair = WirePair(
         replace(ours, **forced) if forcing == "a" else ours,  # type: ignore[arg-type]
         replace(theirs, **forced) if forcing == "b" else theirs,  # type: ignore[arg-type]
     )
     pair.establish()
     pair.assert_agreed()
     for side in (pair.a, pair.b):
-        (child,) = side.children.values()
+        (child,) = side.children()
         assert child.udp
         assert (child.path.local_port, child.path.remote_port) == (4500, 4500)
 
@@ -590,49 +581,47 @@ def test_udp_is_forced_without_a_nat(forcing: str) -> None:
 
 
 def test_closing_before_any_answer_ends_the_attempt_quietly() -> None:
-    pair = Pair()
-    pair.a.endpoint.initiate(pair.now, NAME, 0)
-    pair.a.drain()
+    pair = WirePair()
+    pair.a.do("initiate", NAME, 0)
     pair.wire.clear()
-    pair.a.endpoint.close(pair.now, NAME, Diagnosis.of(Code.DOWN_BY_OPERATOR))
+    pair.a.do("close", NAME, Diagnosis.of(Code.DOWN_BY_OPERATOR))
     pair.run()
     assert pair.a.diagnosis(Failed).code is Code.DOWN_BY_OPERATOR
     assert_nothing_left(pair)
 
 
 def test_closing_with_ike_auth_under_way_deletes_what_the_peer_has_made() -> None:
-    pair = Pair()
-    pair.a.endpoint.initiate(pair.now, NAME, 0)
-    pair.a.drain()
+    pair = WirePair()
+    pair.a.do("initiate", NAME, 0)
     for _ in range(2):
-        pair.deliver(pair.wire.popleft())
-    pair.a.endpoint.close(pair.now, NAME, Diagnosis.of(Code.DOWN_BY_OPERATOR))
+        pair.deliver(pair.wire.pop(0))
+    pair.a.do("close", NAME, Diagnosis.of(Code.DOWN_BY_OPERATOR))
     pair.run()
-    assert pair.b.all(Established)
+    assert pair.b.of(Established)
     assert pair.b.diagnosis(IkeDown).code is Code.PEER_DELETED
-    assert not pair.a.all(Established)
+    assert not pair.a.of(Established)
     assert_nothing_left(pair)
 
 
 def test_a_ladder_never_shows_a_key() -> None:
     ours = policy()
-    pair = Pair(ours)
+    pair = WirePair(ours)
     pair.establish()
-    shown = repr(pair.a.outputs) + repr(pair.b.outputs)
+    shown = repr(pair.a.events) + repr(pair.b.events)
     secrets = [ours.psk.reveal()]
     for side in (pair.a, pair.b):
-        for child in side.children.values():
+        for child in side.children():
             secrets += [child.keys_in.encryption.reveal(), child.keys_out.encryption.reveal()]
     for secret in secrets:
         assert secret.hex() not in shown
         assert repr(secret) not in shown
-    assert any("TSi: 10.1.0.0/24" in line.detail for line in pair.a.all(LadderLine))
+    assert any("TSi: 10.1.0.0/24" in line.detail for line in pair.a.of(LadderLine))
 
 
 def test_child_proposals_are_those_of_the_policy() -> None:
-    pair = Pair()
+    pair = WirePair()
     pair.establish()
-    (child,) = pair.a.children.values()
+    (child,) = pair.a.children()
     assert child.suite.encryption == ESP[0].encryption[0]
     assert child.spi_in >= 256
     assert child.spi_out >= 256

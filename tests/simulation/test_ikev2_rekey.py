@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.ike.pair import NAME, Pair, Side, mapping, mirrored, policy, with_pfs
+from tests.simulation.gateway import Gateway
+from tests.simulation.policies import mapping, mirrored, policy, with_pfs
+from tests.simulation.wire import WirePair
 from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
@@ -21,7 +23,7 @@ from vpnd.ike.outputs import (
     OutboundReady,
 )
 from vpnd.ike.v2.children import INBOUND_KEPT
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdPolicy, Lifetimes
 
 SEEDS = range(0, 24, 2)
@@ -29,14 +31,14 @@ BUSY = 16.0
 """Seconds until a rekey that met TEMPORARY_FAILURE has certainly been tried again."""
 
 
-def up(seed: int = 1, pfs: tuple[int, ...] = (), theirs: tuple[int, ...] | None = None) -> Pair:
+def up(seed: int = 1, pfs: tuple[int, ...] = (), theirs: tuple[int, ...] | None = None) -> WirePair:
     """A tunnel that is up, without PFS or with."""
     child = with_pfs(mapping(), *pfs) if pfs else mapping()
     ours = policy(children=(child,))
     other = mirrored(ours)
     if theirs is not None:
         other = replace(other, children=(with_pfs(other.children[0], *theirs),))
-    pair = Pair(ours, other, seed=seed)
+    pair = WirePair(ours, other, seed=seed)
     pair.establish()
     return pair
 
@@ -47,47 +49,39 @@ def side(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def of(pair: Pair, name: str) -> Side:
+def of(pair: WirePair, name: str) -> Gateway:
     """The side of this name."""
     return pair.a if name == "a" else pair.b
 
 
-def rekey_child(pair: Pair, name: str) -> None:
+def rekey_child(pair: WirePair, name: str) -> None:
     """Ask one side to rekey its CHILD_SA."""
-    subject = of(pair, name)
-    (spi_in,) = subject.outbound.values()
-    subject.endpoint.rekey_child(pair.now, NAME, spi_in)
-    subject.drain()
+    of(pair, name).rekey_child()
 
 
-def rekey_ike(pair: Pair, name: str) -> None:
+def rekey_ike(pair: WirePair, name: str) -> None:
     """Ask one side to rekey its IKE SA."""
-    of(pair, name).endpoint.rekey_ike(pair.now, NAME)
-    of(pair, name).drain()
+    of(pair, name).rekey_ike()
 
 
-def delete_child(pair: Pair, name: str) -> None:
+def delete_child(pair: WirePair, name: str) -> None:
     """Ask one side to close its CHILD_SA."""
-    subject = of(pair, name)
-    (spi_in,) = subject.outbound.values()
-    subject.endpoint.close_child(pair.now, NAME, spi_in)
-    subject.drain()
+    of(pair, name).close_child()
 
 
-def delete_ike(pair: Pair, name: str) -> None:
+def delete_ike(pair: WirePair, name: str) -> None:
     """Ask one side to close the tunnel."""
-    of(pair, name).endpoint.close(pair.now, NAME, Diagnosis.of(Code.DOWN_BY_OPERATOR))
-    of(pair, name).drain()
+    of(pair, name).close()
 
 
-def step_in(order: str, pair: Pair, carries: bool = True) -> None:
+def step_in(order: str, pair: WirePair, carries: bool = True) -> None:
     """Deliver a datagram of each side that this order names; one that has sent nothing is passed over."""
     for name in order:
-        if any(d.sender.name == name for d in pair.wire):
+        if any(d.sender == name for d in pair.wire):
             pair.step(name, carries)
 
 
-def assert_one_of_each(pair: Pair) -> None:
+def assert_one_of_each(pair: WirePair) -> None:
     """Once all timers of the succession have run: one IKE SA, one CHILD_SA, the same on both sides."""
     pair.run()
     pair.assert_carries()
@@ -95,7 +89,7 @@ def assert_one_of_each(pair: Pair) -> None:
     pair.assert_agreed()
     pair.assert_carries()
     for subject in (pair.a, pair.b):
-        assert len(subject.ike_sas) == len(subject.children) == len(subject.outbound) == 1
+        assert len(subject.ike_sas()) == len(subject.installed) == len(subject.sending()) == 1
 
 
 def arrows(side: str) -> tuple[str, str]:
@@ -108,12 +102,12 @@ def arrows(side: str) -> tuple[str, str]:
 
 def test_child_rekey_replaces_both_sas(side: str) -> None:
     pair = up()
-    old = {subject.name: next(iter(subject.children)) for subject in (pair.a, pair.b)}
+    old = {subject.name: next(iter(subject.installed)) for subject in (pair.a, pair.b)}
     rekey_child(pair, side)
     pair.run()
     there, back = arrows(side)
     n = 2 if side == "a" else 0
-    assert pair.ladder().splitlines() == [
+    assert pair.drawn == [
         f"{there}  CREATE_CHILD_SA {n} {{N(REKEY_SA), SA, Ni, TSi, TSr}}",
         f"{back}  CREATE_CHILD_SA {n} {{SA, Nr, TSi, TSr}}",
         f"{there}  INFORMATIONAL {n + 1} {{D}}",
@@ -125,10 +119,10 @@ def test_child_rekey_replaces_both_sas(side: str) -> None:
     assert other.last(OutboundReady).spi_in == other.last(ChildReplaced).child.spi_in
     for subject in (pair.a, pair.b):
         assert subject.last(ChildReplaced).old_spi_in == old[subject.name]
-        assert old[subject.name] in subject.children
+        assert old[subject.name] in subject.installed
     pair.advance(INBOUND_KEPT + 0.1)
     for subject in (pair.a, pair.b):
-        assert old[subject.name] not in subject.children
+        assert old[subject.name] not in subject.installed
     assert_one_of_each(pair)
 
 
@@ -143,7 +137,7 @@ def test_no_packet_is_lost_between_any_two_messages(side: str) -> None:
 
 def test_the_narrowed_selectors_are_kept(side: str) -> None:
     pair = up()
-    before = next(iter(pair.a.children.values())).ts_local
+    before = next(iter(pair.a.children())).ts_local
     rekey_child(pair, side)
     pair.run()
     assert pair.a.last(ChildReplaced).child.ts_local == before
@@ -151,7 +145,7 @@ def test_the_narrowed_selectors_are_kept(side: str) -> None:
 
 def test_pfs_is_used_and_another_group_is_asked_for(side: str) -> None:
     pair = up(pfs=(31, 19), theirs=(19, 31) if side == "a" else (31,))
-    pair.lines.clear()
+    pair.world.clear_ladder()
     rekey_child(pair, side)
     pair.run()
     assert "KEi" in pair.lines[0][1]
@@ -162,10 +156,10 @@ def test_pfs_is_used_and_another_group_is_asked_for(side: str) -> None:
 
 def test_invalid_ke_is_answered_with_the_wanted_group() -> None:
     pair = up(pfs=(31, 19), theirs=(19,))
-    pair.lines.clear()
+    pair.world.clear_ladder()
     rekey_child(pair, "a")
     pair.run()
-    assert [text for _, text in pair.lines][1] == "CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}"
+    assert pair.texts[1] == "CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}"
     assert pair.a.last(ChildReplaced).child.suite.dh == 19
     assert_one_of_each(pair)
 
@@ -178,7 +172,7 @@ def test_a_pfs_mismatch_is_named_and_the_old_sa_stays() -> None:
     assert (diagnosis.code, diagnosis.fact("ours")) == (Code.PFS, "31")
     theirs = pair.b.diagnosis(Failed)
     assert (theirs.code, theirs.fact("theirs"), theirs.fact("ours")) == (Code.PFS, "31", "19")
-    assert len(pair.a.children) == len(pair.b.children) == 1
+    assert len(pair.a.installed) == len(pair.b.installed) == 1
     pair.assert_carries()
 
 
@@ -192,20 +186,18 @@ def test_a_rekey_of_what_the_peer_is_closing_waits() -> None:
     pair.run()
     pair.advance(BUSY)
     pair.assert_agreed()
-    assert not pair.a.children
+    assert not pair.a.installed
 
 
 def test_child_sa_not_found_makes_a_new_one() -> None:
     pair = up()
-    (child,) = pair.b.children
-    session = next(iter(pair.b.endpoint._registry.sessions(NAME)))
-    session.children.forget(session.children.find(child))  # type: ignore[attr-defined]
+    pair.forget_child(pair.b)
     rekey_child(pair, "a")
     pair.run()
-    texts = [text for _, text in pair.lines]
+    texts = pair.texts
     assert texts[1] == "CREATE_CHILD_SA 2 {N(CHILD_SA_NOT_FOUND)}"
     assert texts[2] == "CREATE_CHILD_SA 3 {SA, Ni, TSi, TSr}"
-    assert len(pair.a.children) == 1
+    assert len(pair.a.installed) == 1
 
 
 def test_rekeying_twice_at_once_is_one_rekey() -> None:
@@ -213,23 +205,23 @@ def test_rekeying_twice_at_once_is_one_rekey() -> None:
     rekey_child(pair, "a")
     rekey_child(pair, "a")
     pair.run()
-    assert len(pair.a.all(ChildReplaced)) == 1
+    assert len(pair.a.of(ChildReplaced)) == 1
 
 
 # --------------------------------------------------------------------------- CHILD_SA collisions
 
 
-def winners(pairs: Iterator[Pair]) -> set[str]:
+def winners(pairs: Iterator[WirePair]) -> set[str]:
     """Which side's successor stayed, over all pairs."""
     found = set()
     for pair in pairs:
-        (child,) = pair.a.children.values()
+        (child,) = pair.a.children()
         found.add("a" if child.initiator else "b")
     return found
 
 
 def test_both_rekey_the_child_at_once_and_both_outcomes_occur() -> None:
-    def collided() -> Iterator[Pair]:
+    def collided() -> Iterator[WirePair]:
         for seed in SEEDS:
             pair = up(seed)
             rekey_child(pair, "a")
@@ -272,7 +264,7 @@ def test_a_request_that_comes_after_everything_finds_nothing(seed: int) -> None:
     rekey_child(pair, "a")
     delayed = pair.take("b")
     for name in "abab":
-        if any(d.sender.name == name for d in pair.wire):
+        if any(d.sender == name for d in pair.wire):
             pair.step(name)
     pair.deliver(delayed)
     assert pair.lines[-1][1] == "CREATE_CHILD_SA 0 {N(CHILD_SA_NOT_FOUND)}"
@@ -298,8 +290,8 @@ def test_both_delete_the_child_at_once() -> None:
     pair.run()
     assert [text.split(" ", 2)[2] for _, text in pair.lines] == ["{D}", "{D}", "{}", "{}"]
     pair.assert_agreed()
-    assert not pair.a.children
-    assert len(pair.a.all(ChildDown)) == len(pair.b.all(ChildDown)) == 1
+    assert not pair.a.installed
+    assert len(pair.a.of(ChildDown)) == len(pair.b.of(ChildDown)) == 1
 
 
 # -------------------------------------------------------------------------------------- IKE SA
@@ -307,13 +299,13 @@ def test_both_delete_the_child_at_once() -> None:
 
 def test_ike_rekey_keeps_the_children(side: str) -> None:
     pair = up()
-    before = dict(pair.a.children)
-    old = pair.a.ike_sas[0]
+    before = pair.a.children()
+    old = pair.a.ike_sas()[0]
     rekey_ike(pair, side)
     pair.run()
     there, back = arrows(side)
     n = 2 if side == "a" else 0
-    assert pair.ladder().splitlines() == [
+    assert pair.drawn == [
         f"{there}  CREATE_CHILD_SA {n} {{SA, Ni, KEi}}",
         f"{back}  CREATE_CHILD_SA {n} {{SA, Nr, KEr}}",
         f"{there}  INFORMATIONAL {n + 1} {{D}}",
@@ -322,10 +314,10 @@ def test_ike_rekey_keeps_the_children(side: str) -> None:
     for subject in (pair.a, pair.b):
         replaced = subject.last(IkeReplaced)
         assert (replaced.old_spi_i, replaced.old_spi_r) == (old.spi_i, old.spi_r)
-        assert not subject.all(IkeDown)
-        assert not subject.all(ChildDown)
-    assert pair.a.children == before
-    assert pair.a.ike_sas[0].initiator is (side == "a")
+        assert not subject.of(IkeDown)
+        assert not subject.of(ChildDown)
+    assert pair.a.children() == before
+    assert pair.a.ike_sas()[0].initiator is (side == "a")
     assert_one_of_each(pair)
 
 
@@ -342,22 +334,22 @@ def test_the_successor_carries_every_exchange(side: str) -> None:
     assert_one_of_each(pair)
     delete_child(pair, side)
     pair.run()
-    assert not pair.a.children
-    assert not pair.b.children
+    assert not pair.a.installed
+    assert not pair.b.installed
 
 
 def test_ike_rekey_asks_for_another_group() -> None:
     ours = policy()
     both = tuple(replace(p, dh=(31, 19)) for p in ours.proposals)
-    pair = Pair(ours)
+    pair = WirePair(ours)
     pair.establish()
-    pair.a.endpoint.set_peer(pair.now, replace(ours, proposals=both))
+    pair.a.set_peer("b", replace(ours, proposals=both))
     only = tuple(replace(p, dh=(19,)) for p in ours.proposals)
-    pair.b.endpoint.set_peer(pair.now, replace(mirrored(ours), proposals=only))
+    pair.b.set_peer("a", replace(mirrored(ours), proposals=only))
     rekey_ike(pair, "a")
     pair.run()
     assert pair.lines[1][1] == "CREATE_CHILD_SA 2 {N(INVALID_KE_PAYLOAD)}"
-    assert pair.a.ike_sas[0].suite.dh == 19
+    assert pair.a.ike_sas()[0].suite.dh == 19
     assert_one_of_each(pair)
 
 
@@ -370,9 +362,9 @@ def test_both_rekey_the_ike_sa_at_once_and_both_outcomes_occur() -> None:
         for name in "abab":
             pair.step(name)
         assert_one_of_each(pair)
-        outcomes.add(pair.a.ike_sas[0].initiator)
-        assert not pair.a.all(IkeDown)
-        assert not pair.b.all(IkeDown)
+        outcomes.add(pair.a.ike_sas()[0].initiator)
+        assert not pair.a.of(IkeDown)
+        assert not pair.b.of(IkeDown)
     assert outcomes == {True, False}
 
 
@@ -409,8 +401,8 @@ def test_child_and_ike_at_once_meet_temporary_failure_and_try_again() -> None:
         "CREATE_CHILD_SA 0 {N(TEMPORARY_FAILURE)}",
     ]
     assert_one_of_each(pair)
-    assert pair.a.all(ChildReplaced)
-    assert pair.a.all(IkeReplaced)
+    assert pair.a.of(ChildReplaced)
+    assert pair.a.of(IkeReplaced)
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
@@ -423,10 +415,10 @@ def test_ike_rekey_meets_delete_of_the_ike_sa(order: str) -> None:
     pair.run()
     pair.advance(60)
     for subject in (pair.a, pair.b):
-        assert not subject.ike_sas
-        assert not subject.children
-        assert len(subject.all(IkeDown)) == 1
-        assert subject.endpoint.next_timeout() is None
+        assert not subject.ike_sas()
+        assert not subject.installed
+        assert len(subject.of(IkeDown)) == 1
+        assert subject.next_timeout() is None
 
 
 def test_both_close_at_once() -> None:
@@ -436,8 +428,8 @@ def test_both_close_at_once() -> None:
     pair.run()
     pair.advance(60)
     for subject in (pair.a, pair.b):
-        assert len(subject.all(IkeDown)) == 1
-        assert subject.endpoint.next_timeout() is None
+        assert len(subject.of(IkeDown)) == 1
+        assert subject.next_timeout() is None
 
 
 # ------------------------------------------------------------------------------------ lifetimes
@@ -445,19 +437,19 @@ def test_both_close_at_once() -> None:
 
 def test_successors_come_before_the_end_for_ever() -> None:
     ours = policy(lifetime=1000, children=(mapping(lifetimes=Lifetimes(100)),))
-    pair = Pair(ours)
+    pair = WirePair(ours)
     pair.establish()
     for _ in range(60):
         pair.advance(50)
         pair.assert_carries()
         for subject in (pair.a, pair.b):
-            assert len(subject.ike_sas) == 1
-            assert 1 <= len(subject.children) <= 3
+            assert len(subject.ike_sas()) == 1
+            assert 1 <= len(subject.installed) <= 3
     for subject in (pair.a, pair.b):
-        assert not subject.all(IkeDown)
-        assert len(subject.all(IkeReplaced)) >= 3
-        assert len(subject.all(ChildReplaced)) >= 30
-        assert {down.diagnosis.fact("detail") for down in subject.all(ChildDown)} == {"rekeyed"}
+        assert not subject.of(IkeDown)
+        assert len(subject.of(IkeReplaced)) >= 3
+        assert len(subject.of(ChildReplaced)) >= 30
+        assert {down.diagnosis.fact("detail") for down in subject.of(ChildDown)} == {"rekeyed"}
 
 
 def test_the_hard_end_of_a_child_whose_peer_refuses_to_rekey() -> None:
@@ -465,30 +457,30 @@ def test_the_hard_end_of_a_child_whose_peer_refuses_to_rekey() -> None:
     pair.advance(3601)
     down = pair.a.last(ChildDown)
     assert down.diagnosis.code is Code.LIFETIME
-    assert not pair.a.children
-    assert not pair.b.children
-    assert pair.a.ike_sas
+    assert not pair.a.installed
+    assert not pair.b.installed
+    assert pair.a.ike_sas()
 
 
 def test_the_hard_end_of_an_ike_sa_that_cannot_be_rekeyed() -> None:
     ours = policy(lifetime=1000, children=(mapping(lifetimes=Lifetimes(100_000)),))
-    pair = Pair(ours)
+    pair = WirePair(ours)
     pair.establish()
     other = tuple(replace(p, dh=(19,)) for p in ours.proposals)
-    pair.b.endpoint.set_peer(pair.now, replace(mirrored(ours), proposals=other, lifetime=100_000))
+    pair.b.set_peer("a", replace(mirrored(ours), proposals=other, lifetime=100_000))
     pair.advance(1001)
     for subject in (pair.a, pair.b):
-        assert not subject.ike_sas
-        assert not subject.children
+        assert not subject.ike_sas()
+        assert not subject.installed
         assert subject.diagnosis(IkeDown).code is Code.LIFETIME
 
 
 def test_a_rekey_answer_that_never_comes_ends_in_a_dead_peer_before_the_hard_end() -> None:
     """F14: with DPD the silence is noticed, and the tunnel can begin anew."""
     ours = policy(children=(mapping(lifetimes=Lifetimes(400)),), dpd=DpdPolicy(True, 30))
-    pair = Pair(ours)
+    pair = WirePair(ours)
     pair.establish()
     pair.filter = lambda name, data: []
     pair.advance(100)
     assert pair.a.diagnosis(IkeDown).code is Code.PEER_DEAD
-    assert not pair.a.children
+    assert not pair.a.installed
