@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from tests.simulation.bounds import SETTLING
 from vpnd.crypto.entropy import Entropy, SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.limits import Limits
-from vpnd.ike.v1.children import SETTLING
 from vpnd.model.policy import PeerPolicy
 
 from .insider import Insider, Overheard

@@ -9,13 +9,13 @@ import pytest
 
 from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
+from tests.simulation.puppet import in_clear
 from tests.simulation.v1.pairs import MODES, pair_of
 from tests.simulation.v1.stage import Stage as Stage1
 from tests.simulation.weather import Datagram
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import Established, Failed
 from vpnd.ike.retransmit import GIVE_UP_AFTER
-from vpnd.ike.v2.protect import Envelope, plain
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.header import Flag, Header
@@ -42,8 +42,8 @@ def forged(pair: Pair, kind: str | NegotiationMode) -> bytes:
     """NO_PROPOSAL_CHOSEN in clear with the SPI of the attempt's first message."""
     spi = Header.decode(pair.world.sent[0].data).spi_i
     if kind == "ikev2":
-        envelope = Envelope(spi, bytes(8), Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0)
-        return plain(envelope, (Notify(Notify2.NO_PROPOSAL_CHOSEN),))
+        refusal = Notify(Notify2.NO_PROPOSAL_CHOSEN)
+        return in_clear(spi, bytes(8), Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0, [refusal])
     puppet = Stage1().puppet()
     puppet.cky_i, puppet.cky_r = spi, b"forged!!"
     return puppet.clear(Exchange1.INFORMATIONAL, [Notify1Payload(Notify1.NO_PROPOSAL_CHOSEN)], 9)

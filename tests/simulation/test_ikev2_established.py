@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from tests.simulation.bounds import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT
 from tests.simulation.insider import delete_of
 from tests.simulation.policies import NAME, mapping, mirrored, policy, with_pfs
 from tests.simulation.puppet import in_clear
@@ -21,7 +22,6 @@ from vpnd.ike.outputs import (
     IkeDown,
     PeerDead,
 )
-from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
 from vpnd.model.policy import DpdPolicy, PeerPolicy

@@ -11,9 +11,9 @@ from functools import partial
 
 import pytest
 
+from tests.simulation.bounds import PFS_PROOF, PFS_PROOF_OF_PEER
 from tests.tables import TellRow
 from vpnd.ike.outputs import ChildReplaced
-from vpnd.ike.v2.children import PFS_PROOF, PFS_PROOF_OF_PEER
 
 from .exchanges.held import LOWEST, Led, LedEntropy
 from .orders import (

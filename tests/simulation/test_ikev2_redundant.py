@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.bounds import DUPLICATE_KEPT_BY_PEER
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import ChildReplaced, ChildUp
 from vpnd.ike.session import Phase, SaSnapshot
-from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.bounds import INBOUND_KEPT
 from tests.simulation.gateway import Gateway
 from tests.simulation.policies import mapping, mirrored, policy, with_pfs
 from tests.simulation.wire import WirePair
@@ -22,7 +23,6 @@ from vpnd.ike.outputs import (
     IkeReplaced,
     OutboundReady,
 )
-from vpnd.ike.v2.children import INBOUND_KEPT
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdPolicy, Lifetimes
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.bounds import DUPLICATE_KEPT_BY_PEER
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import ChildUp, PeerRenews
-from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER
 from vpnd.wire.header import Flag
 from vpnd.wire.iana import Exchange2, Notify2
 from vpnd.wire.ikev2 import Delete, Nonce, Notify, Sa

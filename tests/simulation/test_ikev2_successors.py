@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.bounds import ANEW_AGAIN, REFUSED_WAIT
 from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_C, Recipe
@@ -24,8 +25,6 @@ from vpnd.ike.outputs import (
     OutboundReady,
     PeerDead,
 )
-from vpnd.ike.v2.clock import ANEW_AGAIN
-from vpnd.ike.v2.rekey import REFUSED_WAIT
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import Delete, Nonce, Notify, Payload, TsI, TsR

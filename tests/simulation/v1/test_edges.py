@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.bounds import LINGER, NAT_T_02, REMEMBERED_IDS
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of, policy_of
 from tests.simulation.v1.puppet import ISAKMP_SA, PHASE_2, Puppet, esp_sa, sa_of, subnet
@@ -20,12 +21,11 @@ from vpnd.ike.registry import Registry
 from vpnd.ike.v1 import keys
 from vpnd.ike.v1.faults import InvalidKeyInformation, NoProposalChosen, WeakKey
 from vpnd.ike.v1.messages import Main1, Main2
-from vpnd.ike.v1.phase1 import NAT_T_02, PeerFeatures, candidate_keys
+from vpnd.ike.v1.phase1 import PeerFeatures, candidate_keys
 from vpnd.ike.v1.proposals import limited, offered_group
 from vpnd.ike.v1.protect import IvChain
 from vpnd.ike.v1.quick_mode import QuickMode, _encapsulation, _shared
 from vpnd.ike.v1.quick_mode import State as QuickState
-from vpnd.ike.v1.quicks import LINGER, REMEMBERED_IDS
 from vpnd.ike.v1.received import Received
 from vpnd.ike.v1.session import Session
 from vpnd.ike.v1.version import Engine

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.bounds import REPLACED_AT_MOST, REPLACED_FOR_NOW, SURPLUS_KEPT
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pair_of, policy_of
 from tests.simulation.v1.puppet import Puppet, esp_sa
@@ -25,9 +26,7 @@ from vpnd.ike.outputs import (
     PeerDead,
 )
 from vpnd.ike.session import Unreachable
-from vpnd.ike.v1.quicks import SURPLUS_KEPT
 from vpnd.ike.v1.session import Session
-from vpnd.ike.v1.succession import REPLACED_AT_MOST, REPLACED_FOR_NOW
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity

@@ -6,13 +6,13 @@ from ipaddress import ip_address
 
 import pytest
 
+from tests.simulation.bounds import REASSEMBLIES
 from tests.simulation.policies import ADDRESS_A
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
 from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import Stage
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE
 from vpnd.ike.outputs import Established, Failed
-from vpnd.ike.v1.version import REASSEMBLIES
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
 from vpnd.model.selectors import Address

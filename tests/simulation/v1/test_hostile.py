@@ -8,6 +8,16 @@ from ipaddress import ip_network
 import pytest
 
 from tests.faults.simulated import counting
+from tests.simulation.bounds import (
+    FRAGMENTATION,
+    NAT_T_02,
+    NAT_T_02N,
+    NAT_T_03,
+    NAT_T_RFC,
+    PAIRS_AT_MOST,
+    REFUSALS_KEPT,
+    SETTLING_BESIDE,
+)
 from tests.simulation.policies import ADDRESS_A, STRANGER, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pair_of
 from tests.simulation.v1.puppet import DPD, Puppet, esp_sa, prf
@@ -27,9 +37,6 @@ from vpnd.ike.outputs import (
     Story,
 )
 from vpnd.ike.v1.carrier import Carrier
-from vpnd.ike.v1.children import PAIRS_AT_MOST, SETTLING_BESIDE
-from vpnd.ike.v1.phase1 import FRAGMENTATION, NAT_T_02, NAT_T_02N, NAT_T_03, NAT_T_RFC
-from vpnd.ike.v1.quicks import REFUSALS_KEPT
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity

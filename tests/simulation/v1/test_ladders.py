@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from tests.simulation.bounds import SETTLING, SETTLING_BESIDE
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, expect, pair_of
@@ -23,7 +24,6 @@ from vpnd.ike.outputs import (
     IkeReplaced,
     PeerDead,
 )
-from vpnd.ike.v1.children import SETTLING, SETTLING_BESIDE
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 from vpnd.model.policy import DpdPolicy, Encapsulation, NegotiationMode

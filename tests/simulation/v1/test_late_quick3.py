@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.bounds import PEERS_AT_ONCE, SETTLING, SETTLING_BESIDE, SURPLUS_KEPT
 from tests.simulation.carrying import Carrying
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
@@ -22,8 +23,6 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import ChildDown, ChildUp, Failed
 from vpnd.ike.retransmit import GIVE_UP_AFTER
-from vpnd.ike.v1.children import SETTLING, SETTLING_BESIDE
-from vpnd.ike.v1.quicks import PEERS_AT_ONCE, SURPLUS_KEPT
 from vpnd.model.policy import Negotiation, NegotiationMode
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.bounds import RIGHT_AFTER
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
 from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import Stage, stage_in
 from vpnd.control.diagnoses import explain
 from vpnd.ike.outputs import ChildUp, Failed, IkeDown, PeerDead
-from vpnd.ike.v1.informational import RIGHT_AFTER
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.attributes import Attribute, encode_attributes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.bounds import REKEY_AGAIN, REPLACED_FOR_NOW, SETTLING_BESIDE
 from tests.simulation.pair import Pair
 from tests.simulation.renewing import closes_nothing
 from tests.simulation.v1.pairs import MODES, TWO_MAPPINGS, pair_of
@@ -11,8 +12,6 @@ from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import Stage, stage_in
 from tests.simulation.weather import Datagram
 from vpnd.ike.outputs import PeerRenews
-from vpnd.ike.v1.children import REKEY_AGAIN, SETTLING_BESIDE
-from vpnd.ike.v1.succession import REPLACED_FOR_NOW
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1

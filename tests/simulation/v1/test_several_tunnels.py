@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.simulation.bounds import KEYS_TRIED
 from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, pair_of, speaking
 from vpnd.ike.outputs import Failed
-from vpnd.ike.v1.phase1 import KEYS_TRIED
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 from vpnd.model.policy import NegotiationMode

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import vpnd.ike.v1.version  # noqa: F401 - the modules of the package need each other
+from tests.simulation.bounds import CROSSED
 from vpnd.ike.faults import Drop
-from vpnd.ike.v1.quicks import CROSSED, Quicks
+from vpnd.ike.v1.quicks import Quicks
 
 
 def test_a_quick_mode_that_crosses_ours_is_dropped_with_its_copies_and_answered_later() -> None:

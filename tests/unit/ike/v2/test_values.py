@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from vpnd.ike.faults import Drop
 from vpnd.ike.retransmit import Schedule
 from vpnd.ike.v2 import diagnoses, ladder
 from vpnd.ike.v2.cookies import SECRET_IN_USE, SECRET_LIFETIME, Cookies
-from vpnd.ike.v2.informational import Liveness
+from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.keys import derive_ike_keys
 from vpnd.ike.v2.messages import error_of, read
 from vpnd.ike.v2.proposals import (
@@ -429,7 +430,7 @@ def test_repeats_are_bounded() -> None:
 def test_one_request_at_a_time_until_the_numbers_end() -> None:
     window = Window()
     schedule = Schedule(0, SeededEntropy(1))
-    window.sent(Outstanding(0, Liveness(), (b"",), schedule, "text"))
+    window.sent(Outstanding(0, cast(Exchange, object()), (b"",), schedule, "text"))
     assert not window.is_free
     with pytest.raises(Drop, match="no request"):
         window.matches(1)

@@ -1,0 +1,42 @@
+"""Times, bounds and vendor IDs of both versions that tests use: the one place that knows where."""
+
+from __future__ import annotations
+
+from vpnd.ike.v1.children import PAIRS_AT_MOST, REKEY_AGAIN, SETTLING, SETTLING_BESIDE
+from vpnd.ike.v1.informational import RIGHT_AFTER
+from vpnd.ike.v1.phase1 import FRAGMENTATION, KEYS_TRIED, NAT_T_02, NAT_T_02N, NAT_T_03, NAT_T_RFC
+from vpnd.ike.v1.quicks import CROSSED, LINGER, PEERS_AT_ONCE, REFUSALS_KEPT, REMEMBERED_IDS, SURPLUS_KEPT
+from vpnd.ike.v1.succession import REPLACED_AT_MOST, REPLACED_FOR_NOW
+from vpnd.ike.v1.version import REASSEMBLIES
+from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT, PFS_PROOF, PFS_PROOF_OF_PEER
+from vpnd.ike.v2.clock import ANEW_AGAIN
+from vpnd.ike.v2.rekey import REFUSED_WAIT
+
+__all__ = [
+    "ANEW_AGAIN",
+    "CROSSED",
+    "DUPLICATE_KEPT_BY_PEER",
+    "FRAGMENTATION",
+    "INBOUND_KEPT",
+    "KEYS_TRIED",
+    "LINGER",
+    "NAT_T_02",
+    "NAT_T_02N",
+    "NAT_T_03",
+    "NAT_T_RFC",
+    "PAIRS_AT_MOST",
+    "PEERS_AT_ONCE",
+    "PFS_PROOF",
+    "PFS_PROOF_OF_PEER",
+    "REASSEMBLIES",
+    "REFUSALS_KEPT",
+    "REFUSED_WAIT",
+    "REKEY_AGAIN",
+    "REMEMBERED_IDS",
+    "REPLACED_AT_MOST",
+    "REPLACED_FOR_NOW",
+    "RIGHT_AFTER",
+    "SETTLING",
+    "SETTLING_BESIDE",
+    "SURPLUS_KEPT",
+]
