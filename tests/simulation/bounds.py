@@ -9,8 +9,8 @@ from vpnd.ike.v1.quicks import CROSSED, LINGER, PEERS_AT_ONCE, REFUSALS_KEPT, RE
 from vpnd.ike.v1.succession import REPLACED_AT_MOST, REPLACED_FOR_NOW
 from vpnd.ike.v1.version import REASSEMBLIES
 from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT, PFS_PROOF, PFS_PROOF_OF_PEER
-from vpnd.ike.v2.clock import ANEW_AGAIN
-from vpnd.ike.v2.rekey import REFUSED_WAIT
+from vpnd.ike.v2.exchanges.rekey_ike import REFUSED_WAIT
+from vpnd.ike.v2.life import REINITIATE_AGAIN as ANEW_AGAIN
 
 __all__ = [
     "ANEW_AGAIN",

@@ -48,13 +48,13 @@ class Contest:
         self._present: Session | None = None
         self._asked = 0.0
 
-    def decide(self, now: float, newcomer: Session, policy: PeerPolicy, path: Path) -> Verdict:
+    def decide(self, now: float, policy: PeerPolicy, path: Path) -> Verdict:
         """Whether the newcomer, which has proved that it is the peer of `policy`, may have the tunnel.
 
         On WAIT ask again after ANSWER_WITHIN seconds.
         """
         present = self._registry.established(policy.name) if policy.any_address else None
-        if present is None or present is newcomer or _same_place(present.path, path):
+        if present is None or _same_place(present.path, path):
             return Verdict.WELCOME
         if present is not self._present:
             self._present, self._asked = present, now
@@ -67,7 +67,7 @@ class Contest:
             return Verdict.WAIT
         gone = Diagnosis.of(Code.PEER_ELSEWHERE, peer=present.path.remote, detail=f"now at {path.remote}")
         for session in self._registry.sessions(policy.name):
-            if session is not newcomer and session.phase is Phase.ESTABLISHED:
+            if session.phase is Phase.ESTABLISHED:
                 session.close(now, gone)
                 self._registry.arm(session)
         return Verdict.WELCOME

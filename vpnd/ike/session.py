@@ -70,11 +70,23 @@ class Session(Protocol):
     the Registry that the session was made with.
     """
 
-    tunnel: str
-    local_spi: bytes
-    initiator: bool
-    path: Path
     policy: PeerPolicy
+
+    @property
+    def tunnel(self) -> str:
+        """The name of the tunnel."""
+
+    @property
+    def local_spi(self) -> bytes:
+        """The SPI that this side chose."""
+
+    @property
+    def initiator(self) -> bool:
+        """Whether this side began it."""
+
+    @property
+    def path(self) -> Path:
+        """Where both sides are."""
 
     @property
     def version(self) -> IkeVersion:

@@ -18,10 +18,10 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[H, S]):
-    """One row: the story that the log tells, the handler, and the state it leads to (None: the same)."""
+    """One row: the story that the log tells, the action, and the state it leads to (None: the same)."""
 
     story: str
-    handler: H
+    action: H
     to: S | None = None
 
 

@@ -137,7 +137,7 @@ def conclude(session: Session, now: float, received: Received, initial_contact: 
 
     Raises IdentityTaken. While that is not known the message is held, and this is called again.
     """
-    match session.contest.decide(now, session, session.policy, received.path):
+    match session.contest.decide(now, session.policy, received.path):
         case Verdict.WAIT:
             session.hold(now, received, lambda later: conclude(session, later, received, initial_contact))
         case Verdict.REFUSED:

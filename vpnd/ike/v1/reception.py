@@ -175,7 +175,7 @@ class Reception:
             # The responder's cookie comes with its first message.
             session.cookie_is(header.spi_r)
         try:
-            step.handler(session, now, received)
+            step.action(session, now, received)
         except (Fault, Drop):
             if unknown:
                 # Another may be the responder; should nobody else answer, this one is told why it ended.
@@ -268,7 +268,7 @@ class Reception:
         step = step_for(QUICK_STEPS, quick.state, received.message)
         self._draw(header, received)
         try:
-            step.handler(session, now, quick, received)
+            step.action(session, now, quick, received)
         except Fault as fault:
             self._tell(fault)
             session.quicks.fail(now, quick, fault.diagnosis)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from vpnd.crypto.entropy import chance
 from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildRetired, ChildUp, OutboundReady, PeerRenews
@@ -14,9 +13,6 @@ from vpnd.ike.timers import Timers
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
-
-if TYPE_CHECKING:
-    from vpnd.ike.v2.rekey import RekeyChild
 
 INBOUND_KEPT = 5.0
 """Seconds that a succeeded SA still receives after its DELETE: packets on their way arrive."""
@@ -72,7 +68,6 @@ class Child:
     soft_end: float
     fate: Fate = Fate.LIVE
     successor: Child | None = None
-    rekeying: RekeyChild | None = None
     outbound: bool = True
 
     @property
@@ -92,6 +87,8 @@ class Children:
         self._registry = registry
         self._timers = timers
         self._children: dict[int, Child] = {}
+        self.early_deletes: list[bytes] = []
+        """SPIs that the peer has deleted, and which its answer to a request of ours may still name."""
         self.yield_to: Children | None = None
         self.heir: Children | None = None
 
@@ -104,10 +101,6 @@ class Children:
     def find(self, spi_in: int) -> Child | None:
         """The child that receives on this SPI."""
         return self._children.get(spi_in)
-
-    def find_by_peer(self, spi: bytes) -> Child | None:
-        """The child that the peer names by the SPI it receives on."""
-        return self.by_peer().get(spi)
 
     def by_peer(self) -> dict[bytes, Child]:
         """Every child by the SPI that the peer receives on, as it travels; of two with one SPI the older."""

@@ -2,51 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, ClassVar
 
 from vpnd.ike.faults import Fault
+from vpnd.ike.retransmit import LONGEST_WAIT
+from vpnd.ike.v2.state import Cause
 from vpnd.wire.iana import Exchange2
 from vpnd.wire.ikev2 import Payload
 
-if TYPE_CHECKING:
-    from vpnd.ike.v2.messages import Received
-    from vpnd.ike.v2.session import Session
 
+class Exchange:
+    """A request of ours. The session seals, sends, retransmits and matches; `table.ANSWERS` has its answers.
 
-class Exchange(Protocol):
-    """A request of ours and what its answer means. The session seals, sends, repeats and matches."""
+    `context` is a `vpnd.ike.v2.context.Context`, which holds exchanges itself.
+    """
 
-    @property
-    def kind(self) -> Exchange2:
-        """The exchange type in the header."""
+    kind: ClassVar[Exchange2]
+    """The exchange type in the header."""
+    longest_wait: ClassVar[float] = LONGEST_WAIT
+    """Seconds between retransmissions at most."""
+    changes_children: ClassVar[bool] = False
+    """Whether it makes, rekeys or closes a CHILD_SA."""
+    rekeys: ClassVar[bool] = False
+    """Whether it makes the successor of a CHILD_SA or of the IKE SA."""
 
-    def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
+    def request(self, context: Any, now: float) -> tuple[Payload, ...] | None:
         """The payloads, when the window is free for them; None: there is nothing to ask any more."""
+        return ()
 
-    def answered(self, session: Session, now: float, received: Received) -> None:
-        """The authentic answer (in IKE_SA_INIT: an answer). May raise Fault."""
+    def failed(self, context: Any, now: float, fault: Fault) -> Cause | None:
+        """The answer was a fault of the peer's, found when it was read or acted on."""
 
-    def failed(self, session: Session, now: float, fault: Fault) -> None:
-        """The answer was a fault of the peer's, found by `answered` or before it."""
-
-    def abandoned(self, session: Session) -> None:
-        """The IKE SA ends before the answer; give back what the request holds."""
+    def abandoned(self, context: Any) -> None:
+        """The IKE SA ends before the answer; release what the request holds."""
 
 
-class Forgotten:
+class Forgotten(Exchange):
     """A request whose answer does not matter any more, but frees the window."""
 
-    def __init__(self, kind: Exchange2) -> None:
-        self.kind = kind
-
-    def request(self, session: Session, now: float) -> tuple[Payload, ...] | None:
-        return None
-
-    def answered(self, session: Session, now: float, received: Received) -> None:
-        return None
-
-    def failed(self, session: Session, now: float, fault: Fault) -> None:
-        return None
-
-    def abandoned(self, session: Session) -> None:
-        return None
+    def __init__(self, exchange: Exchange) -> None:
+        self.kind = exchange.kind  # type: ignore[misc]  # of the one that it stands for

@@ -1,11 +1,49 @@
-"""The peer's half of a key exchange: checked before ours is made, and the secret that both yield."""
+"""Key exchanges: our half and its restarts, the peer's half, and what collisions are decided by."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from vpnd.crypto.dh import InvalidPublicValue, KeyPair, check_public
+from vpnd.crypto.entropy import Entropy
+from vpnd.crypto.suites import GROUPS
 from vpnd.ike.v2.faults import InvalidSyntax
+from vpnd.model.policy import PeerPolicy
 from vpnd.model.secret import Secret
-from vpnd.wire.ikev2 import KeyExchange
+from vpnd.wire.iana import Notify2
+from vpnd.wire.ikev2 import KeyExchange, Notify
+
+T = TypeVar("T")
+
+NONCE_LENGTH = 32
+"""At least half the key size of any PRF in use (RFC 7296 section 2.10)."""
+INVALID_KE_ROUNDS = 3
+"""Restarts with another group: more than one is already odd (libreswan's bound)."""
+
+
+class IkeKeyExchange:
+    """Our half of the key exchange of an IKE SA, which the peer may want in another group."""
+
+    def __init__(self, policy: PeerPolicy, entropy: Entropy) -> None:
+        self._policy = policy
+        self._entropy = entropy
+        self._rounds = 0
+        self.pair = KeyPair.generate(_groups(policy)[0], entropy)
+
+    @property
+    def payload(self) -> KeyExchange:
+        """KEi."""
+        return KeyExchange(self.pair.group, self.pair.public)
+
+    def restart(self, error: Notify) -> bool:
+        """Whether to ask again after this refusal, with the group that the peer names."""
+        group = int.from_bytes(error.data, "big") if len(error.data) == 2 else 0
+        wanted = error.type == Notify2.INVALID_KE_PAYLOAD and group in _groups(self._policy)
+        if not wanted or group == self.pair.group or self._rounds >= INVALID_KE_ROUNDS:
+            return False
+        self._rounds += 1
+        self.pair = KeyPair.generate(group, self._entropy)
+        return True
 
 
 def check_value(ke: KeyExchange, exchange: str) -> None:
@@ -25,3 +63,20 @@ def shared_secret(ours: KeyPair, ke: KeyExchange, exchange: str) -> Secret:
         return ours.shared(ke.data)
     except InvalidPublicValue as error:
         raise InvalidSyntax(exchange=exchange, detail=str(error)) from error
+
+
+def required(value: T | None) -> T:
+    """What an answer cannot do without. Raises InvalidSyntax."""
+    if value is None:
+        raise InvalidSyntax(exchange="CREATE_CHILD_SA", detail="an answer that does not fit the request")
+    return value
+
+
+def lowest(nonce_i: bytes, nonce_r: bytes) -> bytes:
+    """The lower of an exchange's nonces, as collisions are decided by (RFC 7296 section 2.8.1)."""
+    return min(nonce_i, nonce_r)
+
+
+def _groups(policy: PeerPolicy) -> tuple[int, ...]:
+    """Our DH groups, the preferred first."""
+    return tuple(dict.fromkeys(g for proposal in policy.proposals for g in proposal.dh if g in GROUPS))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from vpnd.ike.faults import Drop
 from vpnd.ike.message import read_message, require_single
 from vpnd.model.child import Path
 from vpnd.wire.chain import RawPayload
@@ -150,9 +151,18 @@ class InformationalResponse:
     deletes: tuple[Delete, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A message that is authentic and cannot be read."""
+
+    error: DecodeError
+
+
 Request = SaInitRequest | AuthRequest | ChildRequest | IkeRekeyRequest | InformationalRequest
 Response = SaInitResponse | AuthResponse | ChildResponse | IkeRekeyResponse | Refusal | InformationalResponse
-Message = Request | Response
+Message = Request | Response | Malformed
+
+M = TypeVar("M")
 
 IGNORED = (Unknown, Cert, CertReq, Configuration, VendorId)
 """What a message may carry that has no meaning to a gateway with a pre-shared key.
@@ -187,6 +197,12 @@ class Received:
     header: Header
     path: Path
     datagram: bytes
+
+    def of(self, kind: type[M]) -> M:
+        """The message, of the type that the row of the table has. Raises Drop for another."""
+        if not isinstance(self.message, kind):
+            raise Drop(f"not a {kind.__name__}")
+        return self.message
 
     def body_of(self, payload_type: int) -> bytes:
         """The body of the first payload of a type as it travelled, reserved bits included."""

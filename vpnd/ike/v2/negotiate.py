@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from vpnd.crypto.suites import as_cut
 from vpnd.ike.outputs import Offered
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.children import Fate
+from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen, TsUnacceptable
+from vpnd.ike.v2.ike_sa import IkeSa
 from vpnd.ike.v2.keys import derive_child_keys
 from vpnd.ike.v2.proposals import (
     ESP_SPI_LENGTH,
     answer_sa,
     choose_by,
+    choose_near,
     decode_sa,
     encode_sa,
     read_answer,
@@ -28,9 +30,6 @@ from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector, describe
 from vpnd.wire.iana import Notify2, Protocol
 from vpnd.wire.ikev2 import Notify, Sa, TsI, TsR
-
-if TYPE_CHECKING:
-    from vpnd.ike.v2.session import Session
 
 SMALLEST_SPI = 256
 
@@ -57,13 +56,13 @@ class Agreed:
         return (Notify(Notify2.ADDITIONAL_TS_POSSIBLE),) if self.left_out else ()
 
     def sa(
-        self, session: Session, nonce_i: bytes, nonce_r: bytes, shared: Secret | None, initiator: bool
+        self, ike: IkeSa, nonce_i: bytes, nonce_r: bytes, shared: Secret | None, initiator: bool
     ) -> ChildSa:
         """The CHILD_SA with its keys; `initiator`: of the exchange that makes it (RFC 7296 section 2.17)."""
-        of_initiator, of_responder = derive_child_keys(session.keys, self.suite, nonce_i, nonce_r, shared)
+        of_initiator, of_responder = derive_child_keys(ike.keys, self.suite, nonce_i, nonce_r, shared)
         keys_out, keys_in = (of_initiator, of_responder) if initiator else (of_responder, of_initiator)
         return ChildSa(
-            tunnel=session.tunnel,
+            tunnel=ike.tunnel,
             mapping=self.policy.index,
             spi_in=self.spi_in,
             spi_out=self.spi_out,
@@ -72,8 +71,8 @@ class Agreed:
             keys_out=keys_out,
             ts_local=self.ts_local,
             ts_remote=self.ts_remote,
-            path=session.path,
-            udp=session.esp_in_udp,
+            path=ike.path,
+            udp=ike.peer.esp_in_udp,
             lifetimes=self.policy.lifetimes,
             initiator=initiator,
             replay_window=self.policy.replay_window,
@@ -85,20 +84,20 @@ class Offer:
 
     def __init__(
         self,
-        session: Session,
+        context: Context,
         policy: ChildPolicy,
         key_exchange: bool,
         selectors: tuple[tuple[Selector, ...], tuple[Selector, ...]] | None = None,
     ) -> None:
         """`selectors`: those of a rekeyed SA, else the whole mapping; no DH without `key_exchange`."""
         self.policy = policy
-        self._session = session
+        self._context = context
         self._proposals = policy.proposals if key_exchange else without_dh(policy.proposals)
         self._local, self._remote = selectors or (
             (policy.ts_local,),
             (policy.ts_remote,),
         )
-        self.spi_in = session.registry.new_esp_spi()
+        self.spi_in = context.registry.new_esp_spi()
 
     def ask_for(self, group: int) -> None:
         """Offer a key exchange in this group alone, or none: NO_GROUP."""
@@ -109,7 +108,7 @@ class Offer:
         """SA, TSi, TSr of the request."""
         spi = self.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
         return (
-            encode_sa(self._proposals, spi, self._session.policy.numbers),
+            encode_sa(self._proposals, spi, self._context.sa.policy.numbers),
             TsI(encode_selectors(self._local)),
             TsR(encode_selectors(self._remote)),
         )
@@ -119,7 +118,7 @@ class Offer:
 
         Raises NoProposalChosen, TsUnacceptable or InvalidSyntax; the SPI stays ours to release.
         """
-        chosen = read_answer(sa, self._proposals, self._session.policy.numbers)
+        chosen = read_answer(sa, self._proposals, self._context.sa.policy.numbers)
         if isinstance(chosen, Mismatch):
             diagnosis = diagnoses.of_child_mismatch(chosen, exchange, self.policy)
             raise NoProposalChosen(diagnosis=diagnosis)
@@ -128,16 +127,16 @@ class Offer:
             diagnosis = diagnoses.of_selectors(exchange, (local, remote), (self.policy,))
             raise TsUnacceptable(diagnosis=diagnosis)
         if set(local) != set(self._local) or set(remote) != set(self._remote):
-            self._session.story(f"the peer narrowed {self.policy} to {describe(local)} - {describe(remote)}")
+            self._context.story(f"the peer narrowed {self.policy} to {describe(local)} - {describe(remote)}")
         return Agreed(self.policy, chosen.suite, chosen, self.spi_in, spi_of(chosen), local, remote)
 
     def release(self) -> None:
         """Nothing came of it."""
-        self._session.registry.release_esp_spi(self.spi_in)
+        self._context.registry.release_esp_spi(self.spi_in)
 
 
 def answer_offer(
-    session: Session,
+    context: Context,
     exchange: str,
     sa: Sa,
     ts_i: TsI,
@@ -155,9 +154,9 @@ def answer_offer(
     with nothing taken.
     """
     local, remote = decode_selectors(ts_r), decode_selectors(ts_i)
-    children = session.policy.children
+    children = context.sa.policy.children
     succeeded = tuple(child for child in children if child.index == mapping)
-    up = {child.sa.mapping for child in session.children if child.fate is Fate.LIVE}
+    up = {child.sa.mapping for child in context.children if child.fate is Fate.LIVE}
     found = None
     if local and remote:
         found = choose_mapping(succeeded, local, remote) or choose_mapping(children, local, remote, up)
@@ -165,23 +164,20 @@ def answer_offer(
         diagnosis = diagnoses.of_selectors(exchange, (local, remote), children)
         raise TsUnacceptable(diagnosis=diagnosis)
     policy, ts_local, ts_remote = found
-    numbers = session.policy.numbers
+    numbers = context.sa.policy.numbers
     offered, acceptable = decode_sa(sa, numbers), policy.proposals
     if not key_exchange:
         offered, acceptable = without_dh(offered), without_dh(acceptable)
-    same_group = tuple(replace(p, dh=(group,)) for p in acceptable if group in p.dh)
-    chosen = choose_by(numbers, offered, same_group)
-    if isinstance(chosen, Mismatch):
-        chosen = choose_by(numbers, offered, acceptable)
+    chosen = choose_near(numbers, offered, acceptable, group)
     if isinstance(chosen, Mismatch) and key_exchange and not policy.pfs:
         # PFS that only the peer wants: an SA that is protected better than was asked for is not refused.
-        groups = sorted(session.groups_on_request(), key=lambda one: one != group)
+        groups = sorted(context.sa.groups_on_request(), key=lambda one: one != group)
         asked_for = choose_by(numbers, offered, policy.with_groups(*groups).proposals)
         chosen = asked_for if isinstance(asked_for, Chosen) else chosen
     if isinstance(chosen, Mismatch):
         raise NoProposalChosen(diagnosis=diagnoses.of_child_mismatch(chosen, exchange, policy))
     spi_out = spi_of(chosen)
-    spi_in = session.registry.new_esp_spi()
+    spi_in = context.registry.new_esp_spi()
     others = tuple(index for index in touched(children, local, remote) if index != policy.index)
     missing = tuple(index for index in others if index not in up)
     agreed = Agreed(policy, chosen.suite, chosen, spi_in, spi_out, ts_local, ts_remote, bool(others), missing)
@@ -192,10 +188,10 @@ def answer_offer(
     )
 
 
-def tell_offered(session: Session, agreed: Agreed) -> None:
+def tell_offered(context: Context, agreed: Agreed) -> None:
     """A CHILD_SA of a peer's offer is agreed on: what else it has offered is begun from here."""
     if agreed.missing:
-        session.registry.emit(Offered(session.tunnel, agreed.missing))
+        context.emit(Offered(context.sa.tunnel, agreed.missing))
 
 
 def spi_of(chosen: Chosen) -> int:

@@ -76,6 +76,15 @@ def choose_by(
     return replace(chosen, suite=by_numbers(chosen.suite, numbers)) if isinstance(chosen, Chosen) else chosen
 
 
+def choose_near(
+    numbers: Numbers, offered: Sequence[Proposal], acceptable: Sequence[Proposal], group: int | None
+) -> Chosen | Mismatch:
+    """As `choose_by`, with the group of the peer's KE payload if that is acceptable: no second round then."""
+    same_group = tuple(replace(p, dh=(group,)) for p in acceptable if group in p.dh) if group else ()
+    chosen = choose_by(numbers, offered, same_group)
+    return chosen if isinstance(chosen, Chosen) else choose_by(numbers, offered, acceptable)
+
+
 def read_answer(sa: Sa, offered: Iterable[Proposal], numbers: Numbers = DEFAULT_NUMBERS) -> Chosen | Mismatch:
     """What the peer chose of our `offered` proposals; Mismatch if that is none of them or not one thing."""
     answers = decode_sa(sa, numbers)

@@ -1,485 +1,381 @@
-"""One IKEv2 SA: what it knows, how it sends, and how it begins and ends.
+"""One IKEv2 SA: what the rest of the gateway calls, the running of its table, and what it sends and hears.
 
-Three kinds of input drive it: a message (`reception`), the time (`clock`), a command (here). Exchanges and
-responders are objects and functions of their own files; they change the session through its methods, and
-`enter` is the one place where the state moves.
+Each input becomes a cause: a message (`dispatch`), a timer, a command. Its row in the table has the action;
+what the action comes to is an answer or the cause of the next row. `_transition` is the one place where the
+state moves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
-
-from vpnd.crypto.entropy import chance
-from vpnd.ike import natt
-from vpnd.ike.contest import ANSWER_WITHIN, Contest
-from vpnd.ike.natt import KEEPALIVE_INTERVAL
-from vpnd.ike.outputs import (
-    Established,
-    Failed,
-    IkeDown,
-    IkeReplaced,
-    PathMoved,
-    PeerDead,
-    Story,
-)
+from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.outputs import IkeSaInfo
 from vpnd.ike.registry import InitKey, Registry
-from vpnd.ike.retransmit import GIVE_UP_AFTER
+from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
 from vpnd.ike.session import Phase, SaSnapshot, Unreachable
-from vpnd.ike.v2 import clock, duplicates, reception
-from vpnd.ike.v2.children import Children, ChildTimer, Fate
-from vpnd.ike.v2.create_child import CreateChild
+from vpnd.ike.v2 import causes, dispatch, ladder, life
+from vpnd.ike.v2.children import ChildTimer
+from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchange import Exchange
+from vpnd.ike.v2.exchanges.informational import settle_early_deletes
+from vpnd.ike.v2.faults import InvalidSyntax
 from vpnd.ike.v2.ike_sa import IkeSa
-from vpnd.ike.v2.informational import DeleteChildren, DeleteIke, Liveness
-from vpnd.ike.v2.keys import IkeKeys
 from vpnd.ike.v2.messages import Received
-from vpnd.ike.v2.outbox import Outbox
-from vpnd.ike.v2.rekey import RekeyChild, RekeyIke
 from vpnd.ike.v2.state import State, Timer
+from vpnd.ike.v2.table import STEPS, key_of
+from vpnd.ike.v2.window import Arrival, Outstanding, Reply
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
-from vpnd.model.proposals import Suite
-from vpnd.wire.header import Header
-from vpnd.wire.iana import IkeVersion
+from vpnd.wire.errors import DecodeError
+from vpnd.wire.header import Flag, Header
+from vpnd.wire.iana import Exchange2, IkeVersion
+from vpnd.wire.ikev2 import Payload
 
-UNDECIDED = 2 * GIVE_UP_AFTER
-"""Seconds that the loser of two successors of one IKE SA is kept for its creator's DELETE."""
+SHORTEST_AUTH = 10.0
+"""Seconds that IKE_AUTH gets at least, however long IKE_SA_INIT took of the attempt's time."""
 
 
-class Session(IkeSa):
+class Session:
     """One IKE SA, or the attempt at one. See `vpnd.ike.session.Session` for what Endpoint calls."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        policy: PeerPolicy,
-        path: Path,
-        initiator: bool,
-        local_spi: bytes,
-        peer_spi: bytes,
-    ) -> None:
-        super().__init__(registry, policy, path, initiator, local_spi, peer_spi)
-        self.children = Children(registry, self.timers)
-        self.outbox = Outbox(self)
-        self.rekeying: RekeyIke | None = None
-        """Our own request to rekey the IKE SA, while it has no answer."""
-        self.early_deletes: list[bytes] = []
-        self.beside = False
-        """Whether it was begun beside another IKE SA: if it fails, that one is as it was."""
-        self.begun_here = initiator
-        """Whether this side began the tunnel; whoever rekeyed it since."""
-        self.contest = Contest(registry)
-        self.held: Received | None = None
-        """The peer's IKE_AUTH, while it is not decided whether the tunnel is its own."""
-        self._anew_at: float | None = None
-        self._doubted: tuple[float, int] | None = None
-        """When the first answer said no that anyone may have sent, and how much had been sent by then."""
-        self._wanted: dict[int, None] = {}
+    def __init__(self, registry: Registry, sa: IkeSa) -> None:
+        self._registry = registry
+        self.sa = sa
+        self.context = Context(registry, sa, self)
 
-    # --- what Endpoint and the exchanges ask
+    # --- facts
 
     @property
-    def is_changing_children(self) -> bool:
-        """Whether our own request to make, rekey or close a CHILD_SA has no answer yet."""
-        outstanding = self.window.outstanding
-        return outstanding is not None and isinstance(
-            outstanding.exchange, CreateChild | RekeyChild | DeleteChildren
-        )
+    def version(self) -> IkeVersion:
+        return IkeVersion.V2
 
     @property
-    def is_rekeying(self) -> bool:
-        """Whether our own request for a successor, of a CHILD_SA or of the IKE SA, has no answer yet."""
-        outstanding = self.window.outstanding
-        return outstanding is not None and isinstance(outstanding.exchange, RekeyChild | RekeyIke)
-
-    def siblings(self) -> list[Session]:
-        """The other established IKEv2 SAs of the tunnel, oldest first."""
-        return [
-            other
-            for other in self.registry.sessions(self.tunnel)
-            if isinstance(other, Session) and other is not self and other.phase is Phase.ESTABLISHED
-        ]
+    def tunnel(self) -> str:
+        return self.sa.tunnel
 
     @property
-    def wants_any(self) -> bool:
-        """Whether a mapping waits for the IKE SA."""
-        return bool(self._wanted)
+    def local_spi(self) -> bytes:
+        return self.sa.local_spi
+
+    @property
+    def initiator(self) -> bool:
+        return self.sa.initiator
+
+    @property
+    def path(self) -> Path:
+        return self.sa.path
+
+    @property
+    def policy(self) -> PeerPolicy:
+        return self.sa.policy
+
+    @policy.setter
+    def policy(self, policy: PeerPolicy) -> None:
+        self.sa.policy = policy
+
+    @property
+    def phase(self) -> Phase:
+        return self.sa.phase
+
+    @property
+    def is_undecided(self) -> bool:
+        return self.sa.state in (State.ANSWERED_INIT, State.HELD)
 
     def has_child(self, spi_in: int) -> bool:
-        return self.children.find(spi_in) is not None
+        return self.context.children.find(spi_in) is not None
+
+    def answered_since(self, since: float) -> bool:
+        return self.sa.last_message > since
+
+    def info(self) -> IkeSaInfo | None:
+        return life.info(self.context)
 
     def snapshot(self) -> SaSnapshot:
+        sa, timers = self.sa, self.context.timers
         return SaSnapshot(
-            tunnel=self.tunnel,
+            tunnel=sa.tunnel,
             version=IkeVersion.V2,
-            initiator=self.initiator,
-            spi_i=self.spi_i,
-            spi_r=self.spi_r,
-            phase=self.phase,
-            state=self.state.name,
-            path=self.path,
-            former=self.former,
-            children=tuple(child.spi_in for child in self.children),
-            deadlines={_name(key): at for key, at in self.timers.all().items() if key is not Timer.DPD},
-            liveness=self.timers.deadline(Timer.DPD),
+            initiator=sa.initiator,
+            spi_i=sa.spi_i,
+            spi_r=sa.spi_r,
+            phase=sa.phase,
+            state=sa.state.name,
+            path=sa.path,
+            former=sa.former,
+            children=tuple(child.spi_in for child in self.context.children),
+            deadlines={_name(key): at for key, at in timers.all().items() if key is not Timer.DPD},
+            liveness=timers.deadline(Timer.DPD),
             ivs={},
         )
 
     # --- inputs
 
     def handle_message(self, now: float, path: Path, header: Header, data: bytes) -> None:
-        reception.handle_message(self, now, path, header, data)
-        self.outbox.pump(now)
+        self.sa.attempt.received += 1
+        dispatch.check_header(self.sa, header)
+        if header.exchange == Exchange2.IKE_SA_INIT:
+            self._hear_init_response(now, path, header, data)
+        elif header.has(Flag.RESPONSE):
+            self._hear_response(now, path, header, data)
+        else:
+            self._hear_request(now, path, header, data)
 
-    def handle_timeout(self, now: float) -> None:
-        clock.handle_timeout(self, now)
-        self.outbox.pump(now)
-
-    def next_timeout(self) -> float | None:
-        return self.timers.next_timeout()
+    def cannot_read(self, diagnosis: Diagnosis) -> bool:
+        attempt = self.sa.attempt
+        if self.phase is Phase.CONNECTING and self.initiator and attempt.hint is None:
+            attempt.hint = diagnosis
+        return not self.initiator and not self.sa.has_keys
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
-        if self.initiator and self.phase is Phase.CONNECTING:
-            self.unreachable = reason
+        self.sa.attempt.unreachable = reason
+
+    def handle_timeout(self, now: float) -> None:
+        for key in self.context.timers.expired(now):
+            self.command(now, key)
+            if self.sa.state is State.GONE:
+                return
+
+    def next_timeout(self) -> float | None:
+        return self.context.timers.next_timeout()
 
     def heard(self, now: float) -> None:
-        self.last_heard = now
+        self.sa.last_heard = now
 
     def peer_sends(self, now: float, spi_in: int) -> None:
         """Nothing: each exchange has its answer, and the DELETE of the old child says when to send on."""
 
     def moved(self, now: float, path: Path) -> None:
-        if self.phase is Phase.ESTABLISHED and natt.follows(self.nat, self.path, path):
-            self._follow(now, path)
-
-    def heard_from(self, now: float, path: Path, answer: bool) -> None:
-        """An authentic, new message came along `path`; `answer`: it answers a request of ours."""
-        self.last_heard = self.last_message = now
-        asked = answer and path in (self.path, self.former)
-        self.moved(now, path)
-        if asked and path == self.path:
-            self.former = None
+        self.command(now, causes.Moved(path))
 
     # --- commands
 
-    def start(self, now: float, exchange: Exchange) -> None:
+    def begin(self, now: float, exchange: Exchange) -> None:
         """Begin as initiator, with the first exchange."""
-        self.began_at = now
-        self.registry.add(self)
-        self.outbox.send(now, exchange)
-        self.enter(State.SENT_INIT, f"begin IKEv2 with {self.path.remote}")
+        self._registry.add(self)
+        self.command(now, causes.Begin(exchange))
 
-    @property
-    def wanted_children(self) -> tuple[int, ...]:
-        """The mappings for which the peer was asked, or is to be, for their first CHILD_SA."""
-        return tuple(one.mapping for one in self.outbox.pending() if isinstance(one, CreateChild))
+    def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        """Answer the first message of a peer.
 
-    def want(self, now: float, mapping: int) -> None:
-        if self.phase is Phase.CONNECTING:
-            self._wanted[mapping] = None
-        elif self.phase is Phase.ESTABLISHED and not self._has_mapping(mapping):
-            self.outbox.enqueue(CreateChild(mapping))
-            self.outbox.pump(now)
-
-    def close(self, now: float, diagnosis: Diagnosis, receiving: tuple[int, ...] = ()) -> None:
-        """`receiving`: inbound SPIs of children that another IKE SA of the tunnel still receives on."""
-        match self.phase:
-            case Phase.CONNECTING if self.initiator:
-                self.fail(now, diagnosis, DeleteIke() if self.protection else None)
-            case Phase.CONNECTING:
-                self.finish()
-            case Phase.ESTABLISHED:
-                self._end(diagnosis)
-                self._leave(now, DeleteIke(receiving), f"close the IKE SA: {diagnosis.code.value}")
-            case Phase.CLOSING | Phase.GONE:
-                return
-
-    def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
-        child = self.children.find(spi_in)
-        if child is not None and child.fate in (Fate.LIVE, Fate.REKEYED):
-            self.children.deleting(child, diagnosis)
-            self.outbox.enqueue(DeleteChildren((spi_in,)))
-            self.outbox.pump(now)
-
-    def rekey(self, now: float) -> None:
-        if self.phase is Phase.ESTABLISHED and not self._asks(RekeyIke):
-            self.timers.disarm(Timer.REKEY)
-            self.outbox.enqueue(RekeyIke())
-            self.outbox.pump(now)
-
-    def rekey_child(self, now: float, spi_in: int) -> None:
-        child = self.children.find(spi_in)
-        if child is not None:
-            # If it is refused it is tried again, and does not wait for the lifetime in seconds.
-            child.soft_end = min(child.soft_end, now)
-            self.renew_child(now, spi_in)
-
-    def renew_child(self, now: float, spi_in: int) -> None:
-        """Begin the succession of a CHILD_SA, unless it has one or cannot have any."""
-        child = self.children.find(spi_in)
-        begun = any(isinstance(e, RekeyChild) and e.old is child for e in self.outbox.pending())
-        if child is not None and child.fate is Fate.LIVE and child.successor is None and not begun:
-            self.outbox.enqueue(RekeyChild(child))
-            self.outbox.pump(now)
-
-    def probe(self, now: float) -> None:
-        if self.phase is Phase.ESTABLISHED and self.outbox.is_idle:
-            self.outbox.enqueue(Liveness())
-            self.outbox.pump(now)
-
-    # --- what exchanges and responders do to the session
-
-    def enter(self, state: State, story: str) -> None:
-        """The one setter of the state; it tells the story."""
-        self.state = state
-        self.story(story)
-        self.registry.phase_changed(self)
-
-    def story(self, text: str) -> None:
-        """Say what happened, for the log."""
-        self.registry.emit(Story(self.tunnel, text))
-
-    def take_wanted(self) -> Iterator[int]:
-        """The mappings that wait for the IKE SA, each removed as it is taken."""
-        while self._wanted:
-            mapping = next(iter(self._wanted))
-            del self._wanted[mapping]
-            yield mapping
-
-    def establish(self, now: float) -> None:
-        """Both sides are authenticated: the IKE SA is up, and what waited for it begins."""
-        self.registry.half_open_ends(self)
-        self.hint = None
-        self.timers.clear()
-        self._begin_life(now)
-        info = self.info()
-        if info is not None:
-            self.registry.emit(Established(self.tunnel, info))
-        duplicates.settle(self, now)
-        if not self.initiator and not self.policy.dpd.enabled:
-            self.timers.arm(Timer.DPD, now + self.registry.limits.unproven)
-        for mapping in self.take_wanted():
-            self.outbox.enqueue(CreateChild(mapping))
-
-    def cannot_read(self, diagnosis: Diagnosis) -> bool:
-        """A message to this SPI could not be read: the reason of an attempt that ends without another."""
-        if self.phase is Phase.CONNECTING and self.initiator and self.hint is None:
-            self.hint = diagnosis
-        return not self.initiator and self.protection is None
-
-    def remember(self, now: float, diagnosis: Diagnosis) -> None:
-        """An answer that anyone may have sent says no: keep it for the diagnosis, and listen on.
-
-        If a repetition gets the like, the peer means it, and the attempt ends soon.
+        Raises Drop, DecodeError or Fault, with nothing registered: the caller answers without state.
         """
-        self.hint = diagnosis
-        if self._doubted is None:
-            self._doubted = now, self.sent
-        since, sent = self._doubted
-        if self.sent > sent and self.timers.deadline(Timer.LISTEN) is None:
-            self.timers.arm(Timer.LISTEN, max(now, since + self.registry.limits.error_listening))
-
-    def fail(self, now: float, diagnosis: Diagnosis, notice: Exchange | None = None) -> None:
-        """The attempt has ended without an IKE SA; `notice` tells a peer that may think otherwise."""
-        if not self.beside or self.registry.established(self.tunnel) is None:
-            self.registry.emit(Failed(self.tunnel, diagnosis, self.initiator))
-        self.children.all_down(diagnosis)
-        story = f"the attempt failed: {diagnosis.code.value}"
-        if notice is not None and self.protection is not None:
-            self._leave(now, notice, story)
-        else:
-            self._abandon_all()
-            self._forget(story)
-
-    def refuse(self, now: float, diagnosis: Diagnosis) -> None:
-        """Responder: the peer's attempt is refused; the answer is kept for repeats."""
-        self.registry.emit(Failed(self.tunnel, diagnosis, self.initiator, unproven=True))
-        self.registry.half_open_ends(self)
-        self.timers.clear()
-        self.timers.arm(Timer.END, now + self.registry.limits.refused_lifetime)
-        self.enter(State.REFUSED, f"refuse the peer's attempt: {diagnosis.code.value}")
-
-    def deleted_by_peer(self, now: float, diagnosis: Diagnosis) -> None:
-        """The peer has closed the IKE SA. It stays a while to answer repeats of the DELETE."""
-        rival = None if self.rekeying is None else self.rekeying.rival
-        if rival is not None and rival.session.state is State.SUCCESSOR:
-            self.succeeded_by(now, rival.session)
-        duplicates.closed_by_peer(self, now)
-        self._end(diagnosis)
-        self._abandon_all()
-        self.window.settled()
-        self.timers.clear()
-        self.timers.arm(Timer.END, now + self.registry.limits.closing)
-        if self.state is not State.CLOSING:
-            self.enter(State.CLOSING, "the peer closed the IKE SA")
-
-    def begin_anew(self, now: float, why: str) -> None:
-        """This IKE SA or a child of it ends without a successor: have another IKE SA made beside it first.
-
-        Only the side that began the tunnel does, so that the two do not cross and one that only answers
-        goes on to do so; and not for an IKE SA that another stands beside already.
-        """
-        recently = self._anew_at is not None and now - self._anew_at < clock.ANEW_AGAIN
-        redundant = self.timers.deadline(Timer.DUPLICATE) is not None
-        if self.begun_here and self.phase is Phase.ESTABLISHED and not recently and not redundant:
-            self._anew_at = now
-            self.story(f"begin a new IKE SA beside this one: {why}")
-            self.registry.anew.append(self.tunnel)
-
-    def dead(self, now: float, diagnosis: Diagnosis) -> None:
-        """The peer does not answer any more, at least not under this IKE SA."""
-        if not duplicates.is_outlived(self):
-            self.registry.emit(PeerDead(self.tunnel, diagnosis))
-        duplicates.hand_over(self, now)
-        self._end(diagnosis)
-        self._abandon_all()
-        self._forget("the peer is dead")
-
-    def finish(self) -> None:
-        """Nothing is left to say to the peer."""
-        self._forget("the IKE SA is forgotten")
-
-    def discard(self, now: float) -> None:
-        """A successor that lost against the peer's: close it (RFC 7296 section 2.8.2)."""
-        self._leave(now, DeleteIke(), "close the redundant successor of the IKE SA")
-        self.outbox.pump(now)
-
-    def make_successor(
-        self, now: float, initiator: bool, local_spi: bytes, peer_spi: bytes, suite: Suite, keys: IkeKeys
-    ) -> Session:
-        """The IKE SA that may take over; message IDs begin anew (RFC 7296 section 2.18).
-
-        One that neither takes over nor is deleted by its creator, who may never have learned of it, is
-        forgotten once every request that could still decide has been given up.
-        """
-        successor = Session(self.registry, self.policy, self.path, initiator, local_spi, peer_spi)
-        successor.nat, successor.esp_in_udp = self.nat, self.esp_in_udp
-        successor.former = self.former
-        successor.fragmentation, successor.vendor = self.fragmentation, self.vendor
-        successor.last_heard, successor.begun_here = self.last_heard, self.begun_here
-        successor.learn_keys(suite, keys)
-        self.registry.add(successor)
-        successor.timers.arm(Timer.END, now + UNDECIDED)
-        successor.enter(State.SUCCESSOR, "agreed on a successor of the IKE SA")
-        return successor
-
-    def succeeded_by(self, now: float, successor: Session) -> None:
-        """`successor` takes over children and tasks; this IKE SA waits for its DELETE."""
-        successor.children.adopt(self.children)
-        successor.inherit(now, self)
-        self.rekeying = None
-        self.established_at = None
-        redundant_until = self.timers.deadline(Timer.DUPLICATE)
-        if redundant_until is not None:
-            successor.timers.arm(Timer.DUPLICATE, redundant_until)
-        for timer in set(Timer) - {Timer.RETRANSMIT}:
-            self.timers.disarm(timer)
-        self.timers.arm(Timer.END, now + GIVE_UP_AFTER)
-        if self.state is State.ESTABLISHED:
-            self.enter(State.REKEYED, "a successor of the IKE SA has taken over")
-
-    def inherit(self, now: float, old: Session) -> None:
-        """Take over from `old`, whose children are ours already."""
-        self.timers.disarm(Timer.END)
-        self._begin_life(now)
-        self.last_heard = max(self.last_heard, old.last_heard)
-        for task in old.outbox.take_all():
-            if not isinstance(task, RekeyIke):
-                self.outbox.enqueue(task)
-        self.enter(State.ESTABLISHED, "the IKE SA is rekeyed")
-        info = self.info()
-        if info is not None:
-            self.registry.emit(IkeReplaced(self.tunnel, old.spi_i, old.spi_r, info))
-        self.outbox.pump(now)
-
-    def postpone_rekey(self, now: float, wait: float) -> None:
-        """Try to rekey the IKE SA again after `wait` seconds."""
-        if self.state is State.ESTABLISHED:
-            self.timers.arm(Timer.REKEY, now + wait)
+        self.sa.attempt.received += 1
+        self._run(now, dispatch.read_plain(self._registry, self.sa, path, header, data))
 
     def half_open(self, now: float, init_key: InitKey, proved: bool) -> None:
-        """Responder: IKE_SA_INIT is answered; the peer has a while to prove who it is.
+        """IKE_SA_INIT is answered; the peer has a while to prove who it is.
 
         `proved`: it has returned a cookie, so that its address is its own.
         """
-        self.began_at = now
-        self.registry.add(self, init_key)
-        self.timers.arm(Timer.END, now + self.registry.limits.half_open_lifetime)
-        self.registry.half_open_begins(now, self, init_key.remote, proved)
+        self.sa.attempt.began_at = now
+        self._registry.add(self, init_key)
+        self.context.timers.arm(Timer.END, now + self._registry.limits.half_open_lifetime)
+        self._registry.half_open_begins(now, self, init_key.remote, proved)
 
-    def hold(self, now: float, received: Received) -> None:
-        """The peer has proved itself, and is answered when the one that has the tunnel was asked."""
-        self.held = received
-        self.registry.half_open_ends(self)
-        self.timers.arm(Timer.HELD, now + ANSWER_WITHIN)
-        self.story(f"hold the peer's attempt: ask the present peer of {self.tunnel} for a sign of life")
+    def repeat_init(self, path: Path, data: bytes) -> None:
+        """The first message again. Raises Drop unless it is the same to the byte, and not too often."""
+        if data != self.sa.attempt.init.request or self.sa.state is not State.ANSWERED_INIT:
+            raise Drop("repeated IKE_SA_INIT: too late or different")
+        self._repeat_reply(path)
 
-    # --- inside
+    def want(self, now: float, mapping: int) -> None:
+        self.command(now, causes.Want(mapping))
 
-    def _begin_life(self, now: float) -> None:
-        lifetime = float(self.policy.lifetime)
-        self.established_at = now
-        self.last_heard = now
-        self.timers.arm(Timer.REKEY, now + self.policy.margin.soft(lifetime, chance(self.registry.entropy)))
-        self.timers.arm(Timer.ANEW, now + lifetime - clock.anew_before(lifetime))
-        self.timers.arm(Timer.LIFETIME, now + lifetime)
-        if self.policy.dpd.enabled:
-            self.timers.arm(Timer.DPD, clock.next_look(self, now))
-        if self.nat.ours:
-            self.timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
+    def close(self, now: float, diagnosis: Diagnosis) -> None:
+        self.command(now, causes.Close(diagnosis))
 
-    def _follow(self, now: float, path: Path) -> None:
-        """The peer is at the other end of `path` now: IKE and ESP go there, and a question finds out.
+    def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
+        self.command(now, causes.CloseChild(spi_in, diagnosis))
 
-        An attacker may have sent a copy of a packet before the peer's own came. Until the question is
-        answered it is repeated along both paths, and the answer says which of them is the peer's.
+    def rekey(self, now: float) -> None:
+        self.command(now, causes.RekeyNow())
+
+    def rekey_child(self, now: float, spi_in: int) -> None:
+        self.command(now, causes.RekeyChildNow(spi_in))
+
+    def probe(self, now: float) -> None:
+        self.command(now, causes.Probe())
+
+    # --- what another IKE SA of the tunnel asks, through the context
+
+    def make_successor(self, now: float, sa: IkeSa) -> Context:
+        """The IKE SA that may take over; its message IDs begin at 0 (RFC 7296 section 2.18)."""
+        successor = Session(self._registry, sa)
+        self._registry.add(successor)
+        successor.command(now, causes.SuccessorAgreed())
+        return successor.context
+
+    def rearm(self) -> None:
+        """Note the next deadline."""
+        self._registry.arm(self)
+
+    # --- messages
+
+    def _hear_init_response(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        """An answer to IKE_SA_INIT: anyone may have sent it, so no fault in it ends the attempt."""
+        if not header.has(Flag.RESPONSE) or self.sa.state is not State.SENT_INIT:
+            raise Drop("IKE_SA_INIT: not now")
+        outstanding = self.context.requests.window.matches(header.message_id)
+        received = dispatch.read_plain(self._registry, self.sa, path, header, data)
+        self._run(now, causes.Answered(outstanding.exchange, received))
+
+    def _hear_response(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        """An answer to the request that waits for one."""
+        window, timers = self.context.requests.window, self.context.timers
+        outstanding = window.matches(header.message_id)
+        if outstanding.exchange.kind != header.exchange:
+            raise Drop("response of another exchange")
+        opened = self.context.outbox.protection.open(header, data)
+        self._heard_from(now, path, answer=True)
+        if opened.inside is None:
+            return
+        timers.disarm(Timer.RETRANSMIT)
+        timers.disarm(Timer.LISTEN)
+        received = dispatch.read_opened(self._registry, self.sa, path, header, data, opened)
+        try:
+            self._run(now, causes.Answered(outstanding.exchange, received))
+        finally:
+            if window.outstanding is outstanding:
+                window.settled()
+        settle_early_deletes(self.context, now)
+        self._pump(now)
+
+    def _hear_request(self, now: float, path: Path, header: Header, data: bytes) -> None:
+        """A request of the peer: the next one, or a repeat of the last."""
+        if self.sa.state is State.HELD:
+            raise Drop("held until the present peer has answered")
+        arrival = self.context.requests.window.arrived(header.message_id)
+        opened = self.context.outbox.protection.open(header, data)
+        if arrival is Arrival.REPEATED:
+            # A fragmented request is repeated in all its fragments; the first of them gets the answer.
+            if opened.fragment in (None, 1):
+                self._repeat_reply(path)
+            return
+        self._heard_from(now, path, answer=False)
+        if opened.inside is not None:
+            self._run(now, dispatch.read_opened(self._registry, self.sa, path, header, data, opened))
+
+    def _heard_from(self, now: float, path: Path, answer: bool) -> None:
+        """An authentic, new message came along `path`; `answer`: it answers a request of ours."""
+        sa = self.sa
+        sa.last_heard = sa.last_message = now
+        asked = answer and path in (sa.path, sa.former)
+        self.moved(now, path)
+        if asked and path == sa.path:
+            sa.former = None
+
+    def _reply(self, request: Received, payloads: tuple[Payload, ...]) -> None:
+        """Send the answer to a request, and keep it for repeats."""
+        exchange, message_id = request.header.exchange, request.header.message_id
+        datagrams = self.context.outbox.protect(exchange, message_id, payloads, response=True)
+        if exchange == Exchange2.IKE_SA_INIT:
+            self.sa.attempt.init.response = datagrams[0]
+        text = ladder.text_of(exchange, message_id, payloads, response=True)
+        self.context.requests.window.answered(Reply(message_id, datagrams, text))
+        self.context.outbox.transmit(request.path, datagrams, text, ladder.detail_of(payloads))
+
+    def _repeat_reply(self, path: Path) -> None:
+        reply = self.context.requests.window.repeat(self._registry.limits.repeats)
+        self.context.outbox.transmit(path, reply.datagrams, f"{reply.text} again")
+
+    def _pump(self, now: float) -> None:
+        """Send the next request, if the window is free for one."""
+        requests = self.context.requests
+        while self.sa.state not in (State.GONE, State.REFUSED) and (exchange := requests.take_next()):
+            self._send(now, exchange)
+
+    def _send(self, now: float, exchange: Exchange) -> None:
+        """Build, seal and send one request; one that has nothing to ask any more is dropped.
+
+        IKE_SA_INIT that is sent again, for a cookie or another group, keeps its message ID and its deadline.
         """
-        self.former, self.path = self.path, path
-        self.registry.emit(PathMoved(self.tunnel, path))
-        self.probe(now)
+        context, sa = self.context, self.sa
+        payloads = exchange.request(context, now)
+        if payloads is None:
+            return
+        window, is_init = context.requests.window, exchange.kind is Exchange2.IKE_SA_INIT
+        message_id = 0 if is_init else window.next_id
+        datagrams = context.outbox.protect(exchange.kind, message_id, payloads, response=False)
+        if is_init:
+            sa.attempt.init.request = datagrams[0]
+        text = ladder.text_of(exchange.kind, message_id, payloads, response=False)
+        patience = self._patience(now, exchange.kind)
+        schedule = Schedule(now, self._registry.entropy, patience, exchange.longest_wait)
+        window.sent(Outstanding(message_id, exchange, datagrams, schedule, text))
+        context.timers.arm(Timer.RETRANSMIT, schedule.due)
+        context.outbox.transmit(sa.path, datagrams, text, ladder.detail_of(payloads))
 
-    def _has_mapping(self, mapping: int) -> bool:
-        asked = any(isinstance(e, CreateChild) and e.mapping == mapping for e in self.outbox.pending())
-        return asked or self.children.live(mapping) is not None
+    def _patience(self, now: float, kind: Exchange2) -> float:
+        """Seconds until a request is given up."""
+        attempt_ends = self.sa.attempt.began_at + GIVE_UP_AFTER
+        match kind:
+            case Exchange2.IKE_SA_INIT:
+                return attempt_ends - now
+            case Exchange2.IKE_AUTH:
+                return max(SHORTEST_AUTH, attempt_ends - now)
+            case _:
+                dpd = self.sa.policy.dpd
+                return max(GIVE_UP_AFTER, float(dpd.timeout)) if dpd.enabled else GIVE_UP_AFTER
 
-    def _asks(self, kind: type[Exchange]) -> bool:
-        return any(isinstance(exchange, kind) for exchange in self.outbox.pending())
+    # --- the table
 
-    def _end(self, diagnosis: Diagnosis) -> None:
-        """Everything on the IKE SA is gone for the rest of the gateway; said once."""
-        self.children.all_down(diagnosis)
-        if self.established_at is not None:
-            self.established_at = None
-            self.registry.emit(IkeDown(self.tunnel, self.spi_i, self.spi_r, diagnosis))
+    def command(self, now: float, cause: object) -> None:
+        """Run a command or a timer; one without a row does nothing."""
+        if (self.sa.state, key_of(cause)) in STEPS:
+            self._run(now, cause)
 
-    def _leave(self, now: float, last: Exchange, story: str) -> None:
-        """Only `last` is still to be said, once the window is free; then, or after a while, it is over."""
-        self._abandon_all()
-        self.timers.clear()
-        self.timers.arm(Timer.END, now + self.registry.limits.closing)
-        if self.window.outstanding is not None:
-            self.timers.arm(Timer.RETRANSMIT, self.window.outstanding.schedule.due)
-        self.outbox.enqueue(last)
-        self.enter(State.CLOSING, story)
-        self.outbox.pump(now)
+    def _run(self, now: float, cause: object) -> None:
+        """The row of `cause`, and those of what it comes to; then send what is to be sent.
 
-    def _abandon_all(self) -> None:
-        self.outbox.abandon_all()
-        self.rekeying = None
+        Raises Drop for a message that has no row, and what an action raises that no row refuses.
+        """
+        request: Received | None = None
+        answer: tuple[Payload, ...] | None = None
+        following: object = cause
+        while following is not None:
+            cause, following = following, None
+            request = cause if isinstance(cause, Received) else request
+            step = STEPS.get((self.sa.state, key_of(cause)))
+            if step is None:
+                raise Drop(f"no step: {key_of(cause).__name__} in {self.sa.state.name}")
+            try:
+                result = step.action(self.context, now, cause)
+            except (Fault, DecodeError) as error:
+                if request is None or (self.sa.state, causes.Refused) not in STEPS:
+                    raise
+                following = causes.Refused(error if isinstance(error, Fault) else InvalidSyntax(detail=error))
+                continue
+            if step.to is not None:
+                self._transition(step.to, step.story.format(cause=cause, sa=self.sa))
+            if request is None:
+                self._pump(now)
+            if isinstance(result, tuple):
+                answer = result
+            else:
+                following = result
+        if request is not None and answer is not None:
+            self._reply(request, answer)
+            self._pump(now)
 
-    def _forget(self, story: str) -> None:
-        self._abandon_all()
-        self.timers.clear()
-        self.window.settled()
-        self.enter(State.GONE, story)
-        self.registry.forget(self)
+    def _transition(self, to: State, story: str) -> None:
+        """Move the state. What has no row in it is not waited for any more."""
+        self.sa.state = to
+        self.context.story(story)
+        for key in self.context.timers.all():
+            if (to, key_of(key)) not in STEPS:
+                self.context.timers.disarm(key)
+        self._registry.half_open_ends(self)
+        self._registry.phase_changed(self)
+        if to is State.GONE:
+            self._registry.forget(self)
 
 
 def _name(key: object) -> str:
     """What a deadline is for, and of which child."""
-    if isinstance(key, Timer):
-        return key.name
-    timer, spi_in = cast("tuple[ChildTimer, int]", key)
-    return f"{timer.name} {spi_in:08x}"
+    match key:
+        case (ChildTimer() as timer, int() as spi_in):
+            return f"{timer.name} {spi_in:08x}"
+        case Timer() as timer:
+            return timer.name
+        case _:
+            raise TypeError(f"no timer: {key}")

@@ -18,6 +18,8 @@ class State(Enum):
     """Initiator: keys agreed, waits for the peer's proof."""
     ANSWERED_INIT = "answered IKE_SA_INIT"
     """Responder: half-open, waits for the peer's proof."""
+    HELD = "holds IKE_AUTH"
+    """Responder: the peer has proved itself; another that has the tunnel is asked whether it is alive."""
     REFUSED = "refused"
     """Responder: keeps its refusal for repeats of the request."""
     ESTABLISHED = "established"
@@ -50,14 +52,20 @@ _PHASES = {
 class Timer(Enum):
     """What a deadline of the IKE SA is for."""
 
-    RETRANSMIT = "repeat the request"
+    RETRANSMIT = "retransmit the request"
     LISTEN = "stop waiting for a better answer"
     END = "forget"
-    DPD = "is the peer alive"
-    REKEY = "begin the succession"
-    ANEW = "have another IKE SA before the end"
+    DPD = "check that the peer is alive"
+    REKEY = "rekey"
+    REINITIATE = "begin another IKE SA before the end"
     LIFETIME = "the hard end"
     KEEPALIVE = "keep the NAT's mapping"
     RETRY = "ask the busy peer again"
     HELD = "decide whether the newcomer has the tunnel"
     DUPLICATE = "close the redundant IKE SA"
+
+
+class Cause:
+    """Base of the commands and outcomes in `causes`: what drives an IKE SA besides messages and timers."""
+
+    __slots__ = ()

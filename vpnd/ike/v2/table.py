@@ -1,14 +1,32 @@
-"""The state table of IKEv2: what each message means in each state. A missing row is a counted drop."""
+"""The state table of IKEv2: what each message, timer, command and outcome means in each state.
+
+The story of a row that moves the state is the log's; `{cause}` and `{sa}` are what it is about. A message or
+outcome without a row is a counted drop, a command without one does nothing, and a timer without one is
+disarmed as the state is entered.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import Any
 
-from vpnd.ike.faults import Drop
+from vpnd.ike.faults import Fault
 from vpnd.ike.steps import Step
-from vpnd.ike.v2 import auth, informational, rekey, sa_init
-from vpnd.ike.v2.faults import TemporaryFailure
+from vpnd.ike.v2 import causes, duplicates, life
+from vpnd.ike.v2.causes import Answered
+from vpnd.ike.v2.children import Child, ChildTimer
+from vpnd.ike.v2.context import Context
+from vpnd.ike.v2.exchange import Exchange, Forgotten
+from vpnd.ike.v2.exchanges import auth, informational, rekey_child, rekey_ike, sa_init
+from vpnd.ike.v2.exchanges.create_child import CreateChild
+from vpnd.ike.v2.exchanges.informational import (
+    AuthenticationFailedNotice,
+    DeleteChildren,
+    DeleteIke,
+    Liveness,
+)
+from vpnd.ike.v2.faults import InvalidSyntax, UnsupportedCriticalPayload
 from vpnd.ike.v2.messages import (
     AuthRequest,
     AuthResponse,
@@ -18,66 +36,221 @@ from vpnd.ike.v2.messages import (
     IkeRekeyResponse,
     InformationalRequest,
     InformationalResponse,
+    Malformed,
+    Message,
     Received,
     Refusal,
     SaInitRequest,
     SaInitResponse,
 )
-from vpnd.ike.v2.state import State
+from vpnd.ike.v2.state import Cause, State, Timer
+from vpnd.wire import errors
+from vpnd.wire.errors import DecodeError
+from vpnd.wire.iana import Exchange2, name_of
 from vpnd.wire.ikev2 import Payload
 
-if TYPE_CHECKING:
-    from vpnd.ike.v2.session import Session
-
-Handler = Callable[["Session", float, Received], tuple[Payload, ...]]
-
-
-def answered(session: Session, now: float, received: Received) -> tuple[Payload, ...]:
-    """A response belongs to the exchange that asked."""
-    outstanding = session.window.outstanding
-    if outstanding is None:
-        raise Drop("response to no request")
-    outstanding.exchange.answered(session, now, received)
-    return ()
+Result = tuple[Payload, ...] | Cause | Received | None
+"""What an action comes to: the payloads of an answer, or what the next row is looked up by."""
+Action = Callable[[Context, float, Any], Result]
+Key = type[Message] | type[Cause] | Timer | ChildTimer
 
 
-def not_now(session: Session, now: float, received: Received) -> tuple[Payload, ...]:
-    """The IKE SA is on its way out: nothing new begins on it (RFC 7296 section 2.25.2)."""
-    raise TemporaryFailure(exchange="CREATE_CHILD_SA")
+def key_of(cause: object) -> Any:
+    """What the row of a cause is looked up by: a message's, command's or outcome's type, or a timer."""
+    match cause:
+        case Received(message=message):
+            return type(message)
+        case Timer():
+            return cause
+        case (ChildTimer() as timer, _):
+            return timer
+        case _:
+            return type(cause)
 
 
-_ANSWERED: Step[Handler, State] = Step("the peer answered", answered)
-_NOT_NOW: Step[Handler, State] = Step("refused: the IKE SA is on its way out", not_now)
-_INFORMED: Step[Handler, State] = Step("the peer informed us", informational.respond)
+def answered(context: Context, now: float, answer: Answered) -> Result:
+    """The peer has answered: `ANSWERS` has what that means to the exchange that asked."""
+    exchange, message = answer.exchange, answer.received.message
+    if isinstance(exchange, Forgotten):
+        return None
+    try:
+        if isinstance(message, Malformed):
+            raise message.error
+        action = ANSWERS.get((type(exchange), type(message)))
+        if action is None:
+            raise InvalidSyntax(
+                exchange=name_of(Exchange2, exchange.kind), detail="an answer that does not fit the request"
+            )
+        return action(exchange, context, now, answer.received)
+    except DecodeError as error:
+        context.registry.count(f"malformed answer: {error.field}")
+        fault: Fault = InvalidSyntax(exchange=name_of(Exchange2, exchange.kind), detail=error)
+    except Fault as raised:
+        fault = raised
+    return exchange.failed(context, now, fault)
 
-STEPS: dict[tuple[State, type], Step[Handler, State]] = {
+
+def malformed(context: Context, now: float, received: Received) -> None:
+    """A request that is authentic and cannot be read: the answer says so. Raises Fault."""
+    error = received.of(Malformed).error
+    if isinstance(error, errors.UnsupportedCriticalPayload):
+        raise UnsupportedCriticalPayload(bytes((error.payload_type,)), detail=str(error))
+    raise InvalidSyntax(detail=error)
+
+
+def of_child(action: Callable[[Context, float, Child], Result]) -> Action:
+    """A timer of a CHILD_SA, if that is still there."""
+
+    @wraps(action)
+    def act(context: Context, now: float, key: tuple[ChildTimer, int]) -> Result:
+        child = context.children.find(key[1])
+        return None if child is None else action(context, now, child)
+
+    return act
+
+
+ANSWERS: dict[tuple[type[Exchange], type[Message]], Callable[[Any, Context, float, Received], Result]] = {
+    (sa_init.SaInitExchange, SaInitResponse): sa_init.SaInitExchange.accepted,
+    (sa_init.SaInitExchange, Refusal): sa_init.SaInitExchange.refused,
+    (auth.AuthExchange, AuthResponse): auth.AuthExchange.accepted,
+    (auth.AuthExchange, Refusal): auth.AuthExchange.refused,
+    (CreateChild, ChildResponse): CreateChild.accepted,
+    (CreateChild, Refusal): CreateChild.refused,
+    (rekey_child.RekeyChild, ChildResponse): rekey_child.RekeyChild.accepted,
+    (rekey_child.RekeyChild, Refusal): rekey_child.RekeyChild.refused,
+    (rekey_ike.RekeyIke, IkeRekeyResponse): rekey_ike.RekeyIke.accepted,
+    (rekey_ike.RekeyIke, Refusal): rekey_ike.RekeyIke.refused,
+    (Liveness, InformationalResponse): Liveness.accepted,
+    (DeleteChildren, InformationalResponse): DeleteChildren.accepted,
+    (DeleteIke, InformationalResponse): DeleteIke.accepted,
+    (AuthenticationFailedNotice, InformationalResponse): AuthenticationFailedNotice.accepted,
+}
+"""What an answer means, by the exchange that asked: the one place that says which answers are legal."""
+
+_ANSWERED: Step[Action, State] = Step("the peer answered", answered)
+_MALFORMED: Step[Action, State] = Step("cannot be read", malformed)
+_REFUSED: Step[Action, State] = Step("refuse the request", life.refuse)
+_REFUSE_ATTEMPT: Step[Action, State] = Step(
+    "refuse the peer's attempt: {cause.fault.diagnosis.code.value}", life.refuse_attempt, State.REFUSED
+)
+_INFORMED: Step[Action, State] = Step("the peer informed us", informational.respond)
+_NOT_NOW: Step[Action, State] = Step("refused: the IKE SA is on its way out", life.refuse_for_now)
+_FORGET: Step[Action, State] = Step("the IKE SA is forgotten", life.forget, State.GONE)
+_FAILED: Step[Action, State] = Step("the attempt failed: {cause.diagnosis.code.value}", life.fail, State.GONE)
+_WITHDRAWN: Step[Action, State] = Step(
+    "the attempt failed: {cause.diagnosis.code.value}", life.withdraw, State.CLOSING
+)
+_PEER_CLOSED: Step[Action, State] = Step("the peer closed the IKE SA", life.closed_by_peer, State.CLOSING)
+
+STEPS: dict[tuple[State, Key], Step[Action, State]] = {
+    # --- initiator
+    (State.NEW, causes.Want): Step("a mapping waits", life.remember_wanted),
+    (State.NEW, causes.Begin): Step("begin IKEv2 with {sa.path.remote}", life.start, State.SENT_INIT),
+    (State.SENT_INIT, Answered): _ANSWERED,
+    (State.SENT_INIT, causes.AskAgain): Step("the peer wants a cookie or another group", life.ask_again),
+    (State.SENT_INIT, causes.KeysAgreed): Step(
+        "the peer chose a proposal; prove who we are", life.ask_auth, State.SENT_AUTH
+    ),
+    (State.SENT_INIT, causes.AttemptFailed): _FAILED,
+    (State.SENT_INIT, causes.Want): Step("a mapping waits", life.remember_wanted),
+    (State.SENT_INIT, causes.Close): _FAILED,
+    (State.SENT_INIT, Timer.RETRANSMIT): Step("no answer", life.retransmit_in_attempt),
+    (State.SENT_INIT, Timer.LISTEN): Step("no better answer", life.give_up),
+    (State.SENT_AUTH, Answered): _ANSWERED,
+    (State.SENT_AUTH, causes.Authenticated): Step(
+        "the peer proved who it is; the IKE SA is up", auth.begin, State.ESTABLISHED
+    ),
+    (State.SENT_AUTH, causes.AttemptFailed): _FAILED,
+    (State.SENT_AUTH, causes.AttemptWithdrawn): _WITHDRAWN,
+    (State.SENT_AUTH, causes.Want): Step("a mapping waits", life.remember_wanted),
+    (State.SENT_AUTH, causes.Close): _WITHDRAWN,
+    (State.SENT_AUTH, Timer.RETRANSMIT): Step("no answer", life.retransmit_in_attempt),
+    # --- responder
     (State.NEW, SaInitRequest): Step(
         "the peer began; chose a proposal and made the keys", sa_init.respond, State.ANSWERED_INIT
     ),
-    (State.SENT_INIT, SaInitResponse): Step(
-        "the peer chose a proposal; prove who we are", answered, State.SENT_AUTH
-    ),
-    (State.SENT_INIT, Refusal): _ANSWERED,
-    (State.SENT_AUTH, AuthResponse): Step(
-        "the peer proved who it is; the IKE SA is up", answered, State.ESTABLISHED
-    ),
-    (State.SENT_AUTH, Refusal): _ANSWERED,
-    (State.ANSWERED_INIT, AuthRequest): Step(
-        "the peer proved who it is; the IKE SA is up", auth.respond, State.ESTABLISHED
-    ),
-    (State.ESTABLISHED, ChildRequest): Step("the peer asked for a CHILD_SA", rekey.respond_child),
-    (State.ESTABLISHED, IkeRekeyRequest): Step("the peer asked to rekey the IKE SA", rekey.respond_ike),
+    (State.REFUSED, Malformed): _MALFORMED,
+    (State.REFUSED, causes.Refused): _REFUSED,
+    (State.REFUSED, Timer.END): _FORGET,
+    # --- established
+    (State.ESTABLISHED, Answered): _ANSWERED,
+    (State.ESTABLISHED, Malformed): _MALFORMED,
+    (State.ESTABLISHED, ChildRequest): Step("the peer asked for a CHILD_SA", rekey_child.respond),
+    (State.ESTABLISHED, IkeRekeyRequest): Step("the peer asked to rekey the IKE SA", rekey_ike.respond),
     (State.ESTABLISHED, InformationalRequest): _INFORMED,
-    (State.ESTABLISHED, ChildResponse): _ANSWERED,
-    (State.ESTABLISHED, IkeRekeyResponse): _ANSWERED,
-    (State.ESTABLISHED, InformationalResponse): _ANSWERED,
-    (State.ESTABLISHED, Refusal): _ANSWERED,
+    (State.ESTABLISHED, causes.Refused): _REFUSED,
+    (State.ESTABLISHED, causes.Superseded): Step(
+        "a successor of the IKE SA has taken over", life.supersede, State.REKEYED
+    ),
+    (State.ESTABLISHED, causes.Reinitiate): Step("begin another IKE SA beside this one", life.reinitiate),
+    (State.ESTABLISHED, causes.PeerClosed): _PEER_CLOSED,
+    (State.ESTABLISHED, causes.PeerDead): Step("the peer is dead", life.dead, State.GONE),
+    (State.ESTABLISHED, causes.Want): Step("bring a mapping up", life.want),
+    (State.ESTABLISHED, causes.Close): Step(
+        "close the IKE SA: {cause.diagnosis.code.value}", life.leave, State.CLOSING
+    ),
+    (State.ESTABLISHED, causes.CloseChild): Step("close a CHILD_SA", life.close_child),
+    (State.ESTABLISHED, causes.RekeyNow): Step("rekey the IKE SA", life.rekey),
+    (State.ESTABLISHED, causes.RekeyChildNow): Step("rekey a CHILD_SA", life.rekey_child),
+    (State.ESTABLISHED, causes.Probe): Step("check that the peer is alive", life.probe),
+    (State.ESTABLISHED, causes.Moved): Step("the peer sends from elsewhere", life.follow),
+    (State.ESTABLISHED, Timer.RETRANSMIT): Step("no answer", life.retransmit),
+    (State.ESTABLISHED, Timer.RETRY): Step("the peer was busy", life.resume),
+    (State.ESTABLISHED, Timer.DPD): Step("is the peer alive?", life.check_life),
+    (State.ESTABLISHED, Timer.REKEY): Step("rekey the IKE SA", life.rekey),
+    (State.ESTABLISHED, Timer.REINITIATE): Step("it could not be rekeyed", life.ends_soon),
+    (State.ESTABLISHED, Timer.LIFETIME): Step("its lifetime is over", life.lifetime),
+    (State.ESTABLISHED, Timer.KEEPALIVE): Step("keep the NAT's mapping", life.keep_alive),
+    (State.ESTABLISHED, Timer.DUPLICATE): Step("it is redundant", duplicates.close_when_idle),
+    (State.ESTABLISHED, ChildTimer.REKEY): Step("rekey a CHILD_SA", of_child(life.rekey_due)),
+    (State.ESTABLISHED, ChildTimer.LIFETIME): Step(
+        "the lifetime of a CHILD_SA is over", of_child(life.child_lifetime)
+    ),
+    (State.ESTABLISHED, ChildTimer.REMOVE): Step("remove a rekeyed CHILD_SA", of_child(life.remove_child)),
+    (State.ESTABLISHED, ChildTimer.DUPLICATE): Step(
+        "a CHILD_SA is redundant", of_child(duplicates.close_child)
+    ),
+    # --- rekeying and closing
+    (State.NEW, causes.SuccessorAgreed): Step(
+        "agreed on a successor of the IKE SA", life.wait_for_decision, State.SUCCESSOR
+    ),
+    (State.SUCCESSOR, causes.TakeOver): Step("the IKE SA is rekeyed", life.take_over, State.ESTABLISHED),
+    (State.SUCCESSOR, causes.Discard): Step(
+        "close the redundant successor of the IKE SA", life.discard, State.CLOSING
+    ),
+    (State.SUCCESSOR, causes.PeerClosed): _PEER_CLOSED,
+    (State.REKEYED, causes.PeerClosed): _PEER_CLOSED,
+    (State.REKEYED, causes.Finished): _FORGET,
+    (State.REKEYED, Timer.RETRANSMIT): Step("no answer", life.retransmit_last),
+    (State.CLOSING, causes.PeerClosed): Step("the peer closes it as well", life.closed_by_peer),
+    (State.CLOSING, causes.HandOver): Step("another IKE SA asks for its mappings", duplicates.hand_over),
+    (State.CLOSING, causes.Finished): _FORGET,
+    (State.CLOSING, Timer.RETRANSMIT): Step("no answer", life.retransmit_last),
 }
-"""Rows of the states with which an IKE SA ends follow: requests are refused, answers free the window."""
+"""Rows of the states that differ in little follow."""
+
+for _state in (State.ANSWERED_INIT, State.HELD):
+    STEPS[_state, AuthRequest] = Step("the peer asks to be let in", auth.respond)
+    STEPS[_state, causes.Authenticated] = Step(
+        "the peer proved who it is; the IKE SA is up", auth.admit, State.ESTABLISHED
+    )
+    STEPS[_state, causes.Contested] = Step(
+        "hold the peer's attempt: ask the present peer of {sa.tunnel} for a sign of life",
+        life.hold,
+        State.HELD,
+    )
+    STEPS[_state, Malformed] = _MALFORMED
+    STEPS[_state, causes.Refused] = _REFUSE_ATTEMPT
+    STEPS[_state, causes.Want] = Step("a mapping waits", life.remember_wanted)
+    STEPS[_state, causes.Close] = _FORGET
+    STEPS[_state, Timer.END] = _FORGET
+STEPS[State.HELD, Timer.HELD] = Step("the present peer was asked", life.decide)
 
 for _state in (State.SUCCESSOR, State.REKEYED, State.CLOSING):
+    STEPS[_state, Answered] = _ANSWERED
+    STEPS[_state, Malformed] = _MALFORMED
     STEPS[_state, ChildRequest] = _NOT_NOW
     STEPS[_state, IkeRekeyRequest] = _NOT_NOW
     STEPS[_state, InformationalRequest] = _INFORMED
-    for _message in (AuthResponse, ChildResponse, IkeRekeyResponse, InformationalResponse, Refusal):
-        STEPS[_state, _message] = _ANSWERED
+    STEPS[_state, causes.Refused] = _REFUSED
+    STEPS[_state, Timer.END] = _FORGET

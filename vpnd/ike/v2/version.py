@@ -6,12 +6,13 @@ from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed, Transmit
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
-from vpnd.ike.v2 import ladder, reception
+from vpnd.ike.v2 import ladder
 from vpnd.ike.v2.children import Fate
 from vpnd.ike.v2.cookies import Cookies
+from vpnd.ike.v2.exchanges.sa_init import SaInitExchange
 from vpnd.ike.v2.faults import UnsupportedCriticalPayload
+from vpnd.ike.v2.ike_sa import Attempt, IkeSa
 from vpnd.ike.v2.protect import Envelope, plain
-from vpnd.ike.v2.sa_init import SaInitExchange
 from vpnd.ike.v2.session import Session
 from vpnd.model.child import Path
 from vpnd.model.policy import PeerPolicy
@@ -50,7 +51,9 @@ class Engine:
         """As `initiate`, for every mapping that is up. `duplicates` closes the older once both are there."""
         policy, live = self._registry.policies[tunnel], self._registry.established(tunnel)
         if policy.remote_address is not None and isinstance(live, Session):
-            mappings = tuple(dict.fromkeys(c.sa.mapping for c in live.children if c.fate is Fate.LIVE))
+            mappings = tuple(
+                dict.fromkeys(c.sa.mapping for c in live.context.children if c.fate is Fate.LIVE)
+            )
             self._initiate(now, policy, policy.remote_address, mappings, beside=True)
 
     def _initiate(
@@ -62,11 +65,12 @@ class Engine:
         beside: bool = False,
     ) -> None:
         path = initial_path(policy.local_address, remote)
-        session = Session(self._registry, policy, path, True, self._registry.new_ike_spi(), NO_SPI)
-        session.beside = beside
+        spi = self._registry.new_ike_spi()
+        attempt = Attempt(begun_here=True, candidates=(policy,), beside=beside)
+        session = Session(self._registry, IkeSa(policy, path, True, spi, NO_SPI, attempt))
         for mapping in mappings:
             session.want(now, mapping)
-        session.start(now, SaInitExchange(session))
+        session.begin(now, SaInitExchange(session.context))
         self._registry.arm(session)
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
@@ -78,8 +82,8 @@ class Engine:
             raise Drop("IKE_SA_INIT: not a first message")
         key = InitKey(header.spi_i, path.remote, path.remote_port)
         known = self._registry.find_init(key)
-        if isinstance(known, Session) and known.init.request == data:
-            reception.repeat_init(known, path, data)
+        if isinstance(known, Session) and known.sa.attempt.init.request == data:
+            known.repeat_init(path, data)
             return
         proved = self._registry.is_crowded(now, path.remote)
         if proved and not self._proves_address(now, path, header, data):
@@ -124,11 +128,10 @@ class Engine:
         if not candidates:
             raise Drop("unknown peer")
         spi = self._registry.new_ike_spi()
-        session = Session(self._registry, candidates[0], path, False, spi, header.spi_i)
-        session.candidates = candidates
-        session.received += 1
+        attempt = Attempt(begun_here=False, candidates=candidates)
+        session = Session(self._registry, IkeSa(candidates[0], path, False, spi, header.spi_i, attempt))
         try:
-            reception.answer_init(session, now, path, header, data)
+            session.respond(now, path, header, data)
         except errors.UnsupportedCriticalPayload as error:
             fault: Fault = UnsupportedCriticalPayload(bytes((error.payload_type,)), exchange="IKE_SA_INIT")
         except Fault as raised:

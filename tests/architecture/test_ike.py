@@ -1,0 +1,92 @@
+"""The shape of an IKE version: the table is the truth, and what an action sees is narrow."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.code import ROOT, imported_modules, modules
+
+V2 = ROOT / "vpnd/ike/v2"
+ATTRIBUTES = 15
+METHODS = 20
+CALLED_BY_ENDPOINT = frozenset({"Session"})
+"""Has the methods of `vpnd.ike.session.Session` besides its own."""
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, also those that it imports as names of a package."""
+    found = imported_modules(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def classes() -> Iterator[tuple[str, ast.ClassDef]]:
+    for path in modules(V2):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                yield f"{path.relative_to(ROOT)} {node.name}", node
+
+
+def test_only_the_version_knows_the_session() -> None:
+    importing = {path.name for path in modules(V2) if "vpnd.ike.v2.session" in imports(path)}
+    assert importing == {"version.py"}
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    """Imports for types alone count as well: there are none."""
+    arrows = {name_of(path): imports(path) for path in modules(V2)}
+    arrows = {name: {to for to in found if to in arrows} for name, found in arrows.items()}
+    while leaves := {name for name, found in arrows.items() if not found}:
+        arrows = {name: found - leaves for name, found in arrows.items() if name not in leaves}
+    assert arrows == {}, "these import each other"
+    assert not [path for path in modules(V2) if "TYPE_CHECKING" in path.read_text()]
+
+
+def test_the_state_moves_in_one_place() -> None:
+    places = []
+    for path in modules(V2):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for node in ast.walk(function):
+                targets = node.targets if isinstance(node, ast.Assign) else []
+                places += [
+                    f"{path.name} {function.name}"
+                    for target in targets
+                    for one in ast.walk(target)
+                    if isinstance(one, ast.Attribute) and one.attr == "state"
+                ]
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("_transition"):
+                    places.append(f"{path.name} {function.name} calls it")
+    assert sorted(places) == ["session.py _run calls it", "session.py _transition"]
+
+
+@pytest.mark.parametrize("place", [pytest.param(place, id=place) for place, _ in classes()])
+def test_a_class_is_small(place: str) -> None:
+    (node,) = (node for found, node in classes() if found == place)
+    methods = [one for one in node.body if isinstance(one, ast.FunctionDef) and not one.name.startswith("_")]
+    fields = {
+        one.target.id
+        for one in node.body
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    }
+    set_in_methods = {
+        one.attr
+        for one in ast.walk(node)
+        if isinstance(one, ast.Attribute)
+        and isinstance(one.ctx, ast.Store)
+        and isinstance(one.value, ast.Name)
+        and one.value.id == "self"
+    }
+    assert len(fields | set_in_methods) <= ATTRIBUTES
+    assert len(methods) <= METHODS or node.name in CALLED_BY_ENDPOINT
