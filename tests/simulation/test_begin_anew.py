@@ -48,7 +48,7 @@ def sending(pair: Pair) -> list[int]:
 def test_the_tunnel_is_there_again_for_every_mapping(changes: dict[str, Any], mappings: int) -> None:
     pair = pair_of(changes, mappings)
     forget(pair)
-    pair.a.do("begin_anew", pair.a.tunnel)
+    pair.a.do("reinitiate", pair.a.tunnel)
     pair.world.run_for(10)
     assert len(pair.a.ike_sas()) == 1
     assert [ike.spi_i for ike in pair.a.ike_sas()] == [ike.spi_i for ike in pair.b.ike_sas()]
@@ -61,7 +61,7 @@ def test_the_tunnel_is_there_again_for_every_mapping(changes: dict[str, Any], ma
 @pytest.mark.parametrize("changes", VERSIONS, ids=SPOKEN)
 def test_a_peer_that_had_forgotten_nothing_keeps_one_tunnel(changes: dict[str, Any]) -> None:
     pair = pair_of(changes)
-    pair.a.do("begin_anew", pair.a.tunnel)
+    pair.a.do("reinitiate", pair.a.tunnel)
     pair.world.run_for(20)
     assert len(pair.a.ike_sas()) == len(pair.b.ike_sas()) == 1
     assert set(sending(pair)) <= set(pair.b.installed)
@@ -73,7 +73,7 @@ def test_where_nothing_comes_of_it_all_is_as_it_was(changes: dict[str, Any]) -> 
     pair = pair_of(changes | {"dpd": DpdPolicy(timeout=60)})
     before = set(pair.a.installed), [ike.spi_i for ike in pair.a.ike_sas()]
     pair.world.silence("b")
-    pair.a.do("begin_anew", pair.a.tunnel)
+    pair.a.do("reinitiate", pair.a.tunnel)
     pair.world.run_for(35)
     assert (set(pair.a.installed), [ike.spi_i for ike in pair.a.ike_sas()]) == before
     for kind in (Failed, IkeDown, ChildDown, IkeReplaced):
@@ -85,13 +85,13 @@ def test_where_nothing_comes_of_it_all_is_as_it_was(changes: dict[str, Any]) -> 
 def test_one_attempt_at_a_time(changes: dict[str, Any]) -> None:
     pair = pair_of(changes)
     for _ in range(3):
-        pair.a.do("begin_anew", pair.a.tunnel)
+        pair.a.do("reinitiate", pair.a.tunnel)
     assert len(pair.world.ladder().steps) == 1
 
 
 def test_a_tunnel_without_an_ike_sa_is_left_alone() -> None:
     pair = Pair()
-    pair.a.do("begin_anew", pair.a.tunnel)
-    pair.a.do("begin_anew", "unknown")
+    pair.a.do("reinitiate", pair.a.tunnel)
+    pair.a.do("reinitiate", "unknown")
     pair.world.settle()
     assert not pair.a.events

@@ -74,7 +74,7 @@ def test_an_ike_sa_that_is_closed_as_redundant_still_receives(
     pair.establish()
     sends_on_its_newest(pair.b, monkeypatch)
     traffic = carried(pair)
-    pair.b.do("begin_anew", pair.b.tunnel)
+    pair.b.do("reinitiate", pair.b.tunnel)
     assert_nothing_lost(pair, traffic)
     pair.assert_one_tunnel()
 
@@ -104,7 +104,7 @@ def test_so_does_one_of_two_that_the_peer_closes(
     sends_on_its_newest(pair.b, monkeypatch)
     mapping = 0 if what == "IKE SA" else 1
     if what == "IKE SA":
-        pair.b.do("begin_anew", pair.b.tunnel)
+        pair.b.do("reinitiate", pair.b.tunnel)
     else:
         pair.a.initiate(1)
         pair.b.initiate(1)

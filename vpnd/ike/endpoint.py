@@ -116,7 +116,7 @@ class Endpoint:
             self._versions[policy.version].initiate(now, policy, mapping)
             self._settle(now)
 
-    def begin_anew(self, now: float, name: str) -> None:
+    def reinitiate(self, now: float, name: str) -> None:
         """The peer may have forgotten the tunnel: negotiate it once more, beside what there is.
 
         The old SAs stay until the new ones are there, and if nothing comes of it nothing has changed. No-op
@@ -127,7 +127,7 @@ class Endpoint:
         if session is None or policy is None or policy.remote_address is None:
             return
         if not self._connecting_to(policy.remote_address):
-            self._versions[session.version].begin_anew(now, name)
+            self._versions[session.version].reinitiate(now, name)
             self._settle(now)
 
     def close(self, now: float, name: str, diagnosis: Diagnosis, local_spi: bytes | None = None) -> None:
@@ -361,8 +361,8 @@ class Endpoint:
             self._registry.arm(other)
             if other.phase is not Phase.CONNECTING:
                 self._next_attempt(now, other.path.remote)
-        while self._registry.anew:
-            self.begin_anew(now, self._registry.anew.popleft())
+        while self._registry.reinitiating:
+            self.reinitiate(now, self._registry.reinitiating.popleft())
 
     def _next_attempt(self, now: float, address: Address) -> None:
         """Begin the attempt that has waited longest for this peer address, if none is under way."""

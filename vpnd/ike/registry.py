@@ -60,7 +60,7 @@ class Registry:
         self._index: _PolicyIndex | None = None
         self._throttle = Throttle()
         self.changed: deque[Session] = deque()
-        self.anew: deque[str] = deque()
+        self.reinitiating: deque[str] = deque()
         """Tunnels for which an IKE SA beside the present one is to be begun."""
         self.renewals = Renewals()
         self.childless: set[str] = set()

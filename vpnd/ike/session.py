@@ -172,7 +172,7 @@ class Version(Protocol):
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
         """Begin an attempt: a new session, registered, its first message sent. `remote_address` is set."""
 
-    def begin_anew(self, now: float, tunnel: str) -> None:
+    def reinitiate(self, now: float, tunnel: str) -> None:
         """Begin an attempt beside the established IKE SA of a tunnel, for every mapping that is up on it."""
 
     def proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:

@@ -136,7 +136,7 @@ def test_an_ike_sa_for_no_mapping_begins_without_one_where_the_peer_knows_that(a
     gone = Delete(3, (0xC0FFEE01.to_bytes(4, "big"),))
     stage.say(first.seal(Exchange2.INFORMATIONAL, 0, [gone]))
     assert not stage.gateway.children()
-    stage.gateway.do("begin_anew", stage.gateway.tunnel)
+    stage.gateway.do("reinitiate", stage.gateway.tunnel)
     puppet = stage.puppet(initiator=False, seed=7)
     puppet.take_init(stage.heard[-1])
     extra = [Notify(Notify2.CHILDLESS_IKEV2_SUPPORTED)] if announces else []

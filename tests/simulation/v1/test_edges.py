@@ -369,7 +369,7 @@ def test_commands_for_what_is_not_there_do_nothing() -> None:
     registry = Registry(SeededEntropy(1), Limits())
     engine = Engine(registry)
     engine.initiate(0.0, replace(policy_of(RECIPE, MAIN), remote_address=None), 0)
-    engine.begin_anew(0.0, "to-a")
+    engine.reinitiate(0.0, "to-a")
     session = new_session()
     session.close_child(1.0, 99, Diagnosis.of(Code.LIFETIME))
     session.outbound_ready(99)

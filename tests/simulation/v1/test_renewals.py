@@ -95,7 +95,7 @@ def test_a_peer_that_begins_again_what_is_closed_comes_to_rest_and_is_told(
     def begin() -> None:
         nonlocal made
         made += 1
-        pair.b.do("begin_anew", pair.b.tunnel)
+        pair.b.do("reinitiate", pair.b.tunnel)
         pair.world.run_for(1.0)
 
     for _ in range(2):

@@ -80,4 +80,4 @@ class PeerLiveness:
         if not begun:
             text = "the peer does not answer; in case it was restarted, connecting once more"
             self._journal.event(name, "peer-silent", text)
-        self._endpoint.begin_anew(now, name)
+        self._endpoint.reinitiate(now, name)

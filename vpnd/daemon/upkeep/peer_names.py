@@ -164,7 +164,7 @@ class PeerNames:
         # A change may have put another in its place meanwhile, which begins by itself.
         same = gateway.tunnels.get(name) is tunnel
         if refused is None and same and tunnel.policy.negotiation is not Negotiation.PASSIVE:
-            gateway.call(lambda now: gateway.endpoint.begin_anew(now, name))
+            gateway.call(lambda now: gateway.endpoint.reinitiate(now, name))
 
     async def _look_up(self, policy: TunnelPolicy) -> tuple[Address, ...]:
         self._asked[policy.remote] = self._gateway.clock.now()

@@ -68,7 +68,7 @@ class Engine:
         session.begin(now)
         self._registry.arm(session)
 
-    def begin_anew(self, now: float, tunnel: str) -> None:
+    def reinitiate(self, now: float, tunnel: str) -> None:
         """A new phase 1, and a successor of every pair of IPsec SAs, which a peer that forgot has not."""
         live = self._registry.established(tunnel)
         if not isinstance(live, Session):

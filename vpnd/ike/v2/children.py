@@ -41,7 +41,7 @@ class Fate(Enum):
     REKEYED = "rekeyed"
     """A successor is there; a DELETE follows from whoever made it."""
     DELETING = "deleting"
-    """We have told the peer, or are about to."""
+    """Our DELETE is sent, or about to be."""
     GOING = "going"
     """Deleted on both sides; only the inbound half still waits for stragglers."""
 

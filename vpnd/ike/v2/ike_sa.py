@@ -44,7 +44,7 @@ class Attempt:
     """The peer's IKE_AUTH, while it is not decided whether the tunnel is its own."""
     hint: Diagnosis | None = None
     unreachable: Unreachable | None = None
-    """What anyone may have told us: words for a diagnosis."""
+    """What anyone may have sent: words for a diagnosis."""
     sent: int = 0
     received: int = 0
     """Messages."""

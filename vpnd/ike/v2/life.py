@@ -222,7 +222,7 @@ def reinitiate(context: Context, now: float, cause: causes.Reinitiate) -> None:
     if sa.attempt.begun_here and not recently and not redundant:
         sa.reinitiated_at = now
         context.story(f"begin a new IKE SA beside this one: {cause.why}")
-        context.registry.anew.append(sa.tunnel)
+        context.registry.reinitiating.append(sa.tunnel)
 
 
 def info(context: Context) -> IkeSaInfo | None:

@@ -47,7 +47,7 @@ class Engine:
             raise ValueError(f"{policy.name} has no peer address")
         self._initiate(now, policy, policy.remote_address, (mapping,))
 
-    def begin_anew(self, now: float, tunnel: str) -> None:
+    def reinitiate(self, now: float, tunnel: str) -> None:
         """As `initiate`, for every mapping that is up. `duplicates` closes the older once both are there."""
         policy, live = self._registry.policies[tunnel], self._registry.established(tunnel)
         if policy.remote_address is not None and isinstance(live, Session):

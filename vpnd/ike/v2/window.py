@@ -80,7 +80,7 @@ class Window:
         self.next_id = outstanding.message_id + 1
 
     def settled(self) -> None:
-        """The outstanding request has been answered, or nobody waits for it any more."""
+        """The outstanding request has been answered, or its answer does not matter any more."""
         self.outstanding = None
 
     def answered(self, reply: Reply) -> None:

@@ -37,7 +37,7 @@ from vpnd.wire.iana import Exchange2, Notify2
 from vpnd.wire.ikev2 import KeyExchange, Nonce, Notify, Payload
 
 BUSY_ROUNDS = 4
-"""Restarts after TEMPORARY_FAILURE before it is told as a failure: 15 to 30 seconds in all."""
+"""Restarts after TEMPORARY_FAILURE before it is reported as a failure: 15 to 30 seconds in all."""
 SHORTEST_BUSY_WAIT = 1.0
 """Seconds that the first restart waits at least, and at most twice that; each further one doubles it.
 

@@ -42,7 +42,7 @@ from vpnd.wire.ikev2 import KeyExchange, Nonce, Notify, Payload
 EXCHANGE = "CREATE_CHILD_SA"
 BUSY_WAIT = 5.0
 BUSY_SPREAD = 10.0
-"""Seconds until a rekey that met TEMPORARY_FAILURE is tried again: 5 to 15, so as not to meet anew."""
+"""Seconds until a rekey that met TEMPORARY_FAILURE is tried again: 5 to 15, so as not to meet again."""
 SHORTEST_WAIT = 1.0
 """Seconds until then at least, where the SA ends so soon that only half of what is left is waited."""
 CROSSED_WAIT = 1.0
@@ -50,7 +50,7 @@ CROSSED_SPREAD = 2.0
 """Seconds until a rekey of the IKE SA is tried again where each side refused the other's request: 1 to 3.
 
 The peer was busy with nothing but the request that we refused. A rekey of a CHILD_SA that it repeats comes
-later, a new CHILD_SA after waits that grow, so the two meet anew by chance only.
+later, a new CHILD_SA after waits that grow, so the two meet again by chance only.
 """
 REFUSED_WAIT = 60.0
 """Seconds until a rekey that was refused for good is tried again, but not before it is due."""
