@@ -69,10 +69,10 @@ class Carrying(Living):
 
     def _carry(self, pair: SaPair, buffers: list[bytes], length: int, traffic_class: int) -> int:
         packets = [buffers[at] + buffers[at + 1] for at in range(0, len(buffers), 2)]
-        self.world.after(self.delay, lambda: self.other._take(packets))
+        self.world.after(self.delay, lambda: self.other.take(packets))
         return 0
 
-    def _take(self, packets: list[bytes]) -> None:
+    def take(self, packets: list[bytes]) -> None:
         sender = (str(self.other.address), 500)
         for packet in packets:
             self._inbound.receive(self._clock(), packet, len(packet), 0, sender, self.address, 4500)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
 from tests.faults.simulated import Counted, counting
+from tests.simulation.footprint import footprint
 from tests.simulation.policies import ADDRESS_A, ADDRESS_C, STRANGER, Recipe
 from tests.simulation.puppet import Puppet as Puppet2
 from tests.simulation.stage import Stage as Stage2
@@ -25,7 +25,6 @@ from vpnd.ike.limits import (
 )
 from vpnd.ike.outputs import Failed, LadderLine, PeerDead
 from vpnd.ike.registry import OUT_OF_DATE
-from vpnd.ike.v1.session import Session as Session1
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
@@ -259,17 +258,22 @@ def test_what_made_room_takes_no_memory() -> None:
     """An attempt that has gone is not kept to the end of its half minute, and neither is its deadline."""
     stage = Stage1(MAIN)
     stage.establish(stage.puppet(seed=9999))
-    for number in range(5 * LIMITS.half_open_unproved_per_address):
-        stage.say(stage.puppet(seed=number).first_message(), port=1024 + number)
-        stage.world.run_for(1 / 1000)
-    gc.collect()
-    registry = stage.endpoint._registry
-    alive = [one for one in gc.get_objects() if isinstance(one, Session1) and one.registry is registry]
-    assert len(alive) <= LIMITS.half_open_unproved_per_address + 1
-    assert len(registry._timers) <= 2 * len(alive) + OUT_OF_DATE + 1
+    most = LIMITS.half_open_unproved_per_address
+
+    def begin(numbers: range) -> int:
+        for number in numbers:
+            stage.say(stage.puppet(seed=number).first_message(), port=1024 + number)
+            stage.world.run_for(1 / 1000)
+        return footprint(stage.endpoint)[0]
+
+    full = begin(range(most))
+    assert begin(range(most, 8 * most)) < full + 4 * OUT_OF_DATE
+    held = stage.endpoint.snapshot()
+    assert len(held.sas) <= most + 1
+    assert held.queued <= 2 * len(held.sas) + OUT_OF_DATE + 1
     # The others still have their time.
     stage.world.run_for(LIMITS.half_open_lifetime + 1)
-    assert registry.half_open() == 0
+    assert not stage.endpoint.snapshot().half_open
 
 
 def test_the_messages_of_a_crowd_are_told_without_details() -> None:

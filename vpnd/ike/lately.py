@@ -26,6 +26,10 @@ class Lately:
         self._counts: dict[Address, tuple[float, float]] = {}
         self._count = (0.0, 0.0)
 
+    def __len__(self) -> int:
+        """How many addresses are remembered."""
+        return len(self._counts)
+
     def add(self, now: float, address: Address) -> None:
         """It happened. An address whose count is full adds nothing to the count in all either."""
         before = self.of(now, address)

@@ -40,6 +40,10 @@ class Throttle:
     def __init__(self) -> None:
         self._records: dict[Address, _Record] = {}
 
+    def __len__(self) -> int:
+        """How many addresses are remembered."""
+        return len(self._records)
+
     def failed(self, now: float, address: Address) -> bool:
         """A peer at this address did not prove its key. Returns whether this one begins the throttling."""
         record = self._current(now, address)

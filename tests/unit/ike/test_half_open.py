@@ -67,5 +67,5 @@ def test_addresses_beyond_the_bound_are_forgotten() -> None:
     lately = Lately(Rate(0.1, 3.0), Rate(0.0, 1e9))
     for number in range(2 * ADDRESSES_KEPT):
         lately.add(100.0, ip_address(number))
-    assert len(lately._counts) == ADDRESSES_KEPT
+    assert len(lately) == ADDRESSES_KEPT
     assert lately.in_all(100.0) == 2 * ADDRESSES_KEPT

@@ -64,7 +64,7 @@ def test_a_proof_clears_the_record_and_so_does_time(throttle: Throttle) -> None:
 def test_time_clears_the_record(throttle: Throttle) -> None:
     assert admitted(throttle, 1000.0) == BURST
     assert admitted(throttle, 1000.0 + FORGOTTEN_AFTER) == 100
-    assert not throttle._records
+    assert len(throttle) == 0
 
 
 def test_a_thousand_addresses_are_held_and_then_the_oldest_goes(throttle: Throttle) -> None:
