@@ -50,7 +50,7 @@ class Living(Gateway):
     def tell(self, method: str, *arguments: object) -> None:
         """Call a method of the tunnel that takes the time first, then drain."""
         now = self._clock()
-        self.tunnels.tell(self.tunnel, lambda tunnel: getattr(tunnel, method)(now, *arguments))
+        getattr(self.life, method)(now, *arguments)
         self.drain()
 
     def hear(self) -> None:

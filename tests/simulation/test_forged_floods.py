@@ -16,6 +16,7 @@ from tests.simulation.test_public_values import bad_values, first_of_group, init
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, policy_of
 from tests.simulation.v1.stage import Stage as Stage1
 from vpnd.crypto.suites import GROUPS
+from vpnd.ike.deadlines import OUTDATED
 from vpnd.ike.limits import (
     LARGEST_FIRST_MESSAGE,
     REFUSALS_BY_ADDRESS,
@@ -24,7 +25,6 @@ from vpnd.ike.limits import (
     Limits,
 )
 from vpnd.ike.outputs import Failed, LadderLine, PeerDead
-from vpnd.ike.registry import OUT_OF_DATE
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
@@ -267,10 +267,10 @@ def test_what_made_room_takes_no_memory() -> None:
         return footprint(stage.endpoint)[0]
 
     full = begin(range(most))
-    assert begin(range(most, 8 * most)) < full + 4 * OUT_OF_DATE
+    assert begin(range(most, 8 * most)) < full + 4 * OUTDATED
     held = stage.endpoint.snapshot()
     assert len(held.sas) <= most + 1
-    assert held.queued <= 2 * len(held.sas) + OUT_OF_DATE + 1
+    assert held.queued <= 2 * len(held.sas) + OUTDATED + 1
     # The others still have their time.
     stage.world.run_for(LIMITS.half_open_lifetime + 1)
     assert not stage.endpoint.snapshot().half_open

@@ -1,15 +1,16 @@
 """The gateway: where IKE, the lives of the tunnels and the datapath meet, and every effect is performed.
 
-Three kinds of input drive it, each with one reading of the clock: a datagram, a command of the operator or
-a notice of the datapath, and the tick of its one timer. After each, `_drain` performs what the core asked
-for, one output after the other, and arms the timer at the earliest deadline.
+Three kinds of input drive it, each with one reading of the clock (`input`): a datagram, a command of the
+operator or a notice of the datapath, and the tick of its one timer. After each, `_drain` performs what the
+core asked for, one output after the other, and arms the timer at the earliest deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar, assert_never
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import assert_never
 
 from vpnd.daemon.events.event_text import (
     attempt_failed,
@@ -83,7 +84,6 @@ from vpnd.tunnel.commands import (
 )
 from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent, SendProbe
-from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Mapping
 from vpnd.tunnel.route_selection import RouteSelection, RouteSelectionOutput, probe_mapping
 from vpnd.tunnel.tunnels import Tunnels
@@ -97,8 +97,6 @@ LONGEST_SLEEP = 5.0
 
 AFTER_FAULT = 1.0
 """Ours: seconds before the timer fires again when its work failed, so that a bug does not spin."""
-
-T = TypeVar("T")
 
 
 class Gateway:
@@ -132,62 +130,69 @@ class Gateway:
         self._closed = False
         self._totals = Totals()
 
-    # ----------------------------------------------------------------------------- three inputs
+    # ---------------------------------------------------------------------------------- inputs
+
+    @contextmanager
+    def input(self, what: str, tunnel: str | None = None) -> Iterator[float]:
+        """One input: `with gateway.input("a command", name) as now: gateway.tunnels[name].up(now)`.
+
+        Reads the clock once, in seconds; afterwards performs what the core asked for and arms the timer. A
+        bug in it is logged and costs `tunnel` its SAs, never the daemon.
+        """
+        with self.turn() as now, self._guard(what, tunnel):
+            yield now
+
+    @contextmanager
+    def turn(self) -> Iterator[float]:
+        """As `input`, for a caller that handles its errors: what the block raises is raised."""
+        now = self.clock.now()
+        try:
+            yield now
+        finally:
+            self._drain(now)
 
     def on_datagram(self, path: Path, data: bytes) -> None:
         """An IKE message, from port 500 or, with its marker removed, from port 4500."""
-        now = self.clock.now()
-        self._guarded(None, "an IKE message", lambda: self.endpoint.handle_datagram(now, path, data))
-        self._drain(now)
+        with self.input("an IKE message") as now:
+            self.endpoint.handle_datagram(now, path, data)
 
     def on_unreachable(self, path: Path, reason: Unreachable) -> None:
         """An ICMP error came back for a message along `path`."""
-        now = self.clock.now()
-        self._guarded(None, "an ICMP error", lambda: self.endpoint.handle_unreachable(now, path, reason))
-        self._drain(now)
+        with self.input("an ICMP error") as now:
+            self.endpoint.handle_unreachable(now, path, reason)
 
     def on_notice(self, notice: Notice) -> None:
         """The datapath wants something decided."""
-        now = self.clock.now()
-        self._guarded(getattr(notice, "tunnel", None), "a notice", lambda: self._hear_notice(now, notice))
-        self._drain(now)
+        with self.input("a notice", getattr(notice, "tunnel", None)) as now:
+            self._handle_notice(now, notice)
 
     def on_reply(self, tunnel: str, echo: Echo) -> None:
         """An echo reply came out of a tunnel."""
-        now = self.clock.now()
-        facts = (tunnel, echo.source, echo.destination, echo.identifier, echo.sequence)
-        self._guarded(tunnel, "an echo reply", lambda: self.selection.handle_reply(now, *facts))
-        self._drain(now)
-
-    def command(self, name: str, message: Callable[[float, Tunnel], None]) -> None:
-        """The operator, or an answer that was waited for, concerns one tunnel."""
-        now = self.clock.now()
-        self._guarded(name, "a command", lambda: self.tunnels.tell(name, lambda t: message(now, t)))
-        self._drain(now)
-
-    def call(self, do: Callable[[float], T]) -> T:
-        """A command that concerns the endpoint or several tunnels; raises what `do` raises."""
-        now = self.clock.now()
-        try:
-            return do(now)
-        finally:
-            self._drain(now)
+        with self.input("an echo reply", tunnel) as now:
+            self.selection.handle_reply(
+                now, tunnel, echo.source, echo.destination, echo.identifier, echo.sequence
+            )
 
     def on_tick(self) -> None:
         """Time has passed."""
         self._timer = self._timer_at = None
-        now = self.clock.now()
-        self._guarded(None, "what the engine heard", lambda: self._listen(now))
-        in_order = self._guarded(None, "the timers of IKE", lambda: self.endpoint.handle_timeout(now))
-        in_order &= self._guarded(None, "the timers of the tunnels", lambda: self.tunnels.handle_timeout(now))
-        in_order &= self._guarded(None, "the health checks", lambda: self.selection.handle_timeout(now))
-        self._drain(now, 0.0 if in_order else AFTER_FAULT)
+        now, faults = self.clock.now(), self.faults
+        with self._guard("what the engine received"):
+            self._look_at_traffic(now)
+        with self._guard("the timers of IKE"):
+            self.endpoint.handle_timeout(now)
+        with self._guard("the timers of the tunnels"):
+            self.tunnels.handle_timeout(now)
+        with self._guard("the health checks"):
+            self.selection.handle_timeout(now)
+        self._drain(now, 0.0 if self.faults == faults else AFTER_FAULT)
 
     def admit(self, policy: TunnelPolicy) -> None:
         """Negotiate with a tunnel's peer from now on, unless the operator has taken the tunnel down."""
         tunnel = self.tunnels.get(policy.name)
         if tunnel is not None and not tunnel.closed:
-            self.call(lambda now: self.endpoint.set_peer(now, policy.peer))
+            with self.turn() as now:
+                self.endpoint.set_peer(now, policy.peer)
 
     def traffic(self, tunnel: str, mapping: Mapping) -> Traffic:
         """What a mapping has carried, over all its SA pairs since the start."""
@@ -198,7 +203,8 @@ class Gateway:
         """The tunnel is removed: its counters go too."""
         self._totals.forget(tunnel)
         self._liveness.forget(tunnel)
-        self.call(lambda now: self.selection.remove(now, tunnel))
+        with self.turn() as now:
+            self.selection.remove(now, tunnel)
         self.watchers.wake(tunnel)
 
     def close(self) -> None:
@@ -270,7 +276,8 @@ class Gateway:
                 self._take_for_traffic(now, tunnel)
             case HealthChanged(tunnel, _, after):
                 health_changed(self.journal, output)
-                self.tunnels.tell(tunnel, lambda t: t.set_health(after is not HealthState.UNHEALTHY))
+                if (checked := self.tunnels.get(tunnel)) is not None:
+                    checked.set_health(after is not HealthState.UNHEALTHY)
                 if after is HealthState.UNHEALTHY:
                     # Where the peer is dead, and not only the path for ESP, this finds it sooner.
                     self.endpoint.probe(now, tunnel)
@@ -299,7 +306,8 @@ class Gateway:
             ike, life = self.endpoint.outputs, self.tunnels.outputs
             while waiting := ike or life or self.selection.outputs:
                 output = waiting.popleft()
-                self._guarded(_tunnel_of(output), "an effect", lambda o=output: self.apply(now, o))  # type: ignore[misc]
+                with self._guard("an effect", output.tunnel):
+                    self.apply(now, output)
         finally:
             self._draining = False
         self._arm(now, pause)
@@ -308,10 +316,10 @@ class Gateway:
         """One timer, at the earliest deadline; after a bug in one it fires for the sake of the others."""
         if self._closed:
             return
-        deadlines = [now + LONGEST_SLEEP]
-        if not self._guarded(None, "the deadlines", lambda: deadlines.extend(self._deadlines())):
-            deadlines.append(now + AFTER_FAULT)
-        at = max(min(deadlines), now + pause)
+        at = now + AFTER_FAULT
+        with self._guard("the deadlines"):
+            at = min((now + LONGEST_SLEEP, *self._deadlines()))
+        at = max(at, now + pause)
         if self._timer is not None:
             if self._timer_at is not None and self._timer_at <= at:
                 # It fires early at worst, finds nothing due, and is armed again then.
@@ -320,49 +328,48 @@ class Gateway:
         self._timer_at = at
         self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self.on_tick)
 
-    def _deadlines(self) -> list[float]:
+    def _deadlines(self) -> Iterator[float]:
         """When each part wants the timer."""
-        core = (self.endpoint, self.tunnels, self.selection)
-        deadlines = [deadline for part in core if (deadline := part.next_timeout()) is not None]
+        for part in (self.endpoint, self.tunnels, self.selection):
+            if (deadline := part.next_timeout()) is not None:
+                yield deadline
         if len(self.tunnels):
-            deadlines.append(self._next_listening())
-        return deadlines
+            yield self._next_look()
 
-    def _listen(self, now: float) -> None:
+    def _look_at_traffic(self, now: float) -> None:
         """Look at whose packets came, if it is time to."""
-        if now >= self._next_listening():
+        if now >= self._next_look():
             self._kept_house = now
             self._liveness.evaluate(now)
 
-    def _next_listening(self) -> float:
+    def _next_look(self) -> float:
         """When to look at what came and what left."""
         sooner = self._liveness.next_timeout()
         usual = self._kept_house + HOUSEKEEPING
         return usual if sooner is None else min(usual, sooner)
 
-    def _guarded(self, tunnel: str | None, what: str, call: Callable[[], object]) -> bool:
-        """Call; a bug costs the tunnel that it concerns, never the daemon. Returns whether all is well."""
+    @contextmanager
+    def _guard(self, what: str, tunnel: str | None = None) -> Iterator[None]:
+        """A bug in the block is logged, counted, and costs the tunnel that it concerns."""
         try:
-            call()
+            yield
         except Exception as error:  # whatever it is: the other tunnels go on
             self.faults += 1
-            self.journal.fault(
-                tunnel, f"internal error while handling {what}; this tunnel starts anew", error
-            )
+            text = f"internal error while handling {what}; this tunnel starts anew"
+            self.journal.fault(tunnel, text, error)
             if tunnel is not None:
-                self._start_anew(tunnel)
-            return False
-        return True
+                self._restart(tunnel)
 
-    def _start_anew(self, tunnel: str) -> None:
+    def _restart(self, name: str) -> None:
         """After a bug: clear the tunnel's SAs and let its life go on from there."""
         now = self.clock.now()
         diagnosis = Diagnosis.of(Code.INTERNAL)
         try:
-            self.endpoint.close(now, tunnel, diagnosis)
-            self.tunnels.tell(tunnel, lambda t: t.failed(now, diagnosis, True))
+            self.endpoint.close(now, name, diagnosis)
+            if (tunnel := self.tunnels.get(name)) is not None:
+                tunnel.failed(now, diagnosis, True)
         except Exception as error:  # the remedy must not be worse than the bug
-            self.journal.fault(tunnel, "the tunnel could not be started anew", error)
+            self.journal.fault(name, "the tunnel could not be restarted", error)
 
     def _install(self, child: ChildSa, outbound: bool, expected: bool) -> None:
         if not expected:
@@ -418,24 +425,25 @@ class Gateway:
             return
         index = probe_mapping(tunnel.policy)
         if index is not None:
-            self.tunnels.tell(name, lambda t: t.acquire(now, index))
+            tunnel.acquire(now, index)
 
-    def _hear_notice(self, now: float, notice: Notice) -> None:
+    def _handle_notice(self, now: float, notice: Notice) -> None:
         match notice:
-            case Acquire(tunnel, mapping):
-                self.tunnels.tell(tunnel, lambda t: t.acquire(now, mapping))
-            case SoftLimit(tunnel, spi_in):
-                self.endpoint.rekey_child(now, tunnel, spi_in)
-            case HardLimit(tunnel, spi_in):
-                self.endpoint.close_child(now, tunnel, spi_in)
+            case Acquire(name, mapping):
+                if (tunnel := self.tunnels.get(name)) is not None:
+                    tunnel.acquire(now, mapping)
+            case SoftLimit(name, spi_in):
+                self.endpoint.rekey_child(now, name, spi_in)
+            case HardLimit(name, spi_in):
+                self.endpoint.close_child(now, name, spi_in)
             case UnknownSpi(_, source):
                 self._ask_whether_alive(now, source)
-            case PeerSends(tunnel, spi_in):
-                self.endpoint.peer_sends(now, tunnel, spi_in)
-            case PeerMoved(tunnel, _, path):
-                self.endpoint.moved(now, tunnel, path)
-            case TunLost(tunnel):
-                self._surroundings.interface_lost(tunnel)
+            case PeerSends(name, spi_in):
+                self.endpoint.peer_sends(now, name, spi_in)
+            case PeerMoved(name, _, path):
+                self.endpoint.moved(now, name, path)
+            case TunLost(name):
+                self._surroundings.interface_lost(name)
             case PathMtu(remote, mtu):
                 for name in self._tunnels_to(remote):
                     self._surroundings.path_changed(name, mtu)
@@ -461,11 +469,3 @@ class Gateway:
             peer_moved(self.journal, tunnel, path)
             for spi_in in tunnel.path_moved(path):
                 self.engine.move(spi_in, path)
-
-
-def _tunnel_of(output: Output | Command | RouteSelectionOutput) -> str | None:
-    match output:
-        case ChildExpected(child) | ChildUp(child) | ChildReplaced(_, child):
-            return child.tunnel
-        case _:
-            return output.tunnel

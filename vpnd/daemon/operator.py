@@ -139,22 +139,25 @@ class Operator:
         tunnel = await self._prepared(name, timeout)
         if not (tunnel.all_up and not tunnel.closed):
             self._let_in(tunnel)
-            self._gateway.command(name, lambda now, t: t.up(now))
+            with self._gateway.input("a command", name) as now:
+                tunnel.up(now)
             self._has_peer(tunnel)
             await self._until_up(name, timeout)
         return ActionResult(tunnel=name, action="up", state=self._tunnel(name).state.value)
 
     async def down(self, name: str) -> ActionResult:
         """Close with DELETE and stay down."""
-        self._tunnel(name)
-        self._gateway.command(name, lambda now, t: t.down(now))
-        return ActionResult(tunnel=name, action="down", state=self._tunnel(name).state.value)
+        tunnel = self._tunnel(name)
+        with self._gateway.input("a command", name) as now:
+            tunnel.down(now)
+        return ActionResult(tunnel=name, action="down", state=tunnel.state.value)
 
     async def reset(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (as `up`)
         """Delete the SAs and negotiate anew."""
         tunnel = await self._prepared(name, timeout)
         self._let_in(tunnel)
-        self._gateway.command(name, lambda now, t: t.reset(now))
+        with self._gateway.input("a command", name) as now:
+            tunnel.reset(now)
         if not tunnel.policy.peer.any_address:
             await self._until_up(name, timeout)
         return ActionResult(tunnel=name, action="reset", state=self._tunnel(name).state.value)
@@ -189,7 +192,8 @@ class Operator:
                     f"{chosen.name} is {chosen.state.value}: it cannot carry traffic now",
                     f"vpnctl show {chosen.name}",
                 )
-            moved = self._gateway.call(lambda now: selection.switch(now, group, tunnel))
+            with self._gateway.turn() as now:
+                moved = selection.switch(now, group, tunnel)
         except NoSuchGroup as unknown:
             lone = self._gateway.tunnels.get(group)
             if lone is not None and not lone.policy.routes:
@@ -311,7 +315,8 @@ class Operator:
     def _let_in(self, tunnel: Tunnel) -> None:
         """The peer may negotiate; not yet where this machine has nothing that carries the packets."""
         if tunnel.blocked is None:
-            self._gateway.call(lambda now: self._gateway.endpoint.set_peer(now, tunnel.policy.peer))
+            with self._gateway.turn() as now:
+                self._gateway.endpoint.set_peer(now, tunnel.policy.peer)
 
     def _has_peer(self, tunnel: Tunnel) -> None:
         """Raises NegotiationFailed where nothing can be begun: it waits for a peer of any address."""
@@ -330,7 +335,8 @@ class Operator:
             return
         tunnel.reopen()
         self._let_in(tunnel)
-        self._gateway.command(name, lambda now, t: t.start(now))
+        with self._gateway.input("a reload", name) as now:
+            tunnel.start(now)
 
     async def _until_up(self, name: str, seconds: float) -> None:
         """Wait until each mapping is up or has failed. Raises NegotiationFailed."""
@@ -350,7 +356,8 @@ class Operator:
         refused = tunnel.blocked
         if refused is not None:
             # A new beginning forgot the failures of the peer; what this machine refuses still stands.
-            self._gateway.command(name, lambda now, t: t.note(now, refused))
+            with self._gateway.input("a command", name) as now:
+                tunnel.note(now, refused)
             raise _failed(name, refused, 0, len(tunnel.mappings))
         failed = [m for m in tunnel.mappings if m.reason is not None]
         if failed and failed[0].reason is not None:
@@ -359,8 +366,8 @@ class Operator:
             raise _failed(name, tunnel.standing.diagnosis, 0, len(tunnel.mappings))
         if not in_time:
             if not self._gateway.endpoint.ike_sas(name):
-                unanswered = self._unanswered(tunnel)
-                self._gateway.command(name, lambda now, t: t.note(now, unanswered))
+                with self._gateway.input("a command", name) as now:
+                    tunnel.note(now, self._unanswered(tunnel))
             missing = sum(m.owner is None for m in tunnel.mappings)
             which = (
                 ""
@@ -403,16 +410,16 @@ class Operator:
             if old is None:
                 continue
             faults = len(tunnel.faults)
-            self._gateway.call(
-                lambda now, spi=old.spi_in: self._gateway.endpoint.rekey_child(now, tunnel.name, spi)  # type: ignore[misc]
-            )
+            with self._gateway.turn() as now:
+                self._gateway.endpoint.rekey_child(now, tunnel.name, old.spi_in)
             await self._until_replaced(tunnel, faults, seconds, lambda m=mapping, o=old: m.owner is not o)
 
     async def _rekey_ike(self, name: str, seconds: float) -> None:
         tunnel = self._tunnel(name)
         before = {(ike.spi_i, ike.spi_r) for ike in self._gateway.endpoint.ike_sas(name)}
         faults = len(tunnel.faults)
-        self._gateway.call(lambda now: self._gateway.endpoint.rekey_ike(now, name))
+        with self._gateway.turn() as now:
+            self._gateway.endpoint.rekey_ike(now, name)
 
         def replaced() -> bool:
             return any((ike.spi_i, ike.spi_r) not in before for ike in self._gateway.endpoint.ike_sas(name))

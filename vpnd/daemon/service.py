@@ -201,7 +201,8 @@ class Service:
         for tunnel in tuple(gateway.tunnels):
             try:
                 gateway.tunnels.remove(tunnel.name)
-                gateway.call(lambda now, name=tunnel.name: gateway.endpoint.remove_peer(now, name))  # type: ignore[misc]
+                with gateway.turn() as now:
+                    gateway.endpoint.remove_peer(now, tunnel.name)
             except Exception as error:  # whatever it is: the others say farewell, and nothing stays behind
                 self.journal.fault(tunnel.name, "internal error while saying DELETE", error)
         loop = asyncio.get_running_loop()
@@ -285,7 +286,8 @@ class Service:
 
     async def _guard(self, tunnels: Sequence[TunnelPolicy]) -> None:
         """These tunnels share routes with each other, and their traffic goes nowhere else."""
-        self.gateway.call(lambda now: self.gateway.selection.configure(now, tunnels))
+        with self.gateway.turn() as now:
+            self.gateway.selection.configure(now, tunnels)
         await self.interfaces.configure(tunnels)
 
     def _announce(self, policy: TunnelPolicy) -> None:
@@ -307,15 +309,18 @@ class Service:
             self.journal.failure(name, "tunnel-blocked", refused)
         else:
             gateway.admit(bound)
-        gateway.call(lambda now: gateway.selection.add(now, name, policy.health))
-        gateway.command(name, lambda now, t: t.start(now))
+        with gateway.turn() as now:
+            gateway.selection.add(now, name, policy.health)
+        with gateway.input("its start", name) as now:
+            tunnel.start(now)
         gateway.watchers.wake(name)
 
     async def _remove(self, name: str, successor: TunnelPolicy | None = None) -> None:
         """A tunnel goes: DELETE to the peer, then its interface. A successor is listed at once."""
         gateway = self.gateway
         gateway.tunnels.remove(name)
-        gateway.call(lambda now: gateway.endpoint.remove_peer(now, name))
+        with gateway.turn() as now:
+            gateway.endpoint.remove_peer(now, name)
         gateway.forget(name)
         if successor is not None:
             self._announce(successor)
@@ -340,7 +345,8 @@ class Service:
         policy = replace(after, peer=tunnel.policy.peer)
         owners = [mapping.owner.child for mapping in tunnel.mappings if mapping.owner is not None]
         self.interfaces.update(policy, owners[0] if owners else None)
-        self.gateway.command(after.name, lambda now, t: t.reconfigure(now, policy))
+        with self.gateway.input("a reload", after.name) as now:
+            tunnel.reconfigure(now, policy)
 
     async def _equip(self, policy: TunnelPolicy) -> Diagnosis | None:
         """Sockets and interface; returns what this machine refused."""

@@ -60,6 +60,11 @@ class ChildExpected:
 
     child: ChildSa
 
+    @property
+    def tunnel(self) -> str:
+        """The tunnel's name."""
+        return self.child.tunnel
+
 
 @dataclass(frozen=True, slots=True)
 class ChildUp:
@@ -71,6 +76,11 @@ class ChildUp:
     child: ChildSa
     outbound: bool = True
     expected: bool = False
+
+    @property
+    def tunnel(self) -> str:
+        """The tunnel's name."""
+        return self.child.tunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,11 @@ class ChildReplaced:
     child: ChildSa
     outbound: bool
     expected: bool = False
+
+    @property
+    def tunnel(self) -> str:
+        """The tunnel's name."""
+        return self.child.tunnel
 
 
 @dataclass(frozen=True, slots=True)

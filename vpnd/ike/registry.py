@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.ike.deadlines import Deadlines
 from vpnd.ike.faults import Drop
 from vpnd.ike.half_open import HalfOpen
 from vpnd.ike.lately import Lately
@@ -32,9 +32,6 @@ from vpnd.wire.iana import IkeVersion
 
 SMALLEST_ESP_SPI = 256
 """SPIs 1 to 255 are reserved by IANA (RFC 4303 section 2.1)."""
-OUT_OF_DATE = 1024
-"""Ours: deadlines that no session waits for, beside as many as there are sessions, until they are removed;
-each of a flood's attempts leaves one for half a minute."""
 NO_SPI = bytes(8)
 """The responder's SPI in the first message of an IKE SA."""
 
@@ -76,11 +73,7 @@ class Registry:
         self._unproved_keys = Lately(UNPROVED_KEYS_BY_ADDRESS, UNPROVED_KEYS_IN_ALL)
         self._by_init: dict[InitKey, Session] = {}
         self._esp_spis: set[int] = set()
-        self._timers: list[tuple[float, int]] = []
-        """Deadlines, each with the number under which the session waits for it; some are out of date."""
-        self._armed: dict[Session, tuple[float, int]] = {}
-        self._waits: dict[int, Session] = {}
-        self._pushes = 0
+        self._deadlines: Deadlines[Session] = Deadlines()
 
     def snapshot(self) -> Snapshot:
         """What is held at this moment."""
@@ -89,8 +82,8 @@ class Registry:
             esp_spis=frozenset(self._esp_spis),
             half_open=self._half_open.addresses(),
             first_messages=len(self._by_init),
-            deadlines=len(self._armed),
-            queued=len(self._timers),
+            deadlines=len(self._deadlines),
+            queued=self._deadlines.entries,
         )
 
     # --- effects
@@ -189,7 +182,7 @@ class Registry:
         """The session is gone: no message and no timer reaches it any more."""
         self.half_open_ends(session)
         self._sessions.pop(session.local_spi, None)
-        self._disarm(session)
+        self._deadlines.disarm(session)
         self._attempts.pop(session, None)
         self._unfile(session)
         key = self._init_of.pop(session, None)
@@ -350,46 +343,15 @@ class Registry:
 
     def arm(self, session: Session) -> None:
         """Take note of the session's next deadline; called after everything that may have moved it."""
-        deadline = session.next_timeout()
-        if session.phase is Phase.GONE:
-            deadline = None
-        before = self._armed.get(session)
-        if before is not None and before[0] == deadline:
-            return
-        self._disarm(session)
-        if deadline is None:
-            return
-        self._pushes += 1
-        self._armed[session] = deadline, self._pushes
-        self._waits[self._pushes] = session
-        heapq.heappush(self._timers, self._armed[session])
+        self._deadlines.arm(session, None if session.phase is Phase.GONE else session.next_timeout())
 
     def next_timeout(self) -> float | None:
         """The earliest deadline of all sessions."""
-        while self._timers:
-            deadline, number = self._timers[0]
-            if number in self._waits:
-                return deadline
-            heapq.heappop(self._timers)
-        return None
+        return self._deadlines.next_timeout()
 
-    def due(self, now: float) -> Iterator[Session]:
+    def due(self, now: float) -> tuple[Session, ...]:
         """Each session whose deadline has come, once."""
-        due: dict[Session, None] = {}
-        while (deadline := self.next_timeout()) is not None and deadline <= now:
-            session = self._waits[heapq.heappop(self._timers)[1]]
-            self._disarm(session)
-            due[session] = None
-        return iter(due)
-
-    def _disarm(self, session: Session) -> None:
-        """It waits for nothing; what stands in the queue until its time keeps no session alive."""
-        armed = self._armed.pop(session, None)
-        if armed is not None:
-            del self._waits[armed[1]]
-        if len(self._timers) > 2 * len(self._waits) + OUT_OF_DATE:
-            self._timers = [entry for entry in self._timers if entry[1] in self._waits]
-            heapq.heapify(self._timers)
+        return self._deadlines.expired(now)
 
 
 class _PolicyIndex:

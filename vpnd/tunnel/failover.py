@@ -8,12 +8,12 @@ primary does not drag the traffic along.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from vpnd.ike.deadlines import Deadlines
 from vpnd.model.selectors import Network
 
 RETURN_AFTER = 10.0
@@ -102,7 +102,7 @@ class Failover:
         self._sharers: dict[Network, list[_Tunnel]] = {}
         self._carriers: dict[Network, str] = {}
         self._chosen: set[str] = set()
-        self._heap: list[tuple[float, str]] = []
+        self._returns: Deadlines[str] = Deadlines()
 
     # ------------------------------------------------------------------------------ queries
 
@@ -147,7 +147,7 @@ class Failover:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
-        return self._heap[0][0] if self._heap else None
+        return self._returns.next_timeout()
 
     # ------------------------------------------------------------------------------- inputs
 
@@ -183,7 +183,7 @@ class Failover:
             if tunnel.failures:
                 wait = RETURN_AFTER * float(1 << min(tunnel.failures - 1, 10))
                 tunnel.returns_at = now + min(wait, LONGEST_RETURN)
-                heapq.heappush(self._heap, (tunnel.returns_at, name))
+                self._returns.arm(name, tunnel.returns_at)
         elif tunnel.standing is Standing.ABLE:
             calm = now - max(tunnel.able_since, tunnel.returns_at) >= CALM
             tunnel.failures = 1 if calm else tunnel.failures + 1
@@ -211,8 +211,7 @@ class Failover:
 
     def handle_timeout(self, now: float) -> None:
         """A tunnel has been able for long enough to take its traffic back."""
-        while self._heap and self._heap[0][0] <= now:
-            _, name = heapq.heappop(self._heap)
+        for name in self._returns.expired(now):
             tunnel = self._tunnels.get(name)
             if tunnel is not None:
                 self._choose_all(now, tunnel)

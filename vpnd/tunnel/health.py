@@ -18,13 +18,14 @@ it is clear whether the path loses too much (`loss.py`).
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.ike.deadlines import Deadlines
 from vpnd.model.policy import HealthPolicy
 from vpnd.model.selectors import Address
 from vpnd.tunnel.history import History
@@ -337,8 +338,7 @@ class HealthChecks:
         self._checks: dict[str, HealthCheck] = {}
         self._contested: frozenset[str] = frozenset()
         self._looking: set[str] = set()
-        self._armed: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._deadlines: Deadlines[str] = Deadlines()
 
     def get(self, tunnel: str) -> HealthCheck | None:
         """The health check of a tunnel, or None while it is off."""
@@ -354,20 +354,22 @@ class HealthChecks:
             check = HealthCheck(now, tunnel, policy, self._entropy, self.outputs)
             check.set_contested(now, tunnel in self._contested)
             self._checks[tunnel] = check
-            self._arm(tunnel)
+            self._deadlines.arm(tunnel, check.next_timeout())
 
     def set_contested(self, now: float, tunnels: frozenset[str]) -> None:
         """These are the tunnels whose traffic another one could take, from now on."""
         changed = tunnels ^ self._contested
         self._contested = tunnels
         for name in changed:
-            self._tell(name, lambda check: check.set_contested(now, check.tunnel in tunnels))
+            with self._input(name) as check:
+                if check is not None:
+                    check.set_contested(now, name in tunnels)
 
     def remove(self, tunnel: str) -> None:
         """The tunnel is removed, or its check is off; what it asked for and was not done yet is forgotten."""
         if self._checks.pop(tunnel, None) is None:
             return
-        self._armed.pop(tunnel, None)
+        self._deadlines.disarm(tunnel)
         self._looking.discard(tunnel)
         kept = [output for output in self.outputs if output.tunnel != tunnel]
         self.outputs.clear()
@@ -375,40 +377,45 @@ class HealthChecks:
 
     def set_linked(self, now: float, tunnel: str, linked: bool) -> None:
         """As `HealthCheck.set_linked`."""
-        self._tell(tunnel, lambda check: check.set_linked(now, linked))
+        with self._input(tunnel) as check:
+            if check is not None:
+                check.set_linked(now, linked)
 
     def handle_reply(
         self, now: float, tunnel: str, source: Address, destination: Address, identifier: int, sequence: int
     ) -> None:
         """As `HealthCheck.handle_reply`; what answers nothing of ours changes nothing."""
-        self._tell(tunnel, lambda c: c.handle_reply(now, source, destination, identifier, sequence))
+        with self._input(tunnel) as check:
+            if check is not None:
+                check.handle_reply(now, source, destination, identifier, sequence)
 
     def handle_timeout(self, now: float) -> None:
-        """Wakes the checks that have something to do."""
-        due = []
-        while self._heap and self._heap[0][0] <= now:
-            at, tunnel = heapq.heappop(self._heap)
-            if self._armed.get(tunnel) == at:
-                del self._armed[tunnel]
-                due.append(tunnel)
-        for tunnel in due:
-            self._tell(tunnel, lambda check: check.handle_timeout(now))
+        """Wakes the checks that have something to do; after a bug in one the others are due still."""
+        due = deque(self._deadlines.expired(now))
+        try:
+            while due:
+                with self._input(due[0]) as check:
+                    if check is not None:
+                        check.handle_timeout(now)
+                due.popleft()
+        finally:
+            for tunnel in due:
+                self._deadlines.arm(tunnel, now)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do, in seconds on the caller's clock."""
-        while self._heap and self._armed.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        return self._deadlines.next_timeout()
 
-    def _tell(self, tunnel: str, message: Callable[[HealthCheck], object]) -> None:
+    @contextmanager
+    def _input(self, tunnel: str) -> Iterator[HealthCheck | None]:
+        """The check of a tunnel, if there is one; afterwards its deadline and its share of looks follow."""
         check = self._checks.get(tunnel)
-        if check is None:
-            return
         try:
-            message(check)
+            yield check
         finally:
-            self._share_looks(check)
-            self._arm(tunnel)
+            if check is not None:
+                self._share_looks(check)
+                self._deadlines.arm(tunnel, check.next_timeout())
 
     def _share_looks(self, check: HealthCheck) -> None:
         if not check.doubtful:
@@ -416,9 +423,3 @@ class HealthChecks:
         elif len(self._looking) < LOOKS:
             self._looking.add(check.tunnel)
         check.looking = check.tunnel in self._looking
-
-    def _arm(self, tunnel: str) -> None:
-        deadline = self._checks[tunnel].next_timeout()
-        if self._armed.get(tunnel) != deadline:
-            self._armed[tunnel] = deadline
-            heapq.heappush(self._heap, (deadline, tunnel))

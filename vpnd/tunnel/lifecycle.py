@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.ike.deadlines import Deadlines
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation, TunnelPolicy
@@ -43,6 +44,7 @@ class Tunnel:
     policy: TunnelPolicy
     _entropy: Entropy
     _outputs: deque[Command]
+    _deadlines: Deadlines[str]
     mappings: tuple[Mapping, ...] = field(init=False)
     remote_is_name: bool = field(init=False)
     """Whether the peer is configured by its domain name, so that an attempt begins with a look-up."""
@@ -460,6 +462,10 @@ class Tunnel:
 
     def _proceed(self, now: float) -> None:
         """Begins the next attempt, if one is due and nothing stands in its way."""
+        self._begin_next(now)
+        self._arm()
+
+    def _begin_next(self, now: float) -> None:
         if not self._may_begin() or (self._retry_at is not None and self._retry_at > now):
             return
         if self._has_no_address and not self._ikes:
@@ -556,7 +562,12 @@ class Tunnel:
         state = tunnel_state(self)
         if not any(m.owner for m in self.mappings):
             self._up_since = None
+        self._arm()
         if state is self.state:
             return
         before, self.state = self.state, state
         self._outputs.append(StateChanged(self.name, before, state, diagnosis))
+
+    def _arm(self) -> None:
+        """Moves the tunnel's deadline to where it is now."""
+        self._deadlines.arm(self.name, self.next_timeout())

@@ -157,7 +157,8 @@ async def test_the_peer_refuses_to_rekey_the_ike_sa(pair: Pair) -> None:
     branch = pair.branch.service.gateway
     peer = branch.tunnels["t"].policy.peer
     stronger = tuple(replace(proposal, dh=(15,)) for proposal in peer.proposals)
-    branch.call(lambda now: branch.endpoint.set_peer(now, replace(peer, proposals=stronger)))
+    with branch.turn() as now:
+        branch.endpoint.set_peer(now, replace(peer, proposals=stronger))
     with pytest.raises(NegotiationFailed, match="IKE SA") as refused:
         await pair.hq.operator.rekey("t", ike=True, child=False, timeout=9)
     assert refused.value.code == "E-P1-PROPOSAL"
@@ -185,7 +186,9 @@ async def test_a_flood_with_a_wrong_key(pair: Pair) -> None:
     await pair.start()
     for _ in range(12):
         await pair.until(lambda: pair.hq.service.gateway.tunnels["t"].attempt is None)
-        pair.hq.service.gateway.command("t", lambda now, tunnel: tunnel.up(now))
+        gateway = pair.hq.service.gateway
+        with gateway.input("a command", "t") as now:
+            gateway.tunnels["t"].up(now)
         await asyncio.sleep(3)
     assert text(pair.branch, "peer-throttled").startswith(f"{HERE} tries again and again with a wrong key")
     assert "from now on 1 each second is looked at" in text(pair.branch, "peer-throttled")

@@ -22,7 +22,8 @@ def refused(pair: Pair, code: Code, detail: object) -> None:
     """A stranger's attempt at the tunnel is refused, with a value of its choice in the text."""
     gateway = pair.hq.service.gateway
     diagnosis = Diagnosis.of(code, theirs=detail, ours="aes-128", detail=detail, peer="192.0.2.2")
-    gateway.call(lambda now: gateway.endpoint.outputs.append(Failed("t", diagnosis, False, unproven=True)))
+    with gateway.turn():
+        gateway.endpoint.outputs.append(Failed("t", diagnosis, False, unproven=True))
 
 
 @with_pair

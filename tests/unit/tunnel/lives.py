@@ -137,7 +137,7 @@ class Life:
 
     def tell(self, method: str, *arguments: object) -> None:
         """Call a method of the tunnel that takes the time first."""
-        self.tunnels.tell("branch", lambda t: getattr(t, method)(self.now, *arguments))
+        getattr(self.tunnels["branch"], method)(self.now, *arguments)
         self._take()
 
     def pass_time(self, seconds: float) -> None:

@@ -417,7 +417,7 @@ def test_of_two_pairs_the_one_that_ike_names_sends() -> None:
     life.tell("child_up", child(0, 0x7000, initiator=False))
     assert life.tunnel.mappings[0].owner is not None
     assert life.tunnel.mappings[0].owner.spi_in == 0x7000
-    life.tunnels.tell("branch", lambda t: t.outbound_ready(0x5000))
+    life.tunnels["branch"].outbound_ready(0x5000)
     assert life.tunnel.mappings[0].owner.spi_in == 0x5000
     life.tell("child_down", 0, 0x7000, DELETED)
     assert life.state == "up"
@@ -625,9 +625,9 @@ def test_a_tunnel_that_is_not_prepared_yet_is_listed_as_down() -> None:
     unprepared = Diagnosis.of(Code.LOCAL_INTERFACE)
     tunnel = tunnels.add(policy(), unprepared)
     assert tunnel.state.value == "down"
-    tunnels.tell("branch", lambda t: t.start(1000.0))
+    tunnels["branch"].start(1000.0)
     assert not [command for command in tunnels.outputs if isinstance(command, Initiate)]
-    tunnels.tell("branch", lambda t: t.unblock(1001.0))
+    tunnels["branch"].unblock(1001.0)
     assert [command for command in tunnels.outputs if isinstance(command, Initiate)]
     assert tunnel.state.value == "connecting"
 
@@ -649,8 +649,8 @@ def test_a_name_without_an_address_is_tried_again_also_by_a_passive_tunnel() -> 
 def test_an_unhealthy_tunnel_says_so() -> None:
     life = Life(policy())
     life.bring_up()
-    life.tunnels.tell("branch", lambda t: t.set_health(False))
-    life.tunnels.tell("branch", lambda t: t.set_health(True))
+    life.tunnels["branch"].set_health(False)
+    life.tunnels["branch"].set_health(True)
     life._take()
     assert life.story() == ["connecting", "up", "unhealthy", "up"]
 
@@ -670,14 +670,21 @@ def test_mapping_changes_are_told_once() -> None:
 def test_a_removed_tunnel_asks_for_nothing_more() -> None:
     life = Life(policy())
     tunnels = life.tunnels
-    tunnels.tell("branch", lambda t: t.failed(life.now, SILENT, True))
+    tunnels["branch"].failed(life.now, SILENT, True)
     tunnels.remove("branch")
     assert not tunnels.outputs
     tunnels.handle_timeout(life.now + 600)
     assert not tunnels.outputs
     assert tunnels.next_timeout() is None
-    tunnels.tell("branch", lambda t: t.up(life.now))
     assert "branch" not in tunnels
+
+
+def test_a_removed_tunnel_that_is_still_called_has_no_turn() -> None:
+    life = Life(policy())
+    life.tunnels.remove("branch")
+    life.tunnel.failed(life.now, SILENT, True)
+    life.tunnels.handle_timeout(life.now + 600)
+    assert life.tunnels.next_timeout() is None
 
 
 def test_two_tunnels_of_one_name_are_refused_and_the_order_can_change() -> None:
@@ -698,9 +705,9 @@ def test_a_thousand_tunnels_wait_in_one_heap() -> None:
     for number in range(1000):
         name = f"t{number}"
         tunnels.add(policy(name=name))
-        tunnels.tell(name, lambda t: t.start(life.now))
-        tunnels.tell(name, lambda t: t.failed(life.now, SILENT, True))
-        tunnels.tell(name, lambda t: t.failed(life.now, SILENT, True))
+        tunnels[name].start(life.now)
+        tunnels[name].failed(life.now, SILENT, True)
+        tunnels[name].failed(life.now, SILENT, True)
     tunnels.outputs.clear()
     deadlines = []
     while (at := tunnels.next_timeout()) is not None and at < life.now + 10:
@@ -812,7 +819,7 @@ def test_the_old_pair_can_be_told_to_send_while_nothing_owns_the_mapping() -> No
     life.tell("child_up", child(0, 0x5000))
     life.tell("child_replaced", 0x5000, child(0, 0x5100))
     life.tell("child_down", 0, 0x5100, DELETED)
-    life.tunnels.tell("branch", lambda t: t.outbound_ready(0x5000))
+    life.tunnels["branch"].outbound_ready(0x5000)
     assert life.tunnel.mappings[0].owner is not None
     assert life.tunnel.mappings[0].owner.spi_in == 0x5000
 
@@ -821,7 +828,7 @@ def test_a_pair_that_was_told_to_send_again_is_one_to_fall_back_to() -> None:
     life = Life(policy())
     life.tell("child_up", child(0, 0x5000))
     life.tell("child_replaced", 0x5000, child(0, 0x5100))
-    life.tunnels.tell("branch", lambda t: t.outbound_ready(0x5000))
+    life.tunnels["branch"].outbound_ready(0x5000)
     life.tell("child_down", 0, 0x5100, DELETED)
     life.tell("child_up", child(0, 0x5200))
     life.tell("child_down", 0, 0x5200, DELETED)
@@ -994,7 +1001,7 @@ def test_after_a_reset_a_peer_that_begins_again_is_given_time_to() -> None:
     life.pass_time(0)
     assert life.attempts == 2
     life.bring_up()
-    life.tunnels.tell("branch", lambda tunnel: tunnel.peer_renews())
+    life.tunnels["branch"].peer_renews()
     life.tell("reset")
     life.lose(Diagnosis.of(Code.DOWN_BY_OPERATOR))
     life.pass_time(PEER_FIRST - 0.1)

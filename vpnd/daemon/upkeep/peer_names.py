@@ -70,8 +70,7 @@ class PeerNames:
         try:
             found = await self._look_up(policy)
         except NotResolved as failure:
-            diagnosis = failure.diagnosis
-            self._gateway.command(name, lambda now, t: t.resolve_failed(now, diagnosis))
+            self._resolve_failed(name, failure.diagnosis)
             return
         try:
             refused = await self._learn(policy, found[0])
@@ -79,7 +78,12 @@ class PeerNames:
             self._journal.fault(name, "internal error while its peer was looked up", error)
             refused = Diagnosis.of(Code.INTERNAL)
         if refused is not None:
-            self._gateway.command(name, lambda now, t: t.resolve_failed(now, refused))
+            self._resolve_failed(name, refused)
+
+    def _resolve_failed(self, name: str, diagnosis: Diagnosis) -> None:
+        with self._gateway.input("a look-up", name) as now:
+            if (tunnel := self._gateway.tunnels.get(name)) is not None:
+                tunnel.resolve_failed(now, diagnosis)
 
     async def follow(self) -> None:
         """Without end: look again where nothing is heard, and where a stranger may be a peer that has moved.
@@ -159,12 +163,14 @@ class PeerNames:
         name, gateway = policy.name, self._gateway
         gone = Diagnosis.of(Code.RESOLVE, peer=policy.remote, detail=f"{policy.remote} has another address")
         if tunnel.attempt is not None:
-            gateway.call(lambda now: gateway.endpoint.close(now, name, gone))
+            with gateway.turn() as now:
+                gateway.endpoint.close(now, name, gone)
         refused = await self._learn(tunnel.policy, found[0], moved=True)
         # A change may have put another in its place meanwhile, which begins by itself.
         same = gateway.tunnels.get(name) is tunnel
         if refused is None and same and tunnel.policy.negotiation is not Negotiation.PASSIVE:
-            gateway.call(lambda now: gateway.endpoint.reinitiate(now, name))
+            with gateway.turn() as now:
+                gateway.endpoint.reinitiate(now, name)
 
     async def _look_up(self, policy: TunnelPolicy) -> tuple[Address, ...]:
         self._asked[policy.remote] = self._gateway.clock.now()
@@ -208,9 +214,11 @@ class PeerNames:
         if address != policy.peer.remote_address:
             self._journal.event(name, "peer-resolved", f"{policy.remote} is {address}")
         refused = await self._equip(bound)
-        if refused is not None or gateway.tunnels.get(name) is None:
+        tunnel = gateway.tunnels.get(name)
+        if refused is not None or tunnel is None:
             return refused
         self._interfaces.path_changed(name, await self._interfaces.path_mtu(bound), None)
         gateway.admit(bound)
-        gateway.command(name, lambda now, t: t.resolved(now, bound, moved))
+        with gateway.input("a look-up", name) as now:
+            tunnel.resolved(now, bound, moved)
         return None

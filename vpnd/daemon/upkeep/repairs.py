@@ -118,10 +118,13 @@ class Repairs:
             ours=tunnel.policy.interface,
             detail=detail if often else "it was deleted",
         )
-        gateway.command(name, lambda now, t: t.block(now, lost))
-        gateway.call(lambda now: gateway.endpoint.close(now, name, lost))
+        with gateway.input("a repair", name) as now:
+            tunnel.block(now, lost)
+        with gateway.turn() as now:
+            gateway.endpoint.close(now, name, lost)
         # Until it is back the peer must not bring up what nothing here can carry.
-        gateway.call(lambda now: gateway.endpoint.remove_peer(now, name))
+        with gateway.turn() as now:
+            gateway.endpoint.remove_peer(now, name)
         await self._interfaces.detach(name)
         if often:
             self._journal.failure(name, "tunnel-blocked", lost)
@@ -158,12 +161,14 @@ class Repairs:
             elif before == bound.peer.local_address:
                 self._journal.event(name, "address-restored", f"{before} is back on this machine")
             else:
-                self._go_over(tunnel.policy, bound, GONE)
+                self._go_over(tunnel, bound, GONE)
             tunnel.bind(bound)
             self._gateway.admit(bound)
-            self._gateway.command(name, lambda now, t: t.unblock(now))
+            with self._gateway.input("a repair", name) as now:
+                tunnel.unblock(now)
         elif refused != tunnel.blocked:
-            self._gateway.command(name, lambda now, t: t.block(now, refused))
+            with self._gateway.input("a repair", name) as now:
+                tunnel.block(now, refused)
             self._journal.failure(name, "tunnel-blocked", refused)
 
     def _unbound(self, policy: TunnelPolicy) -> TunnelPolicy:
@@ -190,21 +195,25 @@ class Repairs:
             self._journal.warn(tunnel.name, f"cannot receive on {after}: {error.strerror or error}")
             return
         gone = "is not the default route's any more" if kept else GONE
-        self._go_over(tunnel.policy, bound, gone)
+        self._go_over(tunnel, bound, gone)
 
     def _lose_address(self, tunnel: Tunnel) -> None:
         """The address is gone and there is no default route: wait. If it comes back the SAs go on."""
         lost = Diagnosis.of(Code.LOCAL_ADDRESS)
-        self._gateway.command(tunnel.name, lambda now, t: t.block(now, lost))
+        with self._gateway.input("a lost address", tunnel.name) as now:
+            tunnel.block(now, lost)
         self._journal.failure(tunnel.name, "tunnel-blocked", lost)
 
-    def _go_over(self, policy: TunnelPolicy, bound: TunnelPolicy, gone: str) -> None:
+    def _go_over(self, tunnel: Tunnel, bound: TunnelPolicy, gone: str) -> None:
         """The tunnel's address is another: close what it has, and negotiate again from there."""
-        before, after, gateway = policy.peer.local_address, bound.peer.local_address, self._gateway
+        name, before, after = tunnel.name, tunnel.policy.peer.local_address, bound.peer.local_address
+        gateway = self._gateway
         why = "this machine had no default route" if before.is_unspecified else f"{before} {gone}"
-        self._journal.event(policy.name, "address-changed", f"{why}: using {after}")
+        self._journal.event(name, "address-changed", f"{why}: using {after}")
         lost = Diagnosis.of(Code.LOCAL_ADDRESS, ours=before, detail=gone)
         # The address first: what follows an attempt that ends begins at once.
         gateway.admit(bound)
-        gateway.call(lambda now: gateway.endpoint.close(now, policy.name, lost))
-        gateway.command(policy.name, lambda now, t: t.resolved(now, bound, moved=True))
+        with gateway.turn() as now:
+            gateway.endpoint.close(now, name, lost)
+        with gateway.input("another address", name) as now:
+            tunnel.resolved(now, bound, moved=True)

@@ -1,0 +1,77 @@
+"""The earliest of many deadlines: one heap for sessions, tunnels and health checks alike."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+
+OUTDATED = 1024
+"""Ours: entries of the heap that nothing waits for, beside as many as there are deadlines, until they are
+removed; each attempt of a flood leaves one for half a minute."""
+
+
+class Deadlines(Generic[K]):
+    """At most one deadline for each key, in seconds on the caller's clock; a thousand cost one entry each.
+
+    `Timers` is for the few deadlines of one session. Keys that are due at the same moment come in the order
+    in which they were armed.
+    """
+
+    __slots__ = ("_armed", "_heap", "_keys", "_number")
+
+    def __init__(self) -> None:
+        self._armed: dict[K, tuple[float, int]] = {}
+        self._keys: dict[int, K] = {}
+        self._heap: list[tuple[float, int]] = []
+        """Each deadline with the number of its key, so that an outdated entry keeps no session alive."""
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._armed)
+
+    @property
+    def entries(self) -> int:
+        """How many entries the heap holds, outdated ones among them: a bound for memory."""
+        return len(self._heap)
+
+    def arm(self, key: K, deadline: float | None) -> None:
+        """Set or move the deadline of `key`; None: it waits for nothing."""
+        armed = self._armed.get(key)
+        if armed is not None and armed[0] == deadline:
+            return
+        self.disarm(key)
+        if deadline is None:
+            return
+        self._number += 1
+        self._armed[key] = deadline, self._number
+        self._keys[self._number] = key
+        heapq.heappush(self._heap, self._armed[key])
+
+    def disarm(self, key: K) -> None:
+        """Forget the deadline of `key`; an unarmed key is left alone."""
+        armed = self._armed.pop(key, None)
+        if armed is not None:
+            del self._keys[armed[1]]
+        if len(self._heap) > 2 * len(self._keys) + OUTDATED:
+            self._heap = [entry for entry in self._heap if entry[1] in self._keys]
+            heapq.heapify(self._heap)
+
+    def next_timeout(self) -> float | None:
+        """The earliest deadline, or None if nothing is armed."""
+        while self._heap:
+            deadline, number = self._heap[0]
+            if number in self._keys:
+                return deadline
+            heapq.heappop(self._heap)
+        return None
+
+    def expired(self, now: float) -> tuple[K, ...]:
+        """The keys that are due, earliest first, each disarmed."""
+        due: list[K] = []
+        while (deadline := self.next_timeout()) is not None and deadline <= now:
+            key = self._keys[heapq.heappop(self._heap)[1]]
+            self.disarm(key)
+            due.append(key)
+        return tuple(due)
