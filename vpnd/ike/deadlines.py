@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -67,11 +69,24 @@ class Deadlines(Generic[K]):
             heapq.heappop(self._heap)
         return None
 
-    def expired(self, now: float) -> tuple[K, ...]:
-        """The keys that are due, earliest first, each disarmed."""
-        due: list[K] = []
+    def serve(self, now: float, serve: Callable[[K], object]) -> None:
+        """Call `serve` with each key that is due, earliest first, disarmed before all of them.
+
+        What `serve` raises is raised: the key that it was about, and those after it, are due still.
+        """
+        due = self._take_due(now)
+        try:
+            while due:
+                serve(due[0])
+                due.popleft()
+        finally:
+            for key in due:
+                self.arm(key, now)
+
+    def _take_due(self, now: float) -> deque[K]:
+        due: deque[K] = deque()
         while (deadline := self.next_timeout()) is not None and deadline <= now:
             key = self._keys[heapq.heappop(self._heap)[1]]
             self.disarm(key)
             due.append(key)
-        return tuple(due)
+        return due

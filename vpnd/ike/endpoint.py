@@ -253,9 +253,12 @@ class Endpoint:
 
     def handle_timeout(self, now: float) -> None:
         """Time has come to `next_timeout()` or later."""
-        for session in self._registry.due(now):
+
+        def serve(session: Session) -> None:
             session.handle_timeout(now)
             self._settle(now, session)
+
+        self._registry.serve_due(now, serve)
 
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout` next; None: no need."""

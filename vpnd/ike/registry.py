@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
@@ -349,9 +349,9 @@ class Registry:
         """The earliest deadline of all sessions."""
         return self._deadlines.next_timeout()
 
-    def due(self, now: float) -> tuple[Session, ...]:
-        """Each session whose deadline has come, once."""
-        return self._deadlines.expired(now)
+    def serve_due(self, now: float, serve: Callable[[Session], None]) -> None:
+        """Call `serve` with each session whose deadline has come, once; as `Deadlines.serve` after a bug."""
+        self._deadlines.serve(now, serve)
 
 
 class _PolicyIndex:

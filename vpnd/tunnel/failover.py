@@ -211,10 +211,12 @@ class Failover:
 
     def handle_timeout(self, now: float) -> None:
         """A tunnel has been able for long enough to take its traffic back."""
-        for name in self._returns.expired(now):
-            tunnel = self._tunnels.get(name)
-            if tunnel is not None:
+
+        def serve(name: str) -> None:
+            if (tunnel := self._tunnels.get(name)) is not None:
                 self._choose_all(now, tunnel)
+
+        self._returns.serve(now, serve)
 
     # ------------------------------------------------------------------------------------ inside
 

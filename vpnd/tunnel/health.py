@@ -391,16 +391,13 @@ class HealthChecks:
 
     def handle_timeout(self, now: float) -> None:
         """Wakes the checks that have something to do; after a bug in one the others are due still."""
-        due = deque(self._deadlines.expired(now))
-        try:
-            while due:
-                with self._input(due[0]) as check:
-                    if check is not None:
-                        check.handle_timeout(now)
-                due.popleft()
-        finally:
-            for tunnel in due:
-                self._deadlines.arm(tunnel, now)
+
+        def serve(tunnel: str) -> None:
+            with self._input(tunnel) as check:
+                if check is not None:
+                    check.handle_timeout(now)
+
+        self._deadlines.serve(now, serve)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do, in seconds on the caller's clock."""

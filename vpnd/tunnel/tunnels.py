@@ -127,15 +127,12 @@ class Tunnels:
 
     def handle_timeout(self, now: float) -> None:
         """Wakes the tunnels that have something to do; after a bug in one the others are due still."""
-        due = deque(self._deadlines.expired(now))
-        try:
-            while due:
-                if (tunnel := self._tunnels.get(due[0])) is not None:
-                    tunnel.handle_timeout(now)
-                due.popleft()
-        finally:
-            for name in due:
-                self._deadlines.arm(name, now)
+
+        def serve(name: str) -> None:
+            if (tunnel := self._tunnels.get(name)) is not None:
+                tunnel.handle_timeout(now)
+
+        self._deadlines.serve(now, serve)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do, in seconds on the caller's clock."""

@@ -31,7 +31,7 @@ class Attempt:
     """How an IKE SA came to be, and what an attempt has met so far."""
 
     begun_here: bool
-    """Whether this side began the tunnel; whoever rekeyed it since."""
+    """Whether this side began the tunnel, also after the peer has rekeyed the IKE SA."""
     candidates: tuple[PeerPolicy, ...]
     """The tunnels that a responder still chooses from."""
     beside: bool = False

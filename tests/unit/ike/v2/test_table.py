@@ -98,7 +98,7 @@ def test_every_state_is_reached_by_a_row_and_left_by_one() -> None:
 
 @pytest.mark.parametrize("state", [one for one in State if one is not State.GONE])
 def test_every_state_that_lasts_ends_by_a_timer(state: State) -> None:
-    """No IKE SA is kept for ever, whatever the peer does."""
+    """No IKE SA is kept without end, whatever the peer does."""
     timers = {key for found, key in STEPS if found is state and isinstance(key, Timer)}
     ends = {Timer.END, Timer.RETRANSMIT, Timer.LIFETIME}
     assert state is State.NEW or timers & ends
