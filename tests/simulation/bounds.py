@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vpnd.ike.v1.children import PAIRS_AT_MOST, REKEY_AGAIN, SETTLING, SETTLING_BESIDE
+from vpnd.ike.v1.children import DELETED_KEPT, PAIRS_AT_MOST, REKEY_AGAIN, SETTLING, SETTLING_BESIDE
 from vpnd.ike.v1.informational import RIGHT_AFTER
 from vpnd.ike.v1.phase1 import FRAGMENTATION, KEYS_TRIED, NAT_T_02, NAT_T_02N, NAT_T_03, NAT_T_RFC
 from vpnd.ike.v1.quicks import CROSSED, LINGER, PEERS_AT_ONCE, REFUSALS_KEPT, REMEMBERED_IDS, SURPLUS_KEPT
@@ -15,6 +15,7 @@ from vpnd.ike.v2.life import REINITIATE_AGAIN as ANEW_AGAIN
 __all__ = [
     "ANEW_AGAIN",
     "CROSSED",
+    "DELETED_KEPT",
     "DUPLICATE_KEPT_BY_PEER",
     "FRAGMENTATION",
     "INBOUND_KEPT",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.bounds import REPLACED_AT_MOST, REPLACED_FOR_NOW, SURPLUS_KEPT
+from tests.simulation.bounds import DELETED_KEPT, REPLACED_AT_MOST, REPLACED_FOR_NOW, SURPLUS_KEPT
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pair_of, policy_of
 from tests.simulation.v1.puppet import Puppet, esp_sa
@@ -17,6 +17,7 @@ from vpnd.ike.natt import Nat
 from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
+    ChildRetired,
     Established,
     Failed,
     IkeDown,
@@ -125,6 +126,9 @@ def test_a_late_quick2_makes_only_the_pair_that_it_crossed_redundant() -> None:
         stage.say(puppet.quick3(theirs))
     stage.say(puppet.quick2(ours, 0xC0FFEE20))
     stage.world.run_for(SURPLUS_KEPT + 1)
+    assert len(stage.gateway.of(ChildRetired)) == 1
+    assert {child.spi_out for child in stage.gateway.children()} == {0xC0FFEE10, 0xC0FFEE11, 0xC0FFEE20}
+    stage.world.run_for(DELETED_KEPT)
     assert {child.spi_out for child in stage.gateway.children()} == {0xC0FFEE11, 0xC0FFEE20}
 
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from tests.simulation.bounds import SETTLING, SETTLING_BESIDE
+from tests.simulation.bounds import DELETED_KEPT, SETTLING_BESIDE
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, expect, pair_of
@@ -224,7 +224,7 @@ def test_a_successor_is_sent_on_at_once_when_there_is_nothing_else() -> None:
     assert old not in pair.a.installed
     assert pair.a.child().spi_in != old
     assert pair.b.child().spi_in == pair.a.child().spi_out
-    pair.world.run_for(SETTLING)
+    pair.world.run_for(DELETED_KEPT + 1)
     pair.assert_one_tunnel()
 
 

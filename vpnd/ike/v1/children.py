@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vpnd.crypto.entropy import Entropy, chance
-from vpnd.ike.outputs import ChildDown, ChildExpected, ChildReplaced, ChildUp, OutboundReady, Output
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildExpected,
+    ChildReplaced,
+    ChildRetired,
+    ChildUp,
+    OutboundReady,
+    Output,
+)
 from vpnd.ike.timers import Timers
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
@@ -35,20 +43,26 @@ that renews still faster has moved 31 pairs on from the one that goes.
 """
 
 
+DELETED_KEPT = 5.0
+"""Seconds that one of several pairs of a mapping still receives after its DELETE: that names what its sender
+receives on, and may overtake, or cross, packets that the peer sent on the other half before."""
+
+
 class Limit(Enum):
-    """What a deadline of an SA pair is for: its first packet, and the two ends of its lifetime."""
+    """What a deadline of an SA pair is for: its first packet, the ends of its lifetime, its last packet."""
 
     SEND = "the peer has it"
     SOFT = "a successor is due"
     HARD = "over"
+    REMOVE = "what was on its way has arrived"
 
 
 @dataclass(slots=True)
 class Child:
     """One SA pair. `pending`: the peer has not confirmed it yet (we answered its quick mode).
 
-    `held`: it is not sent on yet, for the peer may not have installed it. `made`: when it was installed,
-    on the caller's clock.
+    `held`: it is not sent on yet, for the peer may not have installed it. `deleted`: one side has deleted it,
+    and it only receives. `made`: when it was installed, on the caller's clock.
     """
 
     sa: ChildSa
@@ -56,6 +70,7 @@ class Child:
     pending: bool = False
     announced: bool = False
     held: bool = False
+    deleted: bool = False
 
 
 @dataclass(slots=True)
@@ -137,20 +152,49 @@ class Children:
         for limit in Limit:
             self.timers.disarm((limit, spi_in))
         sa = child.sa
+        return [*self._fall_back(sa), ChildDown(sa.tunnel, sa.mapping, spi_in, diagnosis)]
+
+    def deleted(self, now: float, spi_in: int, diagnosis: Diagnosis) -> list[Output]:
+        """One side has deleted the pair: it still receives where its mapping has another, else it goes.
+
+        A pair that is pending has not been used.
+        """
+        child = self.by_spi.get(spi_in)
+        if child is None or child.deleted:
+            return []
+        if child.pending or not self._usable(child.sa.mapping, beside=child):
+            return self.remove(spi_in, diagnosis)
+        child.deleted, child.held = True, False
+        end = self.timers.deadline((Limit.HARD, spi_in)) or now
+        for limit in Limit:
+            self.timers.disarm((limit, spi_in))
+        self.timers.arm((Limit.REMOVE, spi_in), min(end, now + DELETED_KEPT))
+        return [*self._fall_back(child.sa), ChildRetired(child.sa.tunnel, child.sa.mapping, spi_in)]
+
+    def _usable(self, mapping: int, beside: Child | None = None) -> list[Child]:
+        """The pairs of a mapping that can be sent on, the oldest first."""
+        return [
+            one
+            for one in self.by_spi.values()
+            if one.sa.mapping == mapping and not (one.pending or one.deleted or one is beside)
+        ]
+
+    def _fall_back(self, sa: ChildSa) -> list[Output]:
+        """The pair is sent on no more. Its mapping falls back to the newest that is left, if there is one."""
         outputs: list[Output] = []
+        spi_in = sa.spi_in
         was_sent_on = self.sending.get(sa.mapping) == spi_in
         if was_sent_on:
             del self.sending[sa.mapping]
         if self.current.get(sa.mapping) == spi_in:
             del self.current[sa.mapping]
-            left = [one for one in self.by_spi.values() if one.sa.mapping == sa.mapping and not one.pending]
+            left = self._usable(sa.mapping)
             if left:
                 self.current[sa.mapping] = self.sending[sa.mapping] = left[-1].sa.spi_in
                 left[-1].held = False
                 outputs.append(OutboundReady(sa.tunnel, left[-1].sa.spi_in))
         elif was_sent_on:
             outputs += self.send_on(self.current.get(sa.mapping, spi_in))
-        outputs.append(ChildDown(sa.tunnel, sa.mapping, spi_in, diagnosis))
         return outputs
 
     def adopt(self, others: Children) -> None:

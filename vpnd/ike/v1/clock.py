@@ -73,6 +73,9 @@ def _on_limit(session: Session, now: float, limit: Limit, spi_in: int) -> None:
             session.send_on(spi_in)
         case Limit.HARD:
             session.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME, detail="IPsec SA"))
+        case Limit.REMOVE:
+            gone = Diagnosis.of(Code.PEER_DELETED, peer=session.path.remote, detail="IPsec SA")
+            session.remove_child(spi_in, gone)
         case Limit.SOFT:
             # Again for as long as it comes to nothing: a pair that was succeeded is not current any more.
             session.children.timers.arm((Limit.SOFT, spi_in), now + REKEY_AGAIN)

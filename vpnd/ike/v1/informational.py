@@ -170,6 +170,6 @@ def _on_delete(session: Session, now: float, delete: Delete, refuses_us: bool) -
     if session.phase is Phase.GONE:
         return
     if delete.protocol == Protocol.ESP:
-        session.peer_deleted_children({int.from_bytes(spi, "big") for spi in delete.spis})
+        session.peer_deleted_children(now, {int.from_bytes(spi, "big") for spi in delete.spis})
     elif delete.protocol == Protocol.IKE and session.cky_i + session.cky_r in delete.spis:
         succession.peer_deleted(session, now, refuses_us)

@@ -387,7 +387,11 @@ class Quicks:
         diagnosis = Diagnosis.of(Code.LIFETIME, detail="both sides had begun a quick mode")
         for spi_in in [one for one, due in self._surplus.items() if due <= now]:
             del self._surplus[spi_in]
-            self._session.heir.close_child(now, spi_in, diagnosis)
+            heir = self._session.heir
+            if heir.has_child(spi_in):
+                informational.send_delete_child(heir, spi_in)
+                heir.child_deleted(now, spi_in, diagnosis)
+                heir.registry.arm(heir)
             self._deletes[spi_in] = Schedule(now, self._session.registry.entropy, TAKING_BACK)
 
     def _repeat_deletes(self, now: float) -> None:

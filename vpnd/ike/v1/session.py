@@ -253,7 +253,7 @@ class Session:
         for spi_in in self.children.named({spi}):
             child = self.children.by_spi[spi_in]
             seconds = proposals.limited(child.sa.lifetimes, [notify]).seconds
-            if child.sa.initiator and seconds < child.sa.lifetimes.seconds:
+            if child.sa.initiator and not child.deleted and seconds < child.sa.lifetimes.seconds:
                 margin, entropy = child.sa.lifetimes.margin, self.registry.entropy
                 self.children.limit(
                     now, child, seconds, soft_deadline(child.made, seconds, margin, entropy, True)
@@ -336,13 +336,19 @@ class Session:
         self._emit(self.heir.children.remove(spi_in, diagnosis))
         self.registry.release_esp_spi(spi_in)
 
-    def peer_deleted_children(self, spis: set[int]) -> None:
+    def peer_deleted_children(self, now: float, spis: set[int]) -> None:
         """An authenticated DELETE for IPsec SAs of this tunnel, by either of their SPIs."""
         heir = self.heir
         diagnosis = Diagnosis.of(Code.PEER_DELETED, peer=self.path.remote, detail="IPsec SA")
         for spi_in in heir.children.named(spis):
-            heir.remove_child(spi_in, diagnosis)
+            heir.child_deleted(now, spi_in, diagnosis)
         self.registry.arm(heir)
+
+    def child_deleted(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
+        """One side has deleted a pair: it receives what is on its way if another one has its mapping."""
+        self._emit(self.children.deleted(now, spi_in, diagnosis))
+        if spi_in not in self.children.by_spi:
+            self.registry.release_esp_spi(spi_in)
 
     # --- messages
 
@@ -475,15 +481,18 @@ class Session:
 
     def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
         """DELETE one child; an unknown SPI is ignored."""
-        if spi_in in self.children.by_spi:
-            informational.send_delete_child(self, spi_in)
+        child = self.children.by_spi.get(spi_in)
+        if child is not None:
+            if not child.deleted:
+                informational.send_delete_child(self, spi_in)
             self.remove_child(spi_in, diagnosis)
 
     def close(self, now: float, diagnosis: Diagnosis) -> None:
         """Tell the peer and end."""
         if self.state in SIGNED:
-            for spi_in in list(self.children.by_spi):
-                informational.send_delete_child(self, spi_in)
+            for spi_in, child in list(self.children.by_spi.items()):
+                if not child.deleted:
+                    informational.send_delete_child(self, spi_in)
             informational.send_delete_ike(self)
         self.end(now, diagnosis)
 
