@@ -197,6 +197,7 @@ def test_f9_killed_and_started_again(plan: Plan, arena: Arena, full: bool, row: 
     with nothing_in_clear(arena), trickle(arena) as stream:
         for number in range(kills):
             at_moment(arena, plan, MOMENTS[number % 3], number)
+            peer_told = len(peer_of(arena).events(plan.name))
             arena.ours.kill()
             arena.weathered.relay.weather()
             killed = time.monotonic()
@@ -207,6 +208,9 @@ def test_f9_killed_and_started_again(plan: Plan, arena: Arena, full: bool, row: 
             arena.ours.wait_state(plan.name, "up")
             # At once, and by the first attempt.
             assert arena.ours.told(plan.name)[:2] == ["tunnel-connecting", "tunnel-up"]
+            if MOMENTS[number % 3] != "connecting":
+                # INITIAL_CONTACT has taken the peer's old SA away, not the rule for redundant ones, later.
+                assert "E-PEER-RESTARTED" in peer_of(arena).told(plan.name, peer_told)
             require_standing(gateway, standing, f"after {number + 1} kills")
     row(
         "faults", id="F9", fault=f"kill -9, {kills} times", moment=" / ".join(MOMENTS),

@@ -162,6 +162,8 @@ def forge(scene: Scene) -> None:
             forger.sendto(data, (OUTSIDE.address, 4500))
     time.sleep(1.5)
     assert scene.port == port
+    # Not for a moment either: what follows a forged packet asks, and goes back.
+    assert "peer-moved" not in scene.ours.told(NAME), scene.ours.ctl("events").stdout
     scene.figures[f"{len(forged)} forged and repeated packets"] = scene.interruption(began)
 
 
