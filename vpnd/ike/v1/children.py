@@ -197,17 +197,6 @@ class Children:
             outputs += self.send_on(self.current.get(sa.mapping, spi_in))
         return outputs
 
-    def adopt(self, others: Children) -> None:
-        """The pairs of a predecessor, with their deadlines; its current ones stay so where we have none."""
-        self.by_spi = others.by_spi | self.by_spi
-        self.current = others.current | self.current
-        self.sending = others.sending | self.sending
-        for spi_in in others.by_spi:
-            for limit in Limit:
-                deadline = others.timers.deadline((limit, spi_in))
-                if deadline is not None:
-                    self.timers.arm((limit, spi_in), deadline)
-
     def surplus(self, mapping: int) -> list[int]:
         """The inbound SPIs of the mapping's pairs that are too many, the oldest first.
 

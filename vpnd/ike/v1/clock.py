@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, assert_never
 
 from vpnd.ike import natt
 from vpnd.ike.outputs import Keepalive, PeerDead
-from vpnd.ike.v1 import succession
+from vpnd.ike.v1 import informational, succession
 from vpnd.ike.v1.children import REKEY_AGAIN, Limit
+from vpnd.ike.v1.peer import DELETED_FOR
 from vpnd.ike.v1.received import State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
 
@@ -19,8 +20,10 @@ def handle_timeout(session: Session, now: float) -> None:
     """Each timer that is due, those of the children, then the quick modes."""
     for timer in session.timers.expired(now):
         _on_timer(session, now, timer)
-    for limit, spi_in in session.children.timers.expired(now):
+    for limit, spi_in in session.children.timers.expired(now) if session.is_current else ():
         _on_limit(session, now, limit, spi_in)
+    if session.is_current:
+        _on_deletes(session, now)
     session.quicks.handle_timeout(now)
 
 
@@ -65,6 +68,18 @@ def _on_timer(session: Session, now: float, timer: Timer) -> None:
             session.timers.arm(Timer.KEEPALIVE, now + natt.KEEPALIVE_INTERVAL)
         case _:
             assert_never(timer)
+
+
+def _on_deletes(session: Session, now: float) -> None:
+    """What is too many is deleted, and what was deleted is so once more: nothing acknowledges it."""
+    diagnosis = Diagnosis.of(Code.LIFETIME, detail="both sides had begun a quick mode")
+    for spi_in in session.peer.surplus_due(now):
+        if session.has_child(spi_in):
+            informational.send_delete_child(session, spi_in)
+            session.child_deleted(now, spi_in, diagnosis)
+        session.peer.repeat_delete(now, spi_in, session.registry.entropy, DELETED_FOR)
+    for spi_in in session.peer.deletes_due(now):
+        informational.send_delete_child(session, spi_in)
 
 
 def _on_limit(session: Session, now: float, limit: Limit, spi_in: int) -> None:

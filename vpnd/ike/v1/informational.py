@@ -137,7 +137,7 @@ def _on_notify(session: Session, now: float, notify: Notify) -> None:
         cookies = session.cky_i + session.cky_r
         send(session, Notify(Notify1.R_U_THERE_ACK, notify.data, Protocol.IKE, cookies))
     elif notify.type == Notify1.R_U_THERE_ACK:
-        session.heir.liveness.acknowledged(now, int.from_bytes(notify.data[:4], "big"))
+        session.current_sa.liveness.acknowledged(now, int.from_bytes(notify.data[:4], "big"))
     elif notify.type == Notify1.INITIAL_CONTACT:
         if session.state is State.ESTABLISHED:
             succession.forget_older(session, now)
@@ -162,7 +162,7 @@ def _limit_lifetime(session: Session, now: float, notify: Notify) -> None:
     if notify.protocol == Protocol.IKE and session.initiator:
         session.limit_lifetime(now, limited_phase1(session.negotiation.lifetime, [notify]))
     elif notify.protocol == Protocol.ESP and len(notify.spi) == ESP_SPI_LENGTH:
-        session.heir.limit_child(now, int.from_bytes(notify.spi, "big"), notify)
+        session.current_sa.limit_child(now, int.from_bytes(notify.spi, "big"), notify)
 
 
 def _on_delete(session: Session, now: float, delete: Delete, refuses_us: bool) -> None:

@@ -201,12 +201,14 @@ def _cross(session: Session, now: float, message_id: int, policy: ChildPolicy) -
     Raises Drop if that is ours: the peer, if it knows the rule, answers ours instead; if it does not it
     repeats its own, which then finds ours done and succeeds it.
     """
-    sessions = (session, *session.siblings())
-    own = [(one, q) for one in sessions if (q := one.quicks.own()) and q.policy.index == policy.index]
+    current = session.current_sa
+    own = current.quicks.own()
+    if own is not None and own.policy.index != policy.index:
+        own = None
     if succession.we_are_lower(session):
-        session.quicks.cross(now, message_id, under_way=bool(own))
-    for one, quick in own:
-        one.quicks.abandon(quick)
+        session.quicks.cross(now, message_id, under_way=own is not None)
+    if own is not None:
+        current.quicks.abandon(own)
 
 
 def on_quick3(session: Session, now: float, quick: QuickMode, received: Received) -> None:
@@ -226,7 +228,7 @@ def _first_group(session: Session, policy: ChildPolicy, replaces: int | None) ->
     """The group to begin with; where PFS is off, that of the pair that is succeeded: the peer wants it."""
     if policy.pfs:
         return policy.pfs[0]
-    old = session.heir.children.by_spi.get(replaces) if replaces is not None else None
+    old = session.children.by_spi.get(replaces) if replaces is not None else None
     return (old.sa.suite.dh if old is not None else None) or NO_GROUP
 
 

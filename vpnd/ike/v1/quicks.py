@@ -49,10 +49,6 @@ UNREAD_WITHIN = 5.0
 """Seconds after our Quick3 in which such an error, with no SPI, is about it: nothing else tells us."""
 UNANSWERED = 2
 """Successions in a row that a living peer did not answer: then it may under a new ISAKMP SA."""
-SURPLUS_KEPT = 3.0
-"""Seconds that one pair of two still receives, once both sides send on the other."""
-TAKING_BACK = 10.0
-"""Seconds in which DELETE is repeated for a pair that is one too many; nothing acknowledges it."""
 NEVER_ACKNOWLEDGED = 30.0
 """Seconds in which it is repeated for a pair that the peer may have, and send on, while we never had it."""
 
@@ -68,11 +64,7 @@ class Refusal:
 
 
 class Quicks:
-    """Quick modes by message ID.
-
-    `wanted` are the mappings that wait for their turn, in order, each with the inbound SPI of the pair that
-    is to be succeeded, or None where the mapping has none.
-    """
+    """Quick modes by message ID."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -81,12 +73,9 @@ class Quicks:
         self._refusals: dict[int, Refusal] = {}
         self._used: dict[int, None] = {}
         self._crossed: dict[int, float] = {}
-        self._surplus: dict[int, float] = {}
-        self._deletes: dict[int, Schedule] = {}
         self._unanswered_successions = 0
         self._unread: set[int] = set()
         self._done_at = float("-inf")
-        self.wanted: dict[int, int | None] = {}
 
     # --- ours
 
@@ -97,19 +86,17 @@ class Quicks:
         """
         quick = self.own()
         if quick is None or quick.policy.index != mapping:
-            self.wanted[mapping] = replaces
+            self._session.peer.wanted[mapping] = replaces
         elif replaces is None:
             quick.replaces = None
         self.next(now)
 
-    def take_wishes(self, other: Quicks) -> None:
-        """What another ISAKMP SA of the tunnel has not finished is done on this one."""
-        quick = other.own()
+    def hand_on(self) -> None:
+        """What we have begun and not finished is wanted once more, before all else."""
+        quick, peer = self.own(), self._session.peer
         if quick is not None:
-            other.abandon(quick)
-            other.wanted = {quick.policy.index: quick.replaces} | other.wanted
-        self.wanted = other.wanted | self.wanted
-        other.wanted = {}
+            self.abandon(quick)
+            peer.wanted = {quick.policy.index: quick.replaces} | peer.wanted
 
     def own(self) -> QuickMode | None:
         """The one that we began and that waits for its answer."""
@@ -119,13 +106,13 @@ class Quicks:
         """Begin the quick mode whose turn it is, if none of ours is under way."""
         session = self._session
         policies = {policy.index: policy for policy in session.policy.children}
-        for mapping, replaces in list(self.wanted.items()):
+        for mapping, replaces in list(session.peer.wanted.items()):
             if not session.may_begin or self.own() is not None:
                 return
             if session.children.pending(mapping):
                 # The peer has been faster; should nothing come of it, it is our turn.
                 continue
-            del self.wanted[mapping]
+            del session.peer.wanted[mapping]
             if mapping in policies and not session.children.settled(mapping, replaces):
                 quick_mode.begin(session, now, policies[mapping], replaces)
 
@@ -198,8 +185,7 @@ class Quicks:
         quick.schedule = None
         quick.key_pair = None
         self._ends[quick.message_id] = now + LINGER
-        for session in (self._session, *self._session.siblings()):
-            session.quicks.settle(now)
+        self._session.current_sa.quicks.settle(now)
 
     def confirmed(self, now: float, spi_in: int) -> None:
         """The peer sends on the pair of one of its quick modes, so it has had our answer."""
@@ -210,7 +196,7 @@ class Quicks:
     def settle(self, now: float) -> None:
         """A pair has come up: what we have begun for the same is not needed, and the next has its turn."""
         quick = self.own()
-        if quick is not None and self._session.heir.children.settled(quick.policy.index, quick.replaces):
+        if quick is not None and self._session.children.settled(quick.policy.index, quick.replaces):
             self.abandon(quick)
         self.next(now)
 
@@ -252,8 +238,8 @@ class Quicks:
             return False
         quick = lately[-1]
         self._unread.add(quick.policy.index)
-        if not self._session.heir.children.settled(quick.policy.index, quick.spi_in):
-            self._session.heir.quicks.want(now, quick.policy.index, quick.spi_in)
+        if not self._session.children.settled(quick.policy.index, quick.spi_in):
+            self._session.current_sa.quicks.want(now, quick.policy.index, quick.spi_in)
         return True
 
     def peer_refused(self, now: float, quick: QuickMode, notify: int, diagnosis: Diagnosis) -> None:
@@ -279,28 +265,22 @@ class Quicks:
 
     def end(self, now: float, diagnosis: Diagnosis) -> None:
         """The ISAKMP SA is gone: nothing is under way any more, and a successor sees to what that leaves."""
-        heir = self._session.heir
-        if heir is not self._session and heir.may_begin:
-            heir.quicks._clear_up(now, self)
+        current = self._session.peer.current
+        if current is not None and current is not self._session and current.may_begin:
+            self._take_back_under(now, current)
         for quick in list(self._by_id.values()):
             self._drop(quick, diagnosis)
         self._ends.clear()
         self._refusals.clear()
-        self._surplus.clear()
-        self._deletes.clear()
-        self.wanted.clear()
 
-    def _clear_up(self, now: float, old: Quicks) -> None:
-        """A predecessor ends: pairs that it would have taken back or deleted are so under this ISAKMP SA."""
-        self._surplus |= old._surplus
-        self._deletes |= old._deletes
-        for quick in old._by_id.values():
+    def _take_back_under(self, now: float, current: Session) -> None:
+        """A predecessor ends: the peer may have the pairs that it would have taken back, and send on them."""
+        for quick in self._by_id.values():
             if quick.state in (State.SENT_QUICK2, State.GIVEN_UP):
-                # The peer may have the pair, and send on it.
-                entropy = self._session.registry.entropy
-                self._deletes[quick.spi_in] = Schedule(now, entropy, NEVER_ACKNOWLEDGED, LONGEST_WAIT)
-                informational.send_delete_child(self._session, quick.spi_in)
-        self._session.registry.arm(self._session)
+                entropy = current.registry.entropy
+                current.peer.repeat_delete(now, quick.spi_in, entropy, NEVER_ACKNOWLEDGED, LONGEST_WAIT)
+                informational.send_delete_child(current, quick.spi_in)
+        current.registry.arm(current)
 
     def _drop(self, quick: QuickMode, diagnosis: Diagnosis) -> None:
         """Forget the exchange, and its SAs unless both sides have them."""
@@ -318,7 +298,7 @@ class Quicks:
         quick.repeats += 1
         if quick.initiator and quick.state is State.DONE:
             # The peer has not had our third message, and not the pair either.
-            self._session.heir.children.give_time(now, quick.spi_in)
+            self._session.children.give_time(now, quick.spi_in)
         self._repeat(quick.last_sent, quick.repeats)
 
     def refused(self, now: float, message_id: int, received: bytes, sent: tuple[bytes, ...]) -> None:
@@ -352,17 +332,10 @@ class Quicks:
         """The earliest deadline of all quick modes."""
         due = [quick.schedule.due for quick in self._by_id.values() if quick.schedule is not None]
         due += [refusal.ends for refusal in self._refusals.values()]
-        due += [schedule.due for schedule in self._deletes.values()]
-        return min([*due, *self._ends.values(), *self._surplus.values()], default=None)
-
-    def retire(self, now: float, spi_in: int) -> None:
-        """The pair with this inbound SPI is one too many: delete it once what is on its way has arrived."""
-        self._surplus[spi_in] = now + SURPLUS_KEPT
+        return min([*due, *self._ends.values()], default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Forget what is over, repeat what has no answer yet, give up what has had none for long."""
-        self._delete_surplus(now)
-        self._repeat_deletes(now)
         over = Diagnosis.of(Code.SILENT, exchange="quick mode")
         for message_id in [one for one, end in self._ends.items() if end <= now]:
             del self._ends[message_id]
@@ -382,28 +355,6 @@ class Quicks:
                 informational.send_delete_child(self._session, quick.spi_in)
             else:
                 self._session.carrier.repeat(self._session.path, quick.last_sent)
-
-    def _delete_surplus(self, now: float) -> None:
-        diagnosis = Diagnosis.of(Code.LIFETIME, detail="both sides had begun a quick mode")
-        for spi_in in [one for one, due in self._surplus.items() if due <= now]:
-            del self._surplus[spi_in]
-            heir = self._session.heir
-            if heir.has_child(spi_in):
-                informational.send_delete_child(heir, spi_in)
-                heir.child_deleted(now, spi_in, diagnosis)
-                heir.registry.arm(heir)
-            self._deletes[spi_in] = Schedule(now, self._session.registry.entropy, TAKING_BACK)
-
-    def _repeat_deletes(self, now: float) -> None:
-        """The peer may send on a pair that we have deleted, and nothing acknowledges that: say it again."""
-        for spi_in, schedule in list(self._deletes.items()):
-            if schedule.due > now:
-                continue
-            if schedule.exhausted(now):
-                del self._deletes[spi_in]
-                continue
-            schedule.again(now)
-            informational.send_delete_child(self._session, spi_in)
 
     def _unanswered(self, now: float, quick: QuickMode) -> None:
         session = self._session

@@ -7,8 +7,7 @@
     SENT_AGGRESSIVE --Aggressive2--> ESTABLISHED     ANSWERED_AGGRESSIVE --Aggressive3--> ESTABLISHED
 
 A message that has no row in the table (`reception`) is counted and dropped; one that repeats the last is
-answered with the last answer. What is left of an ISAKMP SA once another has succeeded it belongs to its
-`heir`.
+answered with the last answer. The IPsec SAs, and all that is wanted, belong to the peer (`peer`).
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from vpnd.ike.v1.carrier import Carrier
 from vpnd.ike.v1.children import REKEY_AGAIN, Children, Limit, soft_deadline
 from vpnd.ike.v1.keys import Phase1Keys
 from vpnd.ike.v1.liveness import Liveness
+from vpnd.ike.v1.peer import Ikev1Peer
 from vpnd.ike.v1.phase1 import Negotiation
 from vpnd.ike.v1.protect import IvChain
 from vpnd.ike.v1.quick_mode import QuickMode
@@ -76,13 +76,13 @@ class Session:
         self.carrier = Carrier(registry, policy, self.cky_i, self.cky_r, proven=initiator)
         self.negotiation = Negotiation()
         self.nat = NO_NAT
-        self.children = Children()
         self.timers: Timers[Timer] = Timers()
         self.state = State.NEW
         self.attempt = Attempt(self, now)
         self.quicks = Quicks(self)
         self.liveness = Liveness(self)
-        self.successor: Session | None = None
+        self.peer: Ikev1Peer[Session] = Ikev1Peer()
+        """That of the tunnel, once authenticated."""
         self.renews = False
         """Whether it was begun to succeed an ISAKMP SA that works."""
         self.proof_iv: bytes | None = None
@@ -143,12 +143,19 @@ class Session:
         return self.state is State.ESTABLISHED
 
     @property
-    def heir(self) -> Session:
-        """The ISAKMP SA that has its children: itself, or the last of its successors."""
-        session = self
-        while session.successor is not None:
-            session = session.successor
-        return session
+    def is_current(self) -> bool:
+        """Whether it speaks for the tunnel: a predecessor, and an attempt at another one, do not."""
+        return self.peer.current is self
+
+    @property
+    def current_sa(self) -> Session:
+        """The ISAKMP SA that speaks for the tunnel; an attempt at the first one knows only itself."""
+        return self.peer.current or self
+
+    @property
+    def children(self) -> Children:
+        """The IPsec SAs of the tunnel."""
+        return self.peer.children
 
     def siblings(self) -> list[Session]:
         """The other ISAKMP SAs of the tunnel, and the attempts at one, oldest first."""
@@ -207,7 +214,7 @@ class Session:
         if self.state not in SIGNED or not natt.follows(self.nat, self.path, path):
             return
         self.former, self.path = self.path, path
-        if self.heir is self:
+        if self.is_current:
             # What another has succeeded has no children, and does not speak for the other's.
             self.registry.emit(PathMoved(self.tunnel, path))
             self.probe(now)
@@ -294,31 +301,31 @@ class Session:
 
     def install(self, now: float, child: ChildSa, pending: bool) -> None:
         """A new SA pair. `pending`: the peer, which began, has not confirmed it yet."""
-        heir = self.heir
         seconds, margin = child.lifetimes.seconds, child.lifetimes.margin
         soft = soft_deadline(now, seconds, margin, self.registry.entropy, child.initiator)
-        heir._emit(heir.children.install(now, child, pending, soft))
-        for spi_in in heir.children.surplus(child.mapping):
-            heir.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME, detail="one of too many IPsec SAs"))
-        self.registry.arm(heir)
+        self._emit(self.children.install(now, child, pending, soft))
+        for spi_in in self.children.surplus(child.mapping):
+            diagnosis = Diagnosis.of(Code.LIFETIME, detail="one of too many IPsec SAs")
+            self.current_sa.close_child(now, spi_in, diagnosis)
+        self.registry.arm(self.current_sa)
 
     def keep_only(self, now: float, child: ChildSa, replaces: int | None) -> None:
         """DELETE what both sides' quick modes have made beside `child` and the pair that it replaces."""
-        heir = self.heir
-        for spi_in, other in list(heir.children.by_spi.items()):
+        for spi_in, other in self.children.by_spi.items():
             young = other.made >= now - CROSSING
             same = other.sa.mapping == child.mapping and spi_in not in (child.spi_in, replaces)
             if young and same:
-                heir.quicks.retire(now, spi_in)
+                self.peer.retire(now, spi_in)
+        self.registry.arm(self.current_sa)
 
     def outbound_ready(self, spi_in: int) -> None:
         """The peer has confirmed the pair with this inbound SPI."""
-        self._emit(self.heir.children.confirm(spi_in))
+        self._emit(self.children.confirm(spi_in))
 
     def peer_sends(self, now: float, spi_in: int) -> None:
         """A packet came on the pair with this inbound SPI: the peer has it, also if its word was lost."""
         child = self.children.by_spi.get(spi_in)
-        if child is None:
+        if child is None or not self.is_current:
             return
         if child.pending:
             self.outbound_ready(spi_in)
@@ -333,16 +340,15 @@ class Session:
 
     def remove_child(self, spi_in: int, diagnosis: Diagnosis) -> None:
         """The pair is gone on both sides, or never came to be."""
-        self._emit(self.heir.children.remove(spi_in, diagnosis))
+        self._emit(self.children.remove(spi_in, diagnosis))
         self.registry.release_esp_spi(spi_in)
 
     def peer_deleted_children(self, now: float, spis: set[int]) -> None:
         """An authenticated DELETE for IPsec SAs of this tunnel, by either of their SPIs."""
-        heir = self.heir
         diagnosis = Diagnosis.of(Code.PEER_DELETED, peer=self.path.remote, detail="IPsec SA")
-        for spi_in in heir.children.named(spis):
-            heir.child_deleted(now, spi_in, diagnosis)
-        self.registry.arm(heir)
+        for spi_in in self.children.named(spis):
+            self.child_deleted(now, spi_in, diagnosis)
+        self.registry.arm(self.current_sa)
 
     def child_deleted(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
         """One side has deleted a pair: it receives what is on its way if another one has its mapping."""
@@ -387,9 +393,9 @@ class Session:
         self.last_message = now
         self.attempt.confirmed(now)
         if alive:
-            self.heir.heard(now)
-        if self.heir is not self:
-            self.registry.arm(self.heir)
+            self.current_sa.heard(now)
+        if not self.is_current:
+            self.registry.arm(self.current_sa)
 
     # --- a newcomer to a tunnel that another may have
 
@@ -490,7 +496,8 @@ class Session:
     def close(self, now: float, diagnosis: Diagnosis) -> None:
         """Tell the peer and end."""
         if self.state in SIGNED:
-            for spi_in, child in list(self.children.by_spi.items()):
+            children = self.children.by_spi if self.is_current else {}
+            for spi_in, child in children.items():
                 if not child.deleted:
                     informational.send_delete_child(self, spi_in)
             informational.send_delete_ike(self)
@@ -498,20 +505,21 @@ class Session:
 
     def end(self, now: float, diagnosis: Diagnosis) -> None:
         """The ISAKMP SA is gone, its children with it; nothing is sent."""
-        was = self.state
+        was_current = self.is_current
         self.quicks.end(now, diagnosis)
-        for spi_in in list(self.children.by_spi):
+        for spi_in in list(self.children.by_spi) if was_current else ():
             self.remove_child(spi_in, diagnosis)
         self.timers.clear()
         self.registry.forget(self)
         self.to(State.GONE, "gone")
-        if was in (State.ESTABLISHED, State.DELETED):
+        if was_current:
+            self.peer.clear()
             self.registry.emit(IkeDown(self.tunnel, self.cky_i, self.cky_r, diagnosis))
             succession.end_predecessors(self, now, diagnosis)
 
     def has_child(self, spi_in: int) -> bool:
         """Whether the child with this inbound SPI is one of ours."""
-        return spi_in in self.children.by_spi
+        return self.is_current and spi_in in self.children.by_spi
 
     def info(self) -> IkeSaInfo | None:
         """What status shows, once established."""
@@ -522,6 +530,8 @@ class Session:
         deadlines = {timer.name: at for timer, at in self.timers.all().items() if timer is not Timer.LIVENESS}
         if (quick := self.quicks.next_timeout()) is not None:
             deadlines["quick modes"] = quick
+        if self.is_current:
+            deadlines |= self.peer.deadlines()
         return SaSnapshot(
             tunnel=self.tunnel,
             version=self.version,
@@ -532,8 +542,8 @@ class Session:
             state=self.state.name,
             path=self.path,
             former=self.former,
-            children=tuple(self.children.by_spi),
-            deadlines=deadlines | self.children.deadlines(),
+            children=tuple(self.children.by_spi) if self.is_current else (),
+            deadlines=deadlines,
             liveness=self.timers.deadline(Timer.LIVENESS),
             ivs=({} if self._chain is None else {0: self._chain.iv}) | self.quicks.ivs(),
         )
@@ -565,7 +575,9 @@ class Session:
 
     def next_timeout(self) -> float | None:
         """The earliest deadline."""
-        due = (one.next_timeout() for one in (self.timers, self.quicks, self.children.timers))
+        due = [self.timers.next_timeout(), self.quicks.next_timeout()]
+        if self.is_current:
+            due.append(self.peer.next_timeout())
         return min((deadline for deadline in due if deadline is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:

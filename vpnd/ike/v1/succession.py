@@ -1,8 +1,8 @@
 """One ISAKMP SA follows another: renewal, a peer that starts anew, and both sides beginning at once.
 
 IKEv1 has no rekeying of an ISAKMP SA: a new phase 1 simply happens, and the IPsec SAs go on (RFC 2409
-section 5.5 ties them to the peers, not to the ISAKMP SA). The successor adopts them; the predecessor stays
-for what the peer still says under it.
+section 5.5 ties them to the peers, not to the ISAKMP SA). The successor becomes the current one of the peer;
+the predecessor stays for what the peer still says under it.
 
 When both sides begin at once, two ISAKMP SAs come up. Both sides keep the one whose initiator has the lower
 identity, so that both keep the same one, and the other's initiator deletes it soon after.
@@ -16,7 +16,7 @@ from vpnd.ike.natt import KEEPALIVE_INTERVAL, initial_path
 from vpnd.ike.outputs import Established, Failed, IkeReplaced, PeerRenews
 from vpnd.ike.session import Phase
 from vpnd.ike.v1 import diagnoses
-from vpnd.ike.v1.children import REKEY_AGAIN, Children, soft_deadline
+from vpnd.ike.v1.children import REKEY_AGAIN, soft_deadline
 from vpnd.ike.v1.received import State, Timer
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -51,11 +51,13 @@ def establish(session: Session, now: float, initial_contact: bool) -> None:
     crossing = predecessor is not None and _crosses(session, predecessor)
     for one in older:
         if one.initiator and one.phase is Phase.CONNECTING and _is_superfluous(one):
-            session.quicks.take_wishes(one.quicks)
+            session.peer.wanted = one.peer.wanted | session.peer.wanted
             one.end(now, Diagnosis.of(Code.PEER_DELETED, detail="the peer's own attempt was faster"))
     if predecessor is not None and crossing and not begun_by_the_lower(session):
         session.to(State.REPLACED, "established beside another that both sides keep")
-        _retire(session, predecessor, now, crossing)
+        predecessor.peer.wanted = session.peer.wanted | predecessor.peer.wanted
+        session.peer = predecessor.peer
+        _retire(session, now, crossing)
         predecessor.quicks.next(now)
         _limit(predecessor, now)
         return
@@ -65,6 +67,7 @@ def establish(session: Session, now: float, initial_contact: bool) -> None:
     session.to(State.ESTABLISHED, "established with a pre-shared key")
     session.liveness.begin(now)
     if predecessor is None:
+        session.peer.current = session
         session.registry.emit(Established(session.tunnel, session.describe()))
     else:
         succeed(session, predecessor, now, crossing)
@@ -82,10 +85,13 @@ def path_of_successor(session: Session) -> Path:
 
 
 def succeed(session: Session, predecessor: Session, now: float, crossing: bool = False) -> None:
-    """`session` adopts the IPsec SAs of `predecessor`, and what was wanted of it."""
+    """`session` is the current one of the peer from now on."""
     deleted = predecessor.state is State.DELETED
     predecessor.to(State.REPLACED, "a successor has taken over")
-    _retire(predecessor, session, now, crossing)
+    predecessor.quicks.hand_on()
+    predecessor.peer.wanted |= session.peer.wanted
+    session.peer, predecessor.peer.current = predecessor.peer, session
+    _retire(predecessor, now, crossing)
     session.registry.emit(
         IkeReplaced(session.tunnel, predecessor.cky_i, predecessor.cky_r, session.describe())
     )
@@ -135,7 +141,6 @@ def peer_deleted(session: Session, now: float, refuses_us: bool = False) -> None
 
 def _take_up(session: Session, now: float) -> None:
     """What had a successor is without one again: it is renewed and kept alive as before."""
-    session.successor = None
     session.timers.disarm(Timer.FORGET)
     entropy, lifetime = session.registry.entropy, session.negotiation.lifetime
     margin = session.policy.margin
@@ -148,9 +153,9 @@ def _take_up(session: Session, now: float) -> None:
 
 
 def end_predecessors(session: Session, now: float, diagnosis: Diagnosis) -> None:
-    """`session` is gone. What the peer would begin under one that it has succeeded would have no heir."""
+    """`session` is gone. What the peer would begin under a predecessor of it would belong to nothing."""
     for one in session.siblings():
-        if one.state is State.REPLACED and one.heir is session:
+        if one.state is State.REPLACED and one.peer is session.peer:
             one.close(now, diagnosis)
 
 
@@ -185,21 +190,17 @@ def _is_superfluous(own: Session) -> bool:
     return own.attempt.answers == 0 or not begun_by_the_lower(own)
 
 
-def _retire(old: Session, heir: Session, now: float, crossing: bool) -> None:
-    """What `old` still has goes to `heir`; its lifetime runs on, unless both sides began at once."""
-    old.successor = heir
-    if old.children.by_spi:
-        heir.children.adopt(old.children)
-        old.children = Children()
-    heir.quicks.take_wishes(old.quicks)
+def _retire(old: Session, now: float, crossing: bool) -> None:
+    """`old` is not the current one; its lifetime runs on, unless both sides began at once."""
+    current = old.current_sa
     if old.timers.deadline(Timer.MEND) is not None:
-        heir.timers.arm(Timer.MEND, now + old.registry.limits.closing + MEND_AFTER)
+        current.timers.arm(Timer.MEND, now + old.registry.limits.closing + MEND_AFTER)
     for timer in (Timer.RENEW, Timer.MEND, Timer.LIVENESS, Timer.KEEPALIVE):
         old.timers.disarm(timer)
     if crossing and old.initiator:
         old.timers.arm(Timer.FORGET, now + old.registry.limits.closing)
     old.registry.arm(old)
-    heir.registry.arm(heir)
+    current.registry.arm(current)
 
 
 def tell_closed(session: Session, now: float) -> None:
