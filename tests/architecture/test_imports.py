@@ -28,7 +28,25 @@ API = ("fastapi", "uvicorn", "prometheus_client", "vpnd.control.server", "vpnd.c
             id="vpnd-guard",
         ),
         pytest.param("vpnd.daemon.run", API, id="vpnd-run"),
-        pytest.param("vpnd.control.cli, vpnd.control.client", (*API, "pydantic", "rich"), id="vpnctl"),
+        pytest.param(
+            "vpnd.control.cli, vpnd.sdk.transport", (*API, "pydantic", "rich", "aiohttp"), id="vpnctl"
+        ),
+        pytest.param("vpnd.sdk", ("asyncio", "h11", "dataclasses"), id="sdk-until-used"),
+        pytest.param(
+            "vpnd.sdk.client",
+            (
+                *API,
+                "asyncio",
+                "pydantic",
+                "cryptography",
+                "typer",
+                "rich",
+                "structlog",
+                "pyroute2",
+                "aiohttp",
+            ),
+            id="sdk",
+        ),
     ],
 )
 def test_what_can_wait_is_not_imported(modules: str, without: tuple[str, ...]) -> None:

@@ -112,9 +112,18 @@ def _add_queries(app: FastAPI, operations: Operations, closing: asyncio.Event) -
     )
     async def events(
         follow: Annotated[bool, Query(description="go on with new events, without end")] = True,
+        after: Annotated[
+            str | None,
+            Query(
+                max_length=64,
+                description="the id of the last event that is known: only later ones, or all that are kept"
+                " if the daemon has restarted since",
+            ),
+        ] = None,
     ) -> Response:
         """State changes as newline-delimited JSON: those that are kept, then new ones."""
-        return StreamingResponse(_event_lines(operations, follow, closing), media_type=NDJSON)
+        stream = operations.events(follow, after)
+        return StreamingResponse(_event_lines(stream, closing), media_type=NDJSON)
 
     @app.get("/metrics", tags=["status"], operation_id="metrics", response_class=Response)
     async def prometheus() -> Response:
@@ -219,10 +228,9 @@ class _Stopping(OperationError):
         super().__init__("E-STOPPING", "vpnd is stopping", "try again when it runs")
 
 
-async def _event_lines(operations: Operations, follow: bool, closing: asyncio.Event) -> AsyncIterator[str]:
+async def _event_lines(stream: AsyncIterator[Event], closing: asyncio.Event) -> AsyncIterator[str]:
     """Each event as a line of JSON, until there are no more or the daemon stops."""
     stop = asyncio.ensure_future(closing.wait())
-    stream = operations.events(follow)
     try:
         async with aclosing(_until(stream, stop)) as until:
             async for event in until:

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from vpnd.control.client import Client, Refused, tunnel_path
+from vpnd.sdk.errors import Refused
+from vpnd.sdk.transport import AsyncTransport, tunnel_path
 
 AT_ONCE = 8
 """Ours: tunnels that are waited for at once; half of the actions that the daemon admits."""
 
 
-async def up_all(client: Client, timeout_s: float, note: Callable[[str], None]) -> dict[str, Any]:
+async def up_all(client: AsyncTransport, timeout_s: float, note: Callable[[str], None]) -> dict[str, Any]:
     """Bring up every tunnel, each within `timeout_s` seconds; `note` hears of each as it ends.
 
     Returns `tunnels`, in the order of the configuration, each with its `error` or null, and the counts `up`
@@ -37,7 +38,7 @@ async def up_all(client: Client, timeout_s: float, note: Callable[[str], None]) 
     return {"action": "up", "up": len(entries) - failed, "failed": failed, "tunnels": entries}
 
 
-async def _up(client: Client, name: str, timeout_s: float) -> dict[str, Any]:
+async def _up(client: AsyncTransport, name: str, timeout_s: float) -> dict[str, Any]:
     try:
         done = await client.post(tunnel_path(name, "up"), {"timeout_s": timeout_s}, timeout_s)
     except Refused as refusal:

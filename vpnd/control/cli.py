@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import json as jsonlib
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,7 +28,7 @@ from vpnd.control.session import (
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from vpnd.control.client import Client
+    from vpnd.sdk.transport import AsyncTransport
 
 FEW_COLLECTIONS = 100_000
 """Ours: objects between two collections of garbage."""
@@ -157,7 +156,7 @@ def _look(
     lines: Callable[[dict[str, Any], int], Iterable[Text]],
     session: Session,
 ) -> None:
-    from vpnd.control.client import tunnel_path
+    from vpnd.sdk.transport import tunnel_path
 
     document = session.ask(lambda client: client.get(tunnel_path(name, *more)))
     session.show(document, lambda width: lines(document, width))
@@ -176,7 +175,7 @@ def events(
     session = _session(context, socket, json)
     from vpnd.control import render
 
-    async def read(client: Client) -> None:
+    async def read(client: AsyncTransport) -> None:
         async for event in client.events(follow):
             if session.json:
                 write(jsonlib.dumps(event) + "\n")
@@ -286,7 +285,7 @@ def switch(
 
 
 def _act(name: str, action: str, body: dict[str, Any] | None, wait_s: float, session: Session) -> None:
-    from vpnd.control.client import tunnel_path
+    from vpnd.sdk.transport import tunnel_path
 
     document = session.ask(lambda client: client.post(tunnel_path(name, action), body, wait_s))
     session.show(document, lambda width: _lines(f"{name} is {document['state']}"))
@@ -333,14 +332,15 @@ def add(
     """
     session = _session(context, socket, json)
     from vpnd.control import addition, render
-    from vpnd.control.client import Refused, tunnel_path
+    from vpnd.sdk.errors import Refused
+    from vpnd.sdk.transport import tunnel_path
 
     try:
         tunnels = addition.read(file)
     except addition.Unusable as error:
         session.fail({"code": error.code, "message": str(error), "hint": error.hint}, EXIT_USAGE)
 
-    async def put(client: Client) -> list[dict[str, Any]]:
+    async def put(client: AsyncTransport) -> list[dict[str, Any]]:
         changes = []
         for tunnel in tunnels:
             try:
@@ -366,7 +366,7 @@ def remove(
 ) -> None:
     """Close and forget a tunnel that `vpnctl add` made, and its key."""
     session = _session(context, socket, json)
-    from vpnd.control.client import tunnel_path
+    from vpnd.sdk.transport import tunnel_path
 
     document = session.ask(lambda client: client.delete(tunnel_path(name)))
     session.show(document, lambda width: _lines(f"{name}: {document['change']}"))
@@ -383,7 +383,7 @@ def peer_config(
     """Print the other side's configuration, all but the key."""
     session = _session(context, socket, json)
     from vpnd.control import peer_config as kinds
-    from vpnd.control.client import tunnel_path
+    from vpnd.sdk.transport import tunnel_path
 
     if kind not in kinds.KINDS:
         hint = "one of: " + ", ".join(kinds.KINDS)
@@ -420,7 +420,7 @@ def fingerprint(
 ) -> None:
     """Eight hex digits that stand for a tunnel's key, to compare over the phone with the peer's."""
     session = _session(context, socket, json)
-    from vpnd.control.client import tunnel_path
+    from vpnd.sdk.transport import tunnel_path
 
     document = session.ask(lambda client: client.get(tunnel_path(name)))
     found = {"tunnel": name, "fingerprint": document["psk_fingerprint"]}
@@ -439,9 +439,6 @@ def new_key() -> str:
 def main() -> None:
     """The entry point. What takes long at the start, and is of no use here, is left out."""
     gc.set_threshold(FEW_COLLECTIONS)
-    # The HTTP client reads the system's certificates when it is imported; a Unix socket needs none.
-    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
-    os.environ.setdefault("SSL_CERT_DIR", os.devnull)
     print_what_fits()
     completion.prepare("vpnctl")
     app(prog_name="vpnctl")

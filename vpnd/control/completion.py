@@ -25,10 +25,11 @@ def tunnel_names(context: Context, incomplete: str) -> list[str]:
     """The names of the daemon's tunnels that begin with what is typed; none where it does not answer."""
     import asyncio
 
-    from vpnd.control.client import Client, DaemonUnreachable, Refused
+    from vpnd.sdk.errors import DaemonUnreachable, Refused
+    from vpnd.sdk.transport import AsyncTransport
 
     given = context.params.get("socket") or (context.find_root().params or {}).get("socket")
-    client = Client(Path(given or DEFAULT_SOCKET))
+    client = AsyncTransport(Path(given or DEFAULT_SOCKET))
 
     async def ask() -> list[str]:
         async with asyncio.timeout(PATIENCE):

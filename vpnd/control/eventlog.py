@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import secrets
 from collections import deque
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
@@ -28,20 +29,28 @@ class EventLog:
         self._events: deque[tuple[int, Event]] = deque(maxlen=kept)
         self._unproven: deque[tuple[int, Event]] = deque(maxlen=KEPT_UNPROVEN)
         self._published = 0
+        self._life = secrets.token_hex(4)
         self._readers: set[_Reader] = set()
         self._backlog = backlog
 
     def publish(self, event: Event, unproven: bool = False) -> None:
         """Keep `event` and wake the followers; never waits for one. `unproven`: anyone can have caused it."""
         self._published += 1
+        event = event.model_copy(update={"id": f"{self._life}-{self._published}"})
         (self._unproven if unproven else self._events).append((self._published, event))
         for reader in self._readers:
             reader.offer(event)
 
-    def recent(self) -> tuple[Event, ...]:
-        """What is kept, oldest first."""
+    def recent(self, after: str | None = None) -> tuple[Event, ...]:
+        """What is kept, oldest first; `after`: only what came after the event with this id, if it is ours."""
+        known = self._number(after)
         numbered = heapq.merge(self._events, self._unproven, key=itemgetter(0))
-        return tuple(event for _, event in numbered)
+        return tuple(event for number, event in numbered if number > known)
+
+    def _number(self, identifier: str | None) -> int:
+        """The number in an event's id, 0 for what another daemon or nobody has given out."""
+        life, _, number = (identifier or "").partition("-")
+        return int(number) if life == self._life and number.isascii() and number.isdecimal() else 0
 
     def clear(self) -> None:
         """Forget what is kept."""
@@ -53,8 +62,10 @@ class EventLog:
         """How many follow the new events."""
         return len(self._readers)
 
-    async def stream(self, follow: bool) -> AsyncGenerator[Event, None]:
+    async def stream(self, follow: bool, after: str | None = None) -> AsyncGenerator[Event, None]:
         """What is kept, then with `follow` each new event, until the reader closes the generator.
+
+        `after`: the id of the last event that the reader has; one from before a restart leaves out nothing.
 
         A follower that fell behind is told with an `events-missed` event how many it did not get.
         """
@@ -62,7 +73,7 @@ class EventLog:
         if follow:
             self._readers.add(reader)
         try:
-            for event in self.recent():
+            for event in self.recent(after):
                 yield event
             while follow:
                 for event in await reader.take():

@@ -132,8 +132,10 @@ class Operations(Protocol):
     def trace(self, name: str) -> Trace:
         """The decoded last IKE messages, oldest first."""
 
-    def events(self, follow: bool) -> AsyncIterator[Event]:
+    def events(self, follow: bool, after: str | None) -> AsyncIterator[Event]:
         """The events that are kept, oldest first; with `follow`, new ones as they happen, without end.
+
+        `after`: only those after the event with this id.
 
         `EventLog.stream` is this: a reader that does not keep up loses the oldest, and is told how many.
         """

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from vpnd.control.client import Client
+from vpnd.sdk.transport import AsyncTransport
 
 FIRST_LOOK = 1.0
 """Ours, in seconds: a reload of a few tunnels is over before there is anything to say."""
@@ -15,7 +15,7 @@ NO_LIMIT = 86400.0
 """Ours, in seconds. A daemon that is stuck does not answer what is asked meanwhile, and that ends it."""
 
 
-async def reload(client: Client, tell: Callable[[str], None]) -> dict[str, Any]:
+async def reload(client: AsyncTransport, tell: Callable[[str], None]) -> dict[str, Any]:
     """What the reload did. `tell` is given a line whenever there is progress. Raises as `Client.post`."""
     work = asyncio.ensure_future(client.post("/v1/reload", wait_s=NO_LIMIT))
     told = ""

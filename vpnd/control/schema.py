@@ -260,8 +260,12 @@ class Trace(Model):
 
 
 class Event(Model):
-    """One state change. `event` is a stable word (`tunnel-up`); `text` for people; `code` of a fault."""
+    """One state change. `event` is a stable word (`tunnel-up`); `text` for people; `code` of a fault.
 
+    `id` is for `after` of a later request; null where nothing can be asked for after it.
+    """
+
+    id: str | None = None
     at: datetime
     tunnel: str | None = None
     event: str

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from vpnd.control.client import Client
+    from vpnd.sdk.transport import AsyncTransport
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -34,12 +34,13 @@ class Session:
     socket: Path
     json: bool
 
-    def ask(self, call: Callable[[Client], Awaitable[T]]) -> T:
+    def ask(self, call: Callable[[AsyncTransport], Awaitable[T]]) -> T:
         """The daemon's answer; a refusal or an unreachable daemon ends the program."""
-        from vpnd.control.client import Client, DaemonUnreachable, Refused
+        from vpnd.sdk.errors import DaemonUnreachable, Refused
+        from vpnd.sdk.transport import AsyncTransport
 
         try:
-            return asyncio.run(_answer(call, Client(self.socket)))
+            return asyncio.run(_answer(call, AsyncTransport(self.socket)))
         except Refused as refusal:
             code = EXIT_USAGE if refusal.status in _USAGE_STATUSES else EXIT_FAILED
             self.fail(dict(refusal.error), code)
@@ -73,7 +74,7 @@ class Session:
         raise SystemExit(code)
 
 
-async def _answer(call: Callable[[Client], Awaitable[T]], client: Client) -> T:
+async def _answer(call: Callable[[AsyncTransport], Awaitable[T]], client: AsyncTransport) -> T:
     return await call(client)
 
 

@@ -113,9 +113,9 @@ class Operator:
         self._tunnel(name)
         return Trace(tunnel=name, lines=self._service.journal.traced(name))
 
-    def events(self, follow: bool) -> AsyncIterator[Event]:
+    def events(self, follow: bool, after: str | None) -> AsyncIterator[Event]:
         """The events that are kept, and with `follow` new ones as they happen."""
-        return self._service.journal.events.stream(follow)
+        return self._service.journal.events.stream(follow, after)
 
     def counters(self) -> Mapping[str, int]:
         """Counts that belong to no tunnel, by reason."""

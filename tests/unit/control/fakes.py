@@ -232,8 +232,8 @@ class FakeOperations:
         ]
         return Trace(tunnel=name, lines=lines)
 
-    def events(self, follow: bool) -> AsyncIterator[Event]:
-        return self.log.stream(follow)
+    def events(self, follow: bool, after: str | None) -> AsyncIterator[Event]:
+        return self.log.stream(follow, after)
 
     def reloading(self) -> ReloadProgress:
         self.looked += 1

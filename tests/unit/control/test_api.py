@@ -20,11 +20,12 @@ from tests.unit.control.conftest import Daemon, running
 from tests.unit.control.fakes import AT, FakeOperations, tunnel_up
 from vpnd.control import limits, server
 from vpnd.control.api import create_app
-from vpnd.control.client import Client, DaemonUnreachable, Refused
 from vpnd.control.listening import ApiSocket, SocketUnavailable, user_of
 from vpnd.control.places import ROOT
 from vpnd.control.schema import Event, Status
 from vpnd.control.server import ApiServer
+from vpnd.sdk.errors import DaemonUnreachable, Refused
+from vpnd.sdk.transport import AsyncTransport
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -151,8 +152,8 @@ async def test_actions_reach_the_daemon(daemon: Daemon) -> None:
 async def test_any_name_goes_through_a_path(daemon: Daemon) -> None:
     name = "分支 1?#%"
     daemon.operations.tunnels[name] = tunnel_up(name)
-    client = Client(daemon.socket)
-    from vpnd.control.client import tunnel_path
+    client = AsyncTransport(daemon.socket)
+    from vpnd.sdk.transport import tunnel_path
 
     assert (await client.get(tunnel_path(name)))["name"] == name
 
@@ -321,7 +322,7 @@ async def test_events_as_they_happen(daemon: Daemon) -> None:
     arrived = asyncio.Event()
 
     async def follow() -> None:
-        async for found in Client(daemon.socket).events(follow=True):
+        async for found in AsyncTransport(daemon.socket).events(follow=True):
             seen.append(found["text"])
             arrived.set()
 
@@ -407,7 +408,7 @@ async def until(condition: Callable[[], object]) -> None:
 async def promptly(daemon: Daemon) -> None:
     """Status is answered soon, whatever others do."""
     begun = time.monotonic()
-    await Client(daemon.socket).get("/v1/status")
+    await AsyncTransport(daemon.socket).get("/v1/status")
     assert time.monotonic() - begun < PROMPTLY
 
 
@@ -624,7 +625,7 @@ async def test_the_socket_is_for_owner_and_group(daemon: Daemon) -> None:
 async def test_stopping_ends_followers_and_waiters_and_removes_the_socket(tmp_path: Path) -> None:
     async with running(tmp_path / "vpnd.sock") as daemon:
         daemon.operations.tunnels["hangs"] = tunnel_up("hangs")
-        client = Client(daemon.socket)
+        client = AsyncTransport(daemon.socket)
 
         async def follow() -> list[object]:
             return [found async for found in client.events(follow=True)]
@@ -654,7 +655,7 @@ async def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None
     assert path.exists(), "as after kill -9"
     second = ApiServer(create_app(FakeOperations()), ApiSocket(path))
     task = asyncio.create_task(second.run())
-    assert (await Client(path).get("/v1/status"))["gateway"]["name"] == "hq"
+    assert (await AsyncTransport(path).get("/v1/status"))["gateway"]["name"] == "hq"
     task.cancel()
     await asyncio.wait((task,))
 

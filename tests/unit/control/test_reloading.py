@@ -8,15 +8,16 @@ import pytest
 
 from tests.unit.control.conftest import Daemon
 from vpnd.control import reloading
-from vpnd.control.client import Client, Refused
 from vpnd.control.schema import ReloadProgress
+from vpnd.sdk.errors import Refused
+from vpnd.sdk.transport import AsyncTransport
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def reload(daemon: Daemon) -> tuple[dict[str, object], list[str]]:
     told: list[str] = []
-    return await reloading.reload(Client(daemon.socket), told.append), told
+    return await reloading.reload(AsyncTransport(daemon.socket), told.append), told
 
 
 @pytest.fixture(autouse=True)

@@ -17,11 +17,11 @@ import pytest
 
 from tests.unit.control.fakes import FakeOperations
 from vpnd import __version__
-from vpnd.control.client import Client
 from vpnd.control.listening import ApiSocket
 from vpnd.daemon import run
 from vpnd.daemon.operator import Operator
 from vpnd.host.systemd import Supervisor
+from vpnd.sdk.transport import AsyncTransport
 
 SOON = 60
 """Seconds: the first test that imports the API waits for that, on a machine that does other things."""
@@ -51,7 +51,7 @@ class Start:
     def __init__(self, path: Path) -> None:
         self.started, self.answers = asyncio.Event(), asyncio.Event()
         self.manager = Manager()
-        self.client = Client(path)
+        self.client = AsyncTransport(path)
         self.listening = ApiSocket(path)
         operator = cast(Operator, FakeOperations())
         self.tasks = [

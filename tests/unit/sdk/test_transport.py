@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from vpnd.control import client as client_module
-from vpnd.control.client import Client, DaemonUnreachable, Refused, tunnel_path
+from vpnd.sdk import transport
+from vpnd.sdk.errors import DaemonUnreachable, Refused
+from vpnd.sdk.transport import AsyncTransport, tunnel_path
 
 
 @asynccontextmanager
-async def answering(path: Path, *answers: bytes) -> AsyncIterator[Client]:
+async def answering(path: Path, *answers: bytes) -> AsyncIterator[AsyncTransport]:
     """A server that gives one raw answer to each connection, the last one again and again."""
     left = list(answers)
 
@@ -25,7 +26,7 @@ async def answering(path: Path, *answers: bytes) -> AsyncIterator[Client]:
 
     server = await asyncio.start_unix_server(answer, str(path))
     async with server:
-        yield Client(path)
+        yield AsyncTransport(path)
 
 
 def http(status: str, body: bytes) -> bytes:
@@ -44,7 +45,7 @@ async def test_it_comes_back_to_a_busy_daemon(tmp_path: Path, busy: bytes) -> No
 
 
 async def test_a_daemon_that_stays_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "BUSY_LIMIT", 0.0)
+    monkeypatch.setattr(transport, "BUSY_LIMIT", 0.0)
     async with answering(tmp_path / "s", BUSY) as client:
         with pytest.raises(Refused) as refused:
             await client.get("/v1/status")
@@ -69,7 +70,7 @@ async def test_what_does_not_answer_as_vpnd_does(tmp_path: Path, answer: bytes) 
 
 
 async def test_a_daemon_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "ANSWER_LIMIT", 0.05)
+    monkeypatch.setattr(transport, "ANSWER_LIMIT", 0.05)
     hold = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -79,16 +80,16 @@ async def test_a_daemon_that_never_answers(tmp_path: Path, monkeypatch: pytest.M
     server = await asyncio.start_unix_server(silent, str(tmp_path / "s"))
     async with server:
         with pytest.raises(DaemonUnreachable, match="no answer in time"):
-            await Client(tmp_path / "s").get("/v1/status")
+            await AsyncTransport(tmp_path / "s").get("/v1/status")
         with pytest.raises(DaemonUnreachable, match="no answer in time"):
-            await anext(Client(tmp_path / "s").events(follow=True))
+            await anext(AsyncTransport(tmp_path / "s").events(follow=True))
         hold.set()
 
 
 async def test_events_arrive_in_pieces_and_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "ANSWER_LIMIT", 0.05)
+    monkeypatch.setattr(transport, "ANSWER_LIMIT", 0.05)
     more = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +102,7 @@ async def test_events_arrive_in_pieces_and_one_by_one(
         writer.close()
 
     async with await asyncio.start_unix_server(answer, str(tmp_path / "s")):
-        events = Client(tmp_path / "s").events(follow=True)
+        events = AsyncTransport(tmp_path / "s").events(follow=True)
         assert [await anext(events) for _ in range(3)] == [{"n": 1}, {"n": 2}, {"n": 3}]
         fourth = asyncio.ensure_future(anext(events))
         done, _ = await asyncio.wait((fourth,), timeout=0.1)

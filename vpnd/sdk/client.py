@@ -1,0 +1,234 @@
+"""The two clients: the same calls, one waits and one is awaited.
+
+Each call raises Refused when the daemon says no, DaemonUnreachable when it does not answer, and
+UnexpectedAnswer when it is of another version. `timeout_s` and the like are seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from vpnd.config.paths import DEFAULT_SOCKET
+from vpnd.sdk import calls
+from vpnd.sdk.calls import Call
+from vpnd.sdk.decoding import decode
+from vpnd.sdk.errors import DaemonUnreachable, Refused
+from vpnd.sdk.models import (
+    ActionResult,
+    Event,
+    GroupStatus,
+    ReloadProgress,
+    ReloadResult,
+    Status,
+    Trace,
+    TunnelChange,
+    TunnelDetail,
+    Why,
+)
+from vpnd.sdk.transport import BUSY, AsyncTransport, Transport
+
+T = TypeVar("T")
+
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+"""Ours, in seconds: before a follower of events tries again; each wait is twice the last."""
+
+
+class Client:
+    """One daemon, by its socket, for a program that waits for each answer.
+
+    Each call makes its own connection, so that there is nothing to close; `with` is there for habit.
+    """
+
+    def __init__(self, socket: Path | str = DEFAULT_SOCKET) -> None:
+        self._transport = Transport(Path(socket))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Nothing is held open."""
+
+    def status(self) -> Status:
+        """Every configured tunnel, up or not, in the order of the configuration."""
+        return self._do(calls.status())
+
+    def tunnel(self, name: str) -> TunnelDetail:
+        """Everything about one tunnel but its key."""
+        return self._do(calls.tunnel(name))
+
+    def why(self, name: str) -> Why:
+        """The last failure of a tunnel, explained."""
+        return self._do(calls.why(name))
+
+    def trace(self, name: str) -> Trace:
+        """The last IKE messages of a tunnel, oldest first."""
+        return self._do(calls.trace(name))
+
+    def up(self, name: str, timeout_s: float = 30.0) -> ActionResult:
+        """Negotiate, and wait until the tunnel is up; Refused with the diagnosis' code if that failed."""
+        return self._do(calls.up(name, timeout_s))
+
+    def down(self, name: str) -> ActionResult:
+        """Close with DELETE, and stay down until `up` or a reload."""
+        return self._do(calls.down(name))
+
+    def reset(self, name: str, timeout_s: float = 30.0) -> ActionResult:
+        """Delete the SAs and negotiate again; waits as `up` does."""
+        return self._do(calls.reset(name, timeout_s))
+
+    def rekey(
+        self, name: str, *, ike: bool = False, child: bool = False, timeout_s: float = 30.0
+    ) -> ActionResult:
+        """Replace the SAs now, without loss; both kinds unless one is named."""
+        return self._do(calls.rekey(name, ike, child, timeout_s))
+
+    def switch(self, group: str, tunnel: str | None = None) -> GroupStatus:
+        """Let `tunnel` carry the routes of a group; None: health and priority decide again."""
+        return self._do(calls.switch(group, tunnel))
+
+    def put_tunnel(self, name: str, table: Mapping[str, Any]) -> TunnelChange:
+        """Create or change a tunnel: the shape of its TOML table; without a key it keeps its own."""
+        return self._do(calls.put_tunnel(name, table))
+
+    def delete_tunnel(self, name: str) -> TunnelChange:
+        """Close and forget a tunnel that was made over the API, and its key."""
+        return self._do(calls.delete_tunnel(name))
+
+    def reload(self) -> ReloadResult:
+        """Apply the changed files, all or nothing; returns when every tunnel is as configured."""
+        return self._do(calls.reload())
+
+    def reload_progress(self) -> ReloadProgress:
+        """How far the daemon is with its configuration."""
+        return self._do(calls.reload_progress())
+
+    def _do(self, call: Call[T]) -> T:
+        return decode(call.answer, self._transport.call(call.method, call.path, call.body, call.wait_s))
+
+    def events(
+        self, *, follow: bool = True, after: str | None = None, resume: bool = True
+    ) -> Generator[Event, None, None]:
+        """The events that are kept, oldest first, then with `follow` each new one as it happens.
+
+        `after`: only those after the one with this `id`. With `resume` a stream that breaks goes on where it
+        was, as soon as the daemon is back; one that restarted begins with the first event that it keeps.
+        """
+        wait, reached = FIRST_WAIT, False
+        while True:
+            try:
+                for document in self._transport.events(follow, after):
+                    event = decode(Event, document)
+                    wait, reached, after = FIRST_WAIT, True, event.id or after
+                    yield event
+            except (DaemonUnreachable, Refused) as failure:
+                busy = isinstance(failure, DaemonUnreachable) or failure.code == BUSY
+                if not (busy and reached and follow and resume):
+                    raise
+            if not (follow and resume):
+                return
+            reached = True
+            time.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
+
+
+class AsyncClient:
+    """One daemon, by its socket, for asyncio.
+
+    Each call makes its own connection, so that there is nothing to close; `async with` is there for habit.
+    """
+
+    def __init__(self, socket: Path | str = DEFAULT_SOCKET) -> None:
+        self._transport = AsyncTransport(Path(socket))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        """Nothing is held open."""
+
+    async def status(self) -> Status:
+        """Every configured tunnel, up or not, in the order of the configuration."""
+        return await self._do(calls.status())
+
+    async def tunnel(self, name: str) -> TunnelDetail:
+        """Everything about one tunnel but its key."""
+        return await self._do(calls.tunnel(name))
+
+    async def why(self, name: str) -> Why:
+        """The last failure of a tunnel, explained."""
+        return await self._do(calls.why(name))
+
+    async def trace(self, name: str) -> Trace:
+        """The last IKE messages of a tunnel, oldest first."""
+        return await self._do(calls.trace(name))
+
+    async def up(self, name: str, timeout_s: float = 30.0) -> ActionResult:
+        """Negotiate, and wait until the tunnel is up; Refused with the diagnosis' code if that failed."""
+        return await self._do(calls.up(name, timeout_s))
+
+    async def down(self, name: str) -> ActionResult:
+        """Close with DELETE, and stay down until `up` or a reload."""
+        return await self._do(calls.down(name))
+
+    async def reset(self, name: str, timeout_s: float = 30.0) -> ActionResult:
+        """Delete the SAs and negotiate again; waits as `up` does."""
+        return await self._do(calls.reset(name, timeout_s))
+
+    async def rekey(
+        self, name: str, *, ike: bool = False, child: bool = False, timeout_s: float = 30.0
+    ) -> ActionResult:
+        """Replace the SAs now, without loss; both kinds unless one is named."""
+        return await self._do(calls.rekey(name, ike, child, timeout_s))
+
+    async def switch(self, group: str, tunnel: str | None = None) -> GroupStatus:
+        """Let `tunnel` carry the routes of a group; None: health and priority decide again."""
+        return await self._do(calls.switch(group, tunnel))
+
+    async def put_tunnel(self, name: str, table: Mapping[str, Any]) -> TunnelChange:
+        """Create or change a tunnel: the shape of its TOML table; without a key it keeps its own."""
+        return await self._do(calls.put_tunnel(name, table))
+
+    async def delete_tunnel(self, name: str) -> TunnelChange:
+        """Close and forget a tunnel that was made over the API, and its key."""
+        return await self._do(calls.delete_tunnel(name))
+
+    async def reload(self) -> ReloadResult:
+        """Apply the changed files, all or nothing; returns when every tunnel is as configured."""
+        return await self._do(calls.reload())
+
+    async def reload_progress(self) -> ReloadProgress:
+        """How far the daemon is with its configuration."""
+        return await self._do(calls.reload_progress())
+
+    async def _do(self, call: Call[T]) -> T:
+        return decode(call.answer, await self._transport.call(call.method, call.path, call.body, call.wait_s))
+
+    async def events(
+        self, *, follow: bool = True, after: str | None = None, resume: bool = True
+    ) -> AsyncGenerator[Event, None]:
+        """The events that are kept, oldest first, then with `follow` each new one as it happens.
+
+        `after`: only those after the one with this `id`. With `resume` a stream that breaks goes on where it
+        was, as soon as the daemon is back; one that restarted begins with the first event that it keeps.
+        """
+        import asyncio
+
+        wait, reached = FIRST_WAIT, False
+        while True:
+            try:
+                async for document in self._transport.events(follow, after):
+                    event = decode(Event, document)
+                    wait, reached, after = FIRST_WAIT, True, event.id or after
+                    yield event
+            except (DaemonUnreachable, Refused) as failure:
+                busy = isinstance(failure, DaemonUnreachable) or failure.code == BUSY
+                if not (busy and reached and follow and resume):
+                    raise
+            if not (follow and resume):
+                return
+            reached = True
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT)

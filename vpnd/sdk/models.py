@@ -1,0 +1,349 @@
+"""What the API answers. Made by contrib/sdk_models.py from the OpenAPI document, not by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionResult:
+    """An action that was done: the tunnel's state after it."""
+
+    tunnel: str
+    action: Literal["up", "down", "reset", "rekey"]
+    state: Literal["down", "waiting", "connecting", "up", "unhealthy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarriedRoute:
+    """A route and the tunnel that carries it."""
+
+    route: str
+    tunnel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpdStatus:
+    """Dead peer detection: how long ago the peer was last heard, authenticated."""
+
+    enabled: bool
+    last_heard_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropCounts:
+    """Packets of this tunnel that went no further, by reason."""
+
+    replay: int = 0
+    integrity: int = 0
+    policy: int = 0
+    no_sa: int = 0
+    malformed: int = 0
+    too_big: int = 0
+    lifetime: int = 0
+    ecn: int = 0
+    path: int = 0
+    send: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One state change. `event` is a stable word (`tunnel-up`); `text` for people; `code` of a fault.
+
+    `id` is for `after` of a later request; null where nothing can be asked for after it.
+    """
+
+    id: str | None = None
+    at: datetime
+    tunnel: str | None = None
+    event: str
+    text: str
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A failure for people: what happened, what the peer said, what we have, what to change, what to try."""
+
+    code: str
+    what: str
+    peer_said: str | None = None
+    we_have: str | None = None
+    also_possible: tuple[str, ...] = ()
+    change: str | None = None
+    try_: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An error as status shows it: stable code, one line for people, when."""
+
+    code: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    """This machine."""
+
+    name: str
+    address: str
+    version: str
+    engine: str
+    uptime_s: int
+    type: Literal["vpc", "ccn"] | None = None
+    vpc: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSample:
+    """One minute of the health check's history."""
+
+    at: datetime
+    sent: int
+    lost: int
+    rtt_ms: float | None = None
+    jitter_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthStatus:
+    """The health check (NQA) of one tunnel; `local` and `remote` are the addresses it probes between.
+
+    `sent` and `lost` count echo requests since the start; `loss_percent`, `rtt_ms` and `jitter_ms` are of
+    the last 60. `lossy`: the path loses too much, and a tunnel that loses less carries the traffic.
+    """
+
+    state: Literal["unknown", "healthy", "unhealthy"]
+    sent: int = 0
+    lost: int = 0
+    rtt_ms: float | None = None
+    jitter_ms: float | None = None
+    loss_percent: float | None = None
+    lossy: bool = False
+    local: str | None = None
+    remote: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeStatus:
+    """The IKE SA that is in use. `spi_i` and `spi_r` are 16 hex digits."""
+
+    version: Literal["ikev1", "ikev2"]
+    mode: Literal["main", "aggressive"] | None = None
+    spi_i: str
+    spi_r: str
+    encryption: str
+    integrity: str | None
+    dh_group: int | None
+    age_s: int
+    rekey_in_s: int | None
+    expires_in_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerStatus:
+    """The other machine. `address` is the FQDN as it was written while it is not resolved.
+
+    It is null while none of a peer of any address (`address = "any"`) is there.
+    """
+
+    address: str | None
+    port: int | None = None
+    vendor: str | None = None
+    nat: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One finding of the configuration check; `line` is 1-based, null where there is none (the API).
+
+    `key` is the dotted path of the value: `tunnels.branch-a.ike.encryption[0]`.
+    """
+
+    file: str
+    line: int | None
+    code: str
+    severity: Literal["error", "warning"]
+    message: str
+    hint: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadProgress:
+    """Whether a configuration is being applied, at the start as well, and how many of its tunnels it has."""
+
+    running: bool
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceLine:
+    """One IKE message: `text` in the RFC's notation, `detail` its decoded attributes, `size` in bytes."""
+
+    at: datetime
+    direction: Literal["out", "in"]
+    text: str
+    size: int
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupStatus:
+    """Tunnels that share routes, the preferred first; `by_hand` is the operator's choice, if there is one."""
+
+    name: str
+    tunnels: tuple[str, ...]
+    routes: tuple[CarriedRoute, ...]
+    by_hand: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingStatus:
+    """One mapping and its ESP SA pair; everything about the SA is null while there is none.
+
+    `protocol` and the ports are null where the rule does not name them; ports are `443` or `1024-65535`.
+    """
+
+    local: str
+    remote: str
+    protocol: str | None = None
+    local_port: str | None = None
+    remote_port: str | None = None
+    state: Literal["down", "waiting", "connecting", "up"]
+    reason: Fault | None = None
+    spi_in: str | None = None
+    spi_out: str | None = None
+    encryption: str | None = None
+    integrity: str | None = None
+    pfs: int | None = None
+    encapsulation: Literal["udp", "esp"] | None = None
+    packets_in: int = 0
+    packets_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    age_s: int | None = None
+    rekey_in_s: int | None = None
+    expires_in_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadResult:
+    """What a reload did, by tunnel name. Nothing was changed if `applied` is false."""
+
+    applied: bool
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """`GET /v1/tunnels/NAME/trace`: the last IKE messages, oldest first."""
+
+    tunnel: str
+    lines: tuple[TraceLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelChange:
+    """What a PUT or DELETE did; `problems` holds the warnings of a PUT that was accepted."""
+
+    tunnel: str
+    change: Literal["created", "changed", "unchanged", "removed"]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """`GET /v1/tunnels/NAME/why`: the last failure explained; `error` is null if there was none.
+
+    `mapping` is set when the failure concerns one mapping only. `tries` counts attempts since `since`.
+    """
+
+    tunnel: str
+    state: Literal["down", "waiting", "connecting", "up", "unhealthy"]
+    error: Fault | None = None
+    mapping: str | None = None
+    tries: int | None = None
+    since: datetime | None = None
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelDetail:
+    """`GET /v1/tunnels/NAME`: the status entry, and what was configured.
+
+    `configuration` is the tunnel's table as TOML would hold it with every default filled in and the key
+    left out; `psk_fingerprint` stands for it. `ike_sas` lists more than one while a successor takes over.
+    `errors` is newest last. `address_followed`: `gateway.address` is `auto`, and `local_address` that of the
+    moment, or `auto` while there is none.
+    """
+
+    name: str
+    state: Literal["down", "waiting", "connecting", "up", "unhealthy"]
+    negotiation: Literal["active", "passive", "traffic-triggered"]
+    priority: int
+    description: str = ""
+    carries_traffic: bool
+    peer: PeerStatus
+    ike: IkeStatus | None = None
+    mappings: tuple[MappingStatus, ...]
+    health: HealthStatus | None = None
+    dpd: DpdStatus
+    drops: DropCounts = DropCounts()
+    last_error: Fault | None = None
+    gateway: str
+    customer_gateway: str
+    local_address: str
+    address_followed: bool = False
+    local_id: str
+    remote_id: str
+    communication: Literal["destination-route", "spd-policy"]
+    routes: tuple[str, ...]
+    interface: str
+    mtu: int | None = None
+    source: str
+    from_api: bool = False
+    psk_fingerprint: str
+    ike_sas: tuple[IkeStatus, ...] = ()
+    errors: tuple[Fault, ...] = ()
+    retry_in_s: int | None = None
+    health_history: tuple[HealthSample, ...] = ()
+    configuration: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelStatus:
+    """One tunnel; `health` is null while the health check is off."""
+
+    name: str
+    state: Literal["down", "waiting", "connecting", "up", "unhealthy"]
+    negotiation: Literal["active", "passive", "traffic-triggered"]
+    priority: int
+    description: str = ""
+    carries_traffic: bool
+    peer: PeerStatus
+    ike: IkeStatus | None = None
+    mappings: tuple[MappingStatus, ...]
+    health: HealthStatus | None = None
+    dpd: DpdStatus
+    drops: DropCounts = DropCounts()
+    last_error: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """`GET /v1/status`: the gateway and every configured tunnel, in the order of the configuration."""
+
+    gateway: GatewayStatus
+    tunnels: tuple[TunnelStatus, ...]
