@@ -31,7 +31,7 @@ grid faults: export PYTEST_TIMEOUT := 3600
 SEED ?= 1
 COUNT ?= 300
 
-.PHONY: help setup demo test quick nightly lint format bench grid faults mutants engine engine-test deb install clean
+.PHONY: help setup demo test quick nightly lint format bench grid faults mutants engine engine-test deb docs install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -51,9 +51,9 @@ test: setup  ## everything: linters, unit tests, simulation, interop with strong
 	wait $$linters || { failed=$$?; cat "$$lint"; }; exit $$failed
 
 quick: setup  ## what needs no root and waits for nothing
-	@$(PYTHON) -m pytest tests/unit tests/simulation tests/properties tests/architecture -m "not root and not slow" -n 2 $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest tests/unit tests/simulation tests/properties tests/architecture tests/docs -m "not root and not slow" -n 2 $(PYTEST_ARGS)
 
-nightly: quick grid faults bench mutants  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
+nightly: quick docs grid faults bench mutants  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
 lint: setup  ## ruff, mypy and the layers
 	@$(PYTHON) -m ruff check --quiet .
@@ -78,6 +78,11 @@ faults: setup  ## every fault of the network, the peer and this box in its real 
 mutants: setup  ## small faults in a sample of lines, each of which a test must find; SEED=1 COUNT=300
 	@$(PYTHON) -c 'import cosmic_ray' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,mutants]'
 	@$(PYTHON) -m tests.mutants --seed $(SEED) --count $(COUNT)
+
+docs: setup  ## the documentation site in build/docs: journeys, states, configuration, diagnoses; a broken link fails
+	@bash tests/lab/setup.sh graphviz
+	@$(PYTHON) -c 'import furo, myst_parser, sphinx' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,docs]'
+	@$(PYTHON) -m docs
 
 engine: setup  ## the native engine, built into .venv where there is a Rust toolchain
 	@bash engine/build.sh

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from vpnd import __version__
 from vpnd.config import schema
+from vpnd.config.values import UNIT
 from vpnd.control import cli
 from vpnd.daemon import main as daemon
 
@@ -139,7 +140,8 @@ def describe(field: dict[str, Any], required: bool) -> str:
     """A key's meaning, its values and its default in a sentence or two."""
     parts = [str(field["description"])] if "description" in field else []
     if (values := values_of(field)) is not None:
-        parts.append(f"Values: {values}.")
+        unit = f" {field[UNIT]}" if UNIT in field else ""
+        parts.append(f"Values: {values}{unit}.")
     if required:
         parts.append("Required.")
     elif field.get("default") not in (None, [], ""):
@@ -158,6 +160,8 @@ def values_of(field: dict[str, Any]) -> str | None:
             return "true, false"
         if "minimum" in part or "maximum" in part:
             return f"{part.get('minimum', '')} to {part.get('maximum', '')}"
+        if "ge" in part:  # pydantic, beside a validator that sees the value first
+            return f"{part['ge']} to {part['le']}"
         if isinstance(part.get("items"), dict) and "enum" in part["items"]:
             return ", ".join(map(str, part["items"]["enum"]))
     return None

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes this checkout ready to run: Debian packages that are missing, then the virtual environment.
+# Makes this checkout ready to run: Debian packages that are missing, those that are named among them, then the
+# virtual environment.
 # Every step checks first, so that a second run changes nothing and takes a moment.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,6 +9,7 @@ packages=(
     strongswan-charon strongswan-swanctl libcharon-extra-plugins
     libstrongswan-standard-plugins libstrongswan-extra-plugins
     iproute2 iputils-ping procps nftables ethtool iperf3 tcpdump ike-scan
+    "$@"
 )
 stamp=.venv/.ready
 policy=/usr/sbin/policy-rc.d

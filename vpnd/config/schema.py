@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from vpnd.config.values import (
     MAX_DESCRIPTION,
     MAX_TUNNEL_NAME,
+    UNIT,
     AddressValue,
     EncryptionWords,
     GroupNumbers,
@@ -52,12 +53,11 @@ class Table(BaseModel):
 
 
 class GatewayTable(Table):
-    """`[gateway]`: the VPN gateway, this machine. `type`, `vpc` and `region` are labels.
+    """`[gateway]`: the VPN gateway, this machine. `type`, `vpc` and `region` are labels."""
 
-    `address = "auto"` is None here.
-    """
-
-    name: Annotated[str, Field(min_length=1, max_length=MAX_TUNNEL_NAME)]
+    name: Annotated[
+        str, Field(min_length=1, max_length=MAX_TUNNEL_NAME, description="What status calls this gateway.")
+    ]
     address: Annotated[
         OwnAddressValue,
         Field(
@@ -65,9 +65,13 @@ class GatewayTable(Table):
             " when it changes; set ike.local_id then, since the default local identity changes with it."
         ),
     ]
-    type: Annotated[Literal["vpc", "ccn"] | None, word("a gateway type", "vpc", "ccn")] = None
-    vpc: str | None = None
-    region: str | None = None
+    type: Annotated[
+        Literal["vpc", "ccn"] | None,
+        word("a gateway type", "vpc", "ccn"),
+        Field(description="A label that status shows: what the gateway belongs to."),
+    ] = None
+    vpc: Annotated[str | None, Field(description="A label: the name of the VPC, for type vpc.")] = None
+    region: Annotated[str | None, Field(description="A label: where the gateway is.")] = None
     max_tunnels: Annotated[
         int, Field(ge=1, le=10_000, description="The quota: how many tunnels may be configured.")
     ] = 1000
@@ -79,7 +83,14 @@ class CustomerGatewayTable(Table):
     `address = "any"`: it begins, from wherever it is, and is known by its `remote_id`.
     """
 
-    address: Annotated[str, BeforeValidator(address_or_name)]
+    address: Annotated[
+        str,
+        BeforeValidator(address_or_name),
+        Field(
+            description='An IP address; a domain name, looked up for each attempt; or "any" for a peer that'
+            " begins from wherever it is, and is known by remote_id."
+        ),
+    ]
 
 
 class SpdTable(Table):
@@ -88,26 +99,54 @@ class SpdTable(Table):
     `protocol` and the ports, where they are given, narrow all of them.
     """
 
-    local: Annotated[list[NetworkValue], Field(min_length=1)]
-    remote: Annotated[list[NetworkValue], Field(min_length=1)]
-    protocol: ProtocolWord | None = None
-    local_port: PortsText | None = None
-    remote_port: PortsText | None = None
+    local: Annotated[
+        list[NetworkValue], Field(min_length=1, description="Ranges on this side, as CIDR blocks.")
+    ]
+    remote: Annotated[
+        list[NetworkValue], Field(min_length=1, description="Ranges behind the peer, as CIDR blocks.")
+    ]
+    protocol: Annotated[
+        ProtocolWord | None,
+        Field(description="Only packets of this IP protocol: a word such as tcp, or a number."),
+    ] = None
+    local_port: Annotated[
+        PortsText | None, Field(description='Only packets with this port, or one of "FROM-TO", on this side.')
+    ] = None
+    remote_port: Annotated[
+        PortsText | None, Field(description='Only packets with this port, or one of "FROM-TO", at the peer.')
+    ] = None
 
 
 class IkeTable(Table):
     """`[tunnels.NAME.ike]`. `lifetime` in seconds."""
 
-    version: Annotated[Literal["ikev1", "ikev2"], word("an IKE version", "ikev1", "ikev2")] = "ikev2"
+    version: Annotated[
+        Literal["ikev1", "ikev2"],
+        word("an IKE version", "ikev1", "ikev2"),
+        Field(description="The version that both ends speak."),
+    ] = "ikev2"
     negotiation_mode: Annotated[
-        Literal["main", "aggressive"], word("a negotiation mode", "main", "aggressive")
+        Literal["main", "aggressive"],
+        word("a negotiation mode", "main", "aggressive"),
+        Field(description="For IKEv1: aggressive mode is weak, and for peers that have nothing else."),
     ] = "main"
     encryption: EncryptionWords = ["aes-128"]
     integrity: IntegrityWords = ["sha256"]
-    dh_group: GroupNumbers = [14]
-    local_id: IdentityText | None = None
-    remote_id: IdentityText | None = None
-    lifetime: Lifetime = 86400
+    dh_group: Annotated[
+        GroupNumbers, Field(description="Diffie-Hellman groups by number, the preferred first.")
+    ] = [14]
+    local_id: Annotated[
+        IdentityText | None,
+        Field(description="Who we say we are: an IP address (left out: the gateway's) or a domain name."),
+    ] = None
+    remote_id: Annotated[
+        IdentityText | None,
+        Field(
+            description="Who the peer has to be: an IP address (left out: the customer gateway's), a domain"
+            ' name, or "@TEXT" for an FQDN that looks like something else.'
+        ),
+    ] = None
+    lifetime: Annotated[Lifetime, Field(description="How long an IKE SA may be used.")] = 86400
     rekey_margin: RekeyMargin = 10
     rekey_fuzz: RekeyFuzz = 100
 
@@ -125,9 +164,21 @@ class IpsecTable(Table):
             " once with the group of the IKE SA."
         ),
     ] = []
-    lifetime: Lifetime = 3600
-    lifetime_kb: Annotated[int, Field(ge=0, le=2**40)] = DEFAULT_LIFETIME_KB
-    encapsulation: Annotated[Literal["auto", "udp"], word("an encapsulation", "auto", "udp")] = "auto"
+    lifetime: Annotated[Lifetime, Field(description="How long an ESP SA may be used.")] = 3600
+    lifetime_kb: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2**40,
+            description="What an ESP SA carries at most; 0: no limit.",
+            json_schema_extra={UNIT: "KB"},
+        ),
+    ] = DEFAULT_LIFETIME_KB
+    encapsulation: Annotated[
+        Literal["auto", "udp"],
+        word("an encapsulation", "auto", "udp"),
+        Field(description="ESP in UDP always, or only where there is a NAT on the way."),
+    ] = "auto"
     rekey_margin: RekeyMargin = 10
     rekey_fuzz: RekeyFuzz = 100
     esn: Annotated[
@@ -144,26 +195,72 @@ class IpsecTable(Table):
 class DpdTable(Table):
     """`[tunnels.NAME.dpd]`. `timeout` in seconds."""
 
-    enabled: bool = True
+    enabled: Annotated[bool, Field(description="Ask a silent peer for a sign of life.")] = True
     timeout: Annotated[
         int,
         Field(
-            ge=10, le=3600, description="Seconds of silence after which the peer is dead; usual: 30 to 60."
+            ge=10,
+            le=3600,
+            description="Silence after which the peer is dead; usual: 30 to 60.",
+            json_schema_extra={UNIT: "seconds"},
         ),
     ] = 30
-    action: Annotated[Literal["disconnect", "retry"], word("a DPD action", "disconnect", "retry")] = "retry"
+    action: Annotated[
+        Literal["disconnect", "retry"],
+        word("a DPD action", "disconnect", "retry"),
+        Field(
+            description="retry: connect again; disconnect: cleared, until the peer, traffic"
+            " (traffic-triggered), vpnctl up or a start of vpnd brings it back."
+        ),
+    ] = "retry"
 
 
 class HealthCheckTable(Table):
     """`[tunnels.NAME.health_check]` (NQA). Without `local` or `remote` an address is assigned."""
 
-    enabled: bool = False
-    local: AddressValue | None = None
-    remote: AddressValue | None = None
-    interval_ms: Annotated[int, Field(ge=1000, le=5000)] = 5000
-    timeout_ms: Annotated[int, Field(ge=10, le=5000)] = 150
-    failures: Annotated[int, Field(ge=3, le=8)] = 3
-    recoveries: Annotated[int, Field(ge=1, le=100)] = 3
+    enabled: Annotated[bool, Field(description="Send probes through the tunnel.")] = False
+    local: Annotated[
+        AddressValue | None, Field(description="Where our probes come from; assigned if left out.")
+    ] = None
+    remote: Annotated[
+        AddressValue | None, Field(description="Where our probes go to; assigned if left out.")
+    ] = None
+    interval_ms: Annotated[
+        int,
+        Field(
+            ge=1000,
+            le=5000,
+            description="From one probe to the next.",
+            json_schema_extra={UNIT: "milliseconds"},
+        ),
+    ] = 5000
+    timeout_ms: Annotated[
+        int,
+        Field(
+            ge=10,
+            le=5000,
+            description="How long a reply may take.",
+            json_schema_extra={UNIT: "milliseconds"},
+        ),
+    ] = 150
+    failures: Annotated[
+        int,
+        Field(
+            ge=3,
+            le=8,
+            description="Lost in a row, and the tunnel is unhealthy: business traffic is interrupted.",
+            json_schema_extra={UNIT: "probes"},
+        ),
+    ] = 3
+    recoveries: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="Answered in a row, and the tunnel is healthy again.",
+            json_schema_extra={UNIT: "probes"},
+        ),
+    ] = 3
 
 
 PrivateNumber = Annotated[int, Field(ge=1, le=65535)]
@@ -175,14 +272,35 @@ class SmNumbersTable(Table):
     `sm3_icv_length` is in bytes: what is left of HMAC-SM3 on the wire.
     """
 
-    sm4_ikev1_phase1: PrivateNumber = DEFAULT_NUMBERS.sm4_ikev1_phase1
-    sm4_ikev1_esp: Annotated[int, Field(ge=1, le=255)] = DEFAULT_NUMBERS.sm4_ikev1_esp
-    sm4_ikev2: PrivateNumber = DEFAULT_NUMBERS.sm4_ikev2
-    sm3_ikev1_hash: PrivateNumber = DEFAULT_NUMBERS.sm3_ikev1_hash
-    sm3_ikev1_esp: PrivateNumber = DEFAULT_NUMBERS.sm3_ikev1_esp
-    sm3_ikev2_integ: PrivateNumber = DEFAULT_NUMBERS.sm3_ikev2_integ
-    sm3_ikev2_prf: PrivateNumber = DEFAULT_NUMBERS.sm3_ikev2_prf
-    sm3_icv_length: Annotated[int, one_of_numbers(SM3_ICV_LENGTHS)] = DEFAULT_NUMBERS.sm3_icv_length
+    sm4_ikev1_phase1: Annotated[
+        PrivateNumber, Field(description="SM4 as an encryption algorithm of IKEv1 phase 1.")
+    ] = DEFAULT_NUMBERS.sm4_ikev1_phase1
+    sm4_ikev1_esp: Annotated[int, Field(ge=1, le=255, description="SM4 as a transform of ESP in IKEv1.")] = (
+        DEFAULT_NUMBERS.sm4_ikev1_esp
+    )
+    sm4_ikev2: Annotated[PrivateNumber, Field(description="SM4 as an encryption algorithm of IKEv2.")] = (
+        DEFAULT_NUMBERS.sm4_ikev2
+    )
+    sm3_ikev1_hash: Annotated[PrivateNumber, Field(description="SM3 as a hash of IKEv1 phase 1.")] = (
+        DEFAULT_NUMBERS.sm3_ikev1_hash
+    )
+    sm3_ikev1_esp: Annotated[
+        PrivateNumber, Field(description="HMAC-SM3 as an authentication algorithm of ESP in IKEv1.")
+    ] = DEFAULT_NUMBERS.sm3_ikev1_esp
+    sm3_ikev2_integ: Annotated[
+        PrivateNumber, Field(description="HMAC-SM3 as an integrity algorithm of IKEv2.")
+    ] = DEFAULT_NUMBERS.sm3_ikev2_integ
+    sm3_ikev2_prf: Annotated[PrivateNumber, Field(description="HMAC-SM3 as a PRF of IKEv2.")] = (
+        DEFAULT_NUMBERS.sm3_ikev2_prf
+    )
+    sm3_icv_length: Annotated[
+        int,
+        one_of_numbers(SM3_ICV_LENGTHS),
+        Field(
+            description="What is left of HMAC-SM3 on the wire.",
+            json_schema_extra={UNIT: "bytes", "enum": list(SM3_ICV_LENGTHS)},
+        ),
+    ] = DEFAULT_NUMBERS.sm3_icv_length
 
 
 class TunnelTable(Table):
@@ -193,22 +311,46 @@ class TunnelTable(Table):
         WithJsonSchema(
             {"anyOf": [{"type": "string"}, CustomerGatewayTable.model_json_schema()]},
         ),
+        Field(description="The name of the other machine in [customer_gateways], or that table itself."),
     ]
-    pre_shared_key: Annotated[str, Field(repr=False)]
+    pre_shared_key: Annotated[
+        str,
+        Field(
+            repr=False,
+            description='The key that both ends have: "file:PATH", "credential:NAME" for one of systemd\'s,'
+            ' or "plain:TEXT" in a file that others cannot read.',
+        ),
+    ]
     negotiation: Annotated[
         Literal["active", "passive", "traffic-triggered"],
         word("a negotiation type", "active", "passive", "traffic-triggered"),
+        Field(description="Who begins: this end, the peer alone, or this end when there is traffic."),
     ] = "active"
     communication: Annotated[
         Literal["destination-route", "spd-policy"],
         word("a communication mode", "destination-route", "spd-policy"),
+        Field(
+            description="What goes into the tunnel: whatever routes lead to its interface, or what a rule of"
+            " [[tunnels.NAME.spd]] names."
+        ),
     ] = "destination-route"
-    routes: list[NetworkValue] = []
-    priority: Annotated[int, Field(ge=0, le=65535)] = 0
-    interface: Annotated[str, AfterValidator(interface_name)] | None = None
-    profile: Annotated[Literal["default", "tencent-cloud"], word("a profile", "default", "tencent-cloud")] = (
-        "default"
-    )
+    routes: Annotated[
+        list[NetworkValue],
+        Field(description='Ranges behind the peer that are sent into the tunnel; ["0.0.0.0/0"]: everything.'),
+    ] = []
+    priority: Annotated[
+        int,
+        Field(ge=0, le=65535, description="Of two tunnels with the same route the lower number carries it."),
+    ] = 0
+    interface: Annotated[
+        Annotated[str, AfterValidator(interface_name)] | None,
+        Field(description="The name of the tunnel's interface; made from the tunnel's name if left out."),
+    ] = None
+    profile: Annotated[
+        Literal["default", "tencent-cloud"],
+        word("a profile", "default", "tencent-cloud"),
+        Field(description="Which defaults apply to what is left out."),
+    ] = "default"
     description: Annotated[
         str,
         AfterValidator(one_line),
@@ -217,11 +359,21 @@ class TunnelTable(Table):
     ] = ""
     mtu: Annotated[
         int | None,
-        Field(ge=576, le=9000, description="Bytes of an inner packet at most; computed if left out."),
+        Field(
+            ge=576,
+            le=9000,
+            description="An inner packet at most; computed if left out.",
+            json_schema_extra={UNIT: "bytes"},
+        ),
     ] = None
     mss: Annotated[
         int | None,
-        Field(ge=256, le=8960, description="Bytes of a TCP segment at most; computed if left out."),
+        Field(
+            ge=256,
+            le=8960,
+            description="A TCP segment at most; computed if left out.",
+            json_schema_extra={UNIT: "bytes"},
+        ),
     ] = None
     spd: list[SpdTable] = []
     ike: IkeTable = IkeTable()

@@ -30,6 +30,9 @@ AUTO = "auto"
 MAX_DESCRIPTION = 200
 """Ours: characters of a tunnel's description, which stays one line of a page."""
 
+UNIT = "x-unit"
+"""In the schema of a number: what it counts."""
+
 MAX_INTERFACE_NAME = 15
 """Octets of a network interface's name on Linux (IFNAMSIZ less the zero)."""
 
@@ -230,21 +233,30 @@ def check_name(name: str) -> str | None:
     return None
 
 
-_TEXT_OR_LIST = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_NUMBER_OR_LIST = {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}
+def _one_or_list(shape: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [shape, {"type": "array", "items": shape}]}
+
+
+def _words(known: Iterable[str]) -> dict[str, Any]:
+    return _one_or_list({"type": "string", "enum": list(known)})
+
+
+_NUMBER_OR_LIST = _one_or_list({"type": "integer", "enum": sorted(GROUPS)})
 _PFS_VALUE = {"anyOf": [{"const": "disable"}, *_NUMBER_OR_LIST["anyOf"]]}
 
 EncryptionWords = Annotated[
     list[Annotated[str, BeforeValidator(_one_of(ENCRYPTIONS, "an encryption algorithm"))]],
     BeforeValidator(_as_list),
     AfterValidator(_not_repeated),
-    WithJsonSchema(_TEXT_OR_LIST),
+    WithJsonSchema(_words(ENCRYPTIONS)),
+    Field(description="Algorithms, the preferred first."),
 ]
 IntegrityWords = Annotated[
     list[Annotated[str, BeforeValidator(_one_of(INTEGRITIES, "an integrity algorithm"))]],
     BeforeValidator(_as_list),
     AfterValidator(_not_repeated),
-    WithJsonSchema(_TEXT_OR_LIST),
+    WithJsonSchema(_words(INTEGRITIES)),
+    Field(description="Algorithms, the preferred first; ignored beside an AEAD cipher."),
 ]
 GroupNumbers = Annotated[
     list[Annotated[int, BeforeValidator(_group)]],
@@ -260,18 +272,24 @@ OwnAddressValue = Annotated[
 """None: `auto`."""
 NetworkValue = Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
 IdentityText = Annotated[str, BeforeValidator(_identity)]
-Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME)]
+Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME, json_schema_extra={UNIT: "seconds"})]
 RekeyMargin = Annotated[
     int,
     Field(
         ge=1,
         le=50,
-        description="When an SA is replaced: percent of its lifetime, or of its KB, before the end.",
+        description="When an SA is replaced: so much of its lifetime, or of its KB, before the end.",
+        json_schema_extra={UNIT: "percent"},
     ),
 ]
 RekeyFuzz = Annotated[
     int,
-    Field(ge=0, le=500, description="How much earlier that may be by chance: percent of the margin."),
+    Field(
+        ge=0,
+        le=500,
+        description="How much earlier that may be by chance, in percent of the margin.",
+        json_schema_extra={UNIT: "percent"},
+    ),
 ]
 
 
@@ -290,7 +308,8 @@ ReplayWindow = Annotated[
     Field(
         ge=MINIMUM_WINDOW,
         le=MAXIMUM_WINDOW,
-        description="By how many packets one may come late (RFC 4303 section 3.4.3).",
+        description="By how many one may come late (RFC 4303 section 3.4.3).",
+        json_schema_extra={UNIT: "packets"},
     ),
 ]
 
@@ -341,13 +360,11 @@ ProtocolWord = Annotated[
     str,
     BeforeValidator(_protocol),
     WithJsonSchema(_NUMBER_OR_TEXT),
-    Field(description="Only packets of this IP protocol: a word such as tcp, or a number."),
 ]
 PortsText = Annotated[
     str,
     BeforeValidator(_ports),
     WithJsonSchema(_NUMBER_OR_TEXT),
-    Field(description="Only packets with this port, or one of a range, on this side."),
 ]
 
 

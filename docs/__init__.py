@@ -1,0 +1,1 @@
+"""The documentation site (`make docs`): pages written by hand, pages generated from the code, the build."""

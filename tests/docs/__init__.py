@@ -1,0 +1,1 @@
+"""The documentation site: each generated page has all that it is about, and every link leads somewhere."""
