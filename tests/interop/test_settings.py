@@ -53,6 +53,7 @@ def test_a_rekey_comes_by_the_margin(opposite: Opposite) -> None:
     with printed(opposite, plan.change(negotiation="traffic-triggered")) as ours:
         before = len(ours.events(plan.name))
         settle(ours, opposite.peer, plan)
+        ours.wait_proved(plan.name)
         (mapping,) = ours.tunnel(plan.name)["mappings"]
         assert mapping["rekey_in_s"] + mapping["age_s"] in (14, 15)
 

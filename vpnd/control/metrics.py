@@ -79,6 +79,9 @@ class _Snapshot(Collector):
         )
         ike = GaugeMetricFamily("vpnd_ike_sa_up", "1 if there is an IKE SA", labels=["tunnel"])
         age = GaugeMetricFamily("vpnd_ike_sa_age_seconds", "Age of the IKE SA", labels=["tunnel"])
+        rekey = GaugeMetricFamily(
+            "vpnd_ike_sa_rekey_seconds", "Until the IKE SA is rekeyed", labels=["tunnel"]
+        )
         drops = CounterMetricFamily("vpnd_tunnel_drops", "Packets dropped", labels=["tunnel", "reason"])
         for tunnel in self._status.tunnels:
             name = tunnel.name
@@ -89,11 +92,13 @@ class _Snapshot(Collector):
             ike.add_metric([name], tunnel.ike is not None)
             if tunnel.ike is not None:
                 age.add_metric([name], tunnel.ike.age_s)
+                if tunnel.ike.rekey_in_s is not None:
+                    rekey.add_metric([name], tunnel.ike.rekey_in_s)
             if tunnel.dpd.last_heard_s is not None:
                 heard.add_metric([name], tunnel.dpd.last_heard_s)
             for reason in DropCounts.model_fields:
                 drops.add_metric([name, reason], getattr(tunnel.drops, reason))
-        yield from (up, state, carries, heard, ike, age, drops)
+        yield from (up, state, carries, heard, ike, age, rekey, drops)
 
     def _mappings(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("vpnd_mapping_up", "1 if the mapping has an ESP SA pair", labels=_MAPPING)
@@ -103,14 +108,19 @@ class _Snapshot(Collector):
         packets = CounterMetricFamily(
             "vpnd_mapping_packets", "Inner packets", labels=[*_MAPPING, "direction"]
         )
+        rekey = GaugeMetricFamily(
+            "vpnd_mapping_rekey_seconds", "Until its ESP SA pair is rekeyed", labels=_MAPPING
+        )
         for tunnel in self._status.tunnels:
             for mapping in tunnel.mappings:
                 labels = [tunnel.name, *(_side(mapping, end) for end in ("local", "remote"))]
                 up.add_metric(labels, mapping.state == "up")
+                if mapping.rekey_in_s is not None:
+                    rekey.add_metric(labels, mapping.rekey_in_s)
                 for direction in _DIRECTIONS:
                     size.add_metric([*labels, direction], getattr(mapping, f"bytes_{direction}"))
                     packets.add_metric([*labels, direction], getattr(mapping, f"packets_{direction}"))
-        yield from (up, size, packets)
+        yield from (up, size, packets, rekey)
 
     def _health(self) -> Iterator[Metric]:
         healthy = GaugeMetricFamily("vpnd_health_up", "1 if the health check passes", labels=["tunnel"])

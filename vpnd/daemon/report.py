@@ -26,7 +26,7 @@ from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
 from vpnd.host.clock import at_wall
-from vpnd.ike.outputs import IkeSaInfo
+from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.model.policy import GatewayPolicy
 from vpnd.model.selectors import ANY_PORT, ports_text, protocol_text
 from vpnd.tunnel.commands import TunnelState
@@ -48,9 +48,6 @@ DROP_FIELDS = {
     Drop.DECRYPTED_BAD_PATH: "path",
     Drop.SEND: "send",
 }
-
-REKEYED_AT = 0.5
-"""The middle of the range in which an SA is renewed: what status can promise."""
 
 
 class Report:
@@ -84,6 +81,7 @@ class Report:
         """One tunnel's entry."""
         ikes = self._gateway.endpoint.ike_sas(tunnel.name)
         ike = ikes[-1] if ikes else None
+        sas = self._gateway.endpoint.child_sas(tunnel.name)
         policy = tunnel.policy
         heard = max(tunnel.last_heard, ike.last_heard if ike is not None else 0.0)
         remote = ike.path.remote if ike is not None else policy.peer.remote_address
@@ -101,7 +99,7 @@ class Report:
                 nat=ike.nat if ike is not None else False,
             ),
             ike=self.ike(ike, now) if ike is not None else None,
-            mappings=[self._mapping(tunnel, mapping, now) for mapping in tunnel.mappings],
+            mappings=[self._mapping(tunnel, mapping, sas, now) for mapping in tunnel.mappings],
             health=self._health(tunnel),
             dpd=DpdStatus(
                 enabled=policy.peer.dpd.enabled,
@@ -127,8 +125,8 @@ class Report:
             integrity=ike.suite.integrity or ike.suite.prf,
             dh_group=ike.suite.dh,
             age_s=int(now - ike.established_at),
-            rekey_in_s=_until(ike.rekey_at, now) if ike.rekey_at is not None else None,
-            expires_in_s=_until(ike.expires_at, now),
+            rekey_in_s=_until(ike.rekey_at, now),
+            expires_in_s=max(0, int(ike.expires_at - now)),
         )
 
     def why(self, tunnel: Tunnel) -> Why:
@@ -167,7 +165,9 @@ class Report:
         used = (tunnel.policy.peer.local_address for tunnel in self._gateway.tunnels)
         return next((str(address) for address in used if not address.is_unspecified), AUTO)
 
-    def _mapping(self, tunnel: Tunnel, mapping: Mapping, now: float) -> MappingStatus:
+    def _mapping(
+        self, tunnel: Tunnel, mapping: Mapping, sas: dict[int, ChildSaInfo], now: float
+    ) -> MappingStatus:
         policy = tunnel.policy.peer.children[mapping.index]
         counted = self._gateway.traffic(tunnel.name, mapping)
         reason = mapping.reason or mapping.unrenewed or mapping.narrowed or mapping.with_pfs
@@ -189,8 +189,7 @@ class Report:
         pair = mapping.owner
         if pair is None:
             return entry
-        child, age = pair.child, now - pair.since
-        rekey = child.lifetimes.margin.soft(child.lifetimes.seconds, REKEYED_AT)
+        child, ahead = pair.child, sas.get(pair.spi_in)
         return entry.model_copy(
             update={
                 "spi_in": f"{child.spi_in:08x}",
@@ -199,9 +198,9 @@ class Report:
                 "integrity": child.suite.integrity,
                 "pfs": child.suite.dh,
                 "encapsulation": "udp" if child.udp else "esp",
-                "age_s": int(age),
-                "rekey_in_s": max(0, int(rekey - age)),
-                "expires_in_s": max(0, int(child.lifetimes.seconds - age)),
+                "age_s": int(now - pair.since),
+                "rekey_in_s": _until(ahead.rekey_at, now) if ahead is not None else None,
+                "expires_in_s": _until(ahead.expires_at, now) if ahead is not None else None,
             }
         )
 
@@ -256,5 +255,5 @@ def _milliseconds(seconds: float | None) -> float | None:
     return round(seconds * 1000, 3) if seconds is not None else None
 
 
-def _until(at: float, now: float) -> int:
-    return max(0, int(at - now))
+def _until(at: float | None, now: float) -> int | None:
+    return max(0, int(at - now)) if at is not None else None

@@ -20,7 +20,7 @@ from vpnd.ike.limits import (
     too_long,
 )
 from vpnd.ike.message import Unfit
-from vpnd.ike.outputs import CANNOT_BE_READ, Failed, IkeSaInfo, Output
+from vpnd.ike.outputs import CANNOT_BE_READ, ChildSaInfo, Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Phase, Session, Unreachable, Version
 from vpnd.ike.snapshot import Snapshot
@@ -270,6 +270,11 @@ class Endpoint:
         """The established IKE SAs of a tunnel, oldest first; usually one."""
         infos = (s.info() for s in self._registry.sessions(name) if s.phase is Phase.ESTABLISHED)
         return tuple(info for info in infos if info is not None)
+
+    def child_sas(self, name: str) -> dict[int, ChildSaInfo]:
+        """The SA pairs of a tunnel by inbound SPI: when each is rekeyed, and ends."""
+        sessions = self._registry.sessions(name)
+        return {info.spi_in: info for session in sessions for info in session.child_sas()}
 
     def snapshot(self) -> Snapshot:
         """All that is held at this moment, also what is only kept until a peer has noticed its end."""

@@ -237,7 +237,10 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class IkeSaInfo:
-    """What status shows of one IKE SA. Times are seconds on the caller's clock."""
+    """What status shows of one IKE SA. Times are seconds on the caller's clock.
+
+    `rekey_at`: when its rekey begins here, unless the peer comes first; None while one is under way.
+    """
 
     tunnel: str
     version: IkeVersion
@@ -253,6 +256,19 @@ class IkeSaInfo:
     rekey_at: float | None
     expires_at: float
     last_heard: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSaInfo:
+    """What is ahead of one SA pair. Times are seconds on the caller's clock.
+
+    `rekey_at`: when its rekey begins here, unless the peer or a limit in bytes comes first. None while one is
+    under way, and for a pair that has its successor.
+    """
+
+    spi_in: int
+    rekey_at: float | None
+    expires_at: float
 
 
 Output = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from vpnd.ike.outputs import IkeSaInfo
+from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
@@ -153,6 +153,9 @@ class Session(Protocol):
 
     def info(self) -> IkeSaInfo | None:
         """What status shows, once established."""
+
+    def child_sas(self) -> tuple[ChildSaInfo, ...]:
+        """When each of its SA pairs is rekeyed, and ends."""
 
     def snapshot(self) -> SaSnapshot:
         """What there is of it now."""

@@ -302,6 +302,32 @@ def test_responder_lifetime_afterwards_shortens_the_pair(whose: str) -> None:
     assert child.spi_in not in stage.gateway.installed
 
 
+@pytest.mark.parametrize("of_the_pair", [True, False])
+def test_what_the_responder_limits_is_rekeyed_when_status_says(of_the_pair: bool) -> None:
+    """The moment moves with RESPONDER-LIFETIME, and the next message is the rekey then."""
+    stage, puppet = stage_in("with a child from here")
+    spi_in = stage.gateway.children()[0].spi_in
+
+    def rekey_at() -> float | None:
+        child = stage.endpoint.child_sas(stage.gateway.tunnel)[spi_in]
+        return child.rekey_at if of_the_pair else stage.gateway.ike_sas()[0].rekey_at
+
+    before = rekey_at()
+    limit = for_the_pair if of_the_pair else lambda _, *lives: responder_lifetime(puppet, *lives)
+    stage.say(puppet.informational(limit(spi_in, (1, 1), (2, 100))))
+    due, rungs = rekey_at(), len(stage.world.rungs)
+    assert before is not None
+    assert due is not None
+    assert stage.world.now < due < stage.world.now + 100 < before
+    word = "QUICK_MODE" if of_the_pair else "MAIN_MODE"
+    while stage.world.now + 5 < due:
+        stage.world.run_for(5)
+        stage.gateway.do("heard", stage.gateway.tunnel)
+    stage.world.run_until(lambda: any(r.text.startswith(word) for r in stage.world.rungs[rungs:]), within=10)
+    assert stage.world.now == due
+    assert rekey_at() is None
+
+
 @pytest.mark.parametrize(
     "what", ["a pair of the peer's", "another SPI", "a longer life", "kilobytes", "no attributes"]
 )

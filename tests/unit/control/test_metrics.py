@@ -46,6 +46,19 @@ def test_counters_of_traffic_health_and_the_gateway() -> None:
     assert found["vpnd_uptime_seconds", ()] == 61
 
 
+def test_when_the_next_rekeys_are() -> None:
+    """Of a tunnel that is up, and while none is under way."""
+    found = samples(FakeOperations(tunnel_up("a"), tunnel_failed("b")))
+    assert found["vpnd_ike_sa_rekey_seconds", (("tunnel", "a"),)] == 77000
+    mapping = (("local", "10.1.0.0/24"), ("remote", "10.2.0.0/24"), ("tunnel", "a"))
+    assert found["vpnd_mapping_rekey_seconds", mapping] == 3100
+    up = tunnel_up("a")
+    under_way = up.model_copy(
+        update={"mappings": [one.model_copy(update={"rekey_in_s": None}) for one in up.mappings]}
+    )
+    assert ("vpnd_mapping_rekey_seconds", mapping) not in samples(FakeOperations(under_way))
+
+
 def test_how_late_the_daemon_comes() -> None:
     found = samples(FakeOperations())
     for bound, upto in (("0.01", 7), ("0.02", 9), ("+Inf", 10)):

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from tests.unit.daemon.fakes import KEY, configuration
+from tests.unit.daemon.fakes import KEY, Machine, configuration
 from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from vpnd.control.operations import (
     Conflict,
@@ -20,6 +20,7 @@ from vpnd.control.operations import (
     OperationError,
     UnknownTunnel,
 )
+from vpnd.control.schema import MappingStatus
 from vpnd.daemon.routing import INSIDE_METRIC, ROUTES_TABLE, WORST_METRIC
 from vpnd.daemon.state import Proposed, StateDirectory
 from vpnd.datapath.interface import Acquire, HardLimit, SaStats, SoftLimit, TunLost, UnknownSpi
@@ -99,6 +100,32 @@ async def test_ages_and_silence_in_status_are_seconds_until_now(pair: Pair) -> N
     assert after.ike.age_s - before.ike.age_s == 4
     assert before.dpd.last_heard_s is not None
     assert after.dpd.last_heard_s == before.dpd.last_heard_s + 4
+
+
+@with_pair
+async def test_status_says_when_the_next_rekey_is(pair: Pair) -> None:
+    """The early one within a second, and then one near the end of the lifetime: at that second it comes."""
+    lifetime = "[tunnels.t.ipsec]\nlifetime = 3600"
+    await up(pair, f"{ROUTED}\n{lifetime}", f"{BACK}\n{lifetime}")
+
+    def mapping(machine: Machine) -> MappingStatus:
+        return machine.operator.status().tunnels[0].mappings[0]
+
+    def spi() -> str | None:
+        return mapping(pair.hq).spi_in
+
+    first = spi()
+    assert mapping(pair.hq).rekey_in_s in (0, 1, None)
+    await asyncio.sleep(PROVED)
+    second = spi()
+    assert second != first
+    said = [m.rekey_in_s for m in map(mapping, (pair.hq, pair.branch)) if m.rekey_in_s is not None]
+    assert 0.8 * 3600 - PROVED <= min(said) <= 0.9 * 3600
+    assert mapping(pair.hq).expires_in_s in range(3600 - 2 * int(PROVED), 3600)
+    await asyncio.sleep(min(said))
+    assert spi() == second
+    await asyncio.sleep(2)
+    assert spi() != second
 
 
 @with_pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -11,6 +12,7 @@ from vpnd.ike.outputs import (
     ChildExpected,
     ChildReplaced,
     ChildRetired,
+    ChildSaInfo,
     ChildUp,
     OutboundReady,
     Output,
@@ -231,6 +233,17 @@ class Children:
     def settled(self, mapping: int, replaces: int | None) -> bool:
         """Whether a pair that is to succeed `replaces` (None: to be the first) is not needed."""
         return self.up(mapping) if replaces is None else not self.is_current(replaces)
+
+    def info(self, renewing: Callable[[int], bool]) -> tuple[ChildSaInfo, ...]:
+        """When each pair is rekeyed, and ends; `renewing`: whether the one with this inbound SPI is now."""
+        found = []
+        for spi_in, child in self.by_spi.items():
+            due = self.timers.deadline((Limit.SOFT, spi_in))
+            stays = self.is_current(spi_in) and not renewing(spi_in)
+            over = Limit.REMOVE if child.deleted else Limit.HARD
+            end = self.timers.deadline((over, spi_in)) or child.made
+            found.append(ChildSaInfo(spi_in, due if stays else None, end))
+        return tuple(found)
 
     def deadlines(self) -> dict[str, float]:
         """When something happens to a pair, by what: one that has its successor asks for no other."""

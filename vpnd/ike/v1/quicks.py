@@ -102,6 +102,13 @@ class Quicks:
         """The one that we began and that waits for its answer."""
         return next((q for q in self._by_id.values() if q.initiator and q.state is State.SENT_QUICK1), None)
 
+    def is_renewing(self, spi_in: int) -> bool:
+        """Whether a successor of this pair is being made, or waits for its turn."""
+        quick = self.own()
+        return spi_in in self._session.peer.wanted.values() or (
+            quick is not None and quick.replaces == spi_in
+        )
+
     def next(self, now: float) -> None:
         """Begin the quick mode whose turn it is, if none of ours is under way."""
         session = self._session

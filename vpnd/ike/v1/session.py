@@ -18,7 +18,7 @@ from vpnd.ike import natt
 from vpnd.ike.contest import ANSWER_WITHIN, Contest
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.natt import NO_NAT, Nat
-from vpnd.ike.outputs import IkeDown, IkeSaInfo, Output, PathMoved, Story
+from vpnd.ike.outputs import ChildSaInfo, IkeDown, IkeSaInfo, Output, PathMoved, Story
 from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.session import Phase, SaSnapshot, Unreachable
 from vpnd.ike.timers import Timers
@@ -470,7 +470,7 @@ class Session:
         if self.state is not State.ESTABLISHED:
             return
         self.timers.arm(Timer.RENEW, now + REKEY_AGAIN)
-        if any(one.phase is Phase.CONNECTING and one.initiator for one in self.siblings()):
+        if self._is_renewing:
             return
         path = succession.path_of_successor(self)
         session = Session(now, self.registry, self.policy, path, initiator=True)
@@ -478,6 +478,11 @@ class Session:
         self.registry.add(session)
         session.begin(now)
         self.registry.arm(session)
+
+    @property
+    def _is_renewing(self) -> bool:
+        """Whether a phase 1 of ours is under way that will succeed this one."""
+        return any(one.phase is Phase.CONNECTING and one.initiator for one in self.siblings())
 
     def rekey_child(self, now: float, spi_in: int) -> None:
         """Begin quick modes for one child until it has a successor; an unknown SPI is ignored."""
@@ -525,6 +530,10 @@ class Session:
         """What status shows, once established."""
         return self.describe() if self.phase is Phase.ESTABLISHED else None
 
+    def child_sas(self) -> tuple[ChildSaInfo, ...]:
+        """When each child is rekeyed, and ends: asked of the ISAKMP SA that is current."""
+        return self.children.info(self.quicks.is_renewing) if self.is_current else ()
+
     def snapshot(self) -> SaSnapshot:
         """What there is of it now."""
         deadlines = {timer.name: at for timer, at in self.timers.all().items() if timer is not Timer.LIVENESS}
@@ -562,7 +571,7 @@ class Session:
             nat=self.nat.found,
             vendor=self.negotiation.peer.vendor,
             established_at=self.established_at,
-            rekey_at=self.timers.deadline(Timer.RENEW),
+            rekey_at=None if self._is_renewing else self.timers.deadline(Timer.RENEW),
             expires_at=self.established_at + self.negotiation.lifetime,
             last_heard=self.liveness.last_heard,
         )

@@ -7,6 +7,7 @@ from vpnd.ike import natt
 from vpnd.ike.contest import ANSWER_WITHIN
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import (
+    ChildSaInfo,
     Established,
     Failed,
     IkeDown,
@@ -20,7 +21,7 @@ from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.session import Unreachable
 from vpnd.ike.silence import question_due
 from vpnd.ike.v2 import causes, duplicates
-from vpnd.ike.v2.children import Child, Fate, lifetime_over
+from vpnd.ike.v2.children import Child, ChildTimer, Fate, lifetime_over
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.exchanges.create_child import CreateChild
@@ -248,6 +249,19 @@ def info(context: Context) -> IkeSaInfo | None:
     )
 
 
+def child_sas(context: Context) -> tuple[ChildSaInfo, ...]:
+    """When each CHILD_SA is rekeyed, and ends."""
+    found = ((one, context.timers.deadline((ChildTimer.LIFETIME, one.spi_in))) for one in context.children)
+    return tuple(
+        ChildSaInfo(one.spi_in, _rekey_at(context, one), end) for one, end in found if end is not None
+    )
+
+
+def _rekey_at(context: Context, child: Child) -> float | None:
+    due = context.timers.deadline((ChildTimer.REKEY, child.spi_in))
+    return max(due, child.soft_end) if due is not None and context.children.is_redundant(child) else due
+
+
 def _announce(context: Context, old: Context | None) -> None:
     found = info(context)
     if found is not None and old is None:
@@ -306,6 +320,7 @@ def _rekey_child(context: Context, child: Child) -> None:
     """Unless that has begun, or it cannot have a successor."""
     begun = any(isinstance(e, RekeyChild) and e.old is child for e in context.requests.pending())
     if child.fate is Fate.LIVE and child.successor is None and not begun:
+        context.timers.disarm((ChildTimer.REKEY, child.spi_in))
         context.requests.ask(RekeyChild(child))
 
 

@@ -8,7 +8,7 @@ state moves.
 from __future__ import annotations
 
 from vpnd.ike.faults import Drop, Fault
-from vpnd.ike.outputs import IkeSaInfo
+from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.ike.registry import InitKey, Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
 from vpnd.ike.session import Phase, SaSnapshot, Unreachable
@@ -89,6 +89,9 @@ class Session:
 
     def info(self) -> IkeSaInfo | None:
         return life.info(self.context)
+
+    def child_sas(self) -> tuple[ChildSaInfo, ...]:
+        return life.child_sas(self.context)
 
     def snapshot(self) -> SaSnapshot:
         sa, timers = self.sa, self.context.timers
