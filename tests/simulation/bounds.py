@@ -10,11 +10,13 @@ from vpnd.ike.v1.quicks import CROSSED, LINGER, PEERS_AT_ONCE, REFUSALS_KEPT, RE
 from vpnd.ike.v1.succession import REPLACED_AT_MOST, REPLACED_FOR_NOW
 from vpnd.ike.v1.version import REASSEMBLIES
 from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT, PFS_PROOF, PFS_PROOF_OF_PEER
+from vpnd.ike.v2.duplicates import ANSWERS_WITHIN
 from vpnd.ike.v2.exchanges.rekey_ike import REFUSED_WAIT
 from vpnd.ike.v2.life import REINITIATE_AGAIN as ANEW_AGAIN
 
 __all__ = [
     "ANEW_AGAIN",
+    "ANSWERS_WITHIN",
     "CROSSED",
     "DELETED_KEPT",
     "DUPLICATE_KEPT_BY_PEER",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.bounds import DUPLICATE_KEPT_BY_PEER
+from tests.simulation.bounds import ANSWERS_WITHIN, DUPLICATE_KEPT_BY_PEER
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import ChildReplaced, ChildUp
+from vpnd.ike.outputs import ChildReplaced, ChildUp, PeerDead
 from vpnd.ike.session import Phase, SaSnapshot
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -159,6 +159,7 @@ def test_a_rekey_under_way_when_the_redundant_ike_sa_is_closed(
         pair.b.initiate()
         pair.world.settle()
         traffic = carried(pair)
+        pair.world.run_for(0.5)
         kept = pair.a.child().spi_in
         (redundant,) = (one for one in established(pair.a) if kept not in one.children)
         closes = redundant.deadlines["DUPLICATE"]
@@ -231,3 +232,88 @@ def test_what_was_asked_on_a_redundant_ike_sa_is_asked_on_the_other() -> None:
         assert len(established(pair.a)) == 1
         assert pair.a.children(1)
     assert tried >= 2
+
+
+def forget_one(pair: Pair, gateway: Gateway, spi_i: bytes) -> None:
+    """The peer drops one of its IKE SAs and says nothing: strongSwan, after an INITIAL_CONTACT."""
+    (gone,) = (one for one in established(gateway) if one.spi_i == spi_i)
+    pair.world.interceptors.append(lambda d: [] if d.data.startswith(spi_i) else None)
+    gateway.do("close", gateway.tunnel, Diagnosis.of(Code.PEER_RESTARTED), local_spi(gone))
+
+
+def both_begun(seed: int, recipe: Recipe | None = None) -> Pair:
+    """Both ends have begun, and each holds two IKE SAs, of which none is closed yet."""
+    pair = Pair(seed, recipe=recipe)
+    pair.a.initiate()
+    pair.b.initiate()
+    pair.world.run_until(lambda: len(established(pair.a)) == len(established(pair.b)) == 2)
+    return pair
+
+
+def by_the_rule(pair: Pair) -> tuple[bytes, bytes]:
+    """The initiators' SPIs of the IKE SA that stays, if it answers, and of the redundant one."""
+    kept, redundant = sorted(one.spi_i for one in established(pair.a))
+    return kept, redundant
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("who", ["a", "b"])
+@pytest.mark.parametrize("which", ["kept", "redundant"])
+def test_the_one_of_two_that_the_peer_has_forgotten_is_the_one_that_goes(
+    which: str, who: str, seed: int
+) -> None:
+    """Whichever it is and whoever has begun it."""
+    pair = both_begun(seed)
+    peer, other = (pair.a, pair.b) if who == "a" else (pair.b, pair.a)
+    kept, redundant = by_the_rule(pair)
+    gone, stays = (kept, redundant) if which == "kept" else (redundant, kept)
+    sent_on = other.child().spi_in
+    (sending,) = (one.spi_i for one in established(other) if sent_on in one.children)
+    forget_one(pair, peer, gone)
+    traffic = carried(pair)
+    pair.world.run_for(ANSWERS_WITHIN + 0.5)
+    assert other.child().spi_in == peer.child().spi_out
+    lost_until_now = len(traffic.lost)
+    pair.world.run_for(CLOSED)
+    traffic.stop()
+    pair.world.run_for(FORGOTTEN)
+    assert len(traffic.lost) <= lost_until_now + 20, "packets of 0.4 s may be on their way"
+    assert sending == gone or not traffic.lost, "what is sent on is changed only to what has answered"
+    assert [one.spi_i for one in established(other)] == [stays]
+    pair.assert_one_tunnel()
+    assert not other.of(PeerDead)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_closed_while_neither_of_two_answers(seed: int) -> None:
+    """The network is away for a while: both ends hold both, and settle on the same one afterwards."""
+    pair = both_begun(seed)
+    pair.world.default_weather = Weather(loss=1.0)
+    pair.world.run_for(10)
+    assert len(established(pair.a)) == len(established(pair.b)) == 2
+    pair.world.default_weather = Weather()
+    pair.world.run_for(15 + FORGOTTEN)
+    pair.assert_one_tunnel()
+    assert pair.a.child().spi_in == pair.b.child().spi_out
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+@pytest.mark.parametrize("what", ["rekey_child", "rekey_ike"])
+@pytest.mark.parametrize("which", ["kept", "redundant"])
+def test_a_forgotten_one_and_a_rekey_of_either(which: str, what: str, who: str) -> None:
+    """b has forgotten the one that stays; `who` rekeys what it holds: one tunnel is left, and carries."""
+    for seed in SEEDS:
+        pair = both_begun(seed)
+        kept, redundant = by_the_rule(pair)
+        forget_one(pair, pair.b, kept)
+        rekeyed = kept if which == "kept" and who == "a" else redundant
+        gateway = getattr(pair, who)
+        (mine,) = (one for one in established(gateway) if one.spi_i == rekeyed)
+        gateway.do(what, gateway.tunnel, local_spi(mine) if what == "rekey_ike" else mine.children[0])
+        pair.world.run_for(CLOSED + 30)
+        pair.assert_one_tunnel()
+        traffic = carried(pair)
+        pair.world.run_for(5)
+        traffic.stop()
+        pair.world.run_for(FORGOTTEN)
+        assert traffic.lost == []

@@ -32,16 +32,24 @@ class Want(Cause):
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver(Cause):
+    """Another IKE SA of the tunnel asks for these mappings."""
+
+    keeper: Context
+    mappings: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Close(Cause):
     """Close the IKE SA, with everything on it.
 
     `receiving`: inbound SPIs of its children that another IKE SA of the tunnel still receives on;
-    `handed_over`: the mappings that it asks for.
+    `handed_over`: what it asks for.
     """
 
     diagnosis: Diagnosis
     receiving: tuple[int, ...] = ()
-    handed_over: tuple[int, ...] = ()
+    handed_over: HandOver | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +188,6 @@ class Reinitiate(Cause):
     """This IKE SA or a child of it ends without a successor: another IKE SA is to be made beside it."""
 
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class HandOver(Cause):
-    """Another IKE SA of the tunnel asks for these mappings."""
-
-    mappings: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,32 @@ class Child:
         return self.sa.spi_in
 
 
+@dataclass(slots=True, eq=False)
+class Yielding:
+    """This IKE SA is the redundant of two: its children yield `to` those of the one that is to stay.
+
+    They do so once that one has `answered`: it was heard after `since`, when both stood, in seconds on the
+    caller's clock. Until then the newest sends.
+    """
+
+    to: Children
+    since: float
+    answered: bool = False
+
+    @property
+    def stays(self) -> Children:
+        """The children that stay, under the latest successor of their IKE SA."""
+        found = self.to
+        while found.heir is not None:
+            found = found.heir
+        return found
+
+
 class Children:
     """The records by inbound SPI, with their timers in those of the session.
 
-    `yield_to`: the children of the IKE SA that stays, while this one is the redundant of two. `heir`: those
-    of the successor of this IKE SA, once it was rekeyed.
+    `yielding`: while this IKE SA is the redundant of two. `heir`: the children of the successor of this IKE
+    SA, once it was rekeyed.
     """
 
     def __init__(self, registry: Registry, timers: Timers[object]) -> None:
@@ -89,7 +110,7 @@ class Children:
         self._children: dict[int, Child] = {}
         self.early_deletes: list[bytes] = []
         """SPIs that the peer has deleted, and which its answer to a request of ours may still name."""
-        self.yield_to: Children | None = None
+        self.yielding: Yielding | None = None
         self.heir: Children | None = None
 
     def __iter__(self) -> Iterator[Child]:
@@ -253,7 +274,7 @@ class Children:
 
     def adopt(self, other: Children) -> None:
         """Take over every child, with its timers: the IKE SA was rekeyed (RFC 7296 section 2.18)."""
-        other.heir, self.yield_to = self, other.yield_to
+        other.heir, self.yielding = self, other.yielding
         for child in other:
             self._take(other, child)
 
@@ -277,10 +298,8 @@ class Children:
 
     def _keeper(self, mapping: int) -> Child | None:
         """The child that stays for a mapping while this IKE SA is the redundant of two."""
-        stays = self.yield_to
-        while stays is not None and stays.heir is not None:
-            stays = stays.heir
-        return None if stays is None else stays.live(mapping)
+        yielding = self.yielding
+        return yielding.stays.live(mapping) if yielding is not None and yielding.answered else None
 
     def _settle_duplicate(self, now: float, older: Child, newer: Child) -> None:
         """Two children of one mapping: which stays, by a rule that both ends apply alike.

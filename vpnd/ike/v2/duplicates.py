@@ -1,9 +1,17 @@
-"""Two IKE SAs of one tunnel: both ends began at once, or the peer began anew. One stays."""
+"""Two IKE SAs of one tunnel: both ends began at once, or the peer began anew. One stays.
+
+Which one, a rule says that both ends share. But the peer may have dropped that one already without a word
+(strongSwan, when INITIAL_CONTACT comes on the other one): so it stays only if it answers.
+
+    both stand --0.2 s--> ask the one that is to stay
+               it is heard: it sends, and the redundant one is closed after 1 s (6 s: by its responder)
+               --1.7 s in silence--> ask the redundant one; if that is heard, it stays and the other is closed
+"""
 
 from __future__ import annotations
 
-from vpnd.ike.outputs import PeerRenews
-from vpnd.ike.v2.causes import Close, HandOver, Want
+from vpnd.ike.outputs import OutboundReady, PeerRenews
+from vpnd.ike.v2.causes import Close, HandOver, Probe, Want
 from vpnd.ike.v2.children import (
     DUPLICATE_KEPT,
     DUPLICATE_KEPT_BY_PEER,
@@ -12,6 +20,7 @@ from vpnd.ike.v2.children import (
     Child,
     ChildTimer,
     Fate,
+    Yielding,
 )
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.create_child import CreateChild
@@ -22,6 +31,12 @@ from vpnd.model.diagnosis import Code, Diagnosis
 
 REKEY_ENDS = 0.5
 """Seconds until a rekey that was under way is looked at again."""
+ASK_AFTER = 0.2
+"""Seconds until the IKE SA that is to stay is asked, unless it was heard: the peer knows both by then."""
+ANSWERS_WITHIN = 1.7
+"""Seconds that it has to answer, in which the question is sent three times. Less than it takes for traffic
+without an answer to begin a new IKE SA.
+"""
 KEPT_BESIDE = 2
 """IKE SAs that are held for a peer which begins again what is closed; more at once are refused."""
 
@@ -39,23 +54,39 @@ def settle(context: Context, now: float) -> None:
         context.emit(PeerRenews(context.sa.tunnel))
     for other in context.siblings():
         if renewals.expects(context.sa.tunnel):
-            other.children.yield_to = None
-            other.timers.disarm(Timer.DUPLICATE)
+            _stay(other)
             continue
         made = other.sa.established_at
         racing = other.sa.initiator != context.sa.initiator and made is not None and now - made < RACE
         loses = racing and context.sa.spi_i > other.sa.spi_i
         loser, keeper = (context, other) if loses else (other, context)
-        loser.children.yield_to = keeper.children
-        kept = DUPLICATE_KEPT if loser.sa.initiator else DUPLICATE_KEPT_BY_PEER
-        loser.timers.arm(Timer.DUPLICATE, now + kept)
-        loser.rearm()
+        _yield(loser, keeper, now)
     siblings = context.siblings()
     excess = len(siblings) + 1 - context.registry.limits.ike_sas_per_tunnel
     for other in siblings[: max(0, excess)]:
-        close = _close(other, now)
-        if close is not None:
-            other.command(now, close)
+        other.command(now, _close(other, siblings[-1], now))
+
+
+def heard(context: Context, now: float) -> None:
+    """An authentic message came on this IKE SA: it answers, so others yield to it; or it answers instead."""
+    for other in context.siblings():
+        yielding = other.children.yielding
+        if yielding is not None and not yielding.answered and yielding.stays is context.children:
+            yielding.answered = True
+            _send_on(context, other)
+            other.timers.arm(Timer.DUPLICATE, max(now, _due(other, yielding)))
+            other.rearm()
+    own = context.children.yielding
+    if own is not None and not own.answered and now > own.since + ANSWERS_WITHIN:
+        context.timers.arm(Timer.DUPLICATE, now)
+
+
+def _send_on(keeper: Context, redundant: Context) -> None:
+    """The IKE SA that stays has answered: its CHILD_SAs send, and those of the redundant one no more."""
+    for child in redundant.children:
+        stays = keeper.children.live(child.sa.mapping)
+        if stays is not None and child.fate is Fate.LIVE:
+            keeper.emit(OutboundReady(stays.sa.tunnel, stays.spi_in))
 
 
 def are_enough(context: Context, now: float) -> bool:
@@ -75,32 +106,83 @@ def close_soon(context: Context, now: float) -> None:
     context.timers.arm(Timer.DUPLICATE, now + DUPLICATE_KEPT)
 
 
-def close_when_idle(context: Context, now: float, timer: Timer) -> Close | None:
-    """Close the redundant IKE SA. A rekey of ours ends first: its answer makes an SA that the peer uses."""
-    exchange = context.requests.exchange
+def review(context: Context, now: float, timer: Timer) -> Close | Probe | None:
+    """The redundant IKE SA: ask which of the two answers, close it, or keep it.
+
+    A rekey of ours ends first: its answer makes an SA that the peer uses.
+    """
+    yielding, siblings, exchange = context.children.yielding, context.siblings(), context.requests.exchange
     if exchange is not None and exchange.rekeys:
         context.timers.arm(Timer.DUPLICATE, now + REKEY_ENDS)
         return None
-    return _close(context, now)
+    if yielding is None:
+        return _close(context, siblings[-1], now) if siblings else None
+    keeper = next((one for one in siblings if one.children is yielding.stays), None)
+    if keeper is None:
+        _without_keeper(context, now)
+        return None
+    if not yielding.answered:
+        return _ask(context, keeper, yielding, now)
+    if now < (due := _due(context, yielding)):
+        context.timers.arm(Timer.DUPLICATE, due)
+        return None
+    return _close(context, keeper, now)
 
 
-def _close(context: Context, now: float) -> Close | None:
+def _yield(context: Context, keeper: Context, now: float) -> None:
+    """It is redundant, if `keeper` answers."""
+    context.children.yielding = Yielding(keeper.children, now)
+    context.timers.arm(Timer.DUPLICATE, now + ASK_AFTER)
+    context.rearm()
+
+
+def _stay(context: Context) -> None:
+    """It is not redundant any more."""
+    context.children.yielding = None
+    context.timers.disarm(Timer.DUPLICATE)
+
+
+def _without_keeper(context: Context, now: float) -> None:
+    """The IKE SA that was to stay is gone: yield to another one, which does not yield itself."""
+    others = [one for one in context.siblings() if one.children.yielding is None]
+    if others:
+        _yield(context, others[-1], now)
+    else:
+        _stay(context)
+
+
+def _due(context: Context, yielding: Yielding) -> float:
+    """When it is closed: by its initiator, or by the other side should the initiator not."""
+    return yielding.since + (DUPLICATE_KEPT if context.sa.initiator else DUPLICATE_KEPT_BY_PEER)
+
+
+def _ask(context: Context, keeper: Context, yielding: Yielding, now: float) -> Probe | None:
+    """Which of the two does the peer have? It answers for each; if for neither, neither is closed."""
+    overdue = yielding.since + ANSWERS_WITHIN
+    if now >= overdue and context.sa.last_message > overdue:
+        context.story("the other IKE SA of the tunnel does not answer, and this one does: it stays")
+        _stay(context)
+        keeper.command(now, _close(keeper, context, now))
+        return None
+    keeper.command(now, Probe())
+    keeper.rearm()
+    context.timers.arm(Timer.DUPLICATE, overdue if now < overdue else now + REKEY_ENDS)
+    return None if now < overdue else Probe()
+
+
+def _close(context: Context, keeper: Context, now: float) -> Close:
     """Close the redundant IKE SA; the one that stays gets the mappings that only this one had.
 
     The peer may send on the CHILD_SAs of either. What is on its way until it has our DELETE still arrives.
     """
-    siblings = context.siblings()
-    if not siblings:
-        return None
-    keeper = siblings[-1]
     mappings = [child.sa.mapping for child in context.children if child.fate is Fate.LIVE]
     wanted = _wanted(context)
     context.registry.renewals.closing(context.sa.tunnel)
     kept = context.registry.limits.closing + INBOUND_KEPT
     receiving = keeper.children.receive_for(now, context.children, kept)
-    keeper.rearm()
     diagnosis = Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays")
-    return Close(diagnosis, receiving, (*wanted, *(mappings if context.sa.initiator else ())))
+    handed_over = (*wanted, *(mappings if context.sa.initiator else ()))
+    return Close(diagnosis, receiving, HandOver(keeper, handed_over))
 
 
 def closed_by_peer(context: Context, now: float) -> None:
@@ -113,16 +195,16 @@ def closed_by_peer(context: Context, now: float) -> None:
 
 def hand_over_wanted(context: Context, now: float) -> None:
     """The IKE SA ends without an answer to what it was asked for: another one of the tunnel asks."""
-    hand_over(context, now, HandOver(_wanted(context)))
+    siblings = context.siblings()
+    if siblings:
+        hand_over(context, now, HandOver(siblings[-1], _wanted(context)))
 
 
 def hand_over(context: Context, now: float, cause: HandOver) -> None:
     """Another IKE SA of the tunnel asks for these mappings."""
-    siblings = context.siblings()
-    for mapping in cause.mappings if siblings else ():
-        siblings[-1].command(now, Want(mapping))
-    if siblings:
-        siblings[-1].rearm()
+    for mapping in cause.mappings:
+        cause.keeper.command(now, Want(mapping))
+    cause.keeper.rearm()
 
 
 def _wanted(context: Context) -> tuple[int, ...]:

@@ -352,11 +352,11 @@ def lifetime(context: Context, now: float, timer: Timer) -> causes.Close:
     return causes.Close(lifetime_over())
 
 
-def leave(context: Context, now: float, close: causes.Close) -> causes.HandOver:
+def leave(context: Context, now: float, close: causes.Close) -> causes.HandOver | None:
     """Delete the IKE SA, with everything on it."""
     _end(context, close.diagnosis)
     _ask_last(context, now, DeleteIke(close.receiving))
-    return causes.HandOver(close.handed_over)
+    return close.handed_over
 
 
 def closed_by_peer(context: Context, now: float, closed: causes.PeerClosed) -> tuple[Payload, ...]:

@@ -12,7 +12,7 @@ from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.ike.registry import InitKey, Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
 from vpnd.ike.session import Phase, SaSnapshot, Unreachable
-from vpnd.ike.v2 import causes, dispatch, ladder, life
+from vpnd.ike.v2 import causes, dispatch, duplicates, ladder, life
 from vpnd.ike.v2.children import ChildTimer
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchange import Exchange
@@ -266,6 +266,7 @@ class Session:
         self.moved(now, path)
         if asked and path == sa.path:
             sa.former = None
+        duplicates.heard(self.context, now)
 
     def _reply(self, request: Received, payloads: tuple[Payload, ...]) -> None:
         """Send the answer to a request, and keep it for repeats."""

@@ -201,7 +201,7 @@ STEPS: dict[tuple[State, Key], Step[Action, State]] = {
     (State.ESTABLISHED, Timer.REINITIATE): Step("it could not be rekeyed", life.ends_soon),
     (State.ESTABLISHED, Timer.LIFETIME): Step("its lifetime is over", life.lifetime),
     (State.ESTABLISHED, Timer.KEEPALIVE): Step("keep the NAT's mapping", life.keep_alive),
-    (State.ESTABLISHED, Timer.DUPLICATE): Step("it is redundant", duplicates.close_when_idle),
+    (State.ESTABLISHED, Timer.DUPLICATE): Step("of two IKE SAs, which stays?", duplicates.review),
     (State.ESTABLISHED, ChildTimer.REKEY): Step("rekey a CHILD_SA", of_child(life.rekey_due)),
     (State.ESTABLISHED, ChildTimer.LIFETIME): Step(
         "the lifetime of a CHILD_SA is over", of_child(life.child_lifetime)
