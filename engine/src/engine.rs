@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::esp::{Keys, SEED_LENGTH};
-use crate::interface::{Drops, Notice, PolicyRow, Remote, SaStats, TunnelId};
+use crate::inbound::{Datagram, Incoming, Receiver, Strangers};
+use crate::interface::{Drops, Endpoint, Notice, PolicyRow, SaStats, TunnelId};
 use crate::outbound::{Batch, Outgoing};
 use crate::sad::{Child, Refused, SaPair};
-use crate::spd::Mapping;
+use crate::spd::{Flow, Mapping};
 use crate::tunnel::Tunnel;
 
 /// Carries packets; see `vpnd.datapath.interface.Engine`.
@@ -18,6 +19,9 @@ pub struct Engine {
     tunnels: HashMap<TunnelId, Tunnel>,
     pairs: HashMap<u32, SaPair>,
     notices: Vec<Notice>,
+    own: Box<[IpAddr]>,
+    strangers: Strangers,
+    stray: Drops,
 }
 
 impl Engine {
@@ -27,12 +31,19 @@ impl Engine {
         Self::default()
     }
 
+    /// The addresses that it listens on: SAs that are installed later carry no packets from them.
+    pub fn set_own(&mut self, own: Box<[IpAddr]>) {
+        self.own = own;
+    }
+
     /// Begin to carry a tunnel's packets; false, and no change, if it is known.
-    pub fn add_tunnel(&mut self, id: TunnelId) -> bool {
+    ///
+    /// `vnet_header`: its TUN has a `virtio_net_hdr` before each packet, so segments are joined.
+    pub fn add_tunnel(&mut self, id: TunnelId, vnet_header: bool) -> bool {
         if self.tunnels.contains_key(&id) {
             return false;
         }
-        self.tunnels.insert(id, Tunnel::new());
+        self.tunnels.insert(id, Tunnel::new(id, vnet_header));
         true
     }
 
@@ -65,11 +76,21 @@ impl Engine {
     }
 
     /// Drop a tunnel's business traffic, all but packets from or to `keep`; None ends that.
-    pub fn interrupt(&mut self, id: TunnelId, keep: Option<Box<[IpAddr]>>) {
+    pub fn interrupt(&mut self, id: TunnelId, keep: Option<&[IpAddr]>) {
         if let Some(tunnel) = self.tunnels.get_mut(&id) {
-            tunnel.policies.interrupt(keep.clone());
-            tunnel.keep = keep;
+            tunnel.keep = keep.map(Into::into);
+            tunnel.policies.interrupt(tunnel.keep.clone());
         }
+        self.of_tunnel(id).for_each(|pair| pair.allowed.interrupt(keep.map(Into::into)));
+    }
+
+    /// Answer echo requests from `remote` to `local` at once, before all that wait in the TUN.
+    pub fn answer_probes(&mut self, id: TunnelId, local: IpAddr, remote: IpAddr) {
+        let probed = Flow::between(remote, local);
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.probed = probed;
+        }
+        self.of_tunnel(id).for_each(|pair| pair.allowed.tell_probes(probed));
     }
 
     /// Receive on `child.spi_in`; with `outbound`, also send its mapping's packets on it, and those that waited.
@@ -91,8 +112,11 @@ impl Engine {
             return Err(Refused::Known);
         }
         let [keys_in, keys_out] = keys;
-        let mut pair = SaPair::new(child, keys_in, keys_out, seed, tunnel.path_mtu)?;
+        let mut pair = SaPair::new(child, keys_in, keys_out, seed, tunnel.path_mtu, &self.own)?;
         pair.compare(&tunnel.rows);
+        pair.allowed.interrupt(tunnel.keep.clone());
+        pair.allowed.tell_probes(tunnel.probed);
+        pair.awaited = !outbound;
         self.pairs.insert(spi_in, pair);
         if outbound {
             self.use_outbound(now, spi_in, out);
@@ -102,7 +126,8 @@ impl Engine {
 
     /// Send this mapping's packets on the SA pair with this inbound SPI from now on, and those that waited.
     pub fn use_outbound(&mut self, now: f64, spi_in: u32, out: &mut Outgoing) {
-        let Some(pair) = self.pairs.get(&spi_in) else { return };
+        let Some(pair) = self.pairs.get_mut(&spi_in) else { return };
+        pair.awaited = false;
         let (id, mapping) = (pair.child.tunnel, pair.child.mapping);
         if let Some(tunnel) = self.tunnels.get_mut(&id) {
             tunnel.outbound.insert(mapping, spi_in);
@@ -129,11 +154,10 @@ impl Engine {
     }
 
     /// Send to `remote` from now on: the peer's authenticated new address.
-    pub fn move_to(&mut self, spi_in: u32, remote: Remote) {
+    pub fn move_to(&mut self, spi_in: u32, remote: Endpoint) {
         let Some(pair) = self.pairs.get_mut(&spi_in) else { return };
         let Some(tunnel) = self.tunnels.get(&pair.child.tunnel) else { return };
-        pair.child.remote = remote;
-        pair.resize(tunnel.path_mtu);
+        pair.move_to(remote, tunnel.path_mtu);
     }
 
     /// Seal a batch of packets as they were read from the TUN, each by itself.
@@ -148,6 +172,30 @@ impl Engine {
         Batch { now, id, tunnel, pairs: &mut self.pairs, notices: &mut self.notices, out }.send(packets);
     }
 
+    /// Open a batch of datagrams; answers to probes are in `out`, the packets for TUNs in `incoming`.
+    pub fn receive<'a>(
+        &mut self,
+        now: f64,
+        datagrams: impl IntoIterator<Item = Datagram<'a>>,
+        out: &mut Outgoing,
+        incoming: &mut Incoming,
+    ) {
+        let mut receiver = Receiver {
+            now,
+            tunnels: &mut self.tunnels,
+            pairs: &mut self.pairs,
+            notices: &mut self.notices,
+            strangers: &mut self.strangers,
+            drops: &mut self.stray,
+            out,
+            incoming,
+        };
+        for mut datagram in datagrams {
+            receiver.receive(&mut datagram);
+        }
+        receiver.flush();
+    }
+
     /// Counters of one SA pair, or None if it is not installed.
     #[must_use]
     pub fn stats(&self, spi_in: u32) -> Option<SaStats> {
@@ -157,6 +205,17 @@ impl Engine {
     /// When this tunnel's packets left last, if any did since the last call.
     pub fn take_sent(&mut self, id: TunnelId) -> Option<f64> {
         self.tunnels.get_mut(&id)?.sent.take()
+    }
+
+    /// When authentic packets of this tunnel came last, if any did since the last call.
+    pub fn take_heard(&mut self, id: TunnelId) -> Option<f64> {
+        self.tunnels.get_mut(&id)?.heard.take()
+    }
+
+    /// Counters of everything that belongs to no tunnel.
+    #[must_use]
+    pub const fn stray_drops(&self) -> Drops {
+        self.stray
     }
 
     /// Counters of one tunnel.
@@ -200,7 +259,7 @@ mod tests {
 
     fn engine(esn: bool) -> Engine {
         let mut engine = Engine::new();
-        assert!(engine.add_tunnel(TUNNEL));
+        assert!(engine.add_tunnel(TUNNEL, false));
         engine.replace_policies(
             TUNNEL,
             Box::new([PolicyRow { mapping: 0, local: everything(), remote: everything() }]),
@@ -214,7 +273,8 @@ mod tests {
             suite: Suite::of_words("aes-128-gcm", None, None, esn).expect("a suite of the table"),
             ts_local: everything(),
             ts_remote: everything(),
-            remote: Remote { address: "192.0.2.2".parse().expect("an address"), port: 4500 },
+            local: Endpoint { address: "192.0.2.1".parse().expect("an address"), port: 4500 },
+            remote: Endpoint { address: "192.0.2.2".parse().expect("an address"), port: 4500 },
             udp: true,
             soft_bytes: None,
             hard_bytes: None,
@@ -264,12 +324,12 @@ mod tests {
     #[test]
     fn what_a_tunnel_had_goes_with_it() {
         let (mut engine, mut out) = (engine(false), Outgoing::default());
-        assert!(!engine.add_tunnel(TUNNEL));
+        assert!(!engine.add_tunnel(TUNNEL, false));
         engine.remove_tunnel(TUNNEL);
         assert_eq!(engine.stats(SPI), None);
         engine.send(1.0, TUNNEL, [packet()], &mut out);
         assert!(out.trains().is_empty());
-        assert!(engine.add_tunnel(TUNNEL));
+        assert!(engine.add_tunnel(TUNNEL, false));
     }
 
     #[test]

@@ -79,6 +79,31 @@ pub enum Notice {
         /// The SPI that it receives on.
         spi_in: u32,
     },
+    /// ESP with an SPI that no SA has came; said at most once a second.
+    UnknownSpi {
+        /// The SPI.
+        spi: u32,
+        /// Where it came from.
+        source: IpAddr,
+    },
+    /// The first authenticated packet came on this SA, which is not sent on yet: the peer has it installed.
+    PeerSends {
+        /// Whose SA it is.
+        tunnel: TunnelId,
+        /// The SPI that it receives on.
+        spi_in: u32,
+    },
+    /// An authenticated, newest packet of this SA came from elsewhere (RFC 3948 section 3.1).
+    PeerMoved {
+        /// Whose SA it is.
+        tunnel: TunnelId,
+        /// The SPI that it receives on.
+        spi_in: u32,
+        /// Our end of its path.
+        local: Endpoint,
+        /// Where the packet came from.
+        remote: Endpoint,
+    },
 }
 
 /// Counters of one SA pair since its installation: inner bytes, monotonic times in seconds.
@@ -109,11 +134,11 @@ pub struct PolicyRow {
     pub remote: Box<[Selector]>,
 }
 
-/// Where an SA's datagrams go.
+/// One end of a path: where an SA's datagrams go, or come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remote {
-    /// The peer's address.
+pub struct Endpoint {
+    /// The address.
     pub address: IpAddr,
-    /// The peer's UDP port; 0 for raw ESP.
+    /// The UDP port; 0 for raw ESP.
     pub port: u16,
 }

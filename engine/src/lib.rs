@@ -4,11 +4,13 @@
 //! and counters come out. The Python engine is the specification, down to drop reasons and counters, and
 //! `engine/tests` runs both on the same packets.
 
+mod coalesce;
 pub mod ecn;
 pub mod engine;
 pub mod esp;
 pub mod fit;
 pub mod icmp;
+pub mod inbound;
 pub mod interface;
 pub mod ip;
 pub mod mtu;

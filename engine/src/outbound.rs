@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::esp::{self, Suite};
 use crate::fit::{clamp_mss, fragment_ipv4, may_be_syn};
 use crate::icmp::append_too_big;
-use crate::interface::{Drop, Notice, Remote, TunnelId};
+use crate::interface::{Drop, Endpoint, Notice, TunnelId};
 use crate::ip::{IPV4_HEADER, IPV6_HEADER, IpPacket, Malformed, TCP, is_option_header, version};
 use crate::sad::SaPair;
 use crate::spd::{Flow, Mapping, Verdict};
@@ -30,7 +30,7 @@ pub struct Train {
     /// The SA, by the SPI that it receives on.
     pub spi_in: u32,
     /// Where they go.
-    pub remote: Remote,
+    pub remote: Endpoint,
     /// Whether they travel in UDP.
     pub udp: bool,
     /// Where they lie in `Outgoing::bytes`.
@@ -83,6 +83,12 @@ impl Outgoing {
     pub fn answers(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.answer_ends.iter().copied());
         starts.zip(&self.answer_ends).map(|(start, end)| &self.answers[start..*end])
+    }
+
+    /// Forget the ICMP errors but the first `kept`.
+    pub(crate) fn forget_answers(&mut self, kept: usize) {
+        self.answer_ends.truncate(kept);
+        self.answers.truncate(self.answer_ends.last().copied().unwrap_or_default());
     }
 
     /// Append a packet where its SA seals it, with room for what `sealed_length` counts.

@@ -1,7 +1,9 @@
 //! The security associations.
 
+use std::net::IpAddr;
+
 use crate::esp::{Error, Keys, Opener, SEED_LENGTH, Sealer, Suite};
-use crate::interface::{Notice, PolicyRow, Remote, SaStats, TunnelId};
+use crate::interface::{Endpoint, Notice, PolicyRow, SaStats, TunnelId};
 use crate::mtu::{believed, inner_mtu};
 use crate::replay::ReplayWindow;
 use crate::spd::{Mapping, Row, Selector, SelectorTable};
@@ -26,8 +28,10 @@ pub struct Child {
     pub ts_local: Box<[Selector]>,
     /// What it carries, on the peer's side.
     pub ts_remote: Box<[Selector]>,
+    /// Our address and UDP port on its path.
+    pub local: Endpoint,
     /// The peer's address and UDP port.
-    pub remote: Remote,
+    pub remote: Endpoint,
     /// Whether ESP travels in UDP (RFC 3948) or as IP protocol 50.
     pub udp: bool,
     /// Bytes in each direction at which it should be replaced.
@@ -54,19 +58,26 @@ pub enum Refused {
 /// The two ESP SAs of one CHILD_SA, with everything that changes while they carry packets.
 ///
 /// `sequence` is the number last sent. `part` is what it carries of its mapping's outbound packets where the peer
-/// did not agree to all of them. `limit` is what the path leaves for an inner packet.
+/// did not agree to all of them. `limit` is what the path leaves for an inner packet. `awaited` says whether it is
+/// not sent on before its first packet came, or IKE says so.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what was told, and what waits, do not depend on each other"
+)]
 pub(crate) struct SaPair {
     pub(crate) child: Child,
     pub(crate) sealer: Sealer,
-    #[expect(dead_code, reason = "the receiving half is not here yet")]
-    opener: Opener,
-    window: ReplayWindow,
+    pub(crate) opener: Opener,
+    pub(crate) window: ReplayWindow,
+    pub(crate) allowed: SelectorTable,
     pub(crate) part: Option<SelectorTable>,
     pub(crate) by_port: bool,
     pub(crate) sequence: u64,
     sequence_end: u64,
     pub(crate) limit: usize,
     pub(crate) stats: SaStats,
+    pub(crate) awaited: bool,
+    moved_told: Option<Endpoint>,
     soft_told: bool,
     hard_told: bool,
 }
@@ -78,12 +89,19 @@ impl SaPair {
         keys_out: Keys<'_>,
         seed: &[u8; SEED_LENGTH],
         path_mtu: usize,
+        own: &[IpAddr],
     ) -> Result<Self, Refused> {
         let suite = child.suite;
+        let carried = Row {
+            mapping: child.mapping,
+            sources: child.ts_remote.clone(),
+            destinations: child.ts_local.clone(),
+        };
         let mut pair = Self {
             sealer: Sealer::new(suite, keys_out, child.spi_out, seed).map_err(Refused::Keys)?,
             opener: Opener::new(suite, keys_in).map_err(Refused::Keys)?,
             window: ReplayWindow::new(child.replay_window).ok_or(Refused::Window)?,
+            allowed: SelectorTable::inbound(Box::new([carried]), own.into()),
             part: None,
             by_port: child.ts_local.iter().chain(&child.ts_remote).any(Selector::names_ports),
             sequence: 0,
@@ -91,6 +109,8 @@ impl SaPair {
             sequence_end: if suite.esn() { u64::MAX } else { u32::MAX.into() },
             limit: 0,
             stats: SaStats::default(),
+            awaited: false,
+            moved_told: None,
             soft_told: false,
             hard_told: false,
             child,
@@ -150,16 +170,47 @@ impl SaPair {
         usize::try_from(left).map_or(count, |left| left.min(count))
     }
 
+    /// Send to `remote` from now on.
+    pub(crate) fn move_to(&mut self, remote: Endpoint, path_mtu: usize) {
+        self.child.remote = remote;
+        self.moved_told = None;
+        self.resize(path_mtu);
+    }
+
+    /// Say once that the peer sends from elsewhere; only for its newest packet (RFC 3948 section 3.1).
+    pub(crate) fn tell_moved(&mut self, sender: Endpoint, notices: &mut Vec<Notice>) {
+        if sender.port == 0 || !self.child.udp || self.moved_told == Some(sender) {
+            return;
+        }
+        self.moved_told = Some(sender);
+        let (tunnel, spi_in, local) = (self.child.tunnel, self.child.spi_in, self.child.local);
+        notices.push(Notice::PeerMoved { tunnel, spi_in, local, remote: sender });
+    }
+
+    /// Say once that it should be replaced, if so.
+    pub(crate) fn tell_soft(&mut self, notices: &mut Vec<Notice>) {
+        if !self.soft_told && self.should_be_replaced() {
+            self.soft_told = true;
+            notices.push(Notice::SoftLimit { tunnel: self.child.tunnel, spi_in: self.child.spi_in });
+        }
+    }
+
+    /// Say once that it is used up.
+    pub(crate) fn tell_hard(&mut self, notices: &mut Vec<Notice>) {
+        if !self.hard_told {
+            self.hard_told = true;
+            notices.push(Notice::HardLimit { tunnel: self.child.tunnel, spi_in: self.child.spi_in });
+        }
+    }
+
     /// Say once that it should be replaced, and once that it is used up.
     pub(crate) fn tell_limits(&mut self, notices: &mut Vec<Notice>, used_up: bool) {
-        let (tunnel, spi_in) = (self.child.tunnel, self.child.spi_in);
         if !self.soft_told {
             self.soft_told = true;
-            notices.push(Notice::SoftLimit { tunnel, spi_in });
+            notices.push(Notice::SoftLimit { tunnel: self.child.tunnel, spi_in: self.child.spi_in });
         }
-        if used_up && !self.hard_told {
-            self.hard_told = true;
-            notices.push(Notice::HardLimit { tunnel, spi_in });
+        if used_up {
+            self.tell_hard(notices);
         }
     }
 }

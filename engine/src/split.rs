@@ -11,21 +11,21 @@ use crate::ip::{
 /// numbers of 16 bits in the order of the host.
 pub const VNET_HEADER: usize = 10;
 
-const NEEDS_CSUM: u8 = 1;
+pub(crate) const NEEDS_CSUM: u8 = 1;
 const GSO_NONE: u8 = 0;
-const GSO_TCPV4: u8 = 1;
-const GSO_TCPV6: u8 = 4;
+pub(crate) const GSO_TCPV4: u8 = 1;
+pub(crate) const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 /// A flag beside the type: the first segment has CWR set (RFC 3168 section 6.1.2).
 const GSO_ECN: u8 = 0x80;
 
-const TCP_HEADER: usize = 20;
+pub(crate) const TCP_HEADER: usize = 20;
 const TCP_SEQUENCE_AT: usize = 4;
 const TCP_OFFSET_AT: usize = 12;
-const TCP_FLAGS_AT: usize = 13;
+pub(crate) const TCP_FLAGS_AT: usize = 13;
 const TCP_CHECKSUM_AT: usize = 16;
 const TCP_FIN: u8 = 0x01;
-const TCP_PSH: u8 = 0x08;
+pub(crate) const TCP_PSH: u8 = 0x08;
 const TCP_CWR: u8 = 0x80;
 
 const UDP_HEADER: usize = 8;

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::interface::{Drops, PolicyRow};
-use crate::spd::{Mapping, Row, SelectorTable};
+use crate::coalesce::Coalescer;
+use crate::interface::{Drops, PolicyRow, TunnelId};
+use crate::spd::{Flow, Mapping, Row, SelectorTable};
 
 const DEFAULT_PATH_MTU: usize = 1500;
 
@@ -105,15 +106,19 @@ pub(crate) struct Tunnel {
     pub(crate) rows: Box<[PolicyRow]>,
     pub(crate) policies: SelectorTable,
     pub(crate) keep: Option<Box<[IpAddr]>>,
+    pub(crate) probed: Option<Flow>,
     pub(crate) waiting: HashMap<Mapping, Waiting>,
     pub(crate) outbound: HashMap<Mapping, u32>,
     pub(crate) drops: Drops,
     pub(crate) icmp: TokenBucket,
     pub(crate) sent: Option<f64>,
+    pub(crate) heard: Option<f64>,
+    pub(crate) coalescer: Coalescer,
 }
 
 impl Tunnel {
-    pub(crate) fn new() -> Self {
+    /// `vnet_header`: its TUN has a `virtio_net_hdr` before each packet.
+    pub(crate) fn new(id: TunnelId, vnet_header: bool) -> Self {
         Self {
             path_mtu: DEFAULT_PATH_MTU,
             most: None,
@@ -121,11 +126,14 @@ impl Tunnel {
             rows: Box::default(),
             policies: SelectorTable::outbound(Box::default()),
             keep: None,
+            probed: None,
             waiting: HashMap::new(),
             outbound: HashMap::new(),
             drops: Drops::default(),
             icmp: TokenBucket::new(ICMP_RATE, ICMP_BURST),
             sent: None,
+            heard: None,
+            coalescer: Coalescer::new(id, vnet_header),
         }
     }
 

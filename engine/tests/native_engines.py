@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from typing import Any, cast
 
 import vpnd_engine
@@ -19,6 +20,7 @@ from vpnd.model.selectors import Address
 
 TUNNEL = "t"
 SEED = bytes(range(32))
+LOCAL = ip_address("192.0.2.1")
 
 Train = tuple[int, str, int, bool, list[bytes], int]
 """SPI that is received on, peer's address and port, whether in UDP, packets, DSCP and ECN."""
@@ -52,10 +54,40 @@ class Loop:
             self.soon.pop(0)()
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """A datagram, or several of `length` bytes that the kernel joined; port 0 is raw ESP."""
+
+    data: bytes
+    length: int
+    traffic_class: int = 0
+    sender: tuple[str, int] = ("192.0.2.2", 4500)
+
+
 class Recorded(PythonEngine):
-    """The Python engine, whose sends are kept."""
+    """The Python engine, whose sends are kept. No address is this host's, so all checksums are verified."""
 
     trains: list[Train]
+    written: list[bytes]
+
+    def _is_local(self, packed: bytes) -> bool:
+        return False
+
+    def carry(self, tunnel: str, fd: int) -> None:
+        """Begin to carry a tunnel, whose writes are kept."""
+        self.add_tunnel(tunnel, fd, 1400)
+        vars(self._tunnels[tunnel])["_write_to"] = lambda _, pieces: self.written.append(b"".join(pieces))
+
+    def own(self, addresses: Sequence[Address]) -> None:
+        """As if it listened on these addresses."""
+        self._own = frozenset(addresses)
+
+    def receive(self, now: float, arrivals: Sequence[Arrival], port: int) -> None:
+        """One batch of datagrams."""
+        for a in arrivals:
+            self._inbound.receive(now, a.data, a.length, a.traffic_class, a.sender, LOCAL, port)
+        self._inbound.flush()
+        self._tell()
 
     def _transmit(self, pair: SaPair, buffers: list[bytes], length: int, traffic_class: int) -> int:
         packets = [buffers[at] + buffers[at + 1] for at in range(0, len(buffers), 2)]
@@ -66,19 +98,20 @@ class Recorded(PythonEngine):
 class Both:
     """Every call goes to both engines, and what comes of it must be the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, vnet_header: bool = False) -> None:
         self.loop = Loop()
         self.notices: list[tuple[object, ...]] = []
-        options = EngineOptions(vnet_header=False, raw=False)
+        self.ike: list[tuple[Address, int, bytes]] = []
+        self.headroom = bytes(10 if vnet_header else 0)
+        options = EngineOptions(vnet_header=vnet_header, raw=False)
         loop = cast(asyncio.AbstractEventLoop, self.loop)
-        self.python = Recorded(loop, (), self._no_ike, self._take_notice, options, SeededEntropy(1))
-        self.python.trains = []
+        self.python = Recorded(loop, (), self._take_ike, self._take_notice, options, SeededEntropy(1))
+        self.python.trains, self.python.written = [], []
         self.native = vpnd_engine.Engine()
-        # Each packet is one read or write, as with a TUN.
+        # Each packet is one read, as with a TUN.
         self.tun, self.ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.ours.setblocking(False)
-        self.python.add_tunnel(TUNNEL, self.tun.fileno(), 1400)
-        self.native.add_tunnel(TUNNEL)
+        self.python.carry(TUNNEL, self.tun.fileno())
+        self.native.add_tunnel(TUNNEL, vnet_header)
         self.spis: dict[int, Opener] = {}
 
     def close(self) -> None:
@@ -139,19 +172,39 @@ class Both:
     def send(self, packets: Sequence[bytes]) -> Outcome:
         """Packets as they come from the TUN; at most as many as are read at once."""
         for packet in packets:
-            self.ours.send(packet)
+            self.ours.send(self.headroom + packet)
         if packets:
             self.loop.readers[self.tun.fileno()]()
         return self._compared(self.native.send(self.loop.now, TUNNEL, list(packets)))
 
+    def answer_probes(self, local: Address, remote: Address) -> None:
+        self.python.answer_probes(TUNNEL, local, remote)
+        self.native.answer_probes(TUNNEL, local, remote)
+
+    def own(self, own: Sequence[Address]) -> None:
+        self.python.own(own)
+        self.native.set_own(list(own))
+
+    def receive(self, arrivals: Sequence[Arrival], port: int = 4500) -> Outcome:
+        """One batch of datagrams."""
+        self.python.receive(self.loop.now, arrivals, port)
+        datagrams = [
+            (a.data, a.length, a.traffic_class, ip_address(a.sender[0]), a.sender[1]) for a in arrivals
+        ]
+        writes, ike, sent = self.native.receive(self.loop.now, datagrams, port)
+        assert ike == self.ike
+        self.ike = []
+        assert {name for name, _ in writes} <= {TUNNEL}
+        return self._compared(sent, [write for _, write in writes])
+
     # ----------------------------------------------------------------------- comparison
 
-    def _compared(self, sent: Any) -> Outcome:
+    def _compared(self, sent: Any, writes: Sequence[bytes] = ()) -> Outcome:
         self.loop.turn()
         trains = [(spi, str(to), port, udp, packets, tc) for spi, to, port, udp, packets, tc in sent[0]]
         ours = (
             trains,
-            sent[1],
+            [*writes, *(self.headroom + answer for answer in sent[1])],
             self.native.take_notices(),
             self.native.drops(TUNNEL),
             self._counted(self.native),
@@ -159,13 +212,15 @@ class Both:
         counted = self.python.drops(TUNNEL)
         theirs = (
             self.python.trains,
-            self._written(),
+            self.python.written,
             self.notices,
             [counted[drop] for drop in Drop],
             self._counted(self.python),
         )
         assert self.native.take_sent(TUNNEL) == self.python.take_sent().get(TUNNEL)
-        self.python.trains, self.notices = [], []
+        assert self.native.take_heard(TUNNEL) == self.python.take_heard().get(TUNNEL)
+        assert self.native.drops() == [*self.python.drops().values()]
+        self.python.trains, self.python.written, self.notices = [], [], []
         assert [*self._opened(ours[0])] == [*self._opened(theirs[0])]
         assert ours[1:] == theirs[1:]
         return cast(Outcome, theirs)
@@ -193,17 +248,12 @@ class Both:
             for stats in found
         ]
 
-    def _written(self) -> list[bytes]:
-        written = []
-        while True:
-            try:
-                written.append(self.ours.recv(65536))
-            except BlockingIOError:
-                return written
-
     def _take_notice(self, notice: Notice) -> None:
-        name = type(notice).__name__
-        self.notices.append((name, *(getattr(notice, field.name) for field in fields(notice))))
+        values = [getattr(notice, field.name) for field in fields(notice)]
+        if isinstance(values[-1], Path):
+            path = values[-1]
+            values[-1] = (path.local, path.local_port, path.remote, path.remote_port)
+        self.notices.append((type(notice).__name__, *values))
 
-    def _no_ike(self, path: Path, data: bytes) -> None:
-        raise AssertionError("there are no sockets")
+    def _take_ike(self, path: Path, data: bytes) -> None:
+        self.ike.append((path.remote, path.remote_port, data))

@@ -13,7 +13,8 @@ use super::esp::raised;
 use super::parts::selectors;
 use crate::engine::Engine;
 use crate::esp::{Keys, SEED_LENGTH, Suite};
-use crate::interface::{Notice, PolicyRow, Remote, TunnelId};
+use crate::inbound::{Datagram, Incoming};
+use crate::interface::{Endpoint, Notice, PolicyRow, TunnelId};
 use crate::outbound::Outgoing;
 use crate::sad::{Child, Refused};
 use crate::spd::Selector;
@@ -62,13 +63,19 @@ impl KeysOf {
 /// `vpnd.model.child.Path`, as far as it says where packets go.
 #[derive(FromPyObject)]
 struct PathOf {
+    local: IpAddr,
+    local_port: u16,
     remote: IpAddr,
     remote_port: u16,
 }
 
 impl PathOf {
-    fn remote(&self, udp: bool) -> Remote {
-        Remote { address: self.remote, port: if udp { self.remote_port } else { 0 } }
+    fn local(&self) -> Endpoint {
+        Endpoint { address: self.local, port: self.local_port }
+    }
+
+    fn remote(&self, udp: bool) -> Endpoint {
+        Endpoint { address: self.remote, port: if udp { self.remote_port } else { 0 } }
     }
 }
 
@@ -106,12 +113,22 @@ type Train<'py> = (u32, IpAddr, u16, bool, Vec<Bound<'py, PyBytes>>, u8);
 /// Trains to send, and packets for the TUN.
 type Sent<'py> = (Vec<Train<'py>>, Vec<Bound<'py, PyBytes>>);
 
+/// What the kernel joined, bytes of each but the last, DSCP and ECN, sender's address and port.
+type Arrived<'py> = (Bound<'py, PyBytes>, usize, u8, IpAddr, u16);
+/// Whose TUN, and what is written to it.
+type Written<'py> = (Option<String>, Bound<'py, PyBytes>);
+/// Sender's address and port, and an IKE message.
+type Ike<'py> = (IpAddr, u16, Bound<'py, PyBytes>);
+/// Packets for TUNs, IKE messages, and what is to be sent.
+type Received<'py> = (Vec<Written<'py>>, Vec<Ike<'py>>, Sent<'py>);
+
 /// Tunnels and SAs in, packets through, notices and counters out.
 #[pyclass(name = "Engine", module = "vpnd_engine")]
 #[derive(Default)]
 pub struct PyEngine {
     engine: Engine,
     out: Outgoing,
+    incoming: Incoming,
     ids: HashMap<String, TunnelId>,
     names: HashMap<TunnelId, String>,
     next: TunnelId,
@@ -142,11 +159,11 @@ impl PyEngine {
     }
 
     /// Begin to carry a tunnel's packets. Raises ValueError if it is known.
-    fn add_tunnel(&mut self, tunnel: String) -> PyResult<()> {
+    fn add_tunnel(&mut self, tunnel: String, vnet_header: bool) -> PyResult<()> {
         if self.ids.contains_key(&tunnel) {
             return Err(PyValueError::new_err(format!("tunnel '{tunnel}' is known")));
         }
-        self.engine.add_tunnel(self.next);
+        self.engine.add_tunnel(self.next, vnet_header);
         self.names.insert(self.next, tunnel.clone());
         self.ids.insert(tunnel, self.next);
         self.next += 1;
@@ -185,7 +202,18 @@ impl PyEngine {
 
     /// Drop business traffic, all but packets from or to `keep`; None ends that.
     fn interrupt(&mut self, tunnel: &str, keep: Option<Vec<IpAddr>>) -> PyResult<()> {
-        self.engine.interrupt(self.id(tunnel)?, keep.map(Into::into));
+        self.engine.interrupt(self.id(tunnel)?, keep.as_deref());
+        Ok(())
+    }
+
+    /// The addresses that it listens on.
+    fn set_own(&mut self, own: Vec<IpAddr>) {
+        self.engine.set_own(own.into());
+    }
+
+    /// Answer echo requests from `remote` to `local` at once.
+    fn answer_probes(&mut self, tunnel: &str, local: IpAddr, remote: IpAddr) -> PyResult<()> {
+        self.engine.answer_probes(self.id(tunnel)?, local, remote);
         Ok(())
     }
 
@@ -210,6 +238,7 @@ impl PyEngine {
             suite: suite.map_err(raised)?,
             ts_local: side(child.ts_local)?,
             ts_remote: side(child.ts_remote)?,
+            local: child.path.local(),
             remote: child.path.remote(child.udp),
             udp: child.udp,
             soft_bytes: limits.0,
@@ -263,6 +292,32 @@ impl PyEngine {
         Ok(self.taken(py))
     }
 
+    /// Open a batch of datagrams that came to a local UDP port; 0 for raw ESP.
+    fn receive<'py>(
+        &mut self,
+        py: Python<'py>,
+        now: f64,
+        datagrams: Vec<Arrived<'py>>,
+        port: u16,
+    ) -> Received<'py> {
+        self.out.clear();
+        self.incoming.clear();
+        let mut copies: Vec<_> = datagrams.iter().map(|arrived| arrived.0.as_bytes().to_vec()).collect();
+        let taken = copies.iter_mut().zip(&datagrams).map(|(data, arrived)| Datagram {
+            data,
+            length: arrived.1,
+            traffic_class: arrived.2,
+            sender: Endpoint { address: arrived.3, port: arrived.4 },
+            port,
+        });
+        self.engine.receive(now, taken, &mut self.out, &mut self.incoming);
+        let writes = self.incoming.writes();
+        let writes = writes.map(|(id, write)| (self.names.get(&id).cloned(), PyBytes::new(py, write)));
+        let ike = self.incoming.ike().iter();
+        let ike = ike.map(|(sender, message)| (sender.address, sender.port, PyBytes::new(py, message)));
+        (writes.collect(), ike.collect(), self.taken(py))
+    }
+
     /// packets_in, packets_out, bytes_in, bytes_out, last_in, last_out; or None.
     fn stats(&self, spi_in: u32) -> Option<(u64, u64, u64, u64, f64, f64)> {
         let stats = self.engine.stats(spi_in)?;
@@ -281,8 +336,15 @@ impl PyEngine {
         Ok(self.engine.take_sent(self.id(tunnel)?))
     }
 
-    /// The counters of a tunnel, in the order of the reasons.
-    fn drops(&self, tunnel: &str) -> PyResult<Vec<u64>> {
+    /// When authentic packets of this tunnel came last, if any did since the last call.
+    fn take_heard(&mut self, tunnel: &str) -> PyResult<Option<f64>> {
+        Ok(self.engine.take_heard(self.id(tunnel)?))
+    }
+
+    /// The counters of a tunnel, or of everything that belongs to none, in the order of the reasons.
+    #[pyo3(signature = (tunnel=None))]
+    fn drops(&self, tunnel: Option<&str>) -> PyResult<Vec<u64>> {
+        let Some(tunnel) = tunnel else { return Ok(self.engine.stray_drops().counts().to_vec()) };
         Ok(self.engine.drops(self.id(tunnel)?).map_or_else(Vec::new, |drops| drops.counts().to_vec()))
     }
 
@@ -301,6 +363,14 @@ impl PyEngine {
                 }
                 Notice::HardLimit { tunnel, spi_in } => {
                     ("HardLimit", name(tunnel), spi_in).into_bound_py_any(py)
+                }
+                Notice::UnknownSpi { spi, source } => ("UnknownSpi", spi, source).into_bound_py_any(py),
+                Notice::PeerSends { tunnel, spi_in } => {
+                    ("PeerSends", name(tunnel), spi_in).into_bound_py_any(py)
+                }
+                Notice::PeerMoved { tunnel, spi_in, local, remote } => {
+                    let path = (local.address, local.port, remote.address, remote.port);
+                    ("PeerMoved", name(tunnel), spi_in, path).into_bound_py_any(py)
                 }
             })
             .collect()
