@@ -20,7 +20,7 @@ from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdAction, Negotiation, NegotiationMode, PeerPolicy
 from vpnd.tunnel.backoff import LONGEST_DELAY
-from vpnd.tunnel.commands import StateChanged, TunnelState
+from vpnd.tunnel.commands import AttemptFailed, StateChanged, TunnelState
 from vpnd.wire.iana import IkeVersion
 
 SPOKEN = {
@@ -119,6 +119,21 @@ def test_a_death_is_found_when_the_timeout_is_over(
         assert dead.diagnosis.code is Code.PEER_DEAD
         assert not world.a.installed
         assert not world.a.ike_sas()
+
+
+@pytest.mark.parametrize("action", [DISCONNECT, RETRY])
+@pytest.mark.parametrize("spoken", SPOKEN)
+def test_a_death_is_told_once_also_while_another_ike_sa_is_tried(spoken: str, action: DpdAction) -> None:
+    """The attempt beside the one that died has not failed: it is not wanted any more."""
+    world = Two(spoken, 30, action)
+    world.a.hear()
+    world.kill()
+    world.after(25, lambda: world.a.do("reinitiate", world.a.tunnel))
+    world.find_dead()
+    world.run_for(1)
+    assert world.attempts()
+    failures = [told.diagnosis.code for told in world.a.told if isinstance(told, AttemptFailed)]
+    assert Code.PEER_DEAD not in failures
 
 
 @pytest.mark.parametrize("spoken", SPOKEN)
