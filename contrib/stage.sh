@@ -45,7 +45,7 @@ rm -rf "$tree/usr/lib/vpnd/site-packages"
     --python-version "$minor" --implementation cp --only-binary :all: \
     --platform "manylinux_2_34_$(uname -m)" --platform "manylinux_2_28_$(uname -m)" \
     --platform "manylinux2014_$(uname -m)" \
-    "$common"/vpnd-*.whl
+    "$(echo "$common"/vpnd-*.whl)[console]"
 rm -rf "$tree/usr/lib/vpnd/site-packages/bin"
 program vpnd.daemon.main >"$tree/usr/bin/vpnd"
 program vpnd.control.cli >"$tree/usr/bin/vpnctl"

@@ -7,3 +7,4 @@ from pathlib import Path
 DEFAULT_CONFIG = Path("/etc/vpnd/vpnd.toml")
 DEFAULT_STATE = Path("/var/lib/vpnd")
 DEFAULT_SOCKET = Path("/run/vpnd/vpnd.sock")
+DEFAULT_CONSOLE_STATE = Path("/var/lib/vpnd-console")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vpnd import __version__
-from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_SOCKET, DEFAULT_STATE
+from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_CONSOLE_STATE, DEFAULT_SOCKET, DEFAULT_STATE
 from vpnd.control import completion
 from vpnd.control.session import print_what_fits
 
@@ -129,6 +129,54 @@ def init_command(config: ConfigOption = DEFAULT_CONFIG) -> None:
     from vpnd.daemon.init import init
 
     init(config)
+
+
+@app.command("console")
+def console_command(
+    token: Annotated[
+        bool, typer.Option("--token", help="Print a new token to sign in with, in place of the last one.")
+    ] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="With --token: one that changes nothing.")
+    ] = False,
+    listen: Annotated[
+        str,
+        typer.Option("--listen", metavar="ADDRESS:PORT", help="Where; elsewhere than on loopback with TLS."),
+    ] = "127.0.0.1:8642",
+    certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", metavar="FILE", help="For TLS: the certificate chain, PEM."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="For TLS: the certificate's key, PEM.")
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", metavar="NAME", help="A name in the browser's address line; may be repeated."),
+    ] = None,
+    socket: SocketOption = DEFAULT_SOCKET,
+    state: Annotated[
+        Path, typer.Option("--state", help="Where the tokens are kept, as hashes.")
+    ] = DEFAULT_CONSOLE_STATE,
+) -> None:
+    """Serve the web console, or print a token to sign in with.
+
+    It needs the extra vpnd[console], and asks the daemon over its socket like vpnctl.
+    """
+    from vpnd.console import serve
+    from vpnd.console.tokens import Role, TokensUnavailable
+
+    try:
+        if token:
+            serve.print_token(state, Role.READ if read_only else Role.ADMIN)
+        else:
+            serve.serve(serve.Options(socket, listen, certificate, key, host or (), state))
+    except serve.Unusable as error:
+        typer.echo(f"vpnd: {error}\n    {error.hint}", err=True)
+        raise typer.Exit(EXIT_CONFIGURATION) from None
+    except TokensUnavailable as error:
+        typer.echo(f"vpnd: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from None
 
 
 @app.command("guard")

@@ -42,8 +42,8 @@ class Client:
     Each call makes its own connection, so that there is nothing to close; `with` is there for habit.
     """
 
-    def __init__(self, socket: Path | str = DEFAULT_SOCKET) -> None:
-        self._transport = Transport(Path(socket))
+    def __init__(self, socket: Path | str | Transport = DEFAULT_SOCKET) -> None:
+        self._transport = Transport(Path(socket)) if isinstance(socket, Path | str) else socket
 
     def __enter__(self) -> Self:
         return self
@@ -140,8 +140,8 @@ class AsyncClient:
     Each call makes its own connection, so that there is nothing to close; `async with` is there for habit.
     """
 
-    def __init__(self, socket: Path | str = DEFAULT_SOCKET) -> None:
-        self._transport = AsyncTransport(Path(socket))
+    def __init__(self, socket: Path | str | AsyncTransport = DEFAULT_SOCKET) -> None:
+        self._transport = AsyncTransport(Path(socket)) if isinstance(socket, Path | str) else socket
 
     async def __aenter__(self) -> Self:
         return self

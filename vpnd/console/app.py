@@ -1,0 +1,299 @@
+"""The console as an application: its pages, and what each of them asks of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from importlib import resources
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from vpnd.console.protection import Protection
+from vpnd.console.requests import THEMES, Pages, form_of, one, own_path, redirect
+from vpnd.console.sessions import Sessions, TooMany
+from vpnd.console.tokens import Tokens, TokensUnavailable
+from vpnd.console.watch import Watch
+from vpnd.console.words import LANGUAGES, translator
+from vpnd.sdk import AsyncClient, DaemonUnreachable, Refused, VpndError
+from vpnd.sdk.models import TunnelDetail
+
+STATIC = {
+    "console.css": "text/css",
+    "console.js": "text/javascript",
+    "htmx.min.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+STATES = ("up", "connecting", "waiting", "unhealthy", "down")
+
+SHOWN_EVENTS = 100
+"""Ours: newest events of a tunnel, or of all."""
+
+ACTION_LIMIT = 15.0
+"""Ours, in seconds: how long a page may wait for a tunnel; it goes on trying."""
+
+CONFIRMED = ("down", "reset")
+"""Actions that interrupt traffic: a page asks first."""
+
+
+def create_app(
+    vpnd: AsyncClient,
+    tokens: Tokens,
+    hosts: Sequence[str] = (),
+    secure: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Starlette:
+    """The application. `hosts`: names of ours besides loopback; `secure`: it is served with TLS."""
+    console = Console(vpnd, Pages(Sessions(tokens, clock), secure), Watch(vpnd, clock))
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        following = asyncio.create_task(console.watch.follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+
+    return Starlette(
+        routes=console.routes(),
+        middleware=[Middleware(Protection, hosts=hosts, secure=secure)],
+        exception_handlers={
+            VpndError: console.daemon_failed,
+            HTTPException: console.refused,
+            TokensUnavailable: console.broken,
+        },
+        lifespan=life,
+    )
+
+
+class Console:
+    """The pages for watching, and the actions on a tunnel."""
+
+    def __init__(self, vpnd: AsyncClient, pages: Pages, watch: Watch) -> None:
+        self.vpnd = vpnd
+        self.pages = pages
+        self.watch = watch
+        files = resources.files("vpnd.console") / "static"
+        self._static = {name: (files / name).read_bytes() for name in STATIC}
+
+    def routes(self) -> list[Route]:
+        """Every page; what is not in here does not exist."""
+        see, change = self.pages.signed_in, self.pages.admin
+        return [
+            Route("/static/{name}", self.static),
+            Route("/sign-in", self.sign_in, methods=["GET", "POST"]),
+            Route("/sign-out", see(self.sign_out), methods=["POST"]),
+            Route("/preferences", self.preferences, methods=["POST"]),
+            Route("/", see(self.tunnels)),
+            Route("/rows", see(self.rows)),
+            Route("/events", see(self.events)),
+            Route("/events/list", see(self.events_list)),
+            Route("/tunnel", see(self.tunnel)),
+            Route("/tunnel/live", see(self.live)),
+            Route("/tunnel/peer-config", see(self.peer_config)),
+            Route("/tunnel/act", change(self.act), methods=["POST"]),
+        ]
+
+    # ------------------------------------------------------------------------------- signing in
+
+    async def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in STATIC:
+            raise HTTPException(404)
+        headers = {"Cache-Control": "public, max-age=86400"}
+        return Response(self._static[name], media_type=STATIC[name], headers=headers)
+
+    async def sign_in(self, request: Request) -> Response:
+        if request.method != "POST":
+            if self.pages.session(request) is not None:
+                return redirect("/")
+            return self.pages.render(request, "sign_in.html", wrong=None)
+        _ = translator(self.pages.language(request))
+        token = one(await form_of(request), "token")
+        try:
+            identifier = self.pages.sessions.sign_in(token)
+        except TooMany:
+            wrong = _("Too many wrong tokens: wait a minute.")
+            return self.pages.render(request, "sign_in.html", HTTPStatus.TOO_MANY_REQUESTS, wrong=wrong)
+        if identifier is None:
+            wrong = _("This token is not valid.")
+            return self.pages.render(request, "sign_in.html", HTTPStatus.FORBIDDEN, wrong=wrong)
+        self.pages.sessions.end(request.cookies.get(self.pages.cookie))
+        answer = redirect("/")
+        self.pages.set_session(answer, identifier)
+        return answer
+
+    async def sign_out(self, request: Request) -> Response:
+        await self.pages.checked_form(request)
+        self.pages.sessions.end(request.cookies.get(self.pages.cookie))
+        answer = redirect("/sign-in")
+        answer.delete_cookie(self.pages.cookie, path="/")
+        answer.headers["Clear-Site-Data"] = '"cache"'
+        return answer
+
+    async def preferences(self, request: Request) -> Response:
+        form = await form_of(request)
+        answer = redirect(own_path(one(form, "back")))
+        for name, choices in (("language", tuple(LANGUAGES)), ("theme", THEMES)):
+            if one(form, name) in choices:
+                self.pages.set_preference(answer, name, one(form, name))
+        return answer
+
+    # ---------------------------------------------------------------------------------- watching
+
+    async def tunnels(self, request: Request) -> Response:
+        return await self._tunnels(request, "tunnels.html")
+
+    async def rows(self, request: Request) -> Response:
+        return await self._tunnels(request, "rows.html")
+
+    async def _tunnels(self, request: Request, template: str) -> Response:
+        """In the order of the configuration, whatever happens to them."""
+        seen = await self.watch.look()
+        query, wanted = request.query_params.get("q", ""), request.query_params.get("state", "")
+        low = query.lower()
+        shown = [
+            tunnel
+            for tunnel in seen.status.tunnels
+            if wanted in ("", tunnel.state)
+            and any(
+                low in (text or "").lower() for text in (tunnel.name, tunnel.description, tunnel.peer.address)
+            )
+        ]
+        values: dict[str, Any] = {"status": seen.status, "tunnels": shown, "rates": seen.rates}
+        values |= {"query": query, "wanted": wanted, "states": STATES}
+        return self.pages.render(request, template, page="tunnels", **values)
+
+    async def events(self, request: Request) -> Response:
+        return self._events(request, "events.html")
+
+    async def events_list(self, request: Request) -> Response:
+        return self._events(request, "events_list.html")
+
+    def _events(self, request: Request, template: str) -> Response:
+        newest = list(self.watch.events)[: -SHOWN_EVENTS - 1 : -1]
+        return self.pages.render(request, template, page="events", events=newest, named=True)
+
+    async def tunnel(self, request: Request) -> Response:
+        values = await self._about(request)
+        text, reason = await asyncio.to_thread(peer_config_of, values["tunnel"])
+        return self.pages.render(
+            request, "tunnel.html", page="tunnels", peer_config=text, no_peer_config=reason, **values
+        )
+
+    async def live(self, request: Request) -> Response:
+        return self.pages.render(request, "live.html", **await self._about(request))
+
+    async def _about(self, request: Request) -> dict[str, Any]:
+        name = request.query_params.get("name", "")
+        tunnel, why, trace = await asyncio.gather(
+            self.vpnd.tunnel(name), self.vpnd.why(name), self.vpnd.trace(name)
+        )
+        seen = await self.watch.look()
+        events = [event for event in reversed(self.watch.events) if event.tunnel == name]
+        return {
+            "tunnel": tunnel,
+            "why": why if why.error is not None else None,
+            "trace": trace.lines,
+            "rate": seen.rates.get(name),
+            "events": events[:SHOWN_EVENTS],
+            "named": False,
+        }
+
+    async def peer_config(self, request: Request) -> Response:
+        text, reason = peer_config_of(await self.vpnd.tunnel(request.query_params.get("name", "")))
+        if text is None:
+            raise HTTPException(404, reason)
+        headers = {"Content-Disposition": 'attachment; filename="swanctl.conf"'}
+        return PlainTextResponse(text, headers=headers)
+
+    # ------------------------------------------------------------------------------------ acting
+
+    async def act(self, request: Request) -> Response:
+        form = request.state.form
+        name, action = one(form, "name"), one(form, "action")
+        if action in CONFIRMED and one(form, "confirmed") != "yes":
+            return self._ask(request, name, action)
+        _, session = translator(self.pages.language(request)), request.state.session
+        calls: dict[str, Callable[[], Any]] = {
+            "up": lambda: self.vpnd.up(name, ACTION_LIMIT),
+            "down": lambda: self.vpnd.down(name),
+            "reset": lambda: self.vpnd.reset(name, ACTION_LIMIT),
+            "rekey": lambda: self.vpnd.rekey(name, timeout_s=ACTION_LIMIT),
+        }
+        if action not in calls:
+            raise HTTPException(400, "there is no such action")
+        try:
+            done = await calls[action]()
+        except Refused as refusal:
+            text = f"{refusal.code}: {refusal.message}" + (f" – {refusal.hint}" if refusal.hint else "")
+            session.notices.append(("bad", text))
+        else:
+            session.notices.append(("good", f"{name}: {_(done.state)}"))
+        self.watch.forget()
+        return redirect("/tunnel", name=name)
+
+    def _ask(self, request: Request, name: str, action: str) -> Response:
+        _ = translator(self.pages.language(request))
+        words = {
+            "down": (
+                _("Disconnect"),
+                _("Traffic of this tunnel stops, and it stays down until it is connected again."),
+            ),
+            "reset": (_("Reset"), _("The SAs are deleted and negotiated again: traffic is interrupted.")),
+        }
+        verb, text = words[action]
+        values: dict[str, Any] = {
+            "heading": f"{verb}: {name}",
+            "text": text,
+            "verb": verb,
+            "name": name,
+            "action": action,
+        }
+        return self.pages.render(request, "confirm.html", **values)
+
+    # ----------------------------------------------------------------------------------- failing
+
+    async def daemon_failed(self, request: Request, failure: Exception) -> Response:
+        """The daemon is not there, or does not know what was asked for."""
+        _ = translator(self.pages.language(request))
+        if isinstance(failure, Refused):
+            status = failure.status if failure.status < 500 else HTTPStatus.BAD_GATEWAY
+            heading = failure.code
+        else:
+            status, heading = HTTPStatus.SERVICE_UNAVAILABLE, _("vpnd does not answer")
+        hint = failure.hint if isinstance(failure, Refused | DaemonUnreachable) else None
+        return self.pages.message(request, status, heading, str(failure), hint)
+
+    async def refused(self, request: Request, failure: Exception) -> Response:
+        """What this console does not do."""
+        status = failure.status_code if isinstance(failure, HTTPException) else 400
+        detail = failure.detail if isinstance(failure, HTTPException) else ""
+        return self.pages.message(request, status, HTTPStatus(status).phrase, detail)
+
+    async def broken(self, request: Request, failure: Exception) -> Response:
+        """Nobody can sign in."""
+        return PlainTextResponse(str(failure), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def peer_config_of(tunnel: TunnelDetail) -> tuple[str | None, str | None]:
+    """The other side's configuration, or why there is none."""
+    from dataclasses import asdict
+
+    from vpnd.control.peer_config import NotPossible, strongswan
+
+    try:
+        return strongswan(asdict(tunnel)), None
+    except NotPossible as reason:
+        return None, str(reason)

@@ -1,0 +1,31 @@
+// What htmx does not do: keep a selection while its place is refreshed, copy text, mark a running request.
+"use strict";
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const selection = window.getSelection();
+  const target = event.detail.target;
+  if (selection && !selection.isCollapsed && selection.rangeCount && selection.getRangeAt(0).intersectsNode(target)) {
+    event.detail.shouldSwap = false;
+  }
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const text = document.getElementById(button.dataset.copy).textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const range = document.createRange();
+    range.selectNodeContents(document.getElementById(button.dataset.copy));
+    const selection = window.getSelection();
+    selection.removeAllRanges();
+    selection.addRange(range);
+    return;
+  }
+  button.textContent = button.dataset.done;
+});
+
+document.addEventListener("submit", (event) => {
+  for (const button of event.target.querySelectorAll("button[data-slow]")) button.setAttribute("aria-busy", "true");
+});
