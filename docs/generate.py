@@ -10,15 +10,22 @@ from docs.configuration import configuration_page
 from docs.diagnoses import diagnoses_page
 
 ROOT = Path(__file__).resolve().parents[1]
-BY_HAND = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/index.md", "docs/conf.py")
-"""These stand side by side in the site as well, so their links lead to each other."""
+AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+FRAME = ("index.md", "conf.py")
+"""What the site begins with, and how Sphinx builds it. All else is where it is in the checkout, so that links
+lead to each other in both."""
 
 
 def write(place: Path) -> None:
     """Write every source below `place`."""
-    place.mkdir(parents=True)
-    for name in BY_HAND:
+    (place / "docs").mkdir(parents=True)
+    for name in AT_THE_TOP:
         shutil.copy(ROOT / name, place)
+    for name in FRAME:
+        shutil.copy(ROOT / "docs" / name, place)
+    for page in (ROOT / "docs").glob("*.md"):
+        if page.name not in FRAME:
+            shutil.copy(page, place / "docs")
     for name, text in generated().items():
         (place / name).write_text(text)
 

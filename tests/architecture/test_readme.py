@@ -10,6 +10,7 @@ import pytest
 from tests.architecture.code import ROOT, defined_names
 
 README = ROOT / "README.md"
+GUIDES = pytest.mark.parametrize("guide", ["README.md", "CONTRIBUTING.md"])
 
 
 @pytest.mark.parametrize(
@@ -26,15 +27,17 @@ def test_readme_names_every_layer_in_order() -> None:
     assert re.search(r"\b.{1,40}?".join(map(re.escape, layers)), README.read_text(), re.DOTALL), layers
 
 
-def test_every_file_that_the_readme_names_exists() -> None:
-    named = set(re.findall(r"`((?:vpnd|conf|systemd|tests|bench)/[\w./-]+)`", README.read_text()))
-    assert named, "the README points to no file at all"
+@GUIDES
+def test_every_file_that_is_named_exists(guide: str) -> None:
+    named = set(re.findall(r"`((?:vpnd|conf|systemd|tests|bench)/[\w./-]+)`", (ROOT / guide).read_text()))
+    assert named, "it points to no file at all"
     missing = {name for name in named if not (ROOT / name.rstrip("/")).exists()}
     assert missing == set()
 
 
-def test_every_function_on_the_journeys_exists() -> None:
-    named = re.findall(r"`(vpnd/[\w/]+\.py)` `([\w.]+)`", README.read_text())
+@GUIDES
+def test_every_function_that_is_named_exists(guide: str) -> None:
+    named = re.findall(r"`(vpnd/[\w/]+\.py)` `([\w.]+)`", (ROOT / guide).read_text())
     assert len(named) >= 10
     missing = [f"{path} {name}" for path, name in named if name not in defined_names(ROOT / path)]
     assert missing == []

@@ -120,14 +120,14 @@ def test_each_diagnosis_has_a_section_that_says_what_to_do(site: Path) -> None:
 
 
 def test_each_link_leads_somewhere(site: Path) -> None:
-    pages = {path.name: path.read_text() for path in site.glob("*.md")}
+    pages = {str(path.relative_to(site)): path.read_text() for path in site.rglob("*.md")}
     for name, text in pages.items():
         for target, anchor in LINK.findall(text):
-            page = target or name
+            page = str((site / name).parent.joinpath(target).resolve().relative_to(site)) if target else name
             assert page in pages, f"{name} links to {page}"
             headings = re.findall(r"^#+ (.*)$", pages[page], re.M)
             assert not anchor or anchor in [slug(one) for one in headings], f"{name} links to {page}#{anchor}"
-    (listed,) = (set(re.findall(r"^(\w[\w-]*)$", pages["index.md"], re.M)),)
+    (listed,) = (set(re.findall(r"^([\w/-]+)$", pages["index.md"], re.M)),)
     assert {f"{one}.md" for one in listed} == set(pages) - {"index.md"}
 
 
