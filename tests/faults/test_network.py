@@ -5,14 +5,19 @@ A run is repeated by its seed, which is in the name of the case; a failure print
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
+from scapy.layers.inet import UDP
+from scapy.utils import rdpcap
 
 from tests.faults.conftest import Arena, Arenas
+from tests.lab.capture import Capture
 from tests.lab.plan import NO_DPD, A, B, Plan
 from tests.lab.process import wait_until
 from tests.lab.relay import CALM, Weather
@@ -20,6 +25,7 @@ from tests.lab.traffic import ping
 from tests.lab.trickle import Trickle
 from tests.lab.vpnd import PROGRAMS
 from tests.tables import TellRow
+from vpnd.wire.iana import Exchange1, Exchange2
 
 pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
 
@@ -35,15 +41,17 @@ class Target:
     version: str
     mode: str = "main"
     peer_begins: bool = False
+    encapsulation: str = "udp"
 
     @property
     def plan(self) -> Plan:
         """The tunnel. kernel-libipsec of strongSwan wants its ESP in UDP, with both versions."""
-        return PLAN.change(version=self.version, mode=self.mode)
+        return PLAN.change(version=self.version, mode=self.mode, encapsulation=self.encapsulation)
 
     def __str__(self) -> str:
         mode = f"-{self.mode}" if self.version == "ikev1" else ""
-        return f"{self.peer}-{self.version}{mode}{'-begins' if self.peer_begins else ''}"
+        raw = "-raw" if self.encapsulation == "auto" else ""
+        return f"{self.peer}-{self.version}{mode}{'-begins' if self.peer_begins else ''}{raw}"
 
 
 V2, MAIN, AGGRESSIVE = (
@@ -52,6 +60,8 @@ V2, MAIN, AGGRESSIVE = (
     Target("vpnd", "ikev1", "aggressive"),
 )
 SWAN_V2, SWAN_MAIN = Target("strongswan", "ikev2"), Target("strongswan", "ikev1")
+RAW_V2, RAW_MAIN = (Target("vpnd", version, encapsulation="auto") for version in ("ikev2", "ikev1"))
+"""IKE stays on port 500, whose socket hears of errors."""
 TARGETS = (V2, MAIN, AGGRESSIVE, SWAN_V2, SWAN_MAIN)
 BEGINNERS = (
     Target("strongswan", "ikev2", peer_begins=True),
@@ -165,7 +175,14 @@ def test_f3_everything_is_repeated(
     with tunnel(arenas, target) as arena:
         repeated = Weather(duplicate=1.0, copies=copies, delay=(0.0, 0.3), kinds=("ike",))
         arena.weathered.relay.weather(repeated, seed=seed)
-        took = arena.bring_up(target.plan)
+        answers = Capture(
+            arena.weathered.relay.namespace, "eth1", f"udp src port 500 and src host {B.address}"
+        )
+        with answers as path:
+            took = arena.bring_up(target.plan)
+        # A copy of a first message has the answer that was made, or none: no other SA, no other key exchange.
+        if target.peer == "vpnd":
+            assert len(responder_spis(path)) == 1
         arena.weathered.relay.weather(Weather(duplicate=1.0, copies=copies))
         wire = arena.weathered.wire
         # Not all at once: ten times as many copies are more than the relay's socket holds.
@@ -178,6 +195,12 @@ def test_f3_everything_is_repeated(
         assert (echoes.received, doubled) == (10, 0), echoes.text
         arena.weathered.relay.weather()
         arena.require_one_pair(target.plan)
+
+
+def responder_spis(path: Path) -> set[bytes]:
+    """Those that a responder has chosen in what it sent from port 500; a cookie is asked for without one."""
+    messages = [bytes(frame[UDP].payload) for frame in rdpcap(str(path)) if UDP in frame]
+    return {message[8:16] for message in messages} - {bytes(8)}
 
 
 @pytest.mark.parametrize(("target", "seed"), cases({}))
@@ -267,6 +290,96 @@ def test_f16_link_down_and_up(target: Target, how: str, seconds: int, arenas: Ar
         # Packets that left and have no answer let us try a second IKE SA beside the first, which may win.
         if "peer-silent" not in told:
             assert arena.ours.agreed(target.plan.name) == before
+
+
+REFUSALS = {
+    "sendto": ("ours", "output", "drop"),
+    "host-unreachable": ("peer", "input", "reject with icmp type host-unreachable"),
+    "port-unreachable": ("peer", "input", "reject with icmp type port-unreachable"),
+    "admin-prohibited": ("peer", "input", "reject with icmp type admin-prohibited"),
+}
+"""Where what we send to the peer's IKE ports is refused, and how: errors of sendto(2), and of ICMP."""
+
+
+@contextmanager
+def refused(arena: Arena, where: str, hook: str, verdict: str) -> Iterator[Callable[[], int]]:
+    """For the length of the block; gives how many messages were refused so far."""
+    gateway = (arena.ours if where == "ours" else arena.peer).namespace
+    gateway.run(
+        "nft", f"add table ip wall; add chain ip wall {hook} {{ type filter hook {hook} priority 0; }}"
+    )
+    gateway.run(
+        "nft", f"add rule ip wall {hook} ip daddr {B.address} udp dport {{500, 4500}} counter {verdict}"
+    )
+
+    def count() -> int:
+        found = re.search(r"packets (\d+)", gateway.run("nft", "list", "table", "ip", "wall").stdout)
+        assert found is not None
+        return int(found[1])
+
+    try:
+        yield count
+    finally:
+        gateway.run("nft", "delete", "table", "ip", "wall")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(one, marks=() if one in ("sendto", "host-unreachable") else (pytest.mark.full_faults,))
+        for one in REFUSALS
+    ],
+)
+@pytest.mark.parametrize(
+    "target",
+    [RAW_V2, *(pytest.param(one, marks=pytest.mark.full_faults) for one in (RAW_MAIN, V2, MAIN))],
+    ids=str,
+)
+def test_f16_an_error_of_the_network_ends_nothing(
+    target: Target, refusal: str, arenas: Arenas, row: TellRow
+) -> None:
+    """Anyone can send such errors: they are no answer, and the message is repeated (RFC 7296 section 2.4)."""
+    with tunnel(arenas, target) as arena:
+        name, ours = target.plan.name, arena.ours
+        arena.bring_up(target.plan)
+        before, told_before = arena.steady(target.plan), len(ours.events(name))
+        spis = [(sa["spi_i"], sa["spi_r"]) for sa in ours.ike_sas(name)]
+        with refused(arena, *REFUSALS[refusal]) as count:
+            rekey = (VPNCTL, "--socket", str(ours.socket), "rekey", name, "--child")
+            ours.namespace.spawn(*rekey, log=f"rekey-{target}")
+            wait_until(lambda: count() >= 2, "a message and its repetition to be refused")
+        wait_until(lambda: ours.agreed(name) not in (before, []), "the successor")
+        told = ours.told(name, told_before)
+        row(
+            "faults", id="F16", fault=refusal, moment="rekeying", target=target,
+            figure="the message is repeated, and answered",
+        )  # fmt: skip
+        assert set(told) == {"rekeyed"}
+        assert [(sa["spi_i"], sa["spi_r"]) for sa in ours.ike_sas(name)] == spis
+        arena.require_one_pair(target.plan)
+
+
+@pytest.mark.full_faults
+@pytest.mark.parametrize("target", [V2, MAIN, SWAN_V2, SWAN_MAIN], ids=str)
+def test_a_peer_that_sends_nothing_is_asked_before_anything_is_begun(
+    target: Target, arenas: Arenas, row: TellRow
+) -> None:
+    """A stream that goes one way has no answers: the peer of the SA says whether it is there."""
+    with tunnel(arenas, target) as arena:
+        relay, wire = arena.weathered.relay, arena.weathered.wire
+        arena.bring_up(target.plan)
+        arena.steady(target.plan)
+        with Capture(relay.namespace, "eth0", f"udp src port (500 or 4500) and src host {A.address}") as path:
+            relay.weather(Weather(kinds=("ike",)))
+            with Trickle(wire.a.host, A.inside, wire.b.host, B.inside):
+                wait_until(lambda: len(relay.decisions()) > 0, "an IKE message")
+        messages = [bytes(frame[UDP].payload) for frame in rdpcap(str(path)) if UDP in frame]
+        first = next(message[4:] for message in messages if message[:4] == bytes(4) and len(message) > 4)
+        row(
+            "faults", id="F6", fault="a stream without answers", moment="traffic", target=target,
+            figure="the peer is asked",
+        )  # fmt: skip
+        assert first[18] in (Exchange1.INFORMATIONAL, Exchange2.INFORMATIONAL)
 
 
 @pytest.mark.full_faults

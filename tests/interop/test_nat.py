@@ -11,9 +11,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import UDP
 from scapy.utils import rdpcap
 
 from tests.lab.capture import Capture
@@ -141,8 +142,9 @@ def forge(scene: Scene) -> None:
     nat, port, began = scene.nat, scene.port, time.time()
     with Capture(nat.box, "eth1", f"udp and src host {FIRST}") as path:
         time.sleep(0.5)
-    authentic = [bytes(packet[UDP].payload) for packet in rdpcap(str(path)) if IP in packet]
+    authentic = payloads(path)
     assert authentic
+    withheld = withhold(scene)
     tunnel = scene.ours.tunnel(NAME)
     spi = int(tunnel["mappings"][0]["spi_in"], 16)
     ike = bytes.fromhex(tunnel["ike"]["spi_i"] + tunnel["ike"]["spi_r"])
@@ -155,6 +157,7 @@ def forge(scene: Scene) -> None:
         ),
         *(bytes(4) + ike + bytes((8, 0x10, 5, 1)) + struct.pack("!II", n, 92) + bytes(64) for n in range(4)),
         *authentic,
+        *withheld,
     ]
     with nat.box.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
         forger.bind((FIRST, FORGER))
@@ -165,6 +168,32 @@ def forge(scene: Scene) -> None:
     # Not for a moment either: what follows a forged packet asks, and goes back.
     assert "peer-moved" not in scene.ours.told(NAME), scene.ours.ctl("events").stdout
     scene.figures[f"{len(forged)} forged and repeated packets"] = scene.interruption(began)
+
+
+def withhold(scene: Scene) -> list[bytes]:
+    """ESP packets that the box takes for itself, while newer ones arrive: authentic, and never seen."""
+    box = scene.nat.box
+    filtered = "udp dst port 4500 and udp[8:4] != 0"
+    with Capture(box, "eth1", filtered) as passed, Capture(box, "eth0", filtered) as sent:
+        box.run("nft", "add table ip thief")
+        box.run("nft", "add chain ip thief through { type filter hook forward priority 0; }")
+        box.run("nft", "add rule ip thief through iif eth0 udp dport 4500 counter drop")
+
+        def has_taken() -> bool:
+            return "packets 0" not in box.run("nft", "list", "table", "ip", "thief").stdout
+
+        wait_until(has_taken, "a packet to be withheld")
+        box.run("nft", "delete", "table", "ip", "thief")
+        scene.require_traffic(time.time())
+    seen = set(payloads(passed))
+    withheld = [payload for payload in payloads(sent) if payload not in seen]
+    assert withheld
+    return withheld
+
+
+def payloads(path: Path) -> list[bytes]:
+    """What the datagrams of a capture hold."""
+    return [bytes(packet[UDP].payload) for packet in rdpcap(str(path)) if UDP in packet]
 
 
 def move(scene: Scene, what: str, ports: str, address: str | None = None) -> None:
