@@ -15,9 +15,8 @@ from typing import Any
 
 from docs.markdown import code, page, table
 from vpnd.ike.steps import Step
-from vpnd.ike.v1 import quick_mode as quick_mode1
-from vpnd.ike.v1 import received as received1
-from vpnd.ike.v1 import reception as reception1
+from vpnd.ike.v1 import state as state1
+from vpnd.ike.v1 import table as table1
 from vpnd.ike.v2 import state as state2
 from vpnd.ike.v2 import table as table2
 
@@ -43,12 +42,6 @@ class StateTable:
         """Every cause that has a row, in the order of the table."""
         return list(dict.fromkeys(cause for _, cause in self.rows))
 
-    @property
-    def not_reached(self) -> list[Enum]:
-        """States that no row leads to."""
-        reached = {step.to for step in self.rows.values()}
-        return [state for state in self.states if state not in reached and state is not self.first]
-
 
 TABLES = (
     StateTable(
@@ -60,18 +53,11 @@ TABLES = (
         table2.ANSWERS,
     ),
     StateTable(
-        "ikev1-phase-1",
-        "IKEv1, phase 1",
+        "ikev1",
+        "IKEv1",
         "One ISAKMP SA, or the attempt at one, in main and aggressive mode.",
-        received1.State,
-        reception1.STEPS,
-    ),
-    StateTable(
-        "ikev1-quick-mode",
-        "IKEv1, quick mode",
-        "One exchange under an ISAKMP SA, which makes a pair of IPsec SAs.",
-        quick_mode1.State,
-        reception1.QUICK_STEPS,
+        state1.State,
+        table1.STEPS,
     ),
 )
 
@@ -88,7 +74,6 @@ def state_page(shown: StateTable) -> str:
         f"{shown.about} Generated from {code(_source(shown))}.",
         f"```{{graphviz}}\n:alt: The states of {shown.title}, and what moves them\n{drawing(shown)}\n```",
         "The arrows are the rows that move the state; a row that leaves it where it is has none.",
-        _outside(shown),
         "## States",
         table(("state", "what has happened"), [(code(one.name), str(one.value)) for one in shown.states]),
         "## Causes",
@@ -143,17 +128,8 @@ def place(action: Any) -> str:
 
 
 def _source(shown: StateTable) -> str:
-    module = next(m for m in (table2, reception1) if any(one is shown.rows for one in vars(m).values()))
+    module = next(m for m in (table2, table1) if any(one is shown.rows for one in vars(m).values()))
     return f"{module.__name__.replace('.', '/')}.py"
-
-
-def _outside(shown: StateTable) -> str:
-    if not shown.not_reached:
-        return ""
-    names = ", ".join(code(state.name) for state in shown.not_reached)
-    return (
-        f"No row leads to {names}: the actions, timers and commands of this table move there by themselves."
-    )
 
 
 def _matrix(shown: StateTable) -> str:

@@ -10,11 +10,15 @@ import pytest
 
 from tests.architecture.code import ROOT, imported_modules, modules
 
-V2 = ROOT / "vpnd/ike/v2"
+VERSIONS = ("v1", "v2")
 ATTRIBUTES = 15
 METHODS = 20
 CALLED_BY_ENDPOINT = frozenset({"Session"})
 """Has the methods of `vpnd.ike.session.Session` besides its own."""
+
+
+def package(version: str) -> Path:
+    return ROOT / "vpnd/ike" / version
 
 
 def name_of(path: Path) -> str:
@@ -31,30 +35,34 @@ def imports(path: Path) -> set[str]:
 
 
 def classes() -> Iterator[tuple[str, ast.ClassDef]]:
-    for path in modules(V2):
+    for path in (path for version in VERSIONS for path in modules(package(version))):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 yield f"{path.relative_to(ROOT)} {node.name}", node
 
 
-def test_only_the_version_knows_the_session() -> None:
-    importing = {path.name for path in modules(V2) if "vpnd.ike.v2.session" in imports(path)}
+@pytest.mark.parametrize("version", VERSIONS)
+def test_only_the_version_knows_the_session(version: str) -> None:
+    session = f"vpnd.ike.{version}.session"
+    importing = {path.name for path in modules(package(version)) if session in imports(path)}
     assert importing == {"version.py"}
 
 
-def test_no_import_runs_in_a_circle() -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_import_runs_in_a_circle(version: str) -> None:
     """Imports for types alone count as well: there are none."""
-    arrows = {name_of(path): imports(path) for path in modules(V2)}
+    arrows = {name_of(path): imports(path) for path in modules(package(version))}
     arrows = {name: {to for to in found if to in arrows} for name, found in arrows.items()}
     while leaves := {name for name, found in arrows.items() if not found}:
         arrows = {name: found - leaves for name, found in arrows.items() if name not in leaves}
     assert arrows == {}, "these import each other"
-    assert not [path for path in modules(V2) if "TYPE_CHECKING" in path.read_text()]
+    assert not [path for path in modules(package(version)) if "TYPE_CHECKING" in path.read_text()]
 
 
-def test_the_state_moves_in_one_place() -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_state_moves_in_one_place(version: str) -> None:
     places = []
-    for path in modules(V2):
+    for path in modules(package(version)):
         for function in ast.walk(ast.parse(path.read_text())):
             if not isinstance(function, ast.FunctionDef):
                 continue

@@ -20,7 +20,7 @@ from vpnd.config.values import AUTO, LARGEST_PORT
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
 from vpnd.datapath.mtu import MINIMUM_MTU
 from vpnd.datapath.mtu import mss as mss_of
-from vpnd.ike.v1.phase1 import KEYS_TRIED
+from vpnd.ike.v1.keys import KEYS_TRIED
 from vpnd.model.identity import ANY, Identity
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address, Network

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
+from tests.simulation.bounds import NAT_T_RFC
 from vpnd.model.policy import NegotiationMode
 from vpnd.model.selectors import Address
 from vpnd.wire.attributes import Attribute
@@ -30,6 +31,7 @@ from vpnd.wire.ikev1 import (
     Hash,
     Id,
     KeyExchange,
+    NatD,
     Nonce,
     Notify,
     Payload,
@@ -116,6 +118,8 @@ class Puppet:
         self.sa_i = ISAKMP_SA.encode()
         self.skeyid = self.skeyid_d = self.skeyid_a = bytes(32)
         self.key = self.iv = bytes(BLOCK)
+        self.nat = False
+        """Whether there is a NAT on both sides."""
 
     # ------------------------------------------------------------------------------- phase 1
 
@@ -126,11 +130,11 @@ class Puppet:
 
     def proposal(self) -> list[Payload]:
         """SA, VID: Main1 or Main2."""
-        return [ISAKMP_SA, VendorId(DPD)]
+        return [ISAKMP_SA, VendorId(DPD), *([VendorId(NAT_T_RFC)] if self.nat else [])]
 
     def key_payloads(self) -> list[Payload]:
         """KE, Nonce: Main3 or Main4."""
-        return [KeyExchange(self.public), Nonce(self.nonce)]
+        return [KeyExchange(self.public), Nonce(self.nonce), *([NatD(bytes(32))] * 2 if self.nat else [])]
 
     def proof_payloads(self) -> list[Payload]:
         """ID, HASH: Main5 or Main6."""

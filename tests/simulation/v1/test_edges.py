@@ -2,56 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
-from tests.simulation.bounds import LINGER, NAT_T_02, REMEMBERED_IDS
+from tests.simulation.bounds import LINGER
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of, policy_of
 from tests.simulation.v1.puppet import ISAKMP_SA, PHASE_2, Puppet, esp_sa, sa_of, subnet
 from tests.simulation.v1.stage import RECIPE, Stage, stage_in
-from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.faults import Drop
 from vpnd.ike.limits import Limits
-from vpnd.ike.natt import Nat
 from vpnd.ike.outputs import ChildFailed, Established, Failed, LadderLine
 from vpnd.ike.registry import Registry
 from vpnd.ike.v1 import keys
-from vpnd.ike.v1.faults import InvalidKeyInformation, NoProposalChosen, WeakKey
-from vpnd.ike.v1.messages import Main1, Main2
-from vpnd.ike.v1.phase1 import PeerFeatures, candidate_keys
+from vpnd.ike.v1.faults import WeakKey
 from vpnd.ike.v1.proposals import limited, offered_group
-from vpnd.ike.v1.protect import IvChain
-from vpnd.ike.v1.quick_mode import QuickMode, _encapsulation, _shared
-from vpnd.ike.v1.quick_mode import State as QuickState
-from vpnd.ike.v1.received import Received
-from vpnd.ike.v1.session import Session
 from vpnd.ike.v1.version import Engine
 from vpnd.model.child import Path
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code
 from vpnd.model.policy import Lifetimes
 from vpnd.wire.attributes import Attribute, encode_attributes
-from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import Header
-from vpnd.wire.iana import EncapsulationMode, Exchange1, LifeType, Notify1, Phase2Attribute, Protocol
-from vpnd.wire.ikev1 import Fragment, Hash, KeyExchange, Nonce, Notify, Payload, Sa, VendorId
+from vpnd.wire.iana import Exchange1, LifeType, Notify1, Phase2Attribute, Protocol
+from vpnd.wire.ikev1 import Fragment, Hash, Nonce, Notify, Payload, Sa, VendorId
 
 PATH = Path(ADDRESS_B, 500, ADDRESS_A, 500)
 
 
-def session_of(stage: Stage) -> Session:
-    """The only session."""
-    (session,) = stage.endpoint._registry.sessions()
-    assert isinstance(session, Session)
-    return session
-
-
-def new_session() -> Session:
-    """One to which nothing has happened."""
-    registry = Registry(SeededEntropy(1), Limits())
-    return Session(0.0, registry, policy_of(RECIPE, MAIN), PATH, initiator=False)
+def waits(stage: Stage) -> Mapping[str, float]:
+    """What the only session waits for, and until when."""
+    (sa,) = stage.endpoint.snapshot().sas
+    return sa.deadlines
 
 
 def details(stage: Stage) -> str:
@@ -61,37 +45,6 @@ def details(stage: Stage) -> str:
 
 
 # ------------------------------------------------------------------------------------- phase 1
-
-
-def test_nothing_is_known_before_anything_was_said() -> None:
-    session = new_session()
-    for name in ("suite", "keys", "chain"):
-        with pytest.raises(Drop):
-            getattr(session, name)
-    assert list(candidate_keys(session)) == []
-    session.probe(1.0)
-    session.heard(1.0)
-    session.rekey(1.0)
-    session.silent_since(1.0, 0.0)
-    session.rekey_child(1.0, 77)
-    assert list(session.registry.sessions()) == []
-    assert not session.registry.outputs
-
-
-def test_a_message_id_is_never_zero_and_never_one_that_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = new_session()
-    session.quicks.use(7)
-    numbers = iter([bytes(4), b"\0\0\0\7", b"\0\0\0\x08"])
-    monkeypatch.setattr(session.registry.entropy, "bytes", lambda count: next(numbers))
-    assert session.new_message_id() == 8
-
-
-def test_old_message_ids_are_forgotten_in_the_end() -> None:
-    session = new_session()
-    for number in range(REMEMBERED_IDS + 1):
-        session.quicks.use(number)
-    assert not session.quicks.is_used(0)
-    assert session.quicks.is_used(1)
 
 
 def test_a_damaged_initial_contact_is_no_proof() -> None:
@@ -146,16 +99,6 @@ def test_what_was_told_once_is_not_told_again() -> None:
     assert len(stage.gateway.of(Failed)) == 1
 
 
-def test_more_than_thrice_as_much_is_not_sent_to_the_unproven() -> None:
-    stage = Stage()
-    stage.answered_first(stage.puppet())
-    carrier = session_of(stage).carrier
-    before = carrier.sent
-    carrier.send(PATH, Exchange1.INFORMATIONAL, [VendorId(bytes(3000))], 9)
-    assert (carrier.sent, len(stage.heard)) == (before, 1)
-    assert stage.endpoint.counters["amplification bound"] == 1
-
-
 def test_half_open_attempts_of_all_addresses_are_bounded() -> None:
     stage = Stage(limits=Limits(half_open_in_all=2))
     for seed in range(4):
@@ -171,16 +114,6 @@ def test_an_engine_of_its_own_knows_no_strangers() -> None:
     data = puppet.first_message()
     with pytest.raises(Drop, match="unknown peer"):
         Engine(registry).respond(0.0, PATH, Header.decode(data), data)
-
-
-def test_a_message_that_was_read_is_of_one_type_and_protected_or_not() -> None:
-    received = Received(PATH, b"", (), (Nonce(bytes(16)),), Main1(sa_of(1, b"", 1, ()), ()), None, None)
-    with pytest.raises(Drop):
-        received.expect(Main2)
-    with pytest.raises(Drop):
-        _ = received.chain
-    with pytest.raises(DecodeError):
-        _ = received.behind_hash
 
 
 # ------------------------------------------------------------------------------------- quick mode
@@ -203,36 +136,17 @@ def test_a_weak_key_of_a_child_is_refused_and_leaves_nothing(monkeypatch: pytest
     pair.assert_one_tunnel()
 
 
-def quick_with_pfs() -> QuickMode:
-    """A quick mode of ours that has sent a public value."""
-    session = session_of(stage_in("established, main")[0])
-    policy = session.policy.children[0]
-    chain = IvChain(session.keys, session.keys.iv)
-    quick = QuickMode(1, chain, policy, True, 0, QuickState.SENT_QUICK1, 0.0, 31)
-    quick.key_pair = KeyPair.generate(31, SeededEntropy(3))
-    return quick
-
-
-def test_an_answer_to_pfs_has_a_public_value_of_the_group() -> None:
-    quick = quick_with_pfs()
-    with pytest.raises(NoProposalChosen):
-        _shared(quick, None)
-    with pytest.raises(InvalidKeyInformation):
-        _shared(quick, KeyExchange(bytes(5)))
-    assert _shared(quick, KeyExchange(KeyPair.generate(31, SeededEntropy(4)).public))
-
-
 def test_a_refusal_is_kept_for_repeats_and_then_forgotten() -> None:
     stage = Stage()
     puppet = stage.puppet()
     stage.establish(puppet)
     quick = puppet.begin_quick()
     stage.say(puppet.seal_quick(quick, puppet.quick1_payloads(quick, mapping=9)))
-    assert session_of(stage).quicks._refusals
+    assert "quick modes" in waits(stage)
     for _ in range(4):
         stage.world.run_for((LINGER + 2) / 4)
         stage.say(puppet.informational(puppet.are_you_there()))
-    assert not session_of(stage).quicks._refusals
+    assert "quick modes" not in waits(stage)
 
 
 def lifetime(*attributes: tuple[int, int]) -> Notify:
@@ -370,20 +284,7 @@ def test_commands_for_what_is_not_there_do_nothing() -> None:
     engine = Engine(registry)
     engine.initiate(0.0, replace(policy_of(RECIPE, MAIN), remote_address=None), 0)
     engine.reinitiate(0.0, "to-a")
-    session = new_session()
-    session.close_child(1.0, 99, Diagnosis.of(Code.LIFETIME))
-    session.outbound_ready(99)
     assert not registry.outputs
-    assert not session.registry.outputs
-
-
-def test_the_encapsulation_has_the_number_of_the_agreed_nat_traversal() -> None:
-    session = new_session()
-    assert _encapsulation(session) is EncapsulationMode.TUNNEL
-    session.nat = Nat(ours=True, theirs=False)
-    assert _encapsulation(session) is EncapsulationMode.UDP_TUNNEL
-    session.negotiation.peer = PeerFeatures(nat_t=NAT_T_02)
-    assert _encapsulation(session) is EncapsulationMode.UDP_TUNNEL_DRAFT
 
 
 @pytest.mark.parametrize("notify", [Notify(Notify1.INITIAL_CONTACT), Notify(40000)])

@@ -13,7 +13,6 @@ from tests.simulation.v1.puppet import Puppet, esp_sa
 from tests.simulation.v1.stage import RECIPE, Stage
 from tests.simulation.world import EPOCH
 from vpnd.ike.limits import Limits
-from vpnd.ike.natt import Nat
 from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
@@ -27,7 +26,6 @@ from vpnd.ike.outputs import (
     PeerDead,
 )
 from vpnd.ike.session import Unreachable
-from vpnd.ike.v1.session import Session
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
@@ -154,10 +152,8 @@ def test_what_is_taken_up_again_is_renewed_and_kept_alive_as_before() -> None:
     """Else it would end with its lifetime, its children with it, and the NAT would forget it."""
     stage = Stage()
     old = stage.puppet()
-    stage.with_child(old)
-    behind = stage.endpoint._registry.established("to-a")
-    assert isinstance(behind, Session)
-    behind.nat = Nat(ours=True)
+    old.nat = True
+    stage.establish(old)
     new = stage.puppet(seed=99)
     stage.establish(new)
     stage.say(new.informational(new.delete_ike()))
@@ -430,9 +426,8 @@ def test_an_authenticated_message_from_elsewhere_moves_the_peer() -> None:
     """F18: a NAT has given it another port."""
     stage = Stage()
     puppet = stage.puppet()
-    stage.with_child(puppet)
-    (session,) = stage.endpoint._registry.sessions()
-    session.nat = Nat(theirs=True)  # type: ignore[attr-defined]
+    puppet.nat = True
+    stage.establish(puppet)
     forged = puppet.informational(puppet.are_you_there(), proof=bytes(32))
     stage.world.inject("b", forged, ADDRESS_A, 4501, 500)
     assert not stage.gateway.of(PathMoved)

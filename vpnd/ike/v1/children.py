@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass
 from enum import Enum
 
 from vpnd.crypto.entropy import Entropy, chance
@@ -15,8 +15,8 @@ from vpnd.ike.outputs import (
     ChildSaInfo,
     ChildUp,
     OutboundReady,
-    Output,
 )
+from vpnd.ike.registry import Registry
 from vpnd.ike.timers import Timers
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
@@ -50,6 +50,14 @@ DELETED_KEPT = 5.0
 receives on, and may overtake, or cross, packets that the peer sent on the other half before."""
 
 
+CROSSING = 60.0
+"""Seconds in which two quick modes for one mapping can have been under way at once."""
+
+
+SURPLUS_KEPT = 3.0
+"""Seconds that one pair of two still receives, once both sides send on the other."""
+
+
 class Limit(Enum):
     """What a deadline of an SA pair is for: its first packet, the ends of its lifetime, its last packet."""
 
@@ -57,6 +65,12 @@ class Limit(Enum):
     SOFT = "a successor is due"
     HARD = "over"
     REMOVE = "what was on its way has arrived"
+    SURPLUS = "it is one too many"
+    DELETE = "its DELETE is repeated"
+
+
+LIFE = (Limit.SEND, Limit.SOFT, Limit.HARD, Limit.REMOVE)
+"""What matters only while the pair is there."""
 
 
 @dataclass(slots=True)
@@ -75,7 +89,6 @@ class Child:
     deleted: bool = False
 
 
-@dataclass(slots=True)
 class Children:
     """All SA pairs of one tunnel; `current` has the inbound SPI that each mapping sends on.
 
@@ -83,12 +96,14 @@ class Children:
     Times are seconds on the caller's clock.
     """
 
-    by_spi: dict[int, Child] = field(default_factory=dict)
-    current: dict[int, int] = field(default_factory=dict)
-    sending: dict[int, int] = field(default_factory=dict)
-    timers: Timers[tuple[Limit, int]] = field(default_factory=Timers)
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.by_spi: dict[int, Child] = {}
+        self.current: dict[int, int] = {}
+        self.sending: dict[int, int] = {}
+        self.timers: Timers[tuple[Limit, int]] = Timers()
 
-    def install(self, now: float, sa: ChildSa, pending: bool, soft: float) -> list[Output]:
+    def install(self, now: float, sa: ChildSa, pending: bool) -> None:
         """A new SA pair: the successor of its mapping's current one, if there is one.
 
         A pair that is pending and succeeds none receives, and is announced once the peer has confirmed it: it
@@ -96,21 +111,27 @@ class Children:
         """
         child = Child(sa, now, pending)
         self.by_spi[sa.spi_in] = child
-        self.timers.arm((Limit.SOFT, sa.spi_in), soft)
+        self.timers.arm((Limit.SOFT, sa.spi_in), self._soft(child, sa.lifetimes.seconds))
         self.timers.arm((Limit.HARD, sa.spi_in), now + sa.lifetimes.seconds)
         old = self.current.get(sa.mapping)
         if old is None and pending:
-            return [ChildExpected(sa)]
+            self._registry.emit(ChildExpected(sa))
+            return
         child.announced = True
         self.current[sa.mapping] = sa.spi_in
         child.held = True
         if not pending:
             self.give_time(now, sa.spi_in)
-        return [ChildUp(sa, outbound=False) if old is None else ChildReplaced(old, sa, outbound=False)]
+        self._registry.emit(
+            ChildUp(sa, outbound=False) if old is None else ChildReplaced(old, sa, outbound=False)
+        )
 
-    def limit(self, now: float, child: Child, seconds: int, soft: float) -> None:
-        """The pair lives `seconds` from its beginning and no longer; `soft` is when its succession is due."""
-        for limit, due in ((Limit.HARD, child.made + seconds), (Limit.SOFT, soft)):
+    def limit(self, now: float, child: Child, seconds: int) -> None:
+        """The pair lives `seconds` from its beginning and no longer."""
+        for limit, due in (
+            (Limit.HARD, child.made + seconds),
+            (Limit.SOFT, self._soft(child, seconds)),
+        ):
             key = limit, child.sa.spi_in
             self.timers.arm(key, max(now, min(due, self.timers.deadline(key) or due)))
 
@@ -121,57 +142,75 @@ class Children:
             beside = self.sending.get(child.sa.mapping) is not None
             self.timers.arm((Limit.SEND, spi_in), now + (SETTLING_BESIDE if beside else SETTLING))
 
-    def send_on(self, spi_in: int) -> list[Output]:
+    def keep_only(self, now: float, kept: ChildSa, replaces: int | None) -> None:
+        """Both sides had begun: what was made beside `kept` and the pair that it replaces is deleted soon."""
+        for spi_in, other in self.by_spi.items():
+            young = other.made >= now - CROSSING
+            if young and other.sa.mapping == kept.mapping and spi_in not in (kept.spi_in, replaces):
+                self.timers.arm((Limit.SURPLUS, spi_in), now + SURPLUS_KEPT)
+
+    def send_on(self, spi_in: int) -> None:
         """The pair is sent on: its time has come, or what was sent on until now is gone."""
         child = self.by_spi.get(spi_in)
         if child is None or not child.held or child.pending:
-            return []
+            return
         child.held = False
         self.sending[child.sa.mapping] = spi_in
         self.timers.disarm((Limit.SEND, spi_in))
-        return [OutboundReady(child.sa.tunnel, spi_in)]
+        self._registry.emit(OutboundReady(child.sa.tunnel, spi_in))
 
-    def confirm(self, spi_in: int) -> list[Output]:
+    def confirm(self, spi_in: int) -> None:
         """The peer has the pair installed: send on it."""
         child = self.by_spi.get(spi_in)
         if child is None or not child.pending:
-            return []
+            return
         child.pending = False
         if child.announced:
-            return self.send_on(spi_in)
+            self.send_on(spi_in)
+            return
         child.announced = True
         old = self.current.get(child.sa.mapping)
         self.current[child.sa.mapping] = self.sending[child.sa.mapping] = spi_in
         if old is None:
-            return [ChildUp(child.sa, expected=True)]
-        return [ChildReplaced(old, child.sa, outbound=True, expected=True)]
+            self._registry.emit(ChildUp(child.sa, expected=True))
+        else:
+            self._registry.emit(ChildReplaced(old, child.sa, outbound=True, expected=True))
 
-    def remove(self, spi_in: int, diagnosis: Diagnosis) -> list[Output]:
-        """The pair is gone. Its mapping falls back to the newest pair that is left, if there is one."""
+    def remove(self, spi_in: int, diagnosis: Diagnosis) -> None:
+        """The pair is gone, or never came to be. Its mapping falls back to the newest one that is left."""
         child = self.by_spi.pop(spi_in, None)
+        self._registry.release_esp_spi(spi_in)
         if child is None:
-            return []
-        for limit in Limit:
-            self.timers.disarm((limit, spi_in))
-        sa = child.sa
-        return [*self._fall_back(sa), ChildDown(sa.tunnel, sa.mapping, spi_in, diagnosis)]
+            return
+        self._disarm(spi_in)
+        self._fall_back(child.sa)
+        self._registry.emit(ChildDown(child.sa.tunnel, child.sa.mapping, spi_in, diagnosis))
 
-    def deleted(self, now: float, spi_in: int, diagnosis: Diagnosis) -> list[Output]:
+    def deleted(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
         """One side has deleted the pair: it still receives where its mapping has another, else it goes.
 
         A pair that is pending has not been used.
         """
         child = self.by_spi.get(spi_in)
         if child is None or child.deleted:
-            return []
+            return
         if child.pending or not self._usable(child.sa.mapping, beside=child):
-            return self.remove(spi_in, diagnosis)
+            self.remove(spi_in, diagnosis)
+            return
         child.deleted, child.held = True, False
         end = self.timers.deadline((Limit.HARD, spi_in)) or now
-        for limit in Limit:
-            self.timers.disarm((limit, spi_in))
+        self._disarm(spi_in)
         self.timers.arm((Limit.REMOVE, spi_in), min(end, now + DELETED_KEPT))
-        return [*self._fall_back(child.sa), ChildRetired(child.sa.tunnel, child.sa.mapping, spi_in)]
+        self._fall_back(child.sa)
+        self._registry.emit(ChildRetired(child.sa.tunnel, child.sa.mapping, spi_in))
+
+    def _disarm(self, spi_in: int) -> None:
+        for limit in LIFE:
+            self.timers.disarm((limit, spi_in))
+
+    def _soft(self, child: Child, seconds: int) -> float:
+        margin, entropy = child.sa.lifetimes.margin, self._registry.entropy
+        return soft_deadline(child.made, seconds, margin, entropy, child.sa.initiator)
 
     def _usable(self, mapping: int, beside: Child | None = None) -> list[Child]:
         """The pairs of a mapping that can be sent on, the oldest first."""
@@ -181,9 +220,8 @@ class Children:
             if one.sa.mapping == mapping and not (one.pending or one.deleted or one is beside)
         ]
 
-    def _fall_back(self, sa: ChildSa) -> list[Output]:
+    def _fall_back(self, sa: ChildSa) -> None:
         """The pair is sent on no more. Its mapping falls back to the newest that is left, if there is one."""
-        outputs: list[Output] = []
         spi_in = sa.spi_in
         was_sent_on = self.sending.get(sa.mapping) == spi_in
         if was_sent_on:
@@ -194,10 +232,9 @@ class Children:
             if left:
                 self.current[sa.mapping] = self.sending[sa.mapping] = left[-1].sa.spi_in
                 left[-1].held = False
-                outputs.append(OutboundReady(sa.tunnel, left[-1].sa.spi_in))
+                self._registry.emit(OutboundReady(sa.tunnel, left[-1].sa.spi_in))
         elif was_sent_on:
-            outputs += self.send_on(self.current.get(sa.mapping, spi_in))
-        return outputs
+            self.send_on(self.current.get(sa.mapping, spi_in))
 
     def surplus(self, mapping: int) -> list[int]:
         """The inbound SPIs of the mapping's pairs that are too many, the oldest first.
@@ -234,12 +271,12 @@ class Children:
         """Whether a pair that is to succeed `replaces` (None: to be the first) is not needed."""
         return self.up(mapping) if replaces is None else not self.is_current(replaces)
 
-    def info(self, renewing: Callable[[int], bool]) -> tuple[ChildSaInfo, ...]:
-        """When each pair is rekeyed, and ends; `renewing`: whether the one with this inbound SPI is now."""
+    def info(self, renewing: Container[int | None]) -> tuple[ChildSaInfo, ...]:
+        """When each pair is rekeyed, and ends; `renewing`: the pairs whose successor is being made."""
         found = []
         for spi_in, child in self.by_spi.items():
             due = self.timers.deadline((Limit.SOFT, spi_in))
-            stays = self.is_current(spi_in) and not renewing(spi_in)
+            stays = self.is_current(spi_in) and spi_in not in renewing
             over = Limit.REMOVE if child.deleted else Limit.HARD
             end = self.timers.deadline((over, spi_in)) or child.made
             found.append(ChildSaInfo(spi_in, due if stays else None, end))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.wording import describe_all
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.selectors import Selector
 from vpnd.wire.iana import Notify1, name_of
-
-if TYPE_CHECKING:
-    from vpnd.ike.v1.session import Session
 
 QUICK_MODE_ERRORS: dict[int, Code] = {
     Notify1.NO_PROPOSAL_CHOSEN: Code.P2_PROPOSAL,
@@ -34,47 +30,47 @@ MAPPINGS_SHOWN = 10
 """Of a tunnel with many: enough to see the pattern."""
 
 
-def unanswered(session: Session, sent: int, received: int) -> Diagnosis:
+def unanswered(sa: IsakmpSa, sent: int, received: int) -> Diagnosis:
     """What silence means, by how far the attempt has come.
 
     In main mode the peer answers two messages before the key matters: silence after the third is the sign
     of another key, or of a port 4500 that does not get through.
     """
-    facts = {"peer": session.path.remote, "exchange": f"{session.mode.value} mode"}
-    if not session.has_keys:
+    facts = {"peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
+    if not sa.has_keys:
         return Diagnosis.of(Code.SILENT, sent=sent, received=received, **facts)
     facts["exchange"] = "main mode message 5"
-    code = Code.UDP_4500 if session.nat.found else Code.PSK
-    return Diagnosis.of(code, ours=session.policy.psk.fingerprint(), sent=sent, received=received, **facts)
+    code = Code.UDP_4500 if sa.nat.found else Code.PSK
+    return Diagnosis.of(code, ours=sa.policy.psk.fingerprint(), sent=sent, received=received, **facts)
 
 
-def of_phase1_error(session: Session, notify: int, authentic: bool) -> Diagnosis:
+def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:
     """The peer's error notify in phase 1. `authentic`: it came protected, so the keys are the same.
 
     An initiator that has no keys has proved nothing yet, so that its key cannot be what was refused.
     """
-    policy = session.policy
+    policy = sa.policy
     name = name_of(Notify1, notify)
-    facts = {"notify": name, "peer": session.path.remote, "exchange": f"{session.mode.value} mode"}
+    facts = {"notify": name, "peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
     identity = notify in (Notify1.INVALID_ID_INFORMATION, Notify1.AUTHENTICATION_FAILED)
-    unproved = session.initiator and not session.has_keys
+    unproved = sa.initiator and not sa.has_keys
     if notify == Notify1.INVALID_ID_INFORMATION or (identity and (authentic or unproved)):
         return Diagnosis.of(Code.IDENTITY, ours=policy.local_id.describe(), detail="our identity", **facts)
-    if session.has_keys or notify in (Notify1.AUTHENTICATION_FAILED, Notify1.INVALID_HASH_INFORMATION):
+    if sa.has_keys or notify in (Notify1.AUTHENTICATION_FAILED, Notify1.INVALID_HASH_INFORMATION):
         return Diagnosis.of(Code.PSK, ours=policy.psk.fingerprint(), **facts)
     if notify == Notify1.NO_PROPOSAL_CHOSEN:
         return Diagnosis.of(Code.P1_PROPOSAL, ours=describe_all(policy.proposals), **facts)
     return Diagnosis.of(Code.PEER_REFUSED, **facts)
 
 
-def of_phase1_delete(session: Session, authentic: bool) -> Diagnosis:
+def of_phase1_delete(sa: IsakmpSa, authentic: bool) -> Diagnosis:
     """The peer's DELETE in answer to our proof. `authentic`: its keys are ours, so the identity is left."""
-    facts = {"notify": "DELETE", "peer": session.path.remote, "exchange": f"{session.mode.value} mode"}
+    facts = {"notify": "DELETE", "peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
     if authentic:
-        ours = session.policy.local_id.describe()
+        ours = sa.policy.local_id.describe()
         return Diagnosis.of(Code.IDENTITY, ours=ours, detail="our identity", **facts)
-    if session.has_keys:
-        return Diagnosis.of(Code.PSK, ours=session.policy.psk.fingerprint(), **facts)
+    if sa.has_keys:
+        return Diagnosis.of(Code.PSK, ours=sa.policy.psk.fingerprint(), **facts)
     return Diagnosis.of(Code.PEER_REFUSED, **facts)
 
 
@@ -92,15 +88,13 @@ def of_quick_mode_error(notify: int, policy: ChildPolicy) -> Diagnosis | None:
     return Diagnosis.of(code, notify=name, ours=ours, mapping=policy, exchange="quick mode")
 
 
-def of_selectors(
-    session: Session, ranges: tuple[Selector, ...], policy: ChildPolicy | None = None
-) -> Diagnosis:
+def of_selectors(sa: IsakmpSa, ranges: tuple[Selector, ...], policy: ChildPolicy | None = None) -> Diagnosis:
     """Ranges (ours first) that fit no mapping of the tunnel, or not `policy`."""
-    mappings = [policy] if policy else session.policy.children
+    mappings = [policy] if policy else sa.policy.children
     return Diagnosis.of(
         Code.TRAFFIC_SELECTORS,
         theirs=" - ".join(map(str, ranges)),
         ours=", ".join(map(str, mappings[:MAPPINGS_SHOWN])),
-        peer=session.path.remote,
+        peer=sa.path.remote,
         exchange="quick mode",
     )

@@ -18,6 +18,9 @@ from vpnd.wire.iana import Protocol
 
 NO_SECRET = Secret(b"")
 
+KEYS_TRIED = 8
+"""Keys of tunnels between the same addresses that the proof of main mode is tried with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:

@@ -9,15 +9,14 @@ after the last one, whatever the schedule of the questions was.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from vpnd.crypto.entropy import Entropy
 from vpnd.ike.retransmit import PAUSED
 from vpnd.ike.silence import ASKED_AGAIN, question_due
-from vpnd.ike.v1 import informational
-from vpnd.ike.v1.received import Timer
-
-if TYPE_CHECKING:
-    from vpnd.ike.v1.session import Session
+from vpnd.ike.timers import Timers
+from vpnd.ike.v1.isakmp_sa import IsakmpSa
+from vpnd.ike.v1.message_transport import MessageTransport
+from vpnd.ike.v1.phase1_messages import Phase1Messages
+from vpnd.ike.v1.state import Timer
 
 LEAST_ASKING = 4.0
 """Seconds that a question is given at least: after a pause of this machine silence proves nothing."""
@@ -36,8 +35,13 @@ URGENT = 5.0
 class Liveness:
     """What is known of the peer's life. Times are seconds on the caller's clock."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(
+        self, sa: IsakmpSa, timers: Timers[object], transport: MessageTransport, phase1: Phase1Messages
+    ) -> None:
+        self._sa = sa
+        self._timers = timers
+        self._transport = transport
+        self._phase1 = phase1
         self._sequence = 0
         self._asked_since: float | None = None
         self._questions = 0
@@ -45,29 +49,32 @@ class Liveness:
         self._due = 0.0
         self.last_heard = 0.0
 
-    def begin(self, now: float) -> None:
-        """The ISAKMP SA is established."""
-        self._sequence = int.from_bytes(self._session.registry.entropy.bytes(4), "big") >> 1
+    def begin(self, now: float, entropy: Entropy, unproven: float) -> None:
+        """The ISAKMP SA is established. Without DPD a peer that began is asked after `unproven` s."""
+        self._sequence = int.from_bytes(entropy.bytes(4), "big") >> 1
         self.heard(now)
-        session = self._session
-        if self.spoken and not session.policy.dpd.enabled and not session.initiator:
-            session.timers.arm(Timer.LIVENESS, now + session.registry.limits.unproven)
+        if self.spoken and not self._sa.policy.dpd.enabled and not self._sa.initiator:
+            self._timers.arm(Timer.LIVENESS, now + unproven)
 
     def heard(self, now: float) -> None:
         """A sign of life. Under another ISAKMP SA it does not say whether the peer has this one."""
         self.last_heard = now
-        if self._asked_since is not None and not self._settles:
+        # Nor does it say whether the peer has our last message, or has moved.
+        settles = not self._phase1.unconfirmed and self._sa.former is None
+        if self._asked_since is not None and not settles:
             return
         self._asked_since = None
-        if self.spoken and self._session.policy.dpd.enabled:
-            self._session.timers.arm(Timer.LIVENESS, self._question_due(now))
+        dpd = self._sa.policy.dpd
+        if self.spoken and dpd.enabled:
+            due = question_due(now, float(dpd.timeout), self._sa.initiator)
+            self._timers.arm(Timer.LIVENESS, due)
         else:
-            self._session.timers.disarm(Timer.LIVENESS)
+            self._timers.disarm(Timer.LIVENESS)
 
     def acknowledged(self, now: float, sequence: int) -> None:
         """An ACK settles what was asked only with the number that was asked last (RFC 3706 section 5.4)."""
         if self._asked_since is not None and sequence == self._sequence:
-            self._session.former = None
+            self._sa.former = None
             self.heard(now)
 
     def expects(self, sequence: int) -> bool:
@@ -77,49 +84,40 @@ class Liveness:
         """
         return self._asked_since is not None and (self._sequence - sequence) & 0xFFFFFFFF < self._questions
 
-    def ask(self, now: float) -> None:
-        """Ask now, and again until there is a sign of life or the time is over."""
+    def ask(self, now: float, sparing: bool) -> None:
+        """Ask now, and again until there is a sign of life or the time is over.
+
+        `sparing`: the peer has begun the ISAKMP SA and has no pair of IPsec SAs yet.
+        """
         if not self.spoken:
             return
         if self._asked_since is None:
             self._asked_since = now
             self._questions = 0
         else:
-            self._session.attempt.repeat_unconfirmed()
+            self._phase1.repeat_unconfirmed()
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        sent = informational.send_are_you_there(self._session, self._sequence)
-        if self._session.former is not None and self._questions:
-            self._session.carrier.repeat(self._session.former, sent)
+        sent = self._transport.are_you_there(self._sequence.to_bytes(4, "big"))
+        if self._sa.former is not None and self._questions:
+            self._transport.repeat(sent, self._sa.former)
         self._questions += 1
-        self._due = min(self._next_question(now), self._dead_at)
-        self._session.timers.arm(Timer.LIVENESS, self._due)
+        self._due = min(self._next_question(now, sparing), self._dead_at)
+        self._timers.arm(Timer.LIVENESS, self._due)
 
-    def handle_timeout(self, now: float) -> bool:
-        """Ask, or say that the peer is dead: False."""
+    def is_dead(self, now: float) -> bool:
+        """Whether the time for an answer is over; if not, it is time to ask."""
         if self._asked_since is not None and now - self._due > PAUSED:
             # This machine stood still: the answer may have come while nobody listened.
             self._asked_since = now
-        if self._asked_since is not None and now >= self._dead_at:
-            return False
-        self.ask(now)
-        return True
-
-    @property
-    def _settles(self) -> bool:
-        """Whether any sign of life answers the question: not whether the peer has this SA, or has moved."""
-        return not self._session.attempt.unconfirmed and self._session.former is None
+        return self._asked_since is not None and now >= self._dead_at
 
     @property
     def spoken(self) -> bool:
         """Whether the peer has said that it answers (RFC 3706 section 5.1)."""
-        return self._session.negotiation.peer.dpd
+        return self._sa.negotiation.peer.dpd
 
-    def _question_due(self, heard: float) -> float:
-        return question_due(heard, float(self._session.policy.dpd.timeout), self._session.initiator)
-
-    def _next_question(self, now: float) -> float:
-        """Sparing, where the peer has begun the ISAKMP SA and has no pair of IPsec SAs yet."""
-        if self._session.initiator or self._session.children.by_spi:
+    def _next_question(self, now: float, sparing: bool) -> float:
+        if not sparing:
             return now + ASKED_AGAIN
         if self._questions < SPARING_QUESTIONS:
             return now + SPARING_PAUSE
@@ -133,7 +131,7 @@ class Liveness:
         late. Without DPD in the policy the time counts from the question, which an operator asked.
         """
         asked = self._asked_since if self._asked_since is not None else self.last_heard
-        policy = self._session.policy.dpd
+        policy = self._sa.policy.dpd
         if not policy.enabled:
             return asked + policy.timeout
         return max(self.last_heard + policy.timeout, asked + LEAST_ASKING)

@@ -7,8 +7,17 @@ may stand in any message.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
-from vpnd.wire.ikev1 import Delete, Hash, Id, KeyExchange, NatD, NatOa, Nonce, Notify, Sa, VendorId
+from vpnd.ike.faults import Drop
+from vpnd.ike.v1.protect import IvChain, Opened
+from vpnd.model.child import Path
+from vpnd.wire.chain import RawPayload
+from vpnd.wire.errors import DecodeError
+from vpnd.wire.header import Header
+from vpnd.wire.ikev1 import Delete, Hash, Id, KeyExchange, NatD, NatOa, Nonce, Notify, Payload, Sa, VendorId
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +159,65 @@ class PlainInformational:
 
     notifies: tuple[Notify, ...]
     deletes: tuple[Delete, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnopenedProof:
+    """Main5 or Aggressive3 that our key does not open"""
+
+
+@dataclass(frozen=True, slots=True)
+class UnopenedInformational:
+    """HDR* that our key does not open, where the peer may say why it does not take our proof"""
+
+
+MAIN = (Main1, Main2, Main3, Main4, Main5, Main6)
+AGGRESSIVE = (Aggressive1, Aggressive2, Aggressive3)
+"""The messages of the two modes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One message: its payloads as values and as they travelled, its header, where it came from, its bytes.
+
+    `message` is the typed message of the state table. For an encrypted one `opened` and `opened_with` are
+    what verification needs; an action calls `confirm` once it has verified.
+    """
+
+    message: object
+    payloads: tuple[Payload, ...]
+    raw: tuple[RawPayload, ...]
+    header: Header
+    path: Path
+    data: bytes
+    opened: Opened | None = None
+    opened_with: IvChain | None = None
+
+    def of(self, kind: type[M]) -> M:
+        """The message as its type. Raises Drop for another: an action stands in the table for one type."""
+        if not isinstance(self.message, kind):
+            raise Drop("unexpected message")
+        return self.message
+
+    def body_of(self, payload: Payload) -> bytes:
+        """The bytes of one payload's body as they travelled."""
+        return self.raw[next(i for i, one in enumerate(self.payloads) if one is payload)].body
+
+    @property
+    def chain(self) -> IvChain:
+        """The IV chain that opened the message. Raises Drop for a message in clear."""
+        if self.opened_with is None:
+            raise Drop("not encrypted")
+        return self.opened_with
+
+    @property
+    def behind_hash(self) -> bytes:
+        """What HASH(1) and HASH(2) cover. Raises DecodeError if the first payload is no HASH."""
+        if self.opened is None or self.opened.hash is None:
+            raise DecodeError("payloads", "the first is not HASH")
+        return self.opened.behind_hash
+
+    def confirm(self) -> None:
+        """The message has been verified: the IV chain moves on."""
+        if self.opened is not None and self.opened_with is not None:
+            self.opened_with.confirm(self.opened)

@@ -14,10 +14,10 @@ from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
 from vpnd.ike.session import Phase
-from vpnd.ike.v1 import ladder
-from vpnd.ike.v1.carrier import fragment_of, is_fragment
-from vpnd.ike.v1.received import State, Timer
+from vpnd.ike.v1 import causes, ladder
+from vpnd.ike.v1.message_transport import fragment_of, is_fragment
 from vpnd.ike.v1.session import Session
+from vpnd.ike.v1.state import State, Timer
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity, describe_some
@@ -62,7 +62,7 @@ class Engine:
         if policy.remote_address is None:
             return
         path = initial_path(policy.local_address, policy.remote_address)
-        session = Session(now, self._registry, policy, path, initiator=True)
+        session = Session(now, self._registry, policy, path)
         self._registry.add(session)
         session.want(now, mapping)
         session.begin(now)
@@ -74,10 +74,10 @@ class Engine:
         if not isinstance(live, Session):
             return
         live.rekey(now)
-        for one in live.siblings():
-            if one.initiator and one.phase is Phase.CONNECTING:
-                for mapping, spi_in in live.children.current.items():
-                    one.quicks.want(now, mapping, spi_in)
+        for one in live.context.siblings():
+            if one.sa.initiator and one.sa.phase is Phase.CONNECTING:
+                for mapping, spi_in in live.context.peer.children.current.items():
+                    one.command(now, causes.Want(mapping, spi_in))
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """A first message, or a repeat of one. Raises Drop with the reason, DecodeError."""
@@ -95,21 +95,23 @@ class Engine:
         known = self._registry.find_init(key)
         if isinstance(known, Session):
             if not known.refuses_another(data):
-                known.handle_message(now, path, header, data)
-                self._registry.arm(known)
+                try:
+                    known.handle_message(now, path, header, data)
+                finally:
+                    self._registry.arm(known)
                 return
             # What was refused was not what the peer has sent, or it has thought again.
             self._registry.forget(known)
         if mode is NegotiationMode.AGGRESSIVE:
             self._registry.check_key_exchange(now, path.remote)
         policy = self._policy(now, path, mode, header, data)
-        session = Session(now, self._registry, policy, path, initiator=False, peer_cookie=header.spi_i)
+        session = Session(now, self._registry, policy, path, header.spi_i)
         self._registry.add(session, key)
-        session.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
+        session.context.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
         try:
             session.handle_message(now, path, header, data)
         finally:
-            if session.state is State.NEW:
+            if session.sa.state is State.NEW:
                 # Nothing of the message was of use: it leaves no state.
                 self._registry.forget(session)
             else:

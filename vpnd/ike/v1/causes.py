@@ -1,0 +1,183 @@
+"""Commands from outside, and outcomes of an action: the row of each says what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vpnd.ike.faults import Fault
+from vpnd.ike.v1.context import Context
+from vpnd.ike.v1.messages import Received
+from vpnd.ike.v1.state import Cause
+from vpnd.model.child import Path
+from vpnd.model.diagnosis import Diagnosis
+
+# --- commands
+
+
+@dataclass(frozen=True, slots=True)
+class BeginMain(Cause):
+    """Begin as initiator, in main mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginAggressive(Cause):
+    """Begin as initiator, in aggressive mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want(Cause):
+    """Bring the IPsec SAs of a mapping up; `replaces`: a successor of that pair."""
+
+    mapping: int
+    replaces: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Cause):
+    """Tell the peer and end."""
+
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class CloseChild(Cause):
+    """DELETE one pair."""
+
+    spi_in: int
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class RenewNow(Cause):
+    """Begin a successor of the ISAKMP SA."""
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyChildNow(Cause):
+    """Begin a successor of one pair."""
+
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(Cause):
+    """Ask whether the peer is alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved(Cause):
+    """The peer has sent something authentic along this path."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class QuickModesDue(Cause):
+    """Time has come to the next deadline of a quick mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded(Cause):
+    """Another one speaks for the tunnel; `crossing`: both sides had begun one at once."""
+
+    crossing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restored(Cause):
+    """The successor is gone: speak for the tunnel again."""
+
+
+# --- outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Proved(Cause):
+    """The initiator has proved who it is, by this message, which perhaps says INITIAL_CONTACT."""
+
+    received: Received
+    initial_contact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contested(Cause):
+    """The peer has proved who it is, but another has the tunnel, and is being asked."""
+
+    proof: Proved
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated(Cause):
+    """Both sides have proved who they are."""
+
+    initial_contact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted(Cause):
+    """It speaks for the tunnel from now on, in place of `predecessor`."""
+
+    predecessor: Context | None
+    crossing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed(Cause):
+    """Both sides had begun one at once, and keep the other."""
+
+    kept: Context
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(Cause):
+    """It has its place among the ISAKMP SAs of the tunnel; see `Admitted`."""
+
+    predecessor: Context | None = None
+    crossing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Cause):
+    """A message of the peer is not acceptable."""
+
+    fault: Fault
+    received: Received
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(Cause):
+    """The peer's attempt ends, and the peer hears why."""
+
+    fault: Fault
+    received: Received
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed(Cause):
+    """Our attempt has ended without an ISAKMP SA."""
+
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClosed(Cause):
+    """The peer has deleted the ISAKMP SA; `refuses_us`: that is the first that it says to our proof."""
+
+    refuses_us: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitSuccessor(Cause):
+    """The peer has deleted it, and a successor is being made: that may have overtaken its last message."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDead(Cause):
+    """Nothing has been heard for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Cause):
+    """It is gone, and with the one that speaks for the tunnel the IPsec SAs; nothing is sent."""
+
+    diagnosis: Diagnosis

@@ -1,0 +1,313 @@
+"""What main and aggressive mode share: what the messages carry, and the proof at the end."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import wraps
+from typing import TypeVar
+
+from vpnd.crypto.dh import InvalidPublicValue, KeyPair, check_public
+from vpnd.ike import natt, vendors
+from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.natt import NO_NAT, Nat
+from vpnd.ike.outputs import PathMoved
+from vpnd.ike.registry import NO_SPI
+from vpnd.ike.session import Phase
+from vpnd.ike.v1.context import Context
+from vpnd.ike.v1.faults import (
+    AuthenticationFailed,
+    InvalidIdInformation,
+    InvalidKeyInformation,
+    NoProposalChosen,
+    WeakKey,
+)
+from vpnd.ike.v1.isakmp_sa import DPD, FRAGMENTATION, OUR_VENDOR_IDS, IsakmpSa, PeerFeatures
+from vpnd.ike.v1.keys import KEYS_TRIED, Phase1Keys
+from vpnd.ike.v1.messages import Received
+from vpnd.ike.v1.proposals import PHASE1_CODES, Phase1Choice, choose_phase1, mismatch
+from vpnd.ike.v1.state import State, Timer
+from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.identity import Identity, describe_some
+from vpnd.model.policy import Encapsulation, NegotiationMode, PeerPolicy
+from vpnd.model.proposals import NO_GROUP, Mismatch, Proposal, Suite, choose
+from vpnd.model.secret import Secret
+from vpnd.wire.iana import IkeVersion, Notify1, Protocol
+from vpnd.wire.ikev1 import Hash, Id, KeyExchange, NatD, Nonce, Notify, Payload, Sa, VendorId
+
+T = TypeVar("T")
+
+NONCE_LENGTH = 32
+"""Bytes; RFC 2409 section 5 allows 8 to 256."""
+
+COOKIES_LENGTH = 16
+"""Bytes of both cookies."""
+
+# ------------------------------------------------------------------------------------- the attempt
+
+
+def step(action: Callable[[Context, float, Received], T]) -> Callable[[Context, float, Received], T]:
+    """A message of the peer that is what the state waits for: nothing speaks against the attempt any more."""
+
+    @wraps(action)
+    def act(context: Context, now: float, received: Received) -> T:
+        outcome, sa = action(context, now, received), context.sa
+        context.phase1.believe(received.data)
+        if sa.phase is Phase.CONNECTING:
+            sa.attempt.hint = None
+            context.timers.disarm(Timer.ERROR)
+            if not sa.initiator:
+                context.timers.arm(Timer.HALF_OPEN, now + context.registry.limits.half_open_lifetime)
+        return outcome
+
+    return act
+
+
+def first_answer(action: Callable[[Context, float, Received], T]) -> Callable[[Context, float, Received], T]:
+    """The responder's cookie comes with its first message. Should it be of no use, another may be it."""
+
+    @wraps(action)
+    def act(context: Context, now: float, received: Received) -> T:
+        context.sa.cky_r = received.header.spi_r
+        try:
+            return action(context, now, received)
+        except (Fault, Drop):
+            # Should nobody else answer, this one is told why it ended.
+            context.sa.attempt.rejected_cookie = received.header.spi_r
+            context.sa.cky_r = NO_SPI
+            raise
+
+    return act
+
+
+def proved_from(context: Context, path: Path, nat: Nat) -> None:
+    """The peer's proof came along `path`; `nat` is what was known before it."""
+    sa = context.sa
+    path = natt.proved_from(nat, sa.path, path)
+    if path != sa.path:
+        sa.path = path
+        if sa.state is State.ESTABLISHED:
+            context.emit(PathMoved(sa.tunnel, path))
+
+
+# ------------------------------------------------------------------------------------- to send
+
+
+def vendor_id_payloads(peer: PeerFeatures | None = None) -> list[VendorId]:
+    """Ours; in an answer only the NAT traversal that was picked among the peer's."""
+    if peer is None:
+        return [VendorId(data) for data in OUR_VENDOR_IDS]
+    picked = [peer.nat_t] if peer.nat_t else []
+    return [VendorId(data) for data in (*picked, FRAGMENTATION, DPD, vendors.VPND)]
+
+
+def id_payload(context: Context) -> Id:
+    """IDii or IDir, with protocol and port 0 (RFC 2407 section 4.6.2)."""
+    identity = context.sa.policy.local_id
+    return Id(identity.type, identity.value)
+
+
+def our_half(context: Context, group: int) -> list[Payload]:
+    """KE and Nonce, with a new key pair."""
+    one, entropy = context.sa.negotiation, context.registry.entropy
+    one.key_pair = KeyPair.generate(group, entropy)
+    public, nonce = one.key_pair.public, entropy.bytes(NONCE_LENGTH)
+    if context.sa.initiator:
+        one.ke_i, one.nonce_i = public, nonce
+    else:
+        one.ke_r, one.nonce_r = public, nonce
+    return [KeyExchange(public), Nonce(nonce)]
+
+
+def our_proof(context: Context, keys: Phase1Keys) -> Hash:
+    """Our HASH_I or HASH_R (RFC 2409 section 5)."""
+    return Hash(_hash(context.sa, keys, context.sa.initiator))
+
+
+def _hash(sa: IsakmpSa, keys: Phase1Keys, of_initiator: bool) -> bytes:
+    one = sa.negotiation
+    if of_initiator:
+        return keys.hash_i(sa.exchanged(), one.sa_i, one.id_i)
+    return keys.hash_r(sa.exchanged(), one.sa_i, one.id_r)
+
+
+def first_contact(context: Context) -> list[Payload]:
+    """INITIAL_CONTACT, if there is no SA of this tunnel, nor another tunnel like it."""
+    policy, cookies = context.sa.policy, context.sa.cookies
+    twins = [
+        one
+        for one in context.registry.policies.values()
+        if (one.local_id, one.remote_id) == (policy.local_id, policy.remote_id) and one.name != policy.name
+    ]
+    alone = not twins and context.registry.established(context.sa.tunnel) is None
+    return [Notify(Notify1.INITIAL_CONTACT, spi=cookies)] if alone else []
+
+
+def nat_d_payloads(context: Context) -> list[NatD]:
+    """HASH(CKY-I | CKY-R | IP | Port), the peer's address first, then ours (RFC 3947 section 3.2).
+
+    Where the policy wants UDP always, our own hash is noise: to the peer it looks like a NAT on our side.
+    """
+    peer, suite = context.sa.negotiation.peer, context.sa.suite
+    if not peer.nat_t:
+        return []
+    word, path = suite.prf or "", context.sa.path
+    cookies = (context.sa.cky_i, context.sa.cky_r)
+    theirs = natt.detection_hash(word, *cookies, path.remote, path.remote_port)
+    ours = natt.detection_hash(word, *cookies, path.local, path.local_port)
+    if context.sa.policy.encapsulation is Encapsulation.UDP:
+        ours = context.registry.entropy.bytes(len(ours))
+    return [NatD(theirs, peer.nat_t_draft), NatD(ours, peer.nat_t_draft)]
+
+
+# ------------------------------------------------------------------------------------- to read
+
+
+def candidates(context: Context) -> list[PeerPolicy]:
+    """The tunnels that a peer's attempt can be of: same addresses and mode, the one it is taken for first."""
+    ours = context.sa.policy
+    others = context.registry.candidates(IkeVersion.V1, context.sa.path)
+    return [ours, *(one for one in others if one.mode == ours.mode and one.name != ours.name)]
+
+
+def rivals(context: Context) -> list[PeerPolicy]:
+    """Those of the candidates that have the key which the attempt was proved with."""
+    return [one for one in candidates(context) if one.psk == context.sa.policy.psk]
+
+
+def choose_policy(policies: Iterable[PeerPolicy], offer: Sa) -> tuple[PeerPolicy, Phase1Choice]:
+    """The first of `policies` that the offer fits, and what is chosen of it.
+
+    Raises NoProposalChosen, with what differs from the first, if it fits none.
+    """
+    fault = None
+    for policy in policies:
+        try:
+            return policy, choose_phase1(offer, policy.proposals, policy.lifetime, policy.numbers)
+        except NoProposalChosen as error:
+            fault = fault or error
+    raise fault or NoProposalChosen()
+
+
+def require_suite(policy: PeerPolicy, suite: Suite) -> None:
+    """The suite was chosen before the tunnel was known. Raises NoProposalChosen if it is none of its own."""
+    words = (suite.encryption,), (suite.prf or "",), (suite.integrity or "",), (suite.dh or NO_GROUP,)
+    found = choose([Proposal(Protocol.IKE, *words)], policy.proposals)
+    if isinstance(found, Mismatch):
+        raise NoProposalChosen(diagnosis=mismatch(found, PHASE1_CODES, Code.P1_PROPOSAL))
+
+
+def candidate_keys(context: Context) -> Iterator[tuple[PeerPolicy, Phase1Keys]]:
+    """In main mode the key is needed before the identity: each key that it can be, with a tunnel that has it.
+
+    A candidate whose key makes a weak one (RFC 2409 appendix A) is left out.
+    """
+    shared = context.sa.negotiation.shared
+    exchanged = context.sa.exchanged()
+    if shared is not None:
+        for policy in with_own_key(context):
+            with suppress(WeakKey):
+                yield policy, Phase1Keys.derive(context.sa.suite, policy.psk, shared, exchanged)
+
+
+def with_own_key(context: Context) -> list[PeerPolicy]:
+    """Of the candidates the first with each key, but not more than KEYS_TRIED."""
+    found: list[PeerPolicy] = []
+    for policy in candidates(context):
+        if all(policy.psk != other.psk for other in found):
+            found.append(policy)
+    return found[:KEYS_TRIED]
+
+
+def detect_nat(context: Context, path: Path, nat_d: tuple[NatD, ...]) -> Nat:
+    """What the peer's hashes say: the first is of our address as it sees us, the others are of its own."""
+    if not context.sa.negotiation.peer.nat_t or len(nat_d) < 2:
+        return NO_NAT
+    claims = [payload.data for payload in nat_d]
+    found = natt.detect(
+        context.sa.suite.prf or "",
+        context.sa.cky_i,
+        context.sa.cky_r,
+        path,
+        sources=claims[1:],
+        destinations=claims[:1],
+    )
+    if context.sa.policy.encapsulation is Encapsulation.UDP:
+        return Nat(ours=found.ours, theirs=True)
+    return found
+
+
+def check_value(group: int, ke: KeyExchange) -> None:
+    """Before any work of our own for the peer: is its value one of the group?
+
+    Raises InvalidKeyInformation.
+    """
+    try:
+        check_public(group, ke.data)
+    except (InvalidPublicValue, KeyError) as error:
+        raise InvalidKeyInformation(detail=str(error)) from error
+
+
+def agree(context: Context, peer_ke: KeyExchange) -> Phase1Keys:
+    """All keys, once both public values and nonces are known. Raises InvalidKeyInformation."""
+    sa = context.sa
+    if sa.negotiation.key_pair is None:
+        raise InvalidKeyInformation(detail="no key exchange is under way")
+    shared = sa.negotiation.shared = shared_secret(sa.negotiation.key_pair, peer_ke)
+    return Phase1Keys.derive(sa.suite, sa.policy.psk, shared, sa.exchanged())
+
+
+def shared_secret(ours: KeyPair, theirs: KeyExchange) -> Secret:
+    """g^xy. Raises InvalidKeyInformation for what is no value of the group."""
+    try:
+        return ours.shared(theirs.data)
+    except InvalidPublicValue as error:
+        raise InvalidKeyInformation(detail=str(error)) from error
+
+
+def verify_hash(context: Context, keys: Phase1Keys, received: Hash) -> None:
+    """The peer's HASH_I or HASH_R proves the key (RFC 2409 section 5). Raises AuthenticationFailed."""
+    if not hmac.compare_digest(_hash(context.sa, keys, not context.sa.initiator), received.data):
+        raise wrong_key(context)
+
+
+def wrong_key(context: Context, **facts: object) -> AuthenticationFailed:
+    """The fault of a peer whose pre-shared key is another."""
+    by_address = context.sa.mode is NegotiationMode.MAIN and not context.sa.initiator
+    tried = with_own_key(context) if by_address else [context.sa.policy]
+    ours = " or ".join(policy.psk.fingerprint() for policy in tried)
+    return AuthenticationFailed(
+        diagnosis=Diagnosis.of(Code.PSK, ours=ours, peer=context.sa.path.remote, **facts)
+    )
+
+
+def named(policies: Iterable[PeerPolicy], received: Id) -> list[PeerPolicy]:
+    """Those of `policies` (not empty) whose peer has this identity, at least one.
+
+    Protocol and port of the payload are not looked at: peers send 0 and 0, or 17 and the port that they use.
+    Raises InvalidIdInformation with both identities if there is none.
+    """
+    identity = Identity(received.type, received.value)
+    asked = list(policies)
+    found = [policy for policy in asked if policy.is_peer(identity)]
+    if not found:
+        ours = describe_some(one for policy in asked for one in policy.peer_ids)
+        raise InvalidIdInformation(
+            diagnosis=Diagnosis.of(Code.IDENTITY, theirs=identity.describe(), ours=ours)
+        )
+    return found
+
+
+def says_initial_contact(context: Context, notifies: tuple[Notify, ...]) -> bool:
+    """Whether the peer says that it holds no older SA with us (RFC 2407 section 4.6.3.3).
+
+    It names the two cookies. No hash covers it, so that other cookies are the one sign that the end of the
+    message was damaged, and with it the block that the IV chain goes on from. Raises Drop then.
+    """
+    contacts = [notify for notify in notifies if notify.type == Notify1.INITIAL_CONTACT]
+    for notify in contacts:
+        if len(notify.spi) == COOKIES_LENGTH and notify.spi != context.sa.cookies:
+            raise Drop("damaged notify")
+    return bool(contacts)

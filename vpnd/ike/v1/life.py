@@ -1,0 +1,296 @@
+"""The life of an ISAKMP SA beside its exchanges: what its timers, commands and outcomes do.
+
+Nothing in phase 1 is authenticated before the proofs, so whatever speaks against an attempt (an error in
+clear, a message that makes no sense, a proof that does not verify) is only remembered: the real message may
+still come. An initiator gives up 30 s after its last message has had no answer, or `Limits.error_listening`
+after something spoke against the attempt: against its first message twice, the second time after a
+repetition. A responder waits `Limits.half_open_lifetime` for each message.
+"""
+
+from __future__ import annotations
+
+from vpnd.ike import natt
+from vpnd.ike.contest import ANSWER_WITHIN
+from vpnd.ike.outputs import Failed, Keepalive
+from vpnd.ike.outputs import PeerDead as PeerIsDead
+from vpnd.ike.v1 import causes, diagnoses, reauthentication
+from vpnd.ike.v1.children import REKEY_AGAIN, Limit
+from vpnd.ike.v1.context import Context
+from vpnd.ike.v1.exchanges import quick_mode
+from vpnd.ike.v1.exchanges.informational import note
+from vpnd.ike.v1.faults import AuthenticationFailed
+from vpnd.ike.v1.messages import Quick1, Quick2
+from vpnd.ike.v1.state import SIGNED, Cause, State, Timer
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.wire.iana import Notify1
+
+# ------------------------------------------------------------------------------------- an attempt of ours
+
+
+def retransmit(context: Context, now: float, timer: Timer) -> causes.AttemptFailed | None:
+    """The wait for an answer is over: once more, or never again."""
+    return None if context.phase1.retransmit(now) else give_up(context, now, timer)
+
+
+def give_up(context: Context, now: float, timer: Timer) -> causes.AttemptFailed:
+    """No real answer has come; the reason is the best that is known."""
+    sa, attempt = context.sa, context.sa.attempt
+    silence = diagnoses.unanswered(sa, context.phase1.sent, attempt.received)
+    diagnosis = attempt.hint or attempt.unreachable or silence
+    if sa.state is State.SENT_AGGRESSIVE and diagnosis.code is Code.PSK:
+        # The responder has sent its proof and would only ever see silence.
+        sa.cky_r = attempt.rejected_cookie
+        context.transport.error_in_clear(Notify1.AUTHENTICATION_FAILED)
+    return causes.AttemptFailed(diagnosis)
+
+
+def fail(context: Context, now: float, failed: causes.AttemptFailed) -> causes.Ended:
+    """Our attempt has ended. A failed renewal is tried again by the SA that it was to succeed."""
+    if not context.sa.attempt.renews:
+        context.emit(Failed(context.sa.tunnel, failed.diagnosis, initiator=True))
+    return causes.Ended(failed.diagnosis)
+
+
+def doubt(context: Context, now: float, refused: causes.Refused) -> None:
+    """Anyone could have sent what makes no sense: keep waiting a little for the real answer."""
+    context.registry.count(f"refused: {refused.fault.diagnosis.code.value}")
+    note(context, now, refused.fault.diagnosis)
+
+
+# ------------------------------------------------------------------------------------- an attempt of the peer
+
+
+def suspect(context: Context, now: float, refused: causes.Refused) -> causes.Rejected | None:
+    """The peer's message is not acceptable. It may be forged or damaged, so wait for another.
+
+    The same bytes once more are what the peer really sends: it hears of it once, and so does the operator.
+    """
+    sa, fault, attempt = context.sa, refused.fault, context.sa.attempt
+    _count_failed_proof(context, now, refused)
+    if sa.state is State.NEW or context.transport.proven:
+        return causes.Rejected(fault, refused.received)
+    attempt.hint = fault.diagnosis
+    context.registry.count(f"refused: {fault.diagnosis.code.value}")
+    if refused.received.data != attempt.doubtful:
+        attempt.doubtful = refused.received.data
+    elif not attempt.reported:
+        if fault.notify is not None:
+            context.transport.error_in_clear(fault.notify)
+        _report(context, fault.diagnosis)
+    return None
+
+
+def reject(context: Context, now: float, rejected: causes.Rejected) -> None:
+    """Tell the peer, keep the answer for repeats, and let go.
+
+    The answer is protected once the peer has proved that it has the key.
+    """
+    fault, transport = rejected.fault, context.transport
+    context.phase1.refuse(rejected.received.data)
+    if fault.notify is not None:
+        answer = transport.error if transport.proven else transport.error_in_clear
+        context.phase1.last_sent = answer(fault.notify)
+    _report(context, fault.diagnosis)
+    context.timers.arm(Timer.FORGET, now + context.registry.limits.refused_lifetime)
+
+
+def refuse(context: Context, now: float, refused: causes.Refused) -> None:
+    """A message under an ISAKMP SA that stays as it is: of a quick mode, or of phase 1, come late."""
+    if isinstance(refused.received.message, Quick1 | Quick2):
+        quick_mode.refuse(context, now, refused)
+        return
+    _count_failed_proof(context, now, refused)
+    context.registry.count(f"refused: {refused.fault.diagnosis.code.value}")
+
+
+def _count_failed_proof(context: Context, now: float, refused: causes.Refused) -> None:
+    sa = context.sa
+    if isinstance(refused.fault, AuthenticationFailed) and not sa.initiator and not sa.attempt.hint:
+        context.registry.not_proved(now, sa.tunnel, sa.path.remote)
+
+
+def report_hint(context: Context, now: float, timer: Timer) -> None:
+    """No real answer has come after something that speaks against the peer's attempt: wait on."""
+    hint = context.sa.attempt.hint
+    if hint is not None and not context.sa.attempt.reported:
+        _report(context, hint)
+
+
+def half_open_over(context: Context, now: float, timer: Timer) -> causes.Ended:
+    """The peer's next message has not come."""
+    context.registry.count("half-open attempt expired")
+    report_hint(context, now, timer)
+    silent = Diagnosis.of(Code.SILENT, peer=context.sa.path.remote)
+    return causes.Ended(context.sa.attempt.hint or silent)
+
+
+def _report(context: Context, diagnosis: Diagnosis) -> None:
+    """The operator hears why the peer's attempt came to nothing."""
+    context.sa.attempt.reported = True
+    unproven = not context.transport.proven
+    context.emit(Failed(context.sa.tunnel, diagnosis, initiator=False, unproven=unproven))
+
+
+def hold(context: Context, now: float, contested: causes.Contested) -> None:
+    """The peer is answered when the one that has the tunnel was asked."""
+    context.sa.attempt.held = contested.proof
+    context.timers.arm(Timer.HELD, now + ANSWER_WITHIN)
+
+
+def decide(context: Context, now: float, timer: Timer) -> Cause | None:
+    """The proof that was held is looked at once more."""
+    held, context.sa.attempt.held = context.sa.attempt.held, None
+    return held
+
+
+# ------------------------------------------------------------------------------------- commands
+
+
+def want(context: Context, now: float, cause: causes.Want) -> None:
+    """Bring the IPsec SAs of a mapping up, or give a pair its successor."""
+    if cause.replaces is not None or not context.peer.children.up(cause.mapping):
+        quick_mode.want(context, now, cause.mapping, cause.replaces)
+
+
+def close(context: Context, now: float, cause: causes.Close) -> causes.Ended:
+    """Tell the peer and end."""
+    if context.sa.state in SIGNED:
+        children = context.peer.children.by_spi if context.is_current else {}
+        for spi_in, child in children.items():
+            if not child.deleted:
+                context.transport.delete_child(spi_in)
+        context.transport.delete_ike()
+    return causes.Ended(cause.diagnosis)
+
+
+def close_child(context: Context, now: float, cause: causes.CloseChild) -> None:
+    """DELETE one pair; an unknown SPI is ignored."""
+    quick_mode.close_child(context, cause.spi_in, cause.diagnosis)
+
+
+def renew(context: Context, now: float, cause: causes.RenewNow | Timer) -> None:
+    """Begin a new phase 1 (RFC 2409 has no other renewal), unless that has begun; and again if it fails."""
+    context.timers.arm(Timer.RENEW, now + REKEY_AGAIN)
+    if not context.is_renewing:
+        context.begin_successor(now)
+
+
+def rekey_child(context: Context, now: float, cause: causes.RekeyChildNow) -> None:
+    """Begin quick modes for one pair until it has a successor; an unknown SPI is ignored."""
+    children = context.peer.children
+    if children.is_current(cause.spi_in):
+        children.timers.arm((Limit.SOFT, cause.spi_in), now + REKEY_AGAIN)
+        mapping = children.by_spi[cause.spi_in].sa.mapping
+        quick_mode.want(context, now, mapping, cause.spi_in)
+
+
+def probe(context: Context, now: float, cause: causes.Probe) -> None:
+    """Ask the peer for a sign of life."""
+    context.ask(now)
+
+
+def follow(context: Context, now: float, moved: causes.Moved) -> None:
+    """Authentic ESP came along another path."""
+    quick_mode.follow(context, now, moved.path)
+
+
+# ------------------------------------------------------------------------------------- timers
+
+
+def check_life(context: Context, now: float, timer: Timer) -> causes.PeerDead | None:
+    """Nothing was heard for a while: ask, unless the time for an answer is over."""
+    if context.liveness.is_dead(now):
+        return causes.PeerDead()
+    context.ask(now)
+    return None
+
+
+def dead(context: Context, now: float, cause: causes.PeerDead) -> causes.Ended:
+    """Nothing has been heard for too long."""
+    sa = context.sa
+    silence = f"nothing heard for {now - context.liveness.last_heard:.0f} s"
+    found = Diagnosis.of(Code.PEER_DEAD, peer=sa.path.remote, detail=silence)
+    diagnosis = sa.attempt.hint or found
+    context.emit(PeerIsDead(sa.tunnel, diagnosis))
+    return causes.Ended(diagnosis)
+
+
+def keep_alive(context: Context, now: float, timer: Timer) -> None:
+    """The NAT in front of this side keeps its mapping."""
+    context.emit(Keepalive(context.sa.tunnel, context.sa.path))
+    context.timers.arm(Timer.KEEPALIVE, now + natt.KEEPALIVE_INTERVAL)
+
+
+def mend(context: Context, now: float, timer: Timer) -> None:
+    """After a storm of new ISAKMP SAs: the DELETE for one may have taken IPsec SAs along at the peer.
+
+    Nothing would say so: the peer lives, and drops what we send. Each mapping gets a successor.
+    """
+    for mapping, spi_in in list(context.peer.children.current.items()):
+        quick_mode.want(context, now, mapping, spi_in)
+
+
+def expire(context: Context, now: float, timer: Timer) -> causes.Close:
+    """The end of its lifetime."""
+    return causes.Close(Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
+
+
+def forget(context: Context, now: float, timer: Timer) -> causes.Ended:
+    """It was only kept a little longer."""
+    return causes.Ended(Diagnosis.of(Code.PEER_DELETED, peer=context.sa.path.remote))
+
+
+def close_replaced(context: Context, now: float, timer: Timer) -> causes.Close | None:
+    """A predecessor that is one too many; its quick modes end first.
+
+    With it the peer's last message would be lost, and one side would send on what the other lacks.
+    """
+    closing = context.registry.limits.closing
+    if context.quick_modes.busy(now, closing):
+        context.timers.arm(Timer.FORGET, now + closing)
+        return None
+    reauthentication.note_closed(context, now)
+    return causes.Close(Diagnosis.of(Code.LIFETIME, detail="both sides had begun an ISAKMP SA"))
+
+
+# ------------------------------------------------------------------------------------- timers of a pair
+
+Key = tuple[Limit, int]
+
+
+def send_on(context: Context, now: float, key: Key) -> None:
+    """The peer has had time to install the pair."""
+    context.peer.children.send_on(key[1])
+
+
+def rekey_due(context: Context, now: float, key: Key) -> causes.RekeyChildNow | None:
+    """A successor is due, and again for as long as it comes to nothing; what has one is not current."""
+    context.peer.children.timers.arm(key, now + REKEY_AGAIN)
+    return causes.RekeyChildNow(key[1])
+
+
+def child_lifetime(context: Context, now: float, key: Key) -> causes.CloseChild:
+    """The hard end of a pair."""
+    return causes.CloseChild(key[1], Diagnosis.of(Code.LIFETIME, detail="IPsec SA"))
+
+
+def remove_child(context: Context, now: float, key: Key) -> None:
+    """What was on its way on a deleted pair has arrived."""
+    gone = Diagnosis.of(Code.PEER_DELETED, peer=context.sa.path.remote, detail="IPsec SA")
+    context.peer.children.remove(key[1], gone)
+
+
+def delete_surplus(context: Context, now: float, key: Key) -> None:
+    """One of two pairs is deleted, since both sides send on the other."""
+    children, spi_in = context.peer.children, key[1]
+    if spi_in in children.by_spi:
+        context.transport.delete_child(spi_in)
+        diagnosis = Diagnosis.of(Code.LIFETIME, detail="both sides had begun a quick mode")
+        children.deleted(now, spi_in, diagnosis)
+    context.peer.deleted(now, spi_in, context.registry.entropy)
+
+
+def delete_again(context: Context, now: float, key: Key) -> None:
+    """The peer may send on a pair that was deleted, and nothing acknowledges that: once more."""
+    if context.peer.repeats_delete(now, key[1]):
+        context.transport.delete_child(key[1])
