@@ -16,7 +16,7 @@ def modules(under: Path) -> list[Path]:
 
 def imported_modules(path: Path) -> set[str]:
     """The absolute module names that a file imports, wherever in it."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

@@ -473,7 +473,7 @@ async def test_a_tun_that_is_gone_is_told_and_not_read(pair: Sides, monkeypatch:
         raise OSError(errno.EBADFD, "File descriptor in bad state")
 
     pair.a.put(udp_packet(A, B))
-    monkeypatch.setattr(engine_module.os, "read", gone)
+    monkeypatch.setattr(os, "read", gone)
     await until(lambda: bool(pair.a.notices))
     monkeypatch.undo()
     assert pair.a.notices == [TunLost("t")]

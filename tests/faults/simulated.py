@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tests.simulation.gateway import Gateway
 from tests.simulation.invariants import disagreements
@@ -57,7 +58,7 @@ class Kind:
         sides[0].live("b", one, Negotiation.ACTIVE, SeededEntropy(seed + 200))
         return world, sides[0], sides[1]
 
-    def _changes(self) -> dict[str, object] | None:
+    def _changes(self) -> dict[str, Any] | None:
         return None if self.mode is None else speaking(self.mode)
 
     def __str__(self) -> str:

@@ -61,7 +61,9 @@ def test_both_ends_come_to_rest(
     opposite.peer.add(plan.other())
     try:
         vpnd.add(plan)
-        wait_until(lambda: opposite.ours.agreed(name) and opposite.peer.agreed(name), "the tunnel to be up")
+        wait_until(
+            lambda: bool(opposite.ours.agreed(name) and opposite.peer.agreed(name)), "the tunnel to be up"
+        )
         with Streams(opposite.wire.a.host, A.inside, opposite.wire.b.host, B.inside, RATE) as streams:
             time.sleep(watched - at_rest)
             before = made(opposite, name)

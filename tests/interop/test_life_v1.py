@@ -68,7 +68,7 @@ def test_sas_succeed_one_another_and_end(tunnel: tuple[Vpnd, StrongSwan], opposi
     for what, begin, value in steps:
         before, pair = value(), pair_of(ours)
         begin()
-        wait_until(lambda: value() not in (None, before) and pair_of(ours), what)  # noqa: B023 (used at once)
+        wait_until(lambda: value() not in (None, before) and bool(pair_of(ours)), what)  # noqa: B023 (used at once)
         if "renewal" in what:
             assert pair_of(ours) == pair, f"{what} must not touch the ESP SAs"
         traffic(opposite)

@@ -77,7 +77,7 @@ def damage_bytes(seed: random.Random, files: Files) -> None:
 
 
 def delete_line(seed: random.Random, files: Files) -> None:
-    files.edit(seed.choice(files.tables), lambda lines: lines.pop(seed.randrange(len(lines))) and None)
+    files.edit(seed.choice(files.tables), lambda lines: lines.__delitem__(seed.randrange(len(lines))))
 
 
 def duplicate_line(seed: random.Random, files: Files) -> None:

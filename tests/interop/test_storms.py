@@ -110,7 +110,7 @@ def test_after_a_storm_of_rekeys_traffic_passes(
     )
     assert storm.answered, "charon has heard none of it"
     # What charon had queued it still does; then there is one IKE SA, and the same child at both ends.
-    wait_until(lambda: peer.agreed(tunnel) and len(ours.ike_sas(tunnel)) == 1, "one IKE SA at the end")
+    wait_until(lambda: bool(peer.agreed(tunnel)) and len(ours.ike_sas(tunnel)) == 1, "one IKE SA at the end")
     assert ours.tunnel(tunnel)["state"] == "up"
     if full:
         assert took <= WITHIN

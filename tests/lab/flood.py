@@ -103,7 +103,7 @@ class Flood:
         )
         many = tuple(ikev2.Transform(1, 1000 + number) for number in range(transforms)) or own
         parts = (ikev2.ProposalPart(number, Protocol.IKE, b"", many) for number in range(1, proposals + 1))
-        payloads = [
+        payloads: list[ikev2.Payload] = [
             ikev2.Sa(tuple(parts)),
             ikev2.KeyExchange(GROUP, public),
             ikev2.Nonce(self._dice.randbytes(32)),

@@ -84,7 +84,7 @@ def value_or_decode_error(decode, data):
 
 
 @pytest.mark.parametrize("kind", BY_KIND_2 | SEALED_2, ids=lambda kind: kind.__name__)
-def test_each_ikev2_payload_survives_a_round_trip(kind):
+def test_each_ikev2_payload_survives_a_round_trip(kind) -> None:
     strategy = (BY_KIND_2 | SEALED_2)[kind]
 
     @settings(max_examples=40)
@@ -97,7 +97,7 @@ def test_each_ikev2_payload_survives_a_round_trip(kind):
 
 
 @pytest.mark.parametrize("kind", BY_KIND_1, ids=lambda kind: kind.__name__)
-def test_each_ikev1_payload_survives_a_round_trip(kind):
+def test_each_ikev1_payload_survives_a_round_trip(kind) -> None:
     @settings(max_examples=40)
     @given(BY_KIND_1[kind])
     def survives(value):
@@ -109,36 +109,36 @@ def test_each_ikev1_payload_survives_a_round_trip(kind):
 
 @settings(max_examples=60)
 @given(chains2)
-def test_ikev2_chains_survive_a_round_trip(payloads):
+def test_ikev2_chains_survive_a_round_trip(payloads) -> None:
     first, data = ikev2.encode_payloads(payloads)
     assert ikev2.decode_payloads(first, data) == payloads
 
 
 @settings(max_examples=60)
 @given(chains1, st.binary(max_size=16))
-def test_ikev1_chains_survive_a_round_trip_and_padding(payloads, padding):
+def test_ikev1_chains_survive_a_round_trip_and_padding(payloads, padding) -> None:
     first, data = ikev1.encode_payloads(payloads)
     assert ikev1.decode_payloads(first, data) == payloads
     assert ikev1.decode_payloads(first, data + padding, padded=True) == payloads
 
 
 @given(headers)
-def test_headers_survive_a_round_trip(header):
+def test_headers_survive_a_round_trip(header) -> None:
     assert Header.decode(header.encode()) == header
 
 
 @given(few(attributes, 12))
-def test_attributes_survive_a_round_trip(values):
+def test_attributes_survive_a_round_trip(values) -> None:
     assert decode_attributes(encode_attributes(values)) == values
 
 
 @given(st.binary(max_size=300), u8, st.sampled_from([4, 8, 16]))
-def test_esp_trailers_survive_a_round_trip(content, next_header, alignment):
+def test_esp_trailers_survive_a_round_trip(content, next_header, alignment) -> None:
     assert strip_trailer(add_trailer(content, next_header, alignment)) == (content, next_header)
 
 
 @given(address_pairs, st.booleans(), u16, u16, st.binary(max_size=100))
-def test_echoes_survive_a_round_trip(pair, reply, identifier, sequence, data):
+def test_echoes_survive_a_round_trip(pair, reply, identifier, sequence, data) -> None:
     echo = Echo(*pair, reply, identifier, sequence, data)
     assert Echo.decode(echo.encode()) == echo
 
@@ -147,7 +147,7 @@ def test_echoes_survive_a_round_trip(pair, reply, identifier, sequence, data):
 
 
 @pytest.mark.parametrize("version", [ikev1, ikev2], ids=["IKEv1", "IKEv2"])
-def test_what_any_bytes_decode_to_survives_too(version):
+def test_what_any_bytes_decode_to_survives_too(version) -> None:
     """Encoding drops reserved bits and nothing else, so a second reading finds the same value."""
 
     @settings(max_examples=300)
@@ -164,7 +164,7 @@ def test_what_any_bytes_decode_to_survives_too(version):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_any_bytes_give_a_value_or_a_decode_error(decoder):
+def test_any_bytes_give_a_value_or_a_decode_error(decoder) -> None:
     @settings(max_examples=40)
     @given(st.binary(max_size=200))
     def safe(data):
@@ -175,7 +175,7 @@ def test_any_bytes_give_a_value_or_a_decode_error(decoder):
 
 @pytest.mark.parametrize("fill", [b"\x00", b"\xff", b"\x01", b"\x45", b"\x60", b"\x04"], ids=bytes.hex)
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_every_length_gives_a_value_or_a_decode_error(decoder, fill):
+def test_every_length_gives_a_value_or_a_decode_error(decoder, fill) -> None:
     for length in range(0, MAX_LENGTH + 1, 1 if decoder == "message" else 37):
         value_or_decode_error(DECODERS[decoder], fill * length)
 
@@ -210,7 +210,7 @@ def message(version: str, length_error: int = 0, tail: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_a_message_cut_anywhere_is_refused(version):
+def test_a_message_cut_anywhere_is_refused(version) -> None:
     """All lengths below its own, whether the header tells the truth about them or not."""
     whole = message(version)
     decode_message(whole)
@@ -226,13 +226,13 @@ def test_a_message_cut_anywhere_is_refused(version):
 @pytest.mark.parametrize(
     ("length_error", "tail"), [(-1, 0), (1, 0), (0, 1), (0, 2048), (1, 2), (-28, 0), (2**31, 0)]
 )
-def test_a_wrong_length_in_the_header_is_refused(version, length_error, tail):
+def test_a_wrong_length_in_the_header_is_refused(version, length_error, tail) -> None:
     with pytest.raises(DecodeError, match="header length"):
         decode_message(message(version, length_error, bytes(tail)))
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_random_payloads_of_every_length_give_a_value_or_a_decode_error(version):
+def test_random_payloads_of_every_length_give_a_value_or_a_decode_error(version) -> None:
     seed = 7296
     dice = random.Random(seed)
     number, (first, _) = MESSAGES[version]
@@ -243,7 +243,7 @@ def test_random_payloads_of_every_length_give_a_value_or_a_decode_error(version)
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_a_payload_length_off_by_one_never_reads_past_the_message(version):
+def test_a_payload_length_off_by_one_never_reads_past_the_message(version) -> None:
     number, (first, chain) = MESSAGES[version]
     offset = 0
     for raw in decode_chain(first, chain, ikev2.SEALED):
@@ -259,7 +259,7 @@ def test_a_payload_length_off_by_one_never_reads_past_the_message(version):
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_mutated_messages_give_a_value_or_a_decode_error(version):
+def test_mutated_messages_give_a_value_or_a_decode_error(version) -> None:
     whole = message(version)
 
     @settings(max_examples=300)
@@ -280,7 +280,7 @@ def test_mutated_messages_give_a_value_or_a_decode_error(version):
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_payloads_withheld_repeated_and_renumbered_give_a_value_or_a_decode_error(version):
+def test_payloads_withheld_repeated_and_renumbered_give_a_value_or_a_decode_error(version) -> None:
     seed = 20_261_122
     dice = random.Random(seed)
     number, (first, chain) = MESSAGES[version]
@@ -299,7 +299,7 @@ def test_payloads_withheld_repeated_and_renumbered_give_a_value_or_a_decode_erro
 
 
 @given(address_pairs, u8, st.binary(max_size=200))
-def test_ip_packets_are_read_as_they_are_built(pair, traffic_class, content):
+def test_ip_packets_are_read_as_they_are_built(pair, traffic_class, content) -> None:
     packet = bytearray(encode_packet(*pair, 253, content))
     set_traffic_class(packet, traffic_class)
     ip = decode_packet(bytes(packet))
@@ -311,7 +311,7 @@ def test_ip_packets_are_read_as_they_are_built(pair, traffic_class, content):
 
 
 @given(st.binary(max_size=64).map(lambda data: data + bytes(len(data) % 2)))
-def test_the_checksum_is_the_loop_of_rfc_1071(data):
+def test_the_checksum_is_the_loop_of_rfc_1071(data) -> None:
     total = 0
     for index in range(0, len(data), 2):
         total += int.from_bytes(data[index : index + 2], "big")
@@ -321,7 +321,7 @@ def test_the_checksum_is_the_loop_of_rfc_1071(data):
 
 
 @given(st.binary(min_size=4, max_size=40).filter(lambda data: len(data) % 2 == 0), u16)
-def test_an_adjusted_checksum_is_the_computed_one(data, word):
+def test_an_adjusted_checksum_is_the_computed_one(data, word) -> None:
     """Except that 0 and 65535 are one number in this arithmetic; the adjustment may write either."""
     before = int.from_bytes(data[:2], "big")
     changed = word.to_bytes(2, "big") + data[2:]
@@ -330,5 +330,5 @@ def test_an_adjusted_checksum_is_the_computed_one(data, word):
 
 
 @given(st.binary(min_size=8, max_size=64))
-def test_every_datagram_with_room_for_a_header_is_ike_or_esp(data):
+def test_every_datagram_with_room_for_a_header_is_ike_or_esp(data) -> None:
     assert classify(data) is (Kind.IKE if data[:4] == bytes(4) else Kind.ESP)

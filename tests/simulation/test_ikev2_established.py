@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ from vpnd.wire.iana import Exchange2, Notify2, Payload2, Protocol
 from vpnd.wire.ikev2 import Delete, Notify, Payload, Unknown
 
 
-def two_mappings(**changes: object) -> PeerPolicy:
+def two_mappings(**changes: Any) -> PeerPolicy:
     """A tunnel with two mappings."""
     return policy(children=(mapping(0), mapping(1)), **changes)
 

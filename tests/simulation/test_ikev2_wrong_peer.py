@@ -98,7 +98,7 @@ def assert_gone(pair: WirePair) -> None:
     assert not session_spis(pair)
 
 
-def session_spis(pair: WirePair) -> set[int]:
+def session_spis(pair: WirePair) -> frozenset[int]:
     """Inbound SPIs that a still holds beyond those of its children."""
     return pair.a.endpoint.snapshot().esp_spis - set(pair.a.installed)
 

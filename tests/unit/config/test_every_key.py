@@ -6,7 +6,7 @@ The keys are read from the models, so that a new one is tried as well; each must
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -32,7 +32,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 WRITTEN = {"customer_gateway", "pre_shared_key"}
 """Keys that the base has."""
-ALGORITHMS = {
+ALGORITHMS: dict[str, Mapping[str, object]] = {
     "ike.encryption": ENCRYPTIONS,
     "ipsec.encryption": ENCRYPTIONS,
     "ike.integrity": INTEGRITIES,

@@ -9,7 +9,8 @@ from vpnd.crypto import seal
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.crypto.prf import Prf
 from vpnd.crypto.seal import IntegrityFailed, KeyLengths, SkCipher
-from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES, Numbers
+from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
+from vpnd.model.numbers import Numbers
 from vpnd.model.secret import Secret
 
 SUITES = [

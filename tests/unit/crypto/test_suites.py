@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from vpnd.crypto import suites
-from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES, Encryption, Integrity, Numbers
+from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES, Encryption, Integrity
+from vpnd.model.numbers import Numbers
 from vpnd.wire.iana import DhGroup
 
 OTHER = Numbers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -52,7 +52,7 @@ class Replies:
 
 
 @pytest.fixture
-async def replies() -> Iterator[Replies]:
+async def replies() -> AsyncIterator[Replies]:
     made = Replies()
     yield made
     made.prober.close()

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from vpnd.daemon.state import StateDirectory, to_toml
 
 PLAIN = st.one_of(
-    st.text(st.characters(exclude_categories=("Cs",))), st.integers(-(2**63), 2**63 - 1), st.booleans()
+    st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63), 2**63 - 1), st.booleans()
 )
-KEYS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 VALUES = st.one_of(
     PLAIN, st.lists(PLAIN), st.dictionaries(KEYS, st.one_of(PLAIN, st.lists(PLAIN)), max_size=3)
 )

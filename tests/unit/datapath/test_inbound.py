@@ -352,9 +352,9 @@ def test_hostile_datagrams_are_counted_and_never_raise() -> None:
                 data = good[rng.randrange(50)]
                 data = data[: rng.randrange(1, len(data))]
             else:
-                data = bytearray(good[rng.randrange(50)])
-                data[rng.randrange(4, len(data))] ^= 1 << rng.randrange(8)
-                data = bytes(data)
+                changed = bytearray(good[rng.randrange(50)])
+                changed[rng.randrange(4, len(changed))] ^= 1 << rng.randrange(8)
+                data = bytes(changed)
             length = rng.randrange(1, len(data) + 1) if data and rng.random() < 0.3 else len(data) or 1
             theirs.inbound.receive(theirs.now, data, length, rng.randrange(256), PEER, LOCAL, 4500)
         theirs.inbound.flush()

@@ -41,7 +41,7 @@ class NameServers:
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServers]:
     servers = NameServers()
-    monkeypatch.setattr(resolver.socket, "getaddrinfo", servers.getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", servers.getaddrinfo)
     monkeypatch.setattr(resolver, "LOOKUP_LIMIT", BRIEFLY)
     yield servers
     servers.end.set()

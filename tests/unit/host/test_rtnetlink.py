@@ -12,8 +12,8 @@ import pytest
 from tests.lab.lab import Lab
 from tests.unit.host.entered import with_netlink
 from vpnd.host import rtnetlink
-from vpnd.host.netlink import LINK_GROUP, Netlink
-from vpnd.host.routes import PROTOCOL, Route, Wanted
+from vpnd.host.netlink import Netlink
+from vpnd.host.routes import LINK_GROUP, PROTOCOL, Route, Wanted
 from vpnd.host.tun import open_tun
 from vpnd.model.policy import ALL_IPV4
 

@@ -24,12 +24,12 @@ from vpnd.wire.iana import IdType
         ("@any", IdType.FQDN, b"any"),
     ],
 )
-def test_a_configuration_word_is_an_address_or_a_name(word, kind, value):
+def test_a_configuration_word_is_an_address_or_a_name(word, kind, value) -> None:
     assert Identity.of(word) == Identity(kind, value)
     assert Identity.of(str(Identity.of(word))) == Identity.of(word)
 
 
-def test_only_a_text_that_looks_like_something_else_is_shown_with_its_mark():
+def test_only_a_text_that_looks_like_something_else_is_shown_with_its_mark() -> None:
     assert str(Identity.of("@gw.example.org")) == "gw.example.org"
     assert str(Identity.of("@203.0.113.1")) == "@203.0.113.1"
 
@@ -44,13 +44,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("word", REFUSED)
-def test_other_words_are_refused(word):
+def test_other_words_are_refused(word) -> None:
     with pytest.raises(ValueError, match=r"neither an IP address nor a domain name|not the address of one"):
         Identity.of(word)
 
 
 @given(st.sampled_from([t.value for t in IdType]), st.binary(max_size=20))
-def test_the_word_of_an_identity_means_it_again(kind, value):
+def test_the_word_of_an_identity_means_it_again(kind, value) -> None:
     identity = Identity(kind, value)
     if identity.word is not None:
         assert Identity.of(identity.word) == identity
@@ -58,11 +58,11 @@ def test_the_word_of_an_identity_means_it_again(kind, value):
 
 
 @pytest.mark.parametrize("kind", [IdType.RFC822_ADDR, IdType.KEY_ID, IdType.DER_ASN1_DN])
-def test_other_types_have_no_word(kind):
+def test_other_types_have_no_word(kind) -> None:
     assert Identity(kind, b"gw.example.org").word is None
 
 
-def test_a_key_id_is_shown_as_the_text_that_it_most_often_is():
+def test_a_key_id_is_shown_as_the_text_that_it_most_often_is() -> None:
     assert Identity(IdType.KEY_ID, b"branch").describe() == "branch (KEY_ID)"
 
 
@@ -75,12 +75,12 @@ def test_a_key_id_is_shown_as_the_text_that_it_most_often_is():
         ("2001:db8::1", "2001:0db8:0::1"),
     ],
 )
-def test_these_match(one, other):
+def test_these_match(one, other) -> None:
     assert Identity.of(one).matches(Identity.of(other))
     assert Identity.of(other).matches(Identity.of(one))
 
 
-def test_mail_addresses_match_without_regard_to_case():
+def test_mail_addresses_match_without_regard_to_case() -> None:
     assert Identity(IdType.RFC822_ADDR, b"A@b.c").matches(Identity(IdType.RFC822_ADDR, b"a@B.C"))
 
 
@@ -96,12 +96,12 @@ def test_mail_addresses_match_without_regard_to_case():
         (Identity(IdType.FQDN, b"key"), Identity(IdType.RFC822_ADDR, b"key")),
     ],
 )
-def test_these_do_not(one, other):
+def test_these_do_not(one, other) -> None:
     assert not one.matches(other)
     assert not other.matches(one)
 
 
-def test_an_address_of_another_length_matches_only_itself():
+def test_an_address_of_another_length_matches_only_itself() -> None:
     odd = Identity(IdType.IPV4_ADDR, b"\xc0\x00\x02")
     assert str(odd) == "IPV4_ADDR:c00002"
     assert not odd.matches(Identity.of("192.0.2.1"))
@@ -119,22 +119,22 @@ def test_an_address_of_another_length_matches_only_itself():
         (Identity(IdType.IPV6_ADDR, b"short"), "IPV6_ADDR:73686f7274"),
     ],
 )
-def test_a_peers_bytes_are_escaped(identity, text):
+def test_a_peers_bytes_are_escaped(identity, text) -> None:
     assert str(identity) == text
 
 
-def test_a_long_name_is_cut():
+def test_a_long_name_is_cut() -> None:
     assert len(str(Identity(IdType.FQDN, b"a" * 60000))) == MAX_FQDN
     assert len(str(Identity(IdType.KEY_ID, b"a" * 60000))) == len("KEY_ID:") + 128
 
 
 @given(st.integers(0, 255), st.binary(max_size=300))
-def test_whatever_a_peer_says_prints_on_one_line(kind, value):
+def test_whatever_a_peer_says_prints_on_one_line(kind, value) -> None:
     for text in (str(Identity(kind, value)), Identity(kind, value).describe()):
         assert text.isascii()
         assert text.isprintable()
 
 
-def test_a_diagnosis_shows_value_and_type():
+def test_a_diagnosis_shows_value_and_type() -> None:
     assert Identity.of("192.0.2.1").describe() == "192.0.2.1 (IPV4_ADDR)"
     assert Identity.of("gw.example.org").describe() == "gw.example.org (FQDN)"

@@ -19,12 +19,12 @@ def esp(encryption, integrity=("sha256",), dh=(), **rest):
 # --------------------------------------------------------------------------------------- chosen
 
 
-def test_the_responders_preference_decides_within_a_proposal():
+def test_the_responders_preference_decides_within_a_proposal() -> None:
     outcome = choose([ike(("aes-256", "aes-128"), dh=(14, 31))], [ike(("aes-128", "aes-256"), dh=(31, 14))])
     assert outcome == Chosen(1, b"", Suite("aes-128", "sha256", "sha256", 31))
 
 
-def test_the_responders_preference_decides_among_proposals():
+def test_the_responders_preference_decides_among_proposals() -> None:
     offered = [
         ike(("aes-128",), number=1),
         ike(("aes-256-gcm",), integrity=(), number=2, spi=b"12345678"),
@@ -33,24 +33,24 @@ def test_the_responders_preference_decides_among_proposals():
     assert choose(offered, acceptable) == Chosen(2, b"12345678", Suite("aes-256-gcm", "sha256", None, 14))
 
 
-def test_the_first_offer_that_satisfies_is_taken():
+def test_the_first_offer_that_satisfies_is_taken() -> None:
     offered = [esp(("aes-128",), number=3, spi=b"1111"), esp(("aes-128",), number=4, spi=b"2222")]
     assert choose(offered, [esp(("aes-128",))]) == Chosen(3, b"1111", Suite("aes-128", None, "sha256", None))
 
 
-def test_an_attribute_that_neither_lists_plays_no_part():
+def test_an_attribute_that_neither_lists_plays_no_part() -> None:
     outcome = choose([esp(("aes-128-gcm",), ())], [esp(("aes-128-gcm",), ())])
     assert outcome == Chosen(1, b"", Suite("aes-128-gcm", None, None, None))
 
 
-def test_no_group_and_group_none_are_the_same():
+def test_no_group_and_group_none_are_the_same() -> None:
     for theirs, ours in [((), (0,)), ((0,), ()), ((14, 0), ()), ((), (14, 0))]:
         outcome = choose([esp(("aes-128",), dh=theirs)], [esp(("aes-128",), dh=ours)])
         assert isinstance(outcome, Chosen)
         assert outcome.suite.dh is None
 
 
-def test_extended_sequence_numbers_are_an_attribute_like_the_others():
+def test_extended_sequence_numbers_are_an_attribute_like_the_others() -> None:
     outcome = choose([esp(("aes-128",), esn=(True, False))], [esp(("aes-128",), esn=(True,))])
     assert isinstance(outcome, Chosen)
     assert outcome.suite.esn is True
@@ -108,17 +108,17 @@ def test_extended_sequence_numbers_are_an_attribute_like_the_others():
     ],
     ids=lambda item: item.attribute.value if isinstance(item, Mismatch) else "",
 )
-def test_the_first_difference_is_named_with_both_sides_words(theirs, ours, mismatch):
+def test_the_first_difference_is_named_with_both_sides_words(theirs, ours, mismatch) -> None:
     assert choose([theirs], [ours]) == mismatch
 
 
-def test_the_closest_proposal_is_the_one_that_is_explained():
+def test_the_closest_proposal_is_the_one_that_is_explained() -> None:
     offered = [ike(("3des",)), ike(("aes-128",), dh=(2,)), ike(("des",))]
     acceptable = [ike(("aes-256",)), ike(("aes-128",))]
     assert choose(offered, acceptable) == Mismatch(Attribute.DH_GROUP, ("2",), ("14",))
 
 
-def test_an_empty_offer_differs_in_its_protocol():
+def test_an_empty_offer_differs_in_its_protocol() -> None:
     assert choose([], [esp(("aes-128",))]) == Mismatch(Attribute.PROTOCOL, (), ("ESP",))
     assert choose([esp(("aes-128",))], []) == Mismatch(Attribute.PROTOCOL, (), ())
 
@@ -134,5 +134,5 @@ def test_an_empty_offer_differs_in_its_protocol():
         (Suite("aes-256-gcm", None, None, 31), "aes-256-gcm/dh31"),
     ],
 )
-def test_the_words_of_a_suite(suite, text):
+def test_the_words_of_a_suite(suite, text) -> None:
     assert str(suite) == text

@@ -41,24 +41,24 @@ def leaks(text):
 
 
 @pytest.mark.parametrize("how", PRINTED)
-def test_no_way_of_printing_shows_it(how):
+def test_no_way_of_printing_shows_it(how) -> None:
     assert not leaks(PRINTED[how]())
 
 
-def test_the_way_to_see_a_leak_works():
+def test_the_way_to_see_a_leak_works() -> None:
     assert leaks(repr(KEY))
     assert leaks(f"{list(KEY)}")
     assert leaks(SECRET.reveal().hex())
 
 
-def test_a_log_record_does_not_show_it(caplog):
+def test_a_log_record_does_not_show_it(caplog) -> None:
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("test").warning("key %s in %r", SECRET, {"key": SECRET})
     assert "***" in caplog.text
     assert not leaks(caplog.text)
 
 
-def test_a_traceback_does_not_show_it():
+def test_a_traceback_does_not_show_it() -> None:
     def fail(key):
         raise ValueError(f"no use for {key}", key)
 
@@ -70,7 +70,7 @@ def test_a_traceback_does_not_show_it():
     assert not leaks(text)
 
 
-def test_it_is_not_pickled():
+def test_it_is_not_pickled() -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError, match="not pickled"):
             pickle.dumps(SECRET, protocol)
@@ -78,14 +78,14 @@ def test_it_is_not_pickled():
         copy.deepcopy(SECRET)
 
 
-def test_it_is_not_json():
+def test_it_is_not_json() -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         json.dumps({"key": SECRET})
     assert not leaks(json.dumps({"key": SECRET}, default=str))
     assert not leaks(json.dumps({"key": SECRET}, default=repr))
 
 
-def test_a_dataclass_that_holds_one_does_not_unfold_it():
+def test_a_dataclass_that_holds_one_does_not_unfold_it() -> None:
     @dataclass
     class Holder:
         key: Secret
@@ -95,7 +95,7 @@ def test_a_dataclass_that_holds_one_does_not_unfold_it():
         dataclasses.asdict(Holder(SECRET))
 
 
-def test_it_is_not_bytes_by_accident():
+def test_it_is_not_bytes_by_accident() -> None:
     with pytest.raises(TypeError):
         bytes(SECRET)
     with pytest.raises(TypeError):
@@ -105,19 +105,19 @@ def test_it_is_not_bytes_by_accident():
     assert not hasattr(SECRET, "__dict__")
 
 
-def test_reveal_is_the_way_to_the_bytes():
+def test_reveal_is_the_way_to_the_bytes() -> None:
     assert SECRET.reveal() == KEY
     assert len(SECRET) == len(KEY)
 
 
-def test_it_does_not_change_with_the_buffer_it_came_from():
+def test_it_does_not_change_with_the_buffer_it_came_from() -> None:
     buffer = bytearray(b"abcd")
     secret = Secret(buffer)
     buffer[:] = bytes(4)
     assert secret.reveal() == b"abcd"
 
 
-def test_two_with_the_same_bytes_are_equal():
+def test_two_with_the_same_bytes_are_equal() -> None:
     assert Secret(KEY) == SECRET
     assert hash(Secret(KEY)) == hash(SECRET)
     assert Secret(KEY[:-1]) != SECRET
@@ -125,12 +125,12 @@ def test_two_with_the_same_bytes_are_equal():
     assert SECRET is not None
 
 
-def test_an_empty_one_is_false():
+def test_an_empty_one_is_false() -> None:
     assert SECRET
     assert not Secret(b"")
 
 
-def test_the_fingerprint_can_be_read_over_the_phone_and_tells_keys_apart():
+def test_the_fingerprint_can_be_read_over_the_phone_and_tells_keys_apart() -> None:
     fingerprint = SECRET.fingerprint()
     assert fingerprint == Secret(KEY).fingerprint()
     assert fingerprint != Secret(KEY + b"!").fingerprint()

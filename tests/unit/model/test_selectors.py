@@ -18,7 +18,7 @@ def net(text, protocol=0, port_start=0, port_end=65535):
 # ------------------------------------------------------------------------------------- ranges
 
 
-def test_a_network_is_all_its_addresses_any_protocol_any_port():
+def test_a_network_is_all_its_addresses_any_protocol_any_port() -> None:
     selector = Selector.of(ip_network("10.0.1.0/24"))
     assert (str(selector.start), str(selector.end)) == ("10.0.1.0", "10.0.1.255")
     assert (selector.protocol, selector.port_start, selector.port_end) == (0, 0, 65535)
@@ -26,21 +26,21 @@ def test_a_network_is_all_its_addresses_any_protocol_any_port():
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "10.0.0.1/32", "10.0.0.0/31", "::/0", "2001:db8::1/128"])
-def test_every_network_comes_back_from_its_selector(text):
+def test_every_network_comes_back_from_its_selector(text) -> None:
     selector = Selector.of(ip_network(text))
     assert selector.networks() == (ip_network(text),)
     assert str(selector) == text
     assert selector.version == ip_network(text).version
 
 
-def test_a_range_of_two_families_or_backwards_is_refused():
+def test_a_range_of_two_families_or_backwards_is_refused() -> None:
     with pytest.raises(ValueError, match="one family"):
         Selector(ip_address("10.0.0.1"), ip_address("2001:db8::1"))
     with pytest.raises(ValueError, match="before it starts"):
         Selector(ip_address("10.0.0.2"), ip_address("10.0.0.1"))
 
 
-def test_holds_goes_from_the_first_to_the_last_address():
+def test_holds_goes_from_the_first_to_the_last_address() -> None:
     selector = net("10.0.1.0/24")
     inside = ["10.0.1.0", "10.0.1.255"]
     outside = ["10.0.0.255", "10.0.2.0", "::a00:100"]
@@ -58,11 +58,11 @@ def test_holds_goes_from_the_first_to_the_last_address():
         (Selector(ip_address("10.0.1.3"), ip_address("10.0.1.9")), "10.0.1.3-10.0.1.9"),
     ],
 )
-def test_the_words_of_a_selector(selector, text):
+def test_the_words_of_a_selector(selector, text) -> None:
     assert str(selector) == text
 
 
-def test_a_range_that_is_no_network_is_several():
+def test_a_range_that_is_no_network_is_several() -> None:
     selector = Selector(ip_address("10.0.1.3"), ip_address("10.0.1.5"))
     assert [str(network) for network in selector.networks()] == ["10.0.1.3/32", "10.0.1.4/31"]
 
@@ -82,7 +82,7 @@ def test_a_range_that_is_no_network_is_several():
         (net("10.0.0.0/8", 6, 0, 79), net("10.0.0.0/8", 6, 80, 80), None),
     ],
 )
-def test_the_packets_that_both_select(one, other, both):
+def test_the_packets_that_both_select(one, other, both) -> None:
     assert one.intersect(other) == both
     assert other.intersect(one) == both
 
@@ -96,7 +96,7 @@ def test_the_packets_that_both_select(one, other, both):
         (net("10.0.0.0/8", 6), net("10.0.0.0/8", 6, 80, 80)),
     ],
 )
-def test_covers(larger, smaller):
+def test_covers(larger, smaller) -> None:
     assert larger.covers(smaller)
 
 
@@ -109,7 +109,7 @@ def test_covers(larger, smaller):
         (net("0.0.0.0/0"), net("::/0")),
     ],
 )
-def test_does_not_cover(one, other):
+def test_does_not_cover(one, other) -> None:
     assert not one.covers(other)
 
 
@@ -120,55 +120,55 @@ small_selectors = st.tuples(
 
 
 @given(small_selectors, small_selectors)
-def test_covering_is_to_be_what_both_select(one, other):
+def test_covering_is_to_be_what_both_select(one, other) -> None:
     assert one.covers(other) == (one.intersect(other) == other)
 
 
 # ------------------------------------------------------------------------------------ narrowing
 
 
-def test_a_wider_offer_is_narrowed_to_what_is_acceptable():
+def test_a_wider_offer_is_narrowed_to_what_is_acceptable() -> None:
     assert narrow([net("0.0.0.0/0")], [net("10.0.1.0/24"), net("10.0.3.0/24")]) == (
         net("10.0.1.0/24"),
         net("10.0.3.0/24"),
     )
 
 
-def test_an_exact_offer_stays_as_it_is():
+def test_an_exact_offer_stays_as_it_is() -> None:
     assert narrow([net("10.0.1.0/24")], [net("10.0.1.0/24")]) == (net("10.0.1.0/24"),)
 
 
-def test_a_smaller_offer_stays_as_it_is():
+def test_a_smaller_offer_stays_as_it_is() -> None:
     assert narrow([net("10.0.1.7/32", 6, 443, 443)], [net("10.0.1.0/24")]) == (
         net("10.0.1.7/32", 6, 443, 443),
     )
 
 
-def test_the_packet_in_front_is_absorbed_by_the_network_behind_it():
+def test_the_packet_in_front_is_absorbed_by_the_network_behind_it() -> None:
     """An on-demand initiator puts its packet's own address first (RFC 7296 section 2.9)."""
     offered = [net("10.0.1.7/32"), net("10.0.1.0/24")]
     assert narrow(offered, [net("10.0.0.0/8")]) == (net("10.0.1.0/24"),)
 
 
-def test_nothing_in_common_is_ts_unacceptable():
+def test_nothing_in_common_is_ts_unacceptable() -> None:
     assert narrow([net("10.0.1.0/24")], [net("10.0.2.0/24")]) == ()
     assert narrow([], [net("10.0.2.0/24")]) == ()
     assert narrow([net("10.0.1.0/24")], []) == ()
     assert narrow([net("::/0")], [net("0.0.0.0/0")]) == ()
 
 
-def test_what_is_offered_twice_is_taken_once():
+def test_what_is_offered_twice_is_taken_once() -> None:
     assert narrow([net("10.0.1.0/24"), net("10.0.1.0/24")], [net("10.0.0.0/8")]) == (net("10.0.1.0/24"),)
 
 
-def test_the_offers_may_come_from_a_generator():
+def test_the_offers_may_come_from_a_generator() -> None:
     assert narrow((net(text) for text in ["10.0.1.0/24"]), (net(text) for text in ["0.0.0.0/0"])) == (
         net("10.0.1.0/24"),
     )
 
 
 @given(st.lists(small_selectors, max_size=5), st.lists(small_selectors, max_size=5), small, st.integers(0, 9))
-def test_a_packet_is_narrowed_in_exactly_if_both_sides_select_it(offered, acceptable, host, port):
+def test_a_packet_is_narrowed_in_exactly_if_both_sides_select_it(offered, acceptable, host, port) -> None:
     def selects(selectors):
         return any(
             s.holds(ip_address(host)) and s.protocol in (0, 6) and s.port_start <= port <= s.port_end
@@ -180,7 +180,7 @@ def test_a_packet_is_narrowed_in_exactly_if_both_sides_select_it(offered, accept
     assert len(set(narrowed)) == len(narrowed)
 
 
-def test_addresses_are_parsed():
+def test_addresses_are_parsed() -> None:
     assert str(parse_address("2001:db8::1")) == "2001:db8::1"
     with pytest.raises(ValueError, match="does not appear to be"):
         parse_address("gateway.example.org")
@@ -204,7 +204,7 @@ def test_addresses_are_parsed():
         ([], False),
     ],
 )
-def test_a_network_is_covered_by_selectors_that_share_it(selectors, whole):
+def test_a_network_is_covered_by_selectors_that_share_it(selectors, whole) -> None:
     assert covered(net("10.1.0.0/24"), selectors) is whole
 
 
@@ -221,5 +221,5 @@ def test_a_network_is_covered_by_selectors_that_share_it(selectors, whole):
         ([net("10.1.0.0/25", 6, 80, 90)], False),
     ],
 )
-def test_some_ports_of_a_network_are_covered(selectors, whole):
+def test_some_ports_of_a_network_are_covered(selectors, whole) -> None:
     assert covered(net("10.1.0.0/24", 6, 80, 90), selectors) is whole

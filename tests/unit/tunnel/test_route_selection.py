@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,8 @@ def routed(name: str, health: HealthPolicy | None = CHECK, **changes: object) ->
         "priority": NUMBERS[name],
         "health": health,
     }
-    return replace(made, peer=peer, **{**values, **changes})
+    every: dict[str, Any] = {**values, **changes}
+    return replace(made, peer=peer, **every)
 
 
 class Site:

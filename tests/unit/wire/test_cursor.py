@@ -8,7 +8,7 @@ from vpnd.wire.cursor import Builder, Cursor
 from vpnd.wire.errors import DecodeError
 
 
-def test_numbers_are_big_endian_and_read_in_order():
+def test_numbers_are_big_endian_and_read_in_order() -> None:
     cursor = Cursor(bytes.fromhex("01 0203 04050607 08090a0b0c0d0e0f ff"))
     assert cursor.u8() == 0x01
     assert cursor.u16() == 0x0203
@@ -21,14 +21,14 @@ def test_numbers_are_big_endian_and_read_in_order():
 
 
 @pytest.mark.parametrize(("width", "name"), [(1, "u8"), (2, "u16"), (4, "u32"), (8, "u64")])
-def test_a_number_cut_short_is_a_decode_error(width, name):
+def test_a_number_cut_short_is_a_decode_error(width, name) -> None:
     for length in range(width):
         with pytest.raises(DecodeError, match=f"{width} bytes are announced, {length} are there"):
             getattr(Cursor(bytes(length)), name)()
 
 
 @pytest.mark.parametrize("length", [-(2**32), -1, 4, 2**32])
-def test_take_refuses_lengths_that_are_not_there(length):
+def test_take_refuses_lengths_that_are_not_there(length) -> None:
     cursor = Cursor(b"abc", "Nonce")
     with pytest.raises(DecodeError) as caught:
         cursor.take(length, "data")
@@ -36,7 +36,7 @@ def test_take_refuses_lengths_that_are_not_there(length):
     assert cursor.rest() == b"abc", "a refused read consumes nothing"
 
 
-def test_take_gives_bytes_even_of_a_buffer_that_changes_later():
+def test_take_gives_bytes_even_of_a_buffer_that_changes_later() -> None:
     buffer = bytearray(b"abcd")
     taken = Cursor(buffer).take(2)
     buffer[0] = 0
@@ -44,7 +44,7 @@ def test_take_gives_bytes_even_of_a_buffer_that_changes_later():
     assert type(taken) is bytes
 
 
-def test_a_substructure_cannot_read_past_itself():
+def test_a_substructure_cannot_read_past_itself() -> None:
     cursor = Cursor(b"\x01\x02\x03\x04")
     inside = cursor.within(2, "selector")
     assert inside.u16() == 0x0102
@@ -53,23 +53,23 @@ def test_a_substructure_cannot_read_past_itself():
     assert cursor.u16() == 0x0304
 
 
-def test_a_substructure_longer_than_its_holder_is_refused():
+def test_a_substructure_longer_than_its_holder_is_refused() -> None:
     with pytest.raises(DecodeError, match="selector length"):
         Cursor(b"\x01").within(2, "selector")
 
 
-def test_expect_end_counts_what_is_too_many():
+def test_expect_end_counts_what_is_too_many() -> None:
     with pytest.raises(DecodeError, match="Delete end: 3 bytes too many"):
         Cursor(b"abc", "Delete").expect_end()
 
 
-def test_builder_writes_what_cursor_reads():
+def test_builder_writes_what_cursor_reads() -> None:
     builder = Builder().u8(1).u16(0x0203).u32(0x04050607).u64(0x08090A0B0C0D0E0F).raw(b"\xff")
     assert builder.bytes() == bytes.fromhex("01 0203 04050607 08090a0b0c0d0e0f ff")
     assert len(builder) == 16
 
 
-def test_a_length_is_filled_in_when_its_end_is_known():
+def test_a_length_is_filled_in_when_its_end_is_known() -> None:
     builder = Builder().raw(b"head").u8(7)
     mark = builder.length16(4)
     builder.raw(b"body").fill(mark)
@@ -77,12 +77,12 @@ def test_a_length_is_filled_in_when_its_end_is_known():
 
 
 @pytest.mark.parametrize(("write", "value"), [("u8", 256), ("u16", 65536), ("u32", 2**32), ("u8", -1)])
-def test_a_number_that_does_not_fit_is_the_callers_fault(write, value):
+def test_a_number_that_does_not_fit_is_the_callers_fault(write, value) -> None:
     with pytest.raises(OverflowError):
         getattr(Builder(), write)(value)
 
 
-def test_a_length_that_does_not_fit_is_the_callers_fault():
+def test_a_length_that_does_not_fit_is_the_callers_fault() -> None:
     builder = Builder()
     mark = builder.length16(0)
     with pytest.raises(OverflowError):

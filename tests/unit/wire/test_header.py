@@ -10,7 +10,7 @@ from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 REQUEST = bytes.fromhex("a1a2a3a4a5a6a7a8 0000000000000000 21 20 22 08 00000000 0000001c")
 
 
-def test_each_field_is_where_the_drawing_has_it():
+def test_each_field_is_where_the_drawing_has_it() -> None:
     header = Header.decode(bytes.fromhex("a1a2a3a4a5a6a7a8 b1b2b3b4b5b6b7b8 2e 20 25 28 01020304 0000001c"))
     assert header.spi_i == bytes.fromhex("a1a2a3a4a5a6a7a8")
     assert header.spi_r == bytes.fromhex("b1b2b3b4b5b6b7b8")
@@ -22,12 +22,12 @@ def test_each_field_is_where_the_drawing_has_it():
     assert header.length == HEADER_LENGTH == 28
 
 
-def test_encode_gives_the_bytes_back():
+def test_encode_gives_the_bytes_back() -> None:
     assert Header.decode(REQUEST).encode() == REQUEST
 
 
 @pytest.mark.parametrize("version", range(256))
-def test_only_major_versions_1_and_2_are_read(version):
+def test_only_major_versions_1_and_2_are_read(version) -> None:
     message = REQUEST[:17] + bytes([version]) + REQUEST[18:]
     if version >> 4 in (1, 2):
         header = Header.decode(message)
@@ -38,7 +38,7 @@ def test_only_major_versions_1_and_2_are_read(version):
         assert caught.value.major == version >> 4
 
 
-def test_the_fields_of_an_unknown_version_can_be_read_for_the_reply():
+def test_the_fields_of_an_unknown_version_can_be_read_for_the_reply() -> None:
     message = REQUEST[:17] + b"\x30" + REQUEST[18:]
     header = Header.read(Cursor(message))
     assert header.spi_i == REQUEST[:8]
@@ -46,25 +46,25 @@ def test_the_fields_of_an_unknown_version_can_be_read_for_the_reply():
 
 
 @pytest.mark.parametrize("length", [0, 27, 29, 2**32 - 1])
-def test_the_length_must_be_what_arrived(length):
+def test_the_length_must_be_what_arrived(length) -> None:
     with pytest.raises(DecodeError) as caught:
         Header.decode(REQUEST[:24] + length.to_bytes(4, "big"))
     assert caught.value.field == "header length"
 
 
 @pytest.mark.parametrize("length", range(28))
-def test_a_short_header_is_refused(length):
+def test_a_short_header_is_refused(length) -> None:
     with pytest.raises(DecodeError):
         Header.decode(REQUEST[:length])
 
 
-def test_a_message_longer_than_it_says_is_refused():
+def test_a_message_longer_than_it_says_is_refused() -> None:
     with pytest.raises(DecodeError, match="says 28, 29 bytes arrived"):
         Header.decode(REQUEST + b"\0")
 
 
 @pytest.mark.parametrize("flag", list(Flag))
-def test_each_flag_is_told_from_the_others(flag):
+def test_each_flag_is_told_from_the_others(flag) -> None:
     only = Header.decode(REQUEST[:19] + bytes([flag]) + REQUEST[20:])
     others = Header.decode(REQUEST[:19] + bytes([0xFF & ~flag]) + REQUEST[20:])
     assert [one for one in Flag if only.has(one)] == [flag]
@@ -84,7 +84,7 @@ def test_each_flag_is_told_from_the_others(flag):
         REQUEST[:27] + b"\x1e" + b"xy",
     ],
 )
-def test_whether_a_header_is_readable_is_what_reading_it_shows(message):
+def test_whether_a_header_is_readable_is_what_reading_it_shows(message) -> None:
     try:
         Header.decode(message)
     except DecodeError:

@@ -39,13 +39,13 @@ def verify(packet):
 
 @pytest.mark.parametrize(("source", "destination"), PAIRS)
 @pytest.mark.parametrize("reply", [False, True])
-def test_echo_is_read_as_it_is_built(source, destination, reply):
+def test_echo_is_read_as_it_is_built(source, destination, reply) -> None:
     echo = Echo(source, destination, reply, 0x1234, 7, b"odd")
     assert Echo.decode(echo.encode()) == echo
     verify(echo.encode())
 
 
-def test_echo_has_the_bytes_of_the_rfcs():
+def test_echo_has_the_bytes_of_the_rfcs() -> None:
     message = verify(Echo(A4, B4, False, 1, 2, b"abcd").encode())
     assert message[:2] + message[4:] == bytes.fromhex("0800 0001 0002") + b"abcd"
     assert verify(Echo(A4, B4, True, 1, 2).encode())[:2] == b"\x00\x00"
@@ -53,7 +53,7 @@ def test_echo_has_the_bytes_of_the_rfcs():
     assert verify(Echo(A6, B6, True, 1, 2).encode())[:2] == b"\x81\x00"
 
 
-def test_the_answer_comes_back_with_the_same_data():
+def test_the_answer_comes_back_with_the_same_data() -> None:
     echo = Echo(A4, B4, False, 1, 2, b"data")
     assert echo.answer() == Echo(B4, A4, True, 1, 2, b"data")
 
@@ -75,24 +75,24 @@ NO_ECHO = {
 
 
 @pytest.mark.parametrize("packet", NO_ECHO.values(), ids=NO_ECHO.keys())
-def test_what_is_no_echo_is_none(packet):
+def test_what_is_no_echo_is_none(packet) -> None:
     assert Echo.decode(packet) is None
 
 
 @pytest.mark.parametrize(("source", "destination"), PAIRS)
-def test_an_echo_with_one_bit_wrong_is_refused(source, destination):
+def test_an_echo_with_one_bit_wrong_is_refused(source, destination) -> None:
     packet = bytearray(Echo(source, destination, False, 1, 2, b"data").encode())
     packet[-1] ^= 1
     with pytest.raises(DecodeError, match="ICMP checksum"):
         Echo.decode(bytes(packet))
 
 
-def test_an_echo_without_identifier_is_refused():
+def test_an_echo_without_identifier_is_refused() -> None:
     with pytest.raises(DecodeError):
         Echo.decode(icmp4(bytes.fromhex("0800 0000 0001")))
 
 
-def test_an_echo_of_two_families_is_not_built():
+def test_an_echo_of_two_families_is_not_built() -> None:
     with pytest.raises(ValueError, match="two address families"):
         Echo(A4, B6, False, 1, 2).encode()
 
@@ -100,7 +100,7 @@ def test_an_echo_of_two_families_is_not_built():
 # -------------------------------------------------------------------------------------- too big
 
 
-def test_fragmentation_needed_tells_the_mtu_and_quotes_the_packet():
+def test_fragmentation_needed_tells_the_mtu_and_quotes_the_packet() -> None:
     offending = encode_ipv4(A4, B4, 17, bytes(1472))
     packet = too_big(offending, 1422)
     ip = decode_packet(packet)
@@ -112,7 +112,7 @@ def test_fragmentation_needed_tells_the_mtu_and_quotes_the_packet():
     assert len(packet) == 576
 
 
-def test_packet_too_big_tells_the_mtu_and_quotes_the_packet():
+def test_packet_too_big_tells_the_mtu_and_quotes_the_packet() -> None:
     offending = encode_ipv6(A6, B6, 17, bytes(1460))
     packet = too_big(offending, 1398)
     ip = decode_packet(packet)
@@ -124,12 +124,12 @@ def test_packet_too_big_tells_the_mtu_and_quotes_the_packet():
     assert len(packet) == 1280
 
 
-def test_a_gateway_may_speak_in_its_own_name():
+def test_a_gateway_may_speak_in_its_own_name() -> None:
     router = ip_address("203.0.113.9")
     assert decode_packet(too_big(encode_ipv4(A4, B4, 17, bytes(1472)), 1400, router)).source == router
 
 
-def test_a_short_packet_is_quoted_whole_and_its_link_padding_is_not():
+def test_a_short_packet_is_quoted_whole_and_its_link_padding_is_not() -> None:
     offending = encode_ipv4(A4, B4, 17, bytes(100))
     assert verify(too_big(offending + bytes(10), 68))[8:] == offending
 
@@ -152,7 +152,7 @@ NOT_REPORTED = {
 
 
 @pytest.mark.parametrize("packet", NOT_REPORTED.values(), ids=NOT_REPORTED.keys())
-def test_some_packets_are_never_answered_with_an_error(packet):
+def test_some_packets_are_never_answered_with_an_error(packet) -> None:
     assert too_big(packet, 1400) is None
 
 
@@ -169,11 +169,11 @@ REPORTED = {
 
 
 @pytest.mark.parametrize("packet", REPORTED.values(), ids=REPORTED.keys())
-def test_others_are(packet):
+def test_others_are(packet) -> None:
     assert may_report(decode_packet(packet))
 
 
-def test_an_error_for_a_group_must_not_come_from_the_group():
+def test_an_error_for_a_group_must_not_come_from_the_group() -> None:
     """RFC 4443 section 2.2: the source is a unicast address, so the gateway has to give its own."""
     offending = encode_packet(A6, ip_address("ff0e::1"), 17, bytes(64))
     assert too_big(offending, 1280) is None
@@ -181,6 +181,6 @@ def test_an_error_for_a_group_must_not_come_from_the_group():
 
 
 @pytest.mark.parametrize("packet", [b"", b"\x45", UDP4[:-1]])
-def test_a_malformed_packet_is_refused(packet):
+def test_a_malformed_packet_is_refused(packet) -> None:
     with pytest.raises(DecodeError):
         too_big(packet, 1400)

@@ -99,19 +99,19 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("value", "body"), BODIES, ids=lambda item: type(item).__name__)
-def test_each_payload_has_the_bytes_of_its_drawing(value, body):
+def test_each_payload_has_the_bytes_of_its_drawing(value, body) -> None:
     assert value.encode() == body
     assert type(value).decode(body) == value
     assert decode_payload(RawPayload(value.payload_type, body)) == value
 
 
-def test_every_payload_type_is_in_the_list_above():
+def test_every_payload_type_is_in_the_list_above() -> None:
     assert {type(value) for value, _ in BODIES} == {*PAYLOADS.values(), NatD, NatOa}
     inside_others_or_drafts = {0, 2, 3, 130, 131}
     assert {value.payload_type for value, _ in BODIES} == {int(p) for p in Payload1} - inside_others_or_drafts
 
 
-def test_reserved_fields_are_ignored_and_sent_as_zero():
+def test_reserved_fields_are_ignored_and_sent_as_zero() -> None:
     body = bytes.fromhex("00000001 00000001 00 ff 0010 01 01 00 01  00 ff 0008 01 01 ffff")
     value = Sa.decode(body)
     assert value == Sa(1, 1, (ProposalPart(1, 1, b"", (TransformPart(1, 1),)),))
@@ -119,14 +119,14 @@ def test_reserved_fields_are_ignored_and_sent_as_zero():
     assert NatOa.decode(bytes.fromhex("01 ffffff 0a000102")) == NatOa(1, bytes([10, 0, 1, 2]))
 
 
-def test_the_numbers_of_the_nat_t_drafts_are_read_and_written():
+def test_the_numbers_of_the_nat_t_drafts_are_read_and_written() -> None:
     payloads = (NatD(b"hash", draft=True), NatOa(1, bytes(4), draft=True))
     first, chain = encode_payloads(payloads)
     assert (first, chain) == (130, bytes.fromhex("83 00 0008 68617368  00 00 000c 01 000000 00000000"))
     assert decode_payloads(first, chain) == payloads
 
 
-def test_a_decrypted_message_may_be_padded():
+def test_a_decrypted_message_may_be_padded() -> None:
     """Peers fill the last block with zeroes, or with random bytes and a count."""
     first, chain = encode_payloads([Hash(bytes(20)), Nonce(bytes(16))])
     for padding in (b"", bytes(4), b"\x8a\x03\x03"):
@@ -135,17 +135,17 @@ def test_a_decrypted_message_may_be_padded():
         decode_payloads(first, chain + bytes(4))
 
 
-def test_an_unknown_payload_survives_whatever_its_reserved_byte():
+def test_an_unknown_payload_survives_whatever_its_reserved_byte() -> None:
     assert decode_payload(RawPayload(99, b"body", critical=True)) == Unknown(99, b"body")
     assert encode_payloads([Unknown(99, b"body")]) == (99, b"\x00\x00\x00\x08body")
 
 
 @pytest.mark.parametrize("payload_type", [p for p in Payload2 if p])
-def test_payloads_of_the_other_version_are_unknown(payload_type):
+def test_payloads_of_the_other_version_are_unknown(payload_type) -> None:
     assert decode_payload(RawPayload(payload_type, b"x")) == Unknown(payload_type, b"x")
 
 
-def test_the_spi_of_a_phase_1_proposal_may_be_the_cookie():
+def test_the_spi_of_a_phase_1_proposal_may_be_the_cookie() -> None:
     body = bytes.fromhex("00000001 00000001 00 00 0010 01 01 08 00 a1a2a3a4a5a6a7a8")
     assert Sa.decode(body).proposals[0].spi == bytes.fromhex("a1a2a3a4a5a6a7a8")
 
@@ -167,12 +167,12 @@ BAD_SA = {
 
 
 @pytest.mark.parametrize("body", BAD_SA.values(), ids=BAD_SA.keys())
-def test_a_malformed_sa_is_refused(body):
+def test_a_malformed_sa_is_refused(body) -> None:
     with pytest.raises(DecodeError):
         Sa.decode(bytes.fromhex(body))
 
 
-def test_the_number_of_proposals_is_bounded():
+def test_the_number_of_proposals_is_bounded() -> None:
     proposal = ProposalPart(1, 3, bytes(4), ())
     assert len(Sa.decode(Sa(1, 1, (proposal,) * MAX_PROPOSALS).encode()).proposals) == MAX_PROPOSALS
     with pytest.raises(DecodeError, match="more than 255"):
@@ -180,18 +180,18 @@ def test_the_number_of_proposals_is_bounded():
 
 
 @pytest.mark.parametrize("length", [0, 7, 257])
-def test_nonces_outside_8_to_256_bytes_are_refused(length):
+def test_nonces_outside_8_to_256_bytes_are_refused(length) -> None:
     with pytest.raises(DecodeError, match="nonce length"):
         Nonce.decode(bytes(length))
 
 
 @pytest.mark.parametrize("length", [8, 256])
-def test_nonces_of_8_to_256_bytes_are_read(length):
+def test_nonces_of_8_to_256_bytes_are_read(length) -> None:
     assert Nonce.decode(bytes(length)).data == bytes(length)
 
 
 @pytest.mark.parametrize("size", range(17))
-def test_notify_and_delete_take_spis_of_0_to_16_bytes(size):
+def test_notify_and_delete_take_spis_of_0_to_16_bytes(size) -> None:
     spi = bytes(size)
     assert Notify.decode(Notify(24578, b"", 1, spi).encode()).spi == spi
     expected = (spi,) if spi else ()
@@ -199,7 +199,7 @@ def test_notify_and_delete_take_spis_of_0_to_16_bytes(size):
     assert Delete.decode(body).spis == expected
 
 
-def test_longer_spis_are_refused():
+def test_longer_spis_are_refused() -> None:
     with pytest.raises(DecodeError, match="notify SPI size"):
         Notify.decode(Notify(24578, b"", 1, bytes(17)).encode())
     with pytest.raises(DecodeError, match="delete SPI size"):
@@ -209,7 +209,7 @@ def test_longer_spis_are_refused():
 @pytest.mark.parametrize(
     "body", ["03 04 0001", "03 04 0001 c1c2c3", "03 04 0001 c1c2c3c4 00", "01 00 0000 00"]
 )
-def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body):
+def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body) -> None:
     with pytest.raises(DecodeError):
         Delete.decode(bytes.fromhex("00000001" + body))
 
@@ -217,12 +217,12 @@ def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body):
 @pytest.mark.parametrize(
     "body", ["02 000000 0a000102", "01 000000 0a0001", "01 000000 0a00010203", "05 000000", ""]
 )
-def test_a_malformed_nat_oa_is_refused(body):
+def test_a_malformed_nat_oa_is_refused(body) -> None:
     with pytest.raises(DecodeError):
         NatOa.decode(bytes.fromhex(body))
 
 
 @pytest.mark.parametrize("body", ["", "0001", "0001 01", "0001 00 01"])
-def test_a_short_fragment_or_number_zero_is_refused(body):
+def test_a_short_fragment_or_number_zero_is_refused(body) -> None:
     with pytest.raises(DecodeError):
         Fragment.decode(bytes.fromhex(body))

@@ -104,13 +104,13 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("value", "body"), BODIES, ids=lambda item: type(item).__name__)
-def test_each_payload_has_the_bytes_of_its_drawing(value, body):
+def test_each_payload_has_the_bytes_of_its_drawing(value, body) -> None:
     assert value.encode() == body
     assert type(value).decode(body) == value
     assert decode_payload(RawPayload(value.payload_type, body)) == value
 
 
-def test_every_payload_type_is_in_the_list_above():
+def test_every_payload_type_is_in_the_list_above() -> None:
     assert {type(value) for value, _ in BODIES} == set(PAYLOADS.values())
     assert set(PAYLOADS) | SEALED == {int(p) for p in Payload2} - {0}
 
@@ -127,14 +127,14 @@ RESERVED_SET = [
 
 
 @pytest.mark.parametrize(("value", "body"), RESERVED_SET, ids=lambda item: type(item).__name__)
-def test_reserved_fields_are_ignored_and_sent_as_zero(value, body):
+def test_reserved_fields_are_ignored_and_sent_as_zero(value, body) -> None:
     body = bytes.fromhex(body)
     assert type(value).decode(body) == value
     assert value.encode() != body
     assert type(value).decode(value.encode()) == value
 
 
-def test_a_whole_message_survives():
+def test_a_whole_message_survives() -> None:
     payloads = (
         ESP_OFFER_VALUE,
         KeyExchange(14, bytes(256)),
@@ -152,30 +152,30 @@ def test_a_whole_message_survives():
 # ------------------------------------------------------------------------- unknown and critical
 
 
-def test_an_unknown_payload_survives():
+def test_an_unknown_payload_survives() -> None:
     assert decode_payload(RawPayload(99, b"body")) == Unknown(99, b"body")
     assert encode_payloads([Unknown(99, b"body", critical=True)]) == (99, b"\x00\x80\x00\x08body")
 
 
-def test_an_unknown_critical_payload_is_refused_with_its_number():
+def test_an_unknown_critical_payload_is_refused_with_its_number() -> None:
     with pytest.raises(UnsupportedCriticalPayload) as caught:
         decode_payload(RawPayload(99, b"", critical=True))
     assert caught.value.payload_type == 99
 
 
-def test_the_critical_bit_of_a_known_payload_is_ignored():
+def test_the_critical_bit_of_a_known_payload_is_ignored() -> None:
     assert decode_payload(RawPayload(Payload2.VENDOR, b"v", critical=True)) == VendorId(b"v")
 
 
 @pytest.mark.parametrize("payload_type", [p for p in Payload1 if p])
-def test_payloads_of_the_other_version_are_unknown(payload_type):
+def test_payloads_of_the_other_version_are_unknown(payload_type) -> None:
     assert decode_payload(RawPayload(payload_type, b"x")) == Unknown(payload_type, b"x")
 
 
 # --------------------------------------------------------------------------------- SA payloads
 
 
-def test_unknown_transforms_and_attributes_survive():
+def test_unknown_transforms_and_attributes_survive() -> None:
     body = bytes.fromhex("00 00 0018 01 01 00 01  00 00 0010 f0 00 ffff 8063 0001 0064 0000")
     value = Sa.decode(body)
     assert value.proposals[0].transforms == (
@@ -184,13 +184,13 @@ def test_unknown_transforms_and_attributes_survive():
     assert value.encode() == body
 
 
-def test_only_the_first_short_key_length_is_the_key_length():
+def test_only_the_first_short_key_length_is_the_key_length() -> None:
     transform = Transform.decode(bytes.fromhex("01 00 000c  000e 0002 0080  800e 0100  800e 0080"))
     assert transform.key_length == 256
     assert transform.attributes == (Attribute(14, b"\x00\x80"), Attribute(14, 128))
 
 
-def test_a_key_length_of_zero_is_not_an_absent_one():
+def test_a_key_length_of_zero_is_not_an_absent_one() -> None:
     assert Transform.decode(bytes.fromhex("01 00 000c 800e 0000")).key_length == 0
 
 
@@ -214,12 +214,12 @@ BAD_SA = {
 
 
 @pytest.mark.parametrize("body", BAD_SA.values(), ids=BAD_SA.keys())
-def test_a_malformed_sa_is_refused(body):
+def test_a_malformed_sa_is_refused(body) -> None:
     with pytest.raises(DecodeError):
         Sa.decode(bytes.fromhex(body))
 
 
-def test_the_number_of_proposals_is_bounded():
+def test_the_number_of_proposals_is_bounded() -> None:
     def sa(count):
         return Sa(tuple(ProposalPart(index % 256, 1, b"", ()) for index in range(count)))
 
@@ -232,28 +232,28 @@ def test_the_number_of_proposals_is_bounded():
 
 
 @pytest.mark.parametrize("length", [16, 17, 255, 256])
-def test_nonces_of_16_to_256_bytes_are_read(length):
+def test_nonces_of_16_to_256_bytes_are_read(length) -> None:
     assert Nonce.decode(bytes(length)).data == bytes(length)
 
 
 @pytest.mark.parametrize("length", [0, 15, 257])
-def test_other_nonces_are_refused(length):
+def test_other_nonces_are_refused(length) -> None:
     with pytest.raises(DecodeError, match="nonce length"):
         Nonce.decode(bytes(length))
 
 
-def test_spis_of_no_length_are_no_spis_however_many_are_announced():
+def test_spis_of_no_length_are_no_spis_however_many_are_announced() -> None:
     assert Delete.decode(bytes.fromhex("01 00 ffff")) == Delete(1)
 
 
-def test_a_delete_may_fill_its_payload_with_spis():
+def test_a_delete_may_fill_its_payload_with_spis() -> None:
     count = 16380
     body = b"\x03\x04" + count.to_bytes(2, "big") + bytes(4 * count)
     assert len(Delete.decode(body).spis) == count
     assert Delete.decode(body).encode() == body
 
 
-def test_a_delete_with_spis_of_another_length_keeps_it():
+def test_a_delete_with_spis_of_another_length_keeps_it() -> None:
     body = bytes.fromhex("01 08 0001 c1c2c3c4c5c6c7c8")
     assert Delete.decode(body).encode() == body
 
@@ -261,12 +261,12 @@ def test_a_delete_with_spis_of_another_length_keeps_it():
 @pytest.mark.parametrize(
     "body", ["01 00 0000 00", "03 04 0001", "03 04 0001 c1c2c3", "03 04 0001 c1c2c3c4 00"]
 )
-def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body):
+def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body) -> None:
     with pytest.raises(DecodeError):
         Delete.decode(bytes.fromhex(body))
 
 
-def test_a_notify_whose_spi_is_not_there_is_refused():
+def test_a_notify_whose_spi_is_not_there_is_refused() -> None:
     with pytest.raises(DecodeError, match="notify SPI"):
         Notify.decode(bytes.fromhex("03 05 4009 c1c2c3c4"))
 
@@ -284,23 +284,23 @@ BAD_TS = {
 
 
 @pytest.mark.parametrize("body", BAD_TS.values(), ids=BAD_TS.keys())
-def test_malformed_selectors_are_refused(body):
+def test_malformed_selectors_are_refused(body) -> None:
     with pytest.raises(DecodeError):
         TsI.decode(bytes.fromhex(body))
 
 
-def test_a_range_that_runs_backwards_is_left_to_the_reader():
+def test_a_range_that_runs_backwards_is_left_to_the_reader() -> None:
     opaque = TrafficSelector(7, 17, 65535, 0, b"\xff" * 4, bytes(4))
     assert TsR.decode(TsR((opaque,)).encode()).selectors == (opaque,)
 
 
 @pytest.mark.parametrize("body", ["01 07 0003", "01 07 0006 01", "01 07 0004 01", "01 07"])
-def test_an_eap_message_of_another_length_is_refused(body):
+def test_an_eap_message_of_another_length_is_refused(body) -> None:
     with pytest.raises(DecodeError):
         Eap.decode(bytes.fromhex(body))
 
 
-def test_configuration_attributes_are_bounded():
+def test_configuration_attributes_are_bounded() -> None:
     def body(count):
         return Configuration(2, (ConfigurationAttribute(1),) * count).encode()
 
@@ -313,25 +313,25 @@ def test_configuration_attributes_are_bounded():
 # -------------------------------------------------------------------------------------- sealed
 
 
-def test_sk_keeps_the_type_of_the_payload_inside():
+def test_sk_keeps_the_type_of_the_payload_inside() -> None:
     first, chain = encode_payloads([Encrypted(35, b"sealed")])
     assert (first, chain) == (46, b"\x23\x00\x00\x0asealed")
     assert decode_payloads(first, chain) == (Encrypted(35, b"sealed"),)
 
 
-def test_skf_has_its_place_in_the_message_in_front():
+def test_skf_has_its_place_in_the_message_in_front() -> None:
     first, chain = encode_payloads([EncryptedFragment(35, 1, 3, b"sealed")])
     assert (first, chain) == (53, b"\x23\x00\x00\x0e\x00\x01\x00\x03sealed")
     assert decode_payloads(first, chain) == (EncryptedFragment(35, 1, 3, b"sealed"),)
 
 
 @pytest.mark.parametrize("place", ["0000 0003", "0004 0003", "0000 0000", "0001 0000", "0001", ""])
-def test_a_fragment_outside_its_message_is_refused(place):
+def test_a_fragment_outside_its_message_is_refused(place) -> None:
     with pytest.raises(DecodeError):
         EncryptedFragment.decode(bytes.fromhex(place))
 
 
-def test_an_id_as_it_travelled_can_differ_from_its_encoding():
+def test_an_id_as_it_travelled_can_differ_from_its_encoding() -> None:
     """AUTH covers the body with its reserved bytes as the peer sent them, so signing uses the raw body."""
     raw = RawPayload(Payload2.IDI, bytes.fromhex("01 000001 c0000201"))
     assert decode_payload(raw).encode() != raw.body

@@ -32,36 +32,36 @@ IPV4 = bytes.fromhex("4500 0073 0000 4000 4011 b861 c0a80001 c0a800c7") + UDP + 
 # ------------------------------------------------------------------------------------ checksums
 
 
-def test_sum_of_the_rfc_1071_example():
+def test_sum_of_the_rfc_1071_example() -> None:
     assert ones_complement_sum(bytes.fromhex("0001 f203 f4f5 f6f7")) == 0xDDF2
 
 
-def test_an_odd_byte_stands_in_front_of_a_zero():
+def test_an_odd_byte_stands_in_front_of_a_zero() -> None:
     assert ones_complement_sum(b"\x01\x02\x03") == 0x0402
 
 
 @pytest.mark.parametrize(
     ("data", "total"), [("", 0), ("0000", 0), ("ffff", 0xFFFF), ("ffff ffff", 0xFFFF), ("0001 fffe", 0xFFFF)]
 )
-def test_zero_and_its_negative_stay_apart(data, total):
+def test_zero_and_its_negative_stay_apart(data, total) -> None:
     assert ones_complement_sum(bytes.fromhex(data)) == total
 
 
-def test_a_sum_can_go_on_from_another():
+def test_a_sum_can_go_on_from_another() -> None:
     whole = bytes(range(64))
     assert checksum(whole[32:], ones_complement_sum(whole[:32])) == checksum(whole)
 
 
-def test_checksum_of_the_textbook_header():
+def test_checksum_of_the_textbook_header() -> None:
     assert checksum(IPV4[:10] + b"\0\0" + IPV4[12:20]) == 0xB861
     assert ones_complement_sum(IPV4[:20]) == 0xFFFF
 
 
-def test_adjustment_of_the_rfc_1624_example():
+def test_adjustment_of_the_rfc_1624_example() -> None:
     assert adjust_checksum(0xDD2F, 0x5555, 0x3285) == 0x0000
 
 
-def test_pseudo_headers():
+def test_pseudo_headers() -> None:
     assert pseudo_header(A4, B4, 17, 8) == bytes.fromhex("c0a80001 c0a800c7 0011 0008")
     assert pseudo_header(A6, B6, 58, 8) == A6.packed + B6.packed + bytes.fromhex("00000008 0000003a")
 
@@ -69,7 +69,7 @@ def test_pseudo_headers():
 # ----------------------------------------------------------------------------------------- IPv4
 
 
-def test_an_ipv4_packet_is_read():
+def test_an_ipv4_packet_is_read() -> None:
     packet = decode_packet(IPV4)
     assert (packet.version, packet.source, packet.destination) == (4, A4, B4)
     assert (packet.protocol, packet.header_length, packet.total_length) == (17, 20, 115)
@@ -77,11 +77,11 @@ def test_an_ipv4_packet_is_read():
     assert (packet.source_port, packet.destination_port, packet.icmp) == (1234, 53, None)
 
 
-def test_link_padding_behind_the_packet_is_not_part_of_it():
+def test_link_padding_behind_the_packet_is_not_part_of_it() -> None:
     assert decode_packet(IPV4 + bytes(6)).total_length == 115
 
 
-def test_options_are_skipped():
+def test_options_are_skipped() -> None:
     packet = bytes.fromhex("4600 0020 0000 0000 4006 0000 c0a80001 c0a800c7 94040000") + UDP
     decoded = decode_packet(packet)
     assert decoded.header_length == 24
@@ -92,25 +92,25 @@ def test_options_are_skipped():
     ("flags", "more", "offset", "ports"),
     [("2000", True, 0, (1234, 53)), ("2001", True, 8, (None, None)), ("1fff", False, 65528, (None, None))],
 )
-def test_only_the_first_fragment_shows_ports(flags, more, offset, ports):
+def test_only_the_first_fragment_shows_ports(flags, more, offset, ports) -> None:
     packet = decode_packet(IPV4[:6] + bytes.fromhex(flags) + IPV4[8:])
     assert packet.is_fragment
     assert (packet.more_fragments, packet.fragment_offset, packet.dont_fragment) == (more, offset, False)
     assert (packet.source_port, packet.destination_port) == ports
 
 
-def test_ports_that_are_cut_off_are_none():
+def test_ports_that_are_cut_off_are_none() -> None:
     packet = decode_packet(encode_ipv4(A4, B4, 6, b"\x04\xd2\x00"))
     assert (packet.source_port, packet.destination_port) == (None, None)
 
 
-def test_icmp_has_type_and_code_instead_of_ports():
+def test_icmp_has_type_and_code_instead_of_ports() -> None:
     assert decode_packet(encode_ipv4(A4, B4, 1, bytes.fromhex("0304 0000"))).icmp == (3, 4)
     assert decode_packet(encode_ipv4(A4, B4, 1, b"\x03")).icmp is None
     assert decode_packet(encode_ipv4(A4, B4, 47, UDP)).source_port is None
 
 
-def test_ipv4_is_built_as_it_is_read():
+def test_ipv4_is_built_as_it_is_read() -> None:
     assert encode_ipv4(A4, B4, 17, UDP + bytes(87)) == IPV4
     packet = decode_packet(
         encode_ipv4(A4, B4, 50, b"", traffic_class=0xB9, ttl=3, identification=7, dont_fragment=False)
@@ -132,7 +132,7 @@ BAD_IPV4 = {
 
 
 @pytest.mark.parametrize("packet", BAD_IPV4.values(), ids=BAD_IPV4.keys())
-def test_malformed_ipv4_is_refused(packet):
+def test_malformed_ipv4_is_refused(packet) -> None:
     with pytest.raises(DecodeError):
         decode_packet(packet)
 
@@ -144,7 +144,7 @@ def ipv6(next_header, payload):
     return encode_ipv6(A6, B6, next_header, payload)
 
 
-def test_an_ipv6_packet_is_read():
+def test_an_ipv6_packet_is_read() -> None:
     packet = decode_packet(encode_ipv6(A6, B6, 17, UDP, traffic_class=0xB9, hop_limit=9, flow_label=0x12345))
     assert (packet.version, packet.source, packet.destination) == (6, A6, B6)
     assert (packet.protocol, packet.header_length, packet.total_length) == (17, 40, 48)
@@ -152,7 +152,7 @@ def test_an_ipv6_packet_is_read():
     assert (packet.source_port, packet.destination_port) == (1234, 53)
 
 
-def test_ipv6_is_built_by_its_drawing():
+def test_ipv6_is_built_by_its_drawing() -> None:
     packet = encode_ipv6(A6, B6, 17, UDP, traffic_class=0xB9, hop_limit=9, flow_label=0x12345)
     assert packet == bytes.fromhex("6b912345 0008 11 09") + A6.packed + B6.packed + UDP
 
@@ -168,21 +168,21 @@ EXTENSIONS = {
 
 
 @pytest.mark.parametrize(("header", "extension"), EXTENSIONS.values(), ids=EXTENSIONS.keys())
-def test_extension_headers_are_skipped(header, extension):
+def test_extension_headers_are_skipped(header, extension) -> None:
     extension = bytes.fromhex(extension)
     packet = decode_packet(ipv6(header, extension + UDP))
     assert (packet.protocol, packet.header_length) == (17, 40 + len(extension))
     assert (packet.source_port, packet.destination_port) == (1234, 53)
 
 
-def test_several_extension_headers_are_skipped():
+def test_several_extension_headers_are_skipped() -> None:
     chain = bytes.fromhex("2b 00 010400000000  3c 00 000000000000  3a 00 010400000000")
     packet = decode_packet(ipv6(0, chain + bytes.fromhex("80 00 0000")))
     assert (packet.protocol, packet.icmp) == (58, (128, 0))
 
 
 @pytest.mark.parametrize(("offset", "more"), [("0009", True), ("fff8", False)])
-def test_a_later_fragment_shows_its_protocol_and_nothing_else(offset, more):
+def test_a_later_fragment_shows_its_protocol_and_nothing_else(offset, more) -> None:
     packet = decode_packet(ipv6(44, bytes.fromhex(f"11 00 {offset} 00000007") + UDP))
     assert packet.protocol == 17
     assert packet.is_fragment
@@ -191,7 +191,7 @@ def test_a_later_fragment_shows_its_protocol_and_nothing_else(offset, more):
     assert packet.source_port is None
 
 
-def test_no_next_header_is_a_protocol_without_ports():
+def test_no_next_header_is_a_protocol_without_ports() -> None:
     assert decode_packet(ipv6(59, b"")).protocol == 59
 
 
@@ -206,12 +206,12 @@ BAD_IPV6 = {
 
 
 @pytest.mark.parametrize("packet", BAD_IPV6.values(), ids=BAD_IPV6.keys())
-def test_malformed_ipv6_is_refused(packet):
+def test_malformed_ipv6_is_refused(packet) -> None:
     with pytest.raises(DecodeError):
         decode_packet(packet)
 
 
-def test_the_version_is_in_the_first_four_bits():
+def test_the_version_is_in_the_first_four_bits() -> None:
     assert ip_version(b"\x45") == 4
     assert ip_version(b"\x60") == 6
     with pytest.raises(DecodeError, match="IP version: 7"):
@@ -220,7 +220,7 @@ def test_the_version_is_in_the_first_four_bits():
         ip_version(b"")
 
 
-def test_a_packet_of_two_families_is_not_built():
+def test_a_packet_of_two_families_is_not_built() -> None:
     assert decode_packet(encode_packet(A4, B4, 17, UDP)).version == 4
     assert decode_packet(encode_packet(A6, B6, 17, UDP)).version == 6
     for source, destination in ((A4, B6), (A6, B4)):
@@ -228,7 +228,7 @@ def test_a_packet_of_two_families_is_not_built():
             encode_packet(source, destination, 17, UDP)
 
 
-def test_a_packet_beyond_65535_bytes_is_not_built():
+def test_a_packet_beyond_65535_bytes_is_not_built() -> None:
     with pytest.raises(OverflowError):
         encode_ipv4(A4, B4, 17, bytes(65516))
     with pytest.raises(OverflowError):
@@ -239,7 +239,7 @@ def test_a_packet_beyond_65535_bytes_is_not_built():
 
 
 @pytest.mark.parametrize("value", [0x00, 0x01, 0x02, 0x03, 0xB8, 0xFF])
-def test_the_traffic_class_is_replaced_in_place(value):
+def test_the_traffic_class_is_replaced_in_place(value) -> None:
     for packet in (IPV4, encode_ipv4(A4, B4, 17, UDP, traffic_class=0xFF), ipv6(17, UDP)):
         changed = bytearray(packet)
         set_traffic_class(changed, value)
@@ -251,6 +251,6 @@ def test_the_traffic_class_is_replaced_in_place(value):
         assert bytes(changed) == packet, "nothing else was touched"
 
 
-def test_the_traffic_class_of_nothing_is_refused():
+def test_the_traffic_class_of_nothing_is_refused() -> None:
     with pytest.raises(DecodeError):
         traffic_class(b"\x45")
