@@ -16,7 +16,6 @@ from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import ChildDown, ChildExpected, ChildReplaced, ChildUp, OutboundReady, Output
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import Negotiation, PeerPolicy
-from vpnd.tunnel.commands import Command, SendOn
 
 from .living import Living
 from .world import World
@@ -111,11 +110,6 @@ class Carrying(Living):
             case ChildDown(_, _, spi_in):
                 self.sad.remove(spi_in)
         super()._apply(output)
-
-    def _do(self, command: Command) -> None:
-        if isinstance(command, SendOn):
-            self._send_on(command.spi_in)
-        super()._do(command)
 
     def _add(self, child: ChildSa, outbound: bool) -> None:
         pair = SaPair(child, SeededEntropy(child.spi_in), 1500)

@@ -9,7 +9,7 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import Established, Output, Transmit
 from vpnd.model.policy import Communication, Negotiation, PeerPolicy, TunnelPolicy
-from vpnd.tunnel.commands import CloseTunnel, Command, Initiate, Resolve, SendOn
+from vpnd.tunnel.commands import CloseTunnel, Command, Initiate, Resolve
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.tunnels import Tunnels
 
@@ -96,8 +96,6 @@ class Living(Gateway):
                 endpoint.initiate(self._clock(), tunnel, mapping)
             case CloseTunnel(tunnel, diagnosis):
                 endpoint.close(self._clock(), tunnel, diagnosis)
-            case SendOn(_, spi_in):
-                self._use(self._known(spi_in, "SendOn"))
             case Resolve(tunnel):
                 raise AssertionError(f"{tunnel} has its peer's address")
             case _:

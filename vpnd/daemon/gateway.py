@@ -78,7 +78,6 @@ from vpnd.tunnel.commands import (
     Initiate,
     MappingChanged,
     Resolve,
-    SendOn,
     StateChanged,
     TunnelState,
 )
@@ -236,8 +235,6 @@ class Gateway:
             case OutboundReady(_, spi_in):
                 self.engine.use_outbound(spi_in)
                 self.tunnels.handle_ike(now, output)
-            case SendOn(_, spi_in):
-                self.engine.use_outbound(spi_in)
             case ChildDown(tunnel, mapping, spi_in, _):
                 self._totals.count(tunnel, mapping, self.engine.stats(spi_in))
                 self.engine.remove(spi_in)
@@ -251,7 +248,9 @@ class Gateway:
                 self.tunnels.handle_ike(now, output)
                 ike_renewed(self.journal, tunnel, ike.initiator)
                 self.watchers.wake(tunnel)
-            case ChildRetired() | IkeDown() | ChildFailed() | Offered():
+            case ChildRetired():
+                pass  # it goes on receiving; OutboundReady has said what sends instead
+            case IkeDown() | ChildFailed() | Offered():
                 self.tunnels.handle_ike(now, output)
             case IkeRekeyFailed() | Failed() | PeerDead():
                 self.tunnels.handle_ike(now, output)

@@ -104,7 +104,11 @@ class ChildReplaced:
 
 @dataclass(frozen=True, slots=True)
 class OutboundReady:
-    """The peer has the successor installed: send on the SA pair with this inbound SPI from now on."""
+    """Send on the SA pair with this inbound SPI from now on.
+
+    The peer has it installed, or the pair that was sent on goes or only receives (`vpnd.ike.pairs`): this
+    comes before its ChildDown or ChildRetired. Nothing else decides which pair of a mapping sends.
+    """
 
     tunnel: str
     spi_in: int
@@ -112,7 +116,7 @@ class OutboundReady:
 
 @dataclass(frozen=True, slots=True)
 class ChildRetired:
-    """Never send on the SA pair with this inbound SPI again; another one has its mapping.
+    """The SA pair with this inbound SPI is not sent on any more; another one has its mapping.
 
     The peer has been told to delete it, or has deleted it. What is on its way still arrives: the pair
     receives until its ChildDown, even where the IkeDown of its IKE SA comes before that.

@@ -19,6 +19,7 @@ from vpnd.ike.limits import (
     Limits,
 )
 from vpnd.ike.outputs import Failed, LadderLine, Output
+from vpnd.ike.pairs import Pairs
 from vpnd.ike.renewals import Renewals
 from vpnd.ike.session import Phase, Session
 from vpnd.ike.snapshot import Snapshot
@@ -62,6 +63,7 @@ class Registry:
         self.renewals = Renewals()
         self.childless: set[str] = set()
         """Tunnels whose peer wants the first CHILD_SA after IKE_AUTH, as a refusal has shown (RFC 6023)."""
+        self._pairs = Pairs()
         self._rekeys_proved: dict[str, PeerPolicy] = {}
         self._sessions: dict[bytes, Session] = {}
         self._by_tunnel: dict[str, dict[Session, None]] = {}
@@ -89,7 +91,9 @@ class Registry:
     # --- effects
 
     def emit(self, output: Output) -> None:
-        """Append one effect for the caller of Endpoint."""
+        """Append one effect for the caller of Endpoint, after the change of what sends that goes with it."""
+        if (ready := self._pairs.follow(output)) is not None:
+            self.outputs.append(ready)
         self.outputs.append(output)
 
     def draw(

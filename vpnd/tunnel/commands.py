@@ -49,14 +49,6 @@ class CloseTunnel:
 
 
 @dataclass(frozen=True, slots=True)
-class SendOn:
-    """Send this mapping's packets on the SA pair with this inbound SPI from now on."""
-
-    tunnel: str
-    spi_in: int
-
-
-@dataclass(frozen=True, slots=True)
 class Resolve:
     """Look the peer's name up; the answer comes back as `resolved` or `resolve_failed`."""
 
@@ -99,4 +91,4 @@ class AttemptFailed:
     unproven: bool = False
 
 
-Command = Initiate | CloseTunnel | SendOn | Resolve | StateChanged | MappingChanged | AttemptFailed
+Command = Initiate | CloseTunnel | Resolve | StateChanged | MappingChanged | AttemptFailed

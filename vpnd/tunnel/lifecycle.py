@@ -29,7 +29,6 @@ from vpnd.tunnel.commands import (
     MappingChanged,
     MappingState,
     Resolve,
-    SendOn,
     StateChanged,
     TunnelState,
 )
@@ -282,9 +281,9 @@ class Tunnel:
             self._came_up(now, mapping, mapping.replaced(now, old_spi_in, child))
 
     def outbound_ready(self, spi_in: int) -> None:
-        """IKE has decided which SA pair sends."""
+        """IKE has decided which SA pair sends: that one owns its mapping."""
         for mapping in self.mappings:
-            mapping.send_on(spi_in)
+            mapping.use(spi_in)
 
     def path_moved(self, path: Path) -> tuple[int, ...]:
         """The peer is at another address or port: the inbound SPIs of the SA pairs that move with it."""
@@ -293,16 +292,6 @@ class Tunnel:
             pair.path = path
         return tuple(pair.spi_in for pair in pairs)
 
-    def child_retired(self, index: int, spi_in: int) -> None:
-        """An SA pair is never sent on again; it receives until it is gone."""
-        mapping = self._mapping(index)
-        if mapping is None or mapping.owner is None:
-            return
-        before = mapping.owner
-        mapping.retired(spi_in)
-        if mapping.owner is not before:
-            self._outputs.append(SendOn(self.name, mapping.owner.spi_in))
-
     def child_down(self, now: float, index: int, spi_in: int, diagnosis: Diagnosis) -> None:
         """An SA pair is gone."""
         mapping = self._mapping(index)
@@ -310,11 +299,7 @@ class Tunnel:
             return
         before = mapping.owner
         mapping.removed(spi_in)
-        if before is None:
-            return
-        if mapping.owner is not None:
-            if mapping.owner.spi_in != before.spi_in:
-                self._outputs.append(SendOn(self.name, mapping.owner.spi_in))
+        if before is None or mapping.owner is not None:
             return
         self._lost(now, mapping, diagnosis)
         self._outputs.append(MappingChanged(self.name, index, mapping_state(self, mapping), diagnosis))

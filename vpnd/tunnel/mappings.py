@@ -43,26 +43,24 @@ class SaPair:
     since: float
     child: ChildSa
     path: Path
-    superseded: bool = False
-    """Another one has its part: it receives until it is removed, and never sends again."""
 
 
 class Mapping:
     """One mapping of a tunnel.
 
-    `owner` is the SA pair that carries its outbound packets; `others` still receive, until IKE removes them.
+    `owner` is the SA pair that IKE says has it; the others only receive, until IKE removes them.
     `narrowed` is said of a mapping that is up, but for less than it asks for; `with_pfs` of one whose peer
     wanted PFS, which is off here; `unrenewed` of one whose last rekey failed, so that it ends with the
     lifetime of its SAs. `offered`: the peer wants it, in one SA with another mapping.
     """
 
     __slots__ = (
+        "_pairs",
         "backoff",
         "connecting",
         "index",
         "narrowed",
         "offered",
-        "others",
         "owner",
         "reason",
         "retry_at",
@@ -75,7 +73,7 @@ class Mapping:
     def __init__(self, index: int) -> None:
         self.index = index
         self.owner: SaPair | None = None
-        self.others: dict[int, SaPair] = {}
+        self._pairs: dict[int, SaPair] = {}
         self.reason: Fault | None = None
         self.narrowed: Fault | None = None
         self.with_pfs: Fault | None = None
@@ -88,66 +86,35 @@ class Mapping:
         self.connecting = False
 
     def installed(self, now: float, child: ChildSa) -> bool:
-        """A new SA pair came up and owns the mapping; IKE settles which of two goes. Whether it had none."""
+        """A new SA pair came up and owns the mapping. Whether it had none."""
         first = self.owner is None
-        if self.owner is None:
+        if first:
             self.up_since = now
-        else:
-            self.others[self.owner.spi_in] = self.owner
-        self.owner = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
-        self._settled()
+        self.owner = self._add(now, child)
         return first
 
     def replaced(self, now: float, old_spi_in: int, child: ChildSa) -> bool:
-        """A rekey's successor takes over; the old pair receives until it is removed. Whether it had none."""
-        new = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
-        owner = self.owner
-        if owner is None or owner.spi_in == old_spi_in:
-            if owner is not None:
-                owner.superseded = True
-                self.others[old_spi_in] = owner
-            else:
-                self.up_since = now
-            self.owner = new
-        else:
-            # The successor of a pair that does not own the mapping receives only, as that one did.
-            self.others[new.spi_in] = new
-        self._settled()
-        return owner is None
+        """A successor came up: it owns the mapping if the old pair did. Whether that had none."""
+        if self.owner is None or self.owner.spi_in == old_spi_in:
+            return self.installed(now, child)
+        self._add(now, child)
+        return False
 
-    def send_on(self, spi_in: int) -> None:
-        """IKE says which of the SA pairs carries outbound packets: that one owns the mapping."""
-        heir = self.others.get(spi_in)
-        if heir is not None:
-            del self.others[spi_in]
-            if self.owner is not None:
-                self.others[self.owner.spi_in] = self.owner
-            heir.superseded = False
-            self.owner = heir
-
-    def retired(self, spi_in: int) -> None:
-        """An SA pair only receives to its end; another one owns the mapping from now on."""
-        owner, heir = self.owner, self._able()
-        if spi_in in self.others:
-            self.others[spi_in].superseded = True
-        elif owner is not None and owner.spi_in == spi_in and heir is not None:
-            owner.superseded = True
-            self.send_on(heir.spi_in)
+    def use(self, spi_in: int) -> None:
+        """IKE says that this SA pair carries outbound packets; one of another mapping is ignored."""
+        self.owner = self._pairs.get(spi_in, self.owner)
 
     def removed(self, spi_in: int) -> None:
-        """An SA pair is gone; the newest of the others that may send, if there is one, becomes the owner."""
-        self.others.pop(spi_in, None)
-        if self.owner is None or self.owner.spi_in != spi_in:
-            return
-        self.owner = self._able()
-        if self.owner is not None:
-            del self.others[self.owner.spi_in]
-        else:
-            self.narrowed = self.unrenewed = self.with_pfs = None
+        """An SA pair is gone. Where another one takes its part, IKE has said so before."""
+        self._pairs.pop(spi_in, None)
+        if self.owner is not None and self.owner.spi_in == spi_in:
+            self.owner = self.narrowed = self.unrenewed = self.with_pfs = None
 
-    def _able(self) -> SaPair | None:
-        able = [pair for pair in self.others.values() if not pair.superseded]
-        return max(able, key=lambda pair: pair.since, default=None)
+    def _add(self, now: float, child: ChildSa) -> SaPair:
+        pair = SaPair(child.spi_in, child.spi_out, child.initiator, now, child, child.path)
+        self._pairs[child.spi_in] = pair
+        self._settled()
+        return pair
 
     def compare(self, now: float, policy: ChildPolicy) -> tuple[Fault, ...]:
         """Whether its SAs are what it asks for; returns what is new about that, if they are not."""
@@ -212,7 +179,7 @@ class Mapping:
 
     def pairs(self) -> tuple[SaPair, ...]:
         """Every SA pair that is installed, the owner first."""
-        others = tuple(self.others.values())
+        others = tuple(pair for pair in self._pairs.values() if pair is not self.owner)
         return others if self.owner is None else (self.owner, *others)
 
 

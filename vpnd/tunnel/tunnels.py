@@ -14,7 +14,6 @@ from vpnd.ike.outputs import (
     ChildDown,
     ChildFailed,
     ChildReplaced,
-    ChildRetired,
     ChildUp,
     Established,
     Failed,
@@ -102,8 +101,6 @@ class Tunnels:
                 tunnel.child_replaced(now, old, child)
             case OutboundReady(_, spi_in):
                 tunnel.outbound_ready(spi_in)
-            case ChildRetired(_, mapping, spi_in):
-                tunnel.child_retired(mapping, spi_in)
             case ChildDown(_, mapping, spi_in, diagnosis):
                 tunnel.child_down(now, mapping, spi_in, diagnosis)
             case ChildFailed(_, mapping, diagnosis):
