@@ -189,7 +189,7 @@ class Gateway:
     def admit(self, policy: TunnelPolicy) -> None:
         """Negotiate with a tunnel's peer from now on, unless the operator has taken the tunnel down."""
         tunnel = self.tunnels.get(policy.name)
-        if tunnel is not None and not tunnel.closed:
+        if tunnel is not None and not tunnel.standing.closed:
             with self.turn() as now:
                 self.endpoint.set_peer(now, policy.peer)
 
@@ -239,8 +239,8 @@ class Gateway:
                 self._totals.count(tunnel, mapping, self.engine.stats(spi_in))
                 self.engine.remove(spi_in)
                 self.tunnels.handle_ike(now, output)
-            case PathMoved(tunnel, path):
-                self._move(tunnel, path)
+            case PathMoved():
+                self._move(now, output)
             case Established(tunnel):
                 self.tunnels.handle_ike(now, output)
                 self.watchers.wake(tunnel)
@@ -354,7 +354,7 @@ class Gateway:
             yield
         except Exception as error:  # whatever it is: the other tunnels go on
             self.faults += 1
-            text = f"internal error while handling {what}; this tunnel starts anew"
+            text = f"internal error while handling {what}; this tunnel is negotiated again"
             self.journal.fault(tunnel, text, error)
             if tunnel is not None:
                 self._restart(tunnel)
@@ -366,7 +366,7 @@ class Gateway:
         try:
             self.endpoint.close(now, name, diagnosis)
             if (tunnel := self.tunnels.get(name)) is not None:
-                tunnel.failed(now, diagnosis, True)
+                tunnel.handle_ike(now, Failed(name, diagnosis, initiator=True))
         except Exception as error:  # the remedy must not be worse than the bug
             self.journal.fault(name, "the tunnel could not be restarted", error)
 
@@ -384,7 +384,7 @@ class Gateway:
 
     def _close_tunnel(self, now: float, name: str, diagnosis: Diagnosis) -> None:
         tunnel = self.tunnels.get(name)
-        if tunnel is not None and tunnel.closed:
+        if tunnel is not None and tunnel.standing.closed:
             # Down by the operator: the peer must not bring it up again either.
             self.endpoint.remove_peer(now, name)
         else:
@@ -419,7 +419,7 @@ class Gateway:
     def _take_for_traffic(self, now: float, name: str) -> None:
         """A probe that finds no SA is a packet that waits for one: it brings up what traffic may bring up."""
         tunnel = self.tunnels.get(name)
-        if tunnel is None or tunnel.disconnected:
+        if tunnel is None or tunnel.standing.disconnected:
             # A probe of ours is not the traffic that brings back what dead peer detection has disconnected.
             return
         index = probe_mapping(tunnel.policy)
@@ -462,9 +462,10 @@ class Gateway:
             or any(m.owner and m.owner.path and m.owner.path.remote == remote for m in tunnel.mappings)
         ]
 
-    def _move(self, name: str, path: Path) -> None:
-        tunnel = self.tunnels.get(name)
+    def _move(self, now: float, moved: PathMoved) -> None:
+        tunnel = self.tunnels.get(moved.tunnel)
         if tunnel is not None:
-            peer_moved(self.journal, tunnel, path)
-            for spi_in in tunnel.path_moved(path):
-                self.engine.move(spi_in, path)
+            peer_moved(self.journal, tunnel, moved.path)
+            self.tunnels.handle_ike(now, moved)
+            for pair in (pair for mapping in tunnel.mappings for pair in mapping.pairs()):
+                self.engine.move(pair.spi_in, moved.path)

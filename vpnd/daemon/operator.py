@@ -80,7 +80,7 @@ class Operator:
         attached = self._service.interfaces.get(name)
         next_try = tunnel.next_try
         entry = self._report.tunnel(tunnel, now)
-        kept = (*tunnel.refused.values(), *(fault for fault, _ in tunnel.faults))
+        kept = (*tunnel.standing.refused.values(), *(fault for fault, _ in tunnel.standing.faults))
         faults = (self._report.fault(fault, now) for fault in sorted(kept, key=lambda one: one.at))
         return TunnelDetail(
             **{field: getattr(entry, field) for field in type(entry).model_fields},
@@ -137,7 +137,7 @@ class Operator:
     async def up(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (the operator's limit)
         """Negotiate, and wait until every mapping is up or has failed."""
         tunnel = await self._prepared(name, timeout)
-        if not (tunnel.all_up and not tunnel.closed):
+        if not (tunnel.all_up and not tunnel.standing.closed):
             self._let_in(tunnel)
             with self._gateway.input("a command", name) as now:
                 tunnel.up(now)
@@ -314,7 +314,7 @@ class Operator:
 
     def _let_in(self, tunnel: Tunnel) -> None:
         """The peer may negotiate; not yet where this machine has nothing that carries the packets."""
-        if tunnel.blocked is None:
+        if tunnel.standing.blocked is None:
             with self._gateway.turn() as now:
                 self._gateway.endpoint.set_peer(now, tunnel.policy.peer)
 
@@ -331,9 +331,9 @@ class Operator:
     def _reopen(self, name: str) -> None:
         """A reload brings back what `down` has closed; one that also changes the tunnel makes it anew."""
         tunnel = self._gateway.tunnels.get(name)
-        if tunnel is None or not tunnel.closed:
+        if tunnel is None or not tunnel.standing.closed:
             return
-        tunnel.reopen()
+        tunnel.standing.open()
         self._let_in(tunnel)
         with self._gateway.input("a reload", name) as now:
             tunnel.start(now)
@@ -343,7 +343,7 @@ class Operator:
 
         def decided() -> bool:
             tunnel = self._gateway.tunnels.get(name)
-            if tunnel is None or tunnel.closed or tunnel.blocked is not None:
+            if tunnel is None or tunnel.standing.closed or tunnel.standing.blocked is not None:
                 return True
             return all(m.owner is not None or m.reason is not None for m in tunnel.mappings)
 
@@ -351,23 +351,23 @@ class Operator:
         tunnel = self._tunnel(name)
         if tunnel.all_up:
             return
-        if tunnel.closed:
+        if tunnel.standing.closed:
             raise Conflict("E-DOWN", f"{name} was taken down meanwhile")
-        refused = tunnel.blocked
+        refused = tunnel.standing.blocked
         if refused is not None:
             # A new beginning forgot the failures of the peer; what this machine refuses still stands.
             with self._gateway.input("a command", name) as now:
-                tunnel.note(now, refused)
+                tunnel.standing.note(now, refused)
             raise _failed(name, refused, 0, len(tunnel.mappings))
         failed = [m for m in tunnel.mappings if m.reason is not None]
         if failed and failed[0].reason is not None:
             raise _failed(name, failed[0].reason.diagnosis, len(failed), len(tunnel.mappings))
-        if tunnel.standing is not None:
-            raise _failed(name, tunnel.standing.diagnosis, 0, len(tunnel.mappings))
+        if tunnel.failure is not None:
+            raise _failed(name, tunnel.failure.diagnosis, 0, len(tunnel.mappings))
         if not in_time:
             if not self._gateway.endpoint.ike_sas(name):
                 with self._gateway.input("a command", name) as now:
-                    tunnel.note(now, self._unanswered(tunnel))
+                    tunnel.standing.note(now, self._unanswered(tunnel))
             missing = sum(m.owner is None for m in tunnel.mappings)
             which = (
                 ""
@@ -409,7 +409,7 @@ class Operator:
             old = mapping.owner
             if old is None:
                 continue
-            faults = len(tunnel.faults)
+            faults = len(tunnel.standing.faults)
             with self._gateway.turn() as now:
                 self._gateway.endpoint.rekey_child(now, tunnel.name, old.spi_in)
             await self._until_replaced(tunnel, faults, seconds, lambda m=mapping, o=old: m.owner is not o)
@@ -417,7 +417,7 @@ class Operator:
     async def _rekey_ike(self, name: str, seconds: float) -> None:
         tunnel = self._tunnel(name)
         before = {(ike.spi_i, ike.spi_r) for ike in self._gateway.endpoint.ike_sas(name)}
-        faults = len(tunnel.faults)
+        faults = len(tunnel.standing.faults)
         with self._gateway.turn() as now:
             self._gateway.endpoint.rekey_ike(now, name)
 
@@ -428,13 +428,13 @@ class Operator:
 
     async def _until_replaced(self, tunnel: Tunnel, faults: int, seconds: float, replaced: Any) -> None:
         def decided() -> bool:
-            return replaced() or len(tunnel.faults) > faults
+            return replaced() or len(tunnel.standing.faults) > faults
 
         await self._gateway.watchers.wait(tunnel.name, decided, seconds)
         if replaced():
             return
-        if len(tunnel.faults) > faults:
-            raise _failed(tunnel.name, tunnel.faults[-1][0].diagnosis, 0, 1)
+        if len(tunnel.standing.faults) > faults:
+            raise _failed(tunnel.name, tunnel.standing.faults[-1][0].diagnosis, 0, 1)
         raise _no_successor(tunnel.name, seconds)
 
 

@@ -33,7 +33,6 @@ from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Fault as TunnelFault
 from vpnd.tunnel.mappings import Mapping
-from vpnd.tunnel.states import mapping_state
 from vpnd.wire.iana import IkeVersion
 
 DROP_FIELDS = {
@@ -106,7 +105,7 @@ class Report:
                 last_heard_s=int(now - heard) if heard and ike is not None else None,
             ),
             drops=self._drops(tunnel.name),
-            last_error=self.fault(tunnel.standing, now),
+            last_error=self.fault(tunnel.failure, now),
         )
 
     def ike(self, ike: IkeSaInfo, now: float) -> IkeStatus:
@@ -132,20 +131,22 @@ class Report:
     def why(self, tunnel: Tunnel) -> Why:
         """The last failure, explained; one that is over as well."""
         now = self._gateway.clock.now()
-        fault = tunnel.standing
+        fault = tunnel.failure
         index: int | None = None
-        if tunnel.faults and (fault is None or fault is tunnel.faults[-1][0]):
-            fault, index = tunnel.faults[-1]
-        elif fault is None and tunnel.refused:
-            fault = next(reversed(tunnel.refused.values()))
+        if tunnel.standing.faults and (fault is None or fault is tunnel.standing.faults[-1][0]):
+            fault, index = tunnel.standing.faults[-1]
+        elif fault is None and tunnel.standing.refused:
+            fault = next(reversed(tunnel.standing.refused.values()))
         mapping = str(tunnel.policy.peer.children[index]) if index is not None else None
         return Why(
             tunnel=tunnel.name,
             state=tunnel.state.value,
             error=self.fault(fault, now),
             mapping=mapping if len(tunnel.mappings) > 1 else None,
-            tries=tunnel.tries or None,
-            since=at_wall(self._gateway.clock, now, tunnel.since) if tunnel.since is not None else None,
+            tries=tunnel.standing.tries or None,
+            since=at_wall(self._gateway.clock, now, tunnel.standing.since)
+            if tunnel.standing.since is not None
+            else None,
             explanation=explain(fault.diagnosis, tunnel.name).body() if fault is not None else None,
         )
 
@@ -171,15 +172,15 @@ class Report:
         policy = tunnel.policy.peer.children[mapping.index]
         counted = self._gateway.traffic(tunnel.name, mapping)
         reason = mapping.reason or mapping.unrenewed or mapping.narrowed or mapping.with_pfs
-        if mapping.owner is None and reason is None and tunnel.blocked is not None:
-            reason = tunnel.standing
+        if mapping.owner is None and reason is None and tunnel.standing.blocked is not None:
+            reason = tunnel.failure
         entry = MappingStatus(
             local=str(policy.local),
             remote=str(policy.remote),
             protocol=protocol_text(policy.protocol) if policy.protocol else None,
             local_port=ports_text(policy.local_ports) if policy.local_ports != ANY_PORT else None,
             remote_port=ports_text(policy.remote_ports) if policy.remote_ports != ANY_PORT else None,
-            state=mapping_state(tunnel, mapping).value,
+            state=mapping.state(tunnel.standing.closed).value,
             reason=self.fault(reason, now),
             packets_in=counted.packets_in,
             packets_out=counted.packets_out,

@@ -236,7 +236,7 @@ class Service:
         """One line: how many tunnels are up, and how many this machine itself keeps down."""
         tunnels = tuple(self.gateway.tunnels)
         up = sum(tunnel.state is TunnelState.UP for tunnel in tunnels)
-        blocked = [tunnel.name for tunnel in tunnels if tunnel.blocked is not None]
+        blocked = [tunnel.name for tunnel in tunnels if tunnel.standing.blocked is not None]
         refused = f"; this machine cannot carry {len(blocked)}: vpnctl why {blocked[0]}" if blocked else ""
         return f"{up} of {len(tunnels)} tunnels up{refused}"
 
@@ -304,10 +304,11 @@ class Service:
         tunnel.bind(bound)
         refused = await self._equip(bound)
         self.pending.discard(name)
-        tunnel.prepared(gateway.clock.now(), refused)
         if refused is not None:
+            tunnel.block(gateway.clock.now(), refused)
             self.journal.failure(name, "tunnel-blocked", refused)
         else:
+            tunnel.standing.prepared()
             gateway.admit(bound)
         with gateway.turn() as now:
             gateway.selection.add(now, name, policy.health)
@@ -338,7 +339,7 @@ class Service:
         tunnel = self.gateway.tunnels[before.name]
         kept = {name: getattr(after, name) for name in KEEPS_ITS_SAS}
         as_was = replace(before, **kept)
-        if as_was != after or tunnel.closed or self.interfaces.get(before.name) is None:
+        if as_was != after or tunnel.standing.closed or self.interfaces.get(before.name) is None:
             await self._remove(before.name, after)
             await self._prepare(after)
             return

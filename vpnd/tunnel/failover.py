@@ -29,7 +29,7 @@ CALM = 600.0
 """Ours: seconds that a tunnel must have been able, its wait aside, for its next failure to be a first one."""
 
 
-class Standing(IntEnum):
+class Fitness(IntEnum):
     """What a tunnel can do for traffic, the best first."""
 
     ABLE = 0
@@ -79,11 +79,11 @@ class NoSuchGroup(LookupError):
 
 @dataclass(slots=True)
 class _Tunnel:
-    """A member, its standing, and what its past says about its future."""
+    """A member, its fitness, and what its past says about its future."""
 
     member: Member
     place: int
-    standing: Standing = Standing.UNABLE
+    fitness: Fitness = Fitness.UNABLE
     able_since: float = 0.0
     failures: int = 0
     returns_at: float = 0.0
@@ -92,7 +92,7 @@ class _Tunnel:
 class Failover:
     """Chooses the carrier of every route. Times are in seconds on the caller's monotonic clock.
 
-    A change of one tunnel's standing costs as much as it has routes, times the tunnels that share them.
+    A change of one tunnel's fitness costs as much as it has routes, times the tunnels that share them.
     `outputs` holds the changes.
     """
 
@@ -173,21 +173,21 @@ class Failover:
         for route in self._sharers:
             self._choose(now, route)
 
-    def set_standing(self, now: float, name: str, standing: Standing) -> None:
+    def set_fitness(self, now: float, name: str, fitness: Fitness) -> None:
         """A tunnel came up, failed, or is ready; unknown tunnels, which have no routes, are ignored."""
         tunnel = self._tunnels.get(name)
-        if tunnel is None or tunnel.standing is standing:
+        if tunnel is None or tunnel.fitness is fitness:
             return
-        if standing is Standing.ABLE:
+        if fitness is Fitness.ABLE:
             tunnel.able_since = now
             if tunnel.failures:
                 wait = RETURN_AFTER * float(1 << min(tunnel.failures - 1, 10))
                 tunnel.returns_at = now + min(wait, LONGEST_RETURN)
                 self._returns.arm(name, tunnel.returns_at)
-        elif tunnel.standing is Standing.ABLE:
+        elif tunnel.fitness is Fitness.ABLE:
             calm = now - max(tunnel.able_since, tunnel.returns_at) >= CALM
             tunnel.failures = 1 if calm else tunnel.failures + 1
-        tunnel.standing = standing
+        tunnel.fitness = fitness
         self._choose_all(now, tunnel)
 
     def switch(self, now: float, group: str, choice: str | None) -> Group:
@@ -229,7 +229,7 @@ class Failover:
         before = self._carriers.get(route)
         current = next((tunnel for tunnel in sharers if tunnel.member.name == before), None)
         eligible = sharers
-        if current is not None and current.standing <= Standing.LOSSY:
+        if current is not None and current.fitness <= Fitness.LOSSY:
             # It carries; only who is better, and has waited long enough, takes over.
             eligible = [t for t in sharers if t is current or self._may_take_over(now, t)]
         best = min(eligible, key=self._preference)
@@ -238,12 +238,12 @@ class Failover:
             self.outputs.append(RouteMoved(route, best.member.name, before, by_hand))
 
     def _may_take_over(self, now: float, tunnel: _Tunnel) -> bool:
-        return self._merit(tunnel) is Standing.ABLE and now >= tunnel.returns_at
+        return self._merit(tunnel) is Fitness.ABLE and now >= tunnel.returns_at
 
-    def _merit(self, tunnel: _Tunnel) -> Standing:
-        """Its standing; an operator's choice is not taken away for what it loses."""
+    def _merit(self, tunnel: _Tunnel) -> Fitness:
+        """Its fitness; an operator's choice is not taken away for what it loses."""
         chosen = tunnel.member.name in self._chosen
-        return Standing.ABLE if chosen and tunnel.standing is Standing.LOSSY else tunnel.standing
+        return Fitness.ABLE if chosen and tunnel.fitness is Fitness.LOSSY else tunnel.fitness
 
     def _preference(self, tunnel: _Tunnel) -> tuple[int, int, int, int]:
         chosen = tunnel.member.name in self._chosen

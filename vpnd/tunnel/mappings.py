@@ -10,6 +10,7 @@ from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.selectors import covered, describe
 from vpnd.tunnel.backoff import Backoff
+from vpnd.tunnel.commands import MappingState
 
 STABLE_AFTER = 30.0
 """Ours: seconds that a mapping must have been up for its next loss to count as the first one."""
@@ -43,6 +44,10 @@ class SaPair:
     since: float
     child: ChildSa
     path: Path
+
+    def move(self, path: Path) -> None:
+        """The peer is at another address or port."""
+        self.path = path
 
 
 class Mapping:
@@ -148,10 +153,63 @@ class Mapping:
         self.narrowed = Fault(diagnosis, now)
         return self.narrowed
 
-    def begin_anew(self) -> None:
+    # --- what is wanted, and the attempt at it
+
+    def state(self, closed: bool) -> MappingState:
+        """What an operator sees of it; one that failed is down until its next try."""
+        if self.owner is not None:
+            return MappingState.UP
+        if closed:
+            return MappingState.DOWN
+        if self.connecting or (self.wanted and self.reason is None):
+            return MappingState.CONNECTING
+        return MappingState.WAITING if self.reason is None else MappingState.DOWN
+
+    def set_wanted(self, wanted: bool) -> None:
+        """Whether SAs for it are wanted."""
+        self.wanted = wanted
+
+    def offer(self) -> None:
+        """The peer wants it too."""
+        if self.owner is None:
+            self.wanted = self.offered = True
+
+    def forget_offer(self, wanted: bool) -> None:
+        """The IKE SA is gone under which the peer has offered it; it will do so again under the next one."""
+        if self.offered and not self.connecting:
+            self.offered, self.wanted = False, wanted
+
+    def begin(self) -> None:
+        """It is negotiated."""
+        self.connecting, self.retry_at = True, None
+
+    def end(self) -> None:
+        """Its negotiation has a result, or is given up."""
+        self.connecting = False
+
+    def give_up(self) -> None:
+        """It is not wanted any more."""
+        self.wanted = self.connecting = False
+
+    def start_over(self) -> None:
         """Forgets what failed before: the next attempt is the first."""
         self.backoff.reset()
         self.retry_at = self.reason = None
+
+    def renewal_failed(self, fault: Fault) -> None:
+        """Its SAs have found no successor."""
+        self.unrenewed = fault
+
+    def setup_failed(self, fault: Fault, retry: bool) -> None:
+        """The IKE SA that it waits for did not come about; the tunnel's own timer says when to go on."""
+        self.reason, self.wanted, self.retry_at = fault, retry, None
+
+    def try_again(self, now: float, diagnosis: Diagnosis, entropy: Entropy, retry: bool) -> None:
+        """Its SAs are gone; with `retry` they are negotiated again, as soon as its backoff allows."""
+        self.wanted = retry
+        if retry:
+            self.reason = Fault(diagnosis, now)
+            self.retry_at = now + self.backoff.next_delay(entropy)
 
     def _settled(self) -> None:
         self.wanted = self.offered = False
@@ -159,13 +217,13 @@ class Mapping:
         self.reason = self.unrenewed = None
 
     def lost(self, now: float) -> None:
-        """Forgets that it was up; a mapping that was up for long starts its backoff anew."""
+        """Forgets that it was up; the backoff of a mapping that was up for long starts over."""
         if self.up_since is not None and now - self.up_since >= STABLE_AFTER:
             self.backoff.reset()
         self.up_since = None
 
     def failed(self, now: float, diagnosis: Diagnosis, entropy: Entropy, retry: bool) -> float | None:
-        """An attempt for it failed. Returns the seconds to the next try, or None if nobody wants one."""
+        """An attempt for it failed. Returns the seconds to the next try, or None if none is wanted."""
         self.reason = Fault(diagnosis, now)
         self.connecting = False
         delay = self.backoff.next_delay(entropy)
@@ -183,7 +241,7 @@ class Mapping:
         return others if self.owner is None else (self.owner, *others)
 
 
-def told_of_offer(diagnosis: Diagnosis, policy: ChildPolicy) -> Diagnosis:
+def reason_of_offer(diagnosis: Diagnosis, policy: ChildPolicy) -> Diagnosis:
     """Why a mapping that the peer has offered beside another one has no SA of its own.
 
     A peer that refuses it wants both in one SA, which has the selectors of one mapping here.

@@ -13,7 +13,7 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.model.policy import Communication, HealthPolicy, Negotiation, TunnelPolicy
 from vpnd.model.selectors import Address, Network
 from vpnd.tunnel.commands import TunnelState
-from vpnd.tunnel.failover import Failover, Group, Member, RouteMoved, Standing
+from vpnd.tunnel.failover import Failover, Fitness, Group, Member, RouteMoved
 from vpnd.tunnel.health import HealthCheck, HealthChecks, ProbeOutput
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.wire.iana import IpProtocol
@@ -77,7 +77,7 @@ class RouteSelection:
     def remove(self, now: float, name: str) -> None:
         """A tunnel's life ends; it may be added again, and begins anew then."""
         self._checks.remove(name)
-        self._failover.set_standing(now, name, Standing.UNABLE)
+        self._failover.set_fitness(now, name, Fitness.UNABLE)
 
     def tunnel_changed(self, now: float, tunnel: Tunnel) -> None:
         """A tunnel, one of its mappings or what it loses is another."""
@@ -86,7 +86,7 @@ class RouteSelection:
             self._checks.set_linked(now, tunnel.name, tunnel.mappings[index].owner is not None)
         check = self._checks.get(tunnel.name)
         lossy = check is not None and check.lossy
-        self._failover.set_standing(now, tunnel.name, _standing(tunnel, lossy))
+        self._failover.set_fitness(now, tunnel.name, _fitness(tunnel, lossy))
 
     def switch(self, now: float, group: str, choice: str | None) -> Group:
         """As `Failover.switch`. Raises NoSuchGroup."""
@@ -121,10 +121,10 @@ def probe_mapping(policy: TunnelPolicy) -> int | None:
     return None
 
 
-def _standing(tunnel: Tunnel, lossy: bool) -> Standing:
+def _fitness(tunnel: Tunnel, lossy: bool) -> Fitness:
     if tunnel.state is TunnelState.UP:
-        return Standing.LOSSY if lossy else Standing.ABLE
-    idle = tunnel.state is TunnelState.WAITING and tunnel.error is None
+        return Fitness.LOSSY if lossy else Fitness.ABLE
+    idle = tunnel.state is TunnelState.WAITING and tunnel.standing.error is None
     if idle and tunnel.policy.negotiation is Negotiation.TRAFFIC_TRIGGERED:
-        return Standing.READY
-    return Standing.UNABLE
+        return Fitness.READY
+    return Fitness.UNABLE

@@ -10,27 +10,12 @@ from collections.abc import Iterator
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.deadlines import Deadlines
-from vpnd.ike.outputs import (
-    ChildDown,
-    ChildFailed,
-    ChildReplaced,
-    ChildUp,
-    Established,
-    Failed,
-    IkeDown,
-    IkeRekeyFailed,
-    IkeReplaced,
-    Offered,
-    OutboundReady,
-    Output,
-    PeerDead,
-    PeerRenews,
-)
+from vpnd.ike.outputs import Output
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import TunnelPolicy
 from vpnd.tunnel.commands import Command, TunnelState
 from vpnd.tunnel.lifecycle import Tunnel
-from vpnd.tunnel.mappings import ENDED_HERE
+from vpnd.tunnel.standing import Standing
 
 
 class Tunnels:
@@ -66,7 +51,8 @@ class Tunnels:
         if policy.name in self._tunnels:
             raise ValueError(f"tunnel {policy.name!r} exists")
         state = TunnelState.WAITING if blocked is None else TunnelState.DOWN
-        tunnel = Tunnel(policy, self._entropy, self.outputs, self._deadlines, state=state, blocked=blocked)
+        standing = Standing(blocked=blocked)
+        tunnel = Tunnel(policy, self._entropy, self.outputs, self._deadlines, standing, state)
         self._tunnels[policy.name] = tunnel
         return tunnel
 
@@ -84,43 +70,9 @@ class Tunnels:
         self._tunnels = {**listed, **self._tunnels}
 
     def handle_ike(self, now: float, output: Output) -> None:
-        """Hands what IKE reports to the tunnel that it concerns; messages and stories concern none."""
-        tunnel = self._tunnels.get(output.tunnel or "")
-        if tunnel is None:
-            return
-        match output:
-            case Established(_, ike):
-                tunnel.established(now, ike.spi_i, ike.spi_r)
-            case IkeReplaced(_, spi_i, spi_r, ike):
-                tunnel.ike_replaced((spi_i, spi_r), (ike.spi_i, ike.spi_r))
-            case IkeDown(_, spi_i, spi_r, diagnosis):
-                tunnel.ike_down(now, spi_i, spi_r, diagnosis)
-            case ChildUp(child):
-                tunnel.child_up(now, child)
-            case ChildReplaced(old, child):
-                tunnel.child_replaced(now, old, child)
-            case OutboundReady(_, spi_in):
-                tunnel.outbound_ready(spi_in)
-            case ChildDown(_, mapping, spi_in, diagnosis):
-                tunnel.child_down(now, mapping, spi_in, diagnosis)
-            case ChildFailed(_, mapping, diagnosis):
-                tunnel.child_failed(now, mapping, diagnosis)
-            case PeerRenews():
-                tunnel.peer_renews()
-            case Offered(_, mappings):
-                tunnel.offered(now, mappings)
-            case IkeRekeyFailed(_, diagnosis):
-                tunnel.renewal_failed(now, None, diagnosis)
-            case Failed(_, diagnosis, True) if diagnosis.code in ENDED_HERE:
-                return
-            case Failed(_, diagnosis, unproven=True):
-                tunnel.refused_unproven(now, diagnosis)
-            case Failed(_, diagnosis, initiator):
-                tunnel.failed(now, diagnosis, initiator)
-            case PeerDead(_, diagnosis):
-                tunnel.peer_dead(now, diagnosis)
-            case _:
-                return
+        """Hands what IKE reports to the tunnel that it concerns."""
+        if (tunnel := self._tunnels.get(output.tunnel or "")) is not None:
+            tunnel.handle_ike(now, output)
 
     def handle_timeout(self, now: float) -> None:
         """Wakes the tunnels that have something to do; after a bug in one the others are due still."""

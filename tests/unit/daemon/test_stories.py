@@ -185,7 +185,7 @@ async def test_a_flood_with_a_wrong_key(pair: Pair) -> None:
     pair.hq.write(pair.hq.config.read_text().replace("nobody has to guess", "somebody has guessed"))
     await pair.start()
     for _ in range(12):
-        await pair.until(lambda: pair.hq.service.gateway.tunnels["t"].attempt is None)
+        await pair.until(lambda: pair.hq.service.gateway.tunnels["t"].attempt.mapping is None)
         gateway = pair.hq.service.gateway
         with gateway.input("a command", "t") as now:
             gateway.tunnels["t"].up(now)

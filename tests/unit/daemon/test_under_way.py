@@ -73,5 +73,5 @@ async def test_an_attempt_goes_on_from_the_new_address_of_this_machine(
     sas = pair.hq.service.gateway.endpoint.snapshot().sas
     attempts = [sa for sa in sas if sa.initiator and sa.phase is Phase.CONNECTING]
     assert {sa.path.local for sa in attempts} == {moved}
-    assert pair.hq.service.gateway.tunnels["t"].attempt is not None
+    assert pair.hq.service.gateway.tunnels["t"].attempt.mapping is not None
     begun.cancel()

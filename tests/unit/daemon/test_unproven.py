@@ -137,7 +137,7 @@ async def test_every_spoofed_first_message_is_of_an_unproven_peer(pair: Pair, ve
     await pair.start()
     await asyncio.sleep(20)
     branch = pair.branch.service.gateway.tunnels["t"]
-    assert set(branch.refused) == {Code.P1_ENCRYPTION}
-    assert branch.error is None
-    assert not branch.faults
+    assert set(branch.standing.refused) == {Code.P1_ENCRYPTION}
+    assert branch.standing.error is None
+    assert not branch.standing.faults
     assert len([event for event in story(pair.branch) if event.code == "E-P1-ENC"]) == 1

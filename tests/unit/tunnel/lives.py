@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 from vpnd.crypto.entropy import SeededEntropy
-from vpnd.ike.outputs import IkeSaInfo
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildFailed,
+    ChildReplaced,
+    ChildUp,
+    Established,
+    Failed,
+    IkeDown,
+    IkeSaInfo,
+    Offered,
+    OutboundReady,
+    Output,
+    PeerDead,
+    PeerRenews,
+)
 from vpnd.model.child import ChildSa, EspKeys, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
@@ -124,6 +139,22 @@ def ike_info(spis: tuple[bytes, bytes]) -> IkeSaInfo:
     )
 
 
+REPORTS: dict[str, Callable[..., Output]] = {
+    "established": lambda spi_i, spi_r: Established("branch", ike_info((spi_i, spi_r))),
+    "ike_down": lambda spi_i, spi_r, diagnosis: IkeDown("branch", spi_i, spi_r, diagnosis),
+    "child_up": ChildUp,
+    "child_replaced": lambda old, child: ChildReplaced(old, child, outbound=True),
+    "outbound_ready": lambda spi_in: OutboundReady("branch", spi_in),
+    "child_down": lambda index, spi_in, diagnosis: ChildDown("branch", index, spi_in, diagnosis),
+    "child_failed": lambda index, diagnosis: ChildFailed("branch", index, diagnosis),
+    "offered": lambda indexes: Offered("branch", indexes),
+    "peer_renews": lambda: PeerRenews("branch"),
+    "peer_dead": lambda diagnosis: PeerDead("branch", diagnosis),
+    "failed": lambda diagnosis, initiator: Failed("branch", diagnosis, initiator),
+}
+"""What IKE reports of the tunnel, by the words of the tests."""
+
+
 class Life:
     """One tunnel in a tunnels, told what happens; `commands` is what it asked for, newest last."""
 
@@ -135,9 +166,12 @@ class Life:
         self._spis: Iterator[int] = iter(range(0x2000, 0xFFFFFF, 2))
         self.tell("start")
 
-    def tell(self, method: str, *arguments: object) -> None:
-        """Call a method of the tunnel that takes the time first."""
-        getattr(self.tunnels["branch"], method)(self.now, *arguments)
+    def tell(self, what: str, *arguments: Any) -> None:
+        """What IKE reports, or a method of the tunnel that takes the time first."""
+        if what in REPORTS:
+            self.tunnels.handle_ike(self.now, REPORTS[what](*arguments))
+        else:
+            getattr(self.tunnels["branch"], what)(self.now, *arguments)
         self._take()
 
     def pass_time(self, seconds: float) -> None:
@@ -152,8 +186,8 @@ class Life:
     def bring_up(self) -> None:
         """IKE does whatever it is asked for, until nothing is asked."""
         self.tell("established", *SPIS)
-        while self.tunnel.attempt is not None:
-            self.tell("child_up", child(self.tunnel.attempt, next(self._spis)))
+        while self.tunnel.attempt.mapping is not None:
+            self.tell("child_up", child(self.tunnel.attempt.mapping, next(self._spis)))
 
     def lose(self, diagnosis: Diagnosis) -> None:
         """Every SA goes."""

@@ -12,14 +12,14 @@ from vpnd.tunnel.failover import (
     LONGEST_RETURN,
     RETURN_AFTER,
     Failover,
+    Fitness,
     Member,
     NoSuchGroup,
     RouteMoved,
-    Standing,
 )
 
 R1, R2, R3 = (IPv4Network(f"10.{n}.0.0/16") for n in (1, 2, 3))
-ABLE, LOSSY, READY, UNABLE = Standing
+ABLE, LOSSY, READY, UNABLE = Fitness
 
 PAIR = (Member("primary", 0, (R1,)), Member("secondary", 100, (R1,)))
 
@@ -33,8 +33,8 @@ def failover(*members: Member) -> Failover:
 
 def both_able() -> Failover:
     made = failover()
-    made.set_standing(0.0, "primary", ABLE)
-    made.set_standing(0.0, "secondary", ABLE)
+    made.set_fitness(0.0, "primary", ABLE)
+    made.set_fitness(0.0, "secondary", ABLE)
     made.outputs.clear()
     return made
 
@@ -71,47 +71,47 @@ def test_equal_numbers_go_by_the_order_of_the_configuration() -> None:
 
 def test_a_primary_that_comes_up_for_the_first_time_takes_over_at_once() -> None:
     made = failover()
-    made.set_standing(1.0, "secondary", ABLE)
-    made.set_standing(1.2, "primary", ABLE)
+    made.set_fitness(1.0, "secondary", ABLE)
+    made.set_fitness(1.2, "primary", ABLE)
     assert moves(made) == [("primary", "secondary"), ("secondary", "primary")]
 
 
 def test_the_secondary_comes_up_beside_an_able_primary_and_nothing_moves() -> None:
     made = both_able()
-    made.set_standing(5.0, "secondary", UNABLE)
-    made.set_standing(6.0, "secondary", ABLE)
+    made.set_fitness(5.0, "secondary", UNABLE)
+    made.set_fitness(6.0, "secondary", ABLE)
     pass_time(made, 1000)
     assert moves(made) == []
 
 
 def test_traffic_leaves_a_failed_primary_at_once() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", UNABLE)
+    made.set_fitness(100.0, "primary", UNABLE)
     assert moves(made) == [("primary", "secondary")]
 
 
 def test_an_idle_traffic_triggered_tunnel_is_better_than_a_broken_one_and_worse_than_one_that_is_up() -> None:
     made = failover()
-    made.set_standing(0.0, "secondary", READY)
+    made.set_fitness(0.0, "secondary", READY)
     assert made.carrier(R1) == "secondary"
-    made.set_standing(1.0, "primary", ABLE)
+    made.set_fitness(1.0, "primary", ABLE)
     assert made.carrier(R1) == "primary"
-    made.set_standing(2.0, "primary", READY)
+    made.set_fitness(2.0, "primary", READY)
     assert made.carrier(R1) == "primary"
 
 
 def test_when_all_fail_the_route_goes_back_to_the_first() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", UNABLE)
-    made.set_standing(101.0, "secondary", UNABLE)
+    made.set_fitness(100.0, "primary", UNABLE)
+    made.set_fitness(101.0, "secondary", UNABLE)
     assert moves(made) == [("primary", "secondary"), ("secondary", "primary")]
 
 
 def test_the_same_standing_again_is_no_news() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", UNABLE)
-    made.set_standing(101.0, "primary", UNABLE)
-    made.set_standing(101.0, "nobody", ABLE)
+    made.set_fitness(100.0, "primary", UNABLE)
+    made.set_fitness(101.0, "primary", UNABLE)
+    made.set_fitness(101.0, "nobody", ABLE)
     assert len(made.outputs) == 1
 
 
@@ -120,8 +120,8 @@ def test_the_same_standing_again_is_no_news() -> None:
 
 def test_the_primary_takes_its_traffic_back_when_it_has_been_able_long_enough() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", UNABLE)
-    made.set_standing(110.0, "primary", ABLE)
+    made.set_fitness(100.0, "primary", UNABLE)
+    made.set_fitness(110.0, "primary", ABLE)
     made.outputs.clear()
     pass_time(made, 110.0 + RETURN_AFTER - 0.01)
     assert moves(made) == []
@@ -133,8 +133,8 @@ def test_the_primary_takes_its_traffic_back_when_it_has_been_able_long_enough() 
 
 def test_a_primary_that_fails_again_while_it_waits_does_not_return() -> None:
     made = both_able()
-    for at, standing in ((100.0, UNABLE), (110.0, ABLE), (115.0, UNABLE)):
-        made.set_standing(at, "primary", standing)
+    for at, fitness in ((100.0, UNABLE), (110.0, ABLE), (115.0, UNABLE)):
+        made.set_fitness(at, "primary", fitness)
     made.outputs.clear()
     pass_time(made, 1000)
     assert moves(made) == []
@@ -143,9 +143,9 @@ def test_a_primary_that_fails_again_while_it_waits_does_not_return() -> None:
 
 def test_a_held_primary_takes_over_at_once_when_the_secondary_fails() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", UNABLE)
-    made.set_standing(110.0, "primary", ABLE)
-    made.set_standing(111.0, "secondary", UNABLE)
+    made.set_fitness(100.0, "primary", UNABLE)
+    made.set_fitness(110.0, "primary", ABLE)
+    made.set_fitness(111.0, "secondary", UNABLE)
     assert made.carrier(R1) == "primary"
 
 
@@ -153,8 +153,8 @@ def test_each_failure_doubles_the_wait_up_to_its_bound() -> None:
     made = both_able()
     now, waits = 100.0, []
     for _ in range(12):
-        made.set_standing(now, "primary", UNABLE)
-        made.set_standing(now + 1, "primary", ABLE)
+        made.set_fitness(now, "primary", UNABLE)
+        made.set_fitness(now + 1, "primary", ABLE)
         back = made.next_timeout()
         assert back is not None
         waits.append(back - now - 1)
@@ -168,12 +168,12 @@ def test_each_failure_doubles_the_wait_up_to_its_bound() -> None:
 def test_a_calm_time_makes_the_next_failure_the_first_again() -> None:
     made = both_able()
     for at in (100.0, 200.0, 300.0):
-        made.set_standing(at, "primary", UNABLE)
-        made.set_standing(at + 1, "primary", ABLE)
+        made.set_fitness(at, "primary", UNABLE)
+        made.set_fitness(at + 1, "primary", ABLE)
         pass_time(made, at + 99)
     later = 341.0 + CALM
-    made.set_standing(later, "primary", UNABLE)
-    made.set_standing(later + 1, "primary", ABLE)
+    made.set_fitness(later, "primary", UNABLE)
+    made.set_fitness(later + 1, "primary", ABLE)
     assert made.next_timeout() == later + 1 + RETURN_AFTER
 
 
@@ -183,7 +183,7 @@ def test_a_flapping_primary_moves_the_traffic_a_handful_of_times_in_an_hour(seed
     able = True
     while now < 3700:
         able = not able
-        made.set_standing(now, "primary", ABLE if able else UNABLE)
+        made.set_fitness(now, "primary", ABLE if able else UNABLE)
         now += chance.uniform(1, 40)
         pass_time(made, now)
     assert 1 <= len(made.outputs) <= 16, f"seed {seed}"
@@ -192,13 +192,13 @@ def test_a_flapping_primary_moves_the_traffic_a_handful_of_times_in_an_hour(seed
 def test_of_three_the_second_returns_before_the_first_that_is_held() -> None:
     made = failover(Member("a", 0, (R1,)), Member("b", 50, (R1,)), Member("c", 100, (R1,)))
     for name in "abc":
-        made.set_standing(0.0, name, ABLE)
+        made.set_fitness(0.0, name, ABLE)
     for at in (10.0, 20.0, 30.0):  # a has failed three times and waits longest
-        made.set_standing(at, "a", UNABLE)
-        made.set_standing(at + 1, "a", ABLE)
-    made.set_standing(32.0, "b", UNABLE)
+        made.set_fitness(at, "a", UNABLE)
+        made.set_fitness(at + 1, "a", ABLE)
+    made.set_fitness(32.0, "b", UNABLE)
     assert made.carrier(R1) == "a" or made.carrier(R1) == "c"
-    made.set_standing(33.0, "b", ABLE)
+    made.set_fitness(33.0, "b", ABLE)
     pass_time(made, 33.0 + RETURN_AFTER)
     order = [carry.tunnel for carry in made.outputs]
     pass_time(made, 200.0)
@@ -211,9 +211,9 @@ def test_of_three_the_second_returns_before_the_first_that_is_held() -> None:
 
 def test_traffic_leaves_a_lossy_primary_and_returns_when_it_has_been_good_for_a_while() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", LOSSY)
+    made.set_fitness(100.0, "primary", LOSSY)
     assert moves(made) == [("primary", "secondary")]
-    made.set_standing(150.0, "primary", ABLE)
+    made.set_fitness(150.0, "primary", ABLE)
     pass_time(made, 149.9 + RETURN_AFTER)
     assert moves(made) == []
     pass_time(made, 150.0 + RETURN_AFTER)
@@ -222,28 +222,28 @@ def test_traffic_leaves_a_lossy_primary_and_returns_when_it_has_been_good_for_a_
 
 def test_a_lossy_tunnel_carries_while_there_is_none_better() -> None:
     made = failover()
-    made.set_standing(0.0, "primary", LOSSY)
-    made.set_standing(0.0, "secondary", READY)
+    made.set_fitness(0.0, "primary", LOSSY)
+    made.set_fitness(0.0, "secondary", READY)
     assert made.carrier(R1) == "primary"
-    made.set_standing(1.0, "secondary", UNABLE)
+    made.set_fitness(1.0, "secondary", UNABLE)
     assert made.carrier(R1) == "primary"
 
 
 def test_between_two_lossy_tunnels_nothing_moves() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", LOSSY)
-    made.set_standing(101.0, "secondary", LOSSY)
+    made.set_fitness(100.0, "primary", LOSSY)
+    made.set_fitness(101.0, "secondary", LOSSY)
     assert moves(made) == [("primary", "secondary")]
-    made.set_standing(102.0, "secondary", UNABLE)
+    made.set_fitness(102.0, "secondary", UNABLE)
     assert moves(made) == [("secondary", "primary")]
 
 
 def test_an_operator_may_prefer_a_lossy_tunnel() -> None:
     made = both_able()
     made.switch(10.0, "primary", "secondary")
-    made.set_standing(20.0, "secondary", LOSSY)
+    made.set_fitness(20.0, "secondary", LOSSY)
     assert made.carrier(R1) == "secondary"
-    made.set_standing(30.0, "secondary", UNABLE)
+    made.set_fitness(30.0, "secondary", UNABLE)
     assert made.carrier(R1) == "primary"
 
 
@@ -276,8 +276,8 @@ def test_a_group_is_known_by_its_tunnels_and_its_routes(name: str) -> None:
 
 def test_a_choice_by_hand_does_not_wait_for_the_hold_down() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", UNABLE)
-    made.set_standing(110.0, "primary", ABLE)
+    made.set_fitness(100.0, "primary", UNABLE)
+    made.set_fitness(110.0, "primary", ABLE)
     made.switch(111.0, "primary", "primary")
     assert made.carrier(R1) == "primary"
 
@@ -285,9 +285,9 @@ def test_a_choice_by_hand_does_not_wait_for_the_hold_down() -> None:
 def test_a_chosen_tunnel_that_fails_gives_way_and_gets_its_traffic_back() -> None:
     made = both_able()
     made.switch(10.0, "primary", "secondary")
-    made.set_standing(20.0, "secondary", UNABLE)
+    made.set_fitness(20.0, "secondary", UNABLE)
     assert made.carrier(R1) == "primary"
-    made.set_standing(30.0, "secondary", ABLE)
+    made.set_fitness(30.0, "secondary", ABLE)
     assert made.carrier(R1) == "primary"
     pass_time(made, 30.0 + RETURN_AFTER)
     assert made.carrier(R1) == "secondary"
@@ -309,17 +309,17 @@ def test_only_members_of_the_group_can_be_chosen() -> None:
 def test_each_route_goes_to_the_best_tunnel_that_has_it() -> None:
     made = failover(Member("a", 0, (R1, R2)), Member("b", 100, (R1,)), Member("c", 100, (R2, R3)))
     for name in "abc":
-        made.set_standing(0.0, name, ABLE)
+        made.set_fitness(0.0, name, ABLE)
     assert made.group("c").members == ("a", "b", "c")
     assert made.group("c").routes == (R1, R2, R3)
-    made.set_standing(1.0, "a", UNABLE)
+    made.set_fitness(1.0, "a", UNABLE)
     assert (made.carrier(R1), made.carrier(R2), made.carrier(R3)) == ("b", "c", "c")
 
 
 def test_a_choice_moves_only_the_routes_that_the_tunnel_has() -> None:
     made = failover(Member("a", 0, (R1, R2)), Member("b", 100, (R1,)))
-    made.set_standing(0.0, "a", ABLE)
-    made.set_standing(0.0, "b", ABLE)
+    made.set_fitness(0.0, "a", ABLE)
+    made.set_fitness(0.0, "b", ABLE)
     made.switch(1.0, "a", "b")
     assert (made.carrier(R1), made.carrier(R2)) == ("b", "a")
 
@@ -329,8 +329,8 @@ def test_a_choice_moves_only_the_routes_that_the_tunnel_has() -> None:
 
 def test_a_reload_keeps_what_is_known_of_the_tunnels_that_stay() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", UNABLE)
-    made.set_standing(110.0, "primary", ABLE)
+    made.set_fitness(100.0, "primary", UNABLE)
+    made.set_fitness(110.0, "primary", ABLE)
     made.outputs.clear()
     made.configure(111.0, (*PAIR, Member("third", 200, (R1, R2))))
     assert moves(made) == [("-", "third")]
@@ -357,7 +357,7 @@ def test_a_reload_that_swaps_the_numbers_moves_the_traffic() -> None:
 
 def test_a_removed_carrier_hands_over_and_a_removed_route_is_forgotten() -> None:
     made = failover(Member("a", 0, (R1, R2)), Member("b", 100, (R1,)))
-    made.set_standing(0.0, "b", ABLE)
+    made.set_fitness(0.0, "b", ABLE)
     made.switch(0.0, "a", "b")
     made.configure(1.0, (Member("b", 100, (R1,)),))
     assert made.carrier(R1) == "b"
@@ -368,8 +368,8 @@ def test_a_removed_carrier_hands_over_and_a_removed_route_is_forgotten() -> None
 
 def test_a_timer_of_a_tunnel_that_is_gone_does_nothing() -> None:
     made = both_able()
-    made.set_standing(100.0, "primary", UNABLE)
-    made.set_standing(110.0, "primary", ABLE)
+    made.set_fitness(100.0, "primary", UNABLE)
+    made.set_fitness(110.0, "primary", ABLE)
     made.configure(111.0, PAIR[1:])
     made.outputs.clear()
     pass_time(made, 1000.0)
@@ -386,7 +386,7 @@ def test_with_a_thousand_tunnels_a_change_looks_at_its_own_group_only() -> None:
     ]
     made = failover(*members)
     for member in members:
-        made.set_standing(0.0, member.name, ABLE)
+        made.set_fitness(0.0, member.name, ABLE)
     made.outputs.clear()
     looked: list[str] = []
     inner = made._preference
@@ -396,6 +396,6 @@ def test_with_a_thousand_tunnels_a_change_looks_at_its_own_group_only() -> None:
         return inner(tunnel)
 
     made._preference = counted  # type: ignore[method-assign]
-    made.set_standing(1.0, "p250", UNABLE)
+    made.set_fitness(1.0, "p250", UNABLE)
     assert moves(made) == [("p250", "s250")]
     assert set(looked) == {"p250", "s250"}

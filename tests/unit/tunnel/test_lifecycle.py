@@ -37,7 +37,6 @@ from vpnd.model.policy import DpdAction, Negotiation
 from vpnd.model.selectors import Selector
 from vpnd.tunnel.backoff import ATTEMPT_LIMIT, LONGEST_DELAY, PEER_FIRST
 from vpnd.tunnel.commands import CloseTunnel, Initiate, MappingChanged, MappingState
-from vpnd.tunnel.states import mapping_state
 from vpnd.tunnel.tunnels import Tunnels
 
 ACTIVE, PASSIVE, TRIGGERED = Negotiation.ACTIVE, Negotiation.PASSIVE, Negotiation.TRAFFIC_TRIGGERED
@@ -61,7 +60,7 @@ def test_an_active_tunnel_comes_up() -> None:
     life = Life(policy())
     life.bring_up()
     assert life.story() == ["connecting", "up"]
-    assert life.tunnel.error is None
+    assert life.tunnel.standing.error is None
     assert life.tunnels.next_timeout() is None
 
 
@@ -70,10 +69,10 @@ def test_mappings_are_negotiated_in_their_order_one_at_a_time() -> None:
     assert life.commands[0] == Initiate("branch", 0)
     life.tell("established", *SPIS)
     order = []
-    while life.tunnel.attempt is not None:
-        order.append(life.tunnel.attempt)
+    while life.tunnel.attempt.mapping is not None:
+        order.append(life.tunnel.attempt.mapping)
         assert life.attempts == 1
-        life.tell("child_up", child(life.tunnel.attempt, 0x5000 + 2 * len(order)))
+        life.tell("child_up", child(life.tunnel.attempt.mapping, 0x5000 + 2 * len(order)))
     assert order == [0, 1, 2]
     assert life.tunnel.all_up
 
@@ -95,7 +94,11 @@ def test_a_packet_starts_a_traffic_triggered_mapping_and_only_that() -> None:
     life.tell("acquire", 1)
     assert life.attempts == 0
     life.bring_up()
-    assert [mapping_state(life.tunnel, m).value for m in life.tunnel.mappings] == ["waiting", "up", "waiting"]
+    assert [m.state(life.tunnel.standing.closed).value for m in life.tunnel.mappings] == [
+        "waiting",
+        "up",
+        "waiting",
+    ]
     life.tell("acquire", 1)
     assert life.attempts == 0
 
@@ -106,7 +109,7 @@ def test_packets_do_not_hurry_a_traffic_triggered_tunnel_whose_attempts_fail() -
     for _ in range(120):
         life.tell("acquire", 0)
         life.pass_time(1)
-        while life.tunnel.attempt is not None:
+        while life.tunnel.attempt.mapping is not None:
             began += 1
             life.tell("failed", SILENT, True)
     assert 5 <= began <= 9
@@ -144,7 +147,7 @@ def test_retries_go_on_for_ever_the_first_at_once_then_up_to_a_minute() -> None:
     waits: list[float] = []
     for _ in range(500):
         life.pass_time(LONGEST_DELAY)
-        assert life.tunnel.attempt == 0
+        assert life.tunnel.attempt.mapping == 0
         life.tell("failed", SILENT, True)
     waits = [wait for wait in life.retries() if wait is not None]
     assert len(waits) == 500
@@ -174,14 +177,14 @@ def test_a_mapping_that_the_peer_refuses_does_not_hold_up_the_others() -> None:
     life.tell("child_up", child(0, 0x5000))
     life.tell("child_failed", 1, SELECTORS)
     life.tell("child_failed", 1, SELECTORS)
-    assert life.tunnel.attempt == 2
+    assert life.tunnel.attempt.mapping == 2
     life.tell("child_up", child(2, 0x5004))
-    states = [mapping_state(life.tunnel, m) for m in life.tunnel.mappings]
+    states = [m.state(life.tunnel.standing.closed) for m in life.tunnel.mappings]
     assert states == [MappingState.UP, MappingState.DOWN, MappingState.UP]
     assert life.state == "up"
     assert life.tunnel.mappings[1].reason is not None
-    assert life.tunnel.error is not None
-    assert life.tunnel.error.diagnosis == SELECTORS
+    assert life.tunnel.standing.error is not None
+    assert life.tunnel.standing.error.diagnosis == SELECTORS
     life.taken(Initiate)
     life.pass_time(LONGEST_DELAY)
     assert life.taken(Initiate)[0] == Initiate("branch", 1)
@@ -190,12 +193,12 @@ def test_a_mapping_that_the_peer_refuses_does_not_hold_up_the_others() -> None:
 def test_the_error_stands_until_everything_is_up_and_is_remembered_after() -> None:
     life = Life(policy())
     life.tell("failed", SILENT, True)
-    assert life.tunnel.error is not None
-    assert life.tunnel.tries == 1
+    assert life.tunnel.standing.error is not None
+    assert life.tunnel.standing.tries == 1
     life.bring_up()
-    assert life.tunnel.error is None
-    assert life.tunnel.tries == 0
-    assert life.tunnel.faults[-1][0].diagnosis == SILENT
+    assert life.tunnel.standing.error is None
+    assert life.tunnel.standing.tries == 0
+    assert life.tunnel.standing.faults[-1][0].diagnosis == SILENT
 
 
 def test_an_attempt_without_any_result_is_given_up() -> None:
@@ -210,13 +213,13 @@ def test_a_refused_peer_is_the_error_of_a_tunnel_that_is_not_up_only() -> None:
     life = Life(policy(PASSIVE))
     wrong_key = Diagnosis.of(Code.PSK)
     life.tell("failed", wrong_key, False)
-    assert life.tunnel.error is not None
+    assert life.tunnel.standing.error is not None
     assert life.state == "waiting"
     life.tell("established", *SPIS)
     life.tell("child_up", child())
     life.tell("failed", wrong_key, False)
-    assert life.tunnel.error is None
-    assert life.tunnel.faults[-1][0].diagnosis == wrong_key
+    assert life.tunnel.standing.error is None
+    assert life.tunnel.standing.faults[-1][0].diagnosis == wrong_key
     assert life.state == "up"
 
 
@@ -264,7 +267,7 @@ def test_what_follows_a_dead_peer(negotiation: Negotiation, action: DpdAction, v
         assert life.taken(CloseTunnel) == []
     life.pass_time(0.01)
     at_once = life.attempts
-    assert life.tunnel.faults[-1][0].diagnosis == DEAD
+    assert life.tunnel.standing.faults[-1][0].diagnosis == DEAD
     if action is DpdAction.RETRY:
         assert at_once == 1
         life.tell("failed", SILENT, True)
@@ -275,8 +278,8 @@ def test_what_follows_a_dead_peer(negotiation: Negotiation, action: DpdAction, v
         life.pass_time(10 * LONGEST_DELAY)
         assert (life.attempts, life.state) == (0, "waiting")
         assert (life.tunnel.next_try, life.tunnel.next_timeout()) == (None, None)
-        assert life.tunnel.error is not None
-        assert life.tunnel.error.diagnosis == DEAD
+        assert life.tunnel.standing.error is not None
+        assert life.tunnel.standing.error.diagnosis == DEAD
 
 
 def disconnected(negotiation: Negotiation = ACTIVE, mappings: int = 1) -> Life:
@@ -300,7 +303,7 @@ def test_the_operator_brings_a_disconnected_tunnel_back(negotiation: Negotiation
     life.tell(command)
     life.pass_time(0.01)
     assert (life.attempts, life.state) == (1, "connecting")
-    assert not life.tunnel.disconnected
+    assert not life.tunnel.standing.disconnected
 
 
 @pytest.mark.parametrize(("negotiation", "attempts"), [(ACTIVE, 0), (PASSIVE, 0), (TRIGGERED, 1)])
@@ -316,7 +319,7 @@ def test_the_peer_brings_a_disconnected_tunnel_back_and_it_is_as_before(negotiat
     life = disconnected(negotiation, mappings=2)
     life.tell("established", *SPIS)
     life.tell("child_up", child(0, initiator=False))
-    assert (life.state, life.tunnel.error) == ("up", None)
+    assert (life.state, life.tunnel.standing.error) == ("up", None)
     life.pass_time(0.01)
     assert life.attempts == (1 if negotiation is ACTIVE else 0)
     if negotiation is ACTIVE:
@@ -339,7 +342,7 @@ def test_a_reload_is_no_start(action: DpdAction, attempts: int) -> None:
 def test_a_disconnected_tunnel_that_was_taken_down_begins_with_the_next_start() -> None:
     life = disconnected()
     life.tell("down")
-    life.tunnel.closed = False
+    life.tunnel.standing.closed = False
     life.tell("start")
     life.pass_time(0.01)
     assert life.attempts == 1
@@ -350,8 +353,8 @@ def test_another_address_of_the_peers_name_does_not_bring_a_disconnected_tunnel_
     life.tell("resolved", life.tunnel.policy, True)
     life.pass_time(60)
     assert (life.attempts, life.state) == (0, "waiting")
-    assert life.tunnel.error is not None
-    assert life.tunnel.error.diagnosis == DEAD
+    assert life.tunnel.standing.error is not None
+    assert life.tunnel.standing.error.diagnosis == DEAD
 
 
 def test_what_is_under_way_ends_with_the_peer() -> None:
@@ -359,12 +362,12 @@ def test_what_is_under_way_ends_with_the_peer() -> None:
     life.tell("start")
     life.tell("established", *SPIS)
     life.tell("child_up", child(0))
-    assert life.tunnel.attempt == 1
+    assert life.tunnel.attempt.mapping == 1
     life.tell("peer_dead", DEAD)
     life.lose(DEAD)
     life.taken(Initiate)
     life.pass_time(600)
-    assert (life.attempts, life.state, life.tunnel.attempt) == (0, "waiting", None)
+    assert (life.attempts, life.state, life.tunnel.attempt.mapping) == (0, "waiting", None)
 
 
 def test_a_tunnel_that_reconnected_after_a_dead_peer_is_passive_again() -> None:
@@ -416,7 +419,7 @@ def test_of_two_pairs_the_one_that_ike_names_sends() -> None:
     life.tell("child_up", child(0, 0x7000, initiator=False))
     assert life.tunnel.mappings[0].owner is not None
     assert life.tunnel.mappings[0].owner.spi_in == 0x7000
-    life.tunnels["branch"].outbound_ready(0x5000)
+    life.tell("outbound_ready", 0x5000)
     assert life.tunnel.mappings[0].owner.spi_in == 0x5000
     life.tell("child_down", 0, 0x7000, DELETED)
     assert life.state == "up"
@@ -429,7 +432,7 @@ def test_when_the_sending_pair_goes_another_one_sends_if_ike_has_said_so() -> No
         life.tell("child_up", child(0, 0x5000))
         life.tell("child_up", child(0, 0x7000, initiator=False))
         if ready:
-            life.tunnels["branch"].outbound_ready(0x5000)
+            life.tell("outbound_ready", 0x5000)
         life.tell("child_down", 0, 0x7000, DELETED)
         assert (life.state == "up") == ready
 
@@ -453,7 +456,7 @@ def test_down_stays_down_until_up() -> None:
     life.lose(Diagnosis.of(Code.DOWN_BY_OPERATOR))
     life.taken(Initiate)
     life.pass_time(3600)
-    assert (life.state, life.attempts, life.tunnel.error) == ("down", 0, None)
+    assert (life.state, life.attempts, life.tunnel.standing.error) == ("down", 0, None)
     assert life.tunnel.next_try is None
     life.tell("up")
     assert life.attempts == 1
@@ -464,7 +467,7 @@ def test_down_stays_down_until_up() -> None:
 def test_down_in_the_middle_of_an_attempt_ends_it() -> None:
     life = Life(policy())
     life.tell("down")
-    assert life.tunnel.attempt is None
+    assert life.tunnel.attempt.mapping is None
     life.pass_time(600)
     assert life.attempts == 1
 
@@ -503,7 +506,7 @@ def test_reset_closes_and_negotiates_everything_anew(negotiation: Negotiation) -
     life.bring_up()
     assert life.state == "up"
     assert life.tunnel.all_up
-    assert life.tunnel.error is None
+    assert life.tunnel.standing.error is None
 
 
 # -------------------------------------------------------------------------- this machine
@@ -514,13 +517,13 @@ def test_a_disconnected_tunnel_still_says_why_when_its_interface_is_back(negotia
     life = disconnected(negotiation)
     life.tell("block", Diagnosis.of(Code.LOCAL_INTERFACE))
     life.tell("block", Diagnosis.of(Code.LOCAL_ROUTE))
-    assert life.tunnel.error is not None
-    assert life.tunnel.error.diagnosis.code is Code.LOCAL_ROUTE
+    assert life.tunnel.standing.error is not None
+    assert life.tunnel.standing.error.diagnosis.code is Code.LOCAL_ROUTE
     life.tell("unblock")
     life.pass_time(600)
     assert (life.attempts, life.state) == (0, "waiting")
-    assert life.tunnel.error is not None
-    assert life.tunnel.error.diagnosis == DEAD
+    assert life.tunnel.standing.error is not None
+    assert life.tunnel.standing.error.diagnosis == DEAD
 
 
 def test_the_last_refusal_of_a_peer_outlives_a_lost_interface() -> None:
@@ -529,8 +532,8 @@ def test_the_last_refusal_of_a_peer_outlives_a_lost_interface() -> None:
     life.tell("failed", refused, False)
     life.tell("block", Diagnosis.of(Code.LOCAL_INTERFACE))
     life.tell("unblock")
-    assert life.tunnel.error is not None
-    assert life.tunnel.error.diagnosis == refused
+    assert life.tunnel.standing.error is not None
+    assert life.tunnel.standing.error.diagnosis == refused
 
 
 @pytest.mark.parametrize("command", ["up", "down", "reset"])
@@ -539,7 +542,7 @@ def test_what_an_operator_has_ended_does_not_come_back_with_the_interface(comman
     life.tell("block", Diagnosis.of(Code.LOCAL_INTERFACE))
     life.tell(command)
     life.tell("unblock")
-    assert life.tunnel.error is None
+    assert life.tunnel.standing.error is None
 
 
 def test_a_tunnel_without_its_interface_is_down_and_says_why() -> None:
@@ -547,14 +550,14 @@ def test_a_tunnel_without_its_interface_is_down_and_says_why() -> None:
     lost = Diagnosis.of(Code.LOCAL_INTERFACE)
     life.tell("block", lost)
     assert life.state == "down"
-    assert life.tunnel.error is not None
-    assert life.tunnel.error.diagnosis == lost
+    assert life.tunnel.standing.error is not None
+    assert life.tunnel.standing.error.diagnosis == lost
     life.taken(Initiate)
     life.pass_time(600)
     assert life.attempts == 0
     life.tell("unblock")
     assert (life.attempts, life.state) == (1, "connecting")
-    assert life.tunnel.error is None
+    assert life.tunnel.standing.error is None
 
 
 def test_a_name_is_looked_up_before_each_attempt_but_not_while_there_is_an_ike_sa() -> None:
@@ -580,10 +583,10 @@ def test_an_attempt_at_an_address_that_the_name_no_longer_has_begins_anew() -> N
     life.resolve()
     life.pass_time(3)
     life.taken(Initiate)
-    assert life.tunnel.attempt is not None or life.tunnel.next_try is not None
+    assert life.tunnel.attempt.mapping is not None or life.tunnel.next_try is not None
     life.tell("resolved", life.tunnel.policy, True)
     assert life.attempts == 1
-    assert life.tunnel.error is None
+    assert life.tunnel.standing.error is None
     life.tell("failed", SILENT, True)
     assert life.retries()[-1] == 0.0
 
@@ -608,7 +611,7 @@ def test_a_name_without_an_address_is_tried_again_also_by_a_passive_tunnel() -> 
         life.tell("resolve_failed", missing)
         life.pass_time(LONGEST_DELAY)
         assert life.asked_to_resolve() == 1
-    assert life.tunnel.error is not None
+    assert life.tunnel.standing.error is not None
     life.resolve()
     life.pass_time(600)
     assert (life.asked_to_resolve(), life.state, life.attempts) == (0, "waiting", 0)
@@ -638,7 +641,7 @@ def test_mapping_changes_are_told_once() -> None:
 def test_a_removed_tunnel_asks_for_nothing_more() -> None:
     life = Life(policy())
     tunnels = life.tunnels
-    tunnels["branch"].failed(life.now, SILENT, True)
+    life.tell("failed", SILENT, True)
     tunnels.remove("branch")
     assert not tunnels.outputs
     tunnels.handle_timeout(life.now + 600)
@@ -650,7 +653,7 @@ def test_a_removed_tunnel_asks_for_nothing_more() -> None:
 def test_a_removed_tunnel_that_is_still_called_has_no_turn() -> None:
     life = Life(policy())
     life.tunnels.remove("branch")
-    life.tunnel.failed(life.now, SILENT, True)
+    life.tunnel.handle_ike(life.now, Failed("branch", SILENT, True))
     life.tunnels.handle_timeout(life.now + 600)
     assert life.tunnels.next_timeout() is None
 
@@ -674,8 +677,8 @@ def test_a_thousand_tunnels_wait_in_one_heap() -> None:
         name = f"t{number}"
         tunnels.add(policy(name=name))
         tunnels[name].start(life.now)
-        tunnels[name].failed(life.now, SILENT, True)
-        tunnels[name].failed(life.now, SILENT, True)
+        tunnels[name].handle_ike(life.now, Failed(name, SILENT, True))
+        tunnels[name].handle_ike(life.now, Failed(name, SILENT, True))
     tunnels.outputs.clear()
     deadlines = []
     while (at := tunnels.next_timeout()) is not None and at < life.now + 10:
@@ -709,15 +712,15 @@ def test_each_report_of_ike_reaches_its_tunnel() -> None:
     tunnels.handle_ike(now, Failed("branch", SILENT, True))
     tunnels.handle_ike(now, Failed("unknown", SILENT, True))
     assert life.state == "connecting"
-    assert life.tunnel.error is not None
-    assert life.tunnel.error.diagnosis == SILENT
+    assert life.tunnel.standing.error is not None
+    assert life.tunnel.standing.error.diagnosis == SILENT
 
 
 def test_an_ike_sa_that_goes_takes_the_attempt_on_it_along() -> None:
     life = Life(policy(mappings=2))
     life.tell("established", *SPIS)
     life.tell("child_up", child(0, 0x5000))
-    assert life.tunnel.attempt == 1
+    assert life.tunnel.attempt.mapping == 1
     life.tell("child_down", 0, 0x5000, DELETED)
     life.tell("ike_down", *SPIS, DELETED)
     assert life.tunnel.mappings[1].reason is not None
@@ -729,8 +732,8 @@ def test_one_of_two_ike_sas_that_goes_changes_nothing() -> None:
     life.tell("established", *SPIS)
     life.tell("established", b"another1", b"another2")
     life.tell("ike_down", *SPIS, DELETED)
-    assert life.tunnel.attempt == 0
-    assert life.tunnel.error is None
+    assert life.tunnel.attempt.mapping == 0
+    assert life.tunnel.standing.error is None
 
 
 def test_a_packet_of_a_mapping_that_is_wanted_or_unknown_changes_nothing() -> None:
@@ -748,17 +751,17 @@ def test_unblock_without_a_block_and_with_a_failure_of_the_peer() -> None:
     life.tell("failed", SILENT, True)
     life.tell("block", Diagnosis.of(Code.LOCAL_INTERFACE))
     life.tell("unblock")
-    assert life.tunnel.error is not None
+    assert life.tunnel.standing.error is not None
 
 
 def test_what_is_known_of_an_attempt_that_goes_on_is_noted_once() -> None:
     life = Life(policy())
-    life.tell("note", SILENT)
-    life.tell("note", DELETED)
-    assert life.tunnel.error is not None
-    assert life.tunnel.error.diagnosis == SILENT
-    assert life.tunnel.tries == 0
-    assert life.tunnel.attempt == 0
+    life.tunnel.standing.note(life.now, SILENT)
+    life.tunnel.standing.note(life.now, DELETED)
+    assert life.tunnel.standing.error is not None
+    assert life.tunnel.standing.error.diagnosis == SILENT
+    assert life.tunnel.standing.tries == 0
+    assert life.tunnel.attempt.mapping == 0
 
 
 def test_the_successor_of_a_pair_that_does_not_send_does_not_send_either() -> None:
@@ -787,7 +790,7 @@ def test_the_old_pair_can_be_told_to_send_while_nothing_owns_the_mapping() -> No
     life.tell("child_up", child(0, 0x5000))
     life.tell("child_replaced", 0x5000, child(0, 0x5100))
     life.tell("child_down", 0, 0x5100, DELETED)
-    life.tunnels["branch"].outbound_ready(0x5000)
+    life.tell("outbound_ready", 0x5000)
     assert life.tunnel.mappings[0].owner is not None
     assert life.tunnel.mappings[0].owner.spi_in == 0x5000
 
@@ -826,7 +829,7 @@ def test_a_narrowed_mapping_is_up_and_says_what_the_peer_left() -> None:
     half = replace(child(), ts_remote=(Selector.of(ip_network("10.2.0.0/25")),))
     life.tell("child_up", half)
     mapping = life.tunnel.mappings[0]
-    assert (life.state, life.tunnel.error, mapping.reason) == ("up", None, None)
+    assert (life.state, life.tunnel.standing.error, mapping.reason) == ("up", None, None)
     assert mapping.narrowed is not None
     diagnosis = Diagnosis.of(
         Code.NARROWED, theirs="10.1.0.0/24 - 10.2.0.0/25", ours="10.1.0.0/24 - 10.2.0.0/24"
@@ -843,7 +846,7 @@ def test_a_narrowed_mapping_is_up_and_says_what_the_peer_left() -> None:
     assert len(life.commands) == told
     life.tell("child_replaced", 0x2000, child(spi_in=0x3000))
     assert mapping.narrowed is None
-    assert [fault.diagnosis for fault, _ in life.tunnel.faults] == [diagnosis]
+    assert [fault.diagnosis for fault, _ in life.tunnel.standing.faults] == [diagnosis]
 
 
 def test_pfs_that_the_peer_asked_for_and_got_is_told_once() -> None:
@@ -860,7 +863,7 @@ def test_pfs_that_the_peer_asked_for_and_got_is_told_once() -> None:
     told = len(life.commands)
     life.tell("child_replaced", with_pfs.spi_in, replace(with_pfs, spi_in=0x2000, spi_out=0x2001))
     assert len(life.commands) == told
-    assert [fault.diagnosis for fault, _ in life.tunnel.faults] == [diagnosis]
+    assert [fault.diagnosis for fault, _ in life.tunnel.standing.faults] == [diagnosis]
     life.tell("child_replaced", 0x2000, child(spi_in=0x3000))
     assert mapping.with_pfs is None
 
@@ -916,7 +919,7 @@ def test_a_peer_that_refuses_what_it_has_offered_is_told_as_narrowed_and_not_ask
     assert reason is not None
     assert (reason.diagnosis.code, reason.diagnosis.fact("notify")) == (Code.NARROWED, "TS_UNACCEPTABLE")
     assert reason.diagnosis.fact("mapping") == "10.1.1.0/24 - 10.2.1.0/24"
-    assert life.tunnel.faults[-1] == (reason, 1)
+    assert life.tunnel.standing.faults[-1] == (reason, 1)
     life.pass_time(600)
     assert life.attempts == 0
     life.tell("offered", (1,))
@@ -957,7 +960,7 @@ def test_after_a_reset_a_peer_that_begins_again_is_given_time_to() -> None:
     life.pass_time(0)
     assert life.attempts == 2
     life.bring_up()
-    life.tunnels["branch"].peer_renews()
+    life.tell("peer_renews")
     life.tell("reset")
     life.lose(Diagnosis.of(Code.DOWN_BY_OPERATOR))
     life.pass_time(PEER_FIRST - 0.1)

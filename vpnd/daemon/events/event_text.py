@@ -32,7 +32,7 @@ def state_changed(journal: Journal, tunnel: Tunnel, change: StateChanged) -> Non
     elif change.after is TunnelState.CONNECTING:
         text = f"connecting to {peer}"
     elif change.after is TunnelState.DOWN:
-        text = "down, as asked" if tunnel.closed else "down until this machine can carry it again"
+        text = "down, as asked" if tunnel.standing.closed else "down until this machine can carry it again"
     lost = change.before in (TunnelState.UP, TunnelState.UNHEALTHY)
     if lost and change.after is not TunnelState.UP and change.diagnosis is not None:
         journal.failure(change.tunnel, "tunnel-lost", change.diagnosis)
@@ -136,7 +136,7 @@ def _waiting(tunnel: Tunnel) -> str:
     match tunnel.policy.negotiation:
         case Negotiation.PASSIVE:
             return "waiting for the peer"
-        case Negotiation.ACTIVE if tunnel.disconnected:
+        case Negotiation.ACTIVE if tunnel.standing.disconnected:
             return f"disconnected: waiting for the peer or vpnctl up {tunnel.name}"
         case _:
             return "waiting for traffic"

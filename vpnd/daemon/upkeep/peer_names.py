@@ -131,7 +131,7 @@ class PeerNames:
     def _has_name(self, tunnel: Tunnel) -> bool:
         """Whether the peer is known by name and had an address."""
         resolved = tunnel.remote_is_name and tunnel.policy.peer.remote_address is not None
-        return resolved and not tunnel.closed and tunnel.blocked is None
+        return resolved and not tunnel.standing.closed and tunnel.standing.blocked is None
 
     def _is_silent(self, policy: TunnelPolicy, now: float) -> bool:
         """Whether the peer has said nothing of late."""
@@ -162,7 +162,7 @@ class PeerNames:
             return
         name, gateway = policy.name, self._gateway
         gone = Diagnosis.of(Code.RESOLVE, peer=policy.remote, detail=f"{policy.remote} has another address")
-        if tunnel.attempt is not None:
+        if tunnel.attempt.mapping is not None:
             with gateway.turn() as now:
                 gateway.endpoint.close(now, name, gone)
         refused = await self._learn(tunnel.policy, found[0], moved=True)

@@ -67,7 +67,7 @@ class Repairs:
         await self._interfaces.keep_shield()
         await self._interfaces.settle_refused()
         await self._try_larger()
-        blocked = [tunnel.name for tunnel in self._gateway.tunnels if tunnel.blocked is not None]
+        blocked = [tunnel.name for tunnel in self._gateway.tunnels if tunnel.standing.blocked is not None]
         if blocked:
             await self._unblock(blocked)
 
@@ -99,9 +99,9 @@ class Repairs:
             self._waits = False
             await self._addresses.refresh()
             for tunnel in tuple(self._gateway.tunnels):
-                if tunnel.blocked is None:
+                if tunnel.standing.blocked is None:
                     await self._follow_address(tunnel)
-                elif tunnel.blocked.code is Code.LOCAL_ADDRESS:
+                elif tunnel.standing.blocked.code is Code.LOCAL_ADDRESS:
                     await self._try_to_carry(tunnel)
             await self._interfaces.repair()
 
@@ -146,7 +146,7 @@ class Repairs:
             for name in names:
                 # A reload that this has waited for may have made another of it.
                 tunnel = self._gateway.tunnels.get(name)
-                if tunnel is not None and tunnel.blocked is not None:
+                if tunnel is not None and tunnel.standing.blocked is not None:
                     await self._try_to_carry(tunnel)
             await self._interfaces.settle()
 
@@ -156,7 +156,7 @@ class Repairs:
         bound = await self._addresses.bind(self._unbound(tunnel.policy))
         refused = await self._equip(bound)
         if refused is None:
-            if tunnel.blocked is None or tunnel.blocked.code is not Code.LOCAL_ADDRESS:
+            if tunnel.standing.blocked is None or tunnel.standing.blocked.code is not Code.LOCAL_ADDRESS:
                 self._journal.event(name, "interface-ready", f"the interface {bound.interface} is set up")
             elif before == bound.peer.local_address:
                 self._journal.event(name, "address-restored", f"{before} is back on this machine")
@@ -166,7 +166,7 @@ class Repairs:
             self._gateway.admit(bound)
             with self._gateway.input("a repair", name) as now:
                 tunnel.unblock(now)
-        elif refused != tunnel.blocked:
+        elif refused != tunnel.standing.blocked:
             with self._gateway.input("a repair", name) as now:
                 tunnel.block(now, refused)
             self._journal.failure(name, "tunnel-blocked", refused)
