@@ -120,9 +120,9 @@ def local_address(facts: Facts) -> Explanation:
 
 def local_socket(facts: Facts) -> Explanation:
     detail = facts["detail"] or ""
-    if "assign" in detail:
+    if facts["errno"] == "EADDRNOTAVAIL":
         change, tries = "set gateway.address to an address that this machine has", ("ip address",)
-    elif "in use" in detail:
+    elif facts["errno"] == "EADDRINUSE":
         change, tries = "end the other program that has UDP 500 or 4500", ("ss -lunp",)
     else:
         change, tries = "run vpnd with CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN", ("ss -lunp",)

@@ -134,7 +134,7 @@ def psk(facts: Facts) -> Explanation:
 
 def identity(facts: Facts) -> Explanation:
     theirs, ours = facts["theirs"], facts["ours"]
-    about_us = any(word in (facts["detail"] or "") for word in ("our identity", "IDr"))
+    about_us = facts["whose"] == "ours"
     key = "local_id" if about_us else "remote_id"
     verb = "looks for" if about_us else "says it is"
     both = f": the peer {verb} {theirs}, we have {ours}" if theirs and ours else ""

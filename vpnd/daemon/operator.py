@@ -31,7 +31,6 @@ from vpnd.control.schema import (
     ReloadResult,
     Status,
     Trace,
-    TraceLine,
     TunnelChange,
     TunnelDetail,
     Why,
@@ -40,7 +39,7 @@ from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
 from vpnd.daemon.state import StateDirectory
 from vpnd.host.systemd import Supervisor
-from vpnd.ike.outputs import CANNOT_BE_READ
+from vpnd.ike.outputs import LadderLine
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
 from vpnd.tunnel.commands import TunnelState
@@ -388,20 +387,19 @@ class Operator:
 
     def _unanswered(self, tunnel: Tunnel) -> Diagnosis:
         """What can be said of an attempt that goes on without an answer: what was sent since the last one."""
-        sent: list[str] = []
-        unread: TraceLine | None = None
-        for line in self._service.journal.traced(tunnel.name):
-            sent = [] if line.direction == "in" else [*sent, line.text]
-            if line.direction == "in":
-                unread = line if line.text.endswith(CANNOT_BE_READ) else None
-        exchange = sent[-1].partition(" ")[0] if sent else None
+        sent: list[LadderLine] = []
+        unread: LadderLine | None = None
+        for _, line in self._service.journal.ladder(tunnel.name):
+            sent = [*sent, line] if line.outbound else []
+            if not line.outbound:
+                unread = line if line.is_unreadable else None
+        exchange = sent[-1].exchange if sent else None
         code = Code.UDP_4500 if exchange == "IKE_AUTH" else Code.SILENT
         peer = tunnel.policy.peer.remote_address or tunnel.policy.remote
         if unread is not None:
             # It does answer.
             detail = next(iter(unread.detail), None)
-            exchange = unread.text.removesuffix(CANNOT_BE_READ).strip()
-            return Diagnosis.of(Code.SYNTAX, peer=peer, exchange=exchange, detail=detail)
+            return Diagnosis.of(Code.SYNTAX, peer=peer, exchange=unread.exchange, detail=detail)
         return Diagnosis.of(code, peer=peer, exchange=exchange, sent=len(sent) or None, received=0)
 
     async def _rekey_children(self, tunnel: Tunnel, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -358,7 +359,8 @@ class Service:
         except OSError as error:
             local = policy.peer.local_address
             detail = f"cannot receive on {local}: {error.strerror or error}"
-            return Diagnosis.of(Code.LOCAL_SOCKET, ours=local, detail=detail)
+            name = errno.errorcode.get(error.errno or 0)
+            return Diagnosis.of(Code.LOCAL_SOCKET, ours=local, errno=name, detail=detail)
         if self.interfaces.get(policy.name) is None:
             try:
                 await self.interfaces.attach(policy)

@@ -230,6 +230,23 @@ class LadderLine:
     detail: tuple[str, ...] = ()
     stranger: bool = False
 
+    @property
+    def exchange(self) -> str:
+        """The exchange, with which the text begins."""
+        if self.is_unreadable:
+            return self.text.removesuffix(f" {CANNOT_BE_READ}")
+        return self.text.partition(" ")[0]
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the message does not follow its format; `detail` says what is wrong."""
+        return self.text.endswith(CANNOT_BE_READ)
+
+    @property
+    def is_sign_of_life(self) -> bool:
+        """An empty INFORMATIONAL of IKEv2, or the question and answer of RFC 3706."""
+        return self.text.endswith("{}") or "N(R_U_THERE" in self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Story:

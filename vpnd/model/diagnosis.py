@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypedDict, Unpack
 
 from vpnd.model.text import LONGEST_FACT, cut
 
@@ -55,20 +56,46 @@ class Code(Enum):
     DOWN_BY_OPERATOR = "I-DOWN"
 
 
+class Known(TypedDict, total=False):
+    """The facts that a diagnosis may have; what is to be branched on has a fact of its own, never a text."""
+
+    exchange: object
+    """Where: an exchange or a message of it."""
+    notify: object
+    """What the peer said, by its name in the registry."""
+    theirs: object
+    ours: object
+    """The values that differ."""
+    whose: object
+    """Of two identities the one that is not as the other side has it: ours, theirs."""
+    attribute: object
+    """Of a proposal: the one that differs."""
+    peer: object
+    """An address."""
+    port: object
+    mapping: object
+    sent: object
+    received: object
+    """Messages."""
+    errno: object
+    """Why the kernel refused, by its name: EADDRINUSE."""
+    detail: object
+    """Anything else, in words for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What happened, with the values that explain it.
 
-    Facts used by the messages: `exchange` (where), `notify` (what the peer said), `theirs` and `ours` (the
-    differing values), `peer` (address), `mapping`, `sent` and `received` (counts), `detail`. Values are text
-    that is safe to print: a peer's bytes are escaped before they come here, and no secret ever does.
+    The facts are those of `Known`. Values are text that is safe to print: a peer's bytes are escaped before
+    they come here, and no secret ever does.
     """
 
     code: Code
     facts: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, code: Code, **facts: object) -> Diagnosis:
+    def of(cls, code: Code, **facts: Unpack[Known]) -> Diagnosis:
         """`Diagnosis.of(Code.PSK, exchange="IKE_AUTH", ours="3f9a-77c1")`; facts of None are left out."""
         return cls(code, tuple((k, cut(str(v), LONGEST_FACT)) for k, v in facts.items() if v is not None))
 

@@ -39,7 +39,7 @@ class _Trace:
         kept, most = self.messages, KEPT_MESSAGES
         if line.stranger:
             kept, most = self.strangers, KEPT_OF_STRANGERS
-        elif _is_sign_of_life(line):
+        elif line.is_sign_of_life:
             kept, most = self.signs, KEPT_SIGNS
         if len(kept) == most:
             del kept[0]
@@ -140,27 +140,30 @@ class Journal:
         kept.add(self._traced, self._clock.now(), line)
         self._log.debug(f"{'->' if line.outbound else '<-'} {line.text}", tunnel=line.tunnel, size=line.size)
 
-    def traced(self, tunnel: str) -> list[TraceLine]:
-        """The last IKE messages of a tunnel, oldest first."""
+    def ladder(self, tunnel: str) -> list[tuple[float, LadderLine]]:
+        """The last IKE messages of a tunnel, oldest first, with their times on our clock."""
         kept = self._traces.get(tunnel, _Trace())
+        ordered = sorted(kept.messages + kept.signs + kept.strangers)
+        return [
+            (at, LadderLine(tunnel, outbound, text, size, detail))
+            for _, at, outbound, text, size, detail in ordered
+        ]
+
+    def traced(self, tunnel: str) -> list[TraceLine]:
+        """As `ladder`, in the shape that the API has."""
         now = self._clock.now()
         return [
             TraceLine(
                 at=at_wall(self._clock, now, at),
-                direction="out" if outbound else "in",
-                text=text,
-                size=size,
-                detail=list(detail),
+                direction="out" if line.outbound else "in",
+                text=line.text,
+                size=line.size,
+                detail=list(line.detail),
             )
-            for _, at, outbound, text, size, detail in sorted(kept.messages + kept.signs + kept.strangers)
+            for at, line in self.ladder(tunnel)
         ]
 
     def forget(self, tunnel: str) -> None:
         """The tunnel is removed."""
         self._traces.pop(tunnel, None)
         self._repeats.forget_tunnel(tunnel)
-
-
-def _is_sign_of_life(line: LadderLine) -> bool:
-    """An empty INFORMATIONAL of IKEv2, or the question and answer of RFC 3706."""
-    return line.text.endswith("{}") or "N(R_U_THERE" in line.text

@@ -55,7 +55,7 @@ def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:
     identity = notify in (Notify1.INVALID_ID_INFORMATION, Notify1.AUTHENTICATION_FAILED)
     unproved = sa.initiator and not sa.has_keys
     if notify == Notify1.INVALID_ID_INFORMATION or (identity and (authentic or unproved)):
-        return Diagnosis.of(Code.IDENTITY, ours=policy.local_id.describe(), detail="our identity", **facts)
+        return Diagnosis.of(Code.IDENTITY, ours=policy.local_id.describe(), whose="ours", **facts)
     if sa.has_keys or notify in (Notify1.AUTHENTICATION_FAILED, Notify1.INVALID_HASH_INFORMATION):
         return Diagnosis.of(Code.PSK, ours=policy.psk.fingerprint(), **facts)
     if notify == Notify1.NO_PROPOSAL_CHOSEN:
@@ -68,7 +68,7 @@ def of_phase1_delete(sa: IsakmpSa, authentic: bool) -> Diagnosis:
     facts = {"notify": "DELETE", "peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
     if authentic:
         ours = sa.policy.local_id.describe()
-        return Diagnosis.of(Code.IDENTITY, ours=ours, detail="our identity", **facts)
+        return Diagnosis.of(Code.IDENTITY, ours=ours, whose="ours", **facts)
     if sa.has_keys:
         return Diagnosis.of(Code.PSK, ours=sa.policy.psk.fingerprint(), **facts)
     return Diagnosis.of(Code.PEER_REFUSED, **facts)

@@ -549,7 +549,7 @@ def _diagnosis_of_death(context: Context, now: float) -> Diagnosis:
     outstanding = context.requests.outstanding
     return Diagnosis.of(
         Code.PEER_DEAD,
-        exchange=None if outstanding is None else outstanding.text.split(" ", 1)[0],
+        exchange=None if outstanding is None else outstanding.exchange.kind.name,
         sent=None if outstanding is None else outstanding.schedule.sent,
         detail=f"nothing heard for {now - context.sa.last_heard:.0f} s",
         peer=context.sa.path.remote,

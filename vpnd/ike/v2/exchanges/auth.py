@@ -279,16 +279,17 @@ def _identity_mismatch(context: Context, request: AuthRequest) -> Diagnosis:
     if known and request.id_r is not None:
         context.sa.policy = known[0]
         theirs, ours = _identity(request.id_r), [p.local_id for p in known]
-        detail = "the peer looks for another identity than this gateway's (IDr)"
+        whose, detail = "ours", "the peer looks for another identity than this gateway's (IDr)"
     else:
         theirs, ours = id_i, [one for p in context.sa.attempt.candidates for one in p.peer_ids]
-        detail = "the peer says it is another than is configured (IDi)"
+        whose, detail = "theirs", "the peer says it is another than is configured (IDi)"
     return Diagnosis.of(
         Code.IDENTITY,
         exchange=EXCHANGE,
         notify="AUTHENTICATION_FAILED",
         theirs=theirs.describe(),
         ours=describe_some(ours),
+        whose=whose,
         detail=detail,
     )
 
