@@ -24,10 +24,6 @@ class Fault(Exception):
         super().__init__(self.diagnosis)
 
 
-class Held(Exception):
-    """A request cannot be answered yet: its handler is called once more when what it waits for is known."""
-
-
 class Drop(Exception):
     """A message is not for us, not now, or not authentic: count it under `reason` and say nothing."""
 

@@ -16,7 +16,6 @@ from vpnd.ike.faults import Drop
 from vpnd.ike.fragments import MAX_FRAGMENTS, MAX_MESSAGE, Reassembly, split
 from vpnd.ike.message import MAX_OF_A_KIND, read_message
 from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
-from vpnd.ike.steps import Step, step_for
 from vpnd.ike.timers import Timers
 from vpnd.model.child import Path
 from vpnd.wire.errors import DecodeError
@@ -291,14 +290,3 @@ def test_what_nobody_looks_at_may_come_as_often_as_it_likes() -> None:
     apple = Apple()
     weeds = [Weed()] * (5 * MAX_OF_A_KIND)
     assert read_message([Basket], [apple, *weeds], ignored=(Weed,)) == Basket(apple, None)
-
-
-# ----------------------------------------------------------------------------------------- steps
-
-
-def test_a_missing_row_is_a_drop_that_names_message_and_state() -> None:
-    step: Step[str, str] = Step("the story", "handler", "to")
-    steps: dict[tuple[str, type], Step[str, str]] = {("state", Apple): step}
-    assert step_for(steps, "state", Apple()) is step
-    with pytest.raises(Drop, match="Pear in state"):
-        step_for(steps, "state", Pear())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Fault
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.messages import Received
-from vpnd.ike.v1.state import Cause
-from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 
 # --- commands
@@ -25,50 +24,10 @@ class BeginAggressive(Cause):
 
 
 @dataclass(frozen=True, slots=True)
-class Want(Cause):
-    """Bring the IPsec SAs of a mapping up; `replaces`: a successor of that pair."""
-
-    mapping: int
-    replaces: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Close(Cause):
     """Tell the peer and end."""
 
     diagnosis: Diagnosis
-
-
-@dataclass(frozen=True, slots=True)
-class CloseChild(Cause):
-    """DELETE one pair."""
-
-    spi_in: int
-    diagnosis: Diagnosis
-
-
-@dataclass(frozen=True, slots=True)
-class RenewNow(Cause):
-    """Begin a successor of the ISAKMP SA."""
-
-
-@dataclass(frozen=True, slots=True)
-class RekeyChildNow(Cause):
-    """Begin a successor of one pair."""
-
-    spi_in: int
-
-
-@dataclass(frozen=True, slots=True)
-class Probe(Cause):
-    """Ask whether the peer is alive."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moved(Cause):
-    """The peer has sent something authentic along this path."""
-
-    path: Path
 
 
 @dataclass(frozen=True, slots=True)

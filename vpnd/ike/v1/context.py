@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from vpnd.ike.commands import Cause
 from vpnd.ike.contest import Contest
 from vpnd.ike.outputs import Output
 from vpnd.ike.registry import Registry
@@ -15,7 +16,6 @@ from vpnd.ike.v1.message_transport import MessageTransport
 from vpnd.ike.v1.peer import Ikev1Peer
 from vpnd.ike.v1.phase1_messages import Phase1Messages
 from vpnd.ike.v1.quick_modes import QuickModes
-from vpnd.ike.v1.state import Cause
 
 
 @runtime_checkable

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt, vendors
+from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Drop
 from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.session import Phase
 from vpnd.ike.v1.keys import Exchanged, Phase1Keys
 from vpnd.ike.v1.protect import IvChain
-from vpnd.ike.v1.state import Cause, State
+from vpnd.ike.v1.state import State
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.identity import Identity

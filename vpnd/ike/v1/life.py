@@ -9,7 +9,8 @@ repetition. A responder waits `Limits.half_open_lifetime` for each message.
 
 from __future__ import annotations
 
-from vpnd.ike import natt
+from vpnd.ike import commands, natt
+from vpnd.ike.commands import Cause
 from vpnd.ike.contest import ANSWER_WITHIN
 from vpnd.ike.outputs import Failed, Keepalive
 from vpnd.ike.outputs import PeerDead as PeerIsDead
@@ -20,7 +21,7 @@ from vpnd.ike.v1.exchanges import quick_mode
 from vpnd.ike.v1.exchanges.informational import note
 from vpnd.ike.v1.faults import AuthenticationFailed
 from vpnd.ike.v1.messages import Quick1, Quick2
-from vpnd.ike.v1.state import SIGNED, Cause, State, Timer
+from vpnd.ike.v1.state import SIGNED, State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.wire.iana import Notify1
 
@@ -146,7 +147,7 @@ def decide(context: Context, now: float, timer: Timer) -> Cause | None:
 # ------------------------------------------------------------------------------------- commands
 
 
-def want(context: Context, now: float, cause: causes.Want) -> None:
+def want(context: Context, now: float, cause: commands.Want) -> None:
     """Bring the IPsec SAs of a mapping up, or give a pair its successor."""
     if cause.replaces is not None or not context.peer.children.up(cause.mapping):
         quick_mode.want(context, now, cause.mapping, cause.replaces)
@@ -163,19 +164,19 @@ def close(context: Context, now: float, cause: causes.Close) -> causes.Ended:
     return causes.Ended(cause.diagnosis)
 
 
-def close_child(context: Context, now: float, cause: causes.CloseChild) -> None:
+def close_child(context: Context, now: float, cause: commands.CloseChild) -> None:
     """DELETE one pair; an unknown SPI is ignored."""
     quick_mode.close_child(context, cause.spi_in, cause.diagnosis)
 
 
-def renew(context: Context, now: float, cause: causes.RenewNow | Timer) -> None:
+def renew(context: Context, now: float, cause: commands.RekeyNow | Timer) -> None:
     """Begin a new phase 1 (RFC 2409 has no other renewal), unless that has begun; and again if it fails."""
     context.timers.arm(Timer.RENEW, now + REKEY_AGAIN)
     if not context.is_renewing:
         context.begin_successor(now)
 
 
-def rekey_child(context: Context, now: float, cause: causes.RekeyChildNow) -> None:
+def rekey_child(context: Context, now: float, cause: commands.RekeyChildNow) -> None:
     """Begin quick modes for one pair until it has a successor; an unknown SPI is ignored."""
     children = context.peer.children
     if children.is_current(cause.spi_in):
@@ -184,12 +185,12 @@ def rekey_child(context: Context, now: float, cause: causes.RekeyChildNow) -> No
         quick_mode.want(context, now, mapping, cause.spi_in)
 
 
-def probe(context: Context, now: float, cause: causes.Probe) -> None:
+def probe(context: Context, now: float, cause: commands.Probe) -> None:
     """Ask the peer for a sign of life."""
     context.ask(now)
 
 
-def follow(context: Context, now: float, moved: causes.Moved) -> None:
+def follow(context: Context, now: float, moved: commands.Moved) -> None:
     """Authentic ESP came along another path."""
     quick_mode.follow(context, now, moved.path)
 
@@ -263,15 +264,15 @@ def send_on(context: Context, now: float, key: Key) -> None:
     context.peer.children.send_on(key[1])
 
 
-def rekey_due(context: Context, now: float, key: Key) -> causes.RekeyChildNow | None:
+def rekey_due(context: Context, now: float, key: Key) -> commands.RekeyChildNow | None:
     """A successor is due, and again for as long as it comes to nothing; what has one is not current."""
     context.peer.children.timers.arm(key, now + REKEY_AGAIN)
-    return causes.RekeyChildNow(key[1])
+    return commands.RekeyChildNow(key[1])
 
 
-def child_lifetime(context: Context, now: float, key: Key) -> causes.CloseChild:
+def child_lifetime(context: Context, now: float, key: Key) -> commands.CloseChild:
     """The hard end of a pair."""
-    return causes.CloseChild(key[1], Diagnosis.of(Code.LIFETIME, detail="IPsec SA"))
+    return commands.CloseChild(key[1], Diagnosis.of(Code.LIFETIME, detail="IPsec SA"))
 
 
 def remove_child(context: Context, now: float, key: Key) -> None:

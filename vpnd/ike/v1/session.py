@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vpnd.ike.commands import Commanded
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo, Story
 from vpnd.ike.registry import NO_SPI, Registry
@@ -20,7 +21,7 @@ from vpnd.wire.header import Header
 from vpnd.wire.iana import IkeVersion
 
 
-class Session:
+class Session(Commanded):
     """One ISAKMP SA, or the attempt at one. See `vpnd.ike.session.Session` for what Endpoint calls."""
 
     def __init__(
@@ -38,42 +39,14 @@ class Session:
         attempt = Attempt(now, policy.remote_address, renews)
         negotiation = Negotiation(policy.mode or NegotiationMode.MAIN)
         self.sa = IsakmpSa(policy, path, peer_cookie is None, *cookies, attempt, negotiation)
+        super().__init__(registry, self.sa)
         self.context = Context(registry, self.sa, self)
-        self._registry = registry
 
     # --- facts
 
     @property
     def version(self) -> IkeVersion:
         return IkeVersion.V1
-
-    @property
-    def tunnel(self) -> str:
-        return self.sa.tunnel
-
-    @property
-    def local_spi(self) -> bytes:
-        return self.sa.local_spi
-
-    @property
-    def initiator(self) -> bool:
-        return self.sa.initiator
-
-    @property
-    def path(self) -> Path:
-        return self.sa.path
-
-    @property
-    def policy(self) -> PeerPolicy:
-        return self.sa.policy
-
-    @policy.setter
-    def policy(self, policy: PeerPolicy) -> None:
-        self.sa.policy = policy
-
-    @property
-    def phase(self) -> Phase:
-        return self.sa.phase
 
     @property
     def is_undecided(self) -> bool:
@@ -178,9 +151,6 @@ class Session:
         for one in (self.context, *self.context.siblings()):
             quick_mode.confirmed(one, now, spi_in)
 
-    def moved(self, now: float, path: Path) -> None:
-        self.command(now, causes.Moved(path))
-
     # --- commands
 
     def begin(self, now: float) -> None:
@@ -188,23 +158,8 @@ class Session:
         aggressive = self.sa.mode is NegotiationMode.AGGRESSIVE
         self.command(now, causes.BeginAggressive() if aggressive else causes.BeginMain())
 
-    def want(self, now: float, mapping: int) -> None:
-        self.command(now, causes.Want(mapping))
-
     def close(self, now: float, diagnosis: Diagnosis) -> None:
         self.command(now, causes.Close(diagnosis))
-
-    def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
-        self.command(now, causes.CloseChild(spi_in, diagnosis))
-
-    def rekey(self, now: float) -> None:
-        self.command(now, causes.RenewNow())
-
-    def rekey_child(self, now: float, spi_in: int) -> None:
-        self.command(now, causes.RekeyChildNow(spi_in))
-
-    def probe(self, now: float) -> None:
-        self.command(now, causes.Probe())
 
     # --- what an action asks, through the context
 

@@ -67,9 +67,3 @@ class Timer(Enum):
     EXPIRE = "the end of the lifetime"
     LIVENESS = "the next question whether the peer is there"
     KEEPALIVE = "the next NAT-keepalive"
-
-
-class Cause:
-    """Base of the commands and outcomes in `causes`: what drives an ISAKMP SA besides messages and timers."""
-
-    __slots__ = ()

@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from vpnd.ike import commands
+from vpnd.ike.commands import Cause
 from vpnd.ike.steps import Step
 from vpnd.ike.v1 import causes, life, messages, reauthentication
 from vpnd.ike.v1.children import Limit
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import aggressive_mode, informational, main_mode, quick_mode
 from vpnd.ike.v1.messages import Received
-from vpnd.ike.v1.state import Cause, State, Timer
+from vpnd.ike.v1.state import State, Timer
 
 Action = Callable[[Context, float, Any], Cause | None]
 Key = type[object] | Timer | Limit
@@ -82,8 +84,8 @@ STEPS: dict[tuple[State, Key], Step[Action, State]] = {
     (State.ANSWERED_AGGRESSIVE, messages.UnopenedProof): Step("another key", aggressive_mode.on_unopened),
     (State.REFUSED, Timer.FORGET): Step("refused long ago", life.forget),
     # --- established
-    (State.ESTABLISHED, causes.RenewNow): _RENEW,
-    (State.ESTABLISHED, causes.Probe): Step("check that the peer is alive", life.probe),
+    (State.ESTABLISHED, commands.RekeyNow): _RENEW,
+    (State.ESTABLISHED, commands.Probe): Step("check that the peer is alive", life.probe),
     (State.ESTABLISHED, causes.PeerDead): Step("the peer is dead", life.dead),
     (State.ESTABLISHED, causes.AwaitSuccessor): Step(
         "deleted by the peer while a successor is being made", reauthentication.await_successor, State.DELETED
@@ -121,7 +123,7 @@ for _state in ATTEMPTS:
     STEPS[_state, Timer.ERROR] = Step("no better answer", life.give_up)
 
 for _state in (State.NEW, *ATTEMPTS, State.ESTABLISHED):
-    STEPS[_state, causes.Want] = Step("bring a mapping up", life.want)
+    STEPS[_state, commands.Want] = Step("bring a mapping up", life.want)
 
 for _state in (State.NEW, *HALF_OPEN, State.HELD):
     STEPS[_state, causes.Refused] = Step("refuse the peer's attempt, or wait", life.suspect)
@@ -165,12 +167,12 @@ for _state in (State.ESTABLISHED, State.REPLACED):
 for _state in (State.ESTABLISHED, State.REPLACED, State.DELETED):
     STEPS[_state, messages.Informational] = Step("the peer informed us", informational.on_informational)
     STEPS[_state, causes.PeerClosed] = Step("the peer deleted it", reauthentication.peer_closed)
-    STEPS[_state, causes.Moved] = Step("the peer sends from elsewhere", life.follow)
+    STEPS[_state, commands.Moved] = Step("the peer sends from elsewhere", life.follow)
     STEPS[_state, causes.QuickModesDue] = Step("repeat or end quick modes", quick_mode.serve)
 
 for _state in (State.ESTABLISHED, State.DELETED):
-    STEPS[_state, causes.CloseChild] = Step("delete a pair", life.close_child)
-    STEPS[_state, causes.RekeyChildNow] = Step("rekey a pair", life.rekey_child)
+    STEPS[_state, commands.CloseChild] = Step("delete a pair", life.close_child)
+    STEPS[_state, commands.RekeyChildNow] = Step("rekey a pair", life.rekey_child)
     STEPS[_state, Limit.SEND] = Step("send on a pair", life.send_on)
     STEPS[_state, Limit.SOFT] = Step("rekey a pair", life.rekey_due)
     STEPS[_state, Limit.HARD] = Step("the lifetime of a pair is over", life.child_lifetime)

@@ -7,6 +7,7 @@ the key exchange, so that these are bounded. No message is repeated before the p
 
 from __future__ import annotations
 
+from vpnd.ike import commands
 from vpnd.ike.faults import Drop
 from vpnd.ike.fragments import Reassemblies, TooLong
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, too_long
@@ -14,7 +15,7 @@ from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
 from vpnd.ike.session import Phase
-from vpnd.ike.v1 import causes, ladder
+from vpnd.ike.v1 import ladder
 from vpnd.ike.v1.message_transport import fragment_of, is_fragment
 from vpnd.ike.v1.session import Session
 from vpnd.ike.v1.state import State, Timer
@@ -77,7 +78,7 @@ class Engine:
         for one in live.context.siblings():
             if one.sa.initiator and one.sa.phase is Phase.CONNECTING:
                 for mapping, spi_in in live.context.peer.children.current.items():
-                    one.command(now, causes.Want(mapping, spi_in))
+                    one.command(now, commands.Want(mapping, spi_in))
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """A first message, or a repeat of one. Raises Drop with the reason, DecodeError."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Fault
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.messages import Received
 from vpnd.ike.v2.negotiate import Offer
-from vpnd.ike.v2.state import Cause
-from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.wire.ikev2 import Payload
 
@@ -22,13 +21,6 @@ class Begin(Cause):
     """Begin as initiator, with the first exchange."""
 
     exchange: Exchange
-
-
-@dataclass(frozen=True, slots=True)
-class Want(Cause):
-    """Bring the CHILD_SA of a mapping up."""
-
-    mapping: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,38 +42,6 @@ class Close(Cause):
     diagnosis: Diagnosis
     receiving: tuple[int, ...] = ()
     handed_over: HandOver | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CloseChild(Cause):
-    """Close one CHILD_SA."""
-
-    spi_in: int
-    diagnosis: Diagnosis
-
-
-@dataclass(frozen=True, slots=True)
-class RekeyNow(Cause):
-    """Rekey the IKE SA."""
-
-
-@dataclass(frozen=True, slots=True)
-class RekeyChildNow(Cause):
-    """Rekey one CHILD_SA."""
-
-    spi_in: int
-
-
-@dataclass(frozen=True, slots=True)
-class Probe(Cause):
-    """Check that the peer is alive."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moved(Cause):
-    """The peer has sent something authentic along this path."""
-
-    path: Path
 
 
 @dataclass(frozen=True, slots=True)

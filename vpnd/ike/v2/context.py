@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from vpnd.ike.commands import Cause
 from vpnd.ike.contest import Contest
 from vpnd.ike.outputs import Output, Story
 from vpnd.ike.registry import Registry
@@ -13,7 +14,6 @@ from vpnd.ike.v2.children import Children
 from vpnd.ike.v2.ike_sa import IkeSa
 from vpnd.ike.v2.outbox import Outbox
 from vpnd.ike.v2.requests import Requests
-from vpnd.ike.v2.state import Cause
 from vpnd.ike.v2.window import Window
 
 

@@ -10,8 +10,9 @@ Which one, a rule says that both ends share. But the peer may have dropped that 
 
 from __future__ import annotations
 
+from vpnd.ike.commands import Probe, Want
 from vpnd.ike.outputs import OutboundReady, PeerRenews
-from vpnd.ike.v2.causes import Close, HandOver, Probe, Want
+from vpnd.ike.v2.causes import Close, HandOver
 from vpnd.ike.v2.children import (
     DUPLICATE_KEPT,
     DUPLICATE_KEPT_BY_PEER,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Fault
 from vpnd.ike.retransmit import LONGEST_WAIT
-from vpnd.ike.v2.state import Cause
 from vpnd.wire.iana import Exchange2
 from vpnd.wire.ikev2 import Payload
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vpnd.crypto.entropy import chance
-from vpnd.ike import natt
+from vpnd.ike import commands, natt
 from vpnd.ike.contest import ANSWER_WITHIN
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import (
@@ -83,7 +83,7 @@ def ask_auth(context: Context, now: float, agreed: causes.KeysAgreed) -> None:
     context.requests.ask(agreed.exchange)
 
 
-def remember_wanted(context: Context, now: float, want: causes.Want) -> None:
+def remember_wanted(context: Context, now: float, want: commands.Want) -> None:
     """A mapping that waits for the IKE SA."""
     context.sa.attempt.wanted[want.mapping] = None
 
@@ -288,14 +288,14 @@ def _arm_lifetime(context: Context, now: float) -> None:
 # --- commands to an IKE SA that is up
 
 
-def want(context: Context, now: float, cause: causes.Want) -> None:
+def want(context: Context, now: float, cause: commands.Want) -> None:
     """Ask for the CHILD_SA of a mapping, unless it is up or asked for."""
     asked = any(isinstance(e, CreateChild) and e.mapping == cause.mapping for e in context.requests.pending())
     if not asked and context.children.live(cause.mapping) is None:
         context.requests.ask(CreateChild(cause.mapping))
 
 
-def close_child(context: Context, now: float, close: causes.CloseChild) -> None:
+def close_child(context: Context, now: float, close: commands.CloseChild) -> None:
     """Delete one CHILD_SA."""
     child = context.children.find(close.spi_in)
     if child is not None and child.fate in (Fate.LIVE, Fate.REKEYED):
@@ -303,14 +303,14 @@ def close_child(context: Context, now: float, close: causes.CloseChild) -> None:
         context.requests.ask(DeleteChildren((child.spi_in,)))
 
 
-def rekey(context: Context, now: float, cause: causes.RekeyNow | Timer) -> None:
+def rekey(context: Context, now: float, cause: commands.RekeyNow | Timer) -> None:
     """Rekey the IKE SA, unless that has begun."""
     if not any(isinstance(exchange, RekeyIke) for exchange in context.requests.pending()):
         context.timers.disarm(Timer.REKEY)
         context.requests.ask(RekeyIke())
 
 
-def rekey_child(context: Context, now: float, cause: causes.RekeyChildNow) -> None:
+def rekey_child(context: Context, now: float, cause: commands.RekeyChildNow) -> None:
     """Rekey a CHILD_SA. If that is refused it is tried again, without waiting for its time."""
     child = context.children.find(cause.spi_in)
     if child is not None:
@@ -326,13 +326,13 @@ def _rekey_child(context: Context, child: Child) -> None:
         context.requests.ask(RekeyChild(child))
 
 
-def probe(context: Context, now: float, cause: causes.Probe) -> None:
+def probe(context: Context, now: float, cause: commands.Probe) -> None:
     """Ask whether the peer is alive, unless a request is under way that shows it as well."""
     if context.requests.is_idle:
         context.requests.ask(Liveness())
 
 
-def follow(context: Context, now: float, moved: causes.Moved) -> causes.Probe | None:
+def follow(context: Context, now: float, moved: commands.Moved) -> commands.Probe | None:
     """The peer is at the other end of another path: IKE and ESP go there, and a question finds out.
 
     An attacker may have sent a copy of a packet before the peer's own came. Until the question is
@@ -343,7 +343,7 @@ def follow(context: Context, now: float, moved: causes.Moved) -> causes.Probe | 
         return None
     sa.former, sa.path = sa.path, moved.path
     context.emit(PathMoved(sa.tunnel, sa.path))
-    return causes.Probe()
+    return commands.Probe()
 
 
 # --- the end
@@ -461,12 +461,12 @@ def _retransmitted(context: Context, now: float) -> bool:
     return True
 
 
-def check_life(context: Context, now: float, timer: Timer) -> causes.Probe | causes.PeerDead | None:
+def check_life(context: Context, now: float, timer: Timer) -> commands.Probe | causes.PeerDead | None:
     """Dead peer detection (RFC 7296 section 2.4)."""
     sa, outstanding = context.sa, context.requests.outstanding
     if not sa.policy.dpd.enabled:
         # Asked once: the peer that has begun this IKE SA has not been heard on it.
-        return causes.Probe() if sa.last_heard == sa.established_at else None
+        return commands.Probe() if sa.last_heard == sa.established_at else None
     if outstanding is not None and outstanding.schedule.late(now):
         # This machine stood still, and the retransmission is due as well: it asks again.
         outstanding.schedule.resume(now, SHORTEST_ASKING)
@@ -477,7 +477,7 @@ def check_life(context: Context, now: float, timer: Timer) -> causes.Probe | cau
     if outstanding is not None:
         return causes.PeerDead(_diagnosis_of_death(context, now))
     context.timers.arm(Timer.DPD, now + SHORTEST_ASKING)
-    return causes.Probe()
+    return commands.Probe()
 
 
 def _dead_or_asked_at(context: Context) -> float:
@@ -532,9 +532,9 @@ def rekey_due(context: Context, now: float, child: Child) -> None:
         _rekey_child(context, child)
 
 
-def child_lifetime(context: Context, now: float, child: Child) -> causes.CloseChild:
+def child_lifetime(context: Context, now: float, child: Child) -> commands.CloseChild:
     """The hard end of a CHILD_SA."""
-    return causes.CloseChild(child.spi_in, lifetime_over())
+    return commands.CloseChild(child.spi_in, lifetime_over())
 
 
 def remove_child(context: Context, now: float, child: Child) -> None:

@@ -7,6 +7,7 @@ state moves.
 
 from __future__ import annotations
 
+from vpnd.ike.commands import Commanded
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.ike.registry import InitKey, Registry
@@ -25,7 +26,6 @@ from vpnd.ike.v2.table import STEPS, key_of
 from vpnd.ike.v2.window import Arrival, Outstanding, Reply
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
-from vpnd.model.policy import PeerPolicy
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, IkeVersion
@@ -35,11 +35,11 @@ SHORTEST_AUTH = 10.0
 """Seconds that IKE_AUTH gets at least, however long IKE_SA_INIT took of the attempt's time."""
 
 
-class Session:
+class Session(Commanded):
     """One IKE SA, or the attempt at one. See `vpnd.ike.session.Session` for what Endpoint calls."""
 
     def __init__(self, registry: Registry, sa: IkeSa) -> None:
-        self._registry = registry
+        super().__init__(registry, sa)
         self.sa = sa
         self.context = Context(registry, sa, self)
 
@@ -48,34 +48,6 @@ class Session:
     @property
     def version(self) -> IkeVersion:
         return IkeVersion.V2
-
-    @property
-    def tunnel(self) -> str:
-        return self.sa.tunnel
-
-    @property
-    def local_spi(self) -> bytes:
-        return self.sa.local_spi
-
-    @property
-    def initiator(self) -> bool:
-        return self.sa.initiator
-
-    @property
-    def path(self) -> Path:
-        return self.sa.path
-
-    @property
-    def policy(self) -> PeerPolicy:
-        return self.sa.policy
-
-    @policy.setter
-    def policy(self, policy: PeerPolicy) -> None:
-        self.sa.policy = policy
-
-    @property
-    def phase(self) -> Phase:
-        return self.sa.phase
 
     @property
     def is_undecided(self) -> bool:
@@ -147,9 +119,6 @@ class Session:
     def peer_sends(self, now: float, spi_in: int) -> None:
         """Nothing: each exchange has its answer, and the DELETE of the old child says when to send on."""
 
-    def moved(self, now: float, path: Path) -> None:
-        self.command(now, causes.Moved(path))
-
     # --- commands
 
     def begin(self, now: float, exchange: Exchange) -> None:
@@ -181,23 +150,8 @@ class Session:
             raise Drop("repeated IKE_SA_INIT: too late or different")
         self._repeat_reply(path)
 
-    def want(self, now: float, mapping: int) -> None:
-        self.command(now, causes.Want(mapping))
-
     def close(self, now: float, diagnosis: Diagnosis) -> None:
         self.command(now, causes.Close(diagnosis))
-
-    def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
-        self.command(now, causes.CloseChild(spi_in, diagnosis))
-
-    def rekey(self, now: float) -> None:
-        self.command(now, causes.RekeyNow())
-
-    def rekey_child(self, now: float, spi_in: int) -> None:
-        self.command(now, causes.RekeyChildNow(spi_in))
-
-    def probe(self, now: float) -> None:
-        self.command(now, causes.Probe())
 
     # --- what another IKE SA of the tunnel asks, through the context
 

@@ -63,9 +63,3 @@ class Timer(Enum):
     RETRY = "ask the busy peer again"
     HELD = "decide whether the newcomer has the tunnel"
     DUPLICATE = "close the redundant IKE SA"
-
-
-class Cause:
-    """Base of the commands and outcomes in `causes`: what drives an IKE SA besides messages and timers."""
-
-    __slots__ = ()

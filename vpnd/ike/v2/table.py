@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from vpnd.ike import commands
+from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Fault
 from vpnd.ike.steps import Step
 from vpnd.ike.v2 import causes, duplicates, life
@@ -43,7 +45,7 @@ from vpnd.ike.v2.messages import (
     SaInitRequest,
     SaInitResponse,
 )
-from vpnd.ike.v2.state import Cause, State, Timer
+from vpnd.ike.v2.state import State, Timer
 from vpnd.wire import errors
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import Exchange2, name_of
@@ -144,7 +146,7 @@ _PEER_CLOSED: Step[Action, State] = Step("the peer closed the IKE SA", life.clos
 
 STEPS: dict[tuple[State, Key], Step[Action, State]] = {
     # --- initiator
-    (State.NEW, causes.Want): Step("a mapping waits", life.remember_wanted),
+    (State.NEW, commands.Want): Step("a mapping waits", life.remember_wanted),
     (State.NEW, causes.Begin): Step("begin IKEv2 with {sa.path.remote}", life.start, State.SENT_INIT),
     (State.SENT_INIT, Answered): _ANSWERED,
     (State.SENT_INIT, causes.AskAgain): Step("the peer wants a cookie or another group", life.ask_again),
@@ -152,7 +154,7 @@ STEPS: dict[tuple[State, Key], Step[Action, State]] = {
         "the peer chose a proposal; prove who we are", life.ask_auth, State.SENT_AUTH
     ),
     (State.SENT_INIT, causes.AttemptFailed): _FAILED,
-    (State.SENT_INIT, causes.Want): Step("a mapping waits", life.remember_wanted),
+    (State.SENT_INIT, commands.Want): Step("a mapping waits", life.remember_wanted),
     (State.SENT_INIT, causes.Close): _FAILED,
     (State.SENT_INIT, Timer.RETRANSMIT): Step("no answer", life.retransmit_in_attempt),
     (State.SENT_INIT, Timer.LISTEN): Step("no better answer", life.give_up),
@@ -162,7 +164,7 @@ STEPS: dict[tuple[State, Key], Step[Action, State]] = {
     ),
     (State.SENT_AUTH, causes.AttemptFailed): _FAILED,
     (State.SENT_AUTH, causes.AttemptWithdrawn): _WITHDRAWN,
-    (State.SENT_AUTH, causes.Want): Step("a mapping waits", life.remember_wanted),
+    (State.SENT_AUTH, commands.Want): Step("a mapping waits", life.remember_wanted),
     (State.SENT_AUTH, causes.Close): _WITHDRAWN,
     (State.SENT_AUTH, Timer.RETRANSMIT): Step("no answer", life.retransmit_in_attempt),
     # --- responder
@@ -185,15 +187,15 @@ STEPS: dict[tuple[State, Key], Step[Action, State]] = {
     (State.ESTABLISHED, causes.Reinitiate): Step("begin another IKE SA beside this one", life.reinitiate),
     (State.ESTABLISHED, causes.PeerClosed): _PEER_CLOSED,
     (State.ESTABLISHED, causes.PeerDead): Step("the peer is dead", life.dead, State.GONE),
-    (State.ESTABLISHED, causes.Want): Step("bring a mapping up", life.want),
+    (State.ESTABLISHED, commands.Want): Step("bring a mapping up", life.want),
     (State.ESTABLISHED, causes.Close): Step(
         "close the IKE SA: {cause.diagnosis.code.value}", life.leave, State.CLOSING
     ),
-    (State.ESTABLISHED, causes.CloseChild): Step("close a CHILD_SA", life.close_child),
-    (State.ESTABLISHED, causes.RekeyNow): Step("rekey the IKE SA", life.rekey),
-    (State.ESTABLISHED, causes.RekeyChildNow): Step("rekey a CHILD_SA", life.rekey_child),
-    (State.ESTABLISHED, causes.Probe): Step("check that the peer is alive", life.probe),
-    (State.ESTABLISHED, causes.Moved): Step("the peer sends from elsewhere", life.follow),
+    (State.ESTABLISHED, commands.CloseChild): Step("close a CHILD_SA", life.close_child),
+    (State.ESTABLISHED, commands.RekeyNow): Step("rekey the IKE SA", life.rekey),
+    (State.ESTABLISHED, commands.RekeyChildNow): Step("rekey a CHILD_SA", life.rekey_child),
+    (State.ESTABLISHED, commands.Probe): Step("check that the peer is alive", life.probe),
+    (State.ESTABLISHED, commands.Moved): Step("the peer sends from elsewhere", life.follow),
     (State.ESTABLISHED, Timer.RETRANSMIT): Step("no answer", life.retransmit),
     (State.ESTABLISHED, Timer.RETRY): Step("the peer was busy", life.resume),
     (State.ESTABLISHED, Timer.DPD): Step("is the peer alive?", life.check_life),
@@ -241,7 +243,7 @@ for _state in (State.ANSWERED_INIT, State.HELD):
     )
     STEPS[_state, Malformed] = _MALFORMED
     STEPS[_state, causes.Refused] = _REFUSE_ATTEMPT
-    STEPS[_state, causes.Want] = Step("a mapping waits", life.remember_wanted)
+    STEPS[_state, commands.Want] = Step("a mapping waits", life.remember_wanted)
     STEPS[_state, causes.Close] = _FORGET
     STEPS[_state, Timer.END] = _FORGET
 STEPS[State.HELD, Timer.HELD] = Step("the present peer was asked", life.decide)

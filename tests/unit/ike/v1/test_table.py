@@ -8,18 +8,20 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from vpnd.ike import commands
+from vpnd.ike.commands import Cause
 from vpnd.ike.v1 import causes, messages
 from vpnd.ike.v1.children import Limit
 from vpnd.ike.v1.exchanges import aggressive_mode, main_mode
-from vpnd.ike.v1.state import Cause, State, Timer
+from vpnd.ike.v1.state import State, Timer
 from vpnd.ike.v1.table import STEPS
 
 COMMANDS = {
     causes.BeginMain,
     causes.BeginAggressive,
-    causes.Want,
-    causes.Probe,
-    causes.Moved,
+    commands.Want,
+    commands.Probe,
+    commands.Moved,
     causes.QuickModesDue,
     causes.Superseded,
     causes.Restored,
@@ -44,7 +46,7 @@ def test_what_a_row_comes_to_has_a_row() -> None:
     }
     # Only what is established awaits a successor, or has quick modes of ours without an answer.
     others = {f"{state} AwaitSuccessor" for state in ("REPLACED", "DELETED")}
-    assert missing == others | {f"{s} {o}" for s in ("REPLACED", "DELETED") for o in ("PeerDead", "RenewNow")}
+    assert missing == others | {f"{s} {o}" for s in ("REPLACED", "DELETED") for o in ("PeerDead", "RekeyNow")}
 
 
 def test_every_outcome_is_an_actions() -> None:

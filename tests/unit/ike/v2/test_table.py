@@ -8,6 +8,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+from vpnd.ike import commands
+from vpnd.ike.commands import Cause
 from vpnd.ike.v2 import causes
 from vpnd.ike.v2.children import ChildTimer
 from vpnd.ike.v2.exchange import Exchange
@@ -15,7 +17,7 @@ from vpnd.ike.v2.exchanges.auth import AuthExchange
 from vpnd.ike.v2.exchanges.informational import AuthenticationFailedNotice, DeleteIke
 from vpnd.ike.v2.exchanges.sa_init import SaInitExchange
 from vpnd.ike.v2.messages import Received
-from vpnd.ike.v2.state import Cause, State, Timer
+from vpnd.ike.v2.state import State, Timer
 from vpnd.ike.v2.table import ANSWERS, STEPS
 
 ASKED_IN = {
@@ -28,13 +30,13 @@ ASKED_IN = {
 
 COMMANDS = {
     causes.Begin,
-    causes.Want,
+    commands.Want,
     causes.Close,
-    causes.CloseChild,
-    causes.RekeyNow,
-    causes.RekeyChildNow,
-    causes.Probe,
-    causes.Moved,
+    commands.CloseChild,
+    commands.RekeyNow,
+    commands.RekeyChildNow,
+    commands.Probe,
+    commands.Moved,
     causes.TakeOver,
     causes.Discard,
     causes.SuccessorAgreed,

@@ -20,11 +20,12 @@ from dataclasses import replace
 from vpnd.crypto import suites
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt
+from vpnd.ike.commands import RekeyNow
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.outputs import ChildFailed, Failed, PathMoved
 from vpnd.ike.retransmit import Schedule
 from vpnd.ike.v1 import diagnoses, proposals, selectors
-from vpnd.ike.v1.causes import PeerDead, QuickModesDue, Refused, RenewNow
+from vpnd.ike.v1.causes import PeerDead, QuickModesDue, Refused
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges.phase1 import NONCE_LENGTH, check_value, shared_secret
 from vpnd.ike.v1.faults import InvalidIdInformation, NoProposalChosen
@@ -365,12 +366,12 @@ def answer_again(context: Context, turn: Turn) -> None:
     context.transport.repeat(turn.sent)
 
 
-def serve(context: Context, now: float, due: QuickModesDue) -> PeerDead | RenewNow | None:
+def serve(context: Context, now: float, due: QuickModesDue) -> PeerDead | RekeyNow | None:
     """Forget what is over, repeat what has no answer yet, give up what has had none for long."""
     over = Diagnosis.of(Code.SILENT, exchange="quick mode")
     for quick in context.quick_modes.over(now):
         _drop(context, quick, over)
-    outcome: PeerDead | RenewNow | None = None
+    outcome: PeerDead | RekeyNow | None = None
     for quick in context.quick_modes.all():
         schedule = quick.schedule
         if schedule is None or schedule.due > now:
@@ -387,7 +388,7 @@ def serve(context: Context, now: float, due: QuickModesDue) -> PeerDead | RenewN
     return outcome
 
 
-def _unanswered(context: Context, now: float, quick: QuickMode) -> PeerDead | RenewNow | None:
+def _unanswered(context: Context, now: float, quick: QuickMode) -> PeerDead | RekeyNow | None:
     if quick.stage is Stage.GIVEN_UP:
         _drop(context, quick, Diagnosis.of(Code.SILENT))
         return None
@@ -407,7 +408,7 @@ def _unanswered(context: Context, now: float, quick: QuickMode) -> PeerDead | Re
             return PeerDead()
     # A pair that works has found no successor: there is time for a new phase 1 before it ends.
     renew = quick.replaces is not None and context.quick_modes.successions_are_unanswered()
-    return RenewNow() if renew and sa.state is State.ESTABLISHED else None
+    return RekeyNow() if renew and sa.state is State.ESTABLISHED else None
 
 
 def _take_back(context: Context, now: float, quick: QuickMode) -> None:

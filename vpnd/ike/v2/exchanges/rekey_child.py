@@ -12,10 +12,11 @@ old SA. Both sides know all nonces, so both come to the same end.
 
 from __future__ import annotations
 
+from vpnd.ike.commands import Want
 from vpnd.ike.faults import Fault
 from vpnd.ike.outputs import ChildFailed
 from vpnd.ike.v2 import diagnoses
-from vpnd.ike.v2.causes import Reinitiate, Want
+from vpnd.ike.v2.causes import Reinitiate
 from vpnd.ike.v2.children import Child, Fate
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchange import Exchange
