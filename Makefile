@@ -17,8 +17,8 @@ PYTEST_ARGS ?=
 # Most of it is waiting, so that two processors have work for four.
 PYTEST_WORKERS ?= -n 4 --dist loadgroup --no-loadscope-reorder --randomly-seed=1
 BENCH_ARGS ?=
-FAULTS ?= tests/faults tests/simulation/v1/test_orders.py \
-	$(addprefix tests/simulation/test_,ikev2_orders.py year.py dpd.py wrong_key_flood.py unproven.py) \
+FAULTS ?= tests/faults $(addprefix tests/simulation/v1/test_,orders.py weather.py) \
+	$(addprefix tests/simulation/test_,ikev2_orders.py ikev2_weather.py year.py dpd.py wrong_key_flood.py unproven.py) \
 	$(addprefix tests/interop/test_,restarts.py one_end.py life_triggered.py nat.py failover.py leaks.py storms.py)
 # Most of that time is waiting, so several wait at once; a stream in which each packet counts comes after them, alone,
 # and so do the floods, and the machines under qemu, which need the processors.

@@ -96,7 +96,12 @@ LONGEST = (
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests that share gateways stay in one process (pytest-xdist, --dist loadgroup), as do short files."""
     if not item.nodeid.startswith(LONG) or shares(item):
-        item.add_marker(pytest.mark.xdist_group(item.location[0]))
+        item.add_marker(pytest.mark.xdist_group(file_of(item)))
+
+
+def file_of(item: pytest.Item) -> str:
+    """Its file. `location` says so too, and takes seconds to find the lines of all tests in each process."""
+    return item.nodeid.partition("::")[0]
 
 
 def shares(item: pytest.Item) -> bool:
@@ -106,17 +111,29 @@ def shares(item: pytest.Item) -> bool:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    leave_out(config, items)
+
     # Where several processes share the tests, no long one is left for the end, with the others idle.
     # What needs root waits most of the time; the rest computes meanwhile, and at the end.
     def place(item: pytest.Item) -> tuple[bool, bool, bool, int]:
-        file = item.location[0]
+        file = file_of(item)
         waits = item.get_closest_marker("root") is not None
         alone = item.get_closest_marker("xdist_group") is None
         order = LONGEST.index(file) if file in LONGEST else len(LONGEST)
         return not file.startswith(LONG), not waits, alone, order
 
     items.sort(key=place)
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop what only `make faults` has."""
+    if config.getoption("--full-faults"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full_faults")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("full_faults")]
 
 
 @pytest.hookimpl(tryfirst=True)

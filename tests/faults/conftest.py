@@ -124,16 +124,3 @@ def arenas() -> Iterator[Arenas]:
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether faults are to take their real time."""
     return bool(request.config.getoption("--full-faults"))
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full_faults: takes its real time, or one more seed: `make faults`")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--full-faults"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("full_faults")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]

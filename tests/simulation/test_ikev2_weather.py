@@ -10,7 +10,7 @@ from .gateway import Gateway
 from .invariants import disagreements
 from .pair import Pair
 from .policies import Recipe
-from .weather import CALM, STORM, Weather
+from .weather import CALM, STORM, Weather, blocks
 
 SEEDS = 1000
 BLOCKS = 20
@@ -73,7 +73,7 @@ def whole_life(seed: int, weather: Weather) -> Pair:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize("block", blocks(BLOCKS))
 def test_a_thousand_lives_in_a_storm_end_with_both_sides_agreeing(block: int) -> None:
     for seed in range(block * SEEDS // BLOCKS, (block + 1) * SEEDS // BLOCKS):
         whole_life(seed, STORM)

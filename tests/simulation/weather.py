@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+import pytest
+
 from vpnd.model.selectors import Address
 
 Fate = Iterable[tuple[float, bytes]]
@@ -115,3 +117,11 @@ class Nat:
         self._ports.clear()
         self._owners.clear()
         self._spoken.clear()
+
+
+def blocks(count: int) -> list[object]:
+    """The numbers of blocks of seeds: every run plays a quarter of them, `make faults` all."""
+    return [
+        pytest.param(number, marks=() if number * 4 < count else (pytest.mark.full_faults,), id=str(number))
+        for number in range(count)
+    ]
