@@ -7,11 +7,15 @@ use std::net::IpAddr;
 
 use crate::esp::{Keys, SEED_LENGTH};
 use crate::inbound::{Datagram, Incoming, Receiver, Strangers};
-use crate::interface::{Drops, Endpoint, Notice, PolicyRow, SaStats, TunnelId};
+use crate::interface::{Drop, Drops, Endpoint, Notice, PolicyRow, SaStats, TunnelId};
+use crate::mtu::believed;
 use crate::outbound::{Batch, Outgoing};
 use crate::sad::{Child, Refused, SaPair};
 use crate::spd::{Flow, Mapping};
 use crate::tunnel::Tunnel;
+
+/// Seconds between two notices about the path to one address.
+const MTU_INTERVAL: f64 = 1.0;
 
 /// Carries packets; see `vpnd.datapath.interface.Engine`.
 #[derive(Default)]
@@ -22,6 +26,8 @@ pub struct Engine {
     own: Box<[IpAddr]>,
     strangers: Strangers,
     stray: Drops,
+    /// When the next notice about the path to an address may come.
+    mtu_told: HashMap<IpAddr, f64>,
 }
 
 impl Engine {
@@ -172,11 +178,37 @@ impl Engine {
         Batch { now, id, tunnel, pairs: &mut self.pairs, notices: &mut self.notices, out }.send(packets);
     }
 
+    /// The same of what was read with a `virtio_net_hdr` in front, each of which may stand for many packets.
+    pub fn send_reads<'r>(
+        &mut self,
+        now: f64,
+        id: TunnelId,
+        reads: impl IntoIterator<Item = &'r [u8]>,
+        out: &mut Outgoing,
+    ) {
+        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
+        Batch { now, id, tunnel, pairs: &mut self.pairs, notices: &mut self.notices, out }.send_reads(reads);
+    }
+
     /// Open a batch of datagrams; answers to probes are in `out`, the packets for TUNs in `incoming`.
     pub fn receive<'a>(
         &mut self,
         now: f64,
         datagrams: impl IntoIterator<Item = Datagram<'a>>,
+        out: &mut Outgoing,
+        incoming: &mut Incoming,
+    ) {
+        for datagram in datagrams {
+            self.receive_one(now, datagram, out, incoming);
+        }
+        self.flush(incoming);
+    }
+
+    /// Open one datagram of a batch, which `flush` ends.
+    pub fn receive_one(
+        &mut self,
+        now: f64,
+        mut datagram: Datagram<'_>,
         out: &mut Outgoing,
         incoming: &mut Incoming,
     ) {
@@ -190,10 +222,74 @@ impl Engine {
             out,
             incoming,
         };
-        for mut datagram in datagrams {
-            receiver.receive(&mut datagram);
+        receiver.receive(&mut datagram);
+    }
+
+    /// Write what was joined: the end of a batch.
+    pub fn flush(&mut self, incoming: &mut Incoming) {
+        while let Some(id) = incoming.take_delivered() {
+            if let Some(tunnel) = self.tunnels.get_mut(&id) {
+                tunnel.coalescer.flush(&mut incoming.writes);
+            }
         }
-        receiver.flush();
+    }
+
+    /// Packets of a tunnel that the kernel did not take.
+    pub fn count_unsent(&mut self, id: TunnelId, packets: usize) {
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.drops.add(Drop::Send, packets);
+        }
+    }
+
+    /// Believe that a path carries no more than `mtu` bytes only about a packet of one of our SAs (RFC 4301
+    /// section 8.2), whose SPI is `spi`; None for what this host itself says about its own interface.
+    ///
+    /// A sender that cannot see our packets does not know the SPI. A report never makes the path larger: no
+    /// router says that more would have fit (RFC 1191 section 3).
+    pub fn believe(&mut self, now: f64, remote: Endpoint, mtu: usize, spi: Option<u32>) {
+        let smaller =
+            |pair: &SaPair| self.tunnels.get(&pair.child.tunnel).is_some_and(|tunnel| mtu < tunnel.path_mtu);
+        let about = |pair: &&SaPair| match spi {
+            None => pair.child.remote.address == remote.address,
+            Some(spi) => pair.child.spi_out == spi && pair.child.remote == remote,
+        };
+        if !self.pairs.values().filter(about).any(smaller) {
+            return;
+        }
+        let due = self.mtu_told.get(&remote.address).is_none_or(|due| now >= *due);
+        if due {
+            self.mtu_told.insert(remote.address, now + MTU_INTERVAL);
+            let mtu = believed(mtu, remote.address.is_ipv6());
+            self.notices.push(Notice::PathMtu { remote: remote.address, mtu });
+        }
+    }
+
+    /// Add something that the owner should know.
+    pub fn tell(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    /// Whether there is anything to say.
+    #[must_use]
+    pub const fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// The first of what there is to say.
+    pub fn take_notice(&mut self) -> Option<Notice> {
+        (!self.notices.is_empty()).then(|| self.notices.remove(0))
+    }
+
+    /// Whose SA receives on this SPI.
+    #[must_use]
+    pub fn tunnel_of(&self, spi_in: u32) -> Option<TunnelId> {
+        self.pairs.get(&spi_in).map(|pair| pair.child.tunnel)
+    }
+
+    /// Whether the SA that receives on this SPI travels in UDP.
+    #[must_use]
+    pub fn is_udp(&self, spi_in: u32) -> Option<bool> {
+        self.pairs.get(&spi_in).map(|pair| pair.child.udp)
     }
 
     /// Counters of one SA pair, or None if it is not installed.
@@ -238,7 +334,6 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::esp::Suite;
-    use crate::interface::Drop;
     use crate::spd::{ANY_PORT, Selector};
 
     const TUNNEL: TunnelId = 7;

@@ -67,6 +67,11 @@ impl Incoming {
         self.writes.iter()
     }
 
+    /// One of those whose packets are in the batch, first one first; None when all have been named.
+    pub(crate) fn take_delivered(&mut self) -> Option<TunnelId> {
+        (!self.delivered.is_empty()).then(|| self.delivered.remove(0))
+    }
+
     /// IKE messages without their marker, and who sent them.
     #[must_use]
     pub fn ike(&self) -> &[(Endpoint, Box<[u8]>)] {
@@ -161,15 +166,6 @@ impl Receiver<'_> {
             let count = starts.take_while(|at| spi_at(datagram.data, *at) == Some(known)).count();
             self.run(known, datagram, start, length, count);
             start += count * length;
-        }
-    }
-
-    /// Write what was joined: the end of a batch.
-    pub(crate) fn flush(&mut self) {
-        for id in self.incoming.delivered.drain(..) {
-            if let Some(tunnel) = self.tunnels.get_mut(&id) {
-                tunnel.coalescer.flush(&mut self.incoming.writes);
-            }
         }
     }
 

@@ -104,6 +104,18 @@ pub enum Notice {
         /// Where the packet came from.
         remote: Endpoint,
     },
+    /// The network says that datagrams to `remote` must fit in `mtu` bytes, IP header included.
+    PathMtu {
+        /// The peer.
+        remote: IpAddr,
+        /// The MTU of the path to it.
+        mtu: usize,
+    },
+    /// The TUN of this tunnel was deleted; its descriptor is of no use any more, and is not read.
+    TunLost {
+        /// Whose TUN it was.
+        tunnel: TunnelId,
+    },
 }
 
 /// Counters of one SA pair since its installation: inner bytes, monotonic times in seconds.

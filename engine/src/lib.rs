@@ -12,6 +12,7 @@ pub mod fit;
 pub mod icmp;
 pub mod inbound;
 pub mod interface;
+pub mod io;
 pub mod ip;
 pub mod mtu;
 pub mod outbound;
@@ -19,7 +20,9 @@ pub mod replay;
 pub mod sad;
 pub mod spd;
 pub mod split;
+mod sys;
 mod tunnel;
+pub mod workers;
 
 #[cfg(feature = "python")]
 mod python;

@@ -14,6 +14,7 @@ use crate::interface::{Drop, Endpoint, Notice, TunnelId};
 use crate::ip::{IPV4_HEADER, IPV6_HEADER, IpPacket, Malformed, TCP, is_option_header, version};
 use crate::sad::SaPair;
 use crate::spd::{Flow, Mapping, Verdict};
+use crate::split::Read;
 use crate::tunnel::Tunnel;
 
 /// Bytes of packet up to which TCP flags are looked at one by one: a SYN carries options and no more.
@@ -27,6 +28,8 @@ const DONT_FRAGMENT_BIT: u8 = 0x40;
 /// ESP packets of one SA that leave with one send: of one length, but a last one that may be shorter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Train {
+    /// Whose packets they are.
+    pub tunnel: TunnelId,
     /// The SA, by the SPI that it receives on.
     pub spi_in: u32,
     /// Where they go.
@@ -39,6 +42,8 @@ pub struct Train {
     pub length: usize,
     /// DSCP and ECN of the outer header.
     pub traffic_class: u8,
+    /// Bytes of an ESP packet that the path carries.
+    pub room: usize,
     last: usize,
 }
 
@@ -56,6 +61,7 @@ pub struct Outgoing {
     trains: Vec<Train>,
     answers: Vec<u8>,
     answer_ends: Vec<usize>,
+    scratch: Vec<u8>,
 }
 
 impl Outgoing {
@@ -89,6 +95,13 @@ impl Outgoing {
     pub(crate) fn forget_answers(&mut self, kept: usize) {
         self.answer_ends.truncate(kept);
         self.answers.truncate(self.answer_ends.last().copied().unwrap_or_default());
+    }
+
+    /// Room for a packet of `inner` bytes where its SA seals it, and for all that `sealed_length` counts.
+    fn reserve(&mut self, suite: Suite, inner: usize) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.resize(start + suite.sealed_length(inner), 0);
+        start + suite.prefix()..start + suite.prefix() + inner
     }
 
     /// Append a packet where its SA seals it, with room for what `sealed_length` counts.
@@ -163,27 +176,67 @@ impl Batch<'_> {
     pub(crate) fn send<P: AsRef<[u8]>>(&mut self, packets: impl IntoIterator<Item = P>) {
         // A train ends with its batch: it has left.
         let earlier = self.out.trains.len();
-        let mut run: Option<Run> = None;
+        let mut run = None;
         for packet in packets {
-            let packet = packet.as_ref();
-            if let Some(run) = &run
-                && packet.len() == run.inner
-                && Head::of(packet) == Some(run.head)
-            {
-                self.out.place(run.suite, [packet, &[]]);
-                continue;
-            }
-            if let Some(run) = run.take() {
-                self.seal(run, earlier);
-            }
-            run = self.take(packet, earlier).unwrap_or_else(|Malformed| {
-                self.tunnel.drops.add(Drop::Malformed, 1);
-                None
-            });
+            self.push(&mut run, packet.as_ref(), earlier);
         }
         if let Some(run) = run {
             self.seal(run, earlier);
         }
+    }
+
+    /// Take what was read from a TUN with a `virtio_net_hdr`, in order; each may stand for many packets.
+    pub(crate) fn send_reads<'r>(&mut self, reads: impl IntoIterator<Item = &'r [u8]>) {
+        let earlier = self.out.trains.len();
+        let mut run = None;
+        for read in reads {
+            match Read::new(read) {
+                Ok(read) => self.push_read(&mut run, &read, earlier),
+                Err(Malformed) => self.tunnel.drops.add(Drop::Malformed, 1),
+            }
+        }
+        if let Some(run) = run {
+            self.seal(run, earlier);
+        }
+    }
+
+    /// Take the packets of one read. All but the last are alike, so once the first of them may go as it is, the
+    /// others are written to where they will be sealed.
+    fn push_read(&mut self, run: &mut Option<Run>, read: &Read<'_>, earlier: usize) {
+        let mut scratch = std::mem::take(&mut self.out.scratch);
+        let count = read.count();
+        let mut index = 0;
+        while index < count {
+            let length = read.length(index);
+            if let Some(run) = run.as_ref().filter(|run| index > 0 && run.inner == length) {
+                let place = self.out.reserve(run.suite, length);
+                read.write(index, &mut self.out.bytes[place]);
+            } else {
+                scratch.resize(length, 0);
+                read.write(index, &mut scratch);
+                self.push(run, &scratch, earlier);
+            }
+            index += 1;
+        }
+        self.out.scratch = scratch;
+    }
+
+    /// Take one packet, which may continue the run or end it.
+    fn push(&mut self, run: &mut Option<Run>, packet: &[u8], earlier: usize) {
+        if let Some(run) = run
+            && packet.len() == run.inner
+            && Head::of(packet) == Some(run.head)
+        {
+            self.out.place(run.suite, [packet, &[]]);
+            return;
+        }
+        if let Some(run) = run.take() {
+            self.seal(run, earlier);
+        }
+        *run = self.take(packet, earlier).unwrap_or_else(|Malformed| {
+            self.tunnel.drops.add(Drop::Malformed, 1);
+            None
+        });
     }
 
     /// Seal a packet, or count why not, or let it wait; or begin a run with it.
@@ -334,6 +387,8 @@ impl Batch<'_> {
             return;
         }
         self.out.trains.push(Train {
+            tunnel: self.id,
+            room: pair.room,
             spi_in: run.spi_in,
             remote: pair.child.remote,
             udp: pair.child.udp,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::esp::{Error, Keys, Opener, SEED_LENGTH, Sealer, Suite};
 use crate::interface::{Endpoint, Notice, PolicyRow, SaStats, TunnelId};
-use crate::mtu::{believed, inner_mtu};
+use crate::mtu::{believed, inner_mtu, outer_headers};
 use crate::replay::ReplayWindow;
 use crate::spd::{Mapping, Row, Selector, SelectorTable};
 
@@ -58,8 +58,8 @@ pub enum Refused {
 /// The two ESP SAs of one CHILD_SA, with everything that changes while they carry packets.
 ///
 /// `sequence` is the number last sent. `part` is what it carries of its mapping's outbound packets where the peer
-/// did not agree to all of them. `limit` is what the path leaves for an inner packet. `awaited` says whether it is
-/// not sent on before its first packet came, or IKE says so.
+/// did not agree to all of them. `limit` is what the path leaves for an inner packet, `room` for an ESP packet.
+/// `awaited` says whether it is not sent on before its first packet came, or IKE says so.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "what was told, and what waits, do not depend on each other"
@@ -75,6 +75,7 @@ pub(crate) struct SaPair {
     pub(crate) sequence: u64,
     sequence_end: u64,
     pub(crate) limit: usize,
+    pub(crate) room: usize,
     pub(crate) stats: SaStats,
     pub(crate) awaited: bool,
     moved_told: Option<Endpoint>,
@@ -108,6 +109,7 @@ impl SaPair {
             // It never wraps (RFC 4303 section 3.3.3).
             sequence_end: if suite.esn() { u64::MAX } else { u32::MAX.into() },
             limit: 0,
+            room: 0,
             stats: SaStats::default(),
             awaited: false,
             moved_told: None,
@@ -139,6 +141,7 @@ impl SaPair {
         let (udp, is_ipv6) = (self.child.udp, self.child.remote.address.is_ipv6());
         let path_mtu = believed(path_mtu, is_ipv6);
         self.limit = inner_mtu(path_mtu, self.child.suite, udp, is_ipv6);
+        self.room = path_mtu - outer_headers(is_ipv6, udp);
     }
 
     /// Whether the SA carries nothing more.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 import vpnd_engine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_packets import any_bytes
-from tests.unit.datapath.parts import tcp_packet
+from tests.unit.datapath.parts import CBC, EVERYTHING, GCM, child, tcp_packet
+from vpnd.datapath.interface import PolicyRow
+from vpnd.model.proposals import Suite
 from vpnd.wire.ip import adjust_checksum, checksum, encode_packet, pseudo_header
 
 PAIRS = (("10.1.0.1", "10.2.0.1"), ("fd01::1", "fd02::1"))
@@ -110,6 +113,61 @@ def test_any_header_and_bytes_are_packets_or_refused(header: bytes, packet: byte
         return
     assert pieces
     assert sum(map(len, pieces)) >= len(packet)
+
+
+reads = st.one_of(
+    st.builds(
+        lambda hosts, length, size: (
+            vnet(TCPV4 if hosts == PAIRS[0] else TCPV6, size) + tcp_packet(*hosts, 1, bytes(length))
+        ),
+        pairs,
+        lengths,
+        st.sampled_from([63, 500, 1000, 1360, 2900]),
+    ),
+    st.builds(
+        lambda hosts, length, size: vnet(UDP_L4, size) + udp(hosts, bytes(length)),
+        pairs,
+        lengths,
+        st.sampled_from([22, 500, 1000, 1360, 2900]),
+    ),
+    st.builds(lambda packet: vnet(NONE, 0, flags=0) + packet, any_bytes),
+    st.builds(lambda header, packet: header + packet, st.binary(min_size=10, max_size=10), any_bytes),
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(reads, max_size=8),
+    st.sampled_from([GCM, CBC]),
+    st.sampled_from([None, 600, 1400]),
+    st.sampled_from([None, 2, 8]),
+)
+def test_large_reads_leave_as_their_packets_would(
+    read: list[bytes], suite: Suite, most: int | None, kilobytes: int | None
+) -> None:
+    """What is sealed where it lies is what is sealed packet by packet, down to notices and counters."""
+    outcomes = []
+    hard = kilobytes and kilobytes * 1024
+    for whole in (True, False):
+        engine: Any = vpnd_engine.Engine()
+        engine.add_tunnel("t", True)
+        engine.replace_policies("t", [PolicyRow(0, EVERYTHING, EVERYTHING)])
+        engine.set_limits("t", most, None)
+        engine.install(0.0, child(suite=suite), (hard and hard // 2, hard), bytes(32), True)
+        if whole:
+            sent = engine.send_reads(1.0, "t", read)
+        else:
+            packets, malformed = [], 0
+            for one in read:
+                try:
+                    packets += vpnd_engine.split_read(one)
+                except ValueError:
+                    malformed += 1
+            sent = engine.send(1.0, "t", packets)
+        drops = engine.drops("t")
+        drops[0] += 0 if whole else malformed
+        outcomes.append((sent, engine.take_notices(), drops, engine.stats(0x1001)))
+    assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.parametrize("kind", [TCPV6, UDP_L4, 3, 2, 0x7F])

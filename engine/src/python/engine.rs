@@ -62,7 +62,7 @@ impl KeysOf {
 
 /// `vpnd.model.child.Path`, as far as it says where packets go.
 #[derive(FromPyObject)]
-struct PathOf {
+pub(super) struct PathOf {
     local: IpAddr,
     local_port: u16,
     remote: IpAddr,
@@ -70,18 +70,18 @@ struct PathOf {
 }
 
 impl PathOf {
-    fn local(&self) -> Endpoint {
+    pub(super) fn local(&self) -> Endpoint {
         Endpoint { address: self.local, port: self.local_port }
     }
 
-    fn remote(&self, udp: bool) -> Endpoint {
+    pub(super) fn remote(&self, udp: bool) -> Endpoint {
         Endpoint { address: self.remote, port: if udp { self.remote_port } else { 0 } }
     }
 }
 
 /// `vpnd.model.child.ChildSa`.
 #[derive(FromPyObject)]
-struct ChildOf {
+pub(super) struct ChildOf {
     tunnel: String,
     mapping: u32,
     spi_in: u32,
@@ -98,7 +98,7 @@ struct ChildOf {
 
 /// `vpnd.datapath.interface.PolicyRow`.
 #[derive(FromPyObject)]
-struct RowOf {
+pub(super) struct RowOf {
     mapping: u32,
     local: Vec<SelectorOf>,
     remote: Vec<SelectorOf>,
@@ -106,6 +106,60 @@ struct RowOf {
 
 fn side(kept: Vec<SelectorOf>) -> PyResult<Box<[Selector]>> {
     selectors(kept.into_iter().map(|s| (s.start, s.end, s.protocol, s.port_start, s.port_end)).collect())
+}
+
+impl ChildOf {
+    pub(super) fn tunnel(&self) -> &str {
+        &self.tunnel
+    }
+}
+
+/// A tunnel's mappings.
+pub(super) fn policy_rows(rows: Vec<RowOf>) -> PyResult<Box<[PolicyRow]>> {
+    let rows = rows.into_iter().map(|row| {
+        Ok(PolicyRow { mapping: row.mapping, local: side(row.local)?, remote: side(row.remote)? })
+    });
+    rows.collect()
+}
+
+/// Install an SA pair with its limits in bytes; what waited for it is in `out`.
+#[expect(clippy::too_many_arguments, reason = "what the engine takes, and who takes it")]
+pub(super) fn installed(
+    engine: &mut Engine,
+    now: f64,
+    tunnel: TunnelId,
+    child: ChildOf,
+    limits: (Option<u64>, Option<u64>),
+    seed: &[u8; SEED_LENGTH],
+    outbound: bool,
+    out: &mut Outgoing,
+) -> PyResult<()> {
+    let words = &child.suite;
+    let suite = Suite::of_words(&words.encryption, words.integrity.as_deref(), words.icv_length, words.esn);
+    let wanted = Child {
+        tunnel,
+        mapping: child.mapping,
+        spi_in: child.spi_in,
+        spi_out: child.spi_out,
+        suite: suite.map_err(raised)?,
+        ts_local: side(child.ts_local)?,
+        ts_remote: side(child.ts_remote)?,
+        local: child.path.local(),
+        remote: child.path.remote(child.udp),
+        udp: child.udp,
+        soft_bytes: limits.0,
+        hard_bytes: limits.1,
+        replay_window: child.replay_window,
+    };
+    let keys = [child.keys_in.keys(), child.keys_out.keys()];
+    engine.install(now, wanted, keys, seed, outbound, out).map_err(|refused| match refused {
+        Refused::Keys(error) => raised(error),
+        Refused::Known => {
+            PyValueError::new_err(format!("an SA with inbound SPI {:08x} is installed", child.spi_in))
+        }
+        Refused::Window => PyValueError::new_err("no size of a replay window"),
+        Refused::Tunnel => PyKeyError::new_err("no such tunnel"),
+    })
 }
 
 /// SPI that is received on, peer's address and port, whether in UDP, the packets, DSCP and ECN.
@@ -192,11 +246,7 @@ impl PyEngine {
 
     /// The mappings of a tunnel, all at once.
     fn replace_policies(&mut self, tunnel: &str, rows: Vec<RowOf>) -> PyResult<()> {
-        let rows = rows.into_iter().map(|row| {
-            Ok(PolicyRow { mapping: row.mapping, local: side(row.local)?, remote: side(row.remote)? })
-        });
-        let rows = rows.collect::<PyResult<_>>()?;
-        self.engine.replace_policies(self.id(tunnel)?, rows);
+        self.engine.replace_policies(self.id(tunnel)?, policy_rows(rows)?);
         Ok(())
     }
 
@@ -227,36 +277,9 @@ impl PyEngine {
         seed: [u8; SEED_LENGTH],
         outbound: bool,
     ) -> PyResult<Sent<'py>> {
-        let words = &child.suite;
-        let suite =
-            Suite::of_words(&words.encryption, words.integrity.as_deref(), words.icv_length, words.esn);
-        let wanted = Child {
-            tunnel: self.id(&child.tunnel)?,
-            mapping: child.mapping,
-            spi_in: child.spi_in,
-            spi_out: child.spi_out,
-            suite: suite.map_err(raised)?,
-            ts_local: side(child.ts_local)?,
-            ts_remote: side(child.ts_remote)?,
-            local: child.path.local(),
-            remote: child.path.remote(child.udp),
-            udp: child.udp,
-            soft_bytes: limits.0,
-            hard_bytes: limits.1,
-            replay_window: child.replay_window,
-        };
+        let id = self.id(child.tunnel())?;
         self.out.clear();
-        let keys = [child.keys_in.keys(), child.keys_out.keys()];
-        self.engine.install(now, wanted, keys, &seed, outbound, &mut self.out).map_err(|refused| {
-            match refused {
-                Refused::Keys(error) => raised(error),
-                Refused::Known => {
-                    PyValueError::new_err(format!("an SA with inbound SPI {:08x} is installed", child.spi_in))
-                }
-                Refused::Window => PyValueError::new_err("no size of a replay window"),
-                Refused::Tunnel => PyKeyError::new_err("no such tunnel"),
-            }
-        })?;
+        installed(&mut self.engine, now, id, child, limits, &seed, outbound, &mut self.out)?;
         Ok(self.taken(py))
     }
 
@@ -289,6 +312,20 @@ impl PyEngine {
         self.out.clear();
         let packets = packets.iter().map(PyBytesMethods::as_bytes);
         self.engine.send(now, self.id(tunnel)?, packets, &mut self.out);
+        Ok(self.taken(py))
+    }
+
+    /// Seal what was read from a TUN with a `virtio_net_hdr`, each of which may stand for many packets.
+    fn send_reads<'py>(
+        &mut self,
+        py: Python<'py>,
+        now: f64,
+        tunnel: &str,
+        reads: Vec<Bound<'py, PyBytes>>,
+    ) -> PyResult<Sent<'py>> {
+        self.out.clear();
+        let reads = reads.iter().map(PyBytesMethods::as_bytes);
+        self.engine.send_reads(now, self.id(tunnel)?, reads, &mut self.out);
         Ok(self.taken(py))
     }
 
@@ -368,6 +405,8 @@ impl PyEngine {
                 Notice::PeerSends { tunnel, spi_in } => {
                     ("PeerSends", name(tunnel), spi_in).into_bound_py_any(py)
                 }
+                Notice::PathMtu { remote, mtu } => ("PathMtu", remote, mtu).into_bound_py_any(py),
+                Notice::TunLost { tunnel } => ("TunLost", name(tunnel)).into_bound_py_any(py),
                 Notice::PeerMoved { tunnel, spi_in, local, remote } => {
                     let path = (local.address, local.port, remote.address, remote.port);
                     ("PeerMoved", name(tunnel), spi_in, path).into_bound_py_any(py)

@@ -8,6 +8,7 @@
 
 mod engine;
 mod esp;
+mod gateway;
 mod parts;
 
 use pyo3::prelude::*;
@@ -19,6 +20,8 @@ mod module {
     use super::engine::PyEngine;
     #[pymodule_export]
     use super::esp::{Opener, Sealer, inner_length};
+    #[pymodule_export]
+    use super::gateway::NativeEngine;
     #[pymodule_export]
     use super::parts::{
         PySelectorTable, ReplayWindow, adjust_checksum, apply_outer, checksum, clamp_mss, covers,
