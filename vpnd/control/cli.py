@@ -62,14 +62,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", min=0.1, max=600, metavar="S", help="How long to wait, in seconds.")
 ]
-NameArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME",
-        help="The tunnel's name, as in the configuration.",
-        autocompletion=completion.tunnel_names,
-    ),
-]
+
+
+def _tunnel_argument(metavar: str, text: str) -> Any:
+    """An argument for which a shell completes the names of the tunnels."""
+    return typer.Argument(metavar=metavar, help=text, autocompletion=completion.tunnel_names)
+
+
+NAME_HELP = "The tunnel's name, as in the configuration."
+NameArgument = Annotated[str, _tunnel_argument("NAME", NAME_HELP)]
 
 
 def _session(context: typer.Context, socket: Path | None, json: bool) -> Session:
@@ -195,9 +196,7 @@ def events(
 @app.command()
 def up(
     context: typer.Context,
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The tunnel's name, as in the configuration.")
-    ] = None,
+    name: Annotated[str | None, _tunnel_argument("[NAME]", NAME_HELP)] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every tunnel; each says how it went, and one that failed counts.")
     ] = False,
@@ -263,10 +262,9 @@ def rekey(
 @app.command()
 def switch(
     context: typer.Context,
-    group: Annotated[str, typer.Argument(metavar="GROUP", help="One of its tunnels, or a route.")],
+    group: Annotated[str, _tunnel_argument("GROUP", "One of its tunnels, or a route.")],
     name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", help="The tunnel; without it, health and priority decide."),
+        str | None, _tunnel_argument("[NAME]", "The tunnel; without it, health and priority decide.")
     ] = None,
     socket: SocketOption = None,
     json: JsonOption = False,
