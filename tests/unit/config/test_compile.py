@@ -219,6 +219,13 @@ def test_a_peer_by_name_is_known_by_its_address_too(
     assert tunnel.peer.prove_rekey
 
 
+def test_what_the_interface_is_told_of_its_settings(tmp_path: Path) -> None:
+    lines = 'mtu = 1400\nmss = 1300\ndescription = "to the branch"\n'
+    for more, told in ((lines, (1400, 1300, "to the branch")), ("", (None, None, ""))):
+        (tunnel,) = compiled(tmp_path, GATEWAY + TUNNEL + more).tunnels
+        assert (tunnel.mtu, tunnel.mss, tunnel.description) == told
+
+
 def test_protocol_and_ports_of_a_rule(tmp_path: Path) -> None:
     rule = '[[tunnels.a.spd]]\nlocal = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24", "10.3.0.0/24"]\n'
     text = GATEWAY + TUNNEL + 'communication = "spd-policy"\n'

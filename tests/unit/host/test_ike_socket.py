@@ -10,6 +10,7 @@ from contextlib import closing
 from ipaddress import ip_address
 
 import pytest
+from asyncio_dgram.aio import DatagramStream
 
 from vpnd.daemon.run import _open_port
 from vpnd.host import ike_socket
@@ -168,6 +169,29 @@ async def heard_by_round(count: int) -> tuple[list[bytes], list[int]]:
     for _ in range(3):
         await asyncio.sleep(0)
     return [data for _, data in ear.heard], heard_in
+
+
+async def test_what_is_heard_keeps_no_buffer_of_asyncio_from_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio cuts each datagram out of 256 KB: the endpoint keeps messages, and so gets a copy."""
+    read: list[bytes] = []
+    recv = DatagramStream.recv
+
+    async def noting(stream: DatagramStream) -> tuple[bytes, object]:
+        data, source = await recv(stream)
+        read.append(data)
+        return data, source
+
+    monkeypatch.setattr(DatagramStream, "recv", noting)
+    ear, other = Ear(4), Ear(4)
+    await ear.socket.start()
+    other.socket.send(other.to(ear.socket.port), b"a first message")
+    await ear.until(1)
+    ((_, heard),) = ear.heard
+    assert [heard] == read
+    assert heard is not read[0]
+    ear.socket.close()
+    other.socket.close()
+    await asyncio.sleep(0)
 
 
 async def test_what_waits_is_read_at_one_wake(monkeypatch: pytest.MonkeyPatch) -> None:
