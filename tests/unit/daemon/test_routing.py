@@ -47,6 +47,18 @@ def test_routes_of_the_tunnel_stand_in_both_tables_with_a_hole_below() -> None:
     }
 
 
+def test_the_mappings_of_rules_have_a_hole_below_their_interface() -> None:
+    tables = tables_of(["branch"])
+    holes, ways = guard([SPD], tables), carried(SPD, tables)
+    table, everything = tables["branch"], ip_network("0.0.0.0/0")
+    assert {(r.destination, r.table, r.device, r.metric) for r in holes.routes} == {
+        (everything, table, None, WORST_METRIC)
+    }
+    assert {(r.destination, r.table, r.device, r.metric) for r in ways.routes} == {
+        (everything, table, "vpn-branch", TUNNEL_METRIC)
+    }
+
+
 def test_the_hole_is_the_last_route_of_all() -> None:
     """The metric is 32 bits long: no route that any program makes is taken after it."""
     assert INSIDE_METRIC < TUNNEL_METRIC < WORST_METRIC == 2**32 - 1
