@@ -121,7 +121,9 @@ def test_long_messages_are_cut_for_a_peer_that_says_it_reads_fragments() -> None
     assert len(sent) == 3
     assert max(map(len, sent)) <= 1280 - 48 - 4
     pieces = [decode_payloads(Header.decode(one).next_payload, one[28:], padded=True)[0] for one in sent]
-    whole = b"".join(piece.data for piece in pieces if isinstance(piece, Fragment))
+    cut = [piece for piece in pieces if isinstance(piece, Fragment)]
+    assert [(one.id, one.number, one.last) for one in cut] == [(1, 1, False), (1, 2, False), (1, 3, True)]
+    whole = b"".join(one.data for one in cut)
     assert Header.decode(whole).length == len(whole)
     assert decode_payloads(Header.decode(whole).next_payload, whole[28:], padded=True) == (long,)
 
