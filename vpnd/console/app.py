@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from vpnd.console.editing import Editing
 from vpnd.console.protection import Protection
 from vpnd.console.requests import THEMES, Pages, form_of, one, own_path, redirect
 from vpnd.console.sessions import Sessions, TooMany
@@ -65,8 +66,9 @@ def create_app(
             with suppress(asyncio.CancelledError):
                 await following
 
+    editing = Editing(vpnd, console.pages, console.watch)
     return Starlette(
-        routes=console.routes(),
+        routes=[*console.routes(), *editing.routes()],
         middleware=[Middleware(Protection, hosts=hosts, secure=secure)],
         exception_handlers={
             VpndError: console.daemon_failed,

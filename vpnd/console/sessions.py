@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vpnd.console.tokens import Role, Tokens
+from vpnd.model.secret import Secret
 
 IDLE_LIMIT = 30 * 60.0
 """Ours, in seconds: a page that only refreshes itself keeps nobody signed in."""
@@ -30,6 +31,10 @@ class Session:
     began: float
     used: float
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    drafts: dict[str, object] = field(default_factory=dict, repr=False)
+    """Tunnels that are being made or changed, the oldest first."""
+    shown_once: tuple[str, Secret] | None = field(default=None, repr=False)
+    """A tunnel and the key that was made for it."""
     notices: list[tuple[str, str]] = field(default_factory=list)
     """Kind (`good`, `bad`) and text of what the next page shows once."""
 

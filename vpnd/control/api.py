@@ -23,6 +23,7 @@ from vpnd.control.openapi import document
 from vpnd.control.operations import OperationError, Operations
 from vpnd.control.schema import (
     ActionResult,
+    CustomerGateways,
     ErrorBody,
     ErrorResponse,
     Event,
@@ -34,6 +35,7 @@ from vpnd.control.schema import (
     SwitchRequest,
     Trace,
     TunnelChange,
+    TunnelCheck,
     TunnelDetail,
     UpRequest,
     Why,
@@ -170,6 +172,23 @@ def _add_configuration(app: FastAPI, operations: Operations, closing: asyncio.Ev
         The key is write-only: it is never shown, and a tunnel that exists keeps it if it is left out.
         """
         return _json(await _unless_closing(operations.put_tunnel(name, table), closing))
+
+    @app.post(
+        "/v1/tunnels/{name}/check", response_model=TunnelCheck, tags=["configuration"], operation_id="check"
+    )
+    async def check(name: Name, table: Annotated[dict[str, Any], Body()]) -> Response:
+        """What PUT of this table would say: nothing is changed, and a key may be missing."""
+        return _json(await _unless_closing(operations.check_tunnel(name, table), closing))
+
+    @app.get(
+        "/v1/customer-gateways",
+        response_model=CustomerGateways,
+        tags=["configuration"],
+        operation_id="customer_gateways",
+    )
+    async def customer_gateways() -> Response:
+        """The customer gateways that have a name of their own."""
+        return _json(operations.customer_gateways())
 
     @app.delete(
         "/v1/tunnels/{name}",

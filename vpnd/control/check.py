@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vpnd.config.load import Loaded, load
-from vpnd.config.mappings import MAX_MAPPINGS
+from vpnd.config.mappings import MAX_MAPPINGS, mappings_of
 from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_STATE
 from vpnd.config.problems import Problem, Severity, counted
+
+if TYPE_CHECKING:
+    from vpnd.control.schema import CustomerGateways, TunnelCheck
 
 EXIT_DONE = 0
 EXIT_CONFIGURATION = 2
@@ -70,6 +73,40 @@ def as_document(loaded: Loaded) -> dict[str, Any]:
         "warnings": len(loaded.warnings),
         "problems": [as_body(problem) for problem in loaded.problems],
     }
+
+
+def checked(loaded: Loaded, name: str, label: str) -> TunnelCheck:
+    """What the API says of one tunnel, whose file is called `label`: its findings, and every error."""
+    from vpnd.control.schema import MappingPreview, ProblemBody, TunnelCheck
+
+    problems = [p for p in loaded.problems if p.file == label or p.severity is Severity.ERROR]
+    tunnel = loaded.configuration.tunnels.get(name)
+    mappings = mappings_of(tunnel.table) if tunnel is not None else ()
+    return TunnelCheck(
+        ok=loaded.ok,
+        problems=[ProblemBody(**as_body(problem)) for problem in problems],
+        mappings=[MappingPreview(local=str(one.local), remote=str(one.remote)) for one in mappings],
+        spd_mappings=loaded.configuration.spd_mappings,
+        max_spd_mappings=MAX_MAPPINGS,
+    )
+
+
+def named_gateways(loaded: Loaded) -> CustomerGateways:
+    """The customer gateways that a tunnel can name, and who does."""
+    from vpnd.control.schema import CustomerGateways, CustomerGatewayStatus
+
+    tunnels = loaded.configuration.tunnels.values()
+    return CustomerGateways(
+        customer_gateways=[
+            CustomerGatewayStatus(
+                name=key,
+                address=gateway.table.address,
+                tunnels=[one.name for one in tunnels if one.table.customer_gateway == key],
+            )
+            for key, gateway in loaded.configuration.customer_gateways.items()
+            if gateway.path[0] == "customer_gateways"
+        ]
+    )
 
 
 def as_body(problem: Problem) -> dict[str, Any]:

@@ -34,5 +34,7 @@ def _describe_tunnel_table(made: dict[str, Any]) -> None:
     }
     schema["required"] = [key for key in schema["required"] if key != "pre_shared_key"]
     made["components"]["schemas"]["TunnelTable"] = schema
-    body = made["paths"]["/v1/tunnels/{name}"]["put"]["requestBody"]
-    body["content"]["application/json"]["schema"] = {"$ref": "#/components/schemas/TunnelTable"}
+    paths = made["paths"]
+    for operation in (paths["/v1/tunnels/{name}"]["put"], paths["/v1/tunnels/{name}/check"]["post"]):
+        body = operation["requestBody"]["content"]["application/json"]
+        body["schema"] = {"$ref": "#/components/schemas/TunnelTable"}

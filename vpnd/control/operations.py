@@ -12,6 +12,7 @@ from typing import Protocol
 
 from vpnd.control.schema import (
     ActionResult,
+    CustomerGateways,
     Event,
     GroupStatus,
     ProblemBody,
@@ -20,6 +21,7 @@ from vpnd.control.schema import (
     Status,
     Trace,
     TunnelChange,
+    TunnelCheck,
     TunnelDetail,
     Why,
 )
@@ -152,6 +154,15 @@ class Operations(Protocol):
         `table` may hold `customer_gateway` as a table with the address instead of a name. Raises
         InvalidConfiguration, or Conflict (E-FROM-FILE) for a tunnel that an operator's file defines.
         """
+
+    async def check_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelCheck:
+        """What `put_tunnel` would say, without changing anything; a key may be missing.
+
+        Raises Conflict (E-FROM-FILE) as that does.
+        """
+
+    def customer_gateways(self) -> CustomerGateways:
+        """Those with a name of their own."""
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key. Raises Conflict (E-FROM-FILE)."""

@@ -318,6 +318,40 @@ class TunnelChange(Model):
     problems: list[ProblemBody] = Field(default_factory=list)
 
 
+class MappingPreview(Model):
+    """A mapping that a tunnel would have."""
+
+    local: str
+    remote: str
+
+
+class TunnelCheck(Model):
+    """What a PUT of this tunnel would say; nothing was changed. `ok`: it would be accepted.
+
+    `spd_mappings` counts those of all spd-policy tunnels of the gateway with this one, of `max_spd_mappings`.
+    """
+
+    ok: bool
+    problems: list[ProblemBody] = Field(default_factory=list)
+    mappings: list[MappingPreview] = Field(default_factory=list)
+    spd_mappings: int
+    max_spd_mappings: int
+
+
+class CustomerGatewayStatus(Model):
+    """A customer gateway that has a name of its own, and the tunnels to it."""
+
+    name: str
+    address: str
+    tunnels: list[str] = Field(default_factory=list)
+
+
+class CustomerGateways(Model):
+    """`GET /v1/customer-gateways`, in the order of the configuration."""
+
+    customer_gateways: list[CustomerGatewayStatus]
+
+
 class ActionResult(Model):
     """An action that was done: the tunnel's state after it."""
 

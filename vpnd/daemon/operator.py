@@ -11,6 +11,8 @@ from vpnd.config.compile import describe
 from vpnd.config.load import Loaded, load, load_with, load_without
 from vpnd.config.problems import Problem
 from vpnd.config.values import AUTO
+from vpnd.control.check import checked, named_gateways
+from vpnd.control.cli import new_key
 from vpnd.control.diagnoses import explain, message
 from vpnd.control.operations import (
     Conflict,
@@ -24,6 +26,7 @@ from vpnd.control.operations import (
 from vpnd.control.schema import (
     ActionResult,
     CarriedRoute,
+    CustomerGateways,
     Event,
     GroupStatus,
     ProblemBody,
@@ -32,6 +35,7 @@ from vpnd.control.schema import (
     Status,
     Trace,
     TunnelChange,
+    TunnelCheck,
     TunnelDetail,
     Why,
 )
@@ -271,6 +275,21 @@ class Operator:
             done = "created" if name in change.added else "changed" if name in change.changed else "unchanged"
             problems = [_problem(p) for p in loaded.problems if p.file == proposed.source.label]
             return TunnelChange(tunnel=name, change=done, problems=problems)
+
+    async def check_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelCheck:
+        """What `put_tunnel` would say, without changing anything."""
+        known = self._loaded().configuration.tunnels.get(name)
+        if known is not None and not known.source.from_api:
+            raise _from_file(name, known.place)
+        if known is None and "pre_shared_key" not in table:
+            table = {**table, "pre_shared_key": f"plain:{new_key()}"}
+        source = self._store.propose(name, table).source
+        loaded = await self._service.in_thread(load_with, self._config, self._state, source)
+        return checked(loaded, name, source.label)
+
+    def customer_gateways(self) -> CustomerGateways:
+        """Those with a name of their own."""
+        return named_gateways(self._loaded())
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key."""

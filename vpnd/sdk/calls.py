@@ -8,12 +8,14 @@ from typing import Any, Generic, TypeVar
 
 from vpnd.sdk.models import (
     ActionResult,
+    CustomerGateways,
     GroupStatus,
     ReloadProgress,
     ReloadResult,
     Status,
     Trace,
     TunnelChange,
+    TunnelCheck,
     TunnelDetail,
     Why,
 )
@@ -75,6 +77,14 @@ def switch(group: str, tunnel: str | None) -> Call[GroupStatus]:
 
 def put_tunnel(name: str, table: Mapping[str, Any]) -> Call[TunnelChange]:
     return Call(TunnelChange, "PUT", tunnel_path(name), table)
+
+
+def check_tunnel(name: str, table: Mapping[str, Any]) -> Call[TunnelCheck]:
+    return Call(TunnelCheck, "POST", tunnel_path(name, "check"), table)
+
+
+def customer_gateways() -> Call[CustomerGateways]:
+    return Call(CustomerGateways, "GET", "/v1/customer-gateways")
 
 
 def delete_tunnel(name: str) -> Call[TunnelChange]:

@@ -18,6 +18,7 @@ from vpnd.sdk.decoding import decode
 from vpnd.sdk.errors import DaemonUnreachable, Refused
 from vpnd.sdk.models import (
     ActionResult,
+    CustomerGateways,
     Event,
     GroupStatus,
     ReloadProgress,
@@ -25,6 +26,7 @@ from vpnd.sdk.models import (
     Status,
     Trace,
     TunnelChange,
+    TunnelCheck,
     TunnelDetail,
     Why,
 )
@@ -92,6 +94,14 @@ class Client:
     def put_tunnel(self, name: str, table: Mapping[str, Any]) -> TunnelChange:
         """Create or change a tunnel: the shape of its TOML table; without a key it keeps its own."""
         return self._do(calls.put_tunnel(name, table))
+
+    def check_tunnel(self, name: str, table: Mapping[str, Any]) -> TunnelCheck:
+        """What `put_tunnel` would say, without changing anything; a key may be missing."""
+        return self._do(calls.check_tunnel(name, table))
+
+    def customer_gateways(self) -> CustomerGateways:
+        """The customer gateways that have a name of their own."""
+        return self._do(calls.customer_gateways())
 
     def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel that was made over the API, and its key."""
@@ -190,6 +200,14 @@ class AsyncClient:
     async def put_tunnel(self, name: str, table: Mapping[str, Any]) -> TunnelChange:
         """Create or change a tunnel: the shape of its TOML table; without a key it keeps its own."""
         return await self._do(calls.put_tunnel(name, table))
+
+    async def check_tunnel(self, name: str, table: Mapping[str, Any]) -> TunnelCheck:
+        """What `put_tunnel` would say, without changing anything; a key may be missing."""
+        return await self._do(calls.check_tunnel(name, table))
+
+    async def customer_gateways(self) -> CustomerGateways:
+        """The customer gateways that have a name of their own."""
+        return await self._do(calls.customer_gateways())
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel that was made over the API, and its key."""

@@ -26,6 +26,15 @@ class CarriedRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerGatewayStatus:
+    """A customer gateway that has a name of its own, and the tunnels to it."""
+
+    name: str
+    address: str
+    tunnels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DpdStatus:
     """Dead peer detection: how long ago the peer was last heard, authenticated."""
 
@@ -147,6 +156,14 @@ class IkeStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MappingPreview:
+    """A mapping that a tunnel would have."""
+
+    local: str
+    remote: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerStatus:
     """The other machine. `address` is the FQDN as it was written while it is not resolved.
 
@@ -193,6 +210,13 @@ class TraceLine:
     text: str
     size: int
     detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerGateways:
+    """`GET /v1/customer-gateways`, in the order of the configuration."""
+
+    customer_gateways: tuple[CustomerGatewayStatus, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +285,20 @@ class TunnelChange:
     tunnel: str
     change: Literal["created", "changed", "unchanged", "removed"]
     problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelCheck:
+    """What a PUT of this tunnel would say; nothing was changed. `ok`: it would be accepted.
+
+    `spd_mappings` counts those of all spd-policy tunnels of the gateway with this one, of `max_spd_mappings`.
+    """
+
+    ok: bool
+    problems: tuple[Problem, ...] = ()
+    mappings: tuple[MappingPreview, ...] = ()
+    spd_mappings: int
+    max_spd_mappings: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

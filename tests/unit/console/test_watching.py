@@ -169,6 +169,8 @@ SAID_BY_THE_DAEMON = {
     *("up", "down", "connecting", "waiting", "unhealthy", "healthy", "unknown"),
     *("active", "passive", "traffic-triggered", "destination-route", "spd-policy"),
     *("Loss", "Round trip", "Jitter"),
+    *("created", "changed", "unchanged", "yes", "no", "main", "aggressive", "retry", "disconnect"),
+    *("auto", "default"),
 }
 
 

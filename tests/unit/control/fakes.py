@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from vpnd.config.configuration import Findings, Source
+from vpnd.config.load import check
+from vpnd.control.check import checked, named_gateways
 from vpnd.control.diagnoses import explain, message
 from vpnd.control.eventlog import EventLog
 from vpnd.control.operations import (
@@ -20,6 +23,7 @@ from vpnd.control.operations import (
 from vpnd.control.schema import (
     ActionResult,
     CarriedRoute,
+    CustomerGateways,
     DpdStatus,
     Event,
     Fault,
@@ -36,6 +40,7 @@ from vpnd.control.schema import (
     Trace,
     TraceLine,
     TunnelChange,
+    TunnelCheck,
     TunnelDetail,
     TunnelStatus,
     Why,
@@ -140,6 +145,7 @@ class FakeOperations:
         self.received: dict[str, Mapping[str, object]] = {}
         self.hang = asyncio.Event()
         self.looked = 0
+        self.from_api = False
         self.cut_off = False
         self.reload_waits: asyncio.Event | None = None
         self.progress = ReloadProgress(running=False, done=0, total=0)
@@ -169,6 +175,7 @@ class FakeOperations:
             interface=f"vpn-{name}",
             mtu=1400,
             source="/etc/vpnd/vpnd.toml:8",
+            from_api=self.from_api,
             psk_fingerprint="3f9a-77c1",
             ike_sas=[status.ike] if status.ike else [],
             errors=[status.last_error] if status.last_error else [],
@@ -270,6 +277,22 @@ class FakeOperations:
             raise InvalidConfiguration("E-CONFIG", "the tunnel was not taken", None, [problem])
         self.received[name] = table
         return TunnelChange(tunnel=name, change="created")
+
+    def _gateway(self) -> Source:
+        tables = {
+            "gateway": {"name": "hq", "address": "192.0.2.1"},
+            "customer_gateways": {"branch": {"address": "198.51.100.1"}},
+        }
+        return Source("vpnd.toml", tables, main=True, private=True)
+
+    async def check_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelCheck:
+        """As `vpnd check` says it, on a gateway without another tunnel."""
+        filled = {"pre_shared_key": "plain:pKz8wTq2mB5vX9cL4nR7jH3gpKz8wTq2", **table}
+        request = Source("request", {"tunnels": {name: filled}}, private=True, from_api=True)
+        return checked(check([self._gateway(), request], Findings()), name, "request")
+
+    def customer_gateways(self) -> CustomerGateways:
+        return named_gateways(check([self._gateway()], Findings()))
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         self._known(name)

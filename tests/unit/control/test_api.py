@@ -348,6 +348,8 @@ async def test_the_document_describes_every_route(daemon: Daemon) -> None:
     assert routes == {
         ("get", "/v1/status"),
         ("get", "/v1/tunnels/{name}"),
+        ("post", "/v1/tunnels/{name}/check"),
+        ("get", "/v1/customer-gateways"),
         ("put", "/v1/tunnels/{name}"),
         ("delete", "/v1/tunnels/{name}"),
         ("get", "/v1/tunnels/{name}/why"),

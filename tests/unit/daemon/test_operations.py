@@ -485,6 +485,13 @@ async def test_a_reload_with_an_error_changes_nothing(pair: Pair) -> None:
 async def test_a_tunnel_through_the_api_is_kept_with_its_key_apart(pair: Pair) -> None:
     pair.configure({}, {"t": BACK})
     await pair.start()
+    without = {key: value for key, value in TABLE.items() if key != "pre_shared_key"}
+    checked = await pair.hq.operator.check_tunnel("t", without)
+    assert checked.ok, "the key comes later"
+    assert [(one.local, one.remote) for one in checked.mappings] == [("0.0.0.0/0", "0.0.0.0/0")]
+    wrong = await pair.hq.operator.check_tunnel("t", {**TABLE, "routes": ["10.7.0.0/33"], "priority": -1})
+    assert [problem.key for problem in wrong.problems] == ["tunnels.t.routes[0]", "tunnels.t.priority"]
+    assert "t" not in [tunnel.name for tunnel in pair.hq.operator.status().tunnels], "nothing was changed"
     assert (await pair.hq.operator.put_tunnel("t", TABLE)).change == "created"
     await pair.until(lambda: pair.state() == ("up", "up"))
     files = sorted(path.name for path in (pair.hq.state / "tunnels.d").iterdir())

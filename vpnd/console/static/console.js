@@ -29,3 +29,16 @@ document.addEventListener("click", async (event) => {
 document.addEventListener("submit", (event) => {
   for (const button of event.target.querySelectorAll("button[data-slow]")) button.setAttribute("aria-busy", "true");
 });
+
+// Fields that mean nothing as others are: the server leaves them out anyway.
+function showFields() {
+  for (const field of document.querySelectorAll("[data-when]")) {
+    const cut = field.dataset.when.indexOf("=");
+    const other = document.getElementsByName(field.dataset.when.slice(0, cut))[0];
+    const wanted = field.dataset.when.slice(cut + 1);
+    const is = !other ? field.dataset.is : other.type === "checkbox" ? (other.checked ? "yes" : "no") : other.value;
+    field.hidden = is !== wanted;
+  }
+}
+document.addEventListener("DOMContentLoaded", showFields);
+document.addEventListener("input", showFields);

@@ -1,0 +1,304 @@
+"""A person's way through the steps, what is refused at its field, and that a key is never shown again."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.unit.console.conftest import Answer, Browser
+from vpnd.console import drafts
+from vpnd.console.fields import BY_NAME, STEPS
+from vpnd.control.schema import TunnelChange
+from vpnd.sdk.models import Problem
+
+KEY = "pKz8wTq2mB5vX9cL4nR7jH3gpKz8wTq2"
+BASIC: dict[str, Any] = {
+    "name": "branch-c",
+    "customer_gateway": "+",
+    "customer_gateway.address": "203.0.113.9",
+    "key": KEY,
+    "key_again": KEY,
+    "profile": "default",
+    "negotiation": "active",
+    "communication": "spd-policy",
+    "priority": "0",
+}
+ADVANCED = {"dpd.enabled": "yes", "dpd.timeout": "45", "dpd.action": "disconnect"}
+RULES = {"spd.0.local": "10.0.0.0/24", "spd.0.remote": "192.168.0.0/24\r\n 192.168.1.0/24 \r\n"}
+IKE: dict[str, Any] = {
+    "ike.version": "ikev1",
+    "ike.negotiation_mode": "main",
+    "ike.encryption": ["aes-256", "aes-128"],
+    "ike.integrity": "sha256",
+    "ike.dh_group": "14",
+    "ike.local_id": "",
+    "ike.remote_id": "gw.example",
+    "ike.lifetime": "86400",
+}
+IPSEC = {
+    "ipsec.encryption": "aes-128-gcm",
+    "ipsec.integrity": "sha256",
+    "ipsec.pfs": ["14"],
+    "ipsec.lifetime": "1800",
+    "ipsec.lifetime_kb": "1843200",
+    "ipsec.encapsulation": "udp",
+}
+WAY: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("basic", BASIC),
+    ("advanced", ADVANCED),
+    ("communication", RULES),
+    ("ike", IKE),
+    ("ipsec", IPSEC),
+)
+
+
+async def begin(browser: Browser, **form: str) -> str:
+    """The address of a new draft, without its step."""
+    answer = await browser.post("/new", form)
+    assert answer.status == 303, answer.text
+    return (answer.header("location") or "").partition("&")[0]
+
+
+async def go(browser: Browser, draft: str, step: str, form: dict[str, Any], button: str = "next") -> Answer:
+    return await browser.post(f"{draft}&step={step}", {**form, "go": button})
+
+
+async def all_steps(browser: Browser, **changes: str) -> str:
+    draft = await begin(browser)
+    for step, form in WAY:
+        answer = await go(browser, draft, step, {**form, **(changes if step == "basic" else {})})
+        assert answer.status == 303, (step, answer.text)
+    return draft
+
+
+def said(answer: Answer, key: str) -> str:
+    found = re.search(rf'id="said-{re.escape(key)}".*?>(.*?)</div>', answer.text, re.DOTALL)
+    return found[1] if found else ""
+
+
+async def test_the_whole_way(browser: Browser) -> None:
+    draft = await all_steps(browser)
+    summary = await browser.get(f"{draft}&step=summary")
+    assert "10.0.0.0/24 – 192.168.1.0/24" in summary.text
+    assert KEY not in summary.text
+    answer = await browser.post(draft.replace("/draft", "/draft/finish"))
+    assert answer.header("location") == "/tunnel?name=branch-c"
+    assert browser.operations.received["branch-c"] == {
+        "customer_gateway": {"address": "203.0.113.9"},
+        "pre_shared_key": f"plain:{KEY}",
+        "communication": "spd-policy",
+        "dpd": {"timeout": 45, "action": "disconnect"},
+        "spd": [{"local": ["10.0.0.0/24"], "remote": ["192.168.0.0/24", "192.168.1.0/24"]}],
+        "ike": {"version": "ikev1", "encryption": ["aes-128", "aes-256"], "remote_id": "gw.example"},
+        "ipsec": {"encryption": ["aes-128-gcm"], "pfs": [14], "lifetime": 1800, "encapsulation": "udp"},
+    }, "what is a default is not written"
+    assert (await browser.get(f"{draft}&step=basic")).status == 404, "the draft has ended"
+
+
+async def test_every_step_can_be_left_as_it_is_and_every_value_is_asked_for(browser: Browser) -> None:
+    draft = await begin(browser)
+    form = {**BASIC, "communication": "destination-route"}
+    for step in STEPS:
+        page = await browser.get(f"{draft}&step={step.name}")
+        for one in step.fields:
+            assert f'name="{one.key}"' in page.text, one.key
+        answer = await go(browser, draft, step.name, form if step.name == "basic" else {"dpd.enabled": "yes"})
+        if step.name in ("ike", "ipsec"):
+            break
+    kept = {"routes": "10.2.0.0/16"}
+    assert (await go(browser, draft, "communication", kept)).status == 303
+    assert answer.status in (303, 422)
+
+
+REFUSED = [
+    ("basic", {"name": ""}, "name", "E-NAME"),
+    ("basic", {"name": "a/b"}, "name", "E-NAME"),
+    ("basic", {"name": "x" * 61}, "name", "61 characters"),
+    ("basic", {"name": "branch-a"}, "name", "E-DUPLICATE"),
+    ("basic", {"key_again": "other"}, "pre_shared_key", "differ"),
+    ("basic", {"key": "", "key_again": ""}, "pre_shared_key", "needed"),
+    ("basic", {"customer_gateway.address": "1.2.3"}, "customer_gateway", "E-"),
+    ("basic", {"priority": "many"}, "priority", "E-TYPE"),
+    ("advanced", {"dpd.timeout": "9"}, "dpd.timeout", "10"),
+    (
+        "advanced",
+        {"health_check.enabled": "yes", "health_check.local": "127.0.0.1"},
+        "health_check.local",
+        "E-",
+    ),
+    ("communication", {"spd.0.remote": "192.168.0.0/33"}, "spd.0.remote", "E-"),
+    (
+        "communication",
+        {"spd.1.local": "10.0.0.0/25", "spd.1.remote": "192.168.1.0/25"},
+        "spd.1.remote",
+        "overlap",
+    ),
+    ("ike", {"ike.lifetime": "1"}, "ike.lifetime", "E-"),
+    ("ike", {"ike.local_id": "a b"}, "ike.local_id", "E-"),
+    ("ipsec", {"ipsec.lifetime_kb": "-1"}, "ipsec.lifetime_kb", "E-"),
+]
+
+
+async def test_a_limit_refuses_at_its_field_and_loses_nothing(browser: Browser) -> None:
+    draft = await all_steps(browser)
+    for step, wrong, key, message in REFUSED:
+        form = {**dict(WAY)[step], **wrong}
+        if "key" in wrong:
+            draft = await begin(browser)
+        answer = await go(browser, draft, step, form)
+        assert answer.status == 422, (wrong, answer.header("location"))
+        assert message in said(answer, key), (wrong, said(answer, key))
+        assert KEY not in answer.text
+        for name, given in wrong.items():
+            if not name.startswith("key"):
+                assert given in answer.text, "what was typed is there still"
+        good = await go(browser, draft, step, dict(WAY)[step])
+        assert good.status == 303, (wrong, good.text)
+    assert browser.operations.received == {}
+
+
+async def test_while_typing(browser: Browser) -> None:
+    draft = await all_steps(browser)
+    target = draft.replace("/draft", "/draft/check")
+    answer = await browser.post(f"{target}&step=ike", {**IKE, "ike.dh_group": "2", "ike.encryption": "des"})
+    assert 'class="warn"' in said(answer, "ike.dh_group"), "a weak choice, with its reason"
+    assert "RFC" in said(answer, "ike.dh_group")
+    assert "W-" in said(answer, "ike.encryption")
+    assert "<html" not in answer.text
+    assert 'hx-swap-oob="true"' in answer.text
+    rules = {**RULES, "spd.1.local": "10.9.0.0/24", "spd.1.remote": "192.168.9.0/24"}
+    more = await browser.post(f"{target}&step=communication", rules)
+    assert "10.9.0.0/24 – 192.168.9.0/24" in more.text
+    assert "3 of 200" in more.text
+    page = await browser.get(f"{draft}&step=ike")
+    assert 'value="des" checked' not in page.text, "nothing was kept"
+
+
+async def test_a_further_pair_of_ranges(browser: Browser) -> None:
+    draft = await begin(browser)
+    await go(browser, draft, "basic", BASIC)
+    shown = await browser.follow(await go(browser, draft, "communication", RULES, "rule"))
+    assert 'name="spd.1.local"' in shown.text
+    assert "192.168.1.0/24" in shown.text
+    again = {**RULES, "spd.1.local": "", "spd.1.remote": ""}
+    assert (await go(browser, draft, "communication", again)).status == 303
+    page = await browser.get(f"{draft}&step=communication")
+    assert 'name="spd.1.local"' not in page.text, "an empty rule is left out"
+
+
+async def test_a_key_that_was_made_is_shown_once(browser: Browser) -> None:
+    draft = await all_steps(browser, key="", key_again="", generate="yes")
+    page = await browser.get(f"{draft}&step=summary")
+    answer = await browser.post(draft.replace("/draft", "/draft/finish"))
+    sent = str(browser.operations.received["branch-c"]["pre_shared_key"]).removeprefix("plain:")
+    assert len(sent) == 43
+    assert sent not in page.text
+    shown = await browser.follow(answer)
+    assert sent in shown.text
+    again = await browser.get("/done?name=branch-c")
+    assert again.status == 303
+    assert sent not in again.text
+
+
+async def test_a_refusal_at_the_end_loses_nothing(browser: Browser) -> None:
+    draft = await all_steps(browser)
+
+    async def refuse(name: str, table: Any) -> TunnelChange:
+        return await browser.operations.delete_tunnel("branch-a")
+
+    put = browser.operations.put_tunnel
+    browser.operations.put_tunnel = refuse  # type: ignore[method-assign]
+    answer = await browser.post(draft.replace("/draft", "/draft/finish"))
+    assert answer.status == 422
+    assert "E-FROM-FILE" in answer.text
+    browser.operations.put_tunnel = put  # type: ignore[method-assign]
+    assert (await browser.post(draft.replace("/draft", "/draft/finish"))).status == 303
+
+
+async def test_editing_changes_what_was_changed_and_nothing_else(browser: Browser) -> None:
+    browser.operations.from_api = True
+    draft = await begin(browser, name="branch-a", how="edit")
+    page = await browser.get(f"{draft}&step=basic")
+    assert 'name="name"' not in page.text, "a name stays"
+    assert (await go(browser, draft, "advanced", {"dpd.enabled": "yes", "dpd.timeout": "60"})).status == 303
+    assert (await browser.post(draft.replace("/draft", "/draft/finish"))).status == 303
+    assert browser.operations.received["branch-a"] == {
+        "customer_gateway": "branch",
+        "routes": ["10.2.0.0/16"],
+        "interface": "vpn-branch-a",
+        "ike": {
+            "encryption": ["aes-128-gcm", "aes-256"],
+            "dh_group": [14, 31],
+            "remote_id": "gw.branch.example",
+        },
+        "dpd": {"timeout": 60},
+    }, "no key: it keeps its own"
+
+
+async def test_a_tunnel_of_a_file_is_not_edited_and_a_copy_is_a_tunnel_of_its_own(browser: Browser) -> None:
+    page = (await browser.get("/tunnel?name=branch-a")).text
+    assert 'value="edit"' not in page
+    answer = await browser.post("/new", {"name": "branch-a", "how": "edit"})
+    assert answer.status == 409
+    assert "/etc/vpnd/vpnd.toml:8" in answer.text
+    draft = await begin(browser, name="branch-a", how="clone")
+    refused = await go(browser, draft, "basic", {**BASIC, "name": "branch-a"})
+    assert "E-DUPLICATE" in said(refused, "name")
+    form = {**BASIC, "communication": "destination-route", "customer_gateway": "branch"}
+    assert (await go(browser, draft, "basic", form)).status == 303
+    await browser.post(draft.replace("/draft", "/draft/finish"))
+    table = browser.operations.received["branch-c"]
+    assert "interface" not in table
+    assert table["customer_gateway"] == "branch"
+
+
+async def test_a_tunnel_is_deleted_when_its_name_was_typed(browser: Browser) -> None:
+    page = await browser.post("/tunnel/delete", {"name": "branch-a"})
+    assert 'name="typed"' in page.text
+    wrong = await browser.post("/tunnel/delete", {"name": "branch-a", "typed": "branch-b"})
+    assert "not the tunnel" in wrong.text
+    assert not [call for call in browser.wire.asked if call.startswith("DELETE")]
+    refused = await browser.post("/tunnel/delete", {"name": "branch-a", "typed": "branch-a"})
+    assert (refused.status, "E-FROM-FILE" in refused.text) == (409, True)
+
+
+async def test_drafts_are_of_one_session_and_few(browser: Browser) -> None:
+    first = await begin(browser)
+    other = browser.other()
+    await other.sign_in()
+    browser.cookies = other.cookies
+    assert (await browser.get(f"{first}&step=basic")).status == 404
+    browser.csrf = other.csrf
+    kept = [await begin(browser) for _ in range(drafts.MAX_DRAFTS + 1)]
+    assert (await browser.get(f"{kept[0]}&step=basic")).status == 404
+    assert (await browser.get(f"{kept[-1]}&step=basic")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "field"),
+    [
+        ("a", "tunnels.a.ike.encryption[0]", "ike.encryption"),
+        ("a.b", 'tunnels."a.b".spd[2].remote[1]', "spd.2.remote"),
+        ("a", "tunnels.a.spd[0]", "spd"),
+        ("a", "tunnels.a.customer_gateway.address", "customer_gateway"),
+        ("a", "tunnels.b.routes", None),
+        ("a", None, None),
+    ],
+)
+def test_the_field_of_a_problem(name: str, key: str | None, field: str | None) -> None:
+    problem = Problem(file="", line=None, code="E", severity="error", message="", key=key)
+    assert drafts.place(problem, name) == field
+
+
+def test_the_profile_decides_what_is_a_default() -> None:
+    table: dict[str, Any] = {"profile": "tencent-cloud"}
+    assert drafts.value(table, "ike.integrity") == ["md5"]
+    drafts.put(table, "ike.integrity", ["sha256"])
+    drafts.put(table, "ike.version", "ikev1")
+    assert table == {"profile": "tencent-cloud", "ike": {"integrity": ["sha256"]}}
+    drafts.put(table, "ike.integrity", ["md5"])
+    assert table == {"profile": "tencent-cloud"}
+    assert drafts.step_of("spd.3.local") == "communication"
+    assert BY_NAME["ike"].title == "IKE options"
