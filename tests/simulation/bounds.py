@@ -20,10 +20,9 @@ from vpnd.ike.v1.version import REASSEMBLIES
 from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT, PFS_PROOF, PFS_PROOF_OF_PEER
 from vpnd.ike.v2.duplicates import ANSWERS_WITHIN
 from vpnd.ike.v2.exchanges.rekey_ike import REFUSED_WAIT
-from vpnd.ike.v2.life import REINITIATE_AGAIN as ANEW_AGAIN
+from vpnd.ike.v2.life import REINITIATE_AGAIN
 
 __all__ = [
-    "ANEW_AGAIN",
     "ANSWERS_WITHIN",
     "CROSSED",
     "DELETED_KEPT",
@@ -43,6 +42,7 @@ __all__ = [
     "REASSEMBLIES",
     "REFUSALS_KEPT",
     "REFUSED_WAIT",
+    "REINITIATE_AGAIN",
     "REKEY_AGAIN",
     "REMEMBERED_IDS",
     "REPLACED_AT_MOST",

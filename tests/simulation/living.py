@@ -55,7 +55,7 @@ class Living(Gateway):
 
     def hear(self) -> None:
         """ESP has come from the peer."""
-        cast(Endpoint, self.endpoint).heard(self._clock(), self.tunnel)
+        cast(Endpoint, self.endpoint).note_activity(self._clock(), self.tunnel)
 
     def sending_on(self) -> int | None:
         """The SPI that this side's packets carry now."""

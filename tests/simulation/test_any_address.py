@@ -214,7 +214,7 @@ def test_esp_is_no_answer_of_a_peer_that_can_be_asked(stage: Stage) -> None:
     """It is counted once a second, so that it may have come before the question."""
     stage.begin(stage.machine("a", ADDRESS_A))
     stage.begin(stage.machine("a", ADDRESS_C), ANSWER_WITHIN / 2)
-    stage.hub.do("heard", "branch")
+    stage.hub.do("note_activity", "branch")
     stage.world.run_for(ANSWER_WITHIN)
     assert stage.at() == [ADDRESS_C]
 
@@ -234,7 +234,7 @@ def test_a_peer_that_cannot_be_asked_is_there_while_it_sends_esp(heard: bool) ->
     stage.world.interceptors.remove(without_dpd)
     stage.begin(stage.machine("c", ADDRESS_C), ANSWER_WITHIN / 2)
     if heard:
-        stage.hub.do("heard", "branch")
+        stage.hub.do("note_activity", "branch")
     stage.world.run_for(ANSWER_WITHIN)
     assert stage.at() == [ADDRESS_A if heard else ADDRESS_C]
 

@@ -212,8 +212,8 @@ def test_what_follows_a_death(spoken: str, negotiation: Negotiation, action: Dpd
     if action is DISCONNECT:
         assert begun == []
         assert world.a.life.state is TunnelState.WAITING
-        assert world.a.life.error is not None
-        assert world.a.life.error.diagnosis.code is Code.PEER_DEAD
+        assert world.a.life.standing.error is not None
+        assert world.a.life.standing.error.diagnosis.code is Code.PEER_DEAD
         assert not world.a.ike_sas()
         assert not world.a.installed
         return

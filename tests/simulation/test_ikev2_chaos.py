@@ -32,7 +32,7 @@ DEEDS: list[Callable[[Gateway], None]] = [
     lambda g: g.probe(),
     lambda g: delete_some_child(g),
     lambda g: g.close(),
-    lambda g: g.do("heard", g.tunnel),
+    lambda g: g.do("note_activity", g.tunnel),
 ]
 WEIGHTS = [4, 4, 4, 4, 4, 2, 2, 1, 1]
 

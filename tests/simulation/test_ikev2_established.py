@@ -347,8 +347,8 @@ def test_traffic_is_life() -> None:
     pair.establish()
     for _ in range(50):
         pair.advance(4)
-        pair.a.do("heard", NAME)
-        pair.b.do("heard", NAME)
+        pair.a.do("note_activity", NAME)
+        pair.b.do("note_activity", NAME)
     assert not pair.lines
 
 

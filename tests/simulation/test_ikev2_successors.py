@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.bounds import ANEW_AGAIN, REFUSED_WAIT
+from tests.simulation.bounds import REFUSED_WAIT, REINITIATE_AGAIN
 from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_C, Recipe
@@ -115,7 +115,7 @@ def test_another_ike_sa_is_begun_again_once_the_first_has_had_its_time() -> None
     gateway, stage = peer.stage.gateway, peer.stage
     stage.world.run_for(LIFETIME)
     begun = []
-    for after in (0, ANEW_AGAIN - 5, 10):
+    for after in (0, REINITIATE_AGAIN - 5, 10):
         stage.world.run_for(after)
         gateway.rekey_ike()
         stage.world.run_for(1)
@@ -150,7 +150,7 @@ def test_an_answer_that_never_comes_makes_no_gap(command: str, dpd: bool) -> Non
     for _ in range(60):
         pair.world.run_for(1)
         if dpd:
-            pair.a.do("heard", pair.a.tunnel)
+            pair.a.do("note_activity", pair.a.tunnel)
         assert pair.a.sends()
         assert pair.b.sends()
     pair.world.run_for(30)

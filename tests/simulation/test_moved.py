@@ -163,7 +163,7 @@ def test_a_sign_of_life_does_not_settle_where_the_peer_is(changes: dict[str, Any
     pair, gateway = established(changes, "b", nat=True)
     before = gateway.ike_sas()[0].path
     gateway.do("moved", gateway.tunnel, elsewhere(before))
-    gateway.do("heard", gateway.tunnel)
+    gateway.do("note_activity", gateway.tunnel)
     pair.world.run_for(3)
     assert gateway.ike_sas()[0].path == before
 

@@ -57,8 +57,8 @@ def test_without_dpd_traffic_or_a_message_is_proof_enough(spoken: str) -> None:
     hub = Hub(spoken, dpd=False)
     peer = hub.peer(ADDRESS_A, seed=2)
     hub.pass_time(10)
-    hub.endpoint.heard(hub.now, TUNNEL)
-    peer.heard(hub.now, "hub")
+    hub.endpoint.note_activity(hub.now, TUNNEL)
+    peer.note_activity(hub.now, "hub")
     before = len(hub.told)
     hub.pass_time(1000)
     assert len(hub.told) == before

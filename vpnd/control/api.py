@@ -147,7 +147,7 @@ def _add_actions(app: FastAPI, operations: Operations, closing: asyncio.Event) -
 
     @app.post("/v1/tunnels/{name}/reset", response_model=ActionResult, tags=["actions"], operation_id="reset")
     async def reset(name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
-        """Delete the SAs and negotiate anew."""
+        """Delete the SAs and negotiate again."""
         return _json(await _unless_closing(operations.reset(name, body.timeout_s), closing))
 
     @app.post("/v1/tunnels/{name}/rekey", response_model=ActionResult, tags=["actions"], operation_id="rekey")

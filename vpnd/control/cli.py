@@ -240,7 +240,7 @@ def reset(
     socket: SocketOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Delete the tunnel's SAs and negotiate anew."""
+    """Delete the tunnel's SAs and negotiate again."""
     _act(name, "reset", {"timeout_s": timeout}, timeout, _session(context, socket, json))
 
 

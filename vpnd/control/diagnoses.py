@@ -80,9 +80,9 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         ("vpnctl up {tunnel}",),
     ),
     Code.PEER_RESTARTED: failures.simple(
-        "{peer} has started anew and forgotten the tunnel's SAs",
+        "{peer} has restarted and forgotten the tunnel's SAs",
         "nothing here: the tunnel comes up again by itself; if it goes on, look why the peer restarts",
-        ("its IKE daemon or the machine was restarted", "its configuration was loaded anew"),
+        ("its IKE daemon or the machine was restarted", "its configuration was loaded again"),
         ("vpnctl status",),
     ),
     Code.PEER_DEAD: failures.simple(

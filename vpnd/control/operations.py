@@ -114,7 +114,7 @@ class Operations(Protocol):
         """Close with DELETE; stay down until `up` or a reload."""
 
     async def reset(self, name: str, timeout_s: float) -> ActionResult:
-        """Delete the SAs and negotiate anew; waits and raises as `up` does."""
+        """Delete the SAs and negotiate again; waits and raises as `up` does."""
 
     async def rekey(self, name: str, ike: bool, child: bool, timeout_s: float) -> ActionResult:
         """Replace the SAs now, without loss; waits for the successors. Neither flag means both.

@@ -156,7 +156,7 @@ class Operator:
         return ActionResult(tunnel=name, action="down", state=tunnel.state.value)
 
     async def reset(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (as `up`)
-        """Delete the SAs and negotiate anew."""
+        """Delete the SAs and negotiate again."""
         tunnel = await self._prepared(name, timeout)
         self._let_in(tunnel)
         with self._gateway.input("a command", name) as now:
@@ -347,7 +347,7 @@ class Operator:
         return self._service.loaded
 
     def _reopen(self, name: str) -> None:
-        """A reload brings back what `down` has closed; one that also changes the tunnel makes it anew."""
+        """A reload brings back what `down` has closed; one that also changes the tunnel makes it again."""
         tunnel = self._gateway.tunnels.get(name)
         if tunnel is None or not tunnel.standing.closed:
             return

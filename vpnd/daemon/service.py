@@ -331,12 +331,12 @@ class Service:
         if successor is None:
             self.journal.event(name, "tunnel-removed", "removed")
         else:
-            text = "its configuration changed: closed, and negotiated anew"
+            text = "its configuration changed: closed, and negotiated again"
             self.journal.event(name, "tunnel-changed", text)
         self.journal.forget(name)
 
     async def _change(self, before: TunnelPolicy, after: TunnelPolicy) -> None:
-        """A tunnel is another: anew, or without touching its SAs where they would be the same."""
+        """A tunnel is another: made again, or without touching its SAs where they would be the same."""
         tunnel = self.gateway.tunnels[before.name]
         kept = {name: getattr(after, name) for name in KEEPS_ITS_SAS}
         as_was = replace(before, **kept)

@@ -179,11 +179,11 @@ class Endpoint:
             session.probe(now)
             self._settle(now, session)
 
-    def heard(self, now: float, name: str) -> None:
+    def note_activity(self, now: float, name: str) -> None:
         """Authenticated traffic (ESP) came from the peer of a tunnel: it lives."""
         session = self._registry.established(name)
         if session is not None:
-            session.heard(now)
+            session.note_activity(now)
             self._registry.arm(session)
 
     def peer_sends(self, now: float, name: str, spi_in: int) -> None:
@@ -390,5 +390,5 @@ class Endpoint:
 
 def _versions(registry: Registry) -> dict[IkeVersion, Version]:
     """The versions of IKE, each with the sessions it begins."""
-    engines: tuple[Version, ...] = (ikev1.Engine(registry), ikev2.Engine(registry))
-    return {engine.number: engine for engine in engines}
+    responders: tuple[Version, ...] = (ikev1.Responder(registry), ikev2.Responder(registry))
+    return {one.number: one for one in responders}

@@ -78,7 +78,7 @@ class Reassembly:
         self._key = key
 
     def _agree(self, total: int | None) -> None:
-        """A larger total means that the peer cut anew for a smaller MTU (RFC 7383 section 2.6)."""
+        """A larger total means that the peer cut it again for a smaller MTU (RFC 7383 section 2.6)."""
         if total is None:
             return
         if self._total is not None and total < self._total:

@@ -202,7 +202,7 @@ class Registry:
         return self._by_init.get(key)
 
     def forget_init(self, key: InitKey) -> None:
-        """A first message with this key begins anew; the session of an earlier one is found by SPI only."""
+        """A first message with this key begins again; the session of an earlier one is found by SPI only."""
         self._by_init.pop(key, None)
 
     def sessions(self, tunnel: str | None = None) -> Iterator[Session]:
@@ -359,7 +359,7 @@ class Registry:
 
 
 class _PolicyIndex:
-    """The tunnels by what messages are matched with; made anew after a change, since changes are rare."""
+    """The tunnels by what messages are matched with; made again after a change, since changes are rare."""
 
     def __init__(self, policies: Iterable[PeerPolicy]) -> None:
         self.between: dict[tuple[Address, Address], list[PeerPolicy]] = {}
@@ -379,7 +379,7 @@ class _PolicyIndex:
         key = self._key(version, path)
         found = self._candidates.get(key)
         if found is None:
-            found = self._candidates[key] = self._candidates_anew(version, path)
+            found = self._candidates[key] = self._find_candidates(version, path)
         return found
 
     def distinct(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
@@ -398,7 +398,7 @@ class _PolicyIndex:
         here = (path.local, path.remote)
         return (version, *here) if here in self.between else (version, path.local)
 
-    def _candidates_anew(self, version: IkeVersion | None, path: Path) -> tuple[PeerPolicy, ...]:
+    def _find_candidates(self, version: IkeVersion | None, path: Path) -> tuple[PeerPolicy, ...]:
         own = self.between.get((path.local, path.remote), ())
         every = (*own, *self.anywhere.get(path.local, ()))
         return tuple(policy for policy in every if version in (None, policy.version))

@@ -55,7 +55,7 @@ class Schedule:
         return now - self.due > PAUSED
 
     def resume(self, now: float, patience: float) -> None:
-        """This machine stood still: silence until now proves nothing, and the question is asked anew.
+        """This machine stood still: silence until now proves nothing, and the question is asked again.
 
         `patience` is in seconds; `asked` tells since when the peer has had the chance to answer.
         """

@@ -136,7 +136,7 @@ class Session(Protocol):
     def probe(self, now: float) -> None:
         """Ask the peer for a sign of life now, unless a request is under way that will tell as well."""
 
-    def heard(self, now: float) -> None:
+    def note_activity(self, now: float) -> None:
         """Authenticated traffic came from the peer."""
 
     def peer_sends(self, now: float, spi_in: int) -> None:

@@ -43,7 +43,7 @@ class Timers(Generic[K]):
     def expired(self, now: float) -> Iterator[K]:
         """Each key that is due, earliest first, disarmed as it is yielded.
 
-        A key that is armed anew while the caller works waits for the next call unless it is due already;
+        A key that is armed again while the caller works waits for the next call unless it is due already;
         the number of keys handed out is bounded by those that were due at the start.
         """
         due = sorted(

@@ -75,7 +75,7 @@ class RouteSelection:
         self._checks.set_policy(now, name, policy)
 
     def remove(self, now: float, name: str) -> None:
-        """A tunnel's life ends; it may be added again, and begins anew then."""
+        """A tunnel's life ends; it may be added again, and begins again then."""
         self._checks.remove(name)
         self._failover.set_fitness(now, name, Fitness.UNABLE)
 

@@ -20,7 +20,7 @@ from vpnd.ike.registry import Registry
 from vpnd.ike.v1 import keys
 from vpnd.ike.v1.faults import WeakKey
 from vpnd.ike.v1.proposals import limited, offered_group
-from vpnd.ike.v1.version import Engine
+from vpnd.ike.v1.version import Responder
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import Lifetimes
@@ -113,7 +113,7 @@ def test_an_engine_of_its_own_knows_no_strangers() -> None:
     puppet = Puppet(True, MAIN, ADDRESS_A, b"")
     data = puppet.first_message()
     with pytest.raises(Drop, match="unknown peer"):
-        Engine(registry).respond(0.0, PATH, Header.decode(data), data)
+        Responder(registry).respond(0.0, PATH, Header.decode(data), data)
 
 
 # ------------------------------------------------------------------------------------- quick mode
@@ -281,9 +281,9 @@ def test_a_renewal_is_not_begun_twice() -> None:
 
 def test_commands_for_what_is_not_there_do_nothing() -> None:
     registry = Registry(SeededEntropy(1), Limits())
-    engine = Engine(registry)
-    engine.initiate(0.0, replace(policy_of(RECIPE, MAIN), remote_address=None), 0)
-    engine.reinitiate(0.0, "to-a")
+    responder = Responder(registry)
+    responder.initiate(0.0, replace(policy_of(RECIPE, MAIN), remote_address=None), 0)
+    responder.reinitiate(0.0, "to-a")
     assert not registry.outputs
 
 

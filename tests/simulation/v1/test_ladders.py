@@ -332,8 +332,8 @@ def test_traffic_is_a_sign_of_life() -> None:
     pair = established()
     for _ in range(20):
         pair.world.run_for(5)
-        pair.a.do("heard", "to-b")
-        pair.b.do("heard", "to-a")
+        pair.a.do("note_activity", "to-b")
+        pair.b.do("note_activity", "to-a")
     assert [step for step in pair.ladder().steps if "R_U_THERE" in step] == []
 
 

@@ -322,7 +322,7 @@ def test_what_the_responder_limits_is_rekeyed_when_status_says(of_the_pair: bool
     word = "QUICK_MODE" if of_the_pair else "MAIN_MODE"
     while stage.world.now + 5 < due:
         stage.world.run_for(5)
-        stage.gateway.do("heard", stage.gateway.tunnel)
+        stage.gateway.do("note_activity", stage.gateway.tunnel)
     stage.world.run_until(lambda: any(r.text.startswith(word) for r in stage.world.rungs[rungs:]), within=10)
     assert stage.world.now == due
     assert rekey_at() is None

@@ -296,7 +296,7 @@ async def test_trace_and_events_are_kept(pair: Pair) -> None:
     lines = pair.hq.operator.trace("t").lines
     assert [line.direction for line in lines] == ["out", "in", "out", "in"]
     assert lines[2].text.startswith("IKE_AUTH 1 {")
-    events = [event async for event in pair.hq.operator.events(follow=False)]
+    events = [event async for event in pair.hq.operator.events(follow=False, after=None)]
     assert [event.event for event in events] == ["tunnel-connecting", "tunnel-up"]
     assert events[1].tunnel == "t"
 

@@ -82,7 +82,7 @@ async def test_the_peer_rebooted(pair: Pair, version: str) -> None:
     await pair.until(lambda: pair.state() == ("up", "up") and bool(story(pair.branch)))
     assert kinds(pair.branch) == ["tunnel-lost", "tunnel-waiting", "tunnel-up"]
     assert story(pair.branch)[0].code == "E-PEER-RESTARTED"
-    assert text(pair.branch, "tunnel-lost").startswith(f"{HERE} has started anew and forgotten")
+    assert text(pair.branch, "tunnel-lost").startswith(f"{HERE} has restarted and forgotten")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -385,7 +385,7 @@ async def test_a_reload_changed_the_tunnel(pair: Pair) -> None:
     pair.configure({"t": f'{ROUTED}\nipsec.encryption = "aes-256"'}, {"t": BACK})
     await pair.hq.operator.reload()
     assert kinds(pair.hq)[:2] == ["tunnel-changed", "tunnel-connecting"]
-    assert text(pair.hq, "tunnel-changed") == "its configuration changed: closed, and negotiated anew"
+    assert text(pair.hq, "tunnel-changed") == "its configuration changed: closed, and negotiated again"
     pair.configure({}, {"t": BACK})
     await pair.hq.operator.reload()
     assert kinds(pair.hq)[-1] == "tunnel-removed"

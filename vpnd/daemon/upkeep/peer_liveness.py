@@ -45,7 +45,7 @@ class PeerLiveness:
             if tunnel is not None and tunnel.policy.peer.dpd.enabled:
                 # Authenticated packets prove that the peer lives (RFC 7296 2.4, RFC 3706 section 5.1).
                 tunnel.note_activity(at + offset)
-                self._endpoint.heard(min(at + offset, now), name)
+                self._endpoint.note_activity(min(at + offset, now), name)
         sent = self._engine.take_sent()
         for name in {*sent, *self._detectors}:
             self._evaluate(now, name, min(sent.get(name, float("-inf")) + offset, now))

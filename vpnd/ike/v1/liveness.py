@@ -52,11 +52,11 @@ class Liveness:
     def begin(self, now: float, entropy: Entropy, unproven: float) -> None:
         """The ISAKMP SA is established. Without DPD a peer that began is asked after `unproven` s."""
         self._sequence = int.from_bytes(entropy.bytes(4), "big") >> 1
-        self.heard(now)
+        self.note_activity(now)
         if self.spoken and not self._sa.policy.dpd.enabled and not self._sa.initiator:
             self._timers.arm(Timer.LIVENESS, now + unproven)
 
-    def heard(self, now: float) -> None:
+    def note_activity(self, now: float) -> None:
         """A sign of life. Under another ISAKMP SA it does not say whether the peer has this one."""
         self.last_heard = now
         # Nor does it say whether the peer has our last message, or has moved.
@@ -75,7 +75,7 @@ class Liveness:
         """An ACK settles what was asked only with the number that was asked last (RFC 3706 section 5.4)."""
         if self._asked_since is not None and sequence == self._sequence:
             self._sa.former = None
-            self.heard(now)
+            self.note_activity(now)
 
     def expects(self, sequence: int) -> bool:
         """Whether an ACK with this number answers a question since the last sign of life.

@@ -135,9 +135,9 @@ class Session(Commanded):
             due.append(context.peer.children.timers.next_timeout())
         return min((deadline for deadline in due if deadline is not None), default=None)
 
-    def heard(self, now: float) -> None:
+    def note_activity(self, now: float) -> None:
         if self.phase is Phase.ESTABLISHED:
-            self.context.liveness.heard(now)
+            self.context.liveness.note_activity(now)
 
     def peer_sends(self, now: float, spi_in: int) -> None:
         """The peer has the pair, also if its word was lost."""

@@ -37,7 +37,7 @@ REASSEMBLIES = 8
 """Ours: first messages that are put together of fragments at once; nobody has proved anything yet."""
 
 
-class Engine:
+class Responder:
     """IKEv1 as Endpoint drives it."""
 
     number = IkeVersion.V1

@@ -42,7 +42,7 @@ class Fate(Enum):
     """A successor is there; a DELETE follows from whoever made it."""
     DELETING = "deleting"
     """Our DELETE is sent, or about to be."""
-    GOING = "going"
+    DELETED = "deleted"
     """Deleted on both sides; only the inbound half still waits for stragglers."""
 
 
@@ -172,9 +172,9 @@ class Children:
             child.outbound = True
             self._registry.emit(OutboundReady(child.sa.tunnel, child.spi_in))
 
-    def going(self, now: float, child: Child) -> None:
+    def mark_deleted(self, now: float, child: Child) -> None:
         """Deleted on both sides after a succession: receive a little longer, then forget."""
-        child.fate = Fate.GOING
+        child.fate = Fate.DELETED
         for timer in ChildTimer:
             self._timers.disarm((timer, child.spi_in))
         if child.successor is not None:
@@ -202,12 +202,12 @@ class Children:
         taken = []
         for child in closed:
             child.successor = None
-            if child.fate is Fate.GOING:
+            if child.fate is Fate.DELETED:
                 self._take(closed, child)
             elif child.fate is not Fate.DELETING and self.live(child.sa.mapping) is not None:
                 closed.retire(child)
                 self._take(closed, child)
-                self.going(now, child)
+                self.mark_deleted(now, child)
                 self._timers.arm((ChildTimer.REMOVE, child.spi_in), now + seconds)
                 taken.append(child.spi_in)
         return tuple(taken)
@@ -218,7 +218,7 @@ class Children:
         In a storm of rekeys many still wait for stragglers, and a peer that is refused for them may close
         the IKE SA (strongSwan authenticates again).
         """
-        oldest = next((child for child in self if child.fate is Fate.GOING), None)
+        oldest = next((child for child in self if child.fate is Fate.DELETED), None)
         if oldest is not None:
             self.down(oldest, Diagnosis.of(Code.LIFETIME, detail="rekeyed"))
         return oldest is not None
@@ -239,7 +239,7 @@ class Children:
             self.use_outbound(successor)
         self._registry.emit(ChildDown(child.sa.tunnel, child.sa.mapping, child.spi_in, diagnosis))
 
-    def take_up_again(self, now: float, successor: Child) -> None:
+    def restore(self, now: float, successor: Child) -> None:
         """The peer deletes a successor that it made and did not settle on: the child before it goes on.
 
         The peer could not use it, and will want another.

@@ -1,4 +1,4 @@
-"""Two IKE SAs of one tunnel: both ends began at once, or the peer began anew. One stays.
+"""Two IKE SAs of one tunnel: both ends began at once, or the peer began again. One stays.
 
 Which one, a rule says that both ends share. But the peer may have dropped that one already without a word
 (strongSwan, when INITIAL_CONTACT comes on the other one): so it stays only if it answers.

@@ -113,7 +113,7 @@ class Session(Commanded):
     def next_timeout(self) -> float | None:
         return self.context.timers.next_timeout()
 
-    def heard(self, now: float) -> None:
+    def note_activity(self, now: float) -> None:
         self.sa.last_heard = now
 
     def peer_sends(self, now: float, spi_in: int) -> None:

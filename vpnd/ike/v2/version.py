@@ -25,7 +25,7 @@ from vpnd.wire.iana import Exchange2, IkeVersion, Notify2, Payload2, name_of
 from vpnd.wire.ikev2 import Nonce, Notify
 
 
-class Engine:
+class Responder:
     """IKEv2 for one gateway. See `vpnd.ike.session.Version`."""
 
     number = IkeVersion.V2

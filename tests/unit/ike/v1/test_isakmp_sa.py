@@ -72,7 +72,7 @@ def test_nothing_is_known_before_anything_was_said() -> None:
             getattr(session.sa, name)
     assert list(candidate_keys(session.context)) == []
     session.probe(1.0)
-    session.heard(1.0)
+    session.note_activity(1.0)
     session.rekey(1.0)
     session.rekey_child(1.0, 77)
     session.close_child(1.0, 99, Diagnosis.of(Code.LIFETIME))

@@ -432,7 +432,7 @@ def verified(context: Context, now: float, alive: bool = True) -> None:
     if attempt.confirmed_at is None:
         attempt.confirmed_at = now
     if alive and current.sa.state is State.ESTABLISHED:
-        current.liveness.heard(now)
+        current.liveness.note_activity(now)
     if not context.is_current:
         current.rearm()
 

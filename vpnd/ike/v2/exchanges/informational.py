@@ -56,7 +56,7 @@ class DeleteChildren(Exchange):
     def request(self, context: Context, now: float) -> tuple[Payload, ...] | None:
         """Those that the peer has not deleted meanwhile; an SPI without a record never came up."""
         children = ((spi, context.children.find(spi)) for spi in self._spis)
-        self._spis = tuple(spi for spi, child in children if child is None or child.fate is not Fate.GOING)
+        self._spis = tuple(spi for spi, child in children if child is None or child.fate is not Fate.DELETED)
         if not self._spis:
             return None
         spis = tuple(spi.to_bytes(ESP_SPI_LENGTH, "big") for spi in self._spis)
@@ -68,7 +68,7 @@ class DeleteChildren(Exchange):
         for spi in self._spis:
             child = context.children.find(spi)
             if child is not None and child.fate is Fate.REKEYED:
-                context.children.going(now, child)
+                context.children.mark_deleted(now, child)
             elif child is not None and child.fate is Fate.DELETING:
                 context.children.forget(child)
 
@@ -93,7 +93,7 @@ class DeleteIke(Exchange):
         context.registry.renewals.closed(now, context.sa.tunnel)
         for other in context.siblings():
             for child in filter(None, map(other.children.find, self._receiving)):
-                other.children.going(now, child)
+                other.children.mark_deleted(now, child)
             other.rearm()
         return Finished()
 
@@ -159,18 +159,18 @@ def _deleted(context: Context, now: float, named: Sequence[bytes]) -> tuple[byte
 
 def _child_closed(context: Context, now: float, child: Child) -> bytes | None:
     """Our half of what the peer has closed; None if we are closing it as well (RFC 7296 2.25.1)."""
-    if child.fate is Fate.GOING:
+    if child.fate is Fate.DELETED:
         return None
     if child.fate is Fate.DELETING:
         context.children.forget(child)
         return None
     if child.successor is not None:
-        context.children.going(now, child)
+        context.children.mark_deleted(now, child)
     elif child.outbound and context.children.other(child) is not None:
         context.children.retire(child)
-        context.children.going(now, child)
+        context.children.mark_deleted(now, child)
     else:
-        context.children.take_up_again(now, child)
+        context.children.restore(now, child)
         facts = {"exchange": EXCHANGE, "peer": context.sa.path.remote}
         context.children.down(child, Diagnosis.of(Code.PEER_DELETED, **facts))
     return child.spi_in.to_bytes(ESP_SPI_LENGTH, "big")

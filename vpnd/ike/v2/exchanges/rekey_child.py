@@ -168,7 +168,7 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     if old is None and context.requests.changes_children:
         # It may be the very one that the answer to our own request will bring.
         raise TemporaryFailure(exchange=EXCHANGE)
-    if old is None or old.fate is Fate.GOING:
+    if old is None or old.fate is Fate.DELETED:
         return (Notify(Notify2.CHILD_SA_NOT_FOUND, protocol=Protocol.ESP, spi=rekey_sa.spi),)
     create_child.refuse_while_rekeying(context)
     if old.fate is not Fate.LIVE or old.successor is not None:
