@@ -17,7 +17,7 @@ PLACE = Path("build/guest")
 BUILDER = Path("tests/lab/guest.sh")
 BOOT_TIMEOUT = 600.0
 """Seconds; it takes 25 on a quiet machine, all of it emulated, and many times that on a busy one."""
-COMMAND_TIMEOUT = 120.0
+COMMAND_TIMEOUT = 600.0
 """Seconds for a command, unless it says that it needs more: the machine is emulated, and others are busy."""
 
 KERNEL_ARGUMENTS = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1 systemd.show_status=0"
