@@ -172,6 +172,13 @@ def test_a_malformed_sa_is_refused(body) -> None:
         Sa.decode(bytes.fromhex(body))
 
 
+def test_the_number_of_transforms_is_bounded_over_all_proposals() -> None:
+    two = bytes.fromhex("01 01 00 02  03 00 0008 01 01 0000  00 00 0008 02 01 0000")
+    assert len(ProposalPart.decode(two, 2).transforms) == 2
+    with pytest.raises(DecodeError, match="more than 255 in all"):
+        ProposalPart.decode(two, 1)
+
+
 def test_the_number_of_proposals_is_bounded() -> None:
     proposal = ProposalPart(1, 3, bytes(4), ())
     assert len(Sa.decode(Sa(1, 1, (proposal,) * MAX_PROPOSALS).encode()).proposals) == MAX_PROPOSALS

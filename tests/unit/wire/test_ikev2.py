@@ -219,6 +219,13 @@ def test_a_malformed_sa_is_refused(body) -> None:
         Sa.decode(bytes.fromhex(body))
 
 
+def test_the_number_of_transforms_is_bounded_over_all_proposals() -> None:
+    two = bytes.fromhex("01 01 00 02  03 00 0008 04 00 000e  00 00 0008 04 00 000f")
+    assert len(ProposalPart.decode(two, 2).transforms) == 2
+    with pytest.raises(DecodeError, match="more than 255 in all"):
+        ProposalPart.decode(two, 1)
+
+
 def test_the_number_of_proposals_is_bounded() -> None:
     def sa(count):
         return Sa(tuple(ProposalPart(index % 256, 1, b"", ()) for index in range(count)))
