@@ -37,7 +37,7 @@ grid faults: export PYTEST_TIMEOUT := 3600
 SEED ?= 1
 COUNT ?= 300
 
-.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants engine engine-test deb docs install clean
+.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser engine engine-test deb docs install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -59,7 +59,7 @@ test: setup  ## everything: linters, unit tests, simulation, interop with strong
 quick: setup  ## what needs no root and waits for nothing
 	@$(PYTHON) -m pytest tests/unit tests/simulation tests/properties tests/architecture tests/docs -m "not root and not slow" -n 2 $(PYTEST_ARGS)
 
-nightly: quick coverage docs grid faults bench mutants  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
+nightly: quick coverage docs grid faults bench mutants browser  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
 coverage: setup  ## every branch of what reads the network's bytes, by tests without root: less than all of it fails
 	@$(PYTHON) -m pytest $(COVERED_BY) -n 2 -p no:randomly --cov=vpnd --cov-branch --cov-report= $(PYTEST_ARGS)
@@ -93,6 +93,11 @@ docs: setup  ## the documentation site in build/docs: journeys, states, configur
 	@bash tests/lab/setup.sh graphviz
 	@$(PYTHON) -c 'import furo, myst_parser, sphinx' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,docs]'
 	@$(PYTHON) -m docs
+
+browser: setup  ## the console in Debian's Chromium; its pictures are in build/console
+	@$(PYTHON) -c 'import playwright' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,browser]'
+	@[ -x /usr/bin/chromium ] || apt-get -q -y --no-install-recommends install chromium fonts-wqy-microhei
+	@VPND_BROWSER=1 $(PYTHON) -m pytest tests/browser -p no:randomly $(PYTEST_ARGS)
 
 engine: setup  ## the native engine, built into .venv where there is a Rust toolchain
 	@bash engine/build.sh
