@@ -221,7 +221,7 @@ def test_what_follows_a_death(spoken: str, negotiation: Negotiation, action: Dpd
     assert len(begun) >= 600 / (LONGEST_DELAY + 31)
     assert max(then - now for now, then in pairwise(begun)) <= LONGEST_DELAY + 31
     assert world.a.life.state is TunnelState.CONNECTING
-    assert world.a.life.next_try is not None or world.a.life.attempt is not None
+    assert world.a.life.next_try is not None or world.a.life.attempt.mapping is not None
 
 
 @pytest.mark.parametrize("spoken", SPOKEN)
