@@ -418,3 +418,11 @@ def test_an_outer_path_of_the_other_family_is_as_good() -> None:
         packets = [(0x1001, Item(packet)) for packet in segments(3)]
         _, writes, notices, *_ = pair.arrive([(packets, 0, ("2001:db8::2", 4501), True, b"", 0)], 4500)
         assert (len(writes), notices) == (1, [])
+
+
+def test_a_late_packet_within_the_window_is_taken_once() -> None:
+    with engines() as pair:
+        pair.install(child())
+        items = [(0x1001, Item(udp_packet(*HOSTS, 100), step)) for step in (5, -2, 0, 1)]
+        _, writes, _, drops, _ = pair.arrive([(items, 0, ("192.0.2.2", 4500), True, b"", 0)], 4500)
+        assert (len(writes), sum(drops)) == (3, 1)
