@@ -8,11 +8,13 @@ import pytest
 
 from tests.simulation.puppet import Puppet
 from tests.simulation.stage import Stage
+from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import ChildDown, ChildUp, Failed
 from vpnd.wire.iana import Exchange2, Notify2
 from vpnd.wire.ikev2 import Delete, Nonce, Notify, Payload, Sa, TsI, TsR
 
 SPI = 0xC0FFEE77
+LIMITS = Limits()
 
 
 def childless(stage: Stage, puppet: Puppet) -> None:
@@ -80,9 +82,12 @@ def begin(stage: Stage, announces: bool) -> tuple[Puppet, list[Payload]]:
     return puppet, list(puppet.open(request).payloads)
 
 
-def refuse(stage: Stage, puppet: Puppet) -> None:
-    """The puppet does not want what was in the IKE_AUTH request."""
-    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, [Notify(Notify2.INVALID_SYNTAX)], response=True))
+def refuse(stage: Stage, puppet: Puppet, proved: bool = False) -> None:
+    """The puppet does not want what was in the IKE_AUTH request; `proved`: it says who it is all the same."""
+    proof = [puppet.identity, puppet.auth_payload()] if proved else []
+    answer = [*proof, Notify(Notify2.INVALID_SYNTAX)]
+    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, answer, response=True))
+    stage.world.run_for(LIMITS.closing + 1)
     assert not stage.endpoint.snapshot().sas
 
 
@@ -91,12 +96,16 @@ def is_childless(payloads: list[Payload]) -> bool:
     return not any(isinstance(p, Sa | TsI | TsR) for p in payloads)
 
 
-def test_failure_resp() -> None:
-    """A responder that insists on it refuses our IKE_AUTH; the next attempt begins without a CHILD_SA."""
+@pytest.mark.parametrize("proved", [False, True])
+def test_failure_resp(proved: bool) -> None:
+    """A responder that insists on it refuses our IKE_AUTH; the next attempt begins without a CHILD_SA.
+
+    strongSwan with `childless = force` sends its AUTH beside the refusal.
+    """
     stage = Stage()
     puppet, payloads = begin(stage, announces=True)
     assert not is_childless(payloads)
-    refuse(stage, puppet)
+    refuse(stage, puppet, proved)
     assert len(stage.gateway.of(Failed)) == 1
     puppet, payloads = begin(stage, announces=True)
     assert is_childless(payloads)

@@ -92,6 +92,7 @@ class AuthExchange(Exchange):
         _verify(context.sa, received, response)
         error = error_of(response.notifies)
         if error is not None and error.type not in CHILD_ERRORS:
+            _note_childless(context, error)
             self.abandoned(context)
             return AttemptWithdrawn(diagnoses.of_auth_error(error, context.sa.policy), DeleteIke())
         return Authenticated(received, self._offer)
@@ -101,9 +102,7 @@ class AuthExchange(Exchange):
         error, sa = error_of(received.of(Refusal).notifies), context.sa
         if error is None:
             raise InvalidSyntax(exchange=EXCHANGE, detail="an answer without AUTH")
-        if error.type == Notify2.INVALID_SYNTAX and sa.peer.knows_childless:
-            # A peer that insists on IKE SAs without a CHILD_SA says so (strongSwan: childless).
-            context.registry.childless.symmetric_difference_update({sa.tunnel})
+        _note_childless(context, error)
         self.abandoned(context)
         return AttemptFailed(diagnoses.of_auth_error(error, sa.policy))
 
@@ -169,6 +168,13 @@ def admit(context: Context, now: float, authenticated: Authenticated) -> tuple[P
         duplicates.close_soon(context, now)
         return (*proof, Notify(Notify2.NO_ADDITIONAL_SAS))
     return (*proof, *_first_child(context, now, request))
+
+
+def _note_childless(context: Context, error: Notify) -> None:
+    """A peer that insists on IKE SAs without a CHILD_SA refuses others so, strongSwan beside its AUTH."""
+    sa = context.sa
+    if error.type == Notify2.INVALID_SYNTAX and sa.peer.knows_childless:
+        context.registry.childless.symmetric_difference_update({sa.tunnel})
 
 
 def _is_childless(context: Context) -> bool:
