@@ -80,8 +80,9 @@ class Plan:
     none; `sm_numbers` are those of SM4 and SM3 by name. `raw` lets ESP travel as IP protocol 50
     where the peer can do that.
 
-    The last four are of strongSwan alone: `one_child` puts all networks into one child, `start_action` and
-    `close_action` are what it does with a child that is loaded or that we delete, `fragmentation` is its own.
+    The last five are of strongSwan alone: `one_child` puts all networks into one child, `start_action` and
+    `close_action` are what it does with a child that is loaded or that we delete, `fragmentation` and
+    `childless` are its own.
     """
 
     name: str = "t1"
@@ -113,6 +114,7 @@ class Plan:
     start_action: str = "none"
     close_action: str = "none"
     fragmentation: str = "yes"
+    childless: str = "allow"
 
     def other(self) -> Plan:
         """The same tunnel as the other end sees it."""

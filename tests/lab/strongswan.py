@@ -60,6 +60,7 @@ CONNECTION = """
     dpd_delay = {dpd}s
     encap = {encap}
     fragmentation = {fragmentation}
+    childless = {childless}
     local {{
       auth = psk
       id = {local_id}
@@ -317,6 +318,7 @@ def swanctl_conf(plans: Any, begin: Collection[str] = ()) -> str:
             ike=proposal(plan.ike, ike=True),
             dpd=plan.dpd_timeout,
             fragmentation=plan.fragmentation,
+            childless=plan.childless,
             encap="yes" if plan.encapsulation == "udp" else "no",
             children="\n".join(
                 CHILD.format(
