@@ -311,7 +311,7 @@ impl Core {
     /// Whether the next large packet to an address should ask whether the path carries it.
     ///
     /// With DF on every packet, paths whose ICMP is filtered would lose all that is large; without any, a smaller
-    /// path would make routers fragment for ever. So one packet a minute risks being lost.
+    /// path would make routers fragment without end. So one packet a minute risks being lost.
     fn is_probe_due(&mut self, now: f64, remote: IpAddr) -> bool {
         if self.probe_at.get(&remote).is_some_and(|at| now < *at) {
             return false;

@@ -13,7 +13,7 @@ use crate::interface::TunnelId;
 use crate::io::{Buffers, EspSocket, Gateway};
 use crate::sys;
 
-/// A descriptor that is readable once somebody has rung.
+/// A descriptor that is readable once another thread has rung.
 struct Bell(OwnedFd);
 
 impl Bell {

@@ -443,7 +443,7 @@ async def test_a_closed_port_does_not_stop_the_traffic(pair: Sides) -> None:
 
 
 async def test_icmp_errors_that_a_send_has_heard_of_do_not_keep_the_loop_awake(pair: Sides) -> None:
-    """The error queue makes the descriptor readable until it is empty, whoever the kernel told of it."""
+    """The error queue makes the descriptor readable until it is empty, whichever socket the kernel named."""
     sending = pair.a.engine._udp[4]
     asyncio.get_running_loop().remove_reader(sending.fileno())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:

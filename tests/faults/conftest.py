@@ -37,7 +37,7 @@ class Arena:
         self.ours.add(plan)
 
     def begin(self, plan: Plan) -> None:
-        """From now on our end tries, for ever."""
+        """From now on our end tries, without end."""
         self.ours.add(plan.change(negotiation="active"))
 
     def bring_up(self, plan: Plan, limit: float = PATIENCE, by_peer: bool = False) -> float:

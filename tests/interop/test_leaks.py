@@ -4,7 +4,7 @@
 
 `a` has a default route to `b`, so that a packet which a tunnel does not take would travel in clear, and
 arrive. On a hostile network there are besides routes that are more specific than what the tunnel protects, as
-somebody who answers DHCP requests could set them (CVE-2024-3661).
+an attacker who answers DHCP requests could set them (CVE-2024-3661).
 """
 
 from __future__ import annotations

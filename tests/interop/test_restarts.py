@@ -136,7 +136,7 @@ def test_a_peer_that_was_killed_has_its_traffic_back_within_five_seconds(
                 vpnd=restart.negotiation,
                 strongSwan="begins" if restart.peer_begins else "waits",
                 target=f"traffic {BACK_WITHIN:g} s after its start",
-                outage="for ever" if outage is None else f"{outage:.1f} s",
+                outage="without end" if outage is None else f"{outage:.1f} s",
                 **{"after start": "never" if after is None else f"{after:.1f} s"},
             )
     assert len(found) == len(restarts)

@@ -44,7 +44,7 @@ def test_what_an_sa_is_not_for_is_dropped_and_counted(lab: Lab) -> None:
     ours.wait_state(plan.name, "up")
     ours.wait_proved(plan.name)
     (agreed,) = ours.agreed(plan.name)
-    # From now on the peer is somebody else who has its keys.
+    # From now on the peer is another who has its keys.
     assert not agreed.udp
     theirs.kill()
     sa = association_of(read_keys(keys)[agreed.spi_in], IP(src=B.address, dst=A.address))

@@ -184,7 +184,7 @@ def counted(namespace: Namespace) -> int:
 
 
 def send(rate: int, ways: list[tuple[str, str]]) -> None:
-    """Send `rate` packets a second, the ways in turn, until somebody ends this process."""
+    """Send `rate` packets a second, the ways in turn, until this process is ended."""
     sockets = []
     for source, target in ways:
         sock = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_DGRAM)

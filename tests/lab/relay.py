@@ -162,7 +162,7 @@ class Bridge:
     _order: itertools.count[int] = field(default_factory=itertools.count)
 
     def run(self, control: socket.socket) -> None:
-        """For ever."""
+        """Without end."""
         sockets = {device: packet_socket(device) for device in SIDES}
         outs = {A_TO_B: sockets["eth1"], B_TO_A: sockets["eth0"]}
         with selectors.DefaultSelector() as selector:

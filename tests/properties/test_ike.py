@@ -148,6 +148,6 @@ def test_the_table_is_complete(state: str) -> None:
         after = counted(stage)
         assert after != before, f"{name} in {state} left no trace"
         if after[1:] != before[1:]:
-            # More than a counted drop: live it to its end, and begin anew.
+            # More than a counted drop: live it to its end, and begin again.
             stage.world.run_for(AFTERWARDS)
             stage, puppet = stage_in(state)

@@ -25,7 +25,7 @@ ADDRESS_D = ip_address("192.0.2.4")
 
 
 class Hub:
-    """The gateway under test at 192.0.2.2; whoever speaks with it is heard at once."""
+    """The gateway under test at 192.0.2.2; every peer that speaks with it is heard at once."""
 
     def __init__(self, spoken: str, limits: Limits | None = None, dpd: bool = True) -> None:
         self.version, self.mode = SPOKEN[spoken]

@@ -143,7 +143,7 @@ def test_a_responder_with_the_key_but_another_name_is_not_believed() -> None:
 
 
 def test_the_same_answer_to_a_wrong_key_and_to_an_unknown_identity() -> None:
-    """V17: whoever asks cannot tell which of the two was wrong."""
+    """V17: an asker cannot tell which of the two was wrong."""
     sizes = []
     for psk, identity in ((b"guess", ADDRESS_A), (None, STRANGER)):
         stage = Stage()
@@ -251,7 +251,7 @@ def test_a_forged_refusal_does_not_end_the_attempt(notify: Notify2) -> None:
 
 
 def test_a_forged_answer_to_ike_sa_init_does_not_keep_the_tunnel_down() -> None:
-    """Somebody faster than the peer: a whole IKE_SA_INIT response with keys of its own."""
+    """An attacker faster than the peer: a whole IKE_SA_INIT response with keys of its own."""
     pair = Pair()
     pair.a.initiate()
     forger = Puppet(False, ADDRESS_B, b"guess")
@@ -386,7 +386,7 @@ def test_a_flood_of_first_messages_takes_bounded_state() -> None:
 
 
 def test_the_real_peer_gets_through_a_flood_by_its_cookie() -> None:
-    """F20: while the flood lasts, whoever can receive at the address returns the cookie and is served."""
+    """F20: while the flood lasts, a peer that can receive at the address returns the cookie and is served."""
     stage = Stage()
     for seed in range(100):
         stage.say(stage.puppet(seed=seed).init_message(), port=1024 + seed)

@@ -432,7 +432,7 @@ def test_liveness_crosses_liveness() -> None:
 
 
 def test_a_peer_that_lost_its_memory_replaces_what_it_had() -> None:
-    """F6: `a` starts anew without a DELETE; its authenticated INITIAL_CONTACT ends the old SAs at `b`."""
+    """F6: `a` restarts without a DELETE; its authenticated INITIAL_CONTACT ends the old SAs at `b`."""
     pair = Pair()
     pair.establish()
     reborn = Pair(seed=99)

@@ -262,7 +262,7 @@ def by_the_rule(pair: Pair) -> tuple[bytes, bytes]:
 def test_the_one_of_two_that_the_peer_has_forgotten_is_the_one_that_goes(
     which: str, who: str, seed: int
 ) -> None:
-    """Whichever it is and whoever has begun it."""
+    """Whichever it is and whichever side began it."""
     pair = both_begun(seed)
     peer, other = (pair.a, pair.b) if who == "a" else (pair.b, pair.a)
     kept, redundant = by_the_rule(pair)

@@ -45,7 +45,7 @@ def up(seed: int = 1, pfs: tuple[int, ...] = (), theirs: tuple[int, ...] | None 
 
 @pytest.fixture(params=["a", "b"])
 def side(request: pytest.FixtureRequest) -> str:
-    """Whoever begins: the side that began the IKE SA, and the other."""
+    """Either side begins: the one that began the IKE SA, and the other."""
     return str(request.param)
 
 
@@ -476,7 +476,7 @@ def test_the_hard_end_of_an_ike_sa_that_cannot_be_rekeyed() -> None:
 
 
 def test_a_rekey_answer_that_never_comes_ends_in_a_dead_peer_before_the_hard_end() -> None:
-    """F14: with DPD the silence is noticed, and the tunnel can begin anew."""
+    """F14: with DPD the silence is noticed, and the tunnel can begin again."""
     ours = policy(children=(mapping(lifetimes=Lifetimes(400)),), dpd=DpdPolicy(True, 30))
     pair = WirePair(ours)
     pair.establish()

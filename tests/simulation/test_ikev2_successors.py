@@ -35,7 +35,7 @@ SHORT_CHILD = Recipe(dpd=False, ike_lifetime=10 * LIFETIME, child_lifetime=LIFET
 
 
 class Refusing:
-    """A peer that answers every CREATE_CHILD_SA with one notify, and begins anew with whoever does."""
+    """A peer that answers every CREATE_CHILD_SA with one notify, and begins again with a peer that does."""
 
     def __init__(self, recipe: Recipe, notify: Notify2) -> None:
         self.stage = Stage(recipe)
@@ -196,7 +196,7 @@ def test_the_side_that_only_answered_does_not_begin_anew() -> None:
 
 
 def test_the_death_of_a_redundant_ike_sa_is_not_the_peers() -> None:
-    """The peer that was asked in vain has begun anew: its new IKE SA says that it lives."""
+    """The peer that was asked in vain has begun again: its new IKE SA says that it lives."""
     pair = Pair(recipe=Recipe())
     pair.establish()
     pair.b.endpoint = Endpoint(SeededEntropy(4711))

@@ -31,7 +31,7 @@ def test_a_peer_that_only_authenticates_is_asked_and_forgotten(spoken: str, dpd:
     assert len(hub.endpoint.ike_sas(TUNNEL)) == 1
     hub.pass_time(32)
     assert hub.of(PeerDead, TUNNEL)
-    # The peer hears us, has no answer, and authenticates anew; each IKE SA of that kind ends alike.
+    # The peer hears us, has no answer, and authenticates again; each IKE SA of that kind ends alike.
     assert first.spi_r not in {sa.spi_r for sa in hub.endpoint.snapshot().of(TUNNEL)}
     assert held(hub) <= 1
 

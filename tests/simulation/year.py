@@ -132,7 +132,7 @@ class Year(World):
 
     @property
     def possible(self) -> bool:
-        """Whether the network can carry packets, and there is somebody to carry them to."""
+        """Whether the network can carry packets, and there is a host to carry them to."""
         return self.link and "b" in self.gateways
 
     @property

@@ -1,4 +1,4 @@
-"""From a checked configuration to what every other layer is told."""
+"""From a checked configuration to what every other layer works by."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> So
     nothing = Source(str(path), {}, path=path)
     try:
         if not main and path.exists() and not path.is_file():
-            # A pipe would be read until somebody writes into it, which holds up every reload.
+            # A pipe would be read until another process writes into it, which holds up every reload.
             raise ValueError("it is not a regular file")
         with path.open("rb") as file:
             private = only_owner_reads(os.fstat(file.fileno()))

@@ -276,7 +276,7 @@ class Editing:
         return redirect("/tunnel", name=draft.name)
 
     async def done(self, request: Request) -> Response:
-        """The key that was made, once; whoever comes again sees the tunnel."""
+        """The key that was made, once; a second visit shows the tunnel."""
         session, name = request.state.session, request.query_params.get("name", "")
         shown, session.shown_once = session.shown_once, None
         if shown is None or shown[0] != name:

@@ -54,7 +54,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.FLOOD: failures.simple(
         "{peer} tries again and again with a wrong key or identity",
         "compare the pre-shared keys, as for E-PSK; if the peer is not yours, block its address",
-        ("the peer's key was changed at one end only", "somebody guesses keys from the peer's address"),
+        ("the peer's key was changed at one end only", "an attacker guesses keys from the peer's address"),
         ("vpnctl psk fingerprint {tunnel}", "vpnctl trace {tunnel}"),
     ),
     Code.IDENTITY: mismatches.identity,

@@ -67,7 +67,7 @@ class EventLog:
 
         `after`: the id of the last event that the reader has; one from before a restart leaves out nothing.
 
-        A follower that fell behind is told with an `events-missed` event how many it did not get.
+        A follower that fell behind gets an `events-missed` event with the number that it did not get.
         """
         reader = _Reader(self._backlog)
         if follow:

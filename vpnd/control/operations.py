@@ -139,7 +139,7 @@ class Operations(Protocol):
 
         `after`: only those after the event with this id.
 
-        `EventLog.stream` is this: a reader that does not keep up loses the oldest, and is told how many.
+        `EventLog.stream` is this: a reader that does not keep up loses the oldest, and learns how many.
         """
 
     async def reload(self) -> ReloadResult:

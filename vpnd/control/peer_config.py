@@ -82,7 +82,7 @@ def _preface(tunnel: Mapping[str, Any]) -> list[str]:
             "#",
             "# strongSwan refuses aggressive mode with a key, unless /etc/strongswan.conf has",
             "#     charon { i_dont_care_about_security_and_use_aggressive_mode_psk = yes }",
-            "# since whoever asks gets a hash of the key to try guesses on. Main mode or IKEv2 is better.",
+            "# since anyone who asks gets a hash of the key to try guesses on. Main mode or IKEv2 is better.",
         ]
     legacy = [
         str(word)

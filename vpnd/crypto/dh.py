@@ -206,8 +206,8 @@ class _SmallModp:
     also for the peer's public value: 25 to 35 ms each, during which nothing else happens, for anyone who
     sends a KE payload. `pow` takes less than 1 ms. It is not constant-time; what that gives away is little:
     an exponent serves one exchange, so there is one timing of g^x and one of y^x; beyond 240 bits `pow` takes
-    the exponent five bits at a time, which hides single bits; and whoever can time a gateway that closely
-    has a cheaper way into groups of this size.
+    the exponent five bits at a time, which hides single bits; and an attacker who can time a gateway that
+    closely has a cheaper way into groups of this size.
     """
 
     __slots__ = ("_exponent", "_group", "public")

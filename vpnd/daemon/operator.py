@@ -265,7 +265,7 @@ class Operator:
                 raise self._unwritten("kept in", failure) from None
             kept = await self._service.in_thread(load, self._config, self._state)
             if not kept.ok:
-                # Somebody has changed the file since; what is not in force must not be kept either.
+                # The file has changed since; what is not in force must not be kept either.
                 try:
                     put_back()
                 except OSError as failure:

@@ -1,4 +1,4 @@
-"""`vpnd run`: the daemon put together, until it is told to stop.
+"""`vpnd run`: the daemon put together, until it has to stop.
 
 The tunnels begin first. The API's socket is there from the first moment on, and its clients wait until what
 answers them is imported, which takes about as long as everything before it.
@@ -52,7 +52,7 @@ HEAD_START = 1.0
 
 
 async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
-    """The daemon, until it is told to stop. Returns the exit code."""
+    """The daemon, until it has to stop. Returns the exit code."""
     loop = asyncio.get_running_loop()
     supervisor = Supervisor.from_environment()
     clock = SystemClock()

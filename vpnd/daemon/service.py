@@ -255,7 +255,7 @@ class Service:
             self.interfaces.path_changed(child.tunnel, mtu, child)
 
     def interface_lost(self, tunnel: str) -> None:
-        """Somebody has deleted the interface: make it again."""
+        """Another program has deleted the interface: make it again."""
         self._spawn(self._repairs.restore(tunnel))
 
     def path_changed(self, tunnel: str, mtu: int) -> None:

@@ -67,7 +67,7 @@ class StateDirectory:
         """The tunnel as it would be kept; nothing is written yet.
 
         A `plain:` key goes into a file of its own. A tunnel that exists keeps its key if `table` has none:
-        keys are write-only, so whoever changes a tunnel need not know it.
+        keys are write-only, so a caller who changes a tunnel need not know it.
         """
         kept = dict(table)
         reference, key = kept.get("pre_shared_key"), None

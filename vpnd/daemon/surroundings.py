@@ -23,7 +23,7 @@ class Surroundings(Protocol):
         """A tunnel came up, went down, or is sick: what is shown outside follows."""
 
     def interface_lost(self, tunnel: str) -> None:
-        """The tunnel's interface was deleted by somebody else."""
+        """The tunnel's interface was deleted by another program."""
 
     def path_changed(self, tunnel: str, mtu: int) -> None:
         """The path to a tunnel's peer carries datagrams of `mtu` bytes, IP header included."""

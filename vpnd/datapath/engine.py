@@ -332,7 +332,7 @@ class PythonEngine:
         """Whether the next large packet to an address should ask whether the path carries it.
 
         With DF on every packet, paths whose ICMP is filtered would lose all that is large; without any, a
-        smaller path would make routers fragment for ever. So one packet a minute risks being lost.
+        smaller path would make routers fragment without end. So one packet a minute risks being lost.
         """
         now = self._loop.time()
         if now < self._probe_at.get(remote, now):

@@ -131,7 +131,7 @@ class Outbound:
         return pair, [packet], by_address
 
     def _cut(self, now: float, tunnel: Tunnel, packet: bytes, limit: int) -> list[bytes]:
-        """The fragments of a packet that is too long; or its sender is told (RFC 4301 section 8)."""
+        """The fragments of a packet that is too long; or an ICMP error to its sender (RFC 4301 section 8)."""
         if may_be_cut(packet):
             return fragment_ipv4(packet, limit)
         tunnel.drops[Drop.TOO_BIG] += 1

@@ -51,8 +51,8 @@ class Limits:
     unproven: float = 30.0
     """How long a peer that began an IKE SA may be silent before it is asked for life, also without DPD.
 
-    Whoever makes a peer authenticate and then lets it lie would otherwise leave an IKE SA here that nobody
-    uses, to the end of its lifetime.
+    An attacker who makes a peer authenticate and then lets it lie would otherwise leave an IKE SA here that
+    nobody uses, to the end of its lifetime.
     """
     error_listening: float = 2.0
     """How long an initiator still listens for a real answer after an unauthenticated error.

@@ -247,7 +247,7 @@ class Registry:
             raise Drop("too many attempts with a wrong key")
 
     def not_proved(self, now: float, tunnel: str, address: Address) -> None:
-        """A peer's attempt at this tunnel ended without the proof of its key. A flood is told."""
+        """A peer's attempt at this tunnel ended without the proof of its key. A flood is logged."""
         if self._throttle.failed(now, address):
             detail = f"{FREE_FAILURES} failed; from now on {PER_SECOND:.0f} each second is looked at"
             diagnosis = Diagnosis.of(Code.FLOOD, peer=address, detail=detail)

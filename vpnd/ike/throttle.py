@@ -1,6 +1,6 @@
 """Peers that fail to authenticate again and again: how many of their attempts are worth a key exchange.
 
-A wrong key is most often somebody's mistake, so the first failures cost a peer nothing. After those its new
+A wrong key is most often a mistake, so the first failures cost a peer nothing. After those its new
 attempts draw on a bucket that one token a second fills. What is refused is dropped before any computation;
 SAs that are established, other addresses, and our own attempts are not touched.
 """

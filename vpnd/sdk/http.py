@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, as bytes that somebody else sends and receives (RFC 9112, by h11)."""
+"""One HTTP request and its answer, as bytes that the caller sends and receives (RFC 9112, by h11)."""
 
 from __future__ import annotations
 

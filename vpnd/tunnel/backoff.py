@@ -22,7 +22,7 @@ PEER_FIRST = 3.0
 
 
 class Backoff:
-    """Counts the failures of one thing that is tried again for ever."""
+    """Counts the failures of one thing that is tried again without end."""
 
     __slots__ = ("failures",)
 

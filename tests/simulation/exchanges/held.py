@@ -131,7 +131,7 @@ class Held:
 class HeldPair(Pair):
     """Two gateways with one tunnel up between them, begun by `initiator`, and nothing arriving by itself.
 
-    Both sides number their next request 2, so that a ladder is the same whoever began the IKE SA.
+    Both sides number their next request 2, so that a ladder is the same whichever side began the IKE SA.
     """
 
     def __init__(

@@ -409,7 +409,7 @@ def test_collision_ike_rekey(held: HeldPair) -> None:
     held.world.clear_sky()
     held.world.run_for(4)
     assert held.a.ike_sas()[0].spi_i != ike.spi_i, "the IKE SA was not rekeyed after all"
-    assert held.a.child().spi_in == child.spi_in, "both were tried again at once, and may meet anew"
+    assert held.a.child().spi_in == child.spi_in, "both were tried again at once, and may meet again"
     held.world.run_for(36)
     assert held.a.child().spi_in != child.spi_in, "the CHILD_SA was not rekeyed after all"
     assert held.failures() == []

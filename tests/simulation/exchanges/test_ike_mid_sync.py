@@ -1,6 +1,6 @@
 """IKEV2_MESSAGE_ID_SYNC (RFC 6311), which vpnd does not speak: what a peer says of it moves nothing.
 
-The cases in which a cluster member sets the message IDs of an IKE SA anew do not apply, and neither do those
+The cases in which a cluster member sets the message IDs of an IKE SA again do not apply, and neither do those
 in which its request is wrong (`NOT_APPLICABLE`): an extension that was not announced is not in use, and a
 peer that keeps to RFC 6311 section 5.1 never sends the notification. What remains is that one that is sent
 all the same, with message ID 0 as it prescribes, has no effect.

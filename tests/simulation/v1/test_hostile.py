@@ -904,7 +904,7 @@ def test_a_pair_of_ours_is_not_sent_on_sooner_because_an_old_one_goes() -> None:
 
 
 def test_a_bad_public_value_costs_no_key_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Main3 proves nothing: whoever has a cookie could make us compute a key pair with each."""
+    """Main3 proves nothing: a holder of a cookie could make us compute a key pair with each."""
     counted = counting(monkeypatch.setattr)
     stage = Stage()
     puppet = stage.puppet()

@@ -17,7 +17,7 @@ from vpnd.wire.iana import Notify1
 
 def test_our_own_question_is_no_sign_of_life() -> None:
     """The cookies are the same in both directions, and so is HASH(1): who sends us our own words back, and
-    the answers that they get, would make a dead peer live for ever."""
+    the answers that they get, would make a dead peer live without end."""
     stage = Stage()
     stage.with_child(stage.puppet())
     returned = 0

@@ -175,7 +175,7 @@ class FakeHost:
         self.passes = True
         """Whether the link to the peers is up and has a carrier."""
         self.flushed = False
-        """Whether somebody has removed the filter since."""
+        """Whether the filter was removed since."""
         self.heard: frozenset[Address] = frozenset()
         self.strict = False
         self.route_mtu: int | None = 1500

@@ -64,7 +64,7 @@ async def test_what_is_begun_is_done_though_nobody_waits_for_it(pair: Pair) -> N
 
 
 async def release(pair: Pair) -> None:
-    """Whoever waits at the gate goes on, and nobody waits any more."""
+    """What waits at the gate goes on, and nobody waits any more."""
     gate, pair.hq.host.gate = pair.hq.host.gate, None
     if gate is not None:
         gate.release()

@@ -679,7 +679,7 @@ async def test_the_address_of_a_health_check_that_somebody_removed_comes_back(pa
     pair.hq.watch.on_change()
     await pair.until(lambda: parse_address(here) in host.addresses)
     (said,) = (e for e in pair.hq.journal.events.recent() if e.event == "address-restored")
-    assert said.text == f"somebody removed the address {here} of vpn-t: put back"
+    assert said.text == f"another program removed the address {here} of vpn-t: put back"
 
 
 @with_pair

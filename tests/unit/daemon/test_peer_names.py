@@ -1,4 +1,4 @@
-"""A peer's address that becomes known while somebody else changes the tunnel."""
+"""A peer's address that becomes known while another caller changes the tunnel."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_an_answer_does_not_wait_for_a_change_of_other_tunnels(
 async def test_a_peer_that_moves_without_a_word_is_followed_through_a_nat(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    """What is under way on port 4500 begins anew at the new address, long before the peer is found dead."""
+    """What is under way on port 4500 begins again at the new address, long before the peer is found dead."""
     addresses = [pair.branch.address]
 
     async def look_up(_resolver: Resolver, _name: str, _version: int) -> tuple[Address, ...]:

@@ -1,4 +1,4 @@
-"""What this machine refuses, or somebody takes away again and again: the error of that tunnel alone."""
+"""What this machine refuses, or another program removes again and again: the error of that tunnel alone."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ async def test_a_port_that_cannot_be_read_is_opened_again(pair: Pair) -> None:
 
 @with_pair
 async def test_another_reason_of_a_refusal_is_told(pair: Pair) -> None:
-    """Somebody deletes the interface, and takes its name before we can."""
+    """Another program deletes the interface, and takes its name before we can."""
     await up(pair, ROUTED + NAMED)
     pair.hq.host.refuse.add("broken")
     pair.hq.engine.on_notice(TunLost("t"))

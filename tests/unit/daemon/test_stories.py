@@ -182,7 +182,7 @@ async def test_a_lifetime_ended(pair: Pair, version: str) -> None:
 async def test_a_flood_with_a_wrong_key(pair: Pair) -> None:
     """Each failure would say the same: it is told with the first, and that it does not end, once."""
     pair.configure({"t": ROUTED}, {"t": BACK})
-    pair.hq.write(pair.hq.config.read_text().replace("nobody has to guess", "somebody has guessed"))
+    pair.hq.write(pair.hq.config.read_text().replace("nobody has to guess", "an attacker has guessed"))
     await pair.start()
     for _ in range(12):
         await pair.until(lambda: pair.hq.service.gateway.tunnels["t"].attempt.mapping is None)
@@ -273,7 +273,7 @@ async def test_the_interface_was_set_down(pair: Pair) -> None:
     pair.hq.watch.on_change()
     await asyncio.sleep(1)
     assert kinds(pair.hq) == ["interface-raised"]
-    assert text(pair.hq, "interface-raised") == f"somebody set the interface {name} down: it is up again"
+    assert text(pair.hq, "interface-raised") == f"the interface {name} was set down: it is up again"
     assert len(pair.hq.journal.events.recent()) == 1
 
 
@@ -314,7 +314,7 @@ async def test_the_routes_were_flushed(pair: Pair) -> None:
     await asyncio.sleep(1)
     (said,) = pair.hq.journal.events.recent()
     assert said.event == "routes-restored"
-    assert said.text == f"somebody removed 1 route and 2 rules of vpnd: put back ({route}, ...)"
+    assert said.text == f"another program removed 1 route and 2 rules of vpnd: put back ({route}, ...)"
     pair.hq.watch.on_change()
     await asyncio.sleep(1)
     assert len(pair.hq.journal.events.recent()) == 1
@@ -329,7 +329,7 @@ async def test_the_filter_was_flushed(pair: Pair) -> None:
     assert said.event == "filter-restored"
     assert (
         said.text
-        == "somebody removed the nftables table inet vpnd, which keeps packets in clear out: put back"
+        == "another program removed the nftables table inet vpnd, which keeps packets in clear out: put back"
     )
 
 

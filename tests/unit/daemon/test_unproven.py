@@ -117,7 +117,7 @@ async def test_a_stranger_ends_no_command(pair: Pair) -> None:
 @with_pair
 async def test_who_only_answers_still_hears_why_its_peer_is_refused(pair: Pair) -> None:
     pair.configure({"t": ROUTED}, {"t": BACK})
-    pair.hq.write(pair.hq.config.read_text().replace("nobody has to guess", "somebody has guessed"))
+    pair.hq.write(pair.hq.config.read_text().replace("nobody has to guess", "an attacker has guessed"))
     await pair.start()
     await asyncio.sleep(5)
     last = pair.branch.operator.status().tunnels[0].last_error

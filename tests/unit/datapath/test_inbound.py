@@ -411,7 +411,7 @@ def test_a_packet_that_says_it_is_shorter_than_its_header_costs_no_other(length:
 
 @pytest.mark.parametrize("low", [0, 1 << 31])
 def test_there_is_no_extended_number_beyond_the_last(low: int) -> None:
-    """A peer that used up its numbers, or whoever forges one of its packets then, costs nobody a batch."""
+    """A peer that used up its numbers, or an attacker who forges one of its packets, costs nobody a batch."""
     ours, theirs = pair_of(Suite("aes-128-gcm", None, None, None, True))
     sender, receiver = ours.sad.by_spi(0x1001), theirs.sad.by_spi(0x2002)
     assert sender is not None

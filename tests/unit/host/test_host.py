@@ -1,4 +1,4 @@
-"""An interface of somebody else that has the name of a tunnel's: left alone, and told of in plain words."""
+"""An interface of another program that has the name of a tunnel's: left alone, and told of in plain words."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Journal:
         self._seldom(tunnel, kind, message(diagnosis), what_next, code, unproven)
 
     def repaired(self, tunnel: str | None, kind: str, text: str) -> None:
-        """Something that somebody took away was put back; said as a failure is, for it may go on for ever."""
+        """Something that was removed was put back; logged as a failure is, since it may go on without end."""
         self._seldom(tunnel, kind, text)
 
     def recovered(self, tunnel: str) -> None:

@@ -207,7 +207,7 @@ class Interfaces:
     async def settle(self, raised: frozenset[str] | None = None) -> None:
         """Make the kernel's routes and rules what they should be now.
 
-        `raised` makes it a repair, which tells of what somebody has removed: the interfaces that were just
+        `raised` makes it a repair, which logs what another program has removed: the interfaces that were just
         set up again, with which the kernel had taken routes away.
         """
         async with self._settling:
@@ -235,7 +235,7 @@ class Interfaces:
                 self._journal.warn(None, f"rp_filter of {name} is 2 (loose) from now on: {why}")
 
     async def keep_shield(self) -> None:
-        """What tunnels protect arrives by them only, whatever else somebody does to the filters."""
+        """What tunnels protect arrives by them only, whatever another program does to the filters."""
         try:
             flushed = await self._host.shield(shield(self._configured))
         except HostFailed as failure:
@@ -246,16 +246,16 @@ class Interfaces:
             self._unshielded = False
             if flushed:
                 what = "the nftables table inet vpnd, which keeps packets in clear out"
-                self._journal.repaired(None, "filter-restored", f"somebody removed {what}: put back")
+                self._journal.repaired(None, "filter-restored", f"another program removed {what}: put back")
 
     async def repair(self) -> None:
-        """Put back what somebody has removed or set down behind our back, and tell of it."""
+        """Put back what another program has removed or set down, and log it."""
         names = frozenset(attached.policy.interface for attached in self._attached.values())
         raised: frozenset[str] = frozenset()
         try:
             raised = await self._host.set_links_up(names)
             for name in sorted(raised):
-                text = f"somebody set the interface {name} down: it is up again"
+                text = f"the interface {name} was set down: it is up again"
                 self._journal.repaired(self._owners.get(name), "interface-raised", text)
             present = await self._host.local_addresses()
             for attached in tuple(self._attached.values()):
@@ -290,7 +290,7 @@ class Interfaces:
     async def _restore_address(
         self, policy: TunnelPolicy, present: frozenset[Address], raised: frozenset[str]
     ) -> None:
-        """Give an interface the address of its health check again, where somebody has removed it."""
+        """Give an interface the address of its health check again, where another program has removed it."""
         if policy.health is None or policy.health.local in present or policy.name not in self._attached:
             return
         try:
@@ -300,7 +300,8 @@ class Interfaces:
             return
         if policy.interface not in raised:
             what = f"the address {policy.health.local} of {policy.interface}"
-            self._journal.repaired(policy.name, "address-restored", f"somebody removed {what}: put back")
+            text = f"another program removed {what}: put back"
+            self._journal.repaired(policy.name, "address-restored", text)
 
     async def _look_inside(self) -> None:
         """Which networks are on our inner side; what was known stays if the kernel does not say."""
@@ -361,7 +362,7 @@ class Interfaces:
         self._tell_refused(failures)
 
     def _tell_restored(self, ours: Wanted, present: Wanted, raised: frozenset[str]) -> None:
-        """Somebody has removed what was ours and is wanted still."""
+        """Another program has removed what was ours and is wanted still."""
         routes = [route for route in ours.routes - present.routes if route.device not in raised]
         rules = ours.rules - present.rules
         counts = [(len(routes), "route"), (len(rules), "rule")]
@@ -369,7 +370,7 @@ class Interfaces:
         if what:
             first = min((*routes, *rules), key=lambda one: (isinstance(one, Rule), str(one)))
             more = ", ..." if len(routes) + len(rules) > 1 else ""
-            text = f"somebody removed {what} of vpnd: put back ({first}{more})"
+            text = f"another program removed {what} of vpnd: put back ({first}{more})"
             self._journal.repaired(None, "routes-restored", text)
 
     def _tell_refused(self, failures: list[str], before: frozenset[str] = frozenset()) -> None:

@@ -74,7 +74,7 @@ class PeerNames:
             return
         try:
             refused = await self._learn(policy, found[0])
-        except Exception as error:  # whatever it is: the attempt must not wait for ever
+        except Exception as error:  # whatever it is: the attempt must not wait without end
             self._journal.fault(name, "internal error while its peer was looked up", error)
             refused = Diagnosis.of(Code.INTERNAL)
         if refused is not None:
@@ -134,7 +134,7 @@ class PeerNames:
         return resolved and not tunnel.standing.closed and tunnel.standing.blocked is None
 
     def _is_silent(self, policy: TunnelPolicy, now: float) -> bool:
-        """Whether the peer has said nothing of late."""
+        """Whether the peer has said nothing recently."""
         heard = (ike.last_heard for ike in self._gateway.endpoint.ike_sas(policy.name))
         return all(at < now - LOOK_EVERY for at in heard)
 
@@ -179,7 +179,7 @@ class PeerNames:
     async def _learn(self, policy: TunnelPolicy, address: Address, moved: bool = False) -> Diagnosis | None:
         """The peer has this address from now on; returns what this machine refused.
 
-        Whoever changes the tunnel now comes first: two would make its interface, or this one would put back
+        Another change of the tunnel comes first: two would make its interface, or this one would put back
         what was configured when the look-up began. A change that has done with it, or leaves it as it is, may
         have a thousand others to change and is not waited for.
         """

@@ -1,4 +1,4 @@
-"""What this machine refused is tried again, what somebody took away is put back, what is old is doubted."""
+"""What this machine refused is tried again, what was removed is put back, what is old is doubted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Repairs:
         self._losses: dict[str, deque[float]] = {}
 
     async def go_on(self) -> None:
-        """For ever: try again what this machine refused."""
+        """Without end: try again what this machine refused."""
         while True:
             await asyncio.sleep(REPAIR_EVERY)
             try:
@@ -132,7 +132,7 @@ class Repairs:
             await self._unblock([name])
 
     def _is_often_lost(self, name: str) -> bool:
-        """Count a loss; whether there were too many of late."""
+        """Count a loss; whether there were too many recently."""
         now = self._gateway.clock.now()
         self._losses = {n: times for n, times in self._losses.items() if self._gateway.tunnels.get(n)}
         times = self._losses.setdefault(name, deque(maxlen=LOSSES))

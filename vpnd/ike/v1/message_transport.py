@@ -112,7 +112,7 @@ class MessageTransport:
         """One protected message (RFC 2409 section 5.7); its datagrams, for a repeated request.
 
         Nothing in it says which side it is from. Its message ID is used from now on, so that it means
-        nothing to us should somebody send it back.
+        nothing to us should it be sent back.
         """
         message_id = self.new_message_id()
         self.use(message_id)

@@ -39,7 +39,7 @@ class Fate(Enum):
 
     LIVE = "live"
     REKEYED = "rekeyed"
-    """A successor is there; a DELETE follows from whoever made it."""
+    """A successor is there; a DELETE follows from the side that made it."""
     DELETING = "deleting"
     """Our DELETE is sent, or about to be."""
     DELETED = "deleted"

@@ -18,7 +18,7 @@ COOKIE_LENGTH = 16
 
 
 class Cookies:
-    """Cookie = version | HMAC(secret, Ni | IPi | SPIi). No state is kept for whoever is sent one."""
+    """Cookie = version | HMAC(secret, Ni | IPi | SPIi). No state is kept for the address that is sent one."""
 
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy

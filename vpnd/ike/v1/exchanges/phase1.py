@@ -74,7 +74,7 @@ def first_answer(action: Callable[[Context, float, Received], T]) -> Callable[[C
         try:
             return action(context, now, received)
         except (Fault, Drop):
-            # Should nobody else answer, this one is told why it ended.
+            # Should nobody else answer, this one learns why it ended.
             context.sa.attempt.rejected_cookie = received.header.spi_r
             context.sa.cky_r = NO_SPI
             raise

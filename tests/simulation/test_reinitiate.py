@@ -1,4 +1,4 @@
-"""A peer that was started anew and says nothing: a new IKE SA is negotiated beside the old one."""
+"""A peer that was restarted and says nothing: a new IKE SA is negotiated beside the old one."""
 
 from __future__ import annotations
 
