@@ -53,19 +53,19 @@ def test_every_command_says_what_it_did_and_why_not(lab: Lab) -> None:
         "wrong": write(lab.directory / "wrong.toml", NEW + 'ike.encryption = "aes128"\n', mode=0o600),
     }
     for typed, code, says in WALK:
-        done = ours.ctl("--json", *typed.format(**files).split(), check=False)
+        done = ours.vpnctl("--json", *typed.format(**files).split(), check=False)
         assert (done.returncode, done.stderr) == (code, ""), f"{typed}: {done.stdout}{done.stderr}"
         assert ("error" in json.loads(done.stdout)) == (code != 0 or typed.startswith("why")), typed
         assert says.replace("{wrong}", str(files["wrong"])) in done.stdout, f"{typed}: {done.stdout}"
-    status = ours.ctl("status").stdout
+    status = ours.vpnctl("status").stdout
     assert "branch-a" in status
     assert max(map(len, status.splitlines())) <= 80
     broken = write(ours.directory / "tunnels.d" / "broken.toml", "[tunnels.x]\nrotes = []\n", mode=0o600)
-    refused = ours.ctl("reload", check=False)
+    refused = ours.vpnctl("reload", check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f'{broken}:2  E-KEY  unknown key "rotes"' in refused.stderr
     assert refused.stderr.endswith("errors: nothing was changed\n")
     assert [tunnel["name"] for tunnel in ours.status()["tunnels"]] == ["branch-a"]
     assert ours.stop() == 0
-    gone = ours.ctl("--json", "status", check=False)
+    gone = ours.vpnctl("--json", "status", check=False)
     assert (gone.returncode, json.loads(gone.stdout)["error"]["code"]) == (3, "E-UNREACHABLE-DAEMON")

@@ -5,7 +5,6 @@ All cases of a test run at the same time, each on a wire of its own: they wait m
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -85,8 +84,7 @@ class Tunnel:
 
     def events(self) -> list[dict[str, Any]]:
         """What vpnd has told of this tunnel."""
-        told = [json.loads(line) for line in self.ours.ctl("--json", "events").stdout.splitlines()]
-        return [event for event in told if event["tunnel"] == self.plan.name]
+        return self.ours.events(self.plan.name)
 
     def story(self) -> str:
         """The same as an operator reads it."""

@@ -70,7 +70,7 @@ def failover(lab: Lab, peer: str) -> None:
     sent, lost = len(stream.sent), stream.lost
     console.print(f"    In all {sent} datagrams were sent and {lost} lost, all by the cut.\n")
     step("What the daemon says")
-    show("vpnctl events", "\n".join(paths.ours.ctl("events").stdout.splitlines()[-9:]))
+    show("vpnctl events", "\n".join(paths.ours.vpnctl("events").stdout.splitlines()[-9:]))
     vpnctl(paths.ours, "primary", "status")
 
 

@@ -41,9 +41,14 @@ def run(
         env={**os.environ, **env} if env else None,
         start_new_session=True,
     )
+    return finished(done, check)
+
+
+def finished(done: subprocess.CompletedProcess[str], check: bool) -> subprocess.CompletedProcess[str]:
+    """What a command has done. Raises CommandFailed if it failed, unless `check` is off."""
     if check and done.returncode != 0:
         raise CommandFailed(
-            f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}".rstrip()
+            f"{' '.join(done.args)}: exit {done.returncode}\n{done.stdout}{done.stderr}".rstrip()
         )
     return done
 

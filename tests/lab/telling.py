@@ -27,8 +27,8 @@ def show(command: str, output: str) -> None:
 
 def vpnctl(gateway: Vpnd, tunnel: str, *arguments: str) -> None:
     """Run vpnctl and show what the operator would see; where it fails, also why this tunnel does."""
-    done = gateway.ctl(*arguments, check=False)
+    done = gateway.vpnctl(*arguments, check=False)
     show(f"vpnctl {' '.join(arguments)}", done.stdout + done.stderr)
     if done.returncode != 0:
-        show(f"vpnctl why {tunnel}", gateway.ctl("why", tunnel, check=False).stdout)
+        show(f"vpnctl why {tunnel}", gateway.vpnctl("why", tunnel, check=False).stdout)
         sys.exit(f"vpnctl {arguments[0]} failed with exit code {done.returncode}")

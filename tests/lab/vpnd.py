@@ -11,15 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
+from threading import current_thread, main_thread
 from typing import Any
+
+from typer.testing import CliRunner
 
 from tests.lab.lab import Namespace, write
 from tests.lab.plan import Agreed, Plan, Suite
-from tests.lab.process import PATIENCE, Child, run, wait_until
-from vpnd.control import addition
+from tests.lab.process import PATIENCE, Child, finished, run, wait_until
+from vpnd.control import addition, cli
+from vpnd.sdk.errors import Refused
+from vpnd.sdk.transport import Transport, tunnel_path
 
 PROGRAMS = Path(sys.executable).parent
 START_TIMEOUT = PATIENCE
+USAGE = (400, 404, 405, 413, 422)
+"""Answers to what no test should have asked."""
 BEGINNINGS = ("starting", "tunnel-removed")
 """Events after which nothing is known of a tunnel."""
 STATE_TIMEOUT = 10
@@ -70,7 +77,7 @@ class Vpnd:
 
     def _told(self) -> str:
         """What its operator sees, if it answers."""
-        asked = (self.ctl(what, check=False, timeout=STATE_TIMEOUT) for what in ("status", "events"))
+        asked = (self.vpnctl(what, check=False, timeout=STATE_TIMEOUT) for what in ("status", "events"))
         return "\n".join(done.stdout + done.stderr for done in asked)
 
     @property
@@ -125,8 +132,23 @@ class Vpnd:
         self._command = command
         self.start()
 
-    def ctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> CompletedProcess[str]:
-        """Run vpnctl against this daemon."""
+    def ctl(self, *arguments: str, check: bool = True) -> CompletedProcess[str]:
+        """vpnctl against this daemon: its command line and its code, in this process.
+
+        The start of a program costs more than what it asks; `vpnctl` is for a test of the program itself, and
+        for threads, which share their standard output.
+        """
+        if current_thread() is not main_thread():
+            return self.vpnctl(*arguments, check=check)
+        command = ["--socket", str(self.socket), *arguments]
+        told = CliRunner().invoke(cli.app, command, prog_name="vpnctl")
+        if told.exception is not None and not isinstance(told.exception, SystemExit):
+            raise told.exception
+        done = CompletedProcess(["vpnctl", *command], told.exit_code, told.stdout, told.stderr)
+        return finished(done, check)
+
+    def vpnctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> CompletedProcess[str]:
+        """Run the program vpnctl against this daemon."""
         command = [str(PROGRAMS / "vpnctl"), "--socket", str(self.socket), *arguments]
         return run(command, check=check, timeout=timeout)
 
@@ -158,8 +180,8 @@ class Vpnd:
             connection.close()
 
     def status(self) -> dict[str, Any]:
-        """`vpnctl --json status`."""
-        status: dict[str, Any] = json.loads(self.ctl("--json", "status").stdout)
+        """What `vpnctl --json status` prints, by the API."""
+        status: dict[str, Any] = self.call("GET", "/v1/status")
         return status
 
     def tunnel(self, name: str) -> dict[str, Any]:
@@ -239,8 +261,20 @@ class Vpnd:
         self.call("DELETE", f"/v1/tunnels/{name}")
 
     def up(self, name: str, timeout: float = 10) -> CompletedProcess[str]:
-        """`vpnctl up NAME`, as an operator would type it."""
-        return self.ctl("up", name, "--timeout", str(int(timeout)), check=False, timeout=timeout + PATIENCE)
+        """What `vpnctl up NAME` does, without the start of a program: 0, or 1 and why it is not up.
+
+        Raises Refused where there is nothing to bring up.
+        """
+        asked = ["vpnctl", "up", name]
+        try:
+            answer = Transport(self.socket).call(
+                "POST", tunnel_path(name, "up"), {"timeout_s": timeout}, timeout
+            )
+        except Refused as refusal:
+            if refusal.status in USAGE:
+                raise
+            return CompletedProcess(asked, 1, "", json.dumps(dict(refusal.error)))
+        return CompletedProcess(asked, 0, f"{name} is {answer['state']}\n", "")
 
     def ike_sas(self, name: str) -> list[dict[str, Any]]:
         """The IKE SAs of one tunnel, established or not."""
