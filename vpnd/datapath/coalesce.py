@@ -55,6 +55,9 @@ _ALIKE = {4: Struct("!4s5xB2x8s"), 6: Struct("!6sBx32s")}
 _PROTOCOL_AT = {4: 9, 6: 6}
 _WORD = Struct("!H")
 _MODULUS = 0xFFFF
+_SEQUENCE = Struct("!I")
+_LAST = 0xFFFF_FFFF
+"""The largest sequence number (RFC 9293 section 3.4)."""
 
 Write = Callable[[Sequence[bytes]], None]
 Admit = Callable[[bytes], bytes | None]
@@ -135,8 +138,11 @@ class _Train:
         self.total = number = int.from_bytes(packet[:header])
         self.step = self.segment << layout.sequence_shift
         self.expected = (number & layout.mask) + self.step
+        # Where the sequence number wraps its carry would be in the port, so a train ends there at the latest.
+        (sequence,) = _SEQUENCE.unpack_from(packet, layout.ip + 4)
+        room = min((MAXIMUM_PACKET - header) // self.segment - 1, (_LAST - sequence) // self.segment)
         # The number that is expected once no further segment fits.
-        self.full = self.expected + ((MAXIMUM_PACKET - header) // self.segment - 1) * self.step
+        self.full = self.expected + room * self.step
         self.packets = [packet]
 
     def join_last_or_next(self, packet: bytes, header: int, flags: int) -> bool:

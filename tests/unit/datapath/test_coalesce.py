@@ -248,6 +248,24 @@ def test_the_sequence_number_wraps() -> None:
     assert tun.packets() == segments
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("before", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_flow_to_the_next_port_does_not_go_on_where_a_sequence_number_wraps(
+    version: int, before: int, count: int
+) -> None:
+    """The number that would follow, with its carry, is that of a segment to the next port."""
+    tun, size = Tun(local=True), 1000
+    ours = flow(version, before, size, start=(1 << 32) - before * size)
+    other = [
+        tcp_packet(*HOSTS[version], i * size, bytes(size), options=TIMESTAMPS, ports=(4000, 81))
+        for i in range(count)
+    ]
+    admitted = tun.deliver([*ours, *other])
+    assert admitted == (before + count, sum(map(len, [*ours, *other])))
+    assert tun.packets() == [*ours, *other]
+
+
 @pytest.mark.parametrize(
     "packet",
     [
