@@ -163,7 +163,7 @@ class Batch:
     def _require_one_attempt(self, tunnels: Iterable[Tunnel], since: datetime) -> None:
         """What came up by a second attempt has a fault, which the first one shows.
 
-        The first attempts begin, and may fail, before the reload that brings them is told as done.
+        The first attempts begin, and may fail, before the reload that brings them is logged as done.
         """
         if not isinstance(self.ours, Vpnd):
             return

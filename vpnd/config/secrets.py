@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import stat
+import string
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,12 @@ SERVICE_USER = "vpnd"
 """The user that systemd runs the daemon as; it exists where the service is installed."""
 
 _NAME_IT = "name the file that holds the key"
+
+
+def new_key() -> str:
+    """43 letters and digits, 256 bits; the first is no zero, since some consoles refuse that."""
+    letters = string.ascii_letters + string.digits
+    return secrets.choice(letters.replace("0", "")) + "".join(secrets.choice(letters) for _ in range(42))
 
 
 class SecretError(Exception):

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from vpnd.config.secrets import new_key
 from vpnd.config.values import MAX_TUNNEL_NAME, check_name
 from vpnd.console import drafts
 from vpnd.console.drafts import Draft, place, step_of
@@ -163,8 +164,6 @@ class Editing:
     def _take_key(self, draft: Draft, form: dict[str, list[str]], findings: Findings, _: Any) -> None:
         typed, again = one(form, "key"), one(form, "key_again")
         if one(form, "generate") == "yes":
-            from vpnd.control.cli import new_key
-
             draft.key, draft.generated = Secret(new_key().encode()), True
         elif typed or again:
             if typed != again:

@@ -407,6 +407,8 @@ def generate(context: typer.Context, socket: SocketOption = None, json: JsonOpti
     Write it into a file that only root reads, and name that in the configuration:
     (umask 077; vpnctl psk generate > /etc/vpnd/psk/NAME)
     """
+    from vpnd.config.secrets import new_key
+
     session = _session(context, socket, json)
     key = new_key()
     write(jsonlib.dumps({"key": key}) + "\n" if session.json else key + "\n")
@@ -423,15 +425,6 @@ def fingerprint(
     document = session.ask(lambda client: client.get(tunnel_path(name)))
     found = {"tunnel": name, "fingerprint": document["psk_fingerprint"]}
     session.show(found, lambda width: _lines(found["fingerprint"]))
-
-
-def new_key() -> str:
-    """43 letters and digits, 256 bits; the first is no zero, since some consoles refuse that."""
-    import secrets
-    import string
-
-    letters = string.ascii_letters + string.digits
-    return secrets.choice(letters.replace("0", "")) + "".join(secrets.choice(letters) for _ in range(42))
 
 
 def main() -> None:

@@ -21,8 +21,7 @@ import typer
 from vpnd.config.configuration import Findings, Source
 from vpnd.config.load import check
 from vpnd.config.problems import Problem
-from vpnd.config.secrets import SERVICE_USER
-from vpnd.control.cli import new_key
+from vpnd.config.secrets import SERVICE_USER, new_key
 from vpnd.daemon.state import to_toml
 from vpnd.model.secret import Secret
 

@@ -10,9 +10,9 @@ from typing import Any
 from vpnd.config.compile import describe
 from vpnd.config.load import Loaded, load, load_with, load_without
 from vpnd.config.problems import Problem
+from vpnd.config.secrets import new_key
 from vpnd.config.values import AUTO
 from vpnd.control.check import checked, named_gateways
-from vpnd.control.cli import new_key
 from vpnd.control.diagnoses import explain, message
 from vpnd.control.operations import (
     Conflict,
