@@ -36,6 +36,7 @@ grid faults: export PYTEST_TIMEOUT := 3600
 
 SEED ?= 1
 COUNT ?= 300
+ONLY ?=
 
 .PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser engine engine-test deb docs install clean
 
@@ -85,9 +86,9 @@ faults: setup  ## every fault of the network, the peer and this box in its real 
 	@failed=0; $(PYTHON) -m pytest $(FAULTS) $(addprefix --ignore=,$(ALONE)) --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
 	$(PYTHON) -m pytest $(ALONE) tests/interop/test_rekeys.py tests/interop/test_close_action.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
 
-mutants: setup  ## small faults in a sample of lines, each of which a test must find; SEED=1 COUNT=300
+mutants: setup  ## small faults in a sample of lines, each of which a test must find; SEED=1 COUNT=300 ONLY=vpnd/ike
 	@$(PYTHON) -c 'import cosmic_ray' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,mutants]'
-	@$(PYTHON) -m tests.mutants --seed $(SEED) --count $(COUNT)
+	@$(PYTHON) -m tests.mutants --seed $(SEED) --count $(COUNT) $(addprefix --only ,$(ONLY))
 
 docs: setup  ## the documentation site in build/docs: journeys, states, configuration, diagnoses; a broken link fails
 	@bash tests/lab/setup.sh graphviz

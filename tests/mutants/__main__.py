@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--commit", default="HEAD", help="what is copied; results are kept by its vpnd/")
-    parser.add_argument("--package", action="append", choices=PACKAGES, help="only the mutants of these")
+    parser.add_argument("--only", action="append", default=[], help="of modules below this, such as vpnd/ike")
     parser.add_argument("--stage", action="append", choices=reach.TESTS, help="only these, without root")
     parser.add_argument("--jobs", type=int, default=2, help="how many processes try mutants")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no other mutant after these")
@@ -52,8 +52,7 @@ def main() -> int:
     kept = (KEPT / _git("rev-parse", f"{arguments.commit}:vpnd")[:7]).absolute()
     ends = time.time() + 60 * arguments.minutes
     copies = [_copy(arguments.commit, kept / f"copy{number}") for number in range(arguments.jobs)]
-    mutants = sample(copies[0], arguments.seed, arguments.count)
-    mutants = [mutant for mutant in mutants if mutant.package in (arguments.package or PACKAGES)]
+    mutants = sample(copies[0], arguments.seed, arguments.count, tuple(arguments.only))
     results = _Results(kept / "results.jsonl", mutants, copies[0])
     for stage in arguments.stage or reach.TESTS:
         left = [asdict(mutant) for mutant in results.left(stage)]

@@ -48,14 +48,14 @@ class Mutant:
         return str(changed)
 
 
-def sample(root: Path, seed: int, count: int) -> list[Mutant]:
-    """That many mutants, each at a place of its own.
+def sample(root: Path, seed: int, count: int, only: tuple[str, ...] = ()) -> list[Mutant]:
+    """That many mutants, each at a place of its own; with `only`, of the modules whose paths begin so.
 
     A place is picked first and an operator there second: `a + b` has eleven replacements, and `not a` one.
     """
     rng = random.Random(seed)
     found = _every_mutant(root, root.parent / "places.json")
-    order = sorted(found)
+    order = sorted(place for place in found if place.startswith(only or ""))
     rng.shuffle(order)
     return [rng.choice(found[place]) for place in order[:count]]
 
