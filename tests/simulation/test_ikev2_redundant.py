@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.bounds import ANSWERS_WITHIN, DUPLICATE_KEPT_BY_PEER
+from tests.simulation.bounds import ANSWERS_WITHIN, DUPLICATE_KEPT_BY_PEER, SETTLING
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import ChildReplaced, ChildUp, PeerDead
+from vpnd.ike.outputs import ChildReplaced, ChildUp, PeerDead, PeerRenews
 from vpnd.ike.session import Phase, SaSnapshot
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -232,6 +232,23 @@ def test_what_was_asked_on_a_redundant_ike_sa_is_asked_on_the_other() -> None:
         assert len(established(pair.a)) == 1
         assert pair.a.children(1)
     assert tried >= 2
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+@pytest.mark.parametrize("seed", range(12))
+def test_of_three_one_stays(first: str, seed: int) -> None:
+    """Both ends begin another beside a young one: compared in pairs, each could lose to the next."""
+    pair = Pair(seed)
+    getattr(pair, first).initiate()
+    pair.world.run_for(SETTLING)
+    traffic = carried(pair)
+    for gateway in (pair.a, pair.b):
+        gateway.do("reinitiate", gateway.tunnel)
+    pair.world.settle()
+    assert len(established(pair.a)) == len(established(pair.b)) == 3
+    assert_nothing_lost(pair, traffic)
+    pair.assert_one_tunnel()
+    assert not pair.a.of(PeerRenews) + pair.b.of(PeerRenews)
 
 
 def forget_one(pair: Pair, gateway: Gateway, spi_i: bytes) -> None:

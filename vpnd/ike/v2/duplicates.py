@@ -43,29 +43,49 @@ KEPT_BESIDE = 2
 
 
 def settle(context: Context, now: float) -> None:
-    """The IKE SA has just been established: which of it and its siblings goes, by a rule both ends share.
+    """The IKE SA has just been established: one of it and its siblings stays, by a rule both ends share.
 
-    No RFC has one. If each side began one of the two within a short time, the one with the higher
-    initiator's SPI goes; else the older. Its initiator closes it, after a round trip, so that the peer has
-    learned of both; the other side waits longer and does so only if the initiator did not. With a peer that
-    makes another one of what is closed, both stay.
+    No RFC has one. Each of the others is closed by its initiator, after a round trip, so that the peer has
+    learned of all; the other side waits longer and does so only if the initiator did not. With a peer that
+    makes another one of what is closed, all stay.
     """
-    renewals = context.registry.renewals
-    if not context.sa.initiator and context.siblings() and renewals.begun(now, context.sa.tunnel):
+    renewals, siblings = context.registry.renewals, context.siblings()
+    if not context.sa.initiator and siblings and renewals.begun(now, context.sa.tunnel):
         context.emit(PeerRenews(context.sa.tunnel))
-    for other in context.siblings():
-        if renewals.expects(context.sa.tunnel):
+    if renewals.expects(context.sa.tunnel):
+        for other in siblings:
             _stay(other)
-            continue
-        made = other.sa.established_at
-        racing = other.sa.initiator != context.sa.initiator and made is not None and now - made < RACE
-        loses = racing and context.sa.spi_i > other.sa.spi_i
-        loser, keeper = (context, other) if loses else (other, context)
-        _yield(loser, keeper, now)
-    siblings = context.siblings()
+    elif siblings:
+        every = [*siblings, context]
+        _yield_to(_keeper(every), every, now)
     excess = len(siblings) + 1 - context.registry.limits.ike_sas_per_tunnel
     for other in siblings[: max(0, excess)]:
         other.command(now, _close(other, siblings[-1], now))
+
+
+def _keeper(established: list[Context]) -> Context:
+    """The one of these that stays.
+
+    Of those that one side has begun the newest counts. If the two that are left were made within a short
+    time, the one with the lower initiator's SPI stays; else the newer. Compared in pairs, each of three could
+    lose to another one, and none would stay.
+    """
+    newest = {one.sa.initiator: one for one in sorted(established, key=_made)}
+    *_, newer = ranked = sorted(newest.values(), key=_made)
+    racing = _made(newer) - _made(ranked[0]) < RACE
+    return min(ranked, key=lambda one: one.sa.spi_i) if racing else newer
+
+
+def _made(context: Context) -> float:
+    return context.sa.established_at or 0.0
+
+
+def _yield_to(keeper: Context, others: list[Context], now: float) -> None:
+    _stay(keeper)
+    for one in others:
+        yielding = one.children.yielding
+        if one is not keeper and (yielding is None or yielding.stays is not keeper.children):
+            _yield(one, keeper, now)
 
 
 def heard(context: Context, now: float) -> None:
