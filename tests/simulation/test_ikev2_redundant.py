@@ -251,6 +251,21 @@ def test_of_three_one_stays(first: str, seed: int) -> None:
     assert not pair.a.of(PeerRenews) + pair.b.of(PeerRenews)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("gap", [3.0, 9.0])
+def test_what_both_ends_begin_soon_after_one_was_closed_has_another_reason(gap: float, seed: int) -> None:
+    """It is no sign of a peer that makes another one of what is closed."""
+    pair = Pair(seed)
+    pair.establish()
+    for _ in range(4):
+        for gateway in (pair.a, pair.b):
+            gateway.do("reinitiate", gateway.tunnel)
+        pair.world.run_for(gap)
+    pair.world.run_for(CLOSED + FORGOTTEN)
+    assert not pair.a.of(PeerRenews) + pair.b.of(PeerRenews)
+    pair.assert_one_tunnel()
+
+
 def forget_one(pair: Pair, gateway: Gateway, spi_i: bytes) -> None:
     """The peer drops one of its IKE SAs and says nothing: strongSwan, after an INITIAL_CONTACT."""
     (gone,) = (one for one in established(gateway) if one.spi_i == spi_i)

@@ -9,7 +9,7 @@ from __future__ import annotations
 AGAIN = 10.0
 """Seconds after our DELETE within which the peer's next SA is because of it, with a message lost."""
 QUIET = 0.5
-"""Seconds before it without an attempt of the peer's: one that always begins has another reason."""
+"""Seconds before it without an attempt of either side: what always begins has another reason."""
 
 
 class Renewals:
@@ -31,6 +31,11 @@ class Renewals:
             self._closing.discard(tunnel)
             if now - self._begun.get(tunnel, float("-inf")) >= QUIET:
                 self._closed[tunnel] = now
+
+    def begins_here(self, now: float, tunnel: str) -> None:
+        """We begin an SA ourselves: what the peer begins meanwhile may have the same reason."""
+        self._begun[tunnel] = now
+        self._closed.pop(tunnel, None)
 
     def begun(self, now: float, tunnel: str) -> bool:
         """The peer has begun an SA beside another one. Whether this is news of such a peer."""

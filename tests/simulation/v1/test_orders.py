@@ -25,6 +25,7 @@ from tests.simulation.orders import (
 from tests.simulation.pair import Pair
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of
 from tests.tables import TellRow
+from vpnd.ike.outputs import ChildDown, ChildReplaced, PeerRenews
 from vpnd.model.policy import NegotiationMode
 
 GONE_OR_BACK = ((), (0,))
@@ -46,6 +47,9 @@ SCENARIOS = {
     "renew phase 1 x delete child": Scenario("a rekey_ike; b close_child", GONE_OR_BACK),
 }
 
+RENEWALS = ("a rekey_ike", "b rekey_ike", "a rekey_ike; b rekey_ike")
+"""What renews phase 1 and nothing else."""
+
 DEPTH = {MAIN: 5, AGGRESSIVE: 4}
 """Messages that arrive in every order; those after them arrive as they were sent."""
 FULL_DEPTH = 6
@@ -61,7 +65,11 @@ def make(mode: NegotiationMode, established: bool) -> Pair:
 
 
 def assert_healed(pair: Pair, scenario: Scenario) -> None:
-    """Old pairs may live on, but both sides send on the same ones."""
+    """Old pairs may live on, but both sides send on the same ones; a new phase 1 alone makes none."""
+    if scenario.commands in RENEWALS:
+        for gateway in (pair.a, pair.b):
+            if gateway.of(ChildReplaced) or gateway.of(ChildDown) or gateway.of(PeerRenews):
+                pair.world.fail(f"{gateway.name}: more than the ISAKMP SA was renewed")
     if len(scenario.left) == 1:
         (mappings,) = scenario.left
         assert_sending_alike(pair, mappings)

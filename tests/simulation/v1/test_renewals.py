@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.bounds import REKEY_AGAIN, REPLACED_FOR_NOW, SETTLING_BESIDE
+from tests.simulation.bounds import REKEY_AGAIN, REPLACED_AT_MOST, REPLACED_FOR_NOW, SETTLING_BESIDE
 from tests.simulation.pair import Pair
 from tests.simulation.renewing import closes_nothing
 from tests.simulation.v1.pairs import MODES, TWO_MAPPINGS, pair_of
 from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import Stage, stage_in
 from tests.simulation.weather import Datagram
-from vpnd.ike.outputs import PeerRenews
+from vpnd.ike.outputs import ChildReplaced, PeerRenews
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1
@@ -172,3 +172,27 @@ def test_what_was_about_to_be_closed_stays_once_the_peer_is_known() -> None:
     held = len(stage.endpoint.snapshot().sas)
     stage.world.run_for(10)
     assert len(stage.endpoint.snapshot().sas) == held == 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("gap", [6.0, 7.0, 10.0])
+@pytest.mark.parametrize(("first", "lead"), [("a", 0.0), ("a", 0.012), ("b", 0.012)])
+def test_isakmp_sas_that_both_ends_renew_again_and_again_leave_the_ipsec_sas_as_they_are(
+    first: str, lead: float, gap: float, mode: NegotiationMode
+) -> None:
+    """What is too many of one round is closed shortly before the next: that is no reason of the peer's."""
+    pair = pair_of(mode)
+    pair.establish()
+    children = pair.a.child(), pair.b.child()
+    sides = (pair.a, pair.b) if first == "a" else (pair.b, pair.a)
+    for _ in range(REPLACED_FOR_NOW + 2):
+        for gateway in sides:
+            gateway.rekey_ike()
+            pair.world.run_for(lead)
+        pair.world.run_for(gap - lead)
+    pair.world.run_for(30)
+    assert (pair.a.child(), pair.b.child()) == children
+    assert len(pair.a.ike_sas()) == len(pair.b.ike_sas()) == 1
+    for gateway, endpoint in ((pair.a, pair.endpoint_a), (pair.b, pair.endpoint_b)):
+        assert not gateway.of(PeerRenews) + gateway.of(ChildReplaced)
+        assert len(endpoint.snapshot().sas) <= 1 + REPLACED_AT_MOST

@@ -38,7 +38,7 @@ REPLACED_AT_MOST = 1
 REPLACED_FOR_NOW = 8
 """Predecessors that are kept for a moment beside them, more than any race of both sides makes."""
 STORM = 3
-"""Predecessors at one moment that no race leaves: the peer renews faster than it may hand its SAs on."""
+"""Young predecessors that no race leaves: the peer renews faster than it may hand its SAs on."""
 MEND_AFTER = 2.0
 """Seconds after the last DELETE for such predecessors until each mapping gets a pair that is there."""
 
@@ -237,7 +237,8 @@ def _limit(context: Context, now: float) -> None:
     """
     renewals, closing = context.registry.renewals, context.registry.limits.closing
     replaced = [one for one in context.siblings() if one.sa.state is State.REPLACED]
-    if len(replaced) > STORM:
+    young = [one for one in replaced if now - one.sa.established_at < closing]
+    if len(young) > STORM:
         context.timers.arm(Timer.MEND, now + closing + MEND_AFTER)
     for one in replaced[:-REPLACED_FOR_NOW]:
         note_closed(one, now)

@@ -155,6 +155,7 @@ class Session(Commanded):
 
     def begin(self, now: float) -> None:
         """As initiator: send the first message."""
+        self._registry.renewals.begins_here(now, self.tunnel)
         aggressive = self.sa.mode is NegotiationMode.AGGRESSIVE
         self.command(now, causes.BeginAggressive() if aggressive else causes.BeginMain())
 

@@ -123,6 +123,7 @@ class Session(Commanded):
 
     def begin(self, now: float, exchange: Exchange) -> None:
         """Begin as initiator, with the first exchange."""
+        self._registry.renewals.begins_here(now, self.tunnel)
         self._registry.add(self)
         self.command(now, causes.Begin(exchange))
 
