@@ -106,8 +106,11 @@ def file_of(item: pytest.Item) -> str:
 
 def shares(item: pytest.Item) -> bool:
     """Whether a test has a fixture of ours that outlives it."""
-    defined = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]  # pytest has no other way
-    return any(fixture[-1].scope != "function" and fixture[-1].baseid for fixture in defined)
+    fixtures = item.config.pluginmanager.get_plugin("funcmanage")
+    assert fixtures is not None
+    names = item.fixturenames if isinstance(item, pytest.Function) else ()
+    defined = filter(None, (fixtures.getfixturedefs(name, item) for name in names))
+    return any(found[-1].scope != "function" and found[-1].baseid for found in defined)
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,9 +8,9 @@ import os
 import random
 import select
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from scapy.layers.inet import IP
@@ -22,15 +22,48 @@ from vpnd.datapath import engine as engine_module
 from vpnd.datapath import sockets
 from vpnd.datapath.engine import EngineOptions, PythonEngine
 from vpnd.datapath.interface import Acquire, Drop, Notice, PathMtu, PolicyRow, TunLost, UnknownSpi
-from vpnd.datapath.sockets import Features, IcmpReport, RawSocket, SocketOptions
+from vpnd.datapath.sockets import (
+    Features,
+    IcmpReport,
+    RawSocket,
+    Received,
+    Report,
+    SocketOptions,
+    UdpSocket,
+)
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.proposals import Suite
 from vpnd.model.selectors import Address
+from vpnd.wire.udpencap import KEEPALIVE
 
 A, B = "10.1.0.1", "10.2.0.1"
 LOOPBACK = {4: ("127.0.0.1", "127.0.0.2"), 6: ("::1", "::1")}
+AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 PATIENCE = 60.0
 """Seconds, for a machine that does other things as well."""
+
+
+class Watched(UdpSocket):
+    """The engine's UDP socket, and what a test sees of it and reports by it."""
+
+    opened: ClassVar[list[Watched]] = []
+
+    def __init__(
+        self, address: Address, port: int, options: SocketOptions | None, features: Features | None
+    ) -> None:
+        super().__init__(address, port, options, features)
+        self.opened.append(self)
+        self.classes: list[int] = []
+        """The outer traffic classes of what came."""
+        self.reports: list[IcmpReport] = []
+        """What the error queue holds besides."""
+
+    def receive_batch(self, report: Report) -> list[Received]:
+        batch = super().receive_batch(report)
+        self.classes += [traffic_class for _, _, traffic_class, _ in batch]
+        while self.reports:
+            report(self.reports.pop(0))
+        return batch
 
 
 class Side:
@@ -42,14 +75,17 @@ class Side:
         self.ike: list[tuple[Path, bytes]] = []
         self.vnet_header = vnet_header
         options = EngineOptions(port=0, raw=raw, vnet_header=vnet_header, features=features)
-        self.engine = PythonEngine(
-            asyncio.get_running_loop(),
-            [self.address],
-            lambda path, data: self.ike.append((path, data)),
-            self.notices.append,
-            options,
-            SeededEntropy(1),
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_module, "UdpSocket", Watched)
+            self.engine = PythonEngine(
+                asyncio.get_running_loop(),
+                [self.address],
+                lambda path, data: self.ike.append((path, data)),
+                self.notices.append,
+                options,
+                SeededEntropy(1),
+            )
+        self.udp = Watched.opened.pop()
         self.host, self.tun = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.host, self.tun):
             end.setblocking(False)
@@ -75,6 +111,13 @@ class Side:
                 return packets
             packets += unjoined(write) if self.vnet_header else [write]
 
+    async def learn(self, *reports: IcmpReport) -> None:
+        """These are in the error queue when a datagram comes, and have been read."""
+        self.udp.reports += reports
+        with socket.socket(AF[self.address.version], socket.SOCK_DGRAM) as anyone:
+            anyone.sendto(KEEPALIVE, (str(self.address), self.port))
+        await until(lambda: not self.udp.reports)
+
     def close(self) -> None:
         self.engine.close()
         self.host.close()
@@ -94,6 +137,28 @@ class Sides:
         sa = self.child(suite)
         self.a.engine.install(sa)
         self.b.engine.install(facing(sa))
+
+
+Control = tuple[int, int, bytes]
+
+
+class Kernel:
+    """A socket's place in the kernel, where a test answers some of the calls."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def sendmsg(self, buffers: Any, control: Sequence[Control] = (), *rest: Any) -> int:
+        return self._real.sendmsg(buffers, control, *rest)
+
+    def recvmsg(self, *arguments: int) -> Any:
+        return self._real.recvmsg(*arguments)
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self._real.setsockopt(level, option, value)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -174,30 +239,40 @@ async def test_a_kernel_that_refuses_to_segment_gets_the_packets_one_by_one(
     pair: Sides, monkeypatch: pytest.MonkeyPatch, number: str
 ) -> None:
     pair.connect()
-    pair.a.engine._probe_at[str(pair.b.address)] = float("inf")
-    sock = pair.a.engine._udp[4]
-    real, refused = sock._sent, []
+    refused: list[int] = []
+    probed: list[int] = []
 
-    def refuse(
-        buffers: list[bytes], control: list[tuple[int, int, bytes]], to: tuple[str, int]
-    ) -> int | None:
-        if any(kind == sockets.UDP_SEGMENT for _, kind, _ in control):
-            refused.append(1)
-            return int(getattr(errno, number))
-        return real(buffers, control, to)
+    class Refusing(Kernel):
+        def sendmsg(self, buffers: Any, control: Sequence[Control] = (), *rest: Any) -> int:
+            if any(kind == sockets.UDP_SEGMENT for _, kind, _ in control):
+                refused.append(1)
+                raise OSError(getattr(errno, number), "no segments here")
+            return super().sendmsg(buffers, control, *rest)
 
-    monkeypatch.setattr(sock, "_sent", refuse)
-    packets = [udp_packet(A, B, 900)] * 40
+        def setsockopt(self, level: int, option: int, value: int) -> None:
+            if (option, value) == (sockets.IP_MTU_DISCOVER, sockets.PMTUDISC_PROBE):
+                probed.append(1)
+            super().setsockopt(level, option, value)
+
+    monkeypatch.setattr(pair.a.udp, "socket", Refusing(pair.a.udp.socket))
+    packets, large = [udp_packet(A, B, 900)] * 40, udp_packet(A, B, 1200)
+    pair.a.put(large)
+    assert await arrived(pair.b, 1) == [large]
+    assert len(probed) == 1
     pair.a.put(*packets)
     assert await arrived(pair.b, 40) == packets
     # Without checksums on the route's device it is given up for good, for a length it is tried again.
-    assert sock.segments is (number != "EIO")
+    assert pair.a.udp.segments is (number != "EIO")
     assert pair.a.engine.drops("t")[Drop.SEND] == 0
     pair.a.put(*packets)
     assert await arrived(pair.b, 40) == packets
     assert (len(refused) == 1) is (number == "EIO")
     # What the interface carries is asked with the next large packet, which is due at once.
-    assert pair.a.engine._is_probe_due(str(pair.b.address))
+    pair.a.put(large)
+    assert await arrived(pair.b, 1) == [large]
+    pair.a.put(large)
+    assert await arrived(pair.b, 1) == [large]
+    assert len(probed) == 2
 
 
 @pytest.mark.root
@@ -225,18 +300,10 @@ async def test_the_outer_traffic_class_travels(version: int) -> None:
     """Congestion marked on the way shows in the packet that arrives, though the inner one was unmarked."""
     both = Sides(version, True, ALL)
     both.connect()
-    seen: list[int] = []
-    receive = both.b.engine._inbound.receive
-
-    def look(now: float, data: bytes, length: int, traffic_class: int, *rest: object) -> None:
-        seen.append(traffic_class)
-        receive(now, data, length, traffic_class, *rest)  # type: ignore[arg-type]  # handed on as they came
-
-    both.b.engine._inbound.receive = look  # type: ignore[method-assign]  # looks on, and hands on
     packets = [bytes(IP(src=A, dst=B, tos=tos) / (b"x" * 100)) for tos in (0, 0xB8, 0xB8, 3, 1)]
     both.a.put(*packets)
     assert await arrived(both.b, 5) == packets
-    assert seen == [0, 0xB8, 3, 1] or seen == [0, 0xB8, 0xB8, 3, 1]
+    assert both.b.udp.classes in ([0, 0xB8, 3, 1], [0, 0xB8, 0xB8, 3, 1])
     both.a.close()
     both.b.close()
 
@@ -353,7 +420,7 @@ async def test_an_icmp_error_is_believed_only_about_a_live_sa(pair: Sides) -> No
     remote = pair.b.address
     port = pair.b.port
     live, dead, ours = (0x2002).to_bytes(4), (0x9999).to_bytes(4), (0x1001).to_bytes(4)
-    for report in (
+    await pair.a.learn(
         IcmpReport(remote, 1400, dead + bytes(4), port),
         IcmpReport(remote, 1400, ours + bytes(4), port),
         IcmpReport(ip_address("203.0.113.1"), 1400, live + bytes(4), port),
@@ -366,17 +433,17 @@ async def test_an_icmp_error_is_believed_only_about_a_live_sa(pair: Sides) -> No
         IcmpReport(remote, 9000, live + bytes(4), port),
         IcmpReport(remote, 9000, b"", 0, local=True),
         IcmpReport(ip_address("203.0.113.1"), 1400, b"", 0, local=True),
-    ):
-        pair.a.engine._on_icmp(report)
-    pair.a.engine._tell()
+    )
     assert pair.a.notices == []
-    pair.a.engine._on_icmp(IcmpReport(remote, 70, live + bytes(4), port))
-    pair.a.engine._on_icmp(IcmpReport(remote, 1300, live + bytes(4), port))
-    pair.a.engine._tell()
+    await pair.a.learn(
+        IcmpReport(remote, 70, live + bytes(4), port), IcmpReport(remote, 1300, live + bytes(4), port)
+    )
     assert pair.a.notices == [PathMtu(remote, 576)]
 
 
-async def test_an_sa_that_is_gone_is_no_reason_to_believe_an_icmp_error(pair: Sides) -> None:
+async def test_an_sa_that_is_gone_is_no_reason_to_believe_an_icmp_error(
+    pair: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two peers may have chosen the same SPI for us to send on: the one that is left still counts."""
     pair.connect()
     remote, port = pair.b.address, pair.b.port
@@ -384,48 +451,49 @@ async def test_an_sa_that_is_gone_is_no_reason_to_believe_an_icmp_error(pair: Si
     pair.a.engine.install(twin, outbound=False)
     report = IcmpReport(remote, 1300, (0x2002).to_bytes(4) + bytes(4), port)
     pair.a.engine.remove(0x1001)
-    pair.a.engine._on_icmp(report)
-    pair.a.engine._tell()
+    await pair.a.learn(report)
     assert pair.a.notices == [PathMtu(remote, 1300)]
     pair.a.engine.remove(0x1009)
-    pair.a.engine._mtu_told.clear()
-    pair.a.engine._on_icmp(report)
-    pair.a.engine._tell()
+    monkeypatch.setattr(engine_module, "MTU_INTERVAL", 0.0)
+    await pair.a.learn(report)
     assert len(pair.a.notices) == 1
 
 
 async def test_what_the_kernel_says_of_its_own_interface_needs_no_quote(pair: Sides) -> None:
     pair.connect()
-    pair.a.engine._on_icmp(IcmpReport(pair.b.address, 1400, b"", 0, local=True))
-    pair.a.engine._tell()
+    await pair.a.learn(IcmpReport(pair.b.address, 1400, b"", 0, local=True))
     assert pair.a.notices == [PathMtu(pair.b.address, 1400)]
 
 
-async def test_a_report_that_a_send_is_told_of_loses_no_packet(pair: Sides) -> None:
+async def test_a_report_that_a_send_is_told_of_loses_no_packet(
+    pair: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The kernel reports "too big" at the next call, as it reports a closed port."""
     pair.connect()
-    sock = pair.a.engine._udp[4]
     told: list[int] = []
+    queue: list[int] = []
 
-    class TellsOnce:
-        """The socket, on which every send after a pause reports an earlier one's error."""
+    class TellsOnce(Kernel):
+        """On it every send after a pause reports an earlier one's error."""
 
         def sendmsg(self, *arguments: Any) -> int:
             if len(told) % 2 == 0:
                 told.append(1)
                 raise OSError(errno.EMSGSIZE, "told late")
             told.append(0)
-            return real.sendmsg(*arguments)
+            return super().sendmsg(*arguments)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(real, name)
+        def recvmsg(self, *arguments: int) -> Any:
+            queue.append(arguments[2:] == (sockets.MSG_ERRQUEUE,))
+            return super().recvmsg(*arguments)
 
-    real, sock.socket = sock.socket, TellsOnce()  # type: ignore[assignment]
+    monkeypatch.setattr(pair.a.udp, "socket", TellsOnce(pair.a.udp.socket))
     pair.a.put(udp_packet(A, B))
     assert await arrived(pair.b, 1) == [udp_packet(A, B)]
     assert told == [1, 0]
-    assert sock._told, "the queue, which says more, is not read"
-    sock.socket = real
+    assert not any(queue)
+    await pair.a.learn(IcmpReport(pair.b.address, None, b""))
+    assert any(queue), "the queue, which says more, is not read"
 
 
 async def test_a_closed_port_does_not_stop_the_traffic(pair: Sides) -> None:
@@ -444,7 +512,7 @@ async def test_a_closed_port_does_not_stop_the_traffic(pair: Sides) -> None:
 
 async def test_icmp_errors_that_a_send_has_heard_of_do_not_keep_the_loop_awake(pair: Sides) -> None:
     """The error queue makes the descriptor readable until it is empty, whichever socket the kernel named."""
-    sending = pair.a.engine._udp[4]
+    sending = pair.a.udp
     asyncio.get_running_loop().remove_reader(sending.fileno())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
         closed.bind((str(pair.b.address), 0))
@@ -538,9 +606,15 @@ async def test_an_address_is_not_half_had(monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(2):
         with pytest.raises(PermissionError):
             engine.listen(address)
-    monkeypatch.undo()
+    opened: list[RawSocket] = []
+
+    def granted(address: Address, options: SocketOptions) -> RawSocket:
+        opened.append(RawSocket(address, options))
+        return opened[-1]
+
+    monkeypatch.setattr(engine_module, "RawSocket", granted)
     engine.listen(address)
-    assert engine._raw[4].address == address
+    assert [raw.address for raw in opened] == [address]
     engine.close()
 
 

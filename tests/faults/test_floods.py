@@ -210,12 +210,12 @@ class Range:
     def _timed(self, action: str, body: dict[str, object] | None = None) -> float | None:
         """Seconds that an action of the peer took; None if it failed."""
         began = time.monotonic()
-        status, _ = self.peer._ask("POST", f"/v1/tunnels/{self.plan.name}/{action}", body or {})
+        status, _ = self.peer.ask("POST", f"/v1/tunnels/{self.plan.name}/{action}", body or {})
         return time.monotonic() - began if status == 200 else None
 
     def lag(self) -> dict[float, int]:
         """How many delays of the loop were at most so many seconds."""
-        status, content = self.ours._ask("GET", "/metrics")
+        status, content = self.ours.ask("GET", "/metrics")
         assert status == 200
         found = re.findall(r'vpnd_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', content.decode())
         return {math.inf if bound == "+Inf" else float(bound): int(float(count)) for bound, count in found}

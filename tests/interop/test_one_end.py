@@ -73,7 +73,7 @@ def test_pfs_that_one_end_wants(batch: Batch, row: TellRow) -> None:
             if found:
                 faults.append(f"{case}: {found}")
         asked = {Echo(o.local.inside, o.remote.inside, 56): o for o, _, _ in pairs if is_up(vpnd, o)}
-        assert set(echo(batch._here, asked)) == set(asked), "what is up carries packets"
+        assert set(echo(vpnd.namespace, asked)) == set(asked), "what is up carries packets"
         assert not faults
     finally:
         batch.end()

@@ -26,6 +26,9 @@ class Nat:
     address: str = FIRST
     ports: str = "10000-19999"
 
+    def __post_init__(self) -> None:
+        self._masquerade()
+
     def change(self, address: str | None = None, ports: str | None = None) -> None:
         """Forget every mapping, as a box that restarts does; new ones have these ports, and this address."""
         self.ports = ports or self.ports
@@ -57,9 +60,7 @@ def nat_between(lab: Lab, prefix: str = "") -> Nat:
     outside.add_address(f"{OUTSIDE.inside}/32")
     hidden.ip("route", "add", "default", "via", "192.168.7.1")
     box.sysctl("net.ipv4.ip_forward", "1")
-    nat = Nat(hidden, box, outside)
-    nat._masquerade()
-    return nat
+    return Nat(hidden, box, outside)
 
 
 def plans(version: str) -> tuple[Plan, Plan]:

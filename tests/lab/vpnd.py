@@ -154,22 +154,23 @@ class Vpnd:
 
     def get(self, path: str) -> Any:
         """GET from the management API; None unless the answer is 200."""
-        status, content = self._ask("GET", path)
+        status, content = self.ask("GET", path)
         return json.loads(content) if status == 200 else None
 
     def post(self, path: str) -> tuple[int, Any]:
         """POST to the management API, without a body: the answer's status and its JSON."""
-        status, content = self._ask("POST", path)
+        status, content = self.ask("POST", path)
         return status, json.loads(content)
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """One request; the answer's JSON. Raises RuntimeError for a refusal, with what was said."""
-        status, content = self._ask(method, path, body)
+        status, content = self.ask(method, path, body)
         if status >= 300:
             raise RuntimeError(f"{method} {path}: {status} {content.decode(errors='replace')}")
         return json.loads(content) if content else None
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+        """One request to the management API; the answer's status and what it holds, whatever that is."""
         connection = _UnixConnection(self.socket)
         try:
             data = None if body is None else json.dumps(body).encode()
@@ -195,7 +196,7 @@ class Vpnd:
 
     def events(self, tunnel: str | None = None) -> list[dict[str, Any]]:
         """What it has told of itself, or of one tunnel, oldest first."""
-        _, content = self._ask("GET", "/v1/events?follow=false")
+        _, content = self.ask("GET", "/v1/events?follow=false")
         told = [json.loads(line) for line in content.splitlines()]
         return [event for event in told if tunnel in (None, event["tunnel"])]
 
@@ -226,7 +227,7 @@ class Vpnd:
         """
 
         def proved() -> bool:
-            _, content = self._ask("GET", "/v1/events?follow=false")
+            _, content = self.ask("GET", "/v1/events?follow=false")
             events = [json.loads(line) for line in content.splitlines() if line.strip()]
             kinds = [event["event"] for event in events if event["tunnel"] in (name, None)]
             since = max((at for at, kind in enumerate(kinds) if kind in BEGINNINGS), default=0)

@@ -109,7 +109,10 @@ class Trials:
             signal.setitimer(signal.ITIMER_PROF, LEAST + SLACK * self._seconds(item.nodeid))
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if seen.failed:
-                item.session._setupstate.teardown_exact(None)  # what it set up outside this process
+                # What it set up outside this process is taken down as at the end of a session.
+                runner = item.config.pluginmanager.get_plugin("runner")
+                assert runner is not None
+                runner.pytest_sessionfinish(item.session)
                 break
         return seen
 

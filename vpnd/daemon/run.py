@@ -20,7 +20,7 @@ from vpnd import __version__
 from vpnd.config.load import Loaded
 from vpnd.config.problems import counted
 from vpnd.control.listening import ApiSocket, SocketUnavailable
-from vpnd.control.operations import OperationError
+from vpnd.control.operations import OperationError, Operations
 from vpnd.crypto.entropy import OsEntropy
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.operator import Operator
@@ -83,10 +83,10 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     reloads: set[asyncio.Task[None]] = set()
     hear_reloads(partial(_reload_soon, operator, reloads))
     journal.event(None, "starting", greeting(len(loaded.configuration.tunnels)))
-    started, answers = asyncio.Event(), asyncio.Event()
-    answering = asyncio.create_task(_answer(operator, listening, started, answers))
-    living = asyncio.create_task(_live(service, loaded, started))
-    telling = asyncio.create_task(_tell_ready(supervisor, service, started, answers))
+    start = Start()
+    answering = asyncio.create_task(start.answer(operator, listening))
+    living = asyncio.create_task(_live(service, loaded, start.tunnels_run))
+    telling = asyncio.create_task(start.report(supervisor, service.summary))
     try:
         await _first(stopping.wait(), answering, living)
     finally:
@@ -131,46 +131,49 @@ async def _reload(operator: Operator) -> None:
         await operator.reload()
 
 
-async def _live(service: Service, loaded: Loaded, started: asyncio.Event) -> None:
+async def _live(service: Service, loaded: Loaded, tunnels_run: asyncio.Event) -> None:
     """Start, and go on; ends with an error or not at all."""
     await service.start(loaded)
-    started.set()
+    tunnels_run.set()
     await asyncio.Event().wait()
 
 
-async def _answer(
-    operator: Operator, listening: ApiSocket, started: asyncio.Event, answers: asyncio.Event
-) -> None:
-    """The API, as soon as the tunnels have started or had their time; ends as `_live` does."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(started.wait(), HEAD_START)
-    # In a thread, so that datagrams and timers go on meanwhile.
-    server = await asyncio.to_thread(_api, operator, listening)
-    # `main` has put it off; from here on the daemon makes garbage. What there is by now stays: to look
-    # through all of it would hold the loop up for 50 ms at a time.
-    gc.freeze()
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, FULL_COLLECTION)
-    gc.enable()
-    answers.set()
-    await server.run()
+class Start:
+    """The order of a start: the tunnels, then the API, then the word to the service manager."""
+
+    def __init__(self) -> None:
+        self.tunnels_run = asyncio.Event()
+        """Set by whoever starts the tunnels, once each runs or is refused."""
+        self.api_answers = asyncio.Event()
+
+    async def answer(self, operations: Operations, listening: ApiSocket) -> None:
+        """The API, as soon as the tunnels have started or had their time; ends only by an error."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.tunnels_run.wait(), HEAD_START)
+        # In a thread, so that datagrams and timers go on meanwhile.
+        server = await asyncio.to_thread(_api, operations, listening)
+        # `main` has put it off; from here on the daemon makes garbage. What there is by now stays: to look
+        # through all of it would hold the loop up for 50 ms at a time.
+        gc.freeze()
+        young, middle, _ = gc.get_threshold()
+        gc.set_threshold(young, middle, FULL_COLLECTION)
+        gc.enable()
+        self.api_answers.set()
+        await server.run()
+
+    async def report(self, supervisor: Supervisor, summary: Callable[[], str]) -> None:
+        """The service manager counts the start as complete when the tunnels run and the API answers."""
+        await self.tunnels_run.wait()
+        await self.api_answers.wait()
+        supervisor.ready(summary())
 
 
-def _api(operator: Operator, listening: ApiSocket) -> ApiServer:
+def _api(operations: Operations, listening: ApiSocket) -> ApiServer:
     """What answers; imported here because FastAPI and uvicorn are a third of what there is to import."""
     from vpnd.control.api import create_app
     from vpnd.control.server import ApiServer
 
-    return ApiServer(create_app(operator), listening)
-
-
-async def _tell_ready(
-    supervisor: Supervisor, service: Service, started: asyncio.Event, answers: asyncio.Event
-) -> None:
-    """The service manager counts the start as complete when the tunnels run and the API answers."""
-    await started.wait()
-    await answers.wait()
-    supervisor.ready(service.summary())
+    return ApiServer(create_app(operations), listening)
 
 
 async def _first(waiting: Coroutine[None, None, object], *tasks: asyncio.Task[None]) -> None:

@@ -8,14 +8,17 @@ Some types look alike (Main1 and Main2), and one that repeats the last is answer
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import is_dataclass
+from typing import Any
 
 import pytest
 
 from tests.simulation.v1.puppet import Puppet, Quick
 from tests.simulation.v1.stage import STATES, stage_in
 from vpnd.ike.outputs import Failed, LadderLine, Story
-from vpnd.ike.v1 import messages, quick_modes
+from vpnd.ike.session import Phase
+from vpnd.ike.v1 import messages, quick_modes, version
 from vpnd.ike.v1.messages import (
     Aggressive1,
     Aggressive2,
@@ -119,13 +122,29 @@ def forged(kind: type, puppet: Puppet, quick: Quick) -> bytes:
 MANNERS = {"rightly": rightly, "in clear": in_clear, "forged": forged}
 
 
+@contextmanager
+def sessions_made() -> Iterator[list[Session]]:
+    """The sessions that begin meanwhile."""
+    made: list[Session] = []
+
+    class Noted(Session):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(version, "Session", Noted)
+        yield made
+
+
 class Cell:
     """A stage in a state, until a message has had an effect there."""
 
     def __init__(self, name: str) -> None:
-        self.stage, self.puppet = stage_in(name)
-        sessions = [one for one in self.stage.endpoint._registry.sessions() if isinstance(one, Session)]
-        self.session = next((one for one in sessions if self.puppet.cky_i == one.sa.cky_i), None)
+        with sessions_made() as sessions:
+            self.stage, self.puppet = stage_in(name)
+        alive = (one for one in sessions if one.phase is not Phase.GONE)
+        self.session = next((one for one in alive if self.puppet.cky_i == one.sa.cky_i), None)
         self.state = self.session.sa.state if self.session else State.NEW
 
     def ongoing(self) -> Iterator[Quick]:

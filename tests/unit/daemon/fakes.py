@@ -282,7 +282,8 @@ class FakeWatch:
 class FakePort:
     """UDP port 500 of a machine on the fake wire."""
 
-    def __init__(self, machine: Machine, on_unreachable: OnUnreachable) -> None:
+    def __init__(self, machine: Machine, on_datagram: OnDatagram, on_unreachable: OnUnreachable) -> None:
+        self.on_datagram = on_datagram
         self.on_unreachable = on_unreachable
         self._machine = machine
 
@@ -346,7 +347,7 @@ class Machine:
             host=self.host,
             make_engine=self._make_engine,
             make_watch=self._make_watch,
-            open_port=lambda local, on_datagram, on_unreachable: FakePort(self, on_unreachable),
+            open_port=lambda local, on_datagram, on_unreachable: FakePort(self, on_datagram, on_unreachable),
             journal=self.journal,
             supervisor=supervisor,
             in_thread=at_once,
@@ -381,7 +382,7 @@ class Machine:
         if path.local_port == NAT_T_PORT:
             self.engine.on_ike(path, data)
         elif self.reading:
-            self.service._on_datagram(path, data)
+            next(iter(self.reading)).on_datagram(path, data)
 
     def events(self) -> list[tuple[str | None, str]]:
         """What the operator was told: tunnel and kind."""

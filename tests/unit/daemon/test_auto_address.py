@@ -15,6 +15,7 @@ from tests.unit.daemon.test_stories import BACK, HERE, ROUTED, THERE, VERSIONS, 
 from tests.unit.tunnel.lives import policy
 from vpnd.control.peer_config import NotPossible, strongswan
 from vpnd.daemon.upkeep import repairs
+from vpnd.daemon.upkeep.addresses import Addresses
 from vpnd.host.netlink import RouteTo
 from vpnd.host.resolver import Resolver
 from vpnd.host.routes import ANYWHERE
@@ -266,7 +267,10 @@ async def test_each_family_has_its_default_route(
     monkeypatch.setattr(pair.hq.host, "route_to", route_to)
     unknown = UNSPECIFIED[version]
     peer = replace(policy().peer, local_address=unknown, local_id=Identity.of_address(unknown))
-    bound = await pair.hq.service._addresses.bind(replace(policy(), peer=peer))
+    addresses = Addresses(
+        pair.hq.host, pair.hq.engine, pair.hq.journal, lambda local: pytest.fail(str(local))
+    )
+    bound = await addresses.bind(replace(policy(), peer=peer))
     assert str(bound.peer.local_address) == str(bound.peer.local_id) == known
 
 
@@ -304,11 +308,3 @@ async def test_a_default_route_is_used_when_it_comes_not_at_the_next_look(
     pair.hq.host.source = ip_address(HERE)
     pair.hq.watch.on_change()
     await pair.until(lambda: pair.state() == ("up", "up"))
-
-
-@with_pair
-async def test_what_is_filled_in_is_as_configured(pair: Pair) -> None:
-    """A look-up of the peer's name need not wait for a change of other tunnels."""
-    configure(pair)
-    await up(pair)
-    assert pair.hq.service._names._is_as_configured("t")

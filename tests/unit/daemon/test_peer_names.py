@@ -29,7 +29,12 @@ def configure(pair: Pair, hq: str) -> None:
     pair.hq.write(pair.hq.config.read_text().replace('address = "192.0.2.2"', 'address = "branch.example"'))
 
 
-async def begin(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+def have_address(pair: Pair, ours: str) -> None:
+    """`hq` has this address, or `auto`, in its configuration."""
+    pair.hq.write(pair.hq.config.read_text().replace('address = "192.0.2.1"', f'address = "{ours}"'))
+
+
+async def begin(pair: Pair, monkeypatch: pytest.MonkeyPatch, ours: str = "192.0.2.1") -> asyncio.Event:
     """The tunnel waits for its peer's address, which comes with the event."""
     answer = asyncio.Event()
 
@@ -39,6 +44,7 @@ async def begin(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
     monkeypatch.setattr(Resolver, "addresses_of", look_up)
     configure(pair, NAMED)
+    have_address(pair, ours)
     await pair.start()
     await seconds(pair, 1)
     return answer
@@ -118,16 +124,19 @@ async def test_an_answer_for_a_name_that_the_peer_has_no_more_is_not_used(
     await pair.until(lambda: pair.state() == ("up", "up"), 120)
 
 
+@pytest.mark.parametrize("ours", ["192.0.2.1", "auto"])
 @with_pair
 async def test_an_answer_does_not_wait_for_a_change_of_other_tunnels(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, ours: str
 ) -> None:
-    answer = await begin(pair, monkeypatch)
+    """Also where this machine's address, and the identity with it, is filled in."""
+    answer = await begin(pair, monkeypatch, ours)
     asked = count_interfaces(pair, monkeypatch)
     pair.configure(
         {"t": NAMED, **{name: f'routes = ["10.{name[1:]}.0.0/16"]' for name in OTHERS}}, {"t": BACK}
     )
     pair.hq.write(pair.hq.config.read_text().replace('address = "192.0.2.2"', 'address = "branch.example"'))
+    have_address(pair, ours)
     change = asyncio.create_task(pair.hq.operator.reload())
     await pair.until(lambda: len(asked) == 1)
     answer.set()

@@ -11,7 +11,6 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -19,7 +18,6 @@ from tests.unit.control.fakes import FakeOperations
 from vpnd import __version__
 from vpnd.control.listening import ApiSocket
 from vpnd.daemon import run
-from vpnd.daemon.operator import Operator
 from vpnd.host.systemd import Supervisor
 from vpnd.sdk.transport import AsyncTransport
 
@@ -38,30 +36,20 @@ class Manager(Supervisor):
         self.told.append(status)
 
 
-class Tunnels:
-    """What the service would say of them."""
-
-    def summary(self) -> str:
-        return "2 of 2 tunnels up"
-
-
-class Start:
+class Start(run.Start):
     """A start whose tunnels are as slow as the test wants."""
 
     def __init__(self, path: Path) -> None:
-        self.started, self.answers = asyncio.Event(), asyncio.Event()
+        super().__init__()
         self.manager = Manager()
         self.client = AsyncTransport(path)
         self.listening = ApiSocket(path)
-        operator = cast(Operator, FakeOperations())
-        self.tasks = [
-            asyncio.create_task(run._answer(operator, self.listening, self.started, self.answers)),
-            asyncio.create_task(run._tell_ready(self.manager, Tunnels(), self.started, self.answers)),
-        ]
+        self.answering = asyncio.create_task(self.answer(FakeOperations(), self.listening))
+        self.reporting = asyncio.create_task(self.report(self.manager, lambda: "2 of 2 tunnels up"))
 
     async def end(self) -> None:
         """Cancel what runs, wait for it, and close the socket, as `run.run` does."""
-        for task in self.tasks:
+        for task in (self.answering, self.reporting):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -78,18 +66,18 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 async def test_a_client_that_is_early_waits(start: Start) -> None:
     early = asyncio.create_task(start.client.get("/v1/status"))
     await asyncio.sleep(0)
-    assert not start.answers.is_set()
-    start.started.set()
+    assert not start.api_answers.is_set()
+    start.tunnels_run.set()
     assert (await asyncio.wait_for(early, SOON))["gateway"]["name"] == "hq"
 
 
 async def test_the_manager_is_told_once_tunnels_and_api_are_there(start: Start) -> None:
-    start.started.set()
+    start.tunnels_run.set()
     await asyncio.sleep(0)
     assert start.manager.told == [], "the API does not answer yet"
-    await asyncio.wait_for(start.tasks[1], SOON)
+    await asyncio.wait_for(start.reporting, SOON)
     assert start.manager.told == ["2 of 2 tunnels up"]
-    assert start.answers.is_set()
+    assert start.api_answers.is_set()
 
 
 async def test_the_api_answers_while_many_tunnels_start(
@@ -105,8 +93,8 @@ async def test_garbage_is_looked_for_among_what_comes_later(start: Start) -> Non
     gc.unfreeze()
     before = gc.get_threshold()
     try:
-        start.started.set()
-        await asyncio.wait_for(start.tasks[1], SOON)
+        start.tunnels_run.set()
+        await asyncio.wait_for(start.reporting, SOON)
         assert gc.isenabled()
         assert gc.get_freeze_count() > len(gc.get_objects())
         assert gc.get_threshold() == (*before[:2], run.FULL_COLLECTION)
@@ -119,7 +107,7 @@ async def test_the_end_may_come_before_the_api(tmp_path: Path) -> None:
     start = Start(tmp_path / "vpnd.sock")
     await asyncio.sleep(0)
     await asyncio.wait_for(start.end(), SOON)
-    assert not start.answers.is_set()
+    assert not start.api_answers.is_set()
 
 
 @pytest.mark.parametrize(("count", "said"), [(0, "no tunnel"), (1, "1 tunnel"), (2, "2 tunnels")])

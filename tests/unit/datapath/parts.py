@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -125,10 +125,15 @@ class Gateway:
         self.sent: list[tuple[bytes, int]] = []
         self.written: list[bytes] = []
         self.ike: list[tuple[tuple[str, int], bytes]] = []
-        self.tunnel = Tunnel("t", -1, 1400, headroom, self._write, lambda address: False)
+        self.write: Callable[[int, Sequence[bytes]], object] = self._write
+        """In place of the system call that writes to a TUN."""
+        self.tunnel = Tunnel(
+            "t", -1, 1400, headroom, lambda *written: self.write(*written), lambda address: False
+        )
+        self.tunnels = {"t": self.tunnel}
         self.tunnel.replace_policies(rows or (PolicyRow(0, EVERYTHING, EVERYTHING),))
         self.outbound = Outbound(self.sad, self._transmit, self.notices)
-        self.inbound = Inbound(self.sad, {"t": self.tunnel}, self.notices, self._take_ike)
+        self.inbound = Inbound(self.sad, self.tunnels, self.notices, self._take_ike)
 
     def install(self, sa: ChildSa, outbound: bool = True, path_mtu: int = 1500) -> SaPair:
         pair = SaPair(sa, SeededEntropy(1), path_mtu)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from scapy.layers.inet import IP
 
 from tests.unit.datapath.parts import (
@@ -27,8 +30,6 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.esp import make_sealer
 from vpnd.datapath.interface import Drop, PeerMoved, PeerSends, UnknownSpi
 from vpnd.datapath.replay import ESN_END
-from vpnd.datapath.sad import SaPair
-from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import Path
 from vpnd.model.proposals import Suite
 
@@ -64,13 +65,15 @@ def test_datagrams_of_one_flow_are_asked_about_once_and_all_delivered(hosts: tup
     asked: list[bytes] = []
     pair = theirs.sad.by_spi(0x2002)
     assert pair is not None
-    admit = theirs.inbound._admit
 
-    def ask(tunnel: Tunnel, pair: SaPair, plaintext: bytes) -> bytes | None:
-        asked.append(plaintext)
-        return admit(tunnel, pair, plaintext)
+    class Flows(dict[bytes, int]):
+        """The SA's memory of flows, which notes each question."""
 
-    theirs.inbound._admit = ask  # type: ignore[method-assign]
+        def get(self, flow: bytes, default: Any = None) -> Any:
+            asked.append(flow)
+            return super().get(flow, default)
+
+    pair.allowed.flows = Flows(pair.allowed.flows)
     assert joined(theirs, b"".join(esp), len(esp[0])) == packets
     assert (pair.packets_in, pair.bytes_in) == (10, 3000)
     assert len(asked) == 3
@@ -218,13 +221,14 @@ def test_an_sa_whose_selectors_differ_is_asked_within_one_train() -> None:
 
 
 def seal_plaintext(gateway: Gateway, plaintext: bytes) -> bytes:
-    """An authenticated packet with any plaintext: the trailer is the caller's."""
+    """An authenticated packet with any plaintext: the trailer is the caller's (RFC 4106 section 3)."""
     pair = gateway.sad.by_spi(0x1001)
     assert pair is not None
+    assert pair.child.suite == GCM
     pair.sequence += 1
-    sealer = pair.sealer
-    sealer._trailers.after = lambda inner, next_header: b""  # type: ignore[attr-defined]
-    return b"".join(sealer.seal([plaintext], 0, pair.sequence, 4))
+    keys, header = pair.child.keys_out, struct.pack("!II", pair.child.spi_out, pair.sequence)
+    iv = pair.sequence.to_bytes(8)
+    return header + iv + AESGCM(keys.encryption.reveal()).encrypt(keys.salt.reveal() + iv, plaintext, header)
 
 
 def test_a_dummy_packet_disappears_without_a_trace() -> None:
@@ -331,7 +335,7 @@ def test_either_encapsulation_is_taken_from_the_peers_address(
 
 def test_an_sa_of_a_tunnel_that_is_gone_carries_nothing() -> None:
     ours, theirs = pair_of()
-    theirs.inbound._tunnels.clear()
+    theirs.tunnels.clear()
     assert theirs.receive(*ours.send(udp_packet(A, B)), sender=PEER) == []
     assert theirs.dropped() == {"NO_SA": 1}
 
@@ -373,8 +377,8 @@ def test_ipv6_peers_are_told_from_their_addresses() -> None:
 def test_a_batch_ends_with_a_look_at_the_tunnels_that_it_had_packets_for() -> None:
     ours, theirs = pair_of()
     looked: list[str] = []
-    theirs.inbound._tunnels["idle"] = Gateway().tunnel
-    for name, tunnel in theirs.inbound._tunnels.items():
+    theirs.tunnels["idle"] = Gateway().tunnel
+    for name, tunnel in theirs.tunnels.items():
         tunnel.coalescer.flush = partial(looked.append, name)  # type: ignore[method-assign]
     theirs.receive(*ours.send(udp_packet(A, B, 60)), sender=PEER)
     assert looked == [theirs.tunnel.name]

@@ -297,7 +297,7 @@ def test_a_tun_that_takes_nothing_is_counted() -> None:
     def refuse(fd: int, buffers: object) -> None:
         raise OSError("no")
 
-    theirs.tunnel._write_to = refuse
+    theirs.write = refuse
     carried(ours, theirs, udp_packet(A, B))
     assert theirs.dropped() == {"SEND": 1}
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import socket
+import stat
 from collections import Counter
 from contextlib import closing
 from ipaddress import ip_address
@@ -28,6 +31,18 @@ def free_port(version: int) -> int:
         probe.bind((str(LOOPBACK[version]), 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def bound_to(address: tuple[str, int]) -> socket.socket:
+    """This process's socket that is bound to an address, once more."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                same = socket.socket(fileno=os.dup(descriptor))
+                if same.getsockname() == address:
+                    return same
+                same.close()
+    raise LookupError(f"nothing is bound to {address}")
 
 
 class Ear:
@@ -94,17 +109,19 @@ async def test_a_closed_port_is_told_and_the_socket_goes_on(version: int) -> Non
 @pytest.mark.root
 async def test_what_the_daemon_sends_has_its_mark() -> None:
     """By it the rules know what is not to enter a tunnel: else a default route would take IKE with it."""
+    port = free_port(4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(IkeSocket.__init__, "__defaults__", (free_port(4),))
+        patch.setattr(IkeSocket.__init__, "__defaults__", (port,))
         made = _open_port(LOOPBACK[4], lambda *_: None, lambda *_: None)
-    assert made._socket.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == MARK
+    with bound_to((str(LOOPBACK[4]), port)) as same:
+        assert same.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == MARK
     made.close()
 
 
 async def test_a_port_in_use_is_an_error() -> None:
     a = Ear(4)
     with pytest.raises(OSError, match="in use"):
-        IkeSocket(LOOPBACK[4], 0, a._hear, a._hear_unreachable, port=a.socket.port)
+        IkeSocket(LOOPBACK[4], 0, lambda *_: None, lambda *_: None, port=a.socket.port)
     a.socket.close()
 
 
@@ -123,17 +140,18 @@ async def test_a_port_in_use_is_an_error() -> None:
 async def test_what_the_kernel_does_not_send_is_lost_and_no_more(
     number: int, reason: Unreachable | None
 ) -> None:
-    class Refusing:
-        def sendto(self, data: bytes, to: tuple[str, int]) -> None:
+    class Refusing(socket.socket):
+        def sendto(self, *arguments: object) -> int:
             raise OSError(number, errno.errorcode[number])
 
-    a = Ear(4)
-    kernel, a.socket._socket = a.socket._socket, Refusing()  # type: ignore[assignment]  # the kernel's place
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "socket", Refusing)
+        a = Ear(4)
     a.socket.send(a.to(9), b"lost")
     assert a.unreachable == []  # not from within the call: one input, then drain
     await asyncio.sleep(0)
     assert a.unreachable == ([] if reason is None else [(a.to(9), reason)])
-    kernel.close()
+    a.socket.close()
 
 
 @pytest.mark.parametrize(("local", "level", "option", "value"), [("127.0.0.1", 0, 10, 5), ("::1", 41, 23, 0)])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import struct
+from collections.abc import Callable
 
 import pytest
 
 from tests.unit.daemon.pairs import JumpingLoop
 from vpnd.host.monitor import (
     APART,
+    GROUPS,
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELROUTE,
@@ -31,6 +34,25 @@ def notice(kind: int, body: bytes = bytes(12)) -> bytes:
 
 def route(protocol: int, table: int = MAIN_TABLE) -> bytes:
     return struct.pack("=BBBBBBBBI", 2, 24, 0, 0, table, protocol, 0, 1, 0)
+
+
+class Ear(socket.socket):
+    """What the monitor hears the kernel by; the test has its other end."""
+
+    def bind(self, address: object) -> None:
+        assert address == (0, GROUPS)
+
+
+def started(on_change: Callable[[], None]) -> tuple[Monitor, socket.socket]:
+    """A monitor, and what the kernel says its notices into."""
+    kernel, heard = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    heard.setblocking(False)
+    ear = Ear(fileno=heard.detach())
+    monitor = Monitor(asyncio.get_running_loop(), on_change)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "socket", lambda *_: ear)
+        monitor.start()
+    return monitor, kernel
 
 
 @pytest.mark.parametrize(
@@ -60,13 +82,14 @@ def test_a_repair_waits_for_the_changes_that_come_together() -> None:
     async def run() -> tuple[float, list[float]]:
         loop = asyncio.get_running_loop()
         fired: list[float] = []
-        monitor = Monitor(loop, lambda: fired.append(loop.time()))
+        monitor, kernel = started(lambda: fired.append(loop.time()))
         for _ in range(3):
             last = loop.time()
-            monitor._soon()
+            kernel.send(notice(RTM_NEWLINK))
             await asyncio.sleep(0.1)
         await asyncio.sleep(5)
         monitor.close()
+        kernel.close()
         return last, fired
 
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
@@ -78,12 +101,13 @@ def test_many_changes_are_one_repair_and_repairs_keep_apart() -> None:
     async def run() -> list[float]:
         loop = asyncio.get_running_loop()
         fired: list[float] = []
-        monitor = Monitor(loop, lambda: fired.append(loop.time()))
+        monitor, kernel = started(lambda: fired.append(loop.time()))
         for _ in range(40):
-            monitor._soon()
+            kernel.send(notice(RTM_NEWLINK))
             await asyncio.sleep(0.1)
         await asyncio.sleep(5)
         monitor.close()
+        kernel.close()
         return fired
 
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:

@@ -119,9 +119,8 @@ def test_a_list_that_a_change_interrupted_is_asked_for_again(monkeypatch: pytest
 
 
 def test_an_error_of_the_kernel_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked_of(
-        monkeypatch, [message(rtnetlink.NLMSG_ERROR, rtnetlink._ERROR.pack(-errno.EOPNOTSUPP) + bytes(16))]
-    )
+    number = (-errno.EOPNOTSUPP).to_bytes(4, sys.byteorder, signed=True)
+    asked_of(monkeypatch, [message(rtnetlink.NLMSG_ERROR, number + bytes(16))])
     with pytest.raises(OSError, match="not supported") as refused:
         rtnetlink.links()
     assert refused.value.errno == errno.EOPNOTSUPP

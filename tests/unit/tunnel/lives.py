@@ -182,6 +182,7 @@ class Life:
             self.tunnels.handle_timeout(self.now)
             self._take()
         self.now = end
+        self._take()
 
     def bring_up(self) -> None:
         """IKE does whatever it is asked for, until nothing is asked."""

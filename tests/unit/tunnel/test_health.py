@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from vpnd.crypto.entropy import SeededEntropy
+from vpnd.crypto.entropy import Entropy, SeededEntropy
 from vpnd.model.policy import HealthPolicy
 from vpnd.tunnel.health import (
     ECHOES,
@@ -47,7 +47,10 @@ class Bench:
     seed: int = 1
     linked: bool = True
     now: float = 1000.0
+    entropy: Entropy | None = None
+    """None: one of the seed."""
     sent: list[tuple[float, int]] = field(default_factory=list)
+    probes: list[SendProbe] = field(default_factory=list)
     unsent: list[float] = field(default_factory=list)
     changes: list[tuple[float, HealthState]] = field(default_factory=list)
     replies: list[tuple[float, SendProbe]] = field(default_factory=list)
@@ -57,7 +60,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.outputs: deque[ProbeOutput] = deque()
-        self.check = HealthCheck(self.now, "t", self.policy, SeededEntropy(self.seed), self.outputs)
+        entropy = self.entropy or SeededEntropy(self.seed)
+        self.check = HealthCheck(self.now, "t", self.policy, entropy, self.outputs)
         self.check.set_contested(self.now, self.looks)
         self.check.set_linked(self.now, self.linked)
 
@@ -91,6 +95,7 @@ class Bench:
             match self.outputs.popleft():
                 case SendProbe() as probe:
                     self.sent.append((self.now, probe.sequence))
+                    self.probes.append(probe)
                     took = self.path(self.now)
                     if took is not None:
                         self.replies.append((self.now + took, probe))
@@ -103,6 +108,13 @@ class Bench:
 
     def states(self) -> list[HealthState]:
         return [state for _, state in self.changes]
+
+
+class NearTheEnd(SeededEntropy):
+    """An entropy whose numbers are all but the greatest."""
+
+    def below(self, bound: int) -> int:
+        return max(bound - 36, 0)
 
 
 def lossy(seed: int, loss: float, rtt: float = 0.01) -> Path:
@@ -139,10 +151,10 @@ def test_tunnels_that_start_together_do_not_probe_in_the_same_moment() -> None:
 
 
 def test_sequence_numbers_do_not_repeat_and_wrap_at_16_bits() -> None:
-    bench = Bench(replace(DEFAULTS, interval=1.0))
-    bench.check._sequence = 65_500
+    bench = Bench(replace(DEFAULTS, interval=1.0), entropy=NearTheEnd(1))
     bench.run(100)
     sequences = [sequence for _, sequence in bench.sent]
+    assert max(sequences) == 65535
     assert all((b - a) % 65536 == 1 for a, b in pairwise(sequences))
     assert bench.states() == [HEALTHY]
 
@@ -402,8 +414,8 @@ def test_only_so_many_tunnels_are_looked_at_closely_at_once() -> None:
 
 def request_of(bench: Bench) -> SendProbe:
     bench.run(0)
-    sequence = bench.sent[-1][1]
-    return SendProbe("t", LOCAL, REMOTE, bench.check._identifier, sequence)
+    assert (bench.probes[-1].source, bench.probes[-1].destination) == (LOCAL, REMOTE)
+    return bench.probes[-1]
 
 
 @pytest.mark.parametrize(

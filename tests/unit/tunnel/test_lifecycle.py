@@ -622,7 +622,7 @@ def test_an_unhealthy_tunnel_says_so() -> None:
     life.bring_up()
     life.tunnels["branch"].set_health(False)
     life.tunnels["branch"].set_health(True)
-    life._take()
+    life.pass_time(0)
     assert life.story() == ["connecting", "up", "unhealthy", "up"]
 
 
