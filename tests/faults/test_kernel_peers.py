@@ -22,7 +22,7 @@ SECOND = "10.3.0.1"
 """An address of the guest in a network that only some tunnels have."""
 PLAN = Plan(encapsulation="auto")
 TWO = PLAN.change(rules=(SpdRule(("10.1.0.0/24",), ("10.2.0.0/24", "10.3.0.0/24")),))
-UP = 90.0
+UP = 600.0
 """Seconds for a tunnel to come up with an emulated machine."""
 
 SWANCTL = """
@@ -129,11 +129,11 @@ class Field:
         Where the peer began, we are up before it has heard our answer: the first echo shows that it has.
         """
         wait_until(
-            lambda: ping(self.namespace, A.inside, target, count=1, patience=5).received == 1,
+            lambda: ping(self.namespace, A.inside, target, count=1, patience=20).received == 1,
             "the first echo",
             UP,
         )
-        there = ping(self.namespace, A.inside, target, count=5, patience=20)
+        there = ping(self.namespace, A.inside, target, count=5, patience=60)
         assert there.received == 5, f"{there.text}\n{self.ours.log()[-4000:]}\n{self.guest.log()}"
         assert self.guest.ping(target, A.inside) == 5, f"{self.ours.log()[-4000:]}\n{self.guest.log()}"
 

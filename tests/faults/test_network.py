@@ -102,21 +102,12 @@ def tunnel(arenas: Arenas, target: Target) -> Iterator[Arena]:
         arena.take_down(target.plan)
 
 
-LOSSES = [(0.05, 0), (0.2, 0), (0.5, 1)]
-"""The share of datagrams that is lost, and how many attempts may come to nothing."""
-
-
 @pytest.mark.parametrize(
-    ("loss", "failed"),
-    [
-        pytest.param(loss, failed, id=f"{loss:.0%}", marks=() if loss == 0.2 else (pytest.mark.full_faults,))
-        for loss, failed in LOSSES
-    ],
+    "loss",
+    [pytest.param(0.05, id="5%", marks=pytest.mark.full_faults), pytest.param(0.2, id="20%")],
 )
 @pytest.mark.parametrize(("target", "seed"), cases({V2: 6}, targets=TARGETS + BEGINNERS))
-def test_f1_loss(target: Target, seed: int, loss: float, failed: int, arenas: Arenas, row: TellRow) -> None:
-    if target.peer_begins and loss == 0.5:
-        pytest.skip("strongSwan repeats too seldom to come through in a minute")
+def test_f1_loss(target: Target, seed: int, loss: float, arenas: Arenas, row: TellRow) -> None:
     with tunnel(arenas, target) as arena:
         arena.weathered.relay.weather(Weather(loss=loss, kinds=("ike",)), seed=seed)
         took = arena.bring_up(target.plan, 60, target.peer_begins)
@@ -126,7 +117,50 @@ def test_f1_loss(target: Target, seed: int, loss: float, failed: int, arenas: Ar
             target=target, figure=f"up in {took:.1f} s",
         )  # fmt: skip
         arena.require_one_pair(target.plan)
-        assert arena.failed <= failed
+        assert arena.failed == 0
+
+
+HALF_SEEDS = range(12)
+HALF_SHARE = 0.9
+"""How many setups of all are up by their second attempt, which ends a minute after the first began."""
+
+
+@pytest.mark.full_faults
+def test_f1_half_of_all_is_lost(arenas: Arenas, row: TellRow) -> None:
+    """All transmissions of an exchange, or their answers, are lost now and then: what counts is how often.
+
+    tests/faults/test_exchanges.py asks the same of each kind alone, over 2,000 seeds.
+    """
+    up: dict[Target, list[int]] = {}
+    for target in TARGETS:
+        up[target] = [seed for seed in HALF_SEEDS if is_up_by_second_attempt(arenas, target, seed)]
+        row(
+            "faults", id="F1", fault="50% loss each way", moment=f"setup, seeds {HALF_SEEDS}", target=target,
+            figure=f"{len(up[target])} of {len(HALF_SEEDS)} up by the second attempt",
+        )  # fmt: skip
+    assert sum(map(len, up.values())) >= HALF_SHARE * len(TARGETS) * len(HALF_SEEDS), up
+
+
+def is_up_by_second_attempt(arenas: Arenas, target: Target, seed: int) -> bool:
+    """Whether it is, with half of all datagrams lost; then each end has one pair, the same one."""
+    with tunnel(arenas, target) as arena:
+        plan, ours = target.plan, arena.ours
+        before = len(ours.events(plan.name))
+        arena.weathered.relay.weather(Weather(loss=0.5, kinds=("ike",)), seed=seed)
+        arena.begin(plan)
+
+        def failed() -> int:
+            return ours.told(plan.name, before).count("attempt-failed")
+
+        def is_up() -> bool:
+            return bool(ours.tunnel(plan.name)["state"] == "up")
+
+        wait_until(lambda: is_up() or failed() >= 2, "two attempts", 300, interval=0.1)
+        arena.weathered.relay.weather()
+        if failed() >= 2:
+            return False
+        arena.require_one_pair(plan)
+        return True
 
 
 def single_losses() -> list[object]:

@@ -20,6 +20,9 @@ BOOT_TIMEOUT = 600.0
 COMMAND_TIMEOUT = 600.0
 """Seconds for a command, unless it says that it needs more: the machine is emulated, and others are busy."""
 
+ECHO_WAIT = 30
+"""Seconds for the answer to an echo of the guest, for the same reason."""
+
 KERNEL_ARGUMENTS = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1 systemd.show_status=0"
 
 STRONGSWAN_CONF = """
@@ -157,7 +160,7 @@ class Guest:
 
     def ping(self, source: str, target: str, count: int = 5) -> int:
         """How many of `count` echoes from an inside address of the guest are answered."""
-        done = self.run(f"ping -n -q -c {count} -i 0.2 -W 3 -I {source} {target}", check=False)
+        done = self.run(f"ping -n -q -c {count} -i 0.2 -W {ECHO_WAIT} -I {source} {target}", check=False)
         return int(done.stdout.split(" received")[0].rpartition(" ")[2])
 
     # --- strongSwan
@@ -202,7 +205,7 @@ class Guest:
         """What the peer has logged."""
         return self.run("tail -n 60 /run/charon.log /run/pluto.log 2>/dev/null", check=False).stdout
 
-    def _await(self, test: str, what: str, seconds: float = 120.0) -> None:
+    def _await(self, test: str, what: str, seconds: float = COMMAND_TIMEOUT) -> None:
         deadline = time.monotonic() + seconds
         while self.run(test, check=False).returncode:
             if time.monotonic() > deadline:
