@@ -45,6 +45,19 @@ async def test_the_end_says_delete_to_each_peer(pair: Pair, version: str) -> Non
 
 
 @with_pair
+async def test_a_delete_that_is_lost_at_the_end_is_sent_again(pair: Pair) -> None:
+    """The end waits a moment for the peer's answer: by its own DPD the peer would find out much later."""
+    await up(pair, ROUTED, BACK)
+    pair.wire.cut = True
+    ending = asyncio.create_task(pair.hq.service.stop())
+    await pair.until(lambda: not pair.hq.service.gateway.tunnels)
+    pair.wire.cut = False
+    assert pair.branch.engine.installed
+    await ending
+    await pair.until(lambda: not pair.branch.engine.installed, seconds=1)
+
+
+@with_pair
 async def test_a_reload_that_the_end_overtakes_begins_nothing(pair: Pair) -> None:
     await up(pair)
     files_read = asyncio.Event()

@@ -103,6 +103,13 @@ async def test_a_configured_mtu_holds_whatever_the_path_carries(pair: Pair) -> N
 
 
 @with_pair
+async def test_a_configured_mtu_holds_before_anything_is_negotiated(pair: Pair) -> None:
+    pair.configure({"t": ROUTED + "\nmtu = 1340\n"}, {"t": BACK})
+    await pair.hq.start()
+    assert _inner(pair) == 1340
+
+
+@with_pair
 async def test_limits_change_without_a_new_negotiation(pair: Pair) -> None:
     await up(pair, ROUTED, BACK)
     await seconds(pair, PROVED)
