@@ -397,6 +397,29 @@ async def test_a_smaller_path_makes_smaller_packets(pair: Sides) -> None:
     assert await arrived(pair.b, 1) == [udp_packet(A, B, 500)]
 
 
+async def test_configured_limits_hold_until_they_are_taken_away(pair: Sides) -> None:
+    pair.connect()
+    packet = tcp_packet(A, B, 1, b"x" * 1000)
+    for mtu, mss, clamped in ((900, None, 860), (None, 700, 700)):
+        pair.a.engine.set_limits("t", mtu, mss)
+        pair.a.put(syn(1460))
+        assert await arrived(pair.b, 1) == [syn(clamped)]
+        pair.a.put(packet)
+        if mtu is None:
+            assert await arrived(pair.b, 1) == [packet]
+        else:
+            (told,) = await arrived(pair.a, 1)
+            assert int.from_bytes(told[26:28]) == mtu
+    pair.a.engine.set_limits("t", None, None)
+    pair.a.put(packet)
+    assert await arrived(pair.b, 1) == [packet]
+
+
+def syn(mss: int) -> bytes:
+    """A SYN with this MSS as its only option."""
+    return tcp_packet(A, B, 1, flags=2, options=bytes((2, 4)) + mss.to_bytes(2))
+
+
 async def test_garbage_is_counted_and_told_once(pair: Sides) -> None:
     pair.connect()
     dice = random.Random(300)

@@ -374,15 +374,27 @@ def test_packets_have_at_most_the_configured_size() -> None:
     assert gateway.tunnel.drops[Drop.TOO_BIG] == 1
 
 
-def test_a_syn_is_clamped_both_ways() -> None:
+@pytest.mark.parametrize(
+    ("end", "mtu", "mss", "clamped"),
+    [
+        pytest.param("sender", None, 900, 900, id="MSS of the sender"),
+        pytest.param("receiver", None, 900, 900, id="MSS of the receiver"),
+        pytest.param("sender", 800, None, 760, id="MTU of the sender"),
+        pytest.param("receiver", 800, None, 760, id="MTU of the receiver"),
+        pytest.param("sender", 800, 700, 700, id="both of the sender"),
+        pytest.param("receiver", 800, 780, 760, id="both of the receiver"),
+    ],
+)
+def test_a_syn_is_clamped_by_what_either_end_has_configured(
+    end: str, mtu: int | None, mss: int | None, clamped: int
+) -> None:
     ours, theirs = pair_of()
-    for gateway in (ours, theirs):
-        gateway.tunnel.mss = 900
+    tunnel = (ours if end == "sender" else theirs).tunnel
+    tunnel.most, tunnel.mss = mtu, mss
     option = bytes((2, 4)) + (1460).to_bytes(2)
     packet = tcp_packet("10.1.0.1", "10.2.0.1", flags=2, options=option)
-    theirs.tunnel.mss = 800
     (arrived,) = carried(ours, theirs, packet)
-    assert arrived[42:44] == (800).to_bytes(2)
+    assert int.from_bytes(arrived[42:44]) == clamped
 
 
 def test_a_long_packet_of_a_mapping_with_ports_is_cut_outside() -> None:
