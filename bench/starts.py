@@ -108,8 +108,18 @@ def _command(program: str, *arguments: str) -> Cost:
 
 
 def _median(costs: list[Cost]) -> Cost:
-    columns = zip(*((c.wall, c.cpu, c.negotiates, c.negotiates_cpu) for c in costs), strict=True)
-    return Cost(*(None if None in column else statistics.median(column) for column in columns))
+    return Cost(
+        statistics.median(cost.wall for cost in costs),
+        statistics.median(cost.cpu for cost in costs),
+        _median_of_all([cost.negotiates for cost in costs]),
+        _median_of_all([cost.negotiates_cpu for cost in costs]),
+    )
+
+
+def _median_of_all(figures: list[float | None]) -> float | None:
+    """None where one of them was not measured."""
+    known = [figure for figure in figures if figure is not None]
+    return statistics.median(known) if len(known) == len(figures) else None
 
 
 def _table(medians: dict[str, Cost]) -> Table:

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from importlinter.api import use_cases
+from importlinter.application import use_cases
 from importlinter.configuration import configure
 
 from tests.architecture.code import ROOT, imported_modules, modules

@@ -265,7 +265,8 @@ def narrow_path(mtu: int, reports: bool = True, version: int = 4, udp: bool = Tr
         for key, value in settings.items():
             pair.run(r, "sysctl", "-qw", f"{key}={value}")
         for side, (gateway, link) in enumerate(((ga, "w0"), (gb, "w1"))):
-            ours, theirs = OUTER[version][side], OUTER[version][1 - side]
+            first, second, _ = OUTER[version]
+            ours, theirs = (second, first) if side else (first, second)
             ip("link", "add", "wan", "netns", gateway, "type", "veth", "peer", "name", link, "netns", r)
             ip("-n", gateway, "link", "set", "wan", "up")
             ip("-n", r, "link", "set", link, "up")

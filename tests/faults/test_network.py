@@ -163,24 +163,20 @@ def is_up_by_second_attempt(arenas: Arenas, target: Target, seed: int) -> bool:
         return True
 
 
-def single_losses() -> list[object]:
-    found = []
+def single_losses() -> Iterator[object]:
     for target, (ours, theirs) in MESSAGES.items():
         for direction, count in ((0, ours), (1, theirs)):
             for number in range(1, count + 1):
                 for times in (1, 3):
                     quick = times == 1 and (target, direction, number) == (MAIN, 1, 4)
-                    found.append(
-                        pytest.param(
-                            target, direction, number, times,
-                            id=f"{target}-{'from' if direction else 'to'}-peer-{number}-x{times}",
-                            marks=() if quick else (pytest.mark.full_faults,),
-                        )
+                    yield pytest.param(
+                        target, direction, number, times,
+                        id=f"{target}-{'from' if direction else 'to'}-peer-{number}-x{times}",
+                        marks=() if quick else (pytest.mark.full_faults,),
                     )  # fmt: skip
-    return found
 
 
-@pytest.mark.parametrize(("target", "direction", "number", "times"), single_losses())
+@pytest.mark.parametrize(("target", "direction", "number", "times"), [*single_losses()])
 def test_f2_one_message_is_lost(
     target: Target, direction: int, number: int, times: int, arenas: Arenas, row: TellRow
 ) -> None:

@@ -46,7 +46,8 @@ def put_to_sleep(ours: Vpnd, opposite: Opposite) -> None:
 
 
 def test_the_first_ping_is_answered(idle: Vpnd, opposite: Opposite, row: TellRow) -> None:
-    answered, first = 0, []
+    answered = 0
+    first: list[float] = []
     for _ in range(TIMES):
         result = ping(opposite.wire.a.host, A.inside, B.inside, count=1)
         answered += result.received

@@ -45,9 +45,9 @@ def require_traffic(opposite: Opposite) -> None:
         require_ping(opposite.wire.a.gateway, *addresses_of(local, remote))
 
 
-def addresses_of(*networks: str) -> tuple[str, ...]:
+def addresses_of(local: str, remote: str) -> tuple[str, str]:
     """The address in each network."""
-    return tuple(network.replace(".0/24", ".1") for network in networks)
+    return local.replace(".0/24", ".1"), remote.replace(".0/24", ".1")
 
 
 def passes(opposite: Opposite) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ def test_pfs_that_one_end_wants(batch: Batch, row: TellRow) -> None:
         batch.begin(pairs)
         for case, (ours, _, _) in zip(CASES, pairs, strict=True):
             try:
-                wait_until(lambda name=ours.name: code_of(vpnd, name) is not None, "a word", WITHIN)
+                wait_until(partial(has_code, vpnd, ours.name), "a word", WITHIN)
                 found = ""
                 if case.wanted_here:
                     refused(vpnd, ours, case)
@@ -84,6 +85,10 @@ def code_of(vpnd: Vpnd, name: str) -> str | None:
     tunnel = vpnd.tunnel(name)
     said: dict[str, Any] | None = tunnel["mappings"][0]["reason"] or tunnel["last_error"]
     return said["code"] if said else None
+
+
+def has_code(vpnd: Vpnd, name: str) -> bool:
+    return code_of(vpnd, name) is not None
 
 
 def is_up(vpnd: Vpnd, plan: Plan) -> bool:

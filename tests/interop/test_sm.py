@@ -41,9 +41,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "numbers" not in metafunc.fixturenames:
         return
     axes = (tuple(map("-".join, WAYS)), tuple(CIPHERS), tuple(CIPHERS))
-    rows = product(*axes) if metafunc.config.getoption("--full-grid") else pairwise(*axes)
-    cases = [(*row, ()) for row in rows] + [(way, "sm4-sm3", "sm4-sm3", OWN) for way in axes[0]]
-    names = ["-".join((*row, "own")) if numbers else "-".join(row) for *row, numbers in cases]
+    rows = list(product(*axes)) if metafunc.config.getoption("--full-grid") else pairwise(*axes)
+    usual = [(*row, ()) for row in rows]
+    own = [(way, "sm4-sm3", "sm4-sm3", OWN) for way in axes[0]]
+    cases = [*usual, *own]
+    names = ["-".join(row) for row in rows] + [f"{way}-{ike}-{esp}-own" for way, ike, esp, _ in own]
     metafunc.parametrize(("way", "ike", "esp", "numbers"), cases, ids=names)
 
 

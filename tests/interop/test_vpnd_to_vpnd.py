@@ -136,7 +136,8 @@ def decrypt_all(path: Path, keys: dict[int, Keys]) -> list[bytes]:
 def esp_of(outer: Packet) -> Packet | None:
     """The ESP packet in an outer packet, or None for IKE and keepalives on the shared port."""
     if ESP in outer:
-        return outer[ESP]
+        found: Packet = outer[ESP]
+        return found
     payload = bytes(outer[UDP].payload)
     return None if len(payload) < 8 or payload[:4] == bytes(4) else ESP(payload)
 

@@ -185,7 +185,7 @@ def counted(namespace: Namespace) -> int:
 
 def send(rate: int, ways: list[tuple[str, str]]) -> None:
     """Send `rate` packets a second, the ways in turn, until this process is ended."""
-    sockets = []
+    sockets: list[tuple[socket.socket, tuple[str, int]]] = []
     for source, target in ways:
         sock = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind((source, 0))
@@ -196,10 +196,10 @@ def send(rate: int, ways: list[tuple[str, str]]) -> None:
     while True:
         due = int((time.monotonic() - began) * rate)
         for index in range(number, min(due, number + rate)):
-            sock, target = sockets[index % len(sockets)]
+            sock, there = sockets[index % len(sockets)]
             # What comes back as an ICMP error, and a full queue, are not the sender's matter.
             with suppress(OSError):
-                sock.sendto(payload, target)
+                sock.sendto(payload, there)
         number = due
         time.sleep(1 / BURSTS)
 

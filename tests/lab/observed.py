@@ -35,7 +35,8 @@ def read_keys(path: Path) -> dict[int, Keys]:
     found = {}
     for line in path.read_text().splitlines():
         spi, encryption_word, integrity_word, esn, *secrets = json.loads(line)
-        found[spi] = Keys(spi, encryption_word, integrity_word, *map(bytes.fromhex, secrets), esn=esn)
+        encryption, integrity, salt = map(bytes.fromhex, secrets)
+        found[spi] = Keys(spi, encryption_word, integrity_word, encryption, integrity, salt, esn)
     return found
 
 

@@ -20,9 +20,9 @@ import socket
 import struct
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tests.lab.lab import Lab, Namespace
 from tests.lab.plan import A6, B6, A, B
@@ -61,6 +61,12 @@ class Weather:
     delay: tuple[float, float] = (0.0, 0.0)
     drops: tuple[int, ...] = ()
     kinds: tuple[str, ...] = ("ike", "esp")
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Weather:
+        """What `asdict` has made, read from JSON, which knows no tuples."""
+        lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
+        return replace(cls(**told), **lists)
 
 
 CALM = Weather()
@@ -187,10 +193,7 @@ class Bridge:
         data, sender = control.recvfrom(FRAME)
         told = json.loads(data)
         self.seed = told["seed"]
-        self.weather = {
-            direction: Weather(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-            for direction, values in told["weather"].items()
-        }
+        self.weather = {direction: Weather.of(values) for direction, values in told["weather"].items()}
         self.counts = dict.fromkeys(self.counts, 0)
         self._tell(told)
         control.sendto(b"heard", sender)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
 
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ from vpnd.wire import ikev1, ikev2
 from vpnd.wire.attributes import TV, Attribute
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Payload1, Payload2
+
+T = TypeVar("T")
 
 u8 = st.integers(0, 0xFF)
 u16 = st.integers(0, 0xFFFF)
@@ -33,7 +36,7 @@ attributes = st.builds(Attribute, type=st.integers(0, TV - 1), value=u16 | short
 """A number up to 16 bits is TV, bytes are TLV; a longer number is not the value that it decodes to."""
 
 
-def few(strategy, most=4):
+def few(strategy: st.SearchStrategy[T], most: int = 4) -> st.SearchStrategy[tuple[T, ...]]:
     """A tuple of a few values."""
     return st.lists(strategy, max_size=most).map(tuple)
 
@@ -55,7 +58,7 @@ proposals2 = st.builds(
 
 
 @st.composite
-def selectors(draw):
+def selectors(draw: st.DrawFn) -> ikev2.TrafficSelector:
     """A range of either family, or a selector of some other type."""
     length = draw(st.sampled_from([0, 4, 16]))
     if length == 0:
@@ -66,7 +69,7 @@ def selectors(draw):
     return ikev2.TrafficSelector(ts_type, draw(u8), draw(u16), draw(u16), draw(addresses), draw(addresses))
 
 
-def spi_tuples(lengths):
+def spi_tuples(lengths: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[bytes, ...]]:
     """SPIs of one length."""
     return lengths.flatmap(lambda length: few(st.binary(min_size=length, max_size=length)))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -21,8 +24,9 @@ from tests.properties.strategies import (
     u8,
     u16,
 )
+from vpnd.model.selectors import Address
 from vpnd.wire import ikev1, ikev2
-from vpnd.wire.attributes import decode_attributes, encode_attributes
+from vpnd.wire.attributes import Attribute, decode_attributes, encode_attributes
 from vpnd.wire.chain import RawPayload, decode_chain
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.esp import EspHeader, add_trailer, strip_trailer
@@ -38,13 +42,12 @@ from vpnd.wire.ip import (
 )
 from vpnd.wire.udpencap import Kind, classify
 
+T = TypeVar("T")
+D = TypeVar("D", bytes, RawPayload)
+Pair = tuple[Address, Address]
+
 MAX_LENGTH = 2048
 """Every length up to here is tried; what is longer than a datagram on the internet behaves the same."""
-
-
-def payload(kind, number, body):
-    """One payload of a version, given its number."""
-    return kind.decode_payload(RawPayload(number, body))
 
 
 def decode_message(data: bytes) -> object:
@@ -56,7 +59,17 @@ def decode_message(data: bytes) -> object:
     return header, ikev2.decode_payloads(header.next_payload, body)
 
 
-DECODERS = {
+def payload1(number: int, data: bytes) -> ikev1.Payload:
+    """One payload of IKEv1, given its number."""
+    return ikev1.decode_payload(RawPayload(number, data))
+
+
+def payload2(number: int, data: bytes) -> ikev2.Payload:
+    """One payload of IKEv2, given its number."""
+    return ikev2.decode_payload(RawPayload(number, data))
+
+
+DECODERS: dict[str, Callable[[bytes], object]] = {
     "message": decode_message,
     "attributes": decode_attributes,
     "ESP header": EspHeader.decode,
@@ -65,14 +78,14 @@ DECODERS = {
     "IP": decode_packet,
     "echo": Echo.decode,
     "too big": lambda data: too_big(data, 1400),
-    **{f"IKEv1 payload {n}": lambda data, n=n: payload(ikev1, n, data) for n in (*ikev1.PAYLOADS, 20, 21)},
-    **{f"IKEv2 payload {n}": lambda data, n=n: payload(ikev2, n, data) for n in (*ikev2.PAYLOADS, 46, 53)},
-    **{f"IKEv1 chain of {n}": lambda data, n=n: ikev1.decode_payloads(n, data) for n in (1, 8, 132)},
-    **{f"IKEv2 chain of {n}": lambda data, n=n: ikev2.decode_payloads(n, data) for n in (33, 41, 46, 53)},
+    **{f"IKEv1 payload {n}": partial(payload1, n) for n in (*ikev1.PAYLOADS, 20, 21)},
+    **{f"IKEv2 payload {n}": partial(payload2, n) for n in (*ikev2.PAYLOADS, 46, 53)},
+    **{f"IKEv1 chain of {n}": partial(ikev1.decode_payloads, n) for n in (1, 8, 132)},
+    **{f"IKEv2 chain of {n}": partial(ikev2.decode_payloads, n) for n in (33, 41, 46, 53)},
 }
 
 
-def value_or_decode_error(decode, data):
+def value_or_decode_error(decode: Callable[[D], T], data: D) -> T | None:
     """Whatever `decode` gives, or None for a DecodeError; any other exception fails the test."""
     try:
         return decode(data)
@@ -84,12 +97,12 @@ def value_or_decode_error(decode, data):
 
 
 @pytest.mark.parametrize("kind", BY_KIND_2 | SEALED_2, ids=lambda kind: kind.__name__)
-def test_each_ikev2_payload_survives_a_round_trip(kind) -> None:
+def test_each_ikev2_payload_survives_a_round_trip(kind: type[ikev2.Payload]) -> None:
     strategy = (BY_KIND_2 | SEALED_2)[kind]
 
     @settings(max_examples=40)
     @given(strategy)
-    def survives(value):
+    def survives(value: ikev2.Payload) -> None:
         assert type(value) is kind
         assert ikev2.decode_payload(ikev2.raw_payload(value)) == value
 
@@ -97,10 +110,10 @@ def test_each_ikev2_payload_survives_a_round_trip(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", BY_KIND_1, ids=lambda kind: kind.__name__)
-def test_each_ikev1_payload_survives_a_round_trip(kind) -> None:
+def test_each_ikev1_payload_survives_a_round_trip(kind: type[ikev1.Payload]) -> None:
     @settings(max_examples=40)
     @given(BY_KIND_1[kind])
-    def survives(value):
+    def survives(value: ikev1.Payload) -> None:
         assert type(value) is kind
         assert ikev1.decode_payload(ikev1.raw_payload(value)) == value
 
@@ -109,53 +122,68 @@ def test_each_ikev1_payload_survives_a_round_trip(kind) -> None:
 
 @settings(max_examples=60)
 @given(chains2)
-def test_ikev2_chains_survive_a_round_trip(payloads) -> None:
+def test_ikev2_chains_survive_a_round_trip(payloads: tuple[ikev2.Payload, ...]) -> None:
     first, data = ikev2.encode_payloads(payloads)
     assert ikev2.decode_payloads(first, data) == payloads
 
 
 @settings(max_examples=60)
 @given(chains1, st.binary(max_size=16))
-def test_ikev1_chains_survive_a_round_trip_and_padding(payloads, padding) -> None:
+def test_ikev1_chains_survive_a_round_trip_and_padding(
+    payloads: tuple[ikev1.Payload, ...], padding: bytes
+) -> None:
     first, data = ikev1.encode_payloads(payloads)
     assert ikev1.decode_payloads(first, data) == payloads
     assert ikev1.decode_payloads(first, data + padding, padded=True) == payloads
 
 
 @given(headers)
-def test_headers_survive_a_round_trip(header) -> None:
+def test_headers_survive_a_round_trip(header: Header) -> None:
     assert Header.decode(header.encode()) == header
 
 
 @given(few(attributes, 12))
-def test_attributes_survive_a_round_trip(values) -> None:
+def test_attributes_survive_a_round_trip(values: tuple[Attribute, ...]) -> None:
     assert decode_attributes(encode_attributes(values)) == values
 
 
 @given(st.binary(max_size=300), u8, st.sampled_from([4, 8, 16]))
-def test_esp_trailers_survive_a_round_trip(content, next_header, alignment) -> None:
+def test_esp_trailers_survive_a_round_trip(content: bytes, next_header: int, alignment: int) -> None:
     assert strip_trailer(add_trailer(content, next_header, alignment)) == (content, next_header)
 
 
 @given(address_pairs, st.booleans(), u16, u16, st.binary(max_size=100))
-def test_echoes_survive_a_round_trip(pair, reply, identifier, sequence, data) -> None:
-    echo = Echo(*pair, reply, identifier, sequence, data)
+def test_echoes_survive_a_round_trip(
+    pair: Pair, reply: bool, identifier: int, sequence: int, data: bytes
+) -> None:
+    echo = Echo(pair[0], pair[1], reply, identifier, sequence, data)
     assert Echo.decode(echo.encode()) == echo
 
 
 # -------------------------------------------------------------- what was read can be written again
 
 
-@pytest.mark.parametrize("version", [ikev1, ikev2], ids=["IKEv1", "IKEv2"])
-def test_what_any_bytes_decode_to_survives_too(version) -> None:
+def again1(number: int, data: bytes) -> tuple[object, object]:
+    """A payload, and what is read of it once it is written."""
+    value = payload1(number, data)
+    return value, ikev1.decode_payload(ikev1.raw_payload(value))
+
+
+def again2(number: int, data: bytes) -> tuple[object, object]:
+    value = payload2(number, data)
+    return value, ikev2.decode_payload(ikev2.raw_payload(value))
+
+
+@pytest.mark.parametrize("again", [again1, again2], ids=["IKEv1", "IKEv2"])
+def test_what_any_bytes_decode_to_survives_too(again: Callable[[int, bytes], tuple[object, object]]) -> None:
     """Encoding drops reserved bits and nothing else, so a second reading finds the same value."""
 
     @settings(max_examples=300)
     @given(u8.filter(bool), st.binary(max_size=120))
-    def survives(number, body):
-        value = value_or_decode_error(lambda data: payload(version, number, data), body)
-        if value is not None:
-            assert version.decode_payload(version.raw_payload(value)) == value
+    def survives(number: int, body: bytes) -> None:
+        values = value_or_decode_error(partial(again, number), body)
+        if values is not None:
+            assert values[1] == values[0]
 
     survives()
 
@@ -164,10 +192,10 @@ def test_what_any_bytes_decode_to_survives_too(version) -> None:
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_any_bytes_give_a_value_or_a_decode_error(decoder) -> None:
+def test_any_bytes_give_a_value_or_a_decode_error(decoder: str) -> None:
     @settings(max_examples=40)
     @given(st.binary(max_size=200))
-    def safe(data):
+    def safe(data: bytes) -> None:
         value_or_decode_error(DECODERS[decoder], data)
 
     safe()
@@ -175,7 +203,7 @@ def test_any_bytes_give_a_value_or_a_decode_error(decoder) -> None:
 
 @pytest.mark.parametrize("fill", [b"\x00", b"\xff", b"\x01", b"\x45", b"\x60", b"\x04"], ids=bytes.hex)
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_every_length_gives_a_value_or_a_decode_error(decoder, fill) -> None:
+def test_every_length_gives_a_value_or_a_decode_error(decoder: str, fill: bytes) -> None:
     for length in range(0, MAX_LENGTH + 1, 1 if decoder == "message" else 37):
         value_or_decode_error(DECODERS[decoder], fill * length)
 
@@ -210,7 +238,7 @@ def message(version: str, length_error: int = 0, tail: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_a_message_cut_anywhere_is_refused(version) -> None:
+def test_a_message_cut_anywhere_is_refused(version: str) -> None:
     """All lengths below its own, whether the header tells the truth about them or not."""
     whole = message(version)
     decode_message(whole)
@@ -226,13 +254,13 @@ def test_a_message_cut_anywhere_is_refused(version) -> None:
 @pytest.mark.parametrize(
     ("length_error", "tail"), [(-1, 0), (1, 0), (0, 1), (0, 2048), (1, 2), (-28, 0), (2**31, 0)]
 )
-def test_a_wrong_length_in_the_header_is_refused(version, length_error, tail) -> None:
+def test_a_wrong_length_in_the_header_is_refused(version: str, length_error: int, tail: int) -> None:
     with pytest.raises(DecodeError, match="header length"):
         decode_message(message(version, length_error, bytes(tail)))
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_random_payloads_of_every_length_give_a_value_or_a_decode_error(version) -> None:
+def test_random_payloads_of_every_length_give_a_value_or_a_decode_error(version: str) -> None:
     seed = 7296
     dice = random.Random(seed)
     number, (first, _) = MESSAGES[version]
@@ -243,7 +271,7 @@ def test_random_payloads_of_every_length_give_a_value_or_a_decode_error(version)
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_a_payload_length_off_by_one_never_reads_past_the_message(version) -> None:
+def test_a_payload_length_off_by_one_never_reads_past_the_message(version: str) -> None:
     number, (first, chain) = MESSAGES[version]
     offset = 0
     for raw in decode_chain(first, chain, ikev2.SEALED):
@@ -259,7 +287,7 @@ def test_a_payload_length_off_by_one_never_reads_past_the_message(version) -> No
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_mutated_messages_give_a_value_or_a_decode_error(version) -> None:
+def test_mutated_messages_give_a_value_or_a_decode_error(version: str) -> None:
     whole = message(version)
 
     @settings(max_examples=300)
@@ -268,7 +296,7 @@ def test_mutated_messages_give_a_value_or_a_decode_error(version) -> None:
         st.integers(0, len(whole)),
         st.binary(max_size=8),
     )
-    def safe(changes, place, inserted):
+    def safe(changes: list[tuple[int, int]], place: int, inserted: bytes) -> None:
         changed = bytearray(whole)
         for at, byte in changes:
             changed[at] = byte
@@ -280,17 +308,19 @@ def test_mutated_messages_give_a_value_or_a_decode_error(version) -> None:
 
 
 @pytest.mark.parametrize("version", MESSAGES)
-def test_payloads_withheld_repeated_and_renumbered_give_a_value_or_a_decode_error(version) -> None:
+def test_payloads_withheld_repeated_and_renumbered_give_a_value_or_a_decode_error(version: str) -> None:
     seed = 20_261_122
     dice = random.Random(seed)
     number, (first, chain) = MESSAGES[version]
     raws = decode_chain(first, chain, ikev2.SEALED)
-    module = ikev1 if number == 0x10 else ikev2
+    decode: Callable[[RawPayload], ikev1.Payload | ikev2.Payload] = (
+        ikev1.decode_payload if number == 0x10 else ikev2.decode_payload
+    )
     for _ in range(400):
         picked = [dice.choice(raws) for _ in range(dice.randrange(8))]
         shuffled = [RawPayload(dice.choice((raw.type, dice.randrange(1, 256))), raw.body) for raw in picked]
         for raw in shuffled:
-            value = value_or_decode_error(module.decode_payload, raw)
+            value = value_or_decode_error(decode, raw)
             if value is not None:
                 assert value.payload_type in (raw.type, {130: 20, 131: 21}.get(raw.type)), f"seed {seed}"
 
@@ -299,8 +329,8 @@ def test_payloads_withheld_repeated_and_renumbered_give_a_value_or_a_decode_erro
 
 
 @given(address_pairs, u8, st.binary(max_size=200))
-def test_ip_packets_are_read_as_they_are_built(pair, traffic_class, content) -> None:
-    packet = bytearray(encode_packet(*pair, 253, content))
+def test_ip_packets_are_read_as_they_are_built(pair: Pair, traffic_class: int, content: bytes) -> None:
+    packet = bytearray(encode_packet(pair[0], pair[1], 253, content))
     set_traffic_class(packet, traffic_class)
     ip = decode_packet(bytes(packet))
     assert (ip.source, ip.destination) == pair
@@ -311,7 +341,7 @@ def test_ip_packets_are_read_as_they_are_built(pair, traffic_class, content) -> 
 
 
 @given(st.binary(max_size=64).map(lambda data: data + bytes(len(data) % 2)))
-def test_the_checksum_is_the_loop_of_rfc_1071(data) -> None:
+def test_the_checksum_is_the_loop_of_rfc_1071(data: bytes) -> None:
     total = 0
     for index in range(0, len(data), 2):
         total += int.from_bytes(data[index : index + 2], "big")
@@ -321,7 +351,7 @@ def test_the_checksum_is_the_loop_of_rfc_1071(data) -> None:
 
 
 @given(st.binary(min_size=4, max_size=40).filter(lambda data: len(data) % 2 == 0), u16)
-def test_an_adjusted_checksum_is_the_computed_one(data, word) -> None:
+def test_an_adjusted_checksum_is_the_computed_one(data: bytes, word: int) -> None:
     """Except that 0 and 65535 are one number in this arithmetic; the adjustment may write either."""
     before = int.from_bytes(data[:2], "big")
     changed = word.to_bytes(2, "big") + data[2:]
@@ -330,5 +360,5 @@ def test_an_adjusted_checksum_is_the_computed_one(data, word) -> None:
 
 
 @given(st.binary(min_size=8, max_size=64))
-def test_every_datagram_with_room_for_a_header_is_ike_or_esp(data) -> None:
+def test_every_datagram_with_room_for_a_header_is_ike_or_esp(data: bytes) -> None:
     assert classify(data) is (Kind.IKE if data[:4] == bytes(4) else Kind.ESP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -49,13 +50,16 @@ class Stage:
         policy = Recipe().policy(name, local, remote, here, there)
         return replace(policy, version=self.version, mode=self.mode)
 
-    def machine(self, name: str, address: Address, identity: str = BRANCH, **changes: object) -> Gateway:
-        """A machine at this address with this identity, started now; one of the same name is no more."""
+    def machine(self, name: str, address: Address, identity: str = BRANCH, **changes: Any) -> Gateway:
+        """A machine at this address with this identity, started now; one of the same name is no more.
+
+        `changes` are of its policy.
+        """
         self.seed += 1
         gateway = self.world.add_gateway(name, address, Endpoint(SeededEntropy(self.seed)))
         policy = self.policy("to-hub", address, ADDRESS_B, 1 if identity == BRANCH else 3, 2)
-        ids = {"local_id": Identity.of(identity), "remote_id": Identity.of(HUB)}
-        gateway.set_peer("b", replace(policy, **(ids | changes)))
+        known = replace(policy, local_id=Identity.of(identity), remote_id=Identity.of(HUB))
+        gateway.set_peer("b", replace(known, **changes))
         return gateway
 
     def begin(self, gateway: Gateway, seconds: float = 1.0) -> None:
@@ -197,8 +201,8 @@ def test_a_copy_behind_the_same_nat_is_refused_as_well(stage: Stage) -> None:
 def test_a_peer_of_one_address_is_not_held(stage: Stage) -> None:
     """Behind its NAT it may come back by another port; its address is its own."""
     own = stage.policy("own", ADDRESS_B, BOX, 2, 1)
-    ids = {"local_id": Identity.of(HUB), "remote_id": Identity.of("own.example")}
-    stage.hub.set_peer("a", replace(own, **ids))
+    own = replace(own, local_id=Identity.of(HUB), remote_id=Identity.of("own.example"))
+    stage.hub.set_peer("a", own)
     box = Nat([ADDRESS_A], BOX)
     stage.world.nats.append(box)
     children = stage.policy("x", ADDRESS_A, ADDRESS_B, 1, 2).children
@@ -284,11 +288,11 @@ def test_a_peer_behind_a_nat_renews_along_the_path_that_the_nat_knows() -> None:
 
 def test_a_machine_with_its_own_tunnel_is_that_tunnels(stage: Stage) -> None:
     own = stage.policy("own", ADDRESS_B, ADDRESS_C, 2, 3)
-    ids = {"local_id": Identity.of(HUB), "remote_id": Identity.of("own.example")}
-    stage.hub.set_peer("c", replace(own, **ids))
+    own = replace(own, local_id=Identity.of(HUB), remote_id=Identity.of("own.example"))
+    stage.hub.set_peer("c", own)
     machine = stage.machine("c", ADDRESS_C, "own.example")
-    there = {"local_id": Identity.of(BRANCH), "remote_id": Identity.of(HUB), "name": "second"}
-    machine.set_peer("b", replace(stage.policy("second", ADDRESS_C, ADDRESS_B, 1, 2), **there))
+    second = stage.policy("second", ADDRESS_C, ADDRESS_B, 1, 2)
+    machine.set_peer("b", replace(second, local_id=Identity.of(BRANCH), remote_id=Identity.of(HUB)))
     for tunnel in ("to-hub", "second"):
         machine.initiate(0, tunnel)
         stage.world.run_for(1)

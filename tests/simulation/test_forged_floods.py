@@ -92,7 +92,8 @@ def test_what_cannot_be_read_counts_as_refused() -> None:
     for seed in range(FREE):
         unread = stage.puppet(seed=seed).clear(Exchange2.IKE_SA_INIT, 0, [Unknown(99, b"")])
         assert stage.say(unread, port=1024 + seed) == []
-    cookie_of(*stage.say(stage.puppet(seed=77).init_message()), stage.puppet())
+    (asked,) = stage.say(stage.puppet(seed=77).init_message())
+    cookie_of(asked, stage.puppet())
 
 
 def test_refusals_are_forgotten() -> None:

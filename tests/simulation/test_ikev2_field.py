@@ -47,7 +47,7 @@ def test_a_vendor_id_may_come_in_any_request() -> None:
     rekey = Notify(Notify2.REKEY_SA, protocol=Protocol.ESP, spi=SPI.to_bytes(4, "big"))
     child = [rekey, *puppet.child_payloads(SPI + 1), NONCE, VENDOR]
     assert Sa in kinds(stage, puppet, puppet.seal(Exchange2.CREATE_CHILD_SA, 3, child))
-    gone = [VENDOR, Delete(Protocol.ESP, (SPI.to_bytes(4, "big"),))]
+    gone: list[Payload] = [VENDOR, Delete(Protocol.ESP, (SPI.to_bytes(4, "big"),))]
     assert kinds(stage, puppet, puppet.seal(Exchange2.INFORMATIONAL, 4, gone)) == {Delete}
     assert kinds(stage, puppet, puppet.seal(Exchange2.INFORMATIONAL, 5, [VENDOR])) == set()
     successor = [*ike_rekey(puppet), VENDOR]
@@ -67,7 +67,7 @@ def test_a_vendor_id_may_come_in_any_answer() -> None:
     stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 2, child, response=True))
     assert [sa.spi_out for sa in stage.gateway.children()][-1] == SPI
     stage.say(puppet.seal(Exchange2.INFORMATIONAL, 3, [VENDOR], response=True))
-    refusal = [VENDOR, Notify(Notify2.TS_UNACCEPTABLE)]
+    refusal: list[Payload] = [VENDOR, Notify(Notify2.TS_UNACCEPTABLE)]
     stage.gateway.rekey_child()
     stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 4, refusal, response=True))
     assert [failed.diagnosis.fact("notify") for failed in stage.gateway.of(ChildFailed)] == [
@@ -206,6 +206,6 @@ def test_twenty_of_a_kind_and_any_number_of_what_nobody_reads_are_taken() -> Non
     stage = Stage()
     puppet = stage.puppet()
     stage.half_open(puppet)
-    more = [*MANY[1:], *[VENDOR] * 30, *[Unknown(CRITICAL, b"")] * 30]
+    more: list[Payload] = [*MANY[1:], *[VENDOR] * 30, *[Unknown(CRITICAL, b"")] * 30]
     stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, [*puppet.auth_payloads(), *more]))
     assert len(stage.gateway.installed) == 1

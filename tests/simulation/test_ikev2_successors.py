@@ -224,8 +224,8 @@ def test_a_successor_is_one_of_the_same_mapping() -> None:
     stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, first))
     assert stage.gateway.child(1).spi_out == 0xC0FFEE01
     rekey = Notify(Notify2.REKEY_SA, b"", Protocol.ESP, (0xC0FFEE01).to_bytes(4, "big"))
-    everything = [TsI((*subnet(1, 0), *ours)), TsR((*subnet(2, 0), *theirs))]
-    request = [rekey, esp_sa(0xC0FFEE02), Nonce(bytes(32)), *everything]
+    everything: list[Payload] = [TsI((*subnet(1, 0), *ours)), TsR((*subnet(2, 0), *theirs))]
+    request: list[Payload] = [rekey, esp_sa(0xC0FFEE02), Nonce(bytes(32)), *everything]
     stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 2, request))
     assert [child.mapping for child in stage.gateway.children()] == [1, 1]
 
@@ -297,9 +297,11 @@ def test_a_succession_that_was_asked_for_is_tried_again_when_refused() -> None:
 
 
 @pytest.mark.parametrize("seconds", [20, 60])
-@pytest.mark.parametrize("kind", ["child_lifetime", "ike_lifetime"])
+@pytest.mark.parametrize("kind", ["child", "ike"])
 def test_a_short_life_leaves_a_busy_peer_less_time(seconds: int, kind: str) -> None:
-    peer = Refusing(replace(Recipe(dpd=False), **{kind: seconds}), Notify2.TEMPORARY_FAILURE)
+    long = Recipe(dpd=False)
+    short = replace(long, child_lifetime=seconds) if kind == "child" else replace(long, ike_lifetime=seconds)
+    peer = Refusing(short, Notify2.TEMPORARY_FAILURE)
     peer.run_for(seconds - 1)
     assert len(peer.refused) > 1
 
@@ -316,7 +318,7 @@ def test_a_successor_that_the_peer_takes_back_leaves_the_old_one_as_it_was() -> 
     stage.world.run_for(1)
     rekey = Notify(Notify2.REKEY_SA, b"", Protocol.ESP, (0xC0FFEE01).to_bytes(4, "big"))
     for message_id, spi in ((2, 0xC0FFEE02), (4, 0xC0FFEE03)):
-        request = [rekey, esp_sa(spi), Nonce(bytes(32)), TsI(ours), TsR(theirs)]
+        request: list[Payload] = [rekey, esp_sa(spi), Nonce(bytes(32)), TsI(ours), TsR(theirs)]
         stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, message_id, request))
         assert len(stage.gateway.installed) == 2
         delete = Delete(Protocol.ESP, (spi.to_bytes(4, "big"),))

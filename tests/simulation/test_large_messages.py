@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
 import pytest
 
 from tests.simulation.puppet import DH, ENCR, INTEG, PRF
@@ -20,6 +24,8 @@ from vpnd.wire.iana import Exchange2, Protocol
 from vpnd.wire.ikev1.proposals import MAX_TRANSFORMS as MOST_1
 from vpnd.wire.ikev2.proposals import MAX_TRANSFORMS as MOST_2
 
+T = TypeVar("T")
+
 MODES = (MAIN, AGGRESSIVE)
 
 
@@ -27,14 +33,13 @@ MODES = (MAIN, AGGRESSIVE)
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many transforms are decoded: the work that a message makes."""
     count = [0]
-    for kind in (ikev1.TransformPart, ikev2.Transform):
-        decode = kind.decode.__func__  # type: ignore[attr-defined]
 
-        def counting(cls: type, body: bytes, decode: object = decode) -> object:
-            count[0] += 1
-            return decode(cls, body)  # type: ignore[operator]
+    def counting(decode: Callable[[bytes], T], body: bytes) -> T:
+        count[0] += 1
+        return decode(body)
 
-        monkeypatch.setattr(kind, "decode", classmethod(counting))
+    monkeypatch.setattr(ikev1.TransformPart, "decode", partial(counting, ikev1.TransformPart.decode))
+    monkeypatch.setattr(ikev2.Transform, "decode", partial(counting, ikev2.Transform.decode))
     return count
 
 
@@ -152,7 +157,7 @@ def test_in_quick_mode_the_bound_holds_as_well(decoded: list[int]) -> None:
     stage.establish(puppet)
     quick = puppet.begin_quick()
     decoded[0] = 0
-    payloads = [offer_v1(200, 10, PHASE_2), ikev1.Nonce(quick.nonce_i)]
+    payloads: list[ikev1.Payload] = [offer_v1(200, 10, PHASE_2), ikev1.Nonce(quick.nonce_i)]
     stage.say(puppet.seal_quick(quick, payloads))
     assert decoded[0] <= MOST_1
     assert not stage.gateway.installed

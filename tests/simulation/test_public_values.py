@@ -133,7 +133,7 @@ def test_in_main_mode(counted: Counted) -> None:
     puppet = stage.puppet()
     stage.answered_first(puppet)
     for number, value in enumerate(bad_values(CURVE25519)):
-        payloads = [ikev1.KeyExchange(value), ikev1.Nonce(bytes((number,)) * 16)]
+        payloads: list[ikev1.Payload] = [ikev1.KeyExchange(value), ikev1.Nonce(bytes((number,)) * 16)]
         assert stage.say(puppet.clear(puppet.exchange, payloads)) == []
     assert counted.number == 0
 

@@ -140,7 +140,7 @@ def test_the_settings_of_esp_reach_every_sa(spoken: str) -> None:
     pair.b.rekey_child(0)
     pair.world.run_for(2)
     for gateway in (pair.a, pair.b):
-        sas = [one.child for one in (*gateway.of(ChildUp), *gateway.of(ChildReplaced))]
+        sas = [up.child for up in gateway.of(ChildUp)] + [new.child for new in gateway.of(ChildReplaced)]
         assert len(sas) == 3
         assert {(sa.replay_window, sa.suite.icv_length) for sa in sas} == {(64, 12)}
 

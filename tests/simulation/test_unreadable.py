@@ -28,7 +28,7 @@ from vpnd.model.policy import NegotiationMode
 from vpnd.model.selectors import Address
 from vpnd.wire.header import HEADER_LENGTH, Header
 from vpnd.wire.iana import Exchange1, Exchange2, IdType, Notify1, Notify2
-from vpnd.wire.ikev1 import Fragment, Id, Nonce, Notify, VendorId
+from vpnd.wire.ikev1 import Fragment, Id, Nonce, Notify, Payload, VendorId
 from vpnd.wire.ikev2 import Notify as Notify2Payload
 from vpnd.wire.ikev2 import VendorId as VendorId2
 
@@ -341,7 +341,7 @@ def test_more_than_20_payloads_of_a_kind_are_named_in_an_answer() -> None:
     stage.gateway.initiate()
     quick = puppet.answer_quick(stage.heard[-1])
     quick.nonce_r = bytes(32)
-    payloads = [esp_sa(0xC0FFEE01), Nonce(quick.nonce_r), *[subnet(2)] * MANY]
+    payloads: list[Payload] = [esp_sa(0xC0FFEE01), Nonce(quick.nonce_r), *[subnet(2)] * MANY]
     stage.say(puppet.seal_quick(quick, payloads, quick.nonce_i))
     assert named(stage) == ["Id: 21 of them, more than 20"]
 

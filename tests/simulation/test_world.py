@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
-from vpnd.ike.outputs import ChildDown, ChildUp, IkeSaInfo, LadderLine, Output, Transmit
+from vpnd.ike.outputs import ChildDown, ChildSaInfo, ChildUp, IkeSaInfo, LadderLine, Output, Transmit
+from vpnd.ike.snapshot import Snapshot
 from vpnd.model.child import ChildSa, EspKeys, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Lifetimes, PeerPolicy
@@ -29,6 +30,7 @@ class Pinger:
 
     def __init__(self) -> None:
         self.outputs: deque[Output] = deque()
+        self.counters: Counter[str] = Counter()
         self.due: float | None = None
         self.answers: list[float] = []
         self.pings: list[Path] = []
@@ -62,6 +64,12 @@ class Pinger:
 
     def ike_sas(self, name: str) -> tuple[IkeSaInfo, ...]:
         return ()
+
+    def child_sas(self, name: str) -> dict[int, ChildSaInfo]:
+        return {}
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot((), frozenset(), (), 0, int(self.due is not None), int(self.due is not None))
 
 
 def pingers(seed: int = 0, weather: Weather = CALM) -> tuple[World, Gateway, Gateway, Pinger, Pinger]:

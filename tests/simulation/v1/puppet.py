@@ -21,7 +21,7 @@ from tests.simulation.bounds import NAT_T_RFC
 from vpnd.model.policy import NegotiationMode
 from vpnd.model.selectors import Address
 from vpnd.wire.attributes import Attribute
-from vpnd.wire.chain import decode_chain
+from vpnd.wire.chain import RawPayload, decode_chain
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 from vpnd.wire.iana import Exchange1, IdType, Notify1, Protocol
 from vpnd.wire.ikev1 import (
@@ -270,7 +270,12 @@ class Puppet:
     ) -> bytes:
         """HDR*, HASH(2), SA, Nonce, ID, ID."""
         quick.nonce_r = self.dice.randbytes(32)
-        payloads = [esp_sa(spi), Nonce(quick.nonce_r), subnet(2, mapping), subnet(1, mapping)]
+        payloads: list[Payload] = [
+            esp_sa(spi),
+            Nonce(quick.nonce_r),
+            subnet(2, mapping),
+            subnet(1, mapping),
+        ]
         return self.seal_quick(quick, payloads, quick.nonce_i, proof)
 
     def keymat(self, spi: bytes, quick: Quick, length: int) -> bytes:
@@ -326,7 +331,7 @@ class Puppet:
         return Opened(header, tuple(map(decode_payload, raw)), body[-BLOCK:])
 
     @staticmethod
-    def _raw(data: bytes) -> tuple[object, ...]:
+    def _raw(data: bytes) -> tuple[RawPayload, ...]:
         return decode_chain(Header.decode(data).next_payload, data[HEADER_LENGTH:])
 
     def _header(self, first: int, exchange: int, message_id: int, flags: int, length: int) -> Header:

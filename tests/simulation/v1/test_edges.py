@@ -174,7 +174,13 @@ def test_the_lifetimes_of_a_responder_hold_for_the_sa_that_quick_mode_makes() ->
     shorter = lifetime(
         (kind, LifeType.SECONDS), (duration, 600), (kind, LifeType.KILOBYTES), (duration, 2000)
     )
-    payloads = [esp_sa(0xC0FFEE01), Nonce(quick.nonce_r), subnet(2), subnet(1), shorter]
+    payloads: list[Payload] = [
+        esp_sa(0xC0FFEE01),
+        Nonce(quick.nonce_r),
+        subnet(2),
+        subnet(1),
+        shorter,
+    ]
     stage.say(puppet.seal_quick(quick, payloads, quick.nonce_i))
     (installed,) = stage.gateway.installed.values()
     assert installed.child.lifetimes == Lifetimes(600, 2000)
@@ -309,7 +315,8 @@ def test_extended_sequence_numbers_are_refused_and_named(first: str) -> None:
         (notify,) = puppet.open_informational(refusal).payloads[1:]
         assert isinstance(notify, Notify)
         assert notify.type == Notify1.NO_PROPOSAL_CHOSEN
-        (failed,) = stage.gateway.of(Failed)
+        (refused,) = stage.gateway.of(Failed)
+        diagnosis = refused.diagnosis
     else:
         stage = Stage()
         puppet = stage.puppet(initiator=False)
@@ -318,5 +325,6 @@ def test_extended_sequence_numbers_are_refused_and_named(first: str) -> None:
         payloads = [odd, Nonce(quick.nonce_r), subnet(2), subnet(1)]
         stage.say(puppet.seal_quick(quick, payloads, quick.nonce_i))
         (failed,) = stage.gateway.of(ChildFailed)
-    assert failed.diagnosis.code is Code.P2_ESN
+        diagnosis = failed.diagnosis
+    assert diagnosis.code is Code.P2_ESN
     assert not stage.gateway.installed

@@ -355,10 +355,12 @@ def test_silence_after_main5_is_a_key_or_port_4500(udp: bool) -> None:
 @pytest.mark.parametrize(
     ("reason", "code"), [(Unreachable.PORT, Code.PORT_CLOSED), (Unreachable.HOST, Code.UNREACHABLE)]
 )
-@pytest.mark.parametrize("recipe", [MAIN, AGGRESSIVE], ids=["main", "aggressive"])
-def test_icmp_explains_silence_and_ends_nothing(reason: Unreachable, code: Code, recipe: Recipe) -> None:
+@pytest.mark.parametrize("mode", [MAIN, AGGRESSIVE], ids=["main", "aggressive"])
+def test_icmp_explains_silence_and_ends_nothing(
+    reason: Unreachable, code: Code, mode: NegotiationMode
+) -> None:
     """Anyone can forge it: the attempt has all its repeats, and an answer that comes late is welcome."""
-    stage = Stage(recipe)
+    stage = Stage(mode)
     path = Path(ADDRESS_B, 500, ADDRESS_A, 500)
     stage.gateway.initiate()
     first = stage.heard[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_network
 
 import pytest
@@ -22,7 +23,7 @@ from tests.simulation.policies import ADDRESS_A, STRANGER, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, TWO_MAPPINGS, pair_of
 from tests.simulation.v1.puppet import DPD, Puppet, esp_sa, prf
 from tests.simulation.v1.stage import Stage, stage_in
-from tests.simulation.weather import flip_bit
+from tests.simulation.weather import Datagram, flip_bit
 from tests.tables import TellRow
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import (
@@ -222,14 +223,14 @@ def test_a_wrong_hash_in_an_informational_changes_nothing(what: str) -> None:
     stage = Stage()
     puppet = stage.puppet()
     stage.with_child(puppet)
-    payload: Payload = {
+    said: dict[str, Payload] = {
         "delete ike": puppet.delete_ike(),
         "delete child": Delete(Protocol.ESP, ((0xC0FFEE01).to_bytes(4, "big"),)),
         "initial contact": Notify(Notify1.INITIAL_CONTACT, spi=puppet.cky_i + puppet.cky_r),
         "are you there": puppet.are_you_there(),
         "error": Notify(Notify1.NO_PROPOSAL_CHOSEN),
-    }[what]
-    before = settled(stage)
+    }
+    payload, before = said[what], settled(stage)
     assert stage.say(puppet.informational(payload, proof=WRONG)) == []
     assert stage.say(puppet.clear(Exchange1.INFORMATIONAL, [payload], 77)) == []
     assert settled(stage) == before
@@ -472,10 +473,8 @@ def test_every_flipped_bit_of_the_protected_messages_is_without_effect(
     for number in [datagram.number for datagram in sealed]:
         pair = pair_of(mode)
         receiver = pair.b if sender == "a" else pair.a
-        held = []
-        pair.world.interceptors.append(
-            lambda d, n=number, h=held: h.append(d) or [] if (d.sender, d.number) == (sender, n) else None
-        )
+        held: list[Datagram] = []
+        pair.world.interceptors.append(partial(hold, sender, number, held))
         pair.a.initiate()
         pair.world.settle()
         (datagram,) = held
@@ -491,6 +490,23 @@ def test_every_flipped_bit_of_the_protected_messages_is_without_effect(
         assert [len(g.of(Established)) for g in (pair.a, pair.b)] == [1, 1]
 
 
+def hold(
+    sender: str, number: int, held: list[Datagram], datagram: Datagram
+) -> list[tuple[float, bytes]] | None:
+    """Keep this one instead of delivering it."""
+    if (datagram.sender, datagram.number) != (sender, number):
+        return None
+    held.append(datagram)
+    return []
+
+
+def flip(sender: str, number: int, bit: int, datagram: Datagram) -> list[tuple[float, bytes]] | None:
+    """Deliver this one with another bit."""
+    if (datagram.sender, datagram.number) != (sender, number):
+        return None
+    return [(0.01, flip_bit(datagram.data, bit))]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sender", ["a", "b"])
@@ -503,11 +519,7 @@ def test_every_flipped_bit_of_the_clear_messages_delays_at_most(mode: Negotiatio
     for datagram in clear:
         for bit in range(datagram.number, 8 * len(datagram.data), 37):
             pair = pair_of(mode)
-            pair.world.interceptors.append(
-                lambda d, n=datagram.number, b=bit: (
-                    [(0.01, flip_bit(d.data, b))] if (d.sender, d.number) == (sender, n) else None
-                )
-            )
+            pair.world.interceptors.append(partial(flip, sender, datagram.number, bit))
             end = pair.world.now + 70
             while not (pair.a.installed and pair.b.installed) and pair.world.now < end:
                 pair.a.initiate()
@@ -607,7 +619,10 @@ def test_a_delete_names_only_sas_of_its_own_tunnel() -> None:
     strange = Delete(Protocol.ESP, tuple(n.to_bytes(4, "big") for n in range(16_000)))
     assert stage.say(puppet.informational(strange)) == []
     assert stage.gateway.children() == [child]
-    both = [puppet.are_you_there(), Delete(Protocol.ESP, ((0xC0FFEE01).to_bytes(4, "big"),) * 2)]
+    both: list[Payload] = [
+        puppet.are_you_there(),
+        Delete(Protocol.ESP, ((0xC0FFEE01).to_bytes(4, "big"),) * 2),
+    ]
     assert len(stage.say(puppet.informational(*both))) == 1
     assert stage.gateway.children() == []
     other = Delete(Protocol.IKE, (bytes(16),))

@@ -33,10 +33,11 @@ def add(pair: Pair, number: int, mode: NegotiationMode, **changes: Any) -> None:
 
 def named(pair: Pair, number: int, identity: str) -> None:
     """The initiator of tunnel `number` has this name."""
-    for gateway, field in ((pair.a, "local_id"), (pair.b, "remote_id")):
+    for gateway in (pair.a, pair.b):
         name = next(name for name in gateway.policies if name.endswith(f"-{number}"))
-        peer = gateway.peers[name]
-        gateway.set_peer(peer, replace(gateway.policies[name], **{field: Identity.of(identity)}))
+        policy, its = gateway.policies[name], Identity.of(identity)
+        named = replace(policy, local_id=its) if gateway is pair.a else replace(policy, remote_id=its)
+        gateway.set_peer(gateway.peers[name], named)
 
 
 def bring_up(pair: Pair, number: int) -> None:

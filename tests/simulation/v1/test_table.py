@@ -44,10 +44,13 @@ from vpnd.wire.iana import Exchange1, Notify1
 from vpnd.wire.ikev1 import Hash, Notify, Payload
 
 NO_TYPES = {messages.Received, messages.UnopenedProof, messages.UnopenedInformational}
-TYPES = [
+TYPES: list[type] = [
     one
     for one in vars(messages).values()
-    if is_dataclass(one) and one.__module__ == messages.__name__ and one not in NO_TYPES
+    if isinstance(one, type)
+    and is_dataclass(one)
+    and one.__module__ == messages.__name__
+    and one not in NO_TYPES
 ]
 PROTECTED = {Main5, Main6, Aggressive3, Quick1, Quick2, Quick3, Informational}
 ALIKE = {Main1: Main2, Main2: Main1, Main3: Main4, Main4: Main3, Main5: Main6, Main6: Main5}

@@ -242,14 +242,18 @@ def test_tokens_are_kept_as_hashes_for_their_owner(tmp_path: Path) -> None:
     assert tokens.role_of("") is None
     reader = tokens.new(Role.READ)
     assert {role for role, _ in tokens.valid()} == {Role.ADMIN, Role.READ}
-    assert (tokens.role_of(reader) or ("", ""))[0] is Role.READ
+    assert role_of(tokens.role_of(reader)) is Role.READ
+
+
+def role_of(known: tuple[Role, str] | None) -> Role | None:
+    return None if known is None else known[0]
 
 
 def test_a_token_as_a_credential(tmp_path: Path) -> None:
     (tmp_path / "console-token").write_text("from systemd\n")
     (tmp_path / "console-read-token").write_text("\n")
     tokens = Tokens(tmp_path / "none", credentials=tmp_path)
-    assert (tokens.role_of("from systemd") or ("", ""))[0] is Role.ADMIN
+    assert role_of(tokens.role_of("from systemd")) is Role.ADMIN
     assert tokens.role_of("") is None, "an empty credential is none"
 
 
@@ -327,7 +331,7 @@ def test_a_token_is_printed_once_and_made_for_the_service(
 ) -> None:
     serve.print_token(tmp_path / "console", Role.READ)
     token = capsys.readouterr().out.strip()
-    assert (Tokens(tmp_path / "console").role_of(token) or ("", ""))[0] is Role.READ
+    assert role_of(Tokens(tmp_path / "console").role_of(token)) is Role.READ
     kept = json.loads((tmp_path / "console/tokens.json").read_text())
     assert list(kept) == ["read"]
     assert os.stat(tmp_path / "console").st_mode & 0o777 == 0o700

@@ -6,7 +6,7 @@ import pytest
 
 from vpnd.crypto import suites
 from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES, Encryption, Integrity
-from vpnd.model.numbers import Numbers
+from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.wire.iana import DhGroup
 
 OTHER = Numbers(
@@ -19,7 +19,7 @@ OTHER = Numbers(
     sm3_ikev2_prf=2003,
     sm3_icv_length=32,
 )
-BOTH = pytest.mark.parametrize("numbers", [suites.DEFAULT_NUMBERS, OTHER], ids=("default", "other"))
+BOTH = pytest.mark.parametrize("numbers", [DEFAULT_NUMBERS, OTHER], ids=("default", "other"))
 
 
 def sent_key_length(row: Encryption) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 from tests.unit.daemon.fakes import Machine, Wire, configuration
 
 
-class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type] # chosen by the platform
+class JumpingSelector(selectors.DefaultSelector):
     """Never waits: what the loop would have slept is added to its time."""
 
     def __init__(self) -> None:

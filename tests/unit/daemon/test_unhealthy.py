@@ -51,7 +51,12 @@ async def test_an_unhealthy_tunnel_is_interrupted_until_it_is_healthy_again(
     gateway: Gateway = pair.hq.service.gateway
     await pair.until(lambda: answered_until(pair, "up"))
     probe = gateway.endpoint.probe
-    monkeypatch.setattr(gateway.endpoint, "probe", lambda now, name: (asked.append(name), probe(now, name)))
+
+    def noted(now: float, name: str) -> None:
+        asked.append(name)
+        probe(now, name)
+
+    monkeypatch.setattr(gateway.endpoint, "probe", noted)
     assert pair.hq.engine.interrupted == []
     await pair.until(lambda: pair.state()[0] == "unhealthy")
     assert pair.hq.engine.interrupted == [("t", True, ENDS)]

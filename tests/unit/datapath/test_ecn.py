@@ -38,10 +38,11 @@ def test_figure_4(version: int, inner: int, outer: int, forwarded: int | None) -
     assert changed is not None
     assert len(changed) == len(packet)
     if version == 4:
-        expected = IP(packet)
-        expected.tos = dscp | forwarded
-        del expected.chksum
+        four = IP(packet)
+        four.tos = dscp | forwarded
+        del four.chksum
+        assert changed == bytes(four)
     else:
-        expected = IPv6(packet)
-        expected.tc = dscp | forwarded
-    assert changed == bytes(expected)
+        six = IPv6(packet)
+        six.tc = dscp | forwarded
+        assert changed == bytes(six)

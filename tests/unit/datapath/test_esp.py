@@ -204,7 +204,7 @@ def test_an_iv_is_not_known_from_the_packet_before(word: str) -> None:
     packet = [udp_packet("10.0.0.1", "10.0.0.2", 80)]
 
     class Fixed(SeededEntropy):
-        def bytes(self, length: int) -> bytes:  # type: ignore[override]
+        def bytes(self, length: int) -> bytes:
             self.calls = getattr(self, "calls", 0) + 1
             return bytes(length) if self.calls <= 2 else super().bytes(length)
 

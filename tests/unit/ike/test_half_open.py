@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import cast
 
 import pytest
 
 from vpnd.ike.half_open import HalfOpen
 from vpnd.ike.lately import ADDRESSES_KEPT, Lately, Rate
+from vpnd.ike.session import Session
+from vpnd.model.selectors import Address
 
 ONE, TWO = ip_address("192.0.2.1"), ip_address("192.0.2.3")
 
 
-def held(*attempts: tuple[str, object, bool]) -> HalfOpen:
+A, B, C, STRANGER = (cast(Session, name) for name in ("a", "b", "c", "stranger"))
+"""A session is only a key here."""
+
+
+def held(*attempts: tuple[Session, Address, bool]) -> HalfOpen:
     half_open = HalfOpen()
-    for name, address, proved in attempts:
-        half_open.begin(name, address, proved)  # type: ignore[arg-type]  # a session is only a key here
+    for session, address, proved in attempts:
+        half_open.begin(session, address, proved)
     return half_open
 
 
 def test_the_oldest_without_proof_goes_first() -> None:
-    half_open = held(("a", ONE, True), ("b", TWO, False), ("c", ONE, False))
-    assert half_open.oldest() == "b"
-    assert half_open.oldest(ONE) == "c"
-    half_open.end("b")  # type: ignore[arg-type]
-    half_open.end("c")  # type: ignore[arg-type]
+    half_open = held((A, ONE, True), (B, TWO, False), (C, ONE, False))
+    assert half_open.oldest() == B
+    assert half_open.oldest(ONE) == C
+    half_open.end(B)
+    half_open.end(C)
     assert half_open.oldest(ONE) is None, "nothing that its address has not proved"
-    assert half_open.oldest() == "a"
+    assert half_open.oldest() == A
     assert (len(half_open), half_open.of(ONE), half_open.of(TWO)) == (1, 1, 0)
 
 
 def test_a_proof_moves_an_attempt_among_the_proved() -> None:
-    half_open = held(("a", ONE, False), ("b", ONE, False))
-    half_open.prove("a")  # type: ignore[arg-type]
-    assert (half_open.proved_of(ONE), half_open.unproved_of(ONE), half_open.oldest()) == (1, 1, "b")
-    half_open.prove("stranger")  # type: ignore[arg-type]
+    half_open = held((A, ONE, False), (B, ONE, False))
+    half_open.prove(A)
+    assert (half_open.proved_of(ONE), half_open.unproved_of(ONE), half_open.oldest()) == (1, 1, B)
+    half_open.prove(STRANGER)
     assert len(half_open) == 2
-    for name in ("a", "b", "b"):
-        half_open.end(name)  # type: ignore[arg-type]
+    for session in (A, B, B):
+        half_open.end(session)
     assert (len(half_open), half_open.of(ONE), half_open.oldest()) == (0, 0, None)
 
 

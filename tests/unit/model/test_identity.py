@@ -24,7 +24,7 @@ from vpnd.wire.iana import IdType
         ("@any", IdType.FQDN, b"any"),
     ],
 )
-def test_a_configuration_word_is_an_address_or_a_name(word, kind, value) -> None:
+def test_a_configuration_word_is_an_address_or_a_name(word: str, kind: IdType, value: bytes) -> None:
     assert Identity.of(word) == Identity(kind, value)
     assert Identity.of(str(Identity.of(word))) == Identity.of(word)
 
@@ -44,13 +44,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("word", REFUSED)
-def test_other_words_are_refused(word) -> None:
+def test_other_words_are_refused(word: str) -> None:
     with pytest.raises(ValueError, match=r"neither an IP address nor a domain name|not the address of one"):
         Identity.of(word)
 
 
 @given(st.sampled_from([t.value for t in IdType]), st.binary(max_size=20))
-def test_the_word_of_an_identity_means_it_again(kind, value) -> None:
+def test_the_word_of_an_identity_means_it_again(kind: int, value: bytes) -> None:
     identity = Identity(kind, value)
     if identity.word is not None:
         assert Identity.of(identity.word) == identity
@@ -58,7 +58,7 @@ def test_the_word_of_an_identity_means_it_again(kind, value) -> None:
 
 
 @pytest.mark.parametrize("kind", [IdType.RFC822_ADDR, IdType.KEY_ID, IdType.DER_ASN1_DN])
-def test_other_types_have_no_word(kind) -> None:
+def test_other_types_have_no_word(kind: IdType) -> None:
     assert Identity(kind, b"gw.example.org").word is None
 
 
@@ -75,7 +75,7 @@ def test_a_key_id_is_shown_as_the_text_that_it_most_often_is() -> None:
         ("2001:db8::1", "2001:0db8:0::1"),
     ],
 )
-def test_these_match(one, other) -> None:
+def test_these_match(one: str, other: str) -> None:
     assert Identity.of(one).matches(Identity.of(other))
     assert Identity.of(other).matches(Identity.of(one))
 
@@ -96,7 +96,7 @@ def test_mail_addresses_match_without_regard_to_case() -> None:
         (Identity(IdType.FQDN, b"key"), Identity(IdType.RFC822_ADDR, b"key")),
     ],
 )
-def test_these_do_not(one, other) -> None:
+def test_these_do_not(one: Identity, other: Identity) -> None:
     assert not one.matches(other)
     assert not other.matches(one)
 
@@ -119,7 +119,7 @@ def test_an_address_of_another_length_matches_only_itself() -> None:
         (Identity(IdType.IPV6_ADDR, b"short"), "IPV6_ADDR:73686f7274"),
     ],
 )
-def test_a_peers_bytes_are_escaped(identity, text) -> None:
+def test_a_peers_bytes_are_escaped(identity: Identity, text: str) -> None:
     assert str(identity) == text
 
 
@@ -129,7 +129,7 @@ def test_a_long_name_is_cut() -> None:
 
 
 @given(st.integers(0, 255), st.binary(max_size=300))
-def test_whatever_a_peer_says_prints_on_one_line(kind, value) -> None:
+def test_whatever_a_peer_says_prints_on_one_line(kind: int, value: bytes) -> None:
     for text in (str(Identity(kind, value)), Identity(kind, value).describe()):
         assert text.isascii()
         assert text.isprintable()

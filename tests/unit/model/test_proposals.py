@@ -1,5 +1,7 @@
 """The choice among proposals, and what is said where there is none."""
 
+from typing import TypedDict, Unpack
+
 import pytest
 
 from vpnd.model.proposals import Attribute, Chosen, Mismatch, Proposal, Suite, choose
@@ -8,11 +10,31 @@ from vpnd.wire.iana import Protocol
 IKE, ESP, AH = Protocol.IKE, Protocol.ESP, Protocol.AH
 
 
-def ike(encryption, integrity=("sha256",), dh=(14,), **rest):
-    return Proposal(IKE, encryption, prf=rest.pop("prf", ("sha256",)), integrity=integrity, dh=dh, **rest)
+class Rest(TypedDict, total=False):
+    """What else a proposal may say."""
+
+    number: int
+    spi: bytes
+    prf: tuple[str, ...]
+    esn: tuple[bool, ...]
 
 
-def esp(encryption, integrity=("sha256",), dh=(), **rest):
+def ike(
+    encryption: tuple[str, ...],
+    integrity: tuple[str, ...] = ("sha256",),
+    dh: tuple[int, ...] = (14,),
+    **rest: Unpack[Rest],
+) -> Proposal:
+    said: Rest = {"prf": ("sha256",), **rest}
+    return Proposal(IKE, encryption, integrity=integrity, dh=dh, **said)
+
+
+def esp(
+    encryption: tuple[str, ...],
+    integrity: tuple[str, ...] = ("sha256",),
+    dh: tuple[int, ...] = (),
+    **rest: Unpack[Rest],
+) -> Proposal:
     return Proposal(ESP, encryption, integrity=integrity, dh=dh, **rest)
 
 
@@ -108,7 +130,9 @@ def test_extended_sequence_numbers_are_an_attribute_like_the_others() -> None:
     ],
     ids=lambda item: item.attribute.value if isinstance(item, Mismatch) else "",
 )
-def test_the_first_difference_is_named_with_both_sides_words(theirs, ours, mismatch) -> None:
+def test_the_first_difference_is_named_with_both_sides_words(
+    theirs: Proposal, ours: Proposal, mismatch: Mismatch
+) -> None:
     assert choose([theirs], [ours]) == mismatch
 
 
@@ -134,5 +158,5 @@ def test_an_empty_offer_differs_in_its_protocol() -> None:
         (Suite("aes-256-gcm", None, None, 31), "aes-256-gcm/dh31"),
     ],
 )
-def test_the_words_of_a_suite(suite, text) -> None:
+def test_the_words_of_a_suite(suite: Suite, text: str) -> None:
     assert str(suite) == text

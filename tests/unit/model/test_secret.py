@@ -9,6 +9,7 @@ import pprint
 import string
 import traceback
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 
@@ -34,14 +35,14 @@ PRINTED = {
 }
 
 
-def leaks(text):
+def leaks(text: str) -> bool:
     """Whether `text` shows the key, as text, as hex, as numbers."""
     numbers = ", ".join(str(byte) for byte in KEY[:4])
     return any(shown in text for shown in (KEY.decode(), "horse", KEY.hex(), KEY.hex().upper(), numbers))
 
 
 @pytest.mark.parametrize("how", PRINTED)
-def test_no_way_of_printing_shows_it(how) -> None:
+def test_no_way_of_printing_shows_it(how: str) -> None:
     assert not leaks(PRINTED[how]())
 
 
@@ -51,7 +52,7 @@ def test_the_way_to_see_a_leak_works() -> None:
     assert leaks(SECRET.reveal().hex())
 
 
-def test_a_log_record_does_not_show_it(caplog) -> None:
+def test_a_log_record_does_not_show_it(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("test").warning("key %s in %r", SECRET, {"key": SECRET})
     assert "***" in caplog.text
@@ -59,7 +60,7 @@ def test_a_log_record_does_not_show_it(caplog) -> None:
 
 
 def test_a_traceback_does_not_show_it() -> None:
-    def fail(key):
+    def fail(key: Secret) -> None:
         raise ValueError(f"no use for {key}", key)
 
     with pytest.raises(ValueError, match="no use") as caught:
@@ -97,11 +98,11 @@ def test_a_dataclass_that_holds_one_does_not_unfold_it() -> None:
 
 def test_it_is_not_bytes_by_accident() -> None:
     with pytest.raises(TypeError):
-        bytes(SECRET)
+        bytes(SECRET)  # type: ignore[call-overload]  # what is tried
     with pytest.raises(TypeError):
-        list(SECRET)
+        list(SECRET)  # type: ignore[call-overload]  # what is tried
     with pytest.raises(TypeError):
-        SECRET + b""
+        SECRET + b""  # type: ignore[operator]  # what is tried
     assert not hasattr(SECRET, "__dict__")
 
 
@@ -112,7 +113,7 @@ def test_reveal_is_the_way_to_the_bytes() -> None:
 
 def test_it_does_not_change_with_the_buffer_it_came_from() -> None:
     buffer = bytearray(b"abcd")
-    secret = Secret(buffer)
+    secret = Secret(cast(bytes, buffer))
     buffer[:] = bytes(4)
     assert secret.reveal() == b"abcd"
 

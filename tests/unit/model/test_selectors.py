@@ -1,5 +1,6 @@
 """Selectors and their narrowing."""
 
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from vpnd.model.selectors import Selector, covered, narrow, parse_address
 
 
-def net(text, protocol=0, port_start=0, port_end=65535):
+def net(text: str, protocol: int = 0, port_start: int = 0, port_end: int = 65535) -> Selector:
     """The selector of a CIDR block."""
     whole = Selector.of(ip_network(text))
     return Selector(whole.start, whole.end, protocol, port_start, port_end)
@@ -26,7 +27,7 @@ def test_a_network_is_all_its_addresses_any_protocol_any_port() -> None:
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "10.0.0.1/32", "10.0.0.0/31", "::/0", "2001:db8::1/128"])
-def test_every_network_comes_back_from_its_selector(text) -> None:
+def test_every_network_comes_back_from_its_selector(text: str) -> None:
     selector = Selector.of(ip_network(text))
     assert selector.networks() == (ip_network(text),)
     assert str(selector) == text
@@ -58,7 +59,7 @@ def test_holds_goes_from_the_first_to_the_last_address() -> None:
         (Selector(ip_address("10.0.1.3"), ip_address("10.0.1.9")), "10.0.1.3-10.0.1.9"),
     ],
 )
-def test_the_words_of_a_selector(selector, text) -> None:
+def test_the_words_of_a_selector(selector: Selector, text: str) -> None:
     assert str(selector) == text
 
 
@@ -82,7 +83,7 @@ def test_a_range_that_is_no_network_is_several() -> None:
         (net("10.0.0.0/8", 6, 0, 79), net("10.0.0.0/8", 6, 80, 80), None),
     ],
 )
-def test_the_packets_that_both_select(one, other, both) -> None:
+def test_the_packets_that_both_select(one: Selector, other: Selector, both: Selector | None) -> None:
     assert one.intersect(other) == both
     assert other.intersect(one) == both
 
@@ -96,7 +97,7 @@ def test_the_packets_that_both_select(one, other, both) -> None:
         (net("10.0.0.0/8", 6), net("10.0.0.0/8", 6, 80, 80)),
     ],
 )
-def test_covers(larger, smaller) -> None:
+def test_covers(larger: Selector, smaller: Selector) -> None:
     assert larger.covers(smaller)
 
 
@@ -109,7 +110,7 @@ def test_covers(larger, smaller) -> None:
         (net("0.0.0.0/0"), net("::/0")),
     ],
 )
-def test_does_not_cover(one, other) -> None:
+def test_does_not_cover(one: Selector, other: Selector) -> None:
     assert not one.covers(other)
 
 
@@ -120,7 +121,7 @@ small_selectors = st.tuples(
 
 
 @given(small_selectors, small_selectors)
-def test_covering_is_to_be_what_both_select(one, other) -> None:
+def test_covering_is_to_be_what_both_select(one: Selector, other: Selector) -> None:
     assert one.covers(other) == (one.intersect(other) == other)
 
 
@@ -168,8 +169,10 @@ def test_the_offers_may_come_from_a_generator() -> None:
 
 
 @given(st.lists(small_selectors, max_size=5), st.lists(small_selectors, max_size=5), small, st.integers(0, 9))
-def test_a_packet_is_narrowed_in_exactly_if_both_sides_select_it(offered, acceptable, host, port) -> None:
-    def selects(selectors):
+def test_a_packet_is_narrowed_in_exactly_if_both_sides_select_it(
+    offered: list[Selector], acceptable: list[Selector], host: int, port: int
+) -> None:
+    def selects(selectors: Sequence[Selector]) -> bool:
         return any(
             s.holds(ip_address(host)) and s.protocol in (0, 6) and s.port_start <= port <= s.port_end
             for s in selectors
@@ -204,7 +207,7 @@ def test_addresses_are_parsed() -> None:
         ([], False),
     ],
 )
-def test_a_network_is_covered_by_selectors_that_share_it(selectors, whole) -> None:
+def test_a_network_is_covered_by_selectors_that_share_it(selectors: Sequence[Selector], whole: bool) -> None:
     assert covered(net("10.1.0.0/24"), selectors) is whole
 
 
@@ -221,5 +224,5 @@ def test_a_network_is_covered_by_selectors_that_share_it(selectors, whole) -> No
         ([net("10.1.0.0/25", 6, 80, 90)], False),
     ],
 )
-def test_some_ports_of_a_network_are_covered(selectors, whole) -> None:
+def test_some_ports_of_a_network_are_covered(selectors: Sequence[Selector], whole: bool) -> None:
     assert covered(net("10.1.0.0/24", 6, 80, 90), selectors) is whole

@@ -19,12 +19,12 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 
 
 def test_no_more_lines_are_made_than_are_kept() -> None:
-    made = []
+    made: list[str] = []
 
     def lines() -> Iterator[str]:
         while True:
-            made.append(None)
-            yield "x" * 30
+            made.append("x" * 30)
+            yield made[-1]
 
     assert cut_lines(lines(), 100) == ("x" * 30, "x" * 30, "x" * 30, "x" * 6 + GOES_ON)
     assert len(made) == 4

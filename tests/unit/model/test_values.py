@@ -17,7 +17,7 @@ def test_a_path_names_both_ends() -> None:
 @pytest.mark.parametrize(
     ("address", "text"), [("192.0.2.1", "192.0.2.1:500"), ("2001:db8::1", "[2001:db8::1]:500")]
 )
-def test_an_ipv6_address_stands_in_brackets(address, text) -> None:
+def test_an_ipv6_address_stands_in_brackets(address: str, text: str) -> None:
     assert endpoint_text(ip_address(address), 500) == text
 
 

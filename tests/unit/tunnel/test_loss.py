@@ -35,15 +35,16 @@ def test_too_much_is_found_soon(loss: float, soon: int) -> None:
 
 def test_a_path_without_loss_is_not_doubtful_and_one_loss_makes_it_so_for_a_while() -> None:
     test = LossTest()
-    test.count(False)
-    assert not test.doubtful
-    test.count(True)
-    assert test.doubtful
-    for _ in range(19):
-        test.count(False)
-    assert test.doubtful
-    test.count(False)
-    assert not test.doubtful
+
+    def doubtful_after(*losses: bool) -> bool:
+        for lost in losses:
+            test.count(lost)
+        return test.doubtful
+
+    assert not doubtful_after(False)
+    assert doubtful_after(True)
+    assert doubtful_after(*[False] * 19)
+    assert not doubtful_after(False)
 
 
 def test_an_outage_of_any_length_is_not_loss() -> None:

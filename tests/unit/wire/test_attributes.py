@@ -37,7 +37,7 @@ def test_a_number_beyond_64_bits_is_the_largest() -> None:
 @pytest.mark.parametrize(
     "data", ["80", "8001", "800100", "0001", "0001 00", "0001 0001", "0001 0005 00010203", "0001 ffff 00"]
 )
-def test_a_cut_attribute_is_refused(data) -> None:
+def test_a_cut_attribute_is_refused(data: str) -> None:
     with pytest.raises(DecodeError):
         decode_attributes(bytes.fromhex(data))
 

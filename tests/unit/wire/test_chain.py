@@ -44,13 +44,13 @@ def test_a_payload_that_is_announced_and_missing_is_refused() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3])
-def test_a_length_that_makes_no_progress_is_refused(length) -> None:
+def test_a_length_that_makes_no_progress_is_refused(length: int) -> None:
     with pytest.raises(DecodeError, match="payload length"):
         decode_chain(33, b"\x21\0" + length.to_bytes(2, "big") + bytes(8))
 
 
 @pytest.mark.parametrize("length", [7, 9, 65535])
-def test_a_length_that_is_off_by_one_is_refused(length) -> None:
+def test_a_length_that_is_off_by_one_is_refused(length: int) -> None:
     with pytest.raises(DecodeError):
         decode_chain(33, b"\0\0" + length.to_bytes(2, "big") + b"abcd")
 
@@ -75,7 +75,7 @@ def test_padding_behind_a_decrypted_isakmp_message_is_ignored_when_asked_for() -
 
 
 def test_the_number_of_payloads_is_bounded() -> None:
-    def chain(count):
+    def chain(count: int) -> tuple[int, bytes]:
         return encode_chain([RawPayload(43, b"")] * count)
 
     assert len(decode_chain(*chain(MAX_PAYLOADS))) == MAX_PAYLOADS

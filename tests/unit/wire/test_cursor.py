@@ -1,6 +1,7 @@
 """Cursor and Builder: the one place that indexes bytes."""
 
 from struct import Struct
+from typing import cast
 
 import pytest
 
@@ -21,14 +22,14 @@ def test_numbers_are_big_endian_and_read_in_order() -> None:
 
 
 @pytest.mark.parametrize(("width", "name"), [(1, "u8"), (2, "u16"), (4, "u32"), (8, "u64")])
-def test_a_number_cut_short_is_a_decode_error(width, name) -> None:
+def test_a_number_cut_short_is_a_decode_error(width: int, name: str) -> None:
     for length in range(width):
         with pytest.raises(DecodeError, match=f"{width} bytes are announced, {length} are there"):
             getattr(Cursor(bytes(length)), name)()
 
 
 @pytest.mark.parametrize("length", [-(2**32), -1, 4, 2**32])
-def test_take_refuses_lengths_that_are_not_there(length) -> None:
+def test_take_refuses_lengths_that_are_not_there(length: int) -> None:
     cursor = Cursor(b"abc", "Nonce")
     with pytest.raises(DecodeError) as caught:
         cursor.take(length, "data")
@@ -38,7 +39,7 @@ def test_take_refuses_lengths_that_are_not_there(length) -> None:
 
 def test_take_gives_bytes_even_of_a_buffer_that_changes_later() -> None:
     buffer = bytearray(b"abcd")
-    taken = Cursor(buffer).take(2)
+    taken = Cursor(cast(bytes, buffer)).take(2)
     buffer[0] = 0
     assert taken == b"ab"
     assert type(taken) is bytes
@@ -77,7 +78,7 @@ def test_a_length_is_filled_in_when_its_end_is_known() -> None:
 
 
 @pytest.mark.parametrize(("write", "value"), [("u8", 256), ("u16", 65536), ("u32", 2**32), ("u8", -1)])
-def test_a_number_that_does_not_fit_is_the_callers_fault(write, value) -> None:
+def test_a_number_that_does_not_fit_is_the_callers_fault(write: str, value: int) -> None:
     with pytest.raises(OverflowError):
         getattr(Builder(), write)(value)
 

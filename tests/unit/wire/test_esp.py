@@ -15,7 +15,7 @@ def test_header_is_spi_and_sequence_number() -> None:
 
 
 @pytest.mark.parametrize("length", range(8))
-def test_a_short_packet_is_refused(length) -> None:
+def test_a_short_packet_is_refused(length: int) -> None:
     with pytest.raises(DecodeError):
         EspHeader.decode(bytes(length))
 
@@ -29,7 +29,7 @@ def test_trailer_of_the_rfc_3602_example() -> None:
 
 @pytest.mark.parametrize("alignment", [4, 8, 16])
 @pytest.mark.parametrize("length", [0, 1, 2, 13, 14, 15, 16, 1400])
-def test_the_trailer_aligns_and_comes_off_again(alignment, length) -> None:
+def test_the_trailer_aligns_and_comes_off_again(alignment: int, length: int) -> None:
     plaintext = add_trailer(bytes(length), 4, alignment)
     assert len(plaintext) % alignment == 0
     assert len(plaintext) - length - 2 < alignment
@@ -44,6 +44,6 @@ def test_255_bytes_of_padding_come_off() -> None:
     "plaintext",
     ["", "04", "0104", "01020304", "aa 010203 0404", "aa 0000 0204", "aa 0201 0204", "aa 0103 0204"],
 )
-def test_padding_that_is_not_counted_up_is_refused(plaintext) -> None:
+def test_padding_that_is_not_counted_up_is_refused(plaintext: str) -> None:
     with pytest.raises(DecodeError):
         strip_trailer(bytes.fromhex(plaintext))

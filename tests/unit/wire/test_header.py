@@ -27,7 +27,7 @@ def test_encode_gives_the_bytes_back() -> None:
 
 
 @pytest.mark.parametrize("version", range(256))
-def test_only_major_versions_1_and_2_are_read(version) -> None:
+def test_only_major_versions_1_and_2_are_read(version: int) -> None:
     message = REQUEST[:17] + bytes([version]) + REQUEST[18:]
     if version >> 4 in (1, 2):
         header = Header.decode(message)
@@ -46,14 +46,14 @@ def test_the_fields_of_an_unknown_version_can_be_read_for_the_reply() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 27, 29, 2**32 - 1])
-def test_the_length_must_be_what_arrived(length) -> None:
+def test_the_length_must_be_what_arrived(length: int) -> None:
     with pytest.raises(DecodeError) as caught:
         Header.decode(REQUEST[:24] + length.to_bytes(4, "big"))
     assert caught.value.field == "header length"
 
 
 @pytest.mark.parametrize("length", range(28))
-def test_a_short_header_is_refused(length) -> None:
+def test_a_short_header_is_refused(length: int) -> None:
     with pytest.raises(DecodeError):
         Header.decode(REQUEST[:length])
 
@@ -64,7 +64,7 @@ def test_a_message_longer_than_it_says_is_refused() -> None:
 
 
 @pytest.mark.parametrize("flag", list(Flag))
-def test_each_flag_is_told_from_the_others(flag) -> None:
+def test_each_flag_is_told_from_the_others(flag: Flag) -> None:
     only = Header.decode(REQUEST[:19] + bytes([flag]) + REQUEST[20:])
     others = Header.decode(REQUEST[:19] + bytes([0xFF & ~flag]) + REQUEST[20:])
     assert [one for one in Flag if only.has(one)] == [flag]
@@ -84,7 +84,7 @@ def test_each_flag_is_told_from_the_others(flag) -> None:
         REQUEST[:27] + b"\x1e" + b"xy",
     ],
 )
-def test_whether_a_header_is_readable_is_what_reading_it_shows(message) -> None:
+def test_whether_a_header_is_readable_is_what_reading_it_shows(message: bytes) -> None:
     try:
         Header.decode(message)
     except DecodeError:

@@ -1,9 +1,10 @@
 """ICMP and ICMPv6: echo, and packets that are too big."""
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from vpnd.model.selectors import Address
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.icmp import Echo, may_report, too_big
 from vpnd.wire.ip import (
@@ -16,12 +17,19 @@ from vpnd.wire.ip import (
     pseudo_header,
 )
 
-A4, B4 = ip_address("192.0.2.1"), ip_address("198.51.100.2")
-A6, B6 = ip_address("2001:db8::1"), ip_address("2001:db8::2")
-PAIRS = [(A4, B4), (A6, B6)]
+A4, B4 = IPv4Address("192.0.2.1"), IPv4Address("198.51.100.2")
+A6, B6 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
+PAIRS: list[tuple[Address, Address]] = [(A4, B4), (A6, B6)]
 
 
-def verify(packet):
+def report(offending: bytes, mtu: int, router: Address | None = None) -> bytes:
+    """The error about a packet that may have one."""
+    packet = too_big(offending, mtu, router)
+    assert packet is not None
+    return packet
+
+
+def verify(packet: bytes) -> bytes:
     """The ICMP message inside a packet whose checksums are both right."""
     ip = decode_packet(packet)
     message = packet[ip.header_length :]
@@ -39,7 +47,7 @@ def verify(packet):
 
 @pytest.mark.parametrize(("source", "destination"), PAIRS)
 @pytest.mark.parametrize("reply", [False, True])
-def test_echo_is_read_as_it_is_built(source, destination, reply) -> None:
+def test_echo_is_read_as_it_is_built(source: Address, destination: Address, reply: bool) -> None:
     echo = Echo(source, destination, reply, 0x1234, 7, b"odd")
     assert Echo.decode(echo.encode()) == echo
     verify(echo.encode())
@@ -58,7 +66,7 @@ def test_the_answer_comes_back_with_the_same_data() -> None:
     assert echo.answer() == Echo(B4, A4, True, 1, 2, b"data")
 
 
-def icmp4(message):
+def icmp4(message: bytes) -> bytes:
     return encode_ipv4(A4, B4, 1, message[:2] + checksum(message).to_bytes(2, "big") + message[4:])
 
 
@@ -75,12 +83,12 @@ NO_ECHO = {
 
 
 @pytest.mark.parametrize("packet", NO_ECHO.values(), ids=NO_ECHO.keys())
-def test_what_is_no_echo_is_none(packet) -> None:
+def test_what_is_no_echo_is_none(packet: bytes) -> None:
     assert Echo.decode(packet) is None
 
 
 @pytest.mark.parametrize(("source", "destination"), PAIRS)
-def test_an_echo_with_one_bit_wrong_is_refused(source, destination) -> None:
+def test_an_echo_with_one_bit_wrong_is_refused(source: Address, destination: Address) -> None:
     packet = bytearray(Echo(source, destination, False, 1, 2, b"data").encode())
     packet[-1] ^= 1
     with pytest.raises(DecodeError, match="ICMP checksum"):
@@ -102,7 +110,7 @@ def test_an_echo_of_two_families_is_not_built() -> None:
 
 def test_fragmentation_needed_tells_the_mtu_and_quotes_the_packet() -> None:
     offending = encode_ipv4(A4, B4, 17, bytes(1472))
-    packet = too_big(offending, 1422)
+    packet = report(offending, 1422)
     ip = decode_packet(packet)
     assert (ip.source, ip.destination, ip.protocol) == (B4, A4, 1)
     message = verify(packet)
@@ -114,7 +122,7 @@ def test_fragmentation_needed_tells_the_mtu_and_quotes_the_packet() -> None:
 
 def test_packet_too_big_tells_the_mtu_and_quotes_the_packet() -> None:
     offending = encode_ipv6(A6, B6, 17, bytes(1460))
-    packet = too_big(offending, 1398)
+    packet = report(offending, 1398)
     ip = decode_packet(packet)
     assert (ip.source, ip.destination, ip.protocol) == (B6, A6, 58)
     message = verify(packet)
@@ -125,16 +133,16 @@ def test_packet_too_big_tells_the_mtu_and_quotes_the_packet() -> None:
 
 
 def test_a_gateway_may_speak_in_its_own_name() -> None:
-    router = ip_address("203.0.113.9")
-    assert decode_packet(too_big(encode_ipv4(A4, B4, 17, bytes(1472)), 1400, router)).source == router
+    router = IPv4Address("203.0.113.9")
+    assert decode_packet(report(encode_ipv4(A4, B4, 17, bytes(1472)), 1400, router)).source == router
 
 
 def test_a_short_packet_is_quoted_whole_and_its_link_padding_is_not() -> None:
     offending = encode_ipv4(A4, B4, 17, bytes(100))
-    assert verify(too_big(offending + bytes(10), 68))[8:] == offending
+    assert verify(report(offending + bytes(10), 68))[8:] == offending
 
 
-def fragment(packet, word):
+def fragment(packet: bytes, word: int) -> bytes:
     return packet[:6] + word.to_bytes(2, "big") + packet[8:]
 
 
@@ -143,16 +151,16 @@ NOT_REPORTED = {
     "a later fragment": fragment(UDP4, 0x2001),
     "an ICMP error": encode_ipv4(A4, B4, 1, b"\x03\x04" + bytes(30)),
     "an ICMPv6 error": encode_ipv6(A6, B6, 58, b"\x02\x00" + bytes(30)),
-    "to everyone": encode_ipv4(A4, ip_address("255.255.255.255"), 17, bytes(64)),
-    "to a group": encode_ipv4(A4, ip_address("224.0.0.5"), 17, bytes(64)),
-    "from everyone": encode_ipv4(ip_address("255.255.255.255"), B4, 17, bytes(64)),
-    "from a group": encode_ipv4(ip_address("224.0.0.5"), B4, 17, bytes(64)),
-    "from nobody": encode_ipv6(ip_address("::"), B6, 17, bytes(64)),
+    "to everyone": encode_ipv4(A4, IPv4Address("255.255.255.255"), 17, bytes(64)),
+    "to a group": encode_ipv4(A4, IPv4Address("224.0.0.5"), 17, bytes(64)),
+    "from everyone": encode_ipv4(IPv4Address("255.255.255.255"), B4, 17, bytes(64)),
+    "from a group": encode_ipv4(IPv4Address("224.0.0.5"), B4, 17, bytes(64)),
+    "from nobody": encode_ipv6(IPv6Address("::"), B6, 17, bytes(64)),
 }
 
 
 @pytest.mark.parametrize("packet", NOT_REPORTED.values(), ids=NOT_REPORTED.keys())
-def test_some_packets_are_never_answered_with_an_error(packet) -> None:
+def test_some_packets_are_never_answered_with_an_error(packet: bytes) -> None:
     assert too_big(packet, 1400) is None
 
 
@@ -164,23 +172,23 @@ REPORTED = {
     "a ping over IPv6": encode_ipv6(A6, B6, 58, b"\x80\x00" + bytes(30)),
     "ICMPv6 without a type": encode_ipv6(A6, B6, 58, b""),
     "TCP over IPv6": encode_ipv6(A6, B6, 6, bytes(64)),
-    "an IPv6 group, which path MTU discovery needs": encode_ipv6(A6, ip_address("ff0e::1"), 17, bytes(64)),
+    "an IPv6 group, which path MTU discovery needs": encode_ipv6(A6, IPv6Address("ff0e::1"), 17, bytes(64)),
 }
 
 
 @pytest.mark.parametrize("packet", REPORTED.values(), ids=REPORTED.keys())
-def test_others_are(packet) -> None:
+def test_others_are(packet: bytes) -> None:
     assert may_report(decode_packet(packet))
 
 
 def test_an_error_for_a_group_must_not_come_from_the_group() -> None:
     """RFC 4443 section 2.2: the source is a unicast address, so the gateway has to give its own."""
-    offending = encode_packet(A6, ip_address("ff0e::1"), 17, bytes(64))
+    offending = encode_packet(A6, IPv6Address("ff0e::1"), 17, bytes(64))
     assert too_big(offending, 1280) is None
-    assert decode_packet(too_big(offending, 1280, B6)).source == B6
+    assert decode_packet(report(offending, 1280, B6)).source == B6
 
 
 @pytest.mark.parametrize("packet", [b"", b"\x45", UDP4[:-1]])
-def test_a_malformed_packet_is_refused(packet) -> None:
+def test_a_malformed_packet_is_refused(packet: bytes) -> None:
     with pytest.raises(DecodeError):
         too_big(packet, 1400)

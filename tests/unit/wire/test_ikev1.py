@@ -19,6 +19,7 @@ from vpnd.wire.ikev1 import (
     NatOa,
     Nonce,
     Notify,
+    Plain,
     ProposalPart,
     Sa,
     Signature,
@@ -66,7 +67,7 @@ MAIN_MODE_OFFER_VALUE = Sa(
 )
 COOKIES = bytes(range(16))
 
-BODIES = [
+BODIES: list[tuple[Plain | NatD | NatOa, bytes]] = [
     (MAIN_MODE_OFFER_VALUE, MAIN_MODE_OFFER),
     (KeyExchange(b"\x99" * 128), b"\x99" * 128),
     (Id(1, bytes([192, 0, 2, 1]), 17, 500), bytes.fromhex("01 11 01f4 c0000201")),
@@ -99,7 +100,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("value", "body"), BODIES, ids=lambda item: type(item).__name__)
-def test_each_payload_has_the_bytes_of_its_drawing(value, body) -> None:
+def test_each_payload_has_the_bytes_of_its_drawing(value: Plain | NatD | NatOa, body: bytes) -> None:
     assert value.encode() == body
     assert type(value).decode(body) == value
     assert decode_payload(RawPayload(value.payload_type, body)) == value
@@ -141,7 +142,7 @@ def test_an_unknown_payload_survives_whatever_its_reserved_byte() -> None:
 
 
 @pytest.mark.parametrize("payload_type", [p for p in Payload2 if p])
-def test_payloads_of_the_other_version_are_unknown(payload_type) -> None:
+def test_payloads_of_the_other_version_are_unknown(payload_type: Payload2) -> None:
     assert decode_payload(RawPayload(payload_type, b"x")) == Unknown(payload_type, b"x")
 
 
@@ -167,7 +168,7 @@ BAD_SA = {
 
 
 @pytest.mark.parametrize("body", BAD_SA.values(), ids=BAD_SA.keys())
-def test_a_malformed_sa_is_refused(body) -> None:
+def test_a_malformed_sa_is_refused(body: str) -> None:
     with pytest.raises(DecodeError):
         Sa.decode(bytes.fromhex(body))
 
@@ -187,18 +188,18 @@ def test_the_number_of_proposals_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 7, 257])
-def test_nonces_outside_8_to_256_bytes_are_refused(length) -> None:
+def test_nonces_outside_8_to_256_bytes_are_refused(length: int) -> None:
     with pytest.raises(DecodeError, match="nonce length"):
         Nonce.decode(bytes(length))
 
 
 @pytest.mark.parametrize("length", [8, 256])
-def test_nonces_of_8_to_256_bytes_are_read(length) -> None:
+def test_nonces_of_8_to_256_bytes_are_read(length: int) -> None:
     assert Nonce.decode(bytes(length)).data == bytes(length)
 
 
 @pytest.mark.parametrize("size", range(17))
-def test_notify_and_delete_take_spis_of_0_to_16_bytes(size) -> None:
+def test_notify_and_delete_take_spis_of_0_to_16_bytes(size: int) -> None:
     spi = bytes(size)
     assert Notify.decode(Notify(24578, b"", 1, spi).encode()).spi == spi
     expected = (spi,) if spi else ()
@@ -216,7 +217,7 @@ def test_longer_spis_are_refused() -> None:
 @pytest.mark.parametrize(
     "body", ["03 04 0001", "03 04 0001 c1c2c3", "03 04 0001 c1c2c3c4 00", "01 00 0000 00"]
 )
-def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body) -> None:
+def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body: str) -> None:
     with pytest.raises(DecodeError):
         Delete.decode(bytes.fromhex("00000001" + body))
 
@@ -224,12 +225,12 @@ def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body) -> None:
 @pytest.mark.parametrize(
     "body", ["02 000000 0a000102", "01 000000 0a0001", "01 000000 0a00010203", "05 000000", ""]
 )
-def test_a_malformed_nat_oa_is_refused(body) -> None:
+def test_a_malformed_nat_oa_is_refused(body: str) -> None:
     with pytest.raises(DecodeError):
         NatOa.decode(bytes.fromhex(body))
 
 
 @pytest.mark.parametrize("body", ["", "0001", "0001 01", "0001 00 01"])
-def test_a_short_fragment_or_number_zero_is_refused(body) -> None:
+def test_a_short_fragment_or_number_zero_is_refused(body: str) -> None:
     with pytest.raises(DecodeError):
         Fragment.decode(bytes.fromhex(body))

@@ -24,6 +24,7 @@ from vpnd.wire.ikev2 import (
     KeyExchange,
     Nonce,
     Notify,
+    Plain,
     ProposalPart,
     Sa,
     TrafficSelector,
@@ -62,7 +63,7 @@ ESP_OFFER_VALUE = Sa(
     )
 )
 
-BODIES = [
+BODIES: list[tuple[Plain, bytes]] = [
     (ESP_OFFER_VALUE, ESP_OFFER),
     (Sa(()), b""),
     (KeyExchange(31, bytes(range(32))), bytes.fromhex("001f 0000") + bytes(range(32))),
@@ -104,7 +105,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("value", "body"), BODIES, ids=lambda item: type(item).__name__)
-def test_each_payload_has_the_bytes_of_its_drawing(value, body) -> None:
+def test_each_payload_has_the_bytes_of_its_drawing(value: Plain, body: bytes) -> None:
     assert value.encode() == body
     assert type(value).decode(body) == value
     assert decode_payload(RawPayload(value.payload_type, body)) == value
@@ -127,10 +128,10 @@ RESERVED_SET = [
 
 
 @pytest.mark.parametrize(("value", "body"), RESERVED_SET, ids=lambda item: type(item).__name__)
-def test_reserved_fields_are_ignored_and_sent_as_zero(value, body) -> None:
-    body = bytes.fromhex(body)
-    assert type(value).decode(body) == value
-    assert value.encode() != body
+def test_reserved_fields_are_ignored_and_sent_as_zero(value: Plain, body: str) -> None:
+    octets = bytes.fromhex(body)
+    assert type(value).decode(octets) == value
+    assert value.encode() != octets
     assert type(value).decode(value.encode()) == value
 
 
@@ -168,7 +169,7 @@ def test_the_critical_bit_of_a_known_payload_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("payload_type", [p for p in Payload1 if p])
-def test_payloads_of_the_other_version_are_unknown(payload_type) -> None:
+def test_payloads_of_the_other_version_are_unknown(payload_type: Payload1) -> None:
     assert decode_payload(RawPayload(payload_type, b"x")) == Unknown(payload_type, b"x")
 
 
@@ -214,7 +215,7 @@ BAD_SA = {
 
 
 @pytest.mark.parametrize("body", BAD_SA.values(), ids=BAD_SA.keys())
-def test_a_malformed_sa_is_refused(body) -> None:
+def test_a_malformed_sa_is_refused(body: str) -> None:
     with pytest.raises(DecodeError):
         Sa.decode(bytes.fromhex(body))
 
@@ -227,7 +228,7 @@ def test_the_number_of_transforms_is_bounded_over_all_proposals() -> None:
 
 
 def test_the_number_of_proposals_is_bounded() -> None:
-    def sa(count):
+    def sa(count: int) -> Sa:
         return Sa(tuple(ProposalPart(index % 256, 1, b"", ()) for index in range(count)))
 
     assert len(Sa.decode(sa(MAX_PROPOSALS).encode()).proposals) == MAX_PROPOSALS
@@ -239,12 +240,12 @@ def test_the_number_of_proposals_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("length", [16, 17, 255, 256])
-def test_nonces_of_16_to_256_bytes_are_read(length) -> None:
+def test_nonces_of_16_to_256_bytes_are_read(length: int) -> None:
     assert Nonce.decode(bytes(length)).data == bytes(length)
 
 
 @pytest.mark.parametrize("length", [0, 15, 257])
-def test_other_nonces_are_refused(length) -> None:
+def test_other_nonces_are_refused(length: int) -> None:
     with pytest.raises(DecodeError, match="nonce length"):
         Nonce.decode(bytes(length))
 
@@ -268,7 +269,7 @@ def test_a_delete_with_spis_of_another_length_keeps_it() -> None:
 @pytest.mark.parametrize(
     "body", ["01 00 0000 00", "03 04 0001", "03 04 0001 c1c2c3", "03 04 0001 c1c2c3c4 00"]
 )
-def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body) -> None:
+def test_a_delete_whose_bytes_do_not_match_its_count_is_refused(body: str) -> None:
     with pytest.raises(DecodeError):
         Delete.decode(bytes.fromhex(body))
 
@@ -291,7 +292,7 @@ BAD_TS = {
 
 
 @pytest.mark.parametrize("body", BAD_TS.values(), ids=BAD_TS.keys())
-def test_malformed_selectors_are_refused(body) -> None:
+def test_malformed_selectors_are_refused(body: str) -> None:
     with pytest.raises(DecodeError):
         TsI.decode(bytes.fromhex(body))
 
@@ -302,13 +303,13 @@ def test_a_range_that_runs_backwards_is_left_to_the_reader() -> None:
 
 
 @pytest.mark.parametrize("body", ["01 07 0003", "01 07 0006 01", "01 07 0004 01", "01 07"])
-def test_an_eap_message_of_another_length_is_refused(body) -> None:
+def test_an_eap_message_of_another_length_is_refused(body: str) -> None:
     with pytest.raises(DecodeError):
         Eap.decode(bytes.fromhex(body))
 
 
 def test_configuration_attributes_are_bounded() -> None:
-    def body(count):
+    def body(count: int) -> bytes:
         return Configuration(2, (ConfigurationAttribute(1),) * count).encode()
 
     most = Configuration.decode(body(MAX_CONFIGURATION_ATTRIBUTES))
@@ -333,7 +334,7 @@ def test_skf_has_its_place_in_the_message_in_front() -> None:
 
 
 @pytest.mark.parametrize("place", ["0000 0003", "0004 0003", "0000 0000", "0001 0000", "0001", ""])
-def test_a_fragment_outside_its_message_is_refused(place) -> None:
+def test_a_fragment_outside_its_message_is_refused(place: str) -> None:
     with pytest.raises(DecodeError):
         EncryptedFragment.decode(bytes.fromhex(place))
 

@@ -1,6 +1,6 @@
 """IPv4 and IPv6 headers."""
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
@@ -19,8 +19,8 @@ from vpnd.wire.ip import (
     traffic_class,
 )
 
-A4, B4 = ip_address("192.168.0.1"), ip_address("192.168.0.199")
-A6, B6 = ip_address("2001:db8::1"), ip_address("2001:db8::2")
+A4, B4 = IPv4Address("192.168.0.1"), IPv4Address("192.168.0.199")
+A6, B6 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
 
 # UDP from port 1234 to port 53 with nothing in it.
 UDP = bytes.fromhex("04d2 0035 0008 0000")
@@ -43,7 +43,7 @@ def test_an_odd_byte_stands_in_front_of_a_zero() -> None:
 @pytest.mark.parametrize(
     ("data", "total"), [("", 0), ("0000", 0), ("ffff", 0xFFFF), ("ffff ffff", 0xFFFF), ("0001 fffe", 0xFFFF)]
 )
-def test_zero_and_its_negative_stay_apart(data, total) -> None:
+def test_zero_and_its_negative_stay_apart(data: str, total: int) -> None:
     assert ones_complement_sum(bytes.fromhex(data)) == total
 
 
@@ -92,7 +92,9 @@ def test_options_are_skipped() -> None:
     ("flags", "more", "offset", "ports"),
     [("2000", True, 0, (1234, 53)), ("2001", True, 8, (None, None)), ("1fff", False, 65528, (None, None))],
 )
-def test_only_the_first_fragment_shows_ports(flags, more, offset, ports) -> None:
+def test_only_the_first_fragment_shows_ports(
+    flags: str, more: bool, offset: int, ports: tuple[int | None, int | None]
+) -> None:
     packet = decode_packet(IPV4[:6] + bytes.fromhex(flags) + IPV4[8:])
     assert packet.is_fragment
     assert (packet.more_fragments, packet.fragment_offset, packet.dont_fragment) == (more, offset, False)
@@ -132,7 +134,7 @@ BAD_IPV4 = {
 
 
 @pytest.mark.parametrize("packet", BAD_IPV4.values(), ids=BAD_IPV4.keys())
-def test_malformed_ipv4_is_refused(packet) -> None:
+def test_malformed_ipv4_is_refused(packet: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_packet(packet)
 
@@ -140,7 +142,7 @@ def test_malformed_ipv4_is_refused(packet) -> None:
 # ----------------------------------------------------------------------------------------- IPv6
 
 
-def ipv6(next_header, payload):
+def ipv6(next_header: int, payload: bytes) -> bytes:
     return encode_ipv6(A6, B6, next_header, payload)
 
 
@@ -168,10 +170,10 @@ EXTENSIONS = {
 
 
 @pytest.mark.parametrize(("header", "extension"), EXTENSIONS.values(), ids=EXTENSIONS.keys())
-def test_extension_headers_are_skipped(header, extension) -> None:
-    extension = bytes.fromhex(extension)
-    packet = decode_packet(ipv6(header, extension + UDP))
-    assert (packet.protocol, packet.header_length) == (17, 40 + len(extension))
+def test_extension_headers_are_skipped(header: int, extension: str) -> None:
+    octets = bytes.fromhex(extension)
+    packet = decode_packet(ipv6(header, octets + UDP))
+    assert (packet.protocol, packet.header_length) == (17, 40 + len(octets))
     assert (packet.source_port, packet.destination_port) == (1234, 53)
 
 
@@ -182,7 +184,7 @@ def test_several_extension_headers_are_skipped() -> None:
 
 
 @pytest.mark.parametrize(("offset", "more"), [("0009", True), ("fff8", False)])
-def test_a_later_fragment_shows_its_protocol_and_nothing_else(offset, more) -> None:
+def test_a_later_fragment_shows_its_protocol_and_nothing_else(offset: str, more: bool) -> None:
     packet = decode_packet(ipv6(44, bytes.fromhex(f"11 00 {offset} 00000007") + UDP))
     assert packet.protocol == 17
     assert packet.is_fragment
@@ -206,7 +208,7 @@ BAD_IPV6 = {
 
 
 @pytest.mark.parametrize("packet", BAD_IPV6.values(), ids=BAD_IPV6.keys())
-def test_malformed_ipv6_is_refused(packet) -> None:
+def test_malformed_ipv6_is_refused(packet: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_packet(packet)
 
@@ -239,7 +241,7 @@ def test_a_packet_beyond_65535_bytes_is_not_built() -> None:
 
 
 @pytest.mark.parametrize("value", [0x00, 0x01, 0x02, 0x03, 0xB8, 0xFF])
-def test_the_traffic_class_is_replaced_in_place(value) -> None:
+def test_the_traffic_class_is_replaced_in_place(value: int) -> None:
     for packet in (IPV4, encode_ipv4(A4, B4, 17, UDP, traffic_class=0xFF), ipv6(17, UDP)):
         changed = bytearray(packet)
         set_traffic_class(changed, value)

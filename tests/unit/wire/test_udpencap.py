@@ -21,5 +21,5 @@ from vpnd.wire.udpencap import KEEPALIVE, NON_ESP_MARKER, Kind, classify
         (bytes.fromhex("00000100 000000"), Kind.MALFORMED),
     ],
 )
-def test_the_first_four_bytes_decide(datagram, kind) -> None:
+def test_the_first_four_bytes_decide(datagram: bytes, kind: Kind) -> None:
     assert classify(datagram) is kind

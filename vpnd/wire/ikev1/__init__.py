@@ -28,6 +28,7 @@ __all__ = [
     "Nonce",
     "Notify",
     "Payload",
+    "Plain",
     "ProposalPart",
     "Sa",
     "Signature",

@@ -40,6 +40,7 @@ __all__ = [
     "Nonce",
     "Notify",
     "Payload",
+    "Plain",
     "ProposalPart",
     "Sa",
     "TrafficSelector",

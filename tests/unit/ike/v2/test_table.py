@@ -66,6 +66,7 @@ def test_what_a_row_comes_to_has_a_row() -> None:
 
 def test_what_an_answer_comes_to_has_a_row() -> None:
     exchanges: set[type[Exchange]] = {exchange for exchange, _ in ANSWERS}
+    actions: list[tuple[type[Exchange], Callable[..., object]]]
     actions = [(exchange, action) for (exchange, _), action in ANSWERS.items()]
     actions += [(exchange, exchange.failed) for exchange in exchanges]
     missing = {
@@ -79,7 +80,8 @@ def test_what_an_answer_comes_to_has_a_row() -> None:
 
 
 def test_every_outcome_is_an_actions() -> None:
-    actions = [step.action for step in STEPS.values()] + list(ANSWERS.values())
+    actions: list[Callable[..., object]] = [step.action for step in STEPS.values()]
+    actions += ANSWERS.values()
     actions += [exchange.failed for exchange, _ in ANSWERS]
     known = {outcome for action in actions for outcome in outcomes(action)}
     named = {one for one in vars(causes).values() if isinstance(one, type) and issubclass(one, Cause)}
