@@ -65,7 +65,7 @@ class Weather:
     @classmethod
     def of(cls, told: dict[str, Any]) -> Weather:
         """What `asdict` has made, read from JSON, which knows no tuples."""
-        lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
+        lists: dict[str, Any] = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
         return replace(cls(**told), **lists)
 
 
