@@ -17,15 +17,17 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from vpnd.console import shapes
 from vpnd.console.editing import Editing
+from vpnd.console.other_side import peer_config_of
 from vpnd.console.protection import Protection
 from vpnd.console.requests import THEMES, Pages, form_of, one, own_path, redirect
 from vpnd.console.sessions import Sessions, TooMany
+from vpnd.console.suggestions import field_of
 from vpnd.console.tokens import Tokens, TokensUnavailable
-from vpnd.console.watch import Watch
+from vpnd.console.watch import KEPT_RATES, Watch
 from vpnd.console.words import LANGUAGES, translator
 from vpnd.sdk import AsyncClient, DaemonUnreachable, Refused, VpndError
-from vpnd.sdk.models import TunnelDetail
 
 STATIC = {
     "console.css": "text/css",
@@ -58,13 +60,13 @@ def create_app(
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
-        following = asyncio.create_task(console.watch.follow())
+        keeping = asyncio.gather(console.watch.follow(), console.watch.sample())
         try:
             yield
         finally:
-            following.cancel()
+            keeping.cancel()
             with suppress(asyncio.CancelledError):
-                await following
+                await keeping
 
     editing = Editing(vpnd, console.pages, console.watch)
     return Starlette(
@@ -209,6 +211,11 @@ class Console:
             "why": why if why.error is not None else None,
             "trace": trace.lines,
             "rate": seen.rates.get(name),
+            "curves": [
+                shapes.curve("Rate", "bit/s", self.watch.rates.of(name), KEPT_RATES),
+                *(shapes.health_curves(tunnel.health_history) if tunnel.health_history else ()),
+            ],
+            "field": field_of(why.explanation) if why.explanation is not None else None,
             "events": events[:SHOWN_EVENTS],
             "named": False,
         }
@@ -287,15 +294,3 @@ class Console:
     async def broken(self, request: Request, failure: Exception) -> Response:
         """Nobody can sign in."""
         return PlainTextResponse(str(failure), HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-def peer_config_of(tunnel: TunnelDetail) -> tuple[str | None, str | None]:
-    """The other side's configuration, or why there is none."""
-    from dataclasses import asdict
-
-    from vpnd.control.peer_config import NotPossible, strongswan
-
-    try:
-        return strongswan(asdict(tunnel)), None
-    except NotPossible as reason:
-        return None, str(reason)

@@ -29,6 +29,8 @@ class Draft:
     name: str = ""
     table: dict[str, Any] = field(default_factory=dict)
     editing: bool = False
+    before: dict[str, Any] = field(default_factory=dict)
+    """The table as it was when the form began."""
     key: Secret | None = None
     generated: bool = False
     """The key was made here, and is shown once when the tunnel is there."""
@@ -173,7 +175,7 @@ def of_tunnel(tunnel: TunnelDetail, named: Mapping[str, str], clone: bool = Fals
     }
     if slim.get("profile") == "default":
         del slim["profile"]
-    return Draft("" if clone else tunnel.name, slim, editing=not clone)
+    return Draft("", slim) if clone else Draft(tunnel.name, slim, editing=True, before=deepcopy(slim))
 
 
 def _without(one: Any, usual: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -17,11 +17,13 @@ from vpnd.config.values import MAX_TUNNEL_NAME, check_name
 from vpnd.console import drafts
 from vpnd.console.drafts import Draft, place, step_of
 from vpnd.console.fields import BY_NAME, STEPS, Step
+from vpnd.console.other_side import peer_config_of
 from vpnd.console.requests import Pages, one, redirect
+from vpnd.console.suggestions import proposed
 from vpnd.console.watch import Watch
 from vpnd.console.words import translator
 from vpnd.model.secret import Secret
-from vpnd.sdk import AsyncClient, Refused
+from vpnd.sdk import AsyncClient, Refused, VpndError
 from vpnd.sdk.models import Problem, TunnelCheck
 
 SUMMARY = "summary"
@@ -93,7 +95,24 @@ class Editing:
         kept[draft.identifier] = draft
         while len(kept) > drafts.MAX_DRAFTS:
             del kept[next(iter(kept))]
-        return redirect("/draft", id=draft.identifier, step="basic")
+        return await self._begin(request, draft)
+
+    async def _begin(self, request: Request, draft: Draft) -> Response:
+        """The first step, or the one with the field in which a proposed change is made."""
+        form, _ = request.state.form, translator(self._pages.language(request))
+        wanted = one(form, "field")
+        if one(form, "propose") == "yes":
+            explanation = (await self._vpnd.why(draft.name)).explanation
+            found = proposed(explanation) if explanation is not None else None
+            if found is not None:
+                drafts.put(draft.table, *found)
+                text = _("Filled in as proposed: look at it, then go to the summary and save.")
+                request.state.session.notices.append(("good", text))
+        step = drafts.step_of(wanted)
+        if step == "communication" and one(form, "rule") == "yes":
+            draft.table.setdefault("spd", []).append({"local": [], "remote": []})
+            wanted = f"spd.{len(draft.table['spd']) - 1}.local"
+        return redirect("/draft", f"field-{wanted}" if wanted else "", id=draft.identifier, step=step)
 
     def _draft(self, request: Request) -> Draft:
         draft = request.state.session.drafts.get(request.query_params.get("id", ""))
@@ -127,16 +146,18 @@ class Editing:
             await self._is_free(request, draft, findings)
         if not findings.errors_of(step.name):
             findings = await self._findings(request, draft)
-        if findings.errors_of(step.name) and one(form, "go") != "back":
+        names, wanted = [*BY_NAME, SUMMARY], one(form, "go")
+        place = names.index(step.name)
+        if wanted not in names:
+            wanted = names[max(0, place - 1) if wanted == "back" else place + 1]
+        if findings.errors_of(step.name) and names.index(wanted) > place:
             return await self._step(request, draft, step, findings, 422)
-        names = [known.name for known in STEPS] + [SUMMARY]
-        by = -1 if one(form, "go") == "back" else 1
-        return redirect("/draft", id=draft.identifier, step=names[max(0, names.index(step.name) + by)])
+        return redirect("/draft", id=draft.identifier, step=wanted)
 
     async def check(self, request: Request) -> Response:
         """What the daemon says of a form that is being filled in; nothing is kept."""
         kept, step = self._draft(request), _step(request.query_params.get("step", "basic"))
-        draft = Draft(kept.name, deepcopy(kept.table), kept.editing, kept.key, kept.generated)
+        draft = replace(kept, table=deepcopy(kept.table))
         findings = Findings()
         self._take(request, draft, step, findings, typing=True)
         if not findings.errors_of(step.name):
@@ -172,6 +193,9 @@ class Editing:
                 findings.add("pre_shared_key", "E-PSK", _("The key is too long."))
             else:
                 draft.key, draft.generated = Secret(typed.encode()), False
+        elif draft.generated:
+            draft.key, draft.generated = None, False
+            self._take_key(draft, form, findings, _)
         elif draft.key is None and not draft.editing:
             findings.add("pre_shared_key", "E-PSK", _("A key is needed: type it twice, or let one be made."))
 
@@ -227,6 +251,7 @@ class Editing:
             text_of=drafts.text_of,
             words_of=drafts.words_of,
             max_name=MAX_TUNNEL_NAME,
+            max_key=MAX_KEY,
         )
 
     # ---------------------------------------------------------------------------------- the end
@@ -248,6 +273,8 @@ class Editing:
             check=findings.check,
             ready=bool(draft.name) and (draft.editing or draft.key is not None),
             value=lambda key: drafts.value(draft.table, key),
+            before=lambda key: drafts.value(draft.before, key) if draft.editing else None,
+            rules=draft.table.get("spd", []),
             shown=lambda one: drafts.is_shown(one, draft.table),
             text_of=drafts.text_of,
             peer=draft.table.get("customer_gateway", ""),
@@ -280,8 +307,13 @@ class Editing:
         shown, session.shown_once = session.shown_once, None
         if shown is None or shown[0] != name:
             return redirect("/tunnel", name=name)
+        try:
+            text, reason = await asyncio.to_thread(peer_config_of, await self._vpnd.tunnel(name))
+        except VpndError as failure:
+            text, reason = None, str(failure)
+        values = {"name": name, "key": shown[1].reveal().decode()}
         return self._pages.render(
-            request, "done.html", page="tunnels", name=name, key=shown[1].reveal().decode()
+            request, "done.html", page="tunnels", peer_config=text, no_peer_config=reason, **values
         )
 
     async def delete(self, request: Request) -> Response:

@@ -7,6 +7,11 @@ from enum import StrEnum
 
 from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
 
+CIPHERS = tuple(ENCRYPTIONS)
+HASHES = tuple(INTEGRITIES)
+GROUP_NUMBERS = tuple(str(number) for number in GROUPS)
+ON = ("health_check.enabled", "yes")
+
 
 class Kind(StrEnum):
     """How a value is asked for."""
@@ -33,6 +38,18 @@ class Field:
     choices: tuple[str, ...] = ()
     when: tuple[str, str] | None = None
 
+    def word(self, choice: str) -> str:
+        """A choice as the form shows it; a DH group's number says little."""
+        group = GROUPS.get(int(choice)) if self.choices == GROUP_NUMBERS else None
+        return choice if group is None else f"{choice} ({group.name})"
+
+    def weak(self, choice: str) -> str | None:
+        """Why a choice should not be made, if so."""
+        if self.choices == GROUP_NUMBERS:
+            return GROUPS[int(choice)].warning
+        known = ENCRYPTIONS.get(choice) or INTEGRITIES.get(choice)
+        return known.warning if known is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -41,12 +58,6 @@ class Step:
     name: str
     title: str
     fields: tuple[Field, ...]
-
-
-CIPHERS = tuple(ENCRYPTIONS)
-HASHES = tuple(INTEGRITIES)
-GROUP_NUMBERS = tuple(str(number) for number in GROUPS)
-ON = ("health_check.enabled", "yes")
 
 
 def _(text: str) -> str:
@@ -218,3 +229,6 @@ STEPS = (
 """In the specification's order; a summary follows."""
 
 BY_NAME = {step.name: step for step in STEPS}
+
+FIELDS = {one.key: one for step in STEPS for one in step.fields}
+"""By their keys."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
@@ -16,13 +16,20 @@ from vpnd import __version__
 from vpnd.console import shapes
 from vpnd.console.sessions import Session, Sessions
 from vpnd.console.tokens import Role
-from vpnd.console.words import LANGUAGES, preferred, translator
+from vpnd.console.words import LANGUAGES, preferred, teller, translator
+from vpnd.model.text import printable
 
 MAX_FORM = 256 * 1024
 """Ours, in bytes: a tunnel with 200 mappings takes 20 KB."""
 
 MAX_FIELDS = 1000
 """Ours: fields of one form."""
+
+MAX_TEXT = 300
+"""Ours: characters of a field, longer than each limit that the daemon then names."""
+
+MAX_LINES = 20_000
+"""Ours: characters of a field of lines: 200 ranges and some."""
 
 THEMES = ("light", "dark")
 PREFERENCE_SECONDS = 365 * 86400
@@ -52,7 +59,7 @@ class Pages:
             amount=shapes.amount,
             clock_time=shapes.clock_time,
             mappings_up=shapes.mappings_up,
-            curves=shapes.curves,
+            printable=printable,
             drops=shapes.drops,
         )
 
@@ -108,6 +115,9 @@ class Pages:
         language, theme = self.language(request), request.cookies.get("theme")
         text = self._templates.get_template(template).render(
             _=translator(language),
+            told=teller(language),
+            max_text=MAX_TEXT,
+            max_lines=MAX_LINES,
             language=language,
             theme=theme if theme in THEMES else None,
             nonce=request.scope["state"]["nonce"],
@@ -144,9 +154,10 @@ def _here(request: Request) -> str:
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
-def redirect(path: str, **query: str) -> Response:
-    """To another page of ours, by GET."""
-    return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, HTTPStatus.SEE_OTHER)
+def redirect(path: str, place: str = "", **query: str) -> Response:
+    """To another page of ours, by GET; `place` is an element on it."""
+    target = f"{path}?{urlencode(query)}" if query else path
+    return RedirectResponse(f"{target}#{quote(place)}" if place else target, HTTPStatus.SEE_OTHER)
 
 
 def own_path(text: str) -> str:

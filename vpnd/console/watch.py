@@ -1,12 +1,14 @@
-"""What the console knows of the daemon: the status, asked for at most once a second however many look, rates,
-and the events as they happen."""
+"""What the console knows of the daemon: the status, asked for at most once a second however many look, the
+rates of the last hour, and the events as they happen."""
 
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isnan, nan
 
 from vpnd.sdk import AsyncClient, VpndError
 from vpnd.sdk.models import Event, Status, TunnelStatus
@@ -22,6 +24,15 @@ KEPT_EVENTS = 1000
 
 AGAIN = 1.0
 """Ours, in seconds: until the daemon is asked for its events again."""
+
+SAMPLE = 20.0
+"""Ours, in seconds: between two rates that are kept, whether somebody looks or not."""
+
+KEPT_RATES = 180
+"""An hour of them; of each tunnel 1.5 KB."""
+
+GAP = nan
+"""In place of a rate that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,44 @@ class Seen:
     rates: dict[str, Rate] = field(default_factory=dict)
 
 
+class Rates:
+    """The rates of the last hour, of the tunnels that there are. They end with the console."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[array[float], array[float]]] = {}
+        self._count = 0
+
+    def add(self, names: Iterable[str], rates: Mapping[str, Rate]) -> None:
+        """One more sample of each tunnel; a tunnel that is not named is forgotten."""
+        kept = {}
+        for name in names:
+            rate = rates.get(name)
+            kept[name] = self._kept.get(name) or (self._gaps(), self._gaps())
+            for values, value in zip(
+                kept[name], (rate.received, rate.sent) if rate else (GAP, GAP), strict=True
+            ):
+                values.append(value)
+                del values[:-KEPT_RATES]
+        self._kept = kept
+        self._count = min(self._count + 1, KEPT_RATES)
+
+    def gap(self) -> None:
+        """The daemon did not answer."""
+        self.add(tuple(self._kept), {})
+
+    def of(self, name: str) -> tuple[list[float | None], list[float | None]]:
+        """Received and sent, oldest first; None is a gap."""
+        received, sent = self._kept.get(name, ((), ()))
+        return _with_gaps(received), _with_gaps(sent)
+
+    def _gaps(self) -> array[float]:
+        return array("f", [GAP] * self._count)
+
+
+def _with_gaps(values: Iterable[float]) -> list[float | None]:
+    return [None if isnan(value) else value for value in values]
+
+
 class Watch:
     """Belongs to one event loop; `clock` gives seconds that only grow."""
 
@@ -51,6 +100,7 @@ class Watch:
         self._asking = asyncio.Lock()
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         """Oldest first."""
+        self.rates = Rates()
 
     async def look(self) -> Seen:
         """The status as it is, at most a second old. Raises VpndError."""
@@ -71,6 +121,17 @@ class Watch:
     def forget(self) -> None:
         """Something was changed: the next look asks."""
         self._seen = None
+
+    async def sample(self) -> None:
+        """Keep the rates, without end."""
+        while True:
+            try:
+                seen = await self.look()
+            except VpndError:
+                self.rates.gap()
+            else:
+                self.rates.add((tunnel.name for tunnel in seen.status.tunnels), seen.rates)
+            await asyncio.sleep(SAMPLE)
 
     async def follow(self) -> None:
         """Keep the events, without end."""

@@ -152,7 +152,7 @@ class Browser:
     async def follow(self, answer: Answer) -> Answer:
         """The page to which an answer leads."""
         assert answer.status == 303, answer.text
-        return await self.get(answer.header("location") or "")
+        return await self.get((answer.header("location") or "").partition("#")[0])
 
     async def sign_in(self, role: Role = Role.ADMIN) -> Answer:
         token = self.tokens.new(role)

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from tests.unit.console.conftest import Answer, Browser
-from vpnd.console import drafts
+from tests.unit.control.fakes import AT
+from vpnd.console import drafts, suggestions
 from vpnd.console.fields import BY_NAME, STEPS
-from vpnd.control.schema import TunnelChange
-from vpnd.sdk.models import Problem
+from vpnd.control.diagnoses import explain
+from vpnd.control.schema import Fault, TunnelChange, Why
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.sdk.models import Explanation, Problem
 
 KEY = "pKz8wTq2mB5vX9cL4nR7jH3gpKz8wTq2"
 BASIC: dict[str, Any] = {
@@ -235,6 +238,84 @@ async def test_editing_changes_what_was_changed_and_nothing_else(browser: Browse
         },
         "dpd": {"timeout": 60},
     }, "no key: it keeps its own"
+
+
+async def test_a_change_that_the_daemon_proposes_is_filled_in(browser: Browser) -> None:
+    browser.operations.from_api = True
+    page = (await browser.get("/tunnel?name=branch-b")).text
+    assert 'name="field" value="pre_shared_key"' in page, "E-PSK leads to the key"
+
+    def why(name: str) -> Why:
+        differs = explain(Diagnosis.of(Code.P1_DH, theirs="31", ours="14"), name).body()
+        return Why(
+            tunnel=name, state="down", error=Fault(code="E-P1-DH", message="", at=AT), explanation=differs
+        )
+
+    browser.operations.why = why  # type: ignore[method-assign]
+    page = (await browser.get("/tunnel?name=branch-b")).text
+    assert 'name="field" value="ike.dh_group"' in page
+    form = {"name": "branch-b", "how": "edit", "field": "ike.dh_group", "propose": "yes"}
+    answer = await browser.post("/new", form)
+    assert "step=ike#field-ike.dh_group" in (answer.header("location") or "")
+    page = (await browser.follow(answer)).text
+    assert re.findall(r'name="ike.dh_group" value="(\d+)" checked', page) == ["31"]
+    assert "Filled in as proposed" in page
+    assert browser.operations.received == {}, "nothing is changed before it is saved"
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ('set ike.version = "ikev1" here, or ikev2 at the peer', ("ike.version", "ikev1")),
+        ('set ike.encryption = ["aes-256", "3des"] here if you', ("ike.encryption", ["aes-256", "3des"])),
+        ('set ike.encryption = "aes-256" here if you', ("ike.encryption", ["aes-256"])),
+        ('set ipsec.pfs = "disable" here, or 14 at the peer', ("ipsec.pfs", "disable")),
+        ("set ipsec.pfs = 14 here, or none at the peer", ("ipsec.pfs", [14])),
+        ('set ike.remote_id = "a" b" here', None),
+        ("set gateway.address = 1 here", None),
+        ("set the peer's identity to", None),
+        (None, None),
+    ],
+)
+def test_what_is_proposed(change: str | None, value: tuple[str, Any] | None) -> None:
+    assert suggestions.proposed(Explanation(code="E-X", what="", change=change)) == value
+
+
+async def test_a_step_can_be_left_for_any_other_and_what_was_typed_is_kept(browser: Browser) -> None:
+    draft = await all_steps(browser)
+    answer = await go(browser, draft, "ike", {**IKE, "ike.lifetime": "7"}, "advanced")
+    assert "step=advanced" in (answer.header("location") or "")
+    assert 'value="7"' in (await browser.get(f"{draft}&step=ike")).text
+    refused = await go(browser, draft, "ike", {**IKE, "ike.lifetime": "7"}, "summary")
+    assert (refused.status, "E-RANGE" in said(refused, "ike.lifetime")) == (422, True)
+    good = await go(browser, draft, "ike", IKE, "summary")
+    assert "step=summary" in (good.header("location") or "")
+
+
+async def test_a_further_pair_is_added_from_the_page_of_the_tunnel(browser: Browser) -> None:
+    browser.operations.from_api = True
+    answer = await browser.post(
+        "/new", {"name": "branch-a", "how": "edit", "field": "spd.0.local", "rule": "yes"}
+    )
+    assert (answer.header("location") or "").endswith("step=communication#field-spd.0.local")
+
+
+async def test_a_made_key_that_is_taken_back_is_needed_again(browser: Browser) -> None:
+    draft = await begin(browser)
+    made = {**BASIC, "key": "", "key_again": ""}
+    assert (await go(browser, draft, "basic", {**made, "generate": "yes"})).status == 303
+    refused = await go(browser, draft, "basic", made)
+    assert "needed" in said(refused, "pre_shared_key")
+
+
+async def test_the_summary_marks_what_is_changed(browser: Browser) -> None:
+    browser.operations.from_api = True
+    draft = await begin(browser, name="branch-a", how="edit")
+    await go(browser, draft, "advanced", {"dpd.enabled": "yes", "dpd.timeout": "60"})
+    page = (await browser.get(f"{draft}&step=summary")).text
+    assert re.findall(r'class="changed"><dt>([^<]*)</dt><dd>([^<]*) <span class="soft">([^<]*)', page) == [
+        ("DPD timeout (s)", "60", "it was 30")
+    ]
 
 
 async def test_a_tunnel_of_a_file_is_not_edited_and_a_copy_is_a_tunnel_of_its_own(browser: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import fields
 
 import pytest
 
@@ -13,7 +14,7 @@ from vpnd.console import shapes, watch, words
 from vpnd.console.watch import Watch
 from vpnd.control.schema import Event, HealthStatus
 from vpnd.sdk import AsyncClient
-from vpnd.sdk.models import HealthSample
+from vpnd.sdk.models import DropCounts, HealthSample
 
 
 async def test_the_list(browser: Browser) -> None:
@@ -88,10 +89,44 @@ async def test_health_and_its_curves(browser: Browser) -> None:
     assert "12.3 ms" in page
     assert "1.5 %" in page
     history = [HealthSample(at=AT, sent=10, lost=n, rtt_ms=n or None) for n in (1, 2, 0, 5)]
-    loss, rtt, jitter = shapes.curves(history)
-    assert (loss["top"], len(list(loss["pieces"]))) == ("50.0", 1)  # type: ignore[call-overload]
-    assert rtt["pieces"] == ["0.0,64.0 200.0,48.0", "600.0,0.0"], "a minute without an answer is a gap"
-    assert jitter["pieces"] == []
+    loss, rtt, jitter = shapes.health_curves(history)
+    assert (loss.top, loss.now, len(loss.lines[0])) == ("50.0 %", "50.0 %", 1)
+    gap = ["569.5,62.8 579.7,47.6", "600.0,2.0 600.0,2.0"]
+    assert rtt.lines == (gap,), "the newest at the right end; a minute without an answer is a gap"
+    assert (jitter.lines, jitter.top, jitter.now) == (([],), "0.0 ms", "–")
+
+
+def test_rates_of_the_last_hour() -> None:
+    kept = watch.Rates()
+    kept.add(["a"], {})
+    kept.add(["a", "b"], {"a": watch.Rate(8, 4)})
+    kept.gap()
+    assert kept.of("a") == ([None, 8, None], [None, 4, None])
+    assert kept.of("b") == ([None] * 3, [None] * 3), "a tunnel that came later has gaps before"
+    for _ in range(watch.KEPT_RATES):
+        kept.add(["b"], {"b": watch.Rate(1, 2)})
+    assert kept.of("b") == ([1] * watch.KEPT_RATES, [2] * watch.KEPT_RATES)
+    assert kept.of("a") == ([], []), "a tunnel that is gone is forgotten"
+    drawn = shapes.curve("Rate", "bit/s", kept.of("b"), watch.KEPT_RATES)
+    assert (drawn.top, drawn.now, len(drawn.lines)) == ("2 bit/s", "1 bit/s / 2 bit/s", 2)
+    assert drawn.lines[1][0].startswith("0.0,2.0 ")
+
+
+async def test_rates_are_kept_whether_somebody_looks_or_not(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SAMPLE", 0)
+    seen = Watch(AsyncClient(browser.wire), browser.clock)  # type: ignore[arg-type]
+    keeping = asyncio.ensure_future(seen.sample())
+    while len(seen.rates.of("branch-a")[0]) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    browser.wire.down = True
+    seen.forget()
+    known = len(seen.rates.of("branch-a")[0])
+    while len(seen.rates.of("branch-a")[0]) == known:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    keeping.cancel()
+    assert seen.rates.of("branch-a")[0][-1] is None
 
 
 async def has_seen(seen: Watch, count: int) -> None:
@@ -170,7 +205,8 @@ SAID_BY_THE_DAEMON = {
     *("active", "passive", "traffic-triggered", "destination-route", "spd-policy"),
     *("Loss", "Round trip", "Jitter"),
     *("created", "changed", "unchanged", "yes", "no", "main", "aggressive", "retry", "disconnect"),
-    *("auto", "default"),
+    *("auto", "default", "disable", "Rate"),
+    *(field.name.replace("_", " ") for field in fields(DropCounts)),
 }
 
 

@@ -9,6 +9,26 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
+// What a refresh of a part would lose: how far a list was scrolled.
+let scrolled = [];
+document.addEventListener("htmx:beforeSwap", (event) => {
+  scrolled = [...event.detail.target.querySelectorAll(".log[id], .wide[id]")].map((one) => [one.id, one.scrollTop, one.scrollLeft]);
+});
+document.addEventListener("htmx:afterSwap", () => {
+  for (const [id, top, left] of scrolled) document.getElementById(id)?.scrollTo(left, top);
+  scrolled = [];
+});
+
+// A page that cannot be refreshed says so, and goes on trying.
+function stale(is) {
+  const note = document.getElementById("stale");
+  if (note && note.hidden === is) note.hidden = !is;
+}
+document.addEventListener("htmx:afterRequest", (event) => {
+  const status = event.detail.xhr ? event.detail.xhr.status : 0;
+  stale(status === 0 || status >= 500);
+});
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
@@ -40,5 +60,25 @@ function showFields() {
     field.hidden = is !== wanted;
   }
 }
-document.addEventListener("DOMContentLoaded", showFields);
 document.addEventListener("input", showFields);
+
+// A field that is wrong says so to a screen reader too, while it is typed.
+function markWrong() {
+  for (const field of document.querySelectorAll("[aria-describedby]")) {
+    const said = field.getAttribute("aria-describedby").split(" ").map((id) => document.getElementById(id));
+    field.toggleAttribute("aria-invalid", false);
+    if (said.some((one) => one && one.querySelector(".bad"))) field.setAttribute("aria-invalid", "true");
+  }
+}
+document.addEventListener("htmx:oobAfterSwap", markWrong);
+
+// Where to go on: at the field that was refused, or the one that the address names.
+document.addEventListener("DOMContentLoaded", () => {
+  showFields();
+  const refused = document.querySelector("[aria-invalid]");
+  const named = location.hash.startsWith("#field-") && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const place = refused || named;
+  if (!place) return;
+  const control = place.matches("input, select, textarea") ? place : place.querySelector("input:not([type=hidden]), select, textarea");
+  (control || place).focus();
+});

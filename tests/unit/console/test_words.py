@@ -1,0 +1,139 @@
+"""What the daemon says, in the other languages: each sentence is known, and none that it does not say."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.unit.console.conftest import Browser
+from tests.unit.control.test_diagnoses import FACTS
+from vpnd.config.configuration import Findings, Source
+from vpnd.config.load import check
+from vpnd.console import words
+from vpnd.console.words import MAX_SAID, told
+from vpnd.control.diagnoses import explain
+from vpnd.model.diagnosis import Code, Diagnosis
+
+OTHERS = [code for code in words.LANGUAGES if code != "en"]
+VPND = Path(words.__file__).parents[1]
+
+
+def patterns(language: str) -> dict[str, str]:
+    return tomllib.loads((words.CATALOGUES / f"{language}-said.toml").read_text())
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_a_text_has_places_for_the_values_of_its_pattern(language: str) -> None:
+    for english, other in patterns(language).items():
+        values = [f"<{number}>" for number in range(english.count("{}"))]
+        shown = other.format(*values)
+        assert "{" not in shown, english
+        if "{}" in other:
+            assert other.count("{}") == len(values), english
+
+
+def source() -> str:
+    """The code, with texts that stand on several lines joined."""
+    return "".join(re.sub(r"""["']\n\s+f?["']""", "", file.read_text()) for file in VPND.rglob("*.py"))
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_each_pattern_is_of_words_that_stand_in_the_code(language: str) -> None:
+    said = source()
+    for english in patterns(language):
+        pieces = [piece.split() for piece in re.split(r"\{\}|: |; | \(|\)", english)]
+        runs = [" ".join(piece[at : at + 2]) for piece in pieces for at in range(max(1, len(piece) - 1))]
+        assert any(run in said for run in runs if run), english
+
+
+def is_told(language: str, text: str) -> bool:
+    """Whether no words of the daemon are left in it, but for commands and the like."""
+    other = re.sub('vpnctl psk generate|"[^"]*"', "", told(language, text) or text)
+    return re.search(r"(?<![\w-])[a-z]{2,} [a-z]{2,} [a-z]{2,}", other) is None
+
+
+CASES: tuple[dict[str, str], ...] = (
+    {},
+    FACTS,
+    {"theirs": "14", "ours": "2"},
+    {"theirs": "none", "ours": "2", "exchange": "IKE_AUTH"},
+)
+
+
+@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("code", Code)
+def test_every_diagnosis_is_known(code: Code, language: str) -> None:
+    for facts in CASES:
+        found = explain(Diagnosis.of(code, **facts), "branch-a")
+        for text in (found.what, found.change, *found.also_possible):
+            assert is_told(language, text or ""), told(language, text or "")
+
+
+WRONG = [
+    {"ike": {"encryption": "des", "integrity": "md5", "dh_group": [1, 2, 5, 24]}},
+    {"ike": {"encryption": "aes-12", "integrity": [], "dh_group": 3, "lifetime": 1, "local_id": "a b"}},
+    {"ike": {"version": "ikev1", "negotiation_mode": "aggressive", "dh_group": [14, 2]}, "routes": []},
+    {"ike": {"version": "ikev1", "encryption": "aes-128-gcm"}, "ipsec": {"encryption": "chacha20-poly1305"}},
+    {"ipsec": {"encryption": ["sm4", "3des"], "pfs": "none", "lifetime_kb": -1, "lifetime": "x"}},
+    {"dpd": {"timeout": 9}, "priority": "many", "negotiation": "x", "communication": "y", "profile": "z"},
+    {"dpd": {"timeout": 20, "action": "disconnect"}, "pre_shared_key": "plain: short "},
+    {"dpd": {"timeout": 90}, "profile": "tencent-cloud", "description": "x" * 201},
+    {"dpd": {"timeout": 90}, "description": "a\nb", "customer_gateway": {"address": "192.0.2.1"}},
+    {"customer_gateway": {"address": "any"}, "pre_shared_key": "plain:'short'"},
+    {"customer_gateway": {"address": "1.2.3"}, "routes": ["10.0.0.0/33", "10.0.0.1/8", "127.0.0.0/8"]},
+    {"customer_gateway": "nobody", "routes": ["224.0.0.0/4", "0.0.0.0/8", "10.2.0.0/16", "10.2.0.0/16"]},
+    {"customer_gateway": {"address": "2001:db8::1"}, "routes": ["10.2.0.0/16"]},
+    {"communication": "spd-policy"},
+    {"communication": "spd-policy", "spd": [{"local": ["10.0.0.0/24"], "remote": ["2001:db8::/64"]}]},
+    {"communication": "spd-policy", "spd": [{"local": ["10.0.0.0/24"], "remote": ["10.9.0.0/24"]}] * 2},
+    {
+        "communication": "spd-policy",
+        "spd": [{"local": ["10.0.0.0/24"], "remote": [f"10.9.{n}.0/24" for n in range(201)]}],
+    },
+    {"health_check": {"enabled": True, "local": "127.0.0.1", "remote": "127.0.0.1"}},
+    {"health_check": {"enabled": True, "local": "10.2.0.1", "remote": "x"}, "routes": ["10.2.0.0/16"]},
+]
+
+
+@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("table", WRONG, ids=lambda table: ",".join(table))
+def test_what_is_wrong_with_a_form_is_known(table: dict[str, object], language: str) -> None:
+    gateway = Source(
+        "vpnd.toml", {"gateway": {"name": "hq", "address": "192.0.2.1"}}, main=True, private=True
+    )
+    whole = {"customer_gateway": {"address": "198.51.100.1"}, "pre_shared_key": "plain:x y", **table}
+    request = Source("request", {"tunnels": {"a": whole}}, private=True, from_api=True)
+    problems = check([gateway, request], Findings()).problems
+    assert problems
+    for problem in problems:
+        for text in (problem.message, problem.hint):
+            assert text is None or is_told(language, text), told(language, text)
+
+
+def test_values_stay_as_they_are_and_sentences_within_sentences_do_not() -> None:
+    text = told(
+        "zh", "10.1.0.0/24 - 10.2.0.0/24: the encryption of the IKE SA differs: the peer has a, we have b"
+    )
+    assert text == "10.1.0.0/24 - 10.2.0.0/24：IKE SA 的加密算法不一致：对端为 a，本端为 b"
+    assert told("zh", "the pre-shared keys differ (IKE_AUTH); trying again in 5 s") == (
+        "预共享密钥不一致（IKE_AUTH）；5 秒后重试"
+    )
+    assert told("zh", "up with {0.__class__}") == "已与 {0.__class__} 连接", "a value is no pattern"
+    assert told("zh", "what nobody says") is None
+    assert told("zh", "x" * (MAX_SAID + 1)) is None
+
+
+def test_a_text_of_a_peer_takes_no_time() -> None:
+    known = "the peer has a, we have b: it has c; "
+    for text in (known * 30, ": ".join("ab" for _ in range(240)), "; ".join(["set ike.x"] * 90), " (" * 400):
+        told("zh", text[:MAX_SAID])
+
+
+async def test_a_sentence_that_is_not_known_is_marked_as_english(browser: Browser) -> None:
+    browser.extra = {"Accept-Language": "zh"}
+    page = (await browser.get("/tunnel?name=branch-b")).text
+    assert "在两端设置相同的密钥" in page
+    assert '<span lang="en">AUTHENTICATION_FAILED in IKE_AUTH</span>' in page
