@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from vpnd.config.configuration import dotted
@@ -20,6 +21,9 @@ MAX_DRAFTS = 8
 
 MAX_RULES = 200
 """As many as there can be mappings."""
+
+MAX_RANGES = 200
+"""Likewise, at one end of a rule: with each of the other end it is a mapping, and thousands make millions."""
 
 
 @dataclass(slots=True)
@@ -59,11 +63,14 @@ def look(table: Mapping[str, Any], key: str) -> Any:
 
 
 def defaults(profile: str) -> dict[str, Any]:
-    """What each value is where the table says nothing."""
+    """What each value is where the table says nothing; not to be changed."""
+    return _defaults(profile if profile in ("default", "tencent-cloud") else "default")
+
+
+@cache
+def _defaults(profile: str) -> dict[str, Any]:
     least = {"profile": profile, "customer_gateway": "x", "pre_shared_key": "plain:x"}
-    model = TunnelTable.model_validate(
-        with_profile(least if profile in ("default", "tencent-cloud") else {**least, "profile": "default"})
-    )
+    model = TunnelTable.model_validate(with_profile(least))
     made = model.model_dump(mode="json", exclude={"customer_gateway", "pre_shared_key"})
     made["ipsec"]["pfs"] = made["ipsec"]["pfs"] or "disable"
     return made
@@ -148,6 +155,16 @@ def _rules(form: Mapping[str, list[str]], before: list[dict[str, Any]]) -> list[
         if rule["local"] or rule["remote"]:
             rules.append(rule)
     return rules
+
+
+def too_many(table: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The ends of rules with more ranges than there can be mappings, and how many they have."""
+    return [
+        (f"spd.{number}.{end}", len(rule[end]))
+        for number, rule in enumerate(table.get("spd", []))
+        for end in ("local", "remote")
+        if len(rule[end]) > MAX_RANGES
+    ]
 
 
 def of_tunnel(tunnel: TunnelDetail, named: Mapping[str, str], clone: bool = False) -> Draft:

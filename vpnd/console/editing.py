@@ -211,6 +211,11 @@ class Editing:
         findings = Findings()
         if check_name(draft.name) is not None:
             return findings
+        for at, count in drafts.too_many(draft.table):
+            text = f"an end of a rule has {count} ranges; a gateway has at most {drafts.MAX_RANGES} mappings"
+            findings.add(at, "E-LIMIT", text)
+        if findings.by_field:
+            return findings
         try:
             findings.check = await self._vpnd.check_tunnel(draft.name, draft.whole())
         except Refused as refusal:
@@ -287,8 +292,10 @@ class Editing:
         findings = Findings()
         if not draft.editing:
             await self._is_free(request, draft, findings)
-            if findings.by_field:
-                return redirect("/draft", id=draft.identifier, step="basic")
+        unfinished = check_name(draft.name) is not None or (draft.key is None and not draft.editing)
+        if unfinished or findings.by_field or drafts.too_many(draft.table):
+            step = "communication" if drafts.too_many(draft.table) else "basic"
+            return redirect("/draft", id=draft.identifier, step=step)
         try:
             done = await self._vpnd.put_tunnel(draft.name, draft.whole())
         except Refused as refusal:

@@ -143,11 +143,20 @@ class Browser:
     async def get(self, target: str, **headers: str) -> Answer:
         return await self._ask("GET", target, headers)
 
+    async def ask(self, method: str, target: str) -> Answer:
+        """By another method."""
+        return await self._ask(method, target, {})
+
     async def post(self, target: str, form: Mapping[str, Any] | None = None, **headers: str) -> Answer:
         """A form as a browser sends it; `csrf` is added unless the form has one."""
         fields = {"csrf": self.csrf, **(form or {})}
         sent = {"Origin": f"http://{self.host}", "Content-Type": "application/x-www-form-urlencoded"}
         return await self._ask("POST", target, sent | headers, urlencode(fields, doseq=True).encode())
+
+    async def send(self, target: str, body: bytes) -> Answer:
+        """What no browser sends as a form."""
+        sent = {"Origin": f"http://{self.host}", "Content-Type": "application/x-www-form-urlencoded"}
+        return await self._ask("POST", target, sent, body)
 
     async def follow(self, answer: Answer) -> Answer:
         """The page to which an answer leads."""

@@ -28,20 +28,10 @@ def paths(browser: Browser) -> list[tuple[str, str]]:
     return found
 
 
-async def test_without_a_session_nothing_is_served(stranger: Browser) -> None:
-    looked = 0
-    for method, path in paths(stranger):
-        if path in PUBLIC:
-            continue
-        looked += 1
-        target = path + "?name=branch-a"
-        answer = await (stranger.post(target) if method == "POST" else stranger.get(target))
-        assert (answer.status, answer.header("location")) == (303, "/sign-in"), path
-        assert "branch" not in answer.text
-        assert stranger.wire.asked == []
-    assert looked > 8
+async def test_a_part_of_a_page_leads_to_the_sign_in(stranger: Browser) -> None:
     part = await stranger.get("/rows", **{"HX-Request": "true"})
     assert (part.status, part.header("hx-redirect")) == (401, "/sign-in")
+    assert stranger.wire.asked == []
 
 
 HOSTS = [
@@ -95,19 +85,69 @@ async def test_a_form_without_its_token_changes_nothing(browser: Browser) -> Non
     assert (await browser.get("/")).status == 200, "it is signed in still"
 
 
-async def test_who_may_only_look_changes_nothing(stranger: Browser) -> None:
+# Method and path, and what is answered to who is not signed in, to who may only look, to who may change.
+SIGN_IN, FORBIDDEN, DONE, PAGE, NO_DRAFT = "303 /sign-in", "403", "303", "200", "404"
+MATRIX = {
+    ("GET", "/static/{name}"): (PAGE, PAGE, PAGE),
+    ("HEAD", "/static/{name}"): (PAGE, PAGE, PAGE),
+    ("GET", "/sign-in"): (PAGE, DONE, DONE),
+    ("HEAD", "/sign-in"): (PAGE, DONE, DONE),
+    ("POST", "/sign-in"): (FORBIDDEN, FORBIDDEN, FORBIDDEN),
+    ("POST", "/preferences"): (DONE, DONE, DONE),
+    ("POST", "/sign-out"): (SIGN_IN, SIGN_IN, SIGN_IN),
+    **{
+        (method, path): (SIGN_IN, PAGE, PAGE)
+        for path in (
+            "/",
+            "/rows",
+            "/events",
+            "/events/list",
+            "/tunnel",
+            "/tunnel/live",
+            "/tunnel/peer-config",
+        )
+        for method in ("GET", "HEAD")
+    },
+    ("POST", "/tunnel/act"): (SIGN_IN, FORBIDDEN, DONE),
+    ("POST", "/tunnel/delete"): (SIGN_IN, FORBIDDEN, PAGE),
+    ("POST", "/new"): (SIGN_IN, FORBIDDEN, DONE),
+    **{(method, "/draft"): (SIGN_IN, FORBIDDEN, NO_DRAFT) for method in ("GET", "HEAD", "POST")},
+    ("POST", "/draft/check"): (SIGN_IN, FORBIDDEN, NO_DRAFT),
+    ("POST", "/draft/finish"): (SIGN_IN, FORBIDDEN, NO_DRAFT),
+    **{(method, "/done"): (SIGN_IN, FORBIDDEN, DONE) for method in ("GET", "HEAD")},
+}
+
+
+@pytest.mark.parametrize("who", [None, Role.READ, Role.ADMIN])
+async def test_every_page_and_everyone(stranger: Browser, who: Role | None) -> None:
+    known = paths(stranger)
+    assert set(known) == set(MATRIX), "a page is in here or does not exist"
+    form = {"name": "branch-a", "action": "rekey", "back": "/", "how": "clone", "token": "wrong"}
+    place = [None, Role.READ, Role.ADMIN].index(who)
+    for method, path in sorted(known, key=lambda one: one[1] == "/sign-out"):
+        if who is not None:
+            await stranger.sign_in(who)
+        answers = MATRIX[method, path]
+        target = path.replace("{name}", "console.css") + "?name=branch-a"
+        stranger.wire.asked.clear()
+        answer = await (stranger.post(target, form) if method == "POST" else stranger.ask(method, target))
+        status, _, to = answers[place].partition(" ")
+        assert str(answer.status) == status, (method, path)
+        assert not to or answer.header("location") == to, (method, path)
+        if who is not Role.ADMIN:
+            assert [call for call in stranger.wire.asked if not call.startswith("GET ")] == [], path
+        if who is None:
+            assert stranger.wire.asked == [], path
+    assert bool(stranger.operations.calls) is (who is Role.ADMIN)
+
+
+async def test_who_may_only_look_sees_no_button_that_changes_something(stranger: Browser) -> None:
     page = await stranger.sign_in(Role.READ)
     assert "read only" in page.text
-    changing = [path for method, path in paths(stranger) if method == "POST"]
-    changing = [path for path in changing if path not in PUBLIC and path != "/sign-out"]
-    assert changing
-    for path in changing:
-        answer = await stranger.post(path, {"name": "branch-a", "action": "up"})
-        assert answer.status == 403, path
-    assert stranger.operations.calls == []
-    tunnel = await stranger.get("/tunnel?name=branch-a")
-    assert tunnel.status == 200
-    assert 'value="reset"' not in tunnel.text
+    stranger.operations.from_api = True
+    for path in ("/", "/tunnel?name=branch-a", "/tunnel?name=branch-b", "/events"):
+        actions = re.findall(r'action="([^"]+)"', (await stranger.get(path)).text)
+        assert set(actions) <= {"/", "/preferences", "/sign-out"}, path
 
 
 async def test_every_answer_protects_itself(browser: Browser) -> None:
