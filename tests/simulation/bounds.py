@@ -16,7 +16,6 @@ from vpnd.ike.v1.keys import KEYS_TRIED
 from vpnd.ike.v1.message_transport import REMEMBERED_IDS
 from vpnd.ike.v1.quick_modes import CROSSED, LINGER, PEERS_AT_ONCE, REFUSALS_KEPT
 from vpnd.ike.v1.reauthentication import REPLACED_AT_MOST, REPLACED_FOR_NOW
-from vpnd.ike.v1.version import REASSEMBLIES
 from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT, PFS_PROOF, PFS_PROOF_OF_PEER
 from vpnd.ike.v2.duplicates import ANSWERS_WITHIN
 from vpnd.ike.v2.exchanges.rekey_ike import REFUSED_WAIT
@@ -39,7 +38,6 @@ __all__ = [
     "PEERS_AT_ONCE",
     "PFS_PROOF",
     "PFS_PROOF_OF_PEER",
-    "REASSEMBLIES",
     "REFUSALS_KEPT",
     "REFUSED_WAIT",
     "REINITIATE_AGAIN",

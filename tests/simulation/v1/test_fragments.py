@@ -6,7 +6,6 @@ from ipaddress import ip_address
 
 import pytest
 
-from tests.simulation.bounds import REASSEMBLIES
 from tests.simulation.policies import ADDRESS_A
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
 from tests.simulation.v1.puppet import Puppet
@@ -82,9 +81,9 @@ def test_fragments_of_another_port_are_anothers() -> None:
     assert len(stage.say(first)) == 1
 
 
-def test_the_oldest_of_too_many_goes() -> None:
+def test_the_oldest_of_more_than_eight_goes() -> None:
     stage = Stage()
-    puppets = [stage.puppet(seed=number) for number in range(REASSEMBLIES + 1)]
+    puppets = [stage.puppet(seed=number) for number in range(9)]
     halves = [pieces(puppet, puppet.first_message(), 2) for puppet in puppets]
     for first, _ in halves:
         assert stage.say(first) == []

@@ -43,6 +43,18 @@ def test_what_is_closed_for_another_reason_tells_nothing() -> None:
     assert not renewals.begun(CLOSED + 0.1, "t")
 
 
+@pytest.mark.parametrize("at", [CLOSED - QUIET / 2, CLOSED + 0.1])
+def test_what_the_peer_begins_when_we_do_tells_nothing(at: float) -> None:
+    renewals = Renewals()
+    for now in sorted((CLOSED, at)):
+        if now == at:
+            renewals.begins_here(now, "t")
+        else:
+            renewals.closing("t")
+            renewals.closed(now, "t")
+    assert not renewals.begun(CLOSED + 0.2, "t")
+
+
 def test_a_removed_tunnel_is_forgotten() -> None:
     renewals = closed_beside_another()
     assert renewals.begun(CLOSED + 0.1, "t")
