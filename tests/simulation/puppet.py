@@ -233,15 +233,23 @@ class Puppet:
         return message + prf(sk_a, message)[:ICV]
 
     def seal_fragments(
-        self, exchange: int, message_id: int, payloads: Sequence[Payload], size: int = 1000
+        self,
+        exchange: int,
+        message_id: int,
+        payloads: Sequence[Payload],
+        size: int = 1000,
+        before: Sequence[Payload] = (),
     ) -> list[bytes]:
-        """A request in fragments with so many bytes of the payloads in each (RFC 7383 section 2.5)."""
+        """A request in fragments with so many bytes of the payloads in each (RFC 7383 section 2.5).
+
+        `before` are payloads in front of each SKF.
+        """
         first, chain = encode_payloads(payloads)
         pieces = [chain[start : start + size] for start in range(0, len(chain), size)]
         messages = []
         for number, piece in enumerate(pieces, start=1):
             sealing = partial(EncryptedFragment, first if number == 1 else 0, number, len(pieces))
-            messages.append(self._sealed(sealing, exchange, message_id, piece, False))
+            messages.append(self._sealed(sealing, exchange, message_id, piece, False, before))
         return messages
 
     def open(self, data: bytes) -> Opened:

@@ -114,6 +114,23 @@ def test_an_unknown_critical_payload_in_fragments_is_refused() -> None:
     assert len(pair.b.ike_sas()) == 1
 
 
+def test_an_unknown_critical_payload_before_fragments_is_refused() -> None:
+    """It is authentic with its fragment; one without the bit changes nothing."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.establish(puppet)
+    long: list[Payload] = [Notify(40_000, bytes(2500))]
+    critical = puppet.seal_fragments(
+        Exchange2.INFORMATIONAL, 2, long, before=[Unknown(CRITICAL, b"new", critical=True)]
+    )
+    (answer,) = stage.say(critical[0])
+    assert puppet.open(answer).payloads == (Notify(Notify2.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((CRITICAL,))),)
+    harmless = puppet.seal_fragments(Exchange2.INFORMATIONAL, 3, long, before=[Unknown(CRITICAL, b"new")])
+    assert len(harmless) > 1
+    answers = [answer for one in harmless for answer in stage.say(one)]
+    assert [puppet.open(answer).payloads for answer in answers] == [()]
+
+
 def test_an_unknown_critical_payload_before_sk_ends_an_attempt_in_ike_auth() -> None:
     stage = Stage()
     puppet = stage.puppet()

@@ -12,6 +12,7 @@ import pytest
 
 from tests.simulation.bounds import INBOUND_KEPT
 from tests.simulation.gateway import Gateway
+from tests.simulation.pair import Pair
 from tests.simulation.policies import mapping, mirrored, policy, with_pfs
 from tests.simulation.wire import WirePair
 from vpnd.ike.outputs import (
@@ -57,6 +58,21 @@ def of(pair: WirePair, name: str) -> Gateway:
 def rekey_child(pair: WirePair, name: str) -> None:
     """Ask one side to rekey its CHILD_SA."""
     of(pair, name).rekey_child()
+
+
+def test_a_storm_of_rekeys_is_answered_each_time(side: str) -> None:
+    """Those that both sides have deleted make room before their stragglers have all come."""
+    pair, times = Pair(), 40
+    pair.establish()
+    begins = pair.a if side == "a" else pair.b
+    for _ in range(times):
+        begins.rekey_child()
+        pair.world.run_for(INBOUND_KEPT / times)
+    for gateway in (pair.a, pair.b):
+        assert len(gateway.of(ChildReplaced)) == times
+        assert not gateway.of(ChildFailed)
+    pair.world.run_for(2 * INBOUND_KEPT)
+    assert [len(gateway.installed) for gateway in (pair.a, pair.b)] == [1, 1]
 
 
 def rekey_ike(pair: WirePair, name: str) -> None:

@@ -87,6 +87,18 @@ def test_a_passive_tunnel_answers_and_waits_again() -> None:
     assert life.attempts == 0
 
 
+def test_a_tunnel_of_any_address_begins_only_under_an_ike_sa_of_the_peer() -> None:
+    plain = policy(PASSIVE, mappings=2)
+    life = Life(replace(plain, remote="any", peer=replace(plain.peer, remote_address=None, any_address=True)))
+    life.tell("up")
+    life.pass_time(600)
+    assert (life.state, life.attempts) == ("waiting", 0)
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(initiator=False))
+    life.tell("up")
+    assert life.commands[-1] == Initiate("branch", 1)
+
+
 def test_a_packet_starts_a_traffic_triggered_mapping_and_only_that() -> None:
     life = Life(policy(TRIGGERED, mappings=3))
     life.tell("acquire", 1)
