@@ -47,6 +47,13 @@ class Restored(Cause):
     """The successor is gone: speak for the tunnel again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten(Cause):
+    """The peer does not answer under it, and does under `kept`: both sides had begun one at once."""
+
+    kept: Context
+
+
 # --- outcomes
 
 

@@ -139,6 +139,8 @@ class IsakmpSa:
     """Where the peer was before it moved, until it has answered from where it is."""
     nat: Nat = NO_NAT
     established_at: float = 0.0
+    yielded_at: float = 0.0
+    """Since when it is to go because both sides had begun one."""
     last_message: float = 0.0
     """When the peer's last verified message came; ESP does not count."""
     _keys: Phase1Keys | None = None

@@ -242,12 +242,12 @@ def forget(context: Context, now: float, timer: Timer) -> causes.Ended:
 
 
 def close_replaced(context: Context, now: float, timer: Timer) -> causes.Close | None:
-    """A predecessor that is one too many; its quick modes end first.
+    """A predecessor that is one too many; its quick modes end first, and the peer has the one that is kept.
 
-    With it the peer's last message would be lost, and one side would send on what the other lacks.
+    Else the peer's last message would be lost, and one side would send on what the other lacks.
     """
     closing = context.registry.limits.closing
-    if context.quick_modes.busy(now, closing):
+    if context.quick_modes.busy(now, closing) or context.timers.deadline(Timer.REVIEW) is not None:
         context.timers.arm(Timer.FORGET, now + closing)
         return None
     reauthentication.note_closed(context, now)

@@ -5,7 +5,12 @@ section 5.5 ties them to the peers, not to the ISAKMP SA). The successor becomes
 the predecessor stays for what the peer still says under it.
 
 When both sides begin at once, two ISAKMP SAs come up. Both sides keep the one whose initiator has the lower
-identity, so that both keep the same one, and the other's initiator deletes it soon after.
+identity, so that both keep the same one, and the other's initiator deletes it soon after. But the peer may
+have dropped that one already without a word (strongSwan, when INITIAL_CONTACT comes on the other one): so it
+stays only if it answers.
+
+    both stand --0.2 s--> ask under the one that is kept, until it is heard: then the other one goes
+               --1.7 s in silence--> ask under the other one as well; if that is heard, it stays
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import Established, Failed, IkeDown, IkeReplaced, IkeSaInfo, PeerRenews
 from vpnd.ike.session import Phase
+from vpnd.ike.silence import ASKED_AGAIN
 from vpnd.ike.v1 import diagnoses
 from vpnd.ike.v1.causes import (
     Admitted,
@@ -21,6 +27,7 @@ from vpnd.ike.v1.causes import (
     Close,
     Crossed,
     Ended,
+    Forgotten,
     PeerClosed,
     Restored,
     Settled,
@@ -41,6 +48,12 @@ STORM = 3
 """Young predecessors that no race leaves: the peer renews faster than it may hand its SAs on."""
 MEND_AFTER = 2.0
 """Seconds after the last DELETE for such predecessors until each mapping gets a pair that is there."""
+ASK_AFTER = 0.2
+"""Seconds until the one of two that is kept is asked, unless it was heard: the peer knows both by then."""
+ASK_AGAIN = 0.5
+"""Seconds between its questions: three are sent."""
+ANSWERS_WITHIN = 1.7
+"""Seconds that it has to answer: after that the other one is asked as well."""
 
 _LIVE = (State.ESTABLISHED, State.DELETED)
 
@@ -62,18 +75,29 @@ def admit(context: Context, now: float, cause: Authenticated) -> Admitted | Cros
     predecessor = next((one for one in reversed(older) if one.sa.state in _LIVE), None)
     crossing = predecessor is not None and _crosses(context, predecessor)
     for one in older:
-        # Our own attempt can end because the peer's has succeeded.
-        superfluous = not one.phase1.answered or not one.sa.begun_by_the_lower
-        if one.sa.initiator and one.sa.phase is Phase.CONNECTING and superfluous:
-            context.peer.wanted = one.peer.wanted | context.peer.wanted
-            faster = Diagnosis.of(Code.PEER_DELETED, detail="the peer's own attempt was faster")
-            one.command(now, Ended(faster))
+        if one.sa.initiator and one.sa.phase is Phase.CONNECTING:
+            _is_outrun(one, context, now)
     if predecessor is not None and crossing and not sa.begun_by_the_lower:
         return Crossed(predecessor)
     if cause.initial_contact and not crossing:
         forget_older(context, now)
         predecessor = None
     return Admitted(predecessor, crossing)
+
+
+def _is_outrun(attempt: Context, context: Context, now: float) -> None:
+    """Our own attempt can end because the peer's has succeeded.
+
+    But not once our proof is under way: the peer may have the ISAKMP SA of it, and drop its own for that.
+    """
+    if attempt.phase1.answered and attempt.sa.begun_by_the_lower:
+        return
+    context.peer.wanted = attempt.peer.wanted | context.peer.wanted
+    attempt.peer.wanted = {}
+    if attempt.sa.state is State.SENT_AUTH:
+        attempt.sa.attempt.renews = True
+        return
+    attempt.command(now, Ended(Diagnosis.of(Code.PEER_DELETED, detail="the peer's own attempt was faster")))
 
 
 def arm_lifetime(context: Context, now: float) -> None:
@@ -166,8 +190,7 @@ def peer_closed(context: Context, now: float, cause: PeerClosed) -> AwaitSuccess
     if sa.state is not State.ESTABLISHED:
         return gone
     if spare is not None:
-        spare.command(now, Restored())
-        _succeed(spare, context, now)
+        _hand_back(context, spare, now)
         return gone
     if any(one.initiator or one.state in PROMISING for one in connecting):
         return AwaitSuccessor()
@@ -178,6 +201,43 @@ def peer_closed(context: Context, now: float, cause: PeerClosed) -> AwaitSuccess
         # Of an attempt of ours the end of the ISAKMP SA tells.
         context.emit(Failed(sa.tunnel, refused, initiator=False))
     return Ended(refused)
+
+
+def _hand_back(context: Context, spare: Context, now: float) -> None:
+    """A predecessor speaks for the tunnel again, and does what was under way or wanted."""
+    spare.command(now, Restored())
+    _succeed(spare, context, now)
+    quick_mode.begin_next(spare, now)
+    spare.rearm()
+
+
+def review(context: Context, now: float, timer: Timer) -> None:
+    """It was to go because both sides had begun: does the peer have the one that is kept, or only this one?
+
+    While neither answers neither goes. A peer that does not speak of its life cannot be asked.
+    """
+    kept, since = context.current, context.sa.yielded_at
+    if kept.sa.last_message > since or not kept.liveness.spoken or kept is context:
+        return
+    overdue = since + ANSWERS_WITHIN
+    if now < overdue:
+        kept.ask(now)
+        kept.rearm()
+        context.timers.arm(Timer.REVIEW, min(now + ASK_AGAIN, overdue))
+    elif context.sa.last_message > overdue:
+        kept.command(now, Forgotten(context))
+    else:
+        context.ask(now)
+        context.timers.arm(Timer.REVIEW, now + (ASK_AGAIN if now < overdue + ASKED_AGAIN else ASKED_AGAIN))
+
+
+def forgotten(context: Context, now: float, cause: Forgotten) -> Ended:
+    """The peer has dropped it without a DELETE, and perhaps its pairs: each mapping gets a new one."""
+    context.transport.delete_ike()
+    _hand_back(context, cause.kept, now)
+    cause.kept.timers.arm(Timer.MEND, now)
+    cause.kept.rearm()
+    return Ended(Diagnosis.of(Code.PEER_DELETED, detail="the peer has kept another ISAKMP SA"))
 
 
 def await_successor(context: Context, now: float, cause: AwaitSuccessor) -> None:
@@ -223,8 +283,11 @@ def _retire(context: Context, now: float, crossing: bool) -> None:
     current, closing = context.current, now + context.registry.limits.closing
     if context.timers.deadline(Timer.MEND) is not None:
         current.timers.arm(Timer.MEND, closing + MEND_AFTER)
-    if crossing and context.sa.initiator:
-        context.timers.arm(Timer.FORGET, closing)
+    if crossing:
+        context.sa.yielded_at = now
+        context.timers.arm(Timer.REVIEW, now + ASK_AFTER)
+        if context.sa.initiator:
+            context.timers.arm(Timer.FORGET, closing)
     current.rearm()
 
 
@@ -248,6 +311,8 @@ def _limit(context: Context, now: float) -> None:
             one.timers.disarm(Timer.FORGET)
         return
     for one in replaced[-REPLACED_FOR_NOW:-REPLACED_AT_MOST]:
+        # Of those that the peer may have kept instead the newest is enough.
+        one.timers.disarm(Timer.REVIEW)
         if one.timers.deadline(Timer.FORGET) is None:
             one.timers.arm(Timer.FORGET, now + closing)
             one.rearm()

@@ -62,6 +62,7 @@ class Timer(Enum):
     HELD = "decide whether the newcomer has the tunnel"
     HALF_OPEN = "the peer's next phase-1 message"
     FORGET = "the end of what is only kept for a little longer"
+    REVIEW = "which of two the peer has"
     RENEW = "the time for a successor"
     MEND = "pairs that the peer may have lost are made again"
     EXPIRE = "the end of the lifetime"

@@ -93,6 +93,7 @@ STEPS: dict[tuple[State, Key], Step[Action, State]] = {
     (State.ESTABLISHED, causes.Superseded): Step(
         "a successor has taken over", reauthentication.supersede, State.REPLACED
     ),
+    (State.ESTABLISHED, causes.Forgotten): Step("the peer has another one", reauthentication.forgotten),
     (State.ESTABLISHED, Timer.RENEW): _RENEW,
     (State.ESTABLISHED, Timer.MEND): Step("pairs that the peer may have lost", life.mend),
     (State.ESTABLISHED, Timer.LIVENESS): Step("is the peer alive?", life.check_life),
@@ -101,6 +102,7 @@ STEPS: dict[tuple[State, Key], Step[Action, State]] = {
     (State.REPLACED, causes.Restored): Step(
         "the successor is gone", reauthentication.restore, State.ESTABLISHED
     ),
+    (State.REPLACED, Timer.REVIEW): Step("does the peer have the one that is kept?", reauthentication.review),
     (State.REPLACED, Timer.FORGET): Step("it is one too many", life.close_replaced),
     (State.DELETED, causes.Superseded): Step(
         "the successor is there", reauthentication.supersede_deleted, State.REPLACED

@@ -25,6 +25,7 @@ COMMANDS = {
     causes.QuickModesDue,
     causes.Superseded,
     causes.Restored,
+    causes.Forgotten,
 }
 """What comes from outside; all other causes are outcomes of an action."""
 
