@@ -21,7 +21,17 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath import engine as engine_module
 from vpnd.datapath import sockets
 from vpnd.datapath.engine import EngineOptions, PythonEngine
-from vpnd.datapath.interface import Acquire, Drop, Notice, PathMtu, PolicyRow, TunLost, UnknownSpi
+from vpnd.datapath.interface import (
+    Acquire,
+    Drop,
+    HardLimit,
+    Notice,
+    PathMtu,
+    PolicyRow,
+    SoftLimit,
+    TunLost,
+    UnknownSpi,
+)
 from vpnd.datapath.sockets import (
     Features,
     IcmpReport,
@@ -646,3 +656,15 @@ def test_which_addresses_are_ours() -> None:
     assert sockets.is_local_address(bytes(15) + b"\1")
     assert not sockets.is_local_address(bytes((203, 0, 113, 77)))
     assert not sockets.is_local_address(bytes((240, 0, 0, 1)))
+
+
+async def test_a_lowered_limit_is_told_and_kept(pair: Sides) -> None:
+    pair.connect()
+    pair.a.put(*[udp_packet(A, B, 1000)] * 10)
+    assert len(await arrived(pair.b, 10)) == 10
+    pair.a.engine.limit(0x1001, 10)
+    pair.a.engine.limit(0x9999, 10)
+    await until(lambda: pair.a.notices == [SoftLimit("t", 0x1001)])
+    pair.a.put(udp_packet(A, B, 1000))
+    await until(lambda: HardLimit("t", 0x1001) in pair.a.notices)
+    assert pair.a.engine.drops("t")[Drop.LIFETIME] == 1

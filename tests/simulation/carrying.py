@@ -13,7 +13,15 @@ from vpnd.datapath.outbound import Outbound
 from vpnd.datapath.sad import Sad, SaPair
 from vpnd.datapath.tunnels import Tunnel
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import ChildDown, ChildExpected, ChildReplaced, ChildUp, OutboundReady, Output
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildExpected,
+    ChildLimited,
+    ChildReplaced,
+    ChildUp,
+    OutboundReady,
+    Output,
+)
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import Negotiation, PeerPolicy
 
@@ -107,6 +115,8 @@ class Carrying(Living):
                     self._send_on(child.spi_in)
             case OutboundReady(_, spi_in):
                 self._send_on(spi_in)
+            case ChildLimited(_, spi_in, kilobytes):
+                self._limit(spi_in, kilobytes)
             case ChildDown(_, _, spi_in):
                 self.sad.remove(spi_in)
         super()._apply(output)
@@ -117,6 +127,13 @@ class Carrying(Living):
         self.sad.install(pair, outbound)
         if outbound:
             self._release()
+
+    def _limit(self, spi_in: int, kilobytes: int) -> None:
+        pair = self.sad.by_spi(spi_in)
+        if pair is not None:
+            pair.limit_bytes(kilobytes, SeededEntropy(spi_in))
+            self._outbound.check_limits(pair)
+            self._hear_notices()
 
     def _send_on(self, spi_in: int) -> None:
         pair = self.sad.by_spi(spi_in)

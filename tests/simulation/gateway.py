@@ -11,6 +11,7 @@ from vpnd.ike.outputs import (
     ChildDown,
     ChildExpected,
     ChildFailed,
+    ChildLimited,
     ChildReplaced,
     ChildRetired,
     ChildSaInfo,
@@ -241,6 +242,8 @@ class Gateway:
                 self._install(output.child, output.outbound, output.expected)
             case OutboundReady():
                 self._use(self._known(output.spi_in, "OutboundReady"))
+            case ChildLimited():
+                self._known(output.spi_in, "ChildLimited")
             case ChildRetired():
                 self._known(output.spi_in, "ChildRetired").turn = 0
             case ChildDown():

@@ -47,6 +47,7 @@ from vpnd.ike.outputs import (
     ChildDown,
     ChildExpected,
     ChildFailed,
+    ChildLimited,
     ChildReplaced,
     ChildRetired,
     ChildUp,
@@ -235,6 +236,8 @@ class Gateway:
             case OutboundReady(_, spi_in):
                 self.engine.use_outbound(spi_in)
                 self.tunnels.handle_ike(now, output)
+            case ChildLimited(_, spi_in, kilobytes):
+                self.engine.limit(spi_in, kilobytes)
             case ChildDown(tunnel, mapping, spi_in, _):
                 self._totals.count(tunnel, mapping, self.engine.stats(spi_in))
                 self.engine.remove(spi_in)

@@ -242,6 +242,13 @@ class PythonEngine:
             self._sad.use_outbound(pair)
             self._release(self._tunnels[pair.child.tunnel], pair.child.mapping)
 
+    def limit(self, spi_in: int, kilobytes: int) -> None:
+        pair = self._sad.by_spi(spi_in)
+        if pair is not None:
+            pair.limit_bytes(kilobytes, self._entropy)
+            self._outbound.check_limits(pair)
+            self._tell_later()
+
     def remove(self, spi_in: int) -> None:
         self._sad.remove(spi_in)
 

@@ -166,6 +166,12 @@ class Engine(Protocol):
     def use_outbound(self, spi_in: int) -> None:
         """Send this mapping's packets on the SA pair with this inbound SPI from now on."""
 
+    def limit(self, spi_in: int, kilobytes: int) -> None:
+        """The SA pair carries no more than so many KB (1024 bytes) each way, from its installation on.
+
+        Of that and the limit that it has the lower one counts. Unknown SPIs are ignored.
+        """
+
     def remove(self, spi_in: int) -> None:
         """Forget an SA pair; its keys go with it. Unknown SPIs are ignored."""
 

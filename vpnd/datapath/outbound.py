@@ -195,6 +195,11 @@ class Outbound:
             tunnel.drops[Drop.SEND] += lost
             train.pair = None
 
+    def check_limits(self, pair: SaPair) -> None:
+        """Its limits were lowered: it may be near one already."""
+        if pair.should_be_replaced():
+            self._tell_limits(pair, used_up=False)
+
     def _tell_limits(self, pair: SaPair, used_up: bool) -> None:
         """Say once that an SA should be replaced, and once that it is used up."""
         if not pair.soft_told:

@@ -81,11 +81,10 @@ class SaPair:
         )
         self.sequence = 0
         self.sequence_end = SEQUENCE_END[child.suite.esn]
-        kilobytes = child.lifetimes.kilobytes
-        self.hard_bytes = None if kilobytes is None else kilobytes * KILOBYTE
-        self.soft_bytes = None
-        if self.hard_bytes is not None:
-            self.soft_bytes = int(child.lifetimes.margin.soft(self.hard_bytes, chance(entropy)))
+        self.hard_bytes: int | None = None
+        self.soft_bytes: int | None = None
+        if child.lifetimes.kilobytes is not None:
+            self.limit_bytes(child.lifetimes.kilobytes, entropy)
         self.packets_in = self.packets_out = self.bytes_in = self.bytes_out = 0
         self.last_in = self.last_out = 0.0
         self.soft_told = self.hard_told = self.awaited = False
@@ -101,6 +100,13 @@ class SaPair:
                 _all_in(row.local, child.ts_local) and _all_in(row.remote, child.ts_remote)
             ):
                 self.part = SelectorTable((Row(child.mapping, child.ts_local, child.ts_remote),))
+
+    def limit_bytes(self, kilobytes: int, entropy: Entropy) -> None:
+        """It carries no more than so many KB, and is replaced before; a lower limit stays."""
+        hard = kilobytes * KILOBYTE
+        if self.hard_bytes is None or hard < self.hard_bytes:
+            self.hard_bytes = hard
+            self.soft_bytes = int(self.child.lifetimes.margin.soft(hard, chance(entropy)))
 
     def move(self, path: Path) -> None:
         """Send along `path` from now on."""

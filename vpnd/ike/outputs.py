@@ -115,6 +115,18 @@ class OutboundReady:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildLimited:
+    """The SA pair with this inbound SPI carries no more than `kilobytes` (of 1024 bytes) from its beginning.
+
+    The peer has said so after it was made; a limit that it has already is the lower one of both.
+    """
+
+    tunnel: str
+    spi_in: int
+    kilobytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChildRetired:
     """The SA pair with this inbound SPI is not sent on any more; another one has its mapping.
 
@@ -301,6 +313,7 @@ Output = (
     | ChildUp
     | ChildReplaced
     | OutboundReady
+    | ChildLimited
     | ChildRetired
     | ChildDown
     | ChildFailed

@@ -9,7 +9,7 @@ from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
 from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import Stage, stage_in
 from vpnd.control.diagnoses import explain
-from vpnd.ike.outputs import ChildUp, Failed, IkeDown, PeerDead
+from vpnd.ike.outputs import ChildLimited, ChildUp, Failed, IkeDown, PeerDead
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.attributes import Attribute, encode_attributes
@@ -300,6 +300,28 @@ def test_responder_lifetime_afterwards_shortens_the_pair(whose: str) -> None:
     assert child.spi_in in stage.gateway.installed
     stage.world.run_for(2)
     assert child.spi_in not in stage.gateway.installed
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_responder_lifetime_afterwards_limits_what_the_pair_carries(whose: str) -> None:
+    """Each time less than before, and never less than costs a negotiation; the seconds stay."""
+    stage, puppet = stage_in("with a child from here")
+    child = stage.gateway.children()[0]
+    spi = child.spi_in if whose == "ours" else child.spi_out
+    ends = stage.endpoint.child_sas(stage.gateway.tunnel)[child.spi_in].expires_at
+    for kilobytes in (70_000, 80_000, 50_000, 50_000, 3):
+        stage.say(puppet.informational(for_the_pair(spi, (1, 2), (2, kilobytes))))
+    stage.say(puppet.informational(for_the_pair(spi, (1, 1), (2, 999_999), (1, 2), (2, 60_000))))
+    limits = [(one.tunnel, one.spi_in, one.kilobytes) for one in stage.gateway.of(ChildLimited)]
+    assert limits == [(stage.gateway.tunnel, child.spi_in, kb) for kb in (70_000, 50_000, 1024)]
+    assert stage.endpoint.child_sas(stage.gateway.tunnel)[child.spi_in].expires_at == ends
+
+
+def test_only_the_responder_limits_what_the_pair_carries() -> None:
+    stage, puppet = stage_in("with a child")
+    child = stage.gateway.children()[0]
+    stage.say(puppet.informational(for_the_pair(child.spi_out, (1, 2), (2, 70_000))))
+    assert not stage.gateway.of(ChildLimited)
 
 
 @pytest.mark.parametrize("of_the_pair", [True, False])

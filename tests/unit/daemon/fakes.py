@@ -65,6 +65,7 @@ class FakeEngine:
         self.policies: dict[str, tuple[PolicyRow, ...]] = {}
         self.path_mtu: dict[str, int] = {}
         self.limits: dict[str, tuple[int | None, int | None]] = {}
+        self.kilobytes: dict[int, int] = {}
         self.installed: dict[int, ChildSa] = {}
         self.moved: list[tuple[int, NetworkPath]] = []
         self.sending: dict[tuple[str, int], int] = {}
@@ -109,6 +110,9 @@ class FakeEngine:
     def use_outbound(self, spi_in: int) -> None:
         child = self.installed[spi_in]
         self.sending[child.tunnel, child.mapping] = spi_in
+
+    def limit(self, spi_in: int, kilobytes: int) -> None:
+        self.kilobytes[spi_in] = kilobytes
 
     def remove(self, spi_in: int) -> None:
         self.installed.pop(spi_in, None)

@@ -14,6 +14,7 @@ from vpnd.control.operations import InvalidConfiguration, NegotiationFailed
 from vpnd.control.schema import Event
 from vpnd.datapath.interface import HardLimit, PeerMoved, PeerSends, SoftLimit, TunLost
 from vpnd.host.routes import MAIN_TABLE, Wanted
+from vpnd.ike.outputs import ChildLimited
 from vpnd.model.child import ChildSa, Path
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -451,3 +452,13 @@ async def test_a_pair_that_the_peer_has_begun_receives_before_it_is_sent_on(
     monkeypatch.setattr(endpoint, "peer_sends", lambda _now, name, spi_in: said.append((name, spi_in)))
     engine.on_notice(PeerSends("t", spi))
     assert said[2:] == [("t", spi)]
+
+
+@with_pair
+async def test_what_the_peer_lets_an_sa_carry_reaches_the_engine(pair: Pair) -> None:
+    await up(pair, "ikev1")
+    gateway, engine = pair.hq.service.gateway, pair.hq.engine
+    (spi,) = engine.installed
+    with gateway.turn():
+        gateway.endpoint.outputs.append(ChildLimited("t", spi, 70_000))
+    assert engine.kilobytes == {spi: 70_000}

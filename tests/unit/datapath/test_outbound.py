@@ -19,6 +19,7 @@ from tests.unit.datapath.parts import (
     tcp_packet,
     udp_packet,
 )
+from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.interface import Acquire, Drop, HardLimit, PolicyRow, SoftLimit
 from vpnd.datapath.tunnels import ACQUIRE_INTERVAL, ICMP_BURST, WAITING_PACKETS, WAITING_TIME
 from vpnd.model.policy import Lifetimes
@@ -244,6 +245,30 @@ def test_the_last_sequence_number_is_sent_and_none_after_it() -> None:
     assert [packet[4:8].hex() for packet in sent] == ["fffffffe", "ffffffff"]
     assert ours.notices == [SoftLimit("t", 0x1001), HardLimit("t", 0x1001)]
     assert ours.dropped() == {"LIFETIME": 3}
+
+
+def test_a_limit_that_is_lowered_holds_from_the_beginning_on() -> None:
+    ours, _ = pair_of(lifetimes=Lifetimes(3600, 1000))
+    pair = ours.sad.by_spi(0x1001)
+    assert pair is not None
+    ours.send(*[udp_packet(A, B, 1000)] * 64)
+    pair.limit_bytes(100, SeededEntropy(1))
+    ours.outbound.check_limits(pair)
+    assert ours.notices == []
+    assert len(ours.send(*[udp_packet(A, B, 1000)] * 64)) == 102400 // 1000 - 64
+    assert ours.notices == [SoftLimit("t", 0x1001), HardLimit("t", 0x1001)]
+
+
+def test_an_sa_that_is_near_a_lowered_limit_says_so_at_once() -> None:
+    """Its succession need not wait for the packet that is dropped."""
+    ours, _ = pair_of()
+    pair = ours.sad.by_spi(0x1001)
+    assert pair is not None
+    ours.send(*[udp_packet(A, B, 1000)] * 64)
+    pair.limit_bytes(64, SeededEntropy(1))
+    ours.outbound.check_limits(pair)
+    ours.outbound.check_limits(pair)
+    assert ours.notices == [SoftLimit("t", 0x1001)]
 
 
 # ----------------------------------------------------------------------------------- fitting

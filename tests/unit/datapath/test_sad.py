@@ -70,6 +70,15 @@ def test_the_soft_limit_is_the_margin_before_the_end(
     assert int(least * sa.hard_bytes) <= sa.soft_bytes <= most * sa.hard_bytes
 
 
+@pytest.mark.parametrize(("first", "then", "left"), [(None, 500, 500), (1000, 500, 500), (300, 500, 300)])
+def test_of_two_limits_the_lower_one_counts(first: int | None, then: int, left: int) -> None:
+    sa = SaPair(child(lifetimes=Lifetimes(3600, first)), SeededEntropy(1), 1500)
+    sa.limit_bytes(then, SeededEntropy(2))
+    assert sa.hard_bytes == left * 1024
+    assert sa.soft_bytes is not None
+    assert 0.8 * sa.hard_bytes - 1 <= sa.soft_bytes <= 0.9 * sa.hard_bytes
+
+
 @pytest.mark.parametrize("size", [32, 64, 1024, 4096])
 def test_the_window_is_the_one_of_the_policy(size: int) -> None:
     sa = SaPair(replace(child(), replay_window=size), SeededEntropy(1), 1500)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from vpnd.crypto.entropy import Entropy, chance
 from vpnd.ike.outputs import (
     ChildDown,
     ChildExpected,
+    ChildLimited,
     ChildReplaced,
     ChildRetired,
     ChildSaInfo,
@@ -20,7 +21,7 @@ from vpnd.ike.registry import Registry
 from vpnd.ike.timers import Timers
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
-from vpnd.model.policy import Margin
+from vpnd.model.policy import Lifetimes, Margin
 
 REKEY_AGAIN = 45.0
 """Seconds until a succession that has come to nothing is tried again; an attempt lasts up to 30."""
@@ -78,7 +79,8 @@ class Child:
     """One SA pair. `pending`: the peer has not confirmed it yet (we answered its quick mode).
 
     `held`: it is not sent on yet, for the peer may not have installed it. `deleted`: one side has deleted it,
-    and it only receives. `made`: when it was installed, on the caller's clock.
+    and it only receives. `made`: when it was installed, on the caller's clock. `limits`: what it lives and
+    carries at most, which the peer may have lowered since.
     """
 
     sa: ChildSa
@@ -87,6 +89,10 @@ class Child:
     announced: bool = False
     held: bool = False
     deleted: bool = False
+    limits: Lifetimes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limits = self.sa.lifetimes
 
 
 class Children:
@@ -126,8 +132,15 @@ class Children:
             ChildUp(sa, outbound=False) if old is None else ChildReplaced(old, sa, outbound=False)
         )
 
-    def limit(self, now: float, child: Child, seconds: int) -> None:
-        """The pair lives `seconds` from its beginning and no longer."""
+    def limit(self, now: float, child: Child, lifetimes: Lifetimes) -> None:
+        """The pair lives and carries so much from its beginning and no more, as the peer has said since."""
+        if lifetimes.kilobytes is not None and lifetimes.kilobytes != child.limits.kilobytes:
+            self._registry.emit(ChildLimited(child.sa.tunnel, child.sa.spi_in, lifetimes.kilobytes))
+        if lifetimes.seconds < child.limits.seconds:
+            self._limit_seconds(now, child, lifetimes.seconds)
+        child.limits = lifetimes
+
+    def _limit_seconds(self, now: float, child: Child, seconds: int) -> None:
         for limit, due in (
             (Limit.HARD, child.made + seconds),
             (Limit.SOFT, self._soft(child, seconds)),

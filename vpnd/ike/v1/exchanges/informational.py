@@ -148,7 +148,7 @@ def _on_notify(context: Context, now: float, notify: Notify) -> None:
 def _limit_lifetime(context: Context, now: float, notify: Notify) -> None:
     """The responder keeps the ISAKMP SA, or an IPsec SA, no longer than it says (RFC 2407 section 4.6.3.1).
 
-    Of an IPsec SA the seconds; its kilobytes are agreed in quick mode.
+    Of the ISAKMP SA the seconds: it carries few messages, and nothing here counts their kilobytes.
     """
     sa, children = context.sa, context.peer.children
     if notify.protocol == Protocol.IKE and sa.initiator:
@@ -159,7 +159,6 @@ def _limit_lifetime(context: Context, now: float, notify: Notify) -> None:
     elif notify.protocol == Protocol.ESP and len(notify.spi) == ESP_SPI_LENGTH:
         for spi_in in children.named({int.from_bytes(notify.spi, "big")}):
             child = children.by_spi[spi_in]
-            seconds = limited(child.sa.lifetimes, [notify]).seconds
-            if child.sa.initiator and not child.deleted and seconds < child.sa.lifetimes.seconds:
-                children.limit(now, child, seconds)
+            if child.sa.initiator and not child.deleted:
+                children.limit(now, child, limited(child.limits, [notify]))
                 context.current.rearm()
