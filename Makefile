@@ -96,7 +96,7 @@ docs: setup  ## the documentation site in build/docs: journeys, states, configur
 	@$(PYTHON) -m docs
 
 browser: setup  ## the console in Debian's Chromium; its pictures are in build/console
-	@$(PYTHON) -c 'import playwright' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,browser]'
+	@$(PYTHON) -c 'import axe_playwright_python, playwright' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,browser]'
 	@[ -x /usr/bin/chromium ] || apt-get -q -y --no-install-recommends install chromium fonts-wqy-microhei
 	@VPND_BROWSER=1 $(PYTHON) -m pytest tests/browser -p no:randomly $(PYTEST_ARGS)
 

@@ -2,103 +2,51 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
-from playwright.sync_api import Page, sync_playwright
 
-from tests.lab.process import wait_until
-from tests.unit.control.conftest import Remote
-from vpnd.console.tokens import Role, Tokens
+from tests.browser.conftest import LONG, Look, Played, Visit
 
-ROOT = Path(__file__).parents[2]
-PICTURES = ROOT / "build/console"
-CHROMIUM = "/usr/bin/chromium"
-LOOKS = [(1280, "light", "en"), (1280, "dark", "zh-CN"), (400, "light", "en"), (400, "dark", "zh-CN")]
-
-
-@dataclass(frozen=True)
-class Served:
-    """A console that runs, and a token for it."""
-
-    url: str
-    token: str
+LOOKS = [
+    Look(width, scheme, locale)
+    for width, scheme, locale in (
+        *((1280, "light", "en"), (1280, "dark", "zh-CN")),
+        *((400, "light", "en"), (400, "dark", "zh-CN"), (400, "dark", "en"), (1280, "light", "zh-CN")),
+    )
+]
 
 
-@pytest.fixture(scope="module")
-def served(remote: Remote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The real program, before a daemon that is played."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{free.getsockname()[1]}"
-    state = tmp_path_factory.mktemp("console")
-    token = Tokens(state).new(Role.ADMIN)
-    command = [sys.executable, "-m", "vpnd.daemon.main", "console", "--listen", listen]
-    process = subprocess.Popen([*command, "--state", str(state), "--socket", str(remote.socket)], cwd=ROOT)
-    url = f"http://{listen}"
-
-    def answers() -> bool:
-        try:
-            return bool(urllib.request.urlopen(f"{url}/sign-in").status == 200)  # noqa: S310
-        except urllib.error.URLError:
-            return False
-
-    try:
-        wait_until(answers, "the console answers", 60.0)
-        yield Served(url, token)
-    finally:
-        process.terminate()
-        process.wait(60)
+@pytest.mark.parametrize("visit", LOOKS, indirect=True, ids=str)
+def test_the_whole_way(visit: Visit, played: Played) -> None:
+    _watch(visit)
+    _basic(visit)
+    _advanced_and_rules(visit)
+    _algorithms_and_summary(visit)
+    assert list(played.received) == ["branch-new"]
+    _change(visit)
+    _ask_before(visit)
+    visit.check()
 
 
-@pytest.mark.parametrize(("width", "scheme", "locale"), LOOKS)
-def test_the_whole_way(served: Served, remote: Remote, width: int, scheme: str, locale: str) -> None:
-    remote.operations.begin_anew()
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme="dark" if scheme == "dark" else "light",
-            locale=locale,
-        )
-        page = context.new_page()
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-
-        def picture(name: str) -> None:
-            page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}-{locale[:2]}.png", full_page=True)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is too wide"
-
-        _walk(page, served, picture)
-        browser.close()
-    assert said == [], "scripts and styles are within the Content-Security-Policy"
-    assert [url for url in asked if not url.startswith(served.url + "/")] == []
-    assert list(remote.operations.received) == ["branch-new"]
-
-
-def _walk(page: Page, served: Served, picture: object) -> None:
-    assert callable(picture)
-    page.goto(served.url)
-    page.fill("#token", served.token)
-    page.keyboard.press("Enter")
+def _watch(visit: Visit) -> None:
+    page = visit.page
+    page.goto(visit.served.url)
+    visit.picture("sign-in")
+    visit.sign_in()
     with page.expect_response("**/rows*"):
         pass
-    picture("list")
-    for name in ("branch-a", "branch-b"):
-        page.goto(f"{served.url}/tunnel?name={name}")
-        picture(name)
-    page.goto(served.url)
+    visit.picture("list")
+    for name in ("branch-a", "branch-b", LONG):
+        page.goto(f"{visit.served.url}/tunnel?name={name}")
+        visit.picture(name if name != LONG else "long")
+    page.goto(f"{visit.served.url}/events")
+    visit.picture("events")
+    page.goto(f"{visit.served.url}/tunnel?name=nobody")
+    visit.picture("unknown")
+
+
+def _basic(visit: Visit) -> None:
+    page = visit.page
+    page.goto(visit.served.url)
     page.click("main button.main")
     page.fill("#name", "branch-new")
     page.select_option("#customer_gateway", "+")
@@ -106,26 +54,130 @@ def _walk(page: Page, served: Served, picture: object) -> None:
     page.select_option("#communication", "spd-policy")
     page.fill("[id='customer_gateway.address']", "203.0.113.300")
     page.wait_for_selector("#said-customer_gateway .bad")
-    picture("basic")
+    assert page.get_attribute("[id='customer_gateway.address']", "aria-invalid") == "true"
+    visit.picture("basic")
     page.fill("[id='customer_gateway.address']", "203.0.113.9")
-    page.click("button.main")
+    page.wait_for_selector("#said-customer_gateway .bad", state="detached")
+    page.click("p button.main")
+
+
+def _advanced_and_rules(visit: Visit) -> None:
+    page = visit.page
     page.wait_for_selector("[name='dpd.enabled']")
-    page.click("button.main")
+    assert page.is_hidden("[name='health_check.local']"), "it is asked for with a health check only"
+    page.check("[name='health_check.enabled']")
+    page.fill("[name='health_check.local']", "127.0.0.1")
+    page.fill("[name='dpd.timeout']", "9")
+    page.wait_for_selector("[id='said-dpd.timeout'] .bad")
+    visit.picture("advanced")
+    page.fill("[name='dpd.timeout']", "45")
+    page.uncheck("[name='health_check.enabled']")
+    page.click("p button.main")
     page.fill("[name='spd.0.local']", "10.0.0.0/24")
     page.fill("[name='spd.0.remote']", "192.168.0.0/24\n192.168.1.0/24")
     page.wait_for_selector("#mappings li:nth-child(2)")
-    picture("rules")
-    page.click("button.main")
+    page.click("button[value=rule]")
+    page.fill("[name='spd.1.local']", "10.0.0.0/25")
+    page.fill("[name='spd.1.remote']", "192.168.1.0/25")
+    page.wait_for_selector("[id='said-spd.1.remote'] .bad")
+    visit.picture("rules")
+    page.fill("[name='spd.1.local']", "10.0.1.0/24")
+    page.fill("[name='spd.1.remote']", "192.168.2.0/24")
+    page.wait_for_selector("#mappings li:nth-child(3)")
+    page.click("p button.main")
+
+
+def _algorithms_and_summary(visit: Visit) -> None:
+    page = visit.page
     page.wait_for_selector("[name='ike.version']")
     assert page.is_hidden("[name='ike.negotiation_mode']"), "it means nothing in IKEv2"
+    page.select_option("[name='ike.version']", "ikev1")
+    assert page.is_visible("[name='ike.negotiation_mode']")
+    page.select_option("[name='ike.version']", "ikev2")
     page.check("[name='ike.dh_group'][value='2']")
     page.wait_for_selector("[id='said-ike.dh_group'] .warn")
-    picture("ike")
-    page.click("button.main")
-    page.wait_for_selector("[name='ipsec.pfs']")
-    page.click("button.main")
+    visit.picture("ike")
+    page.click("p button.main")
+    page.check("[name='ipsec.pfs'][value='14']")
+    page.fill("[name='ipsec.lifetime']", "1")
+    page.wait_for_selector("[id='said-ipsec.lifetime'] .bad")
+    visit.picture("ipsec")
+    page.click("p button.main")
+    page.wait_for_selector("[id='said-ipsec.lifetime'] .bad")
+    assert page.evaluate("document.activeElement.name") == "ipsec.lifetime", "on with what was refused"
+    page.fill("[name='ipsec.lifetime']", "3600")
+    page.click("p button.main")
     page.wait_for_selector("form[action*=finish]")
-    picture("summary")
+    visit.picture("summary")
     page.click("button.main")
     page.wait_for_selector("#key")
-    picture("done")
+    visit.picture("done")
+
+
+def _change(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.served.url}/tunnel?name=branch-a")
+    page.click("button[value=edit]")
+    page.fill("[name='description']", "the other town")
+    page.click("button[value=advanced]")
+    page.fill("[name='dpd.timeout']", "60")
+    page.click("p button[value=summary]")
+    page.wait_for_selector(".changed")
+    assert page.locator(".changed").count() == 2
+    visit.picture("changed")
+
+
+def _ask_before(visit: Visit) -> None:
+    page = visit.page
+    for action, name in (("[value=reset]", "confirm"), (".danger", "delete")):
+        page.goto(f"{visit.served.url}/tunnel?name=branch-a")
+        page.click(f"form.push button{action}")
+        page.wait_for_selector(".danger")
+        visit.picture(name)
+
+
+def test_live_without_reload(visit: Visit, played: Played) -> None:
+    """The list, a tunnel and its events change by themselves; nothing that is open is lost meanwhile."""
+    page = visit.page
+    visit.sign_in()
+    page.evaluate("window.first = true")
+    page.focus("[id='link-branch-b']")
+    played.tunnels["branch-b"] = played.tunnels["branch-b"].model_copy(update={"state": "connecting"})
+    page.wait_for_selector("tr:nth-child(2) .connecting")
+    assert page.evaluate("[window.first, document.activeElement.id]") == [True, "link-branch-b"]
+    page.fill("[name=q]", "branch-a")
+    page.wait_for_selector("tr:nth-child(2)", state="detached")
+    page.goto(f"{visit.served.url}/tunnel?name=branch-b")
+    page.evaluate("window.first = true")
+    page.focus("#ladder")
+    played.tunnels["branch-b"] = played.tunnels["branch-b"].model_copy(update={"state": "up"})
+    page.wait_for_selector("dl .state.up")
+    assert page.evaluate("[window.first, document.activeElement.id]") == [True, "ladder"]
+
+
+def test_a_daemon_that_is_gone_is_said(visit: Visit, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = visit.page
+    visit.sign_in()
+    assert page.is_hidden("#stale")
+
+    def fails() -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(played, "status", fails)
+        page.wait_for_selector("#stale", state="visible")
+        visit.picture("stale")
+    page.wait_for_selector("#stale", state="hidden")
+
+
+def test_the_list_is_at_the_same_place_after_a_change(visit: Visit) -> None:
+    """Other consoles jump to another tunnel after a save; this one stays with the one that was saved."""
+    page = visit.page
+    visit.sign_in()
+    page.click("[id='link-branch-b']")
+    page.click("button[value=edit]")
+    page.fill("[name=description]", "changed")
+    page.click("p button[value=summary]")
+    page.click("button.main")
+    page.wait_for_selector(".notice.good")
+    assert page.url.endswith("/tunnel?name=branch-b")
