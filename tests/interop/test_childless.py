@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.root, pytest.mark.strongswan]
 
 @pytest.mark.parametrize("negotiation", ["active", "passive"])
 def test_the_tunnel_is_up_with_a_peer_that_insists_on_it(negotiation: str, opposite: Opposite) -> None:
-    """As initiator we find that out: it refuses our first attempt, and the next one begins without."""
+    """As initiator we find that out: it refuses our first attempt, and another begins without at once."""
     plan = Plan(name=f"childless-{negotiation}", negotiation=negotiation, childless="force")
     ours, peer = opposite.ours, opposite.peer
     assert isinstance(ours, Vpnd)
@@ -26,7 +26,7 @@ def test_the_tunnel_is_up_with_a_peer_that_insists_on_it(negotiation: str, oppos
             opposite.bring_up(plan, "responder")
         agreement(ours, peer, plan.name)
         assert ping(opposite.wire.a.host, A.inside, B.inside, count=1).received
-        assert ("E-SYNTAX" in ours.told(plan.name)) is (negotiation == "active")
+        assert "E-SYNTAX" not in ours.told(plan.name)
     finally:
         ours.remove(plan.name)
         peer.remove(plan.name)

@@ -371,6 +371,10 @@ class Endpoint:
                 self._next_attempt(now, other.path.remote)
         while self._registry.reinitiating:
             self.reinitiate(now, self._registry.reinitiating.popleft())
+        while self._registry.beginning_again:
+            name, mappings = self._registry.beginning_again.popleft()
+            for mapping in mappings if name in self._registry.policies else ():
+                self.initiate(now, name, mapping)
 
     def _next_attempt(self, now: float, address: Address) -> None:
         """Begin the attempt that has waited longest for this peer address, if none is under way."""

@@ -60,9 +60,13 @@ class Registry:
         self.changed: deque[Session] = deque()
         self.reinitiating: deque[str] = deque()
         """Tunnels for which an IKE SA beside the present one is to be begun."""
+        self.beginning_again: deque[tuple[str, tuple[int, ...]]] = deque()
+        """Tunnels, and mappings of theirs, whose attempt was refused and is begun at once in another way."""
         self.renewals = Renewals()
         self.childless: set[str] = set()
         """Tunnels whose peer wants the first CHILD_SA after IKE_AUTH, as a refusal has shown (RFC 6023)."""
+        self.refused_for_child: set[str] = set()
+        """Tunnels whose last attempt was refused for its CHILD_SA, or the lack of it."""
         self._pairs = Pairs()
         self._rekeys_proved: dict[str, PeerPolicy] = {}
         self._sessions: dict[bytes, Session] = {}
@@ -129,6 +133,7 @@ class Registry:
         """Forget a tunnel; an unknown name is ignored."""
         self.policies.pop(name, None)
         self.childless.discard(name)
+        self.refused_for_child.discard(name)
         self.renewals.forget(name)
         self._rekeys_proved.pop(name, None)
         self._index = None

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.policies import Recipe
 from tests.simulation.puppet import Puppet
 from tests.simulation.stage import Stage
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import ChildDown, ChildUp, Failed
+from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange2, Notify2
 from vpnd.wire.ikev2 import Delete, Nonce, Notify, Payload, Sa, TsI, TsR
 
@@ -72,23 +74,36 @@ def test_failure_init() -> None:
     assert not stage.endpoint.snapshot().sas
 
 
-def begin(stage: Stage, announces: bool) -> tuple[Puppet, list[Payload]]:
-    """The endpoint has asked a puppet for mapping 0: the puppet, and what is in the IKE_AUTH request."""
+def answer_init(stage: Stage, announces: bool) -> tuple[Puppet, list[Payload]]:
+    """The last IKE_SA_INIT is answered: the puppet that does, and what is in the IKE_AUTH request."""
     puppet = stage.puppet(initiator=False, seed=len(stage.heard))
-    stage.gateway.initiate()
-    puppet.take_init(stage.heard[-1])
+    puppet.take_init(first_messages(stage)[-1])
     extra = [Notify(Notify2.CHILDLESS_IKEV2_SUPPORTED)] if announces else []
     (request,) = stage.say(puppet.init_message(*extra))
     return puppet, list(puppet.open(request).payloads)
 
 
-def refuse(stage: Stage, puppet: Puppet, proved: bool = False) -> None:
-    """The puppet does not want what was in the IKE_AUTH request; `proved`: it says who it is all the same."""
+def begin(stage: Stage, announces: bool) -> tuple[Puppet, list[Payload]]:
+    """The endpoint has asked a puppet for mapping 0: the puppet, and what is in the IKE_AUTH request."""
+    stage.gateway.initiate()
+    return answer_init(stage, announces)
+
+
+def first_messages(stage: Stage) -> list[bytes]:
+    """The endpoint's IKE_SA_INIT requests."""
+    return [data for data in stage.heard if Header.decode(data).exchange == Exchange2.IKE_SA_INIT]
+
+
+def refuse(stage: Stage, puppet: Puppet, proved: bool = False) -> int:
+    """The puppet does not want what was in the IKE_AUTH request: how many attempts follow at once.
+
+    `proved`: it says who it is all the same.
+    """
+    before = len(first_messages(stage))
     proof = [puppet.identity, puppet.auth_payload()] if proved else []
     answer = [*proof, Notify(Notify2.INVALID_SYNTAX)]
     stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, answer, response=True))
-    stage.world.run_for(LIMITS.closing + 1)
-    assert not stage.endpoint.snapshot().sas
+    return len(first_messages(stage)) - before
 
 
 def is_childless(payloads: list[Payload]) -> bool:
@@ -98,16 +113,15 @@ def is_childless(payloads: list[Payload]) -> bool:
 
 @pytest.mark.parametrize("proved", [False, True])
 def test_failure_resp(proved: bool) -> None:
-    """A responder that insists on it refuses our IKE_AUTH; the next attempt begins without a CHILD_SA.
+    """A responder that insists on it refuses our IKE_AUTH: another begins without a CHILD_SA, at once.
 
     strongSwan with `childless = force` sends its AUTH beside the refusal.
     """
     stage = Stage()
     puppet, payloads = begin(stage, announces=True)
     assert not is_childless(payloads)
-    refuse(stage, puppet, proved)
-    assert len(stage.gateway.of(Failed)) == 1
-    puppet, payloads = begin(stage, announces=True)
+    assert refuse(stage, puppet, proved) == 1
+    puppet, payloads = answer_init(stage, announces=True)
     assert is_childless(payloads)
     answer = [puppet.identity, puppet.auth_payload()]
     (request,) = stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, answer, response=True))
@@ -116,16 +130,58 @@ def test_failure_resp(proved: bool) -> None:
     made = [*puppet.child_payloads(SPI), Nonce(bytes(range(32)))]
     stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, 2, made, response=True))
     assert [child.spi_out for child in stage.gateway.children()] == [SPI]
+    assert not stage.gateway.of(Failed)
+    stage.world.run_for(LIMITS.closing + 1)
+    assert len(stage.endpoint.snapshot().sas) == 1
+
+
+def test_all_mappings_that_were_asked_for_are_asked_for_again() -> None:
+    stage = Stage(Recipe(mappings=2))
+    stage.gateway.initiate()
+    stage.gateway.initiate(1)
+    puppet, _ = answer_init(stage, announces=True)
+    refuse(stage, puppet)
+    puppet, _ = answer_init(stage, announces=True)
+    answer = [puppet.identity, puppet.auth_payload()]
+    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, answer, response=True))
+    for number, mapping in ((2, 0), (3, 1)):
+        made = [*puppet.child_payloads(SPI + mapping, mapping), Nonce(bytes(range(32)))]
+        more = stage.say(puppet.seal(Exchange2.CREATE_CHILD_SA, number, made, response=True))
+        assert len(more) == 1 - mapping
+    assert [child.mapping for child in stage.gateway.children()] == [0, 1]
 
 
 def test_a_responder_that_refuses_both_ways_is_asked_each_in_turn() -> None:
+    """The second refusal of a pair is a failure, after which the tunnel waits."""
     stage = Stage()
     begun = []
-    for _ in range(3):
+    for failures in (1, 2):
         puppet, payloads = begin(stage, announces=True)
         begun.append(is_childless(payloads))
-        refuse(stage, puppet)
-    assert begun == [False, True, False]
+        assert refuse(stage, puppet) == 1
+        puppet, payloads = answer_init(stage, announces=True)
+        begun.append(is_childless(payloads))
+        assert refuse(stage, puppet) == 0
+        assert len(stage.gateway.of(Failed)) == failures
+        stage.world.run_for(LIMITS.closing + 1)
+        assert not stage.endpoint.snapshot().sas
+    assert begun == [False, True, False, True]
+
+
+def test_a_peer_that_wants_none_any_more_gets_the_child_again_at_once() -> None:
+    """It insisted on an IKE SA without a CHILD_SA, and its configuration has changed since."""
+    stage = Stage()
+    puppet, _ = begin(stage, announces=True)
+    refuse(stage, puppet)
+    puppet, _ = answer_init(stage, announces=True)
+    answer = [puppet.identity, puppet.auth_payload()]
+    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, answer, response=True))
+    stage.gateway.close()
+    puppet, payloads = begin(stage, announces=True)
+    assert is_childless(payloads)
+    assert refuse(stage, puppet) == 1
+    _, payloads = answer_init(stage, announces=True)
+    assert not is_childless(payloads)
 
 
 def test_a_responder_that_has_not_announced_it_is_always_asked_for_a_child() -> None:
@@ -133,7 +189,7 @@ def test_a_responder_that_has_not_announced_it_is_always_asked_for_a_child() -> 
     for _ in range(2):
         puppet, payloads = begin(stage, announces=False)
         assert not is_childless(payloads)
-        refuse(stage, puppet)
+        assert refuse(stage, puppet) == 0
     assert len(stage.gateway.of(Failed)) == 2
 
 

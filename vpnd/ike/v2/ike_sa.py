@@ -36,6 +36,8 @@ class Attempt:
     """The tunnels that a responder still chooses from."""
     beside: bool = False
     """Whether another IKE SA stands already: if this attempt fails, that one is as it was."""
+    begins_again: bool = False
+    """Whether another attempt takes its place at once: its failure is none."""
     init: Init = field(default_factory=Init)
     began_at: float = 0.0
     wanted: dict[int, None] = field(default_factory=dict)

@@ -109,7 +109,7 @@ def _report_failure(context: Context, diagnosis: Diagnosis) -> None:
     sa = context.sa
     # A death is reported by the IKE SA that found it: what was tried beside that one goes with it.
     alone = context.registry.established(sa.tunnel) is None and diagnosis.code is not Code.PEER_DEAD
-    if not sa.attempt.beside or alone:
+    if not sa.attempt.begins_again and (not sa.attempt.beside or alone):
         context.emit(Failed(sa.tunnel, diagnosis, sa.initiator))
     context.children.all_down(diagnosis)
 

@@ -92,7 +92,7 @@ class AuthExchange(Exchange):
         _verify(context.sa, received, response)
         error = error_of(response.notifies)
         if error is not None and error.type not in CHILD_ERRORS:
-            _note_childless(context, error)
+            self._note_childless(context, error)
             self.abandoned(context)
             return AttemptWithdrawn(diagnoses.of_auth_error(error, context.sa.policy), DeleteIke())
         return Authenticated(received, self._offer)
@@ -102,7 +102,7 @@ class AuthExchange(Exchange):
         error, sa = error_of(received.of(Refusal).notifies), context.sa
         if error is None:
             raise InvalidSyntax(exchange=EXCHANGE, detail="an answer without AUTH")
-        _note_childless(context, error)
+        self._note_childless(context, error)
         self.abandoned(context)
         return AttemptFailed(diagnoses.of_auth_error(error, sa.policy))
 
@@ -115,10 +115,30 @@ class AuthExchange(Exchange):
         if self._offer is not None:
             self._offer.release()
 
+    def _note_childless(self, context: Context, error: Notify) -> None:
+        """A peer that insists on IKE SAs without a CHILD_SA refuses others so, strongSwan beside its AUTH.
+
+        The other way is tried at once; a peer that refuses that as well has another reason.
+        """
+        sa, registry = context.sa, context.registry
+        if error.type != Notify2.INVALID_SYNTAX or not sa.peer.knows_childless:
+            return
+        registry.childless.symmetric_difference_update({sa.tunnel})
+        registry.refused_for_child.symmetric_difference_update({sa.tunnel})
+        if sa.tunnel not in registry.refused_for_child:
+            return
+        sa.attempt.begins_again = True
+        if sa.attempt.beside:
+            registry.reinitiating.append(sa.tunnel)
+        else:
+            asked = () if self._offer is None else (self._offer.policy.index,)
+            registry.beginning_again.append((sa.tunnel, (*asked, *sa.attempt.wanted)))
+
 
 def begin(context: Context, now: float, authenticated: Authenticated) -> None:
     """Initiator: the IKE SA is up, and perhaps its first CHILD_SA; without that it stays (RFC 7296 1.2)."""
     life.begin(context, now)
+    context.registry.refused_for_child.discard(context.sa.tunnel)
     offer, response = authenticated.offer, authenticated.received.of(AuthResponse)
     if offer is None:
         return
@@ -168,13 +188,6 @@ def admit(context: Context, now: float, authenticated: Authenticated) -> tuple[P
         duplicates.close_soon(context, now)
         return (*proof, Notify(Notify2.NO_ADDITIONAL_SAS))
     return (*proof, *_first_child(context, now, request))
-
-
-def _note_childless(context: Context, error: Notify) -> None:
-    """A peer that insists on IKE SAs without a CHILD_SA refuses others so, strongSwan beside its AUTH."""
-    sa = context.sa
-    if error.type == Notify2.INVALID_SYNTAX and sa.peer.knows_childless:
-        context.registry.childless.symmetric_difference_update({sa.tunnel})
 
 
 def _is_childless(context: Context) -> bool:
