@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from ipaddress import ip_address
 
 import pytest
 
 from tests.unit.daemon.pairs import Pair, with_pair
 from vpnd.daemon.gateway import Gateway
+from vpnd.datapath.interface import Acquire
 from vpnd.wire.icmp import Echo
 
 CHECK = """
@@ -72,3 +74,19 @@ async def test_an_unhealthy_tunnel_is_interrupted_until_it_is_healthy_again(
     assert pair.hq.engine.interrupted == [("t", True, ENDS), ("t", False, ENDS)]
     assert asked == ["t"]
     assert pair.hq.operator.status().tunnels[0].carries_traffic is True
+
+
+@with_pair
+async def test_a_probe_does_not_bring_back_what_dead_peer_detection_has_disconnected(pair: Pair) -> None:
+    """One that finds no SA does bring up what only waits for traffic."""
+    triggered, gone = 'negotiation = "traffic-triggered"\n', 'dpd.action = "disconnect"\n'
+    pair.configure({"t": triggered + gone + ROUTED + CHECK}, {"t": gone + BACK})
+    await pair.start()
+    await pair.until(lambda: answered_until(pair, "up"))
+    pair.wire.cut = True
+    await pair.until(lambda: pair.state()[0] == "waiting", 300)
+    pair.wire.cut = False
+    await asyncio.sleep(120)
+    assert pair.state()[0] == "waiting"
+    pair.hq.engine.on_notice(Acquire("t", 0, ip_address("10.1.0.1"), ip_address("10.2.0.1"), 1))
+    await pair.until(lambda: answered_until(pair, "up"))
