@@ -119,7 +119,7 @@ def meaning(cause: Any) -> tuple[str, str]:
     if isinstance(cause, Enum):
         return "timer", str(cause.value)
     kind = "message" if cause.__module__.endswith(".messages") else "command or outcome"
-    return kind, inspect.getdoc(cause).split("\n\n")[0]  # type: ignore[union-attr]
+    return kind, (inspect.getdoc(cause) or "").partition("\n\n")[0]
 
 
 def place(action: Any) -> str:

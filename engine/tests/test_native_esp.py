@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hmac import digest as hmac_digest
 
 import pytest
@@ -182,9 +183,9 @@ def test_keys_of_a_wrong_length_are_refused_with_the_same_words(
 ) -> None:
     keys = EspKeys(Secret(bytes(key)), Secret(bytes(integrity)), Secret(bytes(salt)))
 
-    def refusal(make: object) -> str | None:
+    def refusal(make: Callable[[], object]) -> str | None:
         try:
-            make()  # type: ignore[operator]
+            make()
         except ValueError as error:
             return str(error)
         return None

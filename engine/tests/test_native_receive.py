@@ -355,10 +355,10 @@ def test_the_first_packet_of_an_sa_that_is_not_sent_on_is_news() -> None:
 def test_a_peer_that_moved_is_news_once_for_each_place() -> None:
     with engines() as pair:
         pair.install(child())
-        told: list[object] = []
+        told: list[tuple[Any, ...]] = []
         for sender in (("192.0.2.2", 1), ("192.0.2.2", 1), ("192.0.2.3", 1), ("192.0.2.2", 4500)):
             told += pair.arrive([([(0x1001, Item(segments(1)[0]))], 0, sender, True, b"", 0)], 4500)[2]
-        assert [notice[3][2:] for notice in told] == [  # type: ignore[index]
+        assert [notice[3][2:] for notice in told] == [
             (ip_address("192.0.2.2"), 1),
             (ip_address("192.0.2.3"), 1),
         ]

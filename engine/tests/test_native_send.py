@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,7 +137,7 @@ def engines() -> Iterator[Both]:
 @settings(max_examples=300)
 @given(st.sampled_from(ROWS), st.none() | children(), st.lists(commands, min_size=1, max_size=14))
 def test_any_commands_and_packets_have_the_same_outcome(
-    rows: tuple[PolicyRow, ...], first: ChildSa | None, steps: list[tuple[str, object]]
+    rows: tuple[PolicyRow, ...], first: ChildSa | None, steps: list[tuple[str, Any]]
 ) -> None:
     with engines() as both:
         both.replace_policies(rows)
@@ -146,7 +147,7 @@ def test_any_commands_and_packets_have_the_same_outcome(
             if what == "wait":
                 both.loop.now += float(str(argument))
             elif what in ("install", "set_limits"):
-                getattr(both, what)(*argument)  # type: ignore[misc]
+                getattr(both, what)(*argument)
             else:
                 getattr(both, what)(argument)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from ipaddress import ip_address
+from random import Random
 from typing import Any
 
 import pytest
@@ -63,9 +64,9 @@ def test_tcp_is_cut_into_segments(
     sequence: int,
     options: bytes,
     number: int,
-    rng: object,
+    rng: Random,
 ) -> None:
-    data = rng.randbytes(length)  # type: ignore[attr-defined]
+    data = rng.randbytes(length)
     whole = identified(tcp_packet(*hosts, sequence, data, flags, options), number)
     # What the kernel leaves in the checksum's place is of no use to anybody.
     kind = TCPV4 if whole[0] >> 4 == 4 else TCPV6
@@ -80,8 +81,8 @@ def test_tcp_is_cut_into_segments(
 
 
 @given(pairs, lengths, st.integers(1, 3000), st.randoms(use_true_random=False))
-def test_udp_is_cut_into_datagrams(hosts: tuple[str, str], length: int, size: int, rng: object) -> None:
-    data = rng.randbytes(length)  # type: ignore[attr-defined]
+def test_udp_is_cut_into_datagrams(hosts: tuple[str, str], length: int, size: int, rng: Random) -> None:
+    data = rng.randbytes(length)
     wanted = [
         identified(udp(hosts, data[at : at + size]), index) for index, at in enumerate(range(0, length, size))
     ]

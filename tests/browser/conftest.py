@@ -88,13 +88,13 @@ class Visit:
 class Played(FakeOperations):
     """Two tunnels with everything that a page can show."""
 
-    def begin_anew(self, *tunnels: Any) -> None:
+    def begin_again(self, *tunnels: Any) -> None:
         many = [
             mapping_up(),
             mapping_up("10.1.1.0/24", "10.2.1.0/24"),
             MappingStatus(local="10.1.2.0/24", remote="10.2.2.0/24", state="connecting"),
         ]
-        super().begin_anew(*(tunnels or (tunnel_up(mappings=many), *_others())))
+        super().begin_again(*(tunnels or (tunnel_up(mappings=many), *_others())))
         self.from_api = True
         for number, text in enumerate(("connecting to 198.51.100.1", "up with 198.51.100.1")):
             event = "tunnel-up" if number else "tunnel-connecting"
@@ -153,7 +153,7 @@ def _others() -> Iterator[Any]:
 def played(remote: Remote) -> Played:
     """The daemon's operations, replaced within the daemon that answers."""
     remote.operations.__class__ = Played
-    remote.operations.begin_anew()
+    remote.operations.begin_again()
     assert isinstance(remote.operations, Played)
     return remote.operations
 
@@ -223,7 +223,7 @@ def visit(
     chromium: Browser, served: Served, played: Played, request: pytest.FixtureRequest
 ) -> Iterator[Visit]:
     """A visitor with the look of the test's parameter, before a daemon as new."""
-    played.begin_anew()
+    played.begin_again()
     look = getattr(request, "param", Look(1280, "light", "en"))
     context, found = visit_of(chromium, served, look)
     yield found

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer import Typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from vpnd.config import schema
@@ -27,10 +29,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("program", "app"), [("vpnd", daemon.app), ("vpnctl", cli.app)])
-def test_the_page_of_a_program_has_each_command_and_option(program: str, app: object, made: Path) -> None:
+def test_the_page_of_a_program_has_each_command_and_option(program: str, app: Typer, made: Path) -> None:
     page = (made / "man" / f"{program}.8.md").read_text()
-    command = get_command(app)  # type: ignore[arg-type]
-    for name, sub in command.commands.items():  # type: ignore[attr-defined]
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    for name, sub in command.commands.items():
         assert f"## {name}" in page
         for parameter in sub.params:
             for flag in parameter.opts if parameter.param_type_name == "option" else ():

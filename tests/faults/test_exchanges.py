@@ -483,7 +483,7 @@ def test_the_answer_to_a_rekey_never_comes(kind: Kind, row: TellRow) -> None:
         stream = Stream(world, interval=0.5)
         stream.start()
         old = a.child().spi_in
-        world.run_until(lambda: send_alike(a, b) and a.child().spi_in != old, within=1000)  # noqa: B023
+        world.run_until(lambda: send_alike(a, b) and a.child().spi_in != old, within=1000)  # noqa: B023 (called within this turn)
         margin = min(margin, hard - world.now)
         world.run_for(20)
         stream.stop()

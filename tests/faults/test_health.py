@@ -93,7 +93,7 @@ def test_a_path_that_is_there_half_of_the_time_does_not_drag_the_traffic_along(
     for seed in SEEDS:
         site = lives(interval, seed)
         began = site.now
-        site.answers["primary"] = silent_in(lambda at, began=began: (at - began) % period < period / 2)  # type: ignore[misc]
+        site.answers["primary"] = silent_in(lambda at, began=began: (at - began) % period < period / 2)  # type: ignore[misc]  # a default binds the value of this turn
         site.run(HOUR / 3)
         moves.append(len(site.moves))
         assert site.carrier == "secondary", f"seed {seed}"
@@ -114,7 +114,7 @@ def test_half_of_the_packets_lost_moves_the_traffic_once(interval: float, row: T
     took, moves = [], []
     for seed in SEEDS:
         site, weather = lives(interval, seed), random.Random(seed)
-        took.append(left_after(site, site.now, lambda at, weather=weather: weather.random() >= 0.5, 120))  # type: ignore[misc]
+        took.append(left_after(site, site.now, lambda at, weather=weather: weather.random() >= 0.5, 120))  # type: ignore[misc]  # a default binds the value of this turn
         site.run(SHORTLY)
         moves.append(len(site.moves))
     row(
@@ -133,7 +133,7 @@ def test_30_percent_loss_moves_the_traffic(interval: float, row: TellRow) -> Non
     took = []
     for seed in SEEDS:
         site, weather = lives(interval, seed), random.Random(seed)
-        took.append(left_after(site, site.now, lambda at, weather=weather: weather.random() >= 0.3, 300))  # type: ignore[misc]
+        took.append(left_after(site, site.now, lambda at, weather=weather: weather.random() >= 0.3, 300))  # type: ignore[misc]  # a default binds the value of this turn
     took.sort()
     within = sum(seconds <= bound(interval) for seconds in took)
     row(

@@ -109,7 +109,7 @@ def test_two_peers_behind_one_nat_have_a_tunnel_each(scene: Scene) -> None:
     scene.require_traffic("shop", "behind-2")
 
 
-def test_either_side_may_start_anew(scene: Scene) -> None:
+def test_either_side_may_start_again(scene: Scene) -> None:
     peer = scene.machine("branch", "place-1")
     assert peer.up("branch").returncode == 0
     scene.hub.kill()

@@ -44,7 +44,7 @@ class Browser:
     def post(self, path: str, form: Mapping[str, object]) -> str:
         """A form, and the page to which its answer leads."""
         body = urlencode({"csrf": self._csrf, **form}, doseq=True).encode()
-        return self._read(Request(self._url + path, body, {"Origin": self._url}))  # noqa: S310
+        return self._read(Request(self._url + path, body, {"Origin": self._url}))  # noqa: S310 (of this machine)
 
     def _read(self, request: Request) -> str:
         with self._opener.open(request, timeout=60) as answer:

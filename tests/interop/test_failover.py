@@ -35,7 +35,7 @@ def calm(paths: TwoPaths) -> None:
     """Both tunnels healthy at both ends, the primary carries, and nothing of an earlier test waits."""
     for name, peer in paths.peers.items():
         for end in (paths.ours, peer):
-            wait_until(lambda name=name, end=end: _healthy(end, name), f"{name} to be healthy")  # type: ignore[misc]
+            wait_until(lambda name=name, end=end: _healthy(end, name), f"{name} to be healthy")  # type: ignore[misc]  # a default binds the value of this turn
             # The early rekey is an event, and the counters of its new SA begin at 0.
             end.wait_proved(name)
     paths.ours.ctl("switch", "primary", "primary")

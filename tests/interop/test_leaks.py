@@ -337,7 +337,7 @@ def test_inner_packets_that_arrive_in_clear_are_not_delivered(wire: Wire, row: T
     sender.stop()
 
 
-def test_a_firewall_that_is_loaded_anew_does_not_take_the_filter_away(
+def test_a_firewall_that_is_loaded_again_does_not_take_the_filter_away(
     wire: Wire, request: pytest.FixtureRequest
 ) -> None:
     if not request.config.getoption("--full-faults"):

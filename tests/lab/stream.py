@@ -104,7 +104,7 @@ class Streams:
                 )
             )  # fmt: skip
         for child in self._children:
-            wait_until(lambda c=child: "ready" in c.output(), "the stream to be ready")  # type: ignore[misc]
+            wait_until(lambda c=child: "ready" in c.output(), "the stream to be ready")  # type: ignore[misc]  # a default binds the value of this turn
         for child in self._children:
             child.signal(signal.SIGUSR2)
         return self

@@ -111,6 +111,6 @@ def _without_effect(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]
         ) or (isinstance(node, ast.keyword) and node.arg in ("frozen", "slots")):
             found.append(node)
     return [
-        ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))  # type: ignore[attr-defined]
+        ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))  # type: ignore[attr-defined]  # those that are found have a place
         for node in found
     ]

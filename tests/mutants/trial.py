@@ -164,7 +164,7 @@ class Trials:
             "killed",
             by,
             any(
-                self._ask(lambda run=run: self._run(run), run) == ""  # type: ignore[misc]
+                self._ask(lambda run=run: self._run(run), run) == ""  # type: ignore[misc]  # a default binds the value of this turn
                 for run in ([by] if by in names else until, until)
             ),
         )

@@ -16,6 +16,7 @@ from tests.simulation.puppet import IKE_SA, Puppet, esp_sa, subnet
 from tests.simulation.stage import Stage
 from tests.simulation.states import STATES, stage_in
 from vpnd.ike.outputs import ChildUp, Established, LadderLine
+from vpnd.model.selectors import Address
 from vpnd.wire.iana import DhGroup, Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import Delete, KeyExchange, Nonce, Notify, TsI, TsR
 
@@ -47,10 +48,10 @@ def test_any_message_in_any_state_has_a_row_or_is_a_counted_drop(state: str, scr
 
 @QUICK
 @given(state=states, data=st.binary(max_size=600), source=st.sampled_from([ADDRESS_A, STRANGER]))
-def test_any_bytes_are_a_counted_drop(state: str, data: bytes, source: object) -> None:
+def test_any_bytes_are_a_counted_drop(state: str, data: bytes, source: Address) -> None:
     stage, _ = stage_in(state)
     before = sum(stage.endpoint.counters.values())
-    stage.say(data, source)  # type: ignore[arg-type]
+    stage.say(data, source)
     assert sum(stage.endpoint.counters.values()) > before
 
 
@@ -131,7 +132,7 @@ def typical(puppet: Puppet) -> dict[str, Saying]:
     }
     found = {}
     for name, (exchange, payloads) in bodies.items():
-        spoken = tuple(map(fixed, payloads))  # type: ignore[arg-type]
+        spoken = tuple(map(fixed, payloads))  # type: ignore[arg-type]  # the lists above are of several kinds of payload
         for sealed, response, number in product((False, True), (False, True), range(3)):
             manner = f"{'sealed' if sealed else 'clear'} {'response' if response else 'request'} {number}"
             found[f"{name}, {manner}"] = Saying(exchange, number, response, sealed, spoken)

@@ -142,7 +142,7 @@ def assert_nothing_left(pair: WirePair) -> None:
 )
 def test_no_common_proposal(change: dict[str, object], their_code: Code, theirs: str, ours: str) -> None:
     mine = policy()
-    peer = replace(mirrored(mine), proposals=(replace(IKE[0], **change),))  # type: ignore[arg-type]
+    peer = replace(mirrored(mine), proposals=(replace(IKE[0], **change),))  # type: ignore[arg-type]  # fields by their names
     pair = failing(mine, peer, Code.P1_PROPOSAL, their_code)
     assert pair.a.diagnosis(Failed).fact("ours") == "aes-128/sha256/dh31"
     assert pair.a.diagnosis(Failed).fact("notify") == "NO_PROPOSAL_CHOSEN"
@@ -176,7 +176,7 @@ def test_a_responder_that_is_another_than_asked_for() -> None:
 def refusals(change: dict[str, object]) -> list[str]:
     """The messages of a refused attempt, as the wire shows them."""
     ours = policy()
-    pair = WirePair(ours, replace(mirrored(ours), **change))  # type: ignore[arg-type]
+    pair = WirePair(ours, replace(mirrored(ours), **change))  # type: ignore[arg-type]  # fields by their names
     pair.initiate()
     return pair.texts
 
@@ -566,8 +566,8 @@ def test_udp_is_forced_without_a_nat(forcing: str) -> None:
     theirs = mirrored(ours)
     forced = {"encapsulation": Encapsulation.UDP}
     pair = WirePair(
-        replace(ours, **forced) if forcing == "a" else ours,  # type: ignore[arg-type]
-        replace(theirs, **forced) if forcing == "b" else theirs,  # type: ignore[arg-type]
+        replace(ours, **forced) if forcing == "a" else ours,  # type: ignore[arg-type]  # fields by their names
+        replace(theirs, **forced) if forcing == "b" else theirs,  # type: ignore[arg-type]  # fields by their names
     )
     pair.establish()
     pair.assert_agreed()

@@ -128,7 +128,7 @@ def test_a_pfs_mismatch_shows_at_once() -> None:
 def test_a_refused_child_leaves_the_rest(change: dict[str, object], code: Code) -> None:
     ours = two_mappings()
     theirs = mirrored(ours)
-    second = replace(theirs.children[1], **change)  # type: ignore[arg-type]
+    second = replace(theirs.children[1], **change)  # type: ignore[arg-type]  # fields by their names
     pair = WirePair(ours, replace(theirs, children=(theirs.children[0], second)))
     pair.establish()
     pair.initiate(mapping=1)

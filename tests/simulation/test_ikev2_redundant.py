@@ -35,7 +35,7 @@ def sends_on_its_newest(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> No
         able = [p.child for p in gateway.installed.values() if p.turn and p.child.mapping == mapping]
         return next(reversed([one for one in able if one.spi_in not in replaced]), able[-1])
 
-    gateway.child = newest  # type: ignore[method-assign]
+    gateway.child = newest  # type: ignore[method-assign]  # stands in its place for this test
     closes_nothing(gateway, monkeypatch)
 
 
@@ -220,13 +220,13 @@ def test_what_was_asked_on_a_redundant_ike_sa_is_asked_on_the_other() -> None:
         pair = Pair(seed, recipe=Recipe(mappings=2))
         pair.a.initiate()
         pair.b.initiate()
-        pair.world.run_until(lambda: len(established(pair.a)) == len(established(pair.b)) == 2)  # noqa: B023
+        pair.world.run_until(lambda: len(established(pair.a)) == len(established(pair.b)) == 2)  # noqa: B023 (called within this turn)
         *_, newest = established(pair.a)
         if "DUPLICATE" not in newest.deadlines:
             continue
         tried += 1
         spis = newest.spi_i + newest.spi_r
-        pair.world.interceptors.append(lambda d: [] if d.data.startswith(spis) else None)  # noqa: B023
+        pair.world.interceptors.append(lambda d: [] if d.data.startswith(spis) else None)  # noqa: B023 (called within this turn)
         pair.a.initiate(1)
         pair.world.run_for(60)
         assert len(established(pair.a)) == 1

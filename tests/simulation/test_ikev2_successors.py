@@ -160,8 +160,8 @@ def test_an_answer_that_never_comes_makes_no_gap(command: str, dpd: bool) -> Non
     pair.assert_one_tunnel()
 
 
-@pytest.mark.parametrize(("arrives", "anew"), [(9.6, False), (9.9, True)])
-def test_a_rekey_that_is_late_is_not_taken_for_one_that_cannot_be(arrives: float, anew: bool) -> None:
+@pytest.mark.parametrize(("arrives", "again"), [(9.6, False), (9.9, True)])
+def test_a_rekey_that_is_late_is_not_taken_for_one_that_cannot_be(arrives: float, again: bool) -> None:
     """Lives of seconds leave little between the soft and the hard end."""
     pair = Pair(recipe=Recipe(ike_lifetime=10, dpd=False), changes_b={"lifetime": LIFETIME})
     pair.establish()
@@ -177,10 +177,10 @@ def test_a_rekey_that_is_late_is_not_taken_for_one_that_cannot_be(arrives: float
     pair.world.clear_ladder()
     pair.world.run_for(12)
     assert pair.a.sends()
-    assert ("IKE_SA_INIT" in str(pair.world.ladder())) is anew
+    assert ("IKE_SA_INIT" in str(pair.world.ladder())) is again
 
 
-def test_the_side_that_only_answered_does_not_begin_anew() -> None:
+def test_the_side_that_only_answered_does_not_begin_again() -> None:
     pair = Pair(recipe=Recipe(ike_lifetime=LIFETIME, dpd=False))
     pair.b.initiate()
     pair.world.settle()
@@ -297,10 +297,14 @@ def test_a_succession_that_was_asked_for_is_tried_again_when_refused() -> None:
 
 
 @pytest.mark.parametrize("seconds", [20, 60])
-@pytest.mark.parametrize("kind", ["child", "ike"])
+@pytest.mark.parametrize("kind", ["child_lifetime", "ike_lifetime"])
 def test_a_short_life_leaves_a_busy_peer_less_time(seconds: int, kind: str) -> None:
     long = Recipe(dpd=False)
-    short = replace(long, child_lifetime=seconds) if kind == "child" else replace(long, ike_lifetime=seconds)
+    short = (
+        replace(long, child_lifetime=seconds)
+        if kind == "child_lifetime"
+        else replace(long, ike_lifetime=seconds)
+    )
     peer = Refusing(short, Notify2.TEMPORARY_FAILURE)
     peer.run_for(seconds - 1)
     assert len(peer.refused) > 1

@@ -133,24 +133,18 @@ def test_a_fragment_may_be_filled_up() -> None:
 # ------------------------------------------------------------------------------ what really cannot be read
 
 
-def first_of_v1(stage: Stage | Stage2) -> bytes:
-    """Main1."""
-    assert isinstance(stage, Stage)
-    return stage.puppet().first_message()
+Make = type[Stage] | type[Stage2]
 
 
-def first_of_v2(stage: Stage | Stage2) -> bytes:
-    """IKE_SA_INIT."""
-    assert isinstance(stage, Stage2)
-    return stage.puppet().init_message()
+def first_of(stage: Stage | Stage2) -> bytes:
+    """Main1, or IKE_SA_INIT."""
+    return stage.puppet().first_message() if isinstance(stage, Stage) else stage.puppet().init_message()
 
 
-@pytest.mark.parametrize(
-    ("make", "first", "name"), [(Stage, first_of_v1, "MAIN_MODE"), (Stage2, first_of_v2, "IKE_SA_INIT")]
-)
-def test_a_first_message_that_cannot_be_read_is_named(make, first, name) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("make", "name"), [(Stage, "MAIN_MODE"), (Stage2, "IKE_SA_INIT")])
+def test_a_first_message_that_cannot_be_read_is_named(make: Make, name: str) -> None:
     stage = make()
-    whole = first(stage)
+    whole = first_of(stage)
     assert stage.say(cut(whole)) == []
     (failed,) = stage.gateway.of(Failed)
     assert not failed.initiator
@@ -164,9 +158,9 @@ def test_a_first_message_that_cannot_be_read_is_named(make, first, name) -> None
 
 
 @pytest.mark.parametrize("make", [Stage, Stage2])
-def test_it_is_named_once_a_minute_whatever_it_is(make) -> None:  # type: ignore[no-untyped-def]
+def test_it_is_named_once_a_minute_whatever_it_is(make: Make) -> None:
     stage = make()
-    whole = stage.puppet().first_message() if make is Stage else stage.puppet().init_message()
+    whole = first_of(stage)
     for number in range(20):
         stage.say(padded(whole, 0)[: HEADER_LENGTH + number])
     assert len(named(stage)) == 1
@@ -176,9 +170,9 @@ def test_it_is_named_once_a_minute_whatever_it_is(make) -> None:  # type: ignore
 
 
 @pytest.mark.parametrize("make", [Stage, Stage2])
-def test_of_an_address_that_is_no_peers_nothing_is_said(make) -> None:  # type: ignore[no-untyped-def]
+def test_of_an_address_that_is_no_peers_nothing_is_said(make: Make) -> None:
     stage = make()
-    whole = stage.puppet().first_message() if make is Stage else stage.puppet().init_message()
+    whole = first_of(stage)
     stage.say(cut(whole), source=STRANGER)
     assert not stage.gateway.events
     assert sum(stage.endpoint.counters.values()) == 1
@@ -203,7 +197,7 @@ def let_in(stage: Stage | Stage2, source: Address, count: int) -> int:
 
 
 @pytest.mark.parametrize("make", [Stage, Stage2])
-def test_of_a_flood_enough_is_named_and_the_rest_counted(make) -> None:  # type: ignore[no-untyped-def]
+def test_of_a_flood_enough_is_named_and_the_rest_counted(make: Make) -> None:
     stage = make()
     most = int(UNREADABLE_BY_ADDRESS.most)
     assert let_in(stage, ADDRESS_A, 10_000) == most
@@ -214,10 +208,10 @@ def test_of_a_flood_enough_is_named_and_the_rest_counted(make) -> None:  # type:
 
 
 @pytest.mark.parametrize("make", [Stage, Stage2])
-def test_no_message_is_dropped_unread_however_many_come(make) -> None:  # type: ignore[no-untyped-def]
+def test_no_message_is_dropped_unread_however_many_come(make: Make) -> None:
     """In a flood those that have a header are for their sessions, or wait for their turn."""
     stage = make()
-    whole = stage.puppet().first_message() if make is Stage else stage.puppet().init_message()
+    whole = first_of(stage)
     let_in(stage, ADDRESS_A, 10_000)
     path = Path(ADDRESS_B, 500, ADDRESS_A, 500)
     assert not any(stage.endpoint.drop_unread(stage.world.now, path, whole) for _ in range(1000))
@@ -225,7 +219,7 @@ def test_no_message_is_dropped_unread_however_many_come(make) -> None:  # type: 
 
 
 @pytest.mark.parametrize("make", [Stage, Stage2])
-def test_a_flood_of_a_stranger_takes_nothing_from_a_peer(make) -> None:  # type: ignore[no-untyped-def]
+def test_a_flood_of_a_stranger_takes_nothing_from_a_peer(make: Make) -> None:
     """Nothing is said of a stranger, so none of its datagrams is looked at."""
     stage = make()
     assert let_in(stage, STRANGER, 10_000) == 0

@@ -53,7 +53,7 @@ def test_a_flood_with_a_wrong_key(spoken: str, alone: bool, row: TellRow) -> Non
         answers = len(hub.of(Transmit, "to-192.0.2.1"))
         hub.peer(ADDRESS_A, seed=1000 + attempt, psk=b"a wrong key")
         new = hub.of(Transmit, "to-192.0.2.1")[answers:]
-        looked_at += any(has_public_value(spoken, answer.data) for answer in new)  # type: ignore[union-attr]
+        looked_at += any(has_public_value(spoken, answer.data) for answer in new)  # type: ignore[union-attr]  # hub.of gives Transmit here
         if attempt == SECONDS * RATE // 2:
             began = hub.now
             newcomer = hub.peer(ADDRESS_D, seed=3)

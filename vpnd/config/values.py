@@ -119,7 +119,7 @@ def _address(value: object) -> object:
 def _address_or_auto(value: object) -> object:
     if value is None or value == AUTO:
         return None
-    close = str(value).lower() in (AUTO, ANY, "dhcp", "%defaultroute", "%any", "0.0.0.0", "::")  # noqa: S104
+    close = str(value).lower() in (AUTO, ANY, "dhcp", "%defaultroute", "%any", "0.0.0.0", "::")  # noqa: S104 (compared and never bound)
     if isinstance(value, str) and close:
         hint = f'write "{AUTO}" for the address of the default route\'s interface'
         raise fault("E-ADDRESS", f"{quoted(value)} is not the address of one machine", hint)
@@ -131,7 +131,7 @@ def address_or_name(value: object) -> object:
         raise fault("E-TYPE", f"{quoted(value)} is not text", "write an IP address or FQDN in quotes")
     if value.lower() == ANY:
         return ANY
-    if value in ("*", "0.0.0.0", "::") or value.lower() in ("%any", "%any4", "%any6", "%defaultroute"):  # noqa: S104
+    if value in ("*", "0.0.0.0", "::") or value.lower() in ("%any", "%any4", "%any6", "%defaultroute"):  # noqa: S104 (compared and never bound)
         hint = f'write "{ANY}" for a peer that begins from wherever it is'
         raise fault("E-ADDRESS", f"{quoted(value)} is not the address of one machine", hint)
     try:

@@ -165,7 +165,7 @@ class Operator:
             await self._until_up(name, timeout)
         return ActionResult(tunnel=name, action="reset", state=self._tunnel(name).state.value)
 
-    async def rekey(self, name: str, ike: bool, child: bool, timeout: float) -> ActionResult:  # noqa: ASYNC109
+    async def rekey(self, name: str, ike: bool, child: bool, timeout: float) -> ActionResult:  # noqa: ASYNC109 (part of the deadline is of each step)
         """Replace the SAs now: the children first, so that they are not held up by the IKE SA's own rekey."""
         tunnel = self._tunnel(name)
         if not any(mapping.owner for mapping in tunnel.mappings):

@@ -138,7 +138,7 @@ class Inbound:
             else:
                 # An unbroken run, as nearly always: the window moves once.
                 window.advance(count)
-                plaintexts = opened  # type: ignore[assignment]
+                plaintexts = opened  # type: ignore[assignment]  # none of them is None
         else:
             opened = []
             for index, sequence in enumerate(sequences):

@@ -19,7 +19,7 @@ from vpnd.wire.iana import IpProtocol, name_of
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-UNSPECIFIED: dict[int, Address] = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104
+UNSPECIFIED: dict[int, Address] = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104 (nothing is bound to it here)
 """By IP version: stands for an address of this machine that is not known yet."""
 
 Ports = tuple[int, int]

@@ -760,7 +760,7 @@ def test_an_initiator_refused_before_its_proof_is_not_told_of_its_key() -> None:
 def child_changes(index: int, **values: object) -> dict[str, object]:
     """b's policy with some fields of its only mapping replaced."""
     (child,) = Recipe().pair()[index].children
-    return {"children": (replace(child, **values),)}  # type: ignore[arg-type]
+    return {"children": (replace(child, **values),)}  # type: ignore[arg-type]  # fields by their names
 
 
 def test_phase_2_mismatches_are_named_by_both_sides() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.simulation.bounds import RIGHT_AFTER
@@ -104,7 +106,9 @@ def alive(stage: Stage, puppet: Puppet) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", [later, alive])
-def test_a_delete_of_a_peer_that_has_taken_our_identity_is_its_will(meanwhile) -> None:  # type: ignore[no-untyped-def]
+def test_a_delete_of_a_peer_that_has_taken_our_identity_is_its_will(
+    meanwhile: Callable[[Stage, Puppet], None],
+) -> None:
     stage, puppet = stage_in("established, main")
     meanwhile(stage, puppet)
     stage.say(puppet.informational(puppet.delete_ike()))

@@ -11,6 +11,7 @@ from tests.simulation.weather import Datagram
 from vpnd.ike.outputs import ChildFailed, PeerDead
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.iana import Notify1
+from vpnd.wire.ikev1 import Notify
 
 # --------------------------------------------------------------------- reflections
 
@@ -38,7 +39,9 @@ def test_our_own_refusal_ends_no_quick_mode_of_ours() -> None:
     stage.establish(puppet)
     theirs = puppet.begin_quick()
     (refusal,) = stage.say(puppet.seal_quick(theirs, puppet.quick1_payloads(theirs, mapping=9)))
-    assert puppet.open_informational(refusal).payloads[1].type == Notify1.INVALID_ID_INFORMATION  # type: ignore[union-attr]
+    notify = puppet.open_informational(refusal).payloads[1]
+    assert isinstance(notify, Notify)
+    assert notify.type == Notify1.INVALID_ID_INFORMATION
     stage.gateway.initiate(1)
     stage.say(refusal)
     assert not stage.gateway.of(ChildFailed)

@@ -212,11 +212,11 @@ async def test_a_refusal_at_the_end_loses_nothing(browser: Browser) -> None:
         return await browser.operations.delete_tunnel("branch-a")
 
     put = browser.operations.put_tunnel
-    browser.operations.put_tunnel = refuse  # type: ignore[method-assign]
+    browser.operations.put_tunnel = refuse  # type: ignore[method-assign]  # stands in its place for this test
     answer = await browser.post(draft.replace("/draft", "/draft/finish"))
     assert answer.status == 422
     assert "E-FROM-FILE" in answer.text
-    browser.operations.put_tunnel = put  # type: ignore[method-assign]
+    browser.operations.put_tunnel = put  # type: ignore[method-assign]  # stands in its place for this test
     assert (await browser.post(draft.replace("/draft", "/draft/finish"))).status == 303
 
 
@@ -251,7 +251,7 @@ async def test_a_change_that_the_daemon_proposes_is_filled_in(browser: Browser) 
             tunnel=name, state="down", error=Fault(code="E-P1-DH", message="", at=AT), explanation=differs
         )
 
-    browser.operations.why = why  # type: ignore[method-assign]
+    browser.operations.why = why  # type: ignore[method-assign]  # stands in its place for this test
     page = (await browser.get("/tunnel?name=branch-b")).text
     assert 'name="field" value="ike.dh_group"' in page
     form = {"name": "branch-b", "how": "edit", "field": "ike.dh_group", "propose": "yes"}

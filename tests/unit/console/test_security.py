@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.routing import Route
 
 from tests.unit.console.conftest import Browser, browser_of
 from vpnd.console import serve, sessions
@@ -24,7 +25,8 @@ def paths(browser: Browser) -> list[tuple[str, str]]:
     """Every page with its methods."""
     found = []
     for route in browser.app.routes:
-        found += [(method, route.path) for method in route.methods]  # type: ignore[attr-defined]
+        assert isinstance(route, Route)
+        found += [(method, route.path) for method in route.methods or ()]
     return found
 
 

@@ -30,7 +30,7 @@ async def test_the_list(browser: Browser) -> None:
 
 async def test_the_list_keeps_its_order_and_can_be_filtered(browser: Browser) -> None:
     names = ["z", "a", "m"]
-    browser.operations.begin_anew(
+    browser.operations.begin_again(
         tunnel_up("z"), tunnel_failed("a"), tunnel_up("m", description="Über der Bank")
     )
     assert re.findall(r"\?name=(\w)\"", (await browser.get("/")).text) == names
@@ -46,7 +46,7 @@ async def test_the_list_keeps_its_order_and_can_be_filtered(browser: Browser) ->
 async def test_rates_and_one_question_however_many_look(browser: Browser) -> None:
     def carrying(bytes_in: int, spi: str) -> None:
         mapping = mapping_up().model_copy(update={"bytes_in": bytes_in, "spi_in": spi})
-        browser.operations.begin_anew(tunnel_up("branch-a", mappings=[mapping]))
+        browser.operations.begin_again(tunnel_up("branch-a", mappings=[mapping]))
 
     carrying(1_000_000, "00000001")
     await asyncio.gather(*(browser.get("/rows") for _ in range(5)))
@@ -84,7 +84,7 @@ async def test_why_in_full(browser: Browser) -> None:
 
 async def test_health_and_its_curves(browser: Browser) -> None:
     health = HealthStatus(state="healthy", rtt_ms=12.34, loss_percent=1.5, local="169.254.128.1")
-    browser.operations.begin_anew(tunnel_up("branch-a", health=health))
+    browser.operations.begin_again(tunnel_up("branch-a", health=health))
     page = (await browser.get("/tunnel?name=branch-a")).text
     assert "12.3 ms" in page
     assert "1.5 %" in page
@@ -116,14 +116,14 @@ async def test_rates_are_kept_whether_somebody_looks_or_not(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "SAMPLE", 0)
-    seen = Watch(AsyncClient(browser.wire), browser.clock)  # type: ignore[arg-type]
+    seen = Watch(AsyncClient(browser.wire), browser.clock)  # type: ignore[arg-type]  # in place of a socket
     keeping = asyncio.ensure_future(seen.sample())
-    while len(seen.rates.of("branch-a")[0]) < 2:  # noqa: ASYNC110
+    while len(seen.rates.of("branch-a")[0]) < 2:  # noqa: ASYNC110 (the loop has nothing to wait on)
         await asyncio.sleep(0)
     browser.wire.down = True
     seen.forget()
     known = len(seen.rates.of("branch-a")[0])
-    while len(seen.rates.of("branch-a")[0]) == known:  # noqa: ASYNC110
+    while len(seen.rates.of("branch-a")[0]) == known:  # noqa: ASYNC110 (the loop has nothing to wait on)
         await asyncio.sleep(0)
     keeping.cancel()
     assert seen.rates.of("branch-a")[0][-1] is None
@@ -131,18 +131,18 @@ async def test_rates_are_kept_whether_somebody_looks_or_not(
 
 async def has_seen(seen: Watch, count: int) -> None:
     """Nothing says when the next event has come but its being there."""
-    while len(seen.events) < count:  # noqa: ASYNC110
+    while len(seen.events) < count:  # noqa: ASYNC110 (the loop has nothing to wait on)
         await asyncio.sleep(0)
 
 
 async def test_events_are_followed(browser: Browser) -> None:
     browser.operations.log.publish(Event(at=AT, tunnel="branch-a", event="tunnel-up", text="it is <up>"))
     browser.operations.log.publish(Event(at=AT, event="reloaded", text="another"))
-    seen = Watch(AsyncClient(browser.wire), browser.clock)  # type: ignore[arg-type]
+    seen = Watch(AsyncClient(browser.wire), browser.clock)  # type: ignore[arg-type]  # in place of a socket
     following = asyncio.ensure_future(seen.follow())
     await has_seen(seen, 2)
     following.cancel()
-    console = browser.app.routes[0].endpoint.__self__  # type: ignore[attr-defined]
+    console = browser.app.routes[0].endpoint.__self__  # type: ignore[attr-defined]  # the console is behind each route
     console.watch.events.extend(seen.events)
     page = (await browser.get("/events")).text
     assert page.index("another") < page.index("it is &lt;up&gt;"), "the newest first"
@@ -153,7 +153,7 @@ async def test_events_are_followed(browser: Browser) -> None:
 
 async def test_events_go_on_where_they_were(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "AGAIN", 0)
-    seen = Watch(AsyncClient(browser.wire), browser.clock)  # type: ignore[arg-type]
+    seen = Watch(AsyncClient(browser.wire), browser.clock)  # type: ignore[arg-type]  # in place of a socket
     following = asyncio.ensure_future(seen.follow())
     for number in range(3):
         browser.operations.log.publish(Event(at=AT, event="x", text=str(number)))

@@ -57,7 +57,7 @@ async def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 @pytest.fixture
 def daemon(shared_daemon: Daemon) -> Daemon:
     """The daemon of the file, as new."""
-    shared_daemon.operations.begin_anew()
+    shared_daemon.operations.begin_again()
     return shared_daemon
 
 

@@ -135,9 +135,9 @@ class FakeOperations:
     """Implements `vpnd.control.operations.Operations`. `calls` records the actions, newest last."""
 
     def __init__(self, *tunnels: TunnelStatus) -> None:
-        self.begin_anew(*tunnels)
+        self.begin_again(*tunnels)
 
-    def begin_anew(self, *tunnels: TunnelStatus) -> None:
+    def begin_again(self, *tunnels: TunnelStatus) -> None:
         """Forget everything: one daemon serves many tests."""
         self.tunnels = {t.name: t for t in tunnels or (tunnel_up(), tunnel_failed())}
         self.calls: list[tuple[object, ...]] = []

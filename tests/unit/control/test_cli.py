@@ -17,7 +17,7 @@ ESCAPE = "\x1b"
 
 @pytest.fixture(autouse=True)
 def _as_new(remote: Remote) -> None:
-    remote.operations.begin_anew()
+    remote.operations.begin_again()
 
 
 JSON_COMMANDS = [

@@ -56,7 +56,7 @@ def test_a_verdict_of_the_health_check(
     before: HealthState, after: HealthState, in_a_row: int, said: str
 ) -> None:
     told = Told()
-    event_text.health_changed(told, HealthChanged("t", before, after, in_a_row))  # type: ignore[arg-type]
+    event_text.health_changed(told, HealthChanged("t", before, after, in_a_row))  # type: ignore[arg-type]  # a journal, as far as it is used
     assert told.texts == [said]
 
 
@@ -74,7 +74,7 @@ def test_a_failed_attempt_names_its_mapping_once(
 ) -> None:
     told = Told()
     failed = AttemptFailed("t", mapping, Diagnosis.of(Code.PEER_REFUSED, **facts), 8.0)
-    event_text.attempt_failed(told, TUNNEL, failed)  # type: ignore[arg-type]
+    event_text.attempt_failed(told, TUNNEL, failed)  # type: ignore[arg-type]  # a journal, as far as it is used
     assert told.texts == [said]
 
 
@@ -88,5 +88,5 @@ def test_a_failed_attempt_names_its_mapping_once(
 )
 def test_the_first_carrier_of_a_route_is_no_event(before: str | None, by_hand: bool, said: list[str]) -> None:
     told = Told()
-    event_text.carrier_changed(told, RouteMoved(ip_network("10.0.0.0/8"), "t", before, by_hand))  # type: ignore[arg-type]
+    event_text.carrier_changed(told, RouteMoved(ip_network("10.0.0.0/8"), "t", before, by_hand))  # type: ignore[arg-type]  # a journal, as far as it is used
     assert told.texts == said

@@ -44,9 +44,9 @@ async def test_every_tunnel_is_listed_from_the_start(pair: Pair) -> None:
         progress = pair.hq.operator.reloading()
         assert (progress.running, progress.done, progress.total) == (True, prepared, 3)
         gate.release()
-        await pair.until(lambda done=prepared: pair.hq.operator.reloading().done > done)  # type: ignore[misc]
+        await pair.until(lambda done=prepared: pair.hq.operator.reloading().done > done)  # type: ignore[misc]  # a default binds the value of this turn
     result = await work
-    assert result.added == ["n0", "n1", "n2"]  # type: ignore[attr-defined]
+    assert result.added == ["n0", "n1", "n2"]  # type: ignore[attr-defined]  # what a reload gives
     assert pair.hq.operator.reloading().running is False
     await pair.until(lambda: all(t.state == "up" for t in pair.hq.operator.status().tunnels))
     assert pair.hq.operator.status().tunnels[0].mappings[0].spi_in == spi
@@ -110,7 +110,7 @@ async def test_the_start_lists_every_tunnel_too(pair: Pair) -> None:
 
 
 @with_pair
-async def test_a_changed_tunnel_is_listed_while_it_is_made_anew(pair: Pair) -> None:
+async def test_a_changed_tunnel_is_listed_while_it_is_made_again(pair: Pair) -> None:
     pair.configure({"t": ROUTED}, {"t": BACK})
     await pair.start()
     await pair.until(lambda: pair.state() == ("up", "up"))

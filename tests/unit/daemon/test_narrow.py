@@ -97,7 +97,7 @@ def tunnel(version: int, **narrowed: object) -> TunnelPolicy:
     whole = policy()
     (child, *_) = whole.peer.children
     local, remote = ("10.1.0.0/24", "10.2.0.0/24") if version == 4 else ("fd01::/64", "fd02::/64")
-    child = replace(child, local=ip_network(local), remote=ip_network(remote), **narrowed)  # type: ignore[arg-type]
+    child = replace(child, local=ip_network(local), remote=ip_network(remote), **narrowed)  # type: ignore[arg-type]  # fields by their names
     peer = replace(whole.peer, children=(child,))
     return replace(whole, communication=Communication.SPD_POLICY, peer=peer)
 

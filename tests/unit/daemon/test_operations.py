@@ -377,7 +377,7 @@ async def test_an_interface_is_made_again_at_once_five_times_in_a_minute(pair: P
     await up(pair)
     for lost in range(1, 7):
         pair.hq.engine.on_notice(TunLost("t"))
-        await pair.until(lambda n=lost: pair.hq.events().count(("t", "interface-lost")) == n)  # type: ignore[misc]
+        await pair.until(lambda n=lost: pair.hq.events().count(("t", "interface-lost")) == n)  # type: ignore[misc]  # a default binds the value of this turn
         await pair.until(lambda: len(pair.hq.host.interfaces) == 1)
         assert (("t", "tunnel-blocked") in pair.hq.events()) is (lost == 6)
 
@@ -459,7 +459,7 @@ async def test_a_description_is_shown_and_does_not_touch_the_sas(pair: Pair) -> 
 
 
 @with_pair
-async def test_a_changed_proposal_negotiates_anew(pair: Pair) -> None:
+async def test_a_changed_proposal_negotiates_again(pair: Pair) -> None:
     await up(pair)
     before = set(pair.hq.engine.installed)
     # First the side that answers: it would forget an attempt of the other that is under way.
@@ -615,7 +615,7 @@ async def test_a_network_inside_is_excepted_as_soon_as_it_is_there(pair: Pair) -
     for networks in (frozenset({lan.destination}), frozenset[Network]()):
         pair.hq.host.inside = networks
         pair.hq.watch.on_change()
-        await pair.until(lambda networks=networks: (lan in pair.hq.host.wanted.routes) == bool(networks))  # type: ignore[misc]
+        await pair.until(lambda networks=networks: (lan in pair.hq.host.wanted.routes) == bool(networks))  # type: ignore[misc]  # a default binds the value of this turn
 
 
 @with_pair

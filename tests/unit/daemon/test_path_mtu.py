@@ -63,7 +63,7 @@ async def test_a_path_stays_small_where_the_kernel_says_nothing(pair: Pair) -> N
 
 
 @with_pair
-async def test_ten_minutes_begin_anew_when_the_path_becomes_smaller_still(pair: Pair) -> None:
+async def test_ten_minutes_begin_again_when_the_path_becomes_smaller_still(pair: Pair) -> None:
     await narrowed(pair, 1400)
     await seconds(pair, PATH_MTU_AGED - 60)
     pair.hq.engine.on_notice(PathMtu(pair.branch.address, 1300))

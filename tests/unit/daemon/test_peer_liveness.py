@@ -28,7 +28,7 @@ def asked(pair: Pair) -> int:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @with_pair
-async def test_a_silent_peer_is_tried_anew_beside_what_there_is(pair: Pair, version: str) -> None:
+async def test_a_silent_peer_is_tried_again_beside_what_there_is(pair: Pair, version: str) -> None:
     await up(pair, version)
     before = set(pair.hq.engine.installed)
     pair.wire.cut = True

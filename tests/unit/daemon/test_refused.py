@@ -103,7 +103,7 @@ async def test_a_tunnel_that_is_down_stays_down_when_our_address_changes(pair: P
 
 
 @with_pair
-async def test_an_interface_without_the_address_of_its_health_check_is_made_anew(
+async def test_an_interface_without_the_address_of_its_health_check_is_made_again(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair.configure({"t": f"{ROUTED}\n{CHECK}"}, {"t": BACK})

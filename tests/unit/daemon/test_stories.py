@@ -77,7 +77,7 @@ async def test_the_peer_rebooted(pair: Pair, version: str) -> None:
     old = pair.hq
     old.service.gateway.close()
     old.host.closed = True
-    pair.hq = Machine(pair.wire, old.directory.parent / "anew", HERE, 77)
+    pair.hq = Machine(pair.wire, old.directory.parent / "again", HERE, 77)
     pair.hq.write(old.config.read_text())
     await pair.hq.start()
     await pair.until(lambda: pair.state() == ("up", "up") and bool(story(pair.branch)))

@@ -37,7 +37,7 @@ async def _bring_up(pair: Pair) -> None:
 @pytest.mark.parametrize("negotiation", NEGOTIATIONS)
 @pytest.mark.parametrize("version", VERSIONS)
 @with_pair
-async def test_a_reset_begins_the_attempt_that_is_under_way_anew(
+async def test_a_reset_begins_the_attempt_that_is_under_way_again(
     pair: Pair, version: str, negotiation: str
 ) -> None:
     begun = await connecting(pair, version, negotiation)

@@ -182,7 +182,7 @@ def test_whatever_differs_is_not_joined_and_keeps_its_place(other: dict[str, obj
     tun = Tun()
     segments = flow(4, 3)
     fourth: dict[str, object] = {"sequence": 1000 + 3600, "options": TIMESTAMPS} | other
-    segments.append(tcp_packet(*HOSTS[4], data=b"x" * 1200, ports=(4000, 80), **fourth))  # type: ignore[arg-type]
+    segments.append(tcp_packet(*HOSTS[4], data=b"x" * 1200, ports=(4000, 80), **fourth))  # type: ignore[arg-type]  # fields by their names
     tun.deliver(segments)
     assert [len(unjoined(write)) for write in tun.writes] == [3, 1]
     assert tun.packets() == segments

@@ -379,7 +379,7 @@ def test_a_batch_ends_with_a_look_at_the_tunnels_that_it_had_packets_for() -> No
     looked: list[str] = []
     theirs.tunnels["idle"] = Gateway().tunnel
     for name, tunnel in theirs.tunnels.items():
-        tunnel.coalescer.flush = partial(looked.append, name)  # type: ignore[method-assign]
+        tunnel.coalescer.flush = partial(looked.append, name)  # type: ignore[method-assign]  # stands in its place for this test
     theirs.receive(*ours.send(udp_packet(A, B, 60)), sender=PEER)
     assert looked == [theirs.tunnel.name]
     theirs.inbound.flush()

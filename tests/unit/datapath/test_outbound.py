@@ -31,7 +31,7 @@ A, B = "10.1.0.1", "10.2.0.1"
 def pair_of(suite: Suite = GCM, headroom: bool = False, **more: object) -> tuple[Gateway, Gateway]:
     """Two gateways with one SA pair between them."""
     ours, theirs = Gateway(headroom=headroom), Gateway(headroom=headroom)
-    sa = child(suite=suite, **more)  # type: ignore[arg-type]
+    sa = child(suite=suite, **more)  # type: ignore[arg-type]  # fields by their names
     ours.install(sa)
     theirs.install(facing(sa))
     return ours, theirs

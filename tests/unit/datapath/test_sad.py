@@ -16,7 +16,7 @@ from vpnd.model.proposals import Suite
 
 
 def pair(spi_in: int = 0x1001, mapping: int = 0, **more: object) -> SaPair:
-    return SaPair(child(spi_in, mapping=mapping, **more), SeededEntropy(spi_in), 1500)  # type: ignore[arg-type]
+    return SaPair(child(spi_in, mapping=mapping, **more), SeededEntropy(spi_in), 1500)  # type: ignore[arg-type]  # fields by their names
 
 
 def test_sas_are_found_by_spi_and_by_mapping() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 from tests.simulation.footprint import footprint
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, ADDRESS_C, STRANGER, Recipe
@@ -12,13 +13,14 @@ from vpnd.ike.limits import Limits
 from vpnd.ike.registry import Registry
 from vpnd.model.child import Path
 from vpnd.model.policy import PeerPolicy
+from vpnd.model.selectors import Address
 from vpnd.wire.iana import IkeVersion
 
 
-def policy(name: str, anyone: bool = True, recipe: Recipe | None = None, **changes: object) -> PeerPolicy:
+def policy(name: str, anyone: bool = True, recipe: Recipe | None = None, **changes: Any) -> PeerPolicy:
     made = (recipe or Recipe()).policy(name, ADDRESS_B, ADDRESS_A, 2, 1)
     made = replace(made, remote_address=None, any_address=True) if anyone else made
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def registry(*policies: PeerPolicy) -> Registry:
@@ -32,8 +34,8 @@ def names(policies: tuple[PeerPolicy, ...]) -> list[str]:
     return [one.name for one in policies]
 
 
-def path(remote: object, local: object = ADDRESS_B) -> Path:
-    return Path(local, 500, remote, 500)  # type: ignore[arg-type]
+def path(remote: Address, local: Address = ADDRESS_B) -> Path:
+    return Path(local, 500, remote, 500)
 
 
 def test_the_tunnels_with_the_peers_address_come_before_those_of_any() -> None:

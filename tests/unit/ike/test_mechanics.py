@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -88,10 +89,10 @@ def test_two_tunnels_do_not_send_in_step() -> None:
 
 
 @given(st.binary(min_size=1, max_size=5000), st.integers(200, 1300), st.randoms(use_true_random=False))
-def test_fragments_in_any_order_make_the_message(data: bytes, size: int, random) -> None:  # type: ignore[no-untyped-def]
+def test_fragments_in_any_order_make_the_message(data: bytes, size: int, dice: Random) -> None:
     pieces = split(data, size)
     order = list(enumerate(pieces, start=1))
-    random.shuffle(order)
+    dice.shuffle(order)
     reassembly = Reassembly()
     results = [reassembly.add(7, number, len(pieces), piece) for number, piece in order]
     assert results[-1] == data

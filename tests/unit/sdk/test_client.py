@@ -57,7 +57,7 @@ async def _wait(answer: Any) -> Any:
 
 @pytest.fixture(params=[False, True], ids=["waits", "awaited"])
 def vpnd(remote: Remote, request: pytest.FixtureRequest) -> Both:
-    remote.operations.begin_anew()
+    remote.operations.begin_again()
     return Both(remote, request.param)
 
 
@@ -255,7 +255,7 @@ def examples() -> list[str]:
 def test_an_example_of_the_documentation(
     number: int, remote: Remote, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    remote.operations.begin_anew()
+    remote.operations.begin_again()
     log = remote.operations.log
     log.publish(Event(at=AT, event="tunnel-up", text="an old one"))
 

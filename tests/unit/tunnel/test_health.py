@@ -253,7 +253,7 @@ def test_a_cut_is_found_within_failures_times_interval_and_a_second(
     slowest = 0.0
     for step in range(20):
         start = 1000 + 10 * interval + step * interval / 20
-        bench = Bench(policy, path=lambda at, start=start: None if at >= start else 0.005)  # type: ignore[misc]
+        bench = Bench(policy, path=lambda at, start=start: None if at >= start else 0.005)  # type: ignore[misc]  # a default binds the value of this turn
         bench.run(30 * interval)
         assert bench.states() == [HEALTHY, UNHEALTHY]
         slowest = max(slowest, bench.changes[1][0] - start)
@@ -276,7 +276,7 @@ def test_it_recovers_after_its_recoveries_in_a_row(recoveries: int) -> None:
     assert bench.changes[-1][0] == pytest.approx(1019 + recoveries + 0.01)
 
 
-def test_a_failure_between_starts_the_recoveries_anew() -> None:
+def test_a_failure_between_starts_the_recoveries_again() -> None:
     policy = replace(DEFAULTS, interval=1.0, recoveries=3)
     down = (*range(1010, 1020), 1022)
     bench = Bench(policy, path=lambda at: None if int(at) in down else 0.01)
@@ -439,7 +439,7 @@ def test_a_reply_to_something_else_is_none_of_ours(change: dict[str, object]) ->
     }
     for name, value in change.items():
         values[name] = (value + request_value(request, name)) % 65536 if isinstance(value, int) else value
-    assert not bench.check.handle_reply(bench.now, **values)  # type: ignore[arg-type]
+    assert not bench.check.handle_reply(bench.now, **values)  # type: ignore[arg-type]  # fields by their names
     assert bench.check.state is UNKNOWN
     assert bench.answer(request)
     assert bench.check.state is HEALTHY
@@ -544,7 +544,7 @@ def test_a_reply_through_another_tunnel_is_none() -> None:
     assert known.state is UNKNOWN
 
 
-def test_the_same_policy_keeps_the_verdict_and_another_begins_anew() -> None:
+def test_the_same_policy_keeps_the_verdict_and_another_begins_again() -> None:
     checks = HealthChecks(SeededEntropy(7))
     checks.set_policy(0.0, "a", DEFAULTS)
     before = checks.get("a")

@@ -510,7 +510,7 @@ def test_up_does_not_wait_for_the_backoff() -> None:
 
 
 @pytest.mark.parametrize("negotiation", [ACTIVE, PASSIVE, TRIGGERED])
-def test_reset_closes_and_negotiates_everything_anew(negotiation: Negotiation) -> None:
+def test_reset_closes_and_negotiates_everything_again(negotiation: Negotiation) -> None:
     life = Life(policy(negotiation, mappings=2))
     life.tell("up")
     life.bring_up()
@@ -590,7 +590,7 @@ def test_a_name_is_looked_up_before_each_attempt_but_not_while_there_is_an_ike_s
     assert (life.asked_to_resolve(), life.attempts) == (1, 1)
 
 
-def test_an_attempt_at_an_address_that_the_name_no_longer_has_begins_anew() -> None:
+def test_an_attempt_at_an_address_that_the_name_no_longer_has_begins_again() -> None:
     life = Life(policy(remote="gw.example"))
     life.resolve()
     life.tell("failed", SILENT, True)

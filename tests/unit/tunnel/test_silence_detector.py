@@ -44,7 +44,7 @@ def test_one_packet_that_is_answered_late_is_no_reason() -> None:
     assert watched(30, since(10.5), since(11.2)) == []
 
 
-def test_a_silent_peer_is_asked_and_then_tried_anew_within_four_seconds() -> None:
+def test_a_silent_peer_is_asked_and_then_tried_again_within_four_seconds() -> None:
     said = watched(6, steady, lambda now: min(now, 2.0))
     assert [step for _, step in said][:2] == [Step.ASK, Step.REINITIATE]
     asked, began = said[0][0], said[1][0]

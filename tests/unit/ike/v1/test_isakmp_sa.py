@@ -142,7 +142,7 @@ def test_a_message_that_was_read_is_of_one_type_and_protected_or_not() -> None:
 
 def test_an_answer_to_pfs_has_a_public_value_of_the_group() -> None:
     policy, chain = policy_of(RECIPE, MAIN).children[0], None
-    quick = QuickMode(1, chain, policy, True, 0, Stage.SENT_QUICK1, 0.0)  # type: ignore[arg-type]
+    quick = QuickMode(1, chain, policy, True, 0, Stage.SENT_QUICK1, 0.0)  # type: ignore[arg-type]  # its IVs are not asked for
     quick.key_pair = KeyPair.generate(31, SeededEntropy(3))
     with pytest.raises(NoProposalChosen):
         shared(quick, None)
