@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from vpnd.model.policy import TunnelPolicy
@@ -50,16 +51,49 @@ class Change:
 
 
 class Changes:
-    """The locks of everything that changes tunnels: a configuration, a repair, an address that is learnt.
+    """Who may change tunnels now: a configuration, a repair, an address that is learnt. It owns both locks.
 
-    `all` is held by a change of many tunnels, as long as that takes, and `one` by each change of a single
-    one, in between those steps too. A task that needs both takes `all` first.
+    A change of many tunnels holds `_many` as long as it takes; what touches tunnels, its steps and a change
+    of one, holds `_one`. They are taken in this order, or `_one` alone, and only here; each is free again
+    when its block is left, whatever ended that.
     """
 
     def __init__(self) -> None:
-        self.all = asyncio.Lock()
-        self.one = asyncio.Lock()
+        self._many = asyncio.Lock()
+        self._one = asyncio.Lock()
+
+    @asynccontextmanager
+    async def of_many(self) -> AsyncIterator[None]:
+        """A change of many tunnels, one at a time. It touches them in a `step` each: others go in between."""
+        async with self._many:
+            yield
+
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[None]:
+        """One step of a change of many."""
+        async with self._one:
+            yield
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """A change for which no other may be half done."""
+        async with self._many, self._one:
+            yield
+
+    @asynccontextmanager
+    async def of_one(self, is_settled: Callable[[], bool]) -> AsyncIterator[None]:
+        """A change of one tunnel. It waits for a change of many, unless that has done with the tunnel.
+
+        `is_settled` says so, or that the tunnel is not touched; it is asked between two steps.
+        """
+        async with self._one:
+            if not self._many.locked() or is_settled():
+                yield
+                return
+        async with self.alone():
+            yield
 
     async def close(self) -> None:
         """Wait for the change that is under way, and let none follow it."""
-        await self.all.acquire()
+        await self._many.acquire()
+        await self._one.acquire()

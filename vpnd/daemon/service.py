@@ -153,43 +153,69 @@ class Service:
         return await asyncio.shield(work)
 
     async def _go_over(self, loaded: Loaded, after: GatewayPolicy) -> Change:
-        async with self._changes.all:
+        async with self._changes.of_many():
             before = {policy.name: policy for policy in self.policy.tunnels}
             wanted = {policy.name: policy for policy in after.tunnels}
-            change = Change.between(before, wanted)
+            change, in_force = Change.between(before, wanted), (self.policy, self.loaded)
             self.policy, self.loaded = after, loaded
             self.progress = Progress(True, 0, change.steps)
             try:
-                for name in change.added:
-                    self._announce(wanted[name])
-                self.gateway.tunnels.reorder(tuple(wanted))
                 # First what guards the traffic of new tunnels, last what guarded that of old ones.
-                async with self._changes.one:
-                    await self._addresses.refresh()
-                    await self._guard([*after.tunnels, *(before[name] for name in change.removed)])
+                try:
+                    await self._announce_all(
+                        change, [*after.tunnels, *map(before.__getitem__, change.removed)]
+                    )
+                except Exception:
+                    await self._take_back(change, *in_force)
+                    raise
                 for name in change.removed:
                     await self._in_turn(name, self._remove(name))
                 for name in change.changed:
                     await self._in_turn(name, self._change(before[name], wanted[name]))
                 for name in change.added:
                     await self._in_turn(name, self._prepare(wanted[name]))
-                async with self._changes.one:
-                    await self._guard(after.tunnels)
+                await self._in_turn(None, self._guard(after.tunnels))
             finally:
                 self.progress = replace(self.progress, running=False)
             return change
 
-    async def _in_turn(self, name: str, work: Coroutine[None, None, None]) -> None:
-        """One tunnel's part of a change; a bug in it costs that tunnel, and leaves no other half done."""
+    async def _announce_all(self, change: Change, guarded: Sequence[TunnelPolicy]) -> None:
+        """The new tunnels are listed, and the traffic of all is guarded; nothing else has changed yet."""
+        added = {policy.name: policy for policy in guarded}
+        for name in change.added:
+            self._announce(added[name])
+        self.gateway.tunnels.reorder(tuple(added))
+        async with self._changes.step():
+            await self._addresses.refresh()
+            await self._guard(guarded)
+
+    async def _take_back(self, change: Change, policy: GatewayPolicy, loaded: Loaded | None) -> None:
+        """A bug has ended a change before it touched a tunnel: what was in force still is."""
+        self.policy, self.loaded = policy, loaded
+        for name in change.added:
+            if name in self.gateway.tunnels:
+                self.gateway.tunnels.remove(name)
+            self.pending.discard(name)
+            self.gateway.watchers.wake(name)
+        self.gateway.tunnels.reorder(tuple(tunnel.name for tunnel in policy.tunnels))
+        await self._in_turn(None, self._guard(policy.tunnels))
+
+    async def _in_turn(self, name: str | None, work: Coroutine[None, None, None]) -> None:
+        """One tunnel's part of a change, or one of all (None).
+
+        A bug in it costs that tunnel, and leaves no other half done.
+        """
         try:
-            async with self._changes.one:
+            async with self._changes.step():
                 await work
         except Exception as error:  # whatever it is: what was begun is done to its end
-            self.journal.fault(name, "internal error while this tunnel was changed", error)
+            what = "the configuration" if name is None else "this tunnel"
+            self.journal.fault(name, f"internal error while {what} was changed", error)
         finally:
             work.close()  # At the daemon's end its turn may never have come.
-        self.pending.discard(name)
-        self.progress = replace(self.progress, done=self.progress.done + 1)
+        if name is not None:
+            self.pending.discard(name)
+            self.progress = replace(self.progress, done=self.progress.done + 1)
 
     async def stop(self) -> None:
         """Say DELETE to every peer, wait for their answers for a moment, and take everything down."""

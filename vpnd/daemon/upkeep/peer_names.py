@@ -11,6 +11,7 @@ import heapq
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from vpnd.daemon.changes import Changes
 from vpnd.daemon.events.journal import Journal
@@ -183,10 +184,7 @@ class PeerNames:
         what was configured when the look-up began. A change that has done with it, or leaves it as it is, may
         have a thousand others to change and is not waited for.
         """
-        async with self._changes.one:
-            if not self._changes.all.locked() or self._is_as_configured(policy.name):
-                return await self._take(policy, address, moved)
-        async with self._changes.all, self._changes.one:
+        async with self._changes.of_one(partial(self._is_as_configured, policy.name)):
             return await self._take(policy, address, moved)
 
     def _is_as_configured(self, name: str) -> bool:

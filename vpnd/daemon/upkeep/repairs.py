@@ -95,7 +95,7 @@ class Repairs:
 
     async def repair(self) -> None:
         """Something that tunnels stand on has changed: put back what is ours, follow what is not."""
-        async with self._changes.all, self._changes.one:
+        async with self._changes.alone():
             self._waits = False
             await self._addresses.refresh()
             for tunnel in tuple(self._gateway.tunnels):
@@ -141,7 +141,7 @@ class Repairs:
         return often
 
     async def _unblock(self, names: Iterable[str]) -> None:
-        async with self._changes.all, self._changes.one:
+        async with self._changes.alone():
             await self._addresses.refresh()
             for name in names:
                 # A reload that this has waited for may have made another of it.
