@@ -33,7 +33,7 @@ from vpnd.ike.outputs import (
     Story,
     Transmit,
 )
-from vpnd.ike.snapshot import Snapshot
+from vpnd.ike.session import Snapshot
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import PeerPolicy

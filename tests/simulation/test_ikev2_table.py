@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from vpnd.ike.snapshot import Snapshot
+from vpnd.ike.session import Snapshot
 from vpnd.ike.v2.children import ChildTimer
 from vpnd.ike.v2.state import State, Timer
 from vpnd.ike.v2.table import STEPS

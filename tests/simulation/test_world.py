@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from vpnd.ike.outputs import ChildDown, ChildSaInfo, ChildUp, IkeSaInfo, LadderLine, Output, Transmit
-from vpnd.ike.snapshot import Snapshot
+from vpnd.ike.session import Snapshot
 from vpnd.model.child import ChildSa, EspKeys, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Lifetimes, PeerPolicy

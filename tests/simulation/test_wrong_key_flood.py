@@ -10,7 +10,7 @@ from tests.tables import TellRow
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.limits import UNPROVED_KEYS_BY_ADDRESS, Limits
 from vpnd.ike.outputs import ChildUp, Failed, PeerDead, Transmit
-from vpnd.ike.throttle import BURST, FREE_FAILURES
+from vpnd.ike.strangers import BURST, FREE_FAILURES
 from vpnd.model.diagnosis import Code
 from vpnd.wire.chain import decode_chain
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header

@@ -14,7 +14,7 @@ from math import floor, inf
 
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.snapshot import Snapshot
+from vpnd.ike.session import Snapshot
 from vpnd.model.policy import DpdAction, Negotiation, PeerPolicy
 
 from .gateway import Gateway

@@ -1,140 +1,66 @@
-"""What drives an IKE SA besides messages and timers, and what the sessions of both versions have in common.
-
-A session turns each input into a cause; the row of its version's table says what follows.
-"""
+"""What drives an IKE SA of either version besides messages and timers; its row says what follows."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import dataclass_transform
 
-from vpnd.ike.registry import Registry
-from vpnd.ike.session import Phase
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
-from vpnd.model.policy import PeerPolicy
 
 
+@dataclass_transform(frozen_default=True)
 class Cause:
-    """Base of commands, and of the outcomes that each version has in its `causes`."""
+    """Base of commands, and of the outcomes that each version has in its `causes`: frozen dataclasses."""
 
-    __slots__ = ()
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
 
-@dataclass(frozen=True, slots=True)
 class Want(Cause):
-    """Bring the SA pair of a mapping up; `replaces` (IKEv1): as the successor of that pair."""
+    """Bring the SA pair of a mapping up, now or once established; no-op when it is up or under way.
+
+    `replaces` (IKEv1): as the successor of that pair.
+    """
 
     mapping: int
     replaces: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+class Close(Cause):
+    """Tell the peer and end: ChildDown for each SA pair, then IkeDown if it was established.
+
+    IKEv2: `receiving` are the inbound SPIs of its pairs that another IKE SA of the tunnel still receives on,
+    `handed_over` what it asks for.
+    """
+
+    diagnosis: Diagnosis
+    receiving: tuple[int, ...] = ()
+    handed_over: Cause | None = None
+
+
 class CloseChild(Cause):
-    """Close one SA pair."""
+    """DELETE one SA pair; an unknown SPI is ignored."""
 
     spi_in: int
     diagnosis: Diagnosis
 
 
-@dataclass(frozen=True, slots=True)
 class RekeyNow(Cause):
-    """Rekey the IKE SA."""
+    """Begin the succession of the IKE SA."""
 
 
-@dataclass(frozen=True, slots=True)
 class RekeyChildNow(Cause):
-    """Rekey one SA pair."""
+    """Begin the succession of one SA pair; an unknown SPI is ignored."""
 
     spi_in: int
 
 
-@dataclass(frozen=True, slots=True)
 class Probe(Cause):
-    """Check that the peer is alive."""
+    """Ask the peer for a sign of life now, unless a request is under way that will tell as well."""
 
 
-@dataclass(frozen=True, slots=True)
 class Moved(Cause):
-    """The peer has sent something authentic along this path."""
+    """Authenticated ESP came along `path`: PathMoved if the peer is there now (`natt.follows`)."""
 
     path: Path
-
-
-class Facts(Protocol):
-    """What is known of an IKE SA of either version."""
-
-    policy: PeerPolicy
-    path: Path
-    initiator: bool
-
-    @property
-    def tunnel(self) -> str:
-        """The name of the tunnel."""
-
-    @property
-    def local_spi(self) -> bytes:
-        """The SPI that this side chose."""
-
-    @property
-    def phase(self) -> Phase:
-        """How far it is for the other parts of the gateway."""
-
-
-class Commanded(ABC):
-    """The part of `vpnd.ike.session.Session` that hands facts out and turns commands into causes."""
-
-    def __init__(self, registry: Registry, facts: Facts) -> None:
-        self._registry = registry
-        self._facts = facts
-
-    @property
-    def tunnel(self) -> str:
-        return self._facts.tunnel
-
-    @property
-    def local_spi(self) -> bytes:
-        return self._facts.local_spi
-
-    @property
-    def initiator(self) -> bool:
-        return self._facts.initiator
-
-    @property
-    def path(self) -> Path:
-        return self._facts.path
-
-    @property
-    def policy(self) -> PeerPolicy:
-        return self._facts.policy
-
-    @policy.setter
-    def policy(self, policy: PeerPolicy) -> None:
-        self._facts.policy = policy
-
-    @property
-    def phase(self) -> Phase:
-        return self._facts.phase
-
-    @abstractmethod
-    def command(self, now: float, cause: object) -> None:
-        """Run the row of a command or a timer; one without a row does nothing."""
-
-    def want(self, now: float, mapping: int) -> None:
-        self.command(now, Want(mapping))
-
-    def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
-        self.command(now, CloseChild(spi_in, diagnosis))
-
-    def rekey(self, now: float) -> None:
-        self.command(now, RekeyNow())
-
-    def rekey_child(self, now: float, spi_in: int) -> None:
-        self.command(now, RekeyChildNow(spi_in))
-
-    def probe(self, now: float) -> None:
-        self.command(now, Probe())
-
-    def moved(self, now: float, path: Path) -> None:
-        self.command(now, Moved(path))

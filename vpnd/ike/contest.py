@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from vpnd.ike.commands import Close, Probe
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Phase, Session
 from vpnd.model.child import Path
@@ -54,27 +55,27 @@ class Contest:
         On WAIT ask again after ANSWER_WITHIN seconds.
         """
         present = self._registry.established(policy.name) if policy.any_address else None
-        if present is None or _same_place(present.path, path):
+        if present is None or _same_place(present.sa.path, path):
             return Verdict.WELCOME
         if present is not self._present:
             self._present, self._asked = present, now
-            present.probe(now)
+            present.command(now, Probe())
             self._registry.arm(present)
             return Verdict.WAIT
         if present.answered_since(self._asked):
             return Verdict.REFUSED
         if now < self._asked + ANSWER_WITHIN:
             return Verdict.WAIT
-        gone = Diagnosis.of(Code.PEER_ELSEWHERE, peer=present.path.remote, detail=f"now at {path.remote}")
+        gone = Diagnosis.of(Code.PEER_ELSEWHERE, peer=present.sa.path.remote, detail=f"now at {path.remote}")
         for session in self._registry.sessions(policy.name):
-            if session.phase is Phase.ESTABLISHED:
-                session.close(now, gone)
+            if session.sa.phase is Phase.ESTABLISHED:
+                session.command(now, Close(gone))
                 self._registry.arm(session)
         return Verdict.WELCOME
 
     def refusal(self, path: Path) -> Diagnosis:
         """Why the newcomer is refused."""
-        where = f"the one that is up answers at {self._present.path.remote}" if self._present else None
+        where = f"the one that is up answers at {self._present.sa.path.remote}" if self._present else None
         return Diagnosis.of(Code.IDENTITY_TAKEN, peer=path.remote, detail=where)
 
 

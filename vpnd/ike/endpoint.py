@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.ike.commands import Close, CloseChild, Moved, Probe, RekeyChildNow, RekeyNow, Want
 from vpnd.ike.faults import Drop
-from vpnd.ike.lately import Lately
 from vpnd.ike.limits import (
     LARGEST_FIRST_MESSAGE,
     UNREADABLE_BY_ADDRESS,
@@ -22,8 +22,8 @@ from vpnd.ike.limits import (
 from vpnd.ike.message import Unfit
 from vpnd.ike.outputs import CANNOT_BE_READ, ChildSaInfo, Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
-from vpnd.ike.session import Phase, Session, Unreachable, Version
-from vpnd.ike.snapshot import Snapshot
+from vpnd.ike.session import Phase, Session, Snapshot, Unreachable, Version
+from vpnd.ike.strangers import Lately
 from vpnd.ike.v1 import version as ikev1
 from vpnd.ike.v2 import version as ikev2
 from vpnd.model.child import Path
@@ -84,15 +84,15 @@ class Endpoint:
 
     def set_peer(self, now: float, policy: PeerPolicy) -> None:
         """Add a tunnel, or change it: its SAs stay, and what comes next is negotiated by the new policy."""
-        self._registry.set_policy(policy)
+        self._registry.policies.set_policy(policy)
         for session in self._registry.sessions(policy.name):
             if session.version == policy.version:
-                session.policy = policy
+                session.sa.policy = policy
 
     def remove_peer(self, now: float, name: str) -> None:
         """DELETE to the peer and forget the tunnel. An unknown name is ignored."""
         self.close(now, name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
-        self._registry.remove_policy(name)
+        self._registry.policies.remove_policy(name)
         self._unreadable.pop(name, None)
 
     def initiate(self, now: float, name: str, mapping: int) -> None:
@@ -102,10 +102,10 @@ class Endpoint:
         attempts of further tunnels wait for their turn. No-op when up or under way. Raises KeyError for
         an unknown tunnel.
         """
-        policy = self._registry.policies[name]
+        policy = self._registry.policies.by_name[name]
         session = self._live(name)
         if session is not None:
-            session.want(now, mapping)
+            session.command(now, Want(mapping))
             self._settle(now, session)
         elif policy.remote_address is None:
             code = Code.PEER_BEGINS if policy.any_address else Code.RESOLVE
@@ -123,7 +123,7 @@ class Endpoint:
         without an IKE SA, and while an attempt with the peer is under way.
         """
         session = self._registry.established(name)
-        policy = self._registry.policies.get(name)
+        policy = self._registry.policies.by_name.get(name)
         if session is None or policy is None or policy.remote_address is None:
             return
         if not self._connecting_to(policy.remote_address):
@@ -142,17 +142,17 @@ class Endpoint:
         if local_spi is None:
             self._stop_waiting(name)
         for session in self._registry.sessions(name):
-            if local_spi not in (None, session.local_spi):
+            if local_spi not in (None, session.sa.local_spi):
                 continue
             if not session.is_undecided:
-                session.close(now, diagnosis)
+                session.command(now, Close(diagnosis))
             self._settle(now, session)
 
     def close_child(self, now: float, name: str, spi_in: int) -> None:
         """DELETE one CHILD_SA. An unknown SPI is ignored."""
         for session in self._registry.sessions(name):
             if session.has_child(spi_in):
-                session.close_child(now, spi_in, Diagnosis.of(Code.LIFETIME))
+                session.command(now, CloseChild(spi_in, Diagnosis.of(Code.LIFETIME)))
                 self._settle(now, session)
 
     def rekey_ike(self, now: float, name: str, local_spi: bytes | None = None) -> None:
@@ -161,22 +161,22 @@ class Endpoint:
         Of several the newest, or the one that has `local_spi` on our side.
         """
         session = self._registry.established(name) if local_spi is None else self._registry.find(local_spi)
-        if session is not None and session.tunnel == name:
-            session.rekey(now)
+        if session is not None and session.sa.tunnel == name:
+            session.command(now, RekeyNow())
             self._settle(now, session)
 
     def rekey_child(self, now: float, name: str, spi_in: int) -> None:
         """Replace one CHILD_SA without loss. An unknown SPI is ignored."""
         for session in self._registry.sessions(name):
             if session.has_child(spi_in):
-                session.rekey_child(now, spi_in)
+                session.command(now, RekeyChildNow(spi_in))
                 self._settle(now, session)
 
     def probe(self, now: float, name: str) -> None:
         """Ask the peer of a tunnel for a sign of life now."""
         session = self._registry.established(name)
         if session is not None:
-            session.probe(now)
+            session.command(now, Probe())
             self._settle(now, session)
 
     def note_activity(self, now: float, name: str) -> None:
@@ -198,7 +198,7 @@ class Endpoint:
         The one place that decides: without a NAT on the peer's side nothing follows (RFC 7296 section 2.23).
         """
         for session in self._registry.sessions(name):
-            session.moved(now, path)
+            session.command(now, Moved(path))
             self._settle(now, session)
 
     # --- inputs
@@ -221,7 +221,7 @@ class Endpoint:
         """
         if Header.is_readable(data):
             return False
-        if self._registry.knows(path) and not self._looked_at.is_full(now, path.remote):
+        if self._registry.policies.knows(path) and not self._looked_at.is_full(now, path.remote):
             self._looked_at.add(now, path.remote)
             return False
         self._registry.count(NO_MESSAGE)
@@ -240,16 +240,15 @@ class Endpoint:
         version = self._versions[IkeVersion(header.major)]
         if any(map(self._registry.find, version.local_spis(header))):
             return False
-        if len(data) > LARGEST_FIRST_MESSAGE or not self._registry.between(path):
+        if len(data) > LARGEST_FIRST_MESSAGE or not self._registry.policies.between(path):
             return False
         return not version.proves_address(now, path, header, data)
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
         """An ICMP error for the peer of `path`: words for an attempt that ends without an answer, no more."""
         for session in self._registry.attempts():
-            if session.path == path:
-                session.handle_unreachable(now, path, reason)
-                self._settle(now, session)
+            if session.sa.path == path:
+                session.sa.attempt.unreachable = reason
 
     def handle_timeout(self, now: float) -> None:
         """Time has come to `next_timeout()` or later."""
@@ -268,7 +267,7 @@ class Endpoint:
 
     def ike_sas(self, name: str) -> tuple[IkeSaInfo, ...]:
         """The established IKE SAs of a tunnel, oldest first; usually one."""
-        infos = (s.info() for s in self._registry.sessions(name) if s.phase is Phase.ESTABLISHED)
+        infos = (s.info() for s in self._registry.sessions(name) if s.sa.phase is Phase.ESTABLISHED)
         return tuple(info for info in infos if info is not None)
 
     def child_sas(self, name: str) -> dict[int, ChildSaInfo]:
@@ -284,14 +283,11 @@ class Endpoint:
 
     def _live(self, name: str) -> Session | None:
         """The session on which a new child is wanted: the newest established, else our own attempt."""
-        established = self._registry.established(name)
-        if established is not None:
-            return established
-        attempts = (s for s in self._registry.sessions(name) if s.initiator and s.phase is Phase.CONNECTING)
-        return next(attempts, None)
+        attempts = (one for one in self._registry.attempts() if one.sa.tunnel == name)
+        return self._registry.established(name) or next(attempts, None)
 
     def _connecting_to(self, address: Address) -> bool:
-        return any(session.path.remote == address for session in self._registry.attempts())
+        return any(session.sa.path.remote == address for session in self._registry.attempts())
 
     def _hear(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """Find the session of a message. Raises Drop or DecodeError; deadlines are noted all the same."""
@@ -319,9 +315,9 @@ class Endpoint:
     def _name(self, now: float, path: Path, data: bytes, error: DecodeError) -> None:
         """Tell the operator of a message of a configured peer that is of no use, and why."""
         spoken = not isinstance(error, UnsupportedMajorVersion)
-        if not self._registry.knows(path) or data == KEEPALIVE:
+        if not self._registry.policies.knows(path) or data == KEEPALIVE:
             return
-        between = self._registry.between(path)
+        between = self._registry.policies.between(path)
         policy, exchange, session = between[0], "message", None
         if len(data) >= HEADER_LENGTH:
             header = Header.read(Cursor(data))
@@ -330,8 +326,8 @@ class Endpoint:
             version = self._versions[IkeVersion(header.major)]
             exchange = version.exchange_name(header.exchange)
             policy = next((one for one in between if one.version == version.number), policy)
-        tunnel = policy.name if session is None else session.tunnel
-        stranger = session is None or (session.phase is Phase.CONNECTING and not session.initiator)
+        tunnel = policy.name if session is None else session.sa.tunnel
+        stranger = session is None or session.sa.is_stranger
         text = f"{exchange} {CANNOT_BE_READ}"
         self._registry.draw(tunnel, False, text, len(data), (str(error),), stranger)
         diagnosis = Diagnosis.of(Code.SYNTAX, exchange=exchange, detail=str(error), peer=path.remote)
@@ -343,8 +339,8 @@ class Endpoint:
 
     def _hear_stranger(self, now: float, path: Path, version: Version, header: Header, data: bytes) -> None:
         """A message that no session has. Who cannot be a peer by its address hears nothing at all."""
-        self._knocks += not self._registry.knows(path)
-        between = self._registry.between(path)
+        self._knocks += not self._registry.policies.knows(path)
+        between = self._registry.policies.between(path)
         if not between:
             raise Drop(UNKNOWN_PEER)
         if len(data) > LARGEST_FIRST_MESSAGE:
@@ -367,13 +363,13 @@ class Endpoint:
         while changed:
             other = changed.popleft()
             self._registry.arm(other)
-            if other.phase is not Phase.CONNECTING:
-                self._next_attempt(now, other.path.remote)
+            if other.sa.phase is not Phase.CONNECTING:
+                self._next_attempt(now, other.sa.path.remote)
         while self._registry.reinitiating:
             self.reinitiate(now, self._registry.reinitiating.popleft())
         while self._registry.beginning_again:
             name, mappings = self._registry.beginning_again.popleft()
-            for mapping in mappings if name in self._registry.policies else ():
+            for mapping in mappings if name in self._registry.policies.by_name else ():
                 self.initiate(now, name, mapping)
 
     def _next_attempt(self, now: float, address: Address) -> None:

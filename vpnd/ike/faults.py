@@ -10,13 +10,16 @@ from vpnd.model.diagnosis import Code, Diagnosis
 class Fault(Exception):
     """An exchange failed for a reason that the peer may be told.
 
-    Raised anywhere below a handler and caught once, in the session. `diagnosis` explains it to the operator;
+    Raised anywhere below a handler and caught once, in the engine. `diagnosis` explains it to the operator;
     `notify` is the error notify's type in the registry of the version that derives the class (None: the peer
     is not told) and `data` its notification data.
     """
 
     notify: ClassVar[int | None] = None
     code: ClassVar[Code] = Code.INTERNAL
+
+    def __init_subclass__(cls, notify: int | None = None, code: Code = Code.INTERNAL) -> None:
+        cls.notify, cls.code = notify, code
 
     def __init__(self, data: bytes = b"", diagnosis: Diagnosis | None = None, **facts: object) -> None:
         self.data = data

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vpnd.ike.lately import Rate
 from vpnd.wire.errors import DecodeError
 
 LARGEST_FIRST_MESSAGE = 10_000
 """Bytes of a message for which there is no state; an honest one has some 2,000 with every algorithm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A count that each event raises by one, to `most` at most, and that falls by `a_second`."""
+
+    a_second: float
+    most: float
 
 
 REFUSALS_BY_ADDRESS = Rate(a_second=0.1, most=6.0)

@@ -11,10 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
+from vpnd.ike.faults import Drop
+from vpnd.model.child import Path
 from vpnd.wire.chain import RawPayload
 from vpnd.wire.errors import DecodeError
+from vpnd.wire.header import Header
 
 MAX_OF_A_KIND = 20
 """Payloads of one kind in a message, but for those that nobody looks at; an honest peer sends fewer."""
@@ -22,8 +25,41 @@ MAX_OF_A_KIND = 20
 M = TypeVar("M")
 
 
+@dataclass_transform(frozen_default=True)
+class Message:
+    """Base of the messages: frozen dataclasses, whose annotations are the payload rule."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
+
+
 class Unfit(DecodeError):
     """Each payload can be read, and together they are no message that is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message, the payloads that it was read from, decoded and as they travelled, and how it came.
+
+    `data` is the message as it travelled; of a fragmented one of IKEv2 it is the fragment that came last.
+    """
+
+    message: Any
+    payloads: tuple[Any, ...]
+    raw: tuple[RawPayload, ...]
+    header: Header
+    path: Path
+    data: bytes
+
+    def of(self, kind: type[M]) -> M:
+        """The message, of the type that the row of the table has. Raises Drop for another."""
+        if not isinstance(self.message, kind):
+            raise Drop("unexpected message")
+        return self.message
+
+    def body_of(self, payload: object) -> bytes:
+        """The bytes of one payload's body as they travelled, reserved bits included."""
+        return self.raw[next(i for i, one in enumerate(self.payloads) if one is payload)].body
 
 
 def require_single(chain: Iterable[RawPayload], payload_type: int) -> None:

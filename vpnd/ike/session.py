@@ -1,18 +1,23 @@
-"""The few things that Endpoint knows of an IKE SA and of a version of IKE, whichever version it is."""
+"""One IKE SA: its facts, and what Endpoint knows of it and of a version of IKE, whichever version it is."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Generic, Protocol, Self, TypeVar
 
+from vpnd.ike.faults import Drop
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
+from vpnd.model.selectors import Address
 from vpnd.wire.header import Header
 from vpnd.wire.iana import IkeVersion
+
+K = TypeVar("K")
 
 
 class Phase(Enum):
@@ -28,11 +33,94 @@ class Phase(Enum):
     """Forgotten; the object has no more part in anything."""
 
 
+class SaState(Enum):
+    """Base of the states of a version: what has happened, in words, and the phase that this is for others."""
+
+    phase: Phase
+
+    def __new__(cls, text: str, phase: Phase = Phase.CONNECTING) -> Self:
+        state = object.__new__(cls)
+        state._value_, state.phase = text, phase
+        return state
+
+
 class Unreachable(Enum):
     """What an ICMP error says about a peer. Anyone can forge one: words for a diagnosis."""
 
     PORT = "port unreachable"
     HOST = "host or network unreachable"
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """What an attempt at an IKE SA has met so far."""
+
+    received: int = 0
+    """Messages of the peer that came for it, of use or not."""
+    hint: Diagnosis | None = None
+    unreachable: Unreachable | None = None
+    """What anyone may have sent: words for a diagnosis."""
+
+
+@dataclass(slots=True, eq=False)
+class Sa(Generic[K]):
+    """The facts of one IKE SA, with keys of type K. Nothing here sends, waits or moves a state."""
+
+    policy: PeerPolicy
+    path: Path
+    initiator: bool
+    local_spi: bytes
+    peer_spi: bytes
+    attempt: Any
+    state: Any
+    former: Path | None = field(default=None, init=False)
+    """Where the peer was before it moved, until it has answered from where it is."""
+    last_message: float = field(default=0.0, init=False)
+    """When the peer's last authentic message came, in seconds on the caller's clock; ESP does not count."""
+    _keys: K | None = field(default=None, init=False)
+
+    @property
+    def tunnel(self) -> str:
+        """The name of the tunnel; a responder's is the first that fits until the peer's identity decides."""
+        return self.policy.name
+
+    @property
+    def phase(self) -> Phase:
+        """How far it is for the other parts of the gateway."""
+        phase: Phase = self.state.phase
+        return phase
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether a peer has begun it that has not proved itself."""
+        return not self.initiator and self.phase is Phase.CONNECTING
+
+    @property
+    def spi_i(self) -> bytes:
+        """The SPI (IKEv1: cookie) of its initiator."""
+        return self.local_spi if self.initiator else self.peer_spi
+
+    @property
+    def spi_r(self) -> bytes:
+        """The SPI (IKEv1: cookie) of its responder."""
+        return self.peer_spi if self.initiator else self.local_spi
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether they are agreed."""
+        return self._keys is not None
+
+    @property
+    def keys(self) -> K:
+        """Raises Drop before they are agreed."""
+        if self._keys is None:
+            raise Drop("no keys yet")
+        return self._keys
+
+    @property
+    def about(self) -> str:
+        """What its stories begin with."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +149,43 @@ class SaSnapshot:
     ivs: Mapping[int, bytes]
 
 
-class Session(Protocol):
-    """One IKE SA, from the attempt at it to its end.
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that an endpoint holds, but for what it is configured with.
 
-    `tunnel` is the tunnel's name; a responder's is the first tunnel that fits the addresses until the
-    peer's identity decides. `local_spi` is the SPI (IKEv1: cookie) that this side chose and is the key by
-    which messages find the session. `handle_` methods and commands return nothing; effects are emitted to
-    the Registry that the session was made with.
+    `sas` are oldest first. `esp_spis` are the inbound SPIs that are given out: of CHILD_SAs, and of those
+    that are being negotiated. `half_open` has the peer's address of each attempt of a peer that is not
+    authenticated. `first_messages` and `deadlines` count the entries by which a repeated first message is
+    known, and by which an SA waits for a moment; `queued` those of `deadlines` with what is out of date.
     """
 
-    policy: PeerPolicy
+    sas: tuple[SaSnapshot, ...]
+    esp_spis: frozenset[int]
+    half_open: tuple[Address, ...]
+    first_messages: int
+    deadlines: int
+    queued: int
 
-    @property
-    def tunnel(self) -> str:
-        """The name of the tunnel."""
+    def of(self, tunnel: str) -> tuple[SaSnapshot, ...]:
+        """The IKE SAs of one tunnel, oldest first."""
+        return tuple(sa for sa in self.sas if sa.tunnel == tunnel)
 
-    @property
-    def local_spi(self) -> bytes:
-        """The SPI that this side chose."""
 
-    @property
-    def initiator(self) -> bool:
-        """Whether this side began it."""
+class Session(ABC):
+    """One IKE SA, from the attempt at it to its end.
 
-    @property
-    def path(self) -> Path:
-        """Where both sides are."""
+    The SPI that this side chose is the key by which messages find it. Inputs return nothing; effects are
+    emitted to the Registry that the session was made with.
+    """
 
-    @property
-    def version(self) -> IkeVersion:
-        """The version of IKE it speaks."""
+    version: IkeVersion
+    sa: Sa[Any]
+    context: Any
+    """What its actions see (`vpnd.ike.context`)."""
 
-    @property
-    def phase(self) -> Phase:
-        """How far it is."""
+    # --- inputs
 
-    @property
-    def is_undecided(self) -> bool:
-        """Whether a peer has begun it, and its proof, with what is configured then, decides on the tunnel."""
-
+    @abstractmethod
     def handle_message(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """One message whose SPI is ours; `data` is all of it, header included. Raises Drop, DecodeError."""
 
@@ -108,57 +194,64 @@ class Session(Protocol):
 
         Returns whether it is a peer's that has just begun, of which nothing else would be heard.
         """
+        sa = self.sa
+        if sa.phase is Phase.CONNECTING and sa.initiator and sa.attempt.hint is None:
+            sa.attempt.hint = diagnosis
+        return not sa.initiator and not sa.has_keys
 
-    def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
-        """The network says that the peer of `path` cannot be reached."""
-
+    @abstractmethod
     def handle_timeout(self, now: float) -> None:
         """Time has come to `next_timeout()` or later."""
 
+    @abstractmethod
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout`, in seconds on the caller's clock; None: never."""
 
-    def want(self, now: float, mapping: int) -> None:
-        """Bring the CHILD_SA of this mapping up, now or once established; no-op when up or under way."""
-
-    def close(self, now: float, diagnosis: Diagnosis) -> None:
-        """Tell the peer and end: ChildDown for each child, then IkeDown if it was established."""
-
-    def close_child(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
-        """DELETE one child; an unknown SPI is ignored."""
-
-    def rekey(self, now: float) -> None:
-        """Begin the succession of the IKE SA."""
-
-    def rekey_child(self, now: float, spi_in: int) -> None:
-        """Begin the succession of one child; an unknown SPI is ignored."""
-
-    def probe(self, now: float) -> None:
-        """Ask the peer for a sign of life now, unless a request is under way that will tell as well."""
-
+    @abstractmethod
     def note_activity(self, now: float) -> None:
         """Authenticated traffic came from the peer."""
 
+    @abstractmethod
     def peer_sends(self, now: float, spi_in: int) -> None:
         """The first packet came on a child that is not sent on yet; an unknown SPI is ignored."""
 
-    def moved(self, now: float, path: Path) -> None:
-        """Authenticated ESP came along `path`: emits PathMoved if the peer is there now (`natt.follows`)."""
+    @abstractmethod
+    def command(self, now: float, cause: object) -> None:
+        """Run the row of a command or a timer; one without a row does nothing."""
 
+    # --- facts
+
+    @property
+    @abstractmethod
+    def is_undecided(self) -> bool:
+        """Whether a peer has begun it, and its proof, with what is configured then, decides on the tunnel."""
+
+    @abstractmethod
     def answered_since(self, since: float) -> bool:
         """Whether the peer has said anything under this IKE SA since then."""
 
+    @abstractmethod
     def has_child(self, spi_in: int) -> bool:
         """Whether the child with this inbound SPI is one of ours."""
 
+    @abstractmethod
     def info(self) -> IkeSaInfo | None:
         """What status shows, once established."""
 
+    @abstractmethod
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
         """When each of its SA pairs is rekeyed, and ends."""
 
     def snapshot(self) -> SaSnapshot:
         """What there is of it now."""
+        sa = self.sa
+        spis, state = (sa.spi_i, sa.spi_r), sa.state.name
+        about = (sa.tunnel, self.version, sa.initiator, *spis, sa.phase, state, sa.path, sa.former)
+        return SaSnapshot(*about, *self._held())
+
+    @abstractmethod
+    def _held(self) -> tuple[tuple[int, ...], dict[str, float], float | None, dict[int, bytes]]:
+        """`children`, `deadlines`, `liveness` and `ivs` of the snapshot."""
 
 
 class Version(Protocol):

@@ -1,12 +1,14 @@
-"""The rows of a state table: a dict from the state and what drives it to `Step`."""
+"""The rows of a state table: what follows, by the state and by what drives it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 H = TypeVar("H")
 S = TypeVar("S")
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +18,12 @@ class Step(Generic[H, S]):
     story: str
     action: H
     to: S | None = None
+
+
+def table(parts: Mapping[tuple[S, ...], Mapping[K, Step[H, S]]]) -> dict[tuple[S, K], Step[H, S]]:
+    """The rows by state and cause; a part stands for several states. Raises ValueError for a row twice."""
+    every = ((state, part) for states, part in parts.items() for state in states)
+    rows = [((state, cause), step) for state, part in every for cause, step in part.items()]
+    if len(found := dict(rows)) < len(rows):
+        raise ValueError("two rows for one cause in a state")
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_TEXT = 4096
 """Characters of a kept text: a screen of an honest message; a hostile one fills no memory and no log."""
@@ -10,6 +10,8 @@ LONGEST_HEADLINE = 1024
 """Of those, what names a message; the rest is for its details."""
 LONGEST_FACT = 1000
 """Characters of one value in a diagnosis, which has up to four that a peer chooses."""
+SHOWN_SPIS = 8
+"""Of one DELETE: an honest one names one or two, a hostile one as many as 64 KB hold."""
 GOES_ON = " ..."
 
 
@@ -34,3 +36,9 @@ def cut_lines(lines: Iterable[str], most: int = LONGEST_TEXT) -> tuple[str, ...]
         if most <= 0:
             break
     return tuple(kept)
+
+
+def describe_spis(spis: Sequence[bytes]) -> str:
+    """`c0ffee00, c0ffee01`; of many the first, and how many more there are."""
+    more = f" and {len(spis) - SHOWN_SPIS} more" if len(spis) > SHOWN_SPIS else ""
+    return ", ".join(spi.hex() for spi in spis[:SHOWN_SPIS]) + more

@@ -146,8 +146,8 @@ class Cell:
     def __init__(self, name: str) -> None:
         with sessions_made() as sessions:
             self.stage, self.puppet = stage_in(name)
-        alive = (one for one in sessions if one.phase is not Phase.GONE)
-        self.session = next((one for one in alive if self.puppet.cky_i == one.sa.cky_i), None)
+        alive = (one for one in sessions if one.sa.phase is not Phase.GONE)
+        self.session = next((one for one in alive if self.puppet.cky_i == one.sa.spi_i), None)
         self.state = self.session.sa.state if self.session else State.NEW
 
     def ongoing(self) -> Iterator[Quick]:

@@ -8,9 +8,7 @@ from typing import Any
 
 from tests.simulation.footprint import footprint
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, ADDRESS_C, STRANGER, Recipe
-from vpnd.crypto.entropy import SeededEntropy
-from vpnd.ike.limits import Limits
-from vpnd.ike.registry import Registry
+from vpnd.ike.policies import Policies
 from vpnd.model.child import Path
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
@@ -23,8 +21,8 @@ def policy(name: str, anyone: bool = True, recipe: Recipe | None = None, **chang
     return replace(made, **changes)
 
 
-def registry(*policies: PeerPolicy) -> Registry:
-    made = Registry(SeededEntropy(1), Limits())
+def registry(*policies: PeerPolicy) -> Policies:
+    made = Policies()
     for one in policies:
         made.set_policy(one)
     return made

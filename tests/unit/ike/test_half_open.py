@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from vpnd.ike.half_open import HalfOpen
-from vpnd.ike.lately import ADDRESSES_KEPT, Lately, Rate
+from vpnd.ike.limits import Rate
 from vpnd.ike.session import Session
+from vpnd.ike.strangers import ADDRESSES_KEPT, HalfOpen, Lately
 from vpnd.model.selectors import Address
 
 ONE, TWO = ip_address("192.0.2.1"), ip_address("192.0.2.3")

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike import natt, vendors
+from vpnd.ike.deadlines import Timers
 from vpnd.ike.faults import Drop
 from vpnd.ike.fragments import MAX_FRAGMENTS, MAX_MESSAGE, Reassembly, split
 from vpnd.ike.message import MAX_OF_A_KIND, read_message
 from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
-from vpnd.ike.timers import Timers
 from vpnd.model.child import Path
 from vpnd.wire.errors import DecodeError
 

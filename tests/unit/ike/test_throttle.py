@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from vpnd.ike.throttle import ADDRESSES_KEPT, BURST, FORGOTTEN_AFTER, FREE_FAILURES, Throttle
+from vpnd.ike.strangers import ADDRESSES_KEPT, BURST, FORGOTTEN_AFTER, FREE_FAILURES, Throttle
 
 HERE, THERE = ip_address("198.51.100.1"), ip_address("198.51.100.2")
 

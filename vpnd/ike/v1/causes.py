@@ -2,62 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Fault
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.messages import Received
 from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.policy import NegotiationMode
 
 # --- commands
 
 
-@dataclass(frozen=True, slots=True)
 class BeginMain(Cause):
     """Begin as initiator, in main mode."""
 
 
-@dataclass(frozen=True, slots=True)
 class BeginAggressive(Cause):
     """Begin as initiator, in aggressive mode."""
 
 
-@dataclass(frozen=True, slots=True)
-class Close(Cause):
-    """Tell the peer and end."""
-
-    diagnosis: Diagnosis
-
-
-@dataclass(frozen=True, slots=True)
 class QuickModesDue(Cause):
     """Time has come to the next deadline of a quick mode."""
 
 
-@dataclass(frozen=True, slots=True)
 class Superseded(Cause):
     """Another one speaks for the tunnel; `crossing`: both sides had begun one at once."""
 
     crossing: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Restored(Cause):
     """The successor is gone: speak for the tunnel again."""
 
 
-@dataclass(frozen=True, slots=True)
 class Forgotten(Cause):
     """The peer does not answer under it, and does under `kept`: both sides had begun one at once."""
 
     kept: Context
 
 
+def begin(mode: NegotiationMode) -> Cause:
+    """The command with which an initiator begins."""
+    return BeginAggressive() if mode is NegotiationMode.AGGRESSIVE else BeginMain()
+
+
 # --- outcomes
 
 
-@dataclass(frozen=True, slots=True)
 class Proved(Cause):
     """The initiator has proved who it is, by this message, which perhaps says INITIAL_CONTACT."""
 
@@ -65,21 +55,18 @@ class Proved(Cause):
     initial_contact: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Contested(Cause):
     """The peer has proved who it is, but another has the tunnel, and is being asked."""
 
     proof: Proved
 
 
-@dataclass(frozen=True, slots=True)
 class Authenticated(Cause):
     """Both sides have proved who they are."""
 
     initial_contact: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Admitted(Cause):
     """It speaks for the tunnel from now on, in place of `predecessor`."""
 
@@ -87,14 +74,12 @@ class Admitted(Cause):
     crossing: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Crossed(Cause):
     """Both sides had begun one at once, and keep the other."""
 
     kept: Context
 
 
-@dataclass(frozen=True, slots=True)
 class Settled(Cause):
     """It has its place among the ISAKMP SAs of the tunnel; see `Admitted`."""
 
@@ -102,7 +87,6 @@ class Settled(Cause):
     crossing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Refused(Cause):
     """A message of the peer is not acceptable."""
 
@@ -110,7 +94,6 @@ class Refused(Cause):
     received: Received
 
 
-@dataclass(frozen=True, slots=True)
 class Rejected(Cause):
     """The peer's attempt ends, and the peer hears why."""
 
@@ -118,31 +101,26 @@ class Rejected(Cause):
     received: Received
 
 
-@dataclass(frozen=True, slots=True)
 class AttemptFailed(Cause):
     """Our attempt has ended without an ISAKMP SA."""
 
     diagnosis: Diagnosis
 
 
-@dataclass(frozen=True, slots=True)
 class PeerClosed(Cause):
     """The peer has deleted the ISAKMP SA; `refuses_us`: that is the first that it says to our proof."""
 
     refuses_us: bool
 
 
-@dataclass(frozen=True, slots=True)
 class AwaitSuccessor(Cause):
     """The peer has deleted it, and a successor is being made: that may have overtaken its last message."""
 
 
-@dataclass(frozen=True, slots=True)
 class PeerDead(Cause):
     """Nothing has been heard for too long."""
 
 
-@dataclass(frozen=True, slots=True)
 class Ended(Cause):
     """It is gone, and with the one that speaks for the tunnel the IPsec SAs; nothing is sent."""
 

@@ -1,12 +1,18 @@
-"""The IPsec SAs of one tunnel: which is current, which lives on, and when each ends."""
+"""The IPsec SAs of one tunnel: which is current, which lives on, when each ends, and what the peer is asked.
+
+RFC 2409 section 5.5 ties IPsec SAs to the two peers, not to the ISAKMP SA of their quick mode: they go on
+when another one succeeds it, and are negotiated and deleted under the one that is current.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Generic, TypeVar
 
 from vpnd.crypto.entropy import Entropy, chance
+from vpnd.ike.deadlines import Timers
 from vpnd.ike.outputs import (
     ChildDown,
     ChildExpected,
@@ -18,45 +24,37 @@ from vpnd.ike.outputs import (
     OutboundReady,
 )
 from vpnd.ike.registry import Registry
-from vpnd.ike.timers import Timers
+from vpnd.ike.retransmit import LONGEST_WAIT, Schedule
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import Lifetimes, Margin
 
+S = TypeVar("S")
+
 REKEY_AGAIN = 45.0
 """Seconds until a succession that has come to nothing is tried again; an attempt lasts up to 30."""
-
-
 SETTLING = 0.2
 """Seconds until the first pair of a mapping is sent on, if we have begun it: the peer installs it when it has
 worked on our third message, which nothing acknowledges, and what arrives sooner is lost."""
-
-
 SETTLING_BESIDE = 2.0
 """Seconds until a successor of ours is sent on: the old pair carries everything meanwhile, so that it costs
 nothing to give a busy peer time, or one that has lost our third message and repeats its own for that. Less
 than what a pair that is one too many is kept for (`quicks.SURPLUS_KEPT`)."""
-
-
 PAIRS_AT_MOST = 32
 """Pairs of one mapping: beyond, the oldest that is not sent on is deleted, or a peer could add up any number.
 
 Replaced pairs live on to their end, so a peer that renews each second what it lets live for 30 s has 31. One
 that renews still faster has moved 31 pairs on from the one that goes.
 """
-
-
 DELETED_KEPT = 5.0
 """Seconds that one of several pairs of a mapping still receives after its DELETE: that names what its sender
 receives on, and may overtake, or cross, packets that the peer sent on the other half before."""
-
-
 CROSSING = 60.0
 """Seconds in which two quick modes for one mapping can have been under way at once."""
-
-
 SURPLUS_KEPT = 3.0
 """Seconds that one pair of two still receives, once both sides send on the other."""
+DELETED_FOR = 10.0
+"""Seconds in which DELETE is repeated for a pair that is one too many; nothing acknowledges it."""
 
 
 class Limit(Enum):
@@ -316,3 +314,47 @@ def soft_deadline(now: float, lifetime: float, margin: Margin, entropy: Entropy,
     """
     late = 0.0 if initiator else margin.length(lifetime) / 2
     return now + margin.soft(lifetime, chance(entropy)) + late
+
+
+class Ikev1Peer(Generic[S]):
+    """`current` is the ISAKMP SA that speaks for the tunnel, None before there is one; an attempt that is to
+    be the first has a peer of its own until then.
+
+    `wanted` are the mappings that wait for their quick mode, in order, each with the inbound SPI of the pair
+    that is to be succeeded, or None where the mapping has none. Times are seconds on the caller's clock.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.current: S | None = None
+        self.children = Children(registry)
+        self.wanted: dict[int, int | None] = {}
+        self._deletes: dict[int, Schedule] = {}
+
+    def clear(self) -> None:
+        """The last ISAKMP SA is gone: nothing is to be done any more."""
+        self.current = None
+        self.wanted.clear()
+        self._deletes.clear()
+        self.children.timers.clear()
+
+    def deleted(
+        self,
+        now: float,
+        spi_in: int,
+        entropy: Entropy,
+        seconds: float = DELETED_FOR,
+        longest_wait: float = LONGEST_WAIT,
+    ) -> None:
+        """DELETE was sent for the pair with this inbound SPI: it is repeated for so many seconds."""
+        schedule = self._deletes[spi_in] = Schedule(now, entropy, seconds, longest_wait)
+        self.children.timers.arm((Limit.DELETE, spi_in), schedule.due)
+
+    def repeats_delete(self, now: float, spi_in: int) -> bool:
+        """Whether it is to be sent once more: nothing acknowledges it."""
+        schedule = self._deletes[spi_in]
+        if schedule.exhausted(now):
+            del self._deletes[spi_in]
+            return False
+        schedule.again(now)
+        self.children.timers.arm((Limit.DELETE, spi_in), schedule.due)
+        return True

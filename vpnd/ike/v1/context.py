@@ -2,63 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
+from vpnd.ike import context
 from vpnd.ike.commands import Cause
-from vpnd.ike.contest import Contest
-from vpnd.ike.outputs import Output
 from vpnd.ike.registry import Registry
-from vpnd.ike.session import Phase
-from vpnd.ike.timers import Timers
+from vpnd.ike.session import Phase, Session
+from vpnd.ike.v1.children import Ikev1Peer
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.liveness import Liveness
 from vpnd.ike.v1.message_transport import MessageTransport
-from vpnd.ike.v1.peer import Ikev1Peer
 from vpnd.ike.v1.phase1_messages import Phase1Messages
 from vpnd.ike.v1.quick_modes import QuickModes
 
 
-@runtime_checkable
-class Host(Protocol):
-    """The owner of a context: an ISAKMP SA that runs its table."""
+class Context(context.Context[IsakmpSa]):
+    """Besides, its messages, and its peer."""
 
-    context: Context
-
-    def command(self, now: float, cause: Cause) -> None:
-        """Run the row of `cause`."""
-
-    def begin_successor(self, now: float) -> None:
-        """Begin another phase 1 with the peer."""
-
-    def prove_address(self) -> None:
-        """The peer receives at its address. Raises Drop if that has too many attempts."""
-
-    def proven(self) -> None:
-        """The peer has proved that it has the key."""
-
-    def rearm(self) -> None:
-        """Note the next deadline."""
-
-
-class Context:
-    """The facts of one ISAKMP SA, its messages and timers, its peer, and what it shares with all others.
-
-    An action changes them, and returns its outcome: it never moves the state and never calls its own
-    session. `command` is for another ISAKMP SA of the tunnel.
-    """
-
-    def __init__(self, registry: Registry, sa: IsakmpSa, host: Host) -> None:
-        self.registry = registry
-        self.sa = sa
-        self.timers: Timers[object] = Timers()
+    def __init__(self, registry: Registry, sa: IsakmpSa, session: Session) -> None:
+        super().__init__(registry, sa, session)
         self.transport = MessageTransport(registry, sa)
         self.phase1 = Phase1Messages(sa, registry.entropy, self.timers, self.transport)
         self.quick_modes = QuickModes()
         self.liveness = Liveness(sa, self.timers, self.transport, self.phase1)
-        self.contest = Contest(registry)
         self.peer: Ikev1Peer[Context] = Ikev1Peer(registry)
         """That of the tunnel, once authenticated."""
-        self._host = host
+
+    def command(self, now: float, cause: Cause) -> None:
+        """As of every IKE SA, and its next deadline is noted."""
+        super().command(now, cause)
+        self.rearm()
 
     @property
     def is_current(self) -> bool:
@@ -70,14 +41,9 @@ class Context:
         """The ISAKMP SA that speaks for the tunnel; an attempt at the first one knows only itself."""
         return self.peer.current or self
 
-    def emit(self, output: Output) -> None:
-        """Append one effect for the caller of Endpoint."""
-        self.registry.emit(output)
-
     def siblings(self) -> list[Context]:
         """The other ISAKMP SAs of the tunnel, and the attempts at one, oldest first."""
-        found = [one.context for one in self.registry.sessions(self.sa.tunnel) if isinstance(one, Host)]
-        return [one for one in found if one is not self]
+        return [one for one in self.of_tunnel() if one is not self]
 
     @property
     def is_renewing(self) -> bool:
@@ -88,24 +54,11 @@ class Context:
         """Ask whether the peer is there."""
         self.liveness.ask(now, sparing=not (self.sa.initiator or self.peer.children.by_spi))
 
-    def begin_successor(self, now: float) -> None:
-        """Begin another phase 1 with the peer."""
-        self._host.begin_successor(now)
-
     def prove_address(self) -> None:
         """The peer receives at its address. Raises Drop if that has too many half-open attempts."""
-        self._host.prove_address()
+        self.registry.strangers.address_proved(self._session, self.sa.path.remote)
 
     def proven(self) -> None:
         """The peer has proved that it has the key, and that the address is its own."""
         self.transport.proven = True
-        self._host.proven()
-
-    def command(self, now: float, cause: Cause) -> None:
-        """Have another ISAKMP SA act: run the row of `cause`, and note its next deadline."""
-        self._host.command(now, cause)
-        self._host.rearm()
-
-    def rearm(self) -> None:
-        """Timers of another ISAKMP SA or of the peer have been changed: have the next deadline noted."""
-        self._host.rearm()
+        self.registry.strangers.half_open.end(self._session)

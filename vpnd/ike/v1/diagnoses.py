@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
-from vpnd.ike.v1.wording import describe_all
+from vpnd.ike.v1.proposals import describe_all
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.selectors import Selector

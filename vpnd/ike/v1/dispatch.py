@@ -79,8 +79,8 @@ def take(
 
 def _check_cookies(sa: IsakmpSa, header: Header) -> None:
     """Raises Drop. Our own first message has no responder's cookie, nor has the peer's."""
-    ours, theirs = (header.spi_r, sa.cky_r) if sa.initiator else (sa.cky_r, header.spi_r)
-    if header.spi_i != sa.cky_i or theirs not in (ours, NO_SPI):
+    ours, theirs = (header.spi_r, sa.spi_r) if sa.initiator else (sa.spi_r, header.spi_r)
+    if header.spi_i != sa.spi_i or theirs not in (ours, NO_SPI):
         raise Drop("cookies")
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vpnd.crypto.dh import KeyPair
-from vpnd.ike import natt, vendors
+from vpnd.ike import natt, session, vendors
 from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Drop
 from vpnd.ike.natt import NO_NAT, Nat
-from vpnd.ike.registry import NO_SPI
-from vpnd.ike.session import Phase
+from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.v1.keys import Exchanged, Phase1Keys
 from vpnd.ike.v1.protect import IvChain
 from vpnd.ike.v1.state import State
 from vpnd.model.child import Path
-from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.identity import Identity
 from vpnd.model.policy import NegotiationMode, PeerPolicy
 from vpnd.model.proposals import Suite
@@ -89,7 +87,7 @@ class Negotiation:
 
 
 @dataclass(slots=True)
-class Attempt:
+class Attempt(session.Attempt):
     """What matters until the ISAKMP SA is up, and what speaks for and against it.
 
     `began` is when its first message was sent or came, on the caller's clock. `configured_remote` is where
@@ -100,11 +98,6 @@ class Attempt:
     configured_remote: Address | None
     renews: bool = False
     """Whether it was begun to succeed an ISAKMP SA that works."""
-    received: int = 0
-    """Messages of the peer that came for it, of use or not."""
-    hint: Diagnosis | None = None
-    unreachable: Diagnosis | None = None
-    """What an ICMP error said, which anyone can send: it ends nothing, it is the last resort of words."""
     doubted: tuple[State, float, int] | None = None
     """The state in which something first spoke against it, when, and how much had been sent by then."""
     doubtful: bytes = b""
@@ -124,32 +117,37 @@ class Attempt:
 
 
 @dataclass(slots=True, eq=False)
-class IsakmpSa:
+class IsakmpSa(session.Sa[Phase1Keys]):
     """One ISAKMP SA. Times are seconds on the caller's clock, 0 before they happen."""
 
-    policy: PeerPolicy
-    path: Path
-    initiator: bool
-    cky_i: bytes
-    cky_r: bytes
     attempt: Attempt
-    negotiation: Negotiation
     state: State = State.NEW
-    former: Path | None = None
-    """Where the peer was before it moved, until it has answered from where it is."""
+    negotiation: Negotiation = field(kw_only=True)
     nat: Nat = NO_NAT
     established_at: float = 0.0
     yielded_at: float = 0.0
     """Since when it is to go because both sides had begun one."""
-    last_message: float = 0.0
-    """When the peer's last verified message came; ESP does not count."""
-    _keys: Phase1Keys | None = None
     _chain: IvChain | None = None
 
+    @classmethod
+    def new(
+        cls,
+        now: float,
+        registry: Registry,
+        policy: PeerPolicy,
+        path: Path,
+        peer_cookie: bytes | None = None,
+        renews: bool = False,
+    ) -> IsakmpSa:
+        """An attempt at one, with a new cookie; without `peer_cookie` this side is the initiator."""
+        attempt = Attempt(now, policy.remote_address, renews)
+        negotiation = Negotiation(policy.mode or NegotiationMode.MAIN)
+        cookies = registry.new_ike_spi(), peer_cookie or NO_SPI
+        return cls(policy, path, peer_cookie is None, *cookies, attempt, negotiation=negotiation)
+
     @property
-    def tunnel(self) -> str:
-        """The name of the tunnel; a responder's may change when the peer's identity decides."""
-        return self.policy.name
+    def about(self) -> str:
+        return f"IKEv1 {self.mode.value} mode: "
 
     @property
     def mode(self) -> NegotiationMode:
@@ -157,19 +155,9 @@ class IsakmpSa:
         return self.negotiation.mode
 
     @property
-    def local_spi(self) -> bytes:
-        """The cookie that this side chose."""
-        return self.cky_i if self.initiator else self.cky_r
-
-    @property
     def cookies(self) -> bytes:
         """Both, as they name the ISAKMP SA in a notify or DELETE."""
-        return self.cky_i + self.cky_r
-
-    @property
-    def phase(self) -> Phase:
-        """How far it is for the other parts of the gateway."""
-        return self.state.phase
+        return self.spi_i + self.spi_r
 
     @property
     def suite(self) -> Suite:
@@ -177,18 +165,6 @@ class IsakmpSa:
         if self.negotiation.suite is None:
             raise Drop("no suite yet")
         return self.negotiation.suite
-
-    @property
-    def keys(self) -> Phase1Keys:
-        """All keys. Raises Drop before they are agreed."""
-        if self._keys is None:
-            raise Drop("no keys yet")
-        return self._keys
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether both public values are known."""
-        return self._keys is not None
 
     @property
     def chain(self) -> IvChain:
@@ -209,7 +185,7 @@ class IsakmpSa:
     def exchanged(self) -> Exchanged:
         """The values that every key and hash is made of."""
         one = self.negotiation
-        return Exchanged(one.nonce_i, one.nonce_r, one.ke_i, one.ke_r, self.cky_i, self.cky_r)
+        return Exchanged(one.nonce_i, one.nonce_r, one.ke_i, one.ke_r, self.spi_i, self.spi_r)
 
     def path_of_successor(self) -> Path:
         """Where a new phase 1 begins: here where there is a NAT, unless the peer's name moved since."""

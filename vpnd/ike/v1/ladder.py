@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from vpnd.ike.spis import describe_spis
+from vpnd.ike.v1.proposals import describe_sa
 from vpnd.ike.v1.selectors import selector_of
-from vpnd.ike.v1.wording import describe_sa
 from vpnd.ike.vendors import recognise
 from vpnd.model.identity import Identity
 from vpnd.model.numbers import Numbers
+from vpnd.model.text import describe_spis
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import Exchange1, Notify1, Protocol, name_of
 from vpnd.wire.ikev1 import Delete, Id, KeyExchange, NatD, Notify, Payload, Sa, Unknown, VendorId

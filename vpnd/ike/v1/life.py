@@ -14,12 +14,14 @@ from vpnd.ike.commands import Cause
 from vpnd.ike.contest import ANSWER_WITHIN
 from vpnd.ike.outputs import Failed, Keepalive
 from vpnd.ike.outputs import PeerDead as PeerIsDead
+from vpnd.ike.session import Unreachable
 from vpnd.ike.v1 import causes, diagnoses, reauthentication
 from vpnd.ike.v1.children import REKEY_AGAIN, Limit
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import quick_mode
 from vpnd.ike.v1.exchanges.informational import note
 from vpnd.ike.v1.faults import AuthenticationFailed
+from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.messages import Quick1, Quick2
 from vpnd.ike.v1.state import SIGNED, State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -37,10 +39,13 @@ def give_up(context: Context, now: float, timer: Timer) -> causes.AttemptFailed:
     """No real answer has come; the reason is the best that is known."""
     sa, attempt = context.sa, context.sa.attempt
     silence = diagnoses.unanswered(sa, context.phase1.sent, attempt.received)
-    diagnosis = attempt.hint or attempt.unreachable or silence
+    if attempt.unreachable is not None:
+        code = Code.PORT_CLOSED if attempt.unreachable is Unreachable.PORT else Code.UNREACHABLE
+        silence = Diagnosis.of(code, peer=sa.path.remote, detail=attempt.unreachable.value)
+    diagnosis = attempt.hint or silence
     if sa.state is State.SENT_AGGRESSIVE and diagnosis.code is Code.PSK:
         # The responder has sent its proof and would only ever see silence.
-        sa.cky_r = attempt.rejected_cookie
+        sa.peer_spi = attempt.rejected_cookie
         context.transport.error_in_clear(Notify1.AUTHENTICATION_FAILED)
     return causes.AttemptFailed(diagnosis)
 
@@ -107,7 +112,7 @@ def refuse(context: Context, now: float, refused: causes.Refused) -> None:
 def _count_failed_proof(context: Context, now: float, refused: causes.Refused) -> None:
     sa = context.sa
     if isinstance(refused.fault, AuthenticationFailed) and not sa.initiator and not sa.attempt.hint:
-        context.registry.not_proved(now, sa.tunnel, sa.path.remote)
+        context.registry.strangers.not_proved(now, sa.tunnel, sa.path.remote)
 
 
 def report_hint(context: Context, now: float, timer: Timer) -> None:
@@ -153,7 +158,7 @@ def want(context: Context, now: float, cause: commands.Want) -> None:
         quick_mode.want(context, now, cause.mapping, cause.replaces)
 
 
-def close(context: Context, now: float, cause: causes.Close) -> causes.Ended:
+def close(context: Context, now: float, cause: commands.Close) -> causes.Ended:
     """Tell the peer and end."""
     if context.sa.state in SIGNED:
         children = context.peer.children.by_spi if context.is_current else {}
@@ -173,7 +178,9 @@ def renew(context: Context, now: float, cause: commands.RekeyNow | Timer) -> Non
     """Begin a new phase 1 (RFC 2409 has no other renewal), unless that has begun; and again if it fails."""
     context.timers.arm(Timer.RENEW, now + REKEY_AGAIN)
     if not context.is_renewing:
-        context.begin_successor(now)
+        sa, registry = context.sa, context.registry
+        new = IsakmpSa.new(now, registry, sa.policy, sa.path_of_successor(), renews=True)
+        context.beside(new).command(now, causes.begin(new.mode))
 
 
 def rekey_child(context: Context, now: float, cause: commands.RekeyChildNow) -> None:
@@ -231,9 +238,9 @@ def mend(context: Context, now: float, timer: Timer) -> None:
         quick_mode.want(context, now, mapping, spi_in)
 
 
-def expire(context: Context, now: float, timer: Timer) -> causes.Close:
+def expire(context: Context, now: float, timer: Timer) -> commands.Close:
     """The end of its lifetime."""
-    return causes.Close(Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
+    return commands.Close(Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
 
 
 def forget(context: Context, now: float, timer: Timer) -> causes.Ended:
@@ -241,7 +248,7 @@ def forget(context: Context, now: float, timer: Timer) -> causes.Ended:
     return causes.Ended(Diagnosis.of(Code.PEER_DELETED, peer=context.sa.path.remote))
 
 
-def close_replaced(context: Context, now: float, timer: Timer) -> causes.Close | None:
+def close_replaced(context: Context, now: float, timer: Timer) -> commands.Close | None:
     """A predecessor that is one too many; its quick modes end first, and the peer has the one that is kept.
 
     Else the peer's last message would be lost, and one side would send on what the other lacks.
@@ -251,7 +258,7 @@ def close_replaced(context: Context, now: float, timer: Timer) -> causes.Close |
         context.timers.arm(Timer.FORGET, now + closing)
         return None
     reauthentication.note_closed(context, now)
-    return causes.Close(Diagnosis.of(Code.LIFETIME, detail="both sides had begun an ISAKMP SA"))
+    return commands.Close(Diagnosis.of(Code.LIFETIME, detail="both sides had begun an ISAKMP SA"))
 
 
 # ------------------------------------------------------------------------------------- timers of a pair

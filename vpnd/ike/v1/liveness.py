@@ -10,9 +10,9 @@ after the last one, whatever the schedule of the questions was.
 from __future__ import annotations
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.ike.deadlines import Timers
 from vpnd.ike.retransmit import PAUSED
 from vpnd.ike.silence import ASKED_AGAIN, question_due
-from vpnd.ike.timers import Timers
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.message_transport import MessageTransport
 from vpnd.ike.v1.phase1_messages import Phase1Messages

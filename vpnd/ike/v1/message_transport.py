@@ -59,7 +59,7 @@ class MessageTransport:
             body = chain.seal(body)
             flags = int(Flag.ENCRYPTION)
         header = Header(
-            sa.cky_i, sa.cky_r, first, VERSION, exchange, flags, message_id, HEADER_LENGTH + len(body)
+            sa.spi_i, sa.spi_r, first, VERSION, exchange, flags, message_id, HEADER_LENGTH + len(body)
         )
         datagrams = self._cut(header, header.encode() + body)
         self.draw(header, payloads, outbound=True)
@@ -153,7 +153,7 @@ class MessageTransport:
         """The message, in vendor fragments if it is long and the peer reads them (payload type 132)."""
         limit = DATAGRAM_LIMIT - UDP_AND_IPV6 - FRAGMENT_OVERHEAD
         fragments = self._sa.has_keys and self._sa.negotiation.peer.fragments
-        if not fragments or len(message) <= limit or self._sa.cky_r == NO_SPI:
+        if not fragments or len(message) <= limit or self._sa.spi_r == NO_SPI:
             return (message,)
         self._fragment_id = self._fragment_id % 0xFFFF + 1
         pieces = split(message, limit)

@@ -7,37 +7,30 @@ may stand in any message.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
+from vpnd.ike import message
 from vpnd.ike.faults import Drop
+from vpnd.ike.message import Message
 from vpnd.ike.v1.protect import IvChain, Opened
-from vpnd.model.child import Path
-from vpnd.wire.chain import RawPayload
 from vpnd.wire.errors import DecodeError
-from vpnd.wire.header import Header
-from vpnd.wire.ikev1 import Delete, Hash, Id, KeyExchange, NatD, NatOa, Nonce, Notify, Payload, Sa, VendorId
-
-M = TypeVar("M")
+from vpnd.wire.ikev1 import Delete, Hash, Id, KeyExchange, NatD, NatOa, Nonce, Notify, Sa, VendorId
 
 
-@dataclass(frozen=True, slots=True)
-class Main1:
+class Main1(Message):
     """HDR, SA, VID -->"""
 
     sa: Sa
     vendor_ids: tuple[VendorId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Main2:
+class Main2(Message):
     """<-- HDR, SA, VID"""
 
     sa: Sa
     vendor_ids: tuple[VendorId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Main3:
+class Main3(Message):
     """HDR, KE, Ni, NAT-D, NAT-D -->   (RFC 3947 section 3.2)"""
 
     ke: KeyExchange
@@ -46,8 +39,7 @@ class Main3:
     vendor_ids: tuple[VendorId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Main4:
+class Main4(Message):
     """<-- HDR, KE, Nr, NAT-D, NAT-D"""
 
     ke: KeyExchange
@@ -56,8 +48,7 @@ class Main4:
     vendor_ids: tuple[VendorId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Main5:
+class Main5(Message):
     """HDR*, IDii, HASH_I [, N(INITIAL_CONTACT)] -->"""
 
     id: Id
@@ -66,8 +57,7 @@ class Main5:
     vendor_ids: tuple[VendorId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Main6:
+class Main6(Message):
     """<-- HDR*, IDir, HASH_R"""
 
     id: Id
@@ -76,8 +66,7 @@ class Main6:
     vendor_ids: tuple[VendorId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Aggressive1:
+class Aggressive1(Message):
     """HDR, SA, KE, Ni, IDii, VID -->"""
 
     sa: Sa
@@ -87,8 +76,7 @@ class Aggressive1:
     vendor_ids: tuple[VendorId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Aggressive2:
+class Aggressive2(Message):
     """<-- HDR, SA, KE, Nr, IDir, HASH_R, VID, NAT-D, NAT-D"""
 
     sa: Sa
@@ -100,8 +88,7 @@ class Aggressive2:
     vendor_ids: tuple[VendorId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Aggressive3:
+class Aggressive3(Message):
     """HDR*, HASH_I, NAT-D, NAT-D [, N(INITIAL_CONTACT)] -->"""
 
     hash: Hash
@@ -110,8 +97,7 @@ class Aggressive3:
     vendor_ids: tuple[VendorId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Quick1:
+class Quick1(Message):
     """HDR*, HASH(1), SA, Ni [, KE] [, IDci, IDcr] -->"""
 
     hash: Hash
@@ -123,8 +109,7 @@ class Quick1:
     notifies: tuple[Notify, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Quick2:
+class Quick2(Message):
     """<-- HDR*, HASH(2), SA, Nr [, KE] [, IDci, IDcr]"""
 
     hash: Hash
@@ -136,16 +121,14 @@ class Quick2:
     notifies: tuple[Notify, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Quick3:
+class Quick3(Message):
     """HDR*, HASH(3) -->"""
 
     hash: Hash
     notifies: tuple[Notify, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Informational:
+class Informational(Message):
     """HDR*, HASH(1), N or D   (RFC 2409 section 5.7)"""
 
     hash: Hash
@@ -153,21 +136,18 @@ class Informational:
     deletes: tuple[Delete, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PlainInformational:
+class PlainInformational(Message):
     """HDR, N or D: anyone can send it"""
 
     notifies: tuple[Notify, ...]
     deletes: tuple[Delete, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UnopenedProof:
+class UnopenedProof(Message):
     """Main5 or Aggressive3 that our key does not open"""
 
 
-@dataclass(frozen=True, slots=True)
-class UnopenedInformational:
+class UnopenedInformational(Message):
     """HDR* that our key does not open, where the peer may say why it does not take our proof"""
 
 
@@ -177,31 +157,14 @@ AGGRESSIVE = (Aggressive1, Aggressive2, Aggressive3)
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """One message: its payloads as values and as they travelled, its header, where it came from, its bytes.
+class Received(message.Received):
+    """A message. Of an encrypted one `opened` and `opened_with` are what verification needs.
 
-    `message` is the typed message of the state table. For an encrypted one `opened` and `opened_with` are
-    what verification needs; an action calls `confirm` once it has verified.
+    An action calls `confirm` once it has verified.
     """
 
-    message: object
-    payloads: tuple[Payload, ...]
-    raw: tuple[RawPayload, ...]
-    header: Header
-    path: Path
-    data: bytes
     opened: Opened | None = None
     opened_with: IvChain | None = None
-
-    def of(self, kind: type[M]) -> M:
-        """The message as its type. Raises Drop for another: an action stands in the table for one type."""
-        if not isinstance(self.message, kind):
-            raise Drop("unexpected message")
-        return self.message
-
-    def body_of(self, payload: Payload) -> bytes:
-        """The bytes of one payload's body as they travelled."""
-        return self.raw[next(i for i, one in enumerate(self.payloads) if one is payload)].body
 
     @property
     def chain(self) -> IvChain:

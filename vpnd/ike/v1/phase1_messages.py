@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.ike.deadlines import Timers
 from vpnd.ike.faults import Drop
 from vpnd.ike.retransmit import Schedule
-from vpnd.ike.timers import Timers
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.message_transport import MessageTransport
 from vpnd.ike.v1.protect import IvChain

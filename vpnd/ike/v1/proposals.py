@@ -512,3 +512,58 @@ def _first_values(attributes: Sequence[WireAttribute]) -> dict[int, int]:
 
 def _unknown(kind: str, number: int, bits: int | None) -> str:
     return f"{kind}-{number}" if bits is None else f"{kind}-{number}-{bits}"
+
+
+# ------------------------------------------------------------------------------------- in words
+
+
+def describe_sa(sa: Sa, numbers: Numbers) -> Iterator[str]:
+    """One line for each transform: `SA 1.2: ESP aes-128/sha1/dh14, TUNNEL, 3600 s, spi 0c0ffee1`."""
+    for part in sa.proposals:
+        spi = f", spi {part.spi.hex()}" if part.spi else ""
+        for transform in part.transforms:
+            head = f"SA {part.number}.{transform.number}: {name_of(Protocol, part.protocol)} "
+            if part.protocol == Protocol.IKE:
+                yield head + _describe_phase1(transform, numbers)
+            elif part.protocol == Protocol.ESP:
+                yield head + _describe_phase2(part, transform, numbers) + spi
+            else:
+                yield f"{head}transform {transform.id}{spi}"
+
+
+def _describe_phase1(transform: TransformPart, numbers: Numbers) -> str:
+    method = number_of(transform.attributes, Phase1Attribute.AUTHENTICATION_METHOD) or 0
+    life = _describe_life(transform.attributes, Phase1Attribute.LIFE_TYPE)
+    words = describe(decode_phase1(0, transform, numbers))
+    return ", ".join((words, name_of(AuthMethod1, method), *life))
+
+
+def _describe_phase2(part: ProposalPart, transform: TransformPart, numbers: Numbers) -> str:
+    mode = number_of(transform.attributes, Phase2Attribute.ENCAPSULATION_MODE)
+    life = _describe_life(transform.attributes, Phase2Attribute.LIFE_TYPE)
+    words = describe(decode_phase2(0, part, transform, numbers))
+    return ", ".join((words, name_of(EncapsulationMode, mode or 0), *life))
+
+
+def _describe_life(attributes: tuple[WireAttribute, ...], kind: int) -> Iterator[str]:
+    for unit, word in ((LifeType.SECONDS, "s"), (LifeType.KILOBYTES, "KB")):
+        amount = lifetime_of(attributes, kind, unit)
+        if amount is not None:
+            yield f"{amount} {word}"
+
+
+def describe(proposal: Proposal) -> str:
+    """`aes-128/sha256/dh14`, alternatives joined by `+`."""
+    words = (
+        "+".join(proposal.encryption),
+        "+".join(proposal.integrity),
+        "+".join(
+            f"dh{group}" if group else "no-dh" for group in proposal.dh if group or len(proposal.dh) > 1
+        ),
+    )
+    return "/".join(word for word in words if word)
+
+
+def describe_all(proposals: Iterable[Proposal]) -> str:
+    """All proposals, in order."""
+    return ", ".join(map(describe, proposals))

@@ -15,6 +15,7 @@ stays only if it answers.
 
 from __future__ import annotations
 
+from vpnd.ike.commands import Close
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import Established, Failed, IkeDown, IkeReplaced, IkeSaInfo, PeerRenews
 from vpnd.ike.session import Phase
@@ -24,7 +25,6 @@ from vpnd.ike.v1.causes import (
     Admitted,
     Authenticated,
     AwaitSuccessor,
-    Close,
     Crossed,
     Ended,
     Forgotten,
@@ -70,7 +70,7 @@ def admit(context: Context, now: float, cause: Authenticated) -> Admitted | Cros
     sa.negotiation.shared = None
     context.timers.clear()
     arm_lifetime(context, now)
-    context.registry.proved(sa.path.remote)
+    context.registry.strangers.proved(sa.path.remote)
     older = context.siblings()
     predecessor = next((one for one in reversed(older) if one.sa.state in _LIVE), None)
     crossing = predecessor is not None and _crosses(context, predecessor)
@@ -139,7 +139,7 @@ def settle(context: Context, now: float, cause: Settled) -> None:
         context.emit(Established(sa.tunnel, info(context)))
     elif sa.state is State.ESTABLISHED and cause.predecessor is not None:
         _succeed(context, cause.predecessor, now, cause.crossing)
-        if not sa.initiator and context.registry.renewals.begun(now, sa.tunnel):
+        if not sa.initiator and context.registry.policies.renewals.begun(now, sa.tunnel):
             context.emit(PeerRenews(sa.tunnel))
     _limit(context.current, now)
     quick_mode.begin_next(context.current, now)
@@ -156,7 +156,7 @@ def _succeed(context: Context, predecessor: Context, now: float, crossing: bool 
     context.peer, predecessor.peer.current = predecessor.peer, context
     predecessor.command(now, Superseded(crossing))
     old = predecessor.sa
-    context.emit(IkeReplaced(context.sa.tunnel, old.cky_i, old.cky_r, info(context)))
+    context.emit(IkeReplaced(context.sa.tunnel, old.spi_i, old.spi_r, info(context)))
 
 
 def supersede(context: Context, now: float, cause: Superseded) -> None:
@@ -264,7 +264,7 @@ def end(context: Context, now: float, cause: Ended) -> None:
         peer.children.remove(spi_in, cause.diagnosis)
     if was_current:
         peer.clear()
-        context.emit(IkeDown(sa.tunnel, sa.cky_i, sa.cky_r, cause.diagnosis))
+        context.emit(IkeDown(sa.tunnel, sa.spi_i, sa.spi_r, cause.diagnosis))
         for one in context.siblings():
             if one.sa.state is State.REPLACED and one.peer is peer:
                 one.command(now, Close(cause.diagnosis))
@@ -298,7 +298,7 @@ def _limit(context: Context, now: float) -> None:
     DELETE that comes in between takes them along (strongSwan). With a peer that makes another one of what is
     closed, they stay.
     """
-    renewals, closing = context.registry.renewals, context.registry.limits.closing
+    renewals, closing = context.registry.policies.renewals, context.registry.limits.closing
     replaced = [one for one in context.siblings() if one.sa.state is State.REPLACED]
     young = [one for one in replaced if now - one.sa.established_at < closing]
     if len(young) > STORM:
@@ -320,8 +320,8 @@ def _limit(context: Context, now: float) -> None:
 
 def note_closed(context: Context, now: float) -> None:
     """A predecessor is closed because another ISAKMP SA has its part; a DELETE of IKEv1 has no answer."""
-    context.registry.renewals.closing(context.sa.tunnel)
-    context.registry.renewals.closed(now, context.sa.tunnel)
+    context.registry.policies.renewals.closing(context.sa.tunnel)
+    context.registry.policies.renewals.closed(now, context.sa.tunnel)
 
 
 def info(context: Context) -> IkeSaInfo:
@@ -332,8 +332,8 @@ def info(context: Context) -> IkeSaInfo:
         version=IkeVersion.V1,
         mode=sa.mode.value,
         initiator=sa.initiator,
-        spi_i=sa.cky_i,
-        spi_r=sa.cky_r,
+        spi_i=sa.spi_i,
+        spi_r=sa.spi_r,
         suite=sa.suite,
         path=sa.path,
         nat=sa.nat.found,

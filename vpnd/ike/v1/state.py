@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from vpnd.ike.session import Phase
+from vpnd.ike.session import Phase, SaState
 
 LONGEST_WAIT = 2.5
 """Seconds between repeats. Three exchanges and an acknowledgement that nothing acknowledges make a tunnel in
@@ -12,7 +12,7 @@ IKEv1: with the 8 s that IKEv2 waits too many attempts come to nothing on a bad 
 messages are lost each way, 95 % are up in a minute so, and with 4 s 87 %."""
 
 
-class State(Enum):
+class State(SaState):
     """What has happened to an ISAKMP SA so far."""
 
     NEW = "nothing yet"
@@ -25,30 +25,17 @@ class State(Enum):
     ANSWERED_AGGRESSIVE = "answered Aggressive1"
     HELD = "holds Main5"
     """Responder: the peer has proved itself; another that has the tunnel is asked whether it is alive."""
-    REFUSED = "refused"
+    REFUSED = "refused", Phase.CLOSING
     """Responder: keeps its refusal for repeats of the message."""
-    ESTABLISHED = "established"
+    ESTABLISHED = "established", Phase.ESTABLISHED
     """Both sides are authenticated; it speaks for the tunnel."""
-    REPLACED = "replaced"
+    REPLACED = "replaced", Phase.CLOSING
     """Another one speaks for the tunnel; it lives to the end of its lifetime."""
-    DELETED = "deleted by the peer"
+    DELETED = "deleted by the peer", Phase.CLOSING
     """The IPsec SAs wait for the successor that is being made."""
-    GONE = "gone"
+    GONE = "gone", Phase.GONE
     """Forgotten."""
 
-    @property
-    def phase(self) -> Phase:
-        """How far that is for the other parts of the gateway."""
-        return _PHASES.get(self, Phase.CONNECTING)
-
-
-_PHASES = {
-    State.REFUSED: Phase.CLOSING,
-    State.ESTABLISHED: Phase.ESTABLISHED,
-    State.REPLACED: Phase.CLOSING,
-    State.DELETED: Phase.CLOSING,
-    State.GONE: Phase.GONE,
-}
 
 SIGNED = (State.ESTABLISHED, State.REPLACED, State.DELETED)
 """States in which both sides are authenticated."""

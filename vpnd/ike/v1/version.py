@@ -15,7 +15,8 @@ from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
 from vpnd.ike.session import Phase
-from vpnd.ike.v1 import ladder
+from vpnd.ike.v1 import causes, ladder
+from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.message_transport import fragment_of, is_fragment
 from vpnd.ike.v1.session import Session
 from vpnd.ike.v1.state import State, Timer
@@ -63,10 +64,10 @@ class Responder:
         if policy.remote_address is None:
             return
         path = initial_path(policy.local_address, policy.remote_address)
-        session = Session(now, self._registry, policy, path)
+        session = Session(self._registry, IsakmpSa.new(now, self._registry, policy, path))
         self._registry.add(session)
-        session.want(now, mapping)
-        session.begin(now)
+        session.command(now, commands.Want(mapping))
+        session.command(now, causes.begin(session.sa.mode))
         self._registry.arm(session)
 
     def reinitiate(self, now: float, tunnel: str) -> None:
@@ -74,7 +75,7 @@ class Responder:
         live = self._registry.established(tunnel)
         if not isinstance(live, Session):
             return
-        live.rekey(now)
+        live.command(now, commands.RekeyNow())
         for one in live.context.siblings():
             if one.sa.initiator and one.sa.phase is Phase.CONNECTING:
                 for mapping, spi_in in live.context.peer.children.current.items():
@@ -104,9 +105,9 @@ class Responder:
             # What was refused was not what the peer has sent, or it has thought again.
             self._registry.forget(known)
         if mode is NegotiationMode.AGGRESSIVE:
-            self._registry.check_key_exchange(now, path.remote)
+            self._registry.strangers.check_key_exchange(now, path.remote)
         policy = self._policy(now, path, mode, header, data)
-        session = Session(now, self._registry, policy, path, header.spi_i)
+        session = Session(self._registry, IsakmpSa.new(now, self._registry, policy, path, header.spi_i))
         self._registry.add(session, key)
         session.context.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
         try:
@@ -116,7 +117,7 @@ class Responder:
                 # Nothing of the message was of use: it leaves no state.
                 self._registry.forget(session)
             else:
-                self._registry.half_open_begins(now, session, path.remote, proved=False)
+                self._registry.strangers.begin(now, session, path.remote, proved=False)
                 self._registry.arm(session)
 
     def _take_fragment(self, path: Path, header: Header, data: bytes) -> bytes | None:
@@ -140,7 +141,7 @@ class Responder:
 
         Raises Drop; where the mode or the identity is what differs, the operator hears of it.
         """
-        candidates = self._registry.candidates(IkeVersion.V1, path)
+        candidates = self._registry.policies.candidates(IkeVersion.V1, path)
         if not candidates:
             raise Drop("unknown peer")
         fitting = [policy for policy in candidates if policy.mode is mode]

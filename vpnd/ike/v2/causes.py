@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Fault
+from vpnd.ike.message import Received
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange
-from vpnd.ike.v2.messages import Received
 from vpnd.ike.v2.negotiate import Offer
+from vpnd.ike.v2.requests import Exchange
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.wire.ikev2 import Payload
 
 # --- commands
 
 
-@dataclass(frozen=True, slots=True)
 class Begin(Cause):
     """Begin as initiator, with the first exchange."""
 
     exchange: Exchange
 
 
-@dataclass(frozen=True, slots=True)
 class HandOver(Cause):
     """Another IKE SA of the tunnel asks for these mappings."""
 
@@ -31,27 +27,12 @@ class HandOver(Cause):
     mappings: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Close(Cause):
-    """Close the IKE SA, with everything on it.
-
-    `receiving`: inbound SPIs of its children that another IKE SA of the tunnel still receives on;
-    `handed_over`: what it asks for.
-    """
-
-    diagnosis: Diagnosis
-    receiving: tuple[int, ...] = ()
-    handed_over: HandOver | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TakeOver(Cause):
     """Succeed this IKE SA: its children are ours already."""
 
     old: Context
 
 
-@dataclass(frozen=True, slots=True)
 class Discard(Cause):
     """A successor that lost against the peer's: close it (RFC 7296 section 2.8.2)."""
 
@@ -59,7 +40,6 @@ class Discard(Cause):
 # --- the peer has answered
 
 
-@dataclass(frozen=True, slots=True)
 class Answered(Cause):
     """The answer to a request of ours."""
 
@@ -70,26 +50,22 @@ class Answered(Cause):
 # --- outcomes
 
 
-@dataclass(frozen=True, slots=True)
 class SuccessorAgreed(Cause):
     """The keys of a new IKE SA are agreed under the one that it may succeed."""
 
 
-@dataclass(frozen=True, slots=True)
 class AskAgain(Cause):
     """The peer wants IKE_SA_INIT with a cookie or with another group."""
 
     exchange: Exchange
 
 
-@dataclass(frozen=True, slots=True)
 class KeysAgreed(Cause):
     """IKE_SA_INIT has made the keys; `exchange` is the next."""
 
     exchange: Exchange
 
 
-@dataclass(frozen=True, slots=True)
 class Authenticated(Cause):
     """The peer has proved who it is, by this message; `offer` is ours of the first CHILD_SA."""
 
@@ -97,28 +73,24 @@ class Authenticated(Cause):
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Contested(Cause):
     """The peer has proved who it is, but another has the tunnel, and is being asked."""
 
     received: Received
 
 
-@dataclass(frozen=True, slots=True)
 class Refused(Cause):
     """A request of the peer's is refused."""
 
     fault: Fault
 
 
-@dataclass(frozen=True, slots=True)
 class AttemptFailed(Cause):
     """Our attempt has ended without an IKE SA."""
 
     diagnosis: Diagnosis
 
 
-@dataclass(frozen=True, slots=True)
 class AttemptWithdrawn(Cause):
     """As AttemptFailed, but the peer may believe in an IKE SA: `notice` tells it otherwise."""
 
@@ -126,14 +98,12 @@ class AttemptWithdrawn(Cause):
     notice: Exchange
 
 
-@dataclass(frozen=True, slots=True)
 class PeerClosed(Cause):
     """The peer has closed the IKE SA."""
 
     diagnosis: Diagnosis
 
 
-@dataclass(frozen=True, slots=True)
 class Superseded(Cause):
     """A successor takes over; `redundant` is the one that lost, `then` what comes next."""
 
@@ -143,20 +113,17 @@ class Superseded(Cause):
     then: PeerClosed | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Reinitiate(Cause):
     """This IKE SA or a child of it ends without a successor: another IKE SA is to be made beside it."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
 class PeerDead(Cause):
     """The peer does not answer any more, at least not under this IKE SA."""
 
     diagnosis: Diagnosis
 
 
-@dataclass(frozen=True, slots=True)
 class Finished(Cause):
     """Nothing is left to say to the peer."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vpnd.crypto.entropy import chance
+from vpnd.ike.deadlines import Timers
 from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildRetired, ChildUp, OutboundReady, PeerRenews
 from vpnd.ike.registry import Registry
-from vpnd.ike.timers import Timers
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -309,7 +309,7 @@ class Children:
         side waits longer and does so only if the creator did not. With a peer that makes another one of what
         is deleted, both stay.
         """
-        renewals, tunnel = self._registry.renewals, newer.sa.tunnel
+        renewals, tunnel = self._registry.policies.renewals, newer.sa.tunnel
         if not newer.sa.initiator and renewals.begun(now, tunnel):
             self._registry.emit(PeerRenews(tunnel))
         if renewals.expects(tunnel):

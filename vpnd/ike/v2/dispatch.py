@@ -6,10 +6,11 @@ header -> message ID -> open (SK, SKF) -> chain -> typed message, which is the c
 from __future__ import annotations
 
 from vpnd.ike.faults import Drop
+from vpnd.ike.message import Received
 from vpnd.ike.registry import Registry
 from vpnd.ike.v2 import ladder
 from vpnd.ike.v2.ike_sa import IkeSa
-from vpnd.ike.v2.messages import Malformed, Received, read
+from vpnd.ike.v2.messages import Malformed, read
 from vpnd.ike.v2.protect import Opened
 from vpnd.ike.v2.state import State
 from vpnd.model.child import Path
@@ -55,4 +56,4 @@ def _draw(registry: Registry, sa: IkeSa, received: Received) -> None:
     header, payloads = received.header, received.payloads
     text = ladder.text_of(header.exchange, header.message_id, payloads, header.has(Flag.RESPONSE))
     detail = ladder.detail_of(payloads)
-    registry.draw(sa.tunnel, False, text, len(received.datagram), detail, sa.is_stranger)
+    registry.draw(sa.tunnel, False, text, len(received.data), detail, sa.is_stranger)

@@ -10,9 +10,9 @@ Which one, a rule says that both ends share. But the peer may have dropped that 
 
 from __future__ import annotations
 
-from vpnd.ike.commands import Probe, Want
+from vpnd.ike.commands import Close, Probe, Want
 from vpnd.ike.outputs import OutboundReady, PeerRenews
-from vpnd.ike.v2.causes import Close, HandOver
+from vpnd.ike.v2.causes import HandOver
 from vpnd.ike.v2.children import (
     DUPLICATE_KEPT,
     DUPLICATE_KEPT_BY_PEER,
@@ -49,7 +49,7 @@ def settle(context: Context, now: float) -> None:
     learned of all; the other side waits longer and does so only if the initiator did not. With a peer that
     makes another one of what is closed, all stay.
     """
-    renewals, siblings = context.registry.renewals, context.siblings()
+    renewals, siblings = context.registry.policies.renewals, context.siblings()
     if not context.sa.initiator and siblings and renewals.begun(now, context.sa.tunnel):
         context.emit(PeerRenews(context.sa.tunnel))
     if renewals.expects(context.sa.tunnel):
@@ -115,7 +115,7 @@ def are_enough(context: Context, now: float) -> bool:
 
     It has begun several at once for those that were closed together, or we hold all that we can.
     """
-    if not context.registry.renewals.expects(context.sa.tunnel):
+    if not context.registry.policies.renewals.expects(context.sa.tunnel):
         return False
     siblings = context.siblings()
     fresh = sum(now - (other.sa.established_at or now) < RACE for other in siblings)
@@ -198,7 +198,7 @@ def _close(context: Context, keeper: Context, now: float) -> Close:
     """
     mappings = [child.sa.mapping for child in context.children if child.fate is Fate.LIVE]
     wanted = _wanted(context)
-    context.registry.renewals.closing(context.sa.tunnel)
+    context.registry.policies.renewals.closing(context.sa.tunnel)
     kept = context.registry.limits.closing + INBOUND_KEPT
     receiving = keeper.children.receive_for(now, context.children, kept)
     diagnosis = Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays")
@@ -240,7 +240,7 @@ def close_child(context: Context, now: float, child: Child) -> None:
     if own_rekey(context, child) is not None:
         context.timers.arm((ChildTimer.DUPLICATE, child.spi_in), now + REKEY_ENDS)
         return
-    context.registry.renewals.closing(context.sa.tunnel)
+    context.registry.policies.renewals.closing(context.sa.tunnel)
     child.fate = Fate.REKEYED
     context.children.retire(child)
     context.requests.ask(DeleteChildren((child.spi_in,)))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vpnd.ike.faults import Drop
+from vpnd.ike import session
+from vpnd.ike.message import Received
 from vpnd.ike.natt import NO_NAT, Nat
-from vpnd.ike.session import Phase, Unreachable
 from vpnd.ike.v2.keys import IkeKeys
-from vpnd.ike.v2.messages import Received
 from vpnd.ike.v2.state import State
-from vpnd.model.child import Path
-from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.proposals import Suite
 
@@ -27,7 +24,7 @@ class Init:
 
 
 @dataclass(slots=True)
-class Attempt:
+class Attempt(session.Attempt):
     """How an IKE SA came to be, and what an attempt has met so far."""
 
     begun_here: bool
@@ -44,11 +41,7 @@ class Attempt:
     """The mappings that wait for the IKE SA."""
     held: Received | None = None
     """The peer's IKE_AUTH, while it is not decided whether the tunnel is its own."""
-    hint: Diagnosis | None = None
-    unreachable: Unreachable | None = None
-    """What anyone may have sent: words for a diagnosis."""
     sent: int = 0
-    received: int = 0
     """Messages."""
 
 
@@ -67,64 +60,18 @@ class Peer:
 
 
 @dataclass(slots=True, eq=False)
-class IkeSa:
+class IkeSa(session.Sa[IkeKeys]):
     """One IKE SA. Times are seconds on the caller's clock, 0 before they happen."""
 
-    policy: PeerPolicy
-    path: Path
-    initiator: bool
-    local_spi: bytes
-    peer_spi: bytes
     attempt: Attempt
     peer: Peer = Peer()
     state: State = State.NEW
-    former: Path | None = None
-    """Where the peer was before it moved, until it has answered from where it is."""
     suite: Suite | None = None
     established_at: float | None = None
     last_heard: float = 0.0
-    last_message: float = 0.0
-    """When the peer's last authentic message came; `last_heard` counts ESP as well."""
+    """`last_message` counts no ESP."""
     reinitiated_at: float | None = None
     """When another IKE SA was begun beside this one."""
-    _keys: IkeKeys | None = None
-
-    @property
-    def tunnel(self) -> str:
-        """The name of the tunnel; a responder's may change when the peer's identity decides."""
-        return self.policy.name
-
-    @property
-    def phase(self) -> Phase:
-        """How far it is for the other parts of the gateway."""
-        return self.state.phase
-
-    @property
-    def is_stranger(self) -> bool:
-        """Whether a peer has begun it that has not proved itself."""
-        return not self.initiator and self.phase is Phase.CONNECTING
-
-    @property
-    def spi_i(self) -> bytes:
-        """The SPI of the IKE SA's initiator."""
-        return self.local_spi if self.initiator else self.peer_spi
-
-    @property
-    def spi_r(self) -> bytes:
-        """The SPI of the IKE SA's responder."""
-        return self.peer_spi if self.initiator else self.local_spi
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether messages are protected."""
-        return self._keys is not None
-
-    @property
-    def keys(self) -> IkeKeys:
-        """Raises Drop before IKE_SA_INIT has made them."""
-        if self._keys is None:
-            raise Drop("no keys yet")
-        return self._keys
 
     def set_keys(self, suite: Suite, keys: IkeKeys) -> None:
         """Algorithms and keys are agreed: messages are protected from now on."""

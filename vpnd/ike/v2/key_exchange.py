@@ -1,22 +1,19 @@
-"""Key exchanges: our half and its restarts, the peer's half, and what collisions are decided by."""
+"""Our half of the key exchange of an IKE SA, and its restarts."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-from vpnd.crypto.dh import InvalidPublicValue, KeyPair, check_public
+from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.entropy import Entropy
 from vpnd.crypto.suites import GROUPS
 from vpnd.ike.v2.faults import InvalidSyntax
 from vpnd.model.policy import PeerPolicy
-from vpnd.model.secret import Secret
 from vpnd.wire.iana import Notify2
 from vpnd.wire.ikev2 import KeyExchange, Notify
 
 T = TypeVar("T")
 
-NONCE_LENGTH = 32
-"""At least half the key size of any PRF in use (RFC 7296 section 2.10)."""
 INVALID_KE_ROUNDS = 3
 """Restarts with another group: more than one is already odd (libreswan's bound)."""
 
@@ -46,35 +43,11 @@ class IkeKeyExchange:
         return True
 
 
-def check_value(ke: KeyExchange, exchange: str) -> None:
-    """Before any work of our own for the peer: is its value one of its group? Raises InvalidSyntax.
-
-    The group must be one of ours. What an initiator gets is checked in `shared_secret`: its own half exists.
-    """
-    try:
-        check_public(ke.group, ke.data)
-    except InvalidPublicValue as error:
-        raise InvalidSyntax(exchange=exchange, detail=str(error)) from error
-
-
-def shared_secret(ours: KeyPair, ke: KeyExchange, exchange: str) -> Secret:
-    """g^ir with the peer's value, of the same group. Raises InvalidSyntax for one that is none."""
-    try:
-        return ours.shared(ke.data)
-    except InvalidPublicValue as error:
-        raise InvalidSyntax(exchange=exchange, detail=str(error)) from error
-
-
 def required(value: T | None) -> T:
     """What an answer cannot do without. Raises InvalidSyntax."""
     if value is None:
         raise InvalidSyntax(exchange="CREATE_CHILD_SA", detail="an answer that does not fit the request")
     return value
-
-
-def lowest(nonce_i: bytes, nonce_r: bytes) -> bytes:
-    """The lower of an exchange's nonces, as collisions are decided by (RFC 7296 section 2.8.1)."""
-    return min(nonce_i, nonce_r)
 
 
 def _groups(policy: PeerPolicy) -> tuple[int, ...]:

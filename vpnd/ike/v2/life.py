@@ -5,6 +5,7 @@ from __future__ import annotations
 from vpnd.crypto.entropy import chance
 from vpnd.ike import commands, natt
 from vpnd.ike.contest import ANSWER_WITHIN
+from vpnd.ike.message import Received
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import (
     ChildSaInfo,
@@ -23,13 +24,12 @@ from vpnd.ike.silence import question_due
 from vpnd.ike.v2 import causes, duplicates
 from vpnd.ike.v2.children import Child, ChildTimer, Fate, lifetime_over
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.exchanges.create_child import CreateChild
 from vpnd.ike.v2.exchanges.informational import DeleteChildren, DeleteIke, Liveness
 from vpnd.ike.v2.exchanges.rekey_child import RekeyChild
 from vpnd.ike.v2.exchanges.rekey_ike import RekeyIke
 from vpnd.ike.v2.faults import InvalidKe, TemporaryFailure
-from vpnd.ike.v2.messages import Received
+from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import NAT_T_PORT
@@ -65,19 +65,20 @@ PASSING = (TemporaryFailure, InvalidKe)
 
 def start(context: Context, now: float, begin: causes.Begin) -> None:
     """Initiator: the first request goes out."""
+    context.registry.policies.renewals.begins_here(now, context.sa.tunnel)
     context.sa.attempt.began_at = now
     context.requests.ask(begin.exchange)
 
 
 def ask_again(context: Context, now: float, again: causes.AskAgain) -> None:
     """IKE_SA_INIT once more, with the same message ID and deadline."""
-    context.requests.window.settled()
+    context.requests.settled()
     context.requests.ask_next(again.exchange)
 
 
 def ask_auth(context: Context, now: float, agreed: causes.KeysAgreed) -> None:
     """Initiator: the peer has chosen; nothing that came before from anyone counts any more."""
-    context.requests.window.settled()
+    context.requests.settled()
     context.timers.disarm(Timer.RETRANSMIT)
     context.sa.attempt.hint = None
     context.requests.ask(agreed.exchange)
@@ -93,16 +94,16 @@ def give_up(context: Context, now: float, timer: Timer) -> causes.AttemptFailed:
     return causes.AttemptFailed(_diagnosis_of_silence(context))
 
 
-def fail(context: Context, now: float, failed: causes.AttemptFailed | causes.Close) -> None:
+def fail(context: Context, now: float, failed: causes.AttemptFailed | commands.Close) -> None:
     """Our attempt has ended without an IKE SA."""
     _report_failure(context, failed.diagnosis)
     forget(context, now, failed)
 
 
-def withdraw(context: Context, now: float, withdrawn: causes.AttemptWithdrawn | causes.Close) -> None:
+def withdraw(context: Context, now: float, withdrawn: causes.AttemptWithdrawn | commands.Close) -> None:
     """As `fail`, but the peer may take it for an IKE SA: tell it otherwise."""
     _report_failure(context, withdrawn.diagnosis)
-    _ask_last(context, now, DeleteIke() if isinstance(withdrawn, causes.Close) else withdrawn.notice)
+    _ask_last(context, now, DeleteIke() if isinstance(withdrawn, commands.Close) else withdrawn.notice)
 
 
 def _report_failure(context: Context, diagnosis: Diagnosis) -> None:
@@ -131,7 +132,7 @@ def refuse_attempt(context: Context, now: float, refused: causes.Refused) -> tup
     """The peer's attempt is refused; the answer is kept for repeats."""
     # Also a message that makes no sense is an attempt without proof, and has cost a key exchange.
     sa, limits = context.sa, context.registry.limits
-    context.registry.not_proved(now, sa.tunnel, sa.path.remote)
+    context.registry.strangers.not_proved(now, sa.tunnel, sa.path.remote)
     context.emit(Failed(sa.tunnel, refused.fault.diagnosis, sa.initiator, unproven=True))
     context.timers.arm(Timer.END, now + limits.refused_lifetime)
     return _notify(refused)
@@ -349,16 +350,16 @@ def follow(context: Context, now: float, moved: commands.Moved) -> commands.Prob
 # --- the end
 
 
-def lifetime(context: Context, now: float, timer: Timer) -> causes.Close:
+def lifetime(context: Context, now: float, timer: Timer) -> commands.Close:
     """The hard end has come."""
-    return causes.Close(lifetime_over())
+    return commands.Close(lifetime_over())
 
 
-def leave(context: Context, now: float, close: causes.Close) -> causes.HandOver | None:
+def leave(context: Context, now: float, close: commands.Close) -> causes.HandOver | None:
     """Delete the IKE SA, with everything on it."""
     _end(context, close.diagnosis)
     _ask_last(context, now, DeleteIke(close.receiving))
-    return close.handed_over
+    return close.handed_over if isinstance(close.handed_over, causes.HandOver) else None
 
 
 def closed_by_peer(context: Context, now: float, closed: causes.PeerClosed) -> tuple[Payload, ...]:
@@ -366,7 +367,7 @@ def closed_by_peer(context: Context, now: float, closed: causes.PeerClosed) -> t
     duplicates.closed_by_peer(context, now)
     _end(context, closed.diagnosis)
     context.requests.abandon_all(context)
-    context.requests.window.settled()
+    context.requests.settled()
     context.timers.clear()
     context.timers.arm(Timer.END, now + context.registry.limits.closing)
     return ()
@@ -384,7 +385,7 @@ def dead(context: Context, now: float, dead: causes.PeerDead) -> None:
 def forget(context: Context, now: float, cause: object) -> None:
     """Nothing is left to say to the peer: no request and no timer matters any more."""
     context.requests.abandon_all(context)
-    context.requests.window.settled()
+    context.requests.settled()
     context.timers.clear()
 
 

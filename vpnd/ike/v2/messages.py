@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from vpnd.ike.faults import Drop
-from vpnd.ike.message import read_message, require_single
+from vpnd.ike.message import Message, Received, read_message, require_single
 from vpnd.model.child import Path
 from vpnd.wire.chain import RawPayload
 from vpnd.wire.errors import DecodeError
@@ -24,7 +22,6 @@ from vpnd.wire.ikev2 import (
     KeyExchange,
     Nonce,
     Notify,
-    Payload,
     Sa,
     TsI,
     TsR,
@@ -37,30 +34,25 @@ FIRST_STATUS = 16384
 """Notify types from here on are status, those below are errors (RFC 7296 section 3.10.1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SaInitRequest:
+class _SaInit(Message):
+    """What either side has in IKE_SA_INIT."""
+
+    sa: Sa
+    ke: KeyExchange
+    nonce: Nonce
+    notifies: tuple[Notify, ...]
+    vendors: tuple[VendorId, ...]
+
+
+class SaInitRequest(_SaInit):
     """HDR, [N(COOKIE),] SAi1, KEi, Ni -->   (RFC 7296 section 1.2)."""
 
-    sa: Sa
-    ke: KeyExchange
-    nonce: Nonce
-    notifies: tuple[Notify, ...]
-    vendors: tuple[VendorId, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class SaInitResponse:
+class SaInitResponse(_SaInit):
     """<-- HDR, SAr1, KEr, Nr, [CERTREQ]   (RFC 7296 section 1.2)."""
 
-    sa: Sa
-    ke: KeyExchange
-    nonce: Nonce
-    notifies: tuple[Notify, ...]
-    vendors: tuple[VendorId, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class AuthRequest:
+class AuthRequest(Message):
     """HDR, SK {IDi, [IDr,] AUTH, [SAi2, TSi, TSr]} -->   (RFC 7296 section 1.2; childless: RFC 6023)."""
 
     id_i: IdI
@@ -72,8 +64,7 @@ class AuthRequest:
     notifies: tuple[Notify, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AuthResponse:
+class AuthResponse(Message):
     """<-- HDR, SK {IDr, AUTH, [SAr2, TSi, TSr]}   (RFC 7296 section 1.2)."""
 
     id_r: IdR
@@ -84,85 +75,68 @@ class AuthResponse:
     notifies: tuple[Notify, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ChildRequest:
+class _Child(Message):
+    """What either side says of a CHILD_SA that is made or rekeyed."""
+
+    sa: Sa
+    nonce: Nonce
+    ke: KeyExchange | None
+    ts_i: TsI
+    ts_r: TsR
+    notifies: tuple[Notify, ...]
+
+
+class ChildRequest(_Child):
     """HDR, SK {[N(REKEY_SA),] SA, Ni, [KEi,] TSi, TSr} -->   (RFC 7296 sections 1.3.1 and 1.3.3)."""
 
-    sa: Sa
-    nonce: Nonce
-    ke: KeyExchange | None
-    ts_i: TsI
-    ts_r: TsR
-    notifies: tuple[Notify, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class ChildResponse:
+class ChildResponse(_Child):
     """<-- HDR, SK {SA, Nr, [KEr,] TSi, TSr}   (RFC 7296 sections 1.3.1 and 1.3.3)."""
 
+
+class _IkeRekey(Message):
+    """What either side says of an IKE SA that is rekeyed."""
+
     sa: Sa
     nonce: Nonce
-    ke: KeyExchange | None
-    ts_i: TsI
-    ts_r: TsR
+    ke: KeyExchange
     notifies: tuple[Notify, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class IkeRekeyRequest:
+class IkeRekeyRequest(_IkeRekey):
     """HDR, SK {SA, Ni, KEi} -->   (RFC 7296 section 1.3.2)."""
 
-    sa: Sa
-    nonce: Nonce
-    ke: KeyExchange
-    notifies: tuple[Notify, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class IkeRekeyResponse:
+class IkeRekeyResponse(_IkeRekey):
     """<-- HDR, SK {SA, Nr, KEr}   (RFC 7296 section 1.3.2)."""
 
-    sa: Sa
-    nonce: Nonce
-    ke: KeyExchange
-    notifies: tuple[Notify, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Message):
     """<-- HDR, N(error): the answer to any request but INFORMATIONAL that carries nothing else."""
 
     notifies: tuple[Notify, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InformationalRequest:
+class _Informational(Message):
+    """What either side has in INFORMATIONAL."""
+
+    notifies: tuple[Notify, ...]
+    deletes: tuple[Delete, ...]
+
+
+class InformationalRequest(_Informational):
     """HDR, SK {[N,] [D,] ...} -->   (RFC 7296 section 1.4)."""
 
-    notifies: tuple[Notify, ...]
-    deletes: tuple[Delete, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class InformationalResponse:
+class InformationalResponse(_Informational):
     """<-- HDR, SK {[N,] [D,] ...}   (RFC 7296 section 1.4)."""
 
-    notifies: tuple[Notify, ...]
-    deletes: tuple[Delete, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
+class Malformed(Message):
     """A message that is authentic and cannot be read."""
 
     error: DecodeError
 
-
-Request = SaInitRequest | AuthRequest | ChildRequest | IkeRekeyRequest | InformationalRequest
-Response = SaInitResponse | AuthResponse | ChildResponse | IkeRekeyResponse | Refusal | InformationalResponse
-Message = Request | Response | Malformed
-
-M = TypeVar("M")
 
 IGNORED = (Unknown, Cert, CertReq, Configuration, VendorId)
 """What a message may carry that has no meaning to a gateway with a pre-shared key.
@@ -184,32 +158,7 @@ _RESPONSES: dict[int, tuple[type[Any], ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message, the payloads that it was read from, decoded and as they travelled, and how it came.
-
-    `datagram` is the message as it travelled; of a fragmented one it is the fragment that came last.
-    """
-
-    message: Message
-    payloads: tuple[Payload, ...]
-    raw: tuple[RawPayload, ...]
-    header: Header
-    path: Path
-    datagram: bytes
-
-    def of(self, kind: type[M]) -> M:
-        """The message, of the type that the row of the table has. Raises Drop for another."""
-        if not isinstance(self.message, kind):
-            raise Drop(f"not a {kind.__name__}")
-        return self.message
-
-    def body_of(self, payload_type: int) -> bytes:
-        """The body of the first payload of a type as it travelled, reserved bits included."""
-        return next((raw.body for raw in self.raw if raw.type == payload_type), b"")
-
-
-def read(header: Header, path: Path, datagram: bytes, chain: tuple[RawPayload, ...]) -> Received:
+def read(header: Header, path: Path, data: bytes, chain: tuple[RawPayload, ...]) -> Received:
     """The message that the payloads in `chain` make. Raises DecodeError."""
     require_single(chain, Payload2.SA)
     payloads = tuple(decode_payload(payload) for payload in chain)
@@ -217,7 +166,7 @@ def read(header: Header, path: Path, datagram: bytes, chain: tuple[RawPayload, .
     if candidates is None:
         raise DecodeError("exchange type", "not spoken here")
     message: Message = read_message(candidates, payloads, IGNORED)
-    return Received(message, payloads, chain, header, path, datagram)
+    return Received(message, payloads, chain, header, path, data)
 
 
 def notify_of(notifies: Iterable[Notify], kind: Notify2) -> Notify | None:

@@ -1,41 +1,161 @@
-"""Our requests: the one that has no answer yet, and those that wait for the window."""
+"""Requests of ours, message IDs, and what all requests have in common (RFC 7296 sections 2.1 to 2.3).
+
+Each side numbers its requests from 0; a response has its request's number. With a window of one in each
+direction a side sends its next request when the answer to the last has come, and a peer's request is either
+the next, a repeat of the last, or nothing.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
 
-from vpnd.ike.timers import Timers
-from vpnd.ike.v2.exchange import Exchange, Forgotten
+from vpnd.ike.commands import Cause
+from vpnd.ike.deadlines import Timers
+from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.retransmit import LONGEST_WAIT, Schedule
 from vpnd.ike.v2.state import Timer
-from vpnd.ike.v2.window import Outstanding, Window
+from vpnd.wire.iana import Exchange2
+from vpnd.wire.ikev2 import Payload
 
 
-class Requests:
-    """The requests of one IKE SA, in their order. The session sends them."""
+class Exchange:
+    """A request of ours. The session seals, sends, retransmits and matches; `table.ANSWERS` has its answers.
 
-    def __init__(self, window: Window, timers: Timers[object]) -> None:
-        self.window = window
+    `context` is a `vpnd.ike.v2.context.Context`, which holds exchanges itself.
+    """
+
+    kind: ClassVar[Exchange2]
+    """The exchange type in the header."""
+    longest_wait: ClassVar[float] = LONGEST_WAIT
+    """Seconds between retransmissions at most."""
+    changes_children: ClassVar[bool] = False
+    """Whether it makes, rekeys or closes a CHILD_SA."""
+    rekeys: ClassVar[bool] = False
+    """Whether it makes the successor of a CHILD_SA or of the IKE SA."""
+
+    def request(self, context: Any, now: float) -> tuple[Payload, ...] | None:
+        """The payloads, when the window is free for them; None: there is nothing to ask any more."""
+        return ()
+
+    def failed(self, context: Any, now: float, fault: Fault) -> Cause | None:
+        """The answer was a fault of the peer's, found when it was read or acted on."""
+
+    def abandoned(self, context: Any) -> None:
+        """The IKE SA ends before the answer; release what the request holds."""
+
+
+class Forgotten(Exchange):
+    """A request whose answer does not matter any more, but frees the window."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.kind = exchange.kind  # type: ignore[misc]  # of the one that it stands for
+
+
+HIGHEST_MESSAGE_ID = 0xFFFFFFFF
+"""An IKE SA ends before its message IDs do (RFC 7296 section 2.2)."""
+
+
+class Arrival(Enum):
+    """What a request's message ID says about it."""
+
+    NEXT = "next"
+    REPEATED = "repeated"
+
+
+@dataclass(slots=True)
+class Outstanding:
+    """Our request that has no answer yet."""
+
+    message_id: int
+    exchange: Exchange
+    datagrams: tuple[bytes, ...]
+    schedule: Schedule
+    text: str
+
+
+@dataclass(slots=True)
+class Reply:
+    """Our answer to the peer's last request, kept for repeats of it."""
+
+    message_id: int
+    datagrams: tuple[bytes, ...]
+    text: str
+    repeats: int = 0
+
+
+@dataclass(slots=True)
+class Window:
+    """Both directions of one IKE SA."""
+
+    next_id: int = 0
+    expected_id: int = 0
+    outstanding: Outstanding | None = None
+    reply: Reply | None = field(default=None)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a request can be sent now."""
+        return self.outstanding is None and self.next_id <= HIGHEST_MESSAGE_ID
+
+    def arrived(self, message_id: int) -> Arrival:
+        """Which request this is. Raises Drop for one that is neither the next nor the last."""
+        if message_id == self.expected_id:
+            return Arrival.NEXT
+        if self.reply is not None and message_id == self.reply.message_id:
+            return Arrival.REPEATED
+        raise Drop("message ID: old" if message_id < self.expected_id else "message ID: ahead of the window")
+
+    def matches(self, message_id: int) -> Outstanding:
+        """The request that a response answers. Raises Drop if there is none."""
+        if self.outstanding is None or self.outstanding.message_id != message_id:
+            raise Drop("response to no request")
+        return self.outstanding
+
+    def sent(self, outstanding: Outstanding) -> None:
+        """A request is on its way."""
+        self.outstanding = outstanding
+        self.next_id = outstanding.message_id + 1
+
+    def settled(self) -> None:
+        """The outstanding request has been answered, or its answer does not matter any more."""
+        self.outstanding = None
+
+    def answered(self, reply: Reply) -> None:
+        """The peer's next request has been answered."""
+        self.reply = reply
+        self.expected_id = reply.message_id + 1
+
+    def repeat(self, limit: int) -> Reply:
+        """The answer once more. Raises Drop beyond `limit` times, so that a replay is no amplifier."""
+        reply = self.reply
+        if reply is None or reply.repeats >= limit:
+            raise Drop("repeated request: answered often enough")
+        reply.repeats += 1
+        return reply
+
+
+class Requests(Window):
+    """The window, and the requests of one IKE SA, in their order. The session sends them."""
+
+    def __init__(self, timers: Timers[object]) -> None:
+        super().__init__()
         self._timers = timers
         self._waiting: deque[Exchange] = deque()
         self._postponed: dict[Exchange, float] = {}
 
     @property
-    def outstanding(self) -> Outstanding | None:
-        """The request that has no answer yet."""
-        return self.window.outstanding
-
-    @property
     def exchange(self) -> Exchange | None:
         """The exchange of the request that has no answer yet."""
-        outstanding = self.window.outstanding
-        return None if outstanding is None else outstanding.exchange
+        return None if self.outstanding is None else self.outstanding.exchange
 
     @property
     def is_idle(self) -> bool:
         """Whether a request that is asked now is sent now."""
-        return self.window.is_free and not self._waiting
+        return self.is_free and not self._waiting
 
     @property
     def changes_children(self) -> bool:
@@ -65,7 +185,7 @@ class Requests:
 
     def take_next(self) -> Exchange | None:
         """The next request to send, if the window is free for it."""
-        return self._waiting.popleft() if self._waiting and self.window.is_free else None
+        return self._waiting.popleft() if self._waiting and self.is_free else None
 
     def pending(self) -> Iterator[Exchange]:
         """The request that has no answer yet, and those that wait for their turn."""

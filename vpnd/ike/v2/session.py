@@ -1,31 +1,24 @@
-"""One IKEv2 SA: what the rest of the gateway calls, the running of its table, and what it sends and hears.
-
-Each input becomes a cause: a message (`dispatch`), a timer, a command. Its row in the table has the action;
-what the action comes to is an answer or the cause of the next row. `_transition` is the one place where the
-state moves.
-"""
+"""One IKEv2 SA as Endpoint sees it: its inputs become causes of rows of the table; it sends what follows."""
 
 from __future__ import annotations
 
-from vpnd.ike.commands import Commanded
+from vpnd.ike.commands import Moved
+from vpnd.ike.engine import Engine
 from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.message import Received
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.ike.registry import InitKey, Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
-from vpnd.ike.session import Phase, SaSnapshot, Unreachable
 from vpnd.ike.v2 import causes, dispatch, duplicates, ladder, life
 from vpnd.ike.v2.children import ChildTimer
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.exchanges.informational import settle_early_deletes
 from vpnd.ike.v2.faults import InvalidSyntax
 from vpnd.ike.v2.ike_sa import IkeSa
-from vpnd.ike.v2.messages import Received
+from vpnd.ike.v2.requests import Arrival, Exchange, Outstanding, Reply
 from vpnd.ike.v2.state import State, Timer
-from vpnd.ike.v2.table import STEPS, key_of
-from vpnd.ike.v2.window import Arrival, Outstanding, Reply
+from vpnd.ike.v2.table import STEPS
 from vpnd.model.child import Path
-from vpnd.model.diagnosis import Diagnosis
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, IkeVersion
@@ -35,19 +28,20 @@ SHORTEST_AUTH = 10.0
 """Seconds that IKE_AUTH gets at least, however long IKE_SA_INIT took of the attempt's time."""
 
 
-class Session(Commanded):
-    """One IKE SA, or the attempt at one. See `vpnd.ike.session.Session` for what Endpoint calls."""
+class Session(Engine):
+    """One IKE SA, or the attempt at one."""
+
+    version = IkeVersion.V2
+    steps = STEPS
+    stays_half_open = frozenset[State]()
+    sa: IkeSa
+    context: Context
 
     def __init__(self, registry: Registry, sa: IkeSa) -> None:
         super().__init__(registry, sa)
-        self.sa = sa
         self.context = Context(registry, sa, self)
 
     # --- facts
-
-    @property
-    def version(self) -> IkeVersion:
-        return IkeVersion.V2
 
     @property
     def is_undecided(self) -> bool:
@@ -65,23 +59,10 @@ class Session(Commanded):
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
         return life.child_sas(self.context)
 
-    def snapshot(self) -> SaSnapshot:
-        sa, timers = self.sa, self.context.timers
-        return SaSnapshot(
-            tunnel=sa.tunnel,
-            version=IkeVersion.V2,
-            initiator=sa.initiator,
-            spi_i=sa.spi_i,
-            spi_r=sa.spi_r,
-            phase=sa.phase,
-            state=sa.state.name,
-            path=sa.path,
-            former=sa.former,
-            children=tuple(child.spi_in for child in self.context.children),
-            deadlines={_name(key): at for key, at in timers.all().items() if key is not Timer.DPD},
-            liveness=timers.deadline(Timer.DPD),
-            ivs={},
-        )
+    def _held(self) -> tuple[tuple[int, ...], dict[str, float], float | None, dict[int, bytes]]:
+        children, timers = tuple(child.spi_in for child in self.context.children), self.context.timers
+        deadlines = {_name(key): at for key, at in timers.all().items() if key is not Timer.DPD}
+        return children, deadlines, timers.deadline(Timer.DPD), {}
 
     # --- inputs
 
@@ -95,37 +76,13 @@ class Session(Commanded):
         else:
             self._hear_request(now, path, header, data)
 
-    def cannot_read(self, diagnosis: Diagnosis) -> bool:
-        attempt = self.sa.attempt
-        if self.phase is Phase.CONNECTING and self.initiator and attempt.hint is None:
-            attempt.hint = diagnosis
-        return not self.initiator and not self.sa.has_keys
-
-    def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
-        self.sa.attempt.unreachable = reason
-
-    def handle_timeout(self, now: float) -> None:
-        for key in self.context.timers.expired(now):
-            self.command(now, key)
-            if self.sa.state is State.GONE:
-                return
-
-    def next_timeout(self) -> float | None:
-        return self.context.timers.next_timeout()
-
     def note_activity(self, now: float) -> None:
         self.sa.last_heard = now
 
     def peer_sends(self, now: float, spi_in: int) -> None:
         """Nothing: each exchange has its answer, and the DELETE of the old child says when to send on."""
 
-    # --- commands
-
-    def begin(self, now: float, exchange: Exchange) -> None:
-        """Begin as initiator, with the first exchange."""
-        self._registry.renewals.begins_here(now, self.tunnel)
-        self._registry.add(self)
-        self.command(now, causes.Begin(exchange))
+    # --- its first message
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """Answer the first message of a peer.
@@ -143,7 +100,7 @@ class Session(Commanded):
         self.sa.attempt.began_at = now
         self._registry.add(self, init_key)
         self.context.timers.arm(Timer.END, now + self._registry.limits.half_open_lifetime)
-        self._registry.half_open_begins(now, self, init_key.remote, proved)
+        self._registry.strangers.begin(now, self, init_key.remote, proved)
 
     def repeat_init(self, path: Path, data: bytes) -> None:
         """The first message again. Raises Drop unless it is the same to the byte, and not too often."""
@@ -151,35 +108,19 @@ class Session(Commanded):
             raise Drop("repeated IKE_SA_INIT: too late or different")
         self._repeat_reply(path)
 
-    def close(self, now: float, diagnosis: Diagnosis) -> None:
-        self.command(now, causes.Close(diagnosis))
-
-    # --- what another IKE SA of the tunnel asks, through the context
-
-    def make_successor(self, now: float, sa: IkeSa) -> Context:
-        """The IKE SA that may take over; its message IDs begin at 0 (RFC 7296 section 2.18)."""
-        successor = Session(self._registry, sa)
-        self._registry.add(successor)
-        successor.command(now, causes.SuccessorAgreed())
-        return successor.context
-
-    def rearm(self) -> None:
-        """Note the next deadline."""
-        self._registry.arm(self)
-
     # --- messages
 
     def _hear_init_response(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """An answer to IKE_SA_INIT: anyone may have sent it, so no fault in it ends the attempt."""
         if not header.has(Flag.RESPONSE) or self.sa.state is not State.SENT_INIT:
             raise Drop("IKE_SA_INIT: not now")
-        outstanding = self.context.requests.window.matches(header.message_id)
+        outstanding = self.context.requests.matches(header.message_id)
         received = dispatch.read_plain(self._registry, self.sa, path, header, data)
         self._run(now, causes.Answered(outstanding.exchange, received))
 
     def _hear_response(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """An answer to the request that waits for one."""
-        window, timers = self.context.requests.window, self.context.timers
+        window, timers = self.context.requests, self.context.timers
         outstanding = window.matches(header.message_id)
         if outstanding.exchange.kind != header.exchange:
             raise Drop("response of another exchange")
@@ -202,7 +143,7 @@ class Session(Commanded):
         """A request of the peer: the next one, or a repeat of the last."""
         if self.sa.state is State.HELD:
             raise Drop("held until the present peer has answered")
-        arrival = self.context.requests.window.arrived(header.message_id)
+        arrival = self.context.requests.arrived(header.message_id)
         opened = self.context.outbox.protection.open(header, data)
         if arrival is Arrival.REPEATED:
             # A fragmented request is repeated in all its fragments; the first of them gets the answer.
@@ -218,7 +159,7 @@ class Session(Commanded):
         sa = self.sa
         sa.last_heard = sa.last_message = now
         asked = answer and path in (sa.path, sa.former)
-        self.moved(now, path)
+        self.command(now, Moved(path))
         if asked and path == sa.path:
             sa.former = None
         duplicates.heard(self.context, now)
@@ -230,11 +171,11 @@ class Session(Commanded):
         if exchange == Exchange2.IKE_SA_INIT:
             self.sa.attempt.init.response = datagrams[0]
         text = ladder.text_of(exchange, message_id, payloads, response=True)
-        self.context.requests.window.answered(Reply(message_id, datagrams, text))
+        self.context.requests.answered(Reply(message_id, datagrams, text))
         self.context.outbox.transmit(request.path, datagrams, text, ladder.detail_of(payloads))
 
     def _repeat_reply(self, path: Path) -> None:
-        reply = self.context.requests.window.repeat(self._registry.limits.repeats)
+        reply = self.context.requests.repeat(self._registry.limits.repeats)
         self.context.outbox.transmit(path, reply.datagrams, f"{reply.text} again")
 
     def _pump(self, now: float) -> None:
@@ -252,7 +193,7 @@ class Session(Commanded):
         payloads = exchange.request(context, now)
         if payloads is None:
             return
-        window, is_init = context.requests.window, exchange.kind is Exchange2.IKE_SA_INIT
+        window, is_init = context.requests, exchange.kind is Exchange2.IKE_SA_INIT
         message_id = 0 if is_init else window.next_id
         datagrams = context.outbox.protect(exchange.kind, message_id, payloads, response=False)
         if is_init:
@@ -276,57 +217,12 @@ class Session(Commanded):
                 dpd = self.sa.policy.dpd
                 return max(GIVE_UP_AFTER, float(dpd.timeout)) if dpd.enabled else GIVE_UP_AFTER
 
-    # --- the table
-
-    def command(self, now: float, cause: object) -> None:
-        """Run a command or a timer; one without a row does nothing."""
-        if (self.sa.state, key_of(cause)) in STEPS:
-            self._run(now, cause)
-
-    def _run(self, now: float, cause: object) -> None:
-        """The row of `cause`, and those of what it comes to; then send what is to be sent.
-
-        Raises Drop for a message that has no row, and what an action raises that no row refuses.
-        """
-        request: Received | None = None
-        answer: tuple[Payload, ...] | None = None
-        following: object = cause
-        while following is not None:
-            cause, following = following, None
-            request = cause if isinstance(cause, Received) else request
-            step = STEPS.get((self.sa.state, key_of(cause)))
-            if step is None:
-                raise Drop(f"no step: {key_of(cause).__name__} in {self.sa.state.name}")
-            try:
-                result = step.action(self.context, now, cause)
-            except (Fault, DecodeError) as error:
-                if request is None or (self.sa.state, causes.Refused) not in STEPS:
-                    raise
-                following = causes.Refused(error if isinstance(error, Fault) else InvalidSyntax(detail=error))
-                continue
-            if step.to is not None:
-                self._transition(step.to, step.story.format(cause=cause, sa=self.sa))
-            if request is None:
-                self._pump(now)
-            if isinstance(result, tuple):
-                answer = result
-            else:
-                following = result
-        if request is not None and answer is not None:
-            self._reply(request, answer)
-            self._pump(now)
-
-    def _transition(self, to: State, story: str) -> None:
-        """Move the state. What has no row in it is not waited for any more."""
-        self.sa.state = to
-        self.context.story(story)
-        for key in self.context.timers.all():
-            if (to, key_of(key)) not in STEPS:
-                self.context.timers.disarm(key)
-        self._registry.half_open_ends(self)
-        self._registry.phase_changed(self)
-        if to is State.GONE:
-            self._registry.forget(self)
+    def _refusal(
+        self, error: Fault | DecodeError, cause: object, request: Received | None
+    ) -> causes.Refused | None:
+        if request is None:
+            return None
+        return causes.Refused(error if isinstance(error, Fault) else InvalidSyntax(detail=error))
 
 
 def _name(key: object) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from vpnd.ike.session import Phase
+from vpnd.ike.session import Phase, SaState
 
 
-class State(Enum):
+class State(SaState):
     """What has happened to an IKE SA so far; the value says how far that is."""
 
     NEW = "nothing yet"
@@ -20,33 +20,18 @@ class State(Enum):
     """Responder: half-open, waits for the peer's proof."""
     HELD = "holds IKE_AUTH"
     """Responder: the peer has proved itself; another that has the tunnel is asked whether it is alive."""
-    REFUSED = "refused"
+    REFUSED = "refused", Phase.CLOSING
     """Responder: keeps its refusal for repeats of the request."""
-    ESTABLISHED = "established"
+    ESTABLISHED = "established", Phase.ESTABLISHED
     """Both sides are authenticated."""
-    SUCCESSOR = "made by rekeying"
+    SUCCESSOR = "made by rekeying", Phase.CLOSING
     """Keys agreed, but a second successor competes with it, or it has not taken over yet."""
-    REKEYED = "rekeyed"
+    REKEYED = "rekeyed", Phase.CLOSING
     """A successor has taken over; waits for the DELETE."""
-    CLOSING = "closing"
+    CLOSING = "closing", Phase.CLOSING
     """Nothing new begins; a DELETE is sent or waits for its turn in the window."""
-    GONE = "gone"
+    GONE = "gone", Phase.GONE
     """Forgotten."""
-
-    @property
-    def phase(self) -> Phase:
-        """How far that is for the other parts of the gateway."""
-        return _PHASES.get(self, Phase.CONNECTING)
-
-
-_PHASES = {
-    State.REFUSED: Phase.CLOSING,
-    State.ESTABLISHED: Phase.ESTABLISHED,
-    State.SUCCESSOR: Phase.CLOSING,
-    State.REKEYED: Phase.CLOSING,
-    State.CLOSING: Phase.CLOSING,
-    State.GONE: Phase.GONE,
-}
 
 
 class Timer(Enum):

@@ -14,12 +14,12 @@ from typing import Any
 from vpnd.ike import commands
 from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Fault
-from vpnd.ike.steps import Step
+from vpnd.ike.message import Message, Received
+from vpnd.ike.steps import Step, table
 from vpnd.ike.v2 import causes, duplicates, life
 from vpnd.ike.v2.causes import Answered
 from vpnd.ike.v2.children import Child, ChildTimer
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange, Forgotten
 from vpnd.ike.v2.exchanges import auth, informational, rekey_child, rekey_ike, sa_init
 from vpnd.ike.v2.exchanges.create_child import CreateChild
 from vpnd.ike.v2.exchanges.informational import (
@@ -39,12 +39,11 @@ from vpnd.ike.v2.messages import (
     InformationalRequest,
     InformationalResponse,
     Malformed,
-    Message,
-    Received,
     Refusal,
     SaInitRequest,
     SaInitResponse,
 )
+from vpnd.ike.v2.requests import Exchange, Forgotten
 from vpnd.ike.v2.state import State, Timer
 from vpnd.wire import errors
 from vpnd.wire.errors import DecodeError
@@ -55,19 +54,6 @@ Result = tuple[Payload, ...] | Cause | Received | None
 """What an action comes to: the payloads of an answer, or what the next row is looked up by."""
 Action = Callable[[Context, float, Any], Result]
 Key = type[Message] | type[Cause] | Timer | ChildTimer
-
-
-def key_of(cause: object) -> Any:
-    """What the row of a cause is looked up by: a message's, command's or outcome's type, or a timer."""
-    match cause:
-        case Received(message=message):
-            return type(message)
-        case Timer():
-            return cause
-        case (ChildTimer() as timer, _):
-            return timer
-        case _:
-            return type(cause)
 
 
 def answered(context: Context, now: float, answer: Answered) -> Result:
@@ -129,130 +115,121 @@ ANSWERS: dict[tuple[type[Exchange], type[Message]], Callable[[Any, Context, floa
 }
 """What an answer means, by the exchange that asked: the one place that says which answers are legal."""
 
-_ANSWERED: Step[Action, State] = Step("the peer answered", answered)
-_MALFORMED: Step[Action, State] = Step("cannot be read", malformed)
-_REFUSED: Step[Action, State] = Step("refuse the request", life.refuse)
-_REFUSE_ATTEMPT: Step[Action, State] = Step(
-    "refuse the peer's attempt: {cause.fault.diagnosis.code.value}", life.refuse_attempt, State.REFUSED
-)
-_INFORMED: Step[Action, State] = Step("the peer informed us", informational.respond)
-_NOT_NOW: Step[Action, State] = Step("refused: the IKE SA is on its way out", life.refuse_for_now)
-_FORGET: Step[Action, State] = Step("the IKE SA is forgotten", life.forget, State.GONE)
+ENDING = (State.SUCCESSOR, State.REKEYED, State.CLOSING)
+"""States in which nothing new begins on it."""
+LASTING = (State.ESTABLISHED, *ENDING)
+
 _FAILED: Step[Action, State] = Step("the attempt failed: {cause.diagnosis.code.value}", life.fail, State.GONE)
 _WITHDRAWN: Step[Action, State] = Step(
     "the attempt failed: {cause.diagnosis.code.value}", life.withdraw, State.CLOSING
 )
-_PEER_CLOSED: Step[Action, State] = Step("the peer closed the IKE SA", life.closed_by_peer, State.CLOSING)
+_FORGET: Step[Action, State] = Step("the IKE SA is forgotten", life.forget, State.GONE)
 
-STEPS: dict[tuple[State, Key], Step[Action, State]] = {
+_ROWS: dict[tuple[State, ...], dict[Key, Step[Action, State]]] = {
+    (State.NEW,): {
+        causes.Begin: Step("begin IKEv2 with {sa.path.remote}", life.start, State.SENT_INIT),
+        SaInitRequest: Step(
+            "the peer began; chose a proposal and made the keys", sa_init.respond, State.ANSWERED_INIT
+        ),
+        causes.SuccessorAgreed: Step(
+            "agreed on a successor of the IKE SA", life.wait_for_decision, State.SUCCESSOR
+        ),
+    },
+    (State.NEW, State.SENT_INIT, State.SENT_AUTH, State.ANSWERED_INIT, State.HELD): {
+        commands.Want: Step("a mapping waits", life.remember_wanted),
+    },
     # --- initiator
-    (State.NEW, commands.Want): Step("a mapping waits", life.remember_wanted),
-    (State.NEW, causes.Begin): Step("begin IKEv2 with {sa.path.remote}", life.start, State.SENT_INIT),
-    (State.SENT_INIT, Answered): _ANSWERED,
-    (State.SENT_INIT, causes.AskAgain): Step("the peer wants a cookie or another group", life.ask_again),
-    (State.SENT_INIT, causes.KeysAgreed): Step(
-        "the peer chose a proposal; prove who we are", life.ask_auth, State.SENT_AUTH
-    ),
-    (State.SENT_INIT, causes.AttemptFailed): _FAILED,
-    (State.SENT_INIT, commands.Want): Step("a mapping waits", life.remember_wanted),
-    (State.SENT_INIT, causes.Close): _FAILED,
-    (State.SENT_INIT, Timer.RETRANSMIT): Step("no answer", life.retransmit_in_attempt),
-    (State.SENT_INIT, Timer.LISTEN): Step("no better answer", life.give_up),
-    (State.SENT_AUTH, Answered): _ANSWERED,
-    (State.SENT_AUTH, causes.Authenticated): Step(
-        "the peer proved who it is; the IKE SA is up", auth.begin, State.ESTABLISHED
-    ),
-    (State.SENT_AUTH, causes.AttemptFailed): _FAILED,
-    (State.SENT_AUTH, causes.AttemptWithdrawn): _WITHDRAWN,
-    (State.SENT_AUTH, commands.Want): Step("a mapping waits", life.remember_wanted),
-    (State.SENT_AUTH, causes.Close): _WITHDRAWN,
-    (State.SENT_AUTH, Timer.RETRANSMIT): Step("no answer", life.retransmit_in_attempt),
+    (State.SENT_INIT,): {
+        causes.AskAgain: Step("the peer wants a cookie or another group", life.ask_again),
+        causes.KeysAgreed: Step(
+            "the peer chose a proposal; prove who we are", life.ask_auth, State.SENT_AUTH
+        ),
+        commands.Close: _FAILED,
+        Timer.LISTEN: Step("no better answer", life.give_up),
+    },
+    (State.SENT_AUTH,): {
+        causes.Authenticated: Step(
+            "the peer proved who it is; the IKE SA is up", auth.begin, State.ESTABLISHED
+        ),
+        causes.AttemptWithdrawn: _WITHDRAWN,
+        commands.Close: _WITHDRAWN,
+    },
+    (State.SENT_INIT, State.SENT_AUTH): {
+        causes.AttemptFailed: _FAILED,
+        Timer.RETRANSMIT: Step("no answer", life.retransmit_in_attempt),
+    },
     # --- responder
-    (State.NEW, SaInitRequest): Step(
-        "the peer began; chose a proposal and made the keys", sa_init.respond, State.ANSWERED_INIT
-    ),
-    (State.REFUSED, Malformed): _MALFORMED,
-    (State.REFUSED, causes.Refused): _REFUSED,
-    (State.REFUSED, Timer.END): _FORGET,
+    (State.ANSWERED_INIT, State.HELD): {
+        AuthRequest: Step("the peer asks to be let in", auth.respond),
+        causes.Authenticated: Step(
+            "the peer proved who it is; the IKE SA is up", auth.admit, State.ESTABLISHED
+        ),
+        causes.Contested: Step(
+            "hold the peer's attempt: ask the present peer of {sa.tunnel} for a sign of life",
+            life.hold,
+            State.HELD,
+        ),
+        causes.Refused: Step(
+            "refuse the peer's attempt: {cause.fault.diagnosis.code.value}",
+            life.refuse_attempt,
+            State.REFUSED,
+        ),
+        commands.Close: _FORGET,
+    },
+    (State.HELD,): {Timer.HELD: Step("the present peer was asked", life.decide)},
     # --- established
-    (State.ESTABLISHED, Answered): _ANSWERED,
-    (State.ESTABLISHED, Malformed): _MALFORMED,
-    (State.ESTABLISHED, ChildRequest): Step("the peer asked for a CHILD_SA", rekey_child.respond),
-    (State.ESTABLISHED, IkeRekeyRequest): Step("the peer asked to rekey the IKE SA", rekey_ike.respond),
-    (State.ESTABLISHED, InformationalRequest): _INFORMED,
-    (State.ESTABLISHED, causes.Refused): _REFUSED,
-    (State.ESTABLISHED, causes.Superseded): Step(
-        "a successor of the IKE SA has taken over", life.supersede, State.REKEYED
-    ),
-    (State.ESTABLISHED, causes.Reinitiate): Step("begin another IKE SA beside this one", life.reinitiate),
-    (State.ESTABLISHED, causes.PeerClosed): _PEER_CLOSED,
-    (State.ESTABLISHED, causes.PeerDead): Step("the peer is dead", life.dead, State.GONE),
-    (State.ESTABLISHED, commands.Want): Step("bring a mapping up", life.want),
-    (State.ESTABLISHED, causes.Close): Step(
-        "close the IKE SA: {cause.diagnosis.code.value}", life.leave, State.CLOSING
-    ),
-    (State.ESTABLISHED, commands.CloseChild): Step("close a CHILD_SA", life.close_child),
-    (State.ESTABLISHED, commands.RekeyNow): Step("rekey the IKE SA", life.rekey),
-    (State.ESTABLISHED, commands.RekeyChildNow): Step("rekey a CHILD_SA", life.rekey_child),
-    (State.ESTABLISHED, commands.Probe): Step("check that the peer is alive", life.probe),
-    (State.ESTABLISHED, commands.Moved): Step("the peer sends from elsewhere", life.follow),
-    (State.ESTABLISHED, Timer.RETRANSMIT): Step("no answer", life.retransmit),
-    (State.ESTABLISHED, Timer.RETRY): Step("the peer was busy", life.resume),
-    (State.ESTABLISHED, Timer.DPD): Step("is the peer alive?", life.check_life),
-    (State.ESTABLISHED, Timer.REKEY): Step("rekey the IKE SA", life.rekey),
-    (State.ESTABLISHED, Timer.REINITIATE): Step("it could not be rekeyed", life.ends_soon),
-    (State.ESTABLISHED, Timer.LIFETIME): Step("its lifetime is over", life.lifetime),
-    (State.ESTABLISHED, Timer.KEEPALIVE): Step("keep the NAT's mapping", life.keep_alive),
-    (State.ESTABLISHED, Timer.DUPLICATE): Step("of two IKE SAs, which stays?", duplicates.review),
-    (State.ESTABLISHED, ChildTimer.REKEY): Step("rekey a CHILD_SA", of_child(life.rekey_due)),
-    (State.ESTABLISHED, ChildTimer.LIFETIME): Step(
-        "the lifetime of a CHILD_SA is over", of_child(life.child_lifetime)
-    ),
-    (State.ESTABLISHED, ChildTimer.REMOVE): Step("remove a rekeyed CHILD_SA", of_child(life.remove_child)),
-    (State.ESTABLISHED, ChildTimer.DUPLICATE): Step(
-        "a CHILD_SA is redundant", of_child(duplicates.close_child)
-    ),
+    (State.SENT_INIT, State.SENT_AUTH, *LASTING): {Answered: Step("the peer answered", answered)},
+    (State.ANSWERED_INIT, State.HELD, State.REFUSED, *LASTING): {
+        Malformed: Step("cannot be read", malformed),
+    },
+    (State.REFUSED, *LASTING): {causes.Refused: Step("refuse the request", life.refuse)},
+    LASTING: {InformationalRequest: Step("the peer informed us", informational.respond)},
+    (State.ESTABLISHED,): {
+        ChildRequest: Step("the peer asked for a CHILD_SA", rekey_child.respond),
+        IkeRekeyRequest: Step("the peer asked to rekey the IKE SA", rekey_ike.respond),
+        causes.Superseded: Step("a successor of the IKE SA has taken over", life.supersede, State.REKEYED),
+        causes.Reinitiate: Step("begin another IKE SA beside this one", life.reinitiate),
+        causes.PeerDead: Step("the peer is dead", life.dead, State.GONE),
+        commands.Want: Step("bring a mapping up", life.want),
+        commands.Close: Step("close the IKE SA: {cause.diagnosis.code.value}", life.leave, State.CLOSING),
+        commands.CloseChild: Step("close a CHILD_SA", life.close_child),
+        commands.RekeyNow: Step("rekey the IKE SA", life.rekey),
+        commands.RekeyChildNow: Step("rekey a CHILD_SA", life.rekey_child),
+        commands.Probe: Step("check that the peer is alive", life.probe),
+        commands.Moved: Step("the peer sends from elsewhere", life.follow),
+        Timer.RETRANSMIT: Step("no answer", life.retransmit),
+        Timer.RETRY: Step("the peer was busy", life.resume),
+        Timer.DPD: Step("is the peer alive?", life.check_life),
+        Timer.REKEY: Step("rekey the IKE SA", life.rekey),
+        Timer.REINITIATE: Step("it could not be rekeyed", life.ends_soon),
+        Timer.LIFETIME: Step("its lifetime is over", life.lifetime),
+        Timer.KEEPALIVE: Step("keep the NAT's mapping", life.keep_alive),
+        Timer.DUPLICATE: Step("of two IKE SAs, which stays?", duplicates.review),
+        ChildTimer.REKEY: Step("rekey a CHILD_SA", of_child(life.rekey_due)),
+        ChildTimer.LIFETIME: Step("the lifetime of a CHILD_SA is over", of_child(life.child_lifetime)),
+        ChildTimer.REMOVE: Step("remove a rekeyed CHILD_SA", of_child(life.remove_child)),
+        ChildTimer.DUPLICATE: Step("a CHILD_SA is redundant", of_child(duplicates.close_child)),
+    },
     # --- rekeying and closing
-    (State.NEW, causes.SuccessorAgreed): Step(
-        "agreed on a successor of the IKE SA", life.wait_for_decision, State.SUCCESSOR
-    ),
-    (State.SUCCESSOR, causes.TakeOver): Step("the IKE SA is rekeyed", life.take_over, State.ESTABLISHED),
-    (State.SUCCESSOR, causes.Discard): Step(
-        "close the redundant successor of the IKE SA", life.discard, State.CLOSING
-    ),
-    (State.SUCCESSOR, causes.PeerClosed): _PEER_CLOSED,
-    (State.REKEYED, causes.PeerClosed): _PEER_CLOSED,
-    (State.REKEYED, causes.Finished): _FORGET,
-    (State.REKEYED, Timer.RETRANSMIT): Step("no answer", life.retransmit_last),
-    (State.CLOSING, causes.PeerClosed): Step("the peer closes it as well", life.closed_by_peer),
-    (State.CLOSING, causes.HandOver): Step("another IKE SA asks for its mappings", duplicates.hand_over),
-    (State.CLOSING, causes.Finished): _FORGET,
-    (State.CLOSING, Timer.RETRANSMIT): Step("no answer", life.retransmit_last),
+    (State.SUCCESSOR,): {
+        causes.TakeOver: Step("the IKE SA is rekeyed", life.take_over, State.ESTABLISHED),
+        causes.Discard: Step("close the redundant successor of the IKE SA", life.discard, State.CLOSING),
+    },
+    (State.ESTABLISHED, State.SUCCESSOR, State.REKEYED): {
+        causes.PeerClosed: Step("the peer closed the IKE SA", life.closed_by_peer, State.CLOSING),
+    },
+    (State.CLOSING,): {
+        causes.PeerClosed: Step("the peer closes it as well", life.closed_by_peer),
+        causes.HandOver: Step("another IKE SA asks for its mappings", duplicates.hand_over),
+    },
+    (State.REKEYED, State.CLOSING): {
+        causes.Finished: _FORGET,
+        Timer.RETRANSMIT: Step("no answer", life.retransmit_last),
+    },
+    ENDING: {
+        ChildRequest: Step("refused: the IKE SA is on its way out", life.refuse_for_now),
+        IkeRekeyRequest: Step("refused: the IKE SA is on its way out", life.refuse_for_now),
+    },
+    (State.ANSWERED_INIT, State.HELD, State.REFUSED, *ENDING): {Timer.END: _FORGET},
 }
-"""Rows of the states that differ in little follow."""
-
-for _state in (State.ANSWERED_INIT, State.HELD):
-    STEPS[_state, AuthRequest] = Step("the peer asks to be let in", auth.respond)
-    STEPS[_state, causes.Authenticated] = Step(
-        "the peer proved who it is; the IKE SA is up", auth.admit, State.ESTABLISHED
-    )
-    STEPS[_state, causes.Contested] = Step(
-        "hold the peer's attempt: ask the present peer of {sa.tunnel} for a sign of life",
-        life.hold,
-        State.HELD,
-    )
-    STEPS[_state, Malformed] = _MALFORMED
-    STEPS[_state, causes.Refused] = _REFUSE_ATTEMPT
-    STEPS[_state, commands.Want] = Step("a mapping waits", life.remember_wanted)
-    STEPS[_state, causes.Close] = _FORGET
-    STEPS[_state, Timer.END] = _FORGET
-STEPS[State.HELD, Timer.HELD] = Step("the present peer was asked", life.decide)
-
-for _state in (State.SUCCESSOR, State.REKEYED, State.CLOSING):
-    STEPS[_state, Answered] = _ANSWERED
-    STEPS[_state, Malformed] = _MALFORMED
-    STEPS[_state, ChildRequest] = _NOT_NOW
-    STEPS[_state, IkeRekeyRequest] = _NOT_NOW
-    STEPS[_state, InformationalRequest] = _INFORMED
-    STEPS[_state, causes.Refused] = _REFUSED
-    STEPS[_state, Timer.END] = _FORGET
+STEPS = table(_ROWS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from vpnd.ike.commands import Want
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed, Transmit
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
-from vpnd.ike.v2 import ladder
+from vpnd.ike.v2 import causes, ladder
 from vpnd.ike.v2.children import Fate
 from vpnd.ike.v2.cookies import Cookies
 from vpnd.ike.v2.exchanges.sa_init import SaInitExchange
@@ -49,7 +50,7 @@ class Responder:
 
     def reinitiate(self, now: float, tunnel: str) -> None:
         """As `initiate`, for every mapping that is up. `duplicates` closes the older once both are there."""
-        policy, live = self._registry.policies[tunnel], self._registry.established(tunnel)
+        policy, live = self._registry.policies.by_name[tunnel], self._registry.established(tunnel)
         if policy.remote_address is not None and isinstance(live, Session):
             mappings = tuple(
                 dict.fromkeys(c.sa.mapping for c in live.context.children if c.fate is Fate.LIVE)
@@ -69,8 +70,9 @@ class Responder:
         attempt = Attempt(begun_here=True, candidates=(policy,), beside=beside)
         session = Session(self._registry, IkeSa(policy, path, True, spi, NO_SPI, attempt))
         for mapping in mappings:
-            session.want(now, mapping)
-        session.begin(now, SaInitExchange(session.context))
+            session.command(now, Want(mapping))
+        self._registry.add(session)
+        session.command(now, causes.Begin(SaInitExchange(session.context)))
         self._registry.arm(session)
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
@@ -85,13 +87,13 @@ class Responder:
         if isinstance(known, Session) and known.sa.attempt.init.request == data:
             known.repeat_init(path, data)
             return
-        proved = self._registry.is_crowded(now, path.remote)
+        proved = self._registry.strangers.is_crowded(now, path.remote)
         if proved and not self._proves_address(now, path, header, data):
             return
         try:
             self._begin(now, path, header, data, key, proved)
         except (Drop, DecodeError):
-            self._registry.refused_first(now, path.remote)
+            self._registry.strangers.refused_first(now, path.remote)
             raise
 
     def proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
@@ -113,7 +115,7 @@ class Responder:
         """
         nonce, cookie = _nonce_and_cookie(header, data)
         if cookie is not None and self._cookies.verify(now, cookie, path, header.spi_i, nonce):
-            self._registry.check_room(path.remote)
+            self._registry.strangers.check_room(path.remote)
             return True
         answer = Notify(Notify2.COOKIE, self._cookies.make(now, path, header.spi_i, nonce))
         self._answer_without_state(path, header, answer)
@@ -124,7 +126,7 @@ class Responder:
 
         Raises Drop and DecodeError.
         """
-        candidates = self._registry.candidates(IkeVersion.V2, path)
+        candidates = self._registry.policies.candidates(IkeVersion.V2, path)
         if not candidates:
             raise Drop("unknown peer")
         spi = self._registry.new_ike_spi()
@@ -141,7 +143,7 @@ class Responder:
             session.half_open(now, key, proved)
             self._registry.arm(session)
             return
-        self._registry.refused_first(now, path.remote)
+        self._registry.strangers.refused_first(now, path.remote)
         if fault.notify is not None:
             self._answer_without_state(path, header, Notify(fault.notify, fault.data))
         if fault.notify != Notify2.INVALID_KE_PAYLOAD:
@@ -149,7 +151,7 @@ class Responder:
 
     def _answer_without_state(self, path: Path, header: Header, notify: Notify) -> None:
         """An unprotected answer with one notify; the responder's SPI stays zero (RFC 7296 section 2.6)."""
-        candidates = self._registry.candidates(IkeVersion.V2, path)
+        candidates = self._registry.policies.candidates(IkeVersion.V2, path)
         envelope = Envelope(header.spi_i, NO_SPI, Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0)
         data = plain(envelope, (notify,))
         tunnel = candidates[0].name if candidates else None

@@ -14,6 +14,7 @@ from tests.simulation.v1.puppet import sa_of
 from tests.simulation.v1.stage import RECIPE
 from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.commands import CloseChild, Probe, RekeyChildNow, RekeyNow
 from vpnd.ike.faults import Drop
 from vpnd.ike.limits import Limits
 from vpnd.ike.natt import Nat
@@ -21,7 +22,7 @@ from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.v1.exchanges.phase1 import candidate_keys
 from vpnd.ike.v1.exchanges.quick_mode import encapsulation, shared
 from vpnd.ike.v1.faults import InvalidKeyInformation, NoProposalChosen
-from vpnd.ike.v1.isakmp_sa import PeerFeatures
+from vpnd.ike.v1.isakmp_sa import IsakmpSa, PeerFeatures
 from vpnd.ike.v1.message_transport import MessageTransport
 from vpnd.ike.v1.messages import Main1, Main2, Received
 from vpnd.ike.v1.quick_modes import QuickMode, Stage
@@ -43,7 +44,7 @@ REGISTRY = Registry(SeededEntropy(1), Limits())
 def new_session(registry: Registry = REGISTRY) -> Session:
     """One to which nothing has happened."""
     policy = replace(policy_of(RECIPE, MAIN), local_address=OURS, remote_address=THEIRS)
-    return Session(0.0, registry, policy, PATH, peer_cookie=bytes(range(8)))
+    return Session(registry, IsakmpSa.new(0.0, registry, policy, PATH, peer_cookie=bytes(range(8))))
 
 
 @pytest.mark.parametrize(
@@ -71,11 +72,11 @@ def test_nothing_is_known_before_anything_was_said() -> None:
         with pytest.raises(Drop):
             getattr(session.sa, name)
     assert list(candidate_keys(session.context)) == []
-    session.probe(1.0)
+    session.command(1.0, Probe())
     session.note_activity(1.0)
-    session.rekey(1.0)
-    session.rekey_child(1.0, 77)
-    session.close_child(1.0, 99, Diagnosis.of(Code.LIFETIME))
+    session.command(1.0, RekeyNow())
+    session.command(1.0, RekeyChildNow(77))
+    session.command(1.0, CloseChild(99, Diagnosis.of(Code.LIFETIME)))
     session.peer_sends(1.0, 99)
     assert list(registry.sessions()) == []
     assert not registry.outputs

@@ -12,13 +12,13 @@ from vpnd.ike.v1.proposals import (
     MAX_TRANSFORMS,
     choose_phase1,
     choose_phase2,
+    describe_sa,
     first_group,
     limited,
     offer_phase1,
     offer_phase2,
     offered_group,
 )
-from vpnd.ike.v1.wording import describe_sa
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.policy import ChildPolicy, Lifetimes

@@ -10,13 +10,13 @@ import pytest
 
 from vpnd.ike import commands
 from vpnd.ike.commands import Cause
+from vpnd.ike.message import Received
 from vpnd.ike.v2 import causes
 from vpnd.ike.v2.children import ChildTimer
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.exchanges.auth import AuthExchange
 from vpnd.ike.v2.exchanges.informational import AuthenticationFailedNotice, DeleteIke
 from vpnd.ike.v2.exchanges.sa_init import SaInitExchange
-from vpnd.ike.v2.messages import Received
+from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import State, Timer
 from vpnd.ike.v2.table import ANSWERS, STEPS
 
@@ -31,7 +31,7 @@ ASKED_IN = {
 COMMANDS = {
     causes.Begin,
     commands.Want,
-    causes.Close,
+    commands.Close,
     commands.CloseChild,
     commands.RekeyNow,
     commands.RekeyChildNow,

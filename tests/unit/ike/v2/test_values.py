@@ -16,7 +16,6 @@ from vpnd.ike.faults import Drop
 from vpnd.ike.retransmit import Schedule
 from vpnd.ike.v2 import diagnoses, ladder
 from vpnd.ike.v2.cookies import SECRET_IN_USE, SECRET_LIFETIME, Cookies
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.keys import derive_ike_keys
 from vpnd.ike.v2.messages import error_of, read
 from vpnd.ike.v2.proposals import (
@@ -29,8 +28,8 @@ from vpnd.ike.v2.proposals import (
     without_dh,
 )
 from vpnd.ike.v2.protect import Envelope, Protection, plain
+from vpnd.ike.v2.requests import Arrival, Exchange, Outstanding, Reply, Window
 from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, encode_selectors
-from vpnd.ike.v2.window import Arrival, Outstanding, Reply, Window
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.proposals import Attribute, Chosen, Mismatch, Proposal, Suite, choose

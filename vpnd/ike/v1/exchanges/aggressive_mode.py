@@ -12,10 +12,11 @@ answers only an identity that it expects.
 from __future__ import annotations
 
 from vpnd.ike import natt
+from vpnd.ike.key_exchange import check_value
 from vpnd.ike.v1.causes import Authenticated, BeginAggressive
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import phase1, quick_mode
-from vpnd.ike.v1.faults import NoProposalChosen
+from vpnd.ike.v1.faults import InvalidKeyInformation, NoProposalChosen
 from vpnd.ike.v1.isakmp_sa import PeerFeatures
 from vpnd.ike.v1.messages import Aggressive1, Aggressive2, Aggressive3, Received
 from vpnd.ike.v1.proposals import choose_phase1, first_group, offer_phase1
@@ -25,6 +26,7 @@ from vpnd.model.proposals import NO_GROUP
 
 def begin(context: Context, now: float, cause: BeginAggressive) -> None:
     """Send Aggressive1, with the first configured group."""
+    context.registry.policies.renewals.begins_here(now, context.sa.tunnel)
     policy, negotiation = context.sa.policy, context.sa.negotiation
     group = first_group(policy.proposals)
     offer = offer_phase1(policy.proposals, policy.lifetime, policy.numbers, group)
@@ -38,12 +40,12 @@ def begin(context: Context, now: float, cause: BeginAggressive) -> None:
 def on_aggressive1(context: Context, now: float, received: Received) -> None:
     """Everything but the initiator's proof: choose, agree on keys, prove who we are."""
     message, sa = received.of(Aggressive1), context.sa
-    context.registry.admit(now, received.path.remote)
+    context.registry.strangers.admit(now, received.path.remote)
     named = phase1.named(phase1.candidates(context), message.id)
     policy, choice = phase1.choose_policy(named, message.sa)
     group = choice.suite.dh or NO_GROUP
-    phase1.check_value(group, message.ke)
-    context.registry.spend_key_exchange(now, received.path.remote)
+    check_value(group, message.ke.data, InvalidKeyInformation)
+    context.registry.strangers.spend_key_exchange(now, received.path.remote)
     sa.policy, negotiation = policy, sa.negotiation
     sa.set_suite(choice.suite, choice.lifetime)
     negotiation.peer = PeerFeatures.read(message.vendor_ids)
@@ -98,7 +100,7 @@ def on_aggressive3(context: Context, now: float, received: Received) -> Authenti
     initial_contact = phase1.says_initial_contact(context, message.notifies)
     sa.attempt.proof_iv = sa.chain.iv
     received.confirm()
-    context.registry.key_exchange_was_worth_it(now, sa.path.remote)
+    context.registry.strangers.key_exchange_was_worth_it(now, sa.path.remote)
     context.proven()
     sa.attempt.accepted = True
     sa.nat = phase1.detect_nat(context, received.path, message.nat_d)

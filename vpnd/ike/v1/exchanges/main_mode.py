@@ -21,10 +21,11 @@ from contextlib import suppress
 from vpnd.ike import natt
 from vpnd.ike.contest import Verdict
 from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.key_exchange import check_value
 from vpnd.ike.v1.causes import Authenticated, BeginMain, Contested, Proved
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import phase1, quick_mode
-from vpnd.ike.v1.faults import IdentityTaken
+from vpnd.ike.v1.faults import IdentityTaken, InvalidKeyInformation
 from vpnd.ike.v1.isakmp_sa import PeerFeatures
 from vpnd.ike.v1.messages import Main1, Main2, Main3, Main4, Main5, Main6, Received
 from vpnd.ike.v1.proposals import choose_phase1, limited_phase1, offer_phase1
@@ -36,6 +37,7 @@ from vpnd.wire.iana import IkeVersion
 
 def begin(context: Context, now: float, cause: BeginMain) -> None:
     """Send Main1."""
+    context.registry.policies.renewals.begins_here(now, context.sa.tunnel)
     policy = context.sa.policy
     offer = offer_phase1(policy.proposals, policy.lifetime, policy.numbers)
     context.sa.negotiation.sa_i = offer.encode()
@@ -49,8 +51,8 @@ def on_main1(context: Context, now: float, received: Received) -> None:
     Of several tunnels between the two addresses, the first that the offer fits, until the identity arrives.
     """
     message, sa = received.of(Main1), context.sa
-    context.registry.admit(now, received.path.remote)
-    distinct = context.registry.distinct(IkeVersion.V1, received.path)
+    context.registry.strangers.admit(now, received.path.remote)
+    distinct = context.registry.policies.distinct(IkeVersion.V1, received.path)
     mine = (policy for policy in distinct if policy.mode is sa.mode)
     sa.policy, choice = phase1.choose_policy(mine, message.sa)
     sa.negotiation.peer = PeerFeatures.read(message.vendor_ids)
@@ -76,7 +78,7 @@ def on_main3(context: Context, now: float, received: Received) -> None:
     """Agree on keys; answer with our public value and nonce."""
     message, sa = received.of(Main3), context.sa
     group = sa.suite.dh or NO_GROUP
-    phase1.check_value(group, message.ke)
+    check_value(group, message.ke.data, InvalidKeyInformation)
     # It names the cookie that we sent to that address.
     context.prove_address()
     half = phase1.our_half(context, group)

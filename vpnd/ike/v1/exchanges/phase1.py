@@ -8,9 +8,10 @@ from contextlib import suppress
 from functools import wraps
 from typing import TypeVar
 
-from vpnd.crypto.dh import InvalidPublicValue, KeyPair, check_public
+from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt, vendors
 from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.key_exchange import NONCE_LENGTH, shared_secret
 from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.outputs import PathMoved
 from vpnd.ike.registry import NO_SPI
@@ -33,14 +34,10 @@ from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity, describe_some
 from vpnd.model.policy import Encapsulation, NegotiationMode, PeerPolicy
 from vpnd.model.proposals import NO_GROUP, Mismatch, Proposal, Suite, choose
-from vpnd.model.secret import Secret
 from vpnd.wire.iana import IkeVersion, Notify1, Protocol
 from vpnd.wire.ikev1 import Hash, Id, KeyExchange, NatD, Nonce, Notify, Payload, Sa, VendorId
 
 T = TypeVar("T")
-
-NONCE_LENGTH = 32
-"""Bytes; RFC 2409 section 5 allows 8 to 256."""
 
 COOKIES_LENGTH = 16
 """Bytes of both cookies."""
@@ -70,13 +67,13 @@ def first_answer(action: Callable[[Context, float, Received], T]) -> Callable[[C
 
     @wraps(action)
     def act(context: Context, now: float, received: Received) -> T:
-        context.sa.cky_r = received.header.spi_r
+        context.sa.peer_spi = received.header.spi_r
         try:
             return action(context, now, received)
         except (Fault, Drop):
             # Should nobody else answer, this one learns why it ended.
             context.sa.attempt.rejected_cookie = received.header.spi_r
-            context.sa.cky_r = NO_SPI
+            context.sa.peer_spi = NO_SPI
             raise
 
     return act
@@ -134,15 +131,9 @@ def _hash(sa: IsakmpSa, keys: Phase1Keys, of_initiator: bool) -> bytes:
 
 
 def first_contact(context: Context) -> list[Payload]:
-    """INITIAL_CONTACT, if there is no SA of this tunnel, nor another tunnel like it."""
-    policy, cookies = context.sa.policy, context.sa.cookies
-    twins = [
-        one
-        for one in context.registry.policies.values()
-        if (one.local_id, one.remote_id) == (policy.local_id, policy.remote_id) and one.name != policy.name
-    ]
-    alone = not twins and context.registry.established(context.sa.tunnel) is None
-    return [Notify(Notify1.INITIAL_CONTACT, spi=cookies)] if alone else []
+    """INITIAL_CONTACT, if that is to be said."""
+    spi = context.sa.cookies
+    return [Notify(Notify1.INITIAL_CONTACT, spi=spi)] if context.is_first_contact() else []
 
 
 def nat_d_payloads(context: Context) -> list[NatD]:
@@ -154,7 +145,7 @@ def nat_d_payloads(context: Context) -> list[NatD]:
     if not peer.nat_t:
         return []
     word, path = suite.prf or "", context.sa.path
-    cookies = (context.sa.cky_i, context.sa.cky_r)
+    cookies = (context.sa.spi_i, context.sa.spi_r)
     theirs = natt.detection_hash(word, *cookies, path.remote, path.remote_port)
     ours = natt.detection_hash(word, *cookies, path.local, path.local_port)
     if context.sa.policy.encapsulation is Encapsulation.UDP:
@@ -168,7 +159,7 @@ def nat_d_payloads(context: Context) -> list[NatD]:
 def candidates(context: Context) -> list[PeerPolicy]:
     """The tunnels that a peer's attempt can be of: same addresses and mode, the one it is taken for first."""
     ours = context.sa.policy
-    others = context.registry.candidates(IkeVersion.V1, context.sa.path)
+    others = context.registry.policies.candidates(IkeVersion.V1, context.sa.path)
     return [ours, *(one for one in others if one.mode == ours.mode and one.name != ours.name)]
 
 
@@ -228,8 +219,8 @@ def detect_nat(context: Context, path: Path, nat_d: tuple[NatD, ...]) -> Nat:
     claims = [payload.data for payload in nat_d]
     found = natt.detect(
         context.sa.suite.prf or "",
-        context.sa.cky_i,
-        context.sa.cky_r,
+        context.sa.spi_i,
+        context.sa.spi_r,
         path,
         sources=claims[1:],
         destinations=claims[:1],
@@ -239,32 +230,15 @@ def detect_nat(context: Context, path: Path, nat_d: tuple[NatD, ...]) -> Nat:
     return found
 
 
-def check_value(group: int, ke: KeyExchange) -> None:
-    """Before any work of our own for the peer: is its value one of the group?
-
-    Raises InvalidKeyInformation.
-    """
-    try:
-        check_public(group, ke.data)
-    except (InvalidPublicValue, KeyError) as error:
-        raise InvalidKeyInformation(detail=str(error)) from error
-
-
 def agree(context: Context, peer_ke: KeyExchange) -> Phase1Keys:
     """All keys, once both public values and nonces are known. Raises InvalidKeyInformation."""
     sa = context.sa
     if sa.negotiation.key_pair is None:
         raise InvalidKeyInformation(detail="no key exchange is under way")
-    shared = sa.negotiation.shared = shared_secret(sa.negotiation.key_pair, peer_ke)
+    shared = sa.negotiation.shared = shared_secret(
+        sa.negotiation.key_pair, peer_ke.data, InvalidKeyInformation
+    )
     return Phase1Keys.derive(sa.suite, sa.policy.psk, shared, sa.exchanged())
-
-
-def shared_secret(ours: KeyPair, theirs: KeyExchange) -> Secret:
-    """g^xy. Raises InvalidKeyInformation for what is no value of the group."""
-    try:
-        return ours.shared(theirs.data)
-    except InvalidPublicValue as error:
-        raise InvalidKeyInformation(detail=str(error)) from error
 
 
 def verify_hash(context: Context, keys: Phase1Keys, received: Hash) -> None:

@@ -22,13 +22,13 @@ from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt
 from vpnd.ike.commands import RekeyNow
 from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.key_exchange import NONCE_LENGTH, check_value, shared_secret
 from vpnd.ike.outputs import ChildFailed, Failed, PathMoved
 from vpnd.ike.retransmit import Schedule
 from vpnd.ike.v1 import diagnoses, proposals, selectors
 from vpnd.ike.v1.causes import PeerDead, QuickModesDue, Refused
 from vpnd.ike.v1.context import Context
-from vpnd.ike.v1.exchanges.phase1 import NONCE_LENGTH, check_value, shared_secret
-from vpnd.ike.v1.faults import InvalidIdInformation, NoProposalChosen
+from vpnd.ike.v1.faults import InvalidIdInformation, InvalidKeyInformation, NoProposalChosen
 from vpnd.ike.v1.keys import NO_SECRET
 from vpnd.ike.v1.messages import Quick1, Quick2, Quick3, Received
 from vpnd.ike.v1.proposals import Phase2Choice, choose_phase2, offer_phase2, offered_group
@@ -216,7 +216,7 @@ def _answer(
     acceptable = _asking(policy, group) if on_request else policy
     choice = choose_phase2(message.sa, acceptable, group, sa.policy.numbers, in_udp=sa.nat.found)
     if message.ke is not None and group:
-        check_value(group, message.ke)
+        check_value(group, message.ke.data, InvalidKeyInformation)
     key_pair = KeyPair.generate(group, registry.entropy) if group else None
     quick = QuickMode(
         received.header.message_id, received.chain, policy, False, 0, Stage.SENT_QUICK2, now, key_pair
@@ -515,7 +515,7 @@ def shared(quick: QuickMode, ke: KeyExchange | None) -> Secret:
         return NO_SECRET
     if ke is None:
         raise NoProposalChosen(diagnosis=Diagnosis.of(Code.PFS, theirs="off", ours=quick.group))
-    return shared_secret(quick.key_pair, ke)
+    return shared_secret(quick.key_pair, ke.data, InvalidKeyInformation)
 
 
 def _ranges(ids: tuple[Id, ...]) -> tuple[Selector, ...]:

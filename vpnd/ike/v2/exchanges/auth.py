@@ -17,28 +17,29 @@ from __future__ import annotations
 import hmac
 
 from vpnd.ike import natt
+from vpnd.ike.commands import Close
 from vpnd.ike.contest import Verdict
 from vpnd.ike.faults import Fault
+from vpnd.ike.message import Received
 from vpnd.ike.outputs import ChildFailed, Failed
 from vpnd.ike.session import Phase
 from vpnd.ike.v2 import diagnoses, duplicates, life
 from vpnd.ike.v2.causes import AttemptFailed, AttemptWithdrawn, Authenticated, Contested
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.exchanges.create_child import find_policy
 from vpnd.ike.v2.exchanges.informational import AuthenticationFailedNotice, DeleteChildren, DeleteIke
 from vpnd.ike.v2.faults import AuthenticationFailed, IdentityTaken, InvalidSyntax, NoProposalChosen
 from vpnd.ike.v2.ike_sa import IkeSa
-from vpnd.ike.v2.key_exchange import lowest
 from vpnd.ike.v2.keys import auth_of_psk
-from vpnd.ike.v2.messages import AuthRequest, AuthResponse, Received, Refusal, error_of, notify_of
+from vpnd.ike.v2.messages import AuthRequest, AuthResponse, Refusal, error_of, notify_of
 from vpnd.ike.v2.negotiate import Agreed, Offer, answer_offer, tell_offered
+from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.selectors import choose_mapping, decode_selectors
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity, describe_some
 from vpnd.model.policy import ChildPolicy, PeerPolicy
 from vpnd.model.secret import Secret
-from vpnd.wire.iana import AuthMethod2, Exchange2, Notify2, Payload2, name_of
+from vpnd.wire.iana import AuthMethod2, Exchange2, Notify2, name_of
 from vpnd.wire.ikev2 import Auth, Id, IdI, IdR, Notify, Payload
 
 EXCHANGE = "IKE_AUTH"
@@ -74,7 +75,7 @@ class AuthExchange(Exchange):
         # A peer that has another identity than the one that is asked for refuses: none is asked for.
         asked = () if policy.known_by_name else (IdR(policy.remote_id.type, policy.remote_id.value),)
         auth = _sign(sa, policy.psk, sa.initiator, id_i.encode())
-        contact = (Notify(Notify2.INITIAL_CONTACT),) if _is_first_contact(context) else ()
+        contact = (Notify(Notify2.INITIAL_CONTACT),) if context.is_first_contact() else ()
         child = None if _is_childless(context) else _wanted_first(context)
         if child is not None:
             self._offer = Offer(context, child, key_exchange=False)
@@ -123,9 +124,9 @@ class AuthExchange(Exchange):
         sa, registry = context.sa, context.registry
         if error.type != Notify2.INVALID_SYNTAX or not sa.peer.knows_childless:
             return
-        registry.childless.symmetric_difference_update({sa.tunnel})
-        registry.refused_for_child.symmetric_difference_update({sa.tunnel})
-        if sa.tunnel not in registry.refused_for_child:
+        registry.policies.childless.symmetric_difference_update({sa.tunnel})
+        registry.policies.refused_for_child.symmetric_difference_update({sa.tunnel})
+        if sa.tunnel not in registry.policies.refused_for_child:
             return
         sa.attempt.begins_again = True
         if sa.attempt.beside:
@@ -138,7 +139,7 @@ class AuthExchange(Exchange):
 def begin(context: Context, now: float, authenticated: Authenticated) -> None:
     """Initiator: the IKE SA is up, and perhaps its first CHILD_SA; without that it stays (RFC 7296 1.2)."""
     life.begin(context, now)
-    context.registry.refused_for_child.discard(context.sa.tunnel)
+    context.registry.policies.refused_for_child.discard(context.sa.tunnel)
     offer, response = authenticated.offer, authenticated.received.of(AuthResponse)
     if offer is None:
         return
@@ -162,7 +163,7 @@ def respond(context: Context, now: float, received: Received) -> Authenticated |
     """The responder's part. Whatever is wrong with key or identity has one answer: AUTHENTICATION_FAILED."""
     sa = context.sa
     sa.policy = _authenticate(context, received, received.of(AuthRequest))
-    context.registry.proved(received.path.remote)
+    context.registry.strangers.proved(received.path.remote)
     match context.contest.decide(now, sa.policy, received.path):
         case Verdict.WAIT:
             return Contested(received)
@@ -192,8 +193,8 @@ def admit(context: Context, now: float, authenticated: Authenticated) -> tuple[P
 
 def _is_childless(context: Context) -> bool:
     """Whether to begin without a CHILD_SA: none is wanted, or the peer has refused to begin with one."""
-    sa = context.sa
-    return sa.peer.knows_childless and (not sa.attempt.wanted or sa.tunnel in context.registry.childless)
+    sa, childless = context.sa, context.registry.policies.childless
+    return sa.peer.knows_childless and (not sa.attempt.wanted or sa.tunnel in childless)
 
 
 def _wanted_first(context: Context) -> ChildPolicy | None:
@@ -219,7 +220,7 @@ def _verify(sa: IkeSa, received: Received, response: AuthResponse) -> None:
             ours=describe_some(sa.policy.peer_ids),
         )
         raise AuthenticationFailed(diagnosis=diagnosis)
-    _check(sa, sa.policy.psk, response.auth, received.body_of(Payload2.IDR))
+    _check(sa, sa.policy.psk, response.auth, received.body_of(response.id_r))
 
 
 def _first_child(context: Context, now: float, request: AuthRequest) -> tuple[Payload, ...]:
@@ -242,8 +243,8 @@ def _add_first_child(context: Context, now: float, agreed: Agreed, initiator: bo
     """It is rekeyed early where that is to show whether both sides agree on its successor."""
     init = context.sa.attempt.init
     child = agreed.sa(context.sa, init.nonce_i, init.nonce_r, None, initiator)
-    prove = bool(agreed.policy.pfs) or context.registry.has_rekey_to_prove(context.sa.policy)
-    context.children.add_first(now, child, lowest(init.nonce_i, init.nonce_r), prove)
+    prove = bool(agreed.policy.pfs) or context.registry.policies.has_rekey_to_prove(context.sa.policy)
+    context.children.add_first(now, child, min(init.nonce_i, init.nonce_r), prove)
 
 
 def _authenticate(context: Context, received: Received, request: AuthRequest) -> PeerPolicy:
@@ -253,8 +254,8 @@ def _authenticate(context: Context, received: Received, request: AuthRequest) ->
     peer may have forgotten them all, then whether one is still down. An unknown identity is checked against
     a random key, so that time does not tell it from a wrong key.
     """
-    id_body = received.body_of(Payload2.IDI)
-    sa, known = context.sa, context.registry.policies
+    id_body = received.body_of(request.id_i)
+    sa, known = context.sa, context.registry.policies.by_name
     sa.attempt.candidates = tuple(known[p.name] for p in sa.attempt.candidates if p.name in known)
     named = [p for p in sa.attempt.candidates if _names(p, request)]
     if len(named) > 1:
@@ -343,22 +344,13 @@ def _sign(sa: IkeSa, psk: Secret, initiator: bool, id_body: bytes) -> bytes:
     return auth_of_psk(keys.prf, psk, side.sk_p, message, nonce, id_body)
 
 
-def _is_first_contact(context: Context) -> bool:
-    """Whether to say INITIAL_CONTACT: no SA with this peer is here, and no other tunnel has its identities.
-
-    Peers apply it to the identity pair, so a second tunnel between the same two would end the first.
-    """
-    registry, policy = context.registry, context.sa.policy
-    return registry.sharing_identities(policy) <= 1 and registry.established(policy.name) is None
-
-
 def _replace_others(context: Context, now: float) -> None:
     """INITIAL_CONTACT: the peer has lost what it had; older IKE SAs of this tunnel go (RFC 7296 2.4)."""
     facts = {"exchange": EXCHANGE, "notify": "INITIAL_CONTACT", "peer": context.sa.path.remote}
     diagnosis = Diagnosis.of(Code.PEER_RESTARTED, **facts)
     for other in context.registry.sessions(context.sa.tunnel):
-        if other.phase is Phase.ESTABLISHED:
-            other.close(now, diagnosis)
+        if other.sa.phase is Phase.ESTABLISHED:
+            other.command(now, Close(diagnosis))
 
 
 def _identity(payload: Id) -> Identity:

@@ -11,23 +11,18 @@ from __future__ import annotations
 
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike.faults import Fault
+from vpnd.ike.key_exchange import NONCE_LENGTH, check_value, shared_secret
+from vpnd.ike.message import Received
 from vpnd.ike.outputs import ChildFailed
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.exchanges.informational import DeleteChildren
 from vpnd.ike.v2.exchanges.rekey_ike import EXCHANGE, RekeyIke
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoAdditionalSas, NoProposalChosen, TemporaryFailure
-from vpnd.ike.v2.key_exchange import (
-    INVALID_KE_ROUNDS,
-    NONCE_LENGTH,
-    check_value,
-    lowest,
-    required,
-    shared_secret,
-)
-from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Received, Refusal, error_of
+from vpnd.ike.v2.key_exchange import INVALID_KE_ROUNDS, required
+from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Refusal, error_of
 from vpnd.ike.v2.negotiate import Agreed, Offer, answer_offer, tell_offered
+from vpnd.ike.v2.requests import Exchange
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.proposals import NO_GROUP
@@ -119,21 +114,17 @@ class ChildNegotiation:
         shared = self._shared(agreed, response.ke)
         return agreed.sa(context.sa, self.nonce, response.nonce.data, shared, initiator=True)
 
-    def release(self) -> None:
-        """Nothing came of it."""
-        self.offer.release()
-
     def _shared(self, agreed: Agreed, ke: KeyExchange | None) -> Secret | None:
         ours = self._key_pair
         if agreed.suite.dh is None and ke is None:
             return None
         if ours is None or ke is None or not ours.group == ke.group == agreed.suite.dh:
             raise InvalidSyntax(exchange=EXCHANGE, detail="KE does not fit the chosen proposal")
-        return shared_secret(ours, ke, EXCHANGE)
+        return shared_secret(ours, ke.data, InvalidSyntax, exchange=EXCHANGE)
 
 
-class CreateChild(Exchange):
-    """The initiator's part for a mapping that has no CHILD_SA."""
+class ChildExchange(Exchange):
+    """What a new CHILD_SA and a successor of one have in common, for the initiator."""
 
     kind = Exchange2.CREATE_CHILD_SA
     changes_children = True
@@ -141,6 +132,25 @@ class CreateChild(Exchange):
     def __init__(self, mapping: int) -> None:
         self.mapping = mapping
         self._negotiation: ChildNegotiation | None = None
+
+    def failed(self, context: Context, now: float, fault: Fault) -> None:
+        """The peer has made an SA that we cannot use: delete it, and say why."""
+        if self._negotiation is not None:
+            context.requests.ask(DeleteChildren((self._negotiation.offer.spi_in,)))
+        self.abandoned(context)
+        context.emit(ChildFailed(context.sa.tunnel, self.mapping, fault.diagnosis))
+
+    def abandoned(self, context: Context) -> None:
+        if self._negotiation is not None:
+            self._negotiation.offer.release()
+            self._negotiation = None
+
+
+class CreateChild(ChildExchange):
+    """The initiator's part for a mapping that has no CHILD_SA."""
+
+    def __init__(self, mapping: int) -> None:
+        super().__init__(mapping)
         self._busy_rounds = 0
 
     def request(self, context: Context, now: float) -> tuple[Payload, ...] | None:
@@ -156,7 +166,7 @@ class CreateChild(Exchange):
         negotiation, response = required(self._negotiation), received.of(ChildResponse)
         sa = negotiation.accept(context, response)
         self._negotiation = None
-        context.children.add(now, sa, lowest(negotiation.nonce, response.nonce.data))
+        context.children.add(now, sa, min(negotiation.nonce, response.nonce.data))
 
     def refused(self, context: Context, now: float, received: Received) -> None:
         """Ask again in another way or later, or report the failure."""
@@ -174,18 +184,6 @@ class CreateChild(Exchange):
         )
         self.abandoned(context)
         context.emit(ChildFailed(context.sa.tunnel, self.mapping, diagnosis))
-
-    def failed(self, context: Context, now: float, fault: Fault) -> None:
-        """The peer has made an SA that we cannot use: delete it, and say why."""
-        if self._negotiation is not None:
-            context.requests.ask(DeleteChildren((self._negotiation.offer.spi_in,)))
-        self.abandoned(context)
-        context.emit(ChildFailed(context.sa.tunnel, self.mapping, fault.diagnosis))
-
-    def abandoned(self, context: Context) -> None:
-        if self._negotiation is not None:
-            self._negotiation.release()
-            self._negotiation = None
 
 
 def answer_child(
@@ -217,7 +215,7 @@ def answer_child(
     sa = agreed.sa(context.sa, nonce_i, nonce_r, shared, initiator=False)
     ke = (KeyExchange(key_pair.group, key_pair.public),) if key_pair else ()
     tell_offered(context, agreed)
-    return sa, lowest(nonce_i, nonce_r), (sa_payload, Nonce(nonce_r), *ke, ts_i, ts_r, *agreed.notifies)
+    return sa, min(nonce_i, nonce_r), (sa_payload, Nonce(nonce_r), *ke, ts_i, ts_r, *agreed.notifies)
 
 
 def respond(context: Context, now: float, received: Received) -> tuple[Payload, ...]:
@@ -255,6 +253,6 @@ def _key_exchange(
         raise NoProposalChosen(diagnosis=diagnoses.of_missing_ke(EXCHANGE, group, agreed.policy))
     if ke.group != group:
         raise InvalidKe.wanting(group)
-    check_value(ke, EXCHANGE)
+    check_value(ke.group, ke.data, InvalidSyntax, exchange=EXCHANGE)
     key_pair = KeyPair.generate(group, context.registry.entropy)
-    return key_pair, shared_secret(key_pair, ke, EXCHANGE)
+    return key_pair, shared_secret(key_pair, ke.data, InvalidSyntax, exchange=EXCHANGE)

@@ -15,14 +15,15 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from vpnd.ike.faults import Drop
+from vpnd.ike.message import Received
 from vpnd.ike.silence import ASKED_AGAIN
 from vpnd.ike.v2.causes import Finished, PeerClosed, Superseded
 from vpnd.ike.v2.children import Child, Fate
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.exchanges.rekey_ike import RekeyIke
-from vpnd.ike.v2.messages import InformationalRequest, Received, notify_of
+from vpnd.ike.v2.messages import InformationalRequest, notify_of
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
+from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import State
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import PeerPolicy
@@ -64,7 +65,7 @@ class DeleteChildren(Exchange):
 
     def accepted(self, context: Context, now: float, received: Received) -> None:
         """The peer has closed them as well."""
-        context.registry.renewals.closed(now, context.sa.tunnel)
+        context.registry.policies.renewals.closed(now, context.sa.tunnel)
         for spi in self._spis:
             child = context.children.find(spi)
             if child is not None and child.fate is Fate.REKEYED:
@@ -90,7 +91,7 @@ class DeleteIke(Exchange):
 
     def accepted(self, context: Context, now: float, received: Received) -> Finished:
         """The peer has closed it as well."""
-        context.registry.renewals.closed(now, context.sa.tunnel)
+        context.registry.policies.renewals.closed(now, context.sa.tunnel)
         for other in context.siblings():
             for child in filter(None, map(other.children.find, self._receiving)):
                 other.children.mark_deleted(now, child)

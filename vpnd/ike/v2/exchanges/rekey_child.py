@@ -14,41 +14,39 @@ from __future__ import annotations
 
 from vpnd.ike.commands import Want
 from vpnd.ike.faults import Fault
+from vpnd.ike.message import Received
 from vpnd.ike.outputs import ChildFailed
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.causes import Reinitiate
 from vpnd.ike.v2.children import Child, Fate
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.exchanges import create_child
-from vpnd.ike.v2.exchanges.create_child import ChildNegotiation, answer_child, find_policy
+from vpnd.ike.v2.exchanges.create_child import ChildExchange, ChildNegotiation, answer_child, find_policy
 from vpnd.ike.v2.exchanges.informational import DeleteChildren
 from vpnd.ike.v2.exchanges.rekey_ike import EXCHANGE, REFUSED_WAIT, busy_wait, replaced_if_full
 from vpnd.ike.v2.faults import TemporaryFailure
-from vpnd.ike.v2.key_exchange import lowest, required
-from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Received, Refusal, error_of, notify_of
+from vpnd.ike.v2.key_exchange import required
+from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Refusal, error_of, notify_of
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy
-from vpnd.wire.iana import Exchange2, Notify2, Protocol
+from vpnd.wire.iana import Notify2, Protocol
 from vpnd.wire.ikev2 import Notify, Payload
 
 
-class RekeyChild(Exchange):
+class RekeyChild(ChildExchange):
     """Our request for a successor of one CHILD_SA.
 
     `rival` is the successor that the peer began while ours had no answer.
     """
 
-    kind = Exchange2.CREATE_CHILD_SA
-    changes_children = True
     rekeys = True
 
     def __init__(self, old: Child) -> None:
+        super().__init__(old.sa.mapping)
         self.old = old
         self.rival: Child | None = None
-        self._negotiation: ChildNegotiation | None = None
 
     def request(self, context: Context, now: float) -> tuple[Payload, ...] | None:
         sa = self.old.sa
@@ -68,7 +66,7 @@ class RekeyChild(Exchange):
         negotiation, response = required(self._negotiation), received.of(ChildResponse)
         sa = negotiation.accept(context, response)
         self._negotiation = None
-        self._conclude(context, now, sa, lowest(negotiation.nonce, response.nonce.data))
+        self._conclude(context, now, sa, min(negotiation.nonce, response.nonce.data))
 
     def refused(self, context: Context, now: float, received: Received) -> Want | Reinitiate | None:
         """Ask again in another way or later; a rival, if it lives, succeeds."""
@@ -81,7 +79,7 @@ class RekeyChild(Exchange):
             if self._old_is_live(context):
                 self.old.fate = Fate.REKEYED
             return None
-        policy, pfs, mapping = negotiation.policy, negotiation.with_key_exchange, self.old.sa.mapping
+        policy, pfs, mapping = negotiation.policy, negotiation.with_key_exchange, self.mapping
         diagnosis = diagnoses.of_child_error(error, EXCHANGE, policy, pfs)
         match error.type:
             case Notify2.TEMPORARY_FAILURE:
@@ -94,30 +92,22 @@ class RekeyChild(Exchange):
                 context.children.down(self.old, diagnosis)
                 return Want(mapping)
             case _:
-                context.registry.rekey_is_proved(context.sa.policy)
+                context.registry.policies.rekey_is_proved(context.sa.policy)
                 self._try_later(context, now, REFUSED_WAIT)
                 context.emit(ChildFailed(context.sa.tunnel, mapping, _as_pfs(diagnosis, policy)))
                 return replaced_if_full(error)
 
     def failed(self, context: Context, now: float, fault: Fault) -> None:
-        """The peer has made a successor that we cannot use: delete that one, and keep the old."""
-        if self._negotiation is not None:
-            context.requests.ask(DeleteChildren((self._negotiation.offer.spi_in,)))
-        self.abandoned(context)
+        """As of a new one; the old one stays, and has its time again."""
         self._try_later(context, now, REFUSED_WAIT)
-        context.emit(ChildFailed(context.sa.tunnel, self.old.sa.mapping, fault.diagnosis))
-
-    def abandoned(self, context: Context) -> None:
-        if self._negotiation is not None:
-            self._negotiation.release()
-            self._negotiation = None
+        super().failed(context, now, fault)
 
     def _old_is_live(self, context: Context) -> bool:
         return context.children.find(self.old.spi_in) is self.old and self.old.fate is Fate.LIVE
 
     def _conclude(self, context: Context, now: float, sa: ChildSa, lowest_nonce: bytes) -> None:
         """Our successor is made; a rival, if there is one, decides whether it stays (RFC 7296 2.8.1)."""
-        context.registry.rekey_is_proved(context.sa.policy)
+        context.registry.policies.rekey_is_proved(context.sa.policy)
         rival = self._living_rival(context)
         if self._is_redundant(context, lowest_nonce):
             context.registry.release_esp_spi(sa.spi_in)
@@ -174,7 +164,7 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     if old.fate is not Fate.LIVE or old.successor is not None:
         raise TemporaryFailure(exchange=EXCHANGE)
     sa, lowest_nonce, payloads = answer_child(context, request, old.sa.mapping)
-    context.registry.rekey_is_proved(context.sa.policy)
+    context.registry.policies.rekey_is_proved(context.sa.policy)
     child = children.replace(now, old, sa, lowest_nonce, outbound=False)
     ours = own_rekey(context, old)
     if ours is not None:

@@ -14,25 +14,20 @@ from dataclasses import dataclass
 
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike.faults import Fault
+from vpnd.ike.key_exchange import NONCE_LENGTH, check_value, shared_secret
+from vpnd.ike.message import Received
 from vpnd.ike.outputs import IkeRekeyFailed
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.v2 import diagnoses
-from vpnd.ike.v2.causes import Reinitiate, Superseded
+from vpnd.ike.v2.causes import Reinitiate, SuccessorAgreed, Superseded
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoProposalChosen, TemporaryFailure
 from vpnd.ike.v2.ike_sa import Attempt, IkeSa
-from vpnd.ike.v2.key_exchange import (
-    NONCE_LENGTH,
-    IkeKeyExchange,
-    check_value,
-    lowest,
-    required,
-    shared_secret,
-)
+from vpnd.ike.v2.key_exchange import IkeKeyExchange, required
 from vpnd.ike.v2.keys import derive_ike_keys, derive_successor_skeyseed
-from vpnd.ike.v2.messages import IkeRekeyRequest, IkeRekeyResponse, Received, Refusal, error_of
+from vpnd.ike.v2.messages import IkeRekeyRequest, IkeRekeyResponse, Refusal, error_of
 from vpnd.ike.v2.proposals import IKE_SPI_LENGTH, answer_sa, choose_near, decode_sa, encode_sa, read_answer
+from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import State, Timer
 from vpnd.model.proposals import Chosen, Mismatch
 from vpnd.model.secret import Secret
@@ -115,10 +110,10 @@ class RekeyIke(Exchange):
             raise InvalidSyntax(exchange=EXCHANGE, detail="KE does not fit the chosen proposal")
         peer_spi = _ike_spi(chosen)
         nonces = self._nonce, response.nonce.data
-        shared = shared_secret(ours, response.ke, EXCHANGE)
+        shared = shared_secret(ours, response.ke.data, InvalidSyntax, exchange=EXCHANGE)
         successor = _successor(context, now, True, (self._spi, peer_spi), chosen, shared, nonces)
         rival = self.rival
-        if rival is not None and rival.lives and lowest(*nonces) < rival.lowest_nonce:
+        if rival is not None and rival.lives and min(*nonces) < rival.lowest_nonce:
             return Superseded(rival.successor, redundant=successor)
         return Superseded(successor)
 
@@ -162,9 +157,9 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     if group is None or group != request.ke.group:
         raise InvalidKe.wanting(group or 0)
     peer_spi = _ike_spi(chosen)
-    check_value(request.ke, EXCHANGE)
+    check_value(request.ke.group, request.ke.data, InvalidSyntax, exchange=EXCHANGE)
     key_pair = KeyPair.generate(group, registry.entropy)
-    shared = shared_secret(key_pair, request.ke, EXCHANGE)
+    shared = shared_secret(key_pair, request.ke.data, InvalidSyntax, exchange=EXCHANGE)
     nonces = request.nonce.data, registry.entropy.bytes(NONCE_LENGTH)
     local_spi = registry.new_ike_spi()
     successor = _successor(context, now, False, (peer_spi, local_spi), chosen, shared, nonces)
@@ -175,7 +170,7 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     )
     if rekeying is None:
         return Superseded(successor, answer=answer)
-    rekeying.rival = Rival(successor, lowest(*nonces))
+    rekeying.rival = Rival(successor, min(*nonces))
     return answer
 
 
@@ -218,10 +213,12 @@ def _successor(
     keys = derive_ike_keys(chosen.suite, derive_successor_skeyseed(old.keys, shared, *nonces), *nonces, *spis)
     local_spi, peer_spi = spis if initiator else reversed(spis)
     attempt = Attempt(old.attempt.begun_here, (old.policy,))
-    sa = IkeSa(old.policy, old.path, initiator, local_spi, peer_spi, attempt, old.peer)
+    sa = IkeSa(old.policy, old.path, initiator, local_spi, peer_spi, attempt, peer=old.peer)
     sa.former, sa.last_heard = old.former, old.last_heard
     sa.set_keys(chosen.suite, keys)
-    return context.make_successor(now, sa)
+    successor = context.beside(sa)
+    successor.command(now, SuccessorAgreed())
+    return successor
 
 
 def _ike_spi(chosen: Chosen) -> bytes:

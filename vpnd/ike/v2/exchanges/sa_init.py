@@ -18,18 +18,20 @@ from __future__ import annotations
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt
 from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.key_exchange import NONCE_LENGTH, check_value, shared_secret
+from vpnd.ike.message import Received
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.causes import AskAgain, KeysAgreed
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchange import Exchange
 from vpnd.ike.v2.exchanges.auth import AuthExchange
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoProposalChosen
 from vpnd.ike.v2.ike_sa import IkeSa, Peer
-from vpnd.ike.v2.key_exchange import NONCE_LENGTH, IkeKeyExchange, check_value, shared_secret
+from vpnd.ike.v2.key_exchange import IkeKeyExchange
 from vpnd.ike.v2.keys import derive_ike_keys, derive_skeyseed
-from vpnd.ike.v2.messages import Received, Refusal, SaInitRequest, SaInitResponse, error_of, notify_of
+from vpnd.ike.v2.messages import Refusal, SaInitRequest, SaInitResponse, error_of, notify_of
 from vpnd.ike.v2.proposals import answer_sa, choose_near, decode_sa, encode_sa, read_answer
+from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import Timer
 from vpnd.ike.vendors import VPND, recognise
 from vpnd.model.child import Path
@@ -82,7 +84,7 @@ class SaInitExchange(Exchange):
         shared = _shared(self._ours.pair, chosen, response.ke)
         sa.peer_spi = received.header.spi_r
         _set_keys(sa, chosen, shared, self._nonce, response.nonce.data)
-        sa.attempt.init.response = received.datagram
+        sa.attempt.init.response = received.data
         sa.peer = _peer(sa, received.path, response.notifies, response.vendors)
         if sa.peer.nat.found or sa.peer.esp_in_udp:
             sa.path = natt.floated(received.path)
@@ -127,19 +129,19 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     The tunnel is the first whose addresses and proposals fit; IKE_AUTH decides by identity.
     """
     request, sa, registry = received.of(SaInitRequest), context.sa, context.registry
-    registry.admit(now, received.path.remote)
-    distinct = registry.distinct(IkeVersion.V2, received.path)
+    registry.strangers.admit(now, received.path.remote)
+    distinct = registry.policies.distinct(IkeVersion.V2, received.path)
     policy, chosen = _choose(distinct, request.sa, request.ke.group)
     group = chosen.suite.dh
     if group is None or group != request.ke.group:
         raise InvalidKe.wanting(group or 0)
-    check_value(request.ke, "IKE_SA_INIT")
+    check_value(request.ke.group, request.ke.data, InvalidSyntax, exchange="IKE_SA_INIT")
     sa.policy = policy
     key_pair = KeyPair.generate(group, registry.entropy)
     shared = _shared(key_pair, chosen, request.ke)
     nonce_r = registry.entropy.bytes(NONCE_LENGTH)
     _set_keys(sa, chosen, shared, request.nonce.data, nonce_r)
-    sa.attempt.init.request = received.datagram
+    sa.attempt.init.request = received.data
     sa.peer = _peer(sa, received.path, request.notifies, request.vendors)
     return (
         answer_sa(chosen, Protocol.IKE, numbers=policy.numbers),
@@ -167,7 +169,7 @@ def _choose(candidates: tuple[PeerPolicy, ...], sa: Sa, group: int) -> tuple[Pee
 def _shared(key_pair: KeyPair, chosen: Chosen, ke: KeyExchange) -> Secret:
     if ke.group != key_pair.group or chosen.suite.dh != key_pair.group:
         raise InvalidSyntax(detail=f"KE is of group {ke.group}, the proposal of {chosen.suite.dh}")
-    return shared_secret(key_pair, ke, "IKE_SA_INIT")
+    return shared_secret(key_pair, ke.data, InvalidSyntax, exchange="IKE_SA_INIT")
 
 
 def _set_keys(sa: IkeSa, chosen: Chosen, shared: Secret, nonce_i: bytes, nonce_r: bytes) -> None:
