@@ -132,7 +132,7 @@ class Played(FakeOperations):
         lines = [
             TraceLine(
                 at=AT + timedelta(seconds=number),
-                direction=direction,  # type: ignore[arg-type]
+                direction=direction,
                 text=text,
                 size=300 + number,
                 detail=["encryption aes-128, integrity sha256, DH group 14"] if "SA_INIT" in text else [],
@@ -170,7 +170,7 @@ def served(remote: Remote, played: Played, tmp_path_factory: pytest.TempPathFact
 
     tokens = Tokens(tmp_path_factory.mktemp("console"))
     app = create_app(AsyncClient(remote.socket), tokens)
-    watch = app.routes[0].endpoint.__self__.watch  # type: ignore[attr-defined]
+    watch = app.routes[0].endpoint.__self__.watch  # type: ignore[attr-defined]  # the console is behind each route
     for number in range(120):
         rate = Rate(3e6 + 2e6 * (number % 9), 1e6 + 1e5 * (number % 5))
         watch.rates.add(["branch-a"], {"branch-a": rate} if number not in (50, 51) else {})

@@ -76,7 +76,7 @@ def tunnel(lab: Lab, peer: str) -> None:
     vpnctl(hq, PLAN.name, "trace", PLAN.name)
     if branch.kind == "strongswan":
         step("What strongSwan says")
-        show("swanctl --list-sas", branch.swanctl("--list-sas").stdout)  # type: ignore[attr-defined]  # kind
+        show("swanctl --list-sas", branch.swanctl("--list-sas").stdout)  # type: ignore[attr-defined]  # a peer of the kind strongSwan
 
     step("Through the tunnel: ping, and a transfer by TCP")
     ping = require_ping(wire.a.host, A.inside, B.inside, count=3)

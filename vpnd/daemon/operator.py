@@ -155,7 +155,7 @@ class Operator:
             tunnel.down(now)
         return ActionResult(tunnel=name, action="down", state=tunnel.state.value)
 
-    async def reset(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (as `up`)
+    async def reset(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (the deadline, as of `up`)
         """Delete the SAs and negotiate again."""
         tunnel = await self._prepared(name, timeout)
         self._let_in(tunnel)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis, Known
 
 
 class Fault(Exception):
@@ -21,7 +21,7 @@ class Fault(Exception):
     def __init_subclass__(cls, notify: int | None = None, code: Code = Code.INTERNAL) -> None:
         cls.notify, cls.code = notify, code
 
-    def __init__(self, data: bytes = b"", diagnosis: Diagnosis | None = None, **facts: object) -> None:
+    def __init__(self, data: bytes = b"", diagnosis: Diagnosis | None = None, **facts: Unpack[Known]) -> None:
         self.data = data
         self.diagnosis = diagnosis or Diagnosis.of(self.code, **facts)
         super().__init__(self.diagnosis)

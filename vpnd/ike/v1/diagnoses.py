@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.proposals import describe_all
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis, Known
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.selectors import Selector
 from vpnd.wire.iana import Notify1, name_of
@@ -36,12 +36,11 @@ def unanswered(sa: IsakmpSa, sent: int, received: int) -> Diagnosis:
     In main mode the peer answers two messages before the key matters: silence after the third is the sign
     of another key, or of a port 4500 that does not get through.
     """
-    facts = {"peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
+    facts: Known = {"peer": sa.path.remote, "sent": sent, "received": received}
     if not sa.has_keys:
-        return Diagnosis.of(Code.SILENT, sent=sent, received=received, **facts)
-    facts["exchange"] = "main mode message 5"
+        return Diagnosis.of(Code.SILENT, exchange=f"{sa.mode.value} mode", **facts)
     code = Code.UDP_4500 if sa.nat.found else Code.PSK
-    return Diagnosis.of(code, ours=sa.policy.psk.fingerprint(), sent=sent, received=received, **facts)
+    return Diagnosis.of(code, ours=sa.policy.psk.fingerprint(), exchange="main mode message 5", **facts)
 
 
 def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:
@@ -51,7 +50,7 @@ def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:
     """
     policy = sa.policy
     name = name_of(Notify1, notify)
-    facts = {"notify": name, "peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
+    facts: Known = {"notify": name, "peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
     identity = notify in (Notify1.INVALID_ID_INFORMATION, Notify1.AUTHENTICATION_FAILED)
     unproved = sa.initiator and not sa.has_keys
     if notify == Notify1.INVALID_ID_INFORMATION or (identity and (authentic or unproved)):
@@ -65,7 +64,7 @@ def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:
 
 def of_phase1_delete(sa: IsakmpSa, authentic: bool) -> Diagnosis:
     """The peer's DELETE in answer to our proof. `authentic`: its keys are ours, so the identity is left."""
-    facts = {"notify": "DELETE", "peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
+    facts: Known = {"notify": "DELETE", "peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
     if authentic:
         ours = sa.policy.local_id.describe()
         return Diagnosis.of(Code.IDENTITY, ours=ours, whose="ours", **facts)
@@ -82,7 +81,7 @@ def of_quick_mode_error(notify: int, policy: ChildPolicy) -> Diagnosis | None:
     name = name_of(Notify1, notify)
     if code is Code.PFS:
         ours = ", ".join(map(str, policy.pfs)) or "off"
-        facts = {"theirs": "another group", "ours": ours, "mapping": policy, "exchange": "quick mode"}
+        facts: Known = {"theirs": "another group", "ours": ours, "mapping": policy, "exchange": "quick mode"}
         return Diagnosis.of(code, notify=name, **facts)
     ours = str(policy) if code is Code.TRAFFIC_SELECTORS else describe_all(policy.proposals)
     return Diagnosis.of(code, notify=name, ours=ours, mapping=policy, exchange="quick mode")

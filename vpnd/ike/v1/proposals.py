@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import product
+from typing import Unpack
 
 from vpnd.crypto import suites
 from vpnd.ike.v1.faults import NoProposalChosen
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis, Known
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.policy import ChildPolicy, Lifetimes
 from vpnd.model.proposals import NO_GROUP, Attribute, Mismatch, Proposal, Suite, choose
@@ -277,7 +278,7 @@ def choose_phase2(
             diagnosis=mismatch(chosen, _PHASE2_CODES, Code.P2_PROPOSAL, mapping=str(policy))
         )
     if (chosen.suite.dh or NO_GROUP) != group:
-        facts = {"theirs": group or "off", "ours": chosen.suite.dh or "off"}
+        facts: Known = {"theirs": group or "off", "ours": chosen.suite.dh or "off"}
         raise NoProposalChosen(diagnosis=Diagnosis.of(Code.PFS, mapping=str(policy), **facts))
     part, transform = rows[chosen.number]
     if len(part.spi) != ESP_SPI_LENGTH or int.from_bytes(part.spi, "big") < SMALLEST_ESP_SPI:
@@ -324,7 +325,7 @@ def _esp_rows(
 
 
 def _refused(attribute: str, theirs: str, ours: str, policy: ChildPolicy) -> NoProposalChosen:
-    facts = {"attribute": attribute, "theirs": theirs, "ours": ours, "mapping": policy}
+    facts: Known = {"attribute": attribute, "theirs": theirs, "ours": ours, "mapping": policy}
     return NoProposalChosen(diagnosis=Diagnosis.of(Code.P2_PROPOSAL, **facts))
 
 
@@ -418,7 +419,7 @@ def decode_phase2(number: int, part: ProposalPart, transform: TransformPart, num
 
 
 def _without_strange(
-    rows: Sequence[tuple[ProposalPart, TransformPart]], classes: _Classes, code: Code, **facts: object
+    rows: Sequence[tuple[ProposalPart, TransformPart]], classes: _Classes, code: Code, **facts: Unpack[Known]
 ) -> list[tuple[ProposalPart, TransformPart]]:
     """The rows that we can agree to word for word, for an answer repeats the transform as it was offered.
 
@@ -427,8 +428,13 @@ def _without_strange(
     usable = [row for row in rows if _strange(row[1], classes) is None]
     if rows and not usable:
         name, theirs = _strange(rows[0][1], classes) or ("", "")
-        named = {"attribute": name, "theirs": f"{name} {theirs}", "ours": "an offer without it"}
-        raise NoProposalChosen(diagnosis=Diagnosis.of(code, **named, **facts))
+        named: Known = {
+            "attribute": name,
+            "theirs": f"{name} {theirs}",
+            "ours": "an offer without it",
+            **facts,
+        }
+        raise NoProposalChosen(diagnosis=Diagnosis.of(code, **named))
     return usable
 
 
@@ -466,13 +472,16 @@ def _check_single(answer: Sa, code: Code) -> None:
         )
 
 
-def mismatch(found: Mismatch, codes: dict[Attribute, Code], otherwise: Code, **facts: object) -> Diagnosis:
+def mismatch(
+    found: Mismatch, codes: dict[Attribute, Code], otherwise: Code, **facts: Unpack[Known]
+) -> Diagnosis:
     """The diagnosis of an attribute without a common value, with both sides' words."""
     theirs, ours = (
         ", ".join("off" if word == "0" else word for word in side) for side in (found.theirs, found.ours)
     )
     code = codes.get(found.attribute, otherwise)
-    return Diagnosis.of(code, attribute=found.attribute.value, theirs=theirs, ours=ours, **facts)
+    facts |= {"attribute": found.attribute.value, "theirs": theirs, "ours": ours}
+    return Diagnosis.of(code, **facts)
 
 
 def _suites(proposals: Iterable[Proposal]) -> Iterator[Suite]:

@@ -37,7 +37,7 @@ from vpnd.ike.v1.children import REKEY_AGAIN, soft_deadline
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import quick_mode
 from vpnd.ike.v1.state import State, Timer
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis, Known
 from vpnd.wire.iana import IkeVersion
 
 REPLACED_AT_MOST = 1
@@ -177,7 +177,7 @@ def forget_older(context: Context, now: float) -> None:
     """
     for one in context.siblings():
         if one.sa.state in (*_LIVE, State.REPLACED):
-            facts = {"notify": "INITIAL_CONTACT", "peer": context.sa.path.remote}
+            facts: Known = {"notify": "INITIAL_CONTACT", "peer": context.sa.path.remote}
             one.command(now, Ended(Diagnosis.of(Code.PEER_RESTARTED, **facts)))
 
 

@@ -147,8 +147,8 @@ class Responder:
         fitting = [policy for policy in candidates if policy.mode is mode]
         if not fitting:
             ours = (candidates[0].mode or NegotiationMode.MAIN).value
-            facts = {"theirs": mode.value, "ours": ours, "peer": path.remote}
-            self._tell(candidates[0].name, Diagnosis.of(Code.MODE, **facts))
+            diagnosis = Diagnosis.of(Code.MODE, theirs=mode.value, ours=ours, peer=path.remote)
+            self._tell(candidates[0].name, diagnosis)
             raise Drop("the other mode is configured")
         if mode is NegotiationMode.MAIN:
             return fitting[0]
@@ -157,8 +157,8 @@ class Responder:
             if policy.is_peer(identity):
                 return policy
         ours = describe_some(fitting[0].peer_ids)
-        facts = {"theirs": identity.describe(), "ours": ours, "peer": path.remote}
-        self._tell(fitting[0].name, Diagnosis.of(Code.IDENTITY, **facts))
+        diagnosis = Diagnosis.of(Code.IDENTITY, theirs=identity.describe(), ours=ours, peer=path.remote)
+        self._tell(fitting[0].name, diagnosis)
         raise Drop("unknown identity")
 
     def _tell(self, tunnel: str, diagnosis: Diagnosis) -> None:

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import wraps
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt, vendors
@@ -30,7 +30,7 @@ from vpnd.ike.v1.messages import Received
 from vpnd.ike.v1.proposals import PHASE1_CODES, Phase1Choice, choose_phase1, mismatch
 from vpnd.ike.v1.state import State, Timer
 from vpnd.model.child import Path
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis, Known
 from vpnd.model.identity import Identity, describe_some
 from vpnd.model.policy import Encapsulation, NegotiationMode, PeerPolicy
 from vpnd.model.proposals import NO_GROUP, Mismatch, Proposal, Suite, choose
@@ -247,14 +247,13 @@ def verify_hash(context: Context, keys: Phase1Keys, received: Hash) -> None:
         raise wrong_key(context)
 
 
-def wrong_key(context: Context, **facts: object) -> AuthenticationFailed:
+def wrong_key(context: Context, **facts: Unpack[Known]) -> AuthenticationFailed:
     """The fault of a peer whose pre-shared key is another."""
     by_address = context.sa.mode is NegotiationMode.MAIN and not context.sa.initiator
     tried = with_own_key(context) if by_address else [context.sa.policy]
     ours = " or ".join(policy.psk.fingerprint() for policy in tried)
-    return AuthenticationFailed(
-        diagnosis=Diagnosis.of(Code.PSK, ours=ours, peer=context.sa.path.remote, **facts)
-    )
+    known: Known = {"ours": ours, "peer": context.sa.path.remote, **facts}
+    return AuthenticationFailed(diagnosis=Diagnosis.of(Code.PSK, **known))
 
 
 def named(policies: Iterable[PeerPolicy], received: Id) -> list[PeerPolicy]:

@@ -346,8 +346,8 @@ def _sign(sa: IkeSa, psk: Secret, initiator: bool, id_body: bytes) -> bytes:
 
 def _replace_others(context: Context, now: float) -> None:
     """INITIAL_CONTACT: the peer has lost what it had; older IKE SAs of this tunnel go (RFC 7296 2.4)."""
-    facts = {"exchange": EXCHANGE, "notify": "INITIAL_CONTACT", "peer": context.sa.path.remote}
-    diagnosis = Diagnosis.of(Code.PEER_RESTARTED, **facts)
+    peer = context.sa.path.remote
+    diagnosis = Diagnosis.of(Code.PEER_RESTARTED, exchange=EXCHANGE, notify="INITIAL_CONTACT", peer=peer)
     for other in context.registry.sessions(context.sa.tunnel):
         if other.sa.phase is Phase.ESTABLISHED:
             other.command(now, Close(diagnosis))

@@ -120,8 +120,7 @@ def respond(
     if notify_of(request.notifies, Notify2.AUTHENTICATION_FAILED) is not None:
         return _closed(context, _refused_by_peer(sa.policy))
     if any(delete.protocol == Protocol.IKE for delete in request.deletes):
-        facts = {"exchange": EXCHANGE, "peer": sa.path.remote}
-        return _closed(context, Diagnosis.of(Code.PEER_DELETED, **facts))
+        return _closed(context, Diagnosis.of(Code.PEER_DELETED, exchange=EXCHANGE, peer=sa.path.remote))
     if sa.state is State.SUCCESSOR:
         # The peer has moved on to it, its DELETE of the old IKE SA is still on its way, and so are the
         # children that this message may mean: it will be retransmitted.
@@ -172,8 +171,8 @@ def _child_closed(context: Context, now: float, child: Child) -> bytes | None:
         context.children.mark_deleted(now, child)
     else:
         context.children.restore(now, child)
-        facts = {"exchange": EXCHANGE, "peer": context.sa.path.remote}
-        context.children.down(child, Diagnosis.of(Code.PEER_DELETED, **facts))
+        gone = Diagnosis.of(Code.PEER_DELETED, exchange=EXCHANGE, peer=context.sa.path.remote)
+        context.children.down(child, gone)
     return child.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
 
 
