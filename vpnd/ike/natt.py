@@ -80,6 +80,15 @@ def follows(nat: Nat, here: Path, there: Path) -> bool:
     return nat.theirs and there != here and there.local_port == here.local_port
 
 
+def way_back(nat: Nat, here: Path, there: Path) -> Path:
+    """Where the answer to a message from `there` goes that nothing shows to be new, of a peer at `here`.
+
+    Back, so that a NAT which has forgotten its mapping lets it in; it moves nobody. An answer to another
+    address needs a NAT there.
+    """
+    return there if nat.theirs or there.remote == here.remote else here
+
+
 def proved_from(nat: Nat, here: Path, there: Path) -> Path:
     """Where a peer is that was `here` with its first message, and whose proof came from `there`.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -291,3 +292,20 @@ def test_what_nobody_looks_at_may_come_as_often_as_it_likes() -> None:
     apple = Apple()
     weeds = [Weed()] * (5 * MAX_OF_A_KIND)
     assert read_message([Basket], [apple, *weeds], ignored=(Weed,)) == Basket(apple, None)
+
+
+@pytest.mark.parametrize(
+    ("nat", "moved", "back"),
+    [
+        (natt.NO_NAT, {"remote_port": 7777}, True),
+        (natt.NO_NAT, {"remote": IPv4Address("203.0.113.9")}, False),
+        (natt.Nat(ours=True), {"remote": IPv4Address("203.0.113.9")}, False),
+        (natt.Nat(theirs=True), {"remote": IPv4Address("203.0.113.9"), "remote_port": 7777}, True),
+    ],
+)
+def test_a_repeat_is_answered_back_where_only_a_nat_may_have_changed_its_way(
+    nat: natt.Nat, moved: dict[str, Any], back: bool
+) -> None:
+    """Someone may have recorded it: nothing is sent to another address, unless there is a NAT."""
+    there = replace(PATH, **moved)
+    assert natt.way_back(nat, PATH, there) == (there if back else PATH)

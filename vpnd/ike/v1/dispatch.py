@@ -94,7 +94,7 @@ def _take_phase1(
     if phase1.is_repeat(data):
         if _was_last(sa):
             raise Drop("repeated")
-        phase1.answer_again(context.registry.limits.repeats)
+        phase1.answer_again(context.registry.limits.repeats, path)
         return None
     if phase1.is_known(data):
         raise Drop("repeated")
@@ -148,7 +148,7 @@ def _take_quick(
         raise Drop("not encrypted")
     refusal, quick = modes.refusal(message_id), modes.find(message_id)
     if refusal is not None and refusal.received == data:
-        quick_mode.answer_again(context, refusal)
+        quick_mode.answer_again(context, refusal, path)
         return None
     if quick is None and context.transport.is_used(message_id):
         raise Drop("message ID used before")
@@ -159,7 +159,7 @@ def _take_quick(
         if quick.stage is Stage.DONE and not quick.initiator:
             # Quick3 has no answer: two sides that send one for each copy keep each other busy.
             raise Drop("repeated")
-        quick_mode.repeat(context, now, quick)
+        quick_mode.repeat(context, now, quick, path)
         return None
     if quick.stage not in EXPECTED:
         raise Drop(f"no step: quick mode in {quick.stage.name}")

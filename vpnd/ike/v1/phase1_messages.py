@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.ike import natt
 from vpnd.ike.deadlines import Timers
 from vpnd.ike.faults import Drop
 from vpnd.ike.retransmit import Schedule
@@ -17,6 +18,7 @@ from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.message_transport import MessageTransport
 from vpnd.ike.v1.protect import IvChain
 from vpnd.ike.v1.state import LONGEST_WAIT, Timer
+from vpnd.model.child import Path
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.iana import Exchange1
 from vpnd.wire.ikev1 import Payload
@@ -89,12 +91,15 @@ class Phase1Messages:
         """Whether `data` was answered before."""
         return data in self._believed
 
-    def answer_again(self, limit: int) -> None:
-        """Repeat our last message for a peer that repeats its own. Raises Drop after `limit` times."""
+    def answer_again(self, limit: int, path: Path) -> None:
+        """Repeat our last message for a peer that repeats its own. Raises Drop after `limit` times.
+
+        `path` is the way that it came.
+        """
         self._repeats += 1
         if self._repeats > limit:
             raise Drop("repeated too often")
-        self._transport.repeat(self.last_sent)
+        self._transport.repeat(self.last_sent, natt.way_back(self._sa.nat, self._sa.path, path))
 
     # --- the last one of aggressive mode, which nothing acknowledges
 

@@ -81,6 +81,7 @@ def on_main3(context: Context, now: float, received: Received) -> None:
     check_value(group, message.ke.data, InvalidKeyInformation)
     # It names the cookie that we sent to that address.
     context.prove_address()
+    sa.path = natt.way_back(sa.nat, sa.path, received.path)
     half = phase1.our_half(context, group)
     sa.negotiation.ke_i, sa.negotiation.nonce_i = message.ke.data, message.nonce.data
     keys = phase1.agree(context, message.ke)

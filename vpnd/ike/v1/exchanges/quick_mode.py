@@ -164,6 +164,7 @@ def on_quick2(context: Context, now: float, received: Received) -> None:
     _verify(wanted, message.hash)
     received.confirm()
     verified(context, now)
+    follow(context, now, received.path)
     asked, numbers = _asking(quick.policy, quick.group), sa.policy.numbers
     choice = choose_phase2(message.sa, asked, quick.group, numbers, answer=True, in_udp=sa.nat.found)
     ranges = _ranges(message.ids)
@@ -257,6 +258,7 @@ def on_quick3(context: Context, now: float, received: Received) -> None:
     _verify(context.sa.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r), message.hash)
     received.confirm()
     verified(context, now)
+    follow(context, now, received.path)
     context.peer.children.confirm(quick.spi_in)
     _done(context, now, quick)
     quick.last.received = received.data
@@ -350,20 +352,20 @@ def _drop(context: Context, quick: QuickMode, diagnosis: Diagnosis) -> None:
 # ------------------------------------------------------------------------------------- repeats and time
 
 
-def repeat(context: Context, now: float, quick: QuickMode) -> None:
+def repeat(context: Context, now: float, quick: QuickMode, path: Path) -> None:
     """Answer a repeated message with the last answer. Raises Drop after a bounded number of times."""
     if quick.initiator and quick.stage is Stage.DONE:
         # The peer has not had our third message, and not the pair either.
         context.peer.children.give_time(now, quick.spi_in)
-    answer_again(context, quick.last)
+    answer_again(context, quick.last, path)
 
 
-def answer_again(context: Context, turn: Turn) -> None:
-    """The same bytes once more. Raises Drop after a bounded number of times."""
+def answer_again(context: Context, turn: Turn, path: Path) -> None:
+    """The same bytes once more, for a repeat along `path`. Raises Drop after a bounded number of times."""
     turn.repeats += 1
     if turn.repeats > context.registry.limits.repeats:
         raise Drop("repeated too often")
-    context.transport.repeat(turn.sent)
+    context.transport.repeat(turn.sent, natt.way_back(context.sa.nat, context.sa.path, path))
 
 
 def serve(context: Context, now: float, due: QuickModesDue) -> PeerDead | RekeyNow | None:
