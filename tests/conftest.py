@@ -60,6 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     interruptible()
+    Lab.forks = True
     if config.getoption("--record") is not None:
         settings.load_profile("recorded")
 

@@ -25,7 +25,7 @@ from tests.lab.process import PATIENCE, wait_until
 from tests.lab.topology import Wire, two_sites
 from tests.lab.traffic import ping
 from tests.lab.two_paths import THERE, plan_of, two_paths
-from tests.lab.vpnd import PROGRAMS, Vpnd, tunnel_toml
+from tests.lab.vpnd import PROGRAM, PROGRAMS, Vpnd, tunnel_toml
 from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -178,7 +178,7 @@ def begin(wire: Wire, mode: str, version: str, row: TellRow, leaked: dict[str, S
     """Both gateways configured, the peer running, ours not, and the guard set."""
     plan = plan_with(mode, version)
     theirs = Vpnd(wire.b.gateway, B.address, running=False)
-    ours = Vpnd(wire.a.gateway, A.address, running=False)
+    ours = Vpnd(wire.a.gateway, A.address, PROGRAM, running=False)  # what leaks while it starts counts
     configure(theirs, plan.other().change(negotiation="passive"))
     configure(ours, plan)
     theirs.start()

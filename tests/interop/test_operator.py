@@ -9,7 +9,7 @@ import pytest
 from tests.lab.lab import Lab, write
 from tests.lab.plan import A, B, Plan, SpdRule
 from tests.lab.topology import two_gateways
-from tests.lab.vpnd import Vpnd
+from tests.lab.vpnd import PROGRAM, Vpnd
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -46,8 +46,8 @@ def test_every_command_says_what_it_did_and_why_not(lab: Lab) -> None:
     wire = two_gateways(lab)
     rules = (SpdRule(A.networks, (*B.networks, "10.2.1.0/24")),)
     plan = Plan(name="branch-a", rules=rules)
-    Vpnd(wire.b.gateway, B.address, plans=[plan.other()])
-    ours = Vpnd(wire.a.gateway, A.address, plans=[plan])
+    Vpnd(wire.b.gateway, B.address, PROGRAM, plans=[plan.other()])
+    ours = Vpnd(wire.a.gateway, A.address, PROGRAM, plans=[plan])
     files = {
         "new": write(lab.directory / "new.toml", NEW, mode=0o600),
         "wrong": write(lab.directory / "wrong.toml", NEW + 'ike.encryption = "aes128"\n', mode=0o600),

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from tests.lab import owner
+from tests.lab.forked import Forked
 from tests.lab.process import Child, run
 
 CLONE_NEWNET = 0x40000000
@@ -53,6 +54,12 @@ class Namespace:
         """Start a process in here that lives until it is stopped, or until the laboratory closes."""
         guarded = ["ip", "netns", "exec", self.name, "setpriv", "--pdeathsig", "KILL", "--", *command]
         child = Child(guarded, self.lab.directory / log, env)
+        self.lab.own(child)
+        return child
+
+    def fork(self, *command: str, log: str) -> Child:
+        """The same for the `main` of a module, forked from a process that has imported vpnd."""
+        child = Forked(command, self.lab.directory / log, owner.NAMESPACES / self.name)
         self.lab.own(child)
         return child
 
@@ -107,6 +114,8 @@ class Namespace:
 class Lab:
     """Owns namespaces, processes and one directory; `with Lab() as lab:` removes them all at the end."""
 
+    forks: ClassVar[bool] = False
+    """Whether vpnd is a fork (`tests.lab.forked`) where no command is named, as in tests, or the program."""
     living: ClassVar[list[Lab]] = []
     """Those that are not closed."""
     last_words: ClassVar[list[tuple[str, str]]] = []

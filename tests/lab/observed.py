@@ -1,7 +1,6 @@
 """vpnd with an onlooker: the keys of every SA that is installed go to a file, for scapy to decrypt with.
 
-`python -m tests.lab.observed KEYFILE run ...` is `vpnd run ...`. This is the tests' own way in: the daemon
-itself has none.
+`main` with KEYFILE run ... is that of `vpnd run ...`. This is the tests' own way in: the daemon has none.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vpnd.daemon.main import main
+from vpnd.daemon import main as daemon
 from vpnd.datapath.engine import PythonEngine
 from vpnd.model.child import ChildSa, EspKeys
 
@@ -59,6 +58,7 @@ def _line(child: ChildSa, spi: int, keys: EspKeys) -> str:
     return json.dumps([spi, child.suite.encryption, child.suite.integrity, child.suite.esn, *secrets]) + "\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """vpnd's, with the key file before its arguments."""
     observe(Path(sys.argv.pop(1)))
-    main()
+    daemon.main()

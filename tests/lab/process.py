@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Protocol
 
 PATIENCE = 60.0
 """Seconds that is waited for what must come: what comes early costs none of them, and a machine may be busy.
@@ -68,6 +69,16 @@ def wait_until(
         time.sleep(max(interval, min(waited * LATER, SELDOM)))
 
 
+class Process(Protocol):
+    """What a child needs of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 class Child:
     """A process in a session of its own, so that Ctrl-C at the terminal reaches us and not it.
 
@@ -78,14 +89,17 @@ class Child:
         self.command = list(command)
         self.log = log
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **env} if env else None,
-                start_new_session=True,
-            )
+            self._process = self._begin(output, env)
+
+    def _begin(self, output: IO[bytes], env: Mapping[str, str] | None) -> Process:
+        return subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **env} if env else None,
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from tests.lab.lab import Namespace, write
+from tests.lab.lab import Lab, Namespace, write
 from tests.lab.plan import Agreed, Plan, Suite
 from tests.lab.process import PATIENCE, Child, finished, run, wait_until
 from vpnd.control import addition, cli
@@ -24,6 +24,10 @@ from vpnd.sdk.errors import Refused
 from vpnd.sdk.transport import Transport, tunnel_path
 
 PROGRAMS = Path(sys.executable).parent
+PROGRAM = (str(PROGRAMS / "vpnd"), "run")
+"""The command for a vpnd whose start, memory or time is looked at."""
+FORKED = ("vpnd.daemon.main", "run")
+OBSERVED = "tests.lab.observed"
 START_TIMEOUT = PATIENCE
 USAGE = (400, 404, 405, 413, 422)
 """Answers to what no test should have asked."""
@@ -65,7 +69,7 @@ class Vpnd:
         self.namespace = namespace
         self.directory = namespace.lab.directory / f"vpnd-{namespace.label}"
         self.socket = self.directory / "vpnd.sock"
-        self._command = command or (str(PROGRAMS / "vpnd"), "run")
+        self._command = command or (FORKED if Lab.forks else PROGRAM)
         self._child: Child | None = None
         self._starts = 0
         self._start_timeout = start_timeout
@@ -109,7 +113,9 @@ class Vpnd:
     def launch(self) -> None:
         """Start the daemon; what it does next is the caller's to see. Each start has a log of its own."""
         self._starts += 1
-        self._child = self.namespace.spawn(
+        by_fork = self._command[0] in (FORKED[0], OBSERVED)
+        start = self.namespace.fork if by_fork else self.namespace.spawn
+        self._child = start(
             *self._command,
             "--config", str(self.config),
             "--socket", str(self.socket),
@@ -339,7 +345,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def observed_command(keys: Path) -> tuple[str, ...]:
     """The command that starts vpnd with an onlooker who writes the keys of its SAs to a file."""
-    return (sys.executable, "-m", "tests.lab.observed", str(keys), "run")
+    return OBSERVED, str(keys), "run"
 
 
 def agreed_in(tunnel: dict[str, Any]) -> list[Agreed]:
