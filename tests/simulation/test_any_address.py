@@ -260,6 +260,15 @@ def test_only_the_peer_begins(stage: Stage) -> None:
     assert not stage.world.sent
 
 
+def test_a_peer_of_any_address_is_not_called_once_more(stage: Stage) -> None:
+    stage.begin(stage.machine("a", ADDRESS_A))
+    before = [ike.spi_i for ike in stage.hub.ike_sas("branch")]
+    stage.hub.do("reinitiate", "branch")
+    stage.world.run_for(5)
+    assert [ike.spi_i for ike in stage.hub.ike_sas("branch")] == before
+    assert stage.codes() == []
+
+
 def test_the_hub_renews_what_the_peer_has_begun(stage: Stage) -> None:
     peer = stage.machine("a", ADDRESS_A)
     stage.begin(peer)

@@ -114,6 +114,15 @@ def test_an_unknown_critical_payload_in_fragments_is_refused() -> None:
     assert len(pair.b.ike_sas()) == 1
 
 
+def test_payloads_of_ike_auth_may_stand_in_any_order() -> None:
+    """RFC 7296 section 2.5; AUTH covers the body of IDi, wherever that is."""
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.half_open(puppet)
+    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, puppet.auth_payloads()[::-1]))
+    assert len(stage.gateway.ike_sas()) == len(stage.gateway.installed) == 1
+
+
 def test_an_unknown_critical_payload_before_fragments_is_refused() -> None:
     """It is authentic with its fragment; one without the bit changes nothing."""
     stage = Stage()

@@ -54,6 +54,19 @@ def test_one_of_two_is_sent_on_no_more_and_receives_a_little_longer(gone: int, s
     assert [one for one in answers if one.exchange == Exchange1.INFORMATIONAL] == [], "it was deleted already"
 
 
+def test_a_pair_that_is_deleted_before_its_last_message_does_not_come_up() -> None:
+    stage = Stage()
+    puppet = stage.puppet()
+    stage.with_child(puppet)
+    quick = stage.answered_quick(puppet, SECOND)
+    delete(stage, puppet, SECOND)
+    stage.say(puppet.quick3(quick))
+    assert received_on(stage) == {FIRST}
+    assert stage.gateway.child().spi_out == FIRST
+    stage.say(puppet.quick3(stage.answered_quick(puppet, SECOND + 1)))
+    assert stage.gateway.child().spi_out == SECOND + 1
+
+
 @pytest.mark.parametrize("spis", [(FIRST, SECOND), (SECOND, FIRST)])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_without_another_pair_the_mapping_is_down_at_once(spis: tuple[int, int], at_once: bool) -> None:

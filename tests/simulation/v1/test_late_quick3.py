@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.bounds import PEERS_AT_ONCE, SETTLING, SETTLING_BESIDE, SURPLUS_KEPT
+from tests.simulation.bounds import SETTLING, SETTLING_BESIDE, SURPLUS_KEPT
 from tests.simulation.carrying import Carrying
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
@@ -173,11 +173,12 @@ def test_its_first_packet_ends_the_waiting_for_its_word() -> None:
 
 
 def test_without_its_word_and_without_a_packet_the_pair_goes() -> None:
+    """Eight at once may wait for it."""
     stage, puppet = stage_in("established, main")
-    for number in range(PEERS_AT_ONCE + 3):
+    for number in range(8 + 3):
         begun = puppet.begin_quick()
         stage.say(puppet.seal_quick(begun, puppet.quick1_payloads(begun, 0xC0FFEE01 + number, 0)))
-    assert len(stage.gateway.installed) == PEERS_AT_ONCE
+    assert len(stage.gateway.installed) == 8
     stage.world.run_for(GIVE_UP_AFTER + 1)
     assert not stage.gateway.installed
     assert not stage.gateway.of(ChildUp)

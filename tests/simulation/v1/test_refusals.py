@@ -36,6 +36,7 @@ def test_a_delete_right_after_main_6_is_about_our_identity() -> None:
     stage.say(puppet.informational(puppet.delete_ike()))
     assert refusal_of(stage) is Code.IDENTITY
     (failed,) = stage.gateway.of(Failed)
+    assert not failed.initiator
     assert failed.diagnosis.fact("ours") == "192.0.2.2 (IPV4_ADDR)"
     assert explain(failed.diagnosis).peer_said == "DELETE in main mode"
     assert not stage.gateway.ike_sas()

@@ -406,6 +406,7 @@ def test_only_so_many_tunnels_are_looked_at_closely_at_once() -> None:
                 checks.handle_reply(at, output.tunnel, REMOTE, LOCAL, output.identifier, output.sequence)
         known = [checks.get(f"t{number}") for number in range(LOOKS + 5)]
         looked.add(sum(check.looking for check in known if check is not None))
+        assert all(check.doubtful for check in known if check is not None and check.looking)
     assert max(looked) == LOOKS
 
 

@@ -217,6 +217,17 @@ def test_the_error_stands_until_everything_is_up_and_is_remembered_after() -> No
     assert life.tunnel.standing.faults[-1][0].diagnosis == SILENT
 
 
+def test_failures_are_counted_from_the_first_since_it_was_up() -> None:
+    life = Life(policy())
+    began, standing = life.now, life.tunnel.standing
+    for tries in (1, 2, 3):
+        life.tell("failed", SILENT, True)
+        assert (standing.tries, standing.since) == (tries, began)
+        life.pass_time(LONGEST_DELAY + 1)
+    life.bring_up()
+    assert (standing.tries, standing.since) == (0, None)
+
+
 def test_an_attempt_without_any_result_is_given_up() -> None:
     life = Life(policy())
     life.taken(Initiate)
