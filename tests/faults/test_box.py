@@ -26,7 +26,7 @@ from tests.lab.process import wait_until
 from tests.lab.relay import Weather
 from tests.lab.traffic import ping, require_ping
 from tests.lab.trickle import Trickle
-from tests.lab.vpnd import PROGRAMS, Vpnd
+from tests.lab.vpnd import PROGRAM, PROGRAMS, Vpnd
 from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -197,7 +197,7 @@ def test_f9_killed_and_started_again(plan: Plan, arena: Arena, full: bool, row: 
     assert [line for line in standing["routes"] if line.startswith("blackhole")], standing["routes"]
     services, processor, returns = [], [], []
     kills = 50 if full else 3
-    with nothing_in_clear(arena), trickle(arena) as stream:
+    with arena.ours.starts_as(PROGRAM), nothing_in_clear(arena), trickle(arena) as stream:
         for number in range(kills):
             at_moment(arena, plan, MOMENTS[number % 3], number)
             peer_told = len(peer_of(arena).events(plan.name))

@@ -126,16 +126,24 @@ class Vpnd:
     @contextmanager
     def started_with(self, command: tuple[str, ...]) -> Iterator[None]:
         """The daemon is another program for the length of the block."""
-        usual = self._command
         try:
-            self._restart(command)
+            with self.starts_as(command):
+                self._restart()
+                yield
+        finally:
+            self._restart()
+
+    @contextmanager
+    def starts_as(self, command: tuple[str, ...]) -> Iterator[None]:
+        """What is started during the block is another program."""
+        usual, self._command = self._command, command
+        try:
             yield
         finally:
-            self._restart(usual)
+            self._command = usual
 
-    def _restart(self, command: tuple[str, ...]) -> None:
+    def _restart(self) -> None:
         self.stop()
-        self._command = command
         self.start()
 
     def ctl(self, *arguments: str, check: bool = True) -> CompletedProcess[str]:
