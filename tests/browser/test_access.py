@@ -140,7 +140,7 @@ def test_a_tunnel_is_made_and_deleted_by_keyboard_alone(visit: Visit, played: An
     page.keyboard.type("9")
     press("Enter")
     page.wait_for_selector("[id='said-dpd.timeout'] .bad")
-    assert page.evaluate("document.activeElement.name") == "dpd.timeout"
+    page.wait_for_selector("[name='dpd.timeout']:focus")
     press("Control+a")
     page.keyboard.type("45")
     press("Enter")

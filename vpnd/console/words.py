@@ -115,11 +115,11 @@ class _Look:
 
     def _in_parts(self, text: str, parts: int) -> str | None:
         """`A: B`, `A; B`, `A (B)`: what is put together of sentences, a value at one of the ends."""
-        for mark, other in ((": ", "："), ("; ", "；")):
+        for mark, other in ((" – ", " – "), (": ", "："), ("; ", "；")):
             for cut in [place.start() for place in re.finditer(mark, text)][:MAX_CUTS]:
                 ends = text[:cut], text[cut + len(mark) :]
                 first, last = [self.of(end, parts - 1) for end in ends]
-                value_first = mark == ": " and (" " not in ends[0] or " - " in ends[0])
+                value_first = " " not in ends[0] or (mark == ": " and " - " in ends[0])
                 if last is not None and (first is not None or value_first):
                     return f"{first or ends[0]}{other}{last}"
                 if first is not None and mark == ": ":

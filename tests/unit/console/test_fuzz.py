@@ -128,12 +128,18 @@ def _nothing_dangerous(page: Answer) -> None:
     assert 'type="password" value' not in page.text
 
 
+def _first(values: Any) -> str:
+    return values[0].strip() if isinstance(values, list) else str(values)
+
+
 def _nothing_lost(page: Answer, form: dict[str, Any], step: str) -> None:
     shown = Form(page.text).fields
     for one in next(known for known in STEPS if known.name == step).fields:
         typed = form.get(one.key)
         if typed is None or one.key not in shown or one.kind not in (Kind.TEXT, Kind.NUMBER, Kind.LINES):
             continue
+        if one.when is not None and _first(form.get(one.when[0])) != one.when[1]:
+            continue  # which means nothing, and is not shown
         text = typed[0] if isinstance(typed, list) else typed
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         assert shown[one.key].split() == text.split() or not text.strip() or one.kind is Kind.NUMBER, one.key

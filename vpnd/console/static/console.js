@@ -73,12 +73,17 @@ function markWrong() {
 document.addEventListener("htmx:oobAfterSwap", markWrong);
 
 // Where to go on: at the field that was refused, or the one that the address names.
-document.addEventListener("DOMContentLoaded", () => {
-  showFields();
+function goOn() {
   const refused = document.querySelector("[aria-invalid]");
   const named = location.hash.startsWith("#field-") && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const place = refused || named;
   if (!place) return;
   const control = place.matches("input, select, textarea") ? place : place.querySelector("input:not([type=hidden]), select, textarea");
   (control || place).focus();
+}
+document.addEventListener("DOMContentLoaded", () => {
+  showFields();
+  goOn();
 });
+// The browser goes to the named place by itself once all is loaded, and takes the focus off again.
+window.addEventListener("load", () => setTimeout(() => document.activeElement === document.body && goOn(), 50));
