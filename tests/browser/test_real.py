@@ -177,7 +177,8 @@ def _broken(visit: Visit, theirs: StrongSwan, plan: Plan, name: str) -> str:
     page.wait_for_selector("#live")
     page.locator("#why", has_text=re.compile("E-(P1|PSK|ID|UDP)")).wait_for()
     visit.picture(name)
-    return page.inner_text("#why").rpartition(": ")[2]
+    why: str = page.inner_text("#why")
+    return why.rpartition(": ")[2]
 
 
 def _to_the_change(visit: Visit, step: str) -> None:

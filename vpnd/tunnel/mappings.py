@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.model.child import ChildSa, Path
-from vpnd.model.diagnosis import Code, Diagnosis, Known
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.selectors import covered, describe
 from vpnd.tunnel.backoff import Backoff
@@ -248,5 +248,10 @@ def reason_of_offer(diagnosis: Diagnosis, policy: ChildPolicy) -> Diagnosis:
     """
     if diagnosis.code not in REFUSED:
         return diagnosis
-    facts: Known = {"exchange": diagnosis.fact("exchange"), "notify": diagnosis.fact("notify")}
-    return Diagnosis.of(Code.NARROWED, **facts, mapping=policy, detail="offered beside another mapping")
+    return Diagnosis.of(
+        Code.NARROWED,
+        exchange=diagnosis.fact("exchange"),
+        notify=diagnosis.fact("notify"),
+        mapping=policy,
+        detail="offered beside another mapping",
+    )

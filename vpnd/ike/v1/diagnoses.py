@@ -38,9 +38,10 @@ def unanswered(sa: IsakmpSa, sent: int, received: int) -> Diagnosis:
     """
     facts: Known = {"peer": sa.path.remote, "sent": sent, "received": received}
     if not sa.has_keys:
-        return Diagnosis.of(Code.SILENT, exchange=f"{sa.mode.value} mode", **facts)
+        return Diagnosis.of(Code.SILENT, **(facts | {"exchange": f"{sa.mode.value} mode"}))
     code = Code.UDP_4500 if sa.nat.found else Code.PSK
-    return Diagnosis.of(code, ours=sa.policy.psk.fingerprint(), exchange="main mode message 5", **facts)
+    proof: Known = {"ours": sa.policy.psk.fingerprint(), "exchange": "main mode message 5"}
+    return Diagnosis.of(code, **(facts | proof))
 
 
 def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:
@@ -54,11 +55,11 @@ def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:
     identity = notify in (Notify1.INVALID_ID_INFORMATION, Notify1.AUTHENTICATION_FAILED)
     unproved = sa.initiator and not sa.has_keys
     if notify == Notify1.INVALID_ID_INFORMATION or (identity and (authentic or unproved)):
-        return Diagnosis.of(Code.IDENTITY, ours=policy.local_id.describe(), whose="ours", **facts)
+        return Diagnosis.of(Code.IDENTITY, **(facts | {"ours": policy.local_id.describe(), "whose": "ours"}))
     if sa.has_keys or notify in (Notify1.AUTHENTICATION_FAILED, Notify1.INVALID_HASH_INFORMATION):
-        return Diagnosis.of(Code.PSK, ours=policy.psk.fingerprint(), **facts)
+        return Diagnosis.of(Code.PSK, **(facts | {"ours": policy.psk.fingerprint()}))
     if notify == Notify1.NO_PROPOSAL_CHOSEN:
-        return Diagnosis.of(Code.P1_PROPOSAL, ours=describe_all(policy.proposals), **facts)
+        return Diagnosis.of(Code.P1_PROPOSAL, **(facts | {"ours": describe_all(policy.proposals)}))
     return Diagnosis.of(Code.PEER_REFUSED, **facts)
 
 
@@ -66,10 +67,11 @@ def of_phase1_delete(sa: IsakmpSa, authentic: bool) -> Diagnosis:
     """The peer's DELETE in answer to our proof. `authentic`: its keys are ours, so the identity is left."""
     facts: Known = {"notify": "DELETE", "peer": sa.path.remote, "exchange": f"{sa.mode.value} mode"}
     if authentic:
-        ours = sa.policy.local_id.describe()
-        return Diagnosis.of(Code.IDENTITY, ours=ours, whose="ours", **facts)
+        return Diagnosis.of(
+            Code.IDENTITY, **(facts | {"ours": sa.policy.local_id.describe(), "whose": "ours"})
+        )
     if sa.has_keys:
-        return Diagnosis.of(Code.PSK, ours=sa.policy.psk.fingerprint(), **facts)
+        return Diagnosis.of(Code.PSK, **(facts | {"ours": sa.policy.psk.fingerprint()}))
     return Diagnosis.of(Code.PEER_REFUSED, **facts)
 
 
@@ -81,8 +83,9 @@ def of_quick_mode_error(notify: int, policy: ChildPolicy) -> Diagnosis | None:
     name = name_of(Notify1, notify)
     if code is Code.PFS:
         ours = ", ".join(map(str, policy.pfs)) or "off"
-        facts: Known = {"theirs": "another group", "ours": ours, "mapping": policy, "exchange": "quick mode"}
-        return Diagnosis.of(code, notify=name, **facts)
+        return Diagnosis.of(
+            code, notify=name, theirs="another group", ours=ours, mapping=policy, exchange="quick mode"
+        )
     ours = str(policy) if code is Code.TRAFFIC_SELECTORS else describe_all(policy.proposals)
     return Diagnosis.of(code, notify=name, ours=ours, mapping=policy, exchange="quick mode")
 

@@ -278,8 +278,10 @@ def choose_phase2(
             diagnosis=mismatch(chosen, _PHASE2_CODES, Code.P2_PROPOSAL, mapping=str(policy))
         )
     if (chosen.suite.dh or NO_GROUP) != group:
-        facts: Known = {"theirs": group or "off", "ours": chosen.suite.dh or "off"}
-        raise NoProposalChosen(diagnosis=Diagnosis.of(Code.PFS, mapping=str(policy), **facts))
+        theirs, ours = group or "off", chosen.suite.dh or "off"
+        raise NoProposalChosen(
+            diagnosis=Diagnosis.of(Code.PFS, mapping=str(policy), theirs=theirs, ours=ours)
+        )
     part, transform = rows[chosen.number]
     if len(part.spi) != ESP_SPI_LENGTH or int.from_bytes(part.spi, "big") < SMALLEST_ESP_SPI:
         raise NoProposalChosen(
