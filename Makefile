@@ -27,8 +27,8 @@ ALONE := $(addprefix tests/faults/test_,floods.py kernel_peers.py service.py)
 
 # What must be covered whole, and the tests that do it. The tracer of Python 3.11 slows down every line, so `make test`
 # does without.
-COVERED := vpnd/wire/*,vpnd/datapath/spd.py,vpnd/datapath/sad.py,vpnd/datapath/replay.py,vpnd/datapath/esp.py
-COVERED_BY := tests/unit/wire tests/unit/datapath tests/datapath/test_engine.py \
+COVERED := vpnd/wire/*,vpnd/tunnel/*,vpnd/datapath/spd.py,vpnd/datapath/sad.py,vpnd/datapath/replay.py,vpnd/datapath/esp.py
+COVERED_BY := tests/unit/wire tests/unit/tunnel tests/unit/datapath tests/datapath/test_engine.py \
 	$(addprefix tests/properties/test_,wire.py datapath.py)
 
 export PYTHONUNBUFFERED := 1
@@ -62,7 +62,7 @@ quick: setup  ## what needs no root and waits for nothing
 
 nightly: quick coverage docs grid faults bench mutants browser  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
-coverage: setup  ## every branch of what reads the network's bytes, by tests without root: less than all of it fails
+coverage: setup  ## every branch of wire, tunnel and the ESP datapath, by tests without root: less than all of it fails
 	@$(PYTHON) -m pytest $(COVERED_BY) -n 2 -p no:randomly --cov=vpnd --cov-branch --cov-report= $(PYTEST_ARGS)
 	@$(PYTHON) -m coverage report --include='$(COVERED)' --show-missing --skip-covered --fail-under=100
 

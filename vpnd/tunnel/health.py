@@ -361,8 +361,8 @@ class HealthChecks:
         changed = tunnels ^ self._contested
         self._contested = tunnels
         for name in changed:
-            with self._input(name) as check:
-                if check is not None:
+            if (check := self._checks.get(name)) is not None:
+                with self._settling(check):
                     check.set_contested(now, name in tunnels)
 
     def remove(self, tunnel: str) -> None:
@@ -377,25 +377,25 @@ class HealthChecks:
 
     def set_linked(self, now: float, tunnel: str, linked: bool) -> None:
         """As `HealthCheck.set_linked`."""
-        with self._input(tunnel) as check:
-            if check is not None:
+        if (check := self._checks.get(tunnel)) is not None:
+            with self._settling(check):
                 check.set_linked(now, linked)
 
     def handle_reply(
         self, now: float, tunnel: str, source: Address, destination: Address, identifier: int, sequence: int
     ) -> None:
         """As `HealthCheck.handle_reply`; what answers nothing of ours changes nothing."""
-        with self._input(tunnel) as check:
-            if check is not None:
+        if (check := self._checks.get(tunnel)) is not None:
+            with self._settling(check):
                 check.handle_reply(now, source, destination, identifier, sequence)
 
     def handle_timeout(self, now: float) -> None:
         """Wakes the checks that have something to do; after a bug in one the others are due still."""
 
         def serve(tunnel: str) -> None:
-            with self._input(tunnel) as check:
-                if check is not None:
-                    check.handle_timeout(now)
+            check = self._checks[tunnel]  # it has a deadline as long as it is here
+            with self._settling(check):
+                check.handle_timeout(now)
 
         self._deadlines.serve(now, serve)
 
@@ -404,15 +404,13 @@ class HealthChecks:
         return self._deadlines.next_timeout()
 
     @contextmanager
-    def _input(self, tunnel: str) -> Iterator[HealthCheck | None]:
-        """The check of a tunnel, if there is one; afterwards its deadline and its share of looks follow."""
-        check = self._checks.get(tunnel)
+    def _settling(self, check: HealthCheck) -> Iterator[None]:
+        """An input of a check; afterwards its share of looks and its deadline follow."""
         try:
-            yield check
+            yield
         finally:
-            if check is not None:
-                self._share_looks(check)
-                self._deadlines.arm(tunnel, check.next_timeout())
+            self._share_looks(check)
+            self._deadlines.arm(check.tunnel, check.next_timeout())
 
     def _share_looks(self, check: HealthCheck) -> None:
         if not check.doubtful:

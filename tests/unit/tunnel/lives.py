@@ -16,10 +16,12 @@ from vpnd.ike.outputs import (
     Established,
     Failed,
     IkeDown,
+    IkeRekeyFailed,
     IkeSaInfo,
     Offered,
     OutboundReady,
     Output,
+    PathMoved,
     PeerDead,
     PeerRenews,
 )
@@ -150,6 +152,9 @@ REPORTS: dict[str, Callable[..., Output]] = {
     "offered": lambda indexes: Offered("branch", indexes),
     "peer_renews": lambda: PeerRenews("branch"),
     "peer_dead": lambda diagnosis: PeerDead("branch", diagnosis),
+    "path_moved": lambda path: PathMoved("branch", path),
+    "ike_rekey_failed": lambda diagnosis: IkeRekeyFailed("branch", diagnosis),
+    "refused": lambda diagnosis: Failed("branch", diagnosis, initiator=False, unproven=True),
     "failed": lambda diagnosis, initiator: Failed("branch", diagnosis, initiator),
 }
 """What IKE reports of the tunnel, by the words of the tests."""

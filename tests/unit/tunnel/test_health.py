@@ -566,3 +566,13 @@ def test_a_check_that_is_turned_off_leaves_nothing() -> None:
     assert not checks.outputs
     assert checks.next_timeout() is None
     checks.remove("a")
+
+
+def test_what_concerns_a_tunnel_without_a_check_changes_nothing() -> None:
+    checks = HealthChecks(SeededEntropy(7))
+    checks.set_linked(0.0, "a", True)
+    checks.handle_reply(0.0, "a", REMOTE, LOCAL, 1, 1)
+    checks.set_contested(0.0, frozenset({"a"}))
+    assert checks.get("a") is None
+    assert not checks.outputs
+    assert checks.next_timeout() is None

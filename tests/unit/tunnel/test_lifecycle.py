@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from tests.unit.tunnel.lives import (
     DEAD,
     DELETED,
+    LOCAL,
     SELECTORS,
     SILENT,
     SPIS,
@@ -32,11 +33,13 @@ from vpnd.ike.outputs import (
     PeerDead,
     Story,
 )
+from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation
 from vpnd.model.selectors import Selector
 from vpnd.tunnel.backoff import ATTEMPT_LIMIT, LONGEST_DELAY, PEER_FIRST
-from vpnd.tunnel.commands import CloseTunnel, Initiate, MappingChanged, MappingState
+from vpnd.tunnel.commands import AttemptFailed, CloseTunnel, Initiate, MappingChanged, MappingState
+from vpnd.tunnel.mappings import ENDED_HERE
 from vpnd.tunnel.tunnels import Tunnels
 
 ACTIVE, PASSIVE, TRIGGERED = Negotiation.ACTIVE, Negotiation.PASSIVE, Negotiation.TRAFFIC_TRIGGERED
@@ -994,3 +997,95 @@ def test_after_a_reset_a_peer_that_begins_again_is_given_time_to() -> None:
     assert life.attempts == 0
     life.pass_time(0.2)
     assert life.attempts == 1
+
+
+def test_a_tunnel_that_is_prepared_may_begin() -> None:
+    tunnels = Tunnels(SeededEntropy(1))
+    tunnel = tunnels.add(policy(), Diagnosis.of(Code.LOCAL_INTERFACE))
+    tunnel.standing.prepared()
+    tunnel.start(1000.0)
+    assert tunnel.state.value == "connecting"
+
+
+# --------------------------------------------------------------------------- what leaves it as it is
+
+
+def test_when_the_peer_was_heard_is_kept() -> None:
+    life = Life(policy())
+    assert life.tunnel.last_heard == 0.0
+    life.bring_up()
+    life.commands.clear()
+    life.tell("note_activity")
+    assert life.tunnel.last_heard == life.now
+    assert life.commands == []
+
+
+def test_a_peer_that_moves_takes_its_sa_pairs_with_it() -> None:
+    life = Life(policy(mappings=2))
+    life.bring_up()
+    moved = Path(LOCAL, 4500, ip_address("198.51.100.77"), 61234)
+    before = [pair.path for mapping in life.tunnel.mappings for pair in mapping.pairs()]
+    life.tell("path_moved", moved)
+    after = [pair.path for mapping in life.tunnel.mappings for pair in mapping.pairs()]
+    assert moved not in before
+    assert after == [moved] * 2
+    assert life.story()[-1] == "up"
+
+
+def test_a_rekey_of_the_ike_sa_that_fails_is_kept_and_changes_nothing() -> None:
+    life = Life(policy())
+    life.bring_up()
+    life.commands.clear()
+    life.tell("ike_rekey_failed", SILENT)
+    assert life.commands == [AttemptFailed("branch", None, SILENT, None, renewal=True)]
+    assert [(fault.diagnosis, index) for fault, index in life.tunnel.standing.faults] == [(SILENT, None)]
+    assert (life.state, life.tunnel.failure) == ("up", None)
+
+
+def test_a_rekey_of_a_mapping_that_fails_is_its_reason_until_it_has_another_pair() -> None:
+    life = Life(policy(mappings=2))
+    life.bring_up()
+    life.commands.clear()
+    life.tell("child_failed", 1, SELECTORS)
+    assert life.commands == [AttemptFailed("branch", 1, SELECTORS, None, renewal=True)]
+    first, second = life.tunnel.mappings
+    assert first.unrenewed is None
+    assert second.unrenewed is not None
+    assert second.unrenewed.diagnosis == SELECTORS
+    assert second.owner is not None
+    life.tell("child_replaced", second.owner.spi_in, child(1, 0x9000))
+    assert life.tunnel.mappings[1].unrenewed is None
+
+
+def test_what_a_stranger_has_said_is_the_failure_only_while_nothing_certain_is_known() -> None:
+    """Of each code the newest counts, and the newest of all is shown."""
+    life = Life(policy(PASSIVE))
+    wrong_key, other = Diagnosis.of(Code.PSK, ours="1"), Diagnosis.of(Code.IDENTITY)
+    for refused in (wrong_key, other, Diagnosis.of(Code.PSK, ours="2")):
+        life.tell("refused", refused)
+    assert life.tunnel.failure is not None
+    assert life.tunnel.failure.diagnosis.fact("ours") == "2"
+    assert len(life.tunnel.standing.refused) == 2
+    assert error_of(life) == (None, 0)
+    life.tell("failed", SELECTORS, False)
+    assert life.tunnel.failure.diagnosis == SELECTORS
+    life.tell("established", *SPIS)
+    life.tell("child_up", child())
+    assert life.tunnel.failure is None
+
+
+def test_a_peer_that_is_refused_while_its_tunnel_is_up_is_remembered_only() -> None:
+    life = Life(policy())
+    life.bring_up()
+    life.tell("failed", SELECTORS, False)
+    assert error_of(life) == (None, 0)
+    assert [fault.diagnosis for fault, _ in life.tunnel.standing.faults] == [SELECTORS]
+
+
+@pytest.mark.parametrize("code", sorted(ENDED_HERE, key=str))
+def test_an_attempt_that_was_ended_here_is_no_failure(code: Code) -> None:
+    life = Life(policy())
+    life.commands.clear()
+    life.tell("failed", Diagnosis.of(code), True)
+    assert life.commands == []
+    assert error_of(life) == (None, 0)
