@@ -68,10 +68,18 @@ class Installed:
         """What the units have logged."""
         return self.guest.run("journalctl --no-pager -n 60 -u vpnd -u vpnd-guard", check=False).stdout
 
+    def is_proved(self) -> bool:
+        """Whether the rekey that IKEv2 proves early, seconds after a start, is over."""
+        done = self.guest.run("vpnctl --json events", check=False)
+        kinds = [json.loads(line)["event"] for line in done.stdout.splitlines() if done.returncode == 0]
+        since = max((at for at, kind in enumerate(kinds) if kind == "starting"), default=0)
+        return "rekeyed" in kinds[since:]
+
     def wait_up(self) -> None:
-        """Wait until the tunnel is up and echoes pass."""
+        """Wait until the tunnel is up, and at rest, and echoes pass."""
         try:
             wait_until(self.is_up, "the tunnel to be up", BOOT, interval=2)
+            wait_until(self.is_proved, "its early rekey", BOOT, interval=2)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.journal()}") from None
         answered = self.guest.ping(B.inside, A.inside)
