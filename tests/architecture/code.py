@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,10 +15,16 @@ def modules(under: Path) -> list[Path]:
     return sorted(under.rglob("*.py"))
 
 
+@lru_cache(maxsize=400)
+def tree(path: Path) -> ast.Module:
+    """The syntax tree of a file, which several tests of this directory read."""
+    return ast.parse(path.read_text())
+
+
 def imported_modules(path: Path) -> set[str]:
     """The absolute module names that a file imports, wherever in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -27,14 +34,14 @@ def imported_modules(path: Path) -> set[str]:
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function and method of a file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
 
 def names_given(path: Path) -> Iterator[tuple[int, str]]:
     """Every name that a file gives to something: classes, functions, parameters and variables, with lines."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.lineno, node.name
         elif isinstance(node, ast.arg):
@@ -46,7 +53,7 @@ def names_given(path: Path) -> Iterator[tuple[int, str]]:
 def defined_names(path: Path) -> set[str]:
     """Every function and method of a file, methods also as `Class.method`."""
     names = {node.name for node in functions(path)}
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ClassDef):
             names.add(node.name)
             names.update(
