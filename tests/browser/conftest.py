@@ -50,6 +50,7 @@ class Served:
     url: str
     token: str
     read_token: str
+    pid: int = 0
 
 
 @dataclass

@@ -63,7 +63,7 @@ def console(ours: Vpnd, tmp_path: Path) -> Iterator[Served]:
 
     try:
         wait_until(answers, "the console answers", 60.0)
-        yield Served(f"http://{listen}", tokens.new(Role.ADMIN), tokens.new(Role.READ))
+        yield Served(f"http://{listen}", tokens.new(Role.ADMIN), tokens.new(Role.READ), process.pid)
     finally:
         process.terminate()
         process.wait(60)
