@@ -349,3 +349,20 @@ def test_a_forgotten_one_and_a_rekey_of_either(which: str, what: str, who: str) 
         traffic.stop()
         pair.world.run_for(FORGOTTEN)
         assert traffic.lost == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("begins_again", [False, True])
+def test_what_the_peer_makes_beside_another_is_sent_on_once_the_peer_has_it(
+    begins_again: bool, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our answer takes its time to arrive, and to be worked on; ESP that is faster would be lost."""
+    pair = Pair(seed)
+    pair.establish()
+    if begins_again:
+        closes_nothing(pair.a, monkeypatch)
+    traffic = Traffic(pair.world, delay=(0.001, 0.001))
+    traffic.start()
+    pair.world.run_for(0.005)
+    pair.b.do("reinitiate", pair.b.tunnel)
+    assert_nothing_lost(pair, traffic)

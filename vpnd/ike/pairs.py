@@ -45,6 +45,11 @@ class Pairs:
         self._mappings: dict[tuple[str, int], _Mapping] = {}
         self._mapping_of: dict[int, tuple[str, int]] = {}
 
+    def sends(self, tunnel: str, mapping: int) -> int | None:
+        """The inbound SPI of the pair that a mapping sends on."""
+        found = self._mappings.get((tunnel, mapping))
+        return None if found is None else found.sends
+
     def follow(self, output: Output) -> OutboundReady | None:
         """What is to be done before `output`: another pair sends from now on."""
         match output:

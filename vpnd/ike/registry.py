@@ -78,6 +78,10 @@ class Registry:
             self.outputs.append(ready)
         self.outputs.append(output)
 
+    def sends(self, tunnel: str, mapping: int) -> int | None:
+        """The inbound SPI of the pair that a mapping sends on, of whichever IKE SA."""
+        return self._pairs.sends(tunnel, mapping)
+
     def draw(
         self,
         tunnel: str,

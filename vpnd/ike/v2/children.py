@@ -81,7 +81,7 @@ class Yielding:
     """This IKE SA is the redundant of two: its children yield `to` those of the one that is to stay.
 
     They do so once that one has `answered`: it was heard after `since`, when both stood, in seconds on the
-    caller's clock. Until then the newest sends.
+    caller's clock. Until then the newest of ours sends, or what sent before one that the peer has begun.
     """
 
     to: Children
@@ -136,7 +136,11 @@ class Children:
     def add(self, now: float, sa: ChildSa, lowest_nonce: bytes) -> Child:
         """A new child is up and owns its mapping, unless a race has another win."""
         child = self._keep(now, sa, lowest_nonce)
+        sends = self._registry.sends(sa.tunnel, sa.mapping)
         self._registry.emit(ChildUp(sa))
+        if sends is not None and not sa.initiator:
+            # The peer has it only once it has worked on our answer, and until then another one will do.
+            self._registry.emit(OutboundReady(sa.tunnel, sends))
         for other in self:
             if other is not child and other.fate is Fate.LIVE and _same_selectors(other.sa, sa):
                 self._settle_duplicate(now, other, child)
