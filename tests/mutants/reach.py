@@ -99,6 +99,17 @@ class Reached:
                         found.setdefault(line, set()).update(names)
         return found
 
+    def near(self, module: str) -> set[str]:
+        """The tests that reach some line of a module in the same directory."""
+        directory, found = Path(module).parent, set[str]()
+        for path in filter(Path.exists, self.data):
+            data = coverage.CoverageData(basename=str(path))
+            data.read()
+            for file in data.measured_files():
+                if Path(_module(file)).parent == directory:
+                    found.update(*data.contexts_by_lineno(file).values())
+        return found
+
 
 class Recorder:
     """A plugin that keeps for each file of tests what each test reaches."""

@@ -200,13 +200,14 @@ class Trials:
 
         Nearest first: those in the file named after the module, those about its package, then all others, the
         quick ones first. A line that runs at import has no test of its own: those that reach its module and
-        those about its package count.
+        those about its package count; where a module only runs at import, those that reach its neighbours.
         """
         lines = self._reached.lines(mutant.module)
         function, _ = function_at(self._root, mutant.module, mutant.line)
         about = Path(own_tests(mutant.module)).parent
         if function.endswith("::"):
-            reached = {name for names in lines.values() for name in names}
+            reached = {name for names in lines.values() for name in names if name}
+            reached = reached or self._reached.near(mutant.module)
             reached |= {name for name in self._items if about in Path(name.partition("::")[0]).parents}
         else:
             within = functions(self._root, mutant.module)[function]
