@@ -35,6 +35,7 @@ def counted(stage: Stage) -> tuple[int, int, int]:
     return sum(stage.endpoint.counters.values()), len(stage.gateway.events), len(stage.heard)
 
 
+@pytest.mark.slow
 @QUICK
 @given(state=states, script=st.lists(sayings, min_size=1, max_size=4))
 def test_any_message_in_any_state_has_a_row_or_is_a_counted_drop(state: str, script: list[Saying]) -> None:
@@ -66,6 +67,7 @@ def test_a_mutated_message_raises_nothing(state: str, saying: Saying, mutation: 
     stage.world.run_for(AFTERWARDS)
 
 
+@pytest.mark.slow
 @QUICK
 @given(
     state=st.sampled_from(["established", "established_by_us", "asked_for_a_child", "probing"]),
@@ -87,6 +89,7 @@ def test_nothing_said_in_the_clear_changes_what_is_established(
     assert ups == [event for event in events if isinstance(event, ChildUp | Established)]
 
 
+@pytest.mark.slow
 @QUICK
 @given(
     state=st.sampled_from(["no_session", "half_open", "sent_init", "sent_init_with_cookie", "sent_auth"]),

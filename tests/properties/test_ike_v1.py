@@ -174,6 +174,7 @@ def test_nothing_said_in_clear_changes_what_is_established(state: str, script: l
     assert not stage.gateway.of(IkeDown)
 
 
+@pytest.mark.slow
 @QUICK
 @given(state=st.sampled_from(UNPROVEN), script=st.lists(sayings, min_size=1, max_size=6))
 def test_no_words_establish_anything_without_the_key(state: str, script: list[Saying]) -> None:

@@ -97,6 +97,7 @@ class Two(World):
 MOMENTS = ("just up", "idle", "loaded", "IKE SA rekeyed", "ESP SA rekeyed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", [DISCONNECT, RETRY])
 @pytest.mark.parametrize("timeout", [10, 30, 45, 60, 900])
 @pytest.mark.parametrize("spoken", SPOKEN)
@@ -172,6 +173,7 @@ def die(world: Two, moment: str) -> float:
     return world.find_dead()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoken", SPOKEN)
 def test_the_moment_of_a_death_does_not_matter(spoken: str) -> None:
     """Each tenth of a second of one round of questions, with the successions that fall into it."""

@@ -255,6 +255,7 @@ def test_aggressive_mode_has_a_budget_of_key_exchanges(counted: Counted) -> None
     stage.establish(stage.puppet(seed=9999))
 
 
+@pytest.mark.slow
 def test_what_made_room_takes_no_memory() -> None:
     """An attempt that has gone is not kept to the end of its half minute, and neither is its deadline."""
     stage = Stage1(MAIN)

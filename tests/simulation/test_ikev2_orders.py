@@ -150,6 +150,7 @@ def begin_proof(scenario: Scenario, lowest: str, pair: Pair) -> None:
     pair.world.run_for(MOMENT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROVED_WITH)
 def test_the_early_proof_of_a_rekey_in_every_order(name: str, row: TellRow) -> None:
     """As the daemon has it for every tunnel: whatever it meets, both ends agree, and it is made."""

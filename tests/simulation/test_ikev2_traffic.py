@@ -27,6 +27,7 @@ def flowing(seed: int = 0, weather: Weather = CALM) -> tuple[Pair, Traffic]:
     return pair, traffic
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["a", "b", "ab", "ba"])
 @pytest.mark.parametrize("what", ["rekey_child", "rekey_ike"])
 def test_a_succession_loses_nothing(what: str, who: str) -> None:

@@ -454,6 +454,7 @@ def calls_of_a_delete(pair: WirePair, message_id: int, spis: int) -> int:
     return calls
 
 
+@pytest.mark.slow
 def test_what_a_delete_costs_does_not_grow_with_the_spis_that_it_names() -> None:
     """64 KB of SPIs that nobody has: neither they nor the mappings are gone through one by one."""
     mappings = 200

@@ -64,6 +64,7 @@ def test_without_dpd_traffic_or_a_message_is_proof_enough(spoken: str) -> None:
     assert len(hub.told) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_contact", [True, False])
 @pytest.mark.parametrize("spoken", SPOKEN)
 def test_a_peer_that_begins_again_and_again_has_one_ike_sa(spoken: str, first_contact: bool) -> None:

@@ -34,6 +34,7 @@ def is_up(peer: Endpoint) -> bool:
     return bool(peer.ike_sas("hub"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoken", "alone"),
     [("IKEv2", False), ("IKEv1 main", False), ("IKEv1 main", True), ("IKEv1 aggressive", False)],

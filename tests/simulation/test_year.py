@@ -40,6 +40,7 @@ def memory(year: Year) -> tuple[int, int]:
     return footprint(*((g.endpoint, g.tunnels) for g in (year.a, year.b)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoken", SPEAKING)
 def test_a_year_of_a_tunnel(spoken: str, row: TellRow, request: pytest.FixtureRequest) -> None:
     days = 365 if request.config.getoption("--full-faults") else 20
@@ -82,6 +83,7 @@ def assert_nothing_leaked(gateway: Living) -> None:
     assert [wrong for wrong in leaks(gateway) if "sessions for" not in wrong or not predecessors] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoken", SPEAKING)
 def test_no_second_is_left_out(spoken: str) -> None:
     """Time that jumps over hours of traffic gives the same history as each second of it."""

@@ -547,6 +547,7 @@ def test_messages_in_fragments_are_put_together() -> None:
     puppet.take(answer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["no session, main", "answered Main1", "established, main"])
 def test_hostile_fragments_are_bounded(state: str) -> None:
     """V11: 10,000 of them, of every kind, leave at most one message's worth."""

@@ -228,6 +228,7 @@ def test_a_successor_is_sent_on_at_once_when_there_is_nothing_else() -> None:
     pair.assert_one_tunnel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_lifetimes_pass_for_a_day(seed: int) -> None:
     """Soft limits, crossing quick modes, hard ends: one mapping is never without a pair."""

@@ -135,6 +135,7 @@ class Link(World):
             self.run_for(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("late", [0.0, 0.5, 3.0, None])
 def test_what_the_peer_sends_before_its_third_message_arrives(

@@ -174,6 +174,7 @@ def test_what_was_about_to_be_closed_stays_once_the_peer_is_known() -> None:
     assert len(stage.endpoint.snapshot().sas) == held == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("gap", [6.0, 7.0, 10.0])
 @pytest.mark.parametrize(("first", "lead"), [("a", 0.0), ("a", 0.012), ("b", 0.012)])

@@ -99,6 +99,7 @@ def test_copies_of_every_message_make_no_further_sa(mode: NegotiationMode, copie
     pair.assert_nothing_left()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "within", "share"), [(0.05, 5, 0.99), (0.2, 20, 0.99), (0.5, 60, 0.90)])
 def test_loss_delays_but_does_not_prevent(loss: float, within: float, share: float) -> None:
     """F1: the share of handshakes and quick modes that are done in time, over fixed seeds."""
@@ -124,6 +125,7 @@ def test_messages_three_seconds_late_and_out_of_order_converge(seed: int) -> Non
     pair.assert_one_tunnel(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(60))
 def test_both_ends_start_at_once(seed: int) -> None:
     """F13: one ISAKMP SA and one SA pair are left, and they stay for ten minutes."""

@@ -146,6 +146,7 @@ def test_status_fits(width: int) -> None:
     assert len(lines) == 5
 
 
+@pytest.mark.slow
 @given(name=st.text(min_size=1, max_size=60), code=st.text(max_size=30))
 def test_status_fits_whatever_names_there_are(name: str, code: str) -> None:
     operations = FakeOperations(tunnel_up(name), tunnel_failed(name + "2"))

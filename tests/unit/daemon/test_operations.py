@@ -103,6 +103,7 @@ async def test_ages_and_silence_in_status_are_seconds_until_now(pair: Pair) -> N
     assert after.dpd.last_heard_s == before.dpd.last_heard_s + 4
 
 
+@pytest.mark.slow
 @with_pair
 async def test_status_says_when_the_next_rekey_is(pair: Pair) -> None:
     """The early one within a second, and then one near the end of the lifetime: at that second it comes."""

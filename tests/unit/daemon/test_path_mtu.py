@@ -40,6 +40,7 @@ async def test_a_path_that_became_smaller_is_tried_larger_after_ten_minutes(pair
     assert _inner(pair) == before
 
 
+@pytest.mark.slow
 @with_pair
 async def test_a_path_stays_small_while_the_kernel_says_so_and_is_asked_about_again(pair: Pair) -> None:
     before = await narrowed(pair, 1300)
@@ -62,6 +63,7 @@ async def test_a_path_stays_small_where_the_kernel_says_nothing(pair: Pair) -> N
     assert pair.hq.engine.path_mtu["t"] == 1300
 
 
+@pytest.mark.slow
 @with_pair
 async def test_ten_minutes_begin_again_when_the_path_becomes_smaller_still(pair: Pair) -> None:
     await narrowed(pair, 1400)

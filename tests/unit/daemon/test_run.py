@@ -115,6 +115,7 @@ def test_the_first_event_says_how_many_tunnels_there_are(count: int, said: str) 
     assert run.greeting(count) == f"vpnd {__version__} starts with {said}"
 
 
+@pytest.mark.slow
 def test_a_reload_that_is_asked_for_during_the_start_does_not_end_it() -> None:
     """By default the signal would end the process, and systemd takes that for a clean end."""
     program = (

@@ -146,6 +146,7 @@ def test_loss_moves_the_traffic_and_leaves_the_tunnel_up(site: Site) -> None:
     assert check.lossy
 
 
+@pytest.mark.slow
 def test_loss_of_both_moves_nothing_to_and_fro(site: Site) -> None:
     weather = random.Random(4)
     for name in NUMBERS:
