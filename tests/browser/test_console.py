@@ -170,6 +170,13 @@ def test_a_daemon_that_is_gone_is_said(visit: Visit, played: Played, monkeypatch
     page.wait_for_selector("#stale", state="hidden")
 
 
+def test_a_tunnel_that_is_gone_is_said(visit: Visit, played: Played) -> None:
+    visit.sign_in()
+    visit.page.goto(f"{visit.served.url}/tunnel?name=branch-b")
+    del played.tunnels["branch-b"]
+    visit.page.wait_for_selector("h1:has-text('E-UNKNOWN-TUNNEL')")
+
+
 def test_the_list_is_at_the_same_place_after_a_change(visit: Visit) -> None:
     """Other consoles jump to another tunnel after a save; this one stays with the one that was saved."""
     page = visit.page

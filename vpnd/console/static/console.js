@@ -26,6 +26,8 @@ function stale(is) {
 }
 document.addEventListener("htmx:afterRequest", (event) => {
   const status = event.detail.xhr ? event.detail.xhr.status : 0;
+  // The tunnel of this page is gone: the page itself says so.
+  if (status === 404 && event.detail.requestConfig.verb === "get") location.reload();
   stale(status === 0 || status >= 500);
 });
 
