@@ -79,7 +79,7 @@ def _advanced_and_rules(visit: Visit) -> None:
     page.click("button[value=rule]")
     page.fill("[name='spd.1.local']", "10.0.0.0/25")
     page.fill("[name='spd.1.remote']", "192.168.1.0/25")
-    page.wait_for_selector("[id='said-spd.1.remote'] .bad")
+    page.wait_for_selector("[id='said-spd.1.remote'] .bad:has-text('E-OVERLAP')")
     visit.picture("rules")
     page.fill("[name='spd.1.local']", "10.0.1.0/24")
     page.fill("[name='spd.1.remote']", "192.168.2.0/24")

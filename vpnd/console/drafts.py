@@ -22,6 +22,9 @@ MAX_DRAFTS = 8
 MAX_RULES = 200
 """As many as there can be mappings."""
 
+NO_RULES = "spd.0.remote"
+"""The field at which it is said that there are none."""
+
 MAX_RANGES = 200
 """Likewise, at one end of a rule: with each of the other end it is a mapping, and thousands make millions."""
 
@@ -43,6 +46,9 @@ class Draft:
     def whole(self) -> dict[str, Any]:
         """The table to be sent, with the key where there is a new one."""
         table = deepcopy(self.table)
+        if "spd" in table:
+            # One that was added and not filled in yet is the last.
+            table["spd"] = [rule for rule in table["spd"] if rule["local"] or rule["remote"]]
         if self.key is not None:
             table["pre_shared_key"] = f"plain:{self.key.reveal().decode()}"
         return table
@@ -209,7 +215,7 @@ def place(problem: Problem, name: str) -> str | None:
     key = problem.key.removeprefix(prefix)
     if problem.code == "E-COMMUNICATION":
         # The rules are missing, which another step asks for than the mode.
-        return "spd.0.remote"
+        return NO_RULES
     rule = re.fullmatch(r"spd\[(\d+)\]\.(\w+).*", key)
     if rule is not None:
         return f"spd.{rule[1]}.{'remote' if rule[2] == 'remote' else 'local'}"

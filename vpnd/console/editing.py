@@ -131,6 +131,9 @@ class Editing:
         if step == SUMMARY:
             return await self._summary(request, draft)
         findings = await self._findings(request, draft) if draft.name else Findings()
+        if not draft.whole().get("spd"):
+            # They are asked for on this page: that there are none yet is no news.
+            findings.by_field.pop(drafts.NO_RULES, None)
         return await self._step(request, draft, _step(step), findings)
 
     async def save(self, request: Request) -> Response:

@@ -182,8 +182,15 @@ async def test_while_typing(browser: Browser) -> None:
 async def test_a_further_pair_of_ranges(browser: Browser) -> None:
     draft = await begin(browser)
     await go(browser, draft, "basic", BASIC)
+    assert 'class="bad"' not in (await browser.get(f"{draft}&step=communication")).text, (
+        "nothing is typed yet"
+    )
+    none = await go(browser, draft, "communication", {"spd.0.local": "", "spd.0.remote": ""})
+    assert (none.status, "E-COMMUNICATION" in said(none, "spd.0.remote")) == (422, True)
     shown = await browser.follow(await go(browser, draft, "communication", RULES, "rule"))
     assert 'name="spd.1.local"' in shown.text
+    assert 'class="bad"' not in shown.text, "it may be left empty"
+    assert "2 of 200" in shown.text
     assert "192.168.1.0/24" in shown.text
     again = {**RULES, "spd.1.local": "", "spd.1.remote": ""}
     assert (await go(browser, draft, "communication", again)).status == 303
