@@ -51,13 +51,7 @@ class IkeReplaced:
 
 
 @dataclass(frozen=True, slots=True)
-class ChildExpected:
-    """Receive on this new SA pair. The peer, which is authenticated, has still to say that it has it.
-
-    A ChildUp or ChildReplaced with `expected` follows, or its ChildDown. Call `Endpoint.peer_sends` when the
-    first packet has come on it: that says the same.
-    """
-
+class _OfChild:
     child: ChildSa
 
     @property
@@ -67,20 +61,23 @@ class ChildExpected:
 
 
 @dataclass(frozen=True, slots=True)
-class ChildUp:
+class ChildExpected(_OfChild):
+    """Receive on this new SA pair. The peer, which is authenticated, has still to say that it has it.
+
+    A ChildUp or ChildReplaced with `expected` follows, or its ChildDown. Call `Endpoint.peer_sends` when the
+    first packet has come on it: that says the same.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ChildUp(_OfChild):
     """Install this new SA pair: inbound before outbound. It owns its mapping from now on.
 
     With `outbound` it is sent on at once; else OutboundReady follows. `expected`: it receives already.
     """
 
-    child: ChildSa
     outbound: bool = True
     expected: bool = False
-
-    @property
-    def tunnel(self) -> str:
-        """The tunnel's name."""
-        return self.child.tunnel
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,11 +197,6 @@ def probe(context: Context, now: float, cause: commands.Probe) -> None:
     context.ask(now)
 
 
-def follow(context: Context, now: float, moved: commands.Moved) -> None:
-    """Authentic ESP came along another path."""
-    quick_mode.follow(context, now, moved.path)
-
-
 # ------------------------------------------------------------------------------------- timers
 
 

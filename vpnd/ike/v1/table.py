@@ -153,7 +153,7 @@ _ROWS: dict[tuple[State, ...], dict[Key, Step[Action, State]]] = {
     (State.ESTABLISHED, State.REPLACED, State.DELETED): {
         messages.Informational: Step("the peer informed us", informational.on_informational),
         causes.PeerClosed: Step("the peer deleted it", reauthentication.peer_closed),
-        commands.Moved: Step("the peer sends from elsewhere", life.follow),
+        commands.Moved: Step("the peer sends from elsewhere", quick_mode.follow),
         causes.QuickModesDue: Step("repeat or end quick modes", quick_mode.serve),
     },
     (State.ESTABLISHED, State.DELETED): {

@@ -26,25 +26,26 @@ _PHASE_2 = {
     Attribute.ESN: Code.P2_ESN,
     Attribute.ADDITION: Code.ADDITION,
 }
+_CHILD_ERRORS: dict[int, Code] = {
+    Notify2.NO_PROPOSAL_CHOSEN: Code.P2_PROPOSAL,
+    Notify2.INVALID_KE_PAYLOAD: Code.PFS,
+    Notify2.TS_UNACCEPTABLE: Code.TRAFFIC_SELECTORS,
+    Notify2.SINGLE_PAIR_REQUIRED: Code.TRAFFIC_SELECTORS,
+    Notify2.INVALID_SELECTORS: Code.TRAFFIC_SELECTORS,
+    Notify2.TEMPORARY_FAILURE: Code.PEER_BUSY,
+    Notify2.INVALID_SYNTAX: Code.SYNTAX,
+}
 
 
-def of_ike_mismatch(mismatch: Mismatch, exchange: str) -> Diagnosis:
-    """No common IKE proposal: the attribute that differs, with both sides' values."""
-    code = _PHASE_1.get(mismatch.attribute, Code.P1_PROPOSAL)
+def of_mismatch(mismatch: Mismatch, exchange: str, child: ChildPolicy | None = None) -> Diagnosis:
+    """No common proposal, of ESP for `child`, else of IKE: the attribute that differs, with both values."""
+    codes, otherwise = (_PHASE_2, Code.P2_PROPOSAL) if child else (_PHASE_1, Code.P1_PROPOSAL)
     return Diagnosis.of(
-        code, exchange=exchange, notify="NO_PROPOSAL_CHOSEN", theirs=_theirs(mismatch), ours=_ours(mismatch)
-    )
-
-
-def of_child_mismatch(mismatch: Mismatch, exchange: str, child: ChildPolicy) -> Diagnosis:
-    """No common ESP proposal: the attribute that differs, with both sides' values."""
-    code = _PHASE_2.get(mismatch.attribute, Code.P2_PROPOSAL)
-    return Diagnosis.of(
-        code,
+        codes.get(mismatch.attribute, otherwise),
         exchange=exchange,
         notify="NO_PROPOSAL_CHOSEN",
-        theirs=_theirs(mismatch),
-        ours=_ours(mismatch),
+        theirs=_words(mismatch.attribute, mismatch.theirs),
+        ours=_words(mismatch.attribute, mismatch.ours),
         mapping=child,
     )
 
@@ -106,40 +107,22 @@ def of_auth_error(notify: Notify, policy: PeerPolicy) -> Diagnosis:
 
 def of_child_error(notify: Notify, exchange: str, child: ChildPolicy, pfs: bool) -> Diagnosis:
     """The peer's error answer to a CHILD_SA. `pfs`: the request carried a key exchange."""
-    name = notify_name(notify)
+    code, theirs, ours = _CHILD_ERRORS.get(notify.type, Code.PEER_REFUSED), None, None
     match notify.type:
         case Notify2.NO_PROPOSAL_CHOSEN:
             ours = describe_all(child.proposals)
-            return Diagnosis.of(Code.P2_PROPOSAL, exchange=exchange, notify=name, ours=ours, mapping=child)
         case Notify2.INVALID_KE_PAYLOAD:
-            theirs = int.from_bytes(notify.data[:2], "big")
+            theirs = str(int.from_bytes(notify.data[:2], "big") or "none")
             ours = ", ".join(map(str, child.pfs)) if pfs else "none"
-            return Diagnosis.of(
-                Code.PFS, exchange=exchange, notify=name, theirs=theirs or "none", ours=ours, mapping=child
-            )
         case Notify2.TS_UNACCEPTABLE | Notify2.SINGLE_PAIR_REQUIRED | Notify2.INVALID_SELECTORS:
-            return Diagnosis.of(
-                Code.TRAFFIC_SELECTORS, exchange=exchange, notify=name, ours=child, mapping=child
-            )
-        case Notify2.TEMPORARY_FAILURE:
-            return Diagnosis.of(Code.PEER_BUSY, exchange=exchange, notify=name, mapping=child)
-        case Notify2.INVALID_SYNTAX:
-            return Diagnosis.of(Code.SYNTAX, exchange=exchange, notify=name, mapping=child)
-        case _:
-            return Diagnosis.of(Code.PEER_REFUSED, exchange=exchange, notify=name, mapping=child)
+            ours = str(child)
+    name = notify_name(notify)
+    return Diagnosis.of(code, exchange=exchange, notify=name, theirs=theirs, ours=ours, mapping=child)
 
 
 def of_missing_ke(exchange: str, group: int, child: ChildPolicy) -> Diagnosis:
     """The peer's proposal has a DH group, but its request no KE payload."""
     return Diagnosis.of(Code.PFS, exchange=exchange, theirs="none", ours=group, mapping=child)
-
-
-def _theirs(mismatch: Mismatch) -> str:
-    return _words(mismatch.attribute, mismatch.theirs)
-
-
-def _ours(mismatch: Mismatch) -> str:
-    return _words(mismatch.attribute, mismatch.ours)
 
 
 def _words(attribute: Attribute, words: tuple[str, ...]) -> str:

@@ -120,7 +120,7 @@ class Offer:
         """
         chosen = read_answer(sa, self._proposals, self._context.sa.policy.numbers)
         if isinstance(chosen, Mismatch):
-            diagnosis = diagnoses.of_child_mismatch(chosen, exchange, self.policy)
+            diagnosis = diagnoses.of_mismatch(chosen, exchange, self.policy)
             raise NoProposalChosen(diagnosis=diagnosis)
         local, remote = decode_selectors(ts_i), decode_selectors(ts_r)
         if not _within(local, self._local) or not _within(remote, self._remote):
@@ -175,7 +175,7 @@ def answer_offer(
         asked_for = choose_by(numbers, offered, policy.with_groups(*groups).proposals)
         chosen = asked_for if isinstance(asked_for, Chosen) else chosen
     if isinstance(chosen, Mismatch):
-        raise NoProposalChosen(diagnosis=diagnoses.of_child_mismatch(chosen, exchange, policy))
+        raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, exchange, policy))
     spi_out = spi_of(chosen)
     spi_in = context.registry.new_esp_spi()
     others = tuple(index for index in touched(children, local, remote) if index != policy.index)

@@ -15,7 +15,7 @@ from vpnd.crypto.suites import (
     prf_of_ikev2,
 )
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
-from vpnd.model.proposals import NO_GROUP, NO_INTEGRITY, Attribute, Chosen, Mismatch, Proposal, Suite, choose
+from vpnd.model.proposals import NO_GROUP, NO_INTEGRITY, Attribute, Chosen, Mismatch, Proposal, choose
 from vpnd.wire.iana import DhGroup, Esn, Integ2, Kem, Protocol, TransformType, name_of
 from vpnd.wire.ikev2 import ProposalPart, Sa, Transform
 
@@ -225,9 +225,3 @@ def _integrity_word(transform: Transform, numbers: Numbers) -> str:
 def _unknown(kind: str, transform: Transform) -> str:
     length = f"-{transform.key_length}" if transform.key_length is not None else ""
     return f"{kind}-{transform.id}{length}" + ("+attributes" if transform.attributes else "")
-
-
-def suite_text(suite: Suite) -> str:
-    """The suite in configuration words, with a PRF that is not the integrity's."""
-    prf = f"/prf-{suite.prf}" if suite.prf and suite.prf != suite.integrity else ""
-    return f"{suite}{prf}"

@@ -187,9 +187,9 @@ def test_a_transform_of_a_type_that_we_lack_is_a_demand_and_said_to_be_one(
 ) -> None:
     mismatch = choose(decode_sa(part(AES, transform)), ESP)
     assert mismatch == Mismatch(Attribute.ADDITION, (words,), ("none",))
-    diagnosis = diagnoses.of_child_mismatch(mismatch, "CREATE_CHILD_SA", mapping())
+    diagnosis = diagnoses.of_mismatch(mismatch, "CREATE_CHILD_SA", mapping())
     assert (diagnosis.code, diagnosis.fact("theirs")) == (Code.ADDITION, words)
-    assert diagnoses.of_ike_mismatch(mismatch, "IKE_SA_INIT").code is Code.ADDITION
+    assert diagnoses.of_mismatch(mismatch, "IKE_SA_INIT").code is Code.ADDITION
 
 
 def test_a_proposal_without_the_demand_is_taken_before_one_with_it() -> None:
@@ -577,7 +577,7 @@ def test_errors_of_a_child(kind: int, code: Code) -> None:
     ],
 )
 def test_mismatches_of_a_child(attribute: Attribute, code: Code) -> None:
-    diagnosis = diagnoses.of_child_mismatch(Mismatch(attribute, ("0",), ()), "IKE_AUTH", mapping())
+    diagnosis = diagnoses.of_mismatch(Mismatch(attribute, ("0",), ()), "IKE_AUTH", mapping())
     assert diagnosis.code is code
     assert diagnosis.fact("theirs") == ("none" if attribute is Attribute.DH_GROUP else "0")
     assert diagnosis.fact("ours") == "nothing"

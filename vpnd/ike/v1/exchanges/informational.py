@@ -40,7 +40,7 @@ def on_informational(context: Context, now: float, received: Received) -> PeerCl
     message, sa = _verified(context, received), context.sa
     first = not sa.attempt.accepted and now < sa.established_at + RIGHT_AFTER
     quick_mode.verified(context, now, alive=_says_life(context, message.notifies))
-    quick_mode.follow(context, now, received.path)
+    quick_mode.follow(context, now, received)
     for notify in message.notifies:
         _on_notify(context, now, notify)
     # Only SAs of this peer's own tunnel can be named: an SPI of another tunnel is not found here.

@@ -20,7 +20,7 @@ from dataclasses import replace
 from vpnd.crypto import suites
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt
-from vpnd.ike.commands import RekeyNow
+from vpnd.ike.commands import Moved, RekeyNow
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.key_exchange import NONCE_LENGTH, check_value, shared_secret
 from vpnd.ike.outputs import ChildFailed, Failed, PathMoved
@@ -164,7 +164,7 @@ def on_quick2(context: Context, now: float, received: Received) -> None:
     _verify(wanted, message.hash)
     received.confirm()
     verified(context, now)
-    follow(context, now, received.path)
+    follow(context, now, received)
     asked, numbers = _asking(quick.policy, quick.group), sa.policy.numbers
     choice = choose_phase2(message.sa, asked, quick.group, numbers, answer=True, in_udp=sa.nat.found)
     ranges = _ranges(message.ids)
@@ -193,7 +193,7 @@ def on_quick1(context: Context, now: float, received: Received) -> None:
     _verify(context.sa.keys.hash_1(message_id, received.behind_hash), message.hash)
     received.confirm()
     verified(context, now)
-    follow(context, now, received.path)
+    follow(context, now, received)
     context.quick_modes.check_room()
     policy = _mapping(context, message)
     _cross(context, now, message_id, policy)
@@ -258,7 +258,7 @@ def on_quick3(context: Context, now: float, received: Received) -> None:
     _verify(context.sa.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r), message.hash)
     received.confirm()
     verified(context, now)
-    follow(context, now, received.path)
+    follow(context, now, received)
     context.peer.children.confirm(quick.spi_in)
     _done(context, now, quick)
     quick.last.received = received.data
@@ -439,12 +439,13 @@ def verified(context: Context, now: float, alive: bool = True) -> None:
         current.rearm()
 
 
-def follow(context: Context, now: float, path: Path) -> None:
-    """An authenticated, new message or ESP came along `path`: the peer may be there now.
+def follow(context: Context, now: float, came: Moved | Received) -> None:
+    """An authenticated, new message or ESP came along `came.path`: the peer may be there now.
 
     An attacker may have sent a copy of a packet before the peer's own came, so a question finds out: it
     is repeated along both paths until it is answered, and the answer says which of them is the peer's.
     """
+    path = came.path
     sa = context.sa
     if not natt.follows(sa.nat, sa.path, path):
         return

@@ -104,7 +104,7 @@ class RekeyIke(Exchange):
         response, policy = received.of(IkeRekeyResponse), context.sa.policy
         chosen = read_answer(response.sa, policy.proposals, policy.numbers)
         if isinstance(chosen, Mismatch):
-            raise NoProposalChosen(diagnosis=diagnoses.of_ike_mismatch(chosen, EXCHANGE))
+            raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, EXCHANGE))
         ours = required(self._ours).pair
         if not ours.group == response.ke.group == chosen.suite.dh:
             raise InvalidSyntax(exchange=EXCHANGE, detail="KE does not fit the chosen proposal")
@@ -152,7 +152,7 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     numbers = sa.policy.numbers
     chosen = choose_near(numbers, decode_sa(request.sa, numbers), sa.policy.proposals, request.ke.group)
     if isinstance(chosen, Mismatch):
-        raise NoProposalChosen(diagnosis=diagnoses.of_ike_mismatch(chosen, EXCHANGE))
+        raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, EXCHANGE))
     group = chosen.suite.dh
     if group is None or group != request.ke.group:
         raise InvalidKe.wanting(group or 0)

@@ -78,7 +78,7 @@ class SaInitExchange(Exchange):
         response, sa = received.of(SaInitResponse), context.sa
         chosen = read_answer(response.sa, sa.policy.proposals, sa.policy.numbers)
         if isinstance(chosen, Mismatch):
-            raise NoProposalChosen(diagnosis=diagnoses.of_ike_mismatch(chosen, "IKE_SA_INIT"))
+            raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, "IKE_SA_INIT"))
         if received.header.spi_r == NO_SPI:
             raise InvalidSyntax(detail="the responder's SPI is zero")
         shared = _shared(self._ours.pair, chosen, response.ke)
@@ -163,7 +163,7 @@ def _choose(candidates: tuple[PeerPolicy, ...], sa: Sa, group: int) -> tuple[Pee
         mismatches.append(chosen)
     if not mismatches:
         raise Drop("unknown peer")
-    raise NoProposalChosen(diagnosis=diagnoses.of_ike_mismatch(mismatches[0], "IKE_SA_INIT"))
+    raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(mismatches[0], "IKE_SA_INIT"))
 
 
 def _shared(key_pair: KeyPair, chosen: Chosen, ke: KeyExchange) -> Secret:
