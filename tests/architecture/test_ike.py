@@ -15,8 +15,10 @@ TUNNEL = ROOT / "vpnd/tunnel"
 DAEMON = ROOT / "vpnd/daemon"
 ATTRIBUTES = 15
 METHODS = 20
-LARGE = frozenset({"HealthCheck", "Endpoint", "Registry"})
-"""Measures, judges and reports in one; all commands and inputs of IKE; what all sessions share."""
+MANY_FIELDS = frozenset({"HealthCheck", "Registry"})
+"""Measures, judges and reports in one; and what all sessions of a gateway share."""
+MANY_METHODS = frozenset({"Endpoint"})
+"""All commands and inputs of IKE."""
 
 
 def package(version: str) -> Path:
@@ -94,8 +96,8 @@ def require_small(node: ast.ClassDef) -> None:
         and isinstance(one.value, ast.Name)
         and one.value.id == "self"
     }
-    assert len(fields | set_in_methods) <= ATTRIBUTES or node.name in LARGE, node.name
-    assert len(methods) <= METHODS or node.name in LARGE, node.name
+    assert len(fields | set_in_methods) <= ATTRIBUTES or node.name in MANY_FIELDS, node.name
+    assert len(methods) <= METHODS or node.name in MANY_METHODS, node.name
 
 
 WRITTEN = frozenset({"root.handlers"})
