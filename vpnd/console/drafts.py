@@ -47,11 +47,22 @@ class Draft:
         """The table to be sent, with the key where there is a new one."""
         table = deepcopy(self.table)
         if "spd" in table:
-            # One that was added and not filled in yet is the last.
-            table["spd"] = [rule for rule in table["spd"] if rule["local"] or rule["remote"]]
+            table["spd"] = [table["spd"][number] for number in self.filled()]
         if self.key is not None:
             table["pre_shared_key"] = f"plain:{self.key.reveal().decode()}"
         return table
+
+    def filled(self) -> list[int]:
+        """The numbers of the rules that have ranges; the others are left out."""
+        rules = enumerate(self.table.get("spd", []))
+        return [number for number, rule in rules if rule["local"] or rule["remote"]]
+
+    def place(self, problem: Problem) -> str | None:
+        """The field that a problem is about, by the rules of the form."""
+        at = place(problem, self.name)
+        rule = re.fullmatch(r"spd\.(\d+)\.(\w+)", at or "")
+        filled = self.filled()
+        return f"spd.{filled[int(rule[1])]}.{rule[2]}" if rule is not None and filled else at
 
 
 def value(table: Mapping[str, Any], key: str) -> Any:
@@ -117,15 +128,18 @@ def words_of(found: Any) -> list[str]:
     return [str(one) for one in found] if isinstance(found, list) else [str(found)]
 
 
-def take(table: dict[str, Any], step: Step, form: Mapping[str, list[str]]) -> None:
-    """Write what a step's form says. What is no number stays text: the check says so at its place."""
+def take(table: dict[str, Any], step: Step, form: Mapping[str, list[str]], typing: bool = False) -> None:
+    """Write what a step's form says. What is no number stays text: the check says so at its place.
+
+    `typing`: the form stays as it is, so its empty rules keep their places.
+    """
     for one in step.fields:
         if not is_shown(one, table) or (one.key not in form and one.kind not in (Kind.YES, Kind.SEVERAL)):
             continue
         put(table, one.key, _parsed(one, form.get(one.key, []), value(table, one.key)))
     if step.name == "communication":
         if value(table, "communication") == "spd-policy":
-            table["spd"] = _rules(form, table.get("spd", []))
+            table["spd"] = _rules(form, table.get("spd", []), typing)
             table.pop("routes", None)
         else:
             table.pop("spd", None)
@@ -148,7 +162,9 @@ def _parsed(one: Field, given: list[str], before: Any) -> Any:
     return first
 
 
-def _rules(form: Mapping[str, list[str]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rules(
+    form: Mapping[str, list[str]], before: list[dict[str, Any]], with_empty: bool
+) -> list[dict[str, Any]]:
     """The SPD rules of a form; one without ranges is left out, and what the form does not ask for stays."""
     rules = []
     for number in range(MAX_RULES):
@@ -158,7 +174,7 @@ def _rules(form: Mapping[str, list[str]], before: list[dict[str, Any]]) -> list[
         for end in ("local", "remote"):
             lines = form.get(f"spd.{number}.{end}", [""])[0].split("\n")
             rule[end] = [line.strip() for line in lines if line.strip()]
-        if rule["local"] or rule["remote"]:
+        if with_empty or rule["local"] or rule["remote"]:
             rules.append(rule)
     return rules
 

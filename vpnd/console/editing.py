@@ -15,7 +15,7 @@ from starlette.routing import Route
 from vpnd.config.secrets import new_key
 from vpnd.config.values import MAX_TUNNEL_NAME, check_name
 from vpnd.console import drafts
-from vpnd.console.drafts import Draft, place, step_of
+from vpnd.console.drafts import Draft, step_of
 from vpnd.console.fields import BY_NAME, STEPS, Step
 from vpnd.console.other_side import peer_config_of
 from vpnd.console.requests import Pages, one, redirect
@@ -171,7 +171,7 @@ class Editing:
         self, request: Request, draft: Draft, step: Step, findings: Findings, typing: bool = False
     ) -> None:
         form, _ = request.state.form, translator(self._pages.language(request))
-        drafts.take(draft.table, step, form)
+        drafts.take(draft.table, step, form, typing)
         if step.name != "basic":
             return
         if not draft.editing:
@@ -225,7 +225,7 @@ class Editing:
             findings.add("", refusal.code, refusal.message, refusal.hint)
             return findings
         for problem in findings.check.problems:
-            findings.by_field.setdefault(place(problem, draft.name) or "", []).append(problem)
+            findings.by_field.setdefault(draft.place(problem) or "", []).append(problem)
         return findings
 
     async def _step(

@@ -198,6 +198,21 @@ async def test_a_further_pair_of_ranges(browser: Browser) -> None:
     assert 'name="spd.1.local"' not in page.text, "an empty rule is left out"
 
 
+async def test_a_finding_is_at_its_rule_where_one_before_is_empty(browser: Browser) -> None:
+    draft = await begin(browser)
+    await go(browser, draft, "basic", BASIC)
+    form = {
+        "spd.0.local": "",
+        "spd.0.remote": "",
+        "spd.1.local": "10.0.0.0/24",
+        "spd.1.remote": "10.0.0.0/33",
+    }
+    checked = await browser.post(f"{draft.replace('/draft', '/draft/check')}&step=communication", form)
+    assert (said(checked, "spd.0.remote"), "E-PREFIX" in said(checked, "spd.1.remote")) == ("", True)
+    kept = await go(browser, draft, "communication", form)
+    assert "E-PREFIX" in said(kept, "spd.0.remote"), "the empty one is left out of the page that comes back"
+
+
 async def test_a_key_that_was_made_is_shown_once(browser: Browser) -> None:
     draft = await all_steps(browser, key="", key_again="", generate="yes")
     page = await browser.get(f"{draft}&step=summary")
