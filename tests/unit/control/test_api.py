@@ -183,6 +183,8 @@ async def test_a_tunnel_is_made_from_its_table(daemon: Daemon) -> None:
         ("POST", "/v1/switch", {}, 422, "E-REQUEST"),
         ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout_s": "soon"}}, 422, "E-REQUEST"),
         ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout_s": 1e9}}, 422, "E-REQUEST"),
+        ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout_s": True}}, 422, "E-REQUEST"),
+        ("POST", "/v1/tunnels/branch-a/rekey", {"json": {"ike": 1}}, 422, "E-REQUEST"),
         ("POST", "/v1/tunnels/branch-a/up", {"json": {"timeout": 3}}, 422, "E-REQUEST"),
         ("PUT", "/v1/tunnels/x", {"json": ["list"]}, 422, "E-REQUEST"),
         (
