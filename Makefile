@@ -70,7 +70,7 @@ coverage: setup  ## every branch of wire, tunnel and the ESP datapath, by tests 
 	@$(PYTHON) -m pytest $(COVERED_BY) -n 2 -p no:randomly --cov=vpnd --cov-branch --cov-report= $(PYTEST_ARGS)
 	@$(PYTHON) -m coverage report --include='$(COVERED)' --show-missing --skip-covered --fail-under=100
 	@if [ "$$(id -u)" = 0 ]; then \
-	$(PYTHON) -m pytest $(COUNTED_BY) -n 2 --dist loadgroup -p no:randomly --cov --cov-config=$(DAEMONS) --cov-report= $(PYTEST_ARGS); \
+	$(PYTHON) -m pytest $(COUNTED_BY) --programs -n 2 --dist loadgroup -p no:randomly --cov --cov-config=$(DAEMONS) --cov-report= $(PYTEST_ARGS); \
 	$(PYTHON) -m coverage report --rcfile=$(DAEMONS) --omit='$(COVERED)' --skip-covered --sort=cover; \
 	else echo 'the rest of vpnd is counted where `sudo make coverage` can start daemons'; fi
 

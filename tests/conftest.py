@@ -46,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what the grid puts opposite strongSwan; strongswan proves the rig itself",
     )
     parser.addoption(
+        "--programs",
+        action="store_true",
+        help="each vpnd is started as the program, none is forked (tests/lab/forked.py)",
+    )
+    parser.addoption(
         "--record",
         type=Path,
         metavar="FILE",
@@ -60,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     interruptible()
-    Lab.forks = True
+    Lab.forks = not config.getoption("--programs")
     if config.getoption("--record") is not None:
         settings.load_profile("recorded")
 
