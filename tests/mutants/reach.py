@@ -208,7 +208,7 @@ def _reached_by(copy: Path, directory: Path, file: str) -> tuple[float, list[str
     told = {"PYTHONPATH": str(data), "COVERAGE_PROCESS_START": str(data / "rc"), "MUTANTS_CONTEXT": file}
     began = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "pytest", *ROOT, file],
+        [sys.executable, "-m", "pytest", *ROOT, "--programs", file],
         cwd=copy,
         env=environment(copy, **told),
         check=False,
