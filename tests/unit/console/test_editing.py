@@ -213,6 +213,16 @@ async def test_a_finding_is_at_its_rule_where_one_before_is_empty(browser: Brows
     assert "E-PREFIX" in said(kept, "spd.0.remote"), "the empty one is left out of the page that comes back"
 
 
+@pytest.mark.parametrize("form", [{}, {"name": "a/b"}, {"name": "branch-c", "key": "", "key_again": ""}])
+async def test_what_is_not_finished_is_not_sent(browser: Browser, form: dict[str, str]) -> None:
+    draft = await begin(browser)
+    if form:
+        await go(browser, draft, "basic", {**BASIC, **form})
+    answer = await browser.post(draft.replace("/draft", "/draft/finish"))
+    assert "step=basic" in (answer.header("location") or ""), answer.text
+    assert browser.operations.received == {}
+
+
 async def test_a_key_that_was_made_is_shown_once(browser: Browser) -> None:
     draft = await all_steps(browser, key="", key_again="", generate="yes")
     page = await browser.get(f"{draft}&step=summary")
