@@ -59,10 +59,15 @@ find_python() {
     return 1
 }
 
-# What an extra of pyproject.toml needs, into .venv. uv takes a fifth of pip's time; it reads neither pip's files nor its
-# variables, so that where only those know the way to the packages, pip does it. Nothing is compiled before it is used.
+# What an extra of pyproject.toml needs, into .venv. uv takes a fifth of pip's time; where it does not find a package, pip
+# does it. uv does not read what pip is configured with, so that it gets that here. Nothing is compiled before it is used.
 install_python_packages() {
-    local pip=(.venv/bin/python -m pip install -q --no-compile)
+    local pip=(.venv/bin/python -m pip install -q --no-compile) index
+    index=${PIP_INDEX_URL:-$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)}
+    [ -z "$index" ] || export UV_DEFAULT_INDEX=$index
+    [ -z "${PIP_EXTRA_INDEX_URL:-}" ] || export UV_INDEX=$PIP_EXTRA_INDEX_URL
+    [ -z "${PIP_FIND_LINKS:-}" ] || export UV_FIND_LINKS=${PIP_FIND_LINKS// /,}
+    [ -z "${PIP_NO_INDEX:-}" ] || export UV_NO_INDEX=1
     { "${pip[@]}" 'uv>=0.9,<1' && .venv/bin/python -m uv pip install -q --python .venv/bin/python -e ".[$1]"; } ||
         "${pip[@]}" -e ".[$1]"
 }
