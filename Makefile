@@ -14,8 +14,8 @@ PEER ?= vpnd
 SCENARIO ?= tunnel
 PYTEST_ARGS ?=
 # Tests that share gateways stay in one process; tests/conftest.py has the order, and the dice are the same each time.
-# Most of it is waiting, so that two processors have work for four.
-PYTEST_WORKERS ?= -n 4 --dist loadgroup --no-loadscope-reorder --randomly-seed=1
+# Most of it is waiting, so that two processors have work for six.
+PYTEST_WORKERS ?= -n 6 --dist loadgroup --no-loadscope-reorder --randomly-seed=1
 BENCH_ARGS ?=
 FAULTS ?= tests/faults $(addprefix tests/simulation/v1/test_,orders.py weather.py) \
 	$(addprefix tests/simulation/test_,ikev2_orders.py ikev2_weather.py year.py dpd.py wrong_key_flood.py unproven.py) \
