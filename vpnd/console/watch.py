@@ -26,7 +26,7 @@ AGAIN = 1.0
 """Ours, in seconds: until the daemon is asked for its events again."""
 
 SAMPLE = 20.0
-"""Ours, in seconds: between two rates that are kept, whether somebody looks or not."""
+"""Ours, in seconds: between two rates that are kept, whether anyone looks or not."""
 
 KEPT_RATES = 180
 """An hour of them; of each tunnel 1.5 KB."""

@@ -143,7 +143,7 @@ class Start:
 
     def __init__(self) -> None:
         self.tunnels_run = asyncio.Event()
-        """Set by whoever starts the tunnels, once each runs or is refused."""
+        """Set by what starts the tunnels, once each runs or is refused."""
         self.api_answers = asyncio.Event()
 
     async def answer(self, operations: Operations, listening: ApiSocket) -> None:

@@ -112,7 +112,7 @@ def test_rates_of_the_last_hour() -> None:
     assert drawn.lines[1][0].startswith("0.0,2.0 ")
 
 
-async def test_rates_are_kept_whether_somebody_looks_or_not(
+async def test_rates_are_kept_whether_anyone_looks_or_not(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "SAMPLE", 0)
