@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vpnd.config.mappings import mappings_of
 from vpnd.config.places import NOWHERE, Places
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import Problem, Severity
@@ -92,7 +91,7 @@ class Configuration:
     def spd_mappings(self) -> int:
         """How many mappings the spd-policy tunnels have together."""
         tables = (t.table for t in self.tunnels.values() if t.table.communication == "spd-policy")
-        return sum(len(mappings_of(table)) for table in tables)
+        return sum(len(rule.local) * len(rule.remote) for table in tables for rule in table.spd)
 
 
 class Findings:

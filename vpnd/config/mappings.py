@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from vpnd.config.schema import TunnelTable
 from vpnd.config.values import PROTOCOLS
@@ -73,10 +74,11 @@ def mappings_of(table: TunnelTable) -> tuple[Mapping, ...]:
     """The mappings of a tunnel, in the order in which they are negotiated: as the rules are written.
 
     A destination-route tunnel has one that covers all of IPv4, or of IPv6 if all its routes are IPv6, and
-    a second one if its routes are of both kinds.
+    a second one if its routes are of both kinds. Of more than MAX_MAPPINGS, which are refused, there is one
+    too many: a rule of thousands of ranges at each end would make millions.
     """
     if table.communication == "spd-policy":
-        return tuple(
+        every = (
             Mapping(
                 local,
                 remote,
@@ -90,6 +92,7 @@ def mappings_of(table: TunnelTable) -> tuple[Mapping, ...]:
             for local in spd.local
             for place, remote in enumerate(spd.remote)
         )
+        return tuple(islice(every, MAX_MAPPINGS + 1))
     families = {route.version for route in table.routes}
     everything = []
     if families != {6}:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.config.files import GATEWAY, KEY, ROUTES, TUNNEL, load_text, marked_line
+from vpnd.config.mappings import MAX_MAPPINGS, mappings_of
 from vpnd.config.problems import Severity
 
 BASE = GATEWAY + TUNNEL
@@ -50,6 +51,9 @@ class Case:
 
 
 MANY = ",\n".join(f'"10.{i}.0.0/24"' for i in range(201))
+RANGES = [f'"10.{i // 256}.{i % 256}.0/24",' for i in range(2000)]
+FIRST_TOO_MANY = [*RANGES[:200], f"{RANGES[200]} #!", *RANGES[201:]]
+MILLIONS = "\n".join(["[[tunnels.a.spd]]", "local = [", *RANGES, "]", "remote = [", *FIRST_TOO_MANY, "]\n"])
 TOO_MANY = MANY.replace('"10.200.0.0/24"', '"10.200.0.0/24" #!')
 
 NOT_SPOKEN = "use an IP address or an FQDN, here and at the peer"
@@ -509,6 +513,12 @@ ERRORS = [
         GATEWAY + SPD + f'[[tunnels.a.spd]]\nlocal = ["192.168.0.0/24"]\nremote = [{TOO_MANY}\n]\n',
     ),
     Case(
+        "E-LIMIT",
+        "4000000 mappings over all spd-policy tunnels; a gateway has at most 200",
+        "destination-route",
+        GATEWAY + SPD + MILLIONS,
+    ),
+    Case(
         "E-OVERLAP",
         "10.0.0.0/24 - 192.168.1.0/24 overlaps 10.0.0.0/24 - 192.168.1.0/24 of tunnel a",
         "no packet belongs to both",
@@ -955,6 +965,12 @@ def test_an_error_names_its_line_and_what_to_change(tmp_path: Path, case: Case) 
     assert found[0].hint, "an error says what to change"
     assert case.hint in found[0].hint
     assert len(loaded.errors) == 1, "one cause, one error"
+
+
+def test_millions_of_mappings_are_counted_and_not_made(tmp_path: Path) -> None:
+    configuration = load_text(tmp_path, GATEWAY + SPD + MILLIONS).configuration
+    assert configuration.spd_mappings == 4_000_000
+    assert len(mappings_of(configuration.tunnels["a"].table)) == MAX_MAPPINGS + 1
 
 
 @pytest.mark.parametrize("case", WARNINGS, ids=ident)
