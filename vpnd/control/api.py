@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
@@ -19,7 +19,7 @@ from starlette.routing import Match
 from vpnd import __version__
 from vpnd.control import metrics
 from vpnd.control.limits import RequestLimits
-from vpnd.control.openapi import document
+from vpnd.control.openapi import PROBLEM, document
 from vpnd.control.operations import OperationError, Operations
 from vpnd.control.schema import (
     ActionResult,
@@ -337,6 +337,7 @@ def _invalid_request(request: Request, error: RequestValidationError) -> Respons
     return error_response(422, ErrorBody(code="E-REQUEST", message=wrong, hint=hint))
 
 
-def error_response(status: int, body: ErrorBody) -> JSONResponse:
+def error_response(status: int, body: ErrorBody) -> Response:
     """An answer that says what was not done."""
-    return JSONResponse(ErrorResponse(error=body).model_dump(mode="json"), status)
+    content = ErrorResponse.of(status, body).model_dump_json()
+    return Response(content, status, media_type=PROBLEM)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vpnd.control.openapi import PROBLEM
 from vpnd.control.places import UNKNOWN_USER, Full, Places, kind_of
+from vpnd.control.schema import ErrorBody, ErrorResponse
 
 MAX_BODY = 1024 * 1024
 """Ours, in bytes: a tunnel with 200 mappings takes 20 KB."""
@@ -85,17 +86,17 @@ class _Refused(Exception):
 
 
 async def _refuse(send: Send, refusal: _Refused) -> None:
-    error: dict[str, object] = {
-        "code": refusal.code,
-        "message": refusal.message,
-        "hint": refusal.hint,
-        "problems": [],
-    }
-    body = json.dumps({"error": error}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
+    error = ErrorBody(code=refusal.code, message=refusal.message, hint=refusal.hint)
+    await answer(send, ErrorResponse.of(refusal.status, error))
+
+
+async def answer(send: Send, problem: ErrorResponse, *headers: tuple[bytes, bytes]) -> None:
+    """Send a problem document, with these headers besides, and end the connection."""
+    body = problem.model_dump_json().encode()
+    own = [
+        (b"content-type", PROBLEM.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.start", "status": problem.status, "headers": [*own, *headers]})
     await send({"type": "http.response.body", "body": body})

@@ -9,6 +9,9 @@ from fastapi.openapi.utils import get_openapi
 
 from vpnd.config.schema import TunnelTable
 
+PROBLEM = "application/problem+json"
+"""The media type of an error (RFC 9457)."""
+
 
 def document(app: FastAPI) -> dict[str, Any]:
     """Made once, then kept in the application."""
@@ -21,6 +24,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
         )
         _describe_tunnel_table(made)
+        _name_problems(made)
         app.openapi_schema = made
     return app.openapi_schema
 
@@ -38,3 +42,11 @@ def _describe_tunnel_table(made: dict[str, Any]) -> None:
     for operation in (paths["/v1/tunnels/{name}"]["put"], paths["/v1/tunnels/{name}/check"]["post"]):
         body = operation["requestBody"]["content"]["application/json"]
         body["schema"] = {"$ref": "#/components/schemas/TunnelTable"}
+
+
+def _name_problems(made: dict[str, Any]) -> None:
+    """Errors have a media type of their own; FastAPI takes every model for `application/json`."""
+    for operation in (one for methods in made["paths"].values() for one in methods.values()):
+        for status, response in operation["responses"].items():
+            if status[0] in "45":
+                response["content"] = {PROBLEM: response["content"].pop("application/json")}

@@ -8,6 +8,7 @@ counts are of inner packets. `null` means "there is none" or "not known", never 
 from __future__ import annotations
 
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -414,7 +415,26 @@ class ErrorBody(Model):
     problems: list[ProblemBody] = Field(default_factory=list)
 
 
-class ErrorResponse(Model):
-    """The body of every answer with a status of 400 or more."""
+PROBLEM_TYPE = "urn:vpnd:error:"
+"""What the code of an error stands behind in the type of its problem document."""
 
+
+class ErrorResponse(Model):
+    """The body of every answer with a status of 400 or more: a problem document (RFC 9457).
+
+    `error` has it in vpnd's own terms.
+    """
+
+    type: str = Field(examples=[f"{PROBLEM_TYPE}E-UNKNOWN-TUNNEL"])
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str
     error: ErrorBody
+
+    @classmethod
+    def of(cls, status: int, error: ErrorBody) -> ErrorResponse:
+        """The document of an error that is answered with this HTTP status."""
+        title = HTTPStatus(status).phrase
+        return cls(
+            type=PROBLEM_TYPE + error.code, title=title, status=status, detail=error.message, error=error
+        )

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.unit.control.fakes import AT, FakeOperations, tunnel_up
 from vpnd.control import limits, server
 from vpnd.control.api import create_app
 from vpnd.control.listening import ApiSocket, SocketUnavailable, user_of
+from vpnd.control.openapi import PROBLEM
 from vpnd.control.places import ROOT
 from vpnd.control.schema import Event, Status
 from vpnd.control.server import ApiServer
@@ -41,7 +43,7 @@ async def ask(daemon: Daemon, method: str, path: str, **more: Any) -> tuple[int,
         session.request(method, f"http://vpnd{path}", **more) as answer,
     ):
         text = await answer.text()
-        is_json = answer.content_type == "application/json"
+        is_json = answer.content_type in ("application/json", PROBLEM)
         return answer.status, json.loads(text) if is_json else text, dict(answer.headers)
 
 
@@ -201,9 +203,12 @@ async def test_a_tunnel_is_made_from_its_table(daemon: Daemon) -> None:
 async def test_every_error_has_one_shape(
     daemon: Daemon, method: str, path: str, more: dict[str, Any], status: int, code: str
 ) -> None:
-    answered, body, _ = await ask(daemon, method, path, **more)
+    answered, body, headers = await ask(daemon, method, path, **more)
     assert (answered, body["error"]["code"]) == (status, code)
-    assert set(body) == {"error"}
+    assert headers["Content-Type"] == PROBLEM
+    assert set(body) == {"type", "title", "status", "detail", "error"}, "RFC 9457 section 3.1"
+    assert (body["type"], body["status"]) == (f"urn:vpnd:error:{code}", status)
+    assert (body["title"], body["detail"]) == (HTTPStatus(status).phrase, body["error"]["message"])
     assert set(body["error"]) == {"code", "message", "hint", "problems"}
     assert body["error"]["message"]
 
@@ -373,6 +378,15 @@ async def test_the_document_describes_every_route(daemon: Daemon) -> None:
     assert "ike" in table["properties"]
 
 
+async def test_errors_of_the_document_are_problem_documents(daemon: Daemon) -> None:
+    _, document, _ = await ask(daemon, "GET", "/v1/openapi.json")
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            errors = [one for status, one in operation["responses"].items() if status[0] in "45"]
+            assert errors, (method, path)
+            assert all(list(one["content"]) == [PROBLEM] for one in errors), (method, path)
+
+
 async def test_every_reference_of_the_document_leads_somewhere(daemon: Daemon) -> None:
     _, document, _ = await ask(daemon, "GET", "/v1/openapi.json")
 
@@ -452,7 +466,9 @@ async def test_a_body_that_never_comes(daemon: Daemon, monkeypatch: pytest.Monke
     scope = {"type": "http", "method": "PUT", "path": "/v1/tunnels/x", "headers": [], "query_string": b""}
     await app(scope, receive, send)
     assert sent[0]["status"] == 408
-    assert json.loads(sent[1]["body"])["error"]["code"] == "E-TIMEOUT"
+    assert (b"content-type", PROBLEM.encode()) in sent[0]["headers"]
+    problem = json.loads(sent[1]["body"])
+    assert (problem["status"], problem["error"]["code"]) == (408, "E-TIMEOUT")
 
 
 async def test_a_thousand_connections(daemon: Daemon) -> None:
