@@ -12,7 +12,7 @@ from typing import Any
 
 from vpnd.config.configuration import dotted
 from vpnd.config.schema import TunnelTable, with_profile
-from vpnd.console.fields import STEPS, Field, Kind, Step
+from vpnd.console.fields import FIELDS, STEPS, Field, Kind, Step
 from vpnd.model.secret import Secret
 from vpnd.sdk.models import Problem, TunnelDetail
 
@@ -23,7 +23,10 @@ MAX_RULES = 200
 """As many as there can be mappings."""
 
 NO_RULES = "spd.0.remote"
-"""The field at which it is said that there are none."""
+"""The field at which it is said that there are none, or that one is missing."""
+
+OF_NO_STEP = ("name", "customer_gateway", "pre_shared_key")
+"""Further fields of the first step."""
 
 MAX_RANGES = 200
 """Likewise, at one end of a rule: with each of the other end it is a mapping, and thousands make millions."""
@@ -62,6 +65,9 @@ class Draft:
         at = place(problem, self.name)
         rule = re.fullmatch(r"spd\.(\d+)\.(\w+)", at or "")
         filled = self.filled()
+        if problem.code == "E-HEALTH-MAPPING" and value(self.table, "communication") == "spd-policy":
+            # What carries it is a rule, which another step asks for than the health check.
+            return f"spd.{filled[-1]}.remote" if filled else NO_RULES
         return f"spd.{filled[int(rule[1])]}.{rule[2]}" if rule is not None and filled else at
 
 
@@ -134,13 +140,14 @@ def take(table: dict[str, Any], step: Step, form: Mapping[str, list[str]], typin
     `typing`: the form stays as it is, so its empty rules keep their places.
     """
     for one in step.fields:
-        if not is_shown(one, table) or (one.key not in form and one.kind not in (Kind.YES, Kind.SEVERAL)):
-            continue
-        put(table, one.key, _parsed(one, form.get(one.key, []), value(table, one.key)))
+        if not is_shown(one, table):
+            # What means nothing any more is not refused at a field that nobody sees.
+            put(table, one.key, None)
+        elif one.key in form or one.kind in (Kind.YES, Kind.SEVERAL):
+            put(table, one.key, _parsed(one, form.get(one.key, []), value(table, one.key)))
     if step.name == "communication":
         if value(table, "communication") == "spd-policy":
             table["spd"] = _rules(form, table.get("spd", []), typing)
-            table.pop("routes", None)
         else:
             table.pop("spd", None)
 
@@ -224,7 +231,7 @@ def _without(one: Any, usual: Any) -> Any:
 
 
 def place(problem: Problem, name: str) -> str | None:
-    """The field that a problem is about, `ike.lifetime` or `spd.0.remote`; None for the whole tunnel."""
+    """The field that a problem is about, `ike.lifetime` or `spd.0.remote`; None for none of the form."""
     prefix = dotted(("tunnels", name)) + "."
     if problem.key is None or not problem.key.startswith(prefix):
         return None
@@ -232,11 +239,16 @@ def place(problem: Problem, name: str) -> str | None:
     if problem.code == "E-COMMUNICATION":
         # The rules are missing, which another step asks for than the mode.
         return NO_RULES
-    rule = re.fullmatch(r"spd\[(\d+)\]\.(\w+).*", key)
+    if problem.code == "E-ANY" and key == "customer_gateway":
+        # Likewise its identity.
+        return "ike.remote_id"
+    rule = re.fullmatch(r"spd\[(\d+)\](?:\.(\w+).*)?", key)
     if rule is not None:
         return f"spd.{rule[1]}.{'remote' if rule[2] == 'remote' else 'local'}"
     key = re.sub(r"\[\d+\].*$", "", key)
-    return "customer_gateway" if key.startswith("customer_gateway") else key
+    if key.startswith("customer_gateway"):
+        return "customer_gateway"
+    return key if key in FIELDS or key in OF_NO_STEP else None
 
 
 def step_of(key: str | None) -> str:

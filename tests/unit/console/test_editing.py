@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.console.conftest import Answer, Browser
-from tests.unit.control.fakes import AT
+from tests.unit.control.fakes import AT, CONFIGURATION
 from vpnd.console import drafts, suggestions
 from vpnd.console.fields import BY_NAME, STEPS
 from vpnd.control.diagnoses import explain
@@ -394,7 +394,8 @@ async def test_drafts_are_of_one_session_and_few(browser: Browser) -> None:
     [
         ("a", "tunnels.a.ike.encryption[0]", "ike.encryption"),
         ("a.b", 'tunnels."a.b".spd[2].remote[1]', "spd.2.remote"),
-        ("a", "tunnels.a.spd[0]", "spd"),
+        ("a", "tunnels.a.spd[0]", "spd.0.local"),
+        ("a", "tunnels.a.interface", None),
         ("a", "tunnels.a.customer_gateway.address", "customer_gateway"),
         ("a", "tunnels.b.routes", None),
         ("a", None, None),
@@ -415,3 +416,65 @@ def test_the_profile_decides_what_is_a_default() -> None:
     assert table == {"profile": "tencent-cloud"}
     assert drafts.step_of("spd.3.local") == "communication"
     assert BY_NAME["ike"].title == "IKE options"
+
+
+async def test_a_peer_of_any_address_is_asked_for_its_identity_in_the_step_that_has_it(
+    browser: Browser,
+) -> None:
+    draft = await begin(browser)
+    basic = {**BASIC, "customer_gateway.address": "any", "negotiation": "passive"}
+    for step, form in (("basic", basic), *WAY[1:3]):
+        answer = await go(browser, draft, step, form)
+        assert answer.status == 303, (step, answer.text)
+    refused = await go(browser, draft, "ike", {**IKE, "ike.remote_id": ""})
+    assert (refused.status, "E-ANY" in said(refused, "ike.remote_id")) == (422, True)
+    assert (await go(browser, draft, "ike", IKE)).status == 303
+    await go(browser, draft, "ipsec", IPSEC)
+    assert (await browser.post(draft.replace("/draft", "/draft/finish"))).status == 303
+    assert browser.operations.received["branch-c"]["customer_gateway"] == {"address": "any"}
+
+
+async def test_the_rule_that_carries_a_health_check_is_asked_for_among_the_rules(browser: Browser) -> None:
+    draft = await begin(browser)
+    health = {
+        "health_check.enabled": "yes",
+        "health_check.local": "169.254.128.1",
+        "health_check.remote": "169.254.128.2",
+    }
+    for step, form in (("basic", BASIC), ("advanced", {**ADVANCED, **health})):
+        answer = await go(browser, draft, step, form)
+        assert answer.status == 303, (step, answer.text)
+    refused = await go(browser, draft, "communication", RULES)
+    assert (refused.status, "E-HEALTH-MAPPING" in said(refused, "spd.0.remote")) == (422, True)
+    probes = {"spd.1.local": "169.254.128.1/32", "spd.1.remote": "169.254.128.2/32"}
+    assert (await go(browser, draft, "communication", {**RULES, **probes})).status == 303
+
+
+async def test_what_is_hidden_is_left_out(browser: Browser) -> None:
+    """Aggressive mode is of IKEv1; the timeout belongs to DPD, the addresses to a health check."""
+    draft = await all_steps(browser)
+    assert (await go(browser, draft, "ike", {**IKE, "ike.negotiation_mode": "aggressive"})).status == 303
+    answer = await go(browser, draft, "ike", {**IKE, "ike.version": "ikev2"})
+    assert answer.status == 303, answer.text
+    assert (
+        await go(browser, draft, "advanced", {"dpd.timeout": "45", "health_check.local": "x"})
+    ).status == 303
+    assert (await browser.post(draft.replace("/draft", "/draft/finish"))).status == 303
+    sent = browser.operations.received["branch-c"]
+    assert sent["dpd"] == {"enabled": False}
+    assert "health_check" not in sent
+    assert "negotiation_mode" not in str(sent)
+
+
+async def test_what_no_field_asks_for_is_said_on_the_page(browser: Browser) -> None:
+    """A value of a file or of the API that does not fit any more, such as ESN with IKEv1."""
+    browser.operations.from_api = True
+    browser.operations.configuration = {
+        **CONFIGURATION,
+        "ipsec": {**CONFIGURATION["ipsec"], "esn": "yes"},
+    }
+    draft = await begin(browser, name="branch-a", how="edit")
+    ike = {**IKE, "ike.remote_id": "gw.branch.example"}
+    await go(browser, draft, "ike", ike)
+    page = await browser.get(f"{draft}&step=ipsec")
+    assert "E-ESN" in said(page, "")

@@ -146,6 +146,7 @@ class FakeOperations:
         self.hang = asyncio.Event()
         self.looked = 0
         self.from_api = False
+        self.configuration: Mapping[str, Any] = CONFIGURATION
         self.cut_off = False
         self.reload_waits: asyncio.Event | None = None
         self.progress = ReloadProgress(running=False, done=0, total=0)
@@ -179,7 +180,7 @@ class FakeOperations:
             psk_fingerprint="3f9a-77c1",
             ike_sas=[status.ike] if status.ike else [],
             errors=[status.last_error] if status.last_error else [],
-            configuration=CONFIGURATION,
+            configuration=dict(self.configuration),
         )
 
     async def up(self, name: str, timeout_s: float) -> ActionResult:
