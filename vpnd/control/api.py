@@ -130,8 +130,7 @@ def _add_queries(app: FastAPI, operations: Operations, closing: asyncio.Event) -
     @app.get("/metrics", tags=["status"], operation_id="metrics", response_class=Response)
     async def prometheus() -> Response:
         """Prometheus metrics; a tunnel that is configured but down is 0, not absent."""
-        text = metrics.render(operations.status(), operations.counters(), operations.loop_lag())
-        return Response(text, media_type=metrics.CONTENT_TYPE)
+        return Response(await metrics.exposition(operations), media_type=metrics.CONTENT_TYPE)
 
 
 def _add_actions(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:

@@ -1,148 +1,209 @@
-"""Prometheus metrics, made from the status: every configured tunnel has every series, up or not."""
+"""What Prometheus reads, as its text format has it: every configured tunnel has every series, up or not.
+
+The text of a thousand tunnels takes a third of a second of computing, in which nothing else would happen. So
+it is made in slices, and the loop goes on between them.
+
+Labels come from the configuration (names, ranges) and from this program (states, reasons, codes), never from
+what a peer or a stranger sends. https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from resource import getpagesize
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.registry import Collector
+from vpnd.control.operations import Histogram, Operations, TunnelFigures
+from vpnd.control.schema import DropCounts, HealthStatus, MappingStatus, TunnelState, TunnelStatus
 
-from vpnd.control.operations import Histogram
-from vpnd.control.schema import DropCounts, MappingStatus, Status, TunnelState, TunnelStatus
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+SLICE = 0.002
+"""Ours, in seconds: the text is made for so long at a time, and then what is due has its turn."""
 
-_MAPPING = ["tunnel", "local", "remote"]
-_DIRECTIONS = ("in", "out")
+_FAMILIES: Mapping[str, tuple[str, str]] = {
+    "vpnd_build_info": ("gauge", "1, with the version of vpnd and of Python"),
+    "vpnd_info": ("gauge", "1, with the gateway's name, the version and the engine that carries packets"),
+    "vpnd_uptime_seconds": ("gauge", "Since the daemon began"),
+    "process_cpu_seconds_total": ("counter", "Processor time of the daemon"),
+    "process_resident_memory_bytes": ("gauge", "Memory of the daemon"),
+    "vpnd_dropped_total": ("counter", "Messages and packets that belong to no tunnel"),
+    "vpnd_loop_lag_seconds": ("histogram", "How late the daemon comes to what is due"),
+    "vpnd_tunnel_up": ("gauge", "1 if the tunnel is up"),
+    "vpnd_tunnel_state": ("gauge", "1 for the tunnel's state"),
+    "vpnd_tunnel_carries_traffic": ("gauge", "1 if its routes point to it and it has an SA"),
+    "vpnd_tunnel_last_heard_seconds": ("gauge", "Since the peer was last heard, while there is an IKE SA"),
+    "vpnd_tunnel_drops_total": ("counter", "Packets dropped"),
+    "vpnd_ike_sa_up": ("gauge", "1 if there is an IKE SA"),
+    "vpnd_ike_sa_age_seconds": ("gauge", "Age of the IKE SA"),
+    "vpnd_ike_sa_rekey_seconds": ("gauge", "Until the IKE SA is rekeyed"),
+    "vpnd_ike_established_total": ("counter", "IKE SAs negotiated, without those that succeed another"),
+    "vpnd_rekeys_total": ("counter", "SAs that got a successor: of IKE, and pairs of ESP"),
+    "vpnd_failures_total": (
+        "counter",
+        "Attempts and tunnels that failed, by the code that vpnctl why explains",
+    ),
+    "vpnd_mapping_up": ("gauge", "1 if the mapping has an ESP SA pair"),
+    "vpnd_mapping_bytes_total": ("counter", "Bytes of inner packets"),
+    "vpnd_mapping_packets_total": ("counter", "Inner packets"),
+    "vpnd_mapping_rekey_seconds": ("gauge", "Until its ESP SA pair is rekeyed"),
+    "vpnd_health_up": ("gauge", "1 if the health check passes"),
+    "vpnd_health_probes_sent_total": ("counter", "Probes sent"),
+    "vpnd_health_probes_lost_total": ("counter", "Probes without an answer"),
+    "vpnd_health_loss_ratio": ("gauge", "Part of the last 60 probes that was lost, 0 to 1"),
+    "vpnd_health_rtt_seconds": ("gauge", "Round trip, the mean of the last 60 probes"),
+    "vpnd_health_jitter_seconds": ("gauge", "Jitter, the mean of the last 60 probes"),
+    "vpnd_health_probe_rtt_seconds": ("histogram", "Round trips of the probes"),
+    "vpnd_health_probe_jitter_seconds": ("histogram", "From one round trip to the next"),
+}
+"""Every metric, in the order of the text: its type and what it says."""
 
 
-def render(status: Status, counters: Mapping[str, int], loop_lag: Histogram) -> bytes:
-    """The exposition text of one moment."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(status, counters, loop_lag))
-    return generate_latest(registry)
+async def exposition(operations: Operations) -> bytes:
+    """The text of now; with many tunnels, of the moments in which each was read."""
+    loop = asyncio.get_running_loop()
+    text = _Text()
+    _gateway(text, operations)
+    until = loop.time() + SLICE
+    for figures in operations.figures():
+        _tunnel(text, figures)
+        if loop.time() >= until:
+            await asyncio.sleep(0)
+            until = loop.time() + SLICE
+    return text.encode()
 
 
-class _Snapshot(Collector):
-    """The metrics of one status."""
+class _Text:
+    """The samples of each metric; they stand together in the text, whatever the order in which they come."""
 
-    def __init__(self, status: Status, counters: Mapping[str, int], loop_lag: Histogram) -> None:
-        self._status = status
-        self._counters = counters
-        self._loop_lag = loop_lag
+    def __init__(self) -> None:
+        self._samples: dict[str, list[str]] = {name: [] for name in _FAMILIES}
 
-    def collect(self) -> Iterator[Metric]:
-        yield from self._gateway()
-        yield from self._tunnels()
-        yield from self._mappings()
-        yield from self._health()
-
-    def _gateway(self) -> Iterator[Metric]:
-        gateway = self._status.gateway
-        info = GaugeMetricFamily("vpnd_info", "The gateway", labels=["name", "version", "engine"])
-        info.add_metric([gateway.name, gateway.version, gateway.engine], 1)
-        yield info
-        yield GaugeMetricFamily("vpnd_uptime_seconds", "Since the daemon began", value=gateway.uptime_s)
-        dropped = CounterMetricFamily(
-            "vpnd_dropped", "Messages and packets that belong to no tunnel", labels=["reason"]
+    def add(self, name: str, labels: str, value: float) -> None:
+        """One sample; `labels` as `_labels` makes them, or nothing."""
+        self._samples[name].append(
+            f"{name}{{{labels}}} {_number(value)}\n" if labels else f"{name} {_number(value)}\n"
         )
-        for reason, count in self._counters.items():
-            dropped.add_metric([reason], count)
-        yield dropped
-        yield self._lag()
 
-    def _lag(self) -> Metric:
-        lag, upto, buckets = self._loop_lag, 0, []
-        for bound, count in zip((*lag.bounds, float("inf")), lag.counts, strict=True):
+    def histogram(self, name: str, labels: str, measured: Histogram) -> None:
+        """The samples of a histogram: how many values were at most so much."""
+        samples, before, upto = self._samples[name], f"{labels}," if labels else "", 0
+        for bound, count in zip((*measured.bounds, "+Inf"), measured.counts, strict=True):
             upto += count
-            buckets.append(("+Inf" if bound == float("inf") else repr(bound), upto))
-        return HistogramMetricFamily(
-            "vpnd_loop_lag_seconds", "How late the daemon comes to what is due", buckets, lag.total
-        )
+            samples.append(f'{name}_bucket{{{before}le="{bound}"}} {upto}\n')
+        around = f"{{{labels}}}" if labels else ""
+        samples.append(f"{name}_sum{around} {measured.total!r}\n{name}_count{around} {upto}\n")
 
-    def _tunnels(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("vpnd_tunnel_up", "1 if the tunnel is up", labels=["tunnel"])
-        state = GaugeMetricFamily("vpnd_tunnel_state", "1 for the tunnel's state", labels=["tunnel", "state"])
-        carries = GaugeMetricFamily(
-            "vpnd_tunnel_carries_traffic", "1 if its routes point to it and it has an SA", labels=["tunnel"]
-        )
-        heard = GaugeMetricFamily(
-            "vpnd_tunnel_last_heard_seconds", "Since the peer was last heard", labels=["tunnel"]
-        )
-        ike = GaugeMetricFamily("vpnd_ike_sa_up", "1 if there is an IKE SA", labels=["tunnel"])
-        age = GaugeMetricFamily("vpnd_ike_sa_age_seconds", "Age of the IKE SA", labels=["tunnel"])
-        rekey = GaugeMetricFamily(
-            "vpnd_ike_sa_rekey_seconds", "Until the IKE SA is rekeyed", labels=["tunnel"]
-        )
-        drops = CounterMetricFamily("vpnd_tunnel_drops", "Packets dropped", labels=["tunnel", "reason"])
-        for tunnel in self._status.tunnels:
-            name = tunnel.name
-            up.add_metric([name], tunnel.state == "up")
-            for word in get_args(TunnelState):
-                state.add_metric([name, word], tunnel.state == word)
-            carries.add_metric([name], tunnel.carries_traffic)
-            ike.add_metric([name], tunnel.ike is not None)
-            if tunnel.ike is not None:
-                age.add_metric([name], tunnel.ike.age_s)
-                if tunnel.ike.rekey_in_s is not None:
-                    rekey.add_metric([name], tunnel.ike.rekey_in_s)
-            if tunnel.dpd.last_heard_s is not None:
-                heard.add_metric([name], tunnel.dpd.last_heard_s)
-            for reason in DropCounts.model_fields:
-                drops.add_metric([name, reason], getattr(tunnel.drops, reason))
-        yield from (up, state, carries, heard, ike, age, rekey, drops)
+    def encode(self) -> bytes:
+        """Everything. A metric that no tunnel has is left out."""
+        parts = []
+        for name, (kind, meaning) in _FAMILIES.items():
+            if self._samples[name]:
+                parts += [f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n", *self._samples[name]]
+        return "".join(parts).encode()
 
-    def _mappings(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("vpnd_mapping_up", "1 if the mapping has an ESP SA pair", labels=_MAPPING)
-        size = CounterMetricFamily(
-            "vpnd_mapping_bytes", "Bytes of inner packets", labels=[*_MAPPING, "direction"]
-        )
-        packets = CounterMetricFamily(
-            "vpnd_mapping_packets", "Inner packets", labels=[*_MAPPING, "direction"]
-        )
-        rekey = GaugeMetricFamily(
-            "vpnd_mapping_rekey_seconds", "Until its ESP SA pair is rekeyed", labels=_MAPPING
-        )
-        for tunnel in self._status.tunnels:
-            for mapping in tunnel.mappings:
-                labels = [tunnel.name, *(_side(mapping, end) for end in ("local", "remote"))]
-                up.add_metric(labels, mapping.state == "up")
-                if mapping.rekey_in_s is not None:
-                    rekey.add_metric(labels, mapping.rekey_in_s)
-                for direction in _DIRECTIONS:
-                    size.add_metric([*labels, direction], getattr(mapping, f"bytes_{direction}"))
-                    packets.add_metric([*labels, direction], getattr(mapping, f"packets_{direction}"))
-        yield from (up, size, packets, rekey)
 
-    def _health(self) -> Iterator[Metric]:
-        healthy = GaugeMetricFamily("vpnd_health_up", "1 if the health check passes", labels=["tunnel"])
-        sent = CounterMetricFamily("vpnd_health_probes_sent", "Probes sent", labels=["tunnel"])
-        lost = CounterMetricFamily("vpnd_health_probes_lost", "Probes without an answer", labels=["tunnel"])
-        rtt = GaugeMetricFamily("vpnd_health_rtt_seconds", "Round trip", labels=["tunnel"])
-        jitter = GaugeMetricFamily("vpnd_health_jitter_seconds", "Jitter", labels=["tunnel"])
-        for tunnel in self._checked():
-            health = tunnel.health
-            if health is None:
-                continue
-            healthy.add_metric([tunnel.name], health.state == "healthy")
-            sent.add_metric([tunnel.name], health.sent)
-            lost.add_metric([tunnel.name], health.lost)
-            if health.rtt_ms is not None:
-                rtt.add_metric([tunnel.name], health.rtt_ms / 1000)
-            if health.jitter_ms is not None:
-                jitter.add_metric([tunnel.name], health.jitter_ms / 1000)
-        yield from (healthy, sent, lost, rtt, jitter)
+def _number(value: float) -> str:
+    return str(int(value)) if isinstance(value, bool) else repr(value)
 
-    def _checked(self) -> Iterator[TunnelStatus]:
-        return (tunnel for tunnel in self._status.tunnels if tunnel.health is not None)
+
+def _labels(**values: str) -> str:
+    """`tunnel="branch-a",reason="replay"`, with what the format takes for its own escaped."""
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in values.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+# ------------------------------------------------------------------------------------ the gateway
+
+
+def _gateway(text: _Text, operations: Operations) -> None:
+    gateway = operations.gateway()
+    text.add("vpnd_build_info", _labels(version=gateway.version, python=platform.python_version()), 1)
+    info = _labels(name=gateway.name, version=gateway.version, engine=gateway.engine)
+    text.add("vpnd_info", info, 1)
+    text.add("vpnd_uptime_seconds", "", gateway.uptime_s)
+    text.add("process_cpu_seconds_total", "", time.process_time())
+    text.add("process_resident_memory_bytes", "", _resident_bytes())
+    for reason, count in operations.counters().items():
+        text.add("vpnd_dropped_total", _labels(reason=reason), count)
+    text.histogram("vpnd_loop_lag_seconds", "", operations.loop_lag())
+
+
+def _resident_bytes() -> int:
+    """proc(5): the second number of statm, in pages."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()
+
+
+# ------------------------------------------------------------------------------------- one tunnel
+
+_STATES = get_args(TunnelState)
+_REASONS = tuple(DropCounts.model_fields)
+
+
+def _tunnel(text: _Text, figures: TunnelFigures) -> None:
+    status = figures.status
+    tunnel = _labels(tunnel=status.name)
+    text.add("vpnd_tunnel_up", tunnel, status.state == "up")
+    for state in _STATES:
+        text.add("vpnd_tunnel_state", f'{tunnel},state="{state}"', status.state == state)
+    text.add("vpnd_tunnel_carries_traffic", tunnel, status.carries_traffic)
+    if status.dpd.last_heard_s is not None:
+        text.add("vpnd_tunnel_last_heard_seconds", tunnel, status.dpd.last_heard_s)
+    for reason in _REASONS:
+        text.add("vpnd_tunnel_drops_total", f'{tunnel},reason="{reason}"', getattr(status.drops, reason))
+    _ike(text, tunnel, status)
+    text.add("vpnd_ike_established_total", tunnel, figures.established)
+    for sa, count in figures.rekeys.items():
+        text.add("vpnd_rekeys_total", f'{tunnel},sa="{sa}"', count)
+    for code, count in figures.failures.items():
+        text.add("vpnd_failures_total", f'{tunnel},code="{code}"', count)
+    for mapping in status.mappings:
+        _mapping(text, tunnel, mapping)
+    if status.health is not None:
+        _health(text, tunnel, status.health, figures)
+
+
+def _ike(text: _Text, tunnel: str, status: TunnelStatus) -> None:
+    text.add("vpnd_ike_sa_up", tunnel, status.ike is not None)
+    if status.ike is not None:
+        text.add("vpnd_ike_sa_age_seconds", tunnel, status.ike.age_s)
+        if status.ike.rekey_in_s is not None:
+            text.add("vpnd_ike_sa_rekey_seconds", tunnel, status.ike.rekey_in_s)
+
+
+def _mapping(text: _Text, tunnel: str, mapping: MappingStatus) -> None:
+    ends = f"{tunnel},{_labels(local=_side(mapping, 'local'), remote=_side(mapping, 'remote'))}"
+    inbound, outbound = f'{ends},direction="in"', f'{ends},direction="out"'
+    text.add("vpnd_mapping_up", ends, mapping.state == "up")
+    text.add("vpnd_mapping_bytes_total", inbound, mapping.bytes_in)
+    text.add("vpnd_mapping_bytes_total", outbound, mapping.bytes_out)
+    text.add("vpnd_mapping_packets_total", inbound, mapping.packets_in)
+    text.add("vpnd_mapping_packets_total", outbound, mapping.packets_out)
+    if mapping.rekey_in_s is not None:
+        text.add("vpnd_mapping_rekey_seconds", ends, mapping.rekey_in_s)
+
+
+def _health(text: _Text, tunnel: str, health: HealthStatus, figures: TunnelFigures) -> None:
+    text.add("vpnd_health_up", tunnel, health.state == "healthy")
+    text.add("vpnd_health_probes_sent_total", tunnel, health.sent)
+    text.add("vpnd_health_probes_lost_total", tunnel, health.lost)
+    if health.loss_percent is not None:
+        text.add("vpnd_health_loss_ratio", tunnel, health.loss_percent / 100)
+    if health.rtt_ms is not None:
+        text.add("vpnd_health_rtt_seconds", tunnel, health.rtt_ms / 1000)
+    if health.jitter_ms is not None:
+        text.add("vpnd_health_jitter_seconds", tunnel, health.jitter_ms / 1000)
+    if figures.rtt is not None:
+        text.histogram("vpnd_health_probe_rtt_seconds", tunnel, figures.rtt)
+    if figures.jitter is not None:
+        text.histogram("vpnd_health_probe_jitter_seconds", tunnel, figures.jitter)
 
 
 def _side(mapping: MappingStatus, end: str) -> str:

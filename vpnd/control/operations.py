@@ -6,14 +6,15 @@ description says so, and never block the loop. Each method that takes a name rai
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from vpnd.control.schema import (
     ActionResult,
     CustomerGateways,
     Event,
+    GatewayStatus,
     GroupStatus,
     ProblemBody,
     ReloadProgress,
@@ -23,6 +24,7 @@ from vpnd.control.schema import (
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelStatus,
     Why,
 )
 from vpnd.model.text import printable
@@ -92,6 +94,23 @@ class Histogram:
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     total: float
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelFigures:
+    """What metrics show of one tunnel. The counts begin with the daemon, or with the tunnel if that is later.
+
+    `established`: IKE SAs that were negotiated, without those that succeed another. `rekeys`: SAs that got a
+    successor, by `ike` and `esp`. `failures`: attempts and losses by the code of their diagnosis. `rtt` and
+    `jitter` are of the health check, None without one.
+    """
+
+    status: TunnelStatus
+    established: int = 0
+    rekeys: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+    rtt: Histogram | None = None
+    jitter: Histogram | None = None
 
 
 class Operations(Protocol):
@@ -166,6 +185,15 @@ class Operations(Protocol):
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key. Raises Conflict (E-FROM-FILE)."""
+
+    def gateway(self) -> GatewayStatus:
+        """The gateway's part of the status."""
+
+    def figures(self) -> Iterator[TunnelFigures]:
+        """Every tunnel, each read when it is asked for: with many the loop can go on in between.
+
+        A tunnel that is removed meanwhile is left out.
+        """
 
     def counters(self) -> Mapping[str, int]:
         """Counts that belong to no tunnel, by reason: `ike_unknown_peer`, `esp_no_sa`."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import assert_never
 
+from vpnd.daemon.events.counts import Counts
 from vpnd.daemon.events.event_text import (
     attempt_failed,
     carrier_changed,
@@ -119,6 +120,7 @@ class Gateway:
         self.engine = engine
         self.journal = journal
         self.watchers = Watchers()
+        self.counts = Counts()
         self.faults = 0
         """Bugs of ours that were caught."""
         self._surroundings = surroundings
@@ -202,6 +204,7 @@ class Gateway:
     def forget(self, tunnel: str) -> None:
         """The tunnel is removed: its counters go too."""
         self._totals.forget(tunnel)
+        self.counts.forget(tunnel)
         self._liveness.forget(tunnel)
         with self.turn() as now:
             self.selection.remove(now, tunnel)
@@ -309,6 +312,7 @@ class Gateway:
             while waiting := ike or life or self.selection.outputs:
                 output = waiting.popleft()
                 with self._guard("an effect", output.tunnel):
+                    self.counts.count(output)
                     self.apply(now, output)
         finally:
             self._draining = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from vpnd.control.operations import (
     InvalidConfiguration,
     NegotiationFailed,
     OperationError,
+    TunnelFigures,
     UnknownGroup,
     UnknownTunnel,
 )
@@ -28,6 +29,7 @@ from vpnd.control.schema import (
     CarriedRoute,
     CustomerGateways,
     Event,
+    GatewayStatus,
     GroupStatus,
     ProblemBody,
     ReloadProgress,
@@ -119,6 +121,14 @@ class Operator:
     def events(self, follow: bool, after: str | None) -> AsyncIterator[Event]:
         """The events that are kept, and with `follow` new ones as they happen."""
         return self._service.journal.events.stream(follow, after)
+
+    def gateway(self) -> GatewayStatus:
+        """The gateway's part of the status."""
+        return self._report.gateway(self._service.policy)
+
+    def figures(self) -> Iterator[TunnelFigures]:
+        """What metrics show of each tunnel, read one after the other."""
+        return self._report.figures()
 
     def counters(self) -> Mapping[str, int]:
         """Counts that belong to no tunnel, by reason."""

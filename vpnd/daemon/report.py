@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal
 
 from vpnd import __version__
 from vpnd.config.values import AUTO
 from vpnd.control.diagnoses import explain, message
+from vpnd.control.operations import Histogram, TunnelFigures
 from vpnd.control.schema import (
     DpdStatus,
     DropCounts,
@@ -22,6 +24,7 @@ from vpnd.control.schema import (
     TunnelStatus,
     Why,
 )
+from vpnd.daemon.events.counts import ESP_REKEYED, ESTABLISHED, IKE_REKEYED
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
@@ -30,6 +33,7 @@ from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.model.policy import GatewayPolicy
 from vpnd.model.selectors import ANY_PORT, ports_text, protocol_text
 from vpnd.tunnel.commands import TunnelState
+from vpnd.tunnel.history import BOUNDS, Distribution
 from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Fault as TunnelFault
 from vpnd.tunnel.mappings import Mapping
@@ -60,20 +64,24 @@ class Report:
     def status(self, policy: GatewayPolicy) -> Status:
         """`vpnctl status`."""
         now = self._gateway.clock.now()
+        return Status(
+            gateway=self.gateway(policy),
+            tunnels=[self.tunnel(tunnel, now) for tunnel in self._gateway.tunnels],
+        )
+
+    def gateway(self, policy: GatewayPolicy) -> GatewayStatus:
+        """The gateway's part of it."""
         labels = dict(policy.labels)
         kind = labels.get("type")
-        return Status(
-            gateway=GatewayStatus(
-                name=policy.name,
-                address=self._address(policy),
-                version=__version__,
-                engine=self._gateway.engine.name,
-                uptime_s=int(now - self._started),
-                type=kind if kind in ("vpc", "ccn") else None,
-                vpc=labels.get("vpc"),
-                region=labels.get("region"),
-            ),
-            tunnels=[self.tunnel(tunnel, now) for tunnel in self._gateway.tunnels],
+        return GatewayStatus(
+            name=policy.name,
+            address=self._address(policy),
+            version=__version__,
+            engine=self._gateway.engine.name,
+            uptime_s=int(self._gateway.clock.now() - self._started),
+            type=kind if kind in ("vpc", "ccn") else None,
+            vpc=labels.get("vpc"),
+            region=labels.get("region"),
         )
 
     def tunnel(self, tunnel: Tunnel, now: float) -> TunnelStatus:
@@ -107,6 +115,22 @@ class Report:
             drops=self._drops(tunnel.name),
             last_error=self.fault(tunnel.failure, now),
         )
+
+    def figures(self) -> Iterator[TunnelFigures]:
+        """What metrics show of each tunnel, read one after the other."""
+        for name in [tunnel.name for tunnel in self._gateway.tunnels]:
+            tunnel = self._gateway.tunnels.get(name)
+            if tunnel is None:
+                continue
+            counted, check = self._gateway.counts.of(name), self._gateway.selection.check(name)
+            yield TunnelFigures(
+                status=self.tunnel(tunnel, self._gateway.clock.now()),
+                established=counted.done[ESTABLISHED],
+                rekeys={"ike": counted.done[IKE_REKEYED], "esp": counted.done[ESP_REKEYED]},
+                failures={code.value: count for code, count in counted.failures.items()},
+                rtt=_histogram(check.history.rtts) if check is not None else None,
+                jitter=_histogram(check.history.jitters) if check is not None else None,
+            )
 
     def ike(self, ike: IkeSaInfo, now: float) -> IkeStatus:
         """One IKE SA."""
@@ -250,6 +274,10 @@ class Report:
             return DropCounts()
         counted = self._gateway.engine.drops(name)
         return DropCounts(**{field: counted.get(drop, 0) for drop, field in DROP_FIELDS.items()})
+
+
+def _histogram(counted: Distribution) -> Histogram:
+    return Histogram(BOUNDS, tuple(counted.counts), counted.total)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ MINUTE = 60.0
 
 KEPT_MINUTES = 60
 """The last hour, one sample a minute: about 8 KB for each tunnel."""
+
+BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Ours, in seconds: by these round trips and their differences are counted, from a rack to a satellite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,22 @@ class Minute:
     lost: int
     rtt: float | None
     jitter: float | None
+
+
+class Distribution:
+    """Counts durations by their size: as many numbers as `BOUNDS`, and one more for what is above them."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+        """The sum of all, in seconds."""
+
+    def count(self, seconds: float) -> None:
+        """One that took so long."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
 
 
 class Tally:
@@ -69,13 +89,18 @@ class Tally:
 class History:
     """The measurements of one tunnel. All times are in seconds on the caller's clock."""
 
-    __slots__ = ("_minute", "_minutes", "_now", "_recent", "lost", "sent")
+    __slots__ = ("_before", "_minute", "_minutes", "_now", "_recent", "jitters", "lost", "rtts", "sent")
 
     def __init__(self) -> None:
         self.sent = 0
         """Echo requests since the start whose fate is known."""
         self.lost = 0
         """Those that were not answered in time."""
+        self.rtts = Distribution()
+        """Round trips since the start."""
+        self.jitters = Distribution()
+        """The differences between one round trip and the next, since the start."""
+        self._before: float | None = None
         self._recent: deque[float | None] = deque(maxlen=WINDOW)
         self._minutes: deque[Minute] = deque(maxlen=KEPT_MINUTES)
         self._minute = 0.0
@@ -91,6 +116,12 @@ class History:
         self.lost += rtt is None
         self._recent.append(rtt)
         self._now.count(rtt)
+        if rtt is None:
+            return
+        self.rtts.count(rtt)
+        if self._before is not None:
+            self.jitters.count(abs(rtt - self._before))
+        self._before = rtt
 
     def recent(self) -> Tally:
         """The last `WINDOW` echo requests."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from vpnd.control.operations import (
     Histogram,
     InvalidConfiguration,
     NegotiationFailed,
+    TunnelFigures,
     UnknownGroup,
     UnknownTunnel,
 )
@@ -300,6 +301,21 @@ class FakeOperations:
         raise Conflict(
             "E-FROM-FILE", f"{name} is defined in vpnd.toml", "remove it there, then vpnctl reload"
         )
+
+    def gateway(self) -> GatewayStatus:
+        return self.status().gateway
+
+    def figures(self) -> Iterator[TunnelFigures]:
+        for tunnel in self.tunnels.values():
+            checked = tunnel.health is not None
+            yield TunnelFigures(
+                status=tunnel,
+                established=3,
+                rekeys={"ike": 1, "esp": 4},
+                failures={tunnel.last_error.code: 6} if tunnel.last_error else {},
+                rtt=Histogram((0.01, 0.1), (5, 2, 0), 0.25) if checked else None,
+                jitter=Histogram((0.01, 0.1), (6, 0, 0), 0.006) if checked else None,
+            )
 
     def loop_lag(self) -> Histogram:
         return Histogram((0.01, 0.02), (7, 2, 1), 0.5)

@@ -28,6 +28,7 @@ from vpnd.tunnel.health import (
     ProbeUnsent,
     SendProbe,
 )
+from vpnd.tunnel.history import BOUNDS, History
 from vpnd.tunnel.loss import OUTAGE
 
 LOCAL, REMOTE = IPv4Address("169.254.128.1"), IPv4Address("169.254.128.2")
@@ -469,6 +470,30 @@ def test_round_trip_and_jitter_of_the_moment() -> None:
     assert recent.rtt == pytest.approx(0.012)
     assert recent.jitter == pytest.approx(0.002, rel=0.05)
     assert recent.lost == 0
+
+
+def test_round_trips_and_their_differences_are_counted_by_size() -> None:
+    trips = iter([0.010, 0.014, None, 0.0125, 0.0005] + [0.0005] * 1000)
+    bench = Bench(path=lambda at: next(trips))
+    bench.run(120)
+    history = bench.check.history
+    answered = history.sent - history.lost
+    counted = dict(zip((*BOUNDS, None), history.rtts.counts, strict=True))
+    assert history.lost == 1
+    assert (counted[0.01], counted[0.02], counted[0.001]) == (1, 2, answered - 3)
+    assert history.rtts.total == pytest.approx(0.0365 + 0.0005 * (answered - 3))
+    # 4 ms, over the loss 1.5 ms, 12 ms, and nothing from then on.
+    counted = dict(zip((*BOUNDS, None), history.jitters.counts, strict=True))
+    assert (counted[0.005], counted[0.002], counted[0.02], counted[0.001]) == (1, 1, 1, answered - 4)
+    assert history.jitters.total == pytest.approx(0.0175)
+
+
+def test_what_takes_longer_than_the_largest_bound_is_counted_above_it() -> None:
+    history = History()
+    history.count(0.0, BOUNDS[-1])
+    history.count(1.0, BOUNDS[-1] + 1)
+    assert history.rtts.counts[-2:] == [1, 1]
+    assert history.jitters.counts[-2:] == [1, 0]
 
 
 def test_the_window_forgets_what_is_long_past() -> None:
