@@ -28,6 +28,7 @@ SHELLS = {"bash": "bash-completion/completions/{0}", "zsh": "zsh/vendor-completi
 
 TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("gateway", schema.GatewayTable),
+    ("metrics", schema.MetricsTable),
     ("customer_gateways.NAME", schema.CustomerGatewayTable),
     ("tunnels.NAME", schema.TunnelTable),
     ("[tunnels.NAME.spd]", schema.SpdTable),

@@ -56,7 +56,8 @@ def compile_gateway(loaded: Loaded) -> GatewayPolicy:
     )
     labels = (("type", gateway.type), ("vpc", gateway.vpc), ("region", gateway.region))
     written = tuple((key, value) for key, value in labels if value is not None)
-    return GatewayPolicy(gateway.name, gateway.address or UNSPECIFIED[4], tunnels, written)
+    metrics = configuration.metrics.listen if configuration.metrics is not None else None
+    return GatewayPolicy(gateway.name, gateway.address or UNSPECIFIED[4], tunnels, written, metrics)
 
 
 def compile_for_guard(loaded: Loaded) -> tuple[TunnelPolicy, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from vpnd.config.places import NOWHERE, Places
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import Problem, Severity
-from vpnd.config.schema import CustomerGatewayTable, GatewayTable, TunnelTable
+from vpnd.config.schema import CustomerGatewayTable, GatewayTable, MetricsTable, TunnelTable
 from vpnd.model.secret import Secret
 from vpnd.model.text import printable
 
@@ -77,6 +77,8 @@ class Configuration:
     gateway_source: Source | None
     customer_gateways: Mapping[str, CustomerGateway]
     tunnels: Mapping[str, Tunnel]
+    metrics: MetricsTable | None = None
+    metrics_source: Source | None = None
 
     def customer_gateway(self, tunnel: Tunnel) -> CustomerGateway | None:
         """The customer gateway that a tunnel names, or None if there is none of that name."""

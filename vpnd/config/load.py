@@ -28,6 +28,7 @@ from vpnd.config.schema import (
     TOP_LEVEL_KEYS,
     CustomerGatewayTable,
     GatewayTable,
+    MetricsTable,
     TunnelTable,
     with_profile,
 )
@@ -173,6 +174,8 @@ def _twice(found: re.Match[str]) -> str:
 
 # -------------------------------------------------------------------------------------- tables
 
+T = TypeVar("T", bound=BaseModel)
+
 
 def check(sources: Sequence[Source], findings: Findings, *, offline: bool = False) -> Loaded:
     """Validate every table, then what concerns several, then the keys; all problems at once."""
@@ -185,26 +188,35 @@ def check(sources: Sequence[Source], findings: Findings, *, offline: bool = Fals
     for source in sources:
         _add_tunnels(source, tunnels, customer_gateways, findings)
     tunnels = {name: _with_secret(tunnel, offline, findings) for name, tunnel in tunnels.items()}
-    configuration = Configuration(gateway, gateway_source, customer_gateways, tunnels)
+    metrics, metrics_source = _only(MetricsTable, "metrics", sources, findings)
+    configuration = Configuration(
+        gateway, gateway_source, customer_gateways, tunnels, metrics, metrics_source
+    )
     rules.check(configuration, findings)
     weak.check(configuration, findings)
     return Loaded(configuration, findings.in_order([source.label for source in sources]))
 
 
 def _gateway(sources: Sequence[Source], findings: Findings) -> tuple[GatewayTable | None, Source | None]:
-    holders = [source for source in sources if "gateway" in source.tables]
     main = next((source for source in sources if source.main), None)
+    if main is not None and not any("gateway" in source.tables for source in sources):
+        hint = "add [gateway] with name and address"
+        findings.error(main, (), "E-GATEWAY", "there is no [gateway] table", hint)
+    return _only(GatewayTable, "gateway", sources, findings, "E-GATEWAY")
+
+
+def _only(
+    model: type[T], key: str, sources: Sequence[Source], findings: Findings, twice: str = "E-DUPLICATE"
+) -> tuple[T | None, Source | None]:
+    """A table that there is once, in whichever file; None where there is none, or a wrong one."""
+    holders = [source for source in sources if key in source.tables]
     if not holders:
-        if main is not None:
-            hint = "add [gateway] with name and address"
-            findings.error(main, (), "E-GATEWAY", "there is no [gateway] table", hint)
         return None, None
     first, *others = holders
     for other in others:
-        findings.error(
-            other, ("gateway",), "E-GATEWAY", f"[gateway] is already in {first.label}", "keep one of the two"
-        )
-    return _validate(GatewayTable, first.tables["gateway"], first, ("gateway",), findings), first
+        message = f"[{key}] is already in {first.label}"
+        findings.error(other, (key,), twice, message, "keep one of the two")
+    return _validate(model, first.tables[key], first, (key,), findings), first
 
 
 def _check_top_level(source: Source, findings: Findings) -> None:
@@ -279,9 +291,6 @@ def _inline_customer_gateway(
 def _place(source: Source, path: KeyPath) -> str:
     line = source.places.line(path)
     return source.label if line is None else f"{source.label}:{line}"
-
-
-T = TypeVar("T", bound=BaseModel)
 
 
 def _validate(model: type[T], raw: object, source: Source, path: KeyPath, findings: Findings) -> T | None:

@@ -36,6 +36,7 @@ EARLIEST_REKEY = 80
 def check(configuration: Configuration, findings: Findings) -> None:
     """Report everything that does not fit together."""
     _gateway_labels(configuration, findings)
+    _open_metrics(configuration, findings)
     for tunnel in configuration.tunnels.values():
         _customer_gateway(configuration, tunnel, findings)
         _any_address(configuration, tunnel, findings)
@@ -71,6 +72,18 @@ def _gateway_labels(configuration: Configuration, findings: Findings) -> None:
         findings.error(
             source, ("gateway", "vpc"), "E-GATEWAY", "a gateway of type ccn belongs to no VPC", hint
         )
+
+
+def _open_metrics(configuration: Configuration, findings: Findings) -> None:
+    metrics, source = configuration.metrics, configuration.metrics_source
+    if metrics is None or source is None or metrics.listen.address.is_loopback:
+        return
+    message = (
+        f"metrics at {metrics.listen} are open to others: whoever reaches this port reads names, ranges and"
+        " traffic of all tunnels, without a password and in clear"
+    )
+    hint = "listen at 127.0.0.1 and let a proxy or a tunnel lead there, or let a filter guard the port"
+    findings.warn(source, ("metrics", "listen"), "W-METRICS-OPEN", message, hint)
 
 
 def _tunnel_limit(configuration: Configuration, findings: Findings) -> None:

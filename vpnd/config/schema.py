@@ -22,6 +22,7 @@ from vpnd.config.values import (
     IdentityText,
     IntegrityWords,
     Lifetime,
+    ListenValue,
     NetworkValue,
     OwnAddressValue,
     PfsGroups,
@@ -75,6 +76,18 @@ class GatewayTable(Table):
     max_tunnels: Annotated[
         int, Field(ge=1, le=10_000, description="The quota: how many tunnels may be configured.")
     ] = 1000
+
+
+class MetricsTable(Table):
+    """`[metrics]`: what Prometheus reads, at `http://ADDRESS:PORT/metrics`; without it on the socket only."""
+
+    listen: Annotated[
+        ListenValue,
+        Field(
+            description="An IP address and a TCP port. There is no password: whoever reaches it reads the"
+            " tunnels' names, ranges and traffic."
+        ),
+    ]
 
 
 class CustomerGatewayTable(Table):
@@ -383,7 +396,7 @@ class TunnelTable(Table):
     sm_numbers: SmNumbersTable = SmNumbersTable()
 
 
-TOP_LEVEL_KEYS = ("gateway", "customer_gateways", "tunnels")
+TOP_LEVEL_KEYS = ("gateway", "customer_gateways", "tunnels", "metrics")
 
 PROFILES: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "default": {},

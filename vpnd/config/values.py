@@ -18,6 +18,7 @@ from vpnd.config.problems import did_you_mean, quoted
 from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
 from vpnd.datapath.replay import MAXIMUM_WINDOW, MINIMUM_WINDOW
 from vpnd.model.identity import ANY, Identity
+from vpnd.model.policy import ListenAt
 from vpnd.model.selectors import Address, Network, ports_text, protocol_text
 from vpnd.wire.iana import IpProtocol
 
@@ -32,6 +33,8 @@ MAX_DESCRIPTION = 200
 
 UNIT = "x-unit"
 """In the schema of a number: what it counts."""
+
+MAX_PORT = 65535
 
 MAX_INTERFACE_NAME = 15
 """Octets of a network interface's name on Linux (IFNAMSIZ less the zero)."""
@@ -144,6 +147,24 @@ def address_or_name(value: object) -> object:
             ) from None
         return value.rstrip(".")
     return str(_address(value))
+
+
+def _listen_at(value: object) -> object:
+    """`192.0.2.1:9150`, `[2001:db8::1]:9150`."""
+    if isinstance(value, ListenAt):
+        return value
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    hint = 'such as "127.0.0.1:9150" or "[::1]:9150"'
+    try:
+        address = ip_address(bare)
+    except ValueError:
+        raise fault("E-ADDRESS", f"{quoted(value)} is not an IP address and a port", hint) from None
+    if (address.version == 6) != (host != bare) or address.is_multicast:
+        raise fault("E-ADDRESS", f"{quoted(value)} is not an IP address and a port", hint)
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= MAX_PORT):
+        raise fault("E-RANGE", f"{quoted(port)} is not a TCP port: 1 to {MAX_PORT}", hint)
+    return ListenAt(address, int(port))
 
 
 def _identity(value: object) -> object:
@@ -265,6 +286,7 @@ GroupNumbers = Annotated[
     WithJsonSchema(_NUMBER_OR_LIST),
 ]
 PfsGroups = Annotated[list[int], BeforeValidator(_pfs), WithJsonSchema(_PFS_VALUE)]
+ListenValue = Annotated[ListenAt, BeforeValidator(_listen_at), WithJsonSchema({"type": "string"})]
 AddressValue = Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})]
 OwnAddressValue = Annotated[
     Address | None, BeforeValidator(_address_or_auto), WithJsonSchema({"type": "string"})

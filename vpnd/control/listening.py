@@ -12,6 +12,7 @@ import socket
 import stat
 import struct
 from pathlib import Path
+from typing import Protocol
 
 from vpnd.control.places import UNKNOWN_USER
 
@@ -20,6 +21,15 @@ SOCKET_MODE = 0o660
 
 BACKLOG = 128
 """Ours: clients that wait to be accepted."""
+
+
+class Listening(Protocol):
+    """What a server answers on."""
+
+    socket: socket.socket
+
+    def close(self) -> None:
+        """Listen no more."""
 
 
 class SocketUnavailable(Exception):

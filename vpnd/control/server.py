@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vpnd.control.listening import BACKLOG, ApiSocket, user_of
+from vpnd.control.listening import BACKLOG, Listening, user_of
 from vpnd.control.places import ALL_PLACES, UNKNOWN_USER
 
 MAX_WITHOUT_REQUEST = 16
@@ -37,7 +37,7 @@ STOP_LIMIT = 2
 class ApiServer:
     """Answers on a listening socket, which it gives up when it is cancelled."""
 
-    def __init__(self, app: FastAPI, listening: ApiSocket) -> None:
+    def __init__(self, app: Starlette, listening: Listening) -> None:
         self._app = app
         self._listening = listening
         config = uvicorn.Config(

@@ -47,6 +47,9 @@ FULL_COLLECTION = 2
 """Ours: collections of the middle generation until the oldest is looked through as well, instead of ten. What
 a flood of first messages begins lives just long enough to get there, and 10 MB of it waited."""
 
+PORT_AGAIN = 30.0
+"""Ours, in seconds: another program may leave the port of metrics meanwhile."""
+
 HEAD_START = 1.0
 """Ours, in seconds: what the tunnels have for themselves. Hundreds take longer, and an operator asks then."""
 
@@ -87,16 +90,18 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     answering = asyncio.create_task(start.answer(operator, listening))
     living = asyncio.create_task(_live(service, loaded, start.tunnels_run))
     telling = asyncio.create_task(start.report(supervisor, service.summary))
+    exporting = asyncio.create_task(start.export(operator, service))
     try:
         await _first(stopping.wait(), answering, living)
     finally:
         supervisor.stopping()
         journal.event(None, "stopping", "closing the tunnels")
-        for task in (answering, living, telling):
+        for task in (answering, living, telling, exporting):
             task.cancel()
         await service.stop()
-        with contextlib.suppress(asyncio.CancelledError):
-            await answering
+        for task in (answering, exporting):
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         listening.close()
         supervisor.close()
         alone.close()
@@ -166,6 +171,27 @@ class Start:
         await self.tunnels_run.wait()
         await self.api_answers.wait()
         supervisor.ready(summary())
+
+    async def export(self, operations: Operations, service: Service) -> None:
+        """Metrics on the port of `[metrics]`, also after a change; one that is taken is tried again."""
+        await self.api_answers.wait()
+        from vpnd.control.exporter import Exporter, PortUnavailable
+
+        exporter = Exporter(operations)
+        try:
+            while True:
+                service.applied.clear()
+                wanted = service.policy.metrics
+                try:
+                    if await exporter.listen(wanted):
+                        where = f"are served at {wanted}" if wanted else "are not served on a port any more"
+                        service.journal.event(None, "metrics", f"metrics {where}")
+                except PortUnavailable as unavailable:
+                    service.journal.warn(None, str(unavailable))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(service.applied.wait(), PORT_AGAIN)
+        finally:
+            await exporter.close()
 
 
 def _api(operations: Operations, listening: ApiSocket) -> ApiServer:

@@ -96,6 +96,8 @@ class Service:
         """What is configured, as it was compiled: addresses of this machine are not filled in."""
         self.loaded: Loaded | None = None
         self.progress = Progress(running=True)
+        self.applied = asyncio.Event()
+        """Set by each change of the configuration, once it is done."""
         self.pending: set[str] = set()
         """Tunnels that are listed, and not prepared yet."""
         self._watch = make_watch(self._changed_outside)
@@ -177,6 +179,7 @@ class Service:
                 await self._in_turn(None, self._guard(after.tunnels))
             finally:
                 self.progress = replace(self.progress, running=False)
+            self.applied.set()
             return change
 
     async def _announce_all(self, change: Change, guarded: Sequence[TunnelPolicy]) -> None:

@@ -228,6 +228,18 @@ class TunnelPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenAt:
+    """A TCP port of this machine; an unspecified address stands for all that it has."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayPolicy:
     """The gateway and its tunnels, in the order in which they were written."""
 
@@ -235,3 +247,5 @@ class GatewayPolicy:
     address: Address
     tunnels: tuple[TunnelPolicy, ...]
     labels: tuple[tuple[str, str], ...] = ()
+    metrics: ListenAt | None = None
+    """Where metrics are served besides the socket."""

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from tests.unit.control.fakes import FakeOperations
+from tests.unit.daemon.fakes import FakeClock
 from vpnd import __version__
 from vpnd.control.listening import ApiSocket
 from vpnd.daemon import run
+from vpnd.daemon.events.journal import Journal
 from vpnd.host.systemd import Supervisor
+from vpnd.model.policy import GatewayPolicy, ListenAt
 from vpnd.sdk.transport import AsyncTransport
 
 SOON = 60
@@ -108,6 +114,40 @@ async def test_the_end_may_come_before_the_api(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     await asyncio.wait_for(start.end(), SOON)
     assert not start.api_answers.is_set()
+
+
+class Configured:
+    """Of a service, what the port of metrics looks at."""
+
+    def __init__(self, at: ListenAt | None) -> None:
+        self.policy = GatewayPolicy("hq", ip_address("192.0.2.1"), (), metrics=at)
+        self.applied = asyncio.Event()
+        self.journal = Journal(FakeClock())
+
+    def texts(self) -> list[str]:
+        return [event.text for event in self.journal.events.recent()]
+
+
+async def test_metrics_are_served_where_the_configuration_says_at_each_moment() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        at = ListenAt(ip_address("127.0.0.1"), taken.getsockname()[1])
+    start, service = run.Start(), Configured(None)
+    exporting = asyncio.create_task(start.export(FakeOperations(), service))  # type: ignore[arg-type] # what is looked at
+    start.api_answers.set()
+
+    async def until(said: str) -> None:
+        async with asyncio.timeout(SOON):
+            while said not in service.texts():  # noqa: ASYNC110 (an event of another task)
+                await asyncio.sleep(0.01)
+
+    for metrics in (at, None):
+        service.policy = replace(service.policy, metrics=metrics)
+        service.applied.set()
+        await until(f"metrics are served at {at}" if metrics else "metrics are not served on a port any more")
+    exporting.cancel()
+    with suppress(asyncio.CancelledError):
+        await exporting
 
 
 @pytest.mark.parametrize(("count", "said"), [(0, "no tunnel"), (1, "1 tunnel"), (2, "2 tunnels")])
