@@ -30,6 +30,11 @@ class Source:
     private: bool = False
     keys: Mapping[str, Secret] = field(default_factory=dict)
 
+    def place(self, path: KeyPath) -> str:
+        """`FILE:LINE` of what stands at `path`, or `FILE` where no line is known."""
+        line = self.places.line(path)
+        return self.label if line is None else f"{self.label}:{line}"
+
 
 @dataclass(frozen=True, slots=True)
 class CustomerGateway:
@@ -39,6 +44,16 @@ class CustomerGateway:
     table: CustomerGatewayTable
     source: Source
     path: KeyPath
+
+    @property
+    def place(self) -> str:
+        """`FILE:LINE` of its table."""
+        return self.source.place(self.path)
+
+    @property
+    def from_api(self) -> bool:
+        """Whether it was made over the API as a resource of its own: its file holds no tunnel."""
+        return self.source.from_api and "tunnels" not in self.source.tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +80,7 @@ class Tunnel:
     @property
     def place(self) -> str:
         """`FILE:LINE` of its table."""
-        line = self.source.places.line(self.path)
-        return self.source.label if line is None else f"{self.source.label}:{line}"
+        return self.source.place(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ from vpnd.config.translate import translate
 from vpnd.config.values import check_name
 
 TUNNELS_DIRECTORY = "tunnels.d"
+GATEWAYS_DIRECTORY = "customer_gateways.d"
+"""In the state directory: one file for each customer gateway that was made through the API."""
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """Ours: 1,000 tunnels take a tenth of it."""
@@ -81,11 +83,11 @@ def load(path: Path = DEFAULT_CONFIG, state: Path | None = None, *, offline: boo
     return check(read_sources(path, state, findings), findings, offline=offline)
 
 
-def load_with(path: Path, state: Path, tunnel: Source) -> Loaded:
-    """As `load`, with `tunnel` in place of the file of its path, or added: a change before it is made."""
+def load_with(path: Path, state: Path, proposed: Source) -> Loaded:
+    """As `load`, with `proposed` in place of the file of its path, or added: a change before it is made."""
     findings = Findings()
-    sources = [s for s in read_sources(path, state, findings) if s.path != tunnel.path]
-    return check([*sources, tunnel], findings)
+    sources = [s for s in read_sources(path, state, findings) if s.path != proposed.path]
+    return check([*sources, proposed], findings)
 
 
 def load_without(path: Path, state: Path, removed: Path) -> Loaded:
@@ -102,7 +104,8 @@ def read_sources(path: Path, state: Path | None, findings: Findings) -> list[Sou
     files = [(path, True, False)]
     files += [(extra, False, False) for extra in _toml_files(path.parent / TUNNELS_DIRECTORY, findings)]
     if state is not None:
-        files += [(extra, False, True) for extra in _toml_files(state / TUNNELS_DIRECTORY, findings)]
+        for directory in (GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY):
+            files += [(extra, False, True) for extra in _toml_files(state / directory, findings)]
     sources = (_read_file(file, main, from_api, findings) for file, main, from_api in files)
     return [source for source in sources if source is not None]
 
@@ -237,9 +240,14 @@ def _tables(source: Source, key: str, findings: Findings) -> Mapping[str, object
 def _add_customer_gateways(source: Source, into: dict[str, CustomerGateway], findings: Findings) -> None:
     for name, raw in _tables(source, "customer_gateways", findings).items():
         path: KeyPath = ("customer_gateways", name)
+        wrong = check_name(name) if source.from_api else None
+        if wrong is not None or OF_ONE_TUNNEL.fullmatch(name):
+            message = wrong or f"{quoted(name)} is the gateway that a tunnel has in its own table"
+            findings.error(source, path, "E-NAME", message, "printable characters without '/', at most 60")
+            continue
         if name in into:
             other = into[name]
-            message = f"the customer gateway {quoted(name)} is already in {_place(other.source, other.path)}"
+            message = f"the customer gateway {quoted(name)} is already in {other.place}"
             findings.error(source, path, "E-DUPLICATE", message, "rename or remove one of the two")
             continue
         table = _validate(CustomerGatewayTable, raw, source, path, findings)
@@ -269,6 +277,10 @@ def _add_tunnels(
             into[name] = Tunnel(name, table, source)
 
 
+OF_ONE_TUNNEL = re.compile(r"tunnels\..*\.customer_gateway", re.DOTALL)
+"""What the gateway in a tunnel's own table is called among the others."""
+
+
 def _inline_customer_gateway(
     raw: Mapping[str, object],
     tunnel: str,
@@ -286,11 +298,6 @@ def _inline_customer_gateway(
     if table is not None:
         gateways[name] = CustomerGateway(tunnel, table, source, path)
     return {**raw, "customer_gateway": name}
-
-
-def _place(source: Source, path: KeyPath) -> str:
-    line = source.places.line(path)
-    return source.label if line is None else f"{source.label}:{line}"
 
 
 def _validate(model: type[T], raw: object, source: Source, path: KeyPath, findings: Findings) -> T | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import aclosing
+from enum import Enum
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from fastapi import Body, FastAPI, Path, Query, Request
+from fastapi import Body, FastAPI, Header, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AfterValidator, BaseModel
@@ -19,11 +18,14 @@ from starlette.routing import Match
 from vpnd import __version__
 from vpnd.control import metrics
 from vpnd.control.limits import RequestLimits
+from vpnd.control.lists import MAX_LIMIT, CustomerGatewayFilter, EventFilter, TunnelFilter
 from vpnd.control.openapi import PROBLEM, document
 from vpnd.control.operations import OperationError, Operations
 from vpnd.control.schema import (
     ActionResult,
+    CustomerGatewayChange,
     CustomerGateways,
+    CustomerGatewayStatus,
     ErrorBody,
     ErrorResponse,
     Event,
@@ -37,11 +39,11 @@ from vpnd.control.schema import (
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelList,
     UpRequest,
     Why,
 )
-
-NDJSON = "application/x-ndjson"
+from vpnd.control.streams import EVENT_STREAM, NDJSON, events_as, prefers_event_stream, unless_closing
 
 REPLACED = "\ufffd"
 """What the server makes of bytes in a path that are no UTF-8."""
@@ -55,6 +57,10 @@ def _is_utf8(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_is_utf8), Path(description="the tunnel's name", examples=["branch-a"])]
+
+GatewayName = Annotated[
+    str, AfterValidator(_is_utf8), Path(description="the customer gateway's name", examples=["branch"])
+]
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorResponse, "description": "the request was not done: what, and what to change"},
@@ -80,15 +86,24 @@ def create_app(operations: Operations) -> FastAPI:
     _add_queries(app, operations, closing)
     _add_actions(app, operations, closing)
     _add_configuration(app, operations, closing)
+    _add_customer_gateways(app, operations, closing)
     app.openapi = lambda: document(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
     return app
 
 
 def _add_queries(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
     @app.get("/v1/status", response_model=Status, tags=["status"], operation_id="status")
-    async def status() -> Response:
-        """Every configured tunnel, up or not."""
-        return _json(operations.status())
+    async def status(wanted: Annotated[TunnelFilter, Query()]) -> Response:
+        """The gateway, and every configured tunnel, up or not, or those that match."""
+        whole = operations.status()
+        found = wanted.matching(whole.tunnels)
+        return _json(whole.model_copy(update={"tunnels": wanted.of(found), "total": len(found)}))
+
+    @app.get("/v1/tunnels", response_model=TunnelList, tags=["status"], operation_id="tunnels")
+    async def tunnels(wanted: Annotated[TunnelFilter, Query()]) -> Response:
+        """The tunnels that match, without the gateway."""
+        found = wanted.matching(operations.status().tunnels)
+        return _json(TunnelList(tunnels=wanted.of(found), total=len(found)))
 
     @app.get("/v1/tunnels/{name}", response_model=TunnelDetail, tags=["status"], operation_id="show")
     async def show(name: Name) -> Response:
@@ -101,9 +116,10 @@ def _add_queries(app: FastAPI, operations: Operations, closing: asyncio.Event) -
         return _json(operations.why(name))
 
     @app.get("/v1/tunnels/{name}/trace", response_model=Trace, tags=["status"], operation_id="trace")
-    async def trace(name: Name) -> Response:
-        """The decoded ladder of the last IKE messages."""
-        return _json(operations.trace(name))
+    async def trace(name: Name, limit: Annotated[int | None, Query(ge=1, le=MAX_LIMIT)] = None) -> Response:
+        """The decoded ladder of the last IKE messages, oldest first; with `limit` so many of the newest."""
+        whole = operations.trace(name)
+        return _json(whole if limit is None else whole.model_copy(update={"lines": whole.lines[-limit:]}))
 
     @app.get(
         "/v1/events",
@@ -113,19 +129,22 @@ def _add_queries(app: FastAPI, operations: Operations, closing: asyncio.Event) -
         responses={200: {"model": Event, "description": "one JSON object a line, newest last"}},
     )
     async def events(
-        follow: Annotated[bool, Query(description="go on with new events, without end")] = True,
-        after: Annotated[
+        request: Request,
+        wanted: Annotated[EventFilter, Query()],
+        last_event_id: Annotated[
             str | None,
-            Query(
-                max_length=64,
-                description="the id of the last event that is known: only later ones, or all that are kept"
-                " if the daemon has restarted since",
-            ),
+            Header(max_length=64, description="As `after`, as clients of server-sent events give it."),
         ] = None,
     ) -> Response:
-        """State changes as newline-delimited JSON: those that are kept, then new ones."""
-        stream = operations.events(follow, after)
-        return StreamingResponse(_event_lines(stream, closing), media_type=NDJSON)
+        """State changes: those that are kept, then new ones, as newline-delimited JSON or server-sent events.
+
+        `Accept: text/event-stream` chooses the latter: each has its `id` and, as `data`, the same JSON.
+        """
+        stream = operations.events(wanted.follow, last_event_id or wanted.after)
+        accept = ",".join(request.headers.getlist("accept"))
+        media_type = EVENT_STREAM if prefers_event_stream(accept) else NDJSON
+        headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+        return StreamingResponse(events_as(media_type, stream, wanted, closing), 200, headers, media_type)
 
     @app.get("/metrics", tags=["status"], operation_id="metrics", response_class=Response)
     async def prometheus() -> Response:
@@ -137,28 +156,28 @@ def _add_actions(app: FastAPI, operations: Operations, closing: asyncio.Event) -
     @app.post("/v1/tunnels/{name}/up", response_model=ActionResult, tags=["actions"], operation_id="up")
     async def up(name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
         """Negotiate, and wait until the tunnel is up; 502 with the diagnosis if that failed."""
-        return _json(await _unless_closing(operations.up(name, body.timeout_s), closing))
+        return _json(await unless_closing(operations.up(name, body.timeout_s), closing))
 
     @app.post("/v1/tunnels/{name}/down", response_model=ActionResult, tags=["actions"], operation_id="down")
     async def down(name: Name) -> Response:
         """Close with DELETE, and stay down until `up` or a reload."""
-        return _json(await _unless_closing(operations.down(name), closing))
+        return _json(await unless_closing(operations.down(name), closing))
 
     @app.post("/v1/tunnels/{name}/reset", response_model=ActionResult, tags=["actions"], operation_id="reset")
     async def reset(name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
         """Delete the SAs and negotiate again."""
-        return _json(await _unless_closing(operations.reset(name, body.timeout_s), closing))
+        return _json(await unless_closing(operations.reset(name, body.timeout_s), closing))
 
     @app.post("/v1/tunnels/{name}/rekey", response_model=ActionResult, tags=["actions"], operation_id="rekey")
     async def rekey(name: Name, body: RekeyRequest = RekeyRequest()) -> Response:  # noqa: B008 # immutable
         """Replace the SAs now, without loss."""
         action = operations.rekey(name, body.ike, body.child, body.timeout_s)
-        return _json(await _unless_closing(action, closing))
+        return _json(await unless_closing(action, closing))
 
     @app.post("/v1/switch", response_model=GroupStatus, tags=["actions"], operation_id="switch")
     async def switch(body: SwitchRequest) -> Response:
         """Move a group's routes to one of its tunnels, or back to what health and priority say."""
-        return _json(await _unless_closing(operations.switch(body.group, body.tunnel), closing))
+        return _json(await unless_closing(operations.switch(body.group, body.tunnel), closing))
 
 
 def _add_configuration(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
@@ -170,24 +189,14 @@ def _add_configuration(app: FastAPI, operations: Operations, closing: asyncio.Ev
 
         The key is write-only: it is never shown, and a tunnel that exists keeps it if it is left out.
         """
-        return _json(await _unless_closing(operations.put_tunnel(name, table), closing))
+        return _json(await unless_closing(operations.put_tunnel(name, table), closing))
 
     @app.post(
         "/v1/tunnels/{name}/check", response_model=TunnelCheck, tags=["configuration"], operation_id="check"
     )
     async def check(name: Name, table: Annotated[dict[str, Any], Body()]) -> Response:
         """What PUT of this table would say: nothing is changed, and a key may be missing."""
-        return _json(await _unless_closing(operations.check_tunnel(name, table), closing))
-
-    @app.get(
-        "/v1/customer-gateways",
-        response_model=CustomerGateways,
-        tags=["configuration"],
-        operation_id="customer_gateways",
-    )
-    async def customer_gateways() -> Response:
-        """The customer gateways that have a name of their own."""
-        return _json(operations.customer_gateways())
+        return _json(await unless_closing(operations.check_tunnel(name, table), closing))
 
     @app.delete(
         "/v1/tunnels/{name}",
@@ -197,12 +206,12 @@ def _add_configuration(app: FastAPI, operations: Operations, closing: asyncio.Ev
     )
     async def delete_tunnel(name: Name) -> Response:
         """Close and forget a tunnel that was made here."""
-        return _json(await _unless_closing(operations.delete_tunnel(name), closing))
+        return _json(await unless_closing(operations.delete_tunnel(name), closing))
 
     @app.post("/v1/reload", response_model=ReloadResult, tags=["configuration"], operation_id="reload")
     async def reload() -> Response:
         """Apply the changed files, all or nothing; the answer comes when every tunnel is as configured."""
-        return _json(await _unless_closing(operations.reload(), closing))
+        return _json(await unless_closing(operations.reload(), closing))
 
     @app.get(
         "/v1/reload", response_model=ReloadProgress, tags=["configuration"], operation_id="reload_progress"
@@ -212,72 +221,39 @@ def _add_configuration(app: FastAPI, operations: Operations, closing: asyncio.Ev
         return _json(operations.reloading())
 
 
+def _add_customer_gateways(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
+    tags: list[str | Enum] = ["customer gateways"]
+    path = "/v1/customer-gateways/{name}"
+
+    @app.get(
+        "/v1/customer-gateways", response_model=CustomerGateways, tags=tags, operation_id="customer_gateways"
+    )
+    async def customer_gateways(wanted: Annotated[CustomerGatewayFilter, Query()]) -> Response:
+        """The customer gateways that have a name of their own, or those that match."""
+        return _json(wanted.list(operations.customer_gateways()))
+
+    @app.get(path, response_model=CustomerGatewayStatus, tags=tags, operation_id="customer_gateway")
+    async def customer_gateway(name: GatewayName) -> Response:
+        """One customer gateway, and the tunnels to it."""
+        return _json(operations.customer_gateway(name))
+
+    @app.put(path, response_model=CustomerGatewayChange, tags=tags, operation_id="put_customer_gateway")
+    async def put_customer_gateway(name: GatewayName, table: Annotated[dict[str, Any], Body()]) -> Response:
+        """Create or change a customer gateway: the shape of its TOML table, checked as `vpnd check` does.
+
+        Tunnels that name it are negotiated again where its address changes.
+        """
+        return _json(await unless_closing(operations.put_customer_gateway(name, table), closing))
+
+    @app.delete(path, response_model=CustomerGatewayChange, tags=tags, operation_id="delete_customer_gateway")
+    async def delete_customer_gateway(name: GatewayName) -> Response:
+        """Forget a customer gateway that was made here and that no tunnel names."""
+        return _json(await unless_closing(operations.delete_customer_gateway(name), closing))
+
+
 def _json(model: BaseModel) -> Response:
     """The model as JSON, once: FastAPI would validate and encode it again."""
     return Response(model.model_dump_json(by_alias=True), media_type="application/json")
-
-
-# ------------------------------------------------------------------------------------- waiting
-
-T = TypeVar("T")
-
-
-async def _unless_closing(action: Coroutine[Any, Any, T], closing: asyncio.Event) -> T:
-    """The action's result, or a refusal as soon as the daemon stops."""
-    work = asyncio.ensure_future(action)
-    stop = asyncio.ensure_future(closing.wait())
-    try:
-        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
-        # What the daemon cancels ends because it stops.
-        if work.done() and not work.cancelled():
-            return work.result()
-        raise _Stopping
-    finally:
-        work.cancel()
-        stop.cancel()
-
-
-class _Stopping(OperationError):
-    """The daemon stops before the action ended."""
-
-    http_status = 503
-
-    def __init__(self) -> None:
-        super().__init__("E-STOPPING", "vpnd is stopping", "try again when it runs")
-
-
-async def _event_lines(stream: AsyncIterator[Event], closing: asyncio.Event) -> AsyncIterator[str]:
-    """Each event as a line of JSON, until there are no more or the daemon stops."""
-    stop = asyncio.ensure_future(closing.wait())
-    try:
-        async with aclosing(_until(stream, stop)) as until:
-            async for event in until:
-                yield event.model_dump_json() + "\n"
-    finally:
-        stop.cancel()
-
-
-async def _until(stream: AsyncIterator[Event], stop: asyncio.Future[Any]) -> AsyncGenerator[Event, None]:
-    """The events of `stream` until `stop` is done; the stream is closed in any case."""
-    following: asyncio.Future[Event] | None = None
-    try:
-        while True:
-            following = asyncio.ensure_future(anext(stream))
-            await asyncio.wait((following, stop), return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                return
-            try:
-                event = following.result()
-            except StopAsyncIteration:
-                return
-            yield event
-    finally:
-        if following is not None and not following.done():
-            following.cancel()
-            await asyncio.wait((following,))
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()
 
 
 # -------------------------------------------------------------------------------------- errors

@@ -14,7 +14,7 @@ from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_STATE
 from vpnd.config.problems import Problem, Severity, counted
 
 if TYPE_CHECKING:
-    from vpnd.control.schema import CustomerGateways, TunnelCheck
+    from vpnd.control.schema import CustomerGatewayStatus, TunnelCheck
 
 EXIT_DONE = 0
 EXIT_CONFIGURATION = 2
@@ -91,22 +91,22 @@ def checked(loaded: Loaded, name: str, label: str) -> TunnelCheck:
     )
 
 
-def named_gateways(loaded: Loaded) -> CustomerGateways:
+def named_gateways(loaded: Loaded) -> list[CustomerGatewayStatus]:
     """The customer gateways that a tunnel can name, and who does."""
-    from vpnd.control.schema import CustomerGateways, CustomerGatewayStatus
+    from vpnd.control.schema import CustomerGatewayStatus
 
     tunnels = loaded.configuration.tunnels.values()
-    return CustomerGateways(
-        customer_gateways=[
-            CustomerGatewayStatus(
-                name=key,
-                address=gateway.table.address,
-                tunnels=[one.name for one in tunnels if one.table.customer_gateway == key],
-            )
-            for key, gateway in loaded.configuration.customer_gateways.items()
-            if gateway.path[0] == "customer_gateways"
-        ]
-    )
+    return [
+        CustomerGatewayStatus(
+            name=key,
+            address=gateway.table.address,
+            tunnels=[one.name for one in tunnels if one.table.customer_gateway == key],
+            source=gateway.place,
+            from_api=gateway.from_api,
+        )
+        for key, gateway in loaded.configuration.customer_gateways.items()
+        if gateway.path[0] == "customer_gateways"
+    ]
 
 
 def as_body(problem: Problem) -> dict[str, Any]:

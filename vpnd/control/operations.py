@@ -12,7 +12,8 @@ from typing import Protocol
 
 from vpnd.control.schema import (
     ActionResult,
-    CustomerGateways,
+    CustomerGatewayChange,
+    CustomerGatewayStatus,
     Event,
     GatewayStatus,
     GroupStatus,
@@ -58,6 +59,16 @@ class UnknownTunnel(OperationError):
             f"no tunnel is called {name!r}",
             f"configured: {names}" if known else "no tunnel is configured",
         )
+
+
+class UnknownCustomerGateway(OperationError):
+    """No customer gateway has this name."""
+
+    http_status = 404
+
+    def __init__(self, name: str) -> None:
+        message = f"no customer gateway is called {name!r}"
+        super().__init__("E-UNKNOWN-CUSTOMER-GATEWAY", message, "GET /v1/customer-gateways lists them")
 
 
 class UnknownGroup(OperationError):
@@ -180,8 +191,23 @@ class Operations(Protocol):
         Raises Conflict (E-FROM-FILE) as that does.
         """
 
-    def customer_gateways(self) -> CustomerGateways:
-        """Those with a name of their own."""
+    def customer_gateways(self) -> list[CustomerGatewayStatus]:
+        """Those with a name of their own, in the order of the configuration."""
+
+    def customer_gateway(self, name: str) -> CustomerGatewayStatus:
+        """One of them. Raises UnknownCustomerGateway."""
+
+    async def put_customer_gateway(self, name: str, table: Mapping[str, object]) -> CustomerGatewayChange:
+        """Create or change a customer gateway from the shape of its TOML table, and the tunnels to it.
+
+        Raises InvalidConfiguration, or Conflict (E-FROM-FILE) for one that an operator's file defines.
+        """
+
+    async def delete_customer_gateway(self, name: str) -> CustomerGatewayChange:
+        """Forget a customer gateway that was made through the API.
+
+        Raises UnknownCustomerGateway, or Conflict: E-FROM-FILE, or E-IN-USE while a tunnel names it.
+        """
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key. Raises Conflict (E-FROM-FILE)."""

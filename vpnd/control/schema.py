@@ -13,9 +13,41 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vpnd.config.values import UNIT
+
 TunnelState = Literal["down", "waiting", "connecting", "up", "unhealthy"]
 MappingState = Literal["down", "waiting", "connecting", "up"]
 HealthState = Literal["unknown", "healthy", "unhealthy"]
+Negotiation = Literal["active", "passive", "traffic-triggered"]
+Role = Literal["read", "admin"]
+
+NEVER = 2**53
+"""Counts stay below: JavaScript's numbers are exact up to there."""
+
+
+def words(description: str, *examples: str | None, **more: Any) -> Any:
+    """A field of text."""
+    return Field(description=description, examples=list(examples) or None, **more)
+
+
+def number(
+    description: str,
+    unit: str,
+    example: float | None = 0,
+    least: float = 0,
+    most: float | None = None,
+    **more: Any,
+) -> Any:
+    """A field of a number, with what it counts and its range, which nobody checks: we say it ourselves."""
+    extra: dict[str, Any] = {UNIT: unit, "minimum": least}
+    if most is not None:
+        extra["maximum"] = most
+    return Field(description=description, examples=[example], json_schema_extra=extra, **more)
+
+
+def count(description: str, unit: str, example: int = 0) -> Any:
+    """A field that counts, from 0 on."""
+    return number(description, unit, example, 0, NEVER, default=0)
 
 
 class Model(BaseModel):
@@ -30,22 +62,22 @@ class Model(BaseModel):
 class Fault(Model):
     """An error as status shows it: stable code, one line for people, when."""
 
-    code: str = Field(examples=["E-PSK"])
-    message: str
-    at: datetime
+    code: str = words("The stable code; E- is an error, W- a warning.", "E-PSK")
+    message: str = words("One line for people.", "the peer refuses our key (AUTHENTICATION_FAILED)")
+    at: datetime = words("When it happened.", "2026-03-01T14:02:11Z")
 
 
 class GatewayStatus(Model):
     """This machine."""
 
-    name: str
-    address: str
-    version: str
-    engine: str
-    uptime_s: int
-    type: Literal["vpc", "ccn"] | None = None
-    vpc: str | None = None
-    region: str | None = None
+    name: str = words("What the configuration calls this gateway.", "hq")
+    address: str = words("The outer address; auto while it is not known.", "192.0.2.1")
+    version: str = words("The version of vpnd.", "0.1.0")
+    engine: str = words("What carries the packets.", "python")
+    uptime_s: int = number("How long the daemon runs.", "seconds", 61)
+    type: Literal["vpc", "ccn"] | None = words("A label: what the gateway belongs to.", "vpc", default=None)
+    vpc: str | None = words("A label: the name of the VPC.", "vpc-1", default=None)
+    region: str | None = words("A label: where the gateway is.", "eu-1", default=None)
 
 
 class PeerStatus(Model):
@@ -54,25 +86,29 @@ class PeerStatus(Model):
     It is null while none of a peer of any address (`address = "any"`) is there.
     """
 
-    address: str | None
-    port: int | None = None
-    vendor: str | None = None
-    nat: bool = False
+    address: str | None = words("The peer's outer address, or its name while that is all.", "198.51.100.1")
+    port: int | None = number(
+        "The peer's UDP port for IKE; null before it was heard.", "UDP port", 4500, 1, 65535, default=None
+    )
+    vendor: str | None = words("What the peer says that it is, where it does.", "strongSwan", default=None)
+    nat: bool = Field(False, description="Whether there is a NAT between the two.", examples=[True])
 
 
 class IkeStatus(Model):
     """The IKE SA that is in use. `spi_i` and `spi_r` are 16 hex digits."""
 
-    version: Literal["ikev1", "ikev2"]
-    mode: Literal["main", "aggressive"] | None = None
-    spi_i: str
-    spi_r: str
-    encryption: str
-    integrity: str | None
-    dh_group: int | None
-    age_s: int
-    rekey_in_s: int | None
-    expires_in_s: int
+    version: Literal["ikev1", "ikev2"] = words("The version of IKE.", "ikev2")
+    mode: Literal["main", "aggressive"] | None = words("The mode of phase 1, in IKEv1.", "main", default=None)
+    spi_i: str = words("The initiator's SPI (in IKEv1 its cookie), 16 hex digits.", "81aaf615053ac3d0")
+    spi_r: str = words("The responder's SPI, 16 hex digits.", "a7c74a3942a62381")
+    encryption: str = words("The encryption algorithm.", "aes-128")
+    integrity: str | None = words("The integrity algorithm; null with AEAD.", "sha256")
+    dh_group: int | None = number("The Diffie-Hellman group.", "group number", 14, 1, 65535)
+    age_s: int = number("How long there is this SA.", "seconds", 12)
+    rekey_in_s: int | None = number(
+        "Until it is replaced; null while that is under way, or is the peer's.", "seconds", 77000
+    )
+    expires_in_s: int = number("Until it ends at the latest.", "seconds", 86388)
 
 
 class MappingStatus(Model):
@@ -81,26 +117,35 @@ class MappingStatus(Model):
     `protocol` and the ports are null where the rule does not name them; ports are `443` or `1024-65535`.
     """
 
-    local: str
-    remote: str
-    protocol: str | None = None
-    local_port: str | None = None
-    remote_port: str | None = None
-    state: MappingState
-    reason: Fault | None = None
-    spi_in: str | None = None
-    spi_out: str | None = None
-    encryption: str | None = None
-    integrity: str | None = None
-    pfs: int | None = None
-    encapsulation: Literal["udp", "esp"] | None = None
-    packets_in: int = 0
-    packets_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    age_s: int | None = None
-    rekey_in_s: int | None = None
-    expires_in_s: int | None = None
+    local: str = words("The range on this side, as a CIDR block.", "10.1.0.0/24")
+    remote: str = words("The range behind the peer, as a CIDR block.", "10.2.0.0/24")
+    protocol: str | None = words("Only this IP protocol: a word or a number.", "tcp", default=None)
+    local_port: str | None = words("Only this port, or these, on this side.", "443", default=None)
+    remote_port: str | None = words("Only this port, or these, at the peer.", "1024-65535", default=None)
+    state: MappingState = words("What the mapping does.", "up")
+    reason: Fault | None = Field(None, description="Why it is not up, where that is known.")
+    spi_in: str | None = words("The SPI of what we receive, 8 hex digits.", "df39ebcd", default=None)
+    spi_out: str | None = words("The SPI of what we send, 8 hex digits.", "46a1ff04", default=None)
+    encryption: str | None = words("The encryption algorithm.", "aes-128", default=None)
+    integrity: str | None = words("The integrity algorithm; null with AEAD.", "sha256", default=None)
+    pfs: int | None = number(
+        "The group of perfect forward secrecy; null without.", "group number", 14, 1, 65535, default=None
+    )
+    encapsulation: Literal["udp", "esp"] | None = words(
+        "ESP in UDP, or as an IP protocol.", "udp", default=None
+    )
+    packets_in: int = count("Received with the present SAs.", "packets", 2)
+    packets_out: int = count("Sent with the present SAs.", "packets", 2)
+    bytes_in: int = count("Received with the present SAs.", "bytes", 168)
+    bytes_out: int = count("Sent with the present SAs.", "bytes", 168)
+    age_s: int | None = number("How long there are these SAs.", "seconds", 12, default=None)
+    rekey_in_s: int | None = number(
+        "Until they are replaced; null while that is under way, or is the peer's.",
+        "seconds",
+        3100,
+        default=None,
+    )
+    expires_in_s: int | None = number("Until they end at the latest.", "seconds", 3588, default=None)
 
 
 class HealthStatus(Model):
@@ -110,62 +155,80 @@ class HealthStatus(Model):
     the last 60. `lossy`: the path loses too much, and a tunnel that loses less carries the traffic.
     """
 
-    state: HealthState
-    sent: int = 0
-    lost: int = 0
-    rtt_ms: float | None = None
-    jitter_ms: float | None = None
-    loss_percent: float | None = None
-    lossy: bool = False
-    local: str | None = None
-    remote: str | None = None
+    state: HealthState = words("The verdict; unknown before the first probes.", "healthy")
+    sent: int = count("Probes since the start.", "probes", 12)
+    lost: int = count("Of these, not answered in time.", "probes", 0)
+    rtt_ms: float | None = number("Round trip, mean of the last 60.", "milliseconds", 0.7, default=None)
+    jitter_ms: float | None = number(
+        "Jitter (RFC 3550) of the last 60 probes.", "milliseconds", 0.1, default=None
+    )
+    loss_percent: float | None = number("Lost of the last 60 probes.", "percent", 0.0, most=100, default=None)
+    lossy: bool = Field(False, description="Whether the path loses too much.", examples=[False])
+    local: str | None = words("Where our probes come from.", "169.254.128.1", default=None)
+    remote: str | None = words("Where our probes go to.", "169.254.128.2", default=None)
 
 
 class DpdStatus(Model):
     """Dead peer detection: how long ago the peer was last heard, authenticated."""
 
-    enabled: bool
-    last_heard_s: int | None = None
+    enabled: bool = Field(description="Whether a silent peer is asked for a sign of life.", examples=[True])
+    last_heard_s: int | None = number(
+        "Since the peer was last heard, authenticated; null: never.", "seconds", 3, default=None
+    )
 
 
 class DropCounts(Model):
     """Packets of this tunnel that went no further, by reason."""
 
-    replay: int = 0
-    integrity: int = 0
-    policy: int = 0
-    no_sa: int = 0
-    malformed: int = 0
-    too_big: int = 0
-    lifetime: int = 0
-    ecn: int = 0
-    path: int = 0
-    send: int = 0
+    replay: int = count("Received twice, or older than the window.", "packets")
+    integrity: int = count("Received with a wrong integrity check value.", "packets")
+    policy: int = count("Outside the ranges of their SA, or of every mapping.", "packets")
+    no_sa: int = count("Of an unknown SPI, or to be sent without an SA.", "packets")
+    malformed: int = count("No IP packet, no ESP packet, or padded wrongly.", "packets")
+    too_big: int = count("To be sent, and larger than the path carries.", "packets")
+    lifetime: int = count("Beyond what the SA may carry.", "packets")
+    ecn: int = count("Marks of congestion that do not fit (RFC 6040 section 4.2).", "packets")
+    path: int = count("Received along another path than that of their SA.", "packets")
+    send: int = count("Refused by the kernel: no route, no buffer.", "packets")
 
 
 class TunnelStatus(Model):
     """One tunnel; `health` is null while the health check is off."""
 
-    name: str
-    state: TunnelState
-    negotiation: Literal["active", "passive", "traffic-triggered"]
-    priority: int
-    description: str = ""
-    carries_traffic: bool
+    name: str = words("The tunnel's name.", "branch-a")
+    state: TunnelState = words("What the tunnel does.", "up")
+    negotiation: Negotiation = words("Who begins.", "active")
+    priority: int = number(
+        "Of two tunnels with the same route the lower number carries it.", "rank", 0, most=65535
+    )
+    description: str = words("What the tunnel is for.", "the office in the north", default="")
+    carries_traffic: bool = Field(
+        description="Whether it carries the traffic of its routes now.", examples=[True]
+    )
     peer: PeerStatus
-    ike: IkeStatus | None = None
-    mappings: list[MappingStatus]
-    health: HealthStatus | None = None
+    ike: IkeStatus | None = Field(None, description="The IKE SA that is in use; null without one.")
+    mappings: list[MappingStatus] = Field(
+        description="Each pair of ranges, as configured; a destination-route tunnel has one."
+    )
+    health: HealthStatus | None = Field(None, description="The health check; null while it is off.")
     dpd: DpdStatus
     drops: DropCounts = Field(default_factory=DropCounts)
-    last_error: Fault | None = None
+    last_error: Fault | None = Field(None, description="What went wrong last; null if nothing did.")
 
 
 class Status(Model):
     """`GET /v1/status`: the gateway and every configured tunnel, in the order of the configuration."""
 
     gateway: GatewayStatus
-    tunnels: list[TunnelStatus]
+    tunnels: list[TunnelStatus] = Field(description="Those that match, within limit and offset.")
+    total: int = number("How many tunnels match.", "tunnels", 2)
+
+
+class TunnelList(Model):
+    """`GET /v1/tunnels`: the tunnels that match, in the order of the configuration."""
+
+    tunnels: list[TunnelStatus] = Field(description="Those that match, within limit and offset.")
+    total: int = number("How many tunnels match.", "tunnels", 2)
 
 
 # -------------------------------------------------------------------------------------- tunnel
@@ -174,11 +237,13 @@ class Status(Model):
 class HealthSample(Model):
     """One minute of the health check's history."""
 
-    at: datetime
-    sent: int
-    lost: int
-    rtt_ms: float | None = None
-    jitter_ms: float | None = None
+    at: datetime = words("The beginning of the minute.", "2026-03-01T14:02:00Z")
+    sent: int = number("Probes of this minute.", "probes", 12)
+    lost: int = number("Of these, not answered in time.", "probes", 0)
+    rtt_ms: float | None = number(
+        "Mean round trip; null if none was answered.", "milliseconds", 0.7, default=None
+    )
+    jitter_ms: float | None = number("Jitter (RFC 3550).", "milliseconds", 0.1, default=None)
 
 
 class TunnelDetail(TunnelStatus):
@@ -190,24 +255,50 @@ class TunnelDetail(TunnelStatus):
     moment, or `auto` while there is none.
     """
 
-    gateway: str
-    customer_gateway: str
-    local_address: str
-    address_followed: bool = False
-    local_id: str
-    remote_id: str
-    communication: Literal["destination-route", "spd-policy"]
-    routes: list[str]
-    interface: str
-    mtu: int | None = None
-    source: str
-    from_api: bool = False
-    psk_fingerprint: str
-    ike_sas: list[IkeStatus] = Field(default_factory=list)
-    errors: list[Fault] = Field(default_factory=list)
-    retry_in_s: int | None = None
-    health_history: list[HealthSample] = Field(default_factory=list)
-    configuration: dict[str, Any]
+    gateway: str = words("The name of this gateway.", "hq")
+    customer_gateway: str = words(
+        "The name of the other machine, or that of the tunnel if it has none.", "branch"
+    )
+    local_address: str = words("Our outer address.", "192.0.2.1")
+    address_followed: bool = Field(
+        False, description="Whether the address is that of the default route.", examples=[False]
+    )
+    local_id: str = words("Who we say we are.", "192.0.2.1")
+    remote_id: str = words("Who the peer has to be.", "gw.branch.example")
+    communication: Literal["destination-route", "spd-policy"] = words(
+        "What goes into the tunnel: by routes, or by rules.", "destination-route"
+    )
+    routes: list[str] = Field(
+        description="Ranges behind the peer that are sent into the tunnel.", examples=[["10.2.0.0/16"]]
+    )
+    interface: str = words("The tunnel's interface.", "vpn-branch-a")
+    mtu: int | None = number(
+        "What an inner packet has at most; null while there is no interface.",
+        "bytes",
+        1400,
+        576,
+        65535,
+        default=None,
+    )
+    source: str = words("File and line of the tunnel's table.", "/etc/vpnd/vpnd.toml:8")
+    from_api: bool = Field(
+        False, description="Whether it was made over the API, and can be changed there.", examples=[False]
+    )
+    psk_fingerprint: str = words("Eight hex digits that stand for the key.", "3f9a-77c1")
+    ike_sas: list[IkeStatus] = Field(
+        default_factory=list, description="Every IKE SA; more than one while a successor takes over."
+    )
+    errors: list[Fault] = Field(default_factory=list, description="The last errors, newest last.")
+    retry_in_s: int | None = number(
+        "Until the next attempt; null if none is due.", "seconds", 30, default=None
+    )
+    health_history: list[HealthSample] = Field(
+        default_factory=list, description="The health check by the minute, newest last."
+    )
+    configuration: dict[str, Any] = Field(
+        description="The tunnel's table with every default, without its key.",
+        examples=[{"negotiation": "active", "routes": ["10.2.0.0/16"]}],
+    )
 
 
 # --------------------------------------------------------------------------------- why, trace
@@ -216,13 +307,22 @@ class TunnelDetail(TunnelStatus):
 class ExplanationBody(Model):
     """A failure for people: what happened, what the peer said, what we have, what to change, what to try."""
 
-    code: str
-    what: str
-    peer_said: str | None = None
-    we_have: str | None = None
-    also_possible: list[str] = Field(default_factory=list)
-    change: str | None = None
-    try_: list[str] = Field(default_factory=list, alias="try")
+    code: str = words("The stable code of the failure.", "E-PSK")
+    what: str = words("What happened.", "the two ends have different keys")
+    peer_said: str | None = words("What the peer said.", "AUTHENTICATION_FAILED in IKE_AUTH", default=None)
+    we_have: str | None = words(
+        "What is configured here.", "the key with the fingerprint 3f9a-77c1", default=None
+    )
+    also_possible: list[str] = Field(
+        default_factory=list, description="Other reasons that look the same.", examples=[["another identity"]]
+    )
+    change: str | None = words("What to change.", "give both ends the same key", default=None)
+    try_: list[str] = Field(
+        default_factory=list,
+        alias="try",
+        description="Commands that tell more.",
+        examples=[["vpnctl psk fingerprint branch-a"]],
+    )
 
 
 class Why(Model):
@@ -231,30 +331,34 @@ class Why(Model):
     `mapping` is set when the failure concerns one mapping only. `tries` counts attempts since `since`.
     """
 
-    tunnel: str
-    state: TunnelState
-    error: Fault | None = None
-    mapping: str | None = None
-    tries: int | None = None
-    since: datetime | None = None
-    explanation: ExplanationBody | None = None
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    state: TunnelState = words("What the tunnel does now.", "connecting")
+    error: Fault | None = Field(None, description="The last failure; null if there was none.")
+    mapping: str | None = words(
+        "The mapping that it concerns, if not the whole tunnel.", "10.1.0.0/24 to 10.2.0.0/24", default=None
+    )
+    tries: int | None = number("Attempts that failed so.", "attempts", 6, 1, default=None)
+    since: datetime | None = words("When the first of these failed.", "2026-03-01T14:02:11Z", default=None)
+    explanation: ExplanationBody | None = Field(None, description="The failure for people.")
 
 
 class TraceLine(Model):
     """One IKE message: `text` in the RFC's notation, `detail` its decoded attributes, `size` in bytes."""
 
-    at: datetime
-    direction: Literal["out", "in"]
-    text: str
-    size: int
-    detail: list[str] = Field(default_factory=list)
+    at: datetime = words("When it was sent or received.", "2026-03-01T14:02:11Z")
+    direction: Literal["out", "in"] = words("Sent or received.", "out")
+    text: str = words("The message in the RFC's notation.", "IKE_SA_INIT 0 {SA, KE, Ni}")
+    size: int = number("Of the whole message.", "bytes", 420)
+    detail: list[str] = Field(
+        default_factory=list, description="Its decoded attributes.", examples=[["aes-128 sha256 modp2048"]]
+    )
 
 
 class Trace(Model):
     """`GET /v1/tunnels/NAME/trace`: the last IKE messages, oldest first."""
 
-    tunnel: str
-    lines: list[TraceLine]
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    lines: list[TraceLine] = Field(description="The messages, oldest first.")
 
 
 # -------------------------------------------------------------------------------------- events
@@ -266,12 +370,12 @@ class Event(Model):
     `id` is for `after` of a later request; null where nothing can be asked for after it.
     """
 
-    id: str | None = None
-    at: datetime
-    tunnel: str | None = None
-    event: str
-    text: str
-    code: str | None = None
+    id: str | None = words("For `after` or Last-Event-ID of a later request.", "5f0c2a9e-17", default=None)
+    at: datetime = words("When it happened.", "2026-03-01T14:02:11Z")
+    tunnel: str | None = words("The tunnel that it concerns; null: the gateway.", "branch-a", default=None)
+    event: str = words("A stable word for what happened.", "tunnel-up")
+    text: str = words("One line for people.", "up with 198.51.100.1")
+    code: str | None = words("The code of a fault.", "E-PSK", default=None)
 
 
 # ------------------------------------------------------------------------------- configuration
@@ -283,47 +387,59 @@ class ProblemBody(Model):
     `key` is the dotted path of the value: `tunnels.branch-a.ike.encryption[0]`.
     """
 
-    file: str
-    line: int | None
-    code: str
-    severity: Literal["error", "warning"]
-    message: str
-    hint: str | None = None
-    key: str | None = None
+    file: str = words("The file, or request for what was sent.", "/etc/vpnd/vpnd.toml")
+    line: int | None = number("The line in the file; null where there is none.", "line", 12, 1)
+    code: str = words("The stable code.", "E-VALUE")
+    severity: Literal["error", "warning"] = words(
+        "An error keeps the configuration from being used.", "error"
+    )
+    message: str = words("What is wrong.", '"aes128" is not an encryption algorithm')
+    hint: str | None = words("What to write instead.", 'did you mean "aes-128"?', default=None)
+    key: str | None = words(
+        "The dotted path of the value.", "tunnels.branch-a.ike.encryption[0]", default=None
+    )
+
+
+def _problems(description: str) -> Any:
+    return Field(default_factory=list, description=description)
+
+
+def _names(description: str, *examples: str) -> Any:
+    return Field(default_factory=list, description=description, examples=[list(examples)])
 
 
 class ReloadResult(Model):
     """What a reload did, by tunnel name. Nothing was changed if `applied` is false."""
 
-    applied: bool
-    added: list[str] = Field(default_factory=list)
-    changed: list[str] = Field(default_factory=list)
-    removed: list[str] = Field(default_factory=list)
-    unchanged: list[str] = Field(default_factory=list)
-    problems: list[ProblemBody] = Field(default_factory=list)
+    applied: bool = Field(description="Whether the configuration is in force.", examples=[True])
+    added: list[str] = _names("Tunnels that are new.", "branch-c")
+    changed: list[str] = _names("Tunnels that have changed.", "branch-a")
+    removed: list[str] = _names("Tunnels that are gone.")
+    unchanged: list[str] = _names("Tunnels that were not touched.", "branch-b")
+    problems: list[ProblemBody] = _problems("Warnings of the configuration.")
 
 
 class ReloadProgress(Model):
     """Whether a configuration is being applied, at the start as well, and how many of its tunnels it has."""
 
-    running: bool
-    done: int
-    total: int
+    running: bool = Field(description="Whether a configuration is being applied.", examples=[True])
+    done: int = number("Tunnels that are as configured.", "tunnels", 12)
+    total: int = number("Tunnels that the change touches.", "tunnels", 200)
 
 
 class TunnelChange(Model):
     """What a PUT or DELETE did; `problems` holds the warnings of a PUT that was accepted."""
 
-    tunnel: str
-    change: Literal["created", "changed", "unchanged", "removed"]
-    problems: list[ProblemBody] = Field(default_factory=list)
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    change: Literal["created", "changed", "unchanged", "removed"] = words("What became of it.", "created")
+    problems: list[ProblemBody] = _problems("Warnings of the tunnel.")
 
 
 class MappingPreview(Model):
     """A mapping that a tunnel would have."""
 
-    local: str
-    remote: str
+    local: str = words("The range on this side, as a CIDR block.", "10.1.0.0/24")
+    remote: str = words("The range behind the peer, as a CIDR block.", "10.2.0.0/24")
 
 
 class TunnelCheck(Model):
@@ -332,33 +448,54 @@ class TunnelCheck(Model):
     `spd_mappings` counts those of all spd-policy tunnels of the gateway with this one, of `max_spd_mappings`.
     """
 
-    ok: bool
-    problems: list[ProblemBody] = Field(default_factory=list)
-    mappings: list[MappingPreview] = Field(default_factory=list)
-    spd_mappings: int
-    max_spd_mappings: int
+    ok: bool = Field(description="Whether a PUT would be accepted.", examples=[True])
+    problems: list[ProblemBody] = _problems("Errors, and warnings of this tunnel.")
+    mappings: list[MappingPreview] = Field(
+        default_factory=list, description="The mappings that it would have."
+    )
+    spd_mappings: int = number("Mappings of all spd-policy tunnels with this one.", "mappings", 12)
+    max_spd_mappings: int = number("How many there may be.", "mappings", 200)
 
 
 class CustomerGatewayStatus(Model):
     """A customer gateway that has a name of its own, and the tunnels to it."""
 
-    name: str
-    address: str
-    tunnels: list[str] = Field(default_factory=list)
+    name: str = words("Its name, by which tunnels refer to it.", "branch")
+    address: str = words("IP address, domain name, or any for a peer that begins.", "198.51.100.1")
+    tunnels: list[str] = _names("The tunnels that name it, in the order of the configuration.", "branch-a")
+    source: str = words("File and line of its table.", "/etc/vpnd/vpnd.toml:5", default="")
+    from_api: bool = Field(
+        False, description="Whether it was made over the API, and can be changed there.", examples=[False]
+    )
 
 
 class CustomerGateways(Model):
     """`GET /v1/customer-gateways`, in the order of the configuration."""
 
-    customer_gateways: list[CustomerGatewayStatus]
+    customer_gateways: list[CustomerGatewayStatus] = Field(
+        description="Those that match, within limit and offset."
+    )
+    total: int = number("How many match.", "customer gateways", 1)
+
+
+class CustomerGatewayChange(Model):
+    """What a PUT or DELETE of a customer gateway did.
+
+    `tunnels` are those that are negotiated again because of it.
+    """
+
+    customer_gateway: str = words("Its name.", "branch")
+    change: Literal["created", "changed", "unchanged", "removed"] = words("What became of it.", "created")
+    tunnels: list[str] = _names("The tunnels that changed with it.", "branch-a")
+    problems: list[ProblemBody] = _problems("Warnings of the customer gateway and of its tunnels.")
 
 
 class ActionResult(Model):
     """An action that was done: the tunnel's state after it."""
 
-    tunnel: str
-    action: Literal["up", "down", "reset", "rekey"]
-    state: TunnelState
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    action: Literal["up", "down", "reset", "rekey"] = words("What was done.", "up")
+    state: TunnelState = words("What the tunnel does now.", "up")
 
 
 class RequestBody(Model):
@@ -373,46 +510,66 @@ class SwitchRequest(RequestBody):
     `tunnel` is to carry the group's routes from now on; null: health and priority decide again.
     """
 
-    group: str
-    tunnel: str | None = None
+    group: str = words("One of the group's tunnels, or a route.", "branch-a")
+    tunnel: str | None = words(
+        "Which tunnel carries the routes from now on; null: health and priority decide.",
+        "branch-b",
+        default=None,
+    )
 
 
 class CarriedRoute(Model):
     """A route and the tunnel that carries it."""
 
-    route: str
-    tunnel: str
+    route: str = words("The range, as a CIDR block.", "10.2.0.0/16")
+    tunnel: str = words("The tunnel's name; empty while none can carry it.", "branch-a")
 
 
 class GroupStatus(Model):
     """Tunnels that share routes, the preferred first; `by_hand` is the operator's choice, if there is one."""
 
-    name: str
-    tunnels: list[str]
-    routes: list[CarriedRoute]
-    by_hand: str | None = None
+    name: str = words("The group's name: its preferred tunnel.", "branch-a")
+    tunnels: list[str] = Field(
+        description="Its tunnels, the preferred first.", examples=[["branch-a", "branch-b"]]
+    )
+    routes: list[CarriedRoute] = Field(description="The routes that they share.")
+    by_hand: str | None = words(
+        "The tunnel that an operator has chosen; null: none.", "branch-b", default=None
+    )
 
 
 class UpRequest(RequestBody):
     """Body of `up`, `reset` and `rekey`: how long to wait for the peer, in seconds."""
 
-    timeout_s: float = Field(default=30.0, gt=0, le=600)
+    timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=600,
+        description="How long to wait for the peer.",
+        examples=[30],
+        json_schema_extra={UNIT: "seconds"},
+    )
 
 
 class RekeyRequest(UpRequest):
     """Which SAs to replace; with neither set, both the IKE SA and the ESP SAs."""
 
-    ike: bool = False
-    child: bool = False
+    ike: bool = Field(False, description="Replace the IKE SA.", examples=[False])
+    child: bool = Field(False, description="Replace the ESP SAs.", examples=[True])
+
+
+# --------------------------------------------------------------------------------------- errors
 
 
 class ErrorBody(Model):
     """What went wrong with a request. `problems` are the configuration's, where that was the reason."""
 
-    code: str
-    message: str
-    hint: str | None = None
-    problems: list[ProblemBody] = Field(default_factory=list)
+    code: str = words("The stable code.", "E-UNKNOWN-TUNNEL")
+    message: str = words("One line for people.", "no tunnel is called 'nobody'")
+    hint: str | None = words("What to change or to try.", "configured: branch-a, branch-b", default=None)
+    problems: list[ProblemBody] = _problems(
+        "The findings of the configuration check, where they are the reason."
+    )
 
 
 PROBLEM_TYPE = "urn:vpnd:error:"
@@ -425,10 +582,16 @@ class ErrorResponse(Model):
     `error` has it in vpnd's own terms.
     """
 
-    type: str = Field(examples=[f"{PROBLEM_TYPE}E-UNKNOWN-TUNNEL"])
-    title: str
-    status: int = Field(ge=400, le=599)
-    detail: str
+    type: str = words("The kind of error: urn:vpnd:error: with its code.", f"{PROBLEM_TYPE}E-UNKNOWN-TUNNEL")
+    title: str = words("The words of the HTTP status.", "Not Found")
+    status: int = Field(
+        ge=400,
+        le=599,
+        description="The HTTP status.",
+        examples=[404],
+        json_schema_extra={UNIT: "HTTP status"},
+    )
+    detail: str = words("One line for people.", "no tunnel is called 'nobody'")
     error: ErrorBody
 
     @classmethod

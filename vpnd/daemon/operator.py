@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vpnd.config.compile import describe
+from vpnd.config.configuration import Source
 from vpnd.config.load import Loaded, load, load_with, load_without
 from vpnd.config.problems import Problem
 from vpnd.config.secrets import new_key
@@ -21,13 +22,15 @@ from vpnd.control.operations import (
     NegotiationFailed,
     OperationError,
     TunnelFigures,
+    UnknownCustomerGateway,
     UnknownGroup,
     UnknownTunnel,
 )
 from vpnd.control.schema import (
     ActionResult,
     CarriedRoute,
-    CustomerGateways,
+    CustomerGatewayChange,
+    CustomerGatewayStatus,
     Event,
     GatewayStatus,
     GroupStatus,
@@ -41,9 +44,10 @@ from vpnd.control.schema import (
     TunnelDetail,
     Why,
 )
+from vpnd.daemon.changes import Change
 from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
-from vpnd.daemon.state import StateDirectory
+from vpnd.daemon.state import REQUEST, Proposed, StateDirectory
 from vpnd.host.systemd import Supervisor
 from vpnd.ike.outputs import LadderLine
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -265,26 +269,9 @@ class Operator:
             known = self._loaded().configuration.tunnels.get(name)
             if known is not None and not known.source.from_api:
                 raise _from_file(name, known.place)
-            proposed = self._store.propose(name, table)
-            loaded = await self._service.in_thread(load_with, self._config, self._state, proposed.source)
-            if not loaded.ok:
-                raise _invalid(loaded)
-            try:
-                put_back = self._store.write(proposed)
-            except (OSError, ValueError) as failure:
-                raise self._unwritten("kept in", failure) from None
-            kept = await self._service.in_thread(load, self._config, self._state)
-            if not kept.ok:
-                # The file has changed since; what is not in force must not be kept either.
-                try:
-                    put_back()
-                except OSError as failure:
-                    raise self._unwritten("put back in", failure) from None
-                raise _invalid(kept)
-            change = await self._service.change(kept)
+            loaded, change = await self._keep(self._store.propose(name, table))
             done = "created" if name in change.added else "changed" if name in change.changed else "unchanged"
-            problems = [_problem(p) for p in loaded.problems if p.file == proposed.source.label]
-            return TunnelChange(tunnel=name, change=done, problems=problems)
+            return TunnelChange(tunnel=name, change=done, problems=_of_request(loaded))
 
     async def check_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelCheck:
         """What `put_tunnel` would say, without changing anything."""
@@ -297,34 +284,87 @@ class Operator:
         loaded = await self._service.in_thread(load_with, self._config, self._state, source)
         return checked(loaded, name, source.label)
 
-    def customer_gateways(self) -> CustomerGateways:
+    def customer_gateways(self) -> list[CustomerGatewayStatus]:
         """Those with a name of their own."""
         return named_gateways(self._loaded())
+
+    def customer_gateway(self, name: str) -> CustomerGatewayStatus:
+        """One of them."""
+        for gateway in self.customer_gateways():
+            if gateway.name == name:
+                return gateway
+        raise UnknownCustomerGateway(name)
+
+    async def put_customer_gateway(self, name: str, table: Mapping[str, object]) -> CustomerGatewayChange:
+        """Create or change a customer gateway, keep it in the state directory, and change its tunnels."""
+        async with self._writing:
+            known = self._loaded().configuration.customer_gateways.get(name)
+            if known is not None and not known.from_api:
+                raise _from_file(name, known.place)
+            before = known.table if known is not None else None
+            loaded, change = await self._keep(self._store.propose_customer_gateway(name, table))
+            after = loaded.configuration.customer_gateways[name].table
+            done = "created" if before is None else "unchanged" if before == after else "changed"
+            return CustomerGatewayChange(
+                customer_gateway=name, change=done, tunnels=change.changed, problems=_of_request(loaded)
+            )
+
+    async def delete_customer_gateway(self, name: str) -> CustomerGatewayChange:
+        """Forget a customer gateway that was made through the API and that no tunnel names."""
+        async with self._writing:
+            gateway = self.customer_gateway(name)
+            if not gateway.from_api:
+                raise _from_file(name, gateway.source)
+            if gateway.tunnels:
+                message = f"{name} is the customer gateway of {', '.join(gateway.tunnels[:10])}"
+                raise Conflict("E-IN-USE", message, "delete these tunnels, or give them another one, first")
+            await self._forget(self._loaded().configuration.customer_gateways[name].source)
+            return CustomerGatewayChange(customer_gateway=name, change="removed")
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key."""
         async with self._writing:
             self._tunnel(name)
             known = self._loaded().configuration.tunnels[name]
-            path = known.source.path
-            if not known.source.from_api or path is None:
+            if not known.source.from_api:
                 raise _from_file(name, known.place)
-            loaded = await self._service.in_thread(load_without, self._config, self._state, path)
-            if not loaded.ok:
-                raise _invalid(loaded)
-            try:
-                self._store.remove(name)
-            except OSError as failure:
-                raise self._unwritten("removed from", failure) from None
-            await self._service.change(loaded)
+            await self._forget(known.source)
             return TunnelChange(tunnel=name, change="removed")
 
     # ----------------------------------------------------------------------------------- inside
 
-    def _unwritten(self, what: str, failure: OSError | ValueError) -> OperationError:
-        reason = failure.strerror if isinstance(failure, OSError) else None
-        text = f"the tunnel cannot be {what} {self._store.tunnels}: {reason or failure}"
-        return OperationError("E-STATE", text)
+    async def _keep(self, proposed: Proposed) -> tuple[Loaded, Change]:
+        """Check what was sent, keep it, and put it in force: all, or nothing. Returns its findings."""
+        loaded = await self._service.in_thread(load_with, self._config, self._state, proposed.source)
+        if not loaded.ok:
+            raise _invalid(loaded)
+        directory = proposed.path.parent
+        try:
+            put_back = self._store.write(proposed)
+        except (OSError, ValueError) as failure:
+            raise _unwritten(f"kept in {directory}", failure) from None
+        kept = await self._service.in_thread(load, self._config, self._state)
+        if not kept.ok:
+            # The file has changed since; what is not in force must not be kept either.
+            try:
+                put_back()
+            except OSError as failure:
+                raise _unwritten(f"put back in {directory}", failure) from None
+            raise _invalid(kept)
+        return loaded, await self._service.change(kept)
+
+    async def _forget(self, source: Source) -> None:
+        """Take what one file of the state directory holds out of force, and remove the file."""
+        if source.path is None:
+            raise OperationError("E-STATE", f"{source.label} is no file")
+        loaded = await self._service.in_thread(load_without, self._config, self._state, source.path)
+        if not loaded.ok:
+            raise _invalid(loaded)
+        try:
+            self._store.remove(source.path)
+        except OSError as failure:
+            raise _unwritten(f"removed from {source.path.parent}", failure) from None
+        await self._service.change(loaded)
 
     def _tunnel(self, name: str) -> Tunnel:
         tunnel = self._gateway.tunnels.get(name)
@@ -472,6 +512,16 @@ def _no_successor(name: str, seconds: float) -> NegotiationFailed:
 def _customer_gateway(configuration: Mapping[str, Any]) -> str:
     named = configuration.get("customer_gateway")
     return str(named["name"]) if isinstance(named, Mapping) else ""
+
+
+def _unwritten(what: str, failure: OSError | ValueError) -> OperationError:
+    reason = failure.strerror if isinstance(failure, OSError) else None
+    return OperationError("E-STATE", f"it cannot be {what}: {reason or failure}")
+
+
+def _of_request(loaded: Loaded) -> list[ProblemBody]:
+    """The findings about what was sent, and of no file."""
+    return [_problem(problem) for problem in loaded.problems if problem.file == REQUEST]
 
 
 def _problem(problem: Problem) -> ProblemBody:

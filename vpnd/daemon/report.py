@@ -64,10 +64,8 @@ class Report:
     def status(self, policy: GatewayPolicy) -> Status:
         """`vpnctl status`."""
         now = self._gateway.clock.now()
-        return Status(
-            gateway=self.gateway(policy),
-            tunnels=[self.tunnel(tunnel, now) for tunnel in self._gateway.tunnels],
-        )
+        tunnels = [self.tunnel(tunnel, now) for tunnel in self._gateway.tunnels]
+        return Status(gateway=self.gateway(policy), tunnels=tunnels, total=len(tunnels))
 
     def gateway(self, policy: GatewayPolicy) -> GatewayStatus:
         """The gateway's part of it."""

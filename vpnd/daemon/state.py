@@ -2,6 +2,7 @@
 
     STATE/tunnels.d/NAME.toml    mode 0600, what `vpnd check` reads as well
     STATE/tunnels.d/NAME.psk     mode 0600, the key
+    STATE/customer_gateways.d/NAME.toml
 
 NAME is quoted as in a URL; where that is too long for a file, it is its beginning, `+` and a hash.
 
@@ -24,7 +25,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vpnd.config.configuration import Source
-from vpnd.config.load import TUNNELS_DIRECTORY
+from vpnd.config.load import GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
 from vpnd.config.secrets import is_text
 from vpnd.model.secret import Secret
 
@@ -32,6 +33,7 @@ REQUEST = "request"
 """What stands for the file in problems of a tunnel that is not on disk yet."""
 
 PLAIN = "plain:"
+KEY_SUFFIX = ".psk"
 
 LONGEST_STEM = 250
 """Linux: a file name has at most 255 bytes (NAME_MAX); `.toml` takes five."""
@@ -41,11 +43,14 @@ READABLE = 120
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """A tunnel as it would be kept: check `source` with `load_with`, then `StateDirectory.write`."""
+    """A tunnel or customer gateway as it would be kept, in `path`.
 
-    name: str
+    Check `source` with `load_with`, then `StateDirectory.write`.
+    """
+
+    path: Path
     source: Source
-    key: Secret | None
+    key: Secret | None = None
 
 
 class StateDirectory:
@@ -54,6 +59,7 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tunnels = path / TUNNELS_DIRECTORY
+        self.customer_gateways = path / GATEWAYS_DIRECTORY
 
     def tunnel_file(self, name: str) -> Path:
         """Where the tunnel of this name is kept."""
@@ -61,7 +67,17 @@ class StateDirectory:
 
     def key_file(self, name: str) -> Path:
         """Where its key is kept."""
-        return self.tunnels / f"{_stem(name)}.psk"
+        return self.tunnel_file(name).with_suffix(KEY_SUFFIX)
+
+    def customer_gateway_file(self, name: str) -> Path:
+        """Where the customer gateway of this name is kept."""
+        return self.customer_gateways / f"{_stem(name)}.toml"
+
+    def propose_customer_gateway(self, name: str, table: Mapping[str, object]) -> Proposed:
+        """The customer gateway as it would be kept; nothing is written yet."""
+        path = self.customer_gateway_file(name)
+        tables = {"customer_gateways": {name: dict(table)}}
+        return Proposed(path, Source(label=REQUEST, tables=tables, path=path, from_api=True))
 
     def propose(self, name: str, table: Mapping[str, object]) -> Proposed:
         """The tunnel as it would be kept; nothing is written yet.
@@ -76,24 +92,25 @@ class StateDirectory:
         elif isinstance(reference, str) and reference.startswith(PLAIN) and _can_be_kept(reference):
             key = Secret(reference.removeprefix(PLAIN).encode())
             kept["pre_shared_key"] = f"file:{self.key_file(name).name}"
+        path = self.tunnel_file(name)
         source = Source(
             label=REQUEST,
             tables={"tunnels": {name: kept}},
-            path=self.tunnel_file(name),
+            path=path,
             from_api=True,
             keys={name: key} if key is not None else {},
         )
-        return Proposed(name, source, key)
+        return Proposed(path, source, key)
 
     def write(self, proposed: Proposed) -> Callable[[], None]:
-        """Keep a tunnel that was checked, with its key; returns what puts back the files that were there.
+        """Keep what was checked, with its key; returns what puts back the files that were there.
 
         Both raise OSError. Where this does, the files are as they were: a new key with the old table would
         fail only at the next start.
         """
-        table, key = self.tunnel_file(proposed.name), self.key_file(proposed.name)
+        table, key = proposed.path, proposed.path.with_suffix(KEY_SUFFIX)
         text = to_toml(proposed.source.tables)
-        self.tunnels.mkdir(mode=0o700, parents=True, exist_ok=True)
+        table.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files: dict[Path, Secret | None] = {}
         if proposed.key is not None:
             files[key] = Secret(proposed.key.reveal() + b"\n")
@@ -109,10 +126,10 @@ class StateDirectory:
             raise
         return partial(_replace, before)
 
-    def remove(self, name: str) -> None:
-        """Forget a tunnel and its key; what is not there is fine. Raises OSError."""
-        self.tunnel_file(name).unlink(missing_ok=True)
-        self.key_file(name).unlink(missing_ok=True)
+    def remove(self, path: Path) -> None:
+        """Forget what is kept in this file, and its key; what is not there is fine. Raises OSError."""
+        path.unlink(missing_ok=True)
+        path.with_suffix(KEY_SUFFIX).unlink(missing_ok=True)
 
     def _known_reference(self, name: str) -> str | None:
         try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from vpnd.sdk.models import (
     ActionResult,
+    CustomerGatewayChange,
     CustomerGateways,
+    CustomerGatewayStatus,
     GroupStatus,
     ReloadProgress,
     ReloadResult,
@@ -17,14 +19,52 @@ from vpnd.sdk.models import (
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelList,
     Why,
 )
-from vpnd.sdk.transport import tunnel_path
+from vpnd.sdk.transport import customer_gateway_path, tunnel_path, with_query
 
 T = TypeVar("T")
 
 RELOAD_LIMIT = 86400.0
 """Ours, in seconds: a reload takes as long as it takes."""
+
+
+class Page(TypedDict, total=False):
+    """Which part of a list: at most `limit` entries, after `offset` of those that match."""
+
+    limit: int
+    offset: int
+
+
+class TunnelFilter(Page, total=False):
+    """Which tunnels: those that match every key; of a list one of its values. Text is found in any case."""
+
+    state: Sequence[Literal["down", "waiting", "connecting", "up", "unhealthy"]]
+    negotiation: Sequence[Literal["active", "passive", "traffic-triggered"]]
+    role: Literal["primary", "secondary"]
+    carries_traffic: bool
+    peer: str
+    code: Sequence[str]
+    text: str
+
+
+class CustomerGatewayFilter(Page, total=False):
+    """Which customer gateways; `used`: named by a tunnel; `from_api`: made over the API."""
+
+    text: str
+    used: bool
+    from_api: bool
+
+
+class EventFilter(TypedDict, total=False):
+    """Which events: those that match every key; of a list one of its values. They end after `limit`."""
+
+    tunnel: Sequence[str]
+    event: Sequence[str]
+    code: Sequence[str]
+    text: str
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +78,12 @@ class Call(Generic[T]):
     wait_s: float = 0
 
 
-def status() -> Call[Status]:
-    return Call(Status, "GET", "/v1/status")
+def status(wanted: TunnelFilter) -> Call[Status]:
+    return Call(Status, "GET", with_query("/v1/status", wanted))
+
+
+def tunnels(wanted: TunnelFilter) -> Call[TunnelList]:
+    return Call(TunnelList, "GET", with_query("/v1/tunnels", wanted))
 
 
 def tunnel(name: str) -> Call[TunnelDetail]:
@@ -50,8 +94,8 @@ def why(name: str) -> Call[Why]:
     return Call(Why, "GET", tunnel_path(name, "why"))
 
 
-def trace(name: str) -> Call[Trace]:
-    return Call(Trace, "GET", tunnel_path(name, "trace"))
+def trace(name: str, limit: int | None) -> Call[Trace]:
+    return Call(Trace, "GET", with_query(tunnel_path(name, "trace"), {"limit": limit}))
 
 
 def up(name: str, timeout_s: float) -> Call[ActionResult]:
@@ -83,8 +127,20 @@ def check_tunnel(name: str, table: Mapping[str, Any]) -> Call[TunnelCheck]:
     return Call(TunnelCheck, "POST", tunnel_path(name, "check"), table)
 
 
-def customer_gateways() -> Call[CustomerGateways]:
-    return Call(CustomerGateways, "GET", "/v1/customer-gateways")
+def customer_gateways(wanted: CustomerGatewayFilter) -> Call[CustomerGateways]:
+    return Call(CustomerGateways, "GET", with_query("/v1/customer-gateways", wanted))
+
+
+def customer_gateway(name: str) -> Call[CustomerGatewayStatus]:
+    return Call(CustomerGatewayStatus, "GET", customer_gateway_path(name))
+
+
+def put_customer_gateway(name: str, table: Mapping[str, Any]) -> Call[CustomerGatewayChange]:
+    return Call(CustomerGatewayChange, "PUT", customer_gateway_path(name), table)
+
+
+def delete_customer_gateway(name: str) -> Call[CustomerGatewayChange]:
+    return Call(CustomerGatewayChange, "DELETE", customer_gateway_path(name))
 
 
 def delete_tunnel(name: str) -> Call[TunnelChange]:

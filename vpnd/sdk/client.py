@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from vpnd.config.paths import DEFAULT_SOCKET
 from vpnd.sdk import calls
-from vpnd.sdk.calls import Call
+from vpnd.sdk.calls import Call, CustomerGatewayFilter, EventFilter, TunnelFilter
 from vpnd.sdk.decoding import decode
 from vpnd.sdk.errors import DaemonUnreachable, Refused
 from vpnd.sdk.models import (
     ActionResult,
+    CustomerGatewayChange,
     CustomerGateways,
+    CustomerGatewayStatus,
     Event,
     GroupStatus,
     ReloadProgress,
@@ -28,6 +30,7 @@ from vpnd.sdk.models import (
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelList,
     Why,
 )
 from vpnd.sdk.transport import BUSY, AsyncTransport, Transport
@@ -53,9 +56,13 @@ class Client:
     def __exit__(self, *failure: object) -> None:
         """Nothing is held open."""
 
-    def status(self) -> Status:
-        """Every configured tunnel, up or not, in the order of the configuration."""
-        return self._do(calls.status())
+    def status(self, **wanted: Unpack[TunnelFilter]) -> Status:
+        """The gateway, and its tunnels, all or those that match, in the order of the configuration."""
+        return self._do(calls.status(wanted))
+
+    def tunnels(self, **wanted: Unpack[TunnelFilter]) -> TunnelList:
+        """The tunnels that match, and how many there are without `limit`."""
+        return self._do(calls.tunnels(wanted))
 
     def tunnel(self, name: str) -> TunnelDetail:
         """Everything about one tunnel but its key."""
@@ -65,9 +72,9 @@ class Client:
         """The last failure of a tunnel, explained."""
         return self._do(calls.why(name))
 
-    def trace(self, name: str) -> Trace:
-        """The last IKE messages of a tunnel, oldest first."""
-        return self._do(calls.trace(name))
+    def trace(self, name: str, limit: int | None = None) -> Trace:
+        """The last IKE messages of a tunnel, oldest first; at most `limit` of the newest."""
+        return self._do(calls.trace(name, limit))
 
     def up(self, name: str, timeout_s: float = 30.0) -> ActionResult:
         """Negotiate, and wait until the tunnel is up; Refused with the diagnosis' code if that failed."""
@@ -99,9 +106,21 @@ class Client:
         """What `put_tunnel` would say, without changing anything; a key may be missing."""
         return self._do(calls.check_tunnel(name, table))
 
-    def customer_gateways(self) -> CustomerGateways:
-        """The customer gateways that have a name of their own."""
-        return self._do(calls.customer_gateways())
+    def customer_gateways(self, **wanted: Unpack[CustomerGatewayFilter]) -> CustomerGateways:
+        """The customer gateways that have a name of their own, or those that match."""
+        return self._do(calls.customer_gateways(wanted))
+
+    def customer_gateway(self, name: str) -> CustomerGatewayStatus:
+        """One customer gateway, and the tunnels to it."""
+        return self._do(calls.customer_gateway(name))
+
+    def put_customer_gateway(self, name: str, table: Mapping[str, Any]) -> CustomerGatewayChange:
+        """Create or change a customer gateway; tunnels that name it are negotiated again if it changes."""
+        return self._do(calls.put_customer_gateway(name, table))
+
+    def delete_customer_gateway(self, name: str) -> CustomerGatewayChange:
+        """Forget a customer gateway that was made over the API and that no tunnel names."""
+        return self._do(calls.delete_customer_gateway(name))
 
     def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel that was made over the API, and its key."""
@@ -119,25 +138,34 @@ class Client:
         return decode(call.answer, self._transport.call(call.method, call.path, call.body, call.wait_s))
 
     def events(
-        self, *, follow: bool = True, after: str | None = None, resume: bool = True
+        self,
+        *,
+        follow: bool = True,
+        after: str | None = None,
+        resume: bool = True,
+        **wanted: Unpack[EventFilter],
     ) -> Generator[Event, None, None]:
         """The events that are kept, oldest first, then with `follow` each new one as it happens.
 
         `after`: only those after the one with this `id`. With `resume` a stream that breaks goes on where it
         was, as soon as the daemon is back; one that restarted begins with the first event that it keeps.
+        Only those that match the other arguments.
         """
-        wait, reached = FIRST_WAIT, False
+        wait, reached, left = FIRST_WAIT, False, wanted.get("limit")
         while True:
             try:
-                for document in self._transport.events(follow, after):
+                for document in self._transport.events(follow, after, wanted):
                     event = decode(Event, document)
                     wait, reached, after = FIRST_WAIT, True, event.id or after
                     yield event
+                    if left is not None:
+                        left -= 1
+                        wanted["limit"] = left
             except (DaemonUnreachable, Refused) as failure:
                 busy = isinstance(failure, DaemonUnreachable) or failure.code == BUSY
                 if not (busy and reached and follow and resume):
                     raise
-            if not (follow and resume):
+            if not (follow and resume) or left == 0:
                 return
             reached = True
             time.sleep(wait)
@@ -159,9 +187,13 @@ class AsyncClient:
     async def __aexit__(self, *failure: object) -> None:
         """Nothing is held open."""
 
-    async def status(self) -> Status:
-        """Every configured tunnel, up or not, in the order of the configuration."""
-        return await self._do(calls.status())
+    async def status(self, **wanted: Unpack[TunnelFilter]) -> Status:
+        """The gateway, and its tunnels, all or those that match, in the order of the configuration."""
+        return await self._do(calls.status(wanted))
+
+    async def tunnels(self, **wanted: Unpack[TunnelFilter]) -> TunnelList:
+        """The tunnels that match, and how many there are without `limit`."""
+        return await self._do(calls.tunnels(wanted))
 
     async def tunnel(self, name: str) -> TunnelDetail:
         """Everything about one tunnel but its key."""
@@ -171,9 +203,9 @@ class AsyncClient:
         """The last failure of a tunnel, explained."""
         return await self._do(calls.why(name))
 
-    async def trace(self, name: str) -> Trace:
-        """The last IKE messages of a tunnel, oldest first."""
-        return await self._do(calls.trace(name))
+    async def trace(self, name: str, limit: int | None = None) -> Trace:
+        """The last IKE messages of a tunnel, oldest first; at most `limit` of the newest."""
+        return await self._do(calls.trace(name, limit))
 
     async def up(self, name: str, timeout_s: float = 30.0) -> ActionResult:
         """Negotiate, and wait until the tunnel is up; Refused with the diagnosis' code if that failed."""
@@ -205,9 +237,21 @@ class AsyncClient:
         """What `put_tunnel` would say, without changing anything; a key may be missing."""
         return await self._do(calls.check_tunnel(name, table))
 
-    async def customer_gateways(self) -> CustomerGateways:
-        """The customer gateways that have a name of their own."""
-        return await self._do(calls.customer_gateways())
+    async def customer_gateways(self, **wanted: Unpack[CustomerGatewayFilter]) -> CustomerGateways:
+        """The customer gateways that have a name of their own, or those that match."""
+        return await self._do(calls.customer_gateways(wanted))
+
+    async def customer_gateway(self, name: str) -> CustomerGatewayStatus:
+        """One customer gateway, and the tunnels to it."""
+        return await self._do(calls.customer_gateway(name))
+
+    async def put_customer_gateway(self, name: str, table: Mapping[str, Any]) -> CustomerGatewayChange:
+        """Create or change a customer gateway; tunnels that name it are negotiated again if it changes."""
+        return await self._do(calls.put_customer_gateway(name, table))
+
+    async def delete_customer_gateway(self, name: str) -> CustomerGatewayChange:
+        """Forget a customer gateway that was made over the API and that no tunnel names."""
+        return await self._do(calls.delete_customer_gateway(name))
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel that was made over the API, and its key."""
@@ -225,27 +269,36 @@ class AsyncClient:
         return decode(call.answer, await self._transport.call(call.method, call.path, call.body, call.wait_s))
 
     async def events(
-        self, *, follow: bool = True, after: str | None = None, resume: bool = True
+        self,
+        *,
+        follow: bool = True,
+        after: str | None = None,
+        resume: bool = True,
+        **wanted: Unpack[EventFilter],
     ) -> AsyncGenerator[Event, None]:
         """The events that are kept, oldest first, then with `follow` each new one as it happens.
 
         `after`: only those after the one with this `id`. With `resume` a stream that breaks goes on where it
         was, as soon as the daemon is back; one that restarted begins with the first event that it keeps.
+        Only those that match the other arguments.
         """
         import asyncio
 
-        wait, reached = FIRST_WAIT, False
+        wait, reached, left = FIRST_WAIT, False, wanted.get("limit")
         while True:
             try:
-                async for document in self._transport.events(follow, after):
+                async for document in self._transport.events(follow, after, wanted):
                     event = decode(Event, document)
                     wait, reached, after = FIRST_WAIT, True, event.id or after
                     yield event
+                    if left is not None:
+                        left -= 1
+                        wanted["limit"] = left
             except (DaemonUnreachable, Refused) as failure:
                 busy = isinstance(failure, DaemonUnreachable) or failure.code == BUSY
                 if not (busy and reached and follow and resume):
                     raise
-            if not (follow and resume):
+            if not (follow and resume) or left == 0:
                 return
             reached = True
             await asyncio.sleep(wait)

@@ -32,6 +32,8 @@ class CustomerGatewayStatus:
     name: str
     address: str
     tunnels: tuple[str, ...] = ()
+    source: str = ""
+    from_api: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,10 +215,24 @@ class TraceLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerGatewayChange:
+    """What a PUT or DELETE of a customer gateway did.
+
+    `tunnels` are those that are negotiated again because of it.
+    """
+
+    customer_gateway: str
+    change: Literal["created", "changed", "unchanged", "removed"]
+    tunnels: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerGateways:
     """`GET /v1/customer-gateways`, in the order of the configuration."""
 
     customer_gateways: tuple[CustomerGatewayStatus, ...]
+    total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,3 +401,12 @@ class Status:
 
     gateway: GatewayStatus
     tunnels: tuple[TunnelStatus, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelList:
+    """`GET /v1/tunnels`: the tunnels that match, in the order of the configuration."""
+
+    tunnels: tuple[TunnelStatus, ...]
+    total: int

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, 
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from vpnd.config.paths import DEFAULT_SOCKET
 from vpnd.sdk.errors import DaemonUnreachable, Refused
@@ -33,6 +33,8 @@ BUSY_WAIT = 0.1
 BUSY = "E-BUSY"
 """The code of a daemon that admits no more clients at present."""
 
+NOTHING: Mapping[str, Any] = {}
+
 PIECE = 65536
 """Bytes that are received at once."""
 
@@ -42,10 +44,25 @@ def tunnel_path(name: str, *more: str) -> str:
     return "/".join(("/v1/tunnels", quote(name, safe=""), *more))
 
 
-def events_path(follow: bool, after: str | None = None) -> str:
+def customer_gateway_path(name: str) -> str:
+    """`/v1/customer-gateways/NAME`, likewise."""
+    return f"/v1/customer-gateways/{quote(name, safe='')}"
+
+
+def with_query(path: str, wanted: Mapping[str, Any]) -> str:
+    """The path with its query: a list repeats its key, and None is left out."""
+    pairs = [
+        (key, "true" if one is True else "false" if one is False else one)
+        for key, value in wanted.items()
+        for one in ([value] if isinstance(value, str | int) or value is None else value)
+        if one is not None
+    ]
+    return f"{path}?{urlencode(pairs, quote_via=quote)}" if pairs else path
+
+
+def events_path(follow: bool, after: str | None, wanted: Mapping[str, Any]) -> str:
     """`/v1/events?...`; `after` is the id of the last event that is known already."""
-    path = f"/v1/events?follow={'true' if follow else 'false'}"
-    return path if after is None else f"{path}&after={quote(after, safe='')}"
+    return with_query("/v1/events", {"follow": follow, "after": after, **wanted})
 
 
 class AsyncTransport:
@@ -72,11 +89,13 @@ class AsyncTransport:
         """Likewise."""
         return await self.call("DELETE", path)
 
-    async def events(self, follow: bool, after: str | None = None) -> AsyncGenerator[dict[str, Any], None]:
+    async def events(
+        self, follow: bool, after: str | None = None, wanted: Mapping[str, Any] = NOTHING
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Each event; with `follow` until the daemon ends. Raises as `get` does."""
         import asyncio
 
-        lines, exchange = Lines(), Exchange("GET", events_path(follow, after))
+        lines, exchange = Lines(), Exchange("GET", events_path(follow, after, wanted))
         async with self._connected() as (reader, writer):
             # Only the answer's head is waited for: the next event may be hours away.
             async with asyncio.timeout(ANSWER_LIMIT):
@@ -138,9 +157,11 @@ class Transport:
     def __init__(self, socket_path: Path = DEFAULT_SOCKET) -> None:
         self._path = socket_path
 
-    def events(self, follow: bool, after: str | None = None) -> Generator[dict[str, Any], None, None]:
+    def events(
+        self, follow: bool, after: str | None = None, wanted: Mapping[str, Any] = NOTHING
+    ) -> Generator[dict[str, Any], None, None]:
         """Each event; with `follow` until the daemon ends. Raises Refused, DaemonUnreachable."""
-        lines, exchange = Lines(), Exchange("GET", events_path(follow, after))
+        lines, exchange = Lines(), Exchange("GET", events_path(follow, after, wanted))
         with self._connected() as connection:
             pieces = list(_answer(connection, exchange, ANSWER_LIMIT, head=True))
             if exchange.status >= 400:

@@ -18,13 +18,15 @@ from vpnd.control.operations import (
     InvalidConfiguration,
     NegotiationFailed,
     TunnelFigures,
+    UnknownCustomerGateway,
     UnknownGroup,
     UnknownTunnel,
 )
 from vpnd.control.schema import (
     ActionResult,
     CarriedRoute,
-    CustomerGateways,
+    CustomerGatewayChange,
+    CustomerGatewayStatus,
     DpdStatus,
     Event,
     Fault,
@@ -145,6 +147,7 @@ class FakeOperations:
         self.log = EventLog()
         self.received: dict[str, Mapping[str, object]] = {}
         self.hang = asyncio.Event()
+        self.gateways: dict[str, str] = {}
         self.looked = 0
         self.from_api = False
         self.configuration: Mapping[str, Any] = CONFIGURATION
@@ -161,7 +164,7 @@ class FakeOperations:
         gateway = GatewayStatus(
             name="hq", address="192.0.2.1", version="0.1.0", engine="python", uptime_s=61, region="eu-1"
         )
-        return Status(gateway=gateway, tunnels=list(self.tunnels.values()))
+        return Status(gateway=gateway, tunnels=list(self.tunnels.values()), total=len(self.tunnels))
 
     def tunnel(self, name: str) -> TunnelDetail:
         status = self._known(name)
@@ -293,8 +296,29 @@ class FakeOperations:
         request = Source("request", {"tunnels": {name: filled}}, private=True, from_api=True)
         return checked(check([self._gateway(), request], Findings()), name, "request")
 
-    def customer_gateways(self) -> CustomerGateways:
-        return named_gateways(check([self._gateway()], Findings()))
+    def customer_gateways(self) -> list[CustomerGatewayStatus]:
+        made = {name: {"address": address} for name, address in self.gateways.items()}
+        request = Source("state", {"customer_gateways": made}, private=True, from_api=True)
+        return named_gateways(check([self._gateway(), request], Findings()))
+
+    def customer_gateway(self, name: str) -> CustomerGatewayStatus:
+        for gateway in self.customer_gateways():
+            if gateway.name == name:
+                return gateway
+        raise UnknownCustomerGateway(name)
+
+    async def put_customer_gateway(self, name: str, table: Mapping[str, object]) -> CustomerGatewayChange:
+        if name == "branch":
+            raise Conflict("E-FROM-FILE", "branch is defined in vpnd.toml")
+        change: Any = "changed" if name in self.gateways else "created"
+        self.gateways[name] = str(table["address"])
+        return CustomerGatewayChange(customer_gateway=name, change=change)
+
+    async def delete_customer_gateway(self, name: str) -> CustomerGatewayChange:
+        if not self.customer_gateway(name).from_api:
+            raise Conflict("E-FROM-FILE", f"{name} is defined in vpnd.toml")
+        del self.gateways[name]
+        return CustomerGatewayChange(customer_gateway=name, change="removed")
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         self._known(name)

@@ -59,8 +59,8 @@ def test_a_tunnel_is_kept_in_files_of_its_own(tmp_path: Path, name: str) -> None
     other = state.propose(name, {"pre_shared_key": "file:/etc/vpnd/psk/x"})
     state.write(other)
     assert not state.key_file(name).exists()
-    state.remove(name)
-    state.remove(name)
+    state.remove(state.tunnel_file(name))
+    state.remove(state.tunnel_file(name))
     assert list(state.tunnels.iterdir()) == []
 
 

@@ -92,6 +92,40 @@ def test_actions(vpnd: Both, remote: Remote) -> None:
     ]
 
 
+def test_lists(vpnd: Both) -> None:
+    assert [one.name for one in vpnd.status(state=["down"]).tunnels] == ["branch-b"]
+    found = vpnd.tunnels(negotiation=["active", "passive"], carries_traffic=True, limit=5)
+    assert ([one.name for one in found.tunnels], found.total) == (["branch-a"], 1)
+    assert vpnd.tunnels(limit=1).total == 2
+    assert vpnd.tunnels(text="&state=up").total == 0
+    assert [line.direction for line in vpnd.trace("branch-a", limit=1).lines] == ["in"]
+
+
+def test_customer_gateways(vpnd: Both) -> None:
+    assert vpnd.put_customer_gateway("分 支", {"address": "203.0.113.9"}).change == "created"
+    made = vpnd.customer_gateway("分 支")
+    assert (made.address, made.from_api, made.tunnels) == ("203.0.113.9", True, ())
+    assert [one.name for one in vpnd.customer_gateways(from_api=False).customer_gateways] == ["branch"]
+    assert vpnd.delete_customer_gateway("分 支").change == "removed"
+    with pytest.raises(Refused) as refused:
+        vpnd.customer_gateway("分 支")
+    assert refused.value.code == "E-UNKNOWN-CUSTOMER-GATEWAY"
+
+
+def test_events_that_match(remote: Remote) -> None:
+    remote.operations.begin_again()
+    for number in range(4):
+        remote.operations.log.publish(Event(at=AT, tunnel=f"t{number % 2}", event="x", text=str(number)))
+    one = Client(remote.socket)
+    assert [event.text for event in one.events(follow=False, tunnel=["t1"])] == ["1", "3"]
+    assert [event.text for event in one.events(limit=3, code=[], text="")] == ["0", "1", "2"]
+
+    async def awaited() -> list[str]:
+        return [event.text async for event in AsyncClient(remote.socket).events(limit=1, tunnel=["t1"])]
+
+    assert asyncio.run(awaited()) == ["1"]
+
+
 def test_a_refusal_has_code_field_and_hint(vpnd: Both) -> None:
     with pytest.raises(Refused) as refused:
         vpnd.put_tunnel("x", {"routes": ["nonsense"]})
@@ -224,6 +258,15 @@ async def test_events_that_are_awaited_go_on(tmp_path: Path, monkeypatch: pytest
         assert [(await anext(following)).text for _ in range(2)] == ["1", "2"]
         await following.aclose()
     assert "after=life-1" in requests[1]
+
+
+def test_a_limit_counts_over_a_stream_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.0)
+    requests: list[str] = []
+    answers = (STREAM + chunk(event(1) + event(2)), STREAM + chunk(event(3)))
+    with answering(tmp_path / "s", *answers, requests=requests) as path:
+        assert [one.text for one in Client(path).events(limit=3)] == ["1", "2", "3"]
+    assert ["limit=3" in requests[0], "limit=1" in requests[1]] == [True, True]
 
 
 def test_events_without_resume_end_with_the_connection(tmp_path: Path) -> None:
