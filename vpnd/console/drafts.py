@@ -107,7 +107,7 @@ def put(table: dict[str, Any], key: str, new: Any) -> None:
         inner = inner.setdefault(part, {})
     usual = "default" if key == "profile" else look(defaults(str(table.get("profile", "default"))), key)
     inner[last] = new
-    if new in (None, "", [], usual):
+    if new in (None, "", usual):
         del inner[last]
         if above and not inner:
             del table[above[0]]

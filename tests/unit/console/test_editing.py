@@ -115,53 +115,6 @@ async def test_every_step_can_be_left_as_it_is_and_every_value_is_asked_for(brow
     assert answer.status in (303, 422)
 
 
-REFUSED = [
-    ("basic", {"name": ""}, "name", "E-NAME"),
-    ("basic", {"name": "a/b"}, "name", "E-NAME"),
-    ("basic", {"name": "x" * 61}, "name", "61 characters"),
-    ("basic", {"name": "branch-a"}, "name", "E-DUPLICATE"),
-    ("basic", {"key_again": "other"}, "pre_shared_key", "differ"),
-    ("basic", {"key": "", "key_again": ""}, "pre_shared_key", "needed"),
-    ("basic", {"customer_gateway.address": "1.2.3"}, "customer_gateway", "E-"),
-    ("basic", {"priority": "many"}, "priority", "E-TYPE"),
-    ("advanced", {"dpd.timeout": "9"}, "dpd.timeout", "10"),
-    (
-        "advanced",
-        {"health_check.enabled": "yes", "health_check.local": "127.0.0.1"},
-        "health_check.local",
-        "E-",
-    ),
-    ("communication", {"spd.0.remote": "192.168.0.0/33"}, "spd.0.remote", "E-"),
-    (
-        "communication",
-        {"spd.1.local": "10.0.0.0/25", "spd.1.remote": "192.168.1.0/25"},
-        "spd.1.remote",
-        "overlap",
-    ),
-    ("ike", {"ike.lifetime": "1"}, "ike.lifetime", "E-"),
-    ("ike", {"ike.local_id": "a b"}, "ike.local_id", "E-"),
-    ("ipsec", {"ipsec.lifetime_kb": "-1"}, "ipsec.lifetime_kb", "E-"),
-]
-
-
-async def test_a_limit_refuses_at_its_field_and_loses_nothing(browser: Browser) -> None:
-    draft = await all_steps(browser)
-    for step, wrong, key, message in REFUSED:
-        form = {**dict(WAY)[step], **wrong}
-        if "key" in wrong:
-            draft = await begin(browser)
-        answer = await go(browser, draft, step, form)
-        assert answer.status == 422, (wrong, answer.header("location"))
-        assert message in said(answer, key), (wrong, said(answer, key))
-        assert KEY not in answer.text
-        for name, given in wrong.items():
-            if not name.startswith("key"):
-                assert given in answer.text, "what was typed is there still"
-        good = await go(browser, draft, step, dict(WAY)[step])
-        assert good.status == 303, (wrong, good.text)
-    assert browser.operations.received == {}
-
-
 async def test_while_typing(browser: Browser) -> None:
     draft = await all_steps(browser)
     target = draft.replace("/draft", "/draft/check")
