@@ -6,18 +6,22 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.browser.conftest import ROOT, Look, Served, Visit, visit_of
+from tests.browser.form import begin, create, go_through, set_value
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan, Suite
 from tests.lab.process import wait_until
 from tests.lab.strongswan import StrongSwan
-from tests.lab.topology import Wire, two_gateways
+from tests.lab.topology import Wire, agreement, settle, two_gateways
 from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
 from vpnd.console.tokens import Role, Tokens
@@ -30,9 +34,36 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 OTHER_KEY = "another-key-that-is-long-enough-for-all"
 LOOKS = [Look(1280, "light", "en"), Look(400, "dark", "zh-CN")]
 PLANS = [
-    Plan(name="branch-s"),
-    Plan(name="branch-s", version="ikev1", ike=Suite("aes-256", "sha384", 14), pfs=14),
+    Plan(name="branch-s", negotiation="active"),
+    Plan(name="branch-s", negotiation="active", version="ikev1", ike=Suite("aes-256", "sha384", 14), pfs=14),
 ]
+WAYS = {
+    "aggressive, names": Plan(
+        name="branch-w",
+        negotiation="active",
+        version="ikev1",
+        mode="aggressive",
+        routed=True,
+        local=replace(A, identity="hq.example"),
+        remote=replace(B, identity="branch.example"),
+    ),
+    "aggressive, addresses": Plan(
+        name="branch-w",
+        negotiation="active",
+        version="ikev1",
+        mode="aggressive",
+        local=replace(A, identity="203.0.113.1"),
+        remote=replace(B, identity="203.0.113.2"),
+    ),
+    "IKEv2, a name and an address": Plan(
+        name="branch-w",
+        negotiation="active",
+        routed=True,
+        local=replace(A, identity="hq.example"),
+        remote=replace(B, identity="203.0.113.2"),
+    ),
+}
+"""What the other tests leave at its default: the mode, identities of each kind, destination routes."""
 
 
 @pytest.fixture
@@ -77,7 +108,7 @@ def test_made_broken_explained_and_mended(
     theirs.add(plan.other())
     context, visit = visit_of(chromium, console, look)
     visit.sign_in()
-    _make(visit, plan)
+    make(visit, plan)
     _is_up(visit, ours, plan, "real-up")
     require_ping(wire.a.host, A.inside, B.inside)
 
@@ -85,7 +116,7 @@ def test_made_broken_explained_and_mended(
     code = _broken(visit, theirs, changed, "real-cipher")
     assert code.startswith("E-P1-"), code
     _to_the_change(visit, "ike")
-    _choose(visit, "ike.encryption", "aes-192")
+    set_value(visit.page, "ike.encryption", ["aes-192"])
     visit.picture("real-change")
     _save(visit)
     _is_up(visit, ours, plan, "real-again")
@@ -105,60 +136,181 @@ def test_made_broken_explained_and_mended(
     context.close()
 
 
-def _make(visit: Visit, plan: Plan) -> None:
-    """Every step, with another value than the default where the plan has one."""
+@pytest.mark.parametrize("way", WAYS)
+def test_modes_identities_and_routes(
+    way: str, chromium: Browser, console: Served, ours: Vpnd, wire: Wire
+) -> None:
+    plan = WAYS[way]
+    theirs = StrongSwan(wire.b.gateway)
+    theirs.add(plan.other())
+    context, visit = visit_of(chromium, console, Look(1280, "light", "en"))
+    visit.sign_in()
+    make(visit, plan)
+    _is_up(visit, ours, plan, f"real-{way.replace(' ', '-').replace(',', '')}")
+    page = visit.page.inner_text("main")
+    for shown in (plan.local.identity, plan.remote.identity, *plan.remote.networks):
+        assert shown in page
+    assert plan.version != "ikev1" or f"{plan.version} · {plan.mode}" in page
+    require_ping(wire.a.host, A.inside, B.inside)
+    agreement(ours, theirs, plan.name)
+    visit.check()
+    context.close()
+
+
+def test_a_peer_that_is_refused_by_a_passive_tunnel(
+    chromium: Browser, console: Served, ours: Vpnd, wire: Wire
+) -> None:
+    """Only the peer begins here, so only its attempts can say what is wrong; and its page does."""
+    plan = Plan(name="branch-p")
+    context, visit = visit_of(chromium, console, Look(1280, "light", "en"))
+    visit.sign_in()
+    make(visit, plan)
+    visit.page.get_by_text("It waits for the peer to begin.").wait_for()
+    theirs = StrongSwan(wire.b.gateway)
+    for wrong, code in (
+        (plan.change(ike=Suite("aes-256", "sha256", 14)), "E-P1-"),
+        (plan.change(psk=OTHER_KEY), "E-PSK"),
+        (plan.change(remote=replace(B, identity="stranger.example")), "E-ID"),
+    ):
+        theirs.replace(wrong.other())
+        theirs.up(plan.name)
+        visit.page.locator("#why", has_text=code).wait_for()
+        visit.picture(f"real-passive-{code.strip('-')}")
+        visit.page.locator("#field-why dd").first.wait_for()
+    theirs.replace(plan.other())
+    theirs.up(plan.name)
+    _is_up(visit, ours, plan, "real-passive-up")
+    assert visit.page.locator("#why").count() == 0, "what is over is not shown as the reason"
+    visit.check()
+    context.close()
+
+
+def test_a_save_disturbs_no_other_tunnel(chromium: Browser, console: Served, ours: Vpnd, wire: Wire) -> None:
+    """Two tunnels are up, and one is changed so that it is negotiated again: the other loses nothing."""
+    one = Plan(name="branch-one", negotiation="active")
+    two = one.change(
+        name="branch-two",
+        local=replace(A, identity="two.example", networks=("10.1.9.0/24",), inside="10.1.9.1"),
+        remote=replace(B, networks=("10.2.9.0/24",), inside="10.2.9.1"),
+    )
+    wire.a.gateway.add_address("10.1.9.1/32")
+    wire.b.gateway.add_address("10.2.9.1/32")
+    theirs = StrongSwan(wire.b.gateway)
+    theirs.add(one.other())
+    theirs.add(two.other())
+    context, visit = visit_of(chromium, console, Look(1280, "light", "en"))
+    visit.sign_in()
+    for plan in (one, two):
+        make(visit, plan)
+        _is_up(visit, ours, plan, plan.name)
+        settle(ours, theirs, plan)
+    before, events = ours.get("/v1/tunnels/branch-one"), ours.told("branch-one")
+    other = ours.get("/v1/tunnels/branch-two")
     page = visit.page
-    page.click("main form button.main")
-    page.fill("#name", plan.name)
-    page.select_option("#customer_gateway", "+")
-    page.fill("[id='customer_gateway.address']", plan.remote.address)
-    page.fill("#key", plan.psk)
-    page.fill("#key_again", plan.psk)
-    page.fill("[name=description]", "made in the console")
-    page.select_option("[name=negotiation]", "active")
-    page.select_option("[name=communication]", "spd-policy")
-    page.click("p button.main")
-    page.wait_for_url("**step=advanced*")
-    page.fill("[name='dpd.timeout']", "60")
-    page.select_option("[name='dpd.action']", "disconnect")
-    page.click("p button.main")
-    page.wait_for_url("**step=communication*")
-    page.fill("[name='spd.0.local']", "\n".join(plan.local.networks))
-    page.fill("[name='spd.0.remote']", "\n".join(plan.remote.networks))
-    page.click("p button.main")
-    page.wait_for_url("**step=ike*")
-    page.select_option("[name='ike.version']", plan.version)
-    for key, value in (("encryption", plan.ike.encryption), ("integrity", plan.ike.integrity)):
-        _choose(visit, f"ike.{key}", value)
-    _choose(visit, "ike.dh_group", str(plan.ike.dh_group))
-    page.fill("[name='ike.lifetime']", "28800")
-    page.click("p button.main")
-    page.wait_for_url("**step=ipsec*")
-    for key, value in (("encryption", plan.esp.encryption), ("integrity", plan.esp.integrity)):
-        _choose(visit, f"ipsec.{key}", value)
-    if plan.pfs:
-        _choose(visit, "ipsec.pfs", str(plan.pfs))
-    page.fill("[name='ipsec.lifetime']", "1800")
-    page.fill("[name='ipsec.lifetime_kb']", "900000")
-    page.click("p button.main")
-    page.wait_for_selector("form[action*=finish]")
-    page.click("button.main")
-    page.wait_for_selector("#live")
+    page.goto(f"{console.url}/?q=branch&state=up")
+    with pinging(lambda: require_ping(wire.a.host, A.inside, B.inside)) as pings:
+        page.click("[id='link-branch-two']")
+        page.click("button[value=edit]")
+        set_value(page, "description", "changed")
+        page.click("button[value=ipsec]")
+        set_value(page, "ipsec.encryption", ["aes-128", "aes-256"])
+        set_value(page, "ipsec.lifetime", "2400")
+        _save(visit)
+        ours.wait_state(two.name, "up")
+        require_ping(wire.a.host, "10.1.9.1", "10.2.9.1")
+        wait_until(lambda: pings[0] > 20, "pings after the change")
+    after = ours.get("/v1/tunnels/branch-one")
+    assert after["ike_sas"][0]["spi_i"] == before["ike_sas"][0]["spi_i"]
+    (mapping,), (earlier,) = after["mappings"], before["mappings"]
+    assert [mapping[key] for key in ("spi_in", "spi_out")] == [earlier[key] for key in ("spi_in", "spi_out")]
+    assert mapping["packets_in"] >= earlier["packets_in"] + 3 * pings[0]
+    assert mapping["packets_out"] >= earlier["packets_out"] + 3 * pings[0]
+    assert ours.told("branch-one") == events
+    again = ours.get("/v1/tunnels/branch-two")
+    assert again["mappings"][0]["spi_in"] != other["mappings"][0]["spi_in"]
+    page.click("main a:has-text('Tunnels')")
+    page.wait_for_selector("#rows")
+    assert page.url.partition("#")[0] == f"{console.url}/?q=branch&state=up", "the list is where it was"
+    assert page.input_value("[name=q]") == "branch"
+    assert page.evaluate("document.querySelector(':target').id") == "link-branch-two"
+    visit.check()
+    context.close()
 
 
-def _choose(visit: Visit, key: str, value: str) -> None:
-    """This one alone."""
-    boxes = visit.page.locator(f"[name='{key}']")
-    for place in range(boxes.count()):
-        boxes.nth(place).set_checked(boxes.nth(place).get_attribute("value") == value)
+@contextmanager
+def pinging(once: Callable[[], object]) -> Iterator[list[int]]:
+    """Without end, beside what the block does; how often. Each has to be answered: else this raises."""
+    count, failed, stop = [0], [], threading.Event()
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                once()
+                count[0] += 1
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield count
+    finally:
+        stop.set()
+        thread.join(60)
+    if failed:
+        raise failed[0]
+
+
+def values_of(plan: Plan) -> dict[str, Any]:
+    """The plan as it is typed into the steps."""
+    return {
+        "name": plan.name,
+        "customer_gateway": "+",
+        "customer_gateway.address": plan.remote.address,
+        "key": plan.psk,
+        "key_again": plan.psk,
+        "description": "made in the console",
+        "negotiation": plan.negotiation,
+        "communication": "destination-route" if plan.routed else "spd-policy",
+        "dpd.timeout": "60",
+        "dpd.action": "disconnect",
+        **(
+            {"routes": "\n".join(plan.remote.networks)}
+            if plan.routed
+            else {
+                "spd.0.local": "\n".join(plan.local.networks),
+                "spd.0.remote": "\n".join(plan.remote.networks),
+            }
+        ),
+        "ike.version": plan.version,
+        **({"ike.negotiation_mode": plan.mode} if plan.version == "ikev1" else {}),
+        "ike.encryption": [plan.ike.encryption],
+        "ike.integrity": [plan.ike.integrity],
+        "ike.dh_group": [str(plan.ike.dh_group)],
+        "ike.local_id": plan.local.identity if plan.local.identity != plan.local.address else "",
+        "ike.remote_id": plan.remote.identity if plan.remote.identity != plan.remote.address else "",
+        "ike.lifetime": "28800",
+        "ipsec.encryption": [plan.esp.encryption],
+        "ipsec.integrity": [plan.esp.integrity],
+        "ipsec.pfs": [str(plan.pfs)] if plan.pfs else [],
+        "ipsec.lifetime": "1800",
+        "ipsec.lifetime_kb": "900000",
+    }
+
+
+def make(visit: Visit, plan: Plan) -> None:
+    """Every step, with another value than the default where the plan has one."""
+    visit.page.goto(visit.served.url)
+    begin(visit.page)
+    go_through(visit.page, values_of(plan))
+    create(visit.page)
 
 
 def _save(visit: Visit) -> None:
     visit.page.click("p button[value=summary]")
     visit.page.wait_for_selector("form[action*=finish]")
     visit.picture("real-summary")
-    visit.page.click("button.main")
-    visit.page.wait_for_selector("#live")
+    create(visit.page)
 
 
 def _is_up(visit: Visit, ours: Vpnd, plan: Plan, name: str) -> None:

@@ -23,6 +23,7 @@ from vpnd.console.other_side import peer_config_of
 from vpnd.console.protection import Protection
 from vpnd.console.requests import THEMES, Pages, form_of, one, own_path, redirect
 from vpnd.console.sessions import Sessions, TooMany
+from vpnd.console.standing import failed_attempt, waits_for
 from vpnd.console.suggestions import field_of
 from vpnd.console.tokens import Tokens, TokensUnavailable
 from vpnd.console.watch import KEPT_RATES, Watch
@@ -166,6 +167,7 @@ class Console:
         """In the order of the configuration, whatever happens to them."""
         seen = await self.watch.look()
         query, wanted = request.query_params.get("q", ""), request.query_params.get("state", "")
+        request.state.session.list_query = {"q": query, "state": wanted} if query or wanted else {}
         low = query.lower()
         shown = [
             tunnel
@@ -209,6 +211,9 @@ class Console:
         return {
             "tunnel": tunnel,
             "why": why if why.error is not None else None,
+            "over": tunnel.state == "up" and tunnel.last_error is None,
+            "attempt": failed_attempt(events) if why.error is None else None,
+            "waits_for": waits_for(tunnel, events),
             "trace": trace.lines,
             "rate": seen.rates.get(name),
             "curves": [
@@ -258,7 +263,7 @@ class Console:
         words = {
             "down": (
                 _("Disconnect"),
-                _("Traffic of this tunnel stops, and it stays down until it is connected again."),
+                _("Its traffic stops until Connect, a reload of the configuration or a start of vpnd."),
             ),
             "reset": (_("Reset"), _("The SAs are deleted and negotiated again: traffic is interrupted.")),
         }

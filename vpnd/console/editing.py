@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,6 +31,8 @@ SUMMARY = "summary"
 NEW = "+"
 """In place of a customer gateway's name: this tunnel's own, by its address."""
 
+_OVERLAP = re.compile(r"(?:request: )?(\S+ - \S+) overlaps (\S+ - \S+) of ")
+
 MAX_KEY = 256
 """Ours: characters of a key that is typed."""
 
@@ -45,6 +48,12 @@ class Findings:
         """A finding of the console's own."""
         problem = Problem(file="", line=None, code=code, severity="error", message=message, hint=hint, key=at)
         self.by_field.setdefault(at, []).append(problem)
+
+    def overlapping(self) -> set[str]:
+        """The mappings that share packets with another, as `LOCAL - REMOTE`."""
+        problems = (problem for found in self.by_field.values() for problem in found)
+        pairs = (_OVERLAP.match(problem.message) for problem in problems if problem.code == "E-OVERLAP")
+        return {mapping for pair in pairs if pair is not None for mapping in pair.groups()}
 
     def errors_of(self, step: str) -> bool:
         """Whether something on this page has to be changed."""
@@ -254,6 +263,7 @@ class Editing:
             address=chosen.get("address", "") if isinstance(chosen, dict) else "",
             rules=rules,
             findings=findings,
+            overlapping=findings.overlapping(),
             spd=drafts.value(draft.table, "communication") == "spd-policy",
             value=lambda key: drafts.value(draft.table, key),
             text_of=drafts.text_of,
@@ -336,7 +346,7 @@ class Editing:
         await self._vpnd.delete_tunnel(name)
         self._watch.forget()
         request.state.session.notices.append(("good", f"{name}: {_('removed')}"))
-        return redirect("/")
+        return redirect("/", **request.state.session.list_query)
 
 
 def _step(name: str) -> Step:

@@ -33,6 +33,8 @@ class Session:
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     drafts: dict[str, object] = field(default_factory=dict, repr=False)
     """Tunnels that are being made or changed, the oldest first."""
+    list_query: dict[str, str] = field(default_factory=dict)
+    """How the list was filtered, to come back to it."""
     shown_once: tuple[str, Secret] | None = field(default=None, repr=False)
     """A tunnel and the key that was made for it."""
     notices: list[tuple[str, str]] = field(default_factory=list)

@@ -132,6 +132,17 @@ async def test_while_typing(browser: Browser) -> None:
     assert 'value="des" checked' not in page.text, "nothing was kept"
 
 
+async def test_mappings_that_overlap_are_marked(browser: Browser) -> None:
+    draft = await begin(browser)
+    await go(browser, draft, "basic", BASIC)
+    rules = {**RULES, "spd.1.local": "10.0.0.0/25", "spd.1.remote": "192.168.1.128/25"}
+    page = await browser.post(f"{draft.replace('/draft', '/draft/check')}&step=communication", rules)
+    marked = re.findall(r'<li class="bad"><code>([^<]*)</code> overlaps</li>', page.text)
+    assert marked == ["10.0.0.0/24 – 192.168.1.0/24", "10.0.0.0/25 – 192.168.1.128/25"]
+    assert page.text.count("<li><code>") == 1
+    assert "(this one)" in said(page, "spd.1.remote")
+
+
 async def test_a_further_pair_of_ranges(browser: Browser) -> None:
     draft = await begin(browser)
     await go(browser, draft, "basic", BASIC)

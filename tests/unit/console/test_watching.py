@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from dataclasses import fields
 
@@ -11,10 +12,13 @@ import pytest
 from tests.unit.console.conftest import Browser
 from tests.unit.control.fakes import AT, mapping_up, tunnel_failed, tunnel_up
 from vpnd.console import shapes, watch, words
+from vpnd.console.standing import BLOCKED
 from vpnd.console.watch import Watch
 from vpnd.control.schema import Event, HealthStatus
+from vpnd.daemon.events import event_text
 from vpnd.sdk import AsyncClient
 from vpnd.sdk.models import DropCounts, HealthSample
+from vpnd.sdk.models import Event as Heard
 
 
 async def test_the_list(browser: Browser) -> None:
@@ -169,6 +173,69 @@ async def test_without_the_daemon(browser: Browser) -> None:
         assert answer.status == 503
         assert "nobody listens" in answer.text
         assert "start vpnd" in answer.text
+
+
+# ---------------------------------------------------------------------------------------------- standing
+
+
+WAITING = [
+    ("down", "active", "tunnel-down", "down, as asked", "until Connect, a reload"),
+    ("down", "active", "tunnel-down", BLOCKED, "This machine cannot carry it"),
+    ("waiting", "passive", "tunnel-waiting", "waiting for the peer", "for the peer to begin"),
+    ("waiting", "traffic-triggered", "tunnel-waiting", "waiting for traffic", "the first packet"),
+    ("waiting", "active", "tunnel-waiting", "disconnected", "found dead"),
+    ("unhealthy", "active", "tunnel-unhealthy", "unhealthy", "no traffic is led into it"),
+]
+
+
+@pytest.mark.parametrize(("state", "negotiation", "event", "text", "shown"), WAITING)
+async def test_a_tunnel_that_carries_nothing_says_what_it_waits_for(
+    browser: Browser, state: str, negotiation: str, event: str, text: str, shown: str
+) -> None:
+    browser.operations.begin_again(tunnel_up("branch-a", state=state, negotiation=negotiation))
+    hear(browser, "branch-a", event, text)
+    assert shown in (await browser.get("/tunnel?name=branch-a")).text
+
+
+def test_what_the_daemon_says_of_a_tunnel_that_it_cannot_carry() -> None:
+    assert BLOCKED in inspect.getsource(event_text)
+
+
+def hear(browser: Browser, tunnel: str, event: str, text: str, code: str | None = None) -> None:
+    """The console has heard of it."""
+    watching: Watch = browser.app.routes[0].endpoint.__self__.watch  # type: ignore[attr-defined]  # the console is behind each route
+    watching.events.append(Heard(at=AT, tunnel=tunnel, event=event, text=text, code=code))
+
+
+async def test_a_refused_attempt_of_the_peer_is_on_the_page_of_a_tunnel_that_only_waits(
+    browser: Browser,
+) -> None:
+    """`why` may have nothing of it: the peer has not proved itself."""
+    browser.operations.begin_again(tunnel_up("branch-a", state="waiting", negotiation="passive"))
+    hear(browser, "branch-a", "tunnel-waiting", "waiting for the peer")
+    refused = "the peer says it is stranger.example"
+    hear(browser, "branch-a", "attempt-failed", refused, "E-ID")
+    hear(browser, "branch-b", "tunnel-up", "up")
+    page = (await browser.get("/tunnel/live?name=branch-a")).text
+    assert re.search(r'<h2 id="why">[^<]*attempt was refused: E-ID</h2>\s*<p>' + refused, page)
+    hear(browser, "branch-a", "tunnel-up", "up")
+    assert 'id="why"' not in (await browser.get("/tunnel/live?name=branch-a")).text, "it is over"
+
+
+async def test_a_failure_that_is_over_is_not_shown_as_one_that_stands(browser: Browser) -> None:
+    failed = browser.operations.why("branch-b")
+    browser.operations.why = lambda name: failed.model_copy(update={"tunnel": name})  # type: ignore[method-assign]  # stands in its place for this test
+    page = (await browser.get("/tunnel?name=branch-a")).text
+    assert 'id="why"' not in page
+    assert "Last failure, which is over" in page
+
+
+async def test_the_list_is_where_it_was_when_one_comes_back(browser: Browser) -> None:
+    assert 'href="/#link-branch-a"' in (await browser.get("/tunnel?name=branch-a")).text
+    await browser.get("/rows?q=branch&state=up")
+    page = (await browser.get("/tunnel?name=branch-a")).text
+    assert 'href="/?q=branch&amp;state=up#link-branch-a"' in page
+    assert 'id="link-branch-a"' in (await browser.get("/?q=branch&state=up")).text
 
 
 # ------------------------------------------------------------------------------------------------ acting
