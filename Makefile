@@ -61,8 +61,10 @@ test: setup  ## everything: linters, unit tests, simulation, interop with strong
 	$(PYTHON) -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
 	wait $$linters || { failed=$$?; cat "$$lint"; }; exit $$failed
 
+# Each process would compile all tests at each start where the environment says that nothing is to be kept.
 quick: setup  ## what needs no root and waits for nothing
-	@$(PYTHON) -m pytest tests/unit tests/simulation tests/properties tests/architecture tests/docs -m "not root and not slow" -n 2 $(PYTEST_ARGS)
+	@unset PYTHONDONTWRITEBYTECODE; \
+	$(PYTHON) -m pytest tests/unit tests/simulation tests/properties tests/architecture tests/docs -m "not root and not slow" -n 2 $(PYTEST_ARGS)
 
 nightly: quick coverage docs grid faults bench mutants browser  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
