@@ -116,10 +116,10 @@ engine: setup  ## the native engine, built into .venv where there is a Rust tool
 engine-test: setup  ## the native engine: its tests, its linters, and both engines on the same packets
 	@bash engine/check.sh
 
-deb: setup  ## Debian packages in build/deb, one for each release (12 and 13)
+deb:  ## Debian packages in build/deb, one for each release (12 and 13)
 	@bash contrib/deb.sh
 
-install: setup  ## this checkout into the system, without a package; DESTDIR=... below another directory
+install:  ## this checkout into the system, without a package; DESTDIR=... below another directory
 	@bash contrib/install.sh
 
 clean:  ## remove the environment, the caches and what an interrupted run may have left

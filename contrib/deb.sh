@@ -7,14 +7,15 @@ cd "$(dirname "$0")/.."
 declare -A pythons=([12]=3.11 [13]=3.13)
 releases=("$@")
 [ ${#releases[@]} -gt 0 ] || releases=(12 13)
-version=$(.venv/bin/python -c 'import vpnd; print(vpnd.__version__)')
+bash contrib/tools.sh debhelper go-md2man fakeroot
+python=$(bash contrib/python.sh)
+version=$("$python" -c 'import vpnd; print(vpnd.__version__)')
 architecture=$(dpkg --print-architecture)
 # Commits order the packages between two releases, so that the later one is an upgrade.
 commits=$(git rev-list --count HEAD 2>/dev/null || echo 0)
 changed=$(git log -1 --format=%cd --date=rfc 2>/dev/null || date -R)
 place=$PWD/build/deb
 
-bash contrib/tools.sh debhelper go-md2man fakeroot
 rm -rf "$place"
 for release in "${releases[@]}"; do
     minor=${pythons[$release]:?there is no Debian $release here: 12 or 13}

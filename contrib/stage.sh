@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 tree=$1
 minor=$2
-python=$PWD/.venv/bin/python
+python=$(bash contrib/python.sh)
 common=$PWD/build/common
 
 if [ ! -e "$common/ready" ] || [ -n "$(find vpnd contrib pyproject.toml -newer "$common/ready" -print -quit)" ]; then
@@ -59,3 +59,4 @@ cp systemd/*.service "$tree/lib/systemd/system/"
 cp systemd/sysusers.d/vpnd.conf "$tree/usr/lib/sysusers.d/"
 cp systemd/modules-load.d/vpnd.conf "$tree/usr/lib/modules-load.d/"
 cp systemd/sysctl.d/60-vpnd.conf "$tree/usr/lib/sysctl.d/"
+install -D -m 644 contrib/apparmor/vpnd "$tree/etc/apparmor.d/vpnd"

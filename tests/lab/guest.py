@@ -63,6 +63,7 @@ class Guest:
         directory whose content the guest has in /mnt.
         """
         device, first = "eth0", "" if systemd else " init=/usr/local/sbin/lab-agent"
+        self._systemd = systemd
         build()
         namespace.ip("tuntap", "add", device, "mode", "tap")
         namespace.ip("link", "set", device, "up")
@@ -71,7 +72,7 @@ class Guest:
         disk = self._disk(namespace.lab.directory, files) if files is not None else ()
         self._child = namespace.spawn(
             "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "1", "-m", "512",
-            "-display", "none", "-nodefaults", "-no-reboot",
+            "-display", "none", "-nodefaults", *(() if systemd else ("-no-reboot",)),
             "-kernel", str(PLACE / "vmlinuz"), "-initrd", str(PLACE / "initrd.img"),
             "-append", KERNEL_ARGUMENTS + first,
             "-drive", f"file={PLACE / 'root.ext4'},if=virtio,format=raw,snapshot=on",

@@ -23,6 +23,8 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 echo "Building the guest in $place, about four minutes"
 packages=linux-image-amd64,systemd-sysv,iproute2,iputils-ping,kmod,procps,python3,nftables,man-db
+# What a server has, and what Ansible asks of it.
+packages+=,apparmor,bash-completion,sudo,openssh-server,python3-apt
 packages+=,strongswan-charon,strongswan-swanctl,libcharon-extra-plugins
 packages+=,libstrongswan-standard-plugins,libstrongswan-extra-plugins
 # What libreswan needs. The package itself conflicts with strongSwan's, so its files are unpacked beside it.
@@ -78,6 +80,6 @@ mkdir -p "$place"
 cp "$root"/boot/vmlinuz-* "$place/vmlinuz"
 cp "$root"/boot/initrd.img-* "$place/initrd.img"
 rm -rf "${root:?}"/boot/*
-mke2fs -q -t ext4 -O ^has_journal -d "$root" "$work/root.ext4" 1400M
+mke2fs -q -t ext4 -O ^has_journal -d "$root" "$work/root.ext4" 1800M
 mv "$work/root.ext4" "$place/root.ext4"
 touch "$stamp"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vpnd.config.paths import DEFAULT_CONSOLE_STATE
 from vpnd.console.tokens import Role, Tokens, TokensUnavailable
+from vpnd.control.severity import INFO, WARNING, complain
 
 DEFAULT_LISTEN = "127.0.0.1:8642"
 SERVICE_USER = "vpnd-console"
@@ -65,7 +66,7 @@ def serve(options: Options) -> None:
     tokens = Tokens(options.state, Path(given) if given else None)
     try:
         if not tokens.valid():
-            sys.stderr.write("vpnd: nobody can sign in yet; a token: sudo vpnd console --token\n")
+            complain("vpnd: nobody can sign in yet; a token: sudo vpnd console --token", WARNING)
     except TokensUnavailable as error:
         raise Unusable(str(error), "correct its owner and mode") from None
     names = [*options.hosts, *([] if host in ("0.0.0.0", "::") else [host])]  # noqa: S104 # it is compared
@@ -86,7 +87,7 @@ def serve(options: Options) -> None:
         ssl_keyfile=options.key,
     )
     scheme = "https" if secure else "http"
-    sys.stderr.write(f"vpnd: the console is at {scheme}://{options.listen}/\n")
+    complain(f"vpnd: the console is at {scheme}://{options.listen}/", INFO)
     uvicorn.Server(config).run()
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from vpnd.control.severity import ERROR, mark
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -81,10 +83,11 @@ async def _answer(call: Callable[[AsyncTransport], Awaitable[T]], client: AsyncT
 def print_lines(lines: Callable[[int], Iterable[Text]], stderr: bool = False) -> None:
     from rich.console import Console
 
+    before = mark(ERROR) if stderr else ""
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
     width = console.width if console.is_terminal else 80
     for line in lines(width):
-        console.print(line, soft_wrap=True)
+        console.print(before, line, sep="", soft_wrap=True)
 
 
 def print_what_fits() -> None:

@@ -21,6 +21,7 @@ from vpnd import __version__
 from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_CONSOLE_STATE, DEFAULT_SOCKET, DEFAULT_STATE
 from vpnd.control import completion
 from vpnd.control.session import print_what_fits
+from vpnd.control.severity import ERROR, WARNING, complain
 
 if TYPE_CHECKING:
     from vpnd.config.load import Loaded
@@ -172,10 +173,10 @@ def console_command(
         else:
             serve.serve(serve.Options(socket, listen, certificate, key, host or (), state))
     except serve.Unusable as error:
-        typer.echo(f"vpnd: {error}\n    {error.hint}", err=True)
+        complain(f"vpnd: {error}\n    {error.hint}")
         raise typer.Exit(EXIT_CONFIGURATION) from None
     except TokensUnavailable as error:
-        typer.echo(f"vpnd: {error}", err=True)
+        complain(f"vpnd: {error}")
         raise typer.Exit(EXIT_FAILED) from None
 
 
@@ -201,7 +202,7 @@ def guard_command(
         read = counted(len(tunnels), "tunnel")
         failures.append(f"the configuration has errors: guarded is what can be read, {read}")
     for text in failures:
-        typer.echo(f"vpnd: {text}", err=True)
+        complain(f"vpnd: {text}")
     raise typer.Exit((EXIT_FAILED if failures else 0) if complete else EXIT_CONFIGURATION)
 
 
@@ -216,11 +217,13 @@ def _load(config: Path, state: Path) -> Loaded:
 def _read(config: Path, state: Path, *, offline: bool = False) -> Loaded:
     """The configuration, checked, with every problem printed. `offline`: keys may be missing."""
     from vpnd.config.load import load
+    from vpnd.config.problems import Severity
     from vpnd.control import check as findings
 
     loaded = load(config, state, offline=offline)
-    for line in findings.lines(loaded.problems):
-        typer.echo(line, err=True)
+    for problem in loaded.problems:
+        severity = ERROR if problem.severity is Severity.ERROR else WARNING
+        complain("\n".join(findings.lines([problem])), severity)
     return loaded
 
 

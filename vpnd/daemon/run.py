@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from vpnd.config.load import Loaded
 from vpnd.config.problems import counted
 from vpnd.control.listening import ApiSocket, SocketUnavailable
 from vpnd.control.operations import OperationError, Operations
+from vpnd.control.severity import complain
 from vpnd.crypto.entropy import OsEntropy
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.operator import Operator
@@ -77,7 +77,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         alone = single_instance.acquire()
         listening = ApiSocket(socket)
     except (AnotherRuns, SocketUnavailable) as failure:
-        print(f"vpnd: {failure}", file=sys.stderr)
+        complain(f"vpnd: {failure}")
         await host.close()
         return EXIT_FAILED
     stopping = asyncio.Event()
@@ -86,6 +86,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     reloads: set[asyncio.Task[None]] = set()
     hear_reloads(partial(_reload_soon, operator, reloads))
     journal.event(None, "starting", greeting(len(loaded.configuration.tunnels)))
+    living_on = asyncio.create_task(show_life(supervisor))
     start = Start()
     answering = asyncio.create_task(start.answer(operator, listening))
     living = asyncio.create_task(_live(service, loaded, start.tunnels_run))
@@ -103,6 +104,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         listening.close()
+        living_on.cancel()
         supervisor.close()
         alone.close()
     return 0 if stopping.is_set() else EXIT_FAILED
@@ -112,6 +114,13 @@ def hear_reloads(reload: Callable[[], None]) -> None:
     """SIGHUP reloads from now on, also one that came during the start, for which `main` has held it back."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+async def show_life(supervisor: Supervisor) -> None:
+    """Signs of life from the start to the end of the end, since either may be long; until it is cancelled."""
+    while True:
+        supervisor.alive()
+        await asyncio.sleep(supervisor.interval)
 
 
 def greeting(count: int) -> str:

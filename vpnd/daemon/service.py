@@ -136,8 +136,6 @@ class Service:
         self._spawn(self._clock_jumps.watch())
         self._spawn(self.loop_lag.watch())
         self._watch.start()
-        if self._supervisor.watchdog_interval is not None:
-            self._spawn(self._show_life(self._supervisor.watchdog_interval))
 
     async def change(self, loaded: Loaded) -> Change:
         """Go over to another configuration; returns when every tunnel is as it is configured.
@@ -424,11 +422,6 @@ class Service:
     def _changed_outside(self) -> None:
         if self._repairs.is_due():
             self._spawn(self._repairs.repair())
-
-    async def _show_life(self, interval: float) -> None:
-        while True:
-            self._supervisor.alive()
-            await asyncio.sleep(interval)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

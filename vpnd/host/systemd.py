@@ -6,6 +6,12 @@ import os
 import socket
 import time
 
+EXTENSION = 120
+"""Ours, in seconds: how long the manager shall go on waiting for a start, a reload or a stop that goes on."""
+
+SIGN_OF_LIFE = 15.0
+"""Ours, in seconds: between two signs of life where the manager has no watchdog; far below `EXTENSION`."""
+
 
 class Supervisor:
     """Datagrams to `$NOTIFY_SOCKET`. Never blocks and never raises: a daemon outlives its supervisor."""
@@ -13,8 +19,10 @@ class Supervisor:
     def __init__(self, address: str | None, watchdog_usec: int | None = None) -> None:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
         self._socket: socket.socket | None = None
-        self.watchdog_interval = watchdog_usec / 2_000_000 if watchdog_usec else None
-        """Seconds between two signs of life: half of what the manager allows; None: it asks for none."""
+        self.interval = min(watchdog_usec / 2_000_000 if watchdog_usec else SIGN_OF_LIFE, SIGN_OF_LIFE)
+        """Seconds between two signs of life: at most half of what the manager's watchdog allows."""
+        self._awaited = True
+        """Whether the manager waits for the end of something: the start comes first."""
         if self._address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)
@@ -29,15 +37,18 @@ class Supervisor:
 
     def ready(self, status: str) -> None:
         """The start, or a reload, is complete."""
+        self._awaited = False
         self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
         """A reload begins; `ready` ends it."""
+        self._awaited = True
         usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={usec}", "STATUS=Applying the changed files")
 
     def stopping(self) -> None:
         """The end begins."""
+        self._awaited = True
         self._send("STOPPING=1", "STATUS=Closing the tunnels")
 
     def status(self, text: str) -> None:
@@ -45,8 +56,9 @@ class Supervisor:
         self._send(f"STATUS={text}")
 
     def alive(self) -> None:
-        """The loop turns."""
-        self._send("WATCHDOG=1")
+        """The loop turns; what the manager waits for may take longer than it allows, but is not stuck."""
+        more = (f"EXTEND_TIMEOUT_USEC={EXTENSION * 1_000_000}",) if self._awaited else ()
+        self._send("WATCHDOG=1", *more)
 
     def close(self) -> None:
         """Nothing more is said."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from vpnd.control import severity
 from vpnd.daemon.events import logs
 from vpnd.daemon.events.logs import MAX_WAITING, REPEAT_EVERY, REPEATS_KEPT, LineWriter, Repeats
 from vpnd.model.text import LONGEST_TEXT
@@ -26,7 +29,7 @@ def restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def lines_of(path: Path, text: bool, level: str = "info") -> list[str]:
+def lines_of(path: Path, text: bool | None, level: str = "info") -> list[str]:
     """What a few events look like in a file."""
     with path.open("w") as stream:
         writer = logs.configure(level, stream, text)
@@ -57,6 +60,88 @@ def test_json_lines_begin_with_the_tunnel(tmp_path: Path) -> None:
     ]
     assert events[0]["kind"] == "tunnel-up"
     assert events[2]["logger"] == "somebody.else"
+
+
+def reads_as_journal(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """As if systemd had given this file to the process as its standard error."""
+    path.touch()
+    monkeypatch.setenv("JOURNAL_STREAM", f"{path.stat().st_dev}:{path.stat().st_ino}")
+
+
+@pytest.mark.usefixtures("restored")
+def test_the_journal_gets_priorities_and_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads_as_journal(monkeypatch, tmp_path / "log")
+    monkeypatch.setattr(logs, "JOURNAL", str(tmp_path / "journal"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "journal"))
+        journal.setblocking(False)
+        assert lines_of(tmp_path / "log", text=None) == []
+        entries = [dict(line.split("=", 1) for line in said(journal).splitlines()) for _ in range(4)]
+    up, forged, library, fault = entries
+    assert up == {
+        "MESSAGE": "branch: up with 192.0.2.2",
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "vpnd",
+        "VPND_TUNNEL": "branch",
+        "VPND_KIND": "tunnel-up",
+    }
+    assert forged["MESSAGE"] == "branch: evil \\x1b[2J\\nE forged: line  [code=E-PSK]"
+    assert (forged["PRIORITY"], forged["VPND_CODE"]) == ("4", "E-PSK")
+    assert (library["PRIORITY"], library["VPND_LOGGER"]) == ("4", "somebody.else")
+    assert (fault["PRIORITY"], fault["VPND_EXCEPTION"]) == ("3", "ValueError")
+    assert "test_logs.py" in fault["VPND_STACK"]
+    assert "swordfish" not in str(fault)
+
+
+def said(journal: socket.socket) -> str:
+    """The next entry, which ends with a line break."""
+    entry = journal.recv(65536).decode()
+    assert entry.endswith("\n")
+    return entry
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_journal_that_does_not_read_costs_a_bounded_number_of_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads_as_journal(monkeypatch, tmp_path / "log")
+    monkeypatch.setattr(logs, "JOURNAL", str(tmp_path / "journal"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, (tmp_path / "log").open("w") as stream:
+        journal.bind(str(tmp_path / "journal"))
+        journal.setblocking(False)
+        writer = logs.configure("info", stream)
+        for number in range(3 * MAX_WAITING):
+            structlog.get_logger().info(f"event {number}")
+        entries = []
+        with suppress(BlockingIOError):
+            while True:
+                entries.append(said(journal))
+                writer.flush()
+        writer.close()
+    assert MAX_WAITING < len(entries) < 3 * MAX_WAITING
+    assert any("lines were dropped" in entry and "PRIORITY=4" in entry for entry in entries)
+    assert f"event {3 * MAX_WAITING - 1}\n" in entries[-1]
+
+
+@pytest.mark.usefixtures("restored")
+def test_where_the_journal_takes_no_entries_its_lines_have_priorities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads_as_journal(monkeypatch, tmp_path / "log")
+    monkeypatch.setattr(logs, "JOURNAL", str(tmp_path / "journal"))
+    lines = lines_of(tmp_path / "log", text=None)
+    assert [line[:4] for line in lines] == ["<6>{", "<4>{", "<4>{", "<3>{"]
+
+
+def test_complaints_have_a_priority_in_the_journal_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        severity.complain("by hand")
+        reads_as_journal(monkeypatch, tmp_path / "log")
+        severity.complain("no key\n    make one", severity.WARNING)
+    assert (tmp_path / "log").read_text() == "by hand\n<4>no key\n<4>    make one\n"
 
 
 @pytest.mark.usefixtures("restored")

@@ -1,4 +1,4 @@
-"""One structured event a line, the tunnel's name first; text on a terminal, JSON lines otherwise.
+"""One structured event a line: text on a terminal, an entry of systemd's journal, JSON otherwise.
 
 A log must not hold the gateway up: lines go to a descriptor that does not block, and what it does not take
 waits in a bounded buffer, then is dropped and counted. Messages that repeat are said once, then as a count
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import socket
 import sys
 import traceback
 from collections import deque
@@ -20,6 +22,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from vpnd.control.severity import DEBUG, ERROR, INFO, WARNING, in_journal
 from vpnd.model.text import cut, printable
 
 MAX_WAITING = 1000
@@ -31,7 +34,11 @@ REPEAT_EVERY = 60.0
 REPEATS_KEPT = 4096
 """Ours: different messages whose repetition is counted at a time."""
 
-LEVELS = ("debug", "info", "warning", "error")
+LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
+"""By the words of the command line and of structlog."""
+
+JOURNAL = "/run/systemd/journal/socket"
+"""Where the journal takes entries, a datagram each (systemd's "Native Journal Protocol")."""
 
 Event = MutableMapping[str, Any]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -56,12 +63,15 @@ class LineWriter:
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
             self._dropped += 1
-        self._waiting.append(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._waiting.append(self._encode(line))
         self.flush()
+
+    def _encode(self, line: str) -> bytes:
+        return line.encode("utf-8", "backslashreplace") + b"\n"
 
     def flush(self) -> None:
         """Write what waits, as far as the reader takes it."""
-        if self._dropped and self._write(f"({self._dropped} lines were dropped: nobody read)\n".encode()):
+        if self._dropped and self._write(self._encode(self._notice(self._dropped))):
             self._dropped = 0
         while self._waiting:
             if not self._write(self._waiting[0]):
@@ -78,7 +88,7 @@ class LineWriter:
 
     def _write(self, line: bytes) -> bool:
         try:
-            written = os.write(self._descriptor, line)
+            written = self._send(line)
         except OSError as error:
             # A reader that is gone stays gone: its lines are not kept.
             return not isinstance(error, BlockingIOError)
@@ -86,6 +96,33 @@ class LineWriter:
             self._waiting[0] = line[written:]
             return False
         return True
+
+    def _send(self, line: bytes) -> int:
+        return os.write(self._descriptor, line)
+
+    @staticmethod
+    def _notice(dropped: int) -> str:
+        return f"({dropped} lines were dropped: nobody read)"
+
+
+class EntryWriter(LineWriter):
+    """Writes whole entries to the journal, with the same bound."""
+
+    def __init__(self, journal: socket.socket) -> None:
+        super().__init__(journal.fileno())
+        self._journal = journal
+
+    def close(self) -> None:
+        """Write what waits, as far as it is taken, and close the socket."""
+        self.flush()
+        self._journal.close()
+
+    def _send(self, line: bytes) -> int:
+        return self._journal.send(line)
+
+    @staticmethod
+    def _notice(dropped: int) -> str:
+        return _entry(LineWriter._notice(dropped), WARNING, {})
 
 
 class Repeats:
@@ -120,10 +157,8 @@ class Repeats:
 
 def configure(level: str, stream: TextIO = sys.stderr, text: bool | None = None) -> LineWriter:
     """Set structlog and the standard library's logging up; returns the writer, for its `flush`."""
-    writer = LineWriter(stream.fileno())
-    as_text = stream.isatty() if text is None else text
+    writer, render = _writer(stream, text)
     minimum = getattr(logging, level.upper())
-    render = _text_line if as_text else _json_line
     structlog.configure(
         processors=[_add_level, _add_time, _add_traceback, _cut_texts, render],
         wrapper_class=structlog.make_filtering_bound_logger(minimum),
@@ -135,6 +170,20 @@ def configure(level: str, stream: TextIO = sys.stderr, text: bool | None = None)
     root.handlers = [_Bridge()]
     root.setLevel(logging.WARNING)
     return writer
+
+
+def _writer(stream: TextIO, text: bool | None) -> tuple[LineWriter, Callable[[object, str, Event], str]]:
+    """What takes the events, and how it wants them."""
+    if text is None and in_journal(stream):
+        journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            journal.connect(JOURNAL)
+        except OSError:
+            journal.close()
+            return LineWriter(stream.fileno()), _marked_line
+        return EntryWriter(journal), _journal_entry
+    as_text = stream.isatty() if text is None else text
+    return LineWriter(stream.fileno()), _text_line if as_text else _json_line
 
 
 class _Lines:
@@ -194,12 +243,38 @@ def _json_line(_: object, __: str, event: Event) -> str:
     return json.dumps({**first, **event}, ensure_ascii=False, default=str)
 
 
+def _marked_line(_: object, method: str, event: Event) -> str:
+    return f"<{LEVELS.get(event['level'], ERROR)}>{_json_line(_, method, event)}"
+
+
+def _journal_entry(_: object, __: str, event: Event) -> str:
+    """The text as on a terminal, and each fact in a field of its own, such as VPND_TUNNEL."""
+    del event["at"]
+    severity = LEVELS.get(event.pop("level"), ERROR)
+    tunnel, text = event.get("tunnel"), str(event.pop("event"))
+    rest = _rest({key: value for key, value in event.items() if key not in ("tunnel", "kind")})
+    return _entry((f"{tunnel}: " if tunnel else "") + text + rest, severity, event)
+
+
+def _entry(message: str, severity: int, facts: Event) -> str:
+    """An entry, without its last line break. No value has a line break, so that each is a line."""
+    fields = {"MESSAGE": message, "PRIORITY": str(severity), "SYSLOG_IDENTIFIER": "vpnd"}
+    for key, value in facts.items():
+        if value is not None:
+            name = re.sub(r"[^A-Z0-9]", "_", key.upper())
+            fields[f"VPND_{name}"] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "\n".join(f"{name}={printable(value)}" for name, value in fields.items())
+
+
 def _text_line(_: object, __: str, event: Event) -> str:
     tunnel, at, level = event.pop("tunnel", None), event.pop("at"), event.pop("level")
     text = event.pop("event")
     event.pop("kind", None)
-    rest = " ".join(f"{key}={printable(str(value))}" for key, value in event.items() if value is not None)
     mark = {"debug": ".", "info": " ", "warning": "!", "error": "E"}.get(level, "E")
-    return f"{at[11:19]} {mark} {printable(tunnel or '-')}: {printable(text)}" + (
-        f"  [{rest}]" if rest else ""
-    )
+    return f"{at[11:19]} {mark} {printable(tunnel or '-')}: {printable(text)}{_rest(event)}"
+
+
+def _rest(event: Event) -> str:
+    """What comes after the text."""
+    rest = " ".join(f"{key}={printable(str(value))}" for key, value in event.items() if value is not None)
+    return f"  [{rest}]" if rest else ""
