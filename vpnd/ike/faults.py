@@ -10,9 +10,9 @@ from vpnd.model.diagnosis import Code, Diagnosis, Known
 class Fault(Exception):
     """An exchange failed for a reason that the peer may be told.
 
-    Raised anywhere below a handler and caught once, in the engine. `diagnosis` explains it to the operator;
-    `notify` is the error notify's type in the registry of the version that derives the class (None: the peer
-    is not told) and `data` its notification data.
+    Raised anywhere below a handler and caught once, in the engine. `diagnosis` explains it to the operator,
+    else one of `code`, or of the class's, with the facts. `notify` is the error notify's type in the registry
+    of the version that derives the class (None: the peer is not told) and `data` its notification data.
     """
 
     notify: ClassVar[int | None] = None
@@ -21,9 +21,15 @@ class Fault(Exception):
     def __init_subclass__(cls, notify: int | None = None, code: Code = Code.INTERNAL) -> None:
         cls.notify, cls.code = notify, code
 
-    def __init__(self, data: bytes = b"", diagnosis: Diagnosis | None = None, **facts: Unpack[Known]) -> None:
+    def __init__(
+        self,
+        data: bytes = b"",
+        diagnosis: Diagnosis | None = None,
+        code: Code | None = None,
+        **facts: Unpack[Known],
+    ) -> None:
         self.data = data
-        self.diagnosis = diagnosis or Diagnosis.of(self.code, **facts)
+        self.diagnosis = diagnosis or Diagnosis.of(code or self.code, **facts)
         super().__init__(self.diagnosis)
 
 

@@ -6,7 +6,7 @@ mismatch can be named with both sides' words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -153,6 +153,23 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
         esn=bool(picked[Attribute.ESN]),
     )
     return Chosen(theirs.number, theirs.spi, suite, theirs), len(_COMPARED)
+
+
+def describe(proposal: Proposal) -> str:
+    """`aes-128/sha256/dh14`, alternatives joined by `+`: for a ladder or a diagnosis."""
+    words = [
+        "+".join(proposal.encryption),
+        "+".join(word for word in proposal.integrity if word != NO_INTEGRITY),
+        "+".join(f"prf-{word}" for word in proposal.prf if word not in proposal.integrity),
+        "+".join(f"dh{group}" if group else "no-dh" for group in proposal.dh),
+        "esn" if True in proposal.esn else "",
+    ]
+    return "/".join(word for word in words if word)
+
+
+def describe_all(proposals: Iterable[Proposal]) -> str:
+    """All proposals, in order."""
+    return ", ".join(map(describe, proposals))
 
 
 def _word(value: object) -> str | None:

@@ -50,6 +50,7 @@ TYPES: list[type] = [
     if isinstance(one, type)
     and is_dataclass(one)
     and one.__module__ == messages.__name__
+    and not one.__name__.startswith("_")
     and one not in NO_TYPES
 ]
 PROTECTED = {Main5, Main6, Aggressive3, Quick1, Quick2, Quick3, Informational}

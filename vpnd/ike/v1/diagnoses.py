@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
-from vpnd.ike.v1.proposals import describe_all
 from vpnd.model.diagnosis import Code, Diagnosis, Known
 from vpnd.model.policy import ChildPolicy
+from vpnd.model.proposals import describe_all
 from vpnd.model.selectors import Selector
 from vpnd.wire.iana import Notify1, name_of
 

@@ -16,54 +16,53 @@ from vpnd.wire.errors import DecodeError
 from vpnd.wire.ikev1 import Delete, Hash, Id, KeyExchange, NatD, NatOa, Nonce, Notify, Sa, VendorId
 
 
-class Main1(Message):
+class _Choice(Message):
+    """What either side has in the first exchange of main mode."""
+
+    sa: Sa
+    vendor_ids: tuple[VendorId, ...]
+
+
+class Main1(_Choice):
     """HDR, SA, VID -->"""
 
-    sa: Sa
-    vendor_ids: tuple[VendorId, ...]
 
-
-class Main2(Message):
+class Main2(_Choice):
     """<-- HDR, SA, VID"""
 
-    sa: Sa
+
+class _Half(Message):
+    """What either side has in the second exchange of main mode."""
+
+    ke: KeyExchange
+    nonce: Nonce
+    nat_d: tuple[NatD, ...]
     vendor_ids: tuple[VendorId, ...]
 
 
-class Main3(Message):
+class Main3(_Half):
     """HDR, KE, Ni, NAT-D, NAT-D -->   (RFC 3947 section 3.2)"""
 
-    ke: KeyExchange
-    nonce: Nonce
-    nat_d: tuple[NatD, ...]
-    vendor_ids: tuple[VendorId, ...]
 
-
-class Main4(Message):
+class Main4(_Half):
     """<-- HDR, KE, Nr, NAT-D, NAT-D"""
 
-    ke: KeyExchange
-    nonce: Nonce
-    nat_d: tuple[NatD, ...]
+
+class _Proof(Message):
+    """What either side has in the third exchange of main mode."""
+
+    id: Id
+    hash: Hash
+    notifies: tuple[Notify, ...]
     vendor_ids: tuple[VendorId, ...]
 
 
-class Main5(Message):
+class Main5(_Proof):
     """HDR*, IDii, HASH_I [, N(INITIAL_CONTACT)] -->"""
 
-    id: Id
-    hash: Hash
-    notifies: tuple[Notify, ...]
-    vendor_ids: tuple[VendorId, ...]
 
-
-class Main6(Message):
+class Main6(_Proof):
     """<-- HDR*, IDir, HASH_R"""
-
-    id: Id
-    hash: Hash
-    notifies: tuple[Notify, ...]
-    vendor_ids: tuple[VendorId, ...]
 
 
 class Aggressive1(Message):
@@ -97,28 +96,24 @@ class Aggressive3(Message):
     vendor_ids: tuple[VendorId, ...]
 
 
-class Quick1(Message):
+class _Quick(Message):
+    """What either side says of a pair of IPsec SAs."""
+
+    hash: Hash
+    sa: Sa
+    nonce: Nonce
+    ke: KeyExchange | None
+    ids: tuple[Id, ...]
+    nat_oa: tuple[NatOa, ...]
+    notifies: tuple[Notify, ...]
+
+
+class Quick1(_Quick):
     """HDR*, HASH(1), SA, Ni [, KE] [, IDci, IDcr] -->"""
 
-    hash: Hash
-    sa: Sa
-    nonce: Nonce
-    ke: KeyExchange | None
-    ids: tuple[Id, ...]
-    nat_oa: tuple[NatOa, ...]
-    notifies: tuple[Notify, ...]
 
-
-class Quick2(Message):
+class Quick2(_Quick):
     """<-- HDR*, HASH(2), SA, Nr [, KE] [, IDci, IDcr]"""
-
-    hash: Hash
-    sa: Sa
-    nonce: Nonce
-    ke: KeyExchange | None
-    ids: tuple[Id, ...]
-    nat_oa: tuple[NatOa, ...]
-    notifies: tuple[Notify, ...]
 
 
 class Quick3(Message):

@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from itertools import product
+from itertools import islice, product
 from typing import Unpack
 
 from vpnd.crypto import suites
 from vpnd.ike.v1.faults import NoProposalChosen
-from vpnd.model.diagnosis import Code, Diagnosis, Known
+from vpnd.model.diagnosis import Code, Known
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.policy import ChildPolicy, Lifetimes
-from vpnd.model.proposals import NO_GROUP, Attribute, Mismatch, Proposal, Suite, choose
+from vpnd.model.proposals import NO_GROUP, Attribute, Chosen, Proposal, Suite, choose, describe
 from vpnd.wire.attributes import Attribute as WireAttribute
 from vpnd.wire.attributes import decode_attributes
 from vpnd.wire.errors import DecodeError
@@ -35,6 +35,9 @@ from vpnd.wire.iana import (
     name_of,
 )
 from vpnd.wire.ikev1 import IPSEC_DOI, SIT_IDENTITY_ONLY, Notify, ProposalPart, Sa, TransformPart
+
+Row = tuple[ProposalPart, TransformPart]
+"""A transform, with the proposal that it is of."""
 
 MAX_TRANSFORMS = 24
 """Of one offer: what fits into a datagram that no path cuts; the preferred ones come first."""
@@ -53,54 +56,76 @@ ESN_64_BIT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Classes:
-    """The attributes of one phase: their registry, those that we have, the life type, and where only certain
-    values have a meaning, which."""
+class _Phase:
+    """The attributes of one phase: their registry, and of those that we have the values with a meaning here,
+    where that is not any; and what is wrong where the two sides have nothing in common."""
 
     registry: type[IntEnum]
-    ours: frozenset[int]
-    life: int
-    values: Mapping[int, frozenset[int]]
+    ours: Mapping[int, frozenset[int] | None]
+    codes: Mapping[Attribute, Code]
+    code: Code
+
+    def strange(self, transform: TransformPart) -> tuple[int, str] | None:
+        """The first attribute that we do not have, or that contradicts another: its type, its value in words.
+
+        Life types alone may stand there more than once, each unit once (RFC 2407 sections 4.5.3 and 4.5.4).
+        """
+        life = self.registry["LIFE_TYPE"]
+        seen: dict[tuple[int, int | None], int] = {}
+        unit: int | None = None
+        for one in transform.attributes:
+            value = one.number
+            if one.type not in self.ours or value not in (self.ours[one.type] or (value,)):
+                return one.type, str(value)
+            if one.type == life:
+                unit = value
+                continue
+            key = one.type, unit if one.type == life + 1 else None
+            if seen.setdefault(key, value) != value:
+                return one.type, f"{seen[key]} and {value}"
+        return None
 
 
-_PHASE1 = _Classes(
+_PHASE1 = _Phase(
     Phase1Attribute,
-    frozenset(
-        {
-            *(Phase1Attribute.ENCRYPTION, Phase1Attribute.HASH, Phase1Attribute.AUTHENTICATION_METHOD),
-            *(Phase1Attribute.GROUP, Phase1Attribute.KEY_LENGTH),
-            *(Phase1Attribute.LIFE_TYPE, Phase1Attribute.LIFE_DURATION),
-        }
-    ),
-    Phase1Attribute.LIFE_TYPE,
-    {Phase1Attribute.LIFE_TYPE: frozenset(LifeType)},
+    {
+        Phase1Attribute.ENCRYPTION: None,
+        Phase1Attribute.HASH: None,
+        Phase1Attribute.AUTHENTICATION_METHOD: None,
+        Phase1Attribute.GROUP: None,
+        Phase1Attribute.KEY_LENGTH: None,
+        Phase1Attribute.LIFE_TYPE: frozenset(LifeType),
+        Phase1Attribute.LIFE_DURATION: None,
+    },
+    {
+        Attribute.ENCRYPTION: Code.P1_ENCRYPTION,
+        Attribute.INTEGRITY: Code.P1_INTEGRITY,
+        Attribute.PRF: Code.P1_INTEGRITY,
+        Attribute.DH_GROUP: Code.P1_DH,
+    },
+    Code.P1_PROPOSAL,
 )
-_PHASE2 = _Classes(
+_PHASE2 = _Phase(
     Phase2Attribute,
-    frozenset(
-        {
-            *(Phase2Attribute.LIFE_TYPE, Phase2Attribute.LIFE_DURATION, Phase2Attribute.GROUP),
-            *(Phase2Attribute.ENCAPSULATION_MODE, Phase2Attribute.AUTHENTICATION),
-            *(Phase2Attribute.KEY_LENGTH, Phase2Attribute.ESN),
-        }
-    ),
-    Phase2Attribute.LIFE_TYPE,
-    {Phase2Attribute.LIFE_TYPE: frozenset(LifeType), Phase2Attribute.ESN: frozenset({ESN_64_BIT})},
+    {
+        Phase2Attribute.LIFE_TYPE: frozenset(LifeType),
+        Phase2Attribute.LIFE_DURATION: None,
+        Phase2Attribute.GROUP: None,
+        Phase2Attribute.ENCAPSULATION_MODE: None,
+        Phase2Attribute.AUTHENTICATION: None,
+        Phase2Attribute.KEY_LENGTH: None,
+        Phase2Attribute.ESN: frozenset({ESN_64_BIT}),
+    },
+    {
+        Attribute.ENCRYPTION: Code.P2_ENCRYPTION,
+        Attribute.INTEGRITY: Code.P2_INTEGRITY,
+        Attribute.DH_GROUP: Code.PFS,
+        Attribute.ESN: Code.P2_ESN,
+    },
+    Code.P2_PROPOSAL,
 )
 _UDP_MODES = (EncapsulationMode.UDP_TUNNEL, EncapsulationMode.UDP_TUNNEL_DRAFT)
 _TUNNEL_MODES = (EncapsulationMode.TUNNEL, *_UDP_MODES)
-PHASE1_CODES = {
-    Attribute.ENCRYPTION: Code.P1_ENCRYPTION,
-    Attribute.INTEGRITY: Code.P1_INTEGRITY,
-    Attribute.PRF: Code.P1_INTEGRITY,
-    Attribute.DH_GROUP: Code.P1_DH,
-}
-_PHASE2_CODES = {
-    Attribute.ENCRYPTION: Code.P2_ENCRYPTION,
-    Attribute.INTEGRITY: Code.P2_INTEGRITY,
-    Attribute.DH_GROUP: Code.PFS,
-    Attribute.ESN: Code.P2_ESN,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +150,11 @@ class Phase2Choice:
     @property
     def udp(self) -> bool:
         """Whether ESP is to travel in UDP (RFC 3947 section 5.1)."""
-        return number_of(self.transform.attributes, Phase2Attribute.ENCAPSULATION_MODE) in _UDP_MODES
+        return _number_of(self.transform.attributes, Phase2Attribute.ENCAPSULATION_MODE) in _UDP_MODES
 
     def answer(self, spi: bytes) -> Sa:
         """The SA payload of Quick2: the transform as it was offered, with our SPI."""
-        part = ProposalPart(self.part.number, self.part.protocol, spi, (self.transform,))
+        part = replace(self.part, spi=spi, transforms=(self.transform,))
         return Sa(IPSEC_DOI, SIT_IDENTITY_ONLY, (part,))
 
 
@@ -140,15 +165,8 @@ def offer_phase1(
     proposals: Iterable[Proposal], lifetime: int, numbers: Numbers = DEFAULT_NUMBERS, group: int | None = None
 ) -> Sa:
     """The SA payload of Main1 or Aggressive1; with `group`, only transforms of that group."""
-    transforms: list[TransformPart] = []
-    for suite in _suites(proposals):
-        if group is not None and suite.dh != group:
-            continue
-        transforms.append(_phase1_transform(len(transforms) + 1, suite, lifetime, numbers))
-        if len(transforms) == MAX_TRANSFORMS:
-            break
-    part = ProposalPart(1, Protocol.IKE, b"", tuple(transforms))
-    return Sa(IPSEC_DOI, SIT_IDENTITY_ONLY, (part,))
+    fitting = (suite for suite in _suites(proposals) if group in (None, suite.dh))
+    return _offer(Protocol.IKE, b"", (_phase1_transform(suite, lifetime, numbers) for suite in fitting))
 
 
 def first_group(proposals: Iterable[Proposal]) -> int:
@@ -167,38 +185,35 @@ def choose_phase1(
 
     Raises NoProposalChosen with the attribute that differs and both sides' values.
     """
+    if answer:
+        _check_single(offer, _PHASE1)
     rows = [
         (part, transform)
         for part in offer.proposals
         for transform in part.transforms
         if part.protocol == Protocol.IKE and transform.id == TransformId1.KEY_IKE
     ]
-    if answer:
-        _check_single(offer, Code.P1_PROPOSAL)
-    methods = [number_of(row.attributes, Phase1Attribute.AUTHENTICATION_METHOD) or 0 for _, row in rows]
-    both = zip(rows, methods, strict=True)
-    psk = [row for row, method in both if method == AuthMethod1.PRE_SHARED_KEY]
+    methods = [_number_of(row.attributes, Phase1Attribute.AUTHENTICATION_METHOD) or 0 for _, row in rows]
+    psk = [row for row, method in zip(rows, methods, strict=True) if method == AuthMethod1.PRE_SHARED_KEY]
     if rows and not psk:
         theirs = ", ".join(name_of(AuthMethod1, method) for method in sorted(set(methods)))
-        ours = AuthMethod1.PRE_SHARED_KEY.name
-        raise NoProposalChosen(diagnosis=Diagnosis.of(Code.P1_AUTH_METHOD, theirs=theirs, ours=ours))
-    usable = _without_strange(psk, _PHASE1, Code.P1_PROPOSAL)
-    offered = [decode_phase1(index, transform, numbers) for index, (_, transform) in enumerate(usable)]
-    chosen = choose(offered, tuple(acceptable))
-    if isinstance(chosen, Mismatch):
-        raise NoProposalChosen(diagnosis=mismatch(chosen, PHASE1_CODES, Code.P1_PROPOSAL))
+        raise NoProposalChosen(code=Code.P1_AUTH_METHOD, theirs=theirs, ours=AuthMethod1.PRE_SHARED_KEY.name)
+    usable = _without_strange(psk, _PHASE1)
+    offered = [_decode_phase1(index, transform, numbers) for index, (_, transform) in enumerate(usable)]
+    chosen = _choose(offered, tuple(acceptable), _PHASE1)
     part, transform = usable[chosen.number]
-    theirs_seconds = lifetime_of(transform.attributes, Phase1Attribute.LIFE_TYPE, LifeType.SECONDS)
-    answer_sa = Sa(
-        offer.doi,
-        offer.situation,
-        (ProposalPart(part.number, part.protocol, part.spi, (transform,)),),
-    )
-    seconds = min(lifetime, max(theirs_seconds or lifetime, LEAST_LIFE_SECONDS))
-    return Phase1Choice(chosen.suite, seconds, answer_sa)
+    theirs_seconds = _lifetime_of(transform.attributes, Phase1Attribute.LIFE_TYPE, LifeType.SECONDS)
+    sa = replace(offer, proposals=(replace(part, transforms=(transform,)),))
+    return Phase1Choice(chosen.suite, _shorter(lifetime, theirs_seconds), sa)
 
 
-def _phase1_transform(number: int, suite: Suite, lifetime: int, numbers: Numbers) -> TransformPart:
+def require_suite(proposals: Sequence[Proposal], suite: Suite) -> None:
+    """The suite was chosen before the tunnel was known. Raises NoProposalChosen if it is none of its own."""
+    words = (suite.encryption,), (suite.prf or "",), (suite.integrity or "",), (suite.dh or NO_GROUP,)
+    _choose([Proposal(Protocol.IKE, *words)], proposals, _PHASE1)
+
+
+def _phase1_transform(suite: Suite, lifetime: int, numbers: Numbers) -> tuple[int, list[WireAttribute]]:
     cipher = suites.encryption(suite.encryption, numbers)
     hash_row = suites.integrity(suite.prf or "", numbers)
     attributes = [
@@ -210,10 +225,10 @@ def _phase1_transform(number: int, suite: Suite, lifetime: int, numbers: Numbers
     if cipher.sends_key_length:
         attributes.append(WireAttribute(Phase1Attribute.KEY_LENGTH, cipher.key_bits))
     attributes += _life(Phase1Attribute.LIFE_TYPE, LifeType.SECONDS, lifetime)
-    return TransformPart(number, TransformId1.KEY_IKE, tuple(attributes))
+    return TransformId1.KEY_IKE, attributes
 
 
-def decode_phase1(number: int, transform: TransformPart, numbers: Numbers) -> Proposal:
+def _decode_phase1(number: int, transform: TransformPart, numbers: Numbers) -> Proposal:
     """A phase-1 transform in configuration words; what has none is `encr-N`, `hash-N`."""
     values = _first_values(transform.attributes)
     cipher_number = values.get(Phase1Attribute.ENCRYPTION) or 0
@@ -227,7 +242,7 @@ def decode_phase1(number: int, transform: TransformPart, numbers: Numbers) -> Pr
         encryption=(cipher.word if cipher else _unknown("encr", cipher_number, bits),),
         prf=(word,),
         integrity=(word,),
-        dh=(values.get(Phase1Attribute.GROUP) or NO_GROUP,),
+        dh=_groups(values.get(Phase1Attribute.GROUP)),
         number=number,
     )
 
@@ -243,13 +258,9 @@ def offer_phase2(
     A proposal for each ESP transform identifier would say the same in more bytes: an IKEv1 transform has its
     identifier for itself.
     """
-    transforms: list[TransformPart] = []
-    for suite in _suites(policy.proposals):
-        if (suite.dh or NO_GROUP) == group and len(transforms) < MAX_TRANSFORMS:
-            number = len(transforms) + 1
-            transforms.append(_phase2_transform(number, suite, policy.lifetimes, mode, numbers))
-    part = ProposalPart(1, Protocol.ESP, spi, tuple(transforms))
-    return Sa(IPSEC_DOI, SIT_IDENTITY_ONLY, (part,))
+    fitting = (suite for suite in _suites(policy.proposals) if (suite.dh or NO_GROUP) == group)
+    transforms = (_phase2_transform(suite, policy.lifetimes, mode, numbers) for suite in fitting)
+    return _offer(Protocol.ESP, spi, transforms)
 
 
 def choose_phase2(
@@ -267,38 +278,26 @@ def choose_phase2(
     offered. Raises NoProposalChosen.
     """
     if answer:
-        _check_single(offer, Code.P2_PROPOSAL)
-    rows = _without_strange(
-        _esp_rows(offer, policy, in_udp, answer), _PHASE2, Code.P2_PROPOSAL, mapping=policy
-    )
-    offered = [decode_phase2(index, *row, numbers) for index, row in enumerate(rows)]
-    chosen = choose(offered, policy.proposals)
-    if isinstance(chosen, Mismatch):
-        raise NoProposalChosen(
-            diagnosis=mismatch(chosen, _PHASE2_CODES, Code.P2_PROPOSAL, mapping=str(policy))
-        )
+        _check_single(offer, _PHASE2)
+    rows = _without_strange(_esp_rows(offer, policy, in_udp, answer), _PHASE2, mapping=policy)
+    offered = [_decode_phase2(index, *row, numbers) for index, row in enumerate(rows)]
+    chosen = _choose(offered, policy.proposals, _PHASE2, mapping=policy)
     if (chosen.suite.dh or NO_GROUP) != group:
         theirs, ours = group or "off", chosen.suite.dh or "off"
-        raise NoProposalChosen(
-            diagnosis=Diagnosis.of(Code.PFS, mapping=str(policy), theirs=theirs, ours=ours)
-        )
+        raise NoProposalChosen(code=Code.PFS, mapping=policy, theirs=theirs, ours=ours)
     part, transform = rows[chosen.number]
     if len(part.spi) != ESP_SPI_LENGTH or int.from_bytes(part.spi, "big") < SMALLEST_ESP_SPI:
         raise NoProposalChosen(
-            diagnosis=Diagnosis.of(
-                Code.P2_PROPOSAL,
-                attribute="spi",
-                theirs=part.spi.hex() or "none",
-                ours="4 bytes, from 256 on",
-            )
+            code=Code.P2_PROPOSAL,
+            attribute="spi",
+            theirs=part.spi.hex() or "none",
+            ours="4 bytes, from 256 on",
         )
     agreed = _limited(policy.lifetimes, transform.attributes, DEFAULT_LIFE_SECONDS)
     return Phase2Choice(chosen.suite, agreed, part.spi, part, transform)
 
 
-def _esp_rows(
-    offer: Sa, policy: ChildPolicy, in_udp: bool | None, answer: bool
-) -> list[tuple[ProposalPart, TransformPart]]:
+def _esp_rows(offer: Sa, policy: ChildPolicy, in_udp: bool | None, answer: bool) -> list[Row]:
     """The transforms of ESP in tunnel mode, each with its proposal. Raises NoProposalChosen without one.
 
     Proposals with one number stand for protocols one around the other (RFC 2408 section 4.2), of which ESP
@@ -308,37 +307,32 @@ def _esp_rows(
     parts = [p for p in offer.proposals if p.protocol == Protocol.ESP and numbers.count(p.number) == 1]
     if not parts:
         theirs = ", ".join(dict.fromkeys(name_of(Protocol, part.protocol) for part in offer.proposals))
-        raise _refused("protocol", theirs or "nothing", "ESP", policy)
+        raise _refused("protocol", theirs, "ESP", policy)
     rows = [(part, transform) for part in parts for transform in part.transforms]
-    modes = [number_of(transform.attributes, Phase2Attribute.ENCAPSULATION_MODE) for _, transform in rows]
+    modes = [_number_of(transform.attributes, Phase2Attribute.ENCAPSULATION_MODE) for _, transform in rows]
     tunnels = [row for row, mode in zip(rows, modes, strict=True) if mode is None or mode in _TUNNEL_MODES]
     if not tunnels:
         theirs = ", ".join(dict.fromkeys(name_of(EncapsulationMode, mode or 0) for mode in modes))
-        raise _refused("encapsulation mode", theirs or "nothing", "TUNNEL", policy)
-    fitting = [
-        row
-        for row, mode in zip(rows, modes, strict=True)
-        if mode in (_UDP_MODES if in_udp else (EncapsulationMode.TUNNEL,))
-    ]
+        raise _refused("encapsulation mode", theirs, "TUNNEL", policy)
+    wanted = _UDP_MODES if in_udp else (EncapsulationMode.TUNNEL,)
+    fitting = [row for row, mode in zip(rows, modes, strict=True) if mode in wanted]
     if answer and in_udp is not None and not fitting:
-        ours = EncapsulationMode.UDP_TUNNEL if in_udp else EncapsulationMode.TUNNEL
-        raise _refused("encapsulation mode", name_of(EncapsulationMode, modes[0] or 0), ours.name, policy)
+        theirs = name_of(EncapsulationMode, modes[0] or 0)
+        raise _refused("encapsulation mode", theirs, wanted[0].name, policy)
     return fitting if fitting and in_udp is not None else tunnels
 
 
 def _refused(attribute: str, theirs: str, ours: str, policy: ChildPolicy) -> NoProposalChosen:
-    facts: Known = {"attribute": attribute, "theirs": theirs, "ours": ours, "mapping": policy}
-    return NoProposalChosen(diagnosis=Diagnosis.of(Code.P2_PROPOSAL, **facts))
+    facts: Known = {"attribute": attribute, "theirs": theirs or "nothing", "ours": ours, "mapping": policy}
+    return NoProposalChosen(code=Code.P2_PROPOSAL, **facts)
 
 
 def limited(lifetimes: Lifetimes, notifies: Iterable[Notify]) -> Lifetimes:
     """The lifetimes cut to what a responder says it will keep to (RFC 2407 section 4.6.3.1)."""
     for notify in notifies:
         if notify.type == Notify1.RESPONDER_LIFETIME:
-            try:
+            with suppress(DecodeError):
                 lifetimes = _limited(lifetimes, decode_attributes(notify.data), lifetimes.seconds)
-            except DecodeError:
-                continue
     return lifetimes
 
 
@@ -352,36 +346,36 @@ def limited_phase1(seconds: int, notifies: Iterable[Notify]) -> int:
             with suppress(DecodeError):
                 attributes = decode_attributes(notify.data)
                 kinds = (Phase1Attribute.LIFE_TYPE, Phase2Attribute.LIFE_TYPE)
-                found = [lifetime_of(attributes, kind, LifeType.SECONDS) for kind in kinds]
-                theirs = next((one for one in found if one), seconds)
-                seconds = min(seconds, max(theirs, LEAST_LIFE_SECONDS))
+                found = [_lifetime_of(attributes, kind, LifeType.SECONDS) for kind in kinds]
+                seconds = _shorter(seconds, next(filter(None, found), None))
     return seconds
 
 
 def _limited(ours: Lifetimes, attributes: tuple[WireAttribute, ...], default: int) -> Lifetimes:
     """The shorter of our lifetimes and those that the attributes name; `default` without seconds."""
-    seconds = lifetime_of(attributes, Phase2Attribute.LIFE_TYPE, LifeType.SECONDS) or default
-    kilobytes = lifetime_of(attributes, Phase2Attribute.LIFE_TYPE, LifeType.KILOBYTES)
+    seconds = _lifetime_of(attributes, Phase2Attribute.LIFE_TYPE, LifeType.SECONDS) or default
+    kilobytes = _lifetime_of(attributes, Phase2Attribute.LIFE_TYPE, LifeType.KILOBYTES)
     limits = [ours.kilobytes] if ours.kilobytes else []
     if kilobytes:
         limits.append(max(kilobytes, LEAST_LIFE_KILOBYTES))
-    seconds = min(ours.seconds, max(seconds, LEAST_LIFE_SECONDS))
-    return replace(ours, seconds=seconds, kilobytes=min(limits, default=None))
+    return replace(ours, seconds=_shorter(ours.seconds, seconds), kilobytes=min(limits, default=None))
+
+
+def _shorter(ours: int, theirs: int | None) -> int:
+    """The shorter lifetime in seconds; `theirs` may be missing."""
+    return min(ours, max(theirs or ours, LEAST_LIFE_SECONDS))
 
 
 def offered_group(offer: Sa) -> int:
     """The PFS group that the proposals of a Quick1 name; 0 if none does."""
-    for part in offer.proposals:
-        for transform in part.transforms:
-            group = number_of(transform.attributes, Phase2Attribute.GROUP)
-            if group:
-                return group
-    return NO_GROUP
+    transforms = (transform for part in offer.proposals for transform in part.transforms)
+    groups = (_number_of(transform.attributes, Phase2Attribute.GROUP) for transform in transforms)
+    return next(filter(None, groups), NO_GROUP)
 
 
 def _phase2_transform(
-    number: int, suite: Suite, lifetimes: Lifetimes, mode: EncapsulationMode, numbers: Numbers
-) -> TransformPart:
+    suite: Suite, lifetimes: Lifetimes, mode: EncapsulationMode, numbers: Numbers
+) -> tuple[int, list[WireAttribute]]:
     cipher = suites.encryption(suite.encryption, numbers)
     attributes = [WireAttribute(Phase2Attribute.ENCAPSULATION_MODE, mode)]
     attributes += _life(Phase2Attribute.LIFE_TYPE, LifeType.SECONDS, lifetimes.seconds)
@@ -394,10 +388,10 @@ def _phase2_transform(
         attributes.append(WireAttribute(Phase2Attribute.KEY_LENGTH, cipher.key_bits))
     if suite.dh:
         attributes.append(WireAttribute(Phase2Attribute.GROUP, suite.dh))
-    return TransformPart(number, cipher.ikev1_esp or 0, tuple(attributes))
+    return cipher.ikev1_esp or 0, attributes
 
 
-def decode_phase2(number: int, part: ProposalPart, transform: TransformPart, numbers: Numbers) -> Proposal:
+def _decode_phase2(number: int, part: ProposalPart, transform: TransformPart, numbers: Numbers) -> Proposal:
     """A phase-2 transform in configuration words; what has none is `esp-N`, `auth-N`."""
     values = _first_values(transform.attributes)
     bits = values.get(Phase2Attribute.KEY_LENGTH)
@@ -410,7 +404,7 @@ def decode_phase2(number: int, part: ProposalPart, transform: TransformPart, num
         Protocol.ESP,
         encryption=(cipher.word if cipher else _unknown("esp", transform.id, bits),),
         integrity=(word,) if authentication else (),
-        dh=(values.get(Phase2Attribute.GROUP) or NO_GROUP,),
+        dh=_groups(values.get(Phase2Attribute.GROUP)),
         esn=(extended,),
         number=number,
         spi=part.spi,
@@ -420,70 +414,53 @@ def decode_phase2(number: int, part: ProposalPart, transform: TransformPart, num
 # -------------------------------------------------------------------------------------- shared
 
 
-def _without_strange(
-    rows: Sequence[tuple[ProposalPart, TransformPart]], classes: _Classes, code: Code, **facts: Unpack[Known]
-) -> list[tuple[ProposalPart, TransformPart]]:
+def _offer(protocol: Protocol, spi: bytes, transforms: Iterable[tuple[int, list[WireAttribute]]]) -> Sa:
+    """One proposal with the first of these transforms, each an identifier and its attributes."""
+    numbered = tuple(
+        TransformPart(number, kind, tuple(attributes))
+        for number, (kind, attributes) in enumerate(islice(transforms, MAX_TRANSFORMS), start=1)
+    )
+    return Sa(IPSEC_DOI, SIT_IDENTITY_ONLY, (ProposalPart(1, protocol, spi, numbered),))
+
+
+def _without_strange(rows: Sequence[Row], phase: _Phase, **facts: Unpack[Known]) -> list[Row]:
     """The rows that we can agree to word for word, for an answer repeats the transform as it was offered.
 
     Raises NoProposalChosen with the first attribute that we do not have, if none is left of some.
     """
-    usable = [row for row in rows if _strange(row[1], classes) is None]
+    usable = [row for row in rows if phase.strange(row[1]) is None]
     if rows and not usable:
-        name, theirs = _strange(rows[0][1], classes) or ("", "")
-        named: Known = {
-            "attribute": name,
-            "theirs": f"{name} {theirs}",
-            "ours": "an offer without it",
-            **facts,
-        }
-        raise NoProposalChosen(diagnosis=Diagnosis.of(code, **named))
+        kind, theirs = phase.strange(rows[0][1]) or (0, "")
+        name = name_of(phase.registry, kind).lower().replace("_", " ")
+        named: Known = {"attribute": name, "theirs": f"{name} {theirs}", "ours": "an offer without it"}
+        raise NoProposalChosen(code=phase.code, **(named | facts))
     return usable
 
 
-def _strange(transform: TransformPart, classes: _Classes) -> tuple[str, str] | None:
-    """The first attribute that we do not have, or that contradicts another, with its value in words.
-
-    Life types alone may stand there more than once, each unit once (RFC 2407 sections 4.5.3 and 4.5.4).
-    """
-    seen: dict[tuple[int, int | None], int] = {}
-    unit: int | None = None
-    for one in transform.attributes:
-        value = one.number
-        if one.type not in classes.ours or value not in classes.values.get(one.type, (value,)):
-            return _attribute_name(classes, one.type), str(value)
-        if one.type == classes.life:
-            unit = value
-            continue
-        key = one.type, unit if one.type == classes.life + 1 else None
-        if seen.setdefault(key, value) != value:
-            return _attribute_name(classes, one.type), f"{seen[key]} and {value}"
-    return None
-
-
-def _attribute_name(classes: _Classes, kind: int) -> str:
-    return name_of(classes.registry, kind).lower().replace("_", " ")
-
-
-def _check_single(answer: Sa, code: Code) -> None:
+def _check_single(answer: Sa, phase: _Phase) -> None:
     """The answer is one transform of one proposal (RFC 2408 section 4.2). Raises NoProposalChosen."""
     transforms = sum(len(part.transforms) for part in answer.proposals)
     if len(answer.proposals) != 1 or transforms != 1:
         theirs = f"{len(answer.proposals)} proposals with {transforms} transforms"
-        raise NoProposalChosen(
-            diagnosis=Diagnosis.of(code, theirs=theirs, ours="one transform of one proposal")
-        )
+        raise NoProposalChosen(code=phase.code, theirs=theirs, ours="one transform of one proposal")
 
 
-def mismatch(
-    found: Mismatch, codes: dict[Attribute, Code], otherwise: Code, **facts: Unpack[Known]
-) -> Diagnosis:
-    """The diagnosis of an attribute without a common value, with both sides' words."""
+def _choose(
+    offered: Sequence[Proposal], acceptable: Sequence[Proposal], phase: _Phase, **facts: Unpack[Known]
+) -> Chosen:
+    """As `choose`. Raises NoProposalChosen with both sides' words of the attribute that differs."""
+    found = choose(offered, acceptable)
+    if isinstance(found, Chosen):
+        return found
     theirs, ours = (
         ", ".join("off" if word == "0" else word for word in side) for side in (found.theirs, found.ours)
     )
-    code = codes.get(found.attribute, otherwise)
     facts |= {"attribute": found.attribute.value, "theirs": theirs, "ours": ours}
-    return Diagnosis.of(code, **facts)
+    raise NoProposalChosen(code=phase.codes.get(found.attribute, phase.code), **facts)
+
+
+def _groups(number: int | None) -> tuple[int, ...]:
+    return (number,) if number else ()
 
 
 def _suites(proposals: Iterable[Proposal]) -> Iterator[Suite]:
@@ -500,8 +477,8 @@ def _life(kind: int, unit: LifeType, amount: int) -> list[WireAttribute]:
     return [WireAttribute(kind, unit), WireAttribute(kind + 1, amount)]
 
 
-def lifetime_of(attributes: Iterable[WireAttribute], kind: int, unit: LifeType) -> int | None:
-    """The duration that stands behind a LIFE_TYPE of `unit`, or None."""
+def _lifetime_of(attributes: Iterable[WireAttribute], kind: int, unit: LifeType) -> int | None:
+    """The duration that stands behind a LIFE_TYPE of `unit`."""
     current = None
     for attribute in attributes:
         if attribute.type == kind:
@@ -511,13 +488,13 @@ def lifetime_of(attributes: Iterable[WireAttribute], kind: int, unit: LifeType) 
     return None
 
 
-def number_of(attributes: Iterable[WireAttribute], kind: int) -> int | None:
+def _number_of(attributes: Iterable[WireAttribute], kind: int) -> int | None:
     """The value of the first attribute of this kind."""
     return next((attribute.number for attribute in attributes if attribute.type == kind), None)
 
 
 def _first_values(attributes: Sequence[WireAttribute]) -> dict[int, int]:
-    """`number_of` for every kind, in one pass."""
+    """`_number_of` for every kind, in one pass."""
     return {attribute.type: attribute.number for attribute in reversed(attributes)}
 
 
@@ -535,46 +512,21 @@ def describe_sa(sa: Sa, numbers: Numbers) -> Iterator[str]:
         for transform in part.transforms:
             head = f"SA {part.number}.{transform.number}: {name_of(Protocol, part.protocol)} "
             if part.protocol == Protocol.IKE:
-                yield head + _describe_phase1(transform, numbers)
+                method = _number_of(transform.attributes, Phase1Attribute.AUTHENTICATION_METHOD) or 0
+                life = _describe_life(transform.attributes, Phase1Attribute.LIFE_TYPE)
+                words = describe(_decode_phase1(0, transform, numbers))
+                yield head + ", ".join((words, name_of(AuthMethod1, method), *life))
             elif part.protocol == Protocol.ESP:
-                yield head + _describe_phase2(part, transform, numbers) + spi
+                mode = _number_of(transform.attributes, Phase2Attribute.ENCAPSULATION_MODE) or 0
+                life = _describe_life(transform.attributes, Phase2Attribute.LIFE_TYPE)
+                words = describe(_decode_phase2(0, part, transform, numbers))
+                yield head + ", ".join((words, name_of(EncapsulationMode, mode), *life)) + spi
             else:
                 yield f"{head}transform {transform.id}{spi}"
 
 
-def _describe_phase1(transform: TransformPart, numbers: Numbers) -> str:
-    method = number_of(transform.attributes, Phase1Attribute.AUTHENTICATION_METHOD) or 0
-    life = _describe_life(transform.attributes, Phase1Attribute.LIFE_TYPE)
-    words = describe(decode_phase1(0, transform, numbers))
-    return ", ".join((words, name_of(AuthMethod1, method), *life))
-
-
-def _describe_phase2(part: ProposalPart, transform: TransformPart, numbers: Numbers) -> str:
-    mode = number_of(transform.attributes, Phase2Attribute.ENCAPSULATION_MODE)
-    life = _describe_life(transform.attributes, Phase2Attribute.LIFE_TYPE)
-    words = describe(decode_phase2(0, part, transform, numbers))
-    return ", ".join((words, name_of(EncapsulationMode, mode or 0), *life))
-
-
 def _describe_life(attributes: tuple[WireAttribute, ...], kind: int) -> Iterator[str]:
     for unit, word in ((LifeType.SECONDS, "s"), (LifeType.KILOBYTES, "KB")):
-        amount = lifetime_of(attributes, kind, unit)
+        amount = _lifetime_of(attributes, kind, unit)
         if amount is not None:
             yield f"{amount} {word}"
-
-
-def describe(proposal: Proposal) -> str:
-    """`aes-128/sha256/dh14`, alternatives joined by `+`."""
-    words = (
-        "+".join(proposal.encryption),
-        "+".join(proposal.integrity),
-        "+".join(
-            f"dh{group}" if group else "no-dh" for group in proposal.dh if group or len(proposal.dh) > 1
-        ),
-    )
-    return "/".join(word for word in words if word)
-
-
-def describe_all(proposals: Iterable[Proposal]) -> str:
-    """All proposals, in order."""
-    return ", ".join(map(describe, proposals))

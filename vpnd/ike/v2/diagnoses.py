@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from vpnd.ike.v2.ladder import notify_name
-from vpnd.ike.v2.proposals import describe_all
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy, PeerPolicy
-from vpnd.model.proposals import NO_GROUP, Attribute, Mismatch
+from vpnd.model.proposals import NO_GROUP, Attribute, Mismatch, describe_all
 from vpnd.model.selectors import Selector
 from vpnd.model.selectors import describe as describe_selectors
 from vpnd.wire.iana import Notify2

@@ -1,4 +1,4 @@
-"""Our half of the key exchange of an IKE SA, and its restarts."""
+"""The key exchanges of IKEv2: our half of each, the restarts, and what both sides have at the end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TypeVar
 from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.entropy import Entropy
 from vpnd.crypto.suites import GROUPS
-from vpnd.ike.v2.faults import InvalidSyntax
+from vpnd.ike.key_exchange import check_value, shared_secret
+from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax
 from vpnd.model.policy import PeerPolicy
+from vpnd.model.secret import Secret
 from vpnd.wire.iana import Notify2
 from vpnd.wire.ikev2 import KeyExchange, Notify
 
@@ -41,6 +43,23 @@ class IkeKeyExchange:
         self._rounds += 1
         self.pair = KeyPair.generate(group, self._entropy)
         return True
+
+
+def answer(ke: KeyExchange, group: int | None, entropy: Entropy, exchange: str) -> tuple[KeyExchange, Secret]:
+    """The responder's KE payload, and g^ir; `group` is the chosen one. Raises InvalidKe, InvalidSyntax."""
+    if group is None or ke.group != group:
+        raise InvalidKe.wanting(group or 0)
+    check_value(group, ke.data, InvalidSyntax, exchange=exchange)
+    ours = KeyPair.generate(group, entropy)
+    shared = shared_secret(ours, ke.data, InvalidSyntax, exchange=exchange)
+    return KeyExchange(group, ours.public), shared
+
+
+def conclude(ours: KeyPair | None, ke: KeyExchange | None, group: int | None, exchange: str) -> Secret:
+    """The initiator's g^ir; `group` is what the responder has chosen. Raises InvalidSyntax."""
+    if ours is None or ke is None or not ours.group == ke.group == group:
+        raise InvalidSyntax(exchange=exchange, detail="KE does not fit the chosen proposal")
+    return shared_secret(ours, ke.data, InvalidSyntax, exchange=exchange)
 
 
 def required(value: T | None) -> T:

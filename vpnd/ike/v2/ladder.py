@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vpnd.crypto.suites import GROUPS
-from vpnd.ike.v2.proposals import decode_sa, describe
+from vpnd.ike.v2.proposals import decode_sa
 from vpnd.ike.v2.selectors import decode_selectors
 from vpnd.ike.vendors import recognise
 from vpnd.model.identity import Identity
+from vpnd.model.proposals import describe
 from vpnd.model.selectors import describe as describe_selectors
 from vpnd.model.text import describe_spis
 from vpnd.wire.iana import AuthMethod2, Exchange2, Notify2, Payload2, Protocol, name_of

@@ -421,10 +421,7 @@ def keep_alive(context: Context, now: float, timer: Timer) -> None:
 
 def retransmit_in_attempt(context: Context, now: float, timer: Timer) -> causes.AttemptFailed | None:
     """Until the peer has had enough time, which the attempt has as a whole."""
-    outstanding = context.requests.outstanding
-    if outstanding is None or _retransmitted(context, now):
-        return None
-    return causes.AttemptFailed(_diagnosis_of_silence(context))
+    return None if _retransmitted(context, now) else give_up(context, now, timer)
 
 
 def retransmit(context: Context, now: float, timer: Timer) -> causes.PeerDead | None:
@@ -445,9 +442,7 @@ def retransmit(context: Context, now: float, timer: Timer) -> causes.PeerDead | 
 
 def retransmit_last(context: Context, now: float, timer: Timer) -> causes.Finished | None:
     """The DELETE of an IKE SA that is closed already."""
-    if context.requests.outstanding is None or _retransmitted(context, now):
-        return None
-    return causes.Finished()
+    return None if _retransmitted(context, now) else causes.Finished()
 
 
 def _retransmitted(context: Context, now: float) -> bool:

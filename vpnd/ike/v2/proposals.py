@@ -105,23 +105,6 @@ def without_dh(proposals: Iterable[Proposal]) -> tuple[Proposal, ...]:
     return tuple(dict.fromkeys(replace(proposal, dh=()) for proposal in proposals))
 
 
-def describe(proposal: Proposal) -> str:
-    """`aes-128/sha256/dh14`, alternatives joined by `+`: for a ladder or a diagnosis."""
-    words = [
-        "+".join(proposal.encryption),
-        "+".join(word for word in proposal.integrity if word != NO_INTEGRITY),
-        "+".join(f"prf-{word}" for word in proposal.prf if word not in proposal.integrity),
-        "+".join(f"dh{group}" if group else "no-dh" for group in proposal.dh),
-        "esn" if True in proposal.esn else "",
-    ]
-    return "/".join(word for word in words if word)
-
-
-def describe_all(proposals: Iterable[Proposal]) -> str:
-    """All proposals, in order."""
-    return ", ".join(describe(proposal) for proposal in proposals)
-
-
 def _alternatives(proposal: Proposal) -> tuple[tuple[Attribute, tuple[object, ...]], ...]:
     return (
         (Attribute.ENCRYPTION, proposal.encryption),

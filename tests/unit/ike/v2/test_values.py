@@ -21,8 +21,6 @@ from vpnd.ike.v2.messages import error_of, read
 from vpnd.ike.v2.proposals import (
     answer_sa,
     decode_sa,
-    describe,
-    describe_all,
     encode_sa,
     read_answer,
     without_dh,
@@ -32,7 +30,7 @@ from vpnd.ike.v2.requests import Arrival, Exchange, Outstanding, Reply, Window
 from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, encode_selectors
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
-from vpnd.model.proposals import Attribute, Chosen, Mismatch, Proposal, Suite, choose
+from vpnd.model.proposals import Attribute, Chosen, Mismatch, Proposal, Suite, choose, describe, describe_all
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector
 from vpnd.wire.attributes import Attribute as WireAttribute

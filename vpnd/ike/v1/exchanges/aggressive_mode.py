@@ -20,7 +20,7 @@ from vpnd.ike.v1.faults import InvalidKeyInformation, NoProposalChosen
 from vpnd.ike.v1.isakmp_sa import PeerFeatures
 from vpnd.ike.v1.messages import Aggressive1, Aggressive2, Aggressive3, Received
 from vpnd.ike.v1.proposals import choose_phase1, first_group, offer_phase1
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code
 from vpnd.model.proposals import NO_GROUP
 
 
@@ -69,9 +69,8 @@ def on_aggressive2(context: Context, now: float, received: Received) -> Authenti
     policy, negotiation = sa.policy, sa.negotiation
     choice = choose_phase1(message.sa, policy.proposals, policy.lifetime, policy.numbers, answer=True)
     if negotiation.key_pair is None or choice.suite.dh != negotiation.key_pair.group:
-        raise NoProposalChosen(
-            diagnosis=Diagnosis.of(Code.P1_DH, theirs=choice.suite.dh, ours=first_group(policy.proposals))
-        )
+        ours = first_group(policy.proposals)
+        raise NoProposalChosen(code=Code.P1_DH, theirs=choice.suite.dh, ours=ours)
     sa.set_suite(choice.suite, choice.lifetime)
     negotiation.peer = PeerFeatures.read(message.vendor_ids)
     negotiation.ke_r, negotiation.nonce_r = message.ke.data, message.nonce.data

@@ -28,7 +28,7 @@ from vpnd.ike.v1.exchanges import phase1, quick_mode
 from vpnd.ike.v1.faults import IdentityTaken, InvalidKeyInformation
 from vpnd.ike.v1.isakmp_sa import PeerFeatures
 from vpnd.ike.v1.messages import Main1, Main2, Main3, Main4, Main5, Main6, Received
-from vpnd.ike.v1.proposals import choose_phase1, limited_phase1, offer_phase1
+from vpnd.ike.v1.proposals import choose_phase1, limited_phase1, offer_phase1, require_suite
 from vpnd.ike.v1.protect import IvChain
 from vpnd.model.proposals import NO_GROUP
 from vpnd.wire.errors import DecodeError
@@ -117,7 +117,7 @@ def on_main5(context: Context, now: float, received: Received) -> Proved:
     received.confirm()
     context.proven()
     sa.policy = phase1.named(phase1.rivals(context), message.id)[0]
-    phase1.require_suite(sa.policy, sa.suite)
+    require_suite(sa.policy.proposals, sa.suite)
     return Proved(received, initial_contact)
 
 

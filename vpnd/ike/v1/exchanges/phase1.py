@@ -27,14 +27,13 @@ from vpnd.ike.v1.faults import (
 from vpnd.ike.v1.isakmp_sa import DPD, FRAGMENTATION, OUR_VENDOR_IDS, IsakmpSa, PeerFeatures
 from vpnd.ike.v1.keys import KEYS_TRIED, Phase1Keys
 from vpnd.ike.v1.messages import Received
-from vpnd.ike.v1.proposals import PHASE1_CODES, Phase1Choice, choose_phase1, mismatch
+from vpnd.ike.v1.proposals import Phase1Choice, choose_phase1
 from vpnd.ike.v1.state import State, Timer
 from vpnd.model.child import Path
-from vpnd.model.diagnosis import Code, Diagnosis, Known
+from vpnd.model.diagnosis import Code, Known
 from vpnd.model.identity import Identity, describe_some
 from vpnd.model.policy import Encapsulation, NegotiationMode, PeerPolicy
-from vpnd.model.proposals import NO_GROUP, Mismatch, Proposal, Suite, choose
-from vpnd.wire.iana import IkeVersion, Notify1, Protocol
+from vpnd.wire.iana import IkeVersion, Notify1
 from vpnd.wire.ikev1 import Hash, Id, KeyExchange, NatD, Nonce, Notify, Payload, Sa, VendorId
 
 T = TypeVar("T")
@@ -182,14 +181,6 @@ def choose_policy(policies: Iterable[PeerPolicy], offer: Sa) -> tuple[PeerPolicy
     raise fault or NoProposalChosen()
 
 
-def require_suite(policy: PeerPolicy, suite: Suite) -> None:
-    """The suite was chosen before the tunnel was known. Raises NoProposalChosen if it is none of its own."""
-    words = (suite.encryption,), (suite.prf or "",), (suite.integrity or "",), (suite.dh or NO_GROUP,)
-    found = choose([Proposal(Protocol.IKE, *words)], policy.proposals)
-    if isinstance(found, Mismatch):
-        raise NoProposalChosen(diagnosis=mismatch(found, PHASE1_CODES, Code.P1_PROPOSAL))
-
-
 def candidate_keys(context: Context) -> Iterator[tuple[PeerPolicy, Phase1Keys]]:
     """In main mode the key is needed before the identity: each key that it can be, with a tunnel that has it.
 
@@ -253,7 +244,7 @@ def wrong_key(context: Context, **facts: Unpack[Known]) -> AuthenticationFailed:
     tried = with_own_key(context) if by_address else [context.sa.policy]
     ours = " or ".join(policy.psk.fingerprint() for policy in tried)
     known: Known = {"ours": ours, "peer": context.sa.path.remote, **facts}
-    return AuthenticationFailed(diagnosis=Diagnosis.of(Code.PSK, **known))
+    return AuthenticationFailed(**known)
 
 
 def named(policies: Iterable[PeerPolicy], received: Id) -> list[PeerPolicy]:
@@ -267,9 +258,7 @@ def named(policies: Iterable[PeerPolicy], received: Id) -> list[PeerPolicy]:
     found = [policy for policy in asked if policy.is_peer(identity)]
     if not found:
         ours = describe_some(one for policy in asked for one in policy.peer_ids)
-        raise InvalidIdInformation(
-            diagnosis=Diagnosis.of(Code.IDENTITY, theirs=identity.describe(), ours=ours)
-        )
+        raise InvalidIdInformation(code=Code.IDENTITY, theirs=identity.describe(), ours=ours)
     return found
 
 

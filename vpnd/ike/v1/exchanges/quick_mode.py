@@ -517,7 +517,7 @@ def shared(quick: QuickMode, ke: KeyExchange | None) -> Secret:
     if quick.key_pair is None:
         return NO_SECRET
     if ke is None:
-        raise NoProposalChosen(diagnosis=Diagnosis.of(Code.PFS, theirs="off", ours=quick.group))
+        raise NoProposalChosen(code=Code.PFS, theirs="off", ours=quick.group)
     return shared_secret(quick.key_pair, ke.data, InvalidKeyInformation)
 
 

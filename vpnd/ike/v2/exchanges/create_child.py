@@ -11,22 +11,21 @@ from __future__ import annotations
 
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike.faults import Fault
-from vpnd.ike.key_exchange import NONCE_LENGTH, check_value, shared_secret
+from vpnd.ike.key_exchange import NONCE_LENGTH
 from vpnd.ike.message import Received
 from vpnd.ike.outputs import ChildFailed
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.informational import DeleteChildren
 from vpnd.ike.v2.exchanges.rekey_ike import EXCHANGE, RekeyIke
-from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoAdditionalSas, NoProposalChosen, TemporaryFailure
-from vpnd.ike.v2.key_exchange import INVALID_KE_ROUNDS, required
+from vpnd.ike.v2.faults import NoAdditionalSas, NoProposalChosen, TemporaryFailure
+from vpnd.ike.v2.key_exchange import INVALID_KE_ROUNDS, answer, conclude, required
 from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Refusal, error_of
-from vpnd.ike.v2.negotiate import Agreed, Offer, answer_offer, tell_offered
+from vpnd.ike.v2.negotiate import Offer, answer_offer, tell_offered
 from vpnd.ike.v2.requests import Exchange
 from vpnd.model.child import ChildSa
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.proposals import NO_GROUP
-from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector
 from vpnd.wire.iana import Exchange2, Notify2
 from vpnd.wire.ikev2 import KeyExchange, Nonce, Notify, Payload
@@ -111,16 +110,10 @@ class ChildNegotiation:
     def accept(self, context: Context, response: ChildResponse) -> ChildSa:
         """The agreed CHILD_SA with its keys. Raises Fault; the SPI stays to be released."""
         agreed = self.offer.accept(EXCHANGE, response.sa, response.ts_i, response.ts_r)
-        shared = self._shared(agreed, response.ke)
+        group, shared = agreed.suite.dh, None
+        if group is not None or response.ke is not None:
+            shared = conclude(self._key_pair, response.ke, group, EXCHANGE)
         return agreed.sa(context.sa, self.nonce, response.nonce.data, shared, initiator=True)
-
-    def _shared(self, agreed: Agreed, ke: KeyExchange | None) -> Secret | None:
-        ours = self._key_pair
-        if agreed.suite.dh is None and ke is None:
-            return None
-        if ours is None or ke is None or not ours.group == ke.group == agreed.suite.dh:
-            raise InvalidSyntax(exchange=EXCHANGE, detail="KE does not fit the chosen proposal")
-        return shared_secret(ours, ke.data, InvalidSyntax, exchange=EXCHANGE)
 
 
 class ChildExchange(Exchange):
@@ -206,14 +199,19 @@ def answer_child(
         group=request.ke.group if request.ke else None,
         mapping=mapping,
     )
+    ke: tuple[KeyExchange, ...] = ()
+    shared, group = None, agreed.suite.dh
     try:
-        key_pair, shared = _key_exchange(context, agreed, request.ke)
+        if group is not None and request.ke is None:
+            raise NoProposalChosen(diagnosis=diagnoses.of_missing_ke(EXCHANGE, group, agreed.policy))
+        if group is not None and request.ke is not None:
+            ours, shared = answer(request.ke, group, context.registry.entropy, EXCHANGE)
+            ke = (ours,)
     except Fault:
         context.registry.release_esp_spi(agreed.spi_in)
         raise
     nonce_i, nonce_r = request.nonce.data, context.registry.entropy.bytes(NONCE_LENGTH)
     sa = agreed.sa(context.sa, nonce_i, nonce_r, shared, initiator=False)
-    ke = (KeyExchange(key_pair.group, key_pair.public),) if key_pair else ()
     tell_offered(context, agreed)
     return sa, min(nonce_i, nonce_r), (sa_payload, Nonce(nonce_r), *ke, ts_i, ts_r, *agreed.notifies)
 
@@ -240,19 +238,3 @@ def refuse_while_rekeying(context: Context) -> None:
     if isinstance(rekeying, RekeyIke):
         rekeying.crossed = True
         raise TemporaryFailure(exchange=EXCHANGE)
-
-
-def _key_exchange(
-    context: Context, agreed: Agreed, ke: KeyExchange | None
-) -> tuple[KeyPair | None, Secret | None]:
-    """Our half of the child's key exchange, if the chosen proposal has one."""
-    group = agreed.suite.dh
-    if group is None:
-        return None, None
-    if ke is None:
-        raise NoProposalChosen(diagnosis=diagnoses.of_missing_ke(EXCHANGE, group, agreed.policy))
-    if ke.group != group:
-        raise InvalidKe.wanting(group)
-    check_value(ke.group, ke.data, InvalidSyntax, exchange=EXCHANGE)
-    key_pair = KeyPair.generate(group, context.registry.entropy)
-    return key_pair, shared_secret(key_pair, ke.data, InvalidSyntax, exchange=EXCHANGE)

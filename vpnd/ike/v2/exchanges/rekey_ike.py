@@ -12,18 +12,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vpnd.crypto.dh import KeyPair
 from vpnd.ike.faults import Fault
-from vpnd.ike.key_exchange import NONCE_LENGTH, check_value, shared_secret
+from vpnd.ike.key_exchange import NONCE_LENGTH
 from vpnd.ike.message import Received
 from vpnd.ike.outputs import IkeRekeyFailed
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.causes import Reinitiate, SuccessorAgreed, Superseded
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoProposalChosen, TemporaryFailure
+from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen, TemporaryFailure
 from vpnd.ike.v2.ike_sa import Attempt, IkeSa
-from vpnd.ike.v2.key_exchange import IkeKeyExchange, required
+from vpnd.ike.v2.key_exchange import IkeKeyExchange, answer, conclude, required
 from vpnd.ike.v2.keys import derive_ike_keys, derive_successor_skeyseed
 from vpnd.ike.v2.messages import IkeRekeyRequest, IkeRekeyResponse, Refusal, error_of
 from vpnd.ike.v2.proposals import IKE_SPI_LENGTH, answer_sa, choose_near, decode_sa, encode_sa, read_answer
@@ -32,7 +31,7 @@ from vpnd.ike.v2.state import State, Timer
 from vpnd.model.proposals import Chosen, Mismatch
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
-from vpnd.wire.ikev2 import KeyExchange, Nonce, Notify, Payload
+from vpnd.wire.ikev2 import Nonce, Notify, Payload
 
 EXCHANGE = "CREATE_CHILD_SA"
 BUSY_WAIT = 5.0
@@ -105,12 +104,8 @@ class RekeyIke(Exchange):
         chosen = read_answer(response.sa, policy.proposals, policy.numbers)
         if isinstance(chosen, Mismatch):
             raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, EXCHANGE))
-        ours = required(self._ours).pair
-        if not ours.group == response.ke.group == chosen.suite.dh:
-            raise InvalidSyntax(exchange=EXCHANGE, detail="KE does not fit the chosen proposal")
-        peer_spi = _ike_spi(chosen)
-        nonces = self._nonce, response.nonce.data
-        shared = shared_secret(ours, response.ke.data, InvalidSyntax, exchange=EXCHANGE)
+        peer_spi, nonces = _ike_spi(chosen), (self._nonce, response.nonce.data)
+        shared = conclude(required(self._ours).pair, response.ke, chosen.suite.dh, EXCHANGE)
         successor = _successor(context, now, True, (self._spi, peer_spi), chosen, shared, nonces)
         rival = self.rival
         if rival is not None and rival.lives and min(*nonces) < rival.lowest_nonce:
@@ -153,25 +148,16 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     chosen = choose_near(numbers, decode_sa(request.sa, numbers), sa.policy.proposals, request.ke.group)
     if isinstance(chosen, Mismatch):
         raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, EXCHANGE))
-    group = chosen.suite.dh
-    if group is None or group != request.ke.group:
-        raise InvalidKe.wanting(group or 0)
     peer_spi = _ike_spi(chosen)
-    check_value(request.ke.group, request.ke.data, InvalidSyntax, exchange=EXCHANGE)
-    key_pair = KeyPair.generate(group, registry.entropy)
-    shared = shared_secret(key_pair, request.ke.data, InvalidSyntax, exchange=EXCHANGE)
+    ke, shared = answer(request.ke, chosen.suite.dh, registry.entropy, EXCHANGE)
     nonces = request.nonce.data, registry.entropy.bytes(NONCE_LENGTH)
     local_spi = registry.new_ike_spi()
     successor = _successor(context, now, False, (peer_spi, local_spi), chosen, shared, nonces)
-    answer = (
-        answer_sa(chosen, Protocol.IKE, local_spi, numbers),
-        Nonce(nonces[1]),
-        KeyExchange(group, key_pair.public),
-    )
+    payloads = (answer_sa(chosen, Protocol.IKE, local_spi, numbers), Nonce(nonces[1]), ke)
     if rekeying is None:
-        return Superseded(successor, answer=answer)
+        return Superseded(successor, answer=payloads)
     rekeying.rival = Rival(successor, min(*nonces))
-    return answer
+    return payloads
 
 
 def _is_crowded(context: Context) -> bool:

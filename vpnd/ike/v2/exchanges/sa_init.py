@@ -15,19 +15,18 @@ IKE_AUTH has signed it.
 
 from __future__ import annotations
 
-from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt
 from vpnd.ike.faults import Drop, Fault
-from vpnd.ike.key_exchange import NONCE_LENGTH, check_value, shared_secret
+from vpnd.ike.key_exchange import NONCE_LENGTH
 from vpnd.ike.message import Received
 from vpnd.ike.registry import NO_SPI
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.causes import AskAgain, KeysAgreed
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.auth import AuthExchange
-from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax, NoProposalChosen
+from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen
 from vpnd.ike.v2.ike_sa import IkeSa, Peer
-from vpnd.ike.v2.key_exchange import IkeKeyExchange
+from vpnd.ike.v2.key_exchange import IkeKeyExchange, answer, conclude
 from vpnd.ike.v2.keys import derive_ike_keys, derive_skeyseed
 from vpnd.ike.v2.messages import Refusal, SaInitRequest, SaInitResponse, error_of, notify_of
 from vpnd.ike.v2.proposals import answer_sa, choose_near, decode_sa, encode_sa, read_answer
@@ -40,7 +39,7 @@ from vpnd.model.policy import Encapsulation, PeerPolicy
 from vpnd.model.proposals import Chosen, Mismatch
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Exchange2, IkeVersion, Notify2, Protocol
-from vpnd.wire.ikev2 import KeyExchange, Nonce, Notify, Payload, Sa, VendorId
+from vpnd.wire.ikev2 import Nonce, Notify, Payload, Sa, VendorId
 
 COOKIE_ROUNDS = 3
 """Restarts with a cookie: a second one when the secret was rotated meanwhile."""
@@ -81,7 +80,7 @@ class SaInitExchange(Exchange):
             raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, "IKE_SA_INIT"))
         if received.header.spi_r == NO_SPI:
             raise InvalidSyntax(detail="the responder's SPI is zero")
-        shared = _shared(self._ours.pair, chosen, response.ke)
+        shared = conclude(self._ours.pair, response.ke, chosen.suite.dh, "IKE_SA_INIT")
         sa.peer_spi = received.header.spi_r
         _set_keys(sa, chosen, shared, self._nonce, response.nonce.data)
         sa.attempt.init.response = received.data
@@ -132,20 +131,15 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     registry.strangers.admit(now, received.path.remote)
     distinct = registry.policies.distinct(IkeVersion.V2, received.path)
     policy, chosen = _choose(distinct, request.sa, request.ke.group)
-    group = chosen.suite.dh
-    if group is None or group != request.ke.group:
-        raise InvalidKe.wanting(group or 0)
-    check_value(request.ke.group, request.ke.data, InvalidSyntax, exchange="IKE_SA_INIT")
+    ke, shared = answer(request.ke, chosen.suite.dh, registry.entropy, "IKE_SA_INIT")
     sa.policy = policy
-    key_pair = KeyPair.generate(group, registry.entropy)
-    shared = _shared(key_pair, chosen, request.ke)
     nonce_r = registry.entropy.bytes(NONCE_LENGTH)
     _set_keys(sa, chosen, shared, request.nonce.data, nonce_r)
     sa.attempt.init.request = received.data
     sa.peer = _peer(sa, received.path, request.notifies, request.vendors)
     return (
         answer_sa(chosen, Protocol.IKE, numbers=policy.numbers),
-        KeyExchange(group, key_pair.public),
+        ke,
         Nonce(nonce_r),
         *_common_notifies(context, sa.spi_i, sa.spi_r, received.path),
         Notify(Notify2.CHILDLESS_IKEV2_SUPPORTED),
@@ -164,12 +158,6 @@ def _choose(candidates: tuple[PeerPolicy, ...], sa: Sa, group: int) -> tuple[Pee
     if not mismatches:
         raise Drop("unknown peer")
     raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(mismatches[0], "IKE_SA_INIT"))
-
-
-def _shared(key_pair: KeyPair, chosen: Chosen, ke: KeyExchange) -> Secret:
-    if ke.group != key_pair.group or chosen.suite.dh != key_pair.group:
-        raise InvalidSyntax(detail=f"KE is of group {ke.group}, the proposal of {chosen.suite.dh}")
-    return shared_secret(key_pair, ke.data, InvalidSyntax, exchange="IKE_SA_INIT")
 
 
 def _set_keys(sa: IkeSa, chosen: Chosen, shared: Secret, nonce_i: bytes, nonce_r: bytes) -> None:
