@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from vpnd.crypto.entropy import Entropy
-from vpnd.ike.commands import Close, CloseChild, Moved, Probe, RekeyChildNow, RekeyNow, Want
+from vpnd.ike.commands import Cause, Close, CloseChild, Moved, Probe, RekeyChildNow, RekeyNow, Want
 from vpnd.ike.faults import Drop
 from vpnd.ike.limits import (
     LARGEST_FIRST_MESSAGE,
@@ -105,8 +105,7 @@ class Endpoint:
         policy = self._registry.policies.by_name[name]
         session = self._live(name)
         if session is not None:
-            session.command(now, Want(mapping))
-            self._settle(now, session)
+            self._command(now, session, Want(mapping))
         elif policy.remote_address is None:
             code = Code.PEER_BEGINS if policy.any_address else Code.RESOLVE
             self._registry.emit(Failed(name, Diagnosis.of(code), initiator=True))
@@ -142,18 +141,12 @@ class Endpoint:
         if local_spi is None:
             self._stop_waiting(name)
         for session in self._registry.sessions(name):
-            if local_spi not in (None, session.sa.local_spi):
-                continue
-            if not session.is_undecided:
-                session.command(now, Close(diagnosis))
-            self._settle(now, session)
+            if local_spi in (None, session.sa.local_spi) and not session.is_undecided:
+                self._command(now, session, Close(diagnosis))
 
     def close_child(self, now: float, name: str, spi_in: int) -> None:
         """DELETE one CHILD_SA. An unknown SPI is ignored."""
-        for session in self._registry.sessions(name):
-            if session.has_child(spi_in):
-                session.command(now, CloseChild(spi_in, Diagnosis.of(Code.LIFETIME)))
-                self._settle(now, session)
+        self._command_child(now, name, spi_in, CloseChild(spi_in, Diagnosis.of(Code.LIFETIME)))
 
     def rekey_ike(self, now: float, name: str, local_spi: bytes | None = None) -> None:
         """Replace the IKE SA of a tunnel without loss; no-op without one.
@@ -162,22 +155,17 @@ class Endpoint:
         """
         session = self._registry.established(name) if local_spi is None else self._registry.find(local_spi)
         if session is not None and session.sa.tunnel == name:
-            session.command(now, RekeyNow())
-            self._settle(now, session)
+            self._command(now, session, RekeyNow())
 
     def rekey_child(self, now: float, name: str, spi_in: int) -> None:
         """Replace one CHILD_SA without loss. An unknown SPI is ignored."""
-        for session in self._registry.sessions(name):
-            if session.has_child(spi_in):
-                session.command(now, RekeyChildNow(spi_in))
-                self._settle(now, session)
+        self._command_child(now, name, spi_in, RekeyChildNow(spi_in))
 
     def probe(self, now: float, name: str) -> None:
         """Ask the peer of a tunnel for a sign of life now."""
         session = self._registry.established(name)
         if session is not None:
-            session.command(now, Probe())
-            self._settle(now, session)
+            self._command(now, session, Probe())
 
     def note_activity(self, now: float, name: str) -> None:
         """Authenticated traffic (ESP) came from the peer of a tunnel: it lives."""
@@ -198,8 +186,7 @@ class Endpoint:
         The one place that decides: without a NAT on the peer's side nothing follows (RFC 7296 section 2.23).
         """
         for session in self._registry.sessions(name):
-            session.command(now, Moved(path))
-            self._settle(now, session)
+            self._command(now, session, Moved(path))
 
     # --- inputs
 
@@ -267,8 +254,7 @@ class Endpoint:
 
     def ike_sas(self, name: str) -> tuple[IkeSaInfo, ...]:
         """The established IKE SAs of a tunnel, oldest first; usually one."""
-        infos = (s.info() for s in self._registry.sessions(name) if s.sa.phase is Phase.ESTABLISHED)
-        return tuple(info for info in infos if info is not None)
+        return tuple(s.info() for s in self._registry.sessions(name) if s.sa.phase is Phase.ESTABLISHED)
 
     def child_sas(self, name: str) -> dict[int, ChildSaInfo]:
         """The SA pairs of a tunnel by inbound SPI: when each is rekeyed, and ends."""
@@ -280,6 +266,15 @@ class Endpoint:
         return self._registry.snapshot()
 
     # --- inside
+
+    def _command(self, now: float, session: Session, cause: Cause) -> None:
+        session.command(now, cause)
+        self._settle(now, session)
+
+    def _command_child(self, now: float, name: str, spi_in: int, cause: Cause) -> None:
+        for session in self._registry.sessions(name):
+            if session.has_child(spi_in):
+                self._command(now, session, cause)
 
     def _live(self, name: str) -> Session | None:
         """The session on which a new child is wanted: the newest established, else our own attempt."""

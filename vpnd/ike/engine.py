@@ -44,14 +44,6 @@ class Engine(Session):
         self._registry = registry
         self.sa = sa
 
-    def handle_timeout(self, now: float) -> None:
-        for key in self.context.timers.expired(now):
-            self.command(now, key)
-
-    def next_timeout(self) -> float | None:
-        due: float | None = self.context.timers.next_timeout()
-        return due
-
     def command(self, now: float, cause: object) -> None:
         if (self.sa.state, key_of(cause)) in self.steps:
             self._run(now, cause)

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from vpnd.ike import natt
 from vpnd.ike.faults import Drop
+from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
+from vpnd.model.proposals import Suite
 from vpnd.model.selectors import Address
 from vpnd.wire.header import Header
 from vpnd.wire.iana import IkeVersion
@@ -73,10 +76,12 @@ class Sa(Generic[K]):
     peer_spi: bytes
     attempt: Any
     state: Any
+    nat: Nat = field(default=NO_NAT, init=False)
     former: Path | None = field(default=None, init=False)
     """Where the peer was before it moved, until it has answered from where it is."""
     last_message: float = field(default=0.0, init=False)
     """When the peer's last authentic message came, in seconds on the caller's clock; ESP does not count."""
+    _suite: Suite | None = field(default=None, init=False)
     _keys: K | None = field(default=None, init=False)
 
     @property
@@ -104,6 +109,24 @@ class Sa(Generic[K]):
     def spi_r(self) -> bytes:
         """The SPI (IKEv1: cookie) of its responder."""
         return self.peer_spi if self.initiator else self.local_spi
+
+    def follows(self, path: Path) -> bool:
+        """An authentic, new packet came along `path`: whether the peer has moved there."""
+        moves = natt.follows(self.nat, self.path, path)
+        if moves:
+            self.former, self.path = self.path, path
+        return moves
+
+    @property
+    def suite(self) -> Suite:
+        """The chosen algorithms. Raises Drop before they are."""
+        if self._suite is None:
+            raise Drop("no suite yet")
+        return self._suite
+
+    def groups_on_request(self) -> tuple[int, ...]:
+        """The groups that a peer gets which asks for PFS where it is off, first that of this IKE SA."""
+        return self.policy.groups_on_request(self.suite.dh)
 
     @property
     def has_keys(self) -> bool:
@@ -199,13 +222,15 @@ class Session(ABC):
             sa.attempt.hint = diagnosis
         return not sa.initiator and not sa.has_keys
 
-    @abstractmethod
     def handle_timeout(self, now: float) -> None:
         """Time has come to `next_timeout()` or later."""
+        for key in self.context.timers.expired(now):
+            self.command(now, key)
 
-    @abstractmethod
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout`, in seconds on the caller's clock; None: never."""
+        due: float | None = self.context.timers.next_timeout()
+        return due
 
     @abstractmethod
     def note_activity(self, now: float) -> None:
@@ -235,8 +260,8 @@ class Session(ABC):
         """Whether the child with this inbound SPI is one of ours."""
 
     @abstractmethod
-    def info(self) -> IkeSaInfo | None:
-        """What status shows, once established."""
+    def info(self) -> IkeSaInfo:
+        """What status shows of it, while it is established."""
 
     @abstractmethod
     def child_sas(self) -> tuple[ChildSaInfo, ...]:

@@ -119,7 +119,7 @@ def choose(offered: Sequence[Proposal], acceptable: Sequence[Proposal]) -> Chose
     return closest
 
 
-_COMPARED: tuple[tuple[Attribute, Callable[[Proposal], tuple[object, ...]]], ...] = (
+COMPARED: tuple[tuple[Attribute, Callable[[Proposal], tuple[object, ...]]], ...] = (
     (Attribute.ENCRYPTION, lambda proposal: proposal.encryption),
     (Attribute.INTEGRITY, lambda proposal: proposal.integrity or (NO_INTEGRITY,)),
     (Attribute.PRF, lambda proposal: proposal.prf),
@@ -134,7 +134,7 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
     if theirs.protocol != ours.protocol:
         return Mismatch(Attribute.PROTOCOL, (theirs.protocol.name,), (ours.protocol.name,)), 0
     picked: dict[Attribute, object] = {}
-    for reached, (attribute, words) in enumerate(_COMPARED, start=1):
+    for reached, (attribute, words) in enumerate(COMPARED, start=1):
         their_words, our_words = words(theirs), words(ours)
         if not their_words and not our_words:
             continue
@@ -143,7 +143,7 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
             return Mismatch(attribute, _words(their_words), _words(our_words)), reached
         picked[attribute] = common
     if theirs.demands:
-        return Mismatch(Attribute.ADDITION, theirs.demands, ("none",)), len(_COMPARED) + 1
+        return Mismatch(Attribute.ADDITION, theirs.demands, ("none",)), len(COMPARED) + 1
     integrity = str(picked[Attribute.INTEGRITY])
     suite = Suite(
         encryption=str(picked[Attribute.ENCRYPTION]),
@@ -152,7 +152,7 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
         dh=int(str(picked[Attribute.DH_GROUP])) or None,
         esn=bool(picked[Attribute.ESN]),
     )
-    return Chosen(theirs.number, theirs.spi, suite, theirs), len(_COMPARED)
+    return Chosen(theirs.number, theirs.spi, suite, theirs), len(COMPARED)
 
 
 def describe(proposal: Proposal) -> str:

@@ -165,7 +165,7 @@ class Cell:
         if kind in (Quick1, Quick2, Quick3):
             if kind not in EXPECTED[self.state]:
                 return False
-            return kind is (Quick1 if known is None else quick_modes.EXPECTED.get(known.stage))
+            return kind is (Quick1 if known is None else quick_modes.ANSWERS.get(known.stage))
         if kind is PlainInformational:
             unconfirmed = self.session is not None and self.session.context.phase1.unconfirmed
             return kind in EXPECTED[self.state] and (self.state not in QUICK_MODES or unconfirmed)

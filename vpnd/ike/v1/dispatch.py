@@ -6,7 +6,7 @@ cookies -> fragments -> repeats -> IV chain -> typed message, which is the cause
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from vpnd.ike.faults import Drop
@@ -23,8 +23,9 @@ from vpnd.ike.v1.message_transport import is_fragment
 from vpnd.ike.v1.messages import Received
 from vpnd.ike.v1.phase1_messages import EXCHANGES
 from vpnd.ike.v1.protect import IvChain, Opened, Undecryptable
-from vpnd.ike.v1.quick_modes import EXPECTED, Stage
+from vpnd.ike.v1.quick_modes import ANSWERS, Stage
 from vpnd.ike.v1.state import SIGNED, State
+from vpnd.ike.v1.table import EXPECTED
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import NegotiationMode
@@ -50,13 +51,8 @@ IGNORED: tuple[type, ...] = (Unknown, Cert, CertReq, Signature)
 """Payloads without a meaning here may stand in any message."""
 
 
-def take(
-    context: Context, now: float, path: Path, header: Header, data: bytes, expected: Collection[object]
-) -> Received | None:
-    """The message, if it is whole and no repeat; those of the types in `expected` have a row in the state.
-
-    Raises Drop, DecodeError.
-    """
+def take(context: Context, now: float, path: Path, header: Header, data: bytes) -> Received | None:
+    """The message, if it is whole and no repeat. Raises Drop, DecodeError."""
     _check_cookies(context.sa, header)
     if is_fragment(header):
         whole = context.transport.take_fragment(header, data)
@@ -68,11 +64,11 @@ def take(
             raise Drop("fragment of a fragment")
     match header.exchange:
         case Exchange1.IDENTITY_PROTECTION | Exchange1.AGGRESSIVE:
-            return _take_phase1(context, path, header, data, expected)
+            return _take_phase1(context, path, header, data)
         case Exchange1.QUICK_MODE:
-            return _take_quick(context, now, path, header, data, expected)
+            return _take_quick(context, now, path, header, data)
         case Exchange1.INFORMATIONAL:
-            return _take_informational(context, path, header, data, expected)
+            return _take_informational(context, path, header, data)
         case _:
             raise Drop("exchange not spoken")
 
@@ -87,10 +83,8 @@ def _check_cookies(sa: IsakmpSa, header: Header) -> None:
 # ------------------------------------------------------------------------------------- phase 1
 
 
-def _take_phase1(
-    context: Context, path: Path, header: Header, data: bytes, expected: Collection[object]
-) -> Received | None:
-    sa, phase1 = context.sa, context.phase1
+def _take_phase1(context: Context, path: Path, header: Header, data: bytes) -> Received | None:
+    sa, phase1, expected = context.sa, context.phase1, EXPECTED[context.sa.state]
     if phase1.is_repeat(data):
         if _was_last(sa):
             raise Drop("repeated")
@@ -138,11 +132,9 @@ def _was_last(sa: IsakmpSa) -> bool:
 # ------------------------------------------------------------------------------------- phase 2
 
 
-def _take_quick(
-    context: Context, now: float, path: Path, header: Header, data: bytes, expected: Collection[object]
-) -> Received | None:
+def _take_quick(context: Context, now: float, path: Path, header: Header, data: bytes) -> Received | None:
     modes, message_id = context.quick_modes, header.message_id
-    if messages.Quick1 not in expected:
+    if messages.Quick1 not in EXPECTED[context.sa.state]:
         raise Drop(f"no step: quick mode in {context.sa.state.name}")
     if not _encrypted(header) or not message_id:
         raise Drop("not encrypted")
@@ -161,15 +153,14 @@ def _take_quick(
             raise Drop("repeated")
         quick_mode.repeat(context, now, quick, path)
         return None
-    if quick.stage not in EXPECTED:
+    if quick.stage not in ANSWERS:
         raise Drop(f"no step: quick mode in {quick.stage.name}")
-    kinds = [EXPECTED[quick.stage]]
+    kinds = [ANSWERS[quick.stage]]
     return _with_hash(context, _read(context, path, header, data, quick.chain, kinds))
 
 
-def _take_informational(
-    context: Context, path: Path, header: Header, data: bytes, expected: Collection[object]
-) -> Received:
+def _take_informational(context: Context, path: Path, header: Header, data: bytes) -> Received:
+    expected = EXPECTED[context.sa.state]
     if not _encrypted(header):
         return _drawn(context, _read(context, path, header, data, None, [messages.PlainInformational]))
     if messages.Informational not in expected:

@@ -9,7 +9,6 @@ from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt, session, vendors
 from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Drop
-from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.v1.keys import Exchanged, Phase1Keys
 from vpnd.ike.v1.protect import IvChain
@@ -74,7 +73,6 @@ class Negotiation:
     mode: NegotiationMode
     key_pair: KeyPair | None = None
     shared: Secret | None = None
-    suite: Suite | None = None
     lifetime: int = 0
     sa_i: bytes = b""
     nonce_i: bytes = b""
@@ -123,7 +121,6 @@ class IsakmpSa(session.Sa[Phase1Keys]):
     attempt: Attempt
     state: State = State.NEW
     negotiation: Negotiation = field(kw_only=True)
-    nat: Nat = NO_NAT
     established_at: float = 0.0
     yielded_at: float = 0.0
     """Since when it is to go because both sides had begun one."""
@@ -160,13 +157,6 @@ class IsakmpSa(session.Sa[Phase1Keys]):
         return self.spi_i + self.spi_r
 
     @property
-    def suite(self) -> Suite:
-        """The chosen algorithms. Raises Drop before they are."""
-        if self.negotiation.suite is None:
-            raise Drop("no suite yet")
-        return self.negotiation.suite
-
-    @property
     def chain(self) -> IvChain:
         """The IV chain of phase 1. Raises Drop before there are keys."""
         if self._chain is None:
@@ -180,7 +170,7 @@ class IsakmpSa(session.Sa[Phase1Keys]):
 
     def set_suite(self, suite: Suite, lifetime: int) -> None:
         """A transform has been chosen."""
-        self.negotiation.suite, self.negotiation.lifetime = suite, lifetime
+        self._suite, self.negotiation.lifetime = suite, lifetime
 
     def exchanged(self) -> Exchanged:
         """The values that every key and hash is made of."""

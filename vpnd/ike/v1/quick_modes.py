@@ -42,7 +42,7 @@ class Stage(Enum):
     DONE = "done"
 
 
-EXPECTED: dict[Stage, type] = {
+ANSWERS: dict[Stage, type] = {
     Stage.SENT_QUICK1: Quick2,
     Stage.ABANDONED: Quick2,
     Stage.SENT_QUICK2: Quick3,

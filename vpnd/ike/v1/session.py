@@ -14,7 +14,7 @@ from vpnd.ike.v1.exchanges import quick_mode
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.messages import Received
 from vpnd.ike.v1.state import State, Timer
-from vpnd.ike.v1.table import EXPECTED, STEPS
+from vpnd.ike.v1.table import STEPS
 from vpnd.model.child import Path
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import Header
@@ -50,8 +50,8 @@ class Session(Engine):
         liveness = self.context.liveness
         return (self.sa.last_message if liveness.spoken else liveness.last_heard) > since
 
-    def info(self) -> IkeSaInfo | None:
-        return reauthentication.info(self.context) if self.sa.phase is Phase.ESTABLISHED else None
+    def info(self) -> IkeSaInfo:
+        return reauthentication.info(self.context)
 
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
         """Asked of the ISAKMP SA that is current."""
@@ -77,7 +77,7 @@ class Session(Engine):
         self.sa.attempt.received += 1
         if self.sa.state is State.HELD:
             raise Drop("held until the present peer has answered")
-        received = dispatch.take(self.context, now, path, header, data, EXPECTED[self.sa.state])
+        received = dispatch.take(self.context, now, path, header, data)
         if received is not None:
             self._run(now, received)
 

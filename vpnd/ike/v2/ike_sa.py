@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from vpnd.ike import session
 from vpnd.ike.message import Received
-from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.v2.keys import IkeKeys
 from vpnd.ike.v2.state import State
 from vpnd.model.policy import PeerPolicy
@@ -47,12 +46,11 @@ class Attempt(session.Attempt):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What IKE_SA_INIT has shown of the peer and of the way to it.
+    """What IKE_SA_INIT has shown of the peer.
 
     `knows_childless`: IKE_AUTH may come without a CHILD_SA (RFC 6023).
     """
 
-    nat: Nat = NO_NAT
     esp_in_udp: bool = False
     fragmentation: bool = False
     knows_childless: bool = False
@@ -66,7 +64,6 @@ class IkeSa(session.Sa[IkeKeys]):
     attempt: Attempt
     peer: Peer = Peer()
     state: State = State.NEW
-    suite: Suite | None = None
     established_at: float | None = None
     last_heard: float = 0.0
     """`last_message` counts no ESP."""
@@ -75,16 +72,12 @@ class IkeSa(session.Sa[IkeKeys]):
 
     def set_keys(self, suite: Suite, keys: IkeKeys) -> None:
         """Algorithms and keys are agreed: messages are protected from now on."""
-        self.suite, self._keys = suite, keys
-
-    def groups_on_request(self) -> tuple[int, ...]:
-        """The groups that a peer gets which asks for PFS where it is off, first that of this IKE SA."""
-        return self.policy.groups_on_request(self.suite.dh if self.suite is not None else None)
+        self._suite, self._keys = suite, keys
 
     def suite_fits(self, policy: PeerPolicy) -> bool:
         """Whether the algorithms agreed on in IKE_SA_INIT are also this tunnel's."""
         suite = self.suite
-        return suite is not None and any(
+        return any(
             suite.encryption in p.encryption
             and (suite.integrity in p.integrity if suite.integrity else not p.integrity)
             and suite.prf in p.prf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vpnd.crypto.entropy import chance
-from vpnd.ike import commands, natt
+from vpnd.ike import commands
 from vpnd.ike.contest import ANSWER_WITHIN
 from vpnd.ike.message import Received
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
@@ -162,7 +162,7 @@ def begin(context: Context, now: float) -> None:
     sa = context.sa
     sa.attempt.hint = None
     _arm_lifetime(context, now)
-    _announce(context, None)
+    context.emit(Established(sa.tunnel, info(context)))
     duplicates.settle(context, now)
     if not sa.initiator and not sa.policy.dpd.enabled:
         context.timers.arm(Timer.DPD, now + context.registry.limits.unproven)
@@ -206,7 +206,7 @@ def take_over(context: Context, now: float, cause: causes.TakeOver) -> None:
     redundant_until = old.timers.deadline(Timer.DUPLICATE)
     if redundant_until is not None:
         context.timers.arm(Timer.DUPLICATE, redundant_until)
-    _announce(context, old)
+    context.emit(IkeReplaced(old.sa.tunnel, old.sa.spi_i, old.sa.spi_r, info(context)))
 
 
 def discard(context: Context, now: float, cause: causes.Discard) -> None:
@@ -229,11 +229,10 @@ def reinitiate(context: Context, now: float, cause: causes.Reinitiate) -> None:
         context.registry.reinitiating.append(sa.tunnel)
 
 
-def info(context: Context) -> IkeSaInfo | None:
-    """What status shows, once established."""
+def info(context: Context) -> IkeSaInfo:
+    """What status shows of it, while it is established."""
     sa, timers = context.sa, context.timers
-    if sa.established_at is None or sa.suite is None:
-        return None
+    established_at = sa.established_at or 0.0
     return IkeSaInfo(
         tunnel=sa.tunnel,
         version=IkeVersion.V2,
@@ -243,11 +242,11 @@ def info(context: Context) -> IkeSaInfo | None:
         spi_r=sa.spi_r,
         suite=sa.suite,
         path=sa.path,
-        nat=sa.peer.nat.found,
+        nat=sa.nat.found,
         vendor=sa.peer.vendor,
-        established_at=sa.established_at,
+        established_at=established_at,
         rekey_at=timers.deadline(Timer.REKEY),
-        expires_at=timers.deadline(Timer.LIFETIME) or sa.established_at,
+        expires_at=timers.deadline(Timer.LIFETIME) or established_at,
         last_heard=sa.last_heard,
     )
 
@@ -265,14 +264,6 @@ def _rekey_at(context: Context, child: Child) -> float | None:
     return max(due, child.soft_end) if due is not None and context.children.is_redundant(child) else due
 
 
-def _announce(context: Context, old: Context | None) -> None:
-    found = info(context)
-    if found is not None and old is None:
-        context.emit(Established(found.tunnel, found))
-    elif found is not None and old is not None:
-        context.emit(IkeReplaced(found.tunnel, old.sa.spi_i, old.sa.spi_r, found))
-
-
 def _arm_lifetime(context: Context, now: float) -> None:
     sa, timers = context.sa, context.timers
     lifetime = float(sa.policy.lifetime)
@@ -282,7 +273,7 @@ def _arm_lifetime(context: Context, now: float) -> None:
     timers.arm(Timer.LIFETIME, now + lifetime)
     if sa.policy.dpd.enabled:
         timers.arm(Timer.DPD, _next_check(context, now))
-    if sa.peer.nat.ours:
+    if sa.nat.ours:
         timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
 
 
@@ -340,9 +331,8 @@ def follow(context: Context, now: float, moved: commands.Moved) -> commands.Prob
     answered it is repeated along both paths, and the answer says which of them is the peer's.
     """
     sa = context.sa
-    if not natt.follows(sa.peer.nat, sa.path, moved.path):
+    if not sa.follows(moved.path):
         return None
-    sa.former, sa.path = sa.path, moved.path
     context.emit(PathMoved(sa.tunnel, sa.path))
     return commands.Probe()
 

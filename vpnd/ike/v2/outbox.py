@@ -33,8 +33,6 @@ class Outbox:
         """Raises Drop before IKE_SA_INIT has made the keys."""
         if self._protection is None:
             keys, suite = self._sa.keys, self._sa.suite
-            if suite is None:
-                raise ValueError("keys without a suite")
             self._protection = Protection(suite, keys, self._sa.initiator, self._registry.entropy)
         return self._protection
 

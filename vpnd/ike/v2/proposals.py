@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from vpnd.crypto.suites import (
+    Encryption,
+    Integrity,
     by_numbers,
     encryption,
     encryption_of_ikev2,
@@ -15,7 +17,16 @@ from vpnd.crypto.suites import (
     prf_of_ikev2,
 )
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
-from vpnd.model.proposals import NO_GROUP, NO_INTEGRITY, Attribute, Chosen, Mismatch, Proposal, choose
+from vpnd.model.proposals import (
+    COMPARED,
+    NO_GROUP,
+    NO_INTEGRITY,
+    Attribute,
+    Chosen,
+    Mismatch,
+    Proposal,
+    choose,
+)
 from vpnd.wire.iana import DhGroup, Esn, Integ2, Kem, Protocol, TransformType, name_of
 from vpnd.wire.ikev2 import ProposalPart, Sa, Transform
 
@@ -91,8 +102,8 @@ def read_answer(sa: Sa, offered: Iterable[Proposal], numbers: Numbers = DEFAULT_
     if len(sa.proposals) != 1 or len(answers) != 1:
         return Mismatch(Attribute.PROTOCOL, (f"{len(sa.proposals)} proposals",), ("1 proposal",))
     answer = answers[0]
-    for attribute, words in _alternatives(answer):
-        if len(words) > 1:
+    for attribute, alternatives in COMPARED:
+        if len(words := alternatives(answer)) > 1:
             return Mismatch(attribute, tuple(map(str, words)), ("one value",))
     ours = tuple(p for number, p in enumerate(offered, start=1) if number == answer.number)
     if not ours:
@@ -103,16 +114,6 @@ def read_answer(sa: Sa, offered: Iterable[Proposal], numbers: Numbers = DEFAULT_
 def without_dh(proposals: Iterable[Proposal]) -> tuple[Proposal, ...]:
     """The same without key exchange: the first CHILD_SA has none (RFC 7296 section 1.2)."""
     return tuple(dict.fromkeys(replace(proposal, dh=()) for proposal in proposals))
-
-
-def _alternatives(proposal: Proposal) -> tuple[tuple[Attribute, tuple[object, ...]], ...]:
-    return (
-        (Attribute.ENCRYPTION, proposal.encryption),
-        (Attribute.INTEGRITY, proposal.integrity),
-        (Attribute.PRF, proposal.prf),
-        (Attribute.DH_GROUP, proposal.dh),
-        (Attribute.ESN, proposal.esn),
-    )
 
 
 def _encode(proposal: Proposal, numbers: Numbers) -> ProposalPart:
@@ -154,7 +155,7 @@ def _decode(part: ProposalPart, numbers: Numbers) -> Proposal:
         protocol=Protocol(part.protocol),
         encryption=_unique(_encryption_word(t, numbers) for t in of.get(TransformType.ENCR, [])),
         prf=_unique(_prf_word(t, numbers) for t in of.get(TransformType.PRF, [])),
-        integrity=_integrity_words(of.get(TransformType.INTEG, []), numbers),
+        integrity=_unique(_integrity_word(t, numbers) for t in of.get(TransformType.INTEG, [])),
         dh=_unique(t.id if not t.attributes else -1 for t in of.get(TransformType.DH, [])),
         esn=esn or ((False,) if part.protocol == Protocol.IKE else ()),
         number=part.number,
@@ -184,27 +185,23 @@ def _unique(values: Iterable[T]) -> tuple[T, ...]:
 
 
 def _encryption_word(transform: Transform, numbers: Numbers) -> str:
-    row = None if transform.attributes else encryption_of_ikev2(transform.id, transform.key_length, numbers)
-    return row.word if row else _unknown("encr", transform)
+    return _word("encr", transform, encryption_of_ikev2(transform.id, transform.key_length, numbers))
 
 
 def _prf_word(transform: Transform, numbers: Numbers) -> str:
-    row = None if transform.attributes else prf_of_ikev2(transform.id, numbers)
-    return row.word if row else _unknown("prf", transform)
-
-
-def _integrity_words(transforms: Iterable[Transform], numbers: Numbers) -> tuple[str, ...]:
-    """NONE is a word where it is one of several: an AEAD cipher takes it (RFC 7296 section 3.3.6)."""
-    return _unique(_integrity_word(t, numbers) for t in transforms)
+    return _word("prf", transform, prf_of_ikev2(transform.id, numbers))
 
 
 def _integrity_word(transform: Transform, numbers: Numbers) -> str:
+    """NONE is a word where it is one of several: an AEAD cipher takes it (RFC 7296 section 3.3.6)."""
     if transform.id == Integ2.NONE and not transform.attributes:
         return NO_INTEGRITY
-    row = None if transform.attributes else integrity_of_ikev2(transform.id, numbers)
-    return row.word if row else _unknown("integ", transform)
+    return _word("integ", transform, integrity_of_ikev2(transform.id, numbers))
 
 
-def _unknown(kind: str, transform: Transform) -> str:
+def _word(kind: str, transform: Transform, row: Encryption | Integrity | None) -> str:
+    """That of its row of the table; what has none, or unknown attributes, is nobody's."""
+    if row is not None and not transform.attributes:
+        return row.word
     length = f"-{transform.key_length}" if transform.key_length is not None else ""
     return f"{kind}-{transform.id}{length}" + ("+attributes" if transform.attributes else "")

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vpnd.ike.commands import Cause
@@ -59,13 +58,6 @@ HIGHEST_MESSAGE_ID = 0xFFFFFFFF
 """An IKE SA ends before its message IDs do (RFC 7296 section 2.2)."""
 
 
-class Arrival(Enum):
-    """What a request's message ID says about it."""
-
-    NEXT = "next"
-    REPEATED = "repeated"
-
-
 @dataclass(slots=True)
 class Outstanding:
     """Our request that has no answer yet."""
@@ -87,26 +79,29 @@ class Reply:
     repeats: int = 0
 
 
-@dataclass(slots=True)
-class Window:
-    """Both directions of one IKE SA."""
+class Requests:
+    """The window in both directions, and our requests in their order. The session sends them."""
 
-    next_id: int = 0
-    expected_id: int = 0
-    outstanding: Outstanding | None = None
-    reply: Reply | None = field(default=None)
+    def __init__(self, timers: Timers[object]) -> None:
+        self.next_id = 0
+        self.expected_id = 0
+        self.outstanding: Outstanding | None = None
+        self.reply: Reply | None = None
+        self._timers = timers
+        self._waiting: deque[Exchange] = deque()
+        self._postponed: dict[Exchange, float] = {}
 
     @property
     def is_free(self) -> bool:
         """Whether a request can be sent now."""
         return self.outstanding is None and self.next_id <= HIGHEST_MESSAGE_ID
 
-    def arrived(self, message_id: int) -> Arrival:
-        """Which request this is. Raises Drop for one that is neither the next nor the last."""
+    def is_repeat(self, message_id: int) -> bool:
+        """Whether this request is the last one, not the next. Raises Drop for one that is neither."""
         if message_id == self.expected_id:
-            return Arrival.NEXT
+            return False
         if self.reply is not None and message_id == self.reply.message_id:
-            return Arrival.REPEATED
+            return True
         raise Drop("message ID: old" if message_id < self.expected_id else "message ID: ahead of the window")
 
     def matches(self, message_id: int) -> Outstanding:
@@ -136,16 +131,6 @@ class Window:
             raise Drop("repeated request: answered often enough")
         reply.repeats += 1
         return reply
-
-
-class Requests(Window):
-    """The window, and the requests of one IKE SA, in their order. The session sends them."""
-
-    def __init__(self, timers: Timers[object]) -> None:
-        super().__init__()
-        self._timers = timers
-        self._waiting: deque[Exchange] = deque()
-        self._postponed: dict[Exchange, float] = {}
 
     @property
     def exchange(self) -> Exchange | None:

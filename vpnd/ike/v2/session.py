@@ -15,7 +15,7 @@ from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.informational import settle_early_deletes
 from vpnd.ike.v2.faults import InvalidSyntax
 from vpnd.ike.v2.ike_sa import IkeSa
-from vpnd.ike.v2.requests import Arrival, Exchange, Outstanding, Reply
+from vpnd.ike.v2.requests import Exchange, Outstanding, Reply
 from vpnd.ike.v2.state import State, Timer
 from vpnd.ike.v2.table import STEPS
 from vpnd.model.child import Path
@@ -53,7 +53,7 @@ class Session(Engine):
     def answered_since(self, since: float) -> bool:
         return self.sa.last_message > since
 
-    def info(self) -> IkeSaInfo | None:
+    def info(self) -> IkeSaInfo:
         return life.info(self.context)
 
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
@@ -143,9 +143,9 @@ class Session(Engine):
         """A request of the peer: the next one, or a repeat of the last."""
         if self.sa.state is State.HELD:
             raise Drop("held until the present peer has answered")
-        arrival = self.context.requests.arrived(header.message_id)
+        is_repeat = self.context.requests.is_repeat(header.message_id)
         opened = self.context.outbox.protection.open(header, data)
-        if arrival is Arrival.REPEATED:
+        if is_repeat:
             # A fragmented request is repeated in all its fragments; the first of them gets the answer.
             if opened.fragment in (None, 1):
                 self._repeat_reply(path)

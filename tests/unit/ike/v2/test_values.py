@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.simulation.policies import ESP, IKE, mapping, policy
 from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.deadlines import Timers
 from vpnd.ike.faults import Drop
 from vpnd.ike.retransmit import Schedule
 from vpnd.ike.v2 import diagnoses, ladder
@@ -26,7 +27,7 @@ from vpnd.ike.v2.proposals import (
     without_dh,
 )
 from vpnd.ike.v2.protect import Envelope, Protection, plain
-from vpnd.ike.v2.requests import Arrival, Exchange, Outstanding, Reply, Window
+from vpnd.ike.v2.requests import Exchange, Outstanding, Reply, Requests
 from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, encode_selectors
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
@@ -409,20 +410,20 @@ def test_a_cookie_does_not_outlive_a_long_silence(silence: float) -> None:
 
 
 def test_the_window_knows_the_next_and_the_last_request() -> None:
-    window = Window()
-    assert window.arrived(0) is Arrival.NEXT
+    window = Requests(Timers())
+    assert not window.is_repeat(0)
     window.answered(Reply(0, (b"answer",), "text"))
-    assert window.arrived(0) is Arrival.REPEATED
-    assert window.arrived(1) is Arrival.NEXT
+    assert window.is_repeat(0)
+    assert not window.is_repeat(1)
     window.answered(Reply(1, (b"answer",), "text"))
     with pytest.raises(Drop, match="old"):
-        window.arrived(0)
+        window.is_repeat(0)
     with pytest.raises(Drop, match="ahead"):
-        window.arrived(3)
+        window.is_repeat(3)
 
 
 def test_repeats_are_bounded() -> None:
-    window = Window()
+    window = Requests(Timers())
     with pytest.raises(Drop, match="often enough"):
         window.repeat(2)
     window.answered(Reply(0, (b"answer",), "text"))
@@ -432,7 +433,7 @@ def test_repeats_are_bounded() -> None:
 
 
 def test_one_request_at_a_time_until_the_numbers_end() -> None:
-    window = Window()
+    window = Requests(Timers())
     schedule = Schedule(0, SeededEntropy(1))
     window.sent(Outstanding(0, cast(Exchange, object()), (b"",), schedule, "text"))
     free = [window.is_free]

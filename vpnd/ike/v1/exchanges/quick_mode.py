@@ -213,8 +213,7 @@ def _answer(
     message, sa, registry = received.of(Quick1), context.sa, context.registry
     group = offered_group(message.sa) if message.ke else NO_GROUP
     # PFS that only the peer wants: a pair that is protected better than was asked for is not refused.
-    on_request = group in sa.policy.groups_on_request(sa.suite.dh)
-    acceptable = _asking(policy, group) if on_request else policy
+    acceptable = _asking(policy, group) if group in sa.groups_on_request() else policy
     choice = choose_phase2(message.sa, acceptable, group, sa.policy.numbers, in_udp=sa.nat.found)
     if message.ke is not None and group:
         check_value(group, message.ke.data, InvalidKeyInformation)
@@ -445,14 +444,10 @@ def follow(context: Context, now: float, came: Moved | Received) -> None:
     An attacker may have sent a copy of a packet before the peer's own came, so a question finds out: it
     is repeated along both paths until it is answered, and the answer says which of them is the peer's.
     """
-    path = came.path
     sa = context.sa
-    if not natt.follows(sa.nat, sa.path, path):
-        return
-    sa.former, sa.path = sa.path, path
-    if context.is_current:
+    if sa.follows(came.path) and context.is_current:
         # A predecessor does not speak for the IPsec SAs.
-        context.emit(PathMoved(sa.tunnel, path))
+        context.emit(PathMoved(sa.tunnel, sa.path))
         if sa.state is State.ESTABLISHED:
             context.ask(now)
 

@@ -177,7 +177,7 @@ def admit(context: Context, now: float, authenticated: Authenticated) -> tuple[P
     """Responder: the IKE SA is up, and the answer says so."""
     received, sa = authenticated.received, context.sa
     request = received.of(AuthRequest)
-    sa.path = natt.proved_from(sa.peer.nat, sa.path, received.path)
+    sa.path = natt.proved_from(sa.nat, sa.path, received.path)
     id_r = IdR(sa.policy.local_id.type, sa.policy.local_id.value)
     auth = _sign(sa, sa.policy.psk, sa.initiator, id_r.encode())
     if notify_of(request.notifies, Notify2.INITIAL_CONTACT) is not None:

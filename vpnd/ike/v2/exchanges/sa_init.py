@@ -84,8 +84,8 @@ class SaInitExchange(Exchange):
         sa.peer_spi = received.header.spi_r
         _set_keys(sa, chosen, shared, self._nonce, response.nonce.data)
         sa.attempt.init.response = received.data
-        sa.peer = _peer(sa, received.path, response.notifies, response.vendors)
-        if sa.peer.nat.found or sa.peer.esp_in_udp:
+        _note_peer(sa, received.path, response.notifies, response.vendors)
+        if sa.nat.found or sa.peer.esp_in_udp:
             sa.path = natt.floated(received.path)
         return KeysAgreed(AuthExchange())
 
@@ -136,7 +136,7 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     nonce_r = registry.entropy.bytes(NONCE_LENGTH)
     _set_keys(sa, chosen, shared, request.nonce.data, nonce_r)
     sa.attempt.init.request = received.data
-    sa.peer = _peer(sa, received.path, request.notifies, request.vendors)
+    _note_peer(sa, received.path, request.notifies, request.vendors)
     return (
         answer_sa(chosen, Protocol.IKE, numbers=policy.numbers),
         ke,
@@ -183,15 +183,14 @@ def _common_notifies(context: Context, spi_i: bytes, spi_r: bytes, path: Path) -
     )
 
 
-def _peer(sa: IkeSa, path: Path, notifies: tuple[Notify, ...], vendors: tuple[VendorId, ...]) -> Peer:
+def _note_peer(sa: IkeSa, path: Path, notifies: tuple[Notify, ...], vendors: tuple[VendorId, ...]) -> None:
     """What the peer's notifies and vendor IDs say about the path and about itself."""
     spi_r = sa.spi_r if sa.initiator else NO_SPI
     sources = tuple(n.data for n in notifies if n.type == Notify2.NAT_DETECTION_SOURCE_IP)
     destinations = tuple(n.data for n in notifies if n.type == Notify2.NAT_DETECTION_DESTINATION_IP)
-    nat = natt.detect("sha1", sa.spi_i, spi_r, path, sources, destinations)
-    return Peer(
-        nat=nat,
-        esp_in_udp=nat.found or (bool(sources) and sa.policy.encapsulation is Encapsulation.UDP),
+    sa.nat = natt.detect("sha1", sa.spi_i, spi_r, path, sources, destinations)
+    sa.peer = Peer(
+        esp_in_udp=sa.nat.found or (bool(sources) and sa.policy.encapsulation is Encapsulation.UDP),
         fragmentation=notify_of(notifies, Notify2.FRAGMENTATION_SUPPORTED) is not None,
         knows_childless=notify_of(notifies, Notify2.CHILDLESS_IKEV2_SUPPORTED) is not None,
         vendor=recognise(vendor.data for vendor in vendors),
