@@ -27,11 +27,9 @@ class Timers(Generic[K]):
         self._deadlines.pop(key, None)
 
     def clear(self) -> None:
-        """Forget every deadline."""
         self._deadlines.clear()
 
     def deadline(self, key: K) -> float | None:
-        """When `key` is due, or None."""
         return self._deadlines.get(key)
 
     def all(self) -> dict[K, float]:
@@ -39,7 +37,6 @@ class Timers(Generic[K]):
         return dict(self._deadlines)
 
     def next_timeout(self) -> float | None:
-        """The earliest deadline, or None if nothing is armed."""
         return min(self._deadlines.values(), default=None)
 
     def expired(self, now: float) -> Iterator[K]:
@@ -100,7 +97,6 @@ class Deadlines(Generic[K]):
         heapq.heappush(self._heap, self._armed[key])
 
     def disarm(self, key: K) -> None:
-        """Forget the deadline of `key`; an unarmed key is left alone."""
         armed = self._armed.pop(key, None)
         if armed is not None:
             del self._keys[armed[1]]
@@ -109,7 +105,6 @@ class Deadlines(Generic[K]):
             heapq.heapify(self._heap)
 
     def next_timeout(self) -> float | None:
-        """The earliest deadline, or None if nothing is armed."""
         while self._heap:
             deadline, number = self._heap[0]
             if number in self._keys:

@@ -297,7 +297,6 @@ class Endpoint:
             self._registry.arm(session)
 
     def _session_of(self, version: Version, header: Header) -> Session | None:
-        """The session whose SPI the message has."""
         session = next(filter(None, map(self._registry.find, version.local_spis(header))), None)
         return session if session is not None and session.version == version.number else None
 
@@ -384,6 +383,5 @@ class Endpoint:
 
 
 def _versions(registry: Registry) -> dict[IkeVersion, Version]:
-    """The versions of IKE, each with the sessions it begins."""
     responders: tuple[Version, ...] = (ikev1.Responder(registry), ikev2.Responder(registry))
     return {one.number: one for one in responders}

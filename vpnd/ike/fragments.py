@@ -67,7 +67,6 @@ class Reassembly:
         return whole
 
     def clear(self) -> None:
-        """Forget what was held."""
         self._key = None
         self._total = None
         self._pieces = {}

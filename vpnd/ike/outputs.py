@@ -56,7 +56,6 @@ class _OfChild:
 
     @property
     def tunnel(self) -> str:
-        """The tunnel's name."""
         return self.child.tunnel
 
 
@@ -95,7 +94,6 @@ class ChildReplaced:
 
     @property
     def tunnel(self) -> str:
-        """The tunnel's name."""
         return self.child.tunnel
 
 

@@ -25,7 +25,6 @@ class Policies:
         self._index()
 
     def set_policy(self, policy: PeerPolicy) -> None:
-        """Add or change the tunnel of this name."""
         self.by_name[policy.name] = policy
         self._index()
 

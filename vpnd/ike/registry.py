@@ -60,7 +60,6 @@ class Registry:
         self._deadlines: Deadlines[Session] = Deadlines()
 
     def snapshot(self) -> Snapshot:
-        """What is held at this moment."""
         return Snapshot(
             sas=tuple(session.snapshot() for session in self._sessions.values()),
             esp_spis=frozenset(self._esp_spis),
@@ -128,7 +127,6 @@ class Registry:
             del self._by_init[key]
 
     def find(self, local_spi: bytes) -> Session | None:
-        """The session whose SPI this is."""
         return self._sessions.get(local_spi)
 
     def find_init(self, key: InitKey) -> Session | None:
@@ -144,11 +142,9 @@ class Registry:
         return iter(tuple(self._sessions.values() if tunnel is None else self._by_tunnel.get(tunnel, ())))
 
     def attempts(self) -> Iterator[Session]:
-        """Our own attempts that are under way, oldest first."""
         return iter(tuple(self._attempts))
 
     def established(self, tunnel: str) -> Session | None:
-        """The newest established session of a tunnel."""
         found = [s for s in self.sessions(tunnel) if s.sa.phase is Phase.ESTABLISHED]
         return found[-1] if found else None
 
@@ -201,7 +197,6 @@ class Registry:
         self._deadlines.arm(session, None if session.sa.phase is Phase.GONE else session.next_timeout())
 
     def next_timeout(self) -> float | None:
-        """The earliest deadline of all sessions."""
         return self._deadlines.next_timeout()
 
     def serve_due(self, now: float, serve: Callable[[Session], None]) -> None:

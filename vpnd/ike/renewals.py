@@ -51,7 +51,6 @@ class Renewals:
         return tunnel in self._known
 
     def forget(self, tunnel: str) -> None:
-        """The tunnel is removed."""
         self._closing.discard(tunnel)
         self._closed.pop(tunnel, None)
         self._begun.pop(tunnel, None)

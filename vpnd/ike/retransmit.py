@@ -43,7 +43,6 @@ class Schedule:
         self.due = min(now + self._varied(FIRST_WAIT), self.deadline)
 
     def exhausted(self, now: float) -> bool:
-        """Whether the time to give up has come."""
         return now >= self.deadline
 
     def extend(self, deadline: float) -> None:

@@ -91,7 +91,6 @@ class Sa(Generic[K]):
 
     @property
     def phase(self) -> Phase:
-        """How far it is for the other parts of the gateway."""
         phase: Phase = self.state.phase
         return phase
 
@@ -130,7 +129,6 @@ class Sa(Generic[K]):
 
     @property
     def has_keys(self) -> bool:
-        """Whether they are agreed."""
         return self._keys is not None
 
     @property
@@ -142,7 +140,6 @@ class Sa(Generic[K]):
 
     @property
     def about(self) -> str:
-        """What its stories begin with."""
         return ""
 
 
@@ -190,7 +187,6 @@ class Snapshot:
     queued: int
 
     def of(self, tunnel: str) -> tuple[SaSnapshot, ...]:
-        """The IKE SAs of one tunnel, oldest first."""
         return tuple(sa for sa in self.sas if sa.tunnel == tunnel)
 
 
@@ -268,7 +264,6 @@ class Session(ABC):
         """When each of its SA pairs is rekeyed, and ends."""
 
     def snapshot(self) -> SaSnapshot:
-        """What there is of it now."""
         sa = self.sa
         spis, state = (sa.spi_i, sa.spi_r), sa.state.name
         about = (sa.tunnel, self.version, sa.initiator, *spis, sa.phase, state, sa.path, sa.former)

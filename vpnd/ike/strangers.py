@@ -43,7 +43,6 @@ class Lately:
         self._count = (0.0, 0.0)
 
     def __len__(self) -> int:
-        """How many addresses are remembered."""
         return len(self._counts)
 
     def add(self, now: float, address: Address) -> None:
@@ -62,12 +61,10 @@ class Lately:
         self._count = (max(0.0, self.in_all(now) - 1), now)
 
     def of(self, now: float, address: Address) -> float:
-        """The count of one address."""
         count, counted_at = self._counts.get(address, (0.0, now))
         return max(0.0, count - self._by_address.a_second * (now - counted_at))
 
     def in_all(self, now: float) -> float:
-        """The count of all addresses together."""
         count, counted_at = self._count
         return max(0.0, count - self._in_all.a_second * (now - counted_at))
 
@@ -104,7 +101,6 @@ class Throttle:
         self._records: dict[Address, _Record] = {}
 
     def __len__(self) -> int:
-        """How many addresses are remembered."""
         return len(self._records)
 
     def failed(self, now: float, address: Address) -> bool:
@@ -158,7 +154,6 @@ class HalfOpen:
         return len(self._address)
 
     def addresses(self) -> tuple[Address, ...]:
-        """The peer's address of each, oldest first."""
         return tuple(self._address.values())
 
     def begin(self, session: Session, address: Address, proved: bool) -> None:
@@ -188,15 +183,12 @@ class HalfOpen:
                     del held[address]
 
     def of(self, address: Address) -> int:
-        """How many an address has."""
         return self.unproved_of(address) + self.proved_of(address)
 
     def proved_of(self, address: Address) -> int:
-        """How many of an address have proved it."""
         return len(self._proved_of.get(address, ()))
 
     def unproved_of(self, address: Address) -> int:
-        """How many of an address have not."""
         return len(self._unproved_of.get(address, ()))
 
     def oldest(self, address: Address | None = None) -> Session | None:

@@ -41,7 +41,6 @@ class Forgotten(Cause):
 
 
 def begin(mode: NegotiationMode) -> Cause:
-    """The command with which an initiator begins."""
     return BeginAggressive() if mode is NegotiationMode.AGGRESSIVE else BeginMain()
 
 

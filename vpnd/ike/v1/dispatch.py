@@ -227,7 +227,6 @@ def _is_authentic(context: Context, header: Header, opened: Opened) -> bool:
 
 
 def _drawn(context: Context, received: Received) -> Received:
-    """The message as a rung of the ladder."""
     context.transport.draw(received.header, received.payloads, outbound=False)
     return received
 

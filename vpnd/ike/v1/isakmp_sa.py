@@ -148,7 +148,6 @@ class IsakmpSa(session.Sa[Phase1Keys]):
 
     @property
     def mode(self) -> NegotiationMode:
-        """Main or aggressive mode."""
         return self.negotiation.mode
 
     @property
@@ -169,11 +168,9 @@ class IsakmpSa(session.Sa[Phase1Keys]):
         return self._chain
 
     def set_suite(self, suite: Suite, lifetime: int) -> None:
-        """A transform has been chosen."""
         self._suite, self.negotiation.lifetime = suite, lifetime
 
     def exchanged(self) -> Exchanged:
-        """The values that every key and hash is made of."""
         one = self.negotiation
         return Exchanged(one.nonce_i, one.nonce_r, one.ke_i, one.ke_r, self.spi_i, self.spi_r)
 

@@ -31,7 +31,6 @@ from vpnd.wire.iana import Notify1
 
 
 def retransmit(context: Context, now: float, timer: Timer) -> causes.AttemptFailed | None:
-    """The wait for an answer is over: once more, or never again."""
     return None if context.phase1.retransmit(now) else give_up(context, now, timer)
 
 
@@ -123,7 +122,6 @@ def report_hint(context: Context, now: float, timer: Timer) -> None:
 
 
 def half_open_over(context: Context, now: float, timer: Timer) -> causes.Ended:
-    """The peer's next message has not come."""
     context.registry.count("half-open attempt expired")
     report_hint(context, now, timer)
     silent = Diagnosis.of(Code.SILENT, peer=context.sa.path.remote)
@@ -138,13 +136,11 @@ def _report(context: Context, diagnosis: Diagnosis) -> None:
 
 
 def hold(context: Context, now: float, contested: causes.Contested) -> None:
-    """The peer is answered when the one that has the tunnel was asked."""
     context.sa.attempt.held = contested.proof
     context.timers.arm(Timer.HELD, now + ANSWER_WITHIN)
 
 
 def decide(context: Context, now: float, timer: Timer) -> Cause | None:
-    """The proof that was held is looked at once more."""
     held, context.sa.attempt.held = context.sa.attempt.held, None
     return held
 
@@ -159,7 +155,6 @@ def want(context: Context, now: float, cause: commands.Want) -> None:
 
 
 def close(context: Context, now: float, cause: commands.Close) -> causes.Ended:
-    """Tell the peer and end."""
     if context.sa.state in SIGNED:
         children = context.peer.children.by_spi if context.is_current else {}
         for spi_in, child in children.items():
@@ -170,7 +165,6 @@ def close(context: Context, now: float, cause: commands.Close) -> causes.Ended:
 
 
 def close_child(context: Context, now: float, cause: commands.CloseChild) -> None:
-    """DELETE one pair; an unknown SPI is ignored."""
     quick_mode.close_child(context, cause.spi_in, cause.diagnosis)
 
 
@@ -193,7 +187,6 @@ def rekey_child(context: Context, now: float, cause: commands.RekeyChildNow) -> 
 
 
 def probe(context: Context, now: float, cause: commands.Probe) -> None:
-    """Ask the peer for a sign of life."""
     context.ask(now)
 
 
@@ -209,7 +202,6 @@ def check_life(context: Context, now: float, timer: Timer) -> causes.PeerDead | 
 
 
 def dead(context: Context, now: float, cause: causes.PeerDead) -> causes.Ended:
-    """Nothing has been heard for too long."""
     sa = context.sa
     silence = f"nothing heard for {now - context.liveness.last_heard:.0f} s"
     found = Diagnosis.of(Code.PEER_DEAD, peer=sa.path.remote, detail=silence)
@@ -234,7 +226,6 @@ def mend(context: Context, now: float, timer: Timer) -> None:
 
 
 def expire(context: Context, now: float, timer: Timer) -> commands.Close:
-    """The end of its lifetime."""
     return commands.Close(Diagnosis.of(Code.LIFETIME, detail="ISAKMP SA"))
 
 
@@ -273,12 +264,10 @@ def rekey_due(context: Context, now: float, key: Key) -> commands.RekeyChildNow 
 
 
 def child_lifetime(context: Context, now: float, key: Key) -> commands.CloseChild:
-    """The hard end of a pair."""
     return commands.CloseChild(key[1], Diagnosis.of(Code.LIFETIME, detail="IPsec SA"))
 
 
 def remove_child(context: Context, now: float, key: Key) -> None:
-    """What was on its way on a deleted pair has arrived."""
     gone = Diagnosis.of(Code.PEER_DELETED, peer=context.sa.path.remote, detail="IPsec SA")
     context.peer.children.remove(key[1], gone)
 

@@ -67,7 +67,6 @@ class MessageTransport:
         return datagrams
 
     def draw(self, header: Header, payloads: Sequence[Payload], outbound: bool) -> None:
-        """One message of the ladder."""
         encrypted = header.has(Flag.ENCRYPTION)
         text = text_of(header.exchange, header.message_id, payloads, encrypted)
         detail = detail_of(header.exchange, payloads, self._sa.policy.numbers)
@@ -92,7 +91,6 @@ class MessageTransport:
             del self._used[next(iter(self._used))]
 
     def is_used(self, message_id: int) -> bool:
-        """Whether an exchange has or had this message ID."""
         return message_id in self._used
 
     def new_message_id(self) -> int:
@@ -134,7 +132,6 @@ class MessageTransport:
         self.inform(Delete(Protocol.ESP, (spi_in.to_bytes(4, "big"),)))
 
     def delete_ike(self) -> None:
-        """DELETE for the ISAKMP SA itself."""
         self.inform(Delete(Protocol.IKE, (self._sa.cookies,)))
 
     def are_you_there(self, number: bytes, notify: int = Notify1.R_U_THERE) -> tuple[bytes, ...]:
@@ -167,7 +164,6 @@ class MessageTransport:
 
 
 def is_fragment(header: Header) -> bool:
-    """Whether the message is a piece of another."""
     return header.next_payload == Payload1.FRAGMENT
 
 

@@ -88,7 +88,6 @@ class Phase1Messages:
         return bool(self._believed) and self._believed[-1] == data
 
     def is_known(self, data: bytes) -> bool:
-        """Whether `data` was answered before."""
         return data in self._believed
 
     def answer_again(self, limit: int, path: Path) -> None:
@@ -109,7 +108,6 @@ class Phase1Messages:
         return bool(self._unconfirmed)
 
     def keep_unconfirmed(self) -> None:
-        """Nothing will acknowledge our last message."""
         self._unconfirmed = self.last_sent
 
     def confirm(self) -> None:

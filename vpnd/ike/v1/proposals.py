@@ -362,7 +362,6 @@ def _limited(ours: Lifetimes, attributes: tuple[WireAttribute, ...], default: in
 
 
 def _shorter(ours: int, theirs: int | None) -> int:
-    """The shorter lifetime in seconds; `theirs` may be missing."""
     return min(ours, max(theirs or ours, LEAST_LIFE_SECONDS))
 
 
@@ -473,7 +472,6 @@ def _suites(proposals: Iterable[Proposal]) -> Iterator[Suite]:
 
 
 def _life(kind: int, unit: LifeType, amount: int) -> list[WireAttribute]:
-    """LIFE_TYPE and, behind it, LIFE_DURATION."""
     return [WireAttribute(kind, unit), WireAttribute(kind + 1, amount)]
 
 
@@ -489,7 +487,6 @@ def _lifetime_of(attributes: Iterable[WireAttribute], kind: int, unit: LifeType)
 
 
 def _number_of(attributes: Iterable[WireAttribute], kind: int) -> int | None:
-    """The value of the first attribute of this kind."""
     return next((attribute.number for attribute in attributes if attribute.type == kind), None)
 
 

@@ -116,15 +116,12 @@ class QuickModes:
         return tuple(self._by_id.values())
 
     def add(self, quick: QuickMode) -> None:
-        """Messages with its ID belong to it."""
         self._by_id[quick.message_id] = quick
 
     def forget(self, quick: QuickMode) -> None:
-        """It is over."""
         self._by_id.pop(quick.message_id, None)
 
     def find(self, message_id: int) -> QuickMode | None:
-        """The quick mode with this message ID."""
         return self._by_id.get(message_id)
 
     def own(self) -> QuickMode | None:
@@ -191,18 +188,15 @@ class QuickModes:
             del self._refusals[next(iter(self._refusals))]
 
     def refusal(self, message_id: int) -> Turn | None:
-        """Our answer to a quick mode that was refused."""
         return self._refusals.get(message_id)
 
     @property
     def refusals(self) -> int:
-        """How many are kept."""
         return len(self._refusals)
 
     # --- time
 
     def next_timeout(self) -> float | None:
-        """The earliest deadline of all."""
         due = [quick.schedule.due for quick in self._by_id.values() if quick.schedule is not None]
         turns = [quick.last for quick in self._by_id.values()] + list(self._refusals.values())
         return min([*due, *(turn.ends for turn in turns if turn.ends is not None)], default=None)
@@ -215,6 +209,5 @@ class QuickModes:
         return [q for q in self._by_id.values() if q.last.ends is not None and q.last.ends <= now]
 
     def clear(self) -> None:
-        """The ISAKMP SA is gone."""
         self._by_id.clear()
         self._refusals.clear()

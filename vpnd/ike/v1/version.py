@@ -52,7 +52,6 @@ class Responder:
         return tuple(spi for spi in (header.spi_r, header.spi_i) if spi != NO_SPI)
 
     def exchange_name(self, exchange: int) -> str:
-        """`MAIN_MODE`."""
         return ladder.exchange_name(exchange)
 
     def proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
@@ -60,7 +59,6 @@ class Responder:
         return False
 
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
-        """Begin main or aggressive mode with the policy's peer."""
         if policy.remote_address is None:
             return
         path = initial_path(policy.local_address, policy.remote_address)
@@ -162,7 +160,6 @@ class Responder:
         raise Drop("unknown identity")
 
     def _tell(self, tunnel: str, diagnosis: Diagnosis) -> None:
-        """The operator hears why a first message was dropped."""
         self._registry.emit(Failed(tunnel, diagnosis, initiator=False, unproven=True))
 
 

@@ -52,7 +52,6 @@ def read_opened(
 
 
 def _draw(registry: Registry, sa: IkeSa, received: Received) -> None:
-    """The message as a rung of the ladder."""
     header, payloads = received.header, received.payloads
     text = ladder.text_of(header.exchange, header.message_id, payloads, header.has(Flag.RESPONSE))
     detail = ladder.detail_of(payloads)

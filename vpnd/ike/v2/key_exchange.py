@@ -31,7 +31,6 @@ class IkeKeyExchange:
 
     @property
     def payload(self) -> KeyExchange:
-        """KEi."""
         return KeyExchange(self.pair.group, self.pair.public)
 
     def restart(self, error: Notify) -> bool:
@@ -70,5 +69,4 @@ def required(value: T | None) -> T:
 
 
 def _groups(policy: PeerPolicy) -> tuple[int, ...]:
-    """Our DH groups, the preferred first."""
     return tuple(dict.fromkeys(g for proposal in policy.proposals for g in proposal.dh if g in GROUPS))

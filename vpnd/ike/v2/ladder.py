@@ -40,12 +40,10 @@ def text_of(exchange: int, message_id: int, payloads: Iterable[Payload], respons
 
 
 def detail_of(payloads: Iterable[Payload]) -> Iterator[str]:
-    """One line for each thing worth telling of the payloads."""
     return (line for payload in payloads for line in _details(payload))
 
 
 def notify_name(notify: Notify) -> str:
-    """The registry's word for a notify's type."""
     return name_of(Notify2, notify.type)
 
 

@@ -64,7 +64,6 @@ PASSING = (TemporaryFailure, InvalidKe)
 
 
 def start(context: Context, now: float, begin: causes.Begin) -> None:
-    """Initiator: the first request goes out."""
     context.registry.policies.renewals.begins_here(now, context.sa.tunnel)
     context.sa.attempt.began_at = now
     context.requests.ask(begin.exchange)
@@ -95,7 +94,6 @@ def give_up(context: Context, now: float, timer: Timer) -> causes.AttemptFailed:
 
 
 def fail(context: Context, now: float, failed: causes.AttemptFailed | commands.Close) -> None:
-    """Our attempt has ended without an IKE SA."""
     _report_failure(context, failed.diagnosis)
     forget(context, now, failed)
 
@@ -116,7 +114,6 @@ def _report_failure(context: Context, diagnosis: Diagnosis) -> None:
 
 
 def hold(context: Context, now: float, contested: causes.Contested) -> None:
-    """The peer is answered when the one that has the tunnel was asked."""
     context.sa.attempt.held = contested.received
     context.timers.arm(Timer.HELD, now + ANSWER_WITHIN)
 
@@ -210,7 +207,6 @@ def take_over(context: Context, now: float, cause: causes.TakeOver) -> None:
 
 
 def discard(context: Context, now: float, cause: causes.Discard) -> None:
-    """A successor that lost is closed."""
     _ask_last(context, now, DeleteIke())
 
 
@@ -252,7 +248,6 @@ def info(context: Context) -> IkeSaInfo:
 
 
 def child_sas(context: Context) -> tuple[ChildSaInfo, ...]:
-    """When each CHILD_SA is rekeyed, and ends."""
     found = ((one, context.timers.deadline((ChildTimer.LIFETIME, one.spi_in))) for one in context.children)
     return tuple(
         ChildSaInfo(one.spi_in, _rekey_at(context, one), end) for one, end in found if end is not None
@@ -288,7 +283,6 @@ def want(context: Context, now: float, cause: commands.Want) -> None:
 
 
 def close_child(context: Context, now: float, close: commands.CloseChild) -> None:
-    """Delete one CHILD_SA."""
     child = context.children.find(close.spi_in)
     if child is not None and child.fate in (Fate.LIVE, Fate.REKEYED):
         context.children.deleting(child, close.diagnosis)
@@ -341,12 +335,10 @@ def follow(context: Context, now: float, moved: commands.Moved) -> commands.Prob
 
 
 def lifetime(context: Context, now: float, timer: Timer) -> commands.Close:
-    """The hard end has come."""
     return commands.Close(lifetime_over())
 
 
 def leave(context: Context, now: float, close: commands.Close) -> causes.HandOver | None:
-    """Delete the IKE SA, with everything on it."""
     _end(context, close.diagnosis)
     _ask_last(context, now, DeleteIke(close.receiving))
     return close.handed_over if isinstance(close.handed_over, causes.HandOver) else None
@@ -519,7 +511,6 @@ def rekey_due(context: Context, now: float, child: Child) -> None:
 
 
 def child_lifetime(context: Context, now: float, child: Child) -> commands.CloseChild:
-    """The hard end of a CHILD_SA."""
     return commands.CloseChild(child.spi_in, lifetime_over())
 
 

@@ -170,10 +170,8 @@ def read(header: Header, path: Path, data: bytes, chain: tuple[RawPayload, ...])
 
 
 def notify_of(notifies: Iterable[Notify], kind: Notify2) -> Notify | None:
-    """The first notify of a type."""
     return next((notify for notify in notifies if notify.type == kind), None)
 
 
 def error_of(notifies: Iterable[Notify]) -> Notify | None:
-    """The first error notify."""
     return next((notify for notify in notifies if notify.type < FIRST_STATUS), None)

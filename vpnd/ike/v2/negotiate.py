@@ -105,7 +105,6 @@ class Offer:
         self._proposals = self.policy.with_groups(*groups).proposals
 
     def payloads(self) -> tuple[Sa, TsI, TsR]:
-        """SA, TSi, TSr of the request."""
         spi = self.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
         return (
             encode_sa(self._proposals, spi, self._context.sa.policy.numbers),
@@ -131,7 +130,6 @@ class Offer:
         return Agreed(self.policy, chosen.suite, chosen, self.spi_in, spi_of(chosen), local, remote)
 
     def release(self) -> None:
-        """Nothing came of it."""
         self._context.registry.release_esp_spi(self.spi_in)
 
 

@@ -60,8 +60,6 @@ HIGHEST_MESSAGE_ID = 0xFFFFFFFF
 
 @dataclass(slots=True)
 class Outstanding:
-    """Our request that has no answer yet."""
-
     message_id: int
     exchange: Exchange
     datagrams: tuple[bytes, ...]
@@ -93,7 +91,6 @@ class Requests:
 
     @property
     def is_free(self) -> bool:
-        """Whether a request can be sent now."""
         return self.outstanding is None and self.next_id <= HIGHEST_MESSAGE_ID
 
     def is_repeat(self, message_id: int) -> bool:
@@ -111,7 +108,6 @@ class Requests:
         return self.outstanding
 
     def sent(self, outstanding: Outstanding) -> None:
-        """A request is on its way."""
         self.outstanding = outstanding
         self.next_id = outstanding.message_id + 1
 
@@ -134,7 +130,6 @@ class Requests:
 
     @property
     def exchange(self) -> Exchange | None:
-        """The exchange of the request that has no answer yet."""
         return None if self.outstanding is None else self.outstanding.exchange
 
     @property

@@ -119,7 +119,6 @@ class Session(Engine):
         self._run(now, causes.Answered(outstanding.exchange, received))
 
     def _hear_response(self, now: float, path: Path, header: Header, data: bytes) -> None:
-        """An answer to the request that waits for one."""
         window, timers = self.context.requests, self.context.timers
         outstanding = window.matches(header.message_id)
         if outstanding.exchange.kind != header.exchange:
@@ -165,7 +164,6 @@ class Session(Engine):
         duplicates.heard(self.context, now)
 
     def _reply(self, request: Received, payloads: tuple[Payload, ...]) -> None:
-        """Send the answer to a request, and keep it for repeats."""
         exchange, message_id = request.header.exchange, request.header.message_id
         datagrams = self.context.outbox.protect(exchange, message_id, payloads, response=True)
         if exchange == Exchange2.IKE_SA_INIT:
@@ -179,7 +177,6 @@ class Session(Engine):
         self.context.outbox.transmit(path, reply.datagrams, f"{reply.text} again")
 
     def _pump(self, now: float) -> None:
-        """Send the next request, if the window is free for one."""
         requests = self.context.requests
         while self.sa.state not in (State.GONE, State.REFUSED) and (exchange := requests.take_next()):
             self._send(now, exchange)
@@ -206,7 +203,6 @@ class Session(Engine):
         context.outbox.transmit(sa.path, datagrams, text, ladder.detail_of(payloads))
 
     def _patience(self, now: float, kind: Exchange2) -> float:
-        """Seconds until a request is given up."""
         attempt_ends = self.sa.attempt.began_at + GIVE_UP_AFTER
         match kind:
             case Exchange2.IKE_SA_INIT:

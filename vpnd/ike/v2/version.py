@@ -40,7 +40,6 @@ class Responder:
         return (header.spi_r if header.has(Flag.INITIATOR) else header.spi_i,)
 
     def exchange_name(self, exchange: int) -> str:
-        """`IKE_SA_INIT`."""
         return name_of(Exchange2, exchange)
 
     def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
@@ -97,7 +96,6 @@ class Responder:
             raise
 
     def proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
-        """Whether it is a first message with a cookie of ours."""
         # An initiator puts the cookie in front of all else.
         if header.exchange != Exchange2.IKE_SA_INIT or header.next_payload != Payload2.NOTIFY:
             return False

@@ -36,7 +36,6 @@ from vpnd.wire.iana import IkeVersion
 
 
 def begin(context: Context, now: float, cause: BeginMain) -> None:
-    """Send Main1."""
     context.registry.policies.renewals.begins_here(now, context.sa.tunnel)
     policy = context.sa.policy
     offer = offer_phase1(policy.proposals, policy.lifetime, policy.numbers)
@@ -182,7 +181,6 @@ def _send_main6(context: Context, now: float) -> None:
 
 @phase1.step
 def on_main6(context: Context, now: float, received: Received) -> Authenticated:
-    """The responder's proof."""
     message, sa = received.of(Main6), context.sa
     sa.negotiation.id_r = received.body_of(message.id)
     phase1.verify_hash(context, sa.keys, message.hash)

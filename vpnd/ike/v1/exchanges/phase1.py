@@ -106,7 +106,6 @@ def id_payload(context: Context) -> Id:
 
 
 def our_half(context: Context, group: int) -> list[Payload]:
-    """KE and Nonce, with a new key pair."""
     one, entropy = context.sa.negotiation, context.registry.entropy
     one.key_pair = KeyPair.generate(group, entropy)
     public, nonce = one.key_pair.public, entropy.bytes(NONCE_LENGTH)
@@ -130,7 +129,6 @@ def _hash(sa: IsakmpSa, keys: Phase1Keys, of_initiator: bool) -> bytes:
 
 
 def first_contact(context: Context) -> list[Payload]:
-    """INITIAL_CONTACT, if that is to be said."""
     spi = context.sa.cookies
     return [Notify(Notify1.INITIAL_CONTACT, spi=spi)] if context.is_first_contact() else []
 
@@ -239,7 +237,6 @@ def verify_hash(context: Context, keys: Phase1Keys, received: Hash) -> None:
 
 
 def wrong_key(context: Context, **facts: Unpack[Known]) -> AuthenticationFailed:
-    """The fault of a peer whose pre-shared key is another."""
     by_address = context.sa.mode is NegotiationMode.MAIN and not context.sa.initiator
     tried = with_own_key(context) if by_address else [context.sa.policy]
     ours = " or ".join(policy.psk.fingerprint() for policy in tried)

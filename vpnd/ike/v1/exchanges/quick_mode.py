@@ -453,7 +453,6 @@ def follow(context: Context, now: float, came: Moved | Received) -> None:
 
 
 def _meant(context: Context, received: Received) -> QuickMode:
-    """The quick mode of a message. Raises Drop without one."""
     quick = context.quick_modes.find(received.header.message_id)
     if quick is None:
         raise Drop("no quick mode")
@@ -480,7 +479,6 @@ def _install(context: Context, now: float, child: ChildSa, pending: bool) -> Non
 
 
 def close_child(context: Context, spi_in: int, diagnosis: Diagnosis) -> None:
-    """DELETE one pair; an unknown SPI is ignored."""
     child = context.peer.children.by_spi.get(spi_in)
     if child is not None:
         if not child.deleted:

@@ -99,7 +99,6 @@ class AuthExchange(Exchange):
         return Authenticated(received, self._offer)
 
     def refused(self, context: Context, now: float, received: Received) -> AttemptFailed:
-        """The responder does not accept our proof or our request."""
         error, sa = error_of(received.of(Refusal).notifies), context.sa
         if error is None:
             raise InvalidSyntax(exchange=EXCHANGE, detail="an answer without AUTH")
@@ -334,7 +333,6 @@ def _expected(sa: IkeSa, psk: Secret, id_body: bytes) -> bytes:
 
 
 def _sign(sa: IkeSa, psk: Secret, initiator: bool, id_body: bytes) -> bytes:
-    """The AUTH data of one side."""
     init, keys = sa.attempt.init, sa.keys
     message, nonce, side = (
         (init.request, init.nonce_r, keys.initiator)

@@ -79,7 +79,6 @@ class ChildNegotiation:
 
     @property
     def group(self) -> int:
-        """The group of the key exchange that is asked for, NO_GROUP without one."""
         return self._key_pair.group if self._key_pair else NO_GROUP
 
     def retry_with(self, context: Context, notify: Notify) -> bool:
@@ -155,7 +154,6 @@ class CreateChild(ChildExchange):
         return self._negotiation.payloads()
 
     def accepted(self, context: Context, now: float, received: Received) -> None:
-        """The peer has made the CHILD_SA."""
         negotiation, response = required(self._negotiation), received.of(ChildResponse)
         sa = negotiation.accept(context, response)
         self._negotiation = None
@@ -225,7 +223,6 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
 
 
 def find_policy(context: Context, mapping: int) -> ChildPolicy | None:
-    """The policy of a mapping, if the tunnel has it."""
     return next((child for child in context.sa.policy.children if child.index == mapping), None)
 
 

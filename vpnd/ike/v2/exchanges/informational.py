@@ -64,7 +64,6 @@ class DeleteChildren(Exchange):
         return (Delete(Protocol.ESP, spis),)
 
     def accepted(self, context: Context, now: float, received: Received) -> None:
-        """The peer has closed them as well."""
         context.registry.policies.renewals.closed(now, context.sa.tunnel)
         for spi in self._spis:
             child = context.children.find(spi)
@@ -90,7 +89,6 @@ class DeleteIke(Exchange):
         return (Delete(Protocol.IKE),)
 
     def accepted(self, context: Context, now: float, received: Received) -> Finished:
-        """The peer has closed it as well."""
         context.registry.policies.renewals.closed(now, context.sa.tunnel)
         for other in context.siblings():
             for child in filter(None, map(other.children.find, self._receiving)):

@@ -62,7 +62,6 @@ class RekeyChild(ChildExchange):
         return (rekey_sa, *self._negotiation.payloads())
 
     def accepted(self, context: Context, now: float, received: Received) -> None:
-        """The peer has made our successor."""
         negotiation, response = required(self._negotiation), received.of(ChildResponse)
         sa = negotiation.accept(context, response)
         self._negotiation = None

@@ -64,7 +64,6 @@ class Rival:
 
     @property
     def lives(self) -> bool:
-        """Whether it may still take over."""
         return self.successor.sa.state is State.SUCCESSOR
 
 
