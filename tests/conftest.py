@@ -51,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="each vpnd is started as the program, none is forked (tests/lab/forked.py)",
     )
     parser.addoption(
+        "--counted-by",
+        default="",
+        metavar="PLACES",
+        help="with --cov: count what the tests of these files and folders reach, and no others (Makefile)",
+    )
+    parser.addoption(
         "--record",
         type=Path,
         metavar="FILE",
@@ -103,6 +109,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests that share gateways stay in one process (pytest-xdist, --dist loadgroup), as do short files."""
     if not item.nodeid.startswith(LONG) or shares(item):
         item.add_marker(pytest.mark.xdist_group(file_of(item)))
+    counted: str = item.config.getoption("--counted-by")
+    if counted and not item.nodeid.startswith(tuple(counted.split())):
+        item.add_marker(pytest.mark.no_cover)
 
 
 def file_of(item: pytest.Item) -> str:

@@ -13,6 +13,7 @@ from tests.architecture.code import ROOT, modules, tree
 
 PLACES = ("vpnd", "tests", "bench", "docs", "contrib", "engine/tests")
 SILENCED = re.compile(r"#\s*(noqa|type:\s*ignore)\b(?P<code>:\s*[A-Z0-9, ]+|\[[a-z, -]+\])?(?P<reason>.*)")
+UNCOUNTED = re.compile(r"#\s*pragma:\s*no\s*(cover|branch)(?P<reason>.*)")
 TYPED = ("vpnd", "docs", "tests", "bench")
 
 
@@ -29,6 +30,21 @@ def silenced(path: Path) -> list[str]:
 @pytest.mark.parametrize("place", PLACES)
 def test_what_silences_a_check_says_which_and_why(place: str) -> None:
     assert [line for path in modules(ROOT / place) for line in silenced(path)] == []
+
+
+def test_what_is_left_out_of_the_branch_coverage_says_why() -> None:
+    """A line of vpnd has its reason beside it; the settings of coverage leave no line out by its text."""
+    lines = ((path, line) for path in modules(ROOT / "vpnd") for line in path.read_text().splitlines())
+    found = ((path, line, UNCOUNTED.search(line)) for path, line in lines)
+    bare = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path, line, match in found
+        if match and len(re.sub(r"[^a-z]", "", match["reason"])) < 5
+    ]
+    assert bare == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert set(project["coverage"]) == {"run"}
+    assert set(project["coverage"]["run"]) == {"branch", "source"}
 
 
 def test_every_module_is_typed_and_no_test_reaches_for_private_members() -> None:
