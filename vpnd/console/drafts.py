@@ -41,6 +41,8 @@ class Draft:
     editing: bool = False
     before: dict[str, Any] = field(default_factory=dict)
     """The table as it was when the form began."""
+    gateway: str = ""
+    """What a new customer gateway is to be called, for other tunnels too; empty: it is of this one alone."""
     key: Secret | None = None
     generated: bool = False
     """The key was made here, and is shown once when the tunnel is there."""

@@ -29,7 +29,10 @@ from vpnd.sdk.models import Problem, TunnelCheck
 
 SUMMARY = "summary"
 NEW = "+"
-"""In place of a customer gateway's name: this tunnel's own, by its address."""
+"""In place of a customer gateway's name: a new one, by its address."""
+
+GATEWAY_NAME = "customer_gateway.name"
+"""The field in which a new one may get a name."""
 
 _OVERLAP = re.compile(r"(?:request: )?(\S+ - \S+) overlaps (\S+ - \S+) of ")
 
@@ -154,8 +157,8 @@ class Editing:
         if one(form, "go") == "rule":
             draft.table.setdefault("spd", []).append({"local": [], "remote": []})
             return redirect("/draft", id=draft.identifier, step=step.name)
-        if step.name == "basic" and not draft.editing:
-            await self._is_free(request, draft, findings)
+        if step.name == "basic":
+            await self._are_free(request, draft, findings)
         if not findings.errors_of(step.name):
             findings = await self._findings(request, draft)
         names, wanted = [*BY_NAME, SUMMARY], one(form, "go")
@@ -191,6 +194,10 @@ class Editing:
         chosen = one(form, "customer_gateway")
         address = one(form, "customer_gateway.address").strip()
         draft.table["customer_gateway"] = {"address": address} if chosen in (NEW, "") else chosen
+        draft.gateway = one(form, "customer_gateway.name").strip() if chosen in (NEW, "") else ""
+        wrong = check_name(draft.gateway) if draft.gateway else None
+        if wrong is not None:
+            findings.add(GATEWAY_NAME, "E-NAME", wrong)
         if not typing:
             self._take_key(draft, form, findings, _)
 
@@ -211,12 +218,16 @@ class Editing:
         elif draft.key is None and not draft.editing:
             findings.add("pre_shared_key", "E-PSK", _("A key is needed: type it twice, or let one be made."))
 
-    async def _is_free(self, request: Request, draft: Draft, findings: Findings) -> None:
-        """A new tunnel takes no name that there is: it would change that tunnel."""
+    async def _are_free(self, request: Request, draft: Draft, findings: Findings) -> None:
+        """A new tunnel or customer gateway takes no name that there is: it would change that one."""
+        _ = translator(self._pages.language(request))
         self._watch.forget()
-        if draft.name in [tunnel.name for tunnel in (await self._watch.look()).status.tunnels]:
-            _ = translator(self._pages.language(request))
+        tunnels = [tunnel.name for tunnel in (await self._watch.look()).status.tunnels]
+        if not draft.editing and draft.name in tunnels:
             findings.add("name", "E-DUPLICATE", _("There is a tunnel of this name."))
+        if draft.gateway and draft.gateway in await self._named():
+            wrong = _("There is a customer gateway of this name: choose it above.")
+            findings.add(GATEWAY_NAME, "E-DUPLICATE", wrong)
 
     async def _findings(self, request: Request, draft: Draft) -> Findings:
         """What `vpnd check` says, by field."""
@@ -303,13 +314,15 @@ class Editing:
         draft, _ = self._draft(request), translator(self._pages.language(request))
         session = request.state.session
         findings = Findings()
-        if not draft.editing:
-            await self._is_free(request, draft, findings)
+        await self._are_free(request, draft, findings)
         unfinished = check_name(draft.name) is not None or (draft.key is None and not draft.editing)
         if unfinished or findings.by_field or drafts.too_many(draft.table):
             step = "communication" if drafts.too_many(draft.table) else "basic"
             return redirect("/draft", id=draft.identifier, step=step)
         try:
+            if draft.gateway:
+                await self._vpnd.put_customer_gateway(draft.gateway, draft.table["customer_gateway"])
+                draft.table["customer_gateway"], draft.gateway = draft.gateway, ""
             done = await self._vpnd.put_tunnel(draft.name, draft.whole())
         except Refused as refusal:
             return await self._summary(request, draft, refusal, 422)

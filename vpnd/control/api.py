@@ -77,6 +77,8 @@ def create_app(operations: Operations) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # No redirect has a body, and a client that asks for a tunnel without a name is told so instead.
+        redirect_slashes=False,
         responses=_ERRORS,
     )
     closing = asyncio.Event()

@@ -20,7 +20,7 @@ SWEEPS = len(GROUP_NUMBERS) + 1
 
 ROWS: dict[str, tuple[str, ...]] = {
     "Tunnel name": ("name",),
-    "Customer gateway": ("customer_gateway",),
+    "Customer gateway": ("customer_gateway", "customer_gateway.name"),
     "Customer gateway IP": ("customer_gateway.address",),
     "Pre-shared key": ("key", "key_again"),
     "Negotiation type": ("negotiation",),
@@ -85,6 +85,7 @@ def sweep(number: int) -> dict[str, Any]:
     values: dict[str, Any] = {
         "name": f"sweep {number:02} " + "n" * 51,
         "customer_gateway": "+",
+        "customer_gateway.name": f"office {number}" if number % 4 == 1 else "",
         "customer_gateway.address": f"198.51.100.{number + 1}" if number % 3 else f"gw{number}.example",
         "key": KEY,
         "key_again": KEY,
@@ -195,6 +196,8 @@ LIMITS = (
     Limit("basic", {"name": "a/b"}, "name", "E-NAME", '"a/b"'),
     Limit("basic", {"name": "x" * 61}, "name", "E-NAME", "at most 60"),
     Limit("basic", {"name": "branch-a"}, "name", "E-DUPLICATE", "a tunnel of this name"),
+    Limit("basic", {"customer_gateway.name": "a/b"}, "customer_gateway.name", "E-NAME", '"a/b"'),
+    Limit("basic", {"customer_gateway.name": "branch"}, "customer_gateway.name", "E-DUPLICATE", "choose it"),
     Limit("basic", {"customer_gateway.address": ""}, "customer_gateway", "E-ADDRESS", "neither"),
     Limit("basic", {"customer_gateway.address": "1.2.3"}, "customer_gateway", "E-ADDRESS", "neither"),
     Limit("basic", {"customer_gateway.address": "224.0.0.1"}, "customer_gateway", "E-ADDRESS", "one machine"),
@@ -295,6 +298,7 @@ LIMITS = (
 BASE: dict[str, Any] = {
     "name": "limits",
     "customer_gateway": "+",
+    "customer_gateway.name": "",
     "customer_gateway.address": "203.0.113.9",
     "key": KEY,
     "key_again": KEY,

@@ -21,7 +21,7 @@ from vpnd.console.app import create_app
 from vpnd.console.tokens import Role, Tokens
 from vpnd.control.api import create_app as create_api
 from vpnd.sdk import AsyncClient, DaemonUnreachable, Refused
-from vpnd.sdk.transport import events_path
+from vpnd.sdk.transport import NOTHING, events_path
 
 
 @dataclass
@@ -96,8 +96,10 @@ class Wire:
             raise Refused(answer.status, document["error"])
         return document
 
-    async def events(self, follow: bool, after: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        answer = await ask(self.api, "GET", events_path(False, after))
+    async def events(
+        self, follow: bool, after: str | None = None, wanted: Mapping[str, Any] = NOTHING
+    ) -> AsyncIterator[dict[str, Any]]:
+        answer = await ask(self.api, "GET", events_path(False, after, wanted))
         for line in answer.text.splitlines():
             yield json.loads(line)
 

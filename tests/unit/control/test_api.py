@@ -176,6 +176,7 @@ async def test_a_tunnel_is_made_from_its_table(daemon: Daemon) -> None:
         ("GET", "/v1/tunnels/nobody", {}, 404, "E-UNKNOWN-TUNNEL"),
         ("POST", "/v1/tunnels/nobody/up", {}, 404, "E-UNKNOWN-TUNNEL"),
         ("GET", "/v1/nothing", {}, 404, "E-NOT-FOUND"),
+        ("GET", "/v1/tunnels/", {}, 404, "E-NOT-FOUND"),
         ("GET", "/", {}, 404, "E-NOT-FOUND"),
         ("GET", "/docs", {}, 404, "E-NOT-FOUND"),
         ("DELETE", "/v1/status", {}, 405, "E-METHOD"),
