@@ -26,6 +26,9 @@ SHELLS = {"bash": "bash-completion/completions/{0}", "zsh": "zsh/vendor-completi
           "fish": "fish/vendor_completions.d/{0}.fish"}  # fmt: skip
 """Where Debian looks for the completion of a program, below /usr/share."""
 
+FIRST_USE = {"zsh": '[[ $funcstack[1] != _{0} ]] || _{0}_completion "$@"\n'}
+"""zsh reads the file as the function at its first use, which has to complete as well."""
+
 TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("gateway", schema.GatewayTable),
     ("metrics", schema.MetricsTable),
@@ -189,9 +192,8 @@ def main() -> None:
             path = place / "share" / pattern.format(program)
             path.parent.mkdir(parents=True, exist_ok=True)
             variable = f"_{program.upper()}_COMPLETE"
-            path.write_text(
-                get_completion_script(prog_name=program, complete_var=variable, shell=shell) + "\n"
-            )
+            script = get_completion_script(prog_name=program, complete_var=variable, shell=shell)
+            path.write_text(f"{script}\n{FIRST_USE.get(shell, '').format(program)}")
 
 
 if __name__ == "__main__":

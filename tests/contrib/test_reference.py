@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,43 @@ def test_a_shell_completes_the_commands(words: str, offered: set[str], made: Pat
     assert done.stderr == ""
     assert offered <= set(done.stdout.split())
     assert offered or not done.stdout.split()
+
+
+@pytest.mark.parametrize("program", ["vpnd", "vpnctl"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_read_its_completion(shell: str, program: str, made: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} on this machine")
+    (script,) = made.glob(f"share/{shell}*/*/*{program}*")
+    subprocess.run([shell, "-n", str(script)], check=True, timeout=60)
+
+
+def test_zsh_completes_at_the_first_use(made: Path, tmp_path: Path) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("no zsh on this machine")
+    (tmp_path / "vpnctl").write_text("#!/bin/sh\necho \"_arguments '*: :((status:x))'; : completed\"\n")
+    (tmp_path / "vpnctl").chmod(0o755)
+    program = f"""
+        path=({tmp_path} $path) fpath=({made / "share/zsh/vendor-completions"} $fpath)
+        compdef() {{ }}
+        _arguments() {{ print completed }}
+        autoload -Uz _vpnctl
+        words=(vpnctl st) CURRENT=2
+        _vpnctl
+    """
+    done = subprocess.run(
+        ["zsh", "-f", "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "completed\n", done.stderr
+
+
+def test_fish_completes(made: Path, tmp_path: Path) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("no fish on this machine")
+    script = made / "share/fish/vendor_completions.d/vpnctl.fish"
+    program = f"set PATH {PROGRAMS} $PATH; source {script}; complete -C 'vpnctl psk '"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["fish", "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} >= {"generate", "fingerprint"}
