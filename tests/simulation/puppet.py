@@ -239,8 +239,9 @@ class Puppet:
         payloads: Sequence[Payload],
         size: int = 1000,
         before: Sequence[Payload] = (),
+        response: bool = False,
     ) -> list[bytes]:
-        """A request in fragments with so many bytes of the payloads in each (RFC 7383 section 2.5).
+        """A message in fragments with so many bytes of the payloads in each (RFC 7383 section 2.5).
 
         `before` are payloads in front of each SKF.
         """
@@ -249,7 +250,7 @@ class Puppet:
         messages = []
         for number, piece in enumerate(pieces, start=1):
             sealing = partial(EncryptedFragment, first if number == 1 else 0, number, len(pieces))
-            messages.append(self._sealed(sealing, exchange, message_id, piece, False, before))
+            messages.append(self._sealed(sealing, exchange, message_id, piece, response, before))
         return messages
 
     def open(self, data: bytes) -> Opened:
