@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shlex
 import socket
 import sys
@@ -382,11 +383,12 @@ def agreed_in(tunnel: dict[str, Any]) -> list[Agreed]:
 
 def tunnel_toml(plan: Plan, key: str) -> str:
     """One tunnel and its customer gateway as TOML."""
+    name, peer = _key(plan.name), f"{plan.name}-peer"
     lines = [
-        f"[customer_gateways.{plan.name}-peer]",
+        f"[customer_gateways.{_key(peer)}]",
         f'address = "{plan.remote.address}"',
-        f"[tunnels.{plan.name}]",
-        f'customer_gateway = "{plan.name}-peer"',
+        f"[tunnels.{name}]",
+        f"customer_gateway = {json.dumps(peer, ensure_ascii=False)}",
         f'pre_shared_key = "{key}"',
         f'negotiation = "{plan.negotiation}"',
         f'interface = "{plan.interface}"',
@@ -399,13 +401,13 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         lines += ['communication = "spd-policy"']
         for rule in plan.spd:
             lines += [
-                f"[[tunnels.{plan.name}.spd]]",
+                f"[[tunnels.{name}.spd]]",
                 f"local = {json.dumps(rule.local)}",
                 f"remote = {json.dumps(rule.remote)}",
                 *rule.lines,
             ]
     lines += [
-        f"[tunnels.{plan.name}.ike]",
+        f"[tunnels.{name}.ike]",
         f'version = "{plan.version}"',
         *([f'negotiation_mode = "{plan.mode}"'] if plan.version == "ikev1" else []),
         *_suite_lines(plan.ike),
@@ -413,25 +415,25 @@ def tunnel_toml(plan: Plan, key: str) -> str:
         f'local_id = "{plan.local.identity}"',
         *([f'remote_id = "{plan.remote.identity}"'] if plan.remote.identity else []),
         f"lifetime = {plan.ike_lifetime}",
-        f"[tunnels.{plan.name}.ipsec]",
+        f"[tunnels.{name}.ipsec]",
         *plan.esp_lines,
         *_suite_lines(plan.esp),
         *([f"pfs = {plan.pfs}"] if plan.pfs else []),
         f"lifetime = {plan.lifetime}",
         f"lifetime_kb = {plan.lifetime_kb}",
         f'encapsulation = "{plan.encapsulation}"',
-        f"[tunnels.{plan.name}.dpd]",
+        f"[tunnels.{name}.dpd]",
         f"timeout = {plan.dpd_timeout}",
         f'action = "{plan.dpd_action}"',
     ]
     if plan.sm_numbers:
         lines += [
-            f"[tunnels.{plan.name}.sm_numbers]",
+            f"[tunnels.{name}.sm_numbers]",
             *(f"{key} = {value}" for key, value in plan.sm_numbers),
         ]
     if plan.health is not None:
         lines += [
-            f"[tunnels.{plan.name}.health_check]",
+            f"[tunnels.{name}.health_check]",
             "enabled = true",
             f'local = "{plan.health.local}"',
             f'remote = "{plan.health.remote}"',
@@ -441,6 +443,11 @@ def tunnel_toml(plan: Plan, key: str) -> str:
             f"recoveries = {plan.health.recoveries}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _key(text: str) -> str:
+    """A name as a key: what is no bare one is quoted, and JSON's strings are TOML's."""
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text, ensure_ascii=False)
 
 
 def _suite_lines(suite: Suite) -> list[str]:

@@ -25,7 +25,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SLICE = 0.002
 """Ours, in seconds: the text is made for so long at a time, and then what is due has its turn."""
 
-_FAMILIES: Mapping[str, tuple[str, str]] = {
+FAMILIES: Mapping[str, tuple[str, str]] = {
     "vpnd_build_info": ("gauge", "1, with the version of vpnd and of Python"),
     "vpnd_info": ("gauge", "1, with the gateway's name, the version and the engine that carries packets"),
     "vpnd_uptime_seconds": ("gauge", "Since the daemon began"),
@@ -81,7 +81,7 @@ class _Text:
     """The samples of each metric; they stand together in the text, whatever the order in which they come."""
 
     def __init__(self) -> None:
-        self._samples: dict[str, list[str]] = {name: [] for name in _FAMILIES}
+        self._samples: dict[str, list[str]] = {name: [] for name in FAMILIES}
 
     def add(self, name: str, labels: str, value: float) -> None:
         """One sample; `labels` as `_labels` makes them, or nothing."""
@@ -101,7 +101,7 @@ class _Text:
     def encode(self) -> bytes:
         """Everything. A metric that no tunnel has is left out."""
         parts = []
-        for name, (kind, meaning) in _FAMILIES.items():
+        for name, (kind, meaning) in FAMILIES.items():
             if self._samples[name]:
                 parts += [f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n", *self._samples[name]]
         return "".join(parts).encode()
