@@ -180,6 +180,11 @@ def test_a_peer_that_is_refused_by_a_passive_tunnel(
     theirs.replace(plan.other())
     theirs.up(plan.name)
     _is_up(visit, ours, plan, "real-passive-up")
+    assert visit.page.locator("#ladder li").last.is_visible()
+    seen = (
+        "one => one.getBoundingClientRect().bottom <= one.closest('.log').getBoundingClientRect().bottom + 1"
+    )
+    assert visit.page.locator("#ladder li").last.evaluate(seen), "the newest message is at the end, and seen"
     assert visit.page.locator("#why").count() == 0, "what is over is not shown as the reason"
     visit.check()
     context.close()
