@@ -16,8 +16,9 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import NoReturn, TypeVar
+from dataclasses import replace
+from math import inf
+from typing import NamedTuple, NoReturn, TypeVar
 
 from vpnd.ike.outputs import LadderLine, Transmit
 from vpnd.model.child import Path
@@ -40,22 +41,36 @@ LOG_TAIL = 60
 """Lines of the network's log that a failure shows."""
 
 
-@dataclass(order=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something of a test's own that will happen at time `at`; `order` breaks ties."""
 
     at: float
     order: int
-    action: Callable[[], None] = field(compare=False)
+    action: Callable[[], None]
 
 
-@dataclass(order=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A copy of a datagram that will arrive at time `at`; `order` breaks ties."""
 
     at: float
     order: int
-    datagram: Datagram = field(compare=False)
+    datagram: Datagram
+
+
+class Note(NamedTuple):
+    """A line of the log about a datagram: only a failure shows it, so that it is a text only there."""
+
+    at: float
+    datagram: Datagram
+    what: str
+
+    def __str__(self) -> str:
+        datagram = self.datagram
+        return (
+            f"{self.at - EPOCH:9.3f}      {datagram.sender}#{datagram.number} {len(datagram.data)} bytes "
+            f"[{datagram.source}]:{datagram.source_port} -> [{datagram.destination}]:"
+            f"{datagram.destination_port} {self.what}".rstrip()
+        )
 
 
 class World:
@@ -72,7 +87,7 @@ class World:
         self.interceptors: list[Interceptor] = []
         self.sent: list[Datagram] = []
         self.rungs: list[Rung] = []
-        self.log: deque[str] = deque(maxlen=LOG_TAIL)
+        self.log: deque[str | Note] = deque(maxlen=LOG_TAIL)
         self._in_flight: list[Arrival] = []
         self._events: list[Event] = []
         self._numbers: dict[str, int] = {}
@@ -119,13 +134,13 @@ class World:
             moment = self._next_moment()
             if moment is None or moment > end:
                 self.fail(f"this did not happen within {within:g} s")
-            self._step()
+            self._step(moment)
 
     def run_for(self, seconds: float) -> None:
         """Let `seconds` pass, with everything that happens in them."""
         end = self.now + seconds
         while (moment := self._next_moment()) is not None and moment <= end:
-            self._step()
+            self._step(moment)
         self.now = end
 
     @property
@@ -158,14 +173,20 @@ class World:
         self._arrive(datagram)
 
     def _next_moment(self) -> float | None:
-        moments = [queue[0].at for queue in (self._in_flight, self._events) if queue]
-        moments += [due for g in self.gateways.values() if (due := g.next_timeout()) is not None]
-        return max(self.now, min(moments)) if moments else None
+        # Half of the time of a test with much traffic is spent here.
+        moment = self._in_flight[0].at if self._in_flight else inf
+        if self._events and (at := self._events[0].at) < moment:
+            moment = at
+        for gateway in self.gateways.values():
+            if (due := gateway.next_timeout()) is not None and due < moment:
+                moment = due
+        if moment == inf:
+            return None
+        return moment if moment > self.now else self.now
 
-    def _step(self) -> None:
-        """The next event. An arrival goes before a timeout of the same moment."""
-        moment = self._next_moment()
-        if moment is None:
+    def _step(self, moment: float | None = None) -> None:
+        """The next event, at `moment` if known. An arrival goes before a timeout of the same moment."""
+        if moment is None and (moment := self._next_moment()) is None:
             return
         self.now = moment
         if self._in_flight and self._in_flight[0].at <= moment:
@@ -246,11 +267,7 @@ class World:
             self.log.append(f"{self.now - EPOCH:9.3f}  {gateway.name} -> {peer}  {line.text}")
 
     def _note(self, datagram: Datagram, what: str) -> None:
-        self.log.append(
-            f"{self.now - EPOCH:9.3f}      {datagram.sender}#{datagram.number} {len(datagram.data)} bytes "
-            f"[{datagram.source}]:{datagram.source_port} -> [{datagram.destination}]:"
-            f"{datagram.destination_port} {what}".rstrip()
-        )
+        self.log.append(Note(self.now, datagram, what))
 
     def ladder(self) -> Ladder:
         """Everything that was sent since the start or since `clear_ladder()`."""
@@ -268,7 +285,7 @@ class World:
             for g in self.gateways.values()
         ]
         head = f"seed {self.seed}, {self.now - EPOCH:.3f} s after the start"
-        return "\n".join([head, *holdings, *self.log])
+        return "\n".join([head, *holdings, *map(str, self.log)])
 
     def fail(self, message: str) -> NoReturn:
         """Fail with the whole history."""

@@ -169,7 +169,7 @@ class Year(World):
             self.now = self._heard = second
             self._hear()
 
-    def _step(self) -> None:
+    def _step(self, moment: float | None = None) -> None:
         possible, carried = self.possible, self.agreeing
         if possible and carried and not self._seconds:
             self._jump()
