@@ -33,7 +33,7 @@ class Encryption:
     word: str
     ikev1_phase1: int | None
     ikev1_esp: int | None
-    ikev2: int | None
+    ikev2: int
     key_length: int
     sends_key_length: bool
     block: int
@@ -65,8 +65,8 @@ class Integrity:
     word: str
     ikev1_hash: int | None
     ikev1_esp: int | None
-    ikev2_integ: int | None
-    ikev2_prf: int | None
+    ikev2_integ: int
+    ikev2_prf: int
     key_length: int
     icv_length: int
     digest_length: int

@@ -64,8 +64,6 @@ class Contest:
             return Verdict.WAIT
         if present.answered_since(self._asked):
             return Verdict.REFUSED
-        if now < self._asked + ANSWER_WITHIN:
-            return Verdict.WAIT
         gone = Diagnosis.of(Code.PEER_ELSEWHERE, peer=present.sa.path.remote, detail=f"now at {path.remote}")
         for session in self._registry.sessions(policy.name):
             if session.sa.phase is Phase.ESTABLISHED:

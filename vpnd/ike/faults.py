@@ -12,13 +12,13 @@ class Fault(Exception):
 
     Raised anywhere below a handler and caught once, in the engine. `diagnosis` explains it to the operator,
     else one of `code`, or of the class's, with the facts. `notify` is the error notify's type in the registry
-    of the version that derives the class (None: the peer is not told) and `data` its notification data.
+    of the version that derives the class, and `data` its notification data.
     """
 
-    notify: ClassVar[int | None] = None
-    code: ClassVar[Code] = Code.INTERNAL
+    notify: ClassVar[int]
+    code: ClassVar[Code]
 
-    def __init_subclass__(cls, notify: int | None = None, code: Code = Code.INTERNAL) -> None:
+    def __init_subclass__(cls, notify: int, code: Code) -> None:
         cls.notify, cls.code = notify, code
 
     def __init__(

@@ -104,9 +104,6 @@ class Reassemblies(Generic[K]):
         self._most = most
         self._by_sender: dict[K, Reassembly] = {}
 
-    def __len__(self) -> int:
-        return len(self._by_sender)
-
     def add(self, sender: K, key: int, number: int, total: int | None, piece: bytes) -> bytes | None:
         """As `Reassembly.add`, of this sender. Raises Drop."""
         held = self._by_sender.get(sender) or Reassembly(self._most)

@@ -274,17 +274,17 @@ class Strangers:
         """A peer's attempt has taken state here, unauthenticated; the oldest goes if there are too many."""
         half_open, limits = self.half_open, self._limits
         half_open.begin(session, address, proved)
-        while half_open.unproved_of(address) > limits.half_open_unproved_per_address:
-            self._make_room(now, half_open.oldest(address))
-        while len(half_open) > limits.half_open_in_all:
-            self._make_room(now, half_open.oldest())
+        most = limits.half_open_unproved_per_address
+        while half_open.unproved_of(address) > most and (oldest := half_open.oldest(address)):
+            self._make_room(now, oldest)
+        while len(half_open) > limits.half_open_in_all and (oldest := half_open.oldest()):
+            self._make_room(now, oldest)
 
     def address_proved(self, session: Session, address: Address) -> None:
         """A half-open attempt shows that its peer receives at `address`. Raises Drop if that has too many."""
         self.check_room(address)
         self.half_open.prove(session)
 
-    def _make_room(self, now: float, oldest: Session | None) -> None:
-        if oldest is not None:
-            self._count("half-open: the oldest made room")
-            oldest.command(now, Close(Diagnosis.of(Code.SILENT, peer=oldest.sa.path.remote)))
+    def _make_room(self, now: float, oldest: Session) -> None:
+        self._count("half-open: the oldest made room")
+        oldest.command(now, Close(Diagnosis.of(Code.SILENT, peer=oldest.sa.path.remote)))

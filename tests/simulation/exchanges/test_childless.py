@@ -135,6 +135,22 @@ def test_failure_resp(proved: bool) -> None:
     assert len(stage.endpoint.snapshot().sas) == 1
 
 
+def test_a_refusal_beside_an_ike_sa_that_stands_begins_another_beside_it() -> None:
+    """The peer insists on it by now; what is up stays, and nothing has failed."""
+    stage = Stage()
+    stage.establish_from_here(stage.puppet(initiator=False))
+    stage.gateway.do("reinitiate", stage.gateway.tunnel)
+    puppet, payloads = answer_init(stage, announces=True)
+    assert not is_childless(payloads)
+    assert refuse(stage, puppet) == 1
+    puppet, payloads = answer_init(stage, announces=True)
+    assert is_childless(payloads)
+    answer = [puppet.identity, puppet.auth_payload()]
+    stage.say(puppet.seal(Exchange2.IKE_AUTH, 1, answer, response=True))
+    assert len(stage.gateway.ike_sas()) == 2
+    assert not stage.gateway.of(Failed)
+
+
 def test_all_mappings_that_were_asked_for_are_asked_for_again() -> None:
     stage = Stage(Recipe(mappings=2))
     stage.gateway.initiate()

@@ -199,6 +199,7 @@ def test_of_two_first_pairs_the_one_that_the_peer_confirms_last_is_sent_on() -> 
     stage.say(puppet.quick3(first))
     assert stage.gateway.child().spi_out == 0xC0FFEE01
     assert len(stage.gateway.of(ChildUp)) == len(stage.gateway.of(ChildReplaced)) == 1
+    assert stage.gateway.last(ChildReplaced).tunnel == stage.gateway.tunnel
 
 
 def test_a_mapping_that_the_peer_is_bringing_up_is_not_asked_for() -> None:

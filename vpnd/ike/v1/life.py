@@ -79,8 +79,7 @@ def suspect(context: Context, now: float, refused: causes.Refused) -> causes.Rej
     if refused.received.data != attempt.doubtful:
         attempt.doubtful = refused.received.data
     elif not attempt.reported:
-        if fault.notify is not None:
-            context.transport.error_in_clear(fault.notify)
+        context.transport.error_in_clear(fault.notify)
         _report(context, fault.diagnosis)
     return None
 
@@ -92,9 +91,8 @@ def reject(context: Context, now: float, rejected: causes.Rejected) -> None:
     """
     fault, transport = rejected.fault, context.transport
     context.phase1.refuse(rejected.received.data)
-    if fault.notify is not None:
-        answer = transport.error if transport.proven else transport.error_in_clear
-        context.phase1.last_sent = answer(fault.notify)
+    answer = transport.error if transport.proven else transport.error_in_clear
+    context.phase1.last_sent = answer(fault.notify)
     _report(context, fault.diagnosis)
     context.timers.arm(Timer.FORGET, now + context.registry.limits.refused_lifetime)
 

@@ -33,7 +33,7 @@ from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import NAT_T_PORT
-from vpnd.wire.iana import IkeVersion, Notify2
+from vpnd.wire.iana import IkeVersion
 from vpnd.wire.ikev2 import Notify, Payload
 
 SHORTEST_ASKING = 5.0
@@ -148,7 +148,7 @@ def refuse_for_now(context: Context, now: float, received: Received) -> tuple[Pa
 
 
 def _notify(refused: causes.Refused) -> tuple[Payload, ...]:
-    return (Notify(refused.fault.notify or Notify2.INVALID_SYNTAX, refused.fault.data),)
+    return (Notify(refused.fault.notify, refused.fault.data),)
 
 
 # --- an IKE SA is up

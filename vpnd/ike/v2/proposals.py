@@ -121,12 +121,12 @@ def _encode(proposal: Proposal, numbers: Numbers) -> ProposalPart:
     for word in proposal.encryption:
         row = encryption(word, numbers)
         bits = row.key_bits if row.sends_key_length else None
-        transforms.append(Transform(TransformType.ENCR, _number(row.ikev2, word), bits))
+        transforms.append(Transform(TransformType.ENCR, row.ikev2, bits))
     for word in proposal.prf:
-        transforms.append(Transform(TransformType.PRF, _number(integrity(word, numbers).ikev2_prf, word)))
+        transforms.append(Transform(TransformType.PRF, integrity(word, numbers).ikev2_prf))
     for word in proposal.integrity:
         number = Integ2.NONE if word == NO_INTEGRITY else integrity(word, numbers).ikev2_integ
-        transforms.append(Transform(TransformType.INTEG, _number(number, word)))
+        transforms.append(Transform(TransformType.INTEG, number))
     for group in proposal.dh:
         transforms.append(Transform(TransformType.DH, group))
     if proposal.protocol == Protocol.ESP:
@@ -134,12 +134,6 @@ def _encode(proposal: Proposal, numbers: Numbers) -> ProposalPart:
             transforms.append(Transform(TransformType.ESN, Esn.YES if extended else Esn.NO))
     transforms += [Transform(kind, NONE) for kind in proposal.declinable]
     return ProposalPart(proposal.number, proposal.protocol, proposal.spi, tuple(transforms))
-
-
-def _number(number: int | None, word: str) -> int:
-    if number is None:
-        raise ValueError(f"IKEv2 has no number for {word}")
-    return number
 
 
 def _decode(part: ProposalPart, numbers: Numbers) -> Proposal:

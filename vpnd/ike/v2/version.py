@@ -125,8 +125,6 @@ class Responder:
         Raises Drop and DecodeError.
         """
         candidates = self._registry.policies.candidates(IkeVersion.V2, path)
-        if not candidates:
-            raise Drop("unknown peer")
         spi = self._registry.new_ike_spi()
         attempt = Attempt(begun_here=False, candidates=candidates)
         session = Session(self._registry, IkeSa(candidates[0], path, False, spi, header.spi_i, attempt))
@@ -142,20 +140,17 @@ class Responder:
             self._registry.arm(session)
             return
         self._registry.strangers.refused_first(now, path.remote)
-        if fault.notify is not None:
-            self._answer_without_state(path, header, Notify(fault.notify, fault.data))
+        self._answer_without_state(path, header, Notify(fault.notify, fault.data))
         if fault.notify != Notify2.INVALID_KE_PAYLOAD:
             self._registry.emit(Failed(candidates[0].name, fault.diagnosis, initiator=False, unproven=True))
 
     def _answer_without_state(self, path: Path, header: Header, notify: Notify) -> None:
         """An unprotected answer with one notify; the responder's SPI stays zero (RFC 7296 section 2.6)."""
-        candidates = self._registry.policies.candidates(IkeVersion.V2, path)
+        tunnel = self._registry.policies.candidates(IkeVersion.V2, path)[0].name
         envelope = Envelope(header.spi_i, NO_SPI, Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0)
         data = plain(envelope, (notify,))
-        tunnel = candidates[0].name if candidates else None
-        if tunnel is not None:
-            text = ladder.text_of(Exchange2.IKE_SA_INIT, 0, (notify,), response=True)
-            self._registry.draw(tunnel, True, text, len(data), ladder.detail_of((notify,)), stranger=True)
+        text = ladder.text_of(Exchange2.IKE_SA_INIT, 0, (notify,), response=True)
+        self._registry.draw(tunnel, True, text, len(data), ladder.detail_of((notify,)), stranger=True)
         self._registry.emit(Transmit(tunnel, path, data))
 
 

@@ -269,7 +269,7 @@ def on_quick3(context: Context, now: float, received: Received) -> None:
 def refuse(context: Context, now: float, refused: Refused) -> None:
     """A message of a quick mode is not acceptable: the peer is authenticated, so say why, protected."""
     fault, received = refused.fault, refused.received
-    sent = () if fault.notify is None else context.transport.error(fault.notify)
+    sent = context.transport.error(fault.notify)
     quick = context.quick_modes.find(received.header.message_id)
     if quick is not None:
         fail(context, now, quick, fault.diagnosis)

@@ -168,7 +168,7 @@ def respond(context: Context, now: float, received: Received) -> Authenticated |
             return Contested(received)
         case Verdict.REFUSED:
             raise IdentityTaken(diagnosis=context.contest.refusal(received.path))
-        case Verdict.WELCOME:
+        case _:
             return Authenticated(received)
 
 
@@ -232,7 +232,7 @@ def _first_child(context: Context, now: float, request: AuthRequest) -> tuple[Pa
         )
     except Fault as fault:
         context.emit(Failed(context.sa.tunnel, fault.diagnosis, initiator=False))
-        return (Notify(fault.notify or Notify2.NO_PROPOSAL_CHOSEN, fault.data),)
+        return (Notify(fault.notify, fault.data),)
     _add_first_child(context, now, agreed, initiator=False)
     tell_offered(context, agreed)
     return (*payloads, *agreed.notifies)

@@ -84,8 +84,6 @@ class RekeyIke(Exchange):
         self._ours: IkeKeyExchange | None = None
 
     def request(self, context: Context, now: float) -> tuple[Payload, ...] | None:
-        if context.sa.state is not State.ESTABLISHED:
-            return None
         entropy, policy = context.registry.entropy, context.sa.policy
         if self._ours is None:
             self._nonce = entropy.bytes(NONCE_LENGTH)
@@ -180,8 +178,7 @@ def replaced_if_full(error: Notify) -> Reinitiate | None:
 
 
 def _try_later(context: Context, now: float, wait: float) -> None:
-    if context.sa.state is State.ESTABLISHED:
-        context.timers.arm(Timer.REKEY, now + wait)
+    context.timers.arm(Timer.REKEY, now + wait)
 
 
 def _successor(

@@ -155,8 +155,6 @@ def _choose(candidates: tuple[PeerPolicy, ...], sa: Sa, group: int) -> tuple[Pee
         if isinstance(chosen, Chosen):
             return policy, chosen
         mismatches.append(chosen)
-    if not mismatches:
-        raise Drop("unknown peer")
     raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(mismatches[0], "IKE_SA_INIT"))
 
 
