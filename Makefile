@@ -42,7 +42,7 @@ SEED ?= 1
 COUNT ?= 300
 ONLY ?=
 
-.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser monitoring engine engine-test deb docs install clean
+.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser monitoring containers engine engine-test deb docs install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -66,7 +66,7 @@ quick: setup  ## what needs no root and waits for nothing
 	@unset PYTHONDONTWRITEBYTECODE; \
 	$(PYTHON) -m pytest tests/unit tests/simulation tests/properties tests/architecture tests/docs -m "not root and not slow" -n 2 $(PYTEST_ARGS)
 
-nightly: quick coverage docs grid faults bench mutants browser monitoring  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
+nightly: quick coverage docs grid faults bench mutants browser monitoring containers  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
 coverage: setup  ## every branch of wire, tunnel and the ESP datapath, by tests without root: less than all of it fails
 	@$(PYTHON) -m pytest $(COVERED_BY) -n 2 -p no:randomly --cov=vpnd --cov-branch --cov-report= $(PYTEST_ARGS)
@@ -109,6 +109,9 @@ browser: setup  ## the console in Debian's Chromium; its pictures are in build/c
 	@$(PYTHON) -c 'import axe_playwright_python, playwright' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,browser]'
 	@[ -x /usr/bin/chromium ] || apt-get -q -y --no-install-recommends install chromium fonts-wqy-microhei
 	@VPND_BROWSER=1 $(PYTHON) -m pytest tests/browser -p no:randomly $(PYTEST_ARGS)
+
+containers: setup  ## vpnd and strongSwan in containers, five scenarios with traffic; needs no Docker engine that runs
+	@bash contrib/engine.sh bash contrib/containers.sh
 
 monitoring: setup  ## Debian's Prometheus scrapes vpnd: alerts fire and resolve, the dashboard's queries have data
 	@bash tests/lab/setup.sh prometheus
