@@ -22,7 +22,7 @@ ROLE = CONTRIB / "roles/vpnd"
 
 def rendered(keys: dict[str, str] | None = None, **variables: Any) -> str:
     """The file, as Ansible's template module makes it."""
-    environment = jinja2.Environment(  # noqa: S701 it is TOML
+    environment = jinja2.Environment(  # noqa: S701 (it writes TOML, no HTML)
         loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, keep_trailing_newline=True
     )
     environment.filters["to_json"] = json.dumps
