@@ -12,6 +12,7 @@ import pytest
 from tests.tables import TellRow
 
 UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
+PROFILE = Path(__file__).parents[2] / "contrib/apparmor/vpnd"
 MOST = 2.0
 """Exposure, of 10."""
 
@@ -39,3 +40,35 @@ def test_the_console_runs_as_a_user_of_its_own_that_is_made() -> None:
         assert line in unit
     assert "u vpnd-console " in users
     assert "m vpnd-console vpnd" in users
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
+def test_systemd_understands_every_line(tmp_path: Path) -> None:
+    for unit in UNITS:
+        text = re.sub(r"/usr/bin/vpn(d|ctl)\b", "/bin/true", unit.read_text())
+        (tmp_path / unit.name).write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / unit.name) for unit in UNITS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert [line for line in done.stderr.splitlines() if "vpnd" in line] == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_unit_is_confined_by_a_profile_that_is_shipped() -> None:
+    profiles = set(re.findall(r"^profile (\S+)", PROFILE.read_text(), re.MULTILINE))
+    named = {re.findall(r"^AppArmorProfile=-(.+)$", unit.read_text(), re.MULTILINE)[0] for unit in UNITS}
+    assert named == profiles == {"vpnd", "vpnd-console"}
+
+
+@pytest.mark.skipif(shutil.which("apparmor_parser") is None, reason="no apparmor_parser on this machine")
+def test_apparmor_understands_the_profile() -> None:
+    command = ["apparmor_parser", "--skip-kernel-load", "--skip-cache", str(PROFILE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_another_start_does_not_mend_is_not_started_again() -> None:
+    """A wrong configuration, no program, no group, no user, no credential (systemd.exec(5))."""
+    for unit in UNITS:
+        text = unit.read_text()
+        if "Restart=on-failure" in text:
+            assert "RestartPreventExitStatus=2 203 216 217 243\n" in text
