@@ -32,6 +32,7 @@ FIRST_USE = {"zsh": '[[ $funcstack[1] != _{0} ]] || _{0}_completion "$@"\n'}
 TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("gateway", schema.GatewayTable),
     ("metrics", schema.MetricsTable),
+    ("api", schema.ApiTable),
     ("customer_gateways.NAME", schema.CustomerGatewayTable),
     ("tunnels.NAME", schema.TunnelTable),
     ("[tunnels.NAME.spd]", schema.SpdTable),

@@ -48,7 +48,7 @@ def keys(model: type[Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
 
 def change_class(heading: str, key: str) -> str:
     """What a change of a key costs."""
-    if heading == "metrics":
+    if heading in ("metrics", "api"):
         return LIVE
     if heading == "gateway":
         return AGAIN if key == "address" else LIVE

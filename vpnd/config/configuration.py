@@ -9,7 +9,7 @@ from pathlib import Path
 from vpnd.config.places import NOWHERE, Places
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import Problem, Severity
-from vpnd.config.schema import CustomerGatewayTable, GatewayTable, MetricsTable, TunnelTable
+from vpnd.config.schema import ApiTable, CustomerGatewayTable, GatewayTable, MetricsTable, TunnelTable
 from vpnd.model.secret import Secret
 from vpnd.model.text import printable
 
@@ -29,6 +29,10 @@ class Source:
     from_api: bool = False
     private: bool = False
     keys: Mapping[str, Secret] = field(default_factory=dict)
+
+    def beside(self, path: str) -> Path:
+        """A path that stands in this file: a relative one is relative to the file's directory."""
+        return Path(path) if self.path is None else self.path.parent / path
 
     def place(self, path: KeyPath) -> str:
         """`FILE:LINE` of what stands at `path`, or `FILE` where no line is known."""
@@ -93,6 +97,8 @@ class Configuration:
     tunnels: Mapping[str, Tunnel]
     metrics: MetricsTable | None = None
     metrics_source: Source | None = None
+    api: ApiTable | None = None
+    api_source: Source | None = None
 
     def customer_gateway(self, tunnel: Tunnel) -> CustomerGateway | None:
         """The customer gateway that a tunnel names, or None if there is none of that name."""

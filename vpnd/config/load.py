@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from vpnd.config import rules, weak
+from vpnd.config import rules, tls, weak
 from vpnd.config.configuration import Configuration, CustomerGateway, Findings, Source, Tunnel
 from vpnd.config.foreign import foreign_line
 from vpnd.config.paths import DEFAULT_CONFIG
@@ -26,6 +26,7 @@ from vpnd.config.places import Places
 from vpnd.config.problems import Problem, Severity, did_you_mean, quoted
 from vpnd.config.schema import (
     TOP_LEVEL_KEYS,
+    ApiTable,
     CustomerGatewayTable,
     GatewayTable,
     MetricsTable,
@@ -192,10 +193,12 @@ def check(sources: Sequence[Source], findings: Findings, *, offline: bool = Fals
         _add_tunnels(source, tunnels, customer_gateways, findings)
     tunnels = {name: _with_secret(tunnel, offline, findings) for name, tunnel in tunnels.items()}
     metrics, metrics_source = _only(MetricsTable, "metrics", sources, findings)
+    api, api_source = _only(ApiTable, "api", sources, findings)
     configuration = Configuration(
-        gateway, gateway_source, customer_gateways, tunnels, metrics, metrics_source
+        gateway, gateway_source, customer_gateways, tunnels, metrics, metrics_source, api, api_source
     )
     rules.check(configuration, findings)
+    tls.check(configuration, findings)
     weak.check(configuration, findings)
     return Loaded(configuration, findings.in_order([source.label for source in sources]))
 

@@ -90,6 +90,22 @@ class MetricsTable(Table):
     ]
 
 
+class ApiTable(Table):
+    """`[api]`: the API over TCP, with TLS and tokens of `vpnctl token`; without it on the socket only."""
+
+    listen: Annotated[ListenValue, Field(description="An IP address and a TCP port.")]
+    certificate: Annotated[
+        str,
+        Field(
+            min_length=1, description="The certificate for TLS with its chain: a PEM file, read at reload."
+        ),
+    ]
+    key: Annotated[
+        str,
+        Field(min_length=1, description="Its key: a PEM file without a password, which others cannot read."),
+    ]
+
+
 class CustomerGatewayTable(Table):
     """`[customer_gateways.NAME]`: the other machine, by IP address or FQDN.
 
@@ -396,7 +412,7 @@ class TunnelTable(Table):
     sm_numbers: SmNumbersTable = SmNumbersTable()
 
 
-TOP_LEVEL_KEYS = ("gateway", "customer_gateways", "tunnels", "metrics")
+TOP_LEVEL_KEYS = ("gateway", "customer_gateways", "tunnels", "metrics", "api")
 
 PROFILES: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "default": {},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Mapping
 from enum import Enum
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, FastAPI, Header, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,10 +18,11 @@ from starlette.routing import Match
 
 from vpnd import __version__
 from vpnd.control import metrics
+from vpnd.control.access import Access, Caller
 from vpnd.control.limits import RequestLimits
 from vpnd.control.lists import MAX_LIMIT, CustomerGatewayFilter, EventFilter, TunnelFilter
 from vpnd.control.openapi import PROBLEM, document
-from vpnd.control.operations import OperationError, Operations
+from vpnd.control.operations import NegotiationFailed, OperationError, Operations
 from vpnd.control.schema import (
     ActionResult,
     CustomerGatewayChange,
@@ -35,6 +37,10 @@ from vpnd.control.schema import (
     ReloadResult,
     Status,
     SwitchRequest,
+    TokenCreated,
+    TokenList,
+    TokenRequest,
+    TokenRevoked,
     Trace,
     TunnelChange,
     TunnelCheck,
@@ -43,7 +49,15 @@ from vpnd.control.schema import (
     UpRequest,
     Why,
 )
-from vpnd.control.streams import EVENT_STREAM, NDJSON, events_as, prefers_event_stream, unless_closing
+from vpnd.control.streams import (
+    EVENT_STREAM,
+    NDJSON,
+    Stopping,
+    events_as,
+    prefers_event_stream,
+    unless_closing,
+)
+from vpnd.control.tokens import Tokens
 
 REPLACED = "\ufffd"
 """What the server makes of bytes in a path that are no UTF-8."""
@@ -62,14 +76,22 @@ GatewayName = Annotated[
     str, AfterValidator(_is_utf8), Path(description="the customer gateway's name", examples=["branch"])
 ]
 
+TokenName = Annotated[
+    str, AfterValidator(_is_utf8), Path(description="the token's name", examples=["backup"])
+]
+
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorResponse, "description": "the request was not done: what, and what to change"},
     "5XX": {"model": ErrorResponse, "description": "it did not work: the reason"},
 }
 
 
-def create_app(operations: Operations) -> FastAPI:
-    """The application. `app.state.closing` is an event: once it is set, nothing waits any more."""
+def create_app(operations: Operations, tokens: Tokens | None = None) -> FastAPI:
+    """The application. `app.state.closing` is an event: once it is set, nothing waits any more.
+
+    `tokens` are those of who comes over TCP; without them, new ones that end with the process.
+    """
+    tokens = tokens or Tokens()
     app = FastAPI(
         title="vpnd",
         version=__version__,
@@ -84,16 +106,20 @@ def create_app(operations: Operations) -> FastAPI:
     closing = asyncio.Event()
     app.state.closing = closing
     app.add_middleware(RequestLimits)
+    # The last one added is asked first: nothing is read of who may not ask.
+    app.add_middleware(Access, tokens=tokens, on_guess=lambda peer: operations.guessed(peer))
     _add_error_handlers(app)
-    _add_queries(app, operations, closing)
-    _add_actions(app, operations, closing)
-    _add_configuration(app, operations, closing)
-    _add_customer_gateways(app, operations, closing)
+    commands = Commands(operations, closing)
+    _add_queries(app, operations, tokens, closing)
+    _add_actions(app, operations, commands)
+    _add_configuration(app, operations, commands)
+    _add_customer_gateways(app, operations, commands)
+    _add_tokens(app, tokens, commands)
     app.openapi = lambda: document(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
     return app
 
 
-def _add_queries(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
+def _add_queries(app: FastAPI, operations: Operations, tokens: Tokens, closing: asyncio.Event) -> None:
     @app.get("/v1/status", response_model=Status, tags=["status"], operation_id="status")
     async def status(wanted: Annotated[TunnelFilter, Query()]) -> Response:
         """The gateway, and every configured tunnel, up or not, or those that match."""
@@ -146,7 +172,9 @@ def _add_queries(app: FastAPI, operations: Operations, closing: asyncio.Event) -
         accept = ",".join(request.headers.getlist("accept"))
         media_type = EVENT_STREAM if prefers_event_stream(accept) else NDJSON
         headers = {"Cache-Control": "no-store", "Vary": "Accept"}
-        return StreamingResponse(events_as(media_type, stream, wanted, closing), 200, headers, media_type)
+        token = caller_of(request).token
+        ends = [closing] if token is None else [closing, tokens.end_of(token)]
+        return StreamingResponse(events_as(media_type, stream, wanted, *ends), 200, headers, media_type)
 
     @app.get("/metrics", tags=["status"], operation_id="metrics", response_class=Response)
     async def prometheus() -> Response:
@@ -154,51 +182,55 @@ def _add_queries(app: FastAPI, operations: Operations, closing: asyncio.Event) -
         return Response(await metrics.exposition(operations), media_type=metrics.CONTENT_TYPE)
 
 
-def _add_actions(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
+def _add_actions(app: FastAPI, operations: Operations, commands: Commands) -> None:
     @app.post("/v1/tunnels/{name}/up", response_model=ActionResult, tags=["actions"], operation_id="up")
-    async def up(name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
+    async def up(request: Request, name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
         """Negotiate, and wait until the tunnel is up; 502 with the diagnosis if that failed."""
-        return _json(await unless_closing(operations.up(name, body.timeout_s), closing))
+        return await commands.do(request, operations.up(name, body.timeout_s), "up", name)
 
     @app.post("/v1/tunnels/{name}/down", response_model=ActionResult, tags=["actions"], operation_id="down")
-    async def down(name: Name) -> Response:
+    async def down(request: Request, name: Name) -> Response:
         """Close with DELETE, and stay down until `up` or a reload."""
-        return _json(await unless_closing(operations.down(name), closing))
+        return await commands.do(request, operations.down(name), "down", name)
 
     @app.post("/v1/tunnels/{name}/reset", response_model=ActionResult, tags=["actions"], operation_id="reset")
-    async def reset(name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
+    async def reset(request: Request, name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
         """Delete the SAs and negotiate again."""
-        return _json(await unless_closing(operations.reset(name, body.timeout_s), closing))
+        return await commands.do(request, operations.reset(name, body.timeout_s), "reset", name)
 
     @app.post("/v1/tunnels/{name}/rekey", response_model=ActionResult, tags=["actions"], operation_id="rekey")
-    async def rekey(name: Name, body: RekeyRequest = RekeyRequest()) -> Response:  # noqa: B008 # immutable
+    async def rekey(request: Request, name: Name, body: RekeyRequest = RekeyRequest()) -> Response:  # noqa: B008 # immutable
         """Replace the SAs now, without loss."""
         action = operations.rekey(name, body.ike, body.child, body.timeout_s)
-        return _json(await unless_closing(action, closing))
+        return await commands.do(request, action, "rekey", name)
 
     @app.post("/v1/switch", response_model=GroupStatus, tags=["actions"], operation_id="switch")
-    async def switch(body: SwitchRequest) -> Response:
+    async def switch(request: Request, body: SwitchRequest) -> Response:
         """Move a group's routes to one of its tunnels, or back to what health and priority say."""
-        return _json(await unless_closing(operations.switch(body.group, body.tunnel), closing))
+        where = "back to health and priority" if body.tunnel is None else f"to {body.tunnel}"
+        action = operations.switch(body.group, body.tunnel)
+        return await commands.do(request, action, f"switch of {body.group} {where}")
 
 
-def _add_configuration(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
+def _add_configuration(app: FastAPI, operations: Operations, commands: Commands) -> None:
     @app.put(
         "/v1/tunnels/{name}", response_model=TunnelChange, tags=["configuration"], operation_id="put_tunnel"
     )
-    async def put_tunnel(name: Name, table: Annotated[dict[str, Any], Body()]) -> Response:
+    async def put_tunnel(request: Request, name: Name, table: Annotated[dict[str, Any], Body()]) -> Response:
         """Create or change a tunnel: the shape of its TOML table, checked as `vpnd check` does.
 
         The key is write-only: it is never shown, and a tunnel that exists keeps it if it is left out.
         """
-        return _json(await unless_closing(operations.put_tunnel(name, table), closing))
+        require_own_key(caller_of(request), table, operations.key_reference(name))
+        return await commands.do(request, operations.put_tunnel(name, table), "tunnel", name)
 
     @app.post(
         "/v1/tunnels/{name}/check", response_model=TunnelCheck, tags=["configuration"], operation_id="check"
     )
-    async def check(name: Name, table: Annotated[dict[str, Any], Body()]) -> Response:
+    async def check(request: Request, name: Name, table: Annotated[dict[str, Any], Body()]) -> Response:
         """What PUT of this table would say: nothing is changed, and a key may be missing."""
-        return _json(await unless_closing(operations.check_tunnel(name, table), closing))
+        require_own_key(caller_of(request), table, operations.key_reference(name))
+        return _json(await commands.wait(operations.check_tunnel(name, table)))
 
     @app.delete(
         "/v1/tunnels/{name}",
@@ -206,14 +238,14 @@ def _add_configuration(app: FastAPI, operations: Operations, closing: asyncio.Ev
         tags=["configuration"],
         operation_id="delete_tunnel",
     )
-    async def delete_tunnel(name: Name) -> Response:
+    async def delete_tunnel(request: Request, name: Name) -> Response:
         """Close and forget a tunnel that was made here."""
-        return _json(await unless_closing(operations.delete_tunnel(name), closing))
+        return await commands.do(request, operations.delete_tunnel(name), "tunnel", name)
 
     @app.post("/v1/reload", response_model=ReloadResult, tags=["configuration"], operation_id="reload")
-    async def reload() -> Response:
+    async def reload(request: Request) -> Response:
         """Apply the changed files, all or nothing; the answer comes when every tunnel is as configured."""
-        return _json(await unless_closing(operations.reload(), closing))
+        return await commands.do(request, operations.reload(), "reload")
 
     @app.get(
         "/v1/reload", response_model=ReloadProgress, tags=["configuration"], operation_id="reload_progress"
@@ -223,7 +255,7 @@ def _add_configuration(app: FastAPI, operations: Operations, closing: asyncio.Ev
         return _json(operations.reloading())
 
 
-def _add_customer_gateways(app: FastAPI, operations: Operations, closing: asyncio.Event) -> None:
+def _add_customer_gateways(app: FastAPI, operations: Operations, commands: Commands) -> None:
     tags: list[str | Enum] = ["customer gateways"]
     path = "/v1/customer-gateways/{name}"
 
@@ -240,22 +272,111 @@ def _add_customer_gateways(app: FastAPI, operations: Operations, closing: asynci
         return _json(operations.customer_gateway(name))
 
     @app.put(path, response_model=CustomerGatewayChange, tags=tags, operation_id="put_customer_gateway")
-    async def put_customer_gateway(name: GatewayName, table: Annotated[dict[str, Any], Body()]) -> Response:
+    async def put_customer_gateway(
+        request: Request, name: GatewayName, table: Annotated[dict[str, Any], Body()]
+    ) -> Response:
         """Create or change a customer gateway: the shape of its TOML table, checked as `vpnd check` does.
 
         Tunnels that name it are negotiated again where its address changes.
         """
-        return _json(await unless_closing(operations.put_customer_gateway(name, table), closing))
+        action = operations.put_customer_gateway(name, table)
+        return await commands.do(request, action, f"customer gateway {name}")
 
     @app.delete(path, response_model=CustomerGatewayChange, tags=tags, operation_id="delete_customer_gateway")
-    async def delete_customer_gateway(name: GatewayName) -> Response:
+    async def delete_customer_gateway(request: Request, name: GatewayName) -> Response:
         """Forget a customer gateway that was made here and that no tunnel names."""
-        return _json(await unless_closing(operations.delete_customer_gateway(name), closing))
+        action = operations.delete_customer_gateway(name)
+        return await commands.do(request, action, f"customer gateway {name}")
+
+
+def _add_tokens(app: FastAPI, tokens: Tokens, commands: Commands) -> None:
+    tags: list[str | Enum] = ["tokens"]
+
+    @app.get("/v1/tokens", response_model=TokenList, tags=tags, operation_id="tokens")
+    async def list_tokens() -> Response:
+        """The tokens for the API over TCP, but for what they are. Over the socket only."""
+        return _json(TokenList(tokens=tokens.list()))
+
+    @app.post("/v1/tokens", response_model=TokenCreated, tags=tags, operation_id="create_token")
+    async def create_token(request: Request, body: TokenRequest) -> Response:
+        """Make a token, which this answer shows and nothing else ever. Over the socket only."""
+        made = TokenCreated(name=body.name, role=body.role, token=tokens.create(body.name, body.role))
+        commands.note(request, f"token {made.name} for {made.role} created")
+        return _json(made)
+
+    @app.delete("/v1/tokens/{name}", response_model=TokenRevoked, tags=tags, operation_id="revoke_token")
+    async def revoke_token(request: Request, name: TokenName) -> Response:
+        """The token is of no use from now on. Over the socket only."""
+        tokens.revoke(name)
+        commands.note(request, f"token {name} revoked")
+        return _json(TokenRevoked(name=name))
 
 
 def _json(model: BaseModel) -> Response:
     """The model as JSON, once: FastAPI would validate and encode it again."""
     return Response(model.model_dump_json(by_alias=True), media_type="application/json")
+
+
+# ------------------------------------------------------------------------------------- commands
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Commands:
+    """What changes something: it is done unless the daemon stops, and an event says who has asked for it."""
+
+    def __init__(self, operations: Operations, closing: asyncio.Event) -> None:
+        self._operations = operations
+        self._closing = closing
+
+    async def do(
+        self, request: Request, action: Coroutine[Any, Any, BaseModel], what: str, tunnel: str | None = None
+    ) -> Response:
+        """The answer. `what` is done in the words of the event; a refusal that changes nothing is none."""
+        try:
+            done = await self.wait(action)
+        except (NegotiationFailed, Stopping):
+            self.note(request, what, tunnel)
+            raise
+        change = getattr(done, "change", None)
+        if change != "unchanged":
+            self.note(request, f"{what} {change}" if change else what, tunnel)
+        return _json(done)
+
+    async def wait(self, action: Coroutine[Any, Any, M]) -> M:
+        """The result, or a refusal as soon as the daemon stops."""
+        return await unless_closing(action, self._closing)
+
+    def note(self, request: Request, what: str, tunnel: str | None = None) -> None:
+        """Say in an event who has asked for what."""
+        self._operations.command(caller_of(request).words, what, tunnel)
+
+
+def caller_of(request: Request) -> Caller:
+    """Who asks, as `Access` has found out."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+class KeyOfAnother(OperationError):
+    """A key that stands where the caller need not be able to read it."""
+
+    http_status = 403
+
+
+def require_own_key(caller: Caller, table: Mapping[str, Any], known: str | None) -> None:
+    """The daemon reads a key from a file for root alone, or where that is configured already.
+
+    Others could have it use, and compare, files that they cannot read themselves. Raises KeyOfAnother.
+    """
+    reference = table.get("pre_shared_key")
+    if not isinstance(reference, str) or reference.partition(":")[0] not in ("file", "credential"):
+        return
+    if caller.is_root or (caller.token is None and reference == known):
+        return
+    who = "root over the socket" if caller.token is None else "the socket, not for a token"
+    message = f"keys in files and credentials are for {who}"
+    raise KeyOfAnother("E-KEY-SOURCE", message, "send the key itself: plain:TEXT")
 
 
 # -------------------------------------------------------------------------------------- errors

@@ -56,6 +56,8 @@ app = typer.Typer(
 )
 psk = typer.Typer(help="Make a pre-shared key, or compare one.", no_args_is_help=True)
 app.add_typer(psk, name="psk")
+token = typer.Typer(help="Access to the API over TCP, where [api] serves it.", no_args_is_help=True)
+app.add_typer(token, name="token")
 
 SocketOption = Annotated[Path | None, typer.Option("--socket", metavar="PATH", help="The daemon's socket.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
@@ -425,6 +427,53 @@ def fingerprint(
     document = session.ask(lambda client: client.get(tunnel_path(name)))
     found = {"tunnel": name, "fingerprint": document["psk_fingerprint"]}
     session.show(found, lambda width: _lines(found["fingerprint"]))
+
+
+# --------------------------------------------------------------------------------------- tokens
+
+TokenNameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="What it is called in lists and events.")
+]
+
+
+@token.command("create")
+def create_token(
+    context: typer.Context,
+    name: TokenNameArgument,
+    role: Annotated[
+        str,
+        typer.Option("--role", metavar="ROLE", help="read: it changes nothing; admin: all is allowed."),
+    ] = "read",
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a token and print it; nothing shows it again."""
+    session = _session(context, socket, json)
+    body = {"name": name, "role": role}
+    document = session.ask(lambda client: client.post("/v1/tokens", body))
+    session.show(document, lambda width: _lines(document["token"]))
+
+
+@token.command("list")
+def list_tokens(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
+    """Every token that is valid: its name, its role and since when."""
+    session = _session(context, socket, json)
+    document = session.ask(lambda client: client.get("/v1/tokens"))
+    from vpnd.control import render
+
+    session.show(document, lambda width: render.tokens(document))
+
+
+@token.command("revoke")
+def revoke_token(
+    context: typer.Context, name: TokenNameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """The token is of no use from now on; what follows events with it ends."""
+    session = _session(context, socket, json)
+    from vpnd.sdk.transport import token_path
+
+    document = session.ask(lambda client: client.delete(token_path(name)))
+    session.show(document, lambda width: _lines(f"{name}: revoked"))
 
 
 def main() -> None:

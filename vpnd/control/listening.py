@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vpnd.control.places import UNKNOWN_USER
+from vpnd.model.policy import ListenAt
 
 SOCKET_GROUP = "vpnd"
 SOCKET_MODE = 0o660
@@ -50,6 +51,35 @@ class ApiSocket:
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
+
+
+class PortUnavailable(Exception):
+    """The port cannot be opened; the text says why."""
+
+
+class Port:
+    """A TCP port that listens as soon as it is made; `what` is served there. Raises PortUnavailable."""
+
+    def __init__(self, at: ListenAt, what: str) -> None:
+        family = socket.AF_INET6 if at.address.version == 6 else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # The address may come later, as that of an interface that is not up yet (ip(7)).
+            self.socket.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            self.socket.bind((str(at.address), at.port))
+            self.socket.listen(BACKLOG)
+        except OSError as error:
+            self.socket.close()
+            raise PortUnavailable(f"{what} cannot be served at {at}: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.socket.close()
+
+
+_IP_FREEBIND = 15
+"""linux/in.h; it is for IPv6 sockets too. Python's socket module has no name for it."""
 
 
 def user_of(connection: socket.socket) -> int:

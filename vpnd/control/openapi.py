@@ -25,6 +25,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         )
         _describe_tunnel_table(made)
         _name_problems(made)
+        _name_rights(made)
         app.openapi_schema = made
     return app.openapi_schema
 
@@ -50,3 +51,20 @@ def _name_problems(made: dict[str, Any]) -> None:
         for status, response in operation["responses"].items():
             if status[0] in "45":
                 response["content"] = {PROBLEM: response["content"].pop("application/json")}
+
+
+def _name_rights(made: dict[str, Any]) -> None:
+    """What each operation takes: over the socket nothing more, over TCP a token that has the role."""
+    made["components"]["securitySchemes"] = {
+        "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "Over TCP: a token of `vpnctl token create`. Over the Unix socket: none.",
+        }
+    }
+    for path, methods in made["paths"].items():
+        for method, operation in methods.items():
+            is_local = path.startswith("/v1/tokens")
+            role = "socket" if is_local else "read" if method == "get" else "admin"
+            operation["x-role"] = role
+            operation["security"] = [{}] if is_local else [{}, {"token": []}]

@@ -209,6 +209,15 @@ class Operations(Protocol):
         Raises UnknownCustomerGateway, or Conflict: E-FROM-FILE, or E-IN-USE while a tunnel names it.
         """
 
+    def command(self, by: str, text: str, tunnel: str | None = None) -> None:
+        """Say in an event who has changed what."""
+
+    def guessed(self, peer: str) -> None:
+        """Say in an event that a token that is not valid came from this address."""
+
+    def key_reference(self, tunnel: str) -> str | None:
+        """What is configured as a tunnel's `pre_shared_key`; None for one that there is not."""
+
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key. Raises Conflict (E-FROM-FILE)."""
 

@@ -7,7 +7,7 @@ who has to be able to see what is wrong and to mend it, has as many again that n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
@@ -44,10 +44,10 @@ class Places:
     """Counts what is under way."""
 
     def __init__(self) -> None:
-        self._taken: Counter[tuple[Kind, int]] = Counter()
+        self._taken: Counter[tuple[Kind, Hashable]] = Counter()
 
     @contextmanager
-    def take(self, kind: Kind, user: int) -> Iterator[None]:
+    def take(self, kind: Kind, user: Hashable) -> Iterator[None]:
         """A place while the block runs. Raises Full."""
         mine = self._taken[kind, user]
         others = sum(self._taken[other] for other in self._taken if other[0] is kind and other[1] != ROOT)

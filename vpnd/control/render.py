@@ -86,6 +86,15 @@ def status(document: Json, width: int = 80) -> list[Text]:
     return lines
 
 
+def tokens(document: Json) -> list[Text]:
+    """One line a token."""
+    rows = [(clean(one["name"]), one["role"], moment(one["created"])) for one in document["tokens"]]
+    if not rows:
+        return [Text("no token is valid")]
+    width = max(cell_len(name) for name, _, _ in rows)
+    return [Text(f"{set_cell_size(name, width)}  {role:<5}  since {since}") for name, role, since in rows]
+
+
 def group(document: Json) -> list[Text]:
     """Which tunnel carries each route of a group, and who has decided that."""
     chosen = document["by_hand"]

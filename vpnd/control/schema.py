@@ -56,6 +56,12 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+class RequestBody(Model):
+    """What a client sends: `true` is no number, and text is neither."""
+
+    model_config = ConfigDict(strict=True)
+
+
 # -------------------------------------------------------------------------------------- status
 
 
@@ -367,7 +373,8 @@ class Trace(Model):
 class Event(Model):
     """One state change. `event` is a stable word (`tunnel-up`); `text` for people; `code` of a fault.
 
-    `id` is for `after` of a later request; null where nothing can be asked for after it.
+    `id` is for `after` of a later request; null where nothing can be asked for after it. `by`: who
+    has asked for a change over the API.
     """
 
     id: str | None = words("For `after` or Last-Event-ID of a later request.", "5f0c2a9e-17", default=None)
@@ -376,6 +383,50 @@ class Event(Model):
     event: str = words("A stable word for what happened.", "tunnel-up")
     text: str = words("One line for people.", "up with 198.51.100.1")
     code: str | None = words("The code of a fault.", "E-PSK", default=None)
+    by: str | None = words(
+        "Who has asked for a change: uid N over the socket, token NAME from ADDRESS over TCP.",
+        "uid 0",
+        default=None,
+    )
+
+
+# --------------------------------------------------------------------------------------- tokens
+
+
+class TokenRequest(RequestBody):
+    """Body of `POST /v1/tokens`."""
+
+    name: str = words("What it is called in lists and events.", "monitoring")
+    role: Role = words("read: it changes nothing; admin: it may do everything.", "read", default="read")
+
+
+class TokenStatus(Model):
+    """A token for the API over TCP, but for what it is."""
+
+    name: str = words("What it is called in lists and events.", "monitoring")
+    role: Role = words("read: it changes nothing; admin: it may do everything.", "read")
+    created: datetime = words("When it was made.", "2026-03-01T14:02:11Z")
+
+
+class TokenList(Model):
+    """`GET /v1/tokens`, by name."""
+
+    tokens: list[TokenStatus] = Field(description="Every token that is valid.")
+
+
+class TokenCreated(Model):
+    """A new token. It is shown here and never again."""
+
+    name: str = words("What it is called in lists and events.", "monitoring")
+    role: Role = words("read: it changes nothing; admin: it may do everything.", "read")
+    token: str = words("The token, for the header Authorization: Bearer TOKEN.", "vpnd_...")
+
+
+class TokenRevoked(Model):
+    """A token that is of no use any more."""
+
+    name: str = words("What it was called.", "monitoring")
+    revoked: Literal[True] = Field(True, description="It is of no use any more.", examples=[True])
 
 
 # ------------------------------------------------------------------------------- configuration
@@ -496,12 +547,6 @@ class ActionResult(Model):
     tunnel: str = words("The tunnel's name.", "branch-a")
     action: Literal["up", "down", "reset", "rekey"] = words("What was done.", "up")
     state: TunnelState = words("What the tunnel does now.", "up")
-
-
-class RequestBody(Model):
-    """What a client sends: `true` is no number, and text is neither."""
-
-    model_config = ConfigDict(strict=True)
 
 
 class SwitchRequest(RequestBody):

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from typing import Any
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vpnd.control.listening import BACKLOG, Listening, user_of
+from vpnd.control.openapi import PROBLEM
 from vpnd.control.places import ALL_PLACES, UNKNOWN_USER
+from vpnd.control.schema import ErrorBody, ErrorResponse
 
 MAX_WITHOUT_REQUEST = 16
 """Ours: connections whose request has not come as a whole, with its body; to send one takes milliseconds."""
@@ -37,12 +42,14 @@ STOP_LIMIT = 2
 class ApiServer:
     """Answers on a listening socket, which it gives up when it is cancelled."""
 
-    def __init__(self, app: Starlette, listening: Listening) -> None:
+    def __init__(
+        self, app: Starlette, listening: Listening, connection: type[LimitedConnection] | None = None
+    ) -> None:
         self._app = app
         self._listening = listening
         config = uvicorn.Config(
             app,
-            http=LimitedConnection,
+            http=connection or LimitedConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -59,7 +66,7 @@ class ApiServer:
 
     async def run(self) -> None:
         """Answer until cancelled; then end the followers, finish what is under way, remove the socket."""
-        answering = asyncio.ensure_future(self._server.serve(sockets=[self._listening.socket]))
+        answering = asyncio.ensure_future(self._server.serve(sockets=self.sockets()))
         try:
             await asyncio.shield(answering)
         finally:
@@ -68,6 +75,17 @@ class ApiServer:
             with contextlib.suppress(asyncio.CancelledError):
                 await answering
             self._listening.close()
+
+    def protocol(self) -> asyncio.Protocol:
+        """What speaks on one connection that was accepted elsewhere."""
+        made: asyncio.Protocol = self._server.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn does
+            config=self._server.config, server_state=self._server.server_state, app_state={}
+        )
+        return made
+
+    def sockets(self) -> list[socket.socket]:
+        """What the server accepts connections from by itself."""
+        return [self._listening.socket]
 
 
 class _EmbeddedServer(uvicorn.Server):
@@ -84,15 +102,31 @@ class LimitedConnection(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _begun: float = 0.0
-    _user: int = UNKNOWN_USER
+    _user: Hashable = UNKNOWN_USER
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
         self._begun = self.loop.time()
-        self._user = user_of(transport.get_extra_info("socket"))
-        self.app_state = {**self.app_state, "user": self._user}
+        self._user, state = self.other_end()
+        self.app_state = {**self.app_state, **state}
         self._await_request()
         self._make_room()
+
+    def other_end(self) -> tuple[Hashable, dict[str, Any]]:
+        """Whose connection this is, and what `Access` needs to know of it."""
+        user = user_of(self.transport.get_extra_info("socket"))
+        return user, {"user": user}
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets an answer as any other error does, which repeats nothing of it."""
+        error = ErrorBody(code="E-HTTP", message="the request is not HTTP/1.1 (RFC 9112)")
+        body = ErrorResponse.of(400, error).model_dump_json().encode()
+        headers = [("content-type", PROBLEM), ("content-length", str(len(body))), ("connection", "close")]
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()

@@ -321,6 +321,19 @@ class Operator:
             await self._forget(self._loaded().configuration.customer_gateways[name].source)
             return CustomerGatewayChange(customer_gateway=name, change="removed")
 
+    def command(self, by: str, text: str, tunnel: str | None = None) -> None:
+        """Say in an event who has changed what."""
+        self._service.journal.event(tunnel, "command", f"{text}, asked by {by}", by=by)
+
+    def guessed(self, peer: str) -> None:
+        """Say in an event that a token that is not valid came from this address."""
+        self._service.journal.guessed(peer)
+
+    def key_reference(self, tunnel: str) -> str | None:
+        """What is configured as a tunnel's `pre_shared_key`; None for one that there is not."""
+        known = self._loaded().configuration.tunnels.get(tunnel)
+        return known.table.pre_shared_key if known is not None else None
+
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key."""
         async with self._writing:

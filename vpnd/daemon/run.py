@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from vpnd import __version__
 from vpnd.config.load import Loaded
 from vpnd.config.problems import counted
-from vpnd.control.listening import ApiSocket, SocketUnavailable
+from vpnd.control.listening import ApiSocket, PortUnavailable, SocketUnavailable
 from vpnd.control.operations import OperationError, Operations
 from vpnd.control.severity import complain
+from vpnd.control.tokens import Tokens
 from vpnd.crypto.entropy import OsEntropy
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.operator import Operator
@@ -36,6 +37,7 @@ from vpnd.host.monitor import Monitor
 from vpnd.host.routes import MARK
 from vpnd.host.single_instance import AnotherRuns
 from vpnd.host.systemd import Supervisor
+from vpnd.model.policy import ListenAt
 from vpnd.model.selectors import Address
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ FULL_COLLECTION = 2
 a flood of first messages begins lives just long enough to get there, and 10 MB of it waited."""
 
 PORT_AGAIN = 30.0
-"""Ours, in seconds: another program may leave the port of metrics meanwhile."""
+"""Ours, in seconds: another program may leave a port meanwhile."""
 
 HEAD_START = 1.0
 """Ours, in seconds: what the tunnels have for themselves. Hundreds take longer, and an operator asks then."""
@@ -73,6 +75,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         supervisor=supervisor,
     )
     operator = Operator(service, config, state, supervisor)
+    tokens = Tokens(state)
     try:
         alone = single_instance.acquire()
         listening = ApiSocket(socket)
@@ -88,19 +91,19 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
     journal.event(None, "starting", greeting(len(loaded.configuration.tunnels)))
     living_on = asyncio.create_task(show_life(supervisor))
     start = Start()
-    answering = asyncio.create_task(start.answer(operator, listening))
+    answering = asyncio.create_task(start.answer(operator, listening, tokens))
     living = asyncio.create_task(_live(service, loaded, start.tunnels_run))
     telling = asyncio.create_task(start.report(supervisor, service.summary))
-    exporting = asyncio.create_task(start.export(operator, service))
+    serving = asyncio.create_task(start.serve_ports(operator, service, tokens))
     try:
         await _first(stopping.wait(), answering, living)
     finally:
         supervisor.stopping()
         journal.event(None, "stopping", "closing the tunnels")
-        for task in (answering, living, telling, exporting):
+        for task in (answering, living, telling, serving):
             task.cancel()
         await service.stop()
-        for task in (answering, exporting):
+        for task in (answering, serving):
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         listening.close()
@@ -160,12 +163,14 @@ class Start:
         """Set by what starts the tunnels, once each runs or is refused."""
         self.api_answers = asyncio.Event()
 
-    async def answer(self, operations: Operations, listening: ApiSocket) -> None:
+    async def answer(
+        self, operations: Operations, listening: ApiSocket, tokens: Tokens | None = None
+    ) -> None:
         """The API, as soon as the tunnels have started or had their time; ends only by an error."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.tunnels_run.wait(), HEAD_START)
         # In a thread, so that datagrams and timers go on meanwhile.
-        server = await asyncio.to_thread(_api, operations, listening)
+        server = await asyncio.to_thread(_api, operations, listening, tokens)
         # `main` has put it off; from here on the daemon makes garbage. What there is by now stays: to look
         # through all of it would hold the loop up for 50 ms at a time.
         gc.freeze()
@@ -181,34 +186,51 @@ class Start:
         await self.api_answers.wait()
         supervisor.ready(summary())
 
-    async def export(self, operations: Operations, service: Service) -> None:
-        """Metrics on the port of `[metrics]`, also after a change; one that is taken is tried again."""
+    async def serve_ports(self, operations: Operations, service: Service, tokens: Tokens) -> None:
+        """Metrics and the API on their TCP ports, also after a change; one that is taken is tried again."""
         await self.api_answers.wait()
-        from vpnd.control.exporter import Exporter, PortUnavailable
+        from vpnd.control.exporter import Exporter
+        from vpnd.control.remote import Remote, Wanted
 
-        exporter = Exporter(operations)
+        exporter, remote = Exporter(operations), Remote(operations, tokens)
+        if tokens.trouble is not None:
+            service.journal.event(None, "tokens", f"no token is valid: {tokens.trouble}", "E-STATE")
         try:
             while True:
                 service.applied.clear()
-                wanted = service.policy.metrics
-                try:
-                    if await exporter.listen(wanted):
-                        where = f"are served at {wanted}" if wanted else "are not served on a port any more"
-                        service.journal.event(None, "metrics", f"metrics {where}")
-                except PortUnavailable as unavailable:
-                    service.journal.warn(None, str(unavailable))
+                metrics = service.policy.metrics
+                api = Wanted.of(service.loaded.configuration) if service.loaded is not None else None
+                await _serve(service.journal, "metrics", exporter.listen(metrics), metrics)
+                await _serve(service.journal, "api", remote.listen(api), api.at if api is not None else None)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(service.applied.wait(), PORT_AGAIN)
         finally:
             await exporter.close()
+            await remote.close()
 
 
-def _api(operations: Operations, listening: ApiSocket) -> ApiServer:
+async def _serve(
+    journal: Journal, kind: str, listen: Coroutine[None, None, bool], at: ListenAt | None
+) -> None:
+    """Let a port be served, and say so where that is news."""
+    what = _SERVED[kind]
+    try:
+        if await listen:
+            where = f"served at {at}" if at is not None else "not served on a port any more"
+            journal.event(None, kind, f"{what} {where}")
+    except PortUnavailable as unavailable:
+        journal.warn(None, str(unavailable))
+
+
+_SERVED = {"metrics": "metrics are", "api": "the API is"}
+
+
+def _api(operations: Operations, listening: ApiSocket, tokens: Tokens | None) -> ApiServer:
     """What answers; imported here because FastAPI and uvicorn are a third of what there is to import."""
     from vpnd.control.api import create_app
     from vpnd.control.server import ApiServer
 
-    return ApiServer(create_app(operations), listening)
+    return ApiServer(create_app(operations, tokens), listening)
 
 
 async def _first(waiting: Coroutine[None, None, object], *tasks: asyncio.Task[None]) -> None:

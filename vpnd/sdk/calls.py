@@ -15,6 +15,9 @@ from vpnd.sdk.models import (
     ReloadProgress,
     ReloadResult,
     Status,
+    TokenCreated,
+    TokenList,
+    TokenRevoked,
     Trace,
     TunnelChange,
     TunnelCheck,
@@ -22,7 +25,7 @@ from vpnd.sdk.models import (
     TunnelList,
     Why,
 )
-from vpnd.sdk.transport import customer_gateway_path, tunnel_path, with_query
+from vpnd.sdk.transport import customer_gateway_path, token_path, tunnel_path, with_query
 
 T = TypeVar("T")
 
@@ -153,3 +156,15 @@ def reload() -> Call[ReloadResult]:
 
 def reload_progress() -> Call[ReloadProgress]:
     return Call(ReloadProgress, "GET", "/v1/reload")
+
+
+def tokens() -> Call[TokenList]:
+    return Call(TokenList, "GET", "/v1/tokens")
+
+
+def create_token(name: str, role: str) -> Call[TokenCreated]:
+    return Call(TokenCreated, "POST", "/v1/tokens", {"name": name, "role": role})
+
+
+def revoke_token(name: str) -> Call[TokenRevoked]:
+    return Call(TokenRevoked, "DELETE", token_path(name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from vpnd.config.paths import DEFAULT_SOCKET
 from vpnd.sdk import calls
@@ -26,6 +26,9 @@ from vpnd.sdk.models import (
     ReloadProgress,
     ReloadResult,
     Status,
+    TokenCreated,
+    TokenList,
+    TokenRevoked,
     Trace,
     TunnelChange,
     TunnelCheck,
@@ -125,6 +128,18 @@ class Client:
     def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel that was made over the API, and its key."""
         return self._do(calls.delete_tunnel(name))
+
+    def tokens(self) -> TokenList:
+        """The tokens for the API over TCP, but for what they are. Over the socket only, as the next two."""
+        return self._do(calls.tokens())
+
+    def create_token(self, name: str, role: Literal["read", "admin"] = "read") -> TokenCreated:
+        """A new token, which nothing shows again."""
+        return self._do(calls.create_token(name, role))
+
+    def revoke_token(self, name: str) -> TokenRevoked:
+        """The token is of no use from now on."""
+        return self._do(calls.revoke_token(name))
 
     def reload(self) -> ReloadResult:
         """Apply the changed files, all or nothing; returns when every tunnel is as configured."""
@@ -256,6 +271,18 @@ class AsyncClient:
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel that was made over the API, and its key."""
         return await self._do(calls.delete_tunnel(name))
+
+    async def tokens(self) -> TokenList:
+        """The tokens for the API over TCP, but for what they are. Over the socket only, as the next two."""
+        return await self._do(calls.tokens())
+
+    async def create_token(self, name: str, role: Literal["read", "admin"] = "read") -> TokenCreated:
+        """A new token, which nothing shows again."""
+        return await self._do(calls.create_token(name, role))
+
+    async def revoke_token(self, name: str) -> TokenRevoked:
+        """The token is of no use from now on."""
+        return await self._do(calls.revoke_token(name))
 
     async def reload(self) -> ReloadResult:
         """Apply the changed files, all or nothing; returns when every tunnel is as configured."""

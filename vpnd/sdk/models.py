@@ -64,7 +64,8 @@ class DropCounts:
 class Event:
     """One state change. `event` is a stable word (`tunnel-up`); `text` for people; `code` of a fault.
 
-    `id` is for `after` of a later request; null where nothing can be asked for after it.
+    `id` is for `after` of a later request; null where nothing can be asked for after it. `by`: who
+    has asked for a change over the API.
     """
 
     id: str | None = None
@@ -73,6 +74,7 @@ class Event:
     event: str
     text: str
     code: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,32 @@ class ReloadProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCreated:
+    """A new token. It is shown here and never again."""
+
+    name: str
+    role: Literal["read", "admin"]
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevoked:
+    """A token that is of no use any more."""
+
+    name: str
+    revoked: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStatus:
+    """A token for the API over TCP, but for what it is."""
+
+    name: str
+    role: Literal["read", "admin"]
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceLine:
     """One IKE message: `text` in the RFC's notation, `detail` its decoded attributes, `size` in bytes."""
 
@@ -284,6 +312,13 @@ class ReloadResult:
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenList:
+    """`GET /v1/tokens`, by name."""
+
+    tokens: tuple[TokenStatus, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,11 @@ def customer_gateway_path(name: str) -> str:
     return f"/v1/customer-gateways/{quote(name, safe='')}"
 
 
+def token_path(name: str) -> str:
+    """`/v1/tokens/NAME`, likewise."""
+    return f"/v1/tokens/{quote(name, safe='')}"
+
+
 def with_query(path: str, wanted: Mapping[str, Any]) -> str:
     """The path with its query: a list repeats its key, and None is left out."""
     pairs = [

@@ -148,6 +148,9 @@ class FakeOperations:
         self.received: dict[str, Mapping[str, object]] = {}
         self.hang = asyncio.Event()
         self.gateways: dict[str, str] = {}
+        self.commands: list[tuple[str, str, str | None]] = []
+        self.guesses: list[str] = []
+        self.references: dict[str, str] = {}
         self.looked = 0
         self.from_api = False
         self.configuration: Mapping[str, Any] = CONFIGURATION
@@ -319,6 +322,15 @@ class FakeOperations:
             raise Conflict("E-FROM-FILE", f"{name} is defined in vpnd.toml")
         del self.gateways[name]
         return CustomerGatewayChange(customer_gateway=name, change="removed")
+
+    def command(self, by: str, text: str, tunnel: str | None = None) -> None:
+        self.commands.append((by, text, tunnel))
+
+    def guessed(self, peer: str) -> None:
+        self.guesses.append(peer)
+
+    def key_reference(self, tunnel: str) -> str | None:
+        return self.references.get(tunnel)
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         self._known(name)

@@ -359,34 +359,41 @@ async def test_events_as_they_happen(daemon: Daemon) -> None:
 # ------------------------------------------------------------------------------------- document
 
 
+ROUTES = {
+    ("get", "/v1/status"),
+    ("get", "/v1/tunnels/{name}"),
+    ("post", "/v1/tunnels/{name}/check"),
+    ("get", "/v1/tunnels"),
+    ("get", "/v1/customer-gateways"),
+    ("get", "/v1/customer-gateways/{name}"),
+    ("put", "/v1/customer-gateways/{name}"),
+    ("delete", "/v1/customer-gateways/{name}"),
+    ("put", "/v1/tunnels/{name}"),
+    ("delete", "/v1/tunnels/{name}"),
+    ("get", "/v1/tunnels/{name}/why"),
+    ("get", "/v1/tunnels/{name}/trace"),
+    ("get", "/v1/events"),
+    ("get", "/metrics"),
+    ("post", "/v1/tunnels/{name}/up"),
+    ("post", "/v1/tunnels/{name}/down"),
+    ("post", "/v1/tunnels/{name}/reset"),
+    ("post", "/v1/tunnels/{name}/rekey"),
+    ("post", "/v1/switch"),
+    ("post", "/v1/reload"),
+    ("get", "/v1/reload"),
+    ("get", "/v1/tokens"),
+    ("post", "/v1/tokens"),
+    ("delete", "/v1/tokens/{name}"),
+}
+"""Method and path of everything that can be asked."""
+
+
 async def test_the_document_describes_every_route(daemon: Daemon) -> None:
     status, document, _ = await ask(daemon, "GET", "/v1/openapi.json")
     assert status == 200
     assert document["openapi"].startswith("3.")
     routes = {(method, path) for path, methods in document["paths"].items() for method in methods}
-    assert routes == {
-        ("get", "/v1/status"),
-        ("get", "/v1/tunnels/{name}"),
-        ("post", "/v1/tunnels/{name}/check"),
-        ("get", "/v1/tunnels"),
-        ("get", "/v1/customer-gateways"),
-        ("get", "/v1/customer-gateways/{name}"),
-        ("put", "/v1/customer-gateways/{name}"),
-        ("delete", "/v1/customer-gateways/{name}"),
-        ("put", "/v1/tunnels/{name}"),
-        ("delete", "/v1/tunnels/{name}"),
-        ("get", "/v1/tunnels/{name}/why"),
-        ("get", "/v1/tunnels/{name}/trace"),
-        ("get", "/v1/events"),
-        ("get", "/metrics"),
-        ("post", "/v1/tunnels/{name}/up"),
-        ("post", "/v1/tunnels/{name}/down"),
-        ("post", "/v1/tunnels/{name}/reset"),
-        ("post", "/v1/tunnels/{name}/rekey"),
-        ("post", "/v1/switch"),
-        ("post", "/v1/reload"),
-        ("get", "/v1/reload"),
-    }
+    assert routes == ROUTES
     identifiers = [op["operationId"] for methods in document["paths"].values() for op in methods.values()]
     assert len(set(identifiers)) == len(identifiers)
     table = document["components"]["schemas"]["TunnelTable"]

@@ -11,7 +11,8 @@ import pytest
 
 from tests.unit.control.fakes import FakeOperations, tunnel_up
 from vpnd.control import exporter, metrics
-from vpnd.control.exporter import Exporter, PortUnavailable
+from vpnd.control.exporter import Exporter
+from vpnd.control.listening import PortUnavailable
 from vpnd.model.policy import ListenAt
 
 LOOPBACK = "127.0.0.1"

@@ -21,6 +21,7 @@ from tests.unit.control.fakes import FakeOperations
 from tests.unit.daemon.fakes import FakeClock
 from vpnd import __version__
 from vpnd.control.listening import ApiSocket
+from vpnd.control.tokens import Tokens
 from vpnd.daemon import run
 from vpnd.daemon.events.journal import Journal
 from vpnd.host.systemd import Supervisor
@@ -117,7 +118,9 @@ async def test_the_end_may_come_before_the_api(tmp_path: Path) -> None:
 
 
 class Configured:
-    """Of a service, what the port of metrics looks at."""
+    """Of a service, what the ports look at."""
+
+    loaded = None
 
     def __init__(self, at: ListenAt | None) -> None:
         self.policy = GatewayPolicy("hq", ip_address("192.0.2.1"), (), metrics=at)
@@ -133,7 +136,8 @@ async def test_metrics_are_served_where_the_configuration_says_at_each_moment() 
         taken.bind(("127.0.0.1", 0))
         at = ListenAt(ip_address("127.0.0.1"), taken.getsockname()[1])
     start, service = run.Start(), Configured(None)
-    exporting = asyncio.create_task(start.export(FakeOperations(), service))  # type: ignore[arg-type] # what is looked at
+    serving = start.serve_ports(FakeOperations(), service, Tokens())  # type: ignore[arg-type] # what is looked at
+    exporting = asyncio.create_task(serving)
     start.api_answers.set()
 
     async def until(said: str) -> None:

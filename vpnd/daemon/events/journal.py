@@ -63,11 +63,17 @@ class Journal:
         self._log: Any = structlog.get_logger().bind()
 
     def event(
-        self, tunnel: str | None, kind: str, text: str, code: str | None = None, unproven: bool = False
+        self,
+        tunnel: str | None,
+        kind: str,
+        text: str,
+        code: str | None = None,
+        unproven: bool = False,
+        by: str | None = None,
     ) -> None:
-        """A state change: one event, one line. `unproven`: anyone can have it told."""
+        """A state change: one event, one line. `unproven`: anyone can cause it. `by`: who asked for it."""
         text = cut(text)
-        event = Event(at=self._clock.wall(), tunnel=tunnel, event=kind, text=text, code=code)
+        event = Event(at=self._clock.wall(), tunnel=tunnel, event=kind, text=text, code=code, by=by)
         self.events.publish(event, unproven)
         level = self._log.warning if code is not None and code.startswith(("E-", "W-")) else self._log.info
         fields = {"tunnel": tunnel} if tunnel is not None else {}
@@ -92,6 +98,11 @@ class Journal:
     def repaired(self, tunnel: str | None, kind: str, text: str) -> None:
         """Something that was removed was put back; logged as a failure is, since it may go on without end."""
         self._seldom(tunnel, kind, text)
+
+    def guessed(self, peer: str) -> None:
+        """Someone at this address has tried a token that is not valid; said once a minute."""
+        text = f"a token that is not valid came from {peer}"
+        self._seldom(None, "token-refused", text, code="W-TOKEN", unproven=True)
 
     def recovered(self, tunnel: str) -> None:
         """The tunnel works: its next failure is news again, but for those that anyone can make."""
