@@ -36,14 +36,6 @@ class Context(Generic[S]):
         """Say what happened, for the log."""
         self.registry.emit(Story(self.sa.tunnel, self.sa.about + text))
 
-    def is_first_contact(self) -> bool:
-        """Whether to say INITIAL_CONTACT: no SA with the peer is here, no other tunnel has its identities.
-
-        Peers apply it to the identity pair, so a second tunnel between the same two would end the first.
-        """
-        registry, policy = self.registry, self.sa.policy
-        return not registry.policies.shares_identities(policy) and registry.established(policy.name) is None
-
     def of_tunnel(self) -> list[Self]:
         """The IKE SAs of the tunnel and the attempts at one, of this version, oldest first."""
         found = (one.context for one in self.registry.sessions(self.sa.tunnel))

@@ -112,7 +112,7 @@ class Endpoint:
         elif self._connecting_to(policy.remote_address):
             self._waiting.setdefault(policy.remote_address, {})[name, mapping] = None
         else:
-            self._versions[policy.version].initiate(now, policy, mapping)
+            self._versions[policy.version].initiate(now, policy, policy.remote_address, mapping)
             self._settle(now)
 
     def reinitiate(self, now: float, name: str) -> None:
@@ -126,7 +126,7 @@ class Endpoint:
         if session is None or policy is None or policy.remote_address is None:
             return
         if not self._connecting_to(policy.remote_address):
-            self._versions[session.version].reinitiate(now, name)
+            self._versions[session.version].reinitiate(now, session, policy.remote_address)
             self._settle(now)
 
     def close(self, now: float, name: str, diagnosis: Diagnosis, local_spi: bytes | None = None) -> None:
@@ -244,11 +244,11 @@ class Endpoint:
             session.handle_timeout(now)
             self._settle(now, session)
 
-        self._registry.serve_due(now, serve)
+        self._registry.deadlines.serve(now, serve)
 
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout` next; None: no need."""
-        return self._registry.next_timeout()
+        return self._registry.deadlines.next_timeout()
 
     # --- queries
 

@@ -37,8 +37,8 @@ class Engine(Session):
     """A session that runs the table of its version."""
 
     steps: Mapping[tuple[Any, Any], Step[Any, Any]]
-    stays_half_open: frozenset[SaState]
-    """States in which a peer's attempt stays among those that are half-open."""
+    ends_half_open: bool
+    """Whether a peer's attempt that moves on is not half-open any more."""
 
     def __init__(self, registry: Registry, sa: Sa[Any]) -> None:
         self._registry = registry
@@ -95,7 +95,7 @@ class Engine(Session):
         for key in self.context.timers.all():
             if (to, key_of(key)) not in self.steps:
                 self.context.timers.disarm(key)
-        if to not in self.stays_half_open:
+        if self.ends_half_open:
             self._registry.strangers.half_open.end(self)
         self._registry.phase_changed(self)
         if to.phase is Phase.GONE:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.deadlines import Deadlines
-from vpnd.ike.limits import (
-    Limits,
-)
+from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import LadderLine, Output
 from vpnd.ike.pairs import Pairs
 from vpnd.ike.policies import Policies
 from vpnd.ike.session import Phase, Session, Snapshot
 from vpnd.ike.strangers import Strangers
+from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
 from vpnd.model.text import LONGEST_HEADLINE, LONGEST_TEXT, cut, cut_lines
 
@@ -57,7 +56,7 @@ class Registry:
         self._init_of: dict[Session, InitKey] = {}
         self._by_init: dict[InitKey, Session] = {}
         self._esp_spis: set[int] = set()
-        self._deadlines: Deadlines[Session] = Deadlines()
+        self.deadlines: Deadlines[Session] = Deadlines()
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -65,8 +64,8 @@ class Registry:
             esp_spis=frozenset(self._esp_spis),
             half_open=self.strangers.half_open.addresses(),
             first_messages=len(self._by_init),
-            deadlines=len(self._deadlines),
-            queued=self._deadlines.entries,
+            deadlines=len(self.deadlines),
+            queued=self.deadlines.entries,
         )
 
     # --- effects
@@ -119,7 +118,7 @@ class Registry:
         """The session is gone: no message and no timer reaches it any more."""
         self.strangers.half_open.end(session)
         self._sessions.pop(session.sa.local_spi, None)
-        self._deadlines.disarm(session)
+        self.deadlines.disarm(session)
         self._attempts.pop(session, None)
         self._unfile(session)
         key = self._init_of.pop(session, None)
@@ -147,6 +146,13 @@ class Registry:
     def established(self, tunnel: str) -> Session | None:
         found = [s for s in self.sessions(tunnel) if s.sa.phase is Phase.ESTABLISHED]
         return found[-1] if found else None
+
+    def is_first_contact(self, policy: PeerPolicy) -> bool:
+        """Whether to say INITIAL_CONTACT: no SA with the peer is here, no other tunnel has its identities.
+
+        Peers apply it to the identity pair, so a second tunnel between the same two would end the first.
+        """
+        return not self.policies.shares_identities(policy) and self.established(policy.name) is None
 
     def phase_changed(self, session: Session) -> None:
         """Endpoint looks at this session after the present input; its tunnel may have changed as well."""
@@ -190,15 +196,6 @@ class Registry:
         """The SA with this inbound SPI is gone, or never came to be."""
         self._esp_spis.discard(spi)
 
-    # --- timers
-
     def arm(self, session: Session) -> None:
         """Take note of the session's next deadline; called after everything that may have moved it."""
-        self._deadlines.arm(session, None if session.sa.phase is Phase.GONE else session.next_timeout())
-
-    def next_timeout(self) -> float | None:
-        return self._deadlines.next_timeout()
-
-    def serve_due(self, now: float, serve: Callable[[Session], None]) -> None:
-        """Call `serve` with each session whose deadline has come, once; as `Deadlines.serve` after a bug."""
-        self._deadlines.serve(now, serve)
+        self.deadlines.arm(session, None if session.sa.phase is Phase.GONE else session.next_timeout())

@@ -285,11 +285,11 @@ class Version(Protocol):
     def exchange_name(self, exchange: int) -> str:
         """What the ladder calls an exchange type."""
 
-    def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
-        """Begin an attempt: a new session, registered, its first message sent. `remote_address` is set."""
+    def initiate(self, now: float, policy: PeerPolicy, remote: Address, mapping: int) -> None:
+        """Begin an attempt with the peer at `remote`: a new session, registered, its first message sent."""
 
-    def reinitiate(self, now: float, tunnel: str) -> None:
-        """Begin an attempt beside the established IKE SA of a tunnel, for every mapping that is up on it."""
+    def reinitiate(self, now: float, live: Session, remote: Address) -> None:
+        """Begin an attempt beside an established IKE SA, for every mapping that is up on it."""
 
     def proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
         """Whether a message that no session has shows that its sender receives at its address."""

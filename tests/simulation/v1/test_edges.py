@@ -13,6 +13,7 @@ from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of, policy_of
 from tests.simulation.v1.puppet import ISAKMP_SA, PHASE_2, Puppet, esp_sa, sa_of, subnet
 from tests.simulation.v1.stage import RECIPE, Stage, stage_in
 from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.faults import Drop
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import ChildFailed, Established, Failed, LadderLine
@@ -286,11 +287,11 @@ def test_a_renewal_is_not_begun_twice() -> None:
 
 
 def test_commands_for_what_is_not_there_do_nothing() -> None:
-    registry = Registry(SeededEntropy(1), Limits())
-    responder = Responder(registry)
-    responder.initiate(0.0, replace(policy_of(RECIPE, MAIN), remote_address=None), 0)
-    responder.reinitiate(0.0, "to-a")
-    assert not registry.outputs
+    endpoint = Endpoint(SeededEntropy(1))
+    endpoint.set_peer(0.0, policy_of(RECIPE, MAIN))
+    endpoint.reinitiate(0.0, "to-a")
+    endpoint.reinitiate(0.0, "to-b")
+    assert not endpoint.outputs
 
 
 @pytest.mark.parametrize("notify", [Notify(Notify1.INITIAL_CONTACT), Notify(40000)])

@@ -26,8 +26,8 @@ class Session(Engine):
 
     version = IkeVersion.V1
     steps = STEPS
-    stays_half_open = frozenset(State)
-    """It ends with the proof of the key (`Context.proven`)."""
+    ends_half_open = False
+    """The proof of the key does (`Context.proven`)."""
     sa: IsakmpSa
     context: Context
 

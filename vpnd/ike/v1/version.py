@@ -7,7 +7,7 @@ the key exchange, so that these are bounded. No message is repeated before the p
 
 from __future__ import annotations
 
-from vpnd.ike import commands
+from vpnd.ike import commands, session
 from vpnd.ike.faults import Drop
 from vpnd.ike.fragments import Reassemblies, TooLong
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, too_long
@@ -16,6 +16,7 @@ from vpnd.ike.outputs import Failed
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
 from vpnd.ike.session import Phase
 from vpnd.ike.v1 import causes, ladder
+from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.message_transport import fragment_of, is_fragment
 from vpnd.ike.v1.session import Session
@@ -24,6 +25,7 @@ from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity, describe_some
 from vpnd.model.policy import NegotiationMode, PeerPolicy
+from vpnd.model.selectors import Address
 from vpnd.wire.chain import decode_chain
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 from vpnd.wire.iana import Exchange1, IkeVersion, Payload1
@@ -58,25 +60,21 @@ class Responder:
         """There are no cookies."""
         return False
 
-    def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
-        if policy.remote_address is None:
-            return
-        path = initial_path(policy.local_address, policy.remote_address)
-        session = Session(self._registry, IsakmpSa.new(now, self._registry, policy, path))
-        self._registry.add(session)
-        session.command(now, commands.Want(mapping))
-        session.command(now, causes.begin(session.sa.mode))
-        self._registry.arm(session)
+    def initiate(self, now: float, policy: PeerPolicy, remote: Address, mapping: int) -> None:
+        path = initial_path(policy.local_address, remote)
+        begun = Session(self._registry, IsakmpSa.new(now, self._registry, policy, path))
+        self._registry.add(begun)
+        begun.command(now, commands.Want(mapping))
+        begun.command(now, causes.begin(begun.sa.mode))
+        self._registry.arm(begun)
 
-    def reinitiate(self, now: float, tunnel: str) -> None:
+    def reinitiate(self, now: float, live: session.Session, remote: Address) -> None:
         """A new phase 1, and a successor of every pair of IPsec SAs, which a peer that forgot has not."""
-        live = self._registry.established(tunnel)
-        if not isinstance(live, Session):
-            return
         live.command(now, commands.RekeyNow())
-        for one in live.context.siblings():
+        context: Context = live.context
+        for one in context.siblings():
             if one.sa.initiator and one.sa.phase is Phase.CONNECTING:
-                for mapping, spi_in in live.context.peer.children.current.items():
+                for mapping, spi_in in context.peer.children.current.items():
                     one.command(now, commands.Want(mapping, spi_in))
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
@@ -105,18 +103,18 @@ class Responder:
         if mode is NegotiationMode.AGGRESSIVE:
             self._registry.strangers.check_key_exchange(now, path.remote)
         policy = self._policy(now, path, mode, header, data)
-        session = Session(self._registry, IsakmpSa.new(now, self._registry, policy, path, header.spi_i))
-        self._registry.add(session, key)
-        session.context.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
+        begun = Session(self._registry, IsakmpSa.new(now, self._registry, policy, path, header.spi_i))
+        self._registry.add(begun, key)
+        begun.context.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
         try:
-            session.handle_message(now, path, header, data)
+            begun.handle_message(now, path, header, data)
         finally:
-            if session.sa.state is State.NEW:
+            if begun.sa.state is State.NEW:
                 # Nothing of the message was of use: it leaves no state.
-                self._registry.forget(session)
+                self._registry.forget(begun)
             else:
-                self._registry.strangers.begin(now, session, path.remote, proved=False)
-                self._registry.arm(session)
+                self._registry.strangers.begin(now, begun, path.remote, proved=False)
+                self._registry.arm(begun)
 
     def _take_fragment(self, path: Path, header: Header, data: bytes) -> bytes | None:
         """A piece of a first message; the message with its last piece. Raises Drop, DecodeError."""

@@ -40,7 +40,6 @@ class Agreed:
 
     policy: ChildPolicy
     suite: Suite
-    chosen: Chosen
     spi_in: int
     spi_out: int
     ts_local: tuple[Selector, ...]
@@ -127,7 +126,7 @@ class Offer:
             raise TsUnacceptable(diagnosis=diagnosis)
         if set(local) != set(self._local) or set(remote) != set(self._remote):
             self._context.story(f"the peer narrowed {self.policy} to {describe(local)} - {describe(remote)}")
-        return Agreed(self.policy, chosen.suite, chosen, self.spi_in, spi_of(chosen), local, remote)
+        return Agreed(self.policy, chosen.suite, self.spi_in, spi_of(chosen), local, remote)
 
     def release(self) -> None:
         self._context.registry.release_esp_spi(self.spi_in)
@@ -178,7 +177,7 @@ def answer_offer(
     spi_in = context.registry.new_esp_spi()
     others = tuple(index for index in touched(children, local, remote) if index != policy.index)
     missing = tuple(index for index in others if index not in up)
-    agreed = Agreed(policy, chosen.suite, chosen, spi_in, spi_out, ts_local, ts_remote, bool(others), missing)
+    agreed = Agreed(policy, chosen.suite, spi_in, spi_out, ts_local, ts_remote, bool(others), missing)
     return agreed, (
         answer_sa(chosen, Protocol.ESP, spi_in.to_bytes(ESP_SPI_LENGTH, "big"), numbers),
         TsI(encode_selectors(ts_remote)),

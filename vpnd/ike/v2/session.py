@@ -33,7 +33,7 @@ class Session(Engine):
 
     version = IkeVersion.V2
     steps = STEPS
-    stays_half_open = frozenset[State]()
+    ends_half_open = True
     sa: IkeSa
     context: Context
 
@@ -102,9 +102,9 @@ class Session(Engine):
         self.context.timers.arm(Timer.END, now + self._registry.limits.half_open_lifetime)
         self._registry.strangers.begin(now, self, init_key.remote, proved)
 
-    def repeat_init(self, path: Path, data: bytes) -> None:
-        """The first message again. Raises Drop unless it is the same to the byte, and not too often."""
-        if data != self.sa.attempt.init.request or self.sa.state is not State.ANSWERED_INIT:
+    def repeat_init(self, path: Path) -> None:
+        """The first message again, the same to the byte. Raises Drop if it comes too late or too often."""
+        if self.sa.state is not State.ANSWERED_INIT:
             raise Drop("repeated IKE_SA_INIT: too late or different")
         self._repeat_reply(path)
 

@@ -47,7 +47,6 @@ from vpnd.ike.v2.requests import Exchange, Forgotten
 from vpnd.ike.v2.state import State, Timer
 from vpnd.wire import errors
 from vpnd.wire.errors import DecodeError
-from vpnd.wire.iana import Exchange2, name_of
 from vpnd.wire.ikev2 import Payload
 
 Result = tuple[Payload, ...] | Cause | Received | None
@@ -66,13 +65,12 @@ def answered(context: Context, now: float, answer: Answered) -> Result:
             raise message.error
         action = ANSWERS.get((type(exchange), type(message)))
         if action is None:
-            raise InvalidSyntax(
-                exchange=name_of(Exchange2, exchange.kind), detail="an answer that does not fit the request"
-            )
+            detail = "an answer that does not fit the request"
+            raise InvalidSyntax(exchange=exchange.kind.name, detail=detail)
         return action(exchange, context, now, answer.received)
     except DecodeError as error:
         context.registry.count(f"malformed answer: {error.field}")
-        fault: Fault = InvalidSyntax(exchange=name_of(Exchange2, exchange.kind), detail=error)
+        fault: Fault = InvalidSyntax(exchange=exchange.kind.name, detail=error)
     except Fault as raised:
         fault = raised
     return exchange.failed(context, now, fault)

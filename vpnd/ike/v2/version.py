@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from vpnd.ike import session
 from vpnd.ike.commands import Want
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed, Transmit
 from vpnd.ike.registry import NO_SPI, InitKey, Registry
 from vpnd.ike.v2 import causes, ladder
-from vpnd.ike.v2.children import Fate
+from vpnd.ike.v2.children import Children, Fate
 from vpnd.ike.v2.cookies import Cookies
 from vpnd.ike.v2.exchanges.sa_init import SaInitExchange
 from vpnd.ike.v2.faults import UnsupportedCriticalPayload
@@ -42,37 +45,28 @@ class Responder:
     def exchange_name(self, exchange: int) -> str:
         return name_of(Exchange2, exchange)
 
-    def initiate(self, now: float, policy: PeerPolicy, mapping: int) -> None:
-        if policy.remote_address is None:
-            raise ValueError(f"{policy.name} has no peer address")
-        self._initiate(now, policy, policy.remote_address, (mapping,))
+    def initiate(self, now: float, policy: PeerPolicy, remote: Address, mapping: int) -> None:
+        self._initiate(now, policy, remote, (mapping,))
 
-    def reinitiate(self, now: float, tunnel: str) -> None:
+    def reinitiate(self, now: float, live: session.Session, remote: Address) -> None:
         """As `initiate`, for every mapping that is up. `duplicates` closes the older once both are there."""
-        policy, live = self._registry.policies.by_name[tunnel], self._registry.established(tunnel)
-        if policy.remote_address is not None and isinstance(live, Session):
-            mappings = tuple(
-                dict.fromkeys(c.sa.mapping for c in live.context.children if c.fate is Fate.LIVE)
-            )
-            self._initiate(now, policy, policy.remote_address, mappings, beside=True)
+        children: Children = live.context.children
+        mappings = dict.fromkeys(child.sa.mapping for child in children if child.fate is Fate.LIVE)
+        policy = self._registry.policies.by_name[live.sa.tunnel]
+        self._initiate(now, policy, remote, mappings, beside=True)
 
     def _initiate(
-        self,
-        now: float,
-        policy: PeerPolicy,
-        remote: Address,
-        mappings: tuple[int, ...],
-        beside: bool = False,
+        self, now: float, policy: PeerPolicy, remote: Address, mappings: Iterable[int], beside: bool = False
     ) -> None:
         path = initial_path(policy.local_address, remote)
         spi = self._registry.new_ike_spi()
         attempt = Attempt(begun_here=True, candidates=(policy,), beside=beside)
-        session = Session(self._registry, IkeSa(policy, path, True, spi, NO_SPI, attempt))
+        begun = Session(self._registry, IkeSa(policy, path, True, spi, NO_SPI, attempt))
         for mapping in mappings:
-            session.command(now, Want(mapping))
-        self._registry.add(session)
-        session.command(now, causes.Begin(SaInitExchange(session.context)))
-        self._registry.arm(session)
+            begun.command(now, Want(mapping))
+        self._registry.add(begun)
+        begun.command(now, causes.Begin(SaInitExchange(begun.context)))
+        self._registry.arm(begun)
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """The first message of a peer: cookie or session. Everything else is for no IKE SA we have."""
@@ -84,7 +78,7 @@ class Responder:
         key = InitKey(header.spi_i, path.remote, path.remote_port)
         known = self._registry.find_init(key)
         if isinstance(known, Session) and known.sa.attempt.init.request == data:
-            known.repeat_init(path, data)
+            known.repeat_init(path)
             return
         proved = self._registry.strangers.is_crowded(now, path.remote)
         if proved and not self._proves_address(now, path, header, data):
@@ -127,17 +121,17 @@ class Responder:
         candidates = self._registry.policies.candidates(IkeVersion.V2, path)
         spi = self._registry.new_ike_spi()
         attempt = Attempt(begun_here=False, candidates=candidates)
-        session = Session(self._registry, IkeSa(candidates[0], path, False, spi, header.spi_i, attempt))
+        begun = Session(self._registry, IkeSa(candidates[0], path, False, spi, header.spi_i, attempt))
         try:
-            session.respond(now, path, header, data)
+            begun.respond(now, path, header, data)
         except errors.UnsupportedCriticalPayload as error:
             fault: Fault = UnsupportedCriticalPayload(bytes((error.payload_type,)), exchange="IKE_SA_INIT")
         except Fault as raised:
             fault = raised
         else:
             self._registry.forget_init(key)
-            session.half_open(now, key, proved)
-            self._registry.arm(session)
+            begun.half_open(now, key, proved)
+            self._registry.arm(begun)
             return
         self._registry.strangers.refused_first(now, path.remote)
         self._answer_without_state(path, header, Notify(fault.notify, fault.data))

@@ -129,8 +129,8 @@ def _hash(sa: IsakmpSa, keys: Phase1Keys, of_initiator: bool) -> bytes:
 
 
 def first_contact(context: Context) -> list[Payload]:
-    spi = context.sa.cookies
-    return [Notify(Notify1.INITIAL_CONTACT, spi=spi)] if context.is_first_contact() else []
+    first = context.registry.is_first_contact(context.sa.policy)
+    return [Notify(Notify1.INITIAL_CONTACT, spi=context.sa.cookies)] if first else []
 
 
 def nat_d_payloads(context: Context) -> list[NatD]:

@@ -151,20 +151,15 @@ def _begin(
         quick.key_pair = KeyPair.generate(group, registry.entropy)
         payloads.append(KeyExchange(quick.key_pair.public))
     payloads += [selectors.id_of(policy.ts_local), selectors.id_of(policy.ts_remote)]
-    proof = Hash(context.sa.keys.hash_1(message_id, encode_payloads(payloads)[1]))
-    _add(context, quick)
-    _send(context, quick, [proof, *payloads])
-    quick.schedule = Schedule(now, registry.entropy, longest_wait=LONGEST_WAIT)
+    proof = context.sa.keys.hash_1(message_id, encode_payloads(payloads)[1])
+    _open(context, now, quick, [Hash(proof), *payloads])
 
 
 def on_quick2(context: Context, now: float, received: Received) -> None:
     """The responder chose: acknowledge, and the SAs are up."""
     message, sa, quick = received.of(Quick2), context.sa, _meant(context, received)
     wanted = sa.keys.hash_2(quick.message_id, quick.nonce_i, received.behind_hash)
-    _verify(wanted, message.hash)
-    received.confirm()
-    verified(context, now)
-    follow(context, now, received)
+    _verify(context, now, received, message.hash, wanted)
     asked, numbers = _asking(quick.policy, quick.group), sa.policy.numbers
     choice = choose_phase2(message.sa, asked, quick.group, numbers, answer=True, in_udp=sa.nat.found)
     ranges = _ranges(message.ids)
@@ -190,18 +185,14 @@ def on_quick2(context: Context, now: float, received: Received) -> None:
 def on_quick1(context: Context, now: float, received: Received) -> None:
     """The peer wants a pair of SAs: find the mapping, choose, answer."""
     message, message_id = received.of(Quick1), received.header.message_id
-    _verify(context.sa.keys.hash_1(message_id, received.behind_hash), message.hash)
-    received.confirm()
-    verified(context, now)
-    follow(context, now, received)
+    wanted = context.sa.keys.hash_1(message_id, received.behind_hash)
+    _verify(context, now, received, message.hash, wanted)
     context.quick_modes.check_room()
     policy = _mapping(context, message)
     _cross(context, now, message_id, policy)
     quick, payloads = _answer(context, now, policy, received)
-    proof = Hash(context.sa.keys.hash_2(message_id, quick.nonce_i, encode_payloads(payloads)[1]))
-    _add(context, quick)
-    _send(context, quick, [proof, *payloads])
-    quick.schedule = Schedule(now, context.registry.entropy, longest_wait=LONGEST_WAIT)
+    proof = context.sa.keys.hash_2(message_id, quick.nonce_i, encode_payloads(payloads)[1])
+    _open(context, now, quick, [Hash(proof), *payloads])
     if quick.child is not None:
         _install(context, now, quick.child, pending=True)
 
@@ -254,10 +245,8 @@ def _cross(context: Context, now: float, message_id: int, policy: ChildPolicy) -
 def on_quick3(context: Context, now: float, received: Received) -> None:
     """The initiator has the SAs installed."""
     message, quick = received.of(Quick3), _meant(context, received)
-    _verify(context.sa.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r), message.hash)
-    received.confirm()
-    verified(context, now)
-    follow(context, now, received)
+    wanted = context.sa.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r)
+    _verify(context, now, received, message.hash, wanted)
     context.peer.children.confirm(quick.spi_in)
     _done(context, now, quick)
     quick.last.received = received.data
@@ -459,9 +448,12 @@ def _meant(context: Context, received: Received) -> QuickMode:
     return quick
 
 
-def _add(context: Context, quick: QuickMode) -> None:
+def _open(context: Context, now: float, quick: QuickMode, payloads: Sequence[Payload]) -> None:
+    """Our first message of it, sent again until it is answered."""
     context.quick_modes.add(quick)
     context.transport.use(quick.message_id)
+    _send(context, quick, payloads)
+    quick.schedule = Schedule(now, context.registry.entropy, longest_wait=LONGEST_WAIT)
 
 
 def _send(context: Context, quick: QuickMode, payloads: Sequence[Payload]) -> None:
@@ -499,10 +491,13 @@ def _asking(policy: ChildPolicy, group: int) -> ChildPolicy:
     return policy.with_groups(group) if group and not policy.pfs else policy
 
 
-def _verify(wanted: bytes, received: Hash) -> None:
+def _verify(context: Context, now: float, received: Received, found: Hash, wanted: bytes) -> None:
     """Raises Drop: a message with another hash is none of the peer's (RFC 2409 section 5.5)."""
-    if not hmac.compare_digest(wanted, received.data):
+    if not hmac.compare_digest(wanted, found.data):
         raise Drop("quick mode hash")
+    received.confirm()
+    verified(context, now)
+    follow(context, now, received)
 
 
 def shared(quick: QuickMode, ke: KeyExchange | None) -> Secret:

@@ -75,7 +75,7 @@ class AuthExchange(Exchange):
         # A peer that has another identity than the one that is asked for refuses: none is asked for.
         asked = () if policy.known_by_name else (IdR(policy.remote_id.type, policy.remote_id.value),)
         auth = _sign(sa, policy.psk, sa.initiator, id_i.encode())
-        contact = (Notify(Notify2.INITIAL_CONTACT),) if context.is_first_contact() else ()
+        contact = (Notify(Notify2.INITIAL_CONTACT),) if context.registry.is_first_contact(policy) else ()
         child = None if _is_childless(context) else _wanted_first(context)
         if child is not None:
             self._offer = Offer(context, child, key_exchange=False)
@@ -260,7 +260,7 @@ def _authenticate(context: Context, received: Received, request: AuthRequest) ->
     if len(named) > 1:
         named.sort(key=lambda p: (not _has_mapping(p, request), _is_up(context, p)))
     for policy in named:
-        if hmac.compare_digest(request.auth.data, _expected(sa, policy.psk, id_body)):
+        if hmac.compare_digest(request.auth.data, _sign(sa, policy.psk, not sa.initiator, id_body)):
             if policy.proposals and sa.suite_fits(policy):
                 _check(sa, policy.psk, request.auth, id_body)
                 return policy
@@ -268,7 +268,7 @@ def _authenticate(context: Context, received: Received, request: AuthRequest) ->
     if named:
         sa.policy = named[0]
         _check(sa, named[0].psk, request.auth, id_body)
-    _expected(sa, Secret(context.registry.entropy.bytes(DECOY_KEY)), id_body)
+    _sign(sa, Secret(context.registry.entropy.bytes(DECOY_KEY)), not sa.initiator, id_body)
     raise AuthenticationFailed(diagnosis=_identity_mismatch(context, request))
 
 
@@ -323,16 +323,12 @@ def _check(sa: IkeSa, psk: Secret, auth: Auth, id_body: bytes) -> None:
             ours=AuthMethod2.SHARED_KEY_MIC.name,
         )
         raise AuthenticationFailed(diagnosis=diagnosis)
-    if not hmac.compare_digest(auth.data, _expected(sa, psk, id_body)):
+    if not hmac.compare_digest(auth.data, _sign(sa, psk, not sa.initiator, id_body)):
         raise AuthenticationFailed(exchange=EXCHANGE, ours=psk.fingerprint())
 
 
-def _expected(sa: IkeSa, psk: Secret, id_body: bytes) -> bytes:
-    """What the peer's AUTH must be."""
-    return _sign(sa, psk, not sa.initiator, id_body)
-
-
 def _sign(sa: IkeSa, psk: Secret, initiator: bool, id_body: bytes) -> bytes:
+    """The AUTH data of that side: ours, or what the peer's must be."""
     init, keys = sa.attempt.init, sa.keys
     message, nonce, side = (
         (init.request, init.nonce_r, keys.initiator)

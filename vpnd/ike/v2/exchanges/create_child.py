@@ -125,6 +125,16 @@ class ChildExchange(Exchange):
         self.mapping = mapping
         self._negotiation: ChildNegotiation | None = None
 
+    def accepted(self, context: Context, now: float, received: Received) -> None:
+        """The peer has made the CHILD_SA."""
+        negotiation, response = required(self._negotiation), received.of(ChildResponse)
+        sa = negotiation.accept(context, response)
+        self._negotiation = None
+        self._made(context, now, sa, min(negotiation.nonce, response.nonce.data))
+
+    def _made(self, context: Context, now: float, sa: ChildSa, lowest_nonce: bytes) -> None:
+        context.children.add(now, sa, lowest_nonce)
+
     def failed(self, context: Context, now: float, fault: Fault) -> None:
         """The peer has made an SA that we cannot use: delete it, and say why."""
         if self._negotiation is not None:
@@ -152,12 +162,6 @@ class CreateChild(ChildExchange):
             return None
         self._negotiation = self._negotiation or ChildNegotiation(context, policy)
         return self._negotiation.payloads()
-
-    def accepted(self, context: Context, now: float, received: Received) -> None:
-        negotiation, response = required(self._negotiation), received.of(ChildResponse)
-        sa = negotiation.accept(context, response)
-        self._negotiation = None
-        context.children.add(now, sa, min(negotiation.nonce, response.nonce.data))
 
     def refused(self, context: Context, now: float, received: Received) -> None:
         """Ask again in another way or later, or report the failure."""

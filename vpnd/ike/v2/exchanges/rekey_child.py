@@ -26,7 +26,7 @@ from vpnd.ike.v2.exchanges.informational import DeleteChildren
 from vpnd.ike.v2.exchanges.rekey_ike import EXCHANGE, REFUSED_WAIT, busy_wait, replaced_if_full
 from vpnd.ike.v2.faults import TemporaryFailure
 from vpnd.ike.v2.key_exchange import required
-from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Refusal, error_of, notify_of
+from vpnd.ike.v2.messages import ChildRequest, Refusal, error_of, notify_of
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -60,12 +60,6 @@ class RekeyChild(ChildExchange):
         spi = sa.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
         rekey_sa = Notify(Notify2.REKEY_SA, protocol=Protocol.ESP, spi=spi)
         return (rekey_sa, *self._negotiation.payloads())
-
-    def accepted(self, context: Context, now: float, received: Received) -> None:
-        negotiation, response = required(self._negotiation), received.of(ChildResponse)
-        sa = negotiation.accept(context, response)
-        self._negotiation = None
-        self._conclude(context, now, sa, min(negotiation.nonce, response.nonce.data))
 
     def refused(self, context: Context, now: float, received: Received) -> Want | Reinitiate | None:
         """Ask again in another way or later; a rival, if it lives, succeeds."""
@@ -104,7 +98,7 @@ class RekeyChild(ChildExchange):
     def _old_is_live(self, context: Context) -> bool:
         return context.children.find(self.old.spi_in) is self.old and self.old.fate is Fate.LIVE
 
-    def _conclude(self, context: Context, now: float, sa: ChildSa, lowest_nonce: bytes) -> None:
+    def _made(self, context: Context, now: float, sa: ChildSa, lowest_nonce: bytes) -> None:
         """Our successor is made; a rival, if there is one, decides whether it stays (RFC 7296 2.8.1)."""
         context.registry.policies.rekey_is_proved(context.sa.policy)
         rival = self._living_rival(context)
