@@ -190,10 +190,6 @@ class QuickModes:
     def refusal(self, message_id: int) -> Turn | None:
         return self._refusals.get(message_id)
 
-    @property
-    def refusals(self) -> int:
-        return len(self._refusals)
-
     # --- time
 
     def next_timeout(self) -> float | None:

@@ -19,6 +19,7 @@ from vpnd.ike.v1 import causes, ladder
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.message_transport import fragment_of, is_fragment
+from vpnd.ike.v1.phase1_messages import EXCHANGES
 from vpnd.ike.v1.session import Session
 from vpnd.ike.v1.state import State, Timer
 from vpnd.model.child import Path
@@ -28,13 +29,10 @@ from vpnd.model.policy import NegotiationMode, PeerPolicy
 from vpnd.model.selectors import Address
 from vpnd.wire.chain import decode_chain
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
-from vpnd.wire.iana import Exchange1, IkeVersion, Payload1
+from vpnd.wire.iana import IkeVersion, Payload1
 from vpnd.wire.ikev1 import Id
 
-_MODES: dict[int, NegotiationMode] = {
-    Exchange1.IDENTITY_PROTECTION: NegotiationMode.MAIN,
-    Exchange1.AGGRESSIVE: NegotiationMode.AGGRESSIVE,
-}
+_MODES: dict[int, NegotiationMode] = {exchange: mode for mode, exchange in EXCHANGES.items()}
 
 REASSEMBLIES = 8
 """Ours: first messages that are put together of fragments at once; nobody has proved anything yet."""
@@ -80,9 +78,8 @@ class Responder:
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """A first message, or a repeat of one. Raises Drop with the reason, DecodeError."""
         mode = _MODES.get(header.exchange)
-        if mode is None or header.spi_r != NO_SPI or header.spi_i == NO_SPI or header.message_id:
-            raise Drop("no session")
-        if header.has(Flag.ENCRYPTION):
+        late = header.message_id or header.has(Flag.ENCRYPTION)
+        if mode is None or header.spi_r != NO_SPI or header.spi_i == NO_SPI or late:
             raise Drop("no session")
         if is_fragment(header):
             whole = self._take_fragment(path, header, data)
@@ -102,7 +99,7 @@ class Responder:
             self._registry.forget(known)
         if mode is NegotiationMode.AGGRESSIVE:
             self._registry.strangers.check_key_exchange(now, path.remote)
-        policy = self._policy(now, path, mode, header, data)
+        policy = self._policy(path, mode, header, data)
         begun = Session(self._registry, IsakmpSa.new(now, self._registry, policy, path, header.spi_i))
         self._registry.add(begun, key)
         begun.context.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
@@ -130,9 +127,7 @@ class Responder:
             raise Drop("fragment of a fragment")
         return whole
 
-    def _policy(
-        self, now: float, path: Path, mode: NegotiationMode, header: Header, data: bytes
-    ) -> PeerPolicy:
+    def _policy(self, path: Path, mode: NegotiationMode, header: Header, data: bytes) -> PeerPolicy:
         """The tunnel that fits the addresses, the mode and, in aggressive mode, the identity.
 
         Raises Drop; where the mode or the identity is what differs, the operator hears of it.
@@ -144,8 +139,7 @@ class Responder:
         if not fitting:
             ours = (candidates[0].mode or NegotiationMode.MAIN).value
             diagnosis = Diagnosis.of(Code.MODE, theirs=mode.value, ours=ours, peer=path.remote)
-            self._tell(candidates[0].name, diagnosis)
-            raise Drop("the other mode is configured")
+            raise self._refused(candidates[0], diagnosis, "the other mode is configured")
         if mode is NegotiationMode.MAIN:
             return fitting[0]
         identity = _identity(header, data)
@@ -154,11 +148,11 @@ class Responder:
                 return policy
         ours = describe_some(fitting[0].peer_ids)
         diagnosis = Diagnosis.of(Code.IDENTITY, theirs=identity.describe(), ours=ours, peer=path.remote)
-        self._tell(fitting[0].name, diagnosis)
-        raise Drop("unknown identity")
+        raise self._refused(fitting[0], diagnosis, "unknown identity")
 
-    def _tell(self, tunnel: str, diagnosis: Diagnosis) -> None:
-        self._registry.emit(Failed(tunnel, diagnosis, initiator=False, unproven=True))
+    def _refused(self, policy: PeerPolicy, diagnosis: Diagnosis, reason: str) -> Drop:
+        self._registry.emit(Failed(policy.name, diagnosis, initiator=False, unproven=True))
+        return Drop(reason)
 
 
 def _identity(header: Header, data: bytes) -> Identity:

@@ -8,7 +8,7 @@ from vpnd.ike.fragments import DATAGRAM_LIMIT
 from vpnd.ike.outputs import Transmit
 from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.v2.ike_sa import IkeSa
-from vpnd.ike.v2.protect import Envelope, Protection, plain
+from vpnd.ike.v2.protect import Protection, header_of, plain
 from vpnd.model.child import Path
 from vpnd.wire.header import Flag
 from vpnd.wire.iana import Exchange2
@@ -46,12 +46,12 @@ class Outbox:
             flags |= Flag.INITIATOR
         is_init = exchange == Exchange2.IKE_SA_INIT
         spi_r = NO_SPI if is_init and not response else sa.spi_r
-        envelope = Envelope(sa.spi_i, spi_r, exchange, flags, message_id)
+        header = header_of(sa.spi_i, spi_r, exchange, flags, message_id)
         if is_init or not sa.has_keys:
-            return (plain(envelope, payloads),)
+            return (plain(header, payloads),)
         around = IP_HEADER[sa.path.local.version] + UDP_HEADER + NON_ESP_MARKER
         limit = DATAGRAM_LIMIT - around if sa.peer.fragmentation else None
-        return self.protection.seal(envelope, payloads, limit)
+        return self.protection.seal(header, payloads, limit)
 
     def transmit(
         self, path: Path, datagrams: tuple[bytes, ...], text: str, detail: Iterable[str] = ()

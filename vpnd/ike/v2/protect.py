@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.crypto.seal import IntegrityFailed, SkCipher, make
@@ -22,30 +22,6 @@ from vpnd.wire.ikev2 import PAYLOADS, SEALED, EncryptedFragment, Payload, encode
 VERSION_2_0 = 0x20
 FRAGMENT_FIELDS = 4
 """Bytes of Fragment Number and Total Fragments in front of the sealed part of an SKF payload."""
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """What the header of a message says besides its length."""
-
-    spi_i: bytes
-    spi_r: bytes
-    exchange: int
-    flags: Flag
-    message_id: int
-
-    def header(self, next_payload: int, length: int) -> Header:
-        """The header of a message of `length` bytes in all."""
-        return Header(
-            self.spi_i,
-            self.spi_r,
-            next_payload,
-            VERSION_2_0,
-            self.exchange,
-            self.flags,
-            self.message_id,
-            length,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +45,15 @@ class Opened:
         return decode_chain(self.first, self.inside or b"")
 
 
-def plain(envelope: Envelope, payloads: Sequence[Payload]) -> bytes:
+def header_of(spi_i: bytes, spi_r: bytes, exchange: int, flags: int, message_id: int) -> Header:
+    """The header of a message whose payloads are not known yet."""
+    return Header(spi_i, spi_r, 0, VERSION_2_0, exchange, flags, message_id, 0)
+
+
+def plain(header: Header, payloads: Sequence[Payload]) -> bytes:
     """A message without protection: IKE_SA_INIT."""
     first, body = encode_payloads(payloads)
-    return envelope.header(first, HEADER_LENGTH + len(body)).encode() + body
+    return replace(header, next_payload=first, length=HEADER_LENGTH + len(body)).encode() + body
 
 
 class Protection:
@@ -86,16 +67,16 @@ class Protection:
         self._in = _cipher(suite, theirs)
         self._reassembly = Reassembly()
 
-    def seal(self, envelope: Envelope, payloads: Sequence[Payload], limit: int | None) -> tuple[bytes, ...]:
+    def seal(self, header: Header, payloads: Sequence[Payload], limit: int | None) -> tuple[bytes, ...]:
         """The datagrams of a message: one, or fragments of at most `limit` bytes where it is longer."""
         first, plaintext = encode_payloads(payloads)
         whole = HEADER_LENGTH + GENERIC_HEADER_LENGTH + self._out.sealed_length(len(plaintext))
         if limit is None or whole <= limit:
-            return (self._seal(envelope, Payload2.SK, first, b"", plaintext),)
+            return (self._seal(header, Payload2.SK, first, b"", plaintext),)
         pieces = split(plaintext, self._room(limit))
         return tuple(
             self._seal(
-                envelope,
+                header,
                 Payload2.SKF,
                 first if number == 1 else 0,
                 Builder().u16(number).u16(len(pieces)).bytes(),
@@ -115,19 +96,17 @@ class Protection:
         sealed = chain[-1]
         critical = next((raw.type for raw in chain[:-1] if raw.critical and raw.type not in PAYLOADS), None)
         if sealed.type == Payload2.SK:
-            inside = self._verify(data, len(sealed.body), sealed.body)
-            return Opened(sealed.next_payload, inside, None, critical)
+            return Opened(sealed.next_payload, self._verify(data, sealed.body), None, critical)
         if sealed.type == Payload2.SKF:
             fragment = EncryptedFragment.decode(sealed.body, sealed.next_payload)
+            piece = self._verify(data, fragment.body)
             if critical is not None:
-                self._verify(data, len(fragment.body), fragment.body)
                 return Opened(0, b"", fragment.number, critical)
-            return self._open_fragment(header, data, fragment)
+            return self._keep(header, fragment, piece)
         raise Drop("not protected")
 
-    def _open_fragment(self, header: Header, data: bytes, fragment: EncryptedFragment) -> Opened:
-        """Authenticate one fragment, then keep it; the first one brings the type of the first payload."""
-        piece = self._verify(data, len(fragment.body), fragment.body)
+    def _keep(self, header: Header, fragment: EncryptedFragment, piece: bytes) -> Opened:
+        """An authentic fragment; the first one brings the type of the first payload."""
         if fragment.number == 1:
             piece = bytes((fragment.next_payload,)) + piece
         key = header.message_id << 1 | header.has(Flag.RESPONSE)
@@ -137,20 +116,18 @@ class Protection:
         cursor = Cursor(whole, "fragments")
         return Opened(cursor.u8("next payload"), cursor.rest(), fragment.number)
 
-    def _verify(self, data: bytes, length: int, sealed: bytes) -> bytes:
+    def _verify(self, data: bytes, sealed: bytes) -> bytes:
         try:
-            return self._in.open(data[: len(data) - length], sealed)
+            return self._in.open(data[: len(data) - len(sealed)], sealed)
         except IntegrityFailed as error:
             raise Drop("integrity check failed") from error
 
-    def _seal(
-        self, envelope: Envelope, payload_type: int, first: int, fields: bytes, plaintext: bytes
-    ) -> bytes:
+    def _seal(self, header: Header, payload_type: int, first: int, fields: bytes, plaintext: bytes) -> bytes:
         sealed_length = self._out.sealed_length(len(plaintext))
         placeholder = RawPayload(payload_type, fields + bytes(sealed_length), next_payload=first)
         _, payload = encode_chain((placeholder,))
-        header = envelope.header(payload_type, HEADER_LENGTH + len(payload)).encode()
-        associated = header + payload[: len(payload) - sealed_length]
+        whole = replace(header, next_payload=payload_type, length=HEADER_LENGTH + len(payload))
+        associated = whole.encode() + payload[: len(payload) - sealed_length]
         return associated + self._out.seal(associated, plaintext, self._entropy)
 
     def _room(self, limit: int) -> int:

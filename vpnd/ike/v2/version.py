@@ -16,7 +16,7 @@ from vpnd.ike.v2.cookies import Cookies
 from vpnd.ike.v2.exchanges.sa_init import SaInitExchange
 from vpnd.ike.v2.faults import UnsupportedCriticalPayload
 from vpnd.ike.v2.ike_sa import Attempt, IkeSa
-from vpnd.ike.v2.protect import Envelope, plain
+from vpnd.ike.v2.protect import header_of, plain
 from vpnd.ike.v2.session import Session
 from vpnd.model.child import Path
 from vpnd.model.policy import PeerPolicy
@@ -141,8 +141,8 @@ class Responder:
     def _answer_without_state(self, path: Path, header: Header, notify: Notify) -> None:
         """An unprotected answer with one notify; the responder's SPI stays zero (RFC 7296 section 2.6)."""
         tunnel = self._registry.policies.candidates(IkeVersion.V2, path)[0].name
-        envelope = Envelope(header.spi_i, NO_SPI, Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0)
-        data = plain(envelope, (notify,))
+        answer = header_of(header.spi_i, NO_SPI, Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0)
+        data = plain(answer, (notify,))
         text = ladder.text_of(Exchange2.IKE_SA_INIT, 0, (notify,), response=True)
         self._registry.draw(tunnel, True, text, len(data), ladder.detail_of((notify,)), stranger=True)
         self._registry.emit(Transmit(tunnel, path, data))

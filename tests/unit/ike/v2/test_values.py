@@ -26,7 +26,7 @@ from vpnd.ike.v2.proposals import (
     read_answer,
     without_dh,
 )
-from vpnd.ike.v2.protect import Envelope, Protection, plain
+from vpnd.ike.v2.protect import Protection, header_of, plain
 from vpnd.ike.v2.requests import Exchange, Outstanding, Reply, Requests
 from vpnd.ike.v2.selectors import choose_mapping, decode_selectors, encode_selectors
 from vpnd.model.child import Path
@@ -299,7 +299,7 @@ def protections(suite: Suite) -> tuple[Protection, Protection]:
     return Protection(suite, keys, True, entropy), Protection(suite, keys, False, entropy)
 
 
-ENVELOPE = Envelope(b"I" * 8, b"R" * 8, Exchange2.INFORMATIONAL, Flag.INITIATOR, 5)
+HEADER = header_of(b"I" * 8, b"R" * 8, Exchange2.INFORMATIONAL, Flag.INITIATOR, 5)
 SUITES = [
     Suite("aes-128", "sha256", "sha256", 31),
     Suite("aes-256-gcm", "sha384", None, 31),
@@ -311,7 +311,7 @@ SUITES = [
 @given(data=st.binary(max_size=4000), limit=st.integers(256, 1300))
 def test_what_is_sealed_is_opened_whole_or_in_fragments(suite: Suite, data: bytes, limit: int) -> None:
     sender, receiver = protections(suite)
-    datagrams = sender.seal(ENVELOPE, (VendorId(data),), limit)
+    datagrams = sender.seal(HEADER, (VendorId(data),), limit)
     assert all(len(datagram) <= limit for datagram in datagrams)
     opened = [receiver.open(Header.decode(datagram), datagram) for datagram in datagrams]
     assert [o.inside for o in opened[:-1]] == [None] * (len(datagrams) - 1)
@@ -323,15 +323,15 @@ def test_what_is_sealed_is_opened_whole_or_in_fragments(suite: Suite, data: byte
 
 @pytest.mark.parametrize(
     "other",
-    [replace(ENVELOPE, message_id=6), replace(ENVELOPE, flags=ENVELOPE.flags | Flag.RESPONSE)],
+    [replace(HEADER, message_id=6), replace(HEADER, flags=HEADER.flags | Flag.RESPONSE)],
     ids=["another message", "request and response"],
 )
-def test_fragments_of_two_messages_are_not_put_together(other: Envelope) -> None:
+def test_fragments_of_two_messages_are_not_put_together(other: Header) -> None:
     """RFC 7383 section 2.6: a message is known by its ID and by whether it is a request."""
     sender, receiver = protections(SUITES[0])
     ours, theirs = (
         sender.seal(envelope, (VendorId(bytes((fill,)) * 900),), 600)
-        for fill, envelope in enumerate((ENVELOPE, other))
+        for fill, envelope in enumerate((HEADER, other))
     )
     assert len(ours) == len(theirs) == 2
     assert receiver.open(Header.decode(ours[0]), ours[0]).inside is None
@@ -343,13 +343,13 @@ def test_fragments_of_two_messages_are_not_put_together(other: Envelope) -> None
 @pytest.mark.parametrize("suite", SUITES, ids=str)
 def test_fragments_use_the_room_they_have(suite: Suite) -> None:
     sender, _ = protections(suite)
-    datagrams = sender.seal(ENVELOPE, (VendorId(bytes(3000)),), 1000)
+    datagrams = sender.seal(HEADER, (VendorId(bytes(3000)),), 1000)
     assert all(1000 - len(datagram) < 32 for datagram in datagrams[:-1])
 
 
 def test_one_s_own_message_does_not_open() -> None:
     sender, _ = protections(SUITES[0])
-    (datagram,) = sender.seal(ENVELOPE, (), None)
+    (datagram,) = sender.seal(HEADER, (), None)
     with pytest.raises(Drop, match="integrity"):
         sender.open(Header.decode(datagram), datagram)
 
@@ -357,7 +357,7 @@ def test_one_s_own_message_does_not_open() -> None:
 def test_a_message_without_sk_is_not_protected() -> None:
     _, receiver = protections(SUITES[0])
 
-    datagram = plain(ENVELOPE, (Delete(Protocol.IKE),))
+    datagram = plain(HEADER, (Delete(Protocol.IKE),))
     with pytest.raises(Drop, match="not protected"):
         receiver.open(Header.decode(datagram), datagram)
 
