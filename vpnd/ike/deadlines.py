@@ -42,8 +42,7 @@ class Timers(Generic[K]):
     def expired(self, now: float) -> Iterator[K]:
         """Each key that is due, earliest first, disarmed as it is yielded.
 
-        A key that is armed again while the caller works waits for the next call unless it is due already;
-        the number of keys handed out is bounded by those that were due at the start.
+        A key that is armed again meanwhile waits for the next call, unless it is due already.
         """
         due = sorted(
             (when, index, key) for index, (key, when) in enumerate(self._deadlines.items()) if when <= now
@@ -60,10 +59,9 @@ removed; each attempt of a flood leaves one for half a minute."""
 
 
 class Deadlines(Generic[K]):
-    """At most one deadline for each key, in seconds on the caller's clock; a thousand cost one entry each.
+    """At most one deadline for each of thousands of keys, in seconds on the caller's clock.
 
-    `Timers` is for the few deadlines of one session. Keys that are due at the same moment come in the order
-    in which they were armed.
+    Keys that are due at the same moment come in the order in which they were armed.
     """
 
     __slots__ = ("_armed", "_heap", "_keys", "_number")

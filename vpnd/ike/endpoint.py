@@ -96,11 +96,10 @@ class Endpoint:
         self._unreadable.pop(name, None)
 
     def initiate(self, now: float, name: str, mapping: int) -> None:
-        """Bring the CHILD_SA of one mapping up, with an IKE SA first if there is none.
+        """Bring the CHILD_SA of one mapping up, with an IKE SA first if there is none; no-op when under way.
 
-        One attempt at a time for each peer address: peers limit half-open IKE SAs by address, so the
-        attempts of further tunnels wait for their turn. No-op when up or under way. Raises KeyError for
-        an unknown tunnel.
+        One attempt at a time for each peer address, for peers limit half-open IKE SAs by it; the others wait.
+        Raises KeyError for an unknown tunnel.
         """
         policy = self._registry.policies.by_name[name]
         session = self._live(name)
@@ -132,11 +131,8 @@ class Endpoint:
     def close(self, now: float, name: str, diagnosis: Diagnosis, local_spi: bytes | None = None) -> None:
         """DELETE to the peer; all SAs of the tunnel go: ChildDown each, then IkeDown.
 
-        With `local_spi` only the IKE SA that has this SPI on our side goes, and what was made under it.
-
-        A peer's attempt of which only its proof will say what tunnel it means goes on: a change of one tunnel
-        is none of the others', and a proof that fits none any more has an answer. Else the peer would ask in
-        vain until it gives up.
+        With `local_spi` only the IKE SA that has this SPI on our side, and what was made under it. A peer's
+        attempt goes on until its proof says what tunnel it means: else the peer would ask in vain.
         """
         if local_spi is None:
             self._stop_waiting(name)
@@ -149,10 +145,7 @@ class Endpoint:
         self._command_child(now, name, spi_in, CloseChild(spi_in, Diagnosis.of(Code.LIFETIME)))
 
     def rekey_ike(self, now: float, name: str, local_spi: bytes | None = None) -> None:
-        """Replace the IKE SA of a tunnel without loss; no-op without one.
-
-        Of several the newest, or the one that has `local_spi` on our side.
-        """
+        """Replace the newest IKE SA of a tunnel, or that with `local_spi`; no-op without one."""
         session = self._registry.established(name) if local_spi is None else self._registry.find(local_spi)
         if session is not None and session.sa.tunnel == name:
             self._command(now, session, RekeyNow())
@@ -181,10 +174,7 @@ class Endpoint:
             self._settle(now, session)
 
     def moved(self, now: float, name: str, path: Path) -> None:
-        """ESP of a tunnel came from elsewhere, and authentic: PathMoved if the peer is there now.
-
-        The one place that decides: without a NAT on the peer's side nothing follows (RFC 7296 section 2.23).
-        """
+        """Authentic ESP came from elsewhere: PathMoved if the peer is there now (`natt.follows`)."""
         for session in self._registry.sessions(name):
             self._command(now, session, Moved(path))
 

@@ -92,10 +92,7 @@ class Reassembly:
 
 
 class Reassemblies(Generic[K]):
-    """The pieces of senders that have no state here, of as many as `at_once`: the oldest goes for a new one.
-
-    `most` is in bytes, as of a Reassembly.
-    """
+    """The pieces of senders without state: of `at_once` at most, where the oldest goes; `most` bytes each."""
 
     __slots__ = ("_at_once", "_by_sender", "_most")
 

@@ -11,10 +11,7 @@ NONCE_LENGTH = 32
 
 
 def check_value(group: int, value: bytes, fault: type[Fault], exchange: str | None = None) -> None:
-    """Before any work of our own for the peer: is its value one of the group? Raises `fault`.
-
-    What an initiator gets is checked in `shared_secret`: its own half exists.
-    """
+    """Before any work of our own for the peer: is its value one of the group? Raises `fault`."""
     try:
         check_public(group, value)
     except (InvalidPublicValue, KeyError) as error:

@@ -63,10 +63,7 @@ class Received:
 
 
 def require_single(chain: Iterable[RawPayload], payload_type: int) -> None:
-    """Refuse a message with two payloads of a type before any is decoded: of SA payloads, which cost most.
-
-    Raises DecodeError.
-    """
+    """Refuse two payloads of a type before any is decoded: SA payloads cost most. Raises DecodeError."""
     if sum(raw.type == payload_type for raw in chain) > 1:
         raise DecodeError("Sa", "repeated")
 

@@ -42,17 +42,11 @@ class Policies:
         return self._fitting(version, path)
 
     def between(self, path: Path) -> tuple[PeerPolicy, ...]:
-        """The tunnels between the two addresses of `path`, whatever they speak.
-
-        Those that have the peer's address come first, then those whose peer may have any.
-        """
+        """The tunnels between the two addresses, whatever they speak; those of that peer come first."""
         return self._fitting(None, path)
 
     def distinct(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
-        """Of the candidates the first of each kind: before the identity is known the others are the same.
-
-        A kind is all that an offer is compared with.
-        """
+        """Of the candidates one of each kind: to an offer the others are the same."""
         key = self._key(version, path)
         if (found := self._distinct.get(key)) is None:
             kinds: dict[tuple[object, ...], PeerPolicy] = {}

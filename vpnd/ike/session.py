@@ -110,7 +110,11 @@ class Sa(Generic[K]):
         return self.peer_spi if self.initiator else self.local_spi
 
     def follows(self, path: Path) -> bool:
-        """An authentic, new packet came along `path`: whether the peer has moved there."""
+        """An authentic, new packet came along `path`: whether the peer has moved there, for IKE and ESP.
+
+        An attacker may have sent a copy of a packet before the peer's own came. So a question follows along
+        both paths until it is answered: the answer says which of them is the peer's.
+        """
         moves = natt.follows(self.nat, self.path, path)
         if moves:
             self.former, self.path = self.path, path
@@ -295,7 +299,4 @@ class Version(Protocol):
         """Whether a message that no session has shows that its sender receives at its address."""
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
-        """A message that no session has: begin one as responder, answer without state, or drop it.
-
-        Raises Drop with the reason, or DecodeError.
-        """
+        """A message of no session: begin one, answer without state, or drop it. Raises Drop, DecodeError."""

@@ -85,10 +85,7 @@ def suspect(context: Context, now: float, refused: causes.Refused) -> causes.Rej
 
 
 def reject(context: Context, now: float, rejected: causes.Rejected) -> None:
-    """Tell the peer, keep the answer for repeats, and let go.
-
-    The answer is protected once the peer has proved that it has the key.
-    """
+    """Tell the peer, protected once it has proved that it has the key, and keep the answer for repeats."""
     fault, transport = rejected.fault, context.transport
     context.phase1.refuse(rejected.received.data)
     answer = transport.error if transport.proven else transport.error_in_clear

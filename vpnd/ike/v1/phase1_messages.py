@@ -91,10 +91,7 @@ class Phase1Messages:
         return data in self._believed
 
     def answer_again(self, limit: int, path: Path) -> None:
-        """Repeat our last message for a peer that repeats its own. Raises Drop after `limit` times.
-
-        `path` is the way that it came.
-        """
+        """Our last message again for a repeat along `path`. Raises Drop after `limit` times."""
         self._repeats += 1
         if self._repeats > limit:
             raise Drop("repeated too often")

@@ -253,11 +253,7 @@ def _decode_phase1(number: int, transform: TransformPart, numbers: Numbers) -> P
 def offer_phase2(
     policy: ChildPolicy, spi: bytes, group: int, mode: EncapsulationMode, numbers: Numbers = DEFAULT_NUMBERS
 ) -> Sa:
-    """The SA payload of Quick1. `group` is that of the KE payload, 0 without PFS: every transform has it.
-
-    A proposal for each ESP transform identifier would say the same in more bytes: an IKEv1 transform has its
-    identifier for itself.
-    """
+    """The SA payload of Quick1. `group` is that of the KE payload, 0 without PFS: every transform has it."""
     fitting = (suite for suite in _suites(policy.proposals) if (suite.dh or NO_GROUP) == group)
     transforms = (_phase2_transform(suite, policy.lifetimes, mode, numbers) for suite in fitting)
     return _offer(Protocol.ESP, spi, transforms)
@@ -337,10 +333,7 @@ def limited(lifetimes: Lifetimes, notifies: Iterable[Notify]) -> Lifetimes:
 
 
 def limited_phase1(seconds: int, notifies: Iterable[Notify]) -> int:
-    """The seconds of an ISAKMP SA, cut to what its responder says it will keep to (RFC 2407 section 4.6.3.1).
-
-    Peers name them by the attributes of either phase.
-    """
+    """As `limited`, of the seconds of an ISAKMP SA; peers name them by the attributes of either phase."""
     for notify in notifies:
         if notify.type == Notify1.RESPONDER_LIFETIME and notify.protocol == Protocol.IKE:
             with suppress(DecodeError):

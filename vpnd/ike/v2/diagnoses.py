@@ -66,10 +66,7 @@ def of_selectors(
 
 
 def of_init_error(notify: Notify, policy: PeerPolicy, exchange: str = "IKE_SA_INIT") -> Diagnosis:
-    """The peer's error answer to a request for an IKE SA: what it says is wrong, and what we offered.
-
-    To IKE_SA_INIT it is unauthenticated; to a rekey, CREATE_CHILD_SA, it is not.
-    """
+    """The peer's error answer to IKE_SA_INIT, not authenticated there, or to a rekey of the IKE SA."""
     name = notify_name(notify)
     match notify.type:
         case Notify2.NO_PROPOSAL_CHOSEN:

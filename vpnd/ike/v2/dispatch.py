@@ -20,10 +20,7 @@ from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 
 
 def check_header(sa: IkeSa, header: Header) -> None:
-    """The rest of what finds an IKE SA: both SPIs and the sender's role (RFC 7296 sections 2.6 and 3.1).
-
-    Raises Drop.
-    """
+    """Both SPIs and the sender's role fit (RFC 7296 sections 2.6 and 3.1). Raises Drop."""
     if header.has(Flag.INITIATOR) == sa.initiator:
         raise Drop("the flag says that we sent it")
     if header.spi_i != sa.spi_i:

@@ -46,10 +46,7 @@ class Attempt(session.Attempt):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What IKE_SA_INIT has shown of the peer.
-
-    `knows_childless`: IKE_AUTH may come without a CHILD_SA (RFC 6023).
-    """
+    """What IKE_SA_INIT has shown of the peer. `knows_childless`: it has announced RFC 6023."""
 
     esp_in_udp: bool = False
     fragmentation: bool = False

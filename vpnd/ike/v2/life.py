@@ -319,11 +319,7 @@ def probe(context: Context, now: float, cause: commands.Probe) -> None:
 
 
 def follow(context: Context, now: float, moved: commands.Moved) -> commands.Probe | None:
-    """The peer is at the other end of another path: IKE and ESP go there, and a question finds out.
-
-    An attacker may have sent a copy of a packet before the peer's own came. Until the question is
-    answered it is repeated along both paths, and the answer says which of them is the peer's.
-    """
+    """The peer may be at the other end of another path: it is asked."""
     sa = context.sa
     if not sa.follows(moved.path):
         return None
@@ -461,9 +457,8 @@ def check_life(context: Context, now: float, timer: Timer) -> commands.Probe | c
 def _dead_or_asked_at(context: Context) -> float:
     """When the peer is asked whether it is alive, or is dead.
 
-    Silence of half the timeout is followed by a probe; a request that is under way is as good as one.
-    The peer is dead when the timeout has passed since it was last heard, and the question has been out for
-    a while.
+    Silence of half the timeout is followed by a probe; a request that is under way is as good as one. The
+    timeout counts since the peer was last heard, and the question must have been out for a while.
     """
     sa, outstanding = context.sa, context.requests.outstanding
     timeout = float(sa.policy.dpd.timeout)

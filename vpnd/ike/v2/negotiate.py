@@ -112,10 +112,7 @@ class Offer:
         )
 
     def accept(self, exchange: str, sa: Sa, ts_i: TsI, ts_r: TsR) -> Agreed:
-        """The peer's answer, which must lie within the offer.
-
-        Raises NoProposalChosen, TsUnacceptable or InvalidSyntax; the SPI stays ours to release.
-        """
+        """The peer's answer, within our offer. Raises NoProposalChosen, TsUnacceptable, InvalidSyntax."""
         chosen = read_answer(sa, self._proposals, self._context.sa.policy.numbers)
         if isinstance(chosen, Mismatch):
             diagnosis = diagnoses.of_mismatch(chosen, exchange, self.policy)

@@ -85,18 +85,12 @@ class Session(Engine):
     # --- its first message
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
-        """Answer the first message of a peer.
-
-        Raises Drop, DecodeError or Fault, with nothing registered: the caller answers without state.
-        """
+        """Answer a peer's first message. Raises Drop, DecodeError or Fault, with nothing registered."""
         self.sa.attempt.received += 1
         self._run(now, dispatch.read_plain(self._registry, self.sa, path, header, data))
 
     def half_open(self, now: float, init_key: InitKey, proved: bool) -> None:
-        """IKE_SA_INIT is answered; the peer has a while to prove who it is.
-
-        `proved`: it has returned a cookie, so that its address is its own.
-        """
+        """The peer has a while to prove who it is. `proved`: its address is its own, by a cookie."""
         self.sa.attempt.began_at = now
         self._registry.add(self, init_key)
         self.context.timers.arm(Timer.END, now + self._registry.limits.half_open_lifetime)

@@ -100,10 +100,9 @@ class Responder:
         return cookie is not None and self._cookies.verify(now, cookie, path, header.spi_i, nonce)
 
     def _proves_address(self, now: float, path: Path, header: Header, data: bytes) -> bool:
-        """Whether a first message carries a cookie of ours; else it is answered with one (RFC 7296 2.6).
+        """Whether a first message has a cookie of ours; else it is answered with one (RFC 7296 section 2.6).
 
-        Costs a MAC and no more: nothing but the cookie and the nonce is decoded. Raises Drop for one cookie
-        too many, and DecodeError.
+        Decodes nothing but the cookie and the nonce. Raises Drop for one cookie too many, and DecodeError.
         """
         nonce, cookie = _nonce_and_cookie(header, data)
         if cookie is not None and self._cookies.verify(now, cookie, path, header.spi_i, nonce):
@@ -114,10 +113,7 @@ class Responder:
         return False
 
     def _begin(self, now: float, path: Path, header: Header, data: bytes, key: InitKey, proved: bool) -> None:
-        """Take state, unless the request is at fault: then the answer says so, and only a count is kept.
-
-        Raises Drop and DecodeError.
-        """
+        """Take state, unless the request is at fault: the answer says so. Raises Drop, DecodeError."""
         candidates = self._registry.policies.candidates(IkeVersion.V2, path)
         spi = self._registry.new_ike_spi()
         attempt = Attempt(begun_here=False, candidates=candidates)

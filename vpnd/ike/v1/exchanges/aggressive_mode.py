@@ -108,10 +108,7 @@ def on_aggressive3(context: Context, now: float, received: Received) -> Authenti
 
 
 def on_aggressive3_again(context: Context, now: float, received: Received) -> None:
-    """The initiator's proof in other bytes than before: one of the two was damaged behind the hash.
-
-    The IV chain continues from what the initiator has really sent. Raises Drop unless it is the same proof.
-    """
+    """The initiator's proof in other bytes than before: see `main_mode.on_main5_again`. Raises Drop."""
     message, sa = received.of(Aggressive3), context.sa
     phase1.verify_hash(context, sa.keys, message.hash)
     phase1.says_initial_contact(context, message.notifies)

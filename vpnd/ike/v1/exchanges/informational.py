@@ -54,10 +54,7 @@ def on_informational(context: Context, now: float, received: Received) -> PeerCl
 
 
 def on_early(context: Context, now: float, received: Received) -> None:
-    """A message under keys that are not proven yet: the peer has the same, and says why it will not go on.
-
-    Raises Drop if its hash is wrong, or if it says anything else.
-    """
+    """Under keys not proven yet: why the peer goes no further. Raises Drop for anything else."""
     _note_errors(context, now, _verified(context, received), authentic=True)
 
 

@@ -45,10 +45,7 @@ def begin(context: Context, now: float, cause: BeginMain) -> None:
 
 @phase1.step
 def on_main1(context: Context, now: float, received: Received) -> None:
-    """Choose a transform; answer with it. No key has been computed yet.
-
-    Of several tunnels between the two addresses, the first that the offer fits, until the identity arrives.
-    """
+    """Choose a transform for the first tunnel that the offer fits, and answer. No key is computed yet."""
     message, sa = received.of(Main1), context.sa
     context.registry.strangers.admit(now, received.path.remote)
     distinct = context.registry.policies.distinct(IkeVersion.V1, received.path)
@@ -121,10 +118,7 @@ def on_main5(context: Context, now: float, received: Received) -> Proved:
 
 
 def conclude(context: Context, now: float, proof: Proved) -> Authenticated | Contested:
-    """The initiator is who it says. Prove ourselves, unless the tunnel is another machine's.
-
-    Raises IdentityTaken. While that is not known the message is held, and this is done once more.
-    """
+    """The initiator is who it says: prove ourselves, or hold its message. Raises IdentityTaken."""
     path = proof.received.path
     match context.contest.decide(now, context.sa.policy, path):
         case Verdict.WAIT:

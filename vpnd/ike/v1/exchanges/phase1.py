@@ -166,10 +166,7 @@ def rivals(context: Context) -> list[PeerPolicy]:
 
 
 def choose_policy(policies: Iterable[PeerPolicy], offer: Sa) -> tuple[PeerPolicy, Phase1Choice]:
-    """The first of `policies` that the offer fits, and what is chosen of it.
-
-    Raises NoProposalChosen, with what differs from the first, if it fits none.
-    """
+    """The first policy that the offer fits, and what is chosen. Raises NoProposalChosen, as the first did."""
     fault = None
     for policy in policies:
         try:
@@ -247,8 +244,8 @@ def wrong_key(context: Context, **facts: Unpack[Known]) -> AuthenticationFailed:
 def named(policies: Iterable[PeerPolicy], received: Id) -> list[PeerPolicy]:
     """Those of `policies` (not empty) whose peer has this identity, at least one.
 
-    Protocol and port of the payload are not looked at: peers send 0 and 0, or 17 and the port that they use.
-    Raises InvalidIdInformation with both identities if there is none.
+    Protocol and port are not looked at: peers send 0 and 0, or 17 and the port that they use. Raises
+    InvalidIdInformation with both identities.
     """
     identity = Identity(received.type, received.value)
     asked = list(policies)

@@ -428,11 +428,7 @@ def verified(context: Context, now: float, alive: bool = True) -> None:
 
 
 def follow(context: Context, now: float, came: Moved | Received) -> None:
-    """An authenticated, new message or ESP came along `came.path`: the peer may be there now.
-
-    An attacker may have sent a copy of a packet before the peer's own came, so a question finds out: it
-    is repeated along both paths until it is answered, and the answer says which of them is the peer's.
-    """
+    """An authentic, new message or ESP came along `came.path`: a peer that has moved there is asked."""
     sa = context.sa
     if sa.follows(came.path) and context.is_current:
         # A predecessor does not speak for the IPsec SAs.

@@ -231,10 +231,7 @@ def find_policy(context: Context, mapping: int) -> ChildPolicy | None:
 
 
 def refuse_while_rekeying(context: Context) -> None:
-    """While our own request to rekey the IKE SA has no answer, no CHILD_SA is made (RFC 7296 2.25.2).
-
-    Raises TemporaryFailure.
-    """
+    """No CHILD_SA while our request to rekey the IKE SA is out (RFC 7296 2.25.2). Raises TemporaryFailure."""
     rekeying = context.requests.exchange
     if isinstance(rekeying, RekeyIke):
         rekeying.crossed = True

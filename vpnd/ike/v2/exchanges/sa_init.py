@@ -123,10 +123,7 @@ class SaInitExchange(Exchange):
 
 
 def respond(context: Context, now: float, received: Received) -> tuple[Payload, ...]:
-    """The responder's part: choose, compute the keys, and answer.
-
-    The tunnel is the first whose addresses and proposals fit; IKE_AUTH decides by identity.
-    """
+    """Choose, for the first tunnel that fits (IKE_AUTH decides by identity), compute the keys, and answer."""
     request, sa, registry = received.of(SaInitRequest), context.sa, context.registry
     registry.strangers.admit(now, received.path.remote)
     distinct = registry.policies.distinct(IkeVersion.V2, received.path)
