@@ -15,8 +15,8 @@ TUNNEL = ROOT / "vpnd/tunnel"
 DAEMON = ROOT / "vpnd/daemon"
 ATTRIBUTES = 15
 METHODS = 20
-MANY_FIELDS = frozenset({"HealthCheck", "Registry"})
-"""Measures, judges and reports in one; and what all sessions of a gateway share."""
+MANY_FIELDS = frozenset({"HealthCheck"})
+"""Measures, judges and reports in one."""
 MANY_METHODS = frozenset({"Endpoint"})
 """All commands and inputs of IKE."""
 

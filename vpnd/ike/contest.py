@@ -54,21 +54,21 @@ class Contest:
 
         On WAIT ask again after ANSWER_WITHIN seconds.
         """
-        present = self._registry.established(policy.name) if policy.any_address else None
+        present = self._registry.sessions.established(policy.name) if policy.any_address else None
         if present is None or _same_place(present.sa.path, path):
             return Verdict.WELCOME
         if present is not self._present:
             self._present, self._asked = present, now
             present.command(now, Probe())
-            self._registry.arm(present)
+            self._registry.sessions.arm(present)
             return Verdict.WAIT
         if present.answered_since(self._asked):
             return Verdict.REFUSED
         gone = Diagnosis.of(Code.PEER_ELSEWHERE, peer=present.sa.path.remote, detail=f"now at {path.remote}")
-        for session in self._registry.sessions(policy.name):
+        for session in self._registry.sessions.of(policy.name):
             if session.sa.phase is Phase.ESTABLISHED:
                 session.command(now, Close(gone))
-                self._registry.arm(session)
+                self._registry.sessions.arm(session)
         return Verdict.WELCOME
 
     def refusal(self, path: Path) -> Diagnosis:

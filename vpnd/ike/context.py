@@ -38,14 +38,14 @@ class Context(Generic[S]):
 
     def of_tunnel(self) -> list[Self]:
         """The IKE SAs of the tunnel and the attempts at one, of this version, oldest first."""
-        found = (one.context for one in self.registry.sessions(self.sa.tunnel))
+        found = (one.context for one in self.registry.sessions.of(self.sa.tunnel))
         return [one for one in found if isinstance(one, type(self))]
 
     def beside(self, sa: S) -> Self:
         """Another IKE SA of the tunnel, with these facts, which messages find from now on."""
         make: Any = type(self._session)
         session: Session = make(self.registry, sa)
-        self.registry.add(session)
+        self.registry.sessions.add(session)
         context: Self = session.context
         return context
 
@@ -55,4 +55,4 @@ class Context(Generic[S]):
 
     def rearm(self) -> None:
         """Timers of another IKE SA have been changed: have its next deadline noted."""
-        self.registry.arm(self._session)
+        self.registry.sessions.arm(self._session)

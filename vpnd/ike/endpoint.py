@@ -58,6 +58,7 @@ class Endpoint:
 
     def __init__(self, entropy: Entropy, limits: Limits = Limits()) -> None:  # noqa: B008 (a frozen value)
         self._registry = Registry(entropy, limits)
+        self._sessions = self._registry.sessions
         self._versions = _versions(self._registry)
         self._waiting: dict[Address, dict[tuple[str, int], None]] = {}
         self._knocks = 0
@@ -85,7 +86,7 @@ class Endpoint:
     def set_peer(self, now: float, policy: PeerPolicy) -> None:
         """Add a tunnel, or change it: its SAs stay, and what comes next is negotiated by the new policy."""
         self._registry.policies.set_policy(policy)
-        for session in self._registry.sessions(policy.name):
+        for session in self._sessions.of(policy.name):
             if session.version == policy.version:
                 session.sa.policy = policy
 
@@ -120,7 +121,7 @@ class Endpoint:
         The old SAs stay until the new ones are there, and if nothing comes of it nothing has changed. No-op
         without an IKE SA, and while an attempt with the peer is under way.
         """
-        session = self._registry.established(name)
+        session = self._sessions.established(name)
         policy = self._registry.policies.by_name.get(name)
         if session is None or policy is None or policy.remote_address is None:
             return
@@ -136,7 +137,7 @@ class Endpoint:
         """
         if local_spi is None:
             self._stop_waiting(name)
-        for session in self._registry.sessions(name):
+        for session in self._sessions.of(name):
             if local_spi in (None, session.sa.local_spi) and not session.is_undecided:
                 self._command(now, session, Close(diagnosis))
 
@@ -146,7 +147,7 @@ class Endpoint:
 
     def rekey_ike(self, now: float, name: str, local_spi: bytes | None = None) -> None:
         """Replace the newest IKE SA of a tunnel, or that with `local_spi`; no-op without one."""
-        session = self._registry.established(name) if local_spi is None else self._registry.find(local_spi)
+        session = self._sessions.established(name) if local_spi is None else self._sessions.find(local_spi)
         if session is not None and session.sa.tunnel == name:
             self._command(now, session, RekeyNow())
 
@@ -156,26 +157,26 @@ class Endpoint:
 
     def probe(self, now: float, name: str) -> None:
         """Ask the peer of a tunnel for a sign of life now."""
-        session = self._registry.established(name)
+        session = self._sessions.established(name)
         if session is not None:
             self._command(now, session, Probe())
 
     def note_activity(self, now: float, name: str) -> None:
         """Authenticated traffic (ESP) came from the peer of a tunnel: it lives."""
-        session = self._registry.established(name)
+        session = self._sessions.established(name)
         if session is not None:
             session.note_activity(now)
-            self._registry.arm(session)
+            self._sessions.arm(session)
 
     def peer_sends(self, now: float, name: str, spi_in: int) -> None:
         """The first packet came, authenticated, on an SA pair of a tunnel that is not sent on yet."""
-        for session in self._registry.sessions(name):
+        for session in self._sessions.of(name):
             session.peer_sends(now, spi_in)
             self._settle(now, session)
 
     def moved(self, now: float, name: str, path: Path) -> None:
         """Authentic ESP came from elsewhere: PathMoved if the peer is there now (`natt.follows`)."""
-        for session in self._registry.sessions(name):
+        for session in self._sessions.of(name):
             self._command(now, session, Moved(path))
 
     # --- inputs
@@ -215,7 +216,7 @@ class Endpoint:
         except (UnsupportedMajorVersion, DecodeError):
             return False
         version = self._versions[IkeVersion(header.major)]
-        if any(map(self._registry.find, version.local_spis(header))):
+        if any(map(self._sessions.find, version.local_spis(header))):
             return False
         if len(data) > LARGEST_FIRST_MESSAGE or not self._registry.policies.between(path):
             return False
@@ -223,7 +224,7 @@ class Endpoint:
 
     def handle_unreachable(self, now: float, path: Path, reason: Unreachable) -> None:
         """An ICMP error for the peer of `path`: words for an attempt that ends without an answer, no more."""
-        for session in self._registry.attempts():
+        for session in self._sessions.attempts():
             if session.sa.path == path:
                 session.sa.attempt.unreachable = reason
 
@@ -234,21 +235,21 @@ class Endpoint:
             session.handle_timeout(now)
             self._settle(now, session)
 
-        self._registry.deadlines.serve(now, serve)
+        self._sessions.deadlines.serve(now, serve)
 
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout` next; None: no need."""
-        return self._registry.deadlines.next_timeout()
+        return self._sessions.deadlines.next_timeout()
 
     # --- queries
 
     def ike_sas(self, name: str) -> tuple[IkeSaInfo, ...]:
         """The established IKE SAs of a tunnel, oldest first; usually one."""
-        return tuple(s.info() for s in self._registry.sessions(name) if s.sa.phase is Phase.ESTABLISHED)
+        return tuple(s.info() for s in self._sessions.of(name) if s.sa.phase is Phase.ESTABLISHED)
 
     def child_sas(self, name: str) -> dict[int, ChildSaInfo]:
         """The SA pairs of a tunnel by inbound SPI: when each is rekeyed, and ends."""
-        sessions = self._registry.sessions(name)
+        sessions = self._sessions.of(name)
         return {info.spi_in: info for session in sessions for info in session.child_sas()}
 
     def snapshot(self) -> Snapshot:
@@ -262,17 +263,17 @@ class Endpoint:
         self._settle(now, session)
 
     def _command_child(self, now: float, name: str, spi_in: int, cause: Cause) -> None:
-        for session in self._registry.sessions(name):
+        for session in self._sessions.of(name):
             if session.has_child(spi_in):
                 self._command(now, session, cause)
 
     def _live(self, name: str) -> Session | None:
         """The session on which a new child is wanted: the newest established, else our own attempt."""
-        attempts = (one for one in self._registry.attempts() if one.sa.tunnel == name)
-        return self._registry.established(name) or next(attempts, None)
+        attempts = (one for one in self._sessions.attempts() if one.sa.tunnel == name)
+        return self._sessions.established(name) or next(attempts, None)
 
     def _connecting_to(self, address: Address) -> bool:
-        return any(session.sa.path.remote == address for session in self._registry.attempts())
+        return any(session.sa.path.remote == address for session in self._sessions.attempts())
 
     def _hear(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """Find the session of a message. Raises Drop or DecodeError; deadlines are noted all the same."""
@@ -284,10 +285,10 @@ class Endpoint:
         try:
             session.handle_message(now, path, header, data)
         finally:
-            self._registry.arm(session)
+            self._sessions.arm(session)
 
     def _session_of(self, version: Version, header: Header) -> Session | None:
-        session = next(filter(None, map(self._registry.find, version.local_spis(header))), None)
+        session = next(filter(None, map(self._sessions.find, version.local_spis(header))), None)
         return session if session is not None and session.version == version.number else None
 
     def _cannot_read(self, now: float, path: Path, data: bytes, error: DecodeError) -> None:
@@ -305,7 +306,7 @@ class Endpoint:
         policy, exchange, session = between[0], "message", None
         if len(data) >= HEADER_LENGTH:
             header = Header.read(Cursor(data))
-            session = self._registry.find(header.spi_r) or self._registry.find(header.spi_i)
+            session = self._sessions.find(header.spi_r) or self._sessions.find(header.spi_i)
         if len(data) >= HEADER_LENGTH and spoken:
             version = self._versions[IkeVersion(header.major)]
             exchange = version.exchange_name(header.exchange)
@@ -342,11 +343,11 @@ class Endpoint:
     def _settle(self, now: float, session: Session | None = None) -> None:
         """After each input: note new deadlines, and let attempts begin whose turn has come."""
         if session is not None:
-            self._registry.arm(session)
-        changed = self._registry.changed
+            self._sessions.arm(session)
+        changed = self._sessions.changed
         while changed:
             other = changed.popleft()
-            self._registry.arm(other)
+            self._sessions.arm(other)
             if other.sa.phase is not Phase.CONNECTING:
                 self._next_attempt(now, other.sa.path.remote)
         while self._registry.reinitiating:

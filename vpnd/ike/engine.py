@@ -97,6 +97,6 @@ class Engine(Session):
                 self.context.timers.disarm(key)
         if self.ends_half_open:
             self._registry.strangers.half_open.end(self)
-        self._registry.phase_changed(self)
+        self._registry.sessions.phase_changed(self)
         if to.phase is Phase.GONE:
             self._registry.forget(self)

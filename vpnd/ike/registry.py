@@ -1,21 +1,19 @@
-"""What all sessions of one gateway share: policies, SPIs, the half-open count, outputs and timers."""
+"""What all sessions of one gateway share: policies, SPIs, the half-open count and outputs."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from vpnd.crypto.entropy import Entropy
-from vpnd.ike.deadlines import Deadlines
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import LadderLine, Output
 from vpnd.ike.pairs import Pairs
 from vpnd.ike.policies import Policies
-from vpnd.ike.session import Phase, Session, Snapshot
+from vpnd.ike.session import Session, Snapshot
+from vpnd.ike.sessions import Sessions
 from vpnd.ike.strangers import Strangers
 from vpnd.model.policy import PeerPolicy
-from vpnd.model.selectors import Address
 from vpnd.model.text import LONGEST_HEADLINE, LONGEST_TEXT, cut, cut_lines
 
 SMALLEST_ESP_SPI = 256
@@ -24,17 +22,8 @@ NO_SPI = bytes(8)
 """The responder's SPI in the first message of an IKE SA."""
 
 
-@dataclass(frozen=True, slots=True)
-class InitKey:
-    """What a repeated first message has in common with the first: the peer's SPI, address and port."""
-
-    peer_spi: bytes
-    remote: Address
-    remote_port: int
-
-
 class Registry:
-    """The sessions of one gateway and what they share. Endpoint owns it; each session is made with it."""
+    """Endpoint owns it; each session is made with it."""
 
     def __init__(self, entropy: Entropy, limits: Limits) -> None:
         self.entropy = entropy
@@ -43,29 +32,22 @@ class Registry:
         self.counters: Counter[str] = Counter()
         self.policies = Policies()
         self.strangers = Strangers(limits, self.emit, self.count)
-        self.changed: deque[Session] = deque()
+        self.sessions = Sessions()
         self.reinitiating: deque[str] = deque()
         """Tunnels for which an IKE SA beside the present one is to be begun."""
         self.beginning_again: deque[tuple[str, tuple[int, ...]]] = deque()
         """Tunnels, and mappings of theirs, whose attempt was refused and is begun at once in another way."""
         self._pairs = Pairs()
-        self._sessions: dict[bytes, Session] = {}
-        self._by_tunnel: dict[str, dict[Session, None]] = {}
-        self._tunnel_of: dict[Session, str] = {}
-        self._attempts: dict[Session, None] = {}
-        self._init_of: dict[Session, InitKey] = {}
-        self._by_init: dict[InitKey, Session] = {}
         self._esp_spis: set[int] = set()
-        self.deadlines: Deadlines[Session] = Deadlines()
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
-            sas=tuple(session.snapshot() for session in self._sessions.values()),
+            sas=tuple(session.snapshot() for session in self.sessions.all()),
             esp_spis=frozenset(self._esp_spis),
             half_open=self.strangers.half_open.addresses(),
-            first_messages=len(self._by_init),
-            deadlines=len(self.deadlines),
-            queued=self.deadlines.entries,
+            first_messages=self.sessions.first_messages,
+            deadlines=len(self.sessions.deadlines),
+            queued=self.sessions.deadlines.entries,
         )
 
     # --- effects
@@ -104,76 +86,17 @@ class Registry:
 
     # --- sessions
 
-    def add(self, session: Session, init_key: InitKey | None = None) -> None:
-        """Messages to its own SPI are the session's from now on, and repeats of its first message."""
-        self._sessions[session.sa.local_spi] = session
-        self._file(session)
-        if session.sa.initiator and session.sa.phase is Phase.CONNECTING:
-            self._attempts[session] = None
-        if init_key is not None:
-            self._by_init[init_key] = session
-            self._init_of[session] = init_key
-
     def forget(self, session: Session) -> None:
         """The session is gone: no message and no timer reaches it any more."""
         self.strangers.half_open.end(session)
-        self._sessions.pop(session.sa.local_spi, None)
-        self.deadlines.disarm(session)
-        self._attempts.pop(session, None)
-        self._unfile(session)
-        key = self._init_of.pop(session, None)
-        if key is not None and self._by_init.get(key) is session:
-            del self._by_init[key]
-
-    def find(self, local_spi: bytes) -> Session | None:
-        return self._sessions.get(local_spi)
-
-    def find_init(self, key: InitKey) -> Session | None:
-        """The session that a first message with this key has made."""
-        return self._by_init.get(key)
-
-    def forget_init(self, key: InitKey) -> None:
-        """A first message with this key begins again; the session of an earlier one is found by SPI only."""
-        self._by_init.pop(key, None)
-
-    def sessions(self, tunnel: str | None = None) -> Iterator[Session]:
-        """All sessions, or those of one tunnel, oldest first. A copy: the caller may end them meanwhile."""
-        return iter(tuple(self._sessions.values() if tunnel is None else self._by_tunnel.get(tunnel, ())))
-
-    def attempts(self) -> Iterator[Session]:
-        return iter(tuple(self._attempts))
-
-    def established(self, tunnel: str) -> Session | None:
-        found = [s for s in self.sessions(tunnel) if s.sa.phase is Phase.ESTABLISHED]
-        return found[-1] if found else None
+        self.sessions.forget(session)
 
     def is_first_contact(self, policy: PeerPolicy) -> bool:
         """Whether to say INITIAL_CONTACT: no SA with the peer is here, no other tunnel has its identities.
 
         Peers apply it to the identity pair, so a second tunnel between the same two would end the first.
         """
-        return not self.policies.shares_identities(policy) and self.established(policy.name) is None
-
-    def phase_changed(self, session: Session) -> None:
-        """Endpoint looks at this session after the present input; its tunnel may have changed as well."""
-        if session.sa.phase is not Phase.CONNECTING:
-            self._attempts.pop(session, None)
-        if self._tunnel_of.get(session, session.sa.tunnel) != session.sa.tunnel:
-            self._unfile(session)
-            self._file(session)
-        self.changed.append(session)
-
-    def _file(self, session: Session) -> None:
-        self._tunnel_of[session] = session.sa.tunnel
-        self._by_tunnel.setdefault(session.sa.tunnel, {})[session] = None
-
-    def _unfile(self, session: Session) -> None:
-        tunnel = self._tunnel_of.pop(session, None)
-        if tunnel is not None:
-            filed = self._by_tunnel[tunnel]
-            filed.pop(session, None)
-            if not filed:
-                del self._by_tunnel[tunnel]
+        return not self.policies.shares_identities(policy) and self.sessions.established(policy.name) is None
 
     # --- SPIs
 
@@ -181,7 +104,7 @@ class Registry:
         """Eight random bytes, not zero and unlike every other local SPI."""
         while True:
             spi = self.entropy.bytes(8)
-            if spi != NO_SPI and spi not in self._sessions:
+            if spi != NO_SPI and self.sessions.find(spi) is None:
                 return spi
 
     def new_esp_spi(self) -> int:
@@ -195,7 +118,3 @@ class Registry:
     def release_esp_spi(self, spi: int) -> None:
         """The SA with this inbound SPI is gone, or never came to be."""
         self._esp_spis.discard(spi)
-
-    def arm(self, session: Session) -> None:
-        """Take note of the session's next deadline; called after everything that may have moved it."""
-        self.deadlines.arm(session, None if session.sa.phase is Phase.GONE else session.next_timeout())

@@ -6,8 +6,7 @@ cookies -> fragments -> repeats -> IV chain -> typed message, which is the cause
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 
 from vpnd.ike.faults import Drop
 from vpnd.ike.message import Unfit, read_message, require_single
@@ -47,8 +46,8 @@ from vpnd.wire.ikev1 import (
 
 ENCRYPTED = {messages.Main5, messages.Main6}
 """Phase-1 messages that are never in clear; Aggressive3 may be (RFC 2409 section 5.4)."""
-IGNORED: tuple[type, ...] = (Unknown, Cert, CertReq, Signature)
-"""Payloads without a meaning here may stand in any message."""
+IGNORED: tuple[type, ...] = (Unknown, Cert, CertReq, Signature, VendorId, NatD, NatOa, Notify)
+"""What may stand in any message, and means nothing where that has no field for it."""
 
 
 def take(context: Context, now: float, path: Path, header: Header, data: bytes) -> Received | None:
@@ -201,8 +200,7 @@ def _read(
     try:
         require_single(raw, Payload1.SA)
         payloads = tuple(decode_payload(one) for one in raw)
-        ignored = (*IGNORED, *_optional(candidates))
-        message: object = read_message(candidates, payloads, ignored)
+        message: object = read_message(candidates, payloads, IGNORED)
     except DecodeError as error:
         if opened is not None and not _is_authentic(context, header, opened):
             raise Undecryptable from error
@@ -233,10 +231,3 @@ def _drawn(context: Context, received: Received) -> Received:
 
 def _encrypted(header: Header) -> bool:
     return header.has(Flag.ENCRYPTION)
-
-
-def _optional(candidates: Iterable[type]) -> tuple[type, ...]:
-    """Vendor IDs, NAT payloads and notifies where the message has no field for them."""
-    names = {field.name for kind in candidates for field in fields(kind)}
-    extra = {"vendor_ids": VendorId, "nat_d": NatD, "nat_oa": NatOa, "notifies": Notify}
-    return tuple(kind for name, kind in extra.items() if name not in names)

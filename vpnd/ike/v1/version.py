@@ -13,8 +13,9 @@ from vpnd.ike.fragments import Reassemblies, TooLong
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, too_long
 from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed
-from vpnd.ike.registry import NO_SPI, InitKey, Registry
+from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.session import Phase
+from vpnd.ike.sessions import InitKey
 from vpnd.ike.v1 import causes, ladder
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
@@ -61,10 +62,10 @@ class Responder:
     def initiate(self, now: float, policy: PeerPolicy, remote: Address, mapping: int) -> None:
         path = initial_path(policy.local_address, remote)
         begun = Session(self._registry, IsakmpSa.new(now, self._registry, policy, path))
-        self._registry.add(begun)
+        self._registry.sessions.add(begun)
         begun.command(now, commands.Want(mapping))
         begun.command(now, causes.begin(begun.sa.mode))
-        self._registry.arm(begun)
+        self._registry.sessions.arm(begun)
 
     def reinitiate(self, now: float, live: session.Session, remote: Address) -> None:
         """A new phase 1, and a successor of every pair of IPsec SAs, which a peer that forgot has not."""
@@ -87,13 +88,13 @@ class Responder:
                 self.respond(now, path, Header.decode(whole), whole)
             return
         key = InitKey(header.spi_i, path.remote, path.remote_port)
-        known = self._registry.find_init(key)
+        known = self._registry.sessions.find_init(key)
         if isinstance(known, Session):
             if not known.refuses_another(data):
                 try:
                     known.handle_message(now, path, header, data)
                 finally:
-                    self._registry.arm(known)
+                    self._registry.sessions.arm(known)
                 return
             # What was refused was not what the peer has sent, or it has thought again.
             self._registry.forget(known)
@@ -101,7 +102,7 @@ class Responder:
             self._registry.strangers.check_key_exchange(now, path.remote)
         policy = self._policy(path, mode, header, data)
         begun = Session(self._registry, IsakmpSa.new(now, self._registry, policy, path, header.spi_i))
-        self._registry.add(begun, key)
+        self._registry.sessions.add(begun, key)
         begun.context.timers.arm(Timer.HALF_OPEN, now + self._registry.limits.half_open_lifetime)
         try:
             begun.handle_message(now, path, header, data)
@@ -111,7 +112,7 @@ class Responder:
                 self._registry.forget(begun)
             else:
                 self._registry.strangers.begin(now, begun, path.remote, proved=False)
-                self._registry.arm(begun)
+                self._registry.sessions.arm(begun)
 
     def _take_fragment(self, path: Path, header: Header, data: bytes) -> bytes | None:
         """A piece of a first message; the message with its last piece. Raises Drop, DecodeError."""

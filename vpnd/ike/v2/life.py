@@ -107,7 +107,7 @@ def withdraw(context: Context, now: float, withdrawn: causes.AttemptWithdrawn | 
 def _report_failure(context: Context, diagnosis: Diagnosis) -> None:
     sa = context.sa
     # A death is reported by the IKE SA that found it: what was tried beside that one goes with it.
-    alone = context.registry.established(sa.tunnel) is None and diagnosis.code is not Code.PEER_DEAD
+    alone = context.registry.sessions.established(sa.tunnel) is None and diagnosis.code is not Code.PEER_DEAD
     if not sa.attempt.begins_again and (not sa.attempt.beside or alone):
         context.emit(Failed(sa.tunnel, diagnosis, sa.initiator))
     context.children.all_down(diagnosis)

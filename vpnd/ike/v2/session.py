@@ -7,8 +7,9 @@ from vpnd.ike.engine import Engine
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.message import Received
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
-from vpnd.ike.registry import InitKey, Registry
+from vpnd.ike.registry import Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
+from vpnd.ike.sessions import InitKey
 from vpnd.ike.v2 import causes, dispatch, duplicates, ladder, life
 from vpnd.ike.v2.children import ChildTimer
 from vpnd.ike.v2.context import Context
@@ -92,7 +93,7 @@ class Session(Engine):
     def half_open(self, now: float, init_key: InitKey, proved: bool) -> None:
         """The peer has a while to prove who it is. `proved`: its address is its own, by a cookie."""
         self.sa.attempt.began_at = now
-        self._registry.add(self, init_key)
+        self._registry.sessions.add(self, init_key)
         self.context.timers.arm(Timer.END, now + self._registry.limits.half_open_lifetime)
         self._registry.strangers.begin(now, self, init_key.remote, proved)
 

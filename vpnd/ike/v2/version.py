@@ -9,7 +9,8 @@ from vpnd.ike.commands import Want
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.natt import initial_path
 from vpnd.ike.outputs import Failed, Transmit
-from vpnd.ike.registry import NO_SPI, InitKey, Registry
+from vpnd.ike.registry import NO_SPI, Registry
+from vpnd.ike.sessions import InitKey
 from vpnd.ike.v2 import causes, ladder
 from vpnd.ike.v2.children import Children, Fate
 from vpnd.ike.v2.cookies import Cookies
@@ -64,9 +65,9 @@ class Responder:
         begun = Session(self._registry, IkeSa(policy, path, True, spi, NO_SPI, attempt))
         for mapping in mappings:
             begun.command(now, Want(mapping))
-        self._registry.add(begun)
+        self._registry.sessions.add(begun)
         begun.command(now, causes.Begin(SaInitExchange(begun.context)))
-        self._registry.arm(begun)
+        self._registry.sessions.arm(begun)
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """The first message of a peer: cookie or session. Everything else is for no IKE SA we have."""
@@ -76,7 +77,7 @@ class Responder:
         if not first or header.message_id:
             raise Drop("IKE_SA_INIT: not a first message")
         key = InitKey(header.spi_i, path.remote, path.remote_port)
-        known = self._registry.find_init(key)
+        known = self._registry.sessions.find_init(key)
         if isinstance(known, Session) and known.sa.attempt.init.request == data:
             known.repeat_init(path)
             return
@@ -125,9 +126,9 @@ class Responder:
         except Fault as raised:
             fault = raised
         else:
-            self._registry.forget_init(key)
+            self._registry.sessions.forget_init(key)
             begun.half_open(now, key, proved)
-            self._registry.arm(begun)
+            self._registry.sessions.arm(begun)
             return
         self._registry.strangers.refused_first(now, path.remote)
         self._answer_without_state(path, header, Notify(fault.notify, fault.data))

@@ -78,7 +78,7 @@ def test_nothing_is_known_before_anything_was_said() -> None:
     session.command(1.0, RekeyChildNow(77))
     session.command(1.0, CloseChild(99, Diagnosis.of(Code.LIFETIME)))
     session.peer_sends(1.0, 99)
-    assert list(registry.sessions()) == []
+    assert registry.sessions.all() == ()
     assert not registry.outputs
 
 

@@ -288,7 +288,7 @@ def _has_mapping(policy: PeerPolicy, request: AuthRequest) -> bool:
 
 
 def _is_up(context: Context, policy: PeerPolicy) -> bool:
-    return context.registry.established(policy.name) is not None
+    return context.registry.sessions.established(policy.name) is not None
 
 
 def _identity_mismatch(context: Context, request: AuthRequest) -> Diagnosis:
@@ -342,7 +342,7 @@ def _replace_others(context: Context, now: float) -> None:
     """INITIAL_CONTACT: the peer has lost what it had; older IKE SAs of this tunnel go (RFC 7296 2.4)."""
     peer = context.sa.path.remote
     diagnosis = Diagnosis.of(Code.PEER_RESTARTED, exchange=EXCHANGE, notify="INITIAL_CONTACT", peer=peer)
-    for other in context.registry.sessions(context.sa.tunnel):
+    for other in context.registry.sessions.of(context.sa.tunnel):
         if other.sa.phase is Phase.ESTABLISHED:
             other.command(now, Close(diagnosis))
 
