@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from vpnd.ike.v2.faults import NoProposalChosen
 from vpnd.ike.v2.ladder import notify_name
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy, PeerPolicy
-from vpnd.model.proposals import NO_GROUP, Attribute, Mismatch, describe_all
+from vpnd.model.proposals import NO_GROUP, Attribute, Chosen, Mismatch, describe_all
 from vpnd.model.selectors import Selector
 from vpnd.model.selectors import describe as describe_selectors
 from vpnd.wire.iana import Notify2
@@ -34,6 +35,13 @@ _CHILD_ERRORS: dict[int, Code] = {
     Notify2.TEMPORARY_FAILURE: Code.PEER_BUSY,
     Notify2.INVALID_SYNTAX: Code.SYNTAX,
 }
+
+
+def require(found: Chosen | Mismatch, exchange: str, child: ChildPolicy | None = None) -> Chosen:
+    """What was chosen. Raises NoProposalChosen with `of_mismatch`."""
+    if isinstance(found, Chosen):
+        return found
+    raise NoProposalChosen(diagnosis=of_mismatch(found, exchange, child))
 
 
 def of_mismatch(mismatch: Mismatch, exchange: str, child: ChildPolicy | None = None) -> Diagnosis:

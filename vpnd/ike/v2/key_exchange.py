@@ -44,7 +44,9 @@ class IkeKeyExchange:
         return True
 
 
-def answer(ke: KeyExchange, group: int | None, entropy: Entropy, exchange: str) -> tuple[KeyExchange, Secret]:
+def answer_ke(
+    ke: KeyExchange, group: int | None, entropy: Entropy, exchange: str
+) -> tuple[KeyExchange, Secret]:
     """The responder's KE payload, and g^ir; `group` is the chosen one. Raises InvalidKe, InvalidSyntax."""
     if group is None or ke.group != group:
         raise InvalidKe.wanting(group or 0)
@@ -54,7 +56,7 @@ def answer(ke: KeyExchange, group: int | None, entropy: Entropy, exchange: str) 
     return KeyExchange(group, ours.public), shared
 
 
-def conclude(ours: KeyPair | None, ke: KeyExchange | None, group: int | None, exchange: str) -> Secret:
+def conclude_ke(ours: KeyPair | None, ke: KeyExchange | None, group: int | None, exchange: str) -> Secret:
     """The initiator's g^ir; `group` is what the responder has chosen. Raises InvalidSyntax."""
     if ours is None or ke is None or not ours.group == ke.group == group:
         raise InvalidSyntax(exchange=exchange, detail="KE does not fit the chosen proposal")

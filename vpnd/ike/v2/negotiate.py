@@ -9,7 +9,7 @@ from vpnd.ike.outputs import Offered
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.children import Fate
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen, TsUnacceptable
+from vpnd.ike.v2.faults import InvalidSyntax, TsUnacceptable
 from vpnd.ike.v2.ike_sa import IkeSa
 from vpnd.ike.v2.keys import derive_child_keys
 from vpnd.ike.v2.proposals import (
@@ -113,10 +113,8 @@ class Offer:
 
     def accept(self, exchange: str, sa: Sa, ts_i: TsI, ts_r: TsR) -> Agreed:
         """The peer's answer, within our offer. Raises NoProposalChosen, TsUnacceptable, InvalidSyntax."""
-        chosen = read_answer(sa, self._proposals, self._context.sa.policy.numbers)
-        if isinstance(chosen, Mismatch):
-            diagnosis = diagnoses.of_mismatch(chosen, exchange, self.policy)
-            raise NoProposalChosen(diagnosis=diagnosis)
+        answer = read_answer(sa, self._proposals, self._context.sa.policy.numbers)
+        chosen = diagnoses.require(answer, exchange, self.policy)
         local, remote = decode_selectors(ts_i), decode_selectors(ts_r)
         if not _within(local, self._local) or not _within(remote, self._remote):
             diagnosis = diagnoses.of_selectors(exchange, (local, remote), (self.policy,))
@@ -151,25 +149,24 @@ def answer_offer(
     children = context.sa.policy.children
     succeeded = tuple(child for child in children if child.index == mapping)
     up = {child.sa.mapping for child in context.children if child.fate is Fate.LIVE}
-    found = None
+    mapped = None
     if local and remote:
-        found = choose_mapping(succeeded, local, remote) or choose_mapping(children, local, remote, up)
-    if found is None:
+        mapped = choose_mapping(succeeded, local, remote) or choose_mapping(children, local, remote, up)
+    if mapped is None:
         diagnosis = diagnoses.of_selectors(exchange, (local, remote), children)
         raise TsUnacceptable(diagnosis=diagnosis)
-    policy, ts_local, ts_remote = found
+    policy, ts_local, ts_remote = mapped
     numbers = context.sa.policy.numbers
     offered, acceptable = decode_sa(sa, numbers), policy.proposals
     if not key_exchange:
         offered, acceptable = without_dh(offered), without_dh(acceptable)
-    chosen = choose_near(numbers, offered, acceptable, group)
-    if isinstance(chosen, Mismatch) and key_exchange and not policy.pfs:
+    found = choose_near(numbers, offered, acceptable, group)
+    if isinstance(found, Mismatch) and key_exchange and not policy.pfs:
         # PFS that only the peer wants: an SA that is protected better than was asked for is not refused.
         groups = sorted(context.sa.groups_on_request(), key=lambda one: one != group)
         asked_for = choose_by(numbers, offered, policy.with_groups(*groups).proposals)
-        chosen = asked_for if isinstance(asked_for, Chosen) else chosen
-    if isinstance(chosen, Mismatch):
-        raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, exchange, policy))
+        found = asked_for if isinstance(asked_for, Chosen) else found
+    chosen = diagnoses.require(found, exchange, policy)
     spi_out = spi_of(chosen)
     spi_in = context.registry.new_esp_spi()
     others = tuple(index for index in touched(children, local, remote) if index != policy.index)

@@ -212,13 +212,8 @@ def _verify(sa: IkeSa, received: Received, response: AuthResponse) -> None:
     """The responder is who we expect, and holds the key. Raises AuthenticationFailed."""
     identity = _identity(response.id_r)
     if not sa.policy.is_peer(identity):
-        diagnosis = Diagnosis.of(
-            Code.IDENTITY,
-            exchange=EXCHANGE,
-            theirs=identity.describe(),
-            ours=describe_some(sa.policy.peer_ids),
-        )
-        raise AuthenticationFailed(diagnosis=diagnosis)
+        theirs, ours = identity.describe(), describe_some(sa.policy.peer_ids)
+        raise AuthenticationFailed(code=Code.IDENTITY, exchange=EXCHANGE, theirs=theirs, ours=ours)
     _check(sa, sa.policy.psk, response.auth, received.body_of(response.id_r))
 
 
@@ -264,12 +259,12 @@ def _authenticate(context: Context, received: Received, request: AuthRequest) ->
             if policy.proposals and sa.suite_fits(policy):
                 _check(sa, policy.psk, request.auth, id_body)
                 return policy
-            raise AuthenticationFailed(diagnosis=Diagnosis.of(Code.P1_PROPOSAL, exchange=EXCHANGE))
+            raise AuthenticationFailed(code=Code.P1_PROPOSAL, exchange=EXCHANGE)
     if named:
         sa.policy = named[0]
         _check(sa, named[0].psk, request.auth, id_body)
     _sign(sa, Secret(context.registry.entropy.bytes(DECOY_KEY)), not sa.initiator, id_body)
-    raise AuthenticationFailed(diagnosis=_identity_mismatch(context, request))
+    raise _another_identity(context, request)
 
 
 def _names(policy: PeerPolicy, request: AuthRequest) -> bool:
@@ -291,7 +286,7 @@ def _is_up(context: Context, policy: PeerPolicy) -> bool:
     return context.registry.sessions.established(policy.name) is not None
 
 
-def _identity_mismatch(context: Context, request: AuthRequest) -> Diagnosis:
+def _another_identity(context: Context, request: AuthRequest) -> AuthenticationFailed:
     """Which of the two identities no tunnel between these addresses has."""
     id_i = _identity(request.id_i)
     known = [p for p in context.sa.attempt.candidates if p.is_peer(id_i)]
@@ -302,8 +297,8 @@ def _identity_mismatch(context: Context, request: AuthRequest) -> Diagnosis:
     else:
         theirs, ours = id_i, [one for p in context.sa.attempt.candidates for one in p.peer_ids]
         whose, detail = "theirs", "the peer says it is another than is configured (IDi)"
-    return Diagnosis.of(
-        Code.IDENTITY,
+    return AuthenticationFailed(
+        code=Code.IDENTITY,
         exchange=EXCHANGE,
         notify="AUTHENTICATION_FAILED",
         theirs=theirs.describe(),
@@ -316,13 +311,8 @@ def _identity_mismatch(context: Context, request: AuthRequest) -> Diagnosis:
 def _check(sa: IkeSa, psk: Secret, auth: Auth, id_body: bytes) -> None:
     """The peer's proof. Raises AuthenticationFailed unless method and value are right."""
     if auth.method != AuthMethod2.SHARED_KEY_MIC:
-        diagnosis = Diagnosis.of(
-            Code.P1_AUTH_METHOD,
-            exchange=EXCHANGE,
-            theirs=name_of(AuthMethod2, auth.method),
-            ours=AuthMethod2.SHARED_KEY_MIC.name,
-        )
-        raise AuthenticationFailed(diagnosis=diagnosis)
+        theirs, ours = name_of(AuthMethod2, auth.method), AuthMethod2.SHARED_KEY_MIC.name
+        raise AuthenticationFailed(code=Code.P1_AUTH_METHOD, exchange=EXCHANGE, theirs=theirs, ours=ours)
     if not hmac.compare_digest(auth.data, _sign(sa, psk, not sa.initiator, id_body)):
         raise AuthenticationFailed(exchange=EXCHANGE, ours=psk.fingerprint())
 

@@ -19,7 +19,7 @@ from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.informational import DeleteChildren
 from vpnd.ike.v2.exchanges.rekey_ike import EXCHANGE, RekeyIke
 from vpnd.ike.v2.faults import NoAdditionalSas, NoProposalChosen, TemporaryFailure
-from vpnd.ike.v2.key_exchange import INVALID_KE_ROUNDS, answer, conclude, required
+from vpnd.ike.v2.key_exchange import INVALID_KE_ROUNDS, answer_ke, conclude_ke, required
 from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Refusal, error_of
 from vpnd.ike.v2.negotiate import Offer, answer_offer, tell_offered
 from vpnd.ike.v2.requests import Exchange
@@ -111,7 +111,7 @@ class ChildNegotiation:
         agreed = self.offer.accept(EXCHANGE, response.sa, response.ts_i, response.ts_r)
         group, shared = agreed.suite.dh, None
         if group is not None or response.ke is not None:
-            shared = conclude(self._key_pair, response.ke, group, EXCHANGE)
+            shared = conclude_ke(self._key_pair, response.ke, group, EXCHANGE)
         return agreed.sa(context.sa, self.nonce, response.nonce.data, shared, initiator=True)
 
 
@@ -207,7 +207,7 @@ def answer_child(
         if group is not None and request.ke is None:
             raise NoProposalChosen(diagnosis=diagnoses.of_missing_ke(EXCHANGE, group, agreed.policy))
         if group is not None and request.ke is not None:
-            ours, shared = answer(request.ke, group, context.registry.entropy, EXCHANGE)
+            ours, shared = answer_ke(request.ke, group, context.registry.entropy, EXCHANGE)
             ke = (ours,)
     except Fault:
         context.registry.release_esp_spi(agreed.spi_in)

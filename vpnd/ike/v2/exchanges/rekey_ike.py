@@ -20,15 +20,15 @@ from vpnd.ike.registry import NO_SPI
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.causes import Reinitiate, SuccessorAgreed, Superseded
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen, TemporaryFailure
+from vpnd.ike.v2.faults import InvalidSyntax, TemporaryFailure
 from vpnd.ike.v2.ike_sa import Attempt, IkeSa
-from vpnd.ike.v2.key_exchange import IkeKeyExchange, answer, conclude, required
+from vpnd.ike.v2.key_exchange import IkeKeyExchange, answer_ke, conclude_ke, required
 from vpnd.ike.v2.keys import derive_ike_keys, derive_successor_skeyseed
 from vpnd.ike.v2.messages import IkeRekeyRequest, IkeRekeyResponse, Refusal, error_of
 from vpnd.ike.v2.proposals import IKE_SPI_LENGTH, answer_sa, choose_near, decode_sa, encode_sa, read_answer
 from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import State, Timer
-from vpnd.model.proposals import Chosen, Mismatch
+from vpnd.model.proposals import Chosen
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import Nonce, Notify, Payload
@@ -98,11 +98,9 @@ class RekeyIke(Exchange):
     def accepted(self, context: Context, now: float, received: Received) -> Superseded:
         """Our successor is made; a rival, if it lives, decides whether it stays (RFC 7296 section 2.8.2)."""
         response, policy = received.of(IkeRekeyResponse), context.sa.policy
-        chosen = read_answer(response.sa, policy.proposals, policy.numbers)
-        if isinstance(chosen, Mismatch):
-            raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, EXCHANGE))
+        chosen = diagnoses.require(read_answer(response.sa, policy.proposals, policy.numbers), EXCHANGE)
         peer_spi, nonces = _ike_spi(chosen), (self._nonce, response.nonce.data)
-        shared = conclude(required(self._ours).pair, response.ke, chosen.suite.dh, EXCHANGE)
+        shared = conclude_ke(required(self._ours).pair, response.ke, chosen.suite.dh, EXCHANGE)
         successor = _successor(context, now, True, (self._spi, peer_spi), chosen, shared, nonces)
         rival = self.rival
         if rival is not None and rival.lives and min(*nonces) < rival.lowest_nonce:
@@ -142,11 +140,10 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     if context.requests.changes_children or has_rival or _is_crowded(context):
         raise TemporaryFailure(exchange=EXCHANGE)
     numbers = sa.policy.numbers
-    chosen = choose_near(numbers, decode_sa(request.sa, numbers), sa.policy.proposals, request.ke.group)
-    if isinstance(chosen, Mismatch):
-        raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, EXCHANGE))
+    found = choose_near(numbers, decode_sa(request.sa, numbers), sa.policy.proposals, request.ke.group)
+    chosen = diagnoses.require(found, EXCHANGE)
     peer_spi = _ike_spi(chosen)
-    ke, shared = answer(request.ke, chosen.suite.dh, registry.entropy, EXCHANGE)
+    ke, shared = answer_ke(request.ke, chosen.suite.dh, registry.entropy, EXCHANGE)
     nonces = request.nonce.data, registry.entropy.bytes(NONCE_LENGTH)
     local_spi = registry.new_ike_spi()
     successor = _successor(context, now, False, (peer_spi, local_spi), chosen, shared, nonces)

@@ -26,7 +26,7 @@ from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.auth import AuthExchange
 from vpnd.ike.v2.faults import InvalidSyntax, NoProposalChosen
 from vpnd.ike.v2.ike_sa import IkeSa, Peer
-from vpnd.ike.v2.key_exchange import IkeKeyExchange, answer, conclude
+from vpnd.ike.v2.key_exchange import IkeKeyExchange, answer_ke, conclude_ke
 from vpnd.ike.v2.keys import derive_ike_keys, derive_skeyseed
 from vpnd.ike.v2.messages import Refusal, SaInitRequest, SaInitResponse, error_of, notify_of
 from vpnd.ike.v2.proposals import answer_sa, choose_near, decode_sa, encode_sa, read_answer
@@ -75,12 +75,11 @@ class SaInitExchange(Exchange):
     def accepted(self, context: Context, now: float, received: Received) -> KeysAgreed:
         """The peer has chosen. All of its answer is checked before any of it takes effect."""
         response, sa = received.of(SaInitResponse), context.sa
-        chosen = read_answer(response.sa, sa.policy.proposals, sa.policy.numbers)
-        if isinstance(chosen, Mismatch):
-            raise NoProposalChosen(diagnosis=diagnoses.of_mismatch(chosen, "IKE_SA_INIT"))
+        answer = read_answer(response.sa, sa.policy.proposals, sa.policy.numbers)
+        chosen = diagnoses.require(answer, "IKE_SA_INIT")
         if received.header.spi_r == NO_SPI:
             raise InvalidSyntax(detail="the responder's SPI is zero")
-        shared = conclude(self._ours.pair, response.ke, chosen.suite.dh, "IKE_SA_INIT")
+        shared = conclude_ke(self._ours.pair, response.ke, chosen.suite.dh, "IKE_SA_INIT")
         sa.peer_spi = received.header.spi_r
         _set_keys(sa, chosen, shared, self._nonce, response.nonce.data)
         sa.attempt.init.response = received.data
@@ -128,7 +127,7 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     registry.strangers.admit(now, received.path.remote)
     distinct = registry.policies.distinct(IkeVersion.V2, received.path)
     policy, chosen = _choose(distinct, request.sa, request.ke.group)
-    ke, shared = answer(request.ke, chosen.suite.dh, registry.entropy, "IKE_SA_INIT")
+    ke, shared = answer_ke(request.ke, chosen.suite.dh, registry.entropy, "IKE_SA_INIT")
     sa.policy = policy
     nonce_r = registry.entropy.bytes(NONCE_LENGTH)
     _set_keys(sa, chosen, shared, request.nonce.data, nonce_r)
