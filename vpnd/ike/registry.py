@@ -50,8 +50,6 @@ class Registry:
             queued=self.sessions.deadlines.entries,
         )
 
-    # --- effects
-
     def emit(self, output: Output) -> None:
         """Append one effect for the caller of Endpoint, after the change of what sends that goes with it."""
         if (ready := self._pairs.follow(output)) is not None:
@@ -84,8 +82,6 @@ class Registry:
         """A message was dropped for `reason`. Reasons are few and ours, never a peer's words."""
         self.counters[reason] += 1
 
-    # --- sessions
-
     def forget(self, session: Session) -> None:
         """The session is gone: no message and no timer reaches it any more."""
         self.strangers.half_open.end(session)
@@ -97,8 +93,6 @@ class Registry:
         Peers apply it to the identity pair, so a second tunnel between the same two would end the first.
         """
         return not self.policies.shares_identities(policy) and self.sessions.established(policy.name) is None
-
-    # --- SPIs
 
     def new_ike_spi(self) -> bytes:
         """Eight random bytes, not zero and unlike every other local SPI."""

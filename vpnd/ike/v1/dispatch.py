@@ -79,15 +79,12 @@ def _check_cookies(sa: IsakmpSa, header: Header) -> None:
         raise Drop("cookies")
 
 
-# ------------------------------------------------------------------------------------- phase 1
-
-
 def _take_phase1(context: Context, path: Path, header: Header, data: bytes) -> Received | None:
     sa, phase1, expected = context.sa, context.phase1, EXPECTED[context.sa.state]
     if phase1.is_repeat(data):
         if _was_last(sa):
             raise Drop("repeated")
-        phase1.answer_again(context.registry.limits.repeats, path)
+        context.transport.answer_again(phase1.last, path)
         return None
     if phase1.is_known(data):
         raise Drop("repeated")
@@ -128,9 +125,6 @@ def _was_last(sa: IsakmpSa) -> bool:
     return ends and sa.phase is not Phase.CONNECTING and sa.state is not State.REFUSED
 
 
-# ------------------------------------------------------------------------------------- phase 2
-
-
 def _take_quick(context: Context, now: float, path: Path, header: Header, data: bytes) -> Received | None:
     modes, message_id = context.quick_modes, header.message_id
     if messages.Quick1 not in EXPECTED[context.sa.state]:
@@ -139,7 +133,7 @@ def _take_quick(context: Context, now: float, path: Path, header: Header, data: 
         raise Drop("not encrypted")
     refusal, quick = modes.refusal(message_id), modes.find(message_id)
     if refusal is not None and refusal.received == data:
-        quick_mode.answer_again(context, refusal, path)
+        context.transport.answer_again(refusal, path)
         return None
     if quick is None and context.transport.is_used(message_id):
         raise Drop("message ID used before")
@@ -181,9 +175,6 @@ def _with_hash(context: Context, received: Received) -> Received:
     if received.opened is None or received.opened.hash is None:
         raise Drop("the first payload is not HASH")
     return _drawn(context, received)
-
-
-# ------------------------------------------------------------------------------------- shared
 
 
 def _read(

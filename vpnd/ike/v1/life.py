@@ -89,7 +89,7 @@ def reject(context: Context, now: float, rejected: causes.Rejected) -> None:
     fault, transport = rejected.fault, context.transport
     context.phase1.refuse(rejected.received.data)
     answer = transport.error if transport.proven else transport.error_in_clear
-    context.phase1.last_sent = answer(fault.notify)
+    context.phase1.last.sent = answer(fault.notify)
     _report(context, fault.diagnosis)
     context.timers.arm(Timer.FORGET, now + context.registry.limits.refused_lifetime)
 

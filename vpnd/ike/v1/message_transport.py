@@ -7,8 +7,9 @@ are used once under an ISAKMP SA, by either side (RFC 2408 section 3.1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from vpnd.ike import natt
 from vpnd.ike.faults import Drop
 from vpnd.ike.fragments import DATAGRAM_LIMIT, Reassembly, split
 from vpnd.ike.outputs import Transmit
@@ -30,6 +31,19 @@ FRAGMENT_OVERHEAD = HEADER_LENGTH + 8 + 4
 """Bytes of a fragment that are not its data: header, fragment payload header, non-ESP marker."""
 REMEMBERED_IDS = 16_384
 """Message IDs whose reuse is known as such: a day of dead peer detection by both sides."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """The peer's last message, by which a repeat is known, and ours, which answers it.
+
+    `ends`: when it is forgotten, on the caller's clock; None: it is not over yet.
+    """
+
+    received: bytes = b""
+    sent: tuple[bytes, ...] = ()
+    repeats: int = 0
+    ends: float | None = None
 
 
 class MessageTransport:
@@ -81,6 +95,13 @@ class MessageTransport:
         self.sent += size
         for datagram in datagrams:
             self._registry.emit(Transmit(self._sa.tunnel, path or self._sa.path, datagram))
+
+    def answer_again(self, turn: Turn, path: Path) -> None:
+        """Our answer once more, for a repeat along `path`. Raises Drop after a bounded number of times."""
+        turn.repeats += 1
+        if turn.repeats > self._registry.limits.repeats:
+            raise Drop("repeated too often")
+        self.repeat(turn.sent, natt.way_back(self._sa.nat, self._sa.path, path))
 
     # --- message IDs
 

@@ -10,15 +10,12 @@ from collections import deque
 from collections.abc import Sequence
 
 from vpnd.crypto.entropy import Entropy
-from vpnd.ike import natt
 from vpnd.ike.deadlines import Timers
-from vpnd.ike.faults import Drop
 from vpnd.ike.retransmit import Schedule
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
-from vpnd.ike.v1.message_transport import MessageTransport
+from vpnd.ike.v1.message_transport import MessageTransport, Turn
 from vpnd.ike.v1.protect import IvChain
 from vpnd.ike.v1.state import LONGEST_WAIT, Timer
-from vpnd.model.child import Path
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.iana import Exchange1
 from vpnd.wire.ikev1 import Payload
@@ -44,14 +41,13 @@ class Phase1Messages:
         self._transport = transport
         self._schedule: Schedule | None = None
         self._believed: deque[bytes] = deque(maxlen=REMEMBERED)
-        self._repeats = 0
         self._unconfirmed: tuple[bytes, ...] = ()
-        self.last_sent: tuple[bytes, ...] = ()
+        self.last = Turn()
         self.sent = 0
 
     def send(self, now: float, payloads: Sequence[Payload], chain: IvChain | None = None) -> None:
         """Send the next message; an initiator repeats it until it is answered."""
-        self.last_sent = self._transport.send(EXCHANGES[self._sa.mode], payloads, chain=chain)
+        self.last.sent = self._transport.send(EXCHANGES[self._sa.mode], payloads, chain=chain)
         self.sent += 1
         if self._sa.initiator:
             self._schedule = Schedule(now, self._entropy, longest_wait=LONGEST_WAIT)
@@ -63,7 +59,7 @@ class Phase1Messages:
             return False
         self._schedule.again(now)
         self.sent += 1
-        self._transport.repeat(self.last_sent)
+        self._transport.repeat(self.last.sent)
         self._timers.arm(Timer.RETRANSMIT, self._schedule.due)
         return True
 
@@ -77,7 +73,7 @@ class Phase1Messages:
     def believe(self, data: bytes) -> None:
         """The peer's message was what the state waited for."""
         self._believed.append(data)
-        self._repeats = 0
+        self.last.repeats = 0
 
     def refuse(self, data: bytes) -> None:
         """The peer's message was refused; a repeat is answered alike."""
@@ -90,13 +86,6 @@ class Phase1Messages:
     def is_known(self, data: bytes) -> bool:
         return data in self._believed
 
-    def answer_again(self, limit: int, path: Path) -> None:
-        """Our last message again for a repeat along `path`. Raises Drop after `limit` times."""
-        self._repeats += 1
-        if self._repeats > limit:
-            raise Drop("repeated too often")
-        self._transport.repeat(self.last_sent, natt.way_back(self._sa.nat, self._sa.path, path))
-
     # --- the last one of aggressive mode, which nothing acknowledges
 
     @property
@@ -105,7 +94,7 @@ class Phase1Messages:
         return bool(self._unconfirmed)
 
     def keep_unconfirmed(self) -> None:
-        self._unconfirmed = self.last_sent
+        self._unconfirmed = self.last.sent
 
     def confirm(self) -> None:
         """The peer has shown that it has our last message."""

@@ -11,6 +11,7 @@ from enum import Enum
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike.faults import Drop
 from vpnd.ike.retransmit import Schedule
+from vpnd.ike.v1.message_transport import Turn
 from vpnd.ike.v1.messages import Quick2, Quick3
 from vpnd.ike.v1.protect import IvChain
 from vpnd.model.child import ChildSa
@@ -51,19 +52,6 @@ ANSWERS: dict[Stage, type] = {
 
 WAITING = (Stage.SENT_QUICK1, Stage.SENT_QUICK2)
 """Stages in which the peer is to answer."""
-
-
-@dataclass(slots=True)
-class Turn:
-    """The peer's last message, by which a repeat is known, and ours, which answers it.
-
-    `ends`: when it is forgotten, on the caller's clock; None: it is not over yet.
-    """
-
-    received: bytes = b""
-    sent: tuple[bytes, ...] = ()
-    repeats: int = 0
-    ends: float | None = None
 
 
 @dataclass(slots=True)
@@ -179,8 +167,6 @@ class QuickModes:
         self.unanswered_successions = (self.unanswered_successions + 1) % UNANSWERED
         return self.unanswered_successions == 0
 
-    # --- refusals
-
     def refused(self, now: float, message_id: int, received: bytes, sent: tuple[bytes, ...]) -> None:
         """A quick mode of the peer was refused; a repeat of its message is answered alike."""
         self._refusals[message_id] = Turn(received, sent, ends=now + LINGER)
@@ -189,8 +175,6 @@ class QuickModes:
 
     def refusal(self, message_id: int) -> Turn | None:
         return self._refusals.get(message_id)
-
-    # --- time
 
     def next_timeout(self) -> float | None:
         due = [quick.schedule.due for quick in self._by_id.values() if quick.schedule is not None]

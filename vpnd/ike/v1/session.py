@@ -115,8 +115,6 @@ class Session(Engine):
         for one in (self.context, *self.context.siblings()):
             quick_mode.confirmed(one, now, spi_in)
 
-    # --- the table
-
     def _refusal(
         self, error: Fault | DecodeError, cause: object, request: message.Received | None
     ) -> causes.Refused | None:

@@ -19,7 +19,6 @@ from dataclasses import replace
 
 from vpnd.crypto import suites
 from vpnd.crypto.dh import KeyPair
-from vpnd.ike import natt
 from vpnd.ike.commands import Moved, RekeyNow
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.key_exchange import NONCE_LENGTH, check_value, shared_secret
@@ -32,7 +31,7 @@ from vpnd.ike.v1.faults import InvalidIdInformation, InvalidKeyInformation, NoPr
 from vpnd.ike.v1.keys import NO_SECRET
 from vpnd.ike.v1.messages import Quick1, Quick2, Quick3, Received
 from vpnd.ike.v1.proposals import Phase2Choice, choose_phase2, offer_phase2, offered_group
-from vpnd.ike.v1.quick_modes import LINGER, QuickMode, Stage, Turn
+from vpnd.ike.v1.quick_modes import LINGER, QuickMode, Stage
 from vpnd.ike.v1.state import LONGEST_WAIT, State
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -345,15 +344,7 @@ def repeat(context: Context, now: float, quick: QuickMode, path: Path) -> None:
     if quick.initiator and quick.stage is Stage.DONE:
         # The peer has not had our third message, and not the pair either.
         context.peer.children.give_time(now, quick.spi_in)
-    answer_again(context, quick.last, path)
-
-
-def answer_again(context: Context, turn: Turn, path: Path) -> None:
-    """The same bytes once more, for a repeat along `path`. Raises Drop after a bounded number of times."""
-    turn.repeats += 1
-    if turn.repeats > context.registry.limits.repeats:
-        raise Drop("repeated too often")
-    context.transport.repeat(turn.sent, natt.way_back(context.sa.nat, context.sa.path, path))
+    context.transport.answer_again(quick.last, path)
 
 
 def serve(context: Context, now: float, due: QuickModesDue) -> PeerDead | RekeyNow | None:
