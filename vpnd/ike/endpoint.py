@@ -218,7 +218,7 @@ class Endpoint:
         version = self._versions[IkeVersion(header.major)]
         if any(map(self._sessions.find, version.local_spis(header))):
             return False
-        if len(data) > LARGEST_FIRST_MESSAGE or not self._registry.policies.between(path):
+        if len(data) > LARGEST_FIRST_MESSAGE or not self._registry.policies.candidates(None, path):
             return False
         return not version.proves_address(now, path, header, data)
 
@@ -302,7 +302,7 @@ class Endpoint:
         spoken = not isinstance(error, UnsupportedMajorVersion)
         if not self._registry.policies.knows(path) or data == KEEPALIVE:
             return
-        between = self._registry.policies.between(path)
+        between = self._registry.policies.candidates(None, path)
         policy, exchange, session = between[0], "message", None
         if len(data) >= HEADER_LENGTH:
             header = Header.read(Cursor(data))
@@ -325,7 +325,7 @@ class Endpoint:
     def _hear_stranger(self, now: float, path: Path, version: Version, header: Header, data: bytes) -> None:
         """A message that no session has. Who cannot be a peer by its address hears nothing at all."""
         self._knocks += not self._registry.policies.knows(path)
-        between = self._registry.policies.between(path)
+        between = self._registry.policies.candidates(None, path)
         if not between:
             raise Drop(UNKNOWN_PEER)
         if len(data) > LARGEST_FIRST_MESSAGE:

@@ -50,7 +50,8 @@ class Reassembly:
         if not 1 <= number <= (total or MAX_FRAGMENTS) or (total or 0) > MAX_FRAGMENTS:
             raise Drop("fragment: number out of range")
         if key != self._key:
-            self._begin(key)
+            self.clear()
+            self._key = key
         self._agree(total)
         if number in self._pieces:
             raise Drop("fragment: repeated")
@@ -71,10 +72,6 @@ class Reassembly:
         self._total = None
         self._pieces = {}
         self._size = 0
-
-    def _begin(self, key: int) -> None:
-        self.clear()
-        self._key = key
 
     def _agree(self, total: int | None) -> None:
         """A larger total means that the peer cut it again for a smaller MTU (RFC 7383 section 2.6)."""

@@ -37,13 +37,18 @@ class Policies:
         self._rekeys_proved.pop(name, None)
         self._index()
 
-    def candidates(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
-        """The tunnels between the two addresses of `path` that speak `version`, in configuration order."""
-        return self._fitting(version, path)
+    def candidates(self, version: IkeVersion | None, path: Path) -> tuple[PeerPolicy, ...]:
+        """The tunnels between the two addresses of `path` that speak `version` (None: any).
 
-    def between(self, path: Path) -> tuple[PeerPolicy, ...]:
-        """The tunnels between the two addresses, whatever they speak; those of that peer come first."""
-        return self._fitting(None, path)
+        Those that have the peer's address come first, then those whose peer may have any.
+        """
+        key = self._key(version, path)
+        if (found := self._candidates.get(key)) is None:
+            own = self._between.get((path.local, path.remote), ())
+            every = (*own, *self._anywhere.get(path.local, ()))
+            found = tuple(policy for policy in every if version in (None, policy.version))
+            self._candidates[key] = found
+        return found
 
     def distinct(self, version: IkeVersion, path: Path) -> tuple[PeerPolicy, ...]:
         """Of the candidates one of each kind: to an offer the others are the same."""
@@ -84,15 +89,6 @@ class Policies:
             elif policy.remote_address is not None:
                 self._between.setdefault((policy.local_address, policy.remote_address), []).append(policy)
             self._identities[policy.local_id.key, policy.remote_id.key] += 1
-
-    def _fitting(self, version: IkeVersion | None, path: Path) -> tuple[PeerPolicy, ...]:
-        key = self._key(version, path)
-        if (found := self._candidates.get(key)) is None:
-            own = self._between.get((path.local, path.remote), ())
-            every = (*own, *self._anywhere.get(path.local, ()))
-            found = tuple(policy for policy in every if version in (None, policy.version))
-            self._candidates[key] = found
-        return found
 
     def _key(self, version: IkeVersion | None, path: Path) -> tuple[object, ...]:
         """Strangers have one entry for all of them, so that they cannot fill the memory."""

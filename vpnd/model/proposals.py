@@ -155,6 +155,12 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
     return Chosen(theirs.number, theirs.spi, suite, theirs), len(COMPARED)
 
 
+def as_offer(suite: Suite) -> Proposal:
+    """The suite of an IKE SA as the one proposal of a peer."""
+    integrity = (suite.integrity,) if suite.integrity else ()
+    return Proposal(Protocol.IKE, (suite.encryption,), (suite.prf or "",), integrity, (suite.dh or NO_GROUP,))
+
+
 def describe(proposal: Proposal) -> str:
     """`aes-128/sha256/dh14`, alternatives joined by `+`: for a ladder or a diagnosis."""
     words = [

@@ -40,7 +40,7 @@ def test_the_tunnels_with_the_peers_address_come_before_those_of_any() -> None:
     made = registry(policy("any"), policy("own", anyone=False))
     assert names(made.candidates(IkeVersion.V2, path(ADDRESS_A))) == ["own", "any"]
     assert names(made.candidates(IkeVersion.V2, path(STRANGER))) == ["any"]
-    assert names(made.between(path(STRANGER))) == ["any"]
+    assert names(made.candidates(None, path(STRANGER))) == ["any"]
     assert (made.knows(path(ADDRESS_A)), made.knows(path(STRANGER))) == (True, False)
 
 

@@ -19,7 +19,7 @@ from vpnd.ike.v1.faults import NoProposalChosen
 from vpnd.model.diagnosis import Code, Known
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.policy import ChildPolicy, Lifetimes
-from vpnd.model.proposals import NO_GROUP, Attribute, Chosen, Proposal, Suite, choose, describe
+from vpnd.model.proposals import NO_GROUP, Attribute, Chosen, Proposal, Suite, as_offer, choose, describe
 from vpnd.wire.attributes import Attribute as WireAttribute
 from vpnd.wire.attributes import decode_attributes
 from vpnd.wire.errors import DecodeError
@@ -209,8 +209,7 @@ def choose_phase1(
 
 def require_suite(proposals: Sequence[Proposal], suite: Suite) -> None:
     """The suite was chosen before the tunnel was known. Raises NoProposalChosen if it is none of its own."""
-    words = (suite.encryption,), (suite.prf or "",), (suite.integrity or "",), (suite.dh or NO_GROUP,)
-    _choose([Proposal(Protocol.IKE, *words)], proposals, _PHASE1)
+    _choose([as_offer(suite)], proposals, _PHASE1)
 
 
 def _phase1_transform(suite: Suite, lifetime: int, numbers: Numbers) -> tuple[int, list[WireAttribute]]:

@@ -37,15 +37,11 @@ class Cookies:
         """Whether `cookie` is one that this responder sent to that address for that request, not long ago."""
         self._rotate(now)
         previous = None if self._previous is None else self._previous[0]
-        for version, secret in ((self._version, self._secret), (self._previous_version, previous)):
+        for version, secret in ((self._version, self._secret), ((self._version - 1) % 256, previous)):
             if secret is not None and cookie[:1] == bytes((version,)):
                 expected = self._cookie(version, secret, path, spi_i, nonce_i)
                 return hmac.compare_digest(cookie, expected)
         return False
-
-    @property
-    def _previous_version(self) -> int:
-        return (self._version - 1) % 256
 
     def _cookie(self, version: int, secret: bytes, path: Path, spi_i: bytes, nonce_i: bytes) -> bytes:
         # The library's short way: a flood costs one for each of its messages.

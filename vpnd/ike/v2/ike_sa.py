@@ -9,7 +9,7 @@ from vpnd.ike.message import Received
 from vpnd.ike.v2.keys import IkeKeys
 from vpnd.ike.v2.state import State
 from vpnd.model.policy import PeerPolicy
-from vpnd.model.proposals import Suite
+from vpnd.model.proposals import Chosen, Suite, as_offer, choose
 
 
 @dataclass(slots=True)
@@ -73,11 +73,4 @@ class IkeSa(session.Sa[IkeKeys]):
 
     def suite_fits(self, policy: PeerPolicy) -> bool:
         """Whether the algorithms agreed on in IKE_SA_INIT are also this tunnel's."""
-        suite = self.suite
-        return any(
-            suite.encryption in p.encryption
-            and (suite.integrity in p.integrity if suite.integrity else not p.integrity)
-            and suite.prf in p.prf
-            and suite.dh in p.dh
-            for p in policy.proposals
-        )
+        return isinstance(choose([as_offer(self.suite)], policy.proposals), Chosen)

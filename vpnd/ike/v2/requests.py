@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from vpnd.ike.commands import Cause
 from vpnd.ike.deadlines import Timers
 from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.message import Received
 from vpnd.ike.retransmit import LONGEST_WAIT, Schedule
 from vpnd.ike.v2.state import Timer
 from vpnd.wire.iana import Exchange2
@@ -39,6 +40,9 @@ class Exchange:
     def request(self, context: Any, now: float) -> tuple[Payload, ...] | None:
         """The payloads, when the window is free for them; None: there is nothing to ask any more."""
         return ()
+
+    def accepted(self, context: Any, now: float, received: Received) -> Cause | None:
+        """The answer; that it came is all, unless it says more."""
 
     def failed(self, context: Any, now: float, fault: Fault) -> Cause | None:
         """The answer was a fault of the peer's, found when it was read or acted on."""

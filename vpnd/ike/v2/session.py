@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vpnd.ike.commands import Moved
 from vpnd.ike.engine import Engine
 from vpnd.ike.faults import Drop, Fault
@@ -9,9 +11,7 @@ from vpnd.ike.message import Received
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.ike.registry import Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
-from vpnd.ike.sessions import InitKey
 from vpnd.ike.v2 import causes, dispatch, duplicates, ladder, life
-from vpnd.ike.v2.children import ChildTimer
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.informational import settle_early_deletes
 from vpnd.ike.v2.faults import InvalidSyntax
@@ -89,13 +89,6 @@ class Session(Engine):
         """Answer a peer's first message. Raises Drop, DecodeError or Fault, with nothing registered."""
         self.sa.attempt.received += 1
         self._run(now, dispatch.read_plain(self._registry, self.sa, path, header, data))
-
-    def half_open(self, now: float, init_key: InitKey, proved: bool) -> None:
-        """The peer has a while to prove who it is. `proved`: its address is its own, by a cookie."""
-        self.sa.attempt.began_at = now
-        self._registry.sessions.add(self, init_key)
-        self.context.timers.arm(Timer.END, now + self._registry.limits.half_open_lifetime)
-        self._registry.strangers.begin(now, self, init_key.remote, proved)
 
     def repeat_init(self, path: Path) -> None:
         """The first message again, the same to the byte. Raises Drop if it comes too late or too often."""
@@ -216,12 +209,6 @@ class Session(Engine):
         return causes.Refused(error if isinstance(error, Fault) else InvalidSyntax(detail=error))
 
 
-def _name(key: object) -> str:
+def _name(key: Any) -> str:
     """What a deadline is for, and of which child."""
-    match key:
-        case (ChildTimer() as timer, int() as spi_in):
-            return f"{timer.name} {spi_in:08x}"
-        case Timer() as timer:
-            return timer.name
-        case _:
-            raise TypeError(f"no timer: {key}")
+    return key.name if isinstance(key, Timer) else f"{key[0].name} {key[1]:08x}"

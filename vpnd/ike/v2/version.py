@@ -19,6 +19,7 @@ from vpnd.ike.v2.faults import UnsupportedCriticalPayload
 from vpnd.ike.v2.ike_sa import Attempt, IkeSa
 from vpnd.ike.v2.protect import header_of, plain
 from vpnd.ike.v2.session import Session
+from vpnd.ike.v2.state import Timer
 from vpnd.model.child import Path
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
@@ -127,7 +128,11 @@ class Responder:
             fault = raised
         else:
             self._registry.sessions.forget_init(key)
-            begun.half_open(now, key, proved)
+            # The peer has a while to prove who it is.
+            begun.sa.attempt.began_at = now
+            self._registry.sessions.add(begun, key)
+            begun.context.timers.arm(Timer.END, now + self._registry.limits.half_open_lifetime)
+            self._registry.strangers.begin(now, begun, path.remote, proved)
             self._registry.sessions.arm(begun)
             return
         self._registry.strangers.refused_first(now, path.remote)

@@ -218,14 +218,6 @@ def answer_child(
     return sa, min(nonce_i, nonce_r), (sa_payload, Nonce(nonce_r), *ke, ts_i, ts_r, *agreed.notifies)
 
 
-def respond(context: Context, now: float, received: Received) -> tuple[Payload, ...]:
-    """A peer's request for a further CHILD_SA. One that duplicates ours is accepted; the older one goes."""
-    refuse_while_rekeying(context)
-    sa, lowest_nonce, payloads = answer_child(context, received.of(ChildRequest))
-    context.children.add(now, sa, lowest_nonce)
-    return payloads
-
-
 def find_policy(context: Context, mapping: int) -> ChildPolicy | None:
     return next((child for child in context.sa.policy.children if child.index == mapping), None)
 

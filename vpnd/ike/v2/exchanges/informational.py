@@ -41,9 +41,6 @@ class Liveness(Exchange):
     kind = Exchange2.INFORMATIONAL
     longest_wait = ASKED_AGAIN
 
-    def accepted(self, context: Context, now: float, received: Received) -> None:
-        """That it came is all."""
-
 
 class DeleteChildren(Exchange):
     """CHILD_SAs are closed; `spis` are those that we receive on."""

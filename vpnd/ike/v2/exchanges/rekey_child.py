@@ -20,8 +20,13 @@ from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.causes import Reinitiate
 from vpnd.ike.v2.children import Child, Fate
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchanges import create_child
-from vpnd.ike.v2.exchanges.create_child import ChildExchange, ChildNegotiation, answer_child, find_policy
+from vpnd.ike.v2.exchanges.create_child import (
+    ChildExchange,
+    ChildNegotiation,
+    answer_child,
+    find_policy,
+    refuse_while_rekeying,
+)
 from vpnd.ike.v2.exchanges.informational import DeleteChildren
 from vpnd.ike.v2.exchanges.rekey_ike import EXCHANGE, REFUSED_WAIT, busy_wait, replaced_if_full
 from vpnd.ike.v2.faults import TemporaryFailure
@@ -146,14 +151,18 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     request, children = received.of(ChildRequest), context.children
     rekey_sa = notify_of(request.notifies, Notify2.REKEY_SA)
     if rekey_sa is None:
-        return create_child.respond(context, now, received)
+        # One that duplicates ours is accepted; the older one goes.
+        refuse_while_rekeying(context)
+        sa, lowest_nonce, payloads = answer_child(context, request)
+        children.add(now, sa, lowest_nonce)
+        return payloads
     old = children.by_peer().get(rekey_sa.spi) if rekey_sa.protocol == Protocol.ESP else None
     if old is None and context.requests.changes_children:
         # It may be the very one that the answer to our own request will bring.
         raise TemporaryFailure(exchange=EXCHANGE)
     if old is None or old.fate is Fate.DELETED:
         return (Notify(Notify2.CHILD_SA_NOT_FOUND, protocol=Protocol.ESP, spi=rekey_sa.spi),)
-    create_child.refuse_while_rekeying(context)
+    refuse_while_rekeying(context)
     if old.fate is not Fate.LIVE or old.successor is not None:
         raise TemporaryFailure(exchange=EXCHANGE)
     sa, lowest_nonce, payloads = answer_child(context, request, old.sa.mapping)
