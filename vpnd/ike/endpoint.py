@@ -12,13 +12,7 @@ from collections import Counter, deque
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.commands import Cause, Close, CloseChild, Moved, Probe, RekeyChildNow, RekeyNow, Want
 from vpnd.ike.faults import Drop
-from vpnd.ike.limits import (
-    LARGEST_FIRST_MESSAGE,
-    UNREADABLE_BY_ADDRESS,
-    UNREADABLE_IN_ALL,
-    Limits,
-    too_long,
-)
+from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, UNREADABLE_BY_ADDRESS, UNREADABLE_IN_ALL, Limits, too_long
 from vpnd.ike.message import Unfit
 from vpnd.ike.outputs import CANNOT_BE_READ, ChildSaInfo, Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry

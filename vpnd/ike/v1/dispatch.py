@@ -32,17 +32,7 @@ from vpnd.wire.chain import decode_chain
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 from vpnd.wire.iana import Exchange1, Payload1
-from vpnd.wire.ikev1 import (
-    Cert,
-    CertReq,
-    NatD,
-    NatOa,
-    Notify,
-    Signature,
-    Unknown,
-    VendorId,
-    decode_payload,
-)
+from vpnd.wire.ikev1 import Cert, CertReq, NatD, NatOa, Notify, Signature, Unknown, VendorId, decode_payload
 
 ENCRYPTED = {messages.Main5, messages.Main6}
 """Phase-1 messages that are never in clear; Aggressive3 may be (RFC 2409 section 5.4)."""

@@ -78,10 +78,7 @@ class Liveness:
             self.note_activity(now)
 
     def expects(self, sequence: int) -> bool:
-        """Whether an ACK with this number answers a question since the last sign of life.
-
-        One that answers none is no sign of life: it may be an old one that was recorded and sent again.
-        """
+        """Whether an ACK with this number answers a question asked since the last sign of life."""
         return self._asked_since is not None and (self._sequence - sequence) & 0xFFFFFFFF < self._questions
 
     def ask(self, now: float, sparing: bool) -> None:

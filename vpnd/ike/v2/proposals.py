@@ -59,10 +59,7 @@ def decode_sa(sa: Sa, numbers: Numbers = DEFAULT_NUMBERS) -> tuple[Proposal, ...
 
 
 def answer_sa(chosen: Chosen, protocol: Protocol, spi: bytes = b"", numbers: Numbers = DEFAULT_NUMBERS) -> Sa:
-    """The one proposal we accept, with its number and our SPI: one transform of each type that it lists.
-
-    RFC 7296 section 2.7. A type that the peer has not listed is not in the answer either.
-    """
+    """The proposal that we accept, with our SPI: one transform of each type that it lists (RFC 7296 2.7)."""
     suite, offer = chosen.suite, chosen.offer
     integrity, dh = suite.integrity or NO_INTEGRITY, suite.dh or NO_GROUP
     proposal = Proposal(

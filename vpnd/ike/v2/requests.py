@@ -23,10 +23,7 @@ from vpnd.wire.ikev2 import Payload
 
 
 class Exchange:
-    """A request of ours. The session seals, sends, retransmits and matches; `table.ANSWERS` has its answers.
-
-    `context` is a `vpnd.ike.v2.context.Context`, which holds exchanges itself.
-    """
+    """A request of ours; `context` is a `vpnd.ike.v2.context.Context`. `table.ANSWERS` has its answers."""
 
     kind: ClassVar[Exchange2]
     """The exchange type in the header."""

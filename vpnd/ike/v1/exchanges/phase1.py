@@ -177,10 +177,7 @@ def choose_policy(policies: Iterable[PeerPolicy], offer: Sa) -> tuple[PeerPolicy
 
 
 def candidate_keys(context: Context) -> Iterator[tuple[PeerPolicy, Phase1Keys]]:
-    """In main mode the key is needed before the identity: each key that it can be, with a tunnel that has it.
-
-    A candidate whose key makes a weak one (RFC 2409 appendix A) is left out.
-    """
+    """Main mode needs the key before the identity: each that it can be but weak ones, with its tunnel."""
     shared = context.sa.negotiation.shared
     exchanged = context.sa.exchanged()
     if shared is not None:

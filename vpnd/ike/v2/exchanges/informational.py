@@ -140,10 +140,7 @@ def settle_early_deletes(context: Context, now: float) -> None:
 
 
 def _deleted(context: Context, now: float, named: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The peer has closed the CHILD_SAs that it receives on these SPIs: our halves, for the answer.
-
-    A message may name 16,000 that are not this IKE SA's: each costs one look into a dictionary.
-    """
+    """The peer has closed the CHILD_SAs that it receives on these SPIs, up to 16,000: our halves of them."""
     by_peer = context.children.by_peer()
     if context.requests.changes_children:
         room = MAX_EARLY_DELETES - len(context.children.early_deletes)

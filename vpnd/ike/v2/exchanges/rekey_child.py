@@ -41,10 +41,7 @@ from vpnd.wire.ikev2 import Notify, Payload
 
 
 class RekeyChild(ChildExchange):
-    """Our request for a successor of one CHILD_SA.
-
-    `rival` is the successor that the peer began while ours had no answer.
-    """
+    """Our request for a successor of one CHILD_SA; `rival` is the one that the peer began meanwhile."""
 
     rekeys = True
 

@@ -68,10 +68,7 @@ class Rival:
 
 
 class RekeyIke(Exchange):
-    """Our request for a successor of the IKE SA.
-
-    `crossed`: a request of the peer's for a CHILD_SA has come meanwhile, and we have refused it.
-    """
+    """Our request for a successor of the IKE SA; `crossed`: we have refused one for a CHILD_SA meanwhile."""
 
     kind = Exchange2.CREATE_CHILD_SA
     rekeys = True
