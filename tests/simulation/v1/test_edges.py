@@ -10,23 +10,19 @@ import pytest
 from tests.simulation.bounds import LINGER
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of, policy_of
-from tests.simulation.v1.puppet import ISAKMP_SA, PHASE_2, Puppet, esp_sa, sa_of, subnet
+from tests.simulation.v1.puppet import ISAKMP_SA, PHASE_2, esp_sa, sa_of, subnet
 from tests.simulation.v1.stage import RECIPE, Stage, stage_in
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.faults import Drop
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import ChildFailed, Established, Failed, LadderLine
-from vpnd.ike.registry import Registry
 from vpnd.ike.v1 import keys
 from vpnd.ike.v1.faults import WeakKey
 from vpnd.ike.v1.proposals import limited, offered_group
-from vpnd.ike.v1.version import Responder
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import Lifetimes
 from vpnd.wire.attributes import Attribute, encode_attributes
-from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1, LifeType, Notify1, Phase2Attribute, Protocol
 from vpnd.wire.ikev1 import Fragment, Hash, Nonce, Notify, Payload, Sa, VendorId
 
@@ -106,15 +102,6 @@ def test_half_open_attempts_of_all_addresses_are_bounded() -> None:
         stage.answered_first(stage.puppet(seed=seed))
     assert len(stage.endpoint.snapshot().half_open) == 2
     assert stage.endpoint.counters["half-open: the oldest made room"] == 2
-
-
-def test_an_engine_of_its_own_knows_no_strangers() -> None:
-    """The endpoint asks before; what the engine is told is checked all the same."""
-    registry = Registry(SeededEntropy(1), Limits())
-    puppet = Puppet(True, MAIN, ADDRESS_A, b"")
-    data = puppet.first_message()
-    with pytest.raises(Drop, match="unknown peer"):
-        Responder(registry).respond(0.0, PATH, Header.decode(data), data)
 
 
 # ------------------------------------------------------------------------------------- quick mode

@@ -134,8 +134,6 @@ class Responder:
         Raises Drop; where the mode or the identity is what differs, the operator hears of it.
         """
         candidates = self._registry.policies.candidates(IkeVersion.V1, path)
-        if not candidates:
-            raise Drop("unknown peer")
         fitting = [policy for policy in candidates if policy.mode is mode]
         if not fitting:
             ours = (candidates[0].mode or NegotiationMode.MAIN).value

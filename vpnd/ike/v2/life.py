@@ -344,9 +344,7 @@ def closed_by_peer(context: Context, now: float, closed: causes.PeerClosed) -> t
     """The IKE SA stays a while to answer repeats of the DELETE."""
     duplicates.closed_by_peer(context, now)
     _end(context, closed.diagnosis)
-    context.requests.abandon_all(context)
-    context.requests.settled()
-    context.timers.clear()
+    forget(context, now, closed)
     context.timers.arm(Timer.END, now + context.registry.limits.closing)
     return ()
 

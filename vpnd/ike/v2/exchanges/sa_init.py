@@ -144,7 +144,7 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
 
 
 def _choose(candidates: tuple[PeerPolicy, ...], sa: Sa, group: int) -> tuple[PeerPolicy, Chosen]:
-    """The first tunnel with a common proposal; the group that the peer has sent a value of is preferred."""
+    """The first of them (at least one) with a common proposal; the group of the peer's value is preferred."""
     mismatches: list[Mismatch] = []
     for policy in candidates:
         chosen = choose_near(policy.numbers, decode_sa(sa, policy.numbers), policy.proposals, group)
