@@ -71,7 +71,7 @@ class Negotiation:
     """Phase 1 so far. `sa_i`, `id_i`, `id_r` are payload bodies as they travelled, for the hashes."""
 
     mode: NegotiationMode
-    key_pair: KeyPair | None = None
+    key_pair: KeyPair = field(init=False)
     shared: Secret | None = None
     lifetime: int = 0
     sa_i: bytes = b""

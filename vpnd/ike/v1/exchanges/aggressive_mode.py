@@ -68,7 +68,7 @@ def on_aggressive2(context: Context, now: float, received: Received) -> Authenti
     message, sa = received.of(Aggressive2), context.sa
     policy, negotiation = sa.policy, sa.negotiation
     choice = choose_phase1(message.sa, policy.proposals, policy.lifetime, policy.numbers, answer=True)
-    if negotiation.key_pair is None or choice.suite.dh != negotiation.key_pair.group:
+    if choice.suite.dh != negotiation.key_pair.group:
         ours = first_group(policy.proposals)
         raise NoProposalChosen(code=Code.P1_DH, theirs=choice.suite.dh, ours=ours)
     sa.set_suite(choice.suite, choice.lifetime)

@@ -216,8 +216,6 @@ def detect_nat(context: Context, path: Path, nat_d: tuple[NatD, ...]) -> Nat:
 def agree(context: Context, peer_ke: KeyExchange) -> Phase1Keys:
     """All keys, once both public values and nonces are known. Raises InvalidKeyInformation."""
     sa = context.sa
-    if sa.negotiation.key_pair is None:
-        raise InvalidKeyInformation(detail="no key exchange is under way")
     shared = sa.negotiation.shared = shared_secret(
         sa.negotiation.key_pair, peer_ke.data, InvalidKeyInformation
     )

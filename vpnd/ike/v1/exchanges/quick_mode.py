@@ -189,17 +189,16 @@ def on_quick1(context: Context, now: float, received: Received) -> None:
     context.quick_modes.check_room()
     policy = _mapping(context, message)
     _cross(context, now, message_id, policy)
-    quick, payloads = _answer(context, now, policy, received)
+    quick, child, payloads = _answer(context, now, policy, received)
     proof = context.sa.keys.hash_2(message_id, quick.nonce_i, encode_payloads(payloads)[1])
     _open(context, now, quick, [Hash(proof), *payloads])
-    if quick.child is not None:
-        _install(context, now, quick.child, pending=True)
+    _install(context, now, child, pending=True)
 
 
 def _answer(
     context: Context, now: float, policy: ChildPolicy, received: Received
-) -> tuple[QuickMode, list[Payload]]:
-    """Our side of the quick mode, and what Quick2 carries behind the hash. Raises Fault, leaving nothing."""
+) -> tuple[QuickMode, ChildSa, list[Payload]]:
+    """Our side, its pair, and what Quick2 carries behind the hash. Raises Fault, leaving nothing."""
     message, sa, registry = received.of(Quick1), context.sa, context.registry
     group = offered_group(message.sa) if message.ke else NO_GROUP
     # PFS that only the peer wants: a pair that is protected better than was asked for is not refused.
@@ -216,7 +215,7 @@ def _answer(
     quick.spi_in = registry.new_esp_spi()
     quick.last.received = received.data
     try:
-        quick.child = _child(context, quick, choice, secret)
+        child = quick.child = _child(context, quick, choice, secret)
     except Fault:
         registry.release_esp_spi(quick.spi_in)
         raise
@@ -224,7 +223,7 @@ def _answer(
     if key_pair is not None:
         payloads.append(KeyExchange(key_pair.public))
     payloads += message.ids
-    return quick, payloads
+    return quick, child, payloads
 
 
 def _cross(context: Context, now: float, message_id: int, policy: ChildPolicy) -> None:
