@@ -7,6 +7,14 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Look, Visit
+from tests.browser.form import NEXT, set_step
+from tests.unit.console.checklist import STEP
+
+RULES = {
+    "communication": "spd-policy",
+    "spd.0.local": "10.0.0.0/24",
+    "spd.0.remote": "192.168.0.0/24",
+}
 
 REACHED = """() => [...document.querySelectorAll(
   'a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex="0"]')]
@@ -45,21 +53,16 @@ def pages(visit: Visit) -> Any:
     page.goto(f"{url}/tunnel?name=branch-a")
     page.click("button[value=clone]")
     page.fill("#name", "a/b")
-    page.click("p button.main")
+    page.click(NEXT)
     page.wait_for_selector(".said .bad")
     yield "refused"
-    page.fill("#name", "branch-new")
     page.check("[name=generate]")
-    page.select_option("#communication", "spd-policy")
-    page.click("p button.main")
-    for step in ("advanced", "communication", "ike", "ipsec", "summary"):
-        page.wait_for_url(f"**step={step}*")
-        if step == "communication":
-            page.fill("[name='spd.0.local']", "10.0.0.0/24")
-            page.fill("[name='spd.0.remote']", "192.168.0.0/24")
+    for step in STEP:
+        set_step(page, step, {"name": "branch-new", **RULES})
         yield step
-        if step != "summary":
-            page.click("p button.main")
+        page.click(NEXT)
+    page.wait_for_url("**step=summary*")
+    yield "summary"
     page.click("button.main")
     page.wait_for_selector("#key")
     yield "done"
@@ -132,7 +135,7 @@ def test_a_tunnel_is_made_and_deleted_by_keyboard_alone(visit: Visit, played: An
     press("Space")
     to("#communication")
     press("ArrowDown")
-    to("p button.main")
+    to(NEXT)
     press("Enter")
     page.wait_for_url("**step=advanced*")
     to("[name='dpd.timeout']")
@@ -150,7 +153,7 @@ def test_a_tunnel_is_made_and_deleted_by_keyboard_alone(visit: Visit, played: An
     to("[name='spd.0.remote']")
     page.keyboard.type("192.168.0.0/24")
     for step in ("ike", "ipsec", "summary"):
-        to("p button.main")
+        to(NEXT)
         press("Enter")
         page.wait_for_url(f"**step={step}*")
     to("button.main")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import LONG, Look, Played, Visit
+from tests.browser.form import NEXT, begin, create, set_step
 
 LOOKS = [
     Look(width, scheme, locale)
@@ -47,18 +48,17 @@ def _watch(visit: Visit) -> None:
 def _basic(visit: Visit) -> None:
     page = visit.page
     page.goto(visit.served.url)
-    page.click("main button.main")
-    page.fill("#name", "branch-new")
-    page.select_option("#customer_gateway", "+")
+    begin(page)
     page.check("[name=generate]")
-    page.select_option("#communication", "spd-policy")
+    values = {"name": "branch-new", "customer_gateway": "+", "communication": "spd-policy"}
+    set_step(page, "basic", values)
     page.fill("[id='customer_gateway.address']", "203.0.113.300")
     page.wait_for_selector("#said-customer_gateway .bad")
     assert page.get_attribute("[id='customer_gateway.address']", "aria-invalid") == "true"
     visit.picture("basic")
     page.fill("[id='customer_gateway.address']", "203.0.113.9")
     page.wait_for_selector("#said-customer_gateway .bad", state="detached")
-    page.click("p button.main")
+    page.click(NEXT)
 
 
 def _advanced_and_rules(visit: Visit) -> None:
@@ -72,9 +72,9 @@ def _advanced_and_rules(visit: Visit) -> None:
     visit.picture("advanced")
     page.fill("[name='dpd.timeout']", "45")
     page.uncheck("[name='health_check.enabled']")
-    page.click("p button.main")
-    page.fill("[name='spd.0.local']", "10.0.0.0/24")
-    page.fill("[name='spd.0.remote']", "192.168.0.0/24\n192.168.1.0/24")
+    page.click(NEXT)
+    ranges = {"spd.0.local": "10.0.0.0/24", "spd.0.remote": "192.168.0.0/24\n192.168.1.0/24"}
+    set_step(page, "communication", ranges)
     page.wait_for_selector("#mappings li:nth-child(2)")
     page.click("button[value=rule]")
     page.fill("[name='spd.1.local']", "10.0.0.0/25")
@@ -84,7 +84,7 @@ def _advanced_and_rules(visit: Visit) -> None:
     page.fill("[name='spd.1.local']", "10.0.1.0/24")
     page.fill("[name='spd.1.remote']", "192.168.2.0/24")
     page.wait_for_selector("#mappings li:nth-child(3)")
-    page.click("p button.main")
+    page.click(NEXT)
 
 
 def _algorithms_and_summary(visit: Visit) -> None:
@@ -97,16 +97,16 @@ def _algorithms_and_summary(visit: Visit) -> None:
     page.check("[name='ike.dh_group'][value='2']")
     page.wait_for_selector("[id='said-ike.dh_group'] .warn")
     visit.picture("ike")
-    page.click("p button.main")
+    page.click(NEXT)
     page.check("[name='ipsec.pfs'][value='14']")
     page.fill("[name='ipsec.lifetime']", "1")
     page.wait_for_selector("[id='said-ipsec.lifetime'] .bad")
     visit.picture("ipsec")
-    page.click("p button.main")
+    page.click(NEXT)
     page.wait_for_selector("[id='said-ipsec.lifetime'] .bad")
     page.wait_for_selector("[name='ipsec.lifetime']:focus")
     page.fill("[name='ipsec.lifetime']", "3600")
-    page.click("p button.main")
+    page.click(NEXT)
     page.wait_for_selector("form[action*=finish]")
     visit.picture("summary")
     page.click("button.main")
@@ -185,6 +185,10 @@ def test_the_list_is_at_the_same_place_after_a_change(visit: Visit) -> None:
     page.click("button[value=edit]")
     page.fill("[name=description]", "changed")
     page.click("p button[value=summary]")
-    page.click("button.main")
+    create(page)
     page.wait_for_selector(".notice.good")
     assert page.url.endswith("/tunnel?name=branch-b")
+    page.click("main a:has-text('Tunnels')")
+    page.wait_for_selector("#rows")
+    assert page.url.endswith("/#link-branch-b")
+    assert page.locator("tr:has(:target)").inner_text().split("\n")[0].startswith("down")
