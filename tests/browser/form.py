@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.console.checklist import STEP, kind_of, of_step
+from vpnd.console.drafts import text_of
 from vpnd.console.fields import STEPS, Kind
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def set_step(page: Page, step: str, values: Mapping[str, Any]) -> None:
     page.wait_for_url(f"**step={step}*")
     for key, value in of_step(STEP[step], values):
         set_value(page, key, value)
+    for one in STEP[step].fields:
+        if one.when is not None and one.when[0] in values and text_of(values[one.when[0]]) != one.when[1]:
+            assert page.is_hidden(f"[name='{one.key}']"), f"{one.key} means nothing as the others are"
 
 
 def begin(page: Page) -> None:

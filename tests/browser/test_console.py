@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.browser.conftest import LONG, Look, Played, Visit
 from tests.browser.form import NEXT, begin, create, set_step
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Route
 
 LOOKS = [
     Look(width, scheme, locale)
@@ -168,6 +173,22 @@ def test_a_daemon_that_is_gone_is_said(visit: Visit, played: Played, monkeypatch
         page.wait_for_selector("#stale", state="visible")
         visit.picture("stale")
     page.wait_for_selector("#stale", state="hidden")
+
+
+def test_a_check_that_gives_way_to_the_next_is_no_failure(visit: Visit) -> None:
+    """Who types on while the daemon is asked is not told that it does not answer."""
+    page = visit.page
+    visit.sign_in()
+    begin(page)
+    held: list[Route] = []
+    page.route("**/draft/check*", lambda route: held.append(route))
+    for place, name in enumerate(("branch-n", "branch-ne", "branch-new"), 1):
+        page.fill("#name", name)
+        while len(held) < place:
+            page.wait_for_timeout(50)
+    assert page.is_hidden("#stale")
+    held[-1].abort()
+    page.wait_for_selector("#stale", state="visible")
 
 
 def test_a_tunnel_that_is_gone_is_said(visit: Visit, played: Played) -> None:

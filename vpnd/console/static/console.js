@@ -28,8 +28,10 @@ document.addEventListener("htmx:afterRequest", (event) => {
   const status = event.detail.xhr ? event.detail.xhr.status : 0;
   // The tunnel of this page is gone: the page itself says so.
   if (status === 404 && event.detail.requestConfig.verb === "get") location.reload();
-  stale(status === 0 || status >= 500);
+  // Without a status it failed, which is said below, or another took its place, which is no news.
+  if (status) stale(status >= 500);
 });
+document.addEventListener("htmx:sendError", () => stale(true));
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
