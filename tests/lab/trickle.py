@@ -62,7 +62,7 @@ class Trickle:
 
     def first_after(self, moment: float) -> float | None:
         """When the first datagram that was sent after a moment arrived, or None until one has."""
-        times = [at for number, at in list(self.arrived.items()) if self.sent[number] >= moment]
+        times = [at for number, at in self.arrived.copy().items() if self.sent[number] >= moment]
         return min(times, default=None)
 
     def wait_first_after(self, moment: float, timeout: float = PATIENCE) -> float:

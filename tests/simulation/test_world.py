@@ -130,7 +130,7 @@ def test_the_same_seed_is_the_same_history_and_another_is_not() -> None:
         for _ in range(20):
             a.initiate()
             world.run_for(5)
-        return list(world.log)
+        return [str(line) for line in world.log]
 
     assert history(5) == history(5)
     assert history(5) != history(6)
