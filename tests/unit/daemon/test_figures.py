@@ -81,6 +81,31 @@ async def test_what_the_operator_ends_is_no_failure(pair: Pair) -> None:
     assert figures(pair.hq).status.state == "down"
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@with_pair
+async def test_nor_is_an_attempt_that_the_operator_ends(pair: Pair, version: str) -> None:
+    ike = f'\n[tunnels.t.ike]\nversion = "{version}"'
+    pair.configure({"t": f"{ROUTED}{ike}"}, {"t": f"{BACK}{ike}"})
+    pair.wire.cut = True
+    await pair.start()
+    await asyncio.sleep(2)
+    assert figures(pair.hq).status.state == "connecting"
+    await pair.hq.operator.down("t")
+    await asyncio.sleep(5)
+    assert figures(pair.hq).failures == {}
+
+
+@with_pair
+async def test_a_reload_says_where_metrics_are_served_from_now_on(pair: Pair) -> None:
+    await up(pair, "ikev2")
+    service = pair.hq.service
+    service.applied.clear()
+    pair.hq.write(f'{pair.hq.config.read_text()}[metrics]\nlisten = "127.0.0.1:9150"\n')
+    await pair.hq.operator.reload()
+    assert service.applied.is_set()
+    assert str(service.policy.metrics) == "127.0.0.1:9150"
+
+
 @with_pair
 async def test_a_tunnel_that_is_removed_is_forgotten(pair: Pair) -> None:
     await up(pair, "ikev2")

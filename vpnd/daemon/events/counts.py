@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from vpnd.ike.outputs import ChildReplaced, Established, IkeReplaced, Output
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.tunnel.commands import AttemptFailed, Command, StateChanged, TunnelState
-from vpnd.tunnel.mappings import ENDED_HERE
 from vpnd.tunnel.route_selection import RouteSelectionOutput
 
 ESTABLISHED, IKE_REKEYED, ESP_REKEYED = "established", "ike-rekeyed", "esp-rekeyed"
@@ -60,7 +59,7 @@ class Counts:
         self._tunnels.pop(tunnel, None)
 
     def _fail(self, tunnel: str, diagnosis: Diagnosis | None) -> None:
-        if diagnosis is not None and diagnosis.code not in ENDED_HERE:
+        if diagnosis is not None:
             self._at(tunnel).failures[diagnosis.code] += 1
 
     def _at(self, tunnel: str) -> TunnelCounts:
