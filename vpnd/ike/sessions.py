@@ -105,9 +105,8 @@ class Sessions:
         self._by_tunnel.setdefault(session.sa.tunnel, {})[session] = None
 
     def _unfile(self, session: Session) -> None:
-        tunnel = self._tunnel_of.pop(session, None)
-        if tunnel is not None:
-            filed = self._by_tunnel[tunnel]
-            filed.pop(session, None)
-            if not filed:
-                del self._by_tunnel[tunnel]
+        tunnel = self._tunnel_of.pop(session)
+        filed = self._by_tunnel[tunnel]
+        del filed[session]
+        if not filed:
+            del self._by_tunnel[tunnel]

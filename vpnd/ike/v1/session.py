@@ -121,4 +121,4 @@ class Session(Engine):
         received = cause.received if isinstance(cause, causes.Proved) else request
         if isinstance(received, Received) and isinstance(error, Fault):
             return causes.Refused(error, received)
-        return None
+        return None  # pragma: no cover (only an action of a message raises, and only a Fault)

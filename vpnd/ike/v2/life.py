@@ -299,7 +299,7 @@ def rekey(context: Context, now: float, cause: commands.RekeyNow | Timer) -> Non
 def rekey_child(context: Context, now: float, cause: commands.RekeyChildNow) -> None:
     """Rekey a CHILD_SA. If that is refused it is tried again, without waiting for its time."""
     child = context.children.find(cause.spi_in)
-    if child is not None:
+    if child is not None:  # pragma: no branch (Endpoint has asked for the IKE SA that has it)
         child.soft_end = min(child.soft_end, now)
         _rekey_child(context, child)
 
@@ -403,7 +403,7 @@ def retransmit_in_attempt(context: Context, now: float, timer: Timer) -> causes.
 def retransmit(context: Context, now: float, timer: Timer) -> causes.PeerDead | None:
     """The peer has longer if it gives other signs of life; and if it lives, another IKE SA may help."""
     outstanding, sa = context.requests.outstanding, context.sa
-    if outstanding is None:
+    if outstanding is None:  # pragma: no cover (its timer is disarmed with its answer)
         return None
     schedule = outstanding.schedule
     if schedule.late(now):

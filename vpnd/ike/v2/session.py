@@ -204,7 +204,7 @@ class Session(Engine):
     def _refusal(
         self, error: Fault | DecodeError, cause: object, request: Received | None
     ) -> causes.Refused | None:
-        if request is None:
+        if request is None:  # pragma: no cover (only an action of a request raises)
             return None
         return causes.Refused(error if isinstance(error, Fault) else InvalidSyntax(detail=error))
 

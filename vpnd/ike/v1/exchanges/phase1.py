@@ -15,7 +15,6 @@ from vpnd.ike.key_exchange import NONCE_LENGTH, shared_secret
 from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.outputs import PathMoved
 from vpnd.ike.registry import NO_SPI
-from vpnd.ike.session import Phase
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.faults import (
     AuthenticationFailed,
@@ -51,11 +50,10 @@ def step(action: Callable[[Context, float, Received], T]) -> Callable[[Context, 
     def act(context: Context, now: float, received: Received) -> T:
         outcome, sa = action(context, now, received), context.sa
         context.phase1.believe(received.data)
-        if sa.phase is Phase.CONNECTING:
-            sa.attempt.hint = None
-            context.timers.disarm(Timer.ERROR)
-            if not sa.initiator:
-                context.timers.arm(Timer.HALF_OPEN, now + context.registry.limits.half_open_lifetime)
+        sa.attempt.hint = None
+        context.timers.disarm(Timer.ERROR)
+        if not sa.initiator:
+            context.timers.arm(Timer.HALF_OPEN, now + context.registry.limits.half_open_lifetime)
         return outcome
 
     return act
