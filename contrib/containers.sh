@@ -28,18 +28,19 @@ prepare() {
     local scenario=$1 files=$place/$1 key
     [ -d "contrib/containers/$scenario" ] || { echo "no scenario $scenario; there are: ${all[*]}" >&2; exit 2; }
     rm -rf "$files"
-    install -d -m 0755 "$files" "$files/vpnd" "$files/peer" "$files/other-peer"
+    install -d -m 0755 "$files" "$files/vpnd" "$files/peer"
     key=$(head -c 32 /dev/urandom | base64 -w 0)
     (
         umask 077
         printf '%s\n' "$key" >"$files/vpnd/psk"
-        printf 'secrets {\n  ike {\n    secret = "%s"\n  }\n}\n' "$key" | tee "$files/peer/secret.conf" \
-            >"$files/other-peer/secret.conf"
+        printf 'secrets {\n  ike {\n    secret = "%s"\n  }\n}\n' "$key" >"$files/peer/secret.conf"
     )
     cp "contrib/containers/$scenario/vpnd.toml" "$files/vpnd/"
     cp "contrib/containers/$scenario/swanctl.conf" "$files/peer/"
-    [ ! -e "contrib/containers/$scenario/other-swanctl.conf" ] ||
+    if [ -e "contrib/containers/$scenario/other-swanctl.conf" ]; then
+        cp -rp "$files/peer" "$files/other-peer"
         cp "contrib/containers/$scenario/other-swanctl.conf" "$files/other-peer/swanctl.conf"
+    fi
     chown "$user" "$files/vpnd/psk"
 }
 
@@ -53,7 +54,7 @@ up() {
             --subnet "${network#* }.0/24" --gateway "${network#* }.254" "$run-${network% *}" >/dev/null
     done
     peer peer 172.31.77.2 "$files/peer" "$there/32 10.177.3.1/32 169.254.128.2/32"
-    [ ! -e "$files/other-peer/swanctl.conf" ] ||
+    [ ! -d "$files/other-peer" ] ||
         peer other-peer 172.31.77.3 "$files/other-peer" "$there/32 169.254.128.4/32"
     docker create --name "$run-vpnd" --network "$run-wire" --ip 172.31.77.1 --device /dev/net/tun --read-only \
         --cap-drop ALL --cap-add NET_ADMIN --cap-add NET_RAW --tmpfs "/run/vpnd:uid=$user,gid=$user,mode=0755" \

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import socket
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
@@ -15,7 +17,7 @@ from vpnd.control.exporter import Exporter
 from vpnd.control.listening import PortUnavailable
 from vpnd.model.policy import ListenAt
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 
 
 @pytest.fixture
@@ -26,11 +28,11 @@ async def serving() -> AsyncIterator[Exporter]:
 
 
 def free(address: str = LOOPBACK) -> ListenAt:
-    """A port that nobody has at this moment."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((address, 0))
-        return ListenAt(ip_address(address), probe.getsockname()[1])
+    """A port that nobody takes meanwhile: its address is of this process, its number of this call."""
+    return ListenAt(ip_address(address), 9150 + next(_CALLS))
+
+
+_CALLS = itertools.count()
 
 
 async def ask(at: ListenAt, method: str = "GET", path: str = "/metrics") -> tuple[int, str, str]:
@@ -43,7 +45,7 @@ async def ask(at: ListenAt, method: str = "GET", path: str = "/metrics") -> tupl
     return int(head.split()[1]), head.lower(), body
 
 
-@pytest.mark.parametrize("address", [LOOPBACK, "::1"])
+@pytest.mark.parametrize("address", [LOOPBACK, "::1"], ids=["IPv4", "IPv6"])
 async def test_metrics_are_there_with_their_type(serving: Exporter, address: str) -> None:
     at = free(address)
     assert await serving.listen(at)
@@ -101,10 +103,10 @@ async def test_the_port_follows_the_configuration(serving: Exporter) -> None:
 
 
 async def test_a_port_that_is_taken_is_named_and_can_be_had_later(serving: Exporter) -> None:
+    at = free()
     with socket.socket() as other:
-        other.bind((LOOPBACK, 0))
+        other.bind((str(at.address), at.port))
         other.listen()
-        at = ListenAt(ip_address(LOOPBACK), other.getsockname()[1])
         with pytest.raises(PortUnavailable, match=f"served at {LOOPBACK}:{at.port}: Address already in use"):
             await serving.listen(at)
     assert await serving.listen(at)

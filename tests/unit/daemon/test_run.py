@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -132,9 +132,7 @@ class Configured:
 
 
 async def test_metrics_are_served_where_the_configuration_says_at_each_moment() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        at = ListenAt(ip_address("127.0.0.1"), taken.getsockname()[1])
+    at = ListenAt(ip_address(f"127.78.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"), 9150)
     start, service = run.Start(), Configured(None)
     serving = start.serve_ports(FakeOperations(), service, Tokens())  # type: ignore[arg-type] # what is looked at
     exporting = asyncio.create_task(serving)
