@@ -28,7 +28,8 @@ class Kind(StrEnum):
 class Field:
     """One value of a tunnel's table, by its dotted key. `label` and `about` are texts of the catalogue.
 
-    `when`: the key of another value and what it has to be for this one to mean anything.
+    `when`: the key of another value and what it has to be for this one to mean anything; `empty`: what it
+    means without a value.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Field:
     about: str = ""
     choices: tuple[str, ...] = ()
     when: tuple[str, str] | None = None
+    empty: str = "–"
 
     def word(self, choice: str) -> str:
         """A choice as the form shows it; a DH group's number says little."""
@@ -133,12 +135,14 @@ STEPS = (
                 _("VPN gateway IP for the health check"),
                 about=_("Empty: one is assigned. It must be in no range of a tunnel."),
                 when=ON,
+                empty=_("assigned by vpnd"),
             ),
             Field(
                 "health_check.remote",
                 _("Customer gateway IP for the health check"),
                 about=_("Empty: one is assigned, and shown for the other side."),
                 when=ON,
+                empty=_("assigned by vpnd"),
             ),
         ),
     ),
@@ -187,11 +191,13 @@ STEPS = (
                 "ike.local_id",
                 _("Local ID"),
                 about=_("An IP address or a name; empty: this gateway's address."),
+                empty=_("this gateway's address"),
             ),
             Field(
                 "ike.remote_id",
                 _("Customer ID"),
                 about=_("An IP address or a name; empty: the peer's address."),
+                empty=_("the peer's address"),
             ),
             Field(
                 "ike.lifetime",

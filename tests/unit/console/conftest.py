@@ -23,6 +23,9 @@ from vpnd.control.api import create_app as create_api
 from vpnd.sdk import AsyncClient, DaemonUnreachable, Refused
 from vpnd.sdk.transport import NOTHING, events_path
 
+USER = 1000
+"""Who the console is to the daemon."""
+
 
 @dataclass
 class Answer:
@@ -41,9 +44,14 @@ class Answer:
 
 
 async def ask(
-    app: ASGIApp, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+    app: ASGIApp,
+    method: str,
+    target: str,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    user: int | None = None,
 ) -> Answer:
-    """One request to an application, with nothing between."""
+    """One request to an application, with nothing between; `user`: who asks over a Unix socket."""
     path, _, query = target.partition("?")
     sent: list[Any] = []
     scope = {
@@ -59,7 +67,7 @@ async def ask(
         "headers": [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8642),
-        "state": {},
+        "state": {} if user is None else {"user": user},
     }
     pending = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -90,7 +98,7 @@ class Wire:
             raise DaemonUnreachable(Path("/s"), "nobody listens", "start vpnd")
         self.asked.append(f"{method} {path}")
         content = b"" if body is None else json.dumps(body).encode()
-        answer = await ask(self.api, method, path, {"content-type": "application/json"}, content)
+        answer = await ask(self.api, method, path, {"content-type": "application/json"}, content, USER)
         document: dict[str, Any] = json.loads(answer.body)
         if answer.status >= 400:
             raise Refused(answer.status, document["error"])
@@ -99,7 +107,7 @@ class Wire:
     async def events(
         self, follow: bool, after: str | None = None, wanted: Mapping[str, Any] = NOTHING
     ) -> AsyncIterator[dict[str, Any]]:
-        answer = await ask(self.api, "GET", events_path(False, after, wanted))
+        answer = await ask(self.api, "GET", events_path(False, after, wanted), user=USER)
         for line in answer.text.splitlines():
             yield json.loads(line)
 

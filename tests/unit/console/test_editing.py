@@ -85,6 +85,7 @@ async def test_the_whole_way(browser: Browser) -> None:
     draft = await all_steps(browser)
     summary = await browser.get(f"{draft}&step=summary")
     assert "10.0.0.0/24 – 192.168.1.0/24" in summary.text
+    assert "<dd>this gateway&#39;s address</dd>" in summary.text, "what an empty value means"
     assert KEY not in summary.text
     answer = await browser.post(draft.replace("/draft", "/draft/finish"))
     assert answer.header("location") == "/tunnel?name=branch-c"
