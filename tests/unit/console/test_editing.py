@@ -16,6 +16,7 @@ from vpnd.control.schema import Fault, TunnelChange, Why
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.sdk.models import Explanation, Problem
 
+ENDS = ("local", "remote")
 KEY = "pKz8wTq2mB5vX9cL4nR7jH3gpKz8wTq2"
 BASIC: dict[str, Any] = {
     "name": "branch-c",
@@ -142,6 +143,16 @@ async def test_mappings_that_overlap_are_marked(browser: Browser) -> None:
     assert marked == ["10.0.0.0/24 – 192.168.1.0/24", "10.0.0.0/25 – 192.168.1.128/25"]
     assert page.text.count("<li><code>") == 1
     assert "(this one)" in said(page, "spd.1.remote")
+
+
+async def test_more_mappings_than_a_gateway_has_are_not_counted_wrong(browser: Browser) -> None:
+    """The daemon names one too many at most; how many they would be it says beside."""
+    draft = await begin(browser)
+    await go(browser, draft, "basic", BASIC)
+    rules = {f"spd.0.{end}": "\n".join(f"10.{n}.{m}.0/24" for m in range(15)) for n, end in enumerate(ENDS)}
+    page = await browser.post(f"{draft.replace('/draft', '/draft/check')}&step=communication", rules)
+    assert "Mappings (&gt; 200; 225 of 200 used" in page.text
+    assert "E-LIMIT" in said(page, "spd.0.remote")
 
 
 async def test_a_further_pair_of_ranges(browser: Browser) -> None:
