@@ -22,9 +22,6 @@ from vpnd.control.tokens import Tokens
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 section 9.2.1)."""
 
-TOKENS_PATH = "/v1/tokens"
-"""What is only for the socket: a token must not make others that outlive it."""
-
 TRIES = 10
 """Ours: tokens that are not valid, of one address at once, before it is not heard for a while."""
 
@@ -104,11 +101,6 @@ class Access:
 
 def _require(caller: Caller, scope: Scope) -> None:
     """Raises _Refused for what this caller, who comes over TCP, may not do."""
-    path = scope["path"]
-    if path == TOKENS_PATH or path.startswith(TOKENS_PATH + "/"):
-        raise _Refused(
-            403, "E-SOCKET-ONLY", "tokens are made and revoked over the socket only", "vpnctl token, there"
-        )
     if caller.role != "admin" and scope["method"] not in READING:
         raise _Refused(
             403,

@@ -8,9 +8,9 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Body, FastAPI, Header, Path, Query, Request
+from fastapi import Body, Depends, FastAPI, Header, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
@@ -30,7 +30,6 @@ from vpnd.control.schema import (
     CustomerGatewayStatus,
     ErrorBody,
     ErrorResponse,
-    Event,
     GroupStatus,
     RekeyRequest,
     ReloadProgress,
@@ -74,6 +73,10 @@ Name = Annotated[str, AfterValidator(_is_utf8), Path(description="the tunnel's n
 
 GatewayName = Annotated[
     str, AfterValidator(_is_utf8), Path(description="the customer gateway's name", examples=["branch"])
+]
+
+TraceLimit = Annotated[
+    int | None, Query(ge=1, le=MAX_LIMIT, description="So many of the newest.", examples=[20])
 ]
 
 TokenName = Annotated[
@@ -144,7 +147,7 @@ def _add_queries(app: FastAPI, operations: Operations, tokens: Tokens, closing: 
         return _json(operations.why(name))
 
     @app.get("/v1/tunnels/{name}/trace", response_model=Trace, tags=["status"], operation_id="trace")
-    async def trace(name: Name, limit: Annotated[int | None, Query(ge=1, le=MAX_LIMIT)] = None) -> Response:
+    async def trace(name: Name, limit: TraceLimit = None) -> Response:
         """The decoded ladder of the last IKE messages, oldest first; with `limit` so many of the newest."""
         whole = operations.trace(name)
         return _json(whole if limit is None else whole.model_copy(update={"lines": whole.lines[-limit:]}))
@@ -154,7 +157,15 @@ def _add_queries(app: FastAPI, operations: Operations, tokens: Tokens, closing: 
         tags=["status"],
         operation_id="events",
         response_class=StreamingResponse,
-        responses={200: {"model": Event, "description": "one JSON object a line, newest last"}},
+        responses={
+            200: {
+                "description": "one JSON object a line, or a server-sent event; newest last",
+                "content": {
+                    NDJSON: {"schema": {"$ref": "#/components/schemas/Event"}},
+                    EVENT_STREAM: {"schema": {"type": "string"}},
+                },
+            }
+        },
     )
     async def events(
         request: Request,
@@ -176,7 +187,7 @@ def _add_queries(app: FastAPI, operations: Operations, tokens: Tokens, closing: 
         ends = [closing] if token is None else [closing, tokens.end_of(token)]
         return StreamingResponse(events_as(media_type, stream, wanted, *ends), 200, headers, media_type)
 
-    @app.get("/metrics", tags=["status"], operation_id="metrics", response_class=Response)
+    @app.get("/metrics", tags=["status"], operation_id="metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         """Prometheus metrics; a tunnel that is configured but down is 0, not absent."""
         return Response(await metrics.exposition(operations), media_type=metrics.CONTENT_TYPE)
@@ -289,22 +300,44 @@ def _add_customer_gateways(app: FastAPI, operations: Operations, commands: Comma
         return await commands.do(request, action, f"customer gateway {name}")
 
 
+class SocketOnly(OperationError):
+    """What a token may not do, whatever its role."""
+
+    http_status = 403
+
+
+def _require_socket(request: Request) -> None:
+    """A token must not make others, which would outlive it. Raises SocketOnly."""
+    if caller_of(request).token is not None:
+        message = "tokens are made and revoked over the socket only"
+        raise SocketOnly("E-SOCKET-ONLY", message, "vpnctl token, on the gateway")
+
+
 def _add_tokens(app: FastAPI, tokens: Tokens, commands: Commands) -> None:
     tags: list[str | Enum] = ["tokens"]
+    local = [Depends(_require_socket)]
 
-    @app.get("/v1/tokens", response_model=TokenList, tags=tags, operation_id="tokens")
+    @app.get("/v1/tokens", response_model=TokenList, tags=tags, dependencies=local, operation_id="tokens")
     async def list_tokens() -> Response:
         """The tokens for the API over TCP, but for what they are. Over the socket only."""
         return _json(TokenList(tokens=tokens.list()))
 
-    @app.post("/v1/tokens", response_model=TokenCreated, tags=tags, operation_id="create_token")
+    @app.post(
+        "/v1/tokens", response_model=TokenCreated, tags=tags, dependencies=local, operation_id="create_token"
+    )
     async def create_token(request: Request, body: TokenRequest) -> Response:
         """Make a token, which this answer shows and nothing else ever. Over the socket only."""
         made = TokenCreated(name=body.name, role=body.role, token=tokens.create(body.name, body.role))
         commands.note(request, f"token {made.name} for {made.role} created")
         return _json(made)
 
-    @app.delete("/v1/tokens/{name}", response_model=TokenRevoked, tags=tags, operation_id="revoke_token")
+    @app.delete(
+        "/v1/tokens/{name}",
+        response_model=TokenRevoked,
+        tags=tags,
+        dependencies=local,
+        operation_id="revoke_token",
+    )
     async def revoke_token(request: Request, name: TokenName) -> Response:
         """The token is of no use from now on. Over the socket only."""
         tokens.revoke(name)

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from vpnd.config.schema import TunnelTable
+from vpnd.config.schema import CustomerGatewayTable, TunnelTable
+from vpnd.control.schema import Event
 
 PROBLEM = "application/problem+json"
 """The media type of an error (RFC 9457)."""
@@ -23,14 +24,19 @@ def document(app: FastAPI) -> dict[str, Any]:
             summary=app.summary,
             routes=app.routes,
         )
-        _describe_tunnel_table(made)
+        _describe_tables(made)
         _name_problems(made)
         _name_rights(made)
+        _parameters_are_text(made)
         app.openapi_schema = made
     return app.openapi_schema
 
 
-def _describe_tunnel_table(made: dict[str, Any]) -> None:
+def _describe_tables(made: dict[str, Any]) -> None:
+    event = Event.model_json_schema(ref_template="#/components/schemas/{model}")
+    made["components"]["schemas"]["Event"] = event
+    gateway = CustomerGatewayTable.model_json_schema(ref_template="#/components/schemas/{model}")
+    made["components"]["schemas"]["CustomerGatewayTable"] = gateway
     schema = TunnelTable.model_json_schema(ref_template="#/components/schemas/{model}")
     made["components"]["schemas"].update(schema.pop("$defs", {}))
     schema["properties"]["pre_shared_key"] |= {
@@ -40,9 +46,13 @@ def _describe_tunnel_table(made: dict[str, Any]) -> None:
     schema["required"] = [key for key in schema["required"] if key != "pre_shared_key"]
     made["components"]["schemas"]["TunnelTable"] = schema
     paths = made["paths"]
-    for operation in (paths["/v1/tunnels/{name}"]["put"], paths["/v1/tunnels/{name}/check"]["post"]):
+    for operation, table in (
+        (paths["/v1/tunnels/{name}"]["put"], "TunnelTable"),
+        (paths["/v1/tunnels/{name}/check"]["post"], "TunnelTable"),
+        (paths["/v1/customer-gateways/{name}"]["put"], "CustomerGatewayTable"),
+    ):
         body = operation["requestBody"]["content"]["application/json"]
-        body["schema"] = {"$ref": "#/components/schemas/TunnelTable"}
+        body["schema"] = {"$ref": f"#/components/schemas/{table}"}
 
 
 def _name_problems(made: dict[str, Any]) -> None:
@@ -50,7 +60,7 @@ def _name_problems(made: dict[str, Any]) -> None:
     for operation in (one for methods in made["paths"].values() for one in methods.values()):
         for status, response in operation["responses"].items():
             if status[0] in "45":
-                response["content"] = {PROBLEM: response["content"].pop("application/json")}
+                response["content"] = {PROBLEM: next(iter(response["content"].values()))}
 
 
 def _name_rights(made: dict[str, Any]) -> None:
@@ -68,3 +78,14 @@ def _name_rights(made: dict[str, Any]) -> None:
             role = "socket" if is_local else "read" if method == "get" else "admin"
             operation["x-role"] = role
             operation["security"] = [{}] if is_local else [{}, {"token": []}]
+
+
+def _parameters_are_text(made: dict[str, Any]) -> None:
+    """A parameter is left out, and never null: what a query holds is text."""
+    for operation in (one for methods in made["paths"].values() for one in methods.values()):
+        for parameter in operation.get("parameters", ()):
+            schema = parameter["schema"]
+            kinds = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+            if len(kinds) == 1:
+                del schema["anyOf"]
+                schema.update(kinds[0])

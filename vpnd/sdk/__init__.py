@@ -1,4 +1,4 @@
-"""A typed client of vpnd's management API, over its Unix socket: `Client`, and `AsyncClient` for asyncio.
+"""A typed client of vpnd's management API: `Client`, and `AsyncClient` for asyncio.
 
     from vpnd.sdk import Client
 

@@ -36,6 +36,7 @@ from vpnd.sdk.models import (
     TunnelList,
     Why,
 )
+from vpnd.sdk.place import Place
 from vpnd.sdk.transport import BUSY, AsyncTransport, Transport
 
 T = TypeVar("T")
@@ -45,13 +46,22 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
 
 
 class Client:
-    """One daemon, by its socket, for a program that waits for each answer.
+    """One daemon, for a program that waits for each answer.
 
     Each call makes its own connection, so that there is nothing to close; `with` is there for habit.
     """
 
-    def __init__(self, socket: Path | str | Transport = DEFAULT_SOCKET) -> None:
-        self._transport = Transport(Path(socket)) if isinstance(socket, Path | str) else socket
+    def __init__(
+        self,
+        socket: Path | str | Transport = DEFAULT_SOCKET,
+        *,
+        token: str | None = None,
+        certificate: Path | None = None,
+    ) -> None:
+        """`socket`: a path, or `https://HOST:PORT` with a `token` and the `certificate` of whom to trust."""
+        if isinstance(socket, Path | str):
+            socket = Transport(Place(socket, token, certificate))
+        self._transport = socket
 
     def __enter__(self) -> Self:
         return self
@@ -188,13 +198,22 @@ class Client:
 
 
 class AsyncClient:
-    """One daemon, by its socket, for asyncio.
+    """One daemon, for asyncio.
 
     Each call makes its own connection, so that there is nothing to close; `async with` is there for habit.
     """
 
-    def __init__(self, socket: Path | str | AsyncTransport = DEFAULT_SOCKET) -> None:
-        self._transport = AsyncTransport(Path(socket)) if isinstance(socket, Path | str) else socket
+    def __init__(
+        self,
+        socket: Path | str | AsyncTransport = DEFAULT_SOCKET,
+        *,
+        token: str | None = None,
+        certificate: Path | None = None,
+    ) -> None:
+        """`socket`: a path, or `https://HOST:PORT` with a `token` and the `certificate` of whom to trust."""
+        if isinstance(socket, Path | str):
+            socket = AsyncTransport(Place(socket, token, certificate))
+        self._transport = socket
 
     async def __aenter__(self) -> Self:
         return self

@@ -15,10 +15,10 @@ class VpndError(Exception):
 
 
 class DaemonUnreachable(VpndError):
-    """Nobody answers on the socket, or not as vpnd does. The text says why, `hint` what to do."""
+    """Nobody answers there, or not as vpnd does. The text says why, `hint` what to do."""
 
-    def __init__(self, socket_path: Path, reason: str, hint: str) -> None:
-        super().__init__(f"vpnd cannot be reached on {socket_path}: {reason}")
+    def __init__(self, place: Path | str, reason: str, hint: str) -> None:
+        super().__init__(f"vpnd cannot be reached on {place}: {reason}")
         self.reason = reason
         self.hint = hint
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import h11
@@ -20,13 +20,19 @@ class CutOff(Exception):
 class Exchange:
     """Make it, send `request`, and hand everything that comes to `receive` until `done`."""
 
-    def __init__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        named: Sequence[tuple[str, str]] = (("Host", "vpnd"),),
+        body: Mapping[str, Any] | None = None,
+    ) -> None:
         self._connection = h11.Connection(h11.CLIENT)
         self.status = 0
         """The HTTP status, 0 until it has come."""
         self.done = False
         content = b"" if body is None else json.dumps(body).encode()
-        headers = [("Host", "vpnd"), ("Accept", "application/json"), ("Connection", "close")]
+        headers = [*named, ("Accept", "application/json"), ("Connection", "close")]
         if body is not None:
             headers += [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
         elif method in ("POST", "PUT"):

@@ -61,23 +61,6 @@ class DropCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One state change. `event` is a stable word (`tunnel-up`); `text` for people; `code` of a fault.
-
-    `id` is for `after` of a later request; null where nothing can be asked for after it. `by`: who
-    has asked for a change over the API.
-    """
-
-    id: str | None = None
-    at: datetime
-    tunnel: str | None = None
-    event: str
-    text: str
-    code: str | None = None
-    by: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """A failure for people: what happened, what the peer said, what we have, what to change, what to try."""
 
@@ -240,6 +223,23 @@ class TraceLine:
     text: str
     size: int
     detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One state change. `event` is a stable word (`tunnel-up`); `text` for people; `code` of a fault.
+
+    `id` is for `after` of a later request; null where nothing can be asked for after it. `by`: who
+    has asked for a change over the API.
+    """
+
+    id: str | None = None
+    at: datetime
+    tunnel: str | None = None
+    event: str
+    text: str
+    code: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

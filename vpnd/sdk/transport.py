@@ -1,4 +1,4 @@
-"""The API as JSON documents over the Unix socket: once for asyncio, once for a program that waits.
+"""The API as JSON documents: once for asyncio, once for a program that waits.
 
 Every call makes a connection of its own. A daemon that has too many clients at the moment is asked again.
 """
@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 from vpnd.config.paths import DEFAULT_SOCKET
 from vpnd.sdk.errors import DaemonUnreachable, Refused
 from vpnd.sdk.http import CutOff, Exchange, Lines, NotHttp
+from vpnd.sdk.place import Place
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,10 +72,10 @@ def events_path(follow: bool, after: str | None, wanted: Mapping[str, Any]) -> s
 
 
 class AsyncTransport:
-    """One daemon, by its socket, for asyncio."""
+    """One daemon, for asyncio."""
 
-    def __init__(self, socket_path: Path = DEFAULT_SOCKET) -> None:
-        self._path = socket_path
+    def __init__(self, place: Place | Path = DEFAULT_SOCKET) -> None:
+        self._place = place if isinstance(place, Place) else Place(place)
 
     async def get(self, path: str) -> dict[str, Any]:
         """The answer's JSON object. Raises Refused, DaemonUnreachable."""
@@ -100,7 +101,7 @@ class AsyncTransport:
         """Each event; with `follow` until the daemon ends. Raises as `get` does."""
         import asyncio
 
-        lines, exchange = Lines(), Exchange("GET", events_path(follow, after, wanted))
+        lines, exchange = Lines(), Exchange("GET", events_path(follow, after, wanted), self._place.headers)
         async with self._connected() as (reader, writer):
             # Only the answer's head is waited for: the next event may be hours away.
             async with asyncio.timeout(ANSWER_LIMIT):
@@ -128,21 +129,22 @@ class AsyncTransport:
 
         began = time.monotonic()
         while True:
-            exchange, content = Exchange(method, path, body), b""
+            exchange, content = Exchange(method, path, self._place.headers, body), b""
             async with self._connected() as (reader, writer), asyncio.timeout(ANSWER_LIMIT + wait_s):
                 await _send(writer, exchange)
                 while not exchange.done:
                     content += b"".join(exchange.receive(await reader.read(PIECE)))
             if not _is_busy(exchange.status, content) or time.monotonic() - began > BUSY_LIMIT:
-                return _document(self._path, exchange.status, content)
+                return _document(self._place, exchange.status, content)
             await asyncio.sleep(BUSY_WAIT)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         import asyncio
 
-        with _as_unreachable(self._path):
-            reader, writer = await asyncio.open_unix_connection(self._path)
+        with _as_unreachable(self._place):
+            async with asyncio.timeout(ANSWER_LIMIT):
+                reader, writer = await self._place.open()
             try:
                 yield reader, writer
             finally:
@@ -157,16 +159,16 @@ async def _send(writer: asyncio.StreamWriter, exchange: Exchange) -> None:
 
 
 class Transport:
-    """One daemon, by its socket, for a program that waits for each answer."""
+    """One daemon, for a program that waits for each answer."""
 
-    def __init__(self, socket_path: Path = DEFAULT_SOCKET) -> None:
-        self._path = socket_path
+    def __init__(self, place: Place | Path = DEFAULT_SOCKET) -> None:
+        self._place = place if isinstance(place, Place) else Place(place)
 
     def events(
         self, follow: bool, after: str | None = None, wanted: Mapping[str, Any] = NOTHING
     ) -> Generator[dict[str, Any], None, None]:
         """Each event; with `follow` until the daemon ends. Raises Refused, DaemonUnreachable."""
-        lines, exchange = Lines(), Exchange("GET", events_path(follow, after, wanted))
+        lines, exchange = Lines(), Exchange("GET", events_path(follow, after, wanted), self._place.headers)
         with self._connected() as connection:
             pieces = list(_answer(connection, exchange, ANSWER_LIMIT, head=True))
             if exchange.status >= 400:
@@ -189,21 +191,16 @@ class Transport:
         """
         began = time.monotonic()
         while True:
-            exchange = Exchange(method, path, body)
+            exchange = Exchange(method, path, self._place.headers, body)
             with self._connected() as connection:
                 content = b"".join(_answer(connection, exchange, ANSWER_LIMIT + wait_s))
             if not _is_busy(exchange.status, content) or time.monotonic() - began > BUSY_LIMIT:
-                return _document(self._path, exchange.status, content)
+                return _document(self._place, exchange.status, content)
             time.sleep(BUSY_WAIT)
 
     @contextmanager
     def _connected(self) -> Iterator[socket.socket]:
-        with (
-            _as_unreachable(self._path),
-            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
-        ):
-            connection.settimeout(ANSWER_LIMIT)
-            connection.connect(str(self._path))
+        with _as_unreachable(self._place), self._place.connect(ANSWER_LIMIT) as connection:
             yield connection
 
 
@@ -228,19 +225,34 @@ def _answer(
 
 
 @contextmanager
-def _as_unreachable(path: Path) -> Iterator[None]:
+def _as_unreachable(place: Place) -> Iterator[None]:
     """Whatever becomes of the connection, as DaemonUnreachable."""
     stopping = "is the daemon stopping?"
     try:
         yield
     except TimeoutError:
-        raise DaemonUnreachable(path, "no answer in time", "see the daemon's log") from None
+        raise DaemonUnreachable(place.name, "no answer in time", "see the daemon's log") from None
     except NotHttp:
-        raise DaemonUnreachable(path, "the answer is not vpnd's", "is it vpnd's socket?") from None
+        raise DaemonUnreachable(place.name, "the answer is not vpnd's", _is_it_there(place)) from None
     except (CutOff, ConnectionResetError, BrokenPipeError):
-        raise DaemonUnreachable(path, "the connection ended", stopping) from None
+        raise DaemonUnreachable(place.name, "the connection ended", stopping) from None
     except OSError as error:
-        raise DaemonUnreachable(path, *_why_not(error)) from None
+        why_not = _why_not_remote if place.is_remote else _why_not
+        raise DaemonUnreachable(place.name, *why_not(error)) from None
+
+
+def _is_it_there(place: Place) -> str:
+    return "is it vpnd's port?" if place.is_remote else "is it vpnd's socket?"
+
+
+def _why_not_remote(error: OSError) -> tuple[str, str]:
+    """Reason and hint of a connection over TCP that was not made."""
+    reason = getattr(error, "verify_message", None)
+    if reason is not None:
+        return f"its certificate is not trusted: {reason}", "name the file of whom to trust: certificate=..."
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens", "[api] listen in its configuration, and vpnctl reload"
+    return error.strerror or str(error), "is it the right address, and no filter in between?"
 
 
 def _why_not(error: OSError) -> tuple[str, str]:
@@ -261,7 +273,7 @@ def _is_busy(status: int, content: bytes) -> bool:
     return status == 503 and _error(content).get("code") == BUSY
 
 
-def _document(path: Path, status: int, content: bytes) -> dict[str, Any]:
+def _document(place: Place, status: int, content: bytes) -> dict[str, Any]:
     """The object that was answered. Raises Refused, DaemonUnreachable."""
     if status >= 400:
         raise Refused(status, _error(content))
@@ -270,7 +282,7 @@ def _document(path: Path, status: int, content: bytes) -> dict[str, Any]:
     except ValueError:
         decoded = None
     if not isinstance(decoded, dict):
-        raise DaemonUnreachable(path, "the answer is not vpnd's", "is it vpnd's socket?")
+        raise DaemonUnreachable(place.name, "the answer is not vpnd's", _is_it_there(place))
     return decoded
 
 

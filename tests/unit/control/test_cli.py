@@ -285,3 +285,22 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
         "Exit codes",
     ):
         assert word in done.out
+
+
+def test_tokens_are_made_listed_and_revoked(remote: Remote) -> None:
+    at = ("--socket", str(remote.socket))
+    made = vpnctl(*at, "token", "create", "monitoring")
+    token = made.out.strip()
+    assert (made.code, made.err, token[:5]) == (0, "", "vpnd_")
+    admin = json.loads(vpnctl(*at, "--json", "token", "create", "ops", "--role", "admin").out)
+    assert (admin["name"], admin["role"]) == ("ops", "admin")
+    listed = vpnctl(*at, "token", "list").out
+    assert [line.split()[:2] for line in listed.splitlines()] == [["monitoring", "read"], ["ops", "admin"]]
+    assert token not in listed + vpnctl(*at, "--json", "token", "list").out
+    again = vpnctl(*at, "token", "create", "ops")
+    assert (again.code, "E-EXISTS" in again.err) == (1, True)
+    assert vpnctl(*at, "token", "create", "x", "--role", "king").code == 2
+    for name in ("monitoring", "ops"):
+        assert vpnctl(*at, "token", "revoke", name).out == f"{name}: revoked\n"
+    assert vpnctl(*at, "token", "revoke", "ops").code == 2
+    assert vpnctl(*at, "token", "list").out == "no token is valid\n"
