@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.unit.control.test_exporter import LOOPBACK
+
 NAME = "vpn.example"
 
 
@@ -29,7 +31,7 @@ def make(directory: Path, name: str = NAME, ends_in: timedelta = timedelta(days=
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    hosts: list[x509.GeneralName] = [x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))]
+    hosts: list[x509.GeneralName] = [x509.DNSName(name), x509.IPAddress(ip_address(LOOPBACK))]
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -18,7 +18,7 @@ import pytest_asyncio
 from tests.unit.control import certificates
 from tests.unit.control.fakes import AT, FakeOperations, tunnel_up
 from tests.unit.control.test_api import ROUTES, until
-from tests.unit.control.test_exporter import free
+from tests.unit.control.test_exporter import LOOPBACK, free
 from vpnd.control import access, remote, server
 from vpnd.control.access import TRIES, TRY_EVERY, Guesses
 from vpnd.control.api import create_app
@@ -30,7 +30,10 @@ from vpnd.control.tokens import Tokens
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-HOST = "127.0.0.1"
+HOST = LOOPBACK
+"""Of this process, so that no other takes its ports."""
+PEER = "127.0.0.1"
+"""Where its clients come from."""
 
 
 @dataclass
@@ -214,7 +217,7 @@ async def test_who_has_asked_for_a_change_is_said(far: Far) -> None:
     await far.ask("POST", "/v1/tunnels/branch-a/up", far.admin)
     await far.ask("POST", "/v1/tunnels/branch-a/up", far.read)
     await far.ask("GET", "/v1/status", far.admin)
-    assert far.operations.commands == [(f"token root from {HOST}", "up", "branch-a")]
+    assert far.operations.commands == [(f"token root from {PEER}", "up", "branch-a")]
 
 
 @pytest.mark.parametrize("reference", ["file:/etc/shadow", "credential:other", "file:known"])
@@ -235,7 +238,7 @@ async def test_a_too_fast_guesser_is_not_heard(own: Far) -> None:
     status, body, headers = await own.ask("GET", "/v1/status", own.admin)
     assert (status, body["error"]["code"]) == (429, "E-TOO-FAST"), "or guessing would cost nothing"
     assert 1 <= int(headers["Retry-After"]) <= TRY_EVERY + 1
-    assert own.operations.guesses == [HOST] * TRIES
+    assert own.operations.guesses == [PEER] * TRIES
 
 
 async def test_a_guesser_is_heard_again_in_time_and_is_one_network() -> None:
