@@ -21,10 +21,16 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@lru_cache(maxsize=400)
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of it; to walk through a tree takes longer than to make it."""
+    return tuple(ast.walk(tree(path)))
+
+
 def imported_modules(path: Path) -> set[str]:
     """The absolute module names that a file imports, wherever in it."""
     found: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -34,14 +40,14 @@ def imported_modules(path: Path) -> set[str]:
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function and method of a file."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
 
 def names_given(path: Path) -> Iterator[tuple[int, str]]:
     """Every name that a file gives to something: classes, functions, parameters and variables, with lines."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.lineno, node.name
         elif isinstance(node, ast.arg):
@@ -53,7 +59,7 @@ def names_given(path: Path) -> Iterator[tuple[int, str]]:
 def defined_names(path: Path) -> set[str]:
     """Every function and method of a file, methods also as `Class.method`."""
     names = {node.name for node in functions(path)}
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ClassDef):
             names.add(node.name)
             names.update(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.code import ROOT, modules, tree
+from tests.architecture.code import ROOT, modules, nodes
 
 PLACES = ("vpnd", "tests", "bench", "docs", "contrib", "engine/tests")
 SILENCED = re.compile(r"#\s*(noqa|type:\s*ignore)\b(?P<code>:\s*[A-Z0-9, ]+|\[[a-z, -]+\])?(?P<reason>.*)")
@@ -60,7 +60,7 @@ def test_the_facts_of_a_diagnosis_are_typed() -> None:
     untyped = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in modules(ROOT / "vpnd")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
         if any(isinstance(target, ast.Name) and target.id == "facts" for target in node.targets)
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.code import ROOT, imported_modules, modules, tree
+from tests.architecture.code import ROOT, imported_modules, modules, nodes
 
 VERSIONS = ("v1", "v2")
 IKE = ROOT / "vpnd/ike"
@@ -32,7 +32,7 @@ def name_of(path: Path) -> str:
 def imports(path: Path) -> set[str]:
     """The modules that a file imports, also those that it imports as names of a package."""
     found = imported_modules(path)
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
     return found
@@ -58,7 +58,7 @@ def test_no_import_runs_in_a_circle() -> None:
 def test_the_state_moves_in_one_place() -> None:
     places = []
     for path in modules(IKE):
-        for function in ast.walk(tree(path)):
+        for function in nodes(path):
             if not isinstance(function, ast.FunctionDef):
                 continue
             for node in ast.walk(function):
@@ -76,7 +76,7 @@ def test_the_state_moves_in_one_place() -> None:
 
 @pytest.mark.parametrize("path", [*modules(IKE), *modules(TUNNEL)], ids=name_of)
 def test_a_class_is_small(path: Path) -> None:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ClassDef):
             require_small(node)
 
@@ -107,15 +107,14 @@ WRITTEN = frozenset({"root.handlers"})
 @pytest.mark.parametrize("path", [*modules(TUNNEL), *modules(DAEMON)], ids=lambda path: path.name)
 def test_an_object_changes_itself_only(path: Path) -> None:
     """Its facts are written by its own methods; a module may write those of a class of its own."""
-    parsed = tree(path)
     own = {
         item.target.id
-        for node in ast.walk(parsed)
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef)
         for item in node.body
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
     }
-    attributes = [node for node in ast.walk(parsed) if isinstance(node, ast.Attribute)]
+    attributes = [node for node in nodes(path) if isinstance(node, ast.Attribute)]
     stores = [node for node in attributes if isinstance(node.ctx, ast.Store)]
     own |= {node.attr for node in stores if ast.unparse(node.value) == "self"}
     written = {ast.unparse(node) for node in stores if node.attr not in own}

@@ -9,7 +9,7 @@ import pytest
 from importlinter.application import use_cases
 from importlinter.configuration import configure
 
-from tests.architecture.code import ROOT, imported_modules, modules, tree
+from tests.architecture.code import ROOT, imported_modules, modules, nodes
 
 CORE = ("wire", "model", "crypto", "ike", "tunnel", "datapath")
 ASKING = frozenset({"time", "os", "random", "secrets", "socket", "asyncio"})
@@ -52,7 +52,7 @@ def test_nothing_refuses_a_peer_by_assert() -> None:
     asserting = {
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in modules(ROOT / "vpnd")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Assert)
     }
     assert asserting == set()
@@ -73,7 +73,7 @@ def test_the_state_of_the_core_is_written_by_the_core() -> None:
     written = {
         f"{path.relative_to(ROOT)}:{target.lineno} {ast.unparse(target)}"
         for path in modules(ROOT / "vpnd/daemon")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         for target in assigned(node)
         if isinstance(target, ast.Attribute) and ast.unparse(target.value) not in OWN_OF_THE_DAEMON
     }
