@@ -61,6 +61,16 @@ class Meter:
         return self.carried / self.possible if self.possible else 0.0
 
 
+class Remembered(Living):
+    """A gateway that knows whether something has happened to it since it was looked at."""
+
+    changed = True
+
+    def drain(self) -> None:
+        super().drain()
+        self.changed = True
+
+
 class Year(World):
     """Gateway a negotiates; gateway b is the peer, which only answers, and which reboots."""
 
@@ -82,7 +92,7 @@ class Year(World):
         self._seconds = seconds
         self._heard = EPOCH
         self.interceptors.append(self._cut)
-        self.a = self.add(Living, "a", ADDRESS_A, Endpoint(SeededEntropy(seed)))
+        self.a = self.add(Remembered, "a", ADDRESS_A, Endpoint(SeededEntropy(seed)))
         self.b = self._boot()
         self.a.live("b", self._policies[0], Negotiation.ACTIVE, SeededEntropy(seed + 2))
         self._day()
@@ -91,10 +101,10 @@ class Year(World):
 
     # ------------------------------------------------------------------------------- what happens
 
-    def _boot(self) -> Living:
+    def _boot(self) -> Remembered:
         self.reboots += 1
         seed = 1000 * self.seed + self.reboots
-        b = self.add(Living, "b", ADDRESS_B, Endpoint(SeededEntropy(seed)))
+        b = self.add(Remembered, "b", ADDRESS_B, Endpoint(SeededEntropy(seed)))
         b.live("a", self._policies[1], Negotiation.PASSIVE, SeededEntropy(seed + 500_000))
         return b
 
@@ -176,10 +186,12 @@ class Year(World):
         before = self.now
         super()._step()
         self.meter.count(self.now - before, possible, carried)
-        for gateway in self.gateways.values():
-            self.most_sas = max(self.most_sas, len(gateway.installed))
-            self.held[gateway.name] = snapshot = held(gateway)
-            self.most_sessions = max(self.most_sessions, len(snapshot.sas))
+        for gateway in (self.a, self.b):
+            if gateway.changed:
+                gateway.changed = False
+                self.most_sas = max(self.most_sas, len(gateway.installed))
+                self.held[gateway.name] = snapshot = held(gateway)
+                self.most_sessions = max(self.most_sessions, len(snapshot.sas))
 
 
 def held(gateway: Gateway) -> Snapshot:
