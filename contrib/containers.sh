@@ -15,6 +15,7 @@ size=$((64 * 1024 * 1024))
 run=vpnd-scenario-$$
 place=$PWD/build/containers
 user=8500
+patience=${PATIENCE:-240}   # seconds, for a busy machine
 vpnd_image=vpnd-scenario peer_image=vpnd-scenario-peer
 here=10.177.1.1 there=10.177.2.1
 
@@ -81,7 +82,7 @@ down() {
     for name in wire inside; do
         docker network rm "$run-$name" >/dev/null 2>&1 || true
     done
-    rm -f "$place/$1/vpnd/psk" "$place/$1"/*/secret.conf
+    rm -f "$place/received" "$place/$1/vpnd/psk" "$place/$1"/*/secret.conf
 }
 
 at() {  # at END COMMAND...: in the network of vpnd, or at a peer
@@ -99,13 +100,13 @@ vpnctl() { docker exec "$run-vpnd" vpnctl "$@"; }
 # ---------------------------------------------------------------------------------------- traffic
 
 until_so() {  # until_so WHAT COMMAND...
-    local what=$1 tries
+    local what=$1 end=$((SECONDS + patience))
     shift
-    for tries in $(seq 240); do
+    while [ "$SECONDS" -lt "$end" ]; do
         ! "$@" >/dev/null 2>&1 || return 0
         sleep 0.5
     done
-    echo "  not within two minutes: $what" >&2
+    echo "  not within $patience s: $what" >&2
     return 1
 }
 
@@ -128,7 +129,7 @@ ping_there() {  # ping_there ADDRESS
 # 64 MB by TCP, of which both ends take the SHA-256.
 transfer() {  # transfer FROM SOURCE TO DESTINATION
     local from=$1 source=$2 to=$3 destination=$4 received sent began=$SECONDS
-    received=$(mktemp)
+    received=$place/received
     at "$to" timeout 300 bash -c "nc -l -w 120 $destination 5001 | sha256sum" >"$received" &
     local receiver=$!
     # The one who listens may be a moment late; a connection that is refused has sent nothing.
@@ -139,7 +140,6 @@ transfer() {  # transfer FROM SOURCE TO DESTINATION
         echo "  $from -> $to: what arrived is not what was sent" >&2
         return 1
     fi
-    rm -f "$received"
     echo "  64 MB $from -> $to: the same at both ends, $((SECONDS - began)) s with the making of it"
 }
 
@@ -190,7 +190,10 @@ finish() {
     local code=$?
     trap - EXIT
     down "$current"
-    [ -n "${KEEP_IMAGES:-}" ] || docker rmi -f "$vpnd_image" "$peer_image" vpnd-base >/dev/null 2>&1 || true
+    if [ -z "${KEEP_IMAGES:-}" ]; then
+        docker rmi -f "$vpnd_image" "$peer_image" vpnd-base >/dev/null 2>&1 || true
+        docker image prune -f --filter label=vpnd.image >/dev/null 2>&1 || true
+    fi
     [ "$code" = 0 ] || [ ! -d "$place/$current" ] || tail -n 25 "$place/$current"/*.log
     exit "$code"
 }

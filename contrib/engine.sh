@@ -27,6 +27,8 @@ finish() {
     if [ -n "$engine" ]; then
         kill "$engine" 2>/dev/null || true
         wait "$engine" || true
+        # It leaves this machine's own network namespace mounted there, after a container or a build that is in it.
+        umount -q "$place"/run/netns/* || true
     fi
     if [ "$(around)" != "$before" ]; then
         echo "the engine has left something behind:" >&2

@@ -16,9 +16,9 @@ if ! docker image inspect "$base" >/dev/null 2>&1 && ! docker pull -q "$base" >/
         echo "No image can be pulled: Debian 12 comes by debootstrap"
         bash contrib/tools.sh debootstrap
         root=$(mktemp -d)
-        trap 'rm -rf "$root"' EXIT
+        trap 'rm -rf "$root" "$root.log"' EXIT
         debootstrap --variant=minbase bookworm "$root" >"$root.log" 2>&1 || { tail -n 20 "$root.log"; exit 1; }
-        rm -rf "$root.log" "$root"/var/cache/apt/archives/*.deb
+        rm -rf "$root"/var/cache/apt/archives/*.deb
         tar -C "$root" -c . | docker import - "$base" >/dev/null
     fi
 fi
