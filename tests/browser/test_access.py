@@ -77,6 +77,7 @@ def test_axe_has_nothing_serious(visit: Visit) -> None:
 
     found = []
     for name in pages(visit):
+        visit.page.wait_for_load_state("load")
         for one in Axe().run(visit.page).response["violations"]:
             found.append((name, one["impact"], one["id"], [node["html"][:150] for node in one["nodes"][:3]]))
     for one in found:
@@ -93,6 +94,8 @@ def test_everything_is_reached_by_tab_in_its_order_and_seen(visit: Visit) -> Non
     visit.page.route(refreshed, lambda route: route.fulfill(status=204))
     for name in pages(visit):
         page = visit.page
+        # Without the styles yet, what they hide would count.
+        page.wait_for_load_state("load")
         all_of_them = page.evaluate(REACHED)
         page.evaluate("document.querySelector('.skip').focus()")
         reached = [page.evaluate(FOCUSED)["html"]]
