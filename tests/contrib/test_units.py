@@ -72,3 +72,11 @@ def test_what_another_start_does_not_mend_is_not_started_again() -> None:
         text = unit.read_text()
         if "Restart=on-failure" in text:
             assert "RestartPreventExitStatus=2 203 216 217 243\n" in text
+
+
+def test_networkd_leaves_the_guard_alone() -> None:
+    """It takes away at its start what it has not made, unless it is told not to."""
+    told = (UNITS[0].parent / "networkd.conf.d/60-vpnd.conf").read_text()
+    assert "\nManageForeignRoutes=no\n" in told
+    assert "\nManageForeignRoutingPolicyRules=no\n" in told
+    assert "networkd.conf.d/60-vpnd.conf" in (UNITS[0].parents[1] / "contrib/stage.sh").read_text()
