@@ -152,7 +152,7 @@ def test_a_peer_that_has_moved_is_let_in_once_its_old_place_is_silent(stage: Sta
     assert not stage.codes()
 
 
-def test_a_peer_that_was_started_anew_at_its_place_is_let_in_at_once(stage: Stage) -> None:
+def test_a_peer_that_was_restarted_at_its_place_is_let_in_at_once(stage: Stage) -> None:
     stage.begin(stage.machine("a", ADDRESS_A))
     stage.begin(stage.machine("a", ADDRESS_A), ANSWER_WITHIN / 2)
     assert stage.at() == [ADDRESS_A]

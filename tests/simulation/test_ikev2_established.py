@@ -157,7 +157,7 @@ def test_both_want_the_same_child_and_one_stays() -> None:
     assert kept == {True, False}
 
 
-def test_a_peer_that_begins_a_child_anew_gets_it_and_the_older_goes() -> None:
+def test_a_peer_that_begins_a_child_again_gets_it_and_the_older_goes() -> None:
     pair = WirePair()
     pair.establish()
     pair.forget_child(pair.a)

@@ -719,7 +719,7 @@ def test_a_first_message_with_another_spi_or_number_is_dropped() -> None:
     assert pair.b.endpoint.next_timeout() is None
 
 
-def test_a_repeated_first_message_is_answered_alike_and_a_changed_one_begins_anew() -> None:
+def test_a_repeated_first_message_is_answered_alike_and_a_changed_one_begins_again() -> None:
     pair = WirePair()
     pair.a.do("initiate", NAME, 0)
     request = pair.take("a")

@@ -277,7 +277,7 @@ def test_delete_of_everything_names_the_children_first() -> None:
     assert [event.diagnosis.code for event in pair.b.of(IkeDown)] == [Code.PEER_DELETED]
 
 
-def test_a_peer_that_starts_anew_replaces_what_it_had() -> None:
+def test_a_peer_that_restarts_replaces_what_it_had() -> None:
     """F6: INITIAL_CONTACT."""
     pair = established()
     old = sorted(pair.b.installed)

@@ -32,7 +32,7 @@ class Deaf:
         return [] if self.lost and is_quick and datagram.sender == "a" else None
 
 
-def test_a_pair_that_goes_before_its_renewal_has_its_turn_is_made_anew() -> None:
+def test_a_pair_that_goes_before_its_renewal_has_its_turn_is_made_again() -> None:
     """The wish for a successor waits behind another mapping's; that for a first pair takes its place."""
     pair = pair_of(recipe=TWO_MAPPINGS)
     pair.establish(2)
@@ -50,7 +50,7 @@ def test_a_pair_that_goes_before_its_renewal_has_its_turn_is_made_anew() -> None
     assert pair.b.sends(1)
 
 
-def test_a_pair_that_goes_during_its_renewal_is_made_anew() -> None:
+def test_a_pair_that_goes_during_its_renewal_is_made_again() -> None:
     """Another mapping's pair comes up meanwhile: the one under way is not given up as not needed."""
     pair = pair_of(recipe=TWO_MAPPINGS)
     pair.establish(2)

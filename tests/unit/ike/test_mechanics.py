@@ -119,7 +119,7 @@ def test_a_repeated_piece_and_a_shrunk_total_are_dropped() -> None:
     assert reassembly.add(1, 3, 3, b"c") == b"abc"
 
 
-def test_a_larger_total_begins_anew_as_the_peer_cut_smaller() -> None:
+def test_a_larger_total_begins_again_as_the_peer_cut_smaller() -> None:
     reassembly = Reassembly()
     reassembly.add(1, 1, 2, b"long")
     assert reassembly.add(1, 1, 3, b"a") is None
