@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.browser.conftest import ROOT, Look, Served, Visit, visit_of
-from tests.browser.form import begin, create, go_through, set_value
+from tests.browser.form import NEXT, begin, create, go_through, set_step, set_value
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan, Suite
 from tests.lab.process import wait_until
@@ -238,6 +238,38 @@ def test_a_save_disturbs_no_other_tunnel(chromium: Browser, console: Served, our
     assert page.url.partition("#")[0] == f"{console.url}/?q=branch&state=up", "the list is where it was"
     assert page.input_value("[name=q]") == "branch"
     assert page.evaluate("document.querySelector(':target').id") == "link-branch-two"
+    visit.check()
+    context.close()
+
+
+def test_a_copy_says_why_it_does_not_come_up(
+    chromium: Browser, console: Served, ours: Vpnd, wire: Wire
+) -> None:
+    """What it shares with the first is refused at its field, what the peer does not know is on its page."""
+    plan = Plan(name="branch-one", negotiation="active")
+    theirs = StrongSwan(wire.b.gateway)
+    theirs.add(plan.other())
+    context, visit = visit_of(chromium, console, Look(1280, "light", "en"))
+    visit.sign_in()
+    make(visit, plan)
+    _is_up(visit, ours, plan, "real-first")
+    settle(ours, theirs, plan)
+    first = ours.agreed(plan.name)
+    page = visit.page
+    page.click("button[value=clone]")
+    copy = values_of(plan) | {"name": "branch-copy", "ike.local_id": "copy.example"}
+    go_through(page, copy, ["basic", "advanced"])
+    set_step(page, "communication", copy)
+    page.click(NEXT)
+    overlap = page.locator("[id='said-spd.0.remote'] .bad", has_text="E-OVERLAP")
+    overlap.filter(has_text="branch-one").wait_for()
+    free = copy | {"spd.0.local": "10.1.9.0/24", "spd.0.remote": "10.2.9.0/24"}
+    go_through(page, free, ["communication", "ike", "ipsec"])
+    create(page)
+    page.locator("#why", has_text="E-").wait_for()
+    page.locator("#field-why .warn", has_text="Change").wait_for()
+    visit.picture("real-copy")
+    assert ours.agreed(plan.name) == first
     visit.check()
     context.close()
 
