@@ -126,6 +126,14 @@ def test_values_stay_as_they_are_and_sentences_within_sentences_do_not() -> None
     assert told("zh", "x" * (MAX_SAID + 1)) is None
 
 
+def test_who_has_changed_what_is_known() -> None:
+    """`Commands.do` puts these events together."""
+    assert told("zh", "tunnel created, asked by uid 0") == "通道已创建，由 uid 0 请求"
+    gateway = "customer gateway office created, asked by token ci from 192.0.2.9"
+    assert told("zh", gateway) == "对端网关 office 已创建，由 token ci from 192.0.2.9 请求"
+    assert told("zh", "rekey, asked by uid 0") == "rekey，由 uid 0 请求"
+
+
 def test_a_text_of_a_peer_takes_no_time() -> None:
     known = "the peer has a, we have b: it has c; "
     for text in (known * 30, ": ".join("ab" for _ in range(240)), "; ".join(["set ike.x"] * 90), " (" * 400):
