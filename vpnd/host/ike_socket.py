@@ -70,7 +70,7 @@ class IkeSocket:
         self.port = port
         self._on_datagram = on_datagram
         self._on_unreachable = on_unreachable
-        self._socket = _bound(local, port, mark)
+        self._socket = bound(local, port, mark)
         self._beside: socket.socket | None = None
         """The same socket, for what asyncio-dgram does not read: the rest of a batch, and the error queue."""
         self._reader: asyncio.Task[None] | None = None
@@ -168,8 +168,11 @@ def _address(text: str) -> Address:
     return ip_address(text.partition("%")[0])
 
 
-def _bound(local: Address, port: int, mark: int) -> socket.socket:
-    """A socket that asks for ICMP errors, may be fragmented on the way, and carries vpnd's mark."""
+def bound(local: Address, port: int, mark: int) -> socket.socket:
+    """A socket that asks for ICMP errors, may be fragmented on the way, and carries vpnd's mark.
+
+    Raises OSError.
+    """
     family = socket.AF_INET if local.version == 4 else socket.AF_INET6
     made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:

@@ -17,7 +17,7 @@ from asyncio_dgram.aio import DatagramStream
 
 from vpnd.daemon.run import _open_port
 from vpnd.host import ike_socket
-from vpnd.host.ike_socket import BATCH, IkeSocket, _bound
+from vpnd.host.ike_socket import BATCH, IkeSocket, bound
 from vpnd.host.routes import MARK
 from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
@@ -159,7 +159,7 @@ def test_no_forged_icmp_error_makes_its_messages_small(
     local: str, level: int, option: int, value: int
 ) -> None:
     """IPv4: what the kernel took from one has no say. IPv6: it is never less than every path carries."""
-    with closing(_bound(ip_address(local), 0, 0)) as made:
+    with closing(bound(ip_address(local), 0, 0)) as made:
         assert made.getsockopt(level, option) == value
 
 
