@@ -258,7 +258,7 @@ class Endpoint:
 
     def _command_child(self, now: float, name: str, spi_in: int, cause: Cause) -> None:
         for session in self._sessions.of(name):
-            if session.has_child(spi_in):
+            if session.children.find(spi_in) is not None:
                 self._command(now, session, cause)
 
     def _live(self, name: str) -> Session | None:
