@@ -25,6 +25,10 @@ ASK_AGAIN = 0.5
 """Seconds between questions at first: three are sent to the one that is kept."""
 ANSWERS_WITHIN = 1.7
 """Seconds that it has to answer: less than it takes for traffic without an answer to begin a new IKE SA."""
+LOST_AFTER = 10.0
+"""Seconds of silence after which IKEv2 closes it; the other one sends before that. Where answers are late by
+seconds each end could else close the one that the other end keeps, and none would be left.
+"""
 
 
 def stays_instead(sa: Sa[Any], since: float) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from vpnd.ike.children import DELETED_KEPT, ChildTimer
 from vpnd.ike.commands import Close, Probe, Want
-from vpnd.ike.crossing import ASK_AFTER, ask_either, stays_instead
+from vpnd.ike.crossing import ASK_AFTER, LOST_AFTER, ask_either, stays_instead
 from vpnd.ike.outputs import PeerRenews
 from vpnd.ike.v2.causes import HandOver
 from vpnd.ike.v2.children import (
@@ -84,15 +84,20 @@ def heard(context: Context, now: float) -> None:
         yielding = other.children.yielding
         if yielding is not None and not yielding.answered and yielding.to is context.children:
             yielding.answered = True
-            for child in other.children:
-                stays = context.children.live(child.sa.mapping)
-                if stays is not None and child.fate is Fate.LIVE:
-                    context.children.send_on(stays)
+            _send_on(context, other)
             other.timers.arm(Timer.DUPLICATE, max(now, _due(other, yielding)))
             other.rearm()
     own = context.children.yielding
     if own is not None and not own.answered and stays_instead(context.sa, own.since):
         context.timers.arm(Timer.DUPLICATE, now)
+
+
+def _send_on(context: Context, other: Context) -> None:
+    """Send on its CHILD_SAs, and no more on those of another IKE SA of the tunnel."""
+    for child in other.children:
+        stays = context.children.live(child.sa.mapping)
+        if stays is not None and child.fate is Fate.LIVE:
+            context.children.send_on(stays)
 
 
 def are_enough(context: Context, now: float) -> bool:
@@ -135,12 +140,23 @@ def review(context: Context, now: float, timer: Timer) -> Close | Probe | None:
             return _close(context, keeper, now)
         context.timers.arm(Timer.DUPLICATE, due)
     elif stays_instead(context.sa, yielding.since):
-        context.story("the other IKE SA of the tunnel does not answer, and this one does: it stays")
-        _stay(context)
-        keeper.command(now, _close(keeper, context, now))
+        _answers_instead(context, keeper, yielding, now)
     else:
         return ask_either(context, keeper, yielding.since, now, Timer.DUPLICATE)
     return None
+
+
+def _answers_instead(context: Context, keeper: Context, yielding: Yielding, now: float) -> None:
+    """The one that is to stay does not answer, and this one does: it sends, and stays if that goes on."""
+    if not yielding.instead:
+        context.story("the other IKE SA of the tunnel does not answer, and this one does: it sends")
+        yielding.instead = True
+        _send_on(context, keeper)
+    if now < (lost := yielding.since + LOST_AFTER):
+        context.timers.arm(Timer.DUPLICATE, lost)
+        return
+    _stay(context)
+    keeper.command(now, _close(keeper, context, now))
 
 
 def _yield(context: Context, keeper: Context, now: float) -> None:
@@ -172,8 +188,7 @@ def _close(context: Context, keeper: Context, now: float) -> Close:
     kept = context.registry.limits.closing + DELETED_KEPT
     receiving = keeper.children.receive_for(now, context.children, kept)
     diagnosis = Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays")
-    handed_over = (*wanted, *(mappings if context.sa.initiator else ()))
-    return Close(diagnosis, receiving, HandOver(keeper, handed_over))
+    return Close(diagnosis, receiving, HandOver(keeper, (*wanted, *mappings)))
 
 
 def closed_by_peer(context: Context, now: float) -> None:
