@@ -42,7 +42,7 @@ SEED ?= 1
 COUNT ?= 300
 ONLY ?=
 
-.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser monitoring containers engine engine-test deb docs install clean
+.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser api monitoring containers engine engine-test deb docs install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -66,7 +66,7 @@ quick: setup  ## what needs no root and waits for nothing
 	@unset PYTHONDONTWRITEBYTECODE; \
 	$(PYTHON) -m pytest tests/unit tests/simulation tests/properties tests/architecture tests/docs -m "not root and not slow" -n 2 $(PYTEST_ARGS)
 
-nightly: quick coverage docs grid faults bench mutants browser monitoring containers  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
+nightly: quick coverage docs grid faults bench mutants browser api monitoring containers  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
 coverage: setup  ## every branch of wire, tunnel and the ESP datapath, by tests without root: less than all of it fails
 	@$(PYTHON) -m pytest $(COVERED_BY) -n 2 -p no:randomly --cov=vpnd --cov-branch --cov-report= $(PYTEST_ARGS)
@@ -104,6 +104,10 @@ docs: setup  ## the documentation site in build/docs: journeys, states, configur
 	@bash tests/lab/setup.sh graphviz
 	@$(PYTHON) -c 'import furo, myst_parser, sphinx' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,docs]'
 	@$(PYTHON) -m docs
+
+api: setup  ## the API by a generated client (npm), and by schemathesis for ten minutes; SECONDS=60 SEED=7
+	@[ -x .venv/fuzz/bin/schemathesis ] || { $(PYTHON) -m venv .venv/fuzz && .venv/fuzz/bin/pip install -q 'schemathesis>=4.32,<5'; }
+	@VPND_API=1 VPND_SCHEMATHESIS=$(CURDIR)/.venv/fuzz/bin $(PYTHON) -m pytest tests/api -p no:randomly $(PYTEST_ARGS)
 
 browser: setup  ## the console in Debian's Chromium; its pictures are in build/console
 	@$(PYTHON) -c 'import axe_playwright_python, playwright' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,browser]'

@@ -292,7 +292,7 @@ class HealthCheckTable(Table):
     ] = 3
 
 
-PrivateNumber = Annotated[int, Field(ge=1, le=65535)]
+PrivateNumber = Annotated[int, Field(ge=1, le=65535, json_schema_extra={UNIT: "registry number"})]
 
 
 class SmNumbersTable(Table):
@@ -304,9 +304,15 @@ class SmNumbersTable(Table):
     sm4_ikev1_phase1: Annotated[
         PrivateNumber, Field(description="SM4 as an encryption algorithm of IKEv1 phase 1.")
     ] = DEFAULT_NUMBERS.sm4_ikev1_phase1
-    sm4_ikev1_esp: Annotated[int, Field(ge=1, le=255, description="SM4 as a transform of ESP in IKEv1.")] = (
-        DEFAULT_NUMBERS.sm4_ikev1_esp
-    )
+    sm4_ikev1_esp: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=255,
+            description="SM4 as a transform of ESP in IKEv1.",
+            json_schema_extra={UNIT: "registry number"},
+        ),
+    ] = DEFAULT_NUMBERS.sm4_ikev1_esp
     sm4_ikev2: Annotated[PrivateNumber, Field(description="SM4 as an encryption algorithm of IKEv2.")] = (
         DEFAULT_NUMBERS.sm4_ikev2
     )
@@ -369,7 +375,12 @@ class TunnelTable(Table):
     ] = []
     priority: Annotated[
         int,
-        Field(ge=0, le=65535, description="Of two tunnels with the same route the lower number carries it."),
+        Field(
+            ge=0,
+            le=65535,
+            description="Of two tunnels with the same route the lower number carries it.",
+            json_schema_extra={UNIT: "rank"},
+        ),
     ] = 0
     interface: Annotated[
         Annotated[str, AfterValidator(interface_name)] | None,

@@ -331,7 +331,7 @@ ReplayWindow = Annotated[
         ge=MINIMUM_WINDOW,
         le=MAXIMUM_WINDOW,
         description="By how many one may come late (RFC 4303 section 3.4.3).",
-        json_schema_extra={UNIT: "packets"},
+        json_schema_extra={UNIT: "packets", "minimum": MINIMUM_WINDOW, "maximum": MAXIMUM_WINDOW},
     ),
 ]
 
@@ -376,17 +376,20 @@ def _ports(value: object) -> object:
     return ports_text((ends[0], ends[-1]))
 
 
-_NUMBER_OR_TEXT = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+def _number_or_text(unit: str, largest: int) -> WithJsonSchema:
+    number = {"type": "integer", "minimum": 1, "maximum": largest}
+    return WithJsonSchema({"anyOf": [number, {"type": "string"}], UNIT: unit})
+
 
 ProtocolWord = Annotated[
     str,
     BeforeValidator(_protocol),
-    WithJsonSchema(_NUMBER_OR_TEXT),
+    _number_or_text("IP protocol", LARGEST_PROTOCOL),
 ]
 PortsText = Annotated[
     str,
     BeforeValidator(_ports),
-    WithJsonSchema(_NUMBER_OR_TEXT),
+    _number_or_text("port", LARGEST_PORT),
 ]
 
 

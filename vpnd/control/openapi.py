@@ -13,6 +13,8 @@ from vpnd.control.schema import Event
 PROBLEM = "application/problem+json"
 """The media type of an error (RFC 9457)."""
 
+SPD_EXAMPLE = {"local": ["10.1.0.0/24"], "remote": ["10.2.0.0/24"]}
+
 
 def document(app: FastAPI) -> dict[str, Any]:
     """Made once, then kept in the application."""
@@ -44,7 +46,17 @@ def _describe_tables(made: dict[str, Any]) -> None:
         "description": "file:PATH, credential:NAME or plain:TEXT; a tunnel that exists keeps its own without",
     }
     schema["required"] = [key for key in schema["required"] if key != "pre_shared_key"]
+    schema["examples"] = [
+        {
+            "customer_gateway": "branch",
+            "pre_shared_key": "plain:TEXT",
+            "communication": "spd-policy",
+            "spd": [SPD_EXAMPLE],
+        }
+    ]
     made["components"]["schemas"]["TunnelTable"] = schema
+    made["components"]["schemas"]["SpdTable"]["examples"] = [SPD_EXAMPLE]
+    gateway["examples"] = [{"address": "198.51.100.1"}]
     paths = made["paths"]
     for operation, table in (
         (paths["/v1/tunnels/{name}"]["put"], "TunnelTable"),

@@ -410,6 +410,43 @@ async def test_errors_of_the_document_are_problem_documents(daemon: Daemon) -> N
             assert all(list(one["content"]) == [PROBLEM] for one in errors), (method, path)
 
 
+def kinds_of(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """A schema and what it consists of."""
+    inner = [*schema.get("anyOf", ()), *([schema["items"]] if isinstance(schema.get("items"), dict) else ())]
+    return [schema, *(kind for one in inner for kind in kinds_of(one))]
+
+
+async def test_the_document_describes_every_field(daemon: Daemon) -> None:
+    """What it means; of a number what it counts and its range; an example where there is no default."""
+    _, document, _ = await ask(daemon, "GET", "/v1/openapi.json")
+    missing = []
+    for name, schema in document["components"]["schemas"].items():
+        missing += [] if schema.get("description") else [f"{name}: description"]
+        for key, field in schema.get("properties", {}).items():
+            kinds = kinds_of(field)
+            if any("$ref" in kind for kind in kinds):
+                continue  # What it refers to is described.
+            says = f"{name}.{key}"
+            missing += [] if field.get("description") else [f"{says}: description"]
+            words = any("enum" in kind or "const" in kind for kind in kinds)
+            if any(kind.get("type") in ("integer", "number") for kind in kinds) and not words:
+                missing += [] if any("x-unit" in kind for kind in kinds) else [f"{says}: unit"]
+                ranged = any("minimum" in kind or "exclusiveMinimum" in kind for kind in kinds)
+                missing += [] if ranged else [f"{says}: range"]
+            shown = "examples" in field or "default" in field or words or "examples" in schema
+            missing += [] if shown else [f"{says}: example"]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            missing += [] if operation.get("description") else [f"{method} {path}: description"]
+            for one in operation.get("parameters", ()):
+                described = one.get("description") or one["schema"].get("description")
+                missing += [] if described else [f"{method} {path} {one['name']}: description"]
+                nullable = any(kind.get("type") == "null" for kind in kinds_of(one["schema"]))
+                missing += [f"{method} {path} {one['name']}: null"] if nullable else []
+    assert missing == []
+    assert document["info"]["version"]
+
+
 async def test_every_reference_of_the_document_leads_somewhere(daemon: Daemon) -> None:
     _, document, _ = await ask(daemon, "GET", "/v1/openapi.json")
 
