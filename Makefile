@@ -26,10 +26,16 @@ FAULTS_WORKERS ?= -n 4 --dist load
 ALONE := $(addprefix tests/faults/test_,floods.py kernel_peers.py service.py)
 
 # What must be covered whole, and the tests that do it. The tracer of Python 3.11 slows down every line, so `make test`
-# does without.
+# does without, unless FLOOR=yes: then it traces these tests, and no others, while it runs everything.
 COVERED := vpnd/wire/*,vpnd/tunnel/*,vpnd/datapath/spd.py,vpnd/datapath/sad.py,vpnd/datapath/replay.py,vpnd/datapath/esp.py
-COVERED_BY := tests/unit/wire tests/unit/tunnel tests/unit/datapath tests/datapath/test_engine.py \
-	$(addprefix tests/properties/test_,wire.py datapath.py)
+COVERED_BY := tests/unit/wire tests/unit/tunnel tests/unit/datapath tests/datapath/test_engine.py
+FLOOR ?=
+TRACED := --cov=vpnd --cov-branch --cov-report=
+REPORT := $(PYTHON) -m coverage report --show-missing --skip-covered
+
+# IKE, by its tests and the simulation without what takes minutes. The aim is 100.
+IKE_BY := tests/unit/ike tests/simulation
+IKE_FLOOR := 98
 
 # What the rest of vpnd is counted by, as root: the daemons that the tests with strongSwan start are counted as well.
 COUNTED_BY ?= tests/unit $(addprefix tests/interop/test_,operator.py reload.py failover.py narrowing.py life.py life_v1.py)
@@ -58,7 +64,8 @@ test: setup  ## everything: linters, unit tests, simulation, interop with strong
 	@lint=$$(mktemp); trap 'rm -f "$$lint"' EXIT; failed=0; unset PYTHONDONTWRITEBYTECODE; \
 	$(MAKE) --no-print-directory lint >"$$lint" 2>&1 & linters=$$!; \
 	$(PYTHON) -m pytest --collect-only -q >/dev/null 2>&1 || true; \
-	$(PYTHON) -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
+	$(PYTHON) -m pytest $(PYTEST_WORKERS) $(if $(FLOOR),$(TRACED) --counted-by='$(COVERED_BY)') $(PYTEST_ARGS) || failed=$$?; \
+	$(if $(FLOOR),$(REPORT) --include='$(COVERED)' --fail-under=100 || failed=$$?;) \
 	wait $$linters || { failed=$$?; cat "$$lint"; }; exit $$failed
 
 # Each process would compile all tests at each start where the environment says that nothing is to be kept.
@@ -68,9 +75,11 @@ quick: setup  ## what needs no root and waits for nothing
 
 nightly: quick coverage docs grid faults bench mutants browser api monitoring containers  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
-coverage: setup  ## every branch of wire, tunnel and the ESP datapath, by tests without root: less than all of it fails
-	@$(PYTHON) -m pytest $(COVERED_BY) -n 2 -p no:randomly --cov=vpnd --cov-branch --cov-report= $(PYTEST_ARGS)
-	@$(PYTHON) -m coverage report --include='$(COVERED)' --show-missing --skip-covered --fail-under=100
+coverage: setup  ## every branch of wire, tunnel and the ESP datapath, by tests without root: less than all of it fails; then IKE
+	@$(PYTHON) -m pytest $(COVERED_BY) -n 2 -p no:randomly $(TRACED) $(PYTEST_ARGS)
+	@$(REPORT) --include='$(COVERED)' --fail-under=100
+	@$(PYTHON) -m pytest $(IKE_BY) --ignore=tests/simulation/test_year.py -m 'not slow' -n 2 -p no:randomly $(TRACED) $(PYTEST_ARGS)
+	@$(REPORT) --include='vpnd/ike/*' --fail-under=$(IKE_FLOOR)
 	@if [ "$$(id -u)" = 0 ]; then \
 	$(PYTHON) -m pytest $(COUNTED_BY) --programs -n 2 --dist loadgroup -p no:randomly --cov --cov-config=$(DAEMONS) --cov-report= $(PYTEST_ARGS); \
 	$(PYTHON) -m coverage report --rcfile=$(DAEMONS) --omit='$(COVERED)' --skip-covered --sort=cover; \
