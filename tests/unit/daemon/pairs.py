@@ -79,7 +79,7 @@ class Pair:
         )
 
 
-LINES = [
+LINES: list[structlog.typing.Processor] = [
     structlog.processors.add_log_level,
     structlog.processors.format_exc_info,
     structlog.dev.ConsoleRenderer(colors=False),
