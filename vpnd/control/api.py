@@ -113,7 +113,8 @@ def create_app(operations: Operations, tokens: Tokens | None = None) -> FastAPI:
     app.add_middleware(Access, tokens=tokens, on_guess=lambda peer: operations.guessed(peer))
     _add_error_handlers(app)
     commands = Commands(operations, closing)
-    _add_queries(app, operations, tokens, closing)
+    _add_queries(app, operations)
+    _add_streams(app, operations, tokens, closing)
     _add_actions(app, operations, commands)
     _add_configuration(app, operations, commands)
     _add_customer_gateways(app, operations, commands)
@@ -122,7 +123,7 @@ def create_app(operations: Operations, tokens: Tokens | None = None) -> FastAPI:
     return app
 
 
-def _add_queries(app: FastAPI, operations: Operations, tokens: Tokens, closing: asyncio.Event) -> None:
+def _add_queries(app: FastAPI, operations: Operations) -> None:
     @app.get("/v1/status", response_model=Status, tags=["status"], operation_id="status")
     async def status(wanted: Annotated[TunnelFilter, Query()]) -> Response:
         """The gateway, and every configured tunnel, up or not, or those that match."""
@@ -152,6 +153,8 @@ def _add_queries(app: FastAPI, operations: Operations, tokens: Tokens, closing: 
         whole = operations.trace(name)
         return _json(whole if limit is None else whole.model_copy(update={"lines": whole.lines[-limit:]}))
 
+
+def _add_streams(app: FastAPI, operations: Operations, tokens: Tokens, closing: asyncio.Event) -> None:
     @app.get(
         "/v1/events",
         tags=["status"],
