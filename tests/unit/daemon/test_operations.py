@@ -589,8 +589,8 @@ async def test_a_disk_without_room_is_told_of_in_words(pair: Pair, monkeypatch: 
         await pair.hq.operator.put_tunnel("t", {**TABLE, "priority": 7})
     with pytest.raises(OperationError) as forgotten:
         await pair.hq.operator.delete_tunnel("t")
-    assert str(kept.value) == f"the tunnel cannot be kept in {here}: No space left on device"
-    assert str(forgotten.value) == f"the tunnel cannot be removed from {here}: No space left on device"
+    assert str(kept.value) == f"it cannot be kept in {here}: No space left on device"
+    assert str(forgotten.value) == f"it cannot be removed from {here}: No space left on device"
     assert pair.hq.operator.tunnel("t").priority == 0
 
 
