@@ -35,7 +35,7 @@ REPORT := $(PYTHON) -m coverage report --show-missing --skip-covered
 
 # IKE, by its tests and the simulation without what takes minutes. The aim is 100.
 IKE_BY := tests/unit/ike tests/simulation
-IKE_FLOOR := 98
+IKE_FLOOR := 99
 
 # What the rest of vpnd is counted by, as root: the daemons that the tests with strongSwan start are counted as well.
 COUNTED_BY ?= tests/unit $(addprefix tests/interop/test_,operator.py reload.py failover.py narrowing.py life.py life_v1.py)
