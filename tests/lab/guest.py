@@ -63,7 +63,6 @@ class Guest:
         directory whose content the guest has in /mnt.
         """
         device, first = "eth0", "" if systemd else " init=/usr/local/sbin/lab-agent"
-        self._systemd = systemd
         build()
         namespace.ip("tuntap", "add", device, "mode", "tap")
         namespace.ip("link", "set", device, "up")
@@ -153,6 +152,20 @@ class Guest:
         if check and code != "0":
             raise RuntimeError(f"{command}\nended with {code} in the guest:\n{text}")
         return CompletedProcess(command, int(code), text, "")
+
+    def reboot(self) -> None:
+        """Restart the whole system (only with `systemd`), and wait until it takes commands again.
+
+        Its disk stays as it is; addresses are what it sets itself. Raises TimeoutError.
+        """
+        reader, writer = self._stream
+        self._serial.settimeout(BOOT_TIMEOUT)
+        self._number += 1
+        writer.write(f"{self._number} {base64.b64encode(b'systemctl --no-block reboot').decode()}\n")
+        writer.flush()
+        # The answer may be cut off by the end of the one who gives it.
+        while not reader.readline().endswith("ready\n"):
+            pass
 
     def write(self, path: str, text: str) -> None:
         """Write a file in the guest, for root only."""
