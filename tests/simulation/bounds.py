@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from vpnd.ike.children import DELETED_KEPT
-from vpnd.ike.crossing import ANSWERS_WITHIN
 from vpnd.ike.v1.children import (
+    DELETED_KEPT,
     PAIRS_AT_MOST,
     REKEY_AGAIN,
     SETTLING,
@@ -17,7 +16,8 @@ from vpnd.ike.v1.keys import KEYS_TRIED
 from vpnd.ike.v1.message_transport import REMEMBERED_IDS
 from vpnd.ike.v1.quick_modes import CROSSED, LINGER, REFUSALS_KEPT
 from vpnd.ike.v1.reauthentication import REPLACED_AT_MOST, REPLACED_FOR_NOW
-from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, PFS_PROOF, PFS_PROOF_OF_PEER
+from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT, PFS_PROOF, PFS_PROOF_OF_PEER
+from vpnd.ike.v2.duplicates import ANSWERS_WITHIN
 from vpnd.ike.v2.exchanges.rekey_ike import REFUSED_WAIT
 from vpnd.ike.v2.life import REINITIATE_AGAIN
 
@@ -27,6 +27,7 @@ __all__ = [
     "DELETED_KEPT",
     "DUPLICATE_KEPT_BY_PEER",
     "FRAGMENTATION",
+    "INBOUND_KEPT",
     "KEYS_TRIED",
     "LINGER",
     "NAT_T_02",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.bounds import DELETED_KEPT, DUPLICATE_KEPT_BY_PEER
+from tests.simulation.bounds import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT
 from tests.simulation.insider import delete_of
 from tests.simulation.policies import NAME, mapping, mirrored, policy, with_pfs
 from tests.simulation.puppet import in_clear
@@ -164,7 +164,7 @@ def test_a_peer_that_begins_a_child_again_gets_it_and_the_older_goes() -> None:
     assert not pair.a.installed
     pair.initiate()
     assert len(pair.b.installed) == 2
-    pair.advance(DUPLICATE_KEPT_BY_PEER + DELETED_KEPT + 1)
+    pair.advance(DUPLICATE_KEPT_BY_PEER + INBOUND_KEPT + 1)
     pair.assert_agreed()
     assert len(pair.b.installed) == 1
 

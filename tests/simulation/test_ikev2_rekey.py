@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.bounds import DELETED_KEPT
+from tests.simulation.bounds import INBOUND_KEPT
 from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.policies import mapping, mirrored, policy, with_pfs
@@ -67,11 +67,11 @@ def test_a_storm_of_rekeys_is_answered_each_time(side: str) -> None:
     begins = pair.a if side == "a" else pair.b
     for _ in range(times):
         begins.rekey_child()
-        pair.world.run_for(DELETED_KEPT / times)
+        pair.world.run_for(INBOUND_KEPT / times)
     for gateway in (pair.a, pair.b):
         assert len(gateway.of(ChildReplaced)) == times
         assert not gateway.of(ChildFailed)
-    pair.world.run_for(2 * DELETED_KEPT)
+    pair.world.run_for(2 * INBOUND_KEPT)
     assert [len(gateway.installed) for gateway in (pair.a, pair.b)] == [1, 1]
 
 
@@ -101,7 +101,7 @@ def assert_one_of_each(pair: WirePair) -> None:
     """Once all timers of the succession have run: one IKE SA, one CHILD_SA, the same on both sides."""
     pair.run()
     pair.assert_carries()
-    pair.advance(BUSY + 2 * DELETED_KEPT)
+    pair.advance(BUSY + 2 * INBOUND_KEPT)
     pair.assert_agreed()
     pair.assert_carries()
     for subject in (pair.a, pair.b):
@@ -136,7 +136,7 @@ def test_child_rekey_replaces_both_sas(side: str) -> None:
     for subject in (pair.a, pair.b):
         assert subject.last(ChildReplaced).old_spi_in == old[subject.name]
         assert old[subject.name] in subject.installed
-    pair.advance(DELETED_KEPT + 0.1)
+    pair.advance(INBOUND_KEPT + 0.1)
     for subject in (pair.a, pair.b):
         assert old[subject.name] not in subject.installed
     assert_one_of_each(pair)
@@ -344,7 +344,7 @@ def test_the_successor_carries_every_exchange(side: str) -> None:
     for name in ("a", "b"):
         rekey_child(pair, name)
         pair.run()
-        pair.advance(2 * DELETED_KEPT)
+        pair.advance(2 * INBOUND_KEPT)
     rekey_ike(pair, "b")
     pair.run()
     assert_one_of_each(pair)

@@ -258,7 +258,7 @@ class Endpoint:
 
     def _command_child(self, now: float, name: str, spi_in: int, cause: Cause) -> None:
         for session in self._sessions.of(name):
-            if session.children.find(spi_in) is not None:
+            if session.has_child(spi_in):
                 self._command(now, session, cause)
 
     def _live(self, name: str) -> Session | None:

@@ -202,8 +202,6 @@ class Session(ABC):
     """
 
     version: IkeVersion
-    liveness: Enum
-    """The timer that asks whether the peer is there."""
     sa: Sa[Any]
     context: Any
     """What its actions see (`vpnd.ike.context`)."""
@@ -225,15 +223,14 @@ class Session(ABC):
         return not sa.initiator and not sa.has_keys
 
     def handle_timeout(self, now: float) -> None:
-        """Time has come to `next_timeout()` or later: to timers of its SA pairs, then to its own."""
-        for timers in (self.children.timers, self.context.timers):
-            for key in timers.expired(now):
-                self.command(now, key)
+        """Time has come to `next_timeout()` or later."""
+        for key in self.context.timers.expired(now):
+            self.command(now, key)
 
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout`, in seconds on the caller's clock; None: never."""
-        due = (self.children.timers.next_timeout(), self.context.timers.next_timeout())
-        return min((deadline for deadline in due if deadline is not None), default=None)
+        due: float | None = self.context.timers.next_timeout()
+        return due
 
     @abstractmethod
     def note_activity(self, now: float) -> None:
@@ -258,10 +255,9 @@ class Session(ABC):
     def answered_since(self, since: float) -> bool:
         """Whether the peer has said anything under this IKE SA since then."""
 
-    @property
     @abstractmethod
-    def children(self) -> Any:
-        """The SA pairs that it speaks for (`vpnd.ike.children`)."""
+    def has_child(self, spi_in: int) -> bool:
+        """Whether the child with this inbound SPI is one of ours."""
 
     @abstractmethod
     def info(self) -> IkeSaInfo:
@@ -275,10 +271,11 @@ class Session(ABC):
         sa = self.sa
         spis, state = (sa.spi_i, sa.spi_r), sa.state.name
         about = (sa.tunnel, self.version, sa.initiator, *spis, sa.phase, state, sa.path, sa.former)
-        children, timers = tuple(child.spi_in for child in self.children), self.context.timers.all()
-        liveness = timers.pop(self.liveness, None)
-        deadlines = {timer.name: at for timer, at in timers.items()} | self.children.deadlines()
-        return SaSnapshot(*about, children, deadlines, liveness, {})
+        return SaSnapshot(*about, *self._held())
+
+    @abstractmethod
+    def _held(self) -> tuple[tuple[int, ...], dict[str, float], float | None, dict[int, bytes]]:
+        """`children`, `deadlines`, `liveness` and `ivs` of the snapshot."""
 
 
 class Version(Protocol):

@@ -12,15 +12,16 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from vpnd.crypto.entropy import Entropy, chance
-from vpnd.ike import children
-from vpnd.ike.children import DELETED_KEPT, ESP_SPI_LENGTH, ChildTimer
+from vpnd.ike.deadlines import Timers
 from vpnd.ike.outputs import (
+    ChildDown,
     ChildExpected,
     ChildLimited,
     ChildReplaced,
     ChildRetired,
     ChildSaInfo,
     ChildUp,
+    OutboundReady,
 )
 from vpnd.ike.registry import Registry
 from vpnd.ike.retransmit import LONGEST_WAIT, Schedule
@@ -38,13 +39,16 @@ worked on our third message, which nothing acknowledges, and what arrives sooner
 SETTLING_BESIDE = 2.0
 """Seconds until a successor of ours is sent on: the old pair carries everything meanwhile, so that it costs
 nothing to give a busy peer time, or one that has lost our third message and repeats its own for that. Less
-than what a pair that is one too many is kept for (`SURPLUS_KEPT`)."""
+than what a pair that is one too many is kept for (`quicks.SURPLUS_KEPT`)."""
 PAIRS_AT_MOST = 32
 """Pairs of one mapping: beyond, the oldest that is not sent on is deleted, or a peer could add up any number.
 
 Replaced pairs live on to their end, so a peer that renews each second what it lets live for 30 s has 31. One
 that renews still faster has moved 31 pairs on from the one that goes.
 """
+DELETED_KEPT = 5.0
+"""Seconds that one of several pairs of a mapping still receives after its DELETE: that names what its sender
+receives on, and may overtake, or cross, packets that the peer sent on the other half before."""
 CROSSING = 60.0
 """Seconds in which two quick modes for one mapping can have been under way at once."""
 SURPLUS_KEPT = 3.0
@@ -53,41 +57,55 @@ DELETED_FOR = 10.0
 """Seconds in which DELETE is repeated for a pair that is one too many; nothing acknowledges it."""
 
 
-LIFE = (ChildTimer.SEND, ChildTimer.REKEY, ChildTimer.LIFETIME, ChildTimer.REMOVE)
+class Limit(Enum):
+    """What a deadline of an SA pair is for: its first packet, the ends of its lifetime, its last packet."""
+
+    SEND = "the peer has it"
+    SOFT = "a successor is due"
+    HARD = "over"
+    REMOVE = "what was on its way has arrived"
+    SURPLUS = "it is one too many"
+    DELETE = "its DELETE is repeated"
+
+
+LIFE = (Limit.SEND, Limit.SOFT, Limit.HARD, Limit.REMOVE)
 """What matters only while the pair is there."""
 
 
-class Fate(Enum):
-    """How the life of a pair goes on."""
+@dataclass(slots=True)
+class Child:
+    """One SA pair. `pending`: the peer has not confirmed it yet (we answered its quick mode).
 
-    EXPECTED = "expected"
-    """It receives. The peer, which has begun it, has still to confirm it, and its mapping has no other."""
-    UNCONFIRMED = "unconfirmed"
-    """Likewise, but it succeeds another one, which is sent on until then."""
-    HELD = "held"
-    """We began it; it is not sent on yet, for the peer may not have installed it."""
-    LIVE = "live"
-    DELETED = "deleted"
-    """One side has deleted it: it only receives."""
+    `held`: it is not sent on yet, for the peer may not have installed it. `deleted`: one side has deleted it,
+    and it only receives. `made`: when it was installed, on the caller's clock. `limits`: what it lives and
+    carries at most, which the peer may have lowered since.
+    """
 
-
-PENDING = (Fate.EXPECTED, Fate.UNCONFIRMED)
-USABLE = (Fate.HELD, Fate.LIVE)
-
-
-@dataclass(slots=True, eq=False)
-class Child(children.Child):
-    """One SA pair. `limits`: what it lives and carries at most, which the peer may have lowered since."""
-
-    fate: Fate
+    sa: ChildSa
+    made: float
+    pending: bool = False
+    announced: bool = False
+    held: bool = False
+    deleted: bool = False
     limits: Lifetimes = field(init=False)
 
     def __post_init__(self) -> None:
         self.limits = self.sa.lifetimes
 
 
-class Children(children.Children[Child]):
-    """All SA pairs of one tunnel. The newest of a mapping is current, and the newest LIVE one is sent on."""
+class Children:
+    """All SA pairs of one tunnel; `current` has the inbound SPI that each mapping sends on.
+
+    While the current pair is held, its mapping still sends on another: `sending` has the one that it does.
+    Times are seconds on the caller's clock.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.by_spi: dict[int, Child] = {}
+        self.current: dict[int, int] = {}
+        self.sending: dict[int, int] = {}
+        self.timers: Timers[tuple[Limit, int]] = Timers()
 
     def install(self, now: float, sa: ChildSa, pending: bool) -> None:
         """A new SA pair: the successor of its mapping's current one, if there is one.
@@ -95,172 +113,198 @@ class Children(children.Children[Child]):
         A pair that is pending and succeeds none receives, and is announced once the peer has confirmed it: it
         may send on it right after its third message, which may come later than its packets, or not at all.
         """
-        old = self.current(sa.mapping)
-        unconfirmed = Fate.EXPECTED if old is None else Fate.UNCONFIRMED
-        child = Child(sa, now, unconfirmed if pending else Fate.HELD)
-        self.keep(child, self._soft(child, sa.lifetimes.seconds))
-        self.give_time(now, child)
-        if child.fate is Fate.EXPECTED:
+        child = Child(sa, now, pending)
+        self.by_spi[sa.spi_in] = child
+        self.timers.arm((Limit.SOFT, sa.spi_in), self._soft(child, sa.lifetimes.seconds))
+        self.timers.arm((Limit.HARD, sa.spi_in), now + sa.lifetimes.seconds)
+        old = self.current.get(sa.mapping)
+        if old is None and pending:
             self._registry.emit(ChildExpected(sa))
-        elif old is None:
-            self._registry.emit(ChildUp(sa, outbound=False))
-        else:
-            self._registry.emit(ChildReplaced(old.spi_in, sa, outbound=False))
+            return
+        child.announced = True
+        self.current[sa.mapping] = sa.spi_in
+        child.held = True
+        if not pending:
+            self.give_time(now, sa.spi_in)
+        self._registry.emit(
+            ChildUp(sa, outbound=False) if old is None else ChildReplaced(old, sa, outbound=False)
+        )
 
     def limit(self, now: float, child: Child, lifetimes: Lifetimes) -> None:
         """The pair lives and carries so much from its beginning and no more, as the peer has said since."""
         if lifetimes.kilobytes is not None and lifetimes.kilobytes != child.limits.kilobytes:
-            self._registry.emit(ChildLimited(child.sa.tunnel, child.spi_in, lifetimes.kilobytes))
+            self._registry.emit(ChildLimited(child.sa.tunnel, child.sa.spi_in, lifetimes.kilobytes))
         if lifetimes.seconds < child.limits.seconds:
-            ends = child.made + lifetimes.seconds
-            for timer, due in (
-                (ChildTimer.LIFETIME, ends),
-                (ChildTimer.REKEY, self._soft(child, lifetimes.seconds)),
-            ):
-                self.arm(timer, child, max(now, min(due, self.deadline(timer, child) or due)))
+            self._limit_seconds(now, child, lifetimes.seconds)
         child.limits = lifetimes
 
-    def give_time(self, now: float, child: Child) -> None:
+    def _limit_seconds(self, now: float, child: Child, seconds: int) -> None:
+        for limit, due in (
+            (Limit.HARD, child.made + seconds),
+            (Limit.SOFT, self._soft(child, seconds)),
+        ):
+            key = limit, child.sa.spi_in
+            self.timers.arm(key, max(now, min(due, self.timers.deadline(key) or due)))
+
+    def give_time(self, now: float, spi_in: int) -> None:
         """The peer may not have the pair yet: it is sent on later, unless it is already."""
-        if child.fate is Fate.HELD:
-            beside = self._sending(child.sa.mapping)
-            self.arm(ChildTimer.SEND, child, now + (SETTLING_BESIDE if beside else SETTLING))
+        child = self.by_spi.get(spi_in)
+        if child is not None and child.held:
+            beside = self.sending.get(child.sa.mapping) is not None
+            self.timers.arm((Limit.SEND, spi_in), now + (SETTLING_BESIDE if beside else SETTLING))
 
     def keep_only(self, now: float, kept: ChildSa, replaces: int | None) -> None:
         """Both sides had begun: what was made beside `kept` and the pair that it replaces is deleted soon."""
-        for other in self:
+        for spi_in, other in self.by_spi.items():
             young = other.made >= now - CROSSING
-            if young and other.sa.mapping == kept.mapping and other.spi_in not in (kept.spi_in, replaces):
-                self.arm(ChildTimer.DUPLICATE, other, now + SURPLUS_KEPT)
+            if young and other.sa.mapping == kept.mapping and spi_in not in (kept.spi_in, replaces):
+                self.timers.arm((Limit.SURPLUS, spi_in), now + SURPLUS_KEPT)
 
-    def confirm(self, child: Child) -> None:
-        """The peer has the pair installed, or has had time to: send on it."""
-        if child.fate is Fate.EXPECTED:
-            old = self.current(child.sa.mapping)
-            self._live(child)
-            if old is None:
-                self._registry.emit(ChildUp(child.sa, expected=True))
-            else:
-                self._registry.emit(ChildReplaced(old.spi_in, child.sa, outbound=True, expected=True))
-        elif child.fate in (Fate.UNCONFIRMED, Fate.HELD):
-            self.send_on(child)
+    def send_on(self, spi_in: int) -> None:
+        """The pair is sent on: its time has come, or what was sent on until now is gone."""
+        child = self.by_spi.get(spi_in)
+        if child is None or not child.held or child.pending:
+            return
+        child.held = False
+        self.sending[child.sa.mapping] = spi_in
+        self.timers.disarm((Limit.SEND, spi_in))
+        self._registry.emit(OutboundReady(child.sa.tunnel, spi_in))
+
+    def confirm(self, spi_in: int) -> None:
+        """The peer has the pair installed: send on it."""
+        child = self.by_spi.get(spi_in)
+        if child is None or not child.pending:
+            return
+        child.pending = False
+        if child.announced:
+            self.send_on(spi_in)
+            return
+        child.announced = True
+        old = self.current.get(child.sa.mapping)
+        self.current[child.sa.mapping] = self.sending[child.sa.mapping] = spi_in
+        if old is None:
+            self._registry.emit(ChildUp(child.sa, expected=True))
+        else:
+            self._registry.emit(ChildReplaced(old, child.sa, outbound=True, expected=True))
 
     def remove(self, spi_in: int, diagnosis: Diagnosis) -> None:
         """The pair is gone, or never came to be. Its mapping falls back to the newest one that is left."""
-        child = self.find(spi_in)
+        child = self.by_spi.pop(spi_in, None)
+        self._registry.release_esp_spi(spi_in)
         if child is None:
-            self._registry.release_esp_spi(spi_in)
             return
-        self._end(child)
-        self.forget(child)
-        self._say_down(child, diagnosis)
+        self._disarm(spi_in)
+        self._fall_back(child.sa)
+        self._registry.emit(ChildDown(child.sa.tunnel, child.sa.mapping, spi_in, diagnosis))
 
-    def deleted(self, now: float, child: Child, diagnosis: Diagnosis) -> None:
+    def deleted(self, now: float, spi_in: int, diagnosis: Diagnosis) -> None:
         """One side has deleted the pair: it still receives where its mapping has another, else it goes.
 
         A pair that is pending has not been used.
         """
-        if child.fate is Fate.DELETED:
+        child = self.by_spi.get(spi_in)
+        if child is None or child.deleted:
             return
-        if child.fate in PENDING or len(self._of(child.sa.mapping, *USABLE)) == 1:
-            self.remove(child.spi_in, diagnosis)
+        if child.pending or not self._usable(child.sa.mapping, beside=child):
+            self.remove(spi_in, diagnosis)
             return
-        end = self.deadline(ChildTimer.LIFETIME, child) or now
-        self._end(child)
-        self.arm(ChildTimer.REMOVE, child, min(end, now + DELETED_KEPT))
-        self._registry.emit(ChildRetired(child.sa.tunnel, child.sa.mapping, child.spi_in))
+        child.deleted, child.held = True, False
+        end = self.timers.deadline((Limit.HARD, spi_in)) or now
+        self._disarm(spi_in)
+        self.timers.arm((Limit.REMOVE, spi_in), min(end, now + DELETED_KEPT))
+        self._fall_back(child.sa)
+        self._registry.emit(ChildRetired(child.sa.tunnel, child.sa.mapping, spi_in))
 
-    def _end(self, child: Child) -> None:
-        """It is sent on no more; if it was, or was to be, the newest that is left takes its part."""
-        mapping = child.sa.mapping
-        leads = child in (self.current(mapping), *self._sending(mapping))
-        child.fate = Fate.DELETED
-        self.disarm(child, *LIFE)
-        left = self._of(mapping, *USABLE)
-        if leads and left:
-            self.send_on(left[-1])
-
-    def send_on(self, child: Child) -> None:
-        self._live(child)
-        super().send_on(child)
-
-    def _live(self, child: Child) -> None:
-        """It is sent on. Of several what the peer has confirmed last counts: as the newest."""
-        child.fate = Fate.LIVE
-        self.disarm(child, ChildTimer.SEND)
-        if child not in self._sending(child.sa.mapping):
-            self._children[child.spi_in] = self._children.pop(child.spi_in)
-
-    def _sending(self, mapping: int) -> list[Child]:
-        """The pair that a mapping sends on, if there is one."""
-        return self._of(mapping, Fate.LIVE)[-1:]
+    def _disarm(self, spi_in: int) -> None:
+        for limit in LIFE:
+            self.timers.disarm((limit, spi_in))
 
     def _soft(self, child: Child, seconds: int) -> float:
         margin, entropy = child.sa.lifetimes.margin, self._registry.entropy
         return soft_deadline(child.made, seconds, margin, entropy, child.sa.initiator)
 
-    def _of(self, mapping: int, *fates: Fate) -> list[Child]:
-        """The pairs of a mapping with one of these fates, the oldest first."""
-        return [one for one in self if one.sa.mapping == mapping and one.fate in fates]
+    def _usable(self, mapping: int, beside: Child | None = None) -> list[Child]:
+        """The pairs of a mapping that can be sent on, the oldest first."""
+        return [
+            one
+            for one in self.by_spi.values()
+            if one.sa.mapping == mapping and not (one.pending or one.deleted or one is beside)
+        ]
 
-    def surplus(self, mapping: int) -> list[Child]:
-        """The mapping's pairs that are too many, the oldest first."""
-        pairs = [child for child in self if child.sa.mapping == mapping]
-        used = (self.current(mapping), *self._sending(mapping))
-        spare = [child for child in pairs if child.fate not in PENDING and child not in used]
-        return spare[: max(0, len(pairs) - PAIRS_AT_MOST)]
+    def _fall_back(self, sa: ChildSa) -> None:
+        """The pair is sent on no more. Its mapping falls back to the newest that is left, if there is one."""
+        spi_in = sa.spi_in
+        was_sent_on = self.sending.get(sa.mapping) == spi_in
+        if was_sent_on:
+            del self.sending[sa.mapping]
+        if self.current.get(sa.mapping) == spi_in:
+            del self.current[sa.mapping]
+            left = self._usable(sa.mapping)
+            if left:
+                self.current[sa.mapping] = self.sending[sa.mapping] = left[-1].sa.spi_in
+                left[-1].held = False
+                self._registry.emit(OutboundReady(sa.tunnel, left[-1].sa.spi_in))
+        elif was_sent_on:
+            self.send_on(self.current.get(sa.mapping, spi_in))
 
-    def named(self, spis: Container[bytes]) -> list[Child]:
-        """The pairs that a peer's DELETE names.
+    def surplus(self, mapping: int) -> list[int]:
+        """The inbound SPIs of the mapping's pairs that are too many, the oldest first.
+
+        Never those that it sends on or is about to, and never one that is pending: it ends with its quick
+        mode, and those are bounded.
+        """
+        pairs = [child for child in self.by_spi.values() if child.sa.mapping == mapping]
+        used = (self.current.get(mapping), self.sending.get(mapping))
+        spare = [child for child in pairs if not child.pending and child.sa.spi_in not in used]
+        spare.sort(key=lambda child: child.made)
+        return [child.sa.spi_in for child in spare[: max(0, len(pairs) - PAIRS_AT_MOST)]]
+
+    def named(self, spis: set[int]) -> list[int]:
+        """The inbound SPIs of the pairs that a peer's DELETE names.
 
         It names the SPIs that it receives on (RFC 2408 section 3.15); some peers name the others.
         """
-        theirs = self.by_peer()
-        ours = {child.spi_in.to_bytes(ESP_SPI_LENGTH, "big"): child for child in self}
-        meant = (child for spi, child in (theirs | ours | theirs).items() if spi in spis)
-        return list(dict.fromkeys(meant))
+        outbound = {child.sa.spi_out: spi_in for spi_in, child in self.by_spi.items()}
+        meant = [spi_in for spi_out, spi_in in outbound.items() if spi_out in spis]
+        return meant + [
+            one for one in self.by_spi if one in spis and one not in outbound and one not in meant
+        ]
 
-    def current(self, mapping: int) -> Child | None:
-        """The pair that a mapping sends on, or will as soon as the peer has it."""
-        found = self._of(mapping, Fate.UNCONFIRMED, *USABLE)
-        return found[-1] if found else None
-
-    def each_current(self) -> list[Child]:
-        """The current pair of each mapping."""
-        return [child for child in self if self.is_current(child)]
-
-    def is_current(self, child: Child | None) -> bool:
-        """Whether it is the current pair of its mapping."""
-        return child is not None and self.current(child.sa.mapping) is child
+    def up(self, mapping: int) -> bool:
+        """Whether the mapping has a pair to send on."""
+        return mapping in self.current
 
     def pending(self, mapping: int) -> bool:
         """Whether the peer is making a pair for the mapping."""
-        return bool(self._of(mapping, *PENDING))
+        return any(child.pending and child.sa.mapping == mapping for child in self.by_spi.values())
 
     def settled(self, mapping: int, replaces: int | None) -> bool:
         """Whether a pair that is to succeed `replaces` (None: to be the first) is not needed."""
-        if replaces is None:
-            return self.current(mapping) is not None
-        return not self.is_current(self.find(replaces))
+        return self.up(mapping) if replaces is None else not self.is_current(replaces)
 
     def info(self, renewing: Container[int | None]) -> tuple[ChildSaInfo, ...]:
         """When each pair is rekeyed, and ends; `renewing`: the pairs whose successor is being made."""
         found = []
-        for child in self:
-            stays = self.is_current(child) and child.spi_in not in renewing
-            over = ChildTimer.REMOVE if child.fate is Fate.DELETED else ChildTimer.LIFETIME
-            end = self.deadline(over, child) or child.made
-            due = self.deadline(ChildTimer.REKEY, child) if stays else None
-            found.append(ChildSaInfo(child.spi_in, due, end))
+        for spi_in, child in self.by_spi.items():
+            due = self.timers.deadline((Limit.SOFT, spi_in))
+            stays = self.is_current(spi_in) and spi_in not in renewing
+            over = Limit.REMOVE if child.deleted else Limit.HARD
+            end = self.timers.deadline((over, spi_in)) or child.made
+            found.append(ChildSaInfo(spi_in, due if stays else None, end))
         return tuple(found)
 
     def deadlines(self) -> dict[str, float]:
-        """One that has its successor asks for no other."""
-        waits = super().deadlines()
-        for child in self:
-            if not self.is_current(child):
-                waits.pop(f"{ChildTimer.REKEY.name} {child.spi_in:08x}", None)
-        return waits
+        """When something happens to a pair, by what: one that has its successor asks for no other."""
+        return {
+            f"{limit.name} {spi_in:08x}": at
+            for (limit, spi_in), at in self.timers.all().items()
+            if limit is not Limit.SOFT or self.is_current(spi_in)
+        }
+
+    def is_current(self, spi_in: int) -> bool:
+        """Whether its mapping sends on the pair with this inbound SPI."""
+        child = self.by_spi.get(spi_in)
+        return child is not None and self.current.get(child.sa.mapping) == spi_in
 
 
 def soft_deadline(now: float, lifetime: float, margin: Margin, entropy: Entropy, initiator: bool) -> float:
@@ -284,7 +328,6 @@ class Ikev1Peer(Generic[S]):
         self.current: S | None = None
         self.children = Children(registry)
         self.wanted: dict[int, int | None] = {}
-        self._entropy = registry.entropy
         self._deletes: dict[int, Schedule] = {}
 
     def clear(self) -> None:
@@ -298,12 +341,13 @@ class Ikev1Peer(Generic[S]):
         self,
         now: float,
         spi_in: int,
+        entropy: Entropy,
         seconds: float = DELETED_FOR,
         longest_wait: float = LONGEST_WAIT,
     ) -> None:
         """DELETE was sent for the pair with this inbound SPI: it is repeated for so many seconds."""
-        schedule = self._deletes[spi_in] = Schedule(now, self._entropy, seconds, longest_wait)
-        self.children.timers.arm((ChildTimer.DELETE, spi_in), schedule.due)
+        schedule = self._deletes[spi_in] = Schedule(now, entropy, seconds, longest_wait)
+        self.children.timers.arm((Limit.DELETE, spi_in), schedule.due)
 
     def repeats_delete(self, now: float, spi_in: int) -> bool:
         """Whether it is to be sent once more: nothing acknowledges it."""
@@ -312,5 +356,5 @@ class Ikev1Peer(Generic[S]):
             del self._deletes[spi_in]
             return False
         schedule.again(now)
-        self.children.timers.arm((ChildTimer.DELETE, spi_in), schedule.due)
+        self.children.timers.arm((Limit.DELETE, spi_in), schedule.due)
         return True

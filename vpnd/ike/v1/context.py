@@ -52,7 +52,7 @@ class Context(context.Context[IsakmpSa]):
 
     def ask(self, now: float) -> None:
         """Ask whether the peer is there."""
-        self.liveness.ask(now, sparing=not (self.sa.initiator or len(self.peer.children)))
+        self.liveness.ask(now, sparing=not (self.sa.initiator or self.peer.children.by_spi))
 
     def prove_address(self) -> None:
         """The peer receives at its address. Raises Drop if that has too many half-open attempts."""

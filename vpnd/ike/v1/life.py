@@ -10,14 +10,13 @@ repetition. A responder waits `Limits.half_open_lifetime` for each message.
 from __future__ import annotations
 
 from vpnd.ike import commands, natt
-from vpnd.ike.children import ChildTimer
 from vpnd.ike.commands import Cause
 from vpnd.ike.contest import ANSWER_WITHIN
 from vpnd.ike.outputs import Failed, Keepalive
 from vpnd.ike.outputs import PeerDead as PeerIsDead
 from vpnd.ike.session import Unreachable
 from vpnd.ike.v1 import causes, diagnoses, reauthentication
-from vpnd.ike.v1.children import REKEY_AGAIN, Fate
+from vpnd.ike.v1.children import REKEY_AGAIN, Limit
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import quick_mode
 from vpnd.ike.v1.exchanges.informational import note
@@ -146,15 +145,16 @@ def decide(context: Context, now: float, timer: Timer) -> Cause | None:
 
 def want(context: Context, now: float, cause: commands.Want) -> None:
     """Bring the IPsec SAs of a mapping up, or give a pair its successor."""
-    if cause.replaces is not None or context.peer.children.current(cause.mapping) is None:
+    if cause.replaces is not None or not context.peer.children.up(cause.mapping):
         quick_mode.want(context, now, cause.mapping, cause.replaces)
 
 
 def close(context: Context, now: float, cause: commands.Close) -> causes.Ended:
     if context.sa.state in SIGNED:
-        for child in context.peer.children if context.is_current else ():
-            if child.fate is not Fate.DELETED:
-                context.transport.delete_child(child.spi_in)
+        children = context.peer.children.by_spi if context.is_current else {}
+        for spi_in, child in children.items():
+            if not child.deleted:
+                context.transport.delete_child(spi_in)
         context.transport.delete_ike()
     return causes.Ended(cause.diagnosis)
 
@@ -175,10 +175,10 @@ def renew(context: Context, now: float, cause: commands.RekeyNow | Timer) -> Non
 def rekey_child(context: Context, now: float, cause: commands.RekeyChildNow) -> None:
     """Begin quick modes for one pair until it has a successor; an unknown SPI is ignored."""
     children = context.peer.children
-    child = children.find(cause.spi_in)
-    if child is not None and children.is_current(child):
-        children.arm(ChildTimer.REKEY, child, now + REKEY_AGAIN)
-        quick_mode.want(context, now, child.sa.mapping, cause.spi_in)
+    if children.is_current(cause.spi_in):
+        children.timers.arm((Limit.SOFT, cause.spi_in), now + REKEY_AGAIN)
+        mapping = children.by_spi[cause.spi_in].sa.mapping
+        quick_mode.want(context, now, mapping, cause.spi_in)
 
 
 def probe(context: Context, now: float, cause: commands.Probe) -> None:
@@ -216,8 +216,8 @@ def mend(context: Context, now: float, timer: Timer) -> None:
 
     Nothing would say so: the peer lives, and drops what we send. Each mapping gets a successor.
     """
-    for child in context.peer.children.each_current():
-        quick_mode.want(context, now, child.sa.mapping, child.spi_in)
+    for mapping, spi_in in list(context.peer.children.current.items()):
+        quick_mode.want(context, now, mapping, spi_in)
 
 
 def expire(context: Context, now: float, timer: Timer) -> commands.Close:
@@ -244,14 +244,12 @@ def close_replaced(context: Context, now: float, timer: Timer) -> commands.Close
 
 # ------------------------------------------------------------------------------------- timers of a pair
 
-Key = tuple[ChildTimer, int]
+Key = tuple[Limit, int]
 
 
 def send_on(context: Context, now: float, key: Key) -> None:
     """The peer has had time to install the pair."""
-    child = context.peer.children.find(key[1])
-    if child is not None:
-        context.peer.children.confirm(child)
+    context.peer.children.send_on(key[1])
 
 
 def rekey_due(context: Context, now: float, key: Key) -> commands.RekeyChildNow | None:
@@ -271,12 +269,12 @@ def remove_child(context: Context, now: float, key: Key) -> None:
 
 def delete_surplus(context: Context, now: float, key: Key) -> None:
     """One of two pairs is deleted, since both sides send on the other."""
-    child = context.peer.children.find(key[1])
-    if child is not None:
-        context.transport.delete_child(child.spi_in)
+    children, spi_in = context.peer.children, key[1]
+    if spi_in in children.by_spi:
+        context.transport.delete_child(spi_in)
         diagnosis = Diagnosis.of(Code.LIFETIME, detail="both sides had begun a quick mode")
-        context.peer.children.deleted(now, child, diagnosis)
-    context.peer.deleted(now, key[1])
+        children.deleted(now, spi_in, diagnosis)
+    context.peer.deleted(now, spi_in, context.registry.entropy)
 
 
 def delete_again(context: Context, now: float, key: Key) -> None:

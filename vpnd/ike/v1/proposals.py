@@ -15,7 +15,6 @@ from itertools import islice, product
 from typing import Unpack
 
 from vpnd.crypto import suites
-from vpnd.ike.children import ESP_SPI_LENGTH
 from vpnd.ike.v1.faults import NoProposalChosen
 from vpnd.model.diagnosis import Code, Known
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
@@ -48,6 +47,7 @@ LEAST_LIFE_SECONDS = 60
 """What a peer cannot push us below: each SA costs both sides a negotiation."""
 LEAST_LIFE_KILOBYTES = 1024
 """Likewise."""
+ESP_SPI_LENGTH = 4
 SMALLEST_ESP_SPI = 256
 """SPIs 1 to 255 are reserved by IANA (RFC 4303 section 2.1)."""
 

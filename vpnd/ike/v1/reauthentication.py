@@ -5,17 +5,21 @@ section 5.5 ties them to the peers, not to the ISAKMP SA). The successor becomes
 the predecessor stays for what the peer still says under it.
 
 When both sides begin at once, two ISAKMP SAs come up. Both sides keep the one whose initiator has the lower
-identity, so that both keep the same one, if it answers (`vpnd.ike.crossing`); the other's initiator deletes
-that soon after.
+identity, so that both keep the same one, and the other's initiator deletes it soon after. But the peer may
+have dropped that one already without a word (strongSwan, when INITIAL_CONTACT comes on the other one): so it
+stays only if it answers.
+
+    both stand --0.2 s--> ask under the one that is kept, until it is heard: then the other one goes
+               --1.7 s in silence--> ask under the other one as well; if that is heard, it stays
 """
 
 from __future__ import annotations
 
-from vpnd.ike.commands import Close, Probe
-from vpnd.ike.crossing import ASK_AFTER, ask_either, stays_instead
+from vpnd.ike.commands import Close
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
 from vpnd.ike.outputs import Established, Failed, IkeDown, IkeReplaced, IkeSaInfo, PeerRenews
 from vpnd.ike.session import Phase
+from vpnd.ike.silence import ASKED_AGAIN
 from vpnd.ike.v1 import diagnoses
 from vpnd.ike.v1.causes import (
     Admitted,
@@ -44,6 +48,12 @@ STORM = 3
 """Young predecessors that no race leaves: the peer renews faster than it may hand its SAs on."""
 MEND_AFTER = 2.0
 """Seconds after the last DELETE for such predecessors until each mapping gets a pair that is there."""
+ASK_AFTER = 0.2
+"""Seconds until the one of two that is kept is asked, unless it was heard: the peer knows both by then."""
+ASK_AGAIN = 0.5
+"""Seconds between its questions: three are sent."""
+ANSWERS_WITHIN = 1.7
+"""Seconds that it has to answer: after that the other one is asked as well."""
 
 _LIVE = (State.ESTABLISHED, State.DELETED)
 
@@ -201,18 +211,24 @@ def _hand_back(context: Context, spare: Context, now: float) -> None:
     spare.rearm()
 
 
-def review(context: Context, now: float, timer: Timer) -> Probe | None:
+def review(context: Context, now: float, timer: Timer) -> None:
     """It was to go because both sides had begun: does the peer have the one that is kept, or only this one?
 
     While neither answers neither goes. A peer that does not speak of its life cannot be asked.
     """
     kept, since = context.current, context.sa.yielded_at
     if kept.sa.last_message > since or not kept.liveness.spoken or kept is context:
-        return None
-    if stays_instead(context.sa, since):
+        return
+    overdue = since + ANSWERS_WITHIN
+    if now < overdue:
+        kept.ask(now)
+        kept.rearm()
+        context.timers.arm(Timer.REVIEW, min(now + ASK_AGAIN, overdue))
+    elif context.sa.last_message > overdue:
         kept.command(now, Forgotten(context))
-        return None
-    return ask_either(context, kept, since, now, timer)
+    else:
+        context.ask(now)
+        context.timers.arm(Timer.REVIEW, now + (ASK_AGAIN if now < overdue + ASKED_AGAIN else ASKED_AGAIN))
 
 
 def forgotten(context: Context, now: float, cause: Forgotten) -> Ended:
@@ -244,15 +260,14 @@ def end(context: Context, now: float, cause: Ended) -> None:
     """
     sa, peer, was_current = context.sa, context.peer, context.is_current
     quick_mode.end_all(context, now, cause.diagnosis)
-    if not was_current:
-        return
-    for child in peer.children:
-        peer.children.remove(child.spi_in, cause.diagnosis)
-    peer.clear()
-    context.emit(IkeDown(sa.tunnel, sa.spi_i, sa.spi_r, cause.diagnosis))
-    for one in context.siblings():
-        if one.sa.state is State.REPLACED and one.peer is peer:
-            one.command(now, Close(cause.diagnosis))
+    for spi_in in list(peer.children.by_spi) if was_current else ():
+        peer.children.remove(spi_in, cause.diagnosis)
+    if was_current:
+        peer.clear()
+        context.emit(IkeDown(sa.tunnel, sa.spi_i, sa.spi_r, cause.diagnosis))
+        for one in context.siblings():
+            if one.sa.state is State.REPLACED and one.peer is peer:
+                one.command(now, Close(cause.diagnosis))
 
 
 def _crosses(context: Context, other: Context) -> bool:

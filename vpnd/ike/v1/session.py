@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vpnd.ike import message
 from vpnd.ike.engine import Engine
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.ike.registry import Registry
-from vpnd.ike.session import Phase, SaSnapshot
+from vpnd.ike.session import Phase
 from vpnd.ike.v1 import causes, dispatch, reauthentication
-from vpnd.ike.v1.children import Children
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import quick_mode
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
@@ -28,7 +25,6 @@ class Session(Engine):
     """One ISAKMP SA, or the attempt at one."""
 
     version = IkeVersion.V1
-    liveness = Timer.LIVENESS
     steps = STEPS
     ends_half_open = False
     """The proof of the key does (`Context.proven`)."""
@@ -46,9 +42,8 @@ class Session(Engine):
         """Never: from its first message on it has one tunnel's key, which a change may have taken away."""
         return False
 
-    @property
-    def children(self) -> Children:
-        return self.context.peer.children if self.context.is_current else Children(self._registry)
+    def has_child(self, spi_in: int) -> bool:
+        return self.context.is_current and spi_in in self.context.peer.children.by_spi
 
     def answered_since(self, since: float) -> bool:
         """A peer that does not speak of its life (RFC 3706) cannot be asked, so that its ESP counts."""
@@ -60,17 +55,20 @@ class Session(Engine):
 
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
         """Asked of the ISAKMP SA that is current."""
-        own = self.context.quick_modes.own()
-        return self.children.info((*self.context.peer.wanted.values(), None if own is None else own.replaces))
+        peer, own = self.context.peer, self.context.quick_modes.own()
+        renewing = (*peer.wanted.values(), None if own is None else own.replaces)
+        return peer.children.info(renewing) if self.context.is_current else ()
 
-    def snapshot(self) -> SaSnapshot:
-        sa, quick_modes, found = self.sa, self.context.quick_modes, super().snapshot()
-        due = quick_modes.next_timeout()
-        deadlines = {**found.deadlines} if due is None else {**found.deadlines, "quick modes": due}
+    def _held(self) -> tuple[tuple[int, ...], dict[str, float], float | None, dict[int, bytes]]:
+        sa, context, children = self.sa, self.context, self.context.peer.children
+        timers = {timer.name: at for timer, at in context.timers.all().items() if isinstance(timer, Timer)}
+        liveness = timers.pop(Timer.LIVENESS.name, None)
+        if (quick := context.quick_modes.next_timeout()) is not None:
+            timers["quick modes"] = quick
         chains = {0: sa.chain} if sa.has_keys else {}
-        chains |= {one.message_id: one.chain for one in quick_modes.all()}
-        ivs = {number: chain.iv for number, chain in chains.items()}
-        return replace(found, deadlines=deadlines, ivs=ivs)
+        chains |= {one.message_id: one.chain for one in context.quick_modes.all()}
+        spis, deadlines = (tuple(children.by_spi), children.deadlines()) if context.is_current else ((), {})
+        return spis, timers | deadlines, liveness, {number: chain.iv for number, chain in chains.items()}
 
     # --- inputs
 
@@ -88,12 +86,17 @@ class Session(Engine):
         return self.sa.state is State.REFUSED and not self.context.phase1.is_repeat(data)
 
     def handle_timeout(self, now: float) -> None:
-        """Besides, the quick modes."""
+        """Its own timers, then those of the peer's pairs, then the quick modes."""
         super().handle_timeout(now)
+        for key in self.context.peer.children.timers.expired(now) if self.context.is_current else ():
+            self.command(now, key)
         self.command(now, causes.QuickModesDue())
 
     def next_timeout(self) -> float | None:
-        due = (super().next_timeout(), self.context.quick_modes.next_timeout())
+        context = self.context
+        due = [context.timers.next_timeout(), context.quick_modes.next_timeout()]
+        if context.is_current:
+            due.append(context.peer.children.timers.next_timeout())
         return min((deadline for deadline in due if deadline is not None), default=None)
 
     def note_activity(self, now: float) -> None:
@@ -102,10 +105,13 @@ class Session(Engine):
 
     def peer_sends(self, now: float, spi_in: int) -> None:
         """The peer has the pair, also if its word was lost."""
-        child = self.children.find(spi_in)
-        if child is None:
+        child = self.context.peer.children.by_spi.get(spi_in)
+        if child is None or not self.context.is_current:
             return
-        self.children.confirm(child)
+        if not child.pending:
+            self.context.peer.children.send_on(spi_in)
+            return
+        self.context.peer.children.confirm(spi_in)
         for one in (self.context, *self.context.siblings()):
             quick_mode.confirmed(one, now, spi_in)
 

@@ -16,16 +16,16 @@ from collections.abc import Callable
 from typing import Any
 
 from vpnd.ike import commands
-from vpnd.ike.children import ChildTimer
 from vpnd.ike.commands import Cause
 from vpnd.ike.steps import Step, table
 from vpnd.ike.v1 import causes, life, messages, reauthentication
+from vpnd.ike.v1.children import Limit
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import aggressive_mode, informational, main_mode, quick_mode
 from vpnd.ike.v1.state import State, Timer
 
 Action = Callable[[Context, float, Any], Cause | None]
-Key = type[object] | Timer | ChildTimer
+Key = type[object] | Timer | Limit
 
 ATTEMPTS = (State.SENT_SA, State.SENT_KE, State.SENT_AUTH, State.SENT_AGGRESSIVE)
 """Ours."""
@@ -117,6 +117,7 @@ _ROWS: dict[tuple[State, ...], dict[Key, Step[Action, State]]] = {
     # --- established, replaced, or deleted by the peer
     (State.ESTABLISHED,): {
         commands.RekeyNow: Step("begin a successor", life.renew),
+        commands.Probe: Step("check that the peer is alive", life.probe),
         causes.PeerDead: Step("the peer is dead", life.dead),
         causes.AwaitSuccessor: Step(
             "deleted by the peer while a successor is being made",
@@ -145,7 +146,6 @@ _ROWS: dict[tuple[State, ...], dict[Key, Step[Action, State]]] = {
         messages.Quick1: Step("the peer wants a pair of IPsec SAs", quick_mode.on_quick1),
         messages.Quick2: Step("the peer chose; acknowledged", quick_mode.on_quick2),
         messages.Quick3: Step("the peer acknowledged", quick_mode.on_quick3),
-        commands.Probe: Step("check that the peer is alive", life.probe),
         causes.Refused: Step("refuse a message", life.refuse),
         causes.Settled: Step("find its place in the tunnel", reauthentication.settle),
         Timer.EXPIRE: Step("its lifetime is over", life.expire),
@@ -159,12 +159,12 @@ _ROWS: dict[tuple[State, ...], dict[Key, Step[Action, State]]] = {
     (State.ESTABLISHED, State.DELETED): {
         commands.CloseChild: Step("delete a pair", life.close_child),
         commands.RekeyChildNow: Step("rekey a pair", life.rekey_child),
-        ChildTimer.SEND: Step("send on a pair", life.send_on),
-        ChildTimer.REKEY: Step("rekey a pair", life.rekey_due),
-        ChildTimer.LIFETIME: Step("the lifetime of a pair is over", life.child_lifetime),
-        ChildTimer.REMOVE: Step("remove a pair", life.remove_child),
-        ChildTimer.DUPLICATE: Step("delete one of two pairs", life.delete_surplus),
-        ChildTimer.DELETE: Step("delete a pair again", life.delete_again),
+        Limit.SEND: Step("send on a pair", life.send_on),
+        Limit.SOFT: Step("rekey a pair", life.rekey_due),
+        Limit.HARD: Step("the lifetime of a pair is over", life.child_lifetime),
+        Limit.REMOVE: Step("remove a pair", life.remove_child),
+        Limit.SURPLUS: Step("delete one of two pairs", life.delete_surplus),
+        Limit.DELETE: Step("delete a pair again", life.delete_again),
     },
     # --- the end
     tuple(state for state in State if state is not State.GONE): {

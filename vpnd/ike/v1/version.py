@@ -73,8 +73,8 @@ class Responder:
         context: Context = live.context
         for one in context.siblings():
             if one.sa.initiator and one.sa.phase is Phase.CONNECTING:
-                for child in context.peer.children.each_current():
-                    one.command(now, commands.Want(child.sa.mapping, child.spi_in))
+                for mapping, spi_in in context.peer.children.current.items():
+                    one.command(now, commands.Want(mapping, spi_in))
 
     def respond(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """A first message, or a repeat of one. Raises Drop with the reason, DecodeError."""

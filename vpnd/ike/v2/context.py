@@ -16,7 +16,7 @@ class Context(context.Context[IkeSa]):
 
     def __init__(self, registry: Registry, sa: IkeSa, session: Session) -> None:
         super().__init__(registry, sa, session)
-        self.children = Children(registry)
+        self.children = Children(registry, self.timers)
         self.requests = Requests(self.timers)
         self.outbox = Outbox(registry, sa)
 

@@ -1,21 +1,25 @@
 """Two IKE SAs of one tunnel: both ends began at once, or the peer began again. One stays.
 
-Which one, a rule says that both ends share, if it answers (`vpnd.ike.crossing`): then it sends, and the
-redundant one is closed after 1 s, or by its responder after 6 s.
+Which one, a rule says that both ends share. But the peer may have dropped that one already without a word
+(strongSwan, when INITIAL_CONTACT comes on the other one): so it stays only if it answers.
+
+    both stand --0.2 s--> ask the one that is to stay
+               it is heard: it sends, and the redundant one is closed after 1 s (6 s: by its responder)
+               --1.7 s in silence--> ask the redundant one; if that is heard, it stays and the other is closed
 """
 
 from __future__ import annotations
 
-from vpnd.ike.children import DELETED_KEPT, ChildTimer
 from vpnd.ike.commands import Close, Probe, Want
-from vpnd.ike.crossing import ASK_AFTER, LOST_AFTER, ask_either, stays_instead
-from vpnd.ike.outputs import PeerRenews
+from vpnd.ike.outputs import OutboundReady, PeerRenews
 from vpnd.ike.v2.causes import HandOver
 from vpnd.ike.v2.children import (
     DUPLICATE_KEPT,
     DUPLICATE_KEPT_BY_PEER,
+    INBOUND_KEPT,
     RACE,
     Child,
+    ChildTimer,
     Fate,
     Yielding,
 )
@@ -28,6 +32,12 @@ from vpnd.model.diagnosis import Code, Diagnosis
 
 REKEY_ENDS = 0.5
 """Seconds until a rekey that was under way is looked at again."""
+ASK_AFTER = 0.2
+"""Seconds until the IKE SA that is to stay is asked, unless it was heard: the peer knows both by then."""
+ANSWERS_WITHIN = 1.7
+"""Seconds that it has to answer, in which the question is sent three times. Less than it takes for traffic
+without an answer to begin a new IKE SA.
+"""
 KEPT_BESIDE = 2
 """IKE SAs that are held for a peer which begins again what is closed; more at once are refused."""
 
@@ -74,7 +84,7 @@ def _yield_to(keeper: Context, others: list[Context], now: float) -> None:
     _stay(keeper)
     for one in others:
         yielding = one.children.yielding
-        if one is not keeper and (yielding is None or yielding.to is not keeper.children):
+        if one is not keeper and (yielding is None or yielding.stays is not keeper.children):
             _yield(one, keeper, now)
 
 
@@ -82,22 +92,22 @@ def heard(context: Context, now: float) -> None:
     """An authentic message came on this IKE SA: it answers, so others yield to it; or it answers instead."""
     for other in context.siblings():
         yielding = other.children.yielding
-        if yielding is not None and not yielding.answered and yielding.to is context.children:
+        if yielding is not None and not yielding.answered and yielding.stays is context.children:
             yielding.answered = True
             _send_on(context, other)
             other.timers.arm(Timer.DUPLICATE, max(now, _due(other, yielding)))
             other.rearm()
     own = context.children.yielding
-    if own is not None and not own.answered and stays_instead(context.sa, own.since):
+    if own is not None and not own.answered and now > own.since + ANSWERS_WITHIN:
         context.timers.arm(Timer.DUPLICATE, now)
 
 
-def _send_on(context: Context, other: Context) -> None:
-    """Send on its CHILD_SAs, and no more on those of another IKE SA of the tunnel."""
-    for child in other.children:
-        stays = context.children.live(child.sa.mapping)
+def _send_on(keeper: Context, redundant: Context) -> None:
+    """The IKE SA that stays has answered: its CHILD_SAs send, and those of the redundant one no more."""
+    for child in redundant.children:
+        stays = keeper.children.live(child.sa.mapping)
         if stays is not None and child.fate is Fate.LIVE:
-            context.children.send_on(stays)
+            keeper.emit(OutboundReady(stays.sa.tunnel, stays.spi_in))
 
 
 def are_enough(context: Context, now: float) -> bool:
@@ -128,35 +138,16 @@ def review(context: Context, now: float, timer: Timer) -> Close | Probe | None:
         return None
     if yielding is None:
         return _close(context, siblings[-1], now) if siblings else None
-    keeper = next((one for one in siblings if one.children is yielding.to), None)
+    keeper = next((one for one in siblings if one.children is yielding.stays), None)
     if keeper is None:
-        others = [one for one in siblings if one.children.yielding is None]
-        if others:
-            _yield(context, others[-1], now)
-        else:
-            _stay(context)
-    elif yielding.answered:
-        if now >= (due := _due(context, yielding)):
-            return _close(context, keeper, now)
+        _without_keeper(context, now)
+        return None
+    if not yielding.answered:
+        return _ask(context, keeper, yielding, now)
+    if now < (due := _due(context, yielding)):
         context.timers.arm(Timer.DUPLICATE, due)
-    elif stays_instead(context.sa, yielding.since):
-        _answers_instead(context, keeper, yielding, now)
-    else:
-        return ask_either(context, keeper, yielding.since, now, Timer.DUPLICATE)
-    return None
-
-
-def _answers_instead(context: Context, keeper: Context, yielding: Yielding, now: float) -> None:
-    """The one that is to stay does not answer, and this one does: it sends, and stays if that goes on."""
-    if not yielding.instead:
-        context.story("the other IKE SA of the tunnel does not answer, and this one does: it sends")
-        yielding.instead = True
-        _send_on(context, keeper)
-    if now < (lost := yielding.since + LOST_AFTER):
-        context.timers.arm(Timer.DUPLICATE, lost)
-        return
-    _stay(context)
-    keeper.command(now, _close(keeper, context, now))
+        return None
+    return _close(context, keeper, now)
 
 
 def _yield(context: Context, keeper: Context, now: float) -> None:
@@ -172,9 +163,32 @@ def _stay(context: Context) -> None:
     context.timers.disarm(Timer.DUPLICATE)
 
 
+def _without_keeper(context: Context, now: float) -> None:
+    """The IKE SA that was to stay is gone: yield to another one, which does not yield itself."""
+    others = [one for one in context.siblings() if one.children.yielding is None]
+    if others:
+        _yield(context, others[-1], now)
+    else:
+        _stay(context)
+
+
 def _due(context: Context, yielding: Yielding) -> float:
     """When it is closed: by its initiator, or by the other side should the initiator not."""
     return yielding.since + (DUPLICATE_KEPT if context.sa.initiator else DUPLICATE_KEPT_BY_PEER)
+
+
+def _ask(context: Context, keeper: Context, yielding: Yielding, now: float) -> Probe | None:
+    """Which of the two does the peer have? It answers for each; if for neither, neither is closed."""
+    overdue = yielding.since + ANSWERS_WITHIN
+    if now >= overdue and context.sa.last_message > overdue:
+        context.story("the other IKE SA of the tunnel does not answer, and this one does: it stays")
+        _stay(context)
+        keeper.command(now, _close(keeper, context, now))
+        return None
+    keeper.command(now, Probe())
+    keeper.rearm()
+    context.timers.arm(Timer.DUPLICATE, overdue if now < overdue else now + REKEY_ENDS)
+    return None if now < overdue else Probe()
 
 
 def _close(context: Context, keeper: Context, now: float) -> Close:
@@ -185,17 +199,18 @@ def _close(context: Context, keeper: Context, now: float) -> Close:
     mappings = [child.sa.mapping for child in context.children if child.fate is Fate.LIVE]
     wanted = _wanted(context)
     context.registry.policies.renewals.closing(context.sa.tunnel)
-    kept = context.registry.limits.closing + DELETED_KEPT
+    kept = context.registry.limits.closing + INBOUND_KEPT
     receiving = keeper.children.receive_for(now, context.children, kept)
     diagnosis = Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays")
-    return Close(diagnosis, receiving, HandOver(keeper, (*wanted, *mappings)))
+    handed_over = (*wanted, *(mappings if context.sa.initiator else ()))
+    return Close(diagnosis, receiving, HandOver(keeper, handed_over))
 
 
 def closed_by_peer(context: Context, now: float) -> None:
     """The peer has closed one of several IKE SAs: its DELETE may have overtaken what it sent before."""
     siblings = context.siblings()
     if siblings:
-        siblings[-1].children.receive_for(now, context.children, DELETED_KEPT)
+        siblings[-1].children.receive_for(now, context.children, INBOUND_KEPT)
     hand_over_wanted(context, now)
 
 
@@ -223,7 +238,7 @@ def close_child(context: Context, now: float, child: Child) -> None:
     if child.fate is not Fate.LIVE or context.children.other(child) is None:
         return
     if own_rekey(context, child) is not None:
-        context.children.arm(ChildTimer.DUPLICATE, child, now + REKEY_ENDS)
+        context.timers.arm((ChildTimer.DUPLICATE, child.spi_in), now + REKEY_ENDS)
         return
     context.registry.policies.renewals.closing(context.sa.tunnel)
     child.fate = Fate.REKEYED

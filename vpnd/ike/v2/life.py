@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from vpnd.crypto.entropy import chance
 from vpnd.ike import commands
-from vpnd.ike.children import ChildTimer
 from vpnd.ike.contest import ANSWER_WITHIN
 from vpnd.ike.message import Received
 from vpnd.ike.natt import KEEPALIVE_INTERVAL
@@ -23,7 +22,7 @@ from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.ike.session import Unreachable
 from vpnd.ike.silence import question_due
 from vpnd.ike.v2 import causes, duplicates
-from vpnd.ike.v2.children import Child, Fate
+from vpnd.ike.v2.children import Child, ChildTimer, Fate, lifetime_over
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.create_child import CreateChild
 from vpnd.ike.v2.exchanges.informational import DeleteChildren, DeleteIke, Liveness
@@ -182,7 +181,7 @@ def supersede(
 ) -> tuple[Payload, ...] | causes.PeerClosed:
     """A successor takes over children and requests; this IKE SA waits for its DELETE."""
     successor, redundant = superseded.successor, superseded.redundant
-    successor.children, context.children = context.children, successor.children
+    successor.children.adopt(context.children)
     successor.command(now, causes.TakeOver(context))
     context.sa.established_at = None
     context.timers.arm(Timer.END, now + GIVE_UP_AFTER)
@@ -249,14 +248,14 @@ def info(context: Context) -> IkeSaInfo:
 
 
 def child_sas(context: Context) -> tuple[ChildSaInfo, ...]:
-    found = ((one, context.children.deadline(ChildTimer.LIFETIME, one)) for one in context.children)
+    found = ((one, context.timers.deadline((ChildTimer.LIFETIME, one.spi_in))) for one in context.children)
     return tuple(
         ChildSaInfo(one.spi_in, _rekey_at(context, one), end) for one, end in found if end is not None
     )
 
 
 def _rekey_at(context: Context, child: Child) -> float | None:
-    due = context.children.deadline(ChildTimer.REKEY, child)
+    due = context.timers.deadline((ChildTimer.REKEY, child.spi_in))
     return max(due, child.soft_end) if due is not None and context.children.is_redundant(child) else due
 
 
@@ -309,7 +308,7 @@ def _rekey_child(context: Context, child: Child) -> None:
     """Unless that has begun, or it cannot have a successor."""
     begun = any(isinstance(e, RekeyChild) and e.old is child for e in context.requests.pending())
     if child.fate is Fate.LIVE and child.successor is None and not begun:
-        context.children.disarm(child, ChildTimer.REKEY)
+        context.timers.disarm((ChildTimer.REKEY, child.spi_in))
         context.requests.ask(RekeyChild(child))
 
 
@@ -332,7 +331,7 @@ def follow(context: Context, now: float, moved: commands.Moved) -> commands.Prob
 
 
 def lifetime(context: Context, now: float, timer: Timer) -> commands.Close:
-    return commands.Close(Diagnosis.of(Code.LIFETIME))
+    return commands.Close(lifetime_over())
 
 
 def leave(context: Context, now: float, close: commands.Close) -> causes.HandOver | None:
@@ -499,13 +498,13 @@ def _reinitiate_before(lifetime: float) -> float:
 def rekey_due(context: Context, now: float, child: Child) -> None:
     """Its time to be rekeyed has come, or earlier to prove that it can be: once, and of what stays."""
     if now < child.soft_end and context.children.is_redundant(child):
-        context.children.arm(ChildTimer.REKEY, child, child.soft_end)
+        context.children.postpone_rekey(child, child.soft_end)
     else:
         _rekey_child(context, child)
 
 
 def child_lifetime(context: Context, now: float, child: Child) -> commands.CloseChild:
-    return commands.CloseChild(child.spi_in, Diagnosis.of(Code.LIFETIME))
+    return commands.CloseChild(child.spi_in, lifetime_over())
 
 
 def remove_child(context: Context, now: float, child: Child) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vpnd.crypto.suites import as_cut
-from vpnd.ike.children import ESP_SPI_LENGTH
 from vpnd.ike.outputs import Offered
 from vpnd.ike.v2 import diagnoses
 from vpnd.ike.v2.children import Fate
@@ -14,6 +13,7 @@ from vpnd.ike.v2.faults import InvalidSyntax, TsUnacceptable
 from vpnd.ike.v2.ike_sa import IkeSa
 from vpnd.ike.v2.keys import derive_child_keys
 from vpnd.ike.v2.proposals import (
+    ESP_SPI_LENGTH,
     answer_sa,
     choose_by,
     choose_near,

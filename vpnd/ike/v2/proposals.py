@@ -32,6 +32,7 @@ from vpnd.wire.ikev2 import ProposalPart, Sa, Transform
 
 T = TypeVar("T")
 
+ESP_SPI_LENGTH = 4
 IKE_SPI_LENGTH = 8
 
 KNOWN_TYPES = frozenset(TransformType)

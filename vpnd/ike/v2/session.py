@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vpnd.ike.commands import Moved
 from vpnd.ike.engine import Engine
 from vpnd.ike.faults import Drop, Fault
@@ -10,7 +12,6 @@ from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.ike.registry import Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
 from vpnd.ike.v2 import causes, dispatch, duplicates, ladder, life
-from vpnd.ike.v2.children import Children
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.informational import settle_early_deletes
 from vpnd.ike.v2.faults import InvalidSyntax
@@ -32,7 +33,6 @@ class Session(Engine):
     """One IKE SA, or the attempt at one."""
 
     version = IkeVersion.V2
-    liveness = Timer.DPD
     steps = STEPS
     ends_half_open = True
     sa: IkeSa
@@ -48,9 +48,8 @@ class Session(Engine):
     def is_undecided(self) -> bool:
         return self.sa.state in (State.ANSWERED_INIT, State.HELD)
 
-    @property
-    def children(self) -> Children:
-        return self.context.children
+    def has_child(self, spi_in: int) -> bool:
+        return self.context.children.find(spi_in) is not None
 
     def answered_since(self, since: float) -> bool:
         return self.sa.last_message > since
@@ -60,6 +59,11 @@ class Session(Engine):
 
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
         return life.child_sas(self.context)
+
+    def _held(self) -> tuple[tuple[int, ...], dict[str, float], float | None, dict[int, bytes]]:
+        children, timers = tuple(child.spi_in for child in self.context.children), self.context.timers
+        deadlines = {_name(key): at for key, at in timers.all().items() if key is not Timer.DPD}
+        return children, deadlines, timers.deadline(Timer.DPD), {}
 
     # --- inputs
 
@@ -203,3 +207,8 @@ class Session(Engine):
         if request is None:  # pragma: no cover (only an action of a request raises)
             return None
         return causes.Refused(error if isinstance(error, Fault) else InvalidSyntax(detail=error))
+
+
+def _name(key: Any) -> str:
+    """What a deadline is for, and of which child."""
+    return key.name if isinstance(key, Timer) else f"{key[0].name} {key[1]:08x}"

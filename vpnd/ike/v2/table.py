@@ -12,14 +12,13 @@ from functools import wraps
 from typing import Any
 
 from vpnd.ike import commands
-from vpnd.ike.children import ChildTimer
 from vpnd.ike.commands import Cause
 from vpnd.ike.faults import Fault
 from vpnd.ike.message import Message, Received
 from vpnd.ike.steps import Step, table
 from vpnd.ike.v2 import causes, duplicates, life
 from vpnd.ike.v2.causes import Answered
-from vpnd.ike.v2.children import Child
+from vpnd.ike.v2.children import Child, ChildTimer
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges import auth, informational, rekey_child, rekey_ike, sa_init
 from vpnd.ike.v2.exchanges.create_child import CreateChild

@@ -9,9 +9,9 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from vpnd.ike import commands
-from vpnd.ike.children import ChildTimer
 from vpnd.ike.commands import Cause
 from vpnd.ike.v1 import causes, messages
+from vpnd.ike.v1.children import Limit
 from vpnd.ike.v1.exchanges import aggressive_mode, main_mode
 from vpnd.ike.v1.state import State, Timer
 from vpnd.ike.v1.table import STEPS
@@ -58,7 +58,7 @@ def test_every_outcome_is_an_actions() -> None:
 
 def test_every_message_and_timer_has_a_row() -> None:
     keys = {key for _, key in STEPS}
-    assert {*Timer, *ChildTimer, *messages.MAIN, *messages.AGGRESSIVE} <= keys
+    assert {*Timer, *Limit, *messages.MAIN, *messages.AGGRESSIVE} <= keys
     assert {state for state, _ in STEPS} == set(State) - {State.GONE}
 
 

@@ -14,12 +14,11 @@ from vpnd.ike.faults import Drop
 from vpnd.ike.session import Phase
 from vpnd.ike.v1 import diagnoses, reauthentication
 from vpnd.ike.v1.causes import PeerClosed
-from vpnd.ike.v1.children import Fate
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import quick_mode
 from vpnd.ike.v1.exchanges.phase1 import wrong_key
 from vpnd.ike.v1.messages import Informational, PlainInformational, Received
-from vpnd.ike.v1.proposals import limited, limited_phase1
+from vpnd.ike.v1.proposals import ESP_SPI_LENGTH, limited, limited_phase1
 from vpnd.ike.v1.protect import Undecryptable
 from vpnd.ike.v1.state import State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -48,8 +47,8 @@ def on_informational(context: Context, now: float, received: Received) -> PeerCl
     named = {spi for one in message.deletes if one.protocol == Protocol.ESP for spi in one.spis}
     gone = Diagnosis.of(Code.PEER_DELETED, peer=sa.path.remote, detail="IPsec SA")
     children = context.peer.children
-    for child in children.named(named):
-        children.deleted(now, child, gone)
+    for spi_in in children.named({int.from_bytes(spi, "big") for spi in named}):
+        children.deleted(now, spi_in, gone)
     context.current.rearm()
     return PeerClosed(refuses_us=first) if _deletes_this(context, message) else None
 
@@ -154,8 +153,9 @@ def _limit_lifetime(context: Context, now: float, notify: Notify) -> None:
         if seconds < sa.negotiation.lifetime:
             sa.negotiation.lifetime = seconds
             reauthentication.arm_lifetime(context, now)
-    elif notify.protocol == Protocol.ESP:
-        for child in children.named((notify.spi,)):
-            if child.sa.initiator and child.fate is not Fate.DELETED:
+    elif notify.protocol == Protocol.ESP and len(notify.spi) == ESP_SPI_LENGTH:
+        for spi_in in children.named({int.from_bytes(notify.spi, "big")}):
+            child = children.by_spi[spi_in]
+            if child.sa.initiator and not child.deleted:
                 children.limit(now, child, limited(child.limits, [notify]))
                 context.current.rearm()

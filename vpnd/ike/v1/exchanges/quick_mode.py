@@ -26,7 +26,6 @@ from vpnd.ike.outputs import ChildFailed, Failed, PathMoved
 from vpnd.ike.retransmit import Schedule
 from vpnd.ike.v1 import diagnoses, proposals, selectors
 from vpnd.ike.v1.causes import PeerDead, QuickModesDue, Refused
-from vpnd.ike.v1.children import Fate
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.faults import InvalidIdInformation, InvalidKeyInformation, NoProposalChosen
 from vpnd.ike.v1.keys import NO_SECRET
@@ -246,9 +245,7 @@ def on_quick3(context: Context, now: float, received: Received) -> None:
     message, quick = received.of(Quick3), _meant(context, received)
     wanted = context.sa.keys.hash_3(quick.message_id, quick.nonce_i, quick.nonce_r)
     _verify(context, now, received, message.hash, wanted)
-    child = context.peer.children.find(quick.spi_in)
-    if child is not None:
-        context.peer.children.confirm(child)
+    context.peer.children.confirm(quick.spi_in)
     _done(context, now, quick)
     quick.last.received = received.data
 
@@ -321,7 +318,8 @@ def end_all(context: Context, now: float, diagnosis: Diagnosis) -> None:
     takes_back = current is not context and current.sa.state is State.ESTABLISHED
     for quick in context.quick_modes.all() if takes_back else ():
         if quick.stage in (Stage.SENT_QUICK2, Stage.GIVEN_UP):
-            current.peer.deleted(now, quick.spi_in, NEVER_ACKNOWLEDGED, LONGEST_WAIT)
+            entropy = current.registry.entropy
+            current.peer.deleted(now, quick.spi_in, entropy, NEVER_ACKNOWLEDGED, LONGEST_WAIT)
             current.transport.delete_child(quick.spi_in)
     for quick in context.quick_modes.all():
         _drop(context, quick, diagnosis)
@@ -342,10 +340,9 @@ def _drop(context: Context, quick: QuickMode, diagnosis: Diagnosis) -> None:
 
 def repeat(context: Context, now: float, quick: QuickMode, path: Path) -> None:
     """Answer a repeated message with the last answer. Raises Drop after a bounded number of times."""
-    child = context.peer.children.find(quick.spi_in)
-    if quick.initiator and quick.stage is Stage.DONE and child is not None:
+    if quick.initiator and quick.stage is Stage.DONE:
         # The peer has not had our third message, and not the pair either.
-        context.peer.children.give_time(now, child)
+        context.peer.children.give_time(now, quick.spi_in)
     context.transport.answer_again(quick.last, path)
 
 
@@ -454,14 +451,14 @@ def _install(context: Context, now: float, child: ChildSa, pending: bool) -> Non
     """A new SA pair. `pending`: the peer, which began, has not confirmed it yet."""
     children, current = context.peer.children, context.current
     children.install(now, child, pending)
-    for one in children.surplus(child.mapping):
-        close_child(current, one.spi_in, Diagnosis.of(Code.LIFETIME, detail="one of too many IPsec SAs"))
+    for spi_in in children.surplus(child.mapping):
+        close_child(current, spi_in, Diagnosis.of(Code.LIFETIME, detail="one of too many IPsec SAs"))
     current.rearm()
 
 
 def close_child(context: Context, spi_in: int, diagnosis: Diagnosis) -> None:
-    child = context.peer.children.find(spi_in)
-    if child is not None and child.fate is not Fate.DELETED:
+    child = context.peer.children.by_spi.get(spi_in)
+    if child is not None and not child.deleted:
         context.transport.delete_child(spi_in)
     context.peer.children.remove(spi_in, diagnosis)
 
@@ -470,7 +467,7 @@ def _first_group(context: Context, policy: ChildPolicy, replaces: int | None) ->
     """The group to begin with; where PFS is off, that of the pair that is succeeded: the peer wants it."""
     if policy.pfs:
         return policy.pfs[0]
-    old = context.peer.children.find(replaces)
+    old = context.peer.children.by_spi.get(replaces) if replaces is not None else None
     return (old.sa.suite.dh if old is not None else None) or NO_GROUP
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from vpnd.ike.children import ESP_SPI_LENGTH
 from vpnd.ike.faults import Drop
 from vpnd.ike.message import Received
 from vpnd.ike.silence import ASKED_AGAIN
@@ -23,6 +22,7 @@ from vpnd.ike.v2.children import Child, Fate
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.rekey_ike import RekeyIke
 from vpnd.ike.v2.messages import InformationalRequest, notify_of
+from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
 from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import State
 from vpnd.model.diagnosis import Code, Diagnosis

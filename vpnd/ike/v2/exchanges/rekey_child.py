@@ -12,7 +12,6 @@ old SA. Both sides know all nonces, so both come to the same end.
 
 from __future__ import annotations
 
-from vpnd.ike.children import ESP_SPI_LENGTH, ChildTimer
 from vpnd.ike.commands import Want
 from vpnd.ike.faults import Fault
 from vpnd.ike.message import Received
@@ -33,6 +32,7 @@ from vpnd.ike.v2.exchanges.rekey_ike import EXCHANGE, REFUSED_WAIT, busy_wait, r
 from vpnd.ike.v2.faults import TemporaryFailure
 from vpnd.ike.v2.key_exchange import required
 from vpnd.ike.v2.messages import ChildRequest, Refusal, error_of, notify_of
+from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy
@@ -78,7 +78,7 @@ class RekeyChild(ChildExchange):
         diagnosis = diagnoses.of_child_error(error, EXCHANGE, policy, pfs)
         match error.type:
             case Notify2.TEMPORARY_FAILURE:
-                left = self.old.made + self.old.sa.lifetimes.seconds - now
+                left = self.old.made_at + self.old.sa.lifetimes.seconds - now
                 self._try_later(context, now, busy_wait(context, left))
                 return None
             case Notify2.CHILD_SA_NOT_FOUND:
@@ -140,7 +140,7 @@ class RekeyChild(ChildExchange):
     def _try_later(self, context: Context, now: float, wait: float) -> None:
         if self._old_is_live(context):
             due = now + wait if wait < REFUSED_WAIT else max(now + wait, self.old.soft_end)
-            context.children.arm(ChildTimer.REKEY, self.old, due)
+            context.children.postpone_rekey(self.old, due)
 
 
 def respond(context: Context, now: float, received: Received) -> tuple[Payload, ...]:
