@@ -81,12 +81,14 @@ class Yielding:
     """This IKE SA is the redundant of two: its children yield `to` those of the one that is to stay.
 
     They do so once that one has `answered`: it was heard after `since`, when both stood, in seconds on the
-    caller's clock. Until then the newest of ours sends, or what sent before one that the peer has begun.
+    caller's clock. Until then the newest of ours sends, or what sent before one that the peer has begun. Its
+    own send if it is heard `instead`.
     """
 
     to: Children
     since: float
     answered: bool = False
+    instead: bool = False
 
     @property
     def stays(self) -> Children:

@@ -5,7 +5,8 @@ Which one, a rule says that both ends share. But the peer may have dropped that 
 
     both stand --0.2 s--> ask the one that is to stay
                it is heard: it sends, and the redundant one is closed after 1 s (6 s: by its responder)
-               --1.7 s in silence--> ask the redundant one; if that is heard, it stays and the other is closed
+               --1.7 s in silence--> ask the redundant one; if that is heard, it sends,
+               and after 10 s in silence it stays and the other one is closed
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ ASK_AFTER = 0.2
 ANSWERS_WITHIN = 1.7
 """Seconds that it has to answer, in which the question is sent three times. Less than it takes for traffic
 without an answer to begin a new IKE SA.
+"""
+LOST_AFTER = 10.0
+"""Seconds of silence after which it is closed; the other one sends before that. Where answers are late by
+seconds each end could else close the one that the other end keeps, and none would be left.
 """
 KEPT_BESIDE = 2
 """IKE SAs that are held for a peer which begins again what is closed; more at once are refused."""
@@ -181,14 +186,25 @@ def _ask(context: Context, keeper: Context, yielding: Yielding, now: float) -> P
     """Which of the two does the peer have? It answers for each; if for neither, neither is closed."""
     overdue = yielding.since + ANSWERS_WITHIN
     if now >= overdue and context.sa.last_message > overdue:
-        context.story("the other IKE SA of the tunnel does not answer, and this one does: it stays")
-        _stay(context)
-        keeper.command(now, _close(keeper, context, now))
+        _answers_instead(context, keeper, yielding, now)
         return None
     keeper.command(now, Probe())
     keeper.rearm()
     context.timers.arm(Timer.DUPLICATE, overdue if now < overdue else now + REKEY_ENDS)
     return None if now < overdue else Probe()
+
+
+def _answers_instead(context: Context, keeper: Context, yielding: Yielding, now: float) -> None:
+    """The one that is to stay does not answer, and this one does: it sends, and stays if that goes on."""
+    if not yielding.instead:
+        context.story("the other IKE SA of the tunnel does not answer, and this one does: it sends")
+        yielding.instead = True
+        _send_on(context, keeper)
+    if now < (lost := yielding.since + LOST_AFTER):
+        context.timers.arm(Timer.DUPLICATE, lost)
+        return
+    _stay(context)
+    keeper.command(now, _close(keeper, context, now))
 
 
 def _close(context: Context, keeper: Context, now: float) -> Close:
@@ -202,8 +218,7 @@ def _close(context: Context, keeper: Context, now: float) -> Close:
     kept = context.registry.limits.closing + INBOUND_KEPT
     receiving = keeper.children.receive_for(now, context.children, kept)
     diagnosis = Diagnosis.of(Code.LIFETIME, detail="another IKE SA of the tunnel stays")
-    handed_over = (*wanted, *(mappings if context.sa.initiator else ()))
-    return Close(diagnosis, receiving, HandOver(keeper, handed_over))
+    return Close(diagnosis, receiving, HandOver(keeper, (*wanted, *mappings)))
 
 
 def closed_by_peer(context: Context, now: float) -> None:
