@@ -216,8 +216,8 @@ class Vpnd:
         return [event for event in told if tunnel in (None, event["tunnel"])]
 
     def told(self, tunnel: str, before: int = 0) -> list[str]:
-        """Kinds and codes of a tunnel's events since there were so many: they say what decided."""
-        events = self.events(tunnel)[before:]
+        """Kinds and codes of a tunnel's events since there were so many, without commands: what decided."""
+        events = [event for event in self.events(tunnel)[before:] if event["event"] != "command"]
         return [word for event in events for word in (event["event"], event["code"]) if word]
 
     def wait_state(self, name: str, *states: str, timeout: float = PATIENCE) -> dict[str, Any]:
