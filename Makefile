@@ -71,10 +71,11 @@ test: setup  ## everything: linters, unit tests, simulation, interop with strong
 # Two processes that share nothing: each collects its own half, and no report goes from one to another. What was
 # compiled is kept, or each start would compile all tests. PYTEST_ARGS may leave nothing (5) of one half.
 QUICK := $(PYTHON) -m pytest -m "not root and not slow"
+BESIDE := $(addprefix tests/unit/,console sdk)
 quick: setup  ## what needs no root and waits for nothing
 	@unset PYTHONDONTWRITEBYTECODE; failed=0; unit=$$(mktemp); \
-	$(QUICK) tests/unit $(PYTEST_ARGS) >"$$unit" 2>&1 & units=$$!; trap 'kill $$units 2>/dev/null || true; rm -f "$$unit"' EXIT; \
-	$(QUICK) $(addprefix tests/,simulation properties architecture docs) $(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
+	$(QUICK) tests/unit $(addprefix --ignore=,$(BESIDE)) $(PYTEST_ARGS) >"$$unit" 2>&1 & units=$$!; trap 'kill $$units 2>/dev/null || true; rm -f "$$unit"' EXIT; \
+	$(QUICK) $(addprefix tests/,simulation properties architecture docs) $(BESIDE) $(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
 	wait $$units || [ $$? = 5 ] || failed=1; cat "$$unit"; exit $$failed
 
 nightly: quick coverage docs grid faults bench mutants browser api monitoring containers  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
