@@ -16,7 +16,7 @@ BRIEFLY = 0.05
 
 @schemathesis.hook  # type: ignore[untyped-decorator,unused-ignore] # it is there only for its own run
 def before_call(context: Any, case: Any, *arguments: Any) -> None:
-    """Change what would take for ever, and leave alone what is to be refused."""
+    """Change what would never end, and leave alone what is to be refused."""
     name = (case.path_parameters or {}).get("name")
     if isinstance(name, str) and (at := sum(name.encode("utf-8", "replace"))) % 2:
         case.path_parameters = {**case.path_parameters, "name": KNOWN[at % len(KNOWN)]}

@@ -75,7 +75,7 @@ def test_what_another_start_does_not_mend_is_not_started_again() -> None:
 
 
 def test_networkd_leaves_the_guard_alone() -> None:
-    """It takes away at its start what it has not made, unless it is told not to."""
+    """It takes away at its start what it has not made, unless it is set not to."""
     told = (UNITS[0].parent / "networkd.conf.d/60-vpnd.conf").read_text()
     assert "\nManageForeignRoutes=no\n" in told
     assert "\nManageForeignRoutingPolicyRules=no\n" in told

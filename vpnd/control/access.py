@@ -54,7 +54,7 @@ class Access:
     """Says in `scope["state"]["caller"]` who asks, and refuses who may not.
 
     The server says in `scope["state"]` who is at the other end: `user`, the uid of a Unix socket's, or else
-    `peer`, an address. `on_guess` is told of each address that has sent a token that is not valid.
+    `peer`, an address. `on_guess` gets each address that has sent a token that is not valid.
     """
 
     def __init__(self, app: ASGIApp, tokens: Tokens, on_guess: Callable[[str], None]) -> None:

@@ -102,7 +102,7 @@ def create_app(operations: Operations, tokens: Tokens | None = None) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
-        # No redirect has a body, and a client that asks for a tunnel without a name is told so instead.
+        # No redirect has a body, and a client that asks for a tunnel without a name gets an error instead.
         redirect_slashes=False,
         responses=_ERRORS,
     )

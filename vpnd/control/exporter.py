@@ -27,7 +27,7 @@ FRESH = 1.0
 
 
 class Exporter:
-    """Serves metrics where it is told to, or nowhere. Belongs to one event loop."""
+    """Serves metrics at one place, or nowhere. Belongs to one event loop."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations

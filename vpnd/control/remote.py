@@ -1,6 +1,6 @@
 """The API on a TCP port, where `[api]` wants it: TLS only, each request with a token.
 
-Whoever reaches the port is hostile until the token is proved. Handshakes are bounded in time, number and
+Who reaches the port is hostile until the token is proved. Handshakes are bounded in time, number and
 pace, so that nobody fills the daemon's file descriptors or its processor with them; then a connection has the
 limits of the socket's, with its address in place of a user.
 """
@@ -62,7 +62,7 @@ class Wanted:
 
 
 class Remote:
-    """Serves the API over TCP where it is told to, or nowhere. Belongs to one event loop."""
+    """Serves the API over TCP at one place, or nowhere. Belongs to one event loop."""
 
     def __init__(self, operations: Operations, tokens: Tokens) -> None:
         self._operations = operations
