@@ -84,8 +84,10 @@ def _type(field: dict[str, Any]) -> str:
         return "datetime"
     if field.get("type") == "array":
         return f"tuple[{_type(field['items'])}, ...]"
+    if "type" not in field:
+        return "Any"
     plain = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
-    return plain.get(field.get("type", ""), "Mapping[str, Any]")
+    return plain.get(field["type"], "Mapping[str, Any]")
 
 
 def _default(field: dict[str, Any], kind: str) -> str:

@@ -44,7 +44,9 @@ from vpnd.control.schema import (
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelExport,
     TunnelList,
+    TunnelSettings,
     UpRequest,
     Why,
 )
@@ -141,6 +143,18 @@ def _add_queries(app: FastAPI, operations: Operations) -> None:
     async def show(name: Name) -> Response:
         """Everything about one tunnel but its key."""
         return _json(operations.tunnel(name))
+
+    @app.get(
+        "/v1/tunnels/{name}/settings", response_model=TunnelSettings, tags=["status"], operation_id="settings"
+    )
+    async def settings(name: Name) -> Response:
+        """Every value that is in force, and where it comes from; a fingerprint stands for the key."""
+        return _json(operations.settings(name))
+
+    @app.get("/v1/tunnels/{name}/export", response_model=TunnelExport, tags=["status"], operation_id="export")
+    async def export(name: Name) -> Response:
+        """The tunnel as a TOML file, as it was written, without its key."""
+        return _json(operations.export(name))
 
     @app.get("/v1/tunnels/{name}/why", response_model=Why, tags=["status"], operation_id="why")
     async def why(name: Name) -> Response:

@@ -372,6 +372,40 @@ def remove(
     session.show(document, lambda width: _lines(f"{name}: {document['change']}"))
 
 
+@app.command("config")
+def show_config(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """Every value of a tunnel that is in force, and where it comes from.
+
+    That is the file and line where it was written; `profile` or `default` for what was left out; and for
+    what is made of another value, such as an identity of an address, the place of that one. A fingerprint
+    stands for the key.
+    """
+    from vpnd.control import render
+
+    _look(context, name, ("settings",), render.settings, _session(context, socket, json))
+
+
+@app.command()
+def export(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """Print a tunnel as TOML, as it was written, all but its key: a file for `vpnctl add`.
+
+    It is for tunnels that `vpnctl add`, the API or the console made; of one in a file it prints that table.
+    On a gateway that has the tunnel, `vpnctl add` keeps its key; elsewhere add pre_shared_key to the file.
+    """
+    session = _session(context, socket, json)
+    from vpnd.sdk.transport import tunnel_path
+
+    document = session.ask(lambda client: client.get(tunnel_path(name, "export")))
+    if session.json:
+        session.show(document, lambda width: ())
+    else:
+        write(document["toml"])
+
+
 @app.command("peer-config")
 def peer_config(
     context: typer.Context,

@@ -25,6 +25,8 @@ from vpnd.control.schema import (
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelExport,
+    TunnelSettings,
     TunnelStatus,
     Why,
 )
@@ -132,6 +134,12 @@ class Operations(Protocol):
 
     def tunnel(self, name: str) -> TunnelDetail:
         """Everything about one tunnel but its key."""
+
+    def settings(self, name: str) -> TunnelSettings:
+        """Every value of one tunnel that is in force, and where it comes from."""
+
+    def export(self, name: str) -> TunnelExport:
+        """One tunnel as a TOML file, as it was written, without its key."""
 
     async def up(self, name: str, timeout_s: float) -> ActionResult:
         """Negotiate, and wait until every mapping is up.

@@ -6,6 +6,7 @@ through `clean`, so that it cannot forge a line or steer the terminal.
 
 from __future__ import annotations
 
+import json as jsonlib
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -408,6 +409,31 @@ def trace(document: Json) -> list[Text]:
         lines.append(Text(text, style="cyan" if arrow == "->" else ""))
         lines += [Text(f"                {clean(detail)}", style="dim") for detail in line["detail"]]
     return lines or [Text("no IKE message yet")]
+
+
+def settings(document: Json, width: int = 80) -> list[Text]:
+    """One line a value: its key as TOML has it, the value, and behind `#` where it comes from."""
+    shown = [(f"{one['key']} = {_toml(one)}", _origin(one)) for one in document["settings"]]
+    widest = max((cell_len(text) for text, _ in shown if cell_len(text) <= width // 2), default=0)
+    return [
+        Text.assemble(set_cell_size(text, max(widest, cell_len(text))), (f"  # {origin}", "dim"))
+        for text, origin in shown
+    ]
+
+
+def _toml(setting: Json) -> str:
+    if setting["key"].endswith("pre_shared_key"):
+        return f"fingerprint {setting['value'] or 'unknown'}"
+    return clean("none" if setting["value"] is None else jsonlib.dumps(setting["value"], ensure_ascii=False))
+
+
+def _origin(setting: Json) -> str:
+    place = clean(setting["place"] or "")
+    if setting["origin"] == "file":
+        return place
+    if setting["origin"] == "derived":
+        return f"from {place}" if place else "made by vpnd"
+    return f"{setting['origin']}, {place}" if place else str(setting["origin"])
 
 
 def reload(document: Json) -> list[Text]:

@@ -307,6 +307,35 @@ class TunnelDetail(TunnelStatus):
     )
 
 
+class SettingStatus(Model):
+    """One effective value of a tunnel. A fingerprint stands for a key."""
+
+    key: str = words("The dotted key within the tunnel's table.", "ike.encryption")
+    value: Any = Field(description="The value that is in force; null: none.", examples=[["aes-128"]])
+    origin: Literal["file", "profile", "default", "derived"] = words(
+        "What decided it: what was written, the profile, the default, or another value.", "file"
+    )
+    place: str | None = words(
+        "File and line of what was written, or of the value that it is derived from; null: of nothing.",
+        "/etc/vpnd/vpnd.toml:21",
+        default=None,
+    )
+
+
+class TunnelSettings(Model):
+    """`GET /v1/tunnels/NAME/settings`: every value that is in force, and where it comes from."""
+
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    settings: list[SettingStatus] = Field(description="The values, in the order of the table.")
+
+
+class TunnelExport(Model):
+    """`GET /v1/tunnels/NAME/export`: the tunnel as a file that `vpnctl add` takes, without its key."""
+
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    toml: str = words("The text of the file.", '[tunnels.branch-a]\nnegotiation = "active"\n')
+
+
 # --------------------------------------------------------------------------------- why, trace
 
 

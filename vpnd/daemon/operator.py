@@ -10,6 +10,7 @@ from typing import Any
 from vpnd.config.compile import describe
 from vpnd.config.configuration import Source
 from vpnd.config.load import Loaded, load, load_with, load_without
+from vpnd.config.origins import settings
 from vpnd.config.problems import Problem
 from vpnd.config.secrets import new_key
 from vpnd.config.values import AUTO
@@ -37,17 +38,20 @@ from vpnd.control.schema import (
     ProblemBody,
     ReloadProgress,
     ReloadResult,
+    SettingStatus,
     Status,
     Trace,
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelExport,
+    TunnelSettings,
     Why,
 )
 from vpnd.daemon.changes import Change
 from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
-from vpnd.daemon.state import REQUEST, Proposed, StateDirectory
+from vpnd.daemon.state import REQUEST, Proposed, StateDirectory, exported
 from vpnd.host.systemd import Supervisor
 from vpnd.ike.outputs import LadderLine
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -83,8 +87,7 @@ class Operator:
         policy = tunnel.policy
         source = loaded.configuration.tunnels[name]
         ours = policy.peer.local_address
-        unknown = ours.is_unspecified and policy.peer.local_id == Identity.of_address(ours)
-        local_id = None if unknown else str(policy.peer.local_id)
+        local_id = _local_id(tunnel)
         configuration = describe(loaded, name, local_id)
         attached = self._service.interfaces.get(name)
         next_try = tunnel.next_try
@@ -112,6 +115,19 @@ class Operator:
             retry_in_s=max(0, round(next_try - now)) if next_try is not None else None,
             configuration=configuration,
         )
+
+    def settings(self, name: str) -> TunnelSettings:
+        """Every value of one tunnel that is in force, and where it comes from."""
+        found = settings(self._loaded(), name, _local_id(self._tunnel(name)))
+        values = [
+            SettingStatus(key=s.key, value=s.value, origin=s.origin.value, place=s.place) for s in found
+        ]
+        return TunnelSettings(tunnel=name, settings=values)
+
+    def export(self, name: str) -> TunnelExport:
+        """One tunnel as a TOML file, as it was written, without its key."""
+        fingerprint = self._tunnel(name).policy.peer.psk.fingerprint()
+        return TunnelExport(tunnel=name, toml=exported(self._loaded().configuration, name, fingerprint))
 
     def why(self, name: str) -> Why:
         """The last failure of this tunnel, explained."""
@@ -516,6 +532,12 @@ class Operator:
         if len(tunnel.standing.faults) > faults:
             raise _failed(tunnel.name, tunnel.standing.faults[-1][0].diagnosis, 0, 1)
         raise _no_successor(tunnel.name, seconds)
+
+
+def _local_id(tunnel: Tunnel) -> str | None:
+    """Who we say we are; None while that is an address that is not known."""
+    ours, identity = tunnel.policy.peer.local_address, tunnel.policy.peer.local_id
+    return None if ours.is_unspecified and identity == Identity.of_address(ours) else str(identity)
 
 
 def _no_successor(name: str, seconds: float) -> NegotiationFailed:

@@ -24,8 +24,9 @@ from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
 
-from vpnd.config.configuration import Source
+from vpnd.config.configuration import Configuration, Source
 from vpnd.config.load import GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
+from vpnd.config.origins import KEYS
 from vpnd.config.secrets import is_text
 from vpnd.model.secret import Secret
 
@@ -155,6 +156,21 @@ def _stem(name: str) -> str:
 def _can_be_kept(reference: str) -> bool:
     """Whether a `plain:` key has bytes; the loader says what is wrong with one that has none."""
     return reference != PLAIN and is_text(reference)
+
+
+def exported(configuration: Configuration, name: str, fingerprint: str) -> str:
+    """The text of a file that `vpnctl add` takes: the tunnel and what it names, as written, without its key.
+
+    Raises KeyError for a tunnel that there is not.
+    """
+    tunnel = configuration.tunnels[name]
+    table = {key: value for key, value in tunnel.written.items() if key not in KEYS}
+    tables: dict[str, object] = {"tunnels": {name: table}}
+    peer = configuration.customer_gateway(tunnel)
+    if peer is not None and peer.path[0] == "customer_gateways":
+        tables = {"customer_gateways": {peer.name: peer.table.model_dump(mode="json")}} | tables
+    note = f"# The key is not here; its fingerprint is {fingerprint}. A tunnel that exists keeps its own.\n"
+    return f"{note}\n{to_toml(tables)}"
 
 
 def to_toml(tables: Mapping[str, object]) -> str:

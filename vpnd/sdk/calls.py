@@ -22,7 +22,9 @@ from vpnd.sdk.models import (
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelExport,
     TunnelList,
+    TunnelSettings,
     Why,
 )
 from vpnd.sdk.transport import customer_gateway_path, token_path, tunnel_path, with_query
@@ -95,6 +97,14 @@ def tunnel(name: str) -> Call[TunnelDetail]:
 
 def why(name: str) -> Call[Why]:
     return Call(Why, "GET", tunnel_path(name, "why"))
+
+
+def settings(name: str) -> Call[TunnelSettings]:
+    return Call(TunnelSettings, "GET", tunnel_path(name, "settings"))
+
+
+def export(name: str) -> Call[TunnelExport]:
+    return Call(TunnelExport, "GET", tunnel_path(name, "export"))
 
 
 def trace(name: str, limit: int | None) -> Call[Trace]:

@@ -33,7 +33,9 @@ from vpnd.sdk.models import (
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelExport,
     TunnelList,
+    TunnelSettings,
     Why,
 )
 from vpnd.sdk.place import Place
@@ -84,6 +86,14 @@ class Client:
     def why(self, name: str) -> Why:
         """The last failure of a tunnel, explained."""
         return self._do(calls.why(name))
+
+    def settings(self, name: str) -> TunnelSettings:
+        """Every value of a tunnel that is in force, and where it comes from."""
+        return self._do(calls.settings(name))
+
+    def export(self, name: str) -> TunnelExport:
+        """A tunnel as a TOML file, as it was written, without its key."""
+        return self._do(calls.export(name))
 
     def trace(self, name: str, limit: int | None = None) -> Trace:
         """The last IKE messages of a tunnel, oldest first; at most `limit` of the newest."""
@@ -236,6 +246,14 @@ class AsyncClient:
     async def why(self, name: str) -> Why:
         """The last failure of a tunnel, explained."""
         return await self._do(calls.why(name))
+
+    async def settings(self, name: str) -> TunnelSettings:
+        """Every value of a tunnel that is in force, and where it comes from."""
+        return await self._do(calls.settings(name))
+
+    async def export(self, name: str) -> TunnelExport:
+        """A tunnel as a TOML file, as it was written, without its key."""
+        return await self._do(calls.export(name))
 
     async def trace(self, name: str, limit: int | None = None) -> Trace:
         """The last IKE messages of a tunnel, oldest first; at most `limit` of the newest."""

@@ -189,6 +189,16 @@ class ReloadProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettingStatus:
+    """One effective value of a tunnel. A fingerprint stands for a key."""
+
+    key: str
+    value: Any
+    origin: Literal["file", "profile", "default", "derived"]
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCreated:
     """A new token. It is shown here and never again."""
 
@@ -223,6 +233,14 @@ class TraceLine:
     text: str
     size: int
     detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelExport:
+    """`GET /v1/tunnels/NAME/export`: the tunnel as a file that `vpnctl add` takes, without its key."""
+
+    tunnel: str
+    toml: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +368,14 @@ class TunnelCheck:
     mappings: tuple[MappingPreview, ...] = ()
     spd_mappings: int
     max_spd_mappings: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelSettings:
+    """`GET /v1/tunnels/NAME/settings`: every value that is in force, and where it comes from."""
+
+    tunnel: str
+    settings: tuple[SettingStatus, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

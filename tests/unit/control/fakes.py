@@ -39,12 +39,15 @@ from vpnd.control.schema import (
     ProblemBody,
     ReloadProgress,
     ReloadResult,
+    SettingStatus,
     Status,
     Trace,
     TraceLine,
     TunnelChange,
     TunnelCheck,
     TunnelDetail,
+    TunnelExport,
+    TunnelSettings,
     TunnelStatus,
     Why,
 )
@@ -236,6 +239,18 @@ class FakeOperations:
             since=AT if failed else None,
             explanation=explain(WRONG_KEY, name).body() if failed else None,
         )
+
+    def settings(self, name: str) -> TunnelSettings:
+        self._known(name)
+        values = [
+            SettingStatus(key="pre_shared_key", value="3f9a-77c1", origin="file", place="vpnd.toml:9"),
+            SettingStatus(key="ike.encryption", value=["aes-128"], origin="default"),
+        ]
+        return TunnelSettings(tunnel=name, settings=values)
+
+    def export(self, name: str) -> TunnelExport:
+        self._known(name)
+        return TunnelExport(tunnel=name, toml=f"[tunnels.{name}]\n")
 
     def trace(self, name: str) -> Trace:
         self._known(name)

@@ -372,6 +372,8 @@ ROUTES = {
     ("delete", "/v1/tunnels/{name}"),
     ("get", "/v1/tunnels/{name}/why"),
     ("get", "/v1/tunnels/{name}/trace"),
+    ("get", "/v1/tunnels/{name}/settings"),
+    ("get", "/v1/tunnels/{name}/export"),
     ("get", "/v1/events"),
     ("get", "/metrics"),
     ("post", "/v1/tunnels/{name}/up"),

@@ -39,6 +39,10 @@ JSON_COMMANDS = [
     (["add", "/does/not/exist.toml"], 2),
     (["peer-config", "branch-a", "--for", "strongswan"], 0),
     (["peer-config", "branch-a", "--for", "abacus"], 2),
+    (["config", "branch-a"], 0),
+    (["config", "nobody"], 2),
+    (["export", "branch-a"], 0),
+    (["export", "nobody"], 2),
     (["psk", "generate"], 0),
     (["psk", "fingerprint", "branch-a"], 0),
     (["show", "nobody"], 2),
@@ -285,6 +289,20 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
         "Exit codes",
     ):
         assert word in done.out
+
+
+def test_config_says_where_each_value_comes_from(remote: Remote) -> None:
+    done = vpnctl("--socket", str(remote.socket), "config", "branch-a")
+    assert done.out.splitlines() == [
+        "pre_shared_key = fingerprint 3f9a-77c1  # vpnd.toml:9",
+        'ike.encryption = ["aes-128"]            # default',
+    ]
+
+
+def test_export_prints_the_file(remote: Remote) -> None:
+    at = ("--socket", str(remote.socket))
+    assert vpnctl(*at, "export", "branch-a").out == "[tunnels.branch-a]\n"
+    assert json.loads(vpnctl(*at, "--json", "export", "branch-a").out)["toml"] == "[tunnels.branch-a]\n"
 
 
 def test_tokens_are_made_listed_and_revoked(remote: Remote) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.unit.daemon.fakes import KEY, Machine, configuration
 from tests.unit.daemon.pairs import PROVED, Pair, with_pair
+from vpnd.control.addition import read as addition_of
 from vpnd.control.operations import (
     Conflict,
     InvalidConfiguration,
@@ -517,6 +518,40 @@ async def test_a_tunnel_through_the_api_is_kept_with_its_key_apart(pair: Pair) -
     assert pair.hq.engine.installed == {}
     assert pair.hq.host.interfaces == {}
     assert pair.hq.host.wanted.routes == frozenset()
+
+
+@with_pair
+async def test_what_is_exported_can_be_added_again(pair: Pair) -> None:
+    pair.configure({}, {"t": BACK})
+    await pair.start()
+    operator = pair.hq.operator
+    await operator.put_customer_gateway("office", {"address": "192.0.2.2"})
+    written = {"customer_gateway": "office", "pre_shared_key": f"plain:{KEY}", "routes": ["10.2.0.0/16"]}
+    for table in (TABLE, written):
+        await operator.put_tunnel("t", table)
+        text = operator.export("t").toml
+        assert KEY not in text
+        assert operator.tunnel("t").psk_fingerprint in text
+        exported = pair.hq.directory / "t.toml"
+        exported.write_text(text)
+        (addition,) = addition_of(exported)
+        assert (await operator.put_tunnel(addition.name, addition.table)).change == "unchanged"
+
+
+@with_pair
+async def test_the_settings_of_a_tunnel_that_the_api_made_have_its_file(pair: Pair) -> None:
+    pair.configure({}, {"t": BACK})
+    await pair.start()
+    await pair.hq.operator.put_tunnel("t", TABLE)
+    found = {one.key: one for one in pair.hq.operator.settings("t").settings}
+    place = str(pair.hq.state / "tunnels.d" / "t.toml")
+    assert (found["routes"].value, (found["routes"].place or "")[: len(place)]) == (["10.2.0.0/16"], place)
+    assert found["ike.local_id"].value == "192.0.2.1"
+    assert KEY not in pair.hq.operator.settings("t").model_dump_json()
+    with pytest.raises(UnknownTunnel):
+        pair.hq.operator.settings("nobody")
+    with pytest.raises(UnknownTunnel):
+        pair.hq.operator.export("nobody")
 
 
 @with_pair

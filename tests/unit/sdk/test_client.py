@@ -71,6 +71,9 @@ def test_what_is_asked_is_typed(vpnd: Both) -> None:
     assert vpnd.why("branch-b").explanation.try_
     assert [line.direction for line in vpnd.trace("branch-a").lines] == ["out", "in"]
     assert not vpnd.reload_progress().running
+    key, encryption = vpnd.settings("branch-a").settings
+    assert (key.value, key.place, encryption.value) == ("3f9a-77c1", "vpnd.toml:9", ["aes-128"])
+    assert vpnd.export("branch-a").toml == "[tunnels.branch-a]\n"
 
 
 def test_actions(vpnd: Both, remote: Remote) -> None:
