@@ -22,6 +22,9 @@ the strongest key that is negotiated)."""
 MAX_KEY_BYTES = 64 * 1024
 """Ours: a larger file is no key."""
 
+KEYS = ("pre_shared_key",)
+"""What of a tunnel's table says where a key is."""
+
 FORMS = 'one of: "file:PATH", "credential:NAME" (systemd), "plain:TEXT"'
 
 

@@ -1,7 +1,8 @@
 """Who asks the API, and what they may do.
 
-Who may open the Unix socket may use it. Over TCP each request has a token (RFC 6750), which is for reading or
-for everything; who tries tokens that are not valid is soon not heard any more.
+A caller may read, or do everything. Over the Unix socket that depends on user and groups; over TCP each
+request has a token (RFC 6750) for one or the other, and who tries tokens that are not valid is soon not heard
+any more.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Caller:
 class Access:
     """Says in `scope["state"]["caller"]` who asks, and refuses who may not.
 
-    The server says in `scope["state"]` who is at the other end: `user`, the uid of a Unix socket's, or else
-    `peer`, an address. `on_guess` gets each address that has sent a token that is not valid.
+    The server says in `scope["state"]` who is at the other end: `user`, the uid of a Unix socket's, and
+    `role`, or else `peer`, an address. `on_guess` gets each address that has sent a token that is not valid.
     """
 
     def __init__(self, app: ASGIApp, tokens: Tokens, on_guess: Callable[[str], None]) -> None:
@@ -72,9 +73,9 @@ class Access:
         try:
             if user is None:
                 caller = self._by_token(Headers(scope=scope), str(state.get("peer", "unknown")))
-                _require(caller, scope)
             else:
-                caller = Caller(f"uid {user}", "admin", user)
+                caller = Caller(f"uid {user}", state.get("role", "read"), user)
+            _require(caller, scope)
         except _Refused as refused:
             body = ErrorBody(code=refused.code, message=refused.message, hint=refused.hint)
             await answer(send, ErrorResponse.of(refused.status, body), *refused.headers)
@@ -100,15 +101,19 @@ class Access:
 
 
 def _require(caller: Caller, scope: Scope) -> None:
-    """Raises _Refused for what this caller, who comes over TCP, may not do."""
-    if caller.role != "admin" and scope["method"] not in READING:
-        raise _Refused(
-            403,
-            "E-ROLE",
-            f"the token {caller.token} is for reading only",
-            "vpnctl token create NAME --role admin makes one for changes",
-            ((b"www-authenticate", b'Bearer realm="vpnd", error="insufficient_scope"'),),
-        )
+    """Raises _Refused for what this caller may not do."""
+    if caller.role == "admin" or scope["method"] in READING:
+        return
+    if caller.token is None:
+        hint = "members of the group vpnd may change things, and root"
+        raise _Refused(403, "E-ROLE", f"{caller.words} may look and not change", hint)
+    raise _Refused(
+        403,
+        "E-ROLE",
+        f"the token {caller.token} is for reading only",
+        "vpnctl token create NAME --role admin makes one for changes",
+        ((b"www-authenticate", b'Bearer realm="vpnd", error="insufficient_scope"'),),
+    )
 
 
 class Guesses:

@@ -12,6 +12,7 @@ from typing import Any
 from vpnd.config.configuration import dotted
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.places import Places
+from vpnd.config.secrets import KEYS, SecretError, read_secret
 
 UNNAMED = "request: "
 """How the daemon begins a message about a tunnel that is in no file of its own."""
@@ -80,16 +81,34 @@ def read(file: Path) -> list[Addition]:
             path: KeyPath = ("tunnels", name)
             raise Unusable("E-TYPE", f"{file}:{places.line(path)}: tunnels.{name} is not a table", "")
     gateways = tables.get("customer_gateways", {})
-    return [Addition(name, _complete(table, gateways, file), file, places) for name, table in tunnels.items()]
+    return [
+        Addition(name, _complete(("tunnels", name), table, gateways, file, places), file, places)
+        for name, table in tunnels.items()
+    ]
 
 
-def _complete(table: Mapping[str, Any], gateways: object, file: Path) -> dict[str, Any]:
-    """The tunnel's table with what stands elsewhere in the file, and with its paths made absolute."""
+def _complete(
+    path: KeyPath, table: Mapping[str, Any], gateways: object, file: Path, places: Places
+) -> dict[str, Any]:
+    """The tunnel's table with what stands elsewhere in the file, and with its keys as text. Raises Unusable.
+
+    The key files are read here, with the rights of the caller: the daemon reads none for others than root.
+    """
     complete = dict(table)
     named = complete.get("customer_gateway")
     if isinstance(named, str) and isinstance(gateways, dict) and named in gateways:
         complete["customer_gateway"] = gateways[named]
-    key = complete.get("pre_shared_key")
-    if isinstance(key, str) and key.startswith("file:"):
-        complete["pre_shared_key"] = f"file:{(file.absolute().parent / key.removeprefix('file:'))}"
+    for key in KEYS:
+        reference = complete.get(key)
+        if not isinstance(reference, str) or not reference.startswith("file:"):
+            continue
+        try:
+            secret = read_secret(reference, file.absolute(), private=True)
+            complete[key] = f"plain:{secret.reveal().decode()}"
+        except SecretError as error:
+            place = f"{file}:{places.line((*path, key))}"
+            raise Unusable(error.code, f"{place}: {error.message}", error.hint) from None
+        except UnicodeDecodeError:
+            # No text: the daemon may be able to read it, for root.
+            complete[key] = f"file:{file.absolute().parent / reference.removeprefix('file:')}"
     return complete

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from vpnd import __version__
+from vpnd.config.secrets import KEYS
 from vpnd.control import metrics
 from vpnd.control.access import Access, Caller
 from vpnd.control.limits import RequestLimits
@@ -249,16 +250,16 @@ def _add_configuration(app: FastAPI, operations: Operations, commands: Commands)
 
         The key is write-only: it is never shown, and a tunnel that exists keeps it if it is left out.
         """
-        require_own_key(caller_of(request), table, operations.key_reference(name))
-        return await commands.do(request, operations.put_tunnel(name, table), "tunnel", name)
+        own = with_own_keys(caller_of(request), table, operations.key_references(name))
+        return await commands.do(request, operations.put_tunnel(name, own), "tunnel", name)
 
     @app.post(
         "/v1/tunnels/{name}/check", response_model=TunnelCheck, tags=["configuration"], operation_id="check"
     )
     async def check(request: Request, name: Name, table: Annotated[dict[str, Any], Body()]) -> Response:
         """What PUT of this table would say: nothing is changed, and a key may be missing."""
-        require_own_key(caller_of(request), table, operations.key_reference(name))
-        return _json(await commands.wait(operations.check_tunnel(name, table)))
+        own = with_own_keys(caller_of(request), table, operations.key_references(name))
+        return _json(await commands.wait(operations.check_tunnel(name, own)))
 
     @app.delete(
         "/v1/tunnels/{name}",
@@ -409,24 +410,33 @@ def caller_of(request: Request) -> Caller:
 
 
 class KeyOfAnother(OperationError):
-    """A key that stands where the caller need not be able to read it."""
+    """A key that stands where the caller need not be able to read it. All refusals are alike."""
 
     http_status = 403
 
+    def __init__(self) -> None:
+        message = "keys in files and credentials are for root over the socket"
+        super().__init__("E-KEY-SOURCE", message, "send the key itself: plain:TEXT")
 
-def require_own_key(caller: Caller, table: Mapping[str, Any], known: str | None) -> None:
-    """The daemon reads a key from a file for root alone, or where that is configured already.
 
-    Others could have it use, and compare, files that they cannot read themselves. Raises KeyOfAnother.
+def with_own_keys(caller: Caller, table: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
+    """The table with the keys that this caller may name. Raises KeyOfAnother, before anything is read.
+
+    The daemon reads a key from a file for root alone: others could have it use, and compare, files that they
+    cannot read themselves. Over the socket they may repeat what is `known`, the tunnel's own; it is left out,
+    as that keeps the key.
     """
-    reference = table.get("pre_shared_key")
-    if not isinstance(reference, str) or reference.partition(":")[0] not in ("file", "credential"):
-        return
-    if caller.is_root or (caller.token is None and reference == known):
-        return
-    who = "root over the socket" if caller.token is None else "the socket, not for a token"
-    message = f"keys in files and credentials are for {who}"
-    raise KeyOfAnother("E-KEY-SOURCE", message, "send the key itself: plain:TEXT")
+    own = dict(table)
+    for key in KEYS:
+        reference = own.get(key)
+        if caller.is_root or not isinstance(reference, str):
+            continue
+        if reference.partition(":")[0] not in ("file", "credential"):
+            continue
+        if caller.token is not None or reference != known.get(key):
+            raise KeyOfAnother
+        del own[key]
+    return own
 
 
 # -------------------------------------------------------------------------------------- errors

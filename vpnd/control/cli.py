@@ -326,9 +326,9 @@ def add(
 ) -> None:
     """Create or change the tunnels of a TOML file; the daemon keeps them, the file is not needed any more.
 
-    FILE holds [tunnels.NAME] and, where it is not configured yet, [customer_gateways.NAME]. A plain: key
-    is kept in a file of its own that only the daemon reads. A tunnel that exists keeps its key if FILE has
-    none.
+    FILE holds [tunnels.NAME] and, where it is not configured yet, [customer_gateways.NAME]. A key file is
+    read now, with the rights of who runs this; the daemon keeps the key in a file of its own that nobody else
+    reads. A tunnel that exists keeps its key if FILE has none.
     """
     session = _session(context, socket, json)
     from vpnd.control import addition, render

@@ -1,6 +1,7 @@
 """The API's Unix socket, from the first moment of the daemon on: clients wait there until the server answers.
 
-Who may open the socket may use it: its mode is 0660, its group `vpnd` where that exists.
+Root, the daemon's own user and members of the socket's group (`vpnd` where that exists) may do everything;
+members of `vpnd-read`, and others whom an operator lets open the socket, may look. Its mode is 0660.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import os
 import socket
 import stat
 import struct
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from vpnd.control.places import UNKNOWN_USER
+from vpnd.control.places import ROOT, UNKNOWN_USER
+from vpnd.control.schema import Role
 from vpnd.model.policy import ListenAt
 
 SOCKET_GROUP = "vpnd"
+READ_GROUP = "vpnd-read"
 SOCKET_MODE = 0o660
 
 BACKLOG = 128
@@ -84,16 +88,45 @@ _IP_FREEBIND = 15
 
 def user_of(connection: socket.socket) -> int:
     """The user on the other end of a connection (SO_PEERCRED, unix(7))."""
+    return _credentials(connection)[0]
+
+
+def role_of(connection: socket.socket) -> Role:
+    """What the process on the other end of a Unix socket may do: it may look, if nothing proves more."""
+    user, group = _credentials(connection)
+    if user in (ROOT, os.geteuid()):
+        return "admin"
+    with contextlib.suppress(OSError):
+        admins = os.stat(connection.getsockname()).st_gid
+        if admins != group_of(READ_GROUP) and admins in {group, *_supplementary(connection)}:
+            return "admin"
+    return "read"
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int]:
+    """User and group of the process on the other end."""
     try:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:
-        return UNKNOWN_USER
-    user: int = _CREDENTIALS.unpack(credentials)[1]
-    return user
+        return UNKNOWN_USER, UNKNOWN_USER
+    _, user, group = _CREDENTIALS.unpack(credentials)
+    return user, group
+
+
+def _supplementary(connection: socket.socket) -> tuple[int, ...]:
+    """The process's other groups, as when it connected. Raises OSError, also for more than 256."""
+    found = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_OPTION)
+    return struct.unpack(f"{len(found) // 4}I", found)
 
 
 _CREDENTIALS = struct.Struct("iII")
 """struct ucred: process, user, group. A user of another user namespace without a mapping is 65534."""
+
+_SO_PEERGROUPS = 59
+"""asm-generic/socket.h, since Linux 4.13; Python's socket module has no name for it."""
+
+_MAX_OPTION = 1024
+"""Bytes of a socket option that Python reads."""
 
 
 def _listen(path: Path) -> socket.socket:
@@ -107,7 +140,7 @@ def _listen(path: Path) -> socket.socket:
             listening.bind(str(path))
         finally:
             os.umask(before)
-        _give_to_group(path)
+        _give_to_groups(path)
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
@@ -145,11 +178,36 @@ def _clear_stale(path: Path) -> None:
     raise SocketUnavailable(f"another vpnd answers on {path}")
 
 
-def _give_to_group(path: Path) -> None:
-    """To the group `vpnd`, if it exists and we may; otherwise it stays with ours."""
+def _give_to_groups(path: Path) -> None:
+    """To the group `vpnd`, and by an access list to `vpnd-read`, where they exist and we may."""
+    admins, readers = group_of(SOCKET_GROUP), group_of(READ_GROUP)
+    if admins is not None:
+        with contextlib.suppress(PermissionError):
+            os.chown(path, -1, admins)
+    if readers is not None:
+        # Some file systems have no such lists: then readers are refused, and nothing else changes.
+        with contextlib.suppress(OSError):
+            os.setxattr(path, "system.posix_acl_access", access_list(readers))
+
+
+@cache
+def group_of(name: str) -> int | None:
+    """Its number, as it was when it was first asked for: a directory of users may be slow."""
     try:
-        group = grp.getgrnam(SOCKET_GROUP).gr_gid
+        return grp.getgrnam(name).gr_gid
     except KeyError:
-        return
-    with contextlib.suppress(PermissionError):
-        os.chown(path, -1, group)
+        return None
+
+
+def access_list(group: int) -> bytes:
+    """Mode 0660, and the same for one more group, as the kernel has it (acl(5), linux/posix_acl_xattr.h)."""
+    owner, owning_group, named_group, mask, others, nobody = 0x01, 0x04, 0x08, 0x10, 0x20, 0xFFFFFFFF
+    may, none = 0o6, 0o0
+    entries = (
+        (owner, may, nobody),
+        (owning_group, may, nobody),
+        (named_group, may, group),
+        (mask, may, nobody),
+        (others, none, nobody),
+    )
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)

@@ -223,8 +223,8 @@ class Operations(Protocol):
     def guessed(self, peer: str) -> None:
         """Say in an event that a token that is not valid came from this address."""
 
-    def key_reference(self, tunnel: str) -> str | None:
-        """What is configured as a tunnel's `pre_shared_key`; None for one that there is not."""
+    def key_references(self, tunnel: str) -> Mapping[str, str]:
+        """Where the keys of a tunnel of the API are, by their names in its table; none of a file's tunnel."""
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key. Raises Conflict (E-FROM-FILE)."""

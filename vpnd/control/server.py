@@ -18,7 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vpnd.control.listening import BACKLOG, Listening, user_of
+from vpnd.control.listening import BACKLOG, Listening, role_of, user_of
 from vpnd.control.openapi import PROBLEM
 from vpnd.control.places import ALL_PLACES, UNKNOWN_USER
 from vpnd.control.schema import ErrorBody, ErrorResponse
@@ -114,8 +114,9 @@ class LimitedConnection(H11Protocol):
 
     def other_end(self) -> tuple[Hashable, dict[str, Any]]:
         """Whose connection this is, and what `Access` needs to know of it."""
-        user = user_of(self.transport.get_extra_info("socket"))
-        return user, {"user": user}
+        connection = self.transport.get_extra_info("socket")
+        user = user_of(connection)
+        return user, {"user": user, "role": role_of(connection)}
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets an answer as any other error does, which repeats nothing of it."""

@@ -345,10 +345,12 @@ class Operator:
         """Say in an event that a token that is not valid came from this address."""
         self._service.journal.guessed(peer)
 
-    def key_reference(self, tunnel: str) -> str | None:
-        """What is configured as a tunnel's `pre_shared_key`; None for one that there is not."""
+    def key_references(self, tunnel: str) -> Mapping[str, str]:
+        """Where the keys of a tunnel of the API are, by their names in its table; none of a file's tunnel."""
         known = self._loaded().configuration.tunnels.get(tunnel)
-        return known.table.pre_shared_key if known is not None else None
+        if known is None or not known.source.from_api:
+            return {}
+        return {"pre_shared_key": known.table.pre_shared_key}
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key."""

@@ -67,7 +67,7 @@ async def ask(
         "headers": [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8642),
-        "state": {} if user is None else {"user": user},
+        "state": {} if user is None else {"user": user, "role": "admin"},
     }
     pending = [{"type": "http.request", "body": body, "more_body": False}]
 

@@ -344,8 +344,9 @@ class FakeOperations:
     def guessed(self, peer: str) -> None:
         self.guesses.append(peer)
 
-    def key_reference(self, tunnel: str) -> str | None:
-        return self.references.get(tunnel)
+    def key_references(self, tunnel: str) -> Mapping[str, str]:
+        known = self.references.get(tunnel)
+        return {} if known is None else {"pre_shared_key": known}
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         self._known(name)

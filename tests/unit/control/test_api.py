@@ -559,6 +559,7 @@ class Crowd:
         self._daemon = daemon
         self._open: list[asyncio.StreamWriter] = []
         monkeypatch.setattr(server, "user_of", lambda _: self.user)
+        monkeypatch.setattr(server, "role_of", lambda _: "admin")
 
     async def send(self, user: int, data: bytes, count: int = 1) -> list[asyncio.StreamReader]:
         """So many connections, each with this, which the daemon has read."""

@@ -210,6 +210,10 @@ def test_reload_with_errors_names_the_lines(remote: Remote) -> None:
 
 def test_add_sends_the_whole_tunnel(remote: Remote, tmp_path: Path) -> None:
     file = tmp_path / "new.toml"
+    (tmp_path / "keys").mkdir()
+    key = tmp_path / "keys/lab"
+    key.write_text("a key that only its owner may read\n")
+    key.chmod(0o600)
     file.write_text(
         '[customer_gateways.lab]\naddress = "203.0.113.50"\n'
         '[tunnels.lab-1]\ncustomer_gateway = "lab"\npre_shared_key = "file:keys/lab"\n'
@@ -221,11 +225,27 @@ def test_add_sends_the_whole_tunnel(remote: Remote, tmp_path: Path) -> None:
     assert remote.operations.received == {
         "lab-1": {
             "customer_gateway": {"address": "203.0.113.50"},
-            "pre_shared_key": f"file:{tmp_path}/keys/lab",
+            "pre_shared_key": "plain:a key that only its owner may read",
             "routes": ["10.7.0.0/16"],
         },
         "lab-2": {"customer_gateway": "elsewhere", "pre_shared_key": "plain:secret"},
     }
+
+
+def test_add_reads_a_key_with_the_rights_of_its_caller(remote: Remote, tmp_path: Path) -> None:
+    file, key = tmp_path / "new.toml", tmp_path / "key"
+    file.write_text('[tunnels.lab]\ncustomer_gateway = "x"\npre_shared_key = "file:key"\n')
+    at = ("--socket", str(remote.socket))
+    missing = vpnctl("add", str(file), *at)
+    assert (missing.code, remote.operations.received) == (2, {})
+    assert f"{file}:3: the key file {key} cannot be read" in missing.err
+    key.write_bytes(b"open to all")
+    key.chmod(0o644)
+    assert "E-PSK-MODE" in vpnctl("add", str(file), *at).err
+    key.chmod(0o600)
+    key.write_bytes(b"\xff\xfe no text")
+    vpnctl("add", str(file), *at)
+    assert remote.operations.received["lab"]["pre_shared_key"] == f"file:{key}", "for the daemon to read"
 
 
 def test_add_names_the_line_of_a_problem(remote: Remote, tmp_path: Path) -> None:

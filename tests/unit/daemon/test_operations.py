@@ -56,6 +56,15 @@ async def up(pair: Pair, hq: str = ROUTED, branch: str = BACK) -> None:
 
 
 @with_pair
+async def test_where_a_key_is_can_be_repeated_of_the_api_s_tunnels_alone(pair: Pair) -> None:
+    """Of a file's tunnel a caller would learn by trying where its key is."""
+    await up(pair)
+    assert pair.hq.operator.key_references("t") == pair.hq.operator.key_references("nothing") == {}
+    await pair.hq.operator.put_tunnel("u", {**TABLE, "routes": ["10.7.0.0/16"], "ike": {"remote_id": "@u"}})
+    assert pair.hq.operator.key_references("u") == {"pre_shared_key": "file:u.psk"}
+
+
+@with_pair
 async def test_status_has_the_fields_of_the_interface(pair: Pair) -> None:
     await up(pair)
     status = json.loads(pair.hq.operator.status().model_dump_json())
