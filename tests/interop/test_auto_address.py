@@ -14,6 +14,7 @@ from tests.lab.lab import Lab, Namespace, write
 from tests.lab.plan import End, Plan
 from tests.lab.process import wait_until
 from tests.lab.strongswan import StrongSwan
+from tests.lab.topology import agreement
 from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
 
@@ -57,6 +58,8 @@ def test_the_default_routes_address_is_waited_for_and_followed(lab: Lab, version
         ours.wait_state(plan.name, "up")
         wait_until(lambda: peer.sas()[-1]["remote-host"] == address, "the peer at the new address")
         assert ours.get("/v1/status")["gateway"]["address"] == address
+        # strongSwan begins as well, and ends the pair that belonged to one of two IKE SAs.
+        agreement(ours, peer, plan.name)
         require_ping(a, OURS.inside, THEIRS.inside)
         require_ping(b, THEIRS.inside, OURS.inside)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.bounds import SETTLING
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, policy_of
 from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import RECIPE, Stage
@@ -45,18 +46,19 @@ class Forgetful:
             policy = replace(policy_of(RECIPE, mode), remote_id=Identity(FQDN, name))
             self.stage.gateway.set_peer("a", policy)
 
-    def run(self, seconds: float) -> None:
-        """Answer under the one that is kept."""
+    def run(self, seconds: float, under: Puppet | None = None) -> None:
+        """Answer under this one, and under no other: the one that is kept, unless another is named."""
+        puppet = under or self.kept
         end = self.stage.world.now + seconds
         while self.stage.world.now < end:
             heard, self._read = self.stage.heard[self._read :], len(self.stage.heard)
             for data in heard:
-                if data.startswith(self.kept.cky_i + self.kept.cky_r):
-                    self._hear(data)
+                if data.startswith(puppet.cky_i + puppet.cky_r):
+                    self._hear(data, puppet)
             self.stage.world.run_for(0.05)
 
-    def _hear(self, data: bytes) -> None:
-        exchange, puppet = Header.decode(data).exchange, self.kept
+    def _hear(self, data: bytes, puppet: Puppet) -> None:
+        exchange = Header.decode(data).exchange
         if exchange == Exchange1.QUICK_MODE:
             try:
                 quick = puppet.answer_quick(data)
@@ -142,10 +144,33 @@ def test_pairs_that_were_made_under_the_one_that_is_dropped_get_successors() -> 
     stage.say(peer.dropped.quick3(quick))
     (old,) = stage.gateway.children()
     end_ours(stage, peer.kept)
+    for _ in range(int(SETTLED / 0.05)):
+        if not peer.pairs:
+            peer.run(0.05)
+    stage.world.run_for(SETTLING + MOMENT)
+    assert stage.gateway.child().spi_out == 0x3001, "what was sent on is gone: it is not waited beside"
+    assert stage.gateway.child() != old
     peer.run(SETTLED)
     assert peer.pairs == 1
+
+
+def test_a_pair_that_was_made_under_the_one_that_is_closed_gets_a_successor() -> None:
+    """To the peer it may belong to that one, and go with it: strongSwan moves only what it had before."""
+    peer = Forgetful(AGGRESSIVE, lower=True)
+    stage, ours, theirs = peer.stage, peer.kept, peer.dropped
+    stage.begin(ours)
+    proof = stage.last_of_phase1(theirs)
+    stage.world.run_for(MOMENT)
+    proved, quick1 = stage.say(ours.clear(ours.exchange, ours.aggressive2_payloads()))
+    ours.take_phase1(proved)
+    stage.say(ours.quick2(ours.answer_quick(quick1), 0x2001))
+    stage.world.run_for(MOMENT)
+    stage.say(proof)
+    peer.run(2 * SETTLED, under=theirs)
+    assert [one.spi_i for one in stage.gateway.ike_sas()] == [theirs.cky_i]
+    assert len(stage.endpoint.snapshot().sas) == 1, "ours is closed"
     assert stage.gateway.child().spi_out == 0x3001
-    assert stage.gateway.child() != old
+    assert peer.pairs == 1, "and no more than one"
 
 
 def test_while_neither_answers_neither_goes() -> None:

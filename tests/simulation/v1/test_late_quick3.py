@@ -196,6 +196,25 @@ def test_a_first_pair_of_ours_is_sent_on_at_once_when_the_peer_sends() -> None:
     assert stage.gateway.sends(0)
 
 
+def test_a_first_pair_of_ours_is_not_sent_on_once_its_successor_is() -> None:
+    """The peer has begun one as well: the time that ours is given ends after that."""
+    stage, puppet = stage_in("sent Quick1, main")
+    stage.say(puppet.quick2(puppet.answer_quick(stage.heard[-1])))
+    theirs = stage.answered_quick(puppet, spi=0xC0FFEE02)
+    stage.say(puppet.quick3(theirs))
+    assert stage.gateway.child().spi_out == 0xC0FFEE02
+    stage.world.run_for(SETTLING + 0.01)
+    assert stage.gateway.child().spi_out == 0xC0FFEE02
+
+
+def test_a_first_pair_of_ours_is_sent_on_while_the_peer_does_not_confirm_its_own() -> None:
+    stage, puppet = stage_in("sent Quick1, main")
+    stage.say(puppet.quick2(puppet.answer_quick(stage.heard[-1]), 0x2001))
+    stage.answered_quick(puppet, spi=0xC0FFEE02)
+    stage.world.run_for(SETTLING + 0.01)
+    assert stage.gateway.child().spi_out == 0x2001
+
+
 def test_an_answer_is_repeated_beside_a_quick_mode_that_is_over() -> None:
     stage, puppet = stage_in("established, main")
     stage.say(puppet.quick3(stage.answered_quick(puppet)))

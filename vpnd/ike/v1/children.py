@@ -76,9 +76,10 @@ LIFE = (Limit.SEND, Limit.SOFT, Limit.HARD, Limit.REMOVE)
 class Child:
     """One SA pair. `pending`: the peer has not confirmed it yet (we answered its quick mode).
 
-    `held`: it is not sent on yet, for the peer may not have installed it. `deleted`: one side has deleted it,
-    and it only receives. `made`: when it was installed, on the caller's clock. `limits`: what it lives and
-    carries at most, which the peer may have lowered since.
+    `held`: it is not sent on yet, for the peer may not have installed it. `doubted`: the peer may have
+    dropped it without a word. `deleted`: one side has deleted it, and it only receives. `made`: when it was
+    installed, on the caller's clock. `limits`: what it lives and carries at most, which the peer may have
+    lowered since.
     """
 
     sa: ChildSa
@@ -86,6 +87,7 @@ class Child:
     pending: bool = False
     announced: bool = False
     held: bool = False
+    doubted: bool = False
     deleted: bool = False
     limits: Lifetimes = field(init=False)
 
@@ -150,7 +152,8 @@ class Children:
         """The peer may not have the pair yet: it is sent on later, unless it is already."""
         child = self.by_spi.get(spi_in)
         if child is not None and child.held:
-            beside = self.sending.get(child.sa.mapping) is not None
+            sent_on = self.by_spi.get(self.sending.get(child.sa.mapping, spi_in))
+            beside = sent_on is not None and sent_on is not child and not sent_on.doubted
             self.timers.arm((Limit.SEND, spi_in), now + (SETTLING_BESIDE if beside else SETTLING))
 
     def keep_only(self, now: float, kept: ChildSa, replaces: int | None) -> None:
@@ -159,6 +162,15 @@ class Children:
             young = other.made >= now - CROSSING
             if young and other.sa.mapping == kept.mapping and spi_in not in (kept.spi_in, replaces):
                 self.timers.arm((Limit.SURPLUS, spi_in), now + SURPLUS_KEPT)
+
+    def time_given(self, spi_in: int) -> None:
+        """The peer has had time to install the pair: it is sent on, unless its successor is already."""
+        child = self.by_spi[spi_in]
+        sent_on = self.sending.get(child.sa.mapping)
+        if sent_on is not None and sent_on == self.current.get(child.sa.mapping):
+            child.held = False
+        else:
+            self.send_on(spi_in)
 
     def send_on(self, spi_in: int) -> None:
         """The pair is sent on: its time has come, or what was sent on until now is gone."""

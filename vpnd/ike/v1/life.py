@@ -216,7 +216,9 @@ def mend(context: Context, now: float, timer: Timer) -> None:
 
     Nothing would say so: the peer lives, and drops what we send. Each mapping gets a successor.
     """
-    for mapping, spi_in in list(context.peer.children.current.items()):
+    children = context.peer.children
+    for mapping, spi_in in list(children.current.items()):
+        children.by_spi[spi_in].doubted = True
         quick_mode.want(context, now, mapping, spi_in)
 
 
@@ -232,10 +234,12 @@ def forget(context: Context, now: float, timer: Timer) -> causes.Ended:
 def close_replaced(context: Context, now: float, timer: Timer) -> commands.Close | None:
     """A predecessor that is one too many; its quick modes end first, and the peer has the one that is kept.
 
-    Else the peer's last message would be lost, and one side would send on what the other lacks.
+    Else the peer's last message would be lost, and one side would send on what the other lacks. Pairs that it
+    made lately get successors first: a peer that had the other one already may end them together with it
+    (strongSwan moves those that it finds when it establishes an ISAKMP SA, and no later ones).
     """
-    closing = context.registry.limits.closing
-    if context.quick_modes.busy(now, closing) or context.timers.deadline(Timer.REVIEW) is not None:
+    closing, asked = context.registry.limits.closing, context.timers.deadline(Timer.REVIEW) is not None
+    if asked or context.quick_modes.busy(now, closing) or quick_mode.succeed(context, now):
         context.timers.arm(Timer.FORGET, now + closing)
         return None
     reauthentication.note_closed(context, now)
@@ -249,7 +253,7 @@ Key = tuple[Limit, int]
 
 def send_on(context: Context, now: float, key: Key) -> None:
     """The peer has had time to install the pair."""
-    context.peer.children.send_on(key[1])
+    context.peer.children.time_given(key[1])
 
 
 def rekey_due(context: Context, now: float, key: Key) -> commands.RekeyChildNow | None:

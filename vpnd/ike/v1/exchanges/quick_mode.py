@@ -35,7 +35,7 @@ from vpnd.ike.v1.quick_modes import LINGER, QuickMode, Stage
 from vpnd.ike.v1.state import LONGEST_WAIT, State
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import ChildPolicy
+from vpnd.model.policy import ChildPolicy, NegotiationMode
 from vpnd.model.proposals import NO_GROUP
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector
@@ -92,6 +92,27 @@ def hand_on(context: Context) -> None:
     if quick is not None:
         quick.abandon()
         peer.wanted = {quick.policy.index: quick.replaces} | peer.wanted
+
+
+def succeed(context: Context, now: float) -> bool:
+    """Have the current one make successors of the pairs that this one made beside it; whether there are any.
+
+    In aggressive mode the peer has had the current one since it began, and we later. Quick modes are
+    remembered for LINGER seconds, which is more than this one lives beside it.
+    """
+    current, children = context.current, context.peer.children
+    if current.sa.mode is not NegotiationMode.AGGRESSIVE:
+        return False
+    made = {quick.spi_in for quick in context.quick_modes.all()}
+    due = [
+        (mapping, spi_in)
+        for mapping, spi_in in children.current.items()
+        if spi_in in made and children.by_spi[spi_in].made >= current.sa.attempt.began
+    ]
+    for mapping, spi_in in due:
+        want(current, now, mapping, spi_in)
+    current.rearm()
+    return bool(due)
 
 
 def restart(context: Context, now: float) -> None:
