@@ -9,7 +9,14 @@ from pathlib import Path
 from vpnd.config.places import NOWHERE, Places
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import Problem, Severity
-from vpnd.config.schema import ApiTable, CustomerGatewayTable, GatewayTable, MetricsTable, TunnelTable
+from vpnd.config.schema import (
+    ApiTable,
+    CustomerGatewayTable,
+    GatewayLabels,
+    GatewayTable,
+    MetricsTable,
+    TunnelTable,
+)
 from vpnd.model.secret import Secret
 from vpnd.model.text import printable
 
@@ -99,6 +106,15 @@ class Configuration:
     metrics_source: Source | None = None
     api: ApiTable | None = None
     api_source: Source | None = None
+    labels_source: Source | None = None
+    """What holds the gateway's labels, where that is not its own file but what the API has kept."""
+
+    @property
+    def labels_in_file(self) -> KeyPath | None:
+        """The first label in the gateway's own file; what the API has kept holds where there is none."""
+        table = self.gateway_source.tables.get("gateway") if self.gateway_source is not None else None
+        written = table if isinstance(table, Mapping) else {}
+        return next((("gateway", key) for key in GatewayLabels.model_fields if key in written), None)
 
     def customer_gateway(self, tunnel: Tunnel) -> CustomerGateway | None:
         """The customer gateway that a tunnel names, or None if there is none of that name."""

@@ -28,6 +28,7 @@ from vpnd.config.schema import (
     TOP_LEVEL_KEYS,
     ApiTable,
     CustomerGatewayTable,
+    GatewayLabels,
     GatewayTable,
     MetricsTable,
     TunnelTable,
@@ -47,6 +48,8 @@ from vpnd.config.values import check_name
 TUNNELS_DIRECTORY = "tunnels.d"
 GATEWAYS_DIRECTORY = "customer_gateways.d"
 """In the state directory: one file for each customer gateway that was made through the API."""
+GATEWAY_FILE = "gateway.toml"
+"""In the state directory: the gateway's labels that were set through the API."""
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """Ours: 1,000 tunnels take a tenth of it."""
@@ -105,6 +108,8 @@ def read_sources(path: Path, state: Path | None, findings: Findings) -> list[Sou
     files = [(path, True, False)]
     files += [(extra, False, False) for extra in _toml_files(path.parent / TUNNELS_DIRECTORY, findings)]
     if state is not None:
+        labels = state / GATEWAY_FILE
+        files += [(labels, False, True)] if labels.exists() else []
         for directory in (GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY):
             files += [(extra, False, True) for extra in _toml_files(state / directory, findings)]
     sources = (_read_file(file, main, from_api, findings) for file, main, from_api in files)
@@ -194,8 +199,12 @@ def check(sources: Sequence[Source], findings: Findings, *, offline: bool = Fals
     tunnels = {name: _with_secret(tunnel, offline, findings) for name, tunnel in tunnels.items()}
     metrics, metrics_source = _only(MetricsTable, "metrics", sources, findings)
     api, api_source = _only(ApiTable, "api", sources, findings)
-    configuration = Configuration(
-        gateway, gateway_source, customer_gateways, tunnels, metrics, metrics_source, api, api_source
+    configuration = _with_labels(
+        Configuration(
+            gateway, gateway_source, customer_gateways, tunnels, metrics, metrics_source, api, api_source
+        ),
+        sources,
+        findings,
     )
     rules.check(configuration, findings)
     tls.check(configuration, findings)
@@ -205,10 +214,27 @@ def check(sources: Sequence[Source], findings: Findings, *, offline: bool = Fals
 
 def _gateway(sources: Sequence[Source], findings: Findings) -> tuple[GatewayTable | None, Source | None]:
     main = next((source for source in sources if source.main), None)
-    if main is not None and not any("gateway" in source.tables for source in sources):
+    if main is not None and not any("gateway" in source.tables for source in sources if not source.from_api):
         hint = "add [gateway] with name and address"
         findings.error(main, (), "E-GATEWAY", "there is no [gateway] table", hint)
-    return _only(GatewayTable, "gateway", sources, findings, "E-GATEWAY")
+    files = [source for source in sources if not source.from_api]
+    return _only(GatewayTable, "gateway", files, findings, "E-GATEWAY")
+
+
+def _with_labels(
+    configuration: Configuration, sources: Sequence[Source], findings: Findings
+) -> Configuration:
+    """The labels that the API has kept, where the file has none: they are one value, never half of each."""
+    gateway = configuration.gateway
+    if gateway is None or configuration.labels_in_file is not None:
+        return configuration
+    made = [source for source in sources if source.from_api]
+    labels, source = _only(GatewayLabels, "gateway", made, findings)
+    if labels is None:
+        return configuration
+    return replace(
+        configuration, gateway=gateway.model_copy(update=labels.model_dump()), labels_source=source
+    )
 
 
 def _only(

@@ -66,7 +66,8 @@ def check(configuration: Configuration, findings: Findings) -> None:
 
 
 def _gateway_labels(configuration: Configuration, findings: Findings) -> None:
-    gateway, source = configuration.gateway, configuration.gateway_source
+    gateway = configuration.gateway
+    source = configuration.labels_source or configuration.gateway_source
     if gateway is not None and source is not None and gateway.vpc is not None and gateway.type == "ccn":
         hint = 'remove vpc, or write type = "vpc"'
         findings.error(

@@ -33,6 +33,7 @@ from vpnd.config.values import (
     ReplayWindow,
     address_or_name,
     interface_name,
+    label,
     one_line,
     one_of_numbers,
     word,
@@ -53,6 +54,26 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+TypeLabel = Annotated[
+    Literal["vpc", "ccn"] | None,
+    word("a gateway type", "vpc", "ccn"),
+    Field(description="A label that status shows: what the gateway belongs to."),
+]
+Label = Annotated[
+    str, AfterValidator(label), WithJsonSchema({"type": "string", "maxLength": MAX_DESCRIPTION})
+]
+VpcLabel = Annotated[Label | None, Field(description="A label: the name of the VPC, for type vpc.")]
+RegionLabel = Annotated[Label | None, Field(description="A label: where the gateway is.")]
+
+
+class GatewayLabels(Table):
+    """What the API may set of the gateway, where the file says none of it: labels, which status shows."""
+
+    type: TypeLabel = None
+    vpc: VpcLabel = None
+    region: RegionLabel = None
+
+
 class GatewayTable(Table):
     """`[gateway]`: the VPN gateway, this machine. `type`, `vpc` and `region` are labels."""
 
@@ -66,13 +87,9 @@ class GatewayTable(Table):
             " when it changes; set ike.local_id then, since the default local identity changes with it."
         ),
     ]
-    type: Annotated[
-        Literal["vpc", "ccn"] | None,
-        word("a gateway type", "vpc", "ccn"),
-        Field(description="A label that status shows: what the gateway belongs to."),
-    ] = None
-    vpc: Annotated[str | None, Field(description="A label: the name of the VPC, for type vpc.")] = None
-    region: Annotated[str | None, Field(description="A label: where the gateway is.")] = None
+    type: TypeLabel = None
+    vpc: VpcLabel = None
+    region: RegionLabel = None
     max_tunnels: Annotated[
         int, Field(ge=1, le=10_000, description="The quota: how many tunnels may be configured.")
     ] = 1000

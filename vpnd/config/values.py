@@ -231,9 +231,13 @@ def interface_name(value: str) -> str:
     return value
 
 
-def one_line(value: str) -> str:
+def label(value: str) -> str:
+    return one_line(value, "label")
+
+
+def one_line(value: str, what: str = "description") -> str:
     if len(value) > MAX_DESCRIPTION:
-        message = f"the description has {len(value)} characters; at most {MAX_DESCRIPTION} are allowed"
+        message = f"the {what} has {len(value)} characters; at most {MAX_DESCRIPTION} are allowed"
         raise fault("E-RANGE", message, "shorten it")
     if not value.isprintable():
         hint = "one line of printable text"

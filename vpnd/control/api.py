@@ -31,6 +31,8 @@ from vpnd.control.schema import (
     CustomerGatewayStatus,
     ErrorBody,
     ErrorResponse,
+    GatewayChange,
+    GatewayDetail,
     GroupStatus,
     RekeyRequest,
     ReloadProgress,
@@ -120,6 +122,7 @@ def create_app(operations: Operations, tokens: Tokens | None = None) -> FastAPI:
     _add_streams(app, operations, tokens, closing)
     _add_actions(app, operations, commands)
     _add_configuration(app, operations, commands)
+    _add_gateway(app, operations, commands)
     _add_customer_gateways(app, operations, commands)
     _add_tokens(app, tokens, commands)
     app.openapi = lambda: document(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
@@ -282,6 +285,23 @@ def _add_configuration(app: FastAPI, operations: Operations, commands: Commands)
     async def reload_progress() -> Response:
         """How far the daemon is with its configuration, at its start as well."""
         return _json(operations.reloading())
+
+
+def _add_gateway(app: FastAPI, operations: Operations, commands: Commands) -> None:
+    tags: list[str | Enum] = ["gateway"]
+
+    @app.get("/v1/gateway", response_model=GatewayDetail, tags=tags, operation_id="gateway")
+    async def gateway() -> Response:
+        """This gateway, and whether its labels can be set here."""
+        return _json(operations.gateway_detail())
+
+    @app.put("/v1/gateway", response_model=GatewayChange, tags=tags, operation_id="put_gateway")
+    async def put_gateway(request: Request, table: Annotated[dict[str, Any], Body()]) -> Response:
+        """Set the gateway's labels, all of them: what is left out or null has none any more.
+
+        They can be set here where the configuration file has none of them; no tunnel is touched.
+        """
+        return await commands.do(request, operations.put_gateway(table), "labels of the gateway")
 
 
 def _add_customer_gateways(app: FastAPI, operations: Operations, commands: Commands) -> None:

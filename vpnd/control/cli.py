@@ -71,6 +71,15 @@ def _tunnel_argument(metavar: str, text: str) -> Any:
     return typer.Argument(metavar=metavar, help=text, autocompletion=completion.tunnel_names)
 
 
+def _filter_option(flag: str, text: str) -> Any:
+    """An option that leaves out what does not match; it may be repeated."""
+    return typer.Option(flag, metavar="WORD", help=f"{text}; may be repeated.")
+
+
+CodesOption = Annotated[list[str] | None, _filter_option("--code", "With this code, such as E-PSK")]
+TextOption = Annotated[str | None, typer.Option("--text", metavar="TEXT", help="In which this is found.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", help="At most so many.")]
+
 NAME_HELP = "The tunnel's name, as in the configuration."
 NameArgument = Annotated[str, _tunnel_argument("NAME", NAME_HELP)]
 
@@ -90,8 +99,23 @@ def options(context: typer.Context, socket: SocketOption = None, json: JsonOptio
 
 
 @app.command()
-def status(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
-    """One line for each tunnel.
+def status(
+    context: typer.Context,
+    state: Annotated[list[str] | None, _filter_option("--state", "In this state, such as down")] = None,
+    negotiation: Annotated[list[str] | None, _filter_option("--negotiation", "Such as active")] = None,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="WORD", help="Primary or secondary: by its priority.")
+    ] = None,
+    peer: Annotated[
+        str | None, typer.Option("--peer", metavar="ADDRESS", help="With this peer, as status has it.")
+    ] = None,
+    code: CodesOption = None,
+    text: TextOption = None,
+    limit: LimitOption = None,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """One line for each tunnel, or for those that match every option.
 
     The first column says what a tunnel does:
 
@@ -105,7 +129,11 @@ def status(context: typer.Context, socket: SocketOption = None, json: JsonOption
     the bytes of the present SAs; NOTE is the next rekey, or the code that `vpnctl why` explains.
     """
     session = _session(context, socket, json)
-    document = session.ask(lambda client: client.get("/v1/status"))
+    from vpnd.sdk.transport import with_query
+
+    wanted = {"state": state, "negotiation": negotiation, "role": role, "peer": peer}
+    path = with_query("/v1/status", {**wanted, "code": code, "text": text, "limit": limit})
+    document = session.ask(lambda client: client.get(path))
 
     def lines(width: int) -> Iterable[Text]:
         # Programs that watch a gateway ask for JSON every few seconds: they need nothing of `rich`.
@@ -171,19 +199,33 @@ def events(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with new events, until Ctrl-C.")
     ] = False,
+    tunnel: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tunnel",
+            metavar="NAME",
+            help="Of this tunnel; may be repeated.",
+            autocompletion=completion.tunnel_names,
+        ),
+    ] = None,
+    event: Annotated[list[str] | None, _filter_option("--event", "Of this kind, such as tunnel-down")] = None,
+    code: CodesOption = None,
+    text: TextOption = None,
+    limit: LimitOption = None,
     socket: SocketOption = None,
     json: JsonOption = False,
 ) -> None:
-    """State changes, the newest last; with --json one object a line."""
+    """State changes, the newest last, or those that match every option; with --json one object a line."""
     session = _session(context, socket, json)
+    wanted = {"tunnel": tunnel, "event": event, "code": code, "text": text, "limit": limit}
     from vpnd.control import render
 
     async def read(client: AsyncTransport) -> None:
-        async for event in client.events(follow):
+        async for found in client.events(follow, wanted=wanted):
             if session.json:
-                write(jsonlib.dumps(event) + "\n")
+                write(jsonlib.dumps(found) + "\n")
             else:
-                line = render.event(event)
+                line = render.event(found)
                 print_lines(lambda width, line=line: [line])  # type: ignore[misc] # the loop's own line
 
     try:
@@ -315,6 +357,40 @@ def reload(context: typer.Context, socket: SocketOption = None, json: JsonOption
     document = session.ask(lambda client: reloading.reload(client, session.note))
 
     session.show(document, lambda width: render.reload(document))
+
+
+@app.command()
+def gateway(
+    context: typer.Context,
+    kind: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="What it belongs to: vpc or ccn.")
+    ] = None,
+    vpc: Annotated[str | None, typer.Option("--vpc", metavar="NAME", help="The VPC, for type vpc.")] = None,
+    region: Annotated[
+        str | None, typer.Option("--region", metavar="NAME", help="Where the gateway is.")
+    ] = None,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """This gateway; with an option its labels are changed, and the others stay. '' removes one.
+
+    The labels of a configuration file are changed there. No tunnel is touched.
+    """
+    session = _session(context, socket, json)
+    from vpnd.control import render
+
+    given = {"type": kind, "vpc": vpc, "region": region}
+    changed = {label: text or None for label, text in given.items() if text is not None}
+
+    async def ask(client: AsyncTransport) -> dict[str, Any]:
+        found = await client.get("/v1/gateway")
+        if changed:
+            await client.put("/v1/gateway", {label: found[label] for label in given} | changed)
+            found = await client.get("/v1/gateway")
+        return found
+
+    document = session.ask(ask)
+    session.show(document, lambda width: render.gateway(document))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from vpnd.config.schema import CustomerGatewayTable, TunnelTable
+from vpnd.config.schema import CustomerGatewayTable, GatewayLabels, TunnelTable
 from vpnd.control.schema import Event
 
 PROBLEM = "application/problem+json"
@@ -39,6 +39,9 @@ def _describe_tables(made: dict[str, Any]) -> None:
     made["components"]["schemas"]["Event"] = event
     gateway = CustomerGatewayTable.model_json_schema(ref_template="#/components/schemas/{model}")
     made["components"]["schemas"]["CustomerGatewayTable"] = gateway
+    labels = GatewayLabels.model_json_schema(ref_template="#/components/schemas/{model}")
+    made["components"]["schemas"]["GatewayLabelsTable"] = labels
+    labels["examples"] = [{"type": "vpc", "vpc": "vpc-1", "region": "eu-1"}]
     schema = TunnelTable.model_json_schema(ref_template="#/components/schemas/{model}")
     made["components"]["schemas"].update(schema.pop("$defs", {}))
     schema["properties"]["pre_shared_key"] |= {
@@ -61,6 +64,7 @@ def _describe_tables(made: dict[str, Any]) -> None:
     for operation, table in (
         (paths["/v1/tunnels/{name}"]["put"], "TunnelTable"),
         (paths["/v1/tunnels/{name}/check"]["post"], "TunnelTable"),
+        (paths["/v1/gateway"]["put"], "GatewayLabelsTable"),
         (paths["/v1/customer-gateways/{name}"]["put"], "CustomerGatewayTable"),
     ):
         body = operation["requestBody"]["content"]["application/json"]

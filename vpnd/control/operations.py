@@ -15,6 +15,8 @@ from vpnd.control.schema import (
     CustomerGatewayChange,
     CustomerGatewayStatus,
     Event,
+    GatewayChange,
+    GatewayDetail,
     GatewayStatus,
     GroupStatus,
     ProblemBody,
@@ -197,6 +199,15 @@ class Operations(Protocol):
         """What `put_tunnel` would say, without changing anything; a key may be missing.
 
         Raises Conflict (E-FROM-FILE) as that does.
+        """
+
+    def gateway_detail(self) -> GatewayDetail:
+        """The gateway, and where its labels can be changed."""
+
+    async def put_gateway(self, table: Mapping[str, object]) -> GatewayChange:
+        """Set the gateway's labels: what `table` leaves out has none any more.
+
+        Raises InvalidConfiguration, or Conflict (E-FROM-FILE) where the operator's file has one of them.
         """
 
     def customer_gateways(self) -> list[CustomerGatewayStatus]:

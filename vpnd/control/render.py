@@ -96,6 +96,18 @@ def tokens(document: Json) -> list[Text]:
     return [Text(f"{set_cell_size(name, width)}  {role:<5}  since {since}") for name, role, since in rows]
 
 
+def gateway(document: Json) -> list[Text]:
+    """Everything about the gateway."""
+    rows = [
+        ("gateway", f"{clean(document['name'])}  {document['address']}"),
+        ("version", f"vpnd {document['version']}, {document['engine']} engine"),
+        ("up", duration(document["uptime_s"])),
+        *((label, clean(document[label] or "-")) for label in ("type", "vpc", "region")),
+        ("labels", "set here or over the API" if document["from_api"] else f"of {clean(document['source'])}"),
+    ]
+    return [Text(f"{name:<9}{value}") for name, value in rows]
+
+
 def group(document: Json) -> list[Text]:
     """Which tunnel carries each route of a group, and who has decided that."""
     chosen = document["by_hand"]

@@ -86,6 +86,19 @@ class GatewayStatus(Model):
     region: str | None = words("A label: where the gateway is.", "eu-1", default=None)
 
 
+class GatewayDetail(GatewayStatus):
+    """`GET /v1/gateway`: this machine, and where its labels are set."""
+
+    source: str = words(
+        "File and line of its table, or of its first label there.", "/etc/vpnd/vpnd.toml:1", default=""
+    )
+    from_api: bool = Field(
+        False,
+        description="Whether type, vpc and region can be set over the API: the file has none of them.",
+        examples=[True],
+    )
+
+
 class PeerStatus(Model):
     """The other machine. `address` is the FQDN as it was written while it is not resolved.
 
@@ -568,6 +581,13 @@ class CustomerGatewayChange(Model):
     change: Literal["created", "changed", "unchanged", "removed"] = words("What became of it.", "created")
     tunnels: list[str] = _names("The tunnels that changed with it.", "branch-a")
     problems: list[ProblemBody] = _problems("Warnings of the customer gateway and of its tunnels.")
+
+
+class GatewayChange(Model):
+    """What a PUT of the gateway's labels did; no tunnel is touched by it."""
+
+    change: Literal["changed", "unchanged"] = words("What became of them.", "changed")
+    problems: list[ProblemBody] = _problems("Warnings of the labels.")
 
 
 class ActionResult(Model):

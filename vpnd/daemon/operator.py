@@ -33,6 +33,8 @@ from vpnd.control.schema import (
     CustomerGatewayChange,
     CustomerGatewayStatus,
     Event,
+    GatewayChange,
+    GatewayDetail,
     GatewayStatus,
     GroupStatus,
     ProblemBody,
@@ -299,6 +301,27 @@ class Operator:
         source = self._store.propose(name, table).source
         loaded = await self._service.in_thread(load_with, self._config, self._state, source)
         return checked(loaded, name, source.label)
+
+    def gateway_detail(self) -> GatewayDetail:
+        """The gateway, and where its labels can be changed."""
+        configuration = self._loaded().configuration
+        source, at = configuration.gateway_source, configuration.labels_in_file
+        return GatewayDetail(
+            **self.gateway().model_dump(),
+            source=source.place(at or ("gateway",)) if source is not None else "",
+            from_api=at is None,
+        )
+
+    async def put_gateway(self, table: Mapping[str, object]) -> GatewayChange:
+        """Set the gateway's labels and keep them in the state directory; no tunnel is touched."""
+        async with self._writing:
+            configuration, before = self._loaded().configuration, self._service.policy.labels
+            source, at = configuration.gateway_source, configuration.labels_in_file
+            if at is not None and source is not None:
+                raise _from_file(f"the {at[-1]} of the gateway", source.place(at))
+            loaded, _ = await self._keep(self._store.propose_labels(table))
+            done = "unchanged" if self._service.policy.labels == before else "changed"
+            return GatewayChange(change=done, problems=_of_request(loaded))
 
     def customer_gateways(self) -> list[CustomerGatewayStatus]:
         """Those with a name of their own."""

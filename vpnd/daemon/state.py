@@ -1,8 +1,9 @@
-"""The state directory: tunnels made through the API, one TOML file each, with their keys beside them.
+"""The state directory: what was made through the API, one TOML file each, the keys of tunnels beside them.
 
     STATE/tunnels.d/NAME.toml    mode 0600, what `vpnd check` reads as well
     STATE/tunnels.d/NAME.psk     mode 0600, the key
     STATE/customer_gateways.d/NAME.toml
+    STATE/gateway.toml           the gateway's labels
 
 NAME is quoted as in a URL; where that is too long for a file, it is its beginning, `+` and a hash.
 
@@ -25,7 +26,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vpnd.config.configuration import Configuration, Source
-from vpnd.config.load import GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
+from vpnd.config.load import GATEWAY_FILE, GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
 from vpnd.config.origins import KEYS
 from vpnd.config.secrets import is_text
 from vpnd.model.secret import Secret
@@ -44,7 +45,7 @@ READABLE = 120
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """A tunnel or customer gateway as it would be kept, in `path`.
+    """A tunnel, a customer gateway or the gateway's labels as they would be kept, in `path`.
 
     Check `source` with `load_with`, then `StateDirectory.write`.
     """
@@ -79,6 +80,12 @@ class StateDirectory:
         path = self.customer_gateway_file(name)
         tables = {"customer_gateways": {name: dict(table)}}
         return Proposed(path, Source(label=REQUEST, tables=tables, path=path, from_api=True))
+
+    def propose_labels(self, table: Mapping[str, object]) -> Proposed:
+        """The gateway's labels as they would be kept; nothing is written yet."""
+        path = self.path / GATEWAY_FILE
+        source = Source(label=REQUEST, tables={"gateway": dict(table)}, path=path, from_api=True)
+        return Proposed(path, source)
 
     def propose(self, name: str, table: Mapping[str, object]) -> Proposed:
         """The tunnel as it would be kept; nothing is written yet.

@@ -11,6 +11,8 @@ from vpnd.sdk.models import (
     CustomerGatewayChange,
     CustomerGateways,
     CustomerGatewayStatus,
+    GatewayChange,
+    GatewayDetail,
     GroupStatus,
     ReloadProgress,
     ReloadResult,
@@ -138,6 +140,14 @@ def put_tunnel(name: str, table: Mapping[str, Any]) -> Call[TunnelChange]:
 
 def check_tunnel(name: str, table: Mapping[str, Any]) -> Call[TunnelCheck]:
     return Call(TunnelCheck, "POST", tunnel_path(name, "check"), table)
+
+
+def gateway() -> Call[GatewayDetail]:
+    return Call(GatewayDetail, "GET", "/v1/gateway")
+
+
+def put_gateway(labels: Mapping[str, Any]) -> Call[GatewayChange]:
+    return Call(GatewayChange, "PUT", "/v1/gateway", labels)
 
 
 def customer_gateways(wanted: CustomerGatewayFilter) -> Call[CustomerGateways]:

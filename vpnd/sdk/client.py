@@ -22,6 +22,8 @@ from vpnd.sdk.models import (
     CustomerGateways,
     CustomerGatewayStatus,
     Event,
+    GatewayChange,
+    GatewayDetail,
     GroupStatus,
     ReloadProgress,
     ReloadResult,
@@ -128,6 +130,14 @@ class Client:
     def check_tunnel(self, name: str, table: Mapping[str, Any]) -> TunnelCheck:
         """What `put_tunnel` would say, without changing anything; a key may be missing."""
         return self._do(calls.check_tunnel(name, table))
+
+    def gateway(self) -> GatewayDetail:
+        """This gateway, and whether its labels can be set over the API."""
+        return self._do(calls.gateway())
+
+    def put_gateway(self, labels: Mapping[str, Any]) -> GatewayChange:
+        """Set the gateway's `type`, `vpc` and `region`, all three: what is left out has none any more."""
+        return self._do(calls.put_gateway(labels))
 
     def customer_gateways(self, **wanted: Unpack[CustomerGatewayFilter]) -> CustomerGateways:
         """The customer gateways that have a name of their own, or those that match."""
@@ -288,6 +298,14 @@ class AsyncClient:
     async def check_tunnel(self, name: str, table: Mapping[str, Any]) -> TunnelCheck:
         """What `put_tunnel` would say, without changing anything; a key may be missing."""
         return await self._do(calls.check_tunnel(name, table))
+
+    async def gateway(self) -> GatewayDetail:
+        """This gateway, and whether its labels can be set over the API."""
+        return await self._do(calls.gateway())
+
+    async def put_gateway(self, labels: Mapping[str, Any]) -> GatewayChange:
+        """Set the gateway's `type`, `vpc` and `region`, all three: what is left out has none any more."""
+        return await self._do(calls.put_gateway(labels))
 
     async def customer_gateways(self, **wanted: Unpack[CustomerGatewayFilter]) -> CustomerGateways:
         """The customer gateways that have a name of their own, or those that match."""

@@ -83,6 +83,22 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayDetail:
+    """`GET /v1/gateway`: this machine, and where its labels are set."""
+
+    name: str
+    address: str
+    version: str
+    engine: str
+    uptime_s: int
+    type: Literal["vpc", "ccn"] | None = None
+    vpc: str | None = None
+    region: str | None = None
+    source: str = ""
+    from_api: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus:
     """This machine."""
 
@@ -279,6 +295,14 @@ class CustomerGateways:
 
     customer_gateways: tuple[CustomerGatewayStatus, ...]
     total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayChange:
+    """What a PUT of the gateway's labels did; no tunnel is touched by it."""
+
+    change: Literal["changed", "unchanged"]
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

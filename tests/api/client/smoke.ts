@@ -24,6 +24,12 @@ assert.equal(listed.data?.total, 1);
 const bytes: number | undefined = tunnel?.mappings[0]?.bytes_in;
 assert.equal(bytes, 0);
 
+const labels: components["schemas"]["GatewayLabelsTable"] = { type: "vpc", vpc: "vpc-1", region: "eu-1" };
+assert.equal((await admin.PUT("/v1/gateway", { body: labels })).data?.change, "changed");
+assert.equal((await reader.GET("/v1/gateway")).data?.region, "eu-1");
+assert.equal((await reader.PUT("/v1/gateway", { body: labels })).error?.error.code, "E-ROLE");
+assert.equal((await admin.PUT("/v1/gateway", { body: {} })).data?.change, "changed");
+
 const gateway = { params: { path: { name: "site" } } };
 const made = await admin.PUT("/v1/customer-gateways/{name}", { ...gateway, body: { address: "203.0.113.9" } });
 assert.equal(made.data?.change, "created");

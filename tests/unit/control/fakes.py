@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +31,8 @@ from vpnd.control.schema import (
     DpdStatus,
     Event,
     Fault,
+    GatewayChange,
+    GatewayDetail,
     GatewayStatus,
     GroupStatus,
     HealthStatus,
@@ -150,6 +153,8 @@ class FakeOperations:
         self.log = EventLog()
         self.received: dict[str, Mapping[str, object]] = {}
         self.hang = asyncio.Event()
+        self.labels: dict[str, Any] = {"region": "eu-1"}
+        self.labels_from_api = True
         self.gateways: dict[str, str] = {}
         self.commands: list[tuple[str, str, str | None]] = []
         self.guesses: list[str] = []
@@ -168,7 +173,7 @@ class FakeOperations:
 
     def status(self) -> Status:
         gateway = GatewayStatus(
-            name="hq", address="192.0.2.1", version="0.1.0", engine="python", uptime_s=61, region="eu-1"
+            name="hq", address="192.0.2.1", version="0.1.0", engine="python", uptime_s=61, **self.labels
         )
         return Status(gateway=gateway, tunnels=list(self.tunnels.values()), total=len(self.tunnels))
 
@@ -313,6 +318,24 @@ class FakeOperations:
         filled = {"pre_shared_key": "plain:pKz8wTq2mB5vX9cL4nR7jH3gpKz8wTq2", **table}
         request = Source("request", {"tunnels": {name: filled}}, private=True, from_api=True)
         return checked(check([self._gateway(), request], Findings()), name, "request")
+
+    def gateway_detail(self) -> GatewayDetail:
+        place = "vpnd.toml:1"
+        return GatewayDetail(**self.gateway().model_dump(), source=place, from_api=self.labels_from_api)
+
+    async def put_gateway(self, table: Mapping[str, object]) -> GatewayChange:
+        if not self.labels_from_api:
+            raise Conflict("E-FROM-FILE", "the region of the gateway is defined in vpnd.toml:4")
+        request = Source("request", {"gateway": dict(table)}, private=True, from_api=True)
+        found = check([self._gateway(), request], Findings())
+        if not found.ok:
+            first = found.errors[0]
+            values = {field.name: getattr(first, field.name) for field in fields(first)}
+            raise InvalidConfiguration(
+                first.code, first.message, first.hint, [ProblemBody(**values | {"severity": "error"})]
+            )
+        before, self.labels = self.labels, {key: one for key, one in table.items() if one is not None}
+        return GatewayChange(change="unchanged" if before == self.labels else "changed")
 
     def customer_gateways(self) -> list[CustomerGatewayStatus]:
         made = {name: {"address": address} for name, address in self.gateways.items()}

@@ -34,6 +34,12 @@ JSON_COMMANDS = [
     (["switch", "branch-a", "branch-b"], 0),
     (["switch", "nobody"], 2),
     (["reload"], 0),
+    (["gateway"], 0),
+    (["gateway", "--type", "vpc", "--vpc", "vpc-1"], 0),
+    (["gateway", "--type", "idc"], 2),
+    (["status", "--state", "up", "--state", "down", "--text", "branch"], 0),
+    (["status", "--state", "sideways"], 2),
+    (["status", "--limit", "0"], 2),
     (["remove", "branch-a"], 1),
     (["remove", "nobody"], 2),
     (["add", "/does/not/exist.toml"], 2),
@@ -189,6 +195,63 @@ def test_events_one_a_line(remote: Remote) -> None:
     assert [json.loads(line)["text"] for line in lines] == ["number 0\x1b[31m", "number 1\x1b[31m"]
 
 
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ([], ["0", "1", "2", "3"]),
+        (["--tunnel", "t1"], ["1", "3"]),
+        (["--tunnel", "t0", "--tunnel", "t1", "--limit", "3"], ["0", "1", "2"]),
+        (["--event", "tunnel-down"], ["3"]),
+        (["--code", "E-PSK", "--code", "E-ID"], ["2"]),
+        (["--text", "2"], ["2"]),
+    ],
+)
+def test_events_that_match(remote: Remote, options: list[str], left: list[str]) -> None:
+    for number in range(4):
+        kind, code = "tunnel-down" if number == 3 else "tunnel-up", "E-PSK" if number == 2 else None
+        remote.operations.log.publish(
+            Event(at=AT, tunnel=f"t{number % 2}", event=kind, text=str(number), code=code)
+        )
+    lines = vpnctl("events", "--json", "--socket", str(remote.socket), *options).out.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == left
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (["--state", "down"], ["branch-b"]),
+        (["--negotiation", "passive"], ["branch-b"]),
+        (["--role", "primary"], ["branch-a"]),
+        (["--peer", "203.0.113.7"], ["branch-b"]),
+        (["--code", "E-PSK"], ["branch-b"]),
+        (["--text", "-A"], ["branch-a"]),
+        (["--limit", "1"], ["branch-a"]),
+        (["--state", "down", "--role", "primary"], []),
+    ],
+)
+def test_status_of_tunnels_that_match(remote: Remote, options: list[str], left: list[str]) -> None:
+    document = json.loads(vpnctl("status", "--json", "--socket", str(remote.socket), *options).out)
+    assert [tunnel["name"] for tunnel in document["tunnels"]] == left
+
+
+def test_the_gateways_labels_are_changed_one_by_one(remote: Remote) -> None:
+    at = ("--socket", str(remote.socket))
+    assert "region   eu-1" in vpnctl(*at, "gateway").out
+    done = vpnctl(*at, "gateway", "--type", "vpc", "--vpc", "vpc-1")
+    assert [line.split() for line in done.out.splitlines()[3:6]] == [
+        ["type", "vpc"],
+        ["vpc", "vpc-1"],
+        ["region", "eu-1"],
+    ]
+    vpnctl(*at, "gateway", "--vpc", "", "--type", "ccn")
+    assert remote.operations.labels == {"type": "ccn", "region": "eu-1"}
+    refused = vpnctl(*at, "gateway", "--vpc", "vpc-1")
+    assert (refused.code, "a gateway of type ccn belongs to no VPC" in refused.err) == (2, True)
+    remote.operations.labels_from_api = False
+    held = vpnctl(*at, "gateway", "--region", "x")
+    assert (held.code, "is defined in vpnd.toml:4" in held.err) == (1, True)
+
+
 def test_switch_says_what_carries_which_route(remote: Remote) -> None:
     by_hand = vpnctl("switch", "branch-a", "branch-b", "--socket", str(remote.socket))
     assert by_hand.out == (
@@ -304,6 +367,7 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
         "reload",
         "add",
         "remove",
+        "gateway",
         "peer-config",
         "psk",
         "Exit codes",

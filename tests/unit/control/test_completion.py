@@ -17,21 +17,24 @@ NAMED = [
     (name, [parameter.metavar for parameter in command.params].index(parameter.metavar))
     for name, command in COMMANDS.items()
     for parameter in command.params
-    if parameter.metavar in ("NAME", "[NAME]", "GROUP")
+    if parameter.param_type_name == "argument" and parameter.metavar in ("NAME", "[NAME]", "GROUP")
 ]
 """Commands, and the place of each of their arguments that is a tunnel's name."""
 
 
-@pytest.mark.parametrize(("command", "place"), NAMED)
+CASES = [([command, *["hq"] * place], place + 2) for command, place in NAMED]
+
+
+@pytest.mark.parametrize(("words", "current"), [*CASES, (["events", "--tunnel"], 3)])
 def test_every_name_of_a_tunnel_is_completed(
-    command: str, place: int, monkeypatch: pytest.MonkeyPatch
+    words: list[str], current: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def answer(self: AsyncTransport, path: str) -> dict[str, Any]:
         return TUNNELS
 
     monkeypatch.setattr(AsyncTransport, "get", answer)
-    monkeypatch.setenv("COMP_WORDS", " ".join(["vpnctl", command, *["hq"] * place, "br"]))
-    monkeypatch.setenv("COMP_CWORD", str(place + 2))
+    monkeypatch.setenv("COMP_WORDS", " ".join(["vpnctl", *words, "br"]))
+    monkeypatch.setenv("COMP_CWORD", str(current))
     shell = BashComplete(typer.main.get_command(app), {}, "vpnctl", "_VPNCTL_COMPLETE")
     assert shell.complete().split() == ["branch", "bridge"]
 

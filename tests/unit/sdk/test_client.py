@@ -104,6 +104,19 @@ def test_lists(vpnd: Both) -> None:
     assert [line.direction for line in vpnd.trace("branch-a", limit=1).lines] == ["in"]
 
 
+def test_the_gateway(vpnd: Both) -> None:
+    assert (vpnd.gateway().region, vpnd.gateway().from_api) == ("eu-1", True)
+    assert vpnd.put_gateway({"type": "vpc", "vpc": "vpc-1", "region": "eu"}).change == "changed"
+    found = vpnd.gateway()
+    assert (found.name, found.type, found.vpc, found.region) == ("hq", "vpc", "vpc-1", "eu")
+    assert vpnd.put_gateway({"region": "eu"}).change == "changed"
+    assert vpnd.gateway().vpc is None
+    with pytest.raises(Refused) as refused:
+        vpnd.put_gateway({"type": "idc"})
+    assert refused.value.field == "gateway.type"
+    assert vpnd.put_gateway({}).change == "changed"
+
+
 def test_customer_gateways(vpnd: Both) -> None:
     assert vpnd.put_customer_gateway("分 支", {"address": "203.0.113.9"}).change == "created"
     made = vpnd.customer_gateway("分 支")
