@@ -24,6 +24,7 @@ from vpnd.ike.outputs import (
     IkeSaInfo,
     Keepalive,
     LadderLine,
+    NextKeyProved,
     Offered,
     OutboundReady,
     Output,
@@ -260,6 +261,7 @@ class Gateway:
                 | Failed()
                 | PeerDead()
                 | PeerRenews()
+                | NextKeyProved()
                 | PathMoved()
                 | Story()
             ):

@@ -21,6 +21,7 @@ from vpnd.daemon.events.event_text import (
     ike_renewed,
     loss_changed,
     mapping_changed,
+    next_key_proved,
     peer_moved,
     peer_renews,
     state_changed,
@@ -59,6 +60,7 @@ from vpnd.ike.outputs import (
     IkeReplaced,
     Keepalive,
     LadderLine,
+    NextKeyProved,
     Offered,
     OutboundReady,
     Output,
@@ -263,6 +265,8 @@ class Gateway:
             case PeerRenews(tunnel):
                 self.tunnels.handle_ike(now, output)
                 peer_renews(self.journal, tunnel)
+            case NextKeyProved(tunnel):
+                next_key_proved(self.journal, self.tunnels[tunnel])
             case LadderLine():
                 self.journal.trace(output)
             case Story(tunnel, text):

@@ -7,9 +7,10 @@ from typing import Any, Generic, Self, TypeVar
 from vpnd.ike.commands import Cause
 from vpnd.ike.contest import Contest
 from vpnd.ike.deadlines import Timers
-from vpnd.ike.outputs import Output, Story
+from vpnd.ike.outputs import NextKeyProved, Output, Story
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Sa, Session
+from vpnd.model.secret import Secret
 
 S = TypeVar("S", bound=Sa[Any])
 
@@ -35,6 +36,11 @@ class Context(Generic[S]):
     def story(self, text: str) -> None:
         """Say what happened, for the log."""
         self.registry.emit(Story(self.sa.tunnel, self.sa.about + text))
+
+    def note_keys(self, now: float, ours: Secret, theirs: Secret) -> None:
+        """Both sides are authenticated, with these pre-shared keys."""
+        if self.registry.shared_keys.proved(now, self.sa.policy, ours, theirs):
+            self.emit(NextKeyProved(self.sa.tunnel))
 
     def of_tunnel(self) -> list[Self]:
         """The IKE SAs of the tunnel and the attempts at one, of this version, oldest first."""

@@ -17,6 +17,7 @@ from vpnd.ike.message import Unfit
 from vpnd.ike.outputs import CANNOT_BE_READ, ChildSaInfo, Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Phase, Session, Snapshot, Unreachable, Version
+from vpnd.ike.shared_keys import KeysInUse
 from vpnd.ike.strangers import Lately
 from vpnd.ike.v1 import version as ikev1
 from vpnd.ike.v2 import version as ikev2
@@ -88,6 +89,7 @@ class Endpoint:
         """DELETE to the peer and forget the tunnel. An unknown name is ignored."""
         self.close(now, name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
         self._registry.policies.remove_policy(name)
+        self._registry.shared_keys.forget(name)
         self._unreadable.pop(name, None)
 
     def initiate(self, now: float, name: str, mapping: int) -> None:
@@ -240,6 +242,10 @@ class Endpoint:
     def ike_sas(self, name: str) -> tuple[IkeSaInfo, ...]:
         """The established IKE SAs of a tunnel, oldest first; usually one."""
         return tuple(s.info() for s in self._sessions.of(name) if s.sa.phase is Phase.ESTABLISHED)
+
+    def keys_in_use(self, name: str) -> KeysInUse | None:
+        """The keys that both ends of a tunnel have proved themselves with last; None: nothing was up yet."""
+        return self._registry.shared_keys.in_use(name)
 
     def child_sas(self, name: str) -> dict[int, ChildSaInfo]:
         """The SA pairs of a tunnel by inbound SPI: when each is rekeyed, and ends."""

@@ -202,6 +202,13 @@ class PeerRenews:
 
 
 @dataclass(frozen=True, slots=True)
+class NextKeyProved:
+    """The peer has proved itself with the next pre-shared key of the tunnel, for the first time."""
+
+    tunnel: str
+
+
+@dataclass(frozen=True, slots=True)
 class PathMoved:
     """An authenticated message came along another path: move the peer's SAs there (RFC 7296 section 2.23)."""
 
@@ -317,6 +324,7 @@ Output = (
     | Failed
     | PeerDead
     | PeerRenews
+    | NextKeyProved
     | PathMoved
     | Keepalive
     | LadderLine

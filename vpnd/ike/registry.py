@@ -12,6 +12,7 @@ from vpnd.ike.pairs import Pairs
 from vpnd.ike.policies import Policies
 from vpnd.ike.session import Session, Snapshot
 from vpnd.ike.sessions import Sessions
+from vpnd.ike.shared_keys import SharedKeys
 from vpnd.ike.strangers import Strangers
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.text import LONGEST_HEADLINE, LONGEST_TEXT, cut, cut_lines
@@ -31,6 +32,7 @@ class Registry:
         self.outputs: deque[Output] = deque()
         self.counters: Counter[str] = Counter()
         self.policies = Policies()
+        self.shared_keys = SharedKeys()
         self.strangers = Strangers(limits, self.emit, self.count)
         self.sessions = Sessions()
         self.reinitiating: deque[str] = deque()

@@ -16,6 +16,7 @@ from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.proposals import Suite
+from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address
 from vpnd.wire.header import Header
 from vpnd.wire.iana import IkeVersion
@@ -81,6 +82,8 @@ class Sa(Generic[K]):
     """Where the peer was before it moved, until it has answered from where it is."""
     last_message: float = field(default=0.0, init=False)
     """When the peer's last authentic message came, in seconds on the caller's clock; ESP does not count."""
+    psk: Secret | None = field(default=None, init=False)
+    """The pre-shared key of our proof, as soon as it is known which of the tunnel's it is."""
     _suite: Suite | None = field(default=None, init=False)
     _keys: K | None = field(default=None, init=False)
 

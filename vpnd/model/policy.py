@@ -154,6 +154,7 @@ class PeerPolicy:
     is rekeyed. `numbers` are those that the peer knows SM4 and SM3 by.
     With `known_by_name` the peer is configured by its domain name, and its identity is not: it may say its
     address as well.
+    `next_psk` is accepted beside `psk`, whose place it is to take; None: there is one key only.
     With `prove_rekey` the first CHILD_SA of IKEv2 is rekeyed early, once, also where PFS is off: what the
     peer wants then shows, and not an hour later.
     """
@@ -176,6 +177,17 @@ class PeerPolicy:
     any_address: bool = False
     known_by_name: bool = False
     prove_rekey: bool = False
+    next_psk: Secret | None = None
+
+    @property
+    def keys(self) -> tuple[Secret, ...]:
+        """The pre-shared keys that are accepted, the current one first."""
+        return (self.psk,) if self.next_psk in (None, self.psk) else (self.psk, self.next_psk)
+
+    @property
+    def key_fingerprints(self) -> str:
+        """What stands for the keys that are accepted."""
+        return " or ".join(psk.fingerprint() for psk in self.keys)
 
     @property
     def peer_ids(self) -> tuple[Identity, ...]:

@@ -91,6 +91,14 @@ def peer_renews(journal: Journal, tunnel: str) -> None:
     journal.event(tunnel, "peer-begins-again", text)
 
 
+def next_key_proved(journal: Journal, tunnel: Tunnel) -> None:
+    """The other end has the key that takes the place of the current one."""
+    peer = tunnel.policy.peer
+    key = peer.next_psk.fingerprint() if peer.next_psk is not None else "the next key"
+    text = f"the peer was seen with the next key, {key}: the current one, {peer.psk.fingerprint()}, can go"
+    journal.event(tunnel.name, "next-key-proved", text)
+
+
 def health_changed(journal: Journal, change: HealthChanged) -> None:
     """The health check has another verdict."""
     if change.after is HealthState.UNHEALTHY:

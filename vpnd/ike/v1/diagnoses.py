@@ -40,7 +40,7 @@ def unanswered(sa: IsakmpSa, sent: int, received: int) -> Diagnosis:
     if not sa.has_keys:
         return Diagnosis.of(Code.SILENT, **(facts | {"exchange": f"{sa.mode.value} mode"}))
     code = Code.UDP_4500 if sa.nat.found else Code.PSK
-    proof: Known = {"ours": sa.policy.psk.fingerprint(), "exchange": "main mode message 5"}
+    proof: Known = {"ours": sa.policy.key_fingerprints, "exchange": "main mode message 5"}
     return Diagnosis.of(code, **(facts | proof))
 
 
@@ -57,7 +57,7 @@ def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:
     if notify == Notify1.INVALID_ID_INFORMATION or (identity and (authentic or unproved)):
         return Diagnosis.of(Code.IDENTITY, **(facts | {"ours": policy.local_id.describe(), "whose": "ours"}))
     if sa.has_keys or notify in (Notify1.AUTHENTICATION_FAILED, Notify1.INVALID_HASH_INFORMATION):
-        return Diagnosis.of(Code.PSK, **(facts | {"ours": policy.psk.fingerprint()}))
+        return Diagnosis.of(Code.PSK, **(facts | {"ours": policy.key_fingerprints}))
     if notify == Notify1.NO_PROPOSAL_CHOSEN:
         return Diagnosis.of(Code.P1_PROPOSAL, **(facts | {"ours": describe_all(policy.proposals)}))
     return Diagnosis.of(Code.PEER_REFUSED, **facts)
@@ -71,7 +71,7 @@ def of_phase1_delete(sa: IsakmpSa, authentic: bool) -> Diagnosis:
             Code.IDENTITY, **(facts | {"ours": sa.policy.local_id.describe(), "whose": "ours"})
         )
     if sa.has_keys:
-        return Diagnosis.of(Code.PSK, **(facts | {"ours": sa.policy.psk.fingerprint()}))
+        return Diagnosis.of(Code.PSK, **(facts | {"ours": sa.policy.key_fingerprints}))
     return Diagnosis.of(Code.PEER_REFUSED, **facts)
 
 

@@ -19,7 +19,7 @@ from vpnd.ike.v1 import causes, diagnoses, reauthentication
 from vpnd.ike.v1.children import REKEY_AGAIN, Limit
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import quick_mode
-from vpnd.ike.v1.exchanges.informational import note
+from vpnd.ike.v1.exchanges.informational import answered_in_vain, note
 from vpnd.ike.v1.faults import AuthenticationFailed
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.ike.v1.messages import Quick1, Quick2
@@ -27,11 +27,16 @@ from vpnd.ike.v1.state import SIGNED, State, Timer
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.wire.iana import Notify1
 
+OTHER_KEY_AFTER = 2
+"""Ours: repetitions of our proof in main mode, within 3.5 s, after which the other key is tried. A peer
+that has the key answers the first, and one that has not may say nothing at all."""
+
 # ------------------------------------------------------------------------------------- an attempt of ours
 
 
 def retransmit(context: Context, now: float, timer: Timer) -> causes.AttemptFailed | None:
-    return None if context.phase1.retransmit(now) else give_up(context, now, timer)
+    waits = not _another_key(context) or context.phase1.repeated < OTHER_KEY_AFTER
+    return None if waits and context.phase1.retransmit(now) else give_up(context, now, timer)
 
 
 def give_up(context: Context, now: float, timer: Timer) -> causes.AttemptFailed:
@@ -51,9 +56,37 @@ def give_up(context: Context, now: float, timer: Timer) -> causes.AttemptFailed:
 
 def fail(context: Context, now: float, failed: causes.AttemptFailed) -> causes.Ended:
     """Our attempt has ended. A failed renewal is tried again by the SA that it was to succeed."""
-    if not context.sa.attempt.renews:
+    if _is_refused_key(context, failed.diagnosis):
+        _try_other_key(context, now)
+    elif not context.sa.attempt.renews:
         context.emit(Failed(context.sa.tunnel, failed.diagnosis, initiator=True))
     return causes.Ended(failed.diagnosis)
+
+
+def _another_key(context: Context) -> bool:
+    """Whether the peer may have our other key: it does not go on after our proof, which comes first."""
+    sa = context.sa
+    return sa.state is State.SENT_AUTH and context.registry.shared_keys.has_another(sa.policy, sa.psk)
+
+
+def _is_refused_key(context: Context, diagnosis: Diagnosis) -> bool:
+    """Whether the attempt ended for its key, as far as one can know, and another one is worth while."""
+    sa, shared_keys = context.sa, context.registry.shared_keys
+    if sa.state is State.SENT_AGGRESSIVE:
+        return diagnosis.code is Code.PSK and shared_keys.may_answer_with_another(sa.policy)
+    if sa.state is not State.SENT_AUTH or diagnosis.code is Code.IDENTITY:
+        return False
+    return shared_keys.refused(sa.policy, sa.psk)
+
+
+def _try_other_key(context: Context, now: float) -> None:
+    """Another attempt takes the place of this one at once, with what was wanted."""
+    sa, registry = context.sa, context.registry
+    path = sa.path_of_successor()
+    other = context.beside(IsakmpSa.new(now, registry, sa.policy, path, renews=sa.attempt.renews))
+    other.peer.wanted, context.peer.wanted = context.peer.wanted, {}
+    context.story("begin again at once: the other key may be the one")
+    other.command(now, causes.begin(other.sa.mode))
 
 
 def doubt(context: Context, now: float, refused: causes.Refused) -> None:
@@ -118,6 +151,7 @@ def report_hint(context: Context, now: float, timer: Timer) -> None:
 
 def half_open_over(context: Context, now: float, timer: Timer) -> causes.Ended:
     context.registry.count("half-open attempt expired")
+    answered_in_vain(context)
     report_hint(context, now, timer)
     silent = Diagnosis.of(Code.SILENT, peer=context.sa.path.remote)
     return causes.Ended(context.sa.attempt.hint or silent)

@@ -44,11 +44,14 @@ class Phase1Messages:
         self._unconfirmed: tuple[bytes, ...] = ()
         self.last = Turn()
         self.sent = 0
+        self.repeated = 0
+        """How often the last message was sent again without an answer."""
 
     def send(self, now: float, payloads: Sequence[Payload], chain: IvChain | None = None) -> None:
         """Send the next message; an initiator repeats it until it is answered."""
         self.last.sent = self._transport.send(EXCHANGES[self._sa.mode], payloads, chain=chain)
         self.sent += 1
+        self.repeated = 0
         if self._sa.initiator:
             self._schedule = Schedule(now, self._entropy, longest_wait=LONGEST_WAIT)
             self._timers.arm(Timer.RETRANSMIT, self._schedule.due)
@@ -59,6 +62,7 @@ class Phase1Messages:
             return False
         self._schedule.again(now)
         self.sent += 1
+        self.repeated += 1
         self._transport.repeat(self.last.sent)
         self._timers.arm(Timer.RETRANSMIT, self._schedule.due)
         return True

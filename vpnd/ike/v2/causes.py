@@ -9,6 +9,7 @@ from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.negotiate import Offer
 from vpnd.ike.v2.requests import Exchange
 from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.secret import Secret
 from vpnd.wire.ikev2 import Payload
 
 # --- commands
@@ -67,9 +68,10 @@ class KeysAgreed(Cause):
 
 
 class Authenticated(Cause):
-    """The peer has proved who it is, by this message; `offer` is ours of the first CHILD_SA."""
+    """The peer has proved who it is, by this message and key; `offer` is ours of the first CHILD_SA."""
 
     received: Received
+    psk: Secret
     offer: Offer | None = None
 
 

@@ -102,7 +102,7 @@ def of_auth_error(notify: Notify, policy: PeerPolicy) -> Diagnosis:
             Code.PSK,
             exchange="IKE_AUTH",
             notify=name,
-            ours=policy.psk.fingerprint(),
+            ours=policy.key_fingerprints,
             detail=f"we said IDi {policy.local_id.describe()}, asked for {asked}",
         )
     code = Code.SYNTAX if notify.type == Notify2.INVALID_SYNTAX else Code.PEER_REFUSED

@@ -75,8 +75,7 @@ def on_aggressive2(context: Context, now: float, received: Received) -> Authenti
     negotiation.peer = PeerFeatures.read(message.vendor_ids)
     negotiation.ke_r, negotiation.nonce_r = message.ke.data, message.nonce.data
     negotiation.id_r = received.body_of(message.id)
-    keys = phase1.agree(context, message.ke)
-    phase1.verify_hash(context, keys, message.hash)
+    keys = phase1.agree_by_hash(context, message.ke, message.hash)
     phase1.named([policy], message.id)
     sa.nat = phase1.detect_nat(context, received.path, message.nat_d)
     chain = sa.set_keys(keys)

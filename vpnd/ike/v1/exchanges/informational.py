@@ -81,6 +81,7 @@ def note(context: Context, now: float, diagnosis: Diagnosis) -> None:
     sa, sent = context.sa, context.phase1.sent
     # Also of one whose peer has proved itself and does not accept our proof, if nothing comes of it.
     sa.attempt.hint = diagnosis
+    answered_in_vain(context)
     if sa.attempt.doubted is None or sa.attempt.doubted[0] is not sa.state:
         sa.attempt.doubted = sa.state, now, sent
     _, since, sent_then = sa.attempt.doubted
@@ -88,6 +89,13 @@ def note(context: Context, now: float, diagnosis: Diagnosis) -> None:
         return
     if sa.phase is Phase.CONNECTING and context.timers.deadline(Timer.ERROR) is None:
         context.timers.arm(Timer.ERROR, max(now, since + context.registry.limits.error_listening))
+
+
+def answered_in_vain(context: Context) -> None:
+    """In aggressive mode we answer before the peer shows its key: it does not go on with this one."""
+    sa = context.sa
+    if sa.state is State.ANSWERED_AGGRESSIVE:
+        context.registry.shared_keys.answered_in_vain(sa.policy, sa.psk)
 
 
 def _note_errors(

@@ -9,7 +9,7 @@
                                     <--      HDR*, IDir, HASH_R       Main6
 
 With a pre-shared key the responder has to pick the key before the identity arrives, by the addresses: where
-several tunnels have the same, it is the one with which message 5 verifies.
+several tunnels have the same, or one has two keys, it is the one with which message 5 verifies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import suppress
 
 from vpnd.ike import natt
 from vpnd.ike.contest import Verdict
-from vpnd.ike.faults import Drop, Fault
+from vpnd.ike.faults import Drop
 from vpnd.ike.key_exchange import check_value
 from vpnd.ike.v1.causes import Authenticated, BeginMain, Contested, Proved
 from vpnd.ike.v1.context import Context
@@ -137,17 +137,17 @@ def pick_key(context: Context, read: Callable[[IvChain], Received]) -> None:
     `read` decrypts it, and raises Drop or DecodeError. If no key fits, that of the first stays.
     """
     sa = context.sa
-    if len(phase1.with_own_key(context)) == 1:
+    if len(phase1.own_keys(context)) == 1:
         return
-    for policy, keys in phase1.candidate_keys(context):
-        with suppress(Drop, DecodeError, Fault):
+    for policy, psk, keys in phase1.candidate_keys(context):
+        with suppress(Drop, DecodeError):
             received = read(IvChain(keys, keys.iv))
             message = received.of(Main5)
             sa.negotiation.id_i = received.body_of(message.id)
-            phase1.verify_hash(context, keys, message.hash)
-            sa.policy = policy
-            sa.set_keys(keys)
-            return
+            if phase1.proves(context, keys, message.hash):
+                sa.policy, sa.psk = policy, psk
+                sa.set_keys(keys)
+                return
 
 
 def on_main5_again(context: Context, now: float, received: Received) -> None:

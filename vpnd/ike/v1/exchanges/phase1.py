@@ -32,6 +32,7 @@ from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Known
 from vpnd.model.identity import Identity, describe_some
 from vpnd.model.policy import Encapsulation, NegotiationMode, PeerPolicy
+from vpnd.model.secret import Secret
 from vpnd.wire.iana import IkeVersion, Notify1
 from vpnd.wire.ikev1 import Hash, Id, KeyExchange, NatD, Nonce, Notify, Payload, Sa, VendorId
 
@@ -160,7 +161,7 @@ def candidates(context: Context) -> list[PeerPolicy]:
 
 def rivals(context: Context) -> list[PeerPolicy]:
     """Those of the candidates that have the key which the attempt was proved with."""
-    return [one for one in candidates(context) if one.psk == context.sa.policy.psk]
+    return [one for one in candidates(context) if context.sa.psk in one.keys]
 
 
 def choose_policy(policies: Iterable[PeerPolicy], offer: Sa) -> tuple[PeerPolicy, Phase1Choice]:
@@ -174,23 +175,26 @@ def choose_policy(policies: Iterable[PeerPolicy], offer: Sa) -> tuple[PeerPolicy
     raise fault or NoProposalChosen()
 
 
-def candidate_keys(context: Context) -> Iterator[tuple[PeerPolicy, Phase1Keys]]:
+def candidate_keys(context: Context) -> Iterator[tuple[PeerPolicy, Secret, Phase1Keys]]:
     """Main mode needs the key before the identity: each that it can be but weak ones, with its tunnel."""
     shared = context.sa.negotiation.shared
     exchanged = context.sa.exchanged()
     if shared is not None:
-        for policy in with_own_key(context):
+        for policy, psk in own_keys(context):
             with suppress(WeakKey):
-                yield policy, Phase1Keys.derive(context.sa.suite, policy.psk, shared, exchanged)
+                yield policy, psk, Phase1Keys.derive(context.sa.suite, psk, shared, exchanged)
 
 
-def with_own_key(context: Context) -> list[PeerPolicy]:
-    """Of the candidates the first with each key, but not more than KEYS_TRIED."""
-    found: list[PeerPolicy] = []
+def own_keys(context: Context) -> list[tuple[PeerPolicy, Secret]]:
+    """The keys of at most KEYS_TRIED of the candidates, each with the first tunnel that has it."""
+    found: dict[Secret, PeerPolicy] = {}
     for policy in candidates(context):
-        if all(policy.psk != other.psk for other in found):
-            found.append(policy)
-    return found[:KEYS_TRIED]
+        if len(found) < KEYS_TRIED:
+            found.setdefault(context.registry.shared_keys.of(policy)[0], policy)
+    for policy in list(found.values()):
+        for psk in policy.keys:
+            found.setdefault(psk, policy)
+    return [(policy, psk) for psk, policy in found.items()]
 
 
 def detect_nat(context: Context, path: Path, nat_d: tuple[NatD, ...]) -> Nat:
@@ -213,23 +217,46 @@ def detect_nat(context: Context, path: Path, nat_d: tuple[NatD, ...]) -> Nat:
 
 def agree(context: Context, peer_ke: KeyExchange) -> Phase1Keys:
     """All keys, once both public values and nonces are known. Raises InvalidKeyInformation."""
+    sa, shared_keys = context.sa, context.registry.shared_keys
+    shared = _share(sa, peer_ke)
+    choose = shared_keys.to_begin_with if sa.initiator else shared_keys.to_answer_with
+    sa.psk = choose(sa.policy)
+    return Phase1Keys.derive(sa.suite, sa.psk, shared, sa.exchanged())
+
+
+def agree_by_hash(context: Context, peer_ke: KeyExchange, received: Hash) -> Phase1Keys:
+    """As `agree`, with the key that the peer's proof shows. Raises AuthenticationFailed too."""
     sa = context.sa
-    shared = sa.negotiation.shared = shared_secret(
-        sa.negotiation.key_pair, peer_ke.data, InvalidKeyInformation
-    )
-    return Phase1Keys.derive(sa.suite, sa.policy.psk, shared, sa.exchanged())
+    shared = _share(sa, peer_ke)
+    for psk in context.registry.shared_keys.of(sa.policy):
+        keys = Phase1Keys.derive(sa.suite, psk, shared, sa.exchanged())
+        if proves(context, keys, received):
+            sa.psk = psk
+            return keys
+    raise wrong_key(context)
+
+
+def _share(sa: IsakmpSa, peer_ke: KeyExchange) -> Secret:
+    shared = shared_secret(sa.negotiation.key_pair, peer_ke.data, InvalidKeyInformation)
+    sa.negotiation.shared = shared
+    return shared
+
+
+def proves(context: Context, keys: Phase1Keys, received: Hash) -> bool:
+    """Whether the peer's HASH_I or HASH_R is made with these keys (RFC 2409 section 5)."""
+    return hmac.compare_digest(_hash(context.sa, keys, not context.sa.initiator), received.data)
 
 
 def verify_hash(context: Context, keys: Phase1Keys, received: Hash) -> None:
-    """The peer's HASH_I or HASH_R proves the key (RFC 2409 section 5). Raises AuthenticationFailed."""
-    if not hmac.compare_digest(_hash(context.sa, keys, not context.sa.initiator), received.data):
+    """The peer's proof. Raises AuthenticationFailed, also where its key has ended meanwhile."""
+    if not proves(context, keys, received) or context.sa.psk not in context.sa.policy.keys:
         raise wrong_key(context)
 
 
 def wrong_key(context: Context, **facts: Unpack[Known]) -> AuthenticationFailed:
     by_address = context.sa.mode is NegotiationMode.MAIN and not context.sa.initiator
-    tried = with_own_key(context) if by_address else [context.sa.policy]
-    ours = " or ".join(policy.psk.fingerprint() for policy in tried)
+    tried = [psk for _, psk in own_keys(context)] if by_address else context.sa.policy.keys
+    ours = " or ".join(psk.fingerprint() for psk in tried)
     known: Known = {"ours": ours, "peer": context.sa.path.remote, **facts}
     return AuthenticationFailed(**known)
 

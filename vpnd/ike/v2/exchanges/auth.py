@@ -74,7 +74,8 @@ class AuthExchange(Exchange):
         id_i = IdI(policy.local_id.type, policy.local_id.value)
         # A peer that has another identity than the one that is asked for refuses: none is asked for.
         asked = () if policy.known_by_name else (IdR(policy.remote_id.type, policy.remote_id.value),)
-        auth = _sign(sa, policy.psk, sa.initiator, id_i.encode())
+        psk = sa.psk = context.registry.shared_keys.to_begin_with(policy)
+        auth = _sign(sa, psk, sa.initiator, id_i.encode())
         contact = (Notify(Notify2.INITIAL_CONTACT),) if context.registry.is_first_contact(policy) else ()
         child = None if _is_childless(context) else _wanted_first(context)
         if child is not None:
@@ -90,19 +91,23 @@ class AuthExchange(Exchange):
     def accepted(self, context: Context, now: float, received: Received) -> Authenticated | AttemptWithdrawn:
         """The responder's proof; it may have failed in another way all the same."""
         response = received.of(AuthResponse)
-        _verify(context.sa, received, response)
+        theirs = _verify(context, received, response)
         error = error_of(response.notifies)
         if error is not None and error.type not in CHILD_ERRORS:
             self._note_childless(context, error)
             self.abandoned(context)
             return AttemptWithdrawn(diagnoses.of_auth_error(error, context.sa.policy), DeleteIke())
-        return Authenticated(received, self._offer)
+        return Authenticated(received, theirs, self._offer)
 
     def refused(self, context: Context, now: float, received: Received) -> AttemptFailed:
         error, sa = error_of(received.of(Refusal).notifies), context.sa
         if error is None:
             raise InvalidSyntax(exchange=EXCHANGE, detail="an answer without AUTH")
         self._note_childless(context, error)
+        if error.type == Notify2.AUTHENTICATION_FAILED and context.registry.shared_keys.refused(
+            sa.policy, sa.psk
+        ):
+            self._begin_again(context)
         self.abandoned(context)
         return AttemptFailed(diagnoses.of_auth_error(error, sa.policy))
 
@@ -125,8 +130,12 @@ class AuthExchange(Exchange):
             return
         registry.policies.childless.symmetric_difference_update({sa.tunnel})
         registry.policies.refused_for_child.symmetric_difference_update({sa.tunnel})
-        if sa.tunnel not in registry.policies.refused_for_child:
-            return
+        if sa.tunnel in registry.policies.refused_for_child:
+            self._begin_again(context)
+
+    def _begin_again(self, context: Context) -> None:
+        """Another attempt takes the place of this one at once."""
+        sa, registry = context.sa, context.registry
         sa.attempt.begins_again = True
         if sa.attempt.beside:
             registry.reinitiating.append(sa.tunnel)
@@ -138,6 +147,7 @@ class AuthExchange(Exchange):
 def begin(context: Context, now: float, authenticated: Authenticated) -> None:
     """Initiator: the IKE SA is up, and perhaps its first CHILD_SA; without that it stays (RFC 7296 1.2)."""
     life.begin(context, now)
+    context.note_keys(now, context.sa.psk or authenticated.psk, authenticated.psk)
     context.registry.policies.refused_for_child.discard(context.sa.tunnel)
     offer, response = authenticated.offer, authenticated.received.of(AuthResponse)
     if offer is None:
@@ -161,7 +171,8 @@ def begin(context: Context, now: float, authenticated: Authenticated) -> None:
 def respond(context: Context, now: float, received: Received) -> Authenticated | Contested:
     """The responder's part. Whatever is wrong with key or identity has one answer: AUTHENTICATION_FAILED."""
     sa = context.sa
-    sa.policy = _authenticate(context, received, received.of(AuthRequest))
+    sa.policy, psk = _authenticate(context, received, received.of(AuthRequest))
+    sa.psk = psk
     context.registry.strangers.proved(received.path.remote)
     match context.contest.decide(now, sa.policy, received.path):
         case Verdict.WAIT:
@@ -169,7 +180,7 @@ def respond(context: Context, now: float, received: Received) -> Authenticated |
         case Verdict.REFUSED:
             raise IdentityTaken(diagnosis=context.contest.refusal(received.path))
         case _:
-            return Authenticated(received)
+            return Authenticated(received, psk)
 
 
 def admit(context: Context, now: float, authenticated: Authenticated) -> tuple[Payload, ...]:
@@ -178,11 +189,12 @@ def admit(context: Context, now: float, authenticated: Authenticated) -> tuple[P
     request = received.of(AuthRequest)
     sa.path = natt.proved_from(sa.nat, sa.path, received.path)
     id_r = IdR(sa.policy.local_id.type, sa.policy.local_id.value)
-    auth = _sign(sa, sa.policy.psk, sa.initiator, id_r.encode())
+    auth = _sign(sa, authenticated.psk, sa.initiator, id_r.encode())
     if notify_of(request.notifies, Notify2.INITIAL_CONTACT) is not None:
         _replace_others(context, now)
     enough = duplicates.are_enough(context, now)
     life.begin(context, now)
+    context.note_keys(now, authenticated.psk, authenticated.psk)
     proof = (id_r, Auth(AuthMethod2.SHARED_KEY_MIC, auth))
     if enough:
         duplicates.close_soon(context, now)
@@ -208,13 +220,15 @@ def _wanted_first(context: Context) -> ChildPolicy | None:
     return next(iter(context.sa.policy.children), None)
 
 
-def _verify(sa: IkeSa, received: Received, response: AuthResponse) -> None:
-    """The responder is who we expect, and holds the key. Raises AuthenticationFailed."""
+def _verify(context: Context, received: Received, response: AuthResponse) -> Secret:
+    """The responder is who we expect, and holds this key of ours. Raises AuthenticationFailed."""
+    sa = context.sa
     identity = _identity(response.id_r)
     if not sa.policy.is_peer(identity):
         theirs, ours = identity.describe(), describe_some(sa.policy.peer_ids)
         raise AuthenticationFailed(code=Code.IDENTITY, exchange=EXCHANGE, theirs=theirs, ours=ours)
-    _check(sa, sa.policy.psk, response.auth, received.body_of(response.id_r))
+    keys = context.registry.shared_keys.of(sa.policy)
+    return _check(sa, keys, response.auth, received.body_of(response.id_r))
 
 
 def _first_child(context: Context, now: float, request: AuthRequest) -> tuple[Payload, ...]:
@@ -241,8 +255,8 @@ def _add_first_child(context: Context, now: float, agreed: Agreed, initiator: bo
     context.children.add_first(now, child, min(init.nonce_i, init.nonce_r), prove)
 
 
-def _authenticate(context: Context, received: Received, request: AuthRequest) -> PeerPolicy:
-    """The tunnel whose identities and key the peer has. Raises AuthenticationFailed.
+def _authenticate(context: Context, received: Received, request: AuthRequest) -> tuple[PeerPolicy, Secret]:
+    """The tunnel whose identities and key the peer has, and that key. Raises AuthenticationFailed.
 
     Of several tunnels with the same identities the key decides, then the mapping that is asked for, for the
     peer may have forgotten them all, then whether one is still down. An unknown identity is checked against
@@ -255,14 +269,14 @@ def _authenticate(context: Context, received: Received, request: AuthRequest) ->
     if len(named) > 1:
         named.sort(key=lambda p: (not _has_mapping(p, request), _is_up(context, p)))
     for policy in named:
-        if hmac.compare_digest(request.auth.data, _sign(sa, policy.psk, not sa.initiator, id_body)):
+        psk = _key_of(sa, policy.keys, request.auth, id_body)
+        if psk is not None:
             if policy.proposals and sa.suite_fits(policy):
-                _check(sa, policy.psk, request.auth, id_body)
-                return policy
+                return policy, _check(sa, (psk,), request.auth, id_body)
             raise AuthenticationFailed(code=Code.P1_PROPOSAL, exchange=EXCHANGE)
     if named:
         sa.policy = named[0]
-        _check(sa, named[0].psk, request.auth, id_body)
+        _check(sa, named[0].keys, request.auth, id_body)
     _sign(sa, Secret(context.registry.entropy.bytes(DECOY_KEY)), not sa.initiator, id_body)
     raise _another_identity(context, request)
 
@@ -308,13 +322,21 @@ def _another_identity(context: Context, request: AuthRequest) -> AuthenticationF
     )
 
 
-def _check(sa: IkeSa, psk: Secret, auth: Auth, id_body: bytes) -> None:
-    """The peer's proof. Raises AuthenticationFailed unless method and value are right."""
+def _key_of(sa: IkeSa, keys: tuple[Secret, ...], auth: Auth, id_body: bytes) -> Secret | None:
+    """The key that the peer's AUTH data is made with; each is tried, whichever fits."""
+    fits = [psk for psk in keys if hmac.compare_digest(auth.data, _sign(sa, psk, not sa.initiator, id_body))]
+    return next(iter(fits), None)
+
+
+def _check(sa: IkeSa, keys: tuple[Secret, ...], auth: Auth, id_body: bytes) -> Secret:
+    """The peer's proof: with which key. Raises AuthenticationFailed unless method and value are right."""
     if auth.method != AuthMethod2.SHARED_KEY_MIC:
         theirs, ours = name_of(AuthMethod2, auth.method), AuthMethod2.SHARED_KEY_MIC.name
         raise AuthenticationFailed(code=Code.P1_AUTH_METHOD, exchange=EXCHANGE, theirs=theirs, ours=ours)
-    if not hmac.compare_digest(auth.data, _sign(sa, psk, not sa.initiator, id_body)):
-        raise AuthenticationFailed(exchange=EXCHANGE, ours=psk.fingerprint())
+    psk = _key_of(sa, keys, auth, id_body)
+    if psk is None:
+        raise AuthenticationFailed(exchange=EXCHANGE, ours=" or ".join(one.fingerprint() for one in keys))
+    return psk
 
 
 def _sign(sa: IkeSa, psk: Secret, initiator: bool, id_body: bytes) -> bytes:

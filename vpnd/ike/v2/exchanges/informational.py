@@ -174,6 +174,6 @@ def _refused_by_peer(policy: PeerPolicy) -> Diagnosis:
         Code.PSK,
         exchange=EXCHANGE,
         notify="AUTHENTICATION_FAILED",
-        ours=policy.psk.fingerprint(),
+        ours=policy.key_fingerprints,
         detail=f"we said IDr {policy.local_id.describe()}",
     )

@@ -190,6 +190,7 @@ def _successor(
     local_spi, peer_spi = spis if initiator else reversed(spis)
     attempt = Attempt(old.attempt.begun_here, (old.policy,))
     sa = IkeSa(old.policy, old.path, initiator, local_spi, peer_spi, attempt, peer=old.peer)
+    sa.psk = old.psk
     sa.nat, sa.former, sa.last_heard = old.nat, old.former, old.last_heard
     sa.set_keys(chosen.suite, keys)
     successor = context.beside(sa)

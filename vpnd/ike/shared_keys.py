@@ -1,0 +1,118 @@
+"""Which pre-shared key a tunnel is authenticated with, while the next one takes the place of the current one.
+
+Both are accepted for as long as both are configured. An attempt begins with the key that the peer was seen
+with last, at first with the current one, and where that is refused the other is tried at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vpnd.model.policy import PeerPolicy
+from vpnd.model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInUse:
+    """The key that one end has proved itself with last, and since when, in seconds on the caller's clock."""
+
+    psk: Secret
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeysInUse:
+    """The keys that the two ends of a tunnel have proved themselves with; of IKEv1 they are the same."""
+
+    ours: KeyInUse
+    theirs: KeyInUse
+
+
+class SharedKeys:
+    """What is known of each tunnel's keys, by the tunnel's name."""
+
+    def __init__(self) -> None:
+        self._in_use: dict[str, KeysInUse] = {}
+        self._refused: dict[str, Secret] = {}
+        """With which key the peer has refused an attempt of ours; until one of both is authenticated."""
+        self._in_vain: dict[str, Secret] = {}
+        """With which key we have answered, in aggressive mode, an initiator that did not go on."""
+
+    def in_use(self, name: str) -> KeysInUse | None:
+        """None where nothing was authenticated yet."""
+        return self._in_use.get(name)
+
+    def of(self, policy: PeerPolicy) -> tuple[Secret, ...]:
+        """The keys of a tunnel, the one first that the peer was seen with last."""
+        seen = self._in_use.get(policy.name)
+        return _first(seen.theirs.psk, policy.keys) if seen is not None else policy.keys
+
+    def to_begin_with(self, policy: PeerPolicy) -> Secret:
+        """The key of an attempt of ours."""
+        refused = self._refused.get(policy.name)
+        return next((psk for psk in self.of(policy) if psk != refused), policy.psk)
+
+    def to_answer_with(self, policy: PeerPolicy) -> Secret:
+        """The key of our proof where the peer has not shown which it has."""
+        in_vain = self._in_vain.get(policy.name)
+        return next((psk for psk in self.of(policy) if psk != in_vain), policy.psk)
+
+    def has_another(self, policy: PeerPolicy, psk: Secret | None) -> bool:
+        """Whether a key of the tunnel is left that no attempt of ours was refused with, besides `psk`."""
+        refused = self._refused.get(policy.name)
+        return any(other not in (psk, refused) for other in policy.keys)
+
+    def refused(self, policy: PeerPolicy, psk: Secret | None) -> bool:
+        """The peer has refused our attempt with `psk`: whether the other key is to be tried at once."""
+        another = psk is not None and self.has_another(policy, psk)
+        if psk is not None and another:
+            self._refused[policy.name] = psk
+        else:
+            self._refused.pop(policy.name, None)
+        return another
+
+    def may_answer_with_another(self, policy: PeerPolicy) -> bool:
+        """The peer's proof, in aggressive mode, is made with none of our keys: whether to begin once more.
+
+        It answers before it sees our key. Where ours is a new one it may have taken the former, and takes the
+        other of its two as soon as it hears that this one was wrong.
+        """
+        seen, psk = self._in_use.get(policy.name), policy.keys[-1]
+        again = (
+            seen is not None and seen.theirs.psk not in policy.keys and self._refused.get(policy.name) != psk
+        )
+        if again:
+            self._refused[policy.name] = psk
+        else:
+            self._refused.pop(policy.name, None)
+        return again
+
+    def answered_in_vain(self, policy: PeerPolicy, psk: Secret | None) -> None:
+        """The initiator has not gone on after our proof with `psk`: the next time it gets the other's."""
+        if psk is not None and len(policy.keys) > 1:
+            self._in_vain[policy.name] = psk
+
+    def proved(self, now: float, policy: PeerPolicy, ours: Secret, theirs: Secret) -> bool:
+        """Both sides are authenticated, with these keys. Returns whether the peer was seen with the next
+        key for the first time."""
+        name, before = policy.name, self._in_use.get(policy.name)
+        self._refused.pop(name, None)
+        self._in_vain.pop(name, None)
+        self._in_use[name] = KeysInUse(
+            _since(now, ours, before.ours if before is not None else None),
+            _since(now, theirs, before.theirs if before is not None else None),
+        )
+        return theirs == policy.next_psk and (before is None or before.theirs.psk != theirs)
+
+    def forget(self, name: str) -> None:
+        """The tunnel is gone."""
+        for known in (self._in_use, self._refused, self._in_vain):
+            known.pop(name, None)
+
+
+def _first(psk: Secret, keys: tuple[Secret, ...]) -> tuple[Secret, ...]:
+    return tuple(sorted(keys, key=lambda one: one != psk))
+
+
+def _since(now: float, psk: Secret, before: KeyInUse | None) -> KeyInUse:
+    return before if before is not None and before.psk == psk else KeyInUse(psk, now)
