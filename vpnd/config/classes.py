@@ -12,9 +12,10 @@ from functools import total_ordering
 from types import MappingProxyType
 
 from vpnd.config.compile import compile_gateway, describe
-from vpnd.config.configuration import Configuration, Tunnel
+from vpnd.config.configuration import Configuration
 from vpnd.config.load import Loaded
 from vpnd.model.policy import ChildPolicy, PeerPolicy, TunnelPolicy
+from vpnd.model.secret import Secret
 
 
 @total_ordering
@@ -59,6 +60,8 @@ CLASSES: Mapping[str, ChangeClass] = MappingProxyType(
         "customer_gateways.NAME.address": BREAK,
         "tunnels.NAME.customer_gateway": LIVE,  # a name; the address behind it has its own class
         "tunnels.NAME.pre_shared_key": NEXT_SA,
+        "tunnels.NAME.next_pre_shared_key": NEXT_SA,
+        "tunnels.NAME.retire_after": LIVE,
         "tunnels.NAME.negotiation": LIVE,
         "tunnels.NAME.communication": BREAK,
         "tunnels.NAME.routes": LIVE,
@@ -245,17 +248,22 @@ def _keys(old: Loaded, new: Loaded, one: TunnelPolicy, other: TunnelPolicy) -> I
     """The keys of a tunnel whose effective values differ."""
     name, order_only = one.name, _mappings(one.peer) == _mappings(other.peer)
     was, now = old.configuration.tunnels[name], new.configuration.tunnels[name]
-    if was.secret != now.secret:
-        yield KeyChange("pre_shared_key", _fingerprint(was), _fingerprint(now), class_of("pre_shared_key"))
-    before, after = (dict(_flat(describe(loaded, name))) for loaded in (old, new))
-    for key in dict.fromkeys([*before, *after]):
-        values = before.get(key), after.get(key)
+    for key, secrets in (
+        ("pre_shared_key", (was.secret, now.secret)),
+        ("next_pre_shared_key", (was.next_secret, now.next_secret)),
+    ):
+        if secrets[0] != secrets[1]:
+            before, after = map(_fingerprint, secrets)
+            yield KeyChange(key, before, after, class_of(key))
+    tables = [dict(_flat(describe(loaded, name))) for loaded in (old, new)]
+    for key in dict.fromkeys([*tables[0], *tables[1]]):
+        values = tables[0].get(key), tables[1].get(key)
         if values[0] != values[1]:
             yield KeyChange(key, *values, LIVE if key == "spd" and order_only else class_of(key))
 
 
-def _fingerprint(tunnel: Tunnel) -> str | None:
-    return tunnel.secret.fingerprint() if tunnel.secret else None
+def _fingerprint(secret: Secret | None) -> str | None:
+    return secret.fingerprint() if secret else None
 
 
 def _flat(table: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:

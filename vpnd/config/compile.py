@@ -12,6 +12,7 @@ from vpnd.config.load import Loaded
 from vpnd.config.mappings import mappings_of
 from vpnd.config.problems import ConfigurationInvalid
 from vpnd.config.schema import GatewayTable, HealthCheckTable, IkeTable, IpsecTable
+from vpnd.config.secrets import KEYS
 from vpnd.crypto.suites import ENCRYPTIONS
 from vpnd.model.identity import ANY, Identity
 from vpnd.model.numbers import Numbers
@@ -72,7 +73,9 @@ def compile_for_guard(loaded: Loaded) -> tuple[TunnelPolicy, ...]:
         plain = tunnel.table.model_copy(update={"ike": IkeTable(), "ipsec": IpsecTable()})
         peer = configuration.customer_gateway(tunnel)
         remote = peer.table.address if peer is not None else "unknown"
-        tunnels.append(_tunnel(gateway, replace(tunnel, table=plain, secret=None), remote, "", None))
+        tunnels.append(
+            _tunnel(gateway, replace(tunnel, table=plain, secret=None, next_secret=None), remote, "", None)
+        )
     return tuple(tunnels)
 
 
@@ -86,7 +89,7 @@ def describe(loaded: Loaded, name: str, local_id: str | None = None) -> dict[str
     tunnel = configuration.tunnels[name]
     gateway = configuration.gateway
     peer = configuration.customer_gateway(tunnel)
-    table = tunnel.table.model_dump(mode="json", exclude={"pre_shared_key"})
+    table = tunnel.table.model_dump(mode="json", exclude=set(KEYS))
     table["customer_gateway"] = {"name": peer.name, "address": peer.table.address} if peer else None
     table["interface"] = interface_names(configuration.tables)[name]
     table["ipsec"]["pfs"] = table["ipsec"]["pfs"] or "disable"
@@ -131,6 +134,7 @@ def _tunnel(
         mtu=table.mtu,
         mss=table.mss,
         description=table.description,
+        retire_after=table.retire_after if tunnel.next_secret is not None else None,
     )
 
 
@@ -154,6 +158,7 @@ def _peer(gateway: GatewayTable, tunnel: Tunnel, remote: str) -> PeerPolicy:
         # A configuration with errors, in which `any` has no identity, is guarded as well.
         remote_id=Identity.of(ike.remote_id or (f"@{ANY}" if remote == ANY else remote)),
         psk=tunnel.secret or Secret(b""),
+        next_psk=tunnel.next_secret,
         proposals=ike_proposals(ike),
         lifetime=ike.lifetime,
         margin=Margin(ike.rekey_margin, ike.rekey_fuzz),

@@ -25,7 +25,8 @@ from vpnd.model.text import printable
 class Source:
     """One file, or one tunnel that came through the API before it is a file.
 
-    `private`: only its owner can read it. `keys` are keys of tunnels that are not on disk yet, by tunnel.
+    `private`: only its owner can read it. `keys` and `next_keys` are keys of tunnels that are not on disk
+    yet, by tunnel.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Source:
     from_api: bool = False
     private: bool = False
     keys: Mapping[str, Secret] = field(default_factory=dict)
+    next_keys: Mapping[str, Secret] = field(default_factory=dict)
 
     def beside(self, path: str) -> Path:
         """A path that stands in this file: a relative one is relative to the file's directory."""
@@ -69,12 +71,16 @@ class CustomerGateway:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """One `[tunnels.NAME]`, validated by itself; `secret` is None if it could not be read."""
+    """One `[tunnels.NAME]`, validated by itself; `secret` is None if it could not be read.
+
+    So is `next_secret`, the key that takes its place, or if there is none.
+    """
 
     name: str
     table: TunnelTable
     source: Source
     secret: Secret | None = None
+    next_secret: Secret | None = None
 
     @property
     def path(self) -> KeyPath:

@@ -44,6 +44,7 @@ from vpnd.config.secrets import (
 )
 from vpnd.config.translate import translate
 from vpnd.config.values import check_name
+from vpnd.model.secret import Secret
 
 TUNNELS_DIRECTORY = "tunnels.d"
 GATEWAYS_DIRECTORY = "customer_gateways.d"
@@ -196,7 +197,7 @@ def check(sources: Sequence[Source], findings: Findings, *, offline: bool = Fals
         _add_customer_gateways(source, customer_gateways, findings)
     for source in sources:
         _add_tunnels(source, tunnels, customer_gateways, findings)
-    tunnels = {name: _with_secret(tunnel, offline, findings) for name, tunnel in tunnels.items()}
+    tunnels = {name: _with_secrets(tunnel, offline, findings) for name, tunnel in tunnels.items()}
     metrics, metrics_source = _only(MetricsTable, "metrics", sources, findings)
     api, api_source = _only(ApiTable, "api", sources, findings)
     configuration = _with_labels(
@@ -398,27 +399,37 @@ def _remove(table: dict[str, object], loc: tuple[int | str, ...]) -> bool:
 # ---------------------------------------------------------------------------------------- keys
 
 
-def _with_secret(tunnel: Tunnel, offline: bool, findings: Findings) -> Tunnel:
-    """The tunnel with its key, or without it and with a finding that says why."""
-    source, path = tunnel.source, (*tunnel.path, "pre_shared_key")
-    secret = source.keys.get(tunnel.name)
+def _with_secrets(tunnel: Tunnel, offline: bool, findings: Findings) -> Tunnel:
+    """The tunnel with its keys, or without one and with a finding that says why."""
+    table, source = tunnel.table, tunnel.source
+    secret = _secret(tunnel, "pre_shared_key", source.keys.get(tunnel.name), offline, findings)
+    if table.next_pre_shared_key is None:
+        return replace(tunnel, secret=secret)
+    following = _secret(tunnel, "next_pre_shared_key", source.next_keys.get(tunnel.name), offline, findings)
+    return replace(tunnel, secret=secret, next_secret=following)
+
+
+def _secret(
+    tunnel: Tunnel, key: str, known: Secret | None, offline: bool, findings: Findings
+) -> Secret | None:
+    """What this key of the table leads to; None, and a finding that says why, where that is no key."""
+    source, path, reference = tunnel.source, (*tunnel.path, key), getattr(tunnel.table, key)
     try:
-        if secret is None:
-            secret = read_secret(tunnel.table.pre_shared_key, source.path, source.private)
+        secret = known or read_secret(reference, source.path, source.private, key)
     except CredentialUnavailable as missing:
         report = findings.warn if offline else findings.error
         report(source, path, "W-PSK-CREDENTIAL" if offline else missing.code, missing.message, missing.hint)
-        return tunnel
+        return None
     except SecretError as error:
         findings.error(source, path, error.code, error.message, error.hint)
-        return tunnel
+        return None
     foreign = foreign_line(secret)
     if foreign is not None:
         findings.error(source, path, foreign.code, foreign.message, foreign.hint)
-        return tunnel
+        return None
     found = suspicions(secret)
-    if offline and (owner := unreadable_by_service(tunnel.table.pre_shared_key, source.path)) is not None:
+    if offline and (owner := unreadable_by_service(reference, source.path)) is not None:
         found = (*found, owner)
     for suspicion in found:
         findings.warn(source, path, suspicion.code, suspicion.message, suspicion.hint)
-    return replace(tunnel, secret=secret)
+    return secret

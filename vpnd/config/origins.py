@@ -12,9 +12,7 @@ from vpnd.config.configuration import Tunnel, dotted
 from vpnd.config.load import Loaded
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.schema import PROFILES
-
-KEYS = ("pre_shared_key",)
-"""Keys of a tunnel's table that lead to a secret; a fingerprint stands for each."""
+from vpnd.config.secrets import KEYS
 
 
 class Origin(StrEnum):
@@ -98,7 +96,8 @@ def _named_gateway(loaded: Loaded, tunnel: Tunnel) -> Setting:
 
 
 def _key(tunnel: Tunnel, key: str) -> Setting:
-    fingerprint = tunnel.secret.fingerprint() if tunnel.secret is not None else None
+    secret = tunnel.secret if key == "pre_shared_key" else tunnel.next_secret
+    fingerprint = secret.fingerprint() if secret is not None else None
     return Setting(key, fingerprint, Origin.FILE, tunnel.source.place((*tunnel.path, key)))
 
 

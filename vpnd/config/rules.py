@@ -57,6 +57,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
     _interfaces(configuration, findings)
     health_rules.check(configuration, findings)
     _peers_with_several_tunnels(configuration, findings)
+    _next_keys(configuration, findings)
     _keys_of_main_mode(configuration, findings)
     _shared_keys(configuration, findings)
     _routes_with_several_tunnels(configuration, findings)
@@ -490,6 +491,19 @@ def _peers_with_several_tunnels(configuration: Configuration, findings: Findings
 def _default_identity(gateway: GatewayTable) -> Identity | None:
     """Ours where `local_id` is not set; None: that of an address that is not known yet."""
     return Identity.of_address(gateway.address) if gateway.address is not None else None
+
+
+def _next_keys(configuration: Configuration, findings: Findings) -> None:
+    """A key takes the place of another one."""
+    for tunnel in configuration.tunnels.values():
+        if tunnel.table.retire_after is not None and tunnel.table.next_pre_shared_key is None:
+            message = "retire_after ends pre_shared_key, and no next_pre_shared_key takes its place"
+            where = (tunnel.source, (*tunnel.path, "retire_after"))
+            findings.error(*where, "E-RETIRE", message, "add next_pre_shared_key, or remove retire_after")
+        if tunnel.next_secret is not None and tunnel.next_secret == tunnel.secret:
+            where = (tunnel.source, (*tunnel.path, "next_pre_shared_key"))
+            message = "next_pre_shared_key is the same key as pre_shared_key: nothing changes"
+            findings.warn(*where, "W-PSK-SAME", message, "vpnctl psk generate makes another one")
 
 
 def _keys_of_main_mode(configuration: Configuration, findings: Findings) -> None:

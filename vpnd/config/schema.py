@@ -23,6 +23,7 @@ from vpnd.config.values import (
     IntegrityWords,
     Lifetime,
     ListenValue,
+    MomentValue,
     NetworkValue,
     OwnAddressValue,
     PfsGroups,
@@ -373,6 +374,22 @@ class TunnelTable(Table):
             ' or "plain:TEXT" in a file that others cannot read.',
         ),
     ]
+    next_pre_shared_key: Annotated[
+        str | None,
+        Field(
+            repr=False,
+            description="The key that takes the place of pre_shared_key, in the same forms. While both stand"
+            " here both are accepted, so that each end may be changed at its time.",
+        ),
+    ] = None
+    retire_after: Annotated[
+        MomentValue | None,
+        Field(
+            description="When pre_shared_key ends by itself and next_pre_shared_key is the only key;"
+            " never, if left out.",
+            examples=["2026-12-31T00:00:00Z"],
+        ),
+    ] = None
     negotiation: Annotated[
         Literal["active", "passive", "traffic-triggered"],
         word("a negotiation type", "active", "passive", "traffic-triggered"),

@@ -22,7 +22,7 @@ the strongest key that is negotiated)."""
 MAX_KEY_BYTES = 64 * 1024
 """Ours: a larger file is no key."""
 
-KEYS = ("pre_shared_key",)
+KEYS = ("pre_shared_key", "next_pre_shared_key")
 """What of a tunnel's table says where a key is."""
 
 FORMS = 'one of: "file:PATH", "credential:NAME" (systemd), "plain:TEXT"'
@@ -63,19 +63,22 @@ class Suspicion:
     hint: str
 
 
-def read_secret(reference: str, config_file: Path | None, private: bool) -> Secret:
+def read_secret(
+    reference: str, config_file: Path | None, private: bool, key: str = "pre_shared_key"
+) -> Secret:
     """The key that `file:PATH`, `credential:NAME` or `plain:TEXT` stands for.
 
     `config_file` holds the reference: a relative PATH is relative to its directory. `private` says whether
-    nobody but its owner can read that file, which `plain:` needs. Raises SecretError.
+    nobody but its owner can read that file, which `plain:` needs. `key` is what it is called in the table.
+    Raises SecretError.
     """
     kind, colon, rest = reference.partition(":")
     if not colon or kind not in ("file", "credential", "plain"):
-        raise SecretError("E-PSK-FORM", "pre_shared_key does not say where the key is", FORMS)
+        raise SecretError("E-PSK-FORM", f"{key} does not say where the key is", FORMS)
     if kind == "plain":
         return _plain(rest, private)
     if not rest:
-        raise SecretError("E-PSK-FORM", f"pre_shared_key names no {kind}", FORMS)
+        raise SecretError("E-PSK-FORM", f"{key} names no {kind}", FORMS)
     if kind == "credential":
         return _strip(_read_private(_credential_path(rest)), f"the credential {rest}")
     path = _path_of(rest, config_file)

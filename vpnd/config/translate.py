@@ -12,8 +12,9 @@ from pydantic_core import ErrorDetails
 from vpnd.config.configuration import Findings, Source
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import did_you_mean, quoted
+from vpnd.config.secrets import KEYS
 
-_SECRET_KEYS = frozenset({"pre_shared_key"})
+_SECRET_KEYS = frozenset(KEYS)
 """Keys whose value no message repeats."""
 
 _TYPE_WORDS = {

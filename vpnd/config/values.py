@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any
 
@@ -94,6 +95,19 @@ def _not_repeated(values: list[Any]) -> list[Any]:
 
 _MEANT_DISABLE = ("off", "none", "no", "disabled", "false", "", 0)
 """What others write where this file has "disable"; 0 stands for false as well."""
+
+
+def _moment(value: object) -> object:
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if isinstance(moment, datetime) and moment.tzinfo is not None:
+        return moment.astimezone(UTC)
+    hint = "write it with its time zone, such as 2026-12-31T00:00:00Z"
+    raise fault("E-VALUE", f"{quoted(value)} is not a moment", hint)
 
 
 def _pfs(value: object) -> object:
@@ -289,6 +303,11 @@ GroupNumbers = Annotated[
     AfterValidator(_not_repeated),
     WithJsonSchema(_NUMBER_OR_LIST),
 ]
+MomentValue = Annotated[
+    datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+"""A moment with its time zone, in TOML without quotes; JSON has only text (RFC 3339)."""
+
 PfsGroups = Annotated[list[int], BeforeValidator(_pfs), WithJsonSchema(_PFS_VALUE)]
 ListenValue = Annotated[ListenAt, BeforeValidator(_listen_at), WithJsonSchema({"type": "string"})]
 AddressValue = Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})]

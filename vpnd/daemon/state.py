@@ -2,6 +2,7 @@
 
     STATE/tunnels.d/NAME.toml    mode 0600, what `vpnd check` reads as well
     STATE/tunnels.d/NAME.psk     mode 0600, the key
+    STATE/tunnels.d/NAME.next-psk  the same, the key that takes its place
     STATE/customer_gateways.d/NAME.toml
     STATE/gateway.toml           the gateway's labels
 
@@ -19,7 +20,8 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -27,15 +29,14 @@ from urllib.parse import quote
 
 from vpnd.config.configuration import Configuration, Source
 from vpnd.config.load import GATEWAY_FILE, GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
-from vpnd.config.origins import KEYS
-from vpnd.config.secrets import is_text
+from vpnd.config.secrets import KEYS, is_text
 from vpnd.model.secret import Secret
 
 REQUEST = "request"
 """What stands for the file in problems of a tunnel that is not on disk yet."""
 
 PLAIN = "plain:"
-KEY_SUFFIX = ".psk"
+KEY_SUFFIXES = {"pre_shared_key": ".psk", "next_pre_shared_key": ".next-psk"}
 
 LONGEST_STEM = 250
 """Linux: a file name has at most 255 bytes (NAME_MAX); `.toml` takes five."""
@@ -52,7 +53,8 @@ class Proposed:
 
     path: Path
     source: Source
-    key: Secret | None = None
+    keys: Mapping[str, Secret] = field(default_factory=dict)
+    """By their names in the table."""
 
 
 class StateDirectory:
@@ -67,9 +69,9 @@ class StateDirectory:
         """Where the tunnel of this name is kept."""
         return self.tunnels / f"{_stem(name)}.toml"
 
-    def key_file(self, name: str) -> Path:
-        """Where its key is kept."""
-        return self.tunnel_file(name).with_suffix(KEY_SUFFIX)
+    def key_file(self, name: str, key: str = "pre_shared_key") -> Path:
+        """Where its key is kept, and the one that takes its place."""
+        return self.tunnel_file(name).with_suffix(KEY_SUFFIXES[key])
 
     def customer_gateway_file(self, name: str) -> Path:
         """Where the customer gateway of this name is kept."""
@@ -90,25 +92,29 @@ class StateDirectory:
     def propose(self, name: str, table: Mapping[str, object]) -> Proposed:
         """The tunnel as it would be kept; nothing is written yet.
 
-        A `plain:` key goes into a file of its own. A tunnel that exists keeps its key if `table` has none:
+        A `plain:` key goes into a file of its own. A tunnel that exists keeps its keys if `table` has none:
         keys are write-only, so a caller who changes a tunnel need not know it.
         """
-        kept = dict(table)
-        reference, key = kept.get("pre_shared_key"), None
-        if reference is None and (known := self._known_reference(name)) is not None:
-            kept["pre_shared_key"] = known
-        elif isinstance(reference, str) and reference.startswith(PLAIN) and _can_be_kept(reference):
-            key = Secret(reference.removeprefix(PLAIN).encode())
-            kept["pre_shared_key"] = f"file:{self.key_file(name).name}"
+        kept, keys = dict(table), {}
+        known = self._known(name) if "pre_shared_key" not in kept else {}
+        for key in ("pre_shared_key", "next_pre_shared_key", "retire_after"):
+            if key in known and key not in kept:
+                kept[key] = known[key]
+        for key in KEYS:
+            reference = kept.get(key)
+            if isinstance(reference, str) and reference.startswith(PLAIN) and _can_be_kept(reference):
+                keys[key] = Secret(reference.removeprefix(PLAIN).encode())
+                kept[key] = f"file:{self.key_file(name, key).name}"
         path = self.tunnel_file(name)
         source = Source(
             label=REQUEST,
             tables={"tunnels": {name: kept}},
             path=path,
             from_api=True,
-            keys={name: key} if key is not None else {},
+            keys={name: keys["pre_shared_key"]} if "pre_shared_key" in keys else {},
+            next_keys={name: keys["next_pre_shared_key"]} if "next_pre_shared_key" in keys else {},
         )
-        return Proposed(path, source, key)
+        return Proposed(path, source, keys)
 
     def write(self, proposed: Proposed) -> Callable[[], None]:
         """Keep what was checked, with its key; returns what puts back the files that were there.
@@ -116,15 +122,16 @@ class StateDirectory:
         Both raise OSError. Where this does, the files are as they were: a new key with the old table would
         fail only at the next start.
         """
-        table, key = proposed.path, proposed.path.with_suffix(KEY_SUFFIX)
+        table = proposed.path
         text = to_toml(proposed.source.tables)
         table.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files: dict[Path, Secret | None] = {}
-        if proposed.key is not None:
-            files[key] = Secret(proposed.key.reveal() + b"\n")
+        for key, secret in proposed.keys.items():
+            files[table.with_suffix(KEY_SUFFIXES[key])] = Secret(secret.reveal() + b"\n")
         files[table] = Secret(text.encode())
-        if f"file:{key.name}" not in text:
-            files[key] = None
+        for file in map(table.with_suffix, KEY_SUFFIXES.values()):
+            if f"file:{file.name}" not in text:
+                files[file] = None
         before = {path: _content(path) for path in files}
         try:
             _replace(files)
@@ -137,14 +144,15 @@ class StateDirectory:
     def remove(self, path: Path) -> None:
         """Forget what is kept in this file, and its key; what is not there is fine. Raises OSError."""
         path.unlink(missing_ok=True)
-        path.with_suffix(KEY_SUFFIX).unlink(missing_ok=True)
+        for suffix in KEY_SUFFIXES.values():
+            path.with_suffix(suffix).unlink(missing_ok=True)
 
-    def _known_reference(self, name: str) -> str | None:
+    def _known(self, name: str) -> dict[str, object]:
         try:
-            reference = tomllib.loads(self.tunnel_file(name).read_text())["tunnels"][name]["pre_shared_key"]
+            table = tomllib.loads(self.tunnel_file(name).read_text())["tunnels"][name]
         except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return reference if isinstance(reference, str) else None
+            return {}
+        return table if isinstance(table, dict) else {}
 
 
 def _stem(name: str) -> str:
@@ -218,6 +226,8 @@ def _value(value: object) -> str:
         return repr(value)
     if isinstance(value, str):
         return _text(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(entry) for entry in value) + "]"
     raise ValueError(f"a configuration holds no {type(value).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 
@@ -223,6 +224,7 @@ class TunnelPolicy:
     """One tunnel, whole. `remote` is the customer gateway's address, FQDN or `any` as it was written.
 
     `mtu` is how many bytes an inner packet has at most, `mss` a TCP segment; None: what the path carries.
+    At `retire_after` the next pre-shared key takes the place of the current one, which ends; None: never.
     """
 
     name: str
@@ -237,6 +239,14 @@ class TunnelPolicy:
     mtu: int | None = None
     mss: int | None = None
     description: str = ""
+    retire_after: datetime | None = None
+
+    def at(self, moment: datetime) -> TunnelPolicy:
+        """As it is in force at this moment: with the next key alone from the end of the current one on."""
+        if self.peer.next_psk is None or self.retire_after is None or moment < self.retire_after:
+            return self
+        peer = replace(self.peer, psk=self.peer.next_psk, next_psk=None)
+        return replace(self, peer=peer, retire_after=None)
 
 
 @dataclass(frozen=True, slots=True)

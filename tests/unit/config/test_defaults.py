@@ -27,6 +27,7 @@ COMMON = {
     "routes": [],
     "priority": 0,
     "description": "",
+    "retire_after": None,
     "interface": "vpn-a",
     "mtu": None,
     "mss": None,

@@ -67,7 +67,14 @@ def test_the_main_example_shows_every_key_with_its_default(tmp_path: Path) -> No
         'pre_shared_key = "plain:a-key-that-nobody-will-guess"\n',
     )
     assert describe(loaded, "branch-a") == describe(load(defaults), "branch-a")
-    assert set(TunnelTable.model_fields) - set(written) == {"spd", "sm_numbers", "mtu", "mss"}
+    assert set(TunnelTable.model_fields) - set(written) == {
+        "spd",
+        "sm_numbers",
+        "mtu",
+        "mss",
+        "next_pre_shared_key",
+        "retire_after",
+    }
     for section in ("ike", "ipsec", "dpd"):
         model = TunnelTable.model_fields[section].annotation
         assert set(getattr(model, "model_fields")) == set(written[section])  # noqa: B009 # a type to mypy
