@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from vpnd.console import shapes
 from vpnd.console.editing import Editing
+from vpnd.console.gateways import Gateways
 from vpnd.console.other_side import peer_config_of
 from vpnd.console.protection import Protection
 from vpnd.console.requests import THEMES, Pages, form_of, one, own_path, redirect
@@ -70,8 +71,9 @@ def create_app(
                 await keeping
 
     editing = Editing(vpnd, console.pages, console.watch)
+    gateways = Gateways(vpnd, console.pages, console.watch)
     return Starlette(
-        routes=[*console.routes(), *editing.routes()],
+        routes=[*console.routes(), *editing.routes(), *gateways.routes()],
         middleware=[Middleware(Protection, hosts=hosts, secure=secure)],
         exception_handlers={
             VpndError: console.daemon_failed,

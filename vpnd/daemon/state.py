@@ -84,9 +84,10 @@ class StateDirectory:
         return Proposed(path, Source(label=REQUEST, tables=tables, path=path, from_api=True))
 
     def propose_labels(self, table: Mapping[str, object]) -> Proposed:
-        """The gateway's labels as they would be kept; nothing is written yet."""
+        """The gateway's labels as they would be kept, without those that are null; nothing is written yet."""
         path = self.path / GATEWAY_FILE
-        source = Source(label=REQUEST, tables={"gateway": dict(table)}, path=path, from_api=True)
+        kept = {key: value for key, value in table.items() if value is not None}
+        source = Source(label=REQUEST, tables={"gateway": kept}, path=path, from_api=True)
         return Proposed(path, source)
 
     def propose(self, name: str, table: Mapping[str, object]) -> Proposed:

@@ -107,6 +107,7 @@ MATRIX = {
             "/tunnel",
             "/tunnel/live",
             "/tunnel/peer-config",
+            "/gateways",
         )
         for method in ("GET", "HEAD")
     },
@@ -116,6 +117,10 @@ MATRIX = {
     **{(method, "/draft"): (SIGN_IN, FORBIDDEN, NO_DRAFT) for method in ("GET", "HEAD", "POST")},
     ("POST", "/draft/check"): (SIGN_IN, FORBIDDEN, NO_DRAFT),
     ("POST", "/draft/finish"): (SIGN_IN, FORBIDDEN, NO_DRAFT),
+    ("POST", "/gateways"): (SIGN_IN, FORBIDDEN, DONE),
+    **{(method, "/customer-gateway"): (SIGN_IN, FORBIDDEN, "404") for method in ("GET", "HEAD")},
+    ("POST", "/customer-gateway"): (SIGN_IN, FORBIDDEN, DONE),
+    ("POST", "/customer-gateway/delete"): (SIGN_IN, FORBIDDEN, PAGE),
     **{(method, "/done"): (SIGN_IN, FORBIDDEN, DONE) for method in ("GET", "HEAD")},
 }
 
@@ -125,6 +130,7 @@ async def test_every_page_and_everyone(stranger: Browser, who: Role | None) -> N
     known = paths(stranger)
     assert set(known) == set(MATRIX), "a page is in here or does not exist"
     form = {"name": "branch-a", "action": "rekey", "back": "/", "how": "clone", "token": "wrong"}
+    form |= {"address": "203.0.113.9"}
     place = [None, Role.READ, Role.ADMIN].index(who)
     for method, path in sorted(known, key=lambda one: one[1] == "/sign-out"):
         if who is not None:
@@ -147,7 +153,7 @@ async def test_who_may_only_look_sees_no_button_that_changes_something(stranger:
     page = await stranger.sign_in(Role.READ)
     assert "read only" in page.text
     stranger.operations.from_api = True
-    for path in ("/", "/tunnel?name=branch-a", "/tunnel?name=branch-b", "/events"):
+    for path in ("/", "/tunnel?name=branch-a", "/tunnel?name=branch-b", "/gateways", "/events"):
         actions = re.findall(r'action="([^"]+)"', (await stranger.get(path)).text)
         assert set(actions) <= {"/", "/preferences", "/sign-out"}, path
 
@@ -179,7 +185,7 @@ async def test_every_answer_protects_itself(browser: Browser) -> None:
 
 
 async def test_pages_have_no_script_or_style_within_and_nothing_from_elsewhere(browser: Browser) -> None:
-    for path in ("/", "/sign-in", "/tunnel?name=branch-b", "/events"):
+    for path in ("/", "/sign-in", "/tunnel?name=branch-b", "/gateways", "/customer-gateway", "/events"):
         text = (await browser.get(path)).text
         assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=|hx-on|javascript:", text)
         assert not re.search(r"""(?:src|href|action)=["'](?:https?:)?//""", text)

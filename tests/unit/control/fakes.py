@@ -326,7 +326,8 @@ class FakeOperations:
     async def put_gateway(self, table: Mapping[str, object]) -> GatewayChange:
         if not self.labels_from_api:
             raise Conflict("E-FROM-FILE", "the region of the gateway is defined in vpnd.toml:4")
-        request = Source("request", {"gateway": dict(table)}, private=True, from_api=True)
+        labels = {key: one for key, one in table.items() if one is not None}
+        request = Source("request", {"gateway": labels}, private=True, from_api=True)
         found = check([self._gateway(), request], Findings())
         if not found.ok:
             first = found.errors[0]
@@ -334,7 +335,7 @@ class FakeOperations:
             raise InvalidConfiguration(
                 first.code, first.message, first.hint, [ProblemBody(**values | {"severity": "error"})]
             )
-        before, self.labels = self.labels, {key: one for key, one in table.items() if one is not None}
+        before, self.labels = self.labels, labels
         return GatewayChange(change="unchanged" if before == self.labels else "changed")
 
     def customer_gateways(self) -> list[CustomerGatewayStatus]:

@@ -48,8 +48,10 @@ async def test_what_is_left_out_goes(pair: Pair) -> None:
     await operator.put_gateway({"type": "ccn", "vpc": None})
     shown = operator.gateway()
     assert (shown.type, shown.vpc, shown.region) == ("ccn", None, None)
+    await operator.put_gateway({"type": None, "region": "eu-2"})
+    assert (operator.gateway().type, operator.gateway().region) == (None, "eu-2")
     await operator.put_gateway({})
-    assert operator.gateway().type is None
+    assert operator.gateway().region is None
 
 
 @with_pair
