@@ -87,6 +87,12 @@ class Arena:
 
     def require_one_pair(self, plan: Plan) -> None:
         """Each end has one IKE SA and one pair of child SAs, the same one, and it carries traffic."""
+        self.wait_one_pair(plan)
+        wire = self.weathered.wire
+        require_ping(wire.a.host, A.inside, B.inside)
+
+    def wait_one_pair(self, plan: Plan) -> None:
+        """Wait until each end has one IKE SA and one pair of child SAs, the same one."""
 
         def agree() -> bool:
             ours, theirs = self.ours.agreed(plan.name), self.peer.agreed(plan.name)
@@ -94,8 +100,6 @@ class Arena:
             return same and self.ike_counts(plan) == (1, 1)
 
         wait_until(agree, f"one pair of SAs at each end: {self.weathered.relay.decisions()}", interval=0.05)
-        wire = self.weathered.wire
-        require_ping(wire.a.host, A.inside, B.inside)
 
 
 Arenas = Callable[[str], Arena]

@@ -284,6 +284,11 @@ class Relay:
         last = max((index for index, line in enumerate(lines) if isinstance(line, dict)), default=-1)
         return lines[last + 1 :]
 
+    def quiet(self, seconds: float) -> bool:
+        """Whether the last datagram that this weather is for came so long ago."""
+        decided = self.decisions()
+        return not decided or time.monotonic() - float(str(decided[-1][0])) >= seconds
+
     def carrier(self, up: bool, side: str = "eth0") -> None:
         """Plug the cable of one side in, or pull it."""
         self.namespace.ip("link", "set", side, "up" if up else "down")

@@ -14,7 +14,7 @@ from vpnd.ike.v1.exchanges.informational import RIGHT_AFTER
 from vpnd.ike.v1.isakmp_sa import FRAGMENTATION, NAT_T_02, NAT_T_02N, NAT_T_03, NAT_T_RFC
 from vpnd.ike.v1.keys import KEYS_TRIED
 from vpnd.ike.v1.message_transport import REMEMBERED_IDS
-from vpnd.ike.v1.quick_modes import CROSSED, LINGER, REFUSALS_KEPT
+from vpnd.ike.v1.quick_modes import CROSSED, LINGER, REFUSALS_KEPT, UNREAD_RENEWED
 from vpnd.ike.v1.reauthentication import REPLACED_AT_MOST, REPLACED_FOR_NOW
 from vpnd.ike.v2.children import DUPLICATE_KEPT_BY_PEER, INBOUND_KEPT, PFS_PROOF, PFS_PROOF_OF_PEER
 from vpnd.ike.v2.duplicates import ANSWERS_WITHIN
@@ -48,4 +48,5 @@ __all__ = [
     "SETTLING",
     "SETTLING_BESIDE",
     "SURPLUS_KEPT",
+    "UNREAD_RENEWED",
 ]

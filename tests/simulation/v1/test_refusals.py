@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.bounds import RIGHT_AFTER
+from tests.simulation.bounds import RIGHT_AFTER, SETTLING_BESIDE, UNREAD_RENEWED
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
 from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import Stage, stage_in
 from vpnd.control.diagnoses import explain
-from vpnd.ike.outputs import ChildLimited, ChildUp, Failed, IkeDown, PeerDead
+from vpnd.ike.outputs import ChildFailed, ChildLimited, ChildUp, Failed, IkeDown, PeerDead
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
 from vpnd.wire.attributes import Attribute, encode_attributes
@@ -59,6 +59,20 @@ def test_a_delete_in_answer_to_main_5(protected: bool) -> None:
     stage.say(puppet.informational(delete) if protected else clear)
     stage.world.run_for(5)
     assert refusal_of(stage) is (Code.IDENTITY if protected else Code.PSK)
+
+
+@pytest.mark.parametrize("state", ["sent Main5", "answered Aggressive1"])
+@pytest.mark.parametrize("error", [Notify1.INVALID_PAYLOAD_TYPE, Notify1.PAYLOAD_MALFORMED])
+@pytest.mark.parametrize("protected", [True, False], ids=["protected", "in clear"])
+def test_an_error_under_the_keys_is_not_about_the_key(protected: bool, error: int, state: str) -> None:
+    """strongSwan has ended a main mode so, after a late copy of its first message: both keys are the same."""
+    stage, puppet = stage_in(state)
+    notify = Notify(error)
+    stage.say(
+        puppet.informational(notify) if protected else puppet.clear(Exchange1.INFORMATIONAL, [notify], 9)
+    )
+    stage.world.run_for(5)
+    assert refusal_of(stage) is (Code.PEER_REFUSED if protected else Code.PSK)
 
 
 def test_a_delete_in_answer_to_aggressive_2() -> None:
@@ -178,6 +192,15 @@ def test_a_refused_successor_leaves_what_it_was_to_succeed() -> None:
 UNREAD = [Notify1.PAYLOAD_MALFORMED, Notify1.INVALID_HASH_INFORMATION, Notify1.INVALID_PAYLOAD_TYPE]
 
 
+def next_heard(stage: Stage) -> list[bytes]:
+    """What the endpoint sends in the time that copies of an unread Quick3's exchange are given, and then."""
+    before = len(stage.heard)
+    stage.world.run_for(UNREAD_RENEWED - 0.1)
+    assert stage.heard[before:] == []
+    stage.world.run_for(0.2)
+    return stage.heard[before:]
+
+
 @pytest.mark.parametrize("error", UNREAD)
 @pytest.mark.parametrize("next_one", ["none", "another mapping"])
 def test_a_quick3_that_the_peer_could_not_read_is_followed_by_another_pair(error: int, next_one: str) -> None:
@@ -185,20 +208,19 @@ def test_a_quick3_that_the_peer_could_not_read_is_followed_by_another_pair(error
     stage = Stage(MAIN)
     puppet = stage.puppet(initiator=False)
     quick = stage.established_from_here(puppet)
-    heard = stage.say(puppet.quick2(quick))
+    stage.say(puppet.quick2(quick))
     if next_one == "another mapping":
         stage.gateway.initiate(1)
-        heard = [stage.heard[-1]]
-        waiting = puppet.answer_quick(heard[-1])
-    again = stage.say(puppet.informational(Notify(error, protocol=Protocol.ESP)))
+        waiting = puppet.answer_quick(stage.heard[-1])
+    assert stage.say(puppet.informational(Notify(error, protocol=Protocol.ESP))) == []
     if next_one == "another mapping":
-        # The other one is not what was refused, and has its turn first.
-        assert again == []
+        # The other one is not what was refused.
         assert not stage.gateway.of(Failed)
-        again = stage.say(puppet.quick2(waiting, spi=0xC0FFEE03, mapping=1))[1:]
-    second = puppet.answer_quick(again[0])
+        stage.say(puppet.quick2(waiting, spi=0xC0FFEE03, mapping=1))
+    (again,) = next_heard(stage)
+    second = puppet.answer_quick(again)
     stage.say(puppet.quick2(second, spi=0xC0FFEE02))
-    stage.world.run_for(1)
+    stage.world.run_for(SETTLING_BESIDE + 0.1)
     assert stage.gateway.child().spi_out == 0xC0FFEE02
     assert stage.gateway.sends(1) is (next_one == "another mapping")
 
@@ -209,11 +231,78 @@ def test_a_peer_that_reads_no_quick3_at_all_is_asked_twice() -> None:
     quick = stage.established_from_here(puppet)
     stage.say(puppet.quick2(quick))
     error = Notify(Notify1.PAYLOAD_MALFORMED, protocol=Protocol.ESP)
-    (second,) = stage.say(puppet.informational(error))
+    stage.say(puppet.informational(error))
+    (second,) = next_heard(stage)
     stage.say(puppet.quick2(puppet.answer_quick(second), spi=0xC0FFEE02))
-    assert stage.say(puppet.informational(error)) == []
-    stage.world.run_for(1)
+    stage.say(puppet.informational(error))
+    before = len(stage.heard)
+    stage.world.run_for(UNREAD_RENEWED + 1)
+    assert stage.heard[before:] == []
     assert stage.gateway.child().spi_out == 0xC0FFEE02
+
+
+@pytest.mark.parametrize("error", UNREAD)
+@pytest.mark.parametrize("mode", [MAIN, AGGRESSIVE])
+def test_an_error_for_each_copy_of_a_quick3_refuses_no_other_quick_mode(
+    mode: NegotiationMode, error: int
+) -> None:
+    """strongSwan reads the first copy, forgets the IV chain, and answers each further one so."""
+    stage = Stage(mode)
+    puppet = stage.puppet(initiator=False)
+    stage.with_child_from_here(puppet)
+    stage.gateway.initiate(1)
+    waiting = puppet.answer_quick(stage.heard[-1])
+    for _ in range(49):
+        assert stage.say(puppet.informational(Notify(error, protocol=Protocol.ESP))) == []
+    stage.say(puppet.quick2(waiting, spi=0xC0FFEE03, mapping=1))
+    (again,) = next_heard(stage)
+    second = puppet.answer_quick(again)
+    for _ in range(49):
+        assert stage.say(puppet.informational(Notify(error, protocol=Protocol.ESP))) == []
+    stage.say(puppet.quick2(second, spi=0xC0FFEE02))
+    stage.world.run_for(SETTLING_BESIDE + 0.1)
+    assert stage.gateway.child().spi_out == 0xC0FFEE02
+    assert stage.gateway.sends(1)
+    assert not stage.gateway.of(ChildFailed)
+
+
+def test_the_peers_own_quick_mode_is_not_refused_by_an_error_for_a_copy_of_quick3() -> None:
+    stage = Stage(MAIN)
+    puppet = stage.puppet(initiator=False)
+    stage.with_child_from_here(puppet)
+    error = Notify(Notify1.PAYLOAD_MALFORMED, protocol=Protocol.ESP)
+    theirs = stage.answered_quick(puppet, spi=0xC0FFEE05, mapping=1)
+    for _ in range(3):
+        stage.say(puppet.informational(error))
+    stage.say(puppet.quick3(theirs))
+    assert not stage.gateway.of(Failed)
+    assert stage.gateway.sends(1)
+
+
+def test_an_error_that_names_another_quick_mode_is_about_that() -> None:
+    """Also right after a Quick3: the SPI decides."""
+    stage = Stage(MAIN)
+    puppet = stage.puppet(initiator=False)
+    stage.with_child_from_here(puppet)
+    stage.answered_quick(puppet, spi=0xC0FFEE05, mapping=1)
+    named = Notify(Notify1.PAYLOAD_MALFORMED, protocol=Protocol.ESP, spi=b"\xc0\xff\xee\x05")
+    assert stage.say(puppet.informational(named)) == []
+    (failed,) = stage.gateway.of(Failed)
+    assert failed.diagnosis.code is Code.PEER_REFUSED
+
+
+def test_a_quick_mode_that_the_peer_cannot_read_at_all_fails_some_seconds_later() -> None:
+    """The error for its repetition is not near a Quick3 any more."""
+    stage = Stage(MAIN)
+    puppet = stage.puppet(initiator=False)
+    stage.with_child_from_here(puppet)
+    error = Notify(Notify1.PAYLOAD_MALFORMED, protocol=Protocol.ESP)
+    stage.say(puppet.informational(error))
+    assert not stage.gateway.of(ChildFailed)
+    stage.world.run_for(6)
+    stage.say(puppet.informational(error))
+    (failed,) = stage.gateway.of(ChildFailed)
+    assert failed.diagnosis.code is Code.PEER_REFUSED
 
 
 def test_an_error_long_after_quick3_is_not_about_it() -> None:

@@ -56,6 +56,8 @@ def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:
     unproved = sa.initiator and not sa.has_keys
     if notify == Notify1.INVALID_ID_INFORMATION or (identity and (authentic or unproved)):
         return Diagnosis.of(Code.IDENTITY, **(facts | {"ours": policy.local_id.describe(), "whose": "ours"}))
+    if authentic:
+        return Diagnosis.of(Code.PEER_REFUSED, **facts)
     if sa.has_keys or notify in (Notify1.AUTHENTICATION_FAILED, Notify1.INVALID_HASH_INFORMATION):
         return Diagnosis.of(Code.PSK, **(facts | {"ours": policy.key_fingerprints}))
     if notify == Notify1.NO_PROPOSAL_CHOSEN:

@@ -27,8 +27,13 @@ LINGER = 30.0
 CROSSED = 3.0
 """Seconds in which copies of a peer's first message arrive; strongSwan repeats it after 4."""
 UNREAD_WITHIN = 5.0
-"""Seconds after our Quick3 in which an error with no SPI, which says that a message did not decrypt, is about
-it: nothing else tells us."""
+"""Seconds after our Quick3 in which an error without an SPI of ours, which says that a message did not
+decrypt, is about it: nothing else tells us. strongSwan also says so of each copy of one that it has read."""
+UNREAD_RENEWED = 3.0
+"""Seconds until such a mapping gets another pair: the copies of its first quick mode have arrived by then.
+
+strongSwan knows the exchange that it answered last. A late copy of an older Quick1 begins a quick mode there,
+and the next copy of that ends it, so that strongSwan sends on keys that nobody else has."""
 UNANSWERED = 2
 """Successions in a row that a living peer did not answer: then it may under a new ISAKMP SA."""
 
@@ -139,28 +144,41 @@ class QuickModes:
 
     def meant_by(self, spi: bytes) -> QuickMode | None:
         """The quick mode that an error of the peer is about: by an SPI of it, else ours, else its latest."""
-        waiting = [q for q in self._by_id.values() if q.stage in WAITING]
-        for quick in waiting:
+        return self.named(spi) or self.own() or next(reversed(self._waiting()), None)
+
+    def named(self, spi: bytes) -> QuickMode | None:
+        """The one that is under way, and has this SPI."""
+        for quick in self._waiting():
             spis = {quick.spi_in, quick.child.spi_out if quick.child is not None else quick.spi_in}
             if spi in {one.to_bytes(4, "big") for one in spis}:
                 return quick
-        return self.own() or next(reversed(waiting), None)
+        return None
 
-    def last_unread(self, now: float) -> QuickMode | None:
-        """The quick mode whose Quick3 the peer could not read: it has no SAs then.
+    def _waiting(self) -> list[QuickMode]:
+        return [quick for quick in self._by_id.values() if quick.stage in WAITING]
 
-        Under load strongSwan handles a Quick3 after what we sent next, and by then knows its IV no more. Once
-        for a mapping: a peer that reads no Quick3 of ours would have quick modes without end.
+    def sent_quick3(self, now: float) -> list[QuickMode]:
+        """Those whose Quick3 the peer may just have failed to read, the oldest first.
+
+        Under load strongSwan handles a Quick3 after what we sent next, and by then knows its IV no more. A
+        Quick1 is read with the IV of phase 1, so that such an error is not about one.
         """
-        lately = [
+        return [
             quick
             for quick in self._by_id.values()
-            if quick.initiator and quick.stage is Stage.DONE and quick.policy.index not in self._unread
+            if quick.initiator and quick.stage is Stage.DONE
             if quick.last.ends is not None and now < quick.last.ends - LINGER + UNREAD_WITHIN
         ]
-        if lately:
-            self._unread.add(lately[-1].policy.index)
-        return lately[-1] if lately else None
+
+    def renews(self, quicks: list[QuickMode]) -> QuickMode | None:
+        """The latest of these whose mapping is to have another pair, since its Quick3 was not read.
+
+        Once for a mapping: a peer that reads no Quick3 of ours would have quick modes without end.
+        """
+        first = [quick for quick in quicks if quick.policy.index not in self._unread]
+        if first:
+            self._unread.add(first[-1].policy.index)
+        return first[-1] if first else None
 
     def successions_are_unanswered(self) -> bool:
         """One more has had no answer: whether there have been enough in a row for another ISAKMP SA."""

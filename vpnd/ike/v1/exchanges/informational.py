@@ -141,7 +141,7 @@ def _on_notify(context: Context, now: float, notify: Notify) -> None:
             reauthentication.forget_older(context, now)
     elif notify.type == Notify1.RESPONDER_LIFETIME:
         _limit_lifetime(context, now, notify)
-    elif notify.type in UNREADABLE and quick_mode.unread(context, now):
+    elif notify.type in UNREADABLE and quick_mode.unread(context, now, notify.spi):
         return
     elif notify.type < FIRST_STATUS:
         quick = context.quick_modes.meant_by(notify.spi)

@@ -26,12 +26,13 @@ from vpnd.ike.outputs import ChildFailed, Failed, PathMoved
 from vpnd.ike.retransmit import Schedule
 from vpnd.ike.v1 import diagnoses, proposals, selectors
 from vpnd.ike.v1.causes import PeerDead, QuickModesDue, Refused
+from vpnd.ike.v1.children import Limit
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.faults import InvalidIdInformation, InvalidKeyInformation, NoProposalChosen
 from vpnd.ike.v1.keys import NO_SECRET
 from vpnd.ike.v1.messages import Quick1, Quick2, Quick3, Received
 from vpnd.ike.v1.proposals import Phase2Choice, choose_phase2, offer_phase2, offered_group
-from vpnd.ike.v1.quick_modes import LINGER, QuickMode, Stage
+from vpnd.ike.v1.quick_modes import LINGER, UNREAD_RENEWED, QuickMode, Stage
 from vpnd.ike.v1.state import LONGEST_WAIT, State
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -322,12 +323,18 @@ def _further_groups(context: Context, quick: QuickMode) -> tuple[int, ...]:
     return tuple({NO_GROUP, own} - {*quick.refused, quick.group})
 
 
-def unread(context: Context, now: float) -> bool:
-    """Whether the peer could not read a Quick3 of ours: the mapping gets another pair then."""
-    quick, current = context.quick_modes.last_unread(now), context.current
-    if quick is not None and not context.peer.children.settled(quick.policy.index, quick.spi_in):
-        want(current, now, quick.policy.index, quick.spi_in)
-    return quick is not None
+def unread(context: Context, now: float, spi: bytes) -> bool:
+    """Whether the peer's error is about a Quick3 of ours: the mapping gets another pair soon.
+
+    Where the peer has said so before, it was about a copy, and neither is another quick mode refused by it.
+    """
+    modes, children = context.quick_modes, context.peer.children
+    lately = [] if modes.named(spi) else modes.sent_quick3(now)
+    quick = modes.renews(lately)
+    if quick is not None and children.is_current(quick.spi_in):
+        children.timers.arm((Limit.SOFT, quick.spi_in), now + UNREAD_RENEWED)
+        context.current.rearm()
+    return bool(lately)
 
 
 def end_all(context: Context, now: float, diagnosis: Diagnosis) -> None:
