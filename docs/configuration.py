@@ -8,10 +8,8 @@ from typing import Any
 from contrib.reference import TABLES, plain, values_of
 from docs.markdown import code, page, table
 from vpnd.config import schema
+from vpnd.config.classes import CLASSES, COSTS, ChangeClass
 from vpnd.config.values import UNIT
-from vpnd.daemon.service import KEEPS_ITS_SAS
-
-LIVE, AGAIN = "live", "again"
 
 
 def configuration_page() -> str:
@@ -21,8 +19,9 @@ def configuration_page() -> str:
         "`/etc/vpnd/vpnd.toml` and the files of `/etc/vpnd/tunnels.d/` hold the gateway, its peers and its"
         " tunnels in TOML. `vpnd check` names every problem with its line; unknown keys are errors. The"
         " examples of `conf/` are whole files. Generated from `vpnd/config/schema.py`.",
-        f"The class of a key says what a change costs at a reload. **{LIVE}**: nothing, the SAs stay."
-        f" **{AGAIN}**: each tunnel that it concerns is closed with DELETE and negotiated again.",
+        "The class of a key says what a change of it costs at a reload; of several changes of a tunnel the"
+        " dearest counts.",
+        table(("class", "what it costs"), [(one.value, COSTS[one]) for one in ChangeClass]),
         *(part for heading, model in TABLES for part in _table(heading, model)),
         "## Profiles",
         "What `profile` puts in place of the defaults above.",
@@ -46,13 +45,9 @@ def keys(model: type[Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
             yield key, found, key in shape.get("required", ())
 
 
-def change_class(heading: str, key: str) -> str:
+def change_class(heading: str, key: str) -> ChangeClass:
     """What a change of a key costs."""
-    if heading in ("metrics", "api"):
-        return LIVE
-    if heading == "gateway":
-        return AGAIN if key == "address" else LIVE
-    return LIVE if heading == "tunnels.NAME" and key in KEEPS_ITS_SAS else AGAIN
+    return CLASSES[f"{heading.strip('[]')}.{key}"]
 
 
 def _table(heading: str, model: type[Any]) -> list[str]:
@@ -63,7 +58,7 @@ def _table(heading: str, model: type[Any]) -> list[str]:
             str(found.get(UNIT, "")),
             values_of(found) or "",
             "required" if required else code(_default(found.get("default"))),
-            change_class(heading, key),
+            change_class(heading, key).value,
         )
         for key, found, required in keys(model)
     ]

@@ -11,10 +11,10 @@ from enum import Enum
 from functools import total_ordering
 from types import MappingProxyType
 
-from vpnd.config.compile import compile_gateway, describe
+from vpnd.config.compile import compile_gateway, describe_compiled
 from vpnd.config.configuration import Configuration
 from vpnd.config.load import Loaded
-from vpnd.model.policy import ChildPolicy, PeerPolicy, TunnelPolicy
+from vpnd.model.policy import PeerPolicy, TunnelPolicy
 from vpnd.model.secret import Secret
 
 
@@ -31,7 +31,7 @@ class ChangeClass(Enum):
     NEW_IKE_SA = "new IKE SA"
     """A new IKE SA is negotiated at once beside the old one, which goes when the new one is there."""
     INTERFACE = "interface"
-    """The interface is made again; the SAs stay."""
+    """The interface is made again, under its new name, and everything is negotiated again."""
     BREAK = "break"
     """DELETE, and everything is negotiated again."""
 
@@ -48,7 +48,7 @@ NEW_IKE_SA, INTERFACE, BREAK = ChangeClass.NEW_IKE_SA, ChangeClass.INTERFACE, Ch
 CLASSES: Mapping[str, ChangeClass] = MappingProxyType(
     {
         "gateway.name": LIVE,
-        "gateway.address": NEW_IKE_SA,
+        "gateway.address": BREAK,  # one address of each family is listened on
         "gateway.type": LIVE,
         "gateway.vpc": LIVE,
         "gateway.region": LIVE,
@@ -69,6 +69,7 @@ CLASSES: Mapping[str, ChangeClass] = MappingProxyType(
         "tunnels.NAME.interface": INTERFACE,
         "tunnels.NAME.profile": LIVE,  # what it is the default of has its own class
         "tunnels.NAME.description": LIVE,
+        "tunnels.NAME.enabled": BREAK,  # false: as `vpnctl down`; true costs nothing
         "tunnels.NAME.mtu": LIVE,
         "tunnels.NAME.mss": LIVE,
         "tunnels.NAME.spd.local": REKEY,
@@ -123,12 +124,12 @@ CLASSES: Mapping[str, ChangeClass] = MappingProxyType(
 PEER_ADDRESS = "customer_gateway.address"
 """The path within a tunnel of its peer's address, which stands in another table."""
 
-_COSTS = {
+COSTS: Mapping[ChangeClass, str] = {
     LIVE: "nothing: applied in place",
     NEXT_SA: "nothing: it holds from the next rekey or authentication on",
     REKEY: "nothing: each successor is negotiated before its predecessor goes",
     NEW_IKE_SA: "nothing: a new IKE SA is negotiated beside the old one, which goes after that",
-    INTERFACE: "the interface is made again: what others have set on it is lost, the SAs stay",
+    INTERFACE: "packets, until everything is negotiated again, and what others have set on the interface",
     BREAK: "packets, from its DELETE until everything is negotiated again",
 }
 
@@ -163,6 +164,14 @@ class TunnelDifference:
     mappings_added: int = 0
     mappings_removed: int = 0
     mappings_kept: int = 0
+    is_remade: bool = False
+    """Whether the tunnel is removed and made again, with its interface."""
+
+    @property
+    def summary(self) -> str:
+        """Which keys change, and the class, for an event."""
+        keys = ", ".join(change.key for change in self.keys)
+        return f"its configuration changed ({keys}): {self.change_class.value}, its interface stays"
 
     @property
     def cost(self) -> str:
@@ -171,7 +180,9 @@ class TunnelDifference:
             return "nothing: it is new"
         if self.kind is Kind.REMOVED:
             return "its traffic: DELETE to the peer, and its interface goes"
-        text = _COSTS[self.change_class]
+        if any(change.key == "enabled" and change.after is False for change in self.keys):
+            return "its traffic: DELETE to the peer, and it stays down"
+        text = COSTS[self.change_class]
         if self.change_class is REKEY and (self.mappings_added or self.mappings_removed):
             counts = f"{self.mappings_added} mappings added, {self.mappings_removed} removed"
             return f"{text}; {counts}, {self.mappings_kept} stay"
@@ -213,9 +224,9 @@ def classify(old: Loaded, new: Loaded) -> Difference:
         if name not in before:
             found.append(TunnelDifference(name, Kind.ADDED, LIVE, (), len(policy.peer.children)))
             continue
-        keys = tuple(_keys(old, new, before[name], policy))
-        if keys or before[name] != policy:
-            found.append(_changed(before[name], policy, keys))
+        change = compare(old, new, before[name], policy)
+        if change.keys or before[name] != policy:
+            found.append(change)
         else:
             unchanged.append(name)
     gone = [before[name] for name in before if name not in after]
@@ -224,24 +235,24 @@ def classify(old: Loaded, new: Loaded) -> Difference:
     return Difference(gateway, tuple(found), tuple(unchanged))
 
 
-def _changed(before: TunnelPolicy, after: TunnelPolicy, keys: tuple[KeyChange, ...]) -> TunnelDifference:
-    old, new = _mappings(before.peer), _mappings(after.peer)
-    added, removed, kept = len(new - old), len(old - new), len(old & new)
-    classes = [change.change_class for change in keys]
-    if added or removed:
+def compare(old: Loaded, new: Loaded, before: TunnelPolicy, after: TunnelPolicy) -> TunnelDifference:
+    """What becomes of one tunnel that both have; its policies are those that they were compiled to."""
+    keys = tuple(_keys(old, new, before, after))
+    had, has = _mappings(before.peer), _mappings(after.peer)
+    classes = [change.change_class for change in keys if change.key != "enabled"]
+    if had != has:
         classes.append(REKEY)  # also where routes of another IP version have made them
     if before.peer.local_address != after.peer.local_address:
-        classes.append(NEW_IKE_SA)
-    return TunnelDifference(before.name, Kind.CHANGED, max(classes, default=LIVE), keys, added, removed, kept)
-
-
-def mapping_key(child: ChildPolicy) -> tuple[object, ...]:
-    """What makes two mappings the same one: ranges, protocol and ports."""
-    return child.local, child.remote, child.protocol, child.local_ports, child.remote_ports
+        classes.append(CLASSES["gateway.address"])
+    is_remade = max(classes, default=LIVE) >= INTERFACE
+    dearest = max((change.change_class for change in keys), default=LIVE)
+    counts = len(has - had), len(had - has), len(had & has)
+    found = max(dearest, *classes, LIVE)
+    return TunnelDifference(before.name, Kind.CHANGED, found, keys, *counts, is_remade=is_remade)
 
 
 def _mappings(peer: PeerPolicy) -> frozenset[tuple[object, ...]]:
-    return frozenset(map(mapping_key, peer.children))
+    return frozenset(child.selects for child in peer.children)
 
 
 def _keys(old: Loaded, new: Loaded, one: TunnelPolicy, other: TunnelPolicy) -> Iterator[KeyChange]:
@@ -255,11 +266,12 @@ def _keys(old: Loaded, new: Loaded, one: TunnelPolicy, other: TunnelPolicy) -> I
         if secrets[0] != secrets[1]:
             before, after = map(_fingerprint, secrets)
             yield KeyChange(key, before, after, class_of(key))
-    tables = [dict(_flat(describe(loaded, name))) for loaded in (old, new)]
+    tables = [dict(_flat(describe_compiled(*each))) for each in ((old, one), (new, other))]
     for key in dict.fromkeys([*tables[0], *tables[1]]):
         values = tables[0].get(key), tables[1].get(key)
         if values[0] != values[1]:
-            yield KeyChange(key, *values, LIVE if key == "spd" and order_only else class_of(key))
+            in_place = (key == "spd" and order_only) or (key == "enabled" and values[1] is True)
+            yield KeyChange(key, *values, LIVE if in_place else class_of(key))
 
 
 def _fingerprint(secret: Secret | None) -> str | None:

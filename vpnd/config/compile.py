@@ -85,19 +85,36 @@ def describe(loaded: Loaded, name: str, local_id: str | None = None) -> dict[str
     Words, numbers and lists only. `local_id` is the default in use while it follows the address, None where
     there is no address yet. Raises KeyError for a tunnel that there is not.
     """
+    configuration, gateway = loaded.configuration, loaded.configuration.gateway
+    addresses = _health_addresses(configuration, gateway).get(name) if gateway is not None else None
+    return _described(loaded, name, interface_names(configuration.tables)[name], addresses, local_id)
+
+
+def describe_compiled(loaded: Loaded, policy: TunnelPolicy) -> dict[str, Any]:
+    """As `describe`, of a tunnel that is compiled already: without a look at all the others."""
+    return _described(loaded, policy.name, policy.interface, policy.health, None)
+
+
+def _described(
+    loaded: Loaded,
+    name: str,
+    interface: str,
+    addresses: HealthAddresses | HealthPolicy | None,
+    local_id: str | None,
+) -> dict[str, Any]:
     configuration = loaded.configuration
     tunnel = configuration.tunnels[name]
     gateway = configuration.gateway
     peer = configuration.customer_gateway(tunnel)
     table = tunnel.table.model_dump(mode="json", exclude=set(KEYS))
     table["customer_gateway"] = {"name": peer.name, "address": peer.table.address} if peer else None
-    table["interface"] = interface_names(configuration.tables)[name]
+    table["interface"] = interface
+    table["enabled"] = tunnel.table.enabled and not tunnel.disabled
     table["ipsec"]["pfs"] = table["ipsec"]["pfs"] or "disable"
     if gateway is not None and peer is not None:
         own = str(gateway.address) if gateway.address is not None else local_id
         table["ike"]["local_id"] = tunnel.table.ike.local_id or own
         table["ike"]["remote_id"] = tunnel.table.ike.remote_id or peer.table.address
-        addresses = _health_addresses(configuration, gateway).get(name)
         if addresses is not None:
             table["health_check"]["local"] = str(addresses.local)
             table["health_check"]["remote"] = str(addresses.remote)
@@ -135,6 +152,7 @@ def _tunnel(
         mss=table.mss,
         description=table.description,
         retire_after=table.retire_after if tunnel.next_secret is not None else None,
+        enabled=table.enabled and not tunnel.disabled,
     )
 
 

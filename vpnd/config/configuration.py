@@ -74,6 +74,7 @@ class Tunnel:
     """One `[tunnels.NAME]`, validated by itself; `secret` is None if it could not be read.
 
     So is `next_secret`, the key that takes its place, or if there is none.
+    `disabled`: an operator has disabled it, whatever its table says.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Tunnel:
     source: Source
     secret: Secret | None = None
     next_secret: Secret | None = None
+    disabled: bool = False
 
     @property
     def path(self) -> KeyPath:

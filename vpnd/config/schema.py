@@ -431,6 +431,9 @@ class TunnelTable(Table):
         WithJsonSchema({"type": "string", "maxLength": MAX_DESCRIPTION}),
         Field(description="What the tunnel is for: free text, shown in status."),
     ] = ""
+    enabled: Annotated[
+        bool, Field(description="false: it is down, and stays so; vpnctl disable does the same.")
+    ] = True
     mtu: Annotated[
         int | None,
         Field(

@@ -265,7 +265,7 @@ class Console:
         words = {
             "down": (
                 _("Disconnect"),
-                _("Its traffic stops until Connect, a reload of the configuration or a start of vpnd."),
+                _("Its traffic stops until Connect or a start of vpnd."),
             ),
             "reset": (_("Reset"), _("The SAs are deleted and negotiated again: traffic is interrupted.")),
         }

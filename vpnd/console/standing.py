@@ -26,7 +26,7 @@ def waits_for(tunnel: TunnelDetail, events: Iterable[Event]) -> str | None:
             last = next((event.text for event in events if event.event in STATES), None)
             if last == BLOCKED:
                 return _("This machine cannot carry it now: it comes up by itself when it can.")
-            return _("It stays down until Connect, a reload of the configuration or a start of vpnd.")
+            return _("It stays down until Connect or a start of vpnd.")
         case "waiting" if tunnel.negotiation == "passive":
             return _("It waits for the peer to begin.")
         case "waiting" if tunnel.negotiation == "active":

@@ -222,7 +222,7 @@ def _add_actions(app: FastAPI, operations: Operations, commands: Commands) -> No
 
     @app.post("/v1/tunnels/{name}/down", response_model=ActionResult, tags=["actions"], operation_id="down")
     async def down(request: Request, name: Name) -> Response:
-        """Close with DELETE, and stay down until `up` or a reload."""
+        """Close with DELETE, and stay down until `up` or a start of vpnd."""
         return await commands.do(request, operations.down(name), "down", name)
 
     @app.post("/v1/tunnels/{name}/reset", response_model=ActionResult, tags=["actions"], operation_id="reset")

@@ -272,7 +272,7 @@ def up(
 def down(
     context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
 ) -> None:
-    """Close the tunnel with DELETE; it stays down until `up`, or a reload."""
+    """Close the tunnel with DELETE; it stays down until `up`, or a start of vpnd."""
     _act(name, "down", None, 30.0, _session(context, socket, json))
 
 

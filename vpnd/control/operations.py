@@ -151,7 +151,7 @@ class Operations(Protocol):
         """
 
     async def down(self, name: str) -> ActionResult:
-        """Close with DELETE; stay down until `up` or a reload."""
+        """Close with DELETE; stay down until `up` or a start of vpnd."""
 
     async def reset(self, name: str, timeout_s: float) -> ActionResult:
         """Delete the SAs and negotiate again; waits and raises as `up` does."""

@@ -212,6 +212,10 @@ class Gateway:
             self.selection.remove(now, tunnel)
         self.watchers.wake(tunnel)
 
+    def forget_mapping(self, tunnel: str, mapping: int) -> None:
+        """A mapping of the tunnel is removed: its counters go too."""
+        self._totals.forget_mapping(tunnel, mapping)
+
     def close(self) -> None:
         """No input is expected any more."""
         self._closed = True

@@ -262,8 +262,6 @@ class Operator:
                     self._service.journal.event(None, "reload-refused", text, "E-CONFIG")
                     raise refusal
                 change = await self._service.change(loaded)
-                for name in change.same:
-                    self._reopen(name)
             finally:
                 self._supervisor.ready(self._service.summary())
             self._service.journal.event(None, "reloaded", f"configuration applied: {change}")
@@ -449,16 +447,6 @@ class Operator:
         if self._service.loaded is None:
             raise OperationError("E-STARTING", "the daemon is starting: nothing is loaded yet")
         return self._service.loaded
-
-    def _reopen(self, name: str) -> None:
-        """A reload brings back what `down` has closed; one that also changes the tunnel makes it again."""
-        tunnel = self._gateway.tunnels.get(name)
-        if tunnel is None or not tunnel.standing.closed:
-            return
-        tunnel.standing.open()
-        self._let_in(tunnel)
-        with self._gateway.input("a reload", name) as now:
-            tunnel.start(now)
 
     async def _until_up(self, name: str, seconds: float) -> None:
         """Wait until each mapping is up or has failed. Raises NegotiationFailed."""

@@ -30,7 +30,7 @@ from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
 from vpnd.host.clock import at_wall
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
-from vpnd.model.policy import GatewayPolicy
+from vpnd.model.policy import ChildPolicy, GatewayPolicy
 from vpnd.model.selectors import ANY_PORT, ports_text, protocol_text
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.history import BOUNDS, Distribution
@@ -104,7 +104,10 @@ class Report:
                 nat=ike.nat if ike is not None else False,
             ),
             ike=self.ike(ike, now) if ike is not None else None,
-            mappings=[self._mapping(tunnel, mapping, sas, now) for mapping in tunnel.mappings],
+            mappings=[
+                self._mapping(tunnel, mapping, child, sas, now)
+                for mapping, child in zip(tunnel.mappings, policy.peer.children, strict=True)
+            ],
             health=self._health(tunnel),
             dpd=DpdStatus(
                 enabled=policy.peer.dpd.enabled,
@@ -159,12 +162,12 @@ class Report:
             fault, index = tunnel.standing.faults[-1]
         elif fault is None and tunnel.standing.refused:
             fault = next(reversed(tunnel.standing.refused.values()))
-        mapping = str(tunnel.policy.peer.children[index]) if index is not None else None
+        mapping = tunnel.policy.peer.child(index) if index is not None else None
         return Why(
             tunnel=tunnel.name,
             state=tunnel.state.value,
             error=self.fault(fault, now),
-            mapping=mapping if len(tunnel.mappings) > 1 else None,
+            mapping=str(mapping) if mapping is not None and len(tunnel.mappings) > 1 else None,
             tries=tunnel.standing.tries or None,
             since=at_wall(self._gateway.clock, now, tunnel.standing.since)
             if tunnel.standing.since is not None
@@ -189,9 +192,13 @@ class Report:
         return next((str(address) for address in used if not address.is_unspecified), AUTO)
 
     def _mapping(
-        self, tunnel: Tunnel, mapping: Mapping, sas: dict[int, ChildSaInfo], now: float
+        self,
+        tunnel: Tunnel,
+        mapping: Mapping,
+        policy: ChildPolicy,
+        sas: dict[int, ChildSaInfo],
+        now: float,
     ) -> MappingStatus:
-        policy = tunnel.policy.peer.children[mapping.index]
         counted = self._gateway.traffic(tunnel.name, mapping)
         reason = mapping.reason or mapping.unrenewed or mapping.narrowed or mapping.with_pfs
         if mapping.owner is None and reason is None and tunnel.standing.blocked is not None:

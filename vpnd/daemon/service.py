@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from vpnd.config.classes import TunnelDifference, compare
 from vpnd.config.compile import compile_gateway
 from vpnd.config.load import Loaded
 from vpnd.crypto.entropy import Entropy
@@ -17,6 +18,7 @@ from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.intake import Intake
 from vpnd.daemon.loop_lag import LoopLag
+from vpnd.daemon.reconfiguring import Reconfiguring
 from vpnd.daemon.upkeep.addresses import Addresses, OnDatagram, OpenPort
 from vpnd.daemon.upkeep.clock_jumps import ClockJumpMonitor
 from vpnd.daemon.upkeep.interfaces import Interfaces
@@ -55,9 +57,6 @@ class Watch(Protocol):
     def close(self) -> None:
         """Stop."""
 
-
-KEEPS_ITS_SAS = ("routes", "priority", "negotiation", "mtu", "mss", "description")
-"""What can change of a tunnel without a new negotiation."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,6 +120,7 @@ class Service:
         self._names = PeerNames(*parts, lambda: self.policy)
         self._repairs = Repairs(*parts, lambda: self.policy)
         self._clock_jumps = ClockJumpMonitor(clock, journal)
+        self._reconfiguring = Reconfiguring(gateway, self._addresses, self.interfaces)
         self.loop_lag = LoopLag()
         self._host = host
         self._supervisor = supervisor
@@ -140,7 +140,8 @@ class Service:
     async def change(self, loaded: Loaded) -> Change:
         """Go over to another configuration; returns when every tunnel is as it is configured.
 
-        Tunnels that are the same keep their SAs and sequence numbers. Raises ConfigurationInvalid for one
+        Tunnels that are the same keep their SAs and sequence numbers; what a change of the others costs, its
+        class says (`vpnd.config.classes`). Raises ConfigurationInvalid for one
         with errors, having changed nothing. Once begun it is done to its end, whether or not the caller
         still waits.
         """
@@ -155,8 +156,10 @@ class Service:
     async def _go_over(self, loaded: Loaded, after: GatewayPolicy) -> Change:
         async with self._changes.of_many():
             before = {policy.name: policy for policy in self.policy.tunnels}
+            after = _numbered(before, after)
             wanted = {policy.name: policy for policy in after.tunnels}
             change, in_force = Change.between(before, wanted), (self.policy, self.loaded)
+            differences = _differences(self.loaded, loaded, before, wanted, change.changed)
             self.policy, self.loaded = after, loaded
             self.progress = Progress(True, 0, change.steps)
             try:
@@ -171,7 +174,7 @@ class Service:
                 for name in change.removed:
                     await self._in_turn(name, self._remove(name))
                 for name in change.changed:
-                    await self._in_turn(name, self._change(before[name], wanted[name]))
+                    await self._in_turn(name, self._change(wanted[name], differences[name]))
                 for name in change.added:
                     await self._in_turn(name, self._prepare(wanted[name]))
                 await self._in_turn(None, self._guard(after.tunnels))
@@ -318,10 +321,15 @@ class Service:
             self.gateway.selection.configure(now, tunnels)
         await self.interfaces.configure(tunnels)
 
-    def _announce(self, policy: TunnelPolicy) -> None:
-        """A tunnel comes: it is listed from now on, and down until it is prepared."""
+    def _announce(self, policy: TunnelPolicy, closed: bool = False) -> None:
+        """A tunnel comes: it is listed from now on, and down until it is prepared.
+
+        `closed`: it was taken down by the operator as it was before, and stays down.
+        """
         unprepared = Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail="it is not made yet")
-        self.gateway.tunnels.add(policy, unprepared)
+        tunnel = self.gateway.tunnels.add(policy, unprepared)
+        if closed or not policy.enabled:
+            tunnel.standing.close()
         self.pending.add(policy.name)
 
     async def _prepare(self, policy: TunnelPolicy) -> None:
@@ -347,12 +355,13 @@ class Service:
     async def _remove(self, name: str, successor: TunnelPolicy | None = None) -> None:
         """A tunnel goes: DELETE to the peer, then its interface. A successor is listed at once."""
         gateway = self.gateway
+        closed = gateway.tunnels[name].standing.closed
         gateway.tunnels.remove(name)
         with gateway.turn() as now:
             gateway.endpoint.remove_peer(now, name)
         gateway.forget(name)
         if successor is not None:
-            self._announce(successor)
+            self._announce(successor, closed)
             gateway.tunnels.reorder(tuple(policy.name for policy in self.policy.tunnels))
         await self.interfaces.detach(name)
         if successor is None:
@@ -362,20 +371,14 @@ class Service:
             self.journal.event(name, "tunnel-changed", text)
         self.journal.forget(name)
 
-    async def _change(self, before: TunnelPolicy, after: TunnelPolicy) -> None:
-        """A tunnel is another: made again, or without touching its SAs where they would be the same."""
-        tunnel = self.gateway.tunnels[before.name]
-        kept = {name: getattr(after, name) for name in KEEPS_ITS_SAS}
-        as_was = replace(before, **kept)
-        if as_was != after or tunnel.standing.closed or self.interfaces.get(before.name) is None:
-            await self._remove(before.name, after)
+    async def _change(self, after: TunnelPolicy, difference: TunnelDifference) -> None:
+        """A tunnel is another: in place as its class says, or made again where nothing else can be."""
+        if difference.is_remade or self.interfaces.get(after.name) is None:
+            await self._remove(after.name, after)
             await self._prepare(after)
-            return
-        policy = replace(after, peer=tunnel.policy.peer)
-        owners = [mapping.owner.child for mapping in tunnel.mappings if mapping.owner is not None]
-        self.interfaces.update(policy, owners[0] if owners else None)
-        with self.gateway.input("a reload", after.name) as now:
-            tunnel.reconfigure(now, policy)
+        else:
+            await self._reconfiguring.change(after, difference.change_class)
+            self.journal.event(after.name, "tunnel-changed", difference.summary)
 
     async def _equip(self, policy: TunnelPolicy) -> Diagnosis | None:
         """Sockets and interface; returns what this machine refused."""
@@ -433,6 +436,28 @@ class Service:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
             self.journal.fault(None, "a task of the daemon ended with an internal error", error)
+
+
+def _numbered(before: Mapping[str, TunnelPolicy], after: GatewayPolicy) -> GatewayPolicy:
+    """What is to come, where the mappings that stay keep their numbers."""
+    tunnels = (
+        replace(tunnel, peer=tunnel.peer.numbered_as(before[tunnel.name].peer))
+        if tunnel.name in before
+        else tunnel
+        for tunnel in after.tunnels
+    )
+    return replace(after, tunnels=tuple(tunnels))
+
+
+def _differences(
+    old: Loaded | None,
+    new: Loaded,
+    before: Mapping[str, TunnelPolicy],
+    after: Mapping[str, TunnelPolicy],
+    names: Iterable[str],
+) -> dict[str, TunnelDifference]:
+    """What becomes of each of these tunnels, which both have."""
+    return {name: compare(old, new, before[name], after[name]) for name in names} if old else {}
 
 
 _NOWHERE = IPv4Address(0)

@@ -48,6 +48,10 @@ class Totals:
             total = total.plus(stats)
         return total
 
+    def forget_mapping(self, tunnel: str, mapping: int) -> None:
+        """The mapping is removed; another one may get its number."""
+        self._gone.get(tunnel, {}).pop(mapping, None)
+
     def forget(self, tunnel: str) -> None:
         """The tunnel is removed."""
         self._gone.pop(tunnel, None)

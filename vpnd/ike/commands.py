@@ -56,6 +56,15 @@ class RekeyChildNow(Cause):
     spi_in: int
 
 
+class PolicyChanged(Cause):
+    """Another policy holds: dead peer detection goes by it from now on.
+
+    `outdated`: what the IKE SA was made by is not what holds, so that another one is to take its place.
+    """
+
+    outdated: bool = False
+
+
 class Probe(Cause):
     """Ask the peer for a sign of life now, unless a request is under way that will tell as well."""
 

@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from vpnd.crypto.entropy import Entropy
-from vpnd.ike.commands import Cause, Close, CloseChild, Moved, Probe, RekeyChildNow, RekeyNow, Want
+from vpnd.ike.commands import (
+    Cause,
+    Close,
+    CloseChild,
+    Moved,
+    PolicyChanged,
+    Probe,
+    RekeyChildNow,
+    RekeyNow,
+    Want,
+)
 from vpnd.ike.faults import Drop
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, UNREADABLE_BY_ADDRESS, UNREADABLE_IN_ALL, Limits, too_long
 from vpnd.ike.message import Unfit
@@ -79,11 +89,15 @@ class Endpoint:
     # --- commands
 
     def set_peer(self, now: float, policy: PeerPolicy) -> None:
-        """Add a tunnel, or change it: its SAs stay, and what comes next is negotiated by the new policy."""
+        """Add a tunnel, or change it: its SAs stay, and what comes next is negotiated by the new policy.
+
+        Dead peer detection goes by it at once. For the rest see `rekey_child`, `close_child`, `supersede`.
+        """
         self._registry.policies.set_policy(policy)
         for session in self._sessions.of(policy.name):
             if session.version == policy.version:
                 session.sa.policy = policy
+                self._command(now, session, PolicyChanged())
 
     def remove_peer(self, now: float, name: str) -> None:
         """DELETE to the peer and forget the tunnel. An unknown name is ignored."""
@@ -124,6 +138,15 @@ class Endpoint:
         if not self._connecting_to(policy.remote_address):
             self._versions[session.version].reinitiate(now, session, policy.remote_address)
             self._settle(now)
+
+    def supersede(self, now: float, name: str) -> None:
+        """What the IKE SA was made by holds no longer: have another made beside it, after which it goes.
+
+        Where only the peer can begin, it takes its place when the peer does. No-op without an IKE SA.
+        """
+        for session in self._sessions.of(name):
+            self._command(now, session, PolicyChanged(outdated=True))
+        self.reinitiate(now, name)
 
     def close(self, now: float, name: str, diagnosis: Diagnosis, local_spi: bytes | None = None) -> None:
         """DELETE to the peer; all SAs of the tunnel go: ChildDown each, then IkeDown.

@@ -80,6 +80,8 @@ class Sa(Generic[K]):
     nat: Nat = field(default=NO_NAT, init=False)
     former: Path | None = field(default=None, init=False)
     """Where the peer was before it moved, until it has answered from where it is."""
+    outdated: bool = field(default=False, init=False)
+    """Whether it was made by a policy that holds no longer: another one is to take its place."""
     last_message: float = field(default=0.0, init=False)
     """When the peer's last authentic message came, in seconds on the caller's clock; ESP does not count."""
     psk: Secret | None = field(default=None, init=False)

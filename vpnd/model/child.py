@@ -46,7 +46,7 @@ class ChildSa:
     `mapping` is the index of its `ChildPolicy`. SPIs are 4 bytes as numbers; `spi_in` is the one we chose
     and receive on. `udp` says whether ESP travels in UDP along `path` (RFC 3948) or as IP protocol 50
     between the path's addresses. `initiator` says whether this side began the exchange that made
-    it. `replay_window` is in packets.
+    it. `replay_window` is in packets. `pfs_of_peer`: it has a key exchange that only the peer wanted.
     """
 
     tunnel: str
@@ -63,3 +63,4 @@ class ChildSa:
     lifetimes: Lifetimes
     initiator: bool
     replay_window: int = DEFAULT_REPLAY_WINDOW
+    pfs_of_peer: bool = False

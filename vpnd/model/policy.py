@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
+from itertools import count
 
 from vpnd.model.identity import Identity
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
@@ -95,8 +96,10 @@ class Lifetimes:
 class ChildPolicy:
     """One mapping of a tunnel: the selectors and algorithms of its ESP SAs.
 
-    `index` is the mapping's place in the tunnel, from 0. `pfs` holds the acceptable groups of a key
-    exchange for the child, the preferred first; empty means PFS is off. `proposals` carry the same groups.
+    `index` is the mapping's number in the tunnel, its place at first; it keeps it for as long as it is
+    configured, whatever comes and goes beside it (`PeerPolicy.numbered_as`). `pfs` holds the acceptable
+    groups of a key exchange for the child, the preferred first; empty means PFS is off. `proposals` carry
+    the same groups.
     `protocol` (0: any) and the ports narrow it. `replay_window` is in packets. With
     `sha256_96` the ICV of HMAC-SHA-256 has 96 bits, not 128.
     """
@@ -122,6 +125,11 @@ class ChildPolicy:
     def ts_remote(self) -> Selector:
         """The peer's side."""
         return Selector.of(self.remote, self.protocol, self.remote_ports)
+
+    @property
+    def selects(self) -> tuple[object, ...]:
+        """What makes two mappings the same one: ranges, protocol and ports."""
+        return self.local, self.remote, self.protocol, self.local_ports, self.remote_ports
 
     @property
     def has_ports(self) -> bool:
@@ -197,6 +205,25 @@ class PeerPolicy:
             return (self.remote_id,)
         return (self.remote_id, Identity.of_address(self.remote_address))
 
+    def child(self, index: int) -> ChildPolicy | None:
+        """The mapping with this number; None for one that is not configured (any more)."""
+        if index < len(self.children) and self.children[index].index == index:
+            return self.children[index]
+        return next((child for child in self.children if child.index == index), None)
+
+    def numbered_as(self, before: PeerPolicy) -> PeerPolicy:
+        """The same, where each mapping that `before` has as well keeps its number, and new ones get others.
+
+        A number that `before` has is not given to another mapping: SAs of what goes may be there still.
+        """
+        known = {child.selects: child.index for child in before.children}
+        free = (index for index in count() if index not in known.values())
+        children = tuple(
+            replace(child, index=known[child.selects] if child.selects in known else next(free))
+            for child in self.children
+        )
+        return replace(self, children=children)
+
     def is_peer(self, identity: Identity) -> bool:
         """Whether this is an identity of the peer."""
         return any(one.matches(identity) for one in self.peer_ids)
@@ -223,6 +250,7 @@ class HealthPolicy:
 class TunnelPolicy:
     """One tunnel, whole. `remote` is the customer gateway's address, FQDN or `any` as it was written.
 
+    One that is not `enabled` is down, and stays so.
     `mtu` is how many bytes an inner packet has at most, `mss` a TCP segment; None: what the path carries.
     At `retire_after` the next pre-shared key takes the place of the current one, which ends; None: never.
     """
@@ -239,6 +267,7 @@ class TunnelPolicy:
     mtu: int | None = None
     mss: int | None = None
     description: str = ""
+    enabled: bool = True
     retire_after: datetime | None = None
 
     def at(self, moment: datetime) -> TunnelPolicy:

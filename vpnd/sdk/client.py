@@ -106,7 +106,7 @@ class Client:
         return self._do(calls.up(name, timeout_s))
 
     def down(self, name: str) -> ActionResult:
-        """Close with DELETE, and stay down until `up` or a reload."""
+        """Close with DELETE, and stay down until `up` or a start of vpnd."""
         return self._do(calls.down(name))
 
     def reset(self, name: str, timeout_s: float = 30.0) -> ActionResult:
@@ -274,7 +274,7 @@ class AsyncClient:
         return await self._do(calls.up(name, timeout_s))
 
     async def down(self, name: str) -> ActionResult:
-        """Close with DELETE, and stay down until `up` or a reload."""
+        """Close with DELETE, and stay down until `up` or a start of vpnd."""
         return await self._do(calls.down(name))
 
     async def reset(self, name: str, timeout_s: float = 30.0) -> ActionResult:

@@ -35,7 +35,7 @@ from vpnd.ike.outputs import (
     PeerRenews,
 )
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import DpdAction, Negotiation, TunnelPolicy
+from vpnd.model.policy import ChildPolicy, DpdAction, Negotiation, TunnelPolicy
 from vpnd.tunnel.attempt import Attempt
 from vpnd.tunnel.backoff import PEER_FIRST
 from vpnd.tunnel.commands import (
@@ -49,7 +49,7 @@ from vpnd.tunnel.commands import (
     StateChanged,
     TunnelState,
 )
-from vpnd.tunnel.mappings import ENDED_HERE, STABLE_AFTER, Fault, Mapping, reason_of_offer
+from vpnd.tunnel.mappings import ENDED_HERE, STABLE_AFTER, Fault, Mapping, numbered, reason_of_offer
 from vpnd.tunnel.standing import Standing
 
 
@@ -124,13 +124,23 @@ class Tunnel:
         self._settle()
 
     def reconfigure(self, now: float, policy: TunnelPolicy) -> None:
-        """Another policy that leaves the SAs as they are: routes, priority, negotiation type."""
+        """Another policy. Mappings that stay keep their number and what they have; the others come and go.
+
+        What becomes of their SAs is the caller's affair: those of a mapping that goes are nobody's here.
+        """
+        if self.attempt.mapping is not None and policy.peer.child(self.attempt.mapping) is None:
+            self._end_attempt()
         if policy.negotiation is Negotiation.PASSIVE is not self.policy.negotiation:
             self._stop_trying()
         if policy.peer.dpd.action is DpdAction.RETRY:
             self.standing.reconnect()
         self.bind(policy)
-        self.start(now)
+        known = {mapping.index: mapping for mapping in self.mappings}
+        self.mappings = tuple(known.get(c.index) or Mapping(c.index) for c in policy.peer.children)
+        if not policy.enabled:
+            self.down(now)
+        elif not self.standing.closed:
+            self.start(now)
 
     def up(self, now: float) -> None:
         """Negotiate now what is not up, whatever the negotiation type."""
@@ -177,11 +187,11 @@ class Tunnel:
     def acquire(self, now: float, index: int) -> None:
         """A packet of this mapping waits for an SA."""
         negotiation, standing = self.policy.negotiation, self.standing
-        if negotiation is Negotiation.PASSIVE or standing.closed or index >= len(self.mappings):
+        mapping = self._mapping(index)
+        if negotiation is Negotiation.PASSIVE or standing.closed or mapping is None:
             return
         if standing.disconnected and negotiation is not Negotiation.TRAFFIC_TRIGGERED:
             return
-        mapping = self.mappings[index]
         if mapping.owner is not None or mapping.wanted or mapping.connecting or mapping.pauses(now):
             return
         mapping.set_wanted(True)
@@ -287,7 +297,7 @@ class Tunnel:
             self._proceed(now)
             return
         if mapping.offered:
-            diagnosis = reason_of_offer(diagnosis, self.policy.peer.children[index])
+            diagnosis = reason_of_offer(diagnosis, self._policy_of(mapping))
         self.standing.record(now, diagnosis, index)
         delay = mapping.failed(now, diagnosis, self._entropy, self._persists())
         self._outputs.append(AttemptFailed(self.name, index, diagnosis, delay))
@@ -305,8 +315,8 @@ class Tunnel:
         """What works has no successor, and ends with its lifetime: a mapping's SAs, or the IKE SA (None)."""
         fault = Fault(diagnosis, now)
         self.standing.add(fault, index)
-        if index is not None:
-            self.mappings[index].renewal_failed(fault)
+        if index is not None and (mapping := self._mapping(index)) is not None:
+            mapping.renewal_failed(fault)
         self._outputs.append(AttemptFailed(self.name, index, diagnosis, None, renewal=True))
 
     def _failed(self, now: float, failed: Failed) -> None:
@@ -354,7 +364,11 @@ class Tunnel:
     # ------------------------------------------------------------------------------------ inside
 
     def _mapping(self, index: int) -> Mapping | None:
-        return self.mappings[index] if 0 <= index < len(self.mappings) else None
+        return numbered(self.mappings, index)
+
+    def _policy_of(self, mapping: Mapping) -> ChildPolicy:
+        """Every mapping has one: they change together."""
+        return next(child for child in self.policy.peer.children if child.index == mapping.index)
 
     def _persists(self) -> bool:
         """Whether what fails is tried again although no one asks for it."""
@@ -437,15 +451,17 @@ class Tunnel:
         self._outputs.append(Initiate(self.name, mapping.index))
 
     def _end_attempt(self) -> None:
-        if self.attempt.mapping is not None:
-            self.mappings[self.attempt.mapping].end()
+        index = self.attempt.mapping
+        mapping = self._mapping(index) if index is not None else None
+        if mapping is not None:
+            mapping.end()
         self.attempt.end()
 
     def _came_up(self, now: float, mapping: Mapping, first: bool) -> None:
         if mapping.owner is not None and self.attempt.mapping == mapping.index:
             self._end_attempt()
         mapping.end()
-        found = mapping.compare(now, self.policy.peer.children[mapping.index])
+        found = mapping.compare(now, self._policy_of(mapping))
         for fault in found:
             self.standing.add(fault, mapping.index)
         said: list[Diagnosis | None] = [fault.diagnosis for fault in found]

@@ -241,6 +241,13 @@ class Mapping:
         return others if self.owner is None else (self.owner, *others)
 
 
+def numbered(mappings: tuple[Mapping, ...], index: int) -> Mapping | None:
+    """The mapping with this number; None for one that is not configured (any more)."""
+    if index < len(mappings) and mappings[index].index == index:
+        return mappings[index]
+    return next((mapping for mapping in mappings if mapping.index == index), None)
+
+
 def reason_of_offer(diagnosis: Diagnosis, policy: ChildPolicy) -> Diagnosis:
     """Why a mapping that the peer has offered beside another one has no SA of its own.
 

@@ -16,6 +16,7 @@ from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.failover import Failover, Fitness, Group, Member, RouteMoved
 from vpnd.tunnel.health import HealthCheck, HealthChecks, ProbeOutput
 from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.mappings import numbered
 from vpnd.wire.iana import IpProtocol
 
 RouteSelectionOutput = ProbeOutput | RouteMoved
@@ -83,7 +84,8 @@ class RouteSelection:
         """A tunnel, one of its mappings or what it loses is another."""
         index = probe_mapping(tunnel.policy)
         if index is not None:
-            self._checks.set_linked(now, tunnel.name, tunnel.mappings[index].owner is not None)
+            mapping = numbered(tunnel.mappings, index)
+            self._checks.set_linked(now, tunnel.name, mapping is not None and mapping.owner is not None)
         check = self._checks.get(tunnel.name)
         lossy = check is not None and check.lossy
         self._failover.set_fitness(now, tunnel.name, _fitness(tunnel, lossy))

@@ -101,13 +101,21 @@ def test_the_peers_address_is_its_tunnels_change_and_its_name_is_not(tmp_path: P
     assert found.change_class is ChangeClass.LIVE
 
 
-def test_the_gateways_address_is_a_new_ike_sa_of_each_tunnel(tmp_path: Path) -> None:
+def test_the_gateways_address_makes_each_tunnel_again(tmp_path: Path) -> None:
     found = difference(tmp_path, BASE, BASE.replace("192.0.2.1", "192.0.2.2"))
     assert [change.key for change in found.gateway] == ["gateway.address"]
-    assert [one.change_class for one in found.tunnels] == [ChangeClass.NEW_IKE_SA]
+    assert [(one.change_class, one.is_remade) for one in found.tunnels] == [(ChangeClass.BREAK, True)]
     own = BASE + 'ike.local_id = "hq.example"\n'
     (tunnel,) = difference(tmp_path, own, own.replace("192.0.2.1", "192.0.2.2")).tunnels
-    assert tunnel.change_class is ChangeClass.NEW_IKE_SA
+    assert (tunnel.change_class, tunnel.is_remade) == (ChangeClass.BREAK, True)
+
+
+def test_a_tunnel_that_is_disabled_keeps_its_interface(tmp_path: Path) -> None:
+    found = changed(tmp_path, "", "enabled = false\n")
+    assert (found.change_class, found.is_remade) == (ChangeClass.BREAK, False)
+    assert found.cost == "its traffic: DELETE to the peer, and it stays down"
+    back = changed(tmp_path, "enabled = false\n", "")
+    assert (back.change_class, back.is_remade) == (ChangeClass.LIVE, False)
 
 
 def test_mappings_are_counted_and_their_order_costs_nothing(tmp_path: Path) -> None:

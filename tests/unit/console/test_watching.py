@@ -179,7 +179,7 @@ async def test_without_the_daemon(browser: Browser) -> None:
 
 
 WAITING = [
-    ("down", "active", "tunnel-down", "down, as asked", "until Connect, a reload"),
+    ("down", "active", "tunnel-down", "down, as asked", "until Connect or a start"),
     ("down", "active", "tunnel-down", BLOCKED, "This machine cannot carry it"),
     ("waiting", "passive", "tunnel-waiting", "waiting for the peer", "for the peer to begin"),
     ("waiting", "traffic-triggered", "tunnel-waiting", "waiting for traffic", "the first packet"),

@@ -225,7 +225,7 @@ class FakeHost:
     async def set_address(self, name: str, address: Address, present: bool) -> None:
         if name not in self.interfaces:
             raise HostFailed(f"there is no interface {name}")
-        self.addresses.add(address)
+        self.addresses.add(address) if present else self.addresses.discard(address)
 
     async def reconcile(self, wanted: Wanted, present: Wanted | None = None) -> list[str]:
         missing = {r.device for r in wanted.routes if r.device and r.device not in self.interfaces}

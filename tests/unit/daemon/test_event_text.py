@@ -18,7 +18,7 @@ UNKNOWN, HEALTHY, UNHEALTHY = HealthState.UNKNOWN, HealthState.HEALTHY, HealthSt
 TUNNEL: Any = SimpleNamespace(
     name="t",
     policy=SimpleNamespace(
-        peer=SimpleNamespace(children=("10.1.0.0/24 - 10.2.0.0/24", "10.1.0.0/24 - 10.3.0.0/24"))
+        peer=SimpleNamespace(child=("10.1.0.0/24 - 10.2.0.0/24", "10.1.0.0/24 - 10.3.0.0/24").__getitem__)
     ),
 )
 

@@ -114,7 +114,7 @@ async def test_a_changed_tunnel_is_listed_while_it_is_made_again(pair: Pair) -> 
     pair.configure({"t": ROUTED}, {"t": BACK})
     await pair.start()
     await pair.until(lambda: pair.state() == ("up", "up"))
-    pair.configure({"t": ROUTED + "\n[tunnels.t.ike]\nlifetime = 7200"}, {"t": BACK})
+    pair.configure({"t": ROUTED + '\ninterface = "vpn-x"'}, {"t": BACK})
     pair.hq.host.gate = asyncio.Semaphore(0)
     work = asyncio.create_task(pair.hq.operator.reload())
     await pair.until(lambda: pair.hq.operator.status().tunnels[0].state == "down")

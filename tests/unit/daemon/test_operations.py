@@ -409,18 +409,25 @@ async def test_traffic_is_a_sign_of_life(pair: Pair) -> None:
 # -------------------------------------------------------------------------------- reload
 
 
+@pytest.mark.parametrize("more", ["", "priority = 7", "ipsec.pfs = 14", "ike.lifetime = 7200"])
+@pytest.mark.parametrize("remade", ["", 'interface = "vpn-x"'])
 @with_pair
-async def test_a_reload_brings_back_what_was_taken_down(pair: Pair) -> None:
-    """`down` holds until `up` or a reload, whether or not the file says something new."""
+async def test_a_reload_leaves_down_what_was_taken_down(pair: Pair, more: str, remade: str) -> None:
+    """`down` holds until `up` or a start, whether or not the file says something new."""
     await up(pair)
     await pair.hq.operator.down("t")
     await pair.until(lambda: pair.state() == ("down", "waiting"))
     other = {"customer_gateway": {"address": "192.0.2.9"}, "pre_shared_key": f"plain:{KEY}"}
     await pair.hq.operator.put_tunnel("v", {**other, "routes": ["10.7.0.0/16"]})
     assert pair.state()[0] == "down"
+    changed = f"{ROUTED}\n{remade}\n{more}"
+    pair.hq.write(configuration("hq", "192.0.2.1", "192.0.2.2", {"t": changed}))
     result = await pair.hq.operator.reload()
-    assert (result.changed, result.unchanged) == ([], ["t", "v"])
-    await pair.until(lambda: pair.state() == ("up", "up"))
+    assert (result.changed, result.unchanged) == ((["t"], ["v"]) if more or remade else ([], ["t", "v"]))
+    await asyncio.sleep(60)
+    assert pair.state() == ("down", "waiting")
+    await pair.hq.operator.up("t", 20)
+    assert pair.state() == ("up", "up")
 
 
 @with_pair
@@ -463,7 +470,9 @@ async def test_a_description_is_shown_and_does_not_touch_the_sas(pair: Pair) -> 
     pair.hq.write(configuration("hq", "192.0.2.1", "192.0.2.2", {"t": changed}))
     assert (await pair.hq.operator.reload()).changed == ["t"]
     assert pair.hq.engine.installed == before
-    assert [event for event in pair.hq.events() if event not in events and event[0]] == []
+    assert [event for event in pair.hq.events() if event not in events and event[0]] == [
+        ("t", "tunnel-changed")
+    ]
     assert pair.hq.operator.status().tunnels[0].description == text
     detail = pair.hq.operator.tunnel("t")
     assert (detail.description, detail.configuration["description"]) == (text, text)
@@ -478,8 +487,9 @@ async def test_a_changed_proposal_negotiates_again(pair: Pair) -> None:
         rest += '\n[tunnels.t.ipsec]\nencryption = "aes-256"'
         machine.write(configuration("x", str(machine.address), other, {"t": rest}))
         await machine.operator.reload()
-    await pair.hq.operator.up("t", 20)
+    await asyncio.sleep(PROVED)
     assert not before & set(pair.hq.engine.installed)
+    assert ("t", "tunnel-lost") not in pair.hq.events()
     assert pair.hq.operator.status().tunnels[0].mappings[0].encryption == "aes-256"
 
 

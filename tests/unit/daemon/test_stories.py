@@ -383,10 +383,16 @@ def stand_still(seconds: float) -> None:
 @with_pair
 async def test_a_reload_changed_the_tunnel(pair: Pair) -> None:
     await up(pair)
-    pair.configure({"t": f'{ROUTED}\nipsec.encryption = "aes-256"'}, {"t": BACK})
+    pair.configure({"t": f"{ROUTED}\ndpd.timeout = 60"}, {"t": BACK})
     await pair.hq.operator.reload()
-    assert kinds(pair.hq)[:2] == ["tunnel-changed", "tunnel-connecting"]
-    assert text(pair.hq, "tunnel-changed") == "its configuration changed: closed, and negotiated again"
+    assert kinds(pair.hq)[0] == "tunnel-changed"
+    said = "its configuration changed (dpd.timeout): live, its interface stays"
+    assert text(pair.hq, "tunnel-changed") == said
+    pair.configure({"t": f'{ROUTED}\nike.version = "ikev1"'}, {"t": BACK})
+    await pair.hq.operator.reload()
+    assert kinds(pair.hq)[-2:] == ["tunnel-changed", "tunnel-connecting"]
+    said = "its configuration changed: closed, and negotiated again"
+    assert [event.text for event in story(pair.hq) if event.event == "tunnel-changed"][1:] == [said]
     pair.configure({}, {"t": BACK})
     await pair.hq.operator.reload()
     assert kinds(pair.hq)[-1] == "tunnel-removed"

@@ -41,7 +41,7 @@ def state_changed(journal: Journal, tunnel: Tunnel, change: StateChanged) -> Non
 
 def mapping_changed(journal: Journal, tunnel: Tunnel, change: MappingChanged) -> None:
     """One mapping came up, in whole or in part, or went down; the rest is said for tunnels with several."""
-    mapping = tunnel.policy.peer.children[change.mapping]
+    mapping = tunnel.policy.peer.child(change.mapping)
     if change.state is MappingState.UP and change.diagnosis is not None:
         kind = "pfs-of-peer" if change.diagnosis.code is Code.PFS_OF_PEER else "mapping-narrowed"
         journal.failure(change.tunnel, kind, change.diagnosis)
@@ -55,7 +55,7 @@ def mapping_changed(journal: Journal, tunnel: Tunnel, change: MappingChanged) ->
 
 def child_renewed(journal: Journal, tunnel: Tunnel, child: ChildSa) -> None:
     """A pair of ESP SAs has its successor."""
-    which = f" of {tunnel.policy.peer.children[child.mapping]}" if len(tunnel.mappings) > 1 else ""
+    which = f" of {tunnel.policy.peer.child(child.mapping)}" if len(tunnel.mappings) > 1 else ""
     journal.event(child.tunnel, "rekeyed", f"the ESP SAs{which} were renewed, {_begun_by(child.initiator)}")
 
 
@@ -71,7 +71,7 @@ def attempt_failed(journal: Journal, tunnel: Tunnel, change: AttemptFailed) -> N
         journal.failure(change.tunnel, "rekey-failed", change.diagnosis, f"; the present {lasting}")
         return
     named = change.mapping is not None and change.diagnosis.fact("mapping") is None
-    which = f" ({tunnel.policy.peer.children[change.mapping or 0]})" if named else ""
+    which = f" ({tunnel.policy.peer.child(change.mapping or 0)})" if named else ""
     kind = "peer-throttled" if change.diagnosis.code is Code.FLOOD else "attempt-failed"
     what_next = which + _next(change.retry_in)
     journal.failure(change.tunnel, kind, change.diagnosis, what_next, change.unproven)

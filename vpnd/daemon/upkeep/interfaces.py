@@ -124,17 +124,34 @@ class Interfaces:
         self._engine.remove_tunnel(name)
         await self._host.close_interface(attached.policy.interface, attached.descriptor)
 
-    def update(self, policy: TunnelPolicy, child: ChildSa | None = None) -> None:
-        """A tunnel keeps its interface and has new routes, limits, or another priority; `child` is an SA."""
+    async def change(self, policy: TunnelPolicy, child: ChildSa | None = None) -> None:
+        """A tunnel keeps its interface and has another policy; `child` is an SA of it."""
         attached = self._attached.get(policy.name)
-        if attached is not None:
-            attached.policy = policy
-            self._engine.set_limits(policy.name, policy.mtu, policy.mss)
-            if child is not None:
-                self.follow(child)
-            else:
-                self._change_mtu(attached, _mtu_of(policy, attached.path_mtu))
-            self._engine.replace_policies(policy.name, _rows(policy))
+        if attached is None:
+            return
+        before, attached.policy = attached.policy, policy
+        self._engine.set_limits(policy.name, policy.mtu, policy.mss)
+        if child is not None:
+            self.follow(child)
+        else:
+            self._change_mtu(attached, _mtu_of(policy, attached.path_mtu))
+        self._engine.replace_policies(policy.name, _rows(policy))
+        if policy.health != before.health:
+            self._engine.interrupt(policy.name, False)
+            await self._change_health(before, policy)
+
+    async def _change_health(self, before: TunnelPolicy, after: TunnelPolicy) -> None:
+        """The interface has the address of the new health check, and that of the old one no more."""
+        old, new = before.health, after.health
+        try:
+            if old is not None and (new is None or new.local != old.local):
+                await self._host.set_address(after.interface, old.local, False)
+            if new is not None and (old is None or new.local != old.local):
+                await self._host.set_address(after.interface, new.local, True)
+        except HostFailed as failure:
+            self._journal.warn(after.name, str(failure))
+        if new is not None:
+            self._engine.answer_probes(after.name, new.local, new.remote)
 
     async def path_mtu(self, policy: TunnelPolicy) -> int:
         """What the route to the peer carries, in bytes."""

@@ -215,6 +215,12 @@ def rekey_child(context: Context, now: float, cause: commands.RekeyChildNow) -> 
         quick_mode.want(context, now, mapping, cause.spi_in)
 
 
+def follow_policy(context: Context, now: float, changed: commands.PolicyChanged) -> None:
+    """Dead peer detection goes by the new policy; one that does not goes when it has a successor."""
+    context.liveness.follow_policy(now)
+    context.sa.outdated |= changed.outdated
+
+
 def probe(context: Context, now: float, cause: commands.Probe) -> None:
     context.ask(now)
 

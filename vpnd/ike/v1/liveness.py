@@ -71,6 +71,17 @@ class Liveness:
         else:
             self._timers.disarm(Timer.LIVENESS)
 
+    def follow_policy(self, now: float) -> None:
+        """The policy is another: the next question comes when that says; one that is out goes on."""
+        if self._asked_since is not None:
+            return
+        dpd = self._sa.policy.dpd
+        if self.spoken and dpd.enabled:
+            due = question_due(self.last_heard, float(dpd.timeout), self._sa.initiator)
+            self._timers.arm(Timer.LIVENESS, max(now, due))
+        else:
+            self._timers.disarm(Timer.LIVENESS)
+
     def acknowledged(self, now: float, sequence: int) -> None:
         """An ACK settles what was asked only with the number that was asked last (RFC 3706 section 5.4)."""
         if self._asked_since is not None and sequence == self._sequence:

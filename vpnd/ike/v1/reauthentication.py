@@ -285,6 +285,9 @@ def _retire(context: Context, now: float, crossing: bool) -> None:
     current, closing = context.current, now + context.registry.limits.closing
     if context.timers.deadline(Timer.MEND) is not None:
         current.timers.arm(Timer.MEND, closing + MEND_AFTER)
+    if context.sa.outdated:
+        # What it was made by holds no longer, at this end at least.
+        context.timers.arm(Timer.FORGET, closing)
     if crossing:
         context.sa.yielded_at = now
         context.timers.arm(Timer.REVIEW, now + ASK_AFTER)

@@ -117,6 +117,7 @@ _ROWS: dict[tuple[State, ...], dict[Key, Step[Action, State]]] = {
     # --- established, replaced, or deleted by the peer
     (State.ESTABLISHED,): {
         commands.RekeyNow: Step("begin a successor", life.renew),
+        commands.PolicyChanged: Step("another policy holds", life.follow_policy),
         commands.Probe: Step("check that the peer is alive", life.probe),
         causes.PeerDead: Step("the peer is dead", life.dead),
         causes.AwaitSuccessor: Step(

@@ -62,7 +62,8 @@ def settle(context: Context, now: float) -> None:
             _stay(other)
     elif siblings:
         every = [*siblings, context]
-        _yield_to(_keeper(every), every, now)
+        # What was made by a policy that holds no longer goes, whatever the rule of both ends says.
+        _yield_to(_keeper([one for one in every if not one.sa.outdated]), every, now)
     excess = len(siblings) + 1 - context.registry.limits.ike_sas_per_tunnel
     for other in siblings[: max(0, excess)]:
         other.command(now, _close(other, siblings[-1], now))
@@ -178,8 +179,12 @@ def _without_keeper(context: Context, now: float) -> None:
 
 
 def _due(context: Context, yielding: Yielding) -> float:
-    """When it is closed: by its initiator, or by the other side should the initiator not."""
-    return yielding.since + (DUPLICATE_KEPT if context.sa.initiator else DUPLICATE_KEPT_BY_PEER)
+    """When it is closed: by its initiator, or by the other side should the initiator not.
+
+    One that is outdated is closed from here, as the peer may keep it.
+    """
+    first = context.sa.initiator or context.sa.outdated
+    return yielding.since + (DUPLICATE_KEPT if first else DUPLICATE_KEPT_BY_PEER)
 
 
 def _ask(context: Context, keeper: Context, yielding: Yielding, now: float) -> Probe | None:

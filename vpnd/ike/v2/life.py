@@ -312,6 +312,16 @@ def _rekey_child(context: Context, child: Child) -> None:
         context.requests.ask(RekeyChild(child))
 
 
+def follow_policy(context: Context, now: float, changed: commands.PolicyChanged) -> None:
+    """Dead peer detection goes by the new policy, and an IKE SA that does not is superseded."""
+    sa, timers = context.sa, context.timers
+    if sa.policy.dpd.enabled:
+        timers.arm(Timer.DPD, max(_next_check(context, now), now))
+    if changed.outdated and not sa.outdated:
+        sa.outdated = True
+        timers.arm(Timer.REINITIATE, now + REINITIATE_AGAIN)
+
+
 def probe(context: Context, now: float, cause: commands.Probe) -> None:
     """Ask whether the peer is alive, unless a request is under way that shows it as well."""
     if context.requests.is_idle:
@@ -472,10 +482,14 @@ def _next_check(context: Context, now: float) -> float:
 
 
 def ends_soon(context: Context, now: float, timer: Timer) -> None:
-    """The hard end is near: another IKE SA is begun beside this one.
+    """The hard end is near, or what it was made by holds no longer: another one is begun beside this one.
 
     A rekey that was begun a moment ago may still be answered, and has half of the time that is left.
     """
+    if context.sa.outdated:
+        context.timers.arm(Timer.REINITIATE, now + REINITIATE_AGAIN)
+        context.registry.reinitiating.append(context.sa.tunnel)
+        return
     outstanding, end = context.requests.outstanding, context.timers.deadline(Timer.LIFETIME)
     if outstanding is not None and isinstance(outstanding.exchange, RekeyIke) and end is not None:
         is_young = now - outstanding.schedule.started < UNANSWERED

@@ -75,6 +75,7 @@ class Agreed:
             lifetimes=self.policy.lifetimes,
             initiator=initiator,
             replay_window=self.policy.replay_window,
+            pfs_of_peer=bool(self.suite.dh) and not self.policy.pfs,
         )
 
 

@@ -496,7 +496,7 @@ def _first_group(context: Context, policy: ChildPolicy, replaces: int | None) ->
     if policy.pfs:
         return policy.pfs[0]
     old = context.peer.children.by_spi.get(replaces) if replaces is not None else None
-    return (old.sa.suite.dh if old is not None else None) or NO_GROUP
+    return (old.sa.suite.dh if old is not None and old.sa.pfs_of_peer else None) or NO_GROUP
 
 
 def _asking(policy: ChildPolicy, group: int) -> ChildPolicy:
@@ -567,6 +567,7 @@ def _child(context: Context, quick: QuickMode, choice: Phase2Choice, secret: Sec
         lifetimes=choice.lifetimes,
         initiator=quick.initiator,
         replay_window=quick.policy.replay_window,
+        pfs_of_peer=bool(quick.group) and not quick.policy.pfs,
     )
 
 

@@ -58,7 +58,8 @@ class RekeyChild(ChildExchange):
             return None
         if self._negotiation is None:
             selectors = (sa.ts_local, sa.ts_remote)
-            self._negotiation = ChildNegotiation(context, policy, selectors, before=sa.suite.dh)
+            before = sa.suite.dh if sa.pfs_of_peer else None
+            self._negotiation = ChildNegotiation(context, policy, selectors, before)
         spi = sa.spi_in.to_bytes(ESP_SPI_LENGTH, "big")
         rekey_sa = Notify(Notify2.REKEY_SA, protocol=Protocol.ESP, spi=spi)
         return (rekey_sa, *self._negotiation.payloads())

@@ -1,0 +1,80 @@
+"""A tunnel's change in place: what runs goes over to another policy, and loses nothing by it.
+
+Which of this a change needs is said by its class (`vpnd.config.classes`); one of the classes `interface` and
+`break` is not made here, but by removing the tunnel and making it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vpnd.config.classes import ChangeClass
+from vpnd.daemon.gateway import Gateway
+from vpnd.daemon.upkeep.addresses import Addresses
+from vpnd.daemon.upkeep.interfaces import Interfaces
+from vpnd.model.child import ChildSa
+from vpnd.model.policy import ChildPolicy, TunnelPolicy
+from vpnd.tunnel.lifecycle import Tunnel
+
+
+class Reconfiguring:
+    """Takes tunnels from one policy to another while they run."""
+
+    def __init__(self, gateway: Gateway, addresses: Addresses, interfaces: Interfaces) -> None:
+        self._gateway = gateway
+        self._addresses = addresses
+        self._interfaces = interfaces
+
+    async def change(self, after: TunnelPolicy, change_class: ChangeClass) -> None:
+        """The tunnel of this name, which has its interface, is configured so from now on."""
+        gateway, name = self._gateway, after.name
+        tunnel = gateway.tunnels[name]
+        before = tunnel.policy
+        policy = await self._bound(before, after)
+        # First what packets are selected by: SAs of new mappings find their rows.
+        await self._interfaces.change(policy, _sa_of(tunnel))
+        with gateway.turn() as now:
+            gateway.selection.add(now, name, policy.health)
+        gone = [m for m in tunnel.mappings if policy.peer.child(m.index) is None]
+        with gateway.input("a change of its configuration", name) as now:
+            if policy.health != before.health:
+                tunnel.set_health(True)
+            if policy.enabled and tunnel.standing.blocked is None and not tunnel.standing.closed:
+                gateway.endpoint.set_peer(now, policy.peer)
+            tunnel.reconfigure(now, policy)
+            for mapping in gone:
+                for pair in mapping.pairs():
+                    gateway.endpoint.close_child(now, name, pair.spi_in)
+            self._succeed(now, tunnel, before, change_class)
+        for mapping in gone:
+            gateway.forget_mapping(name, mapping.index)
+        with gateway.turn() as now:
+            gateway.selection.tunnel_changed(now, tunnel)
+        gateway.watchers.wake(name)
+
+    async def _bound(self, before: TunnelPolicy, after: TunnelPolicy) -> TunnelPolicy:
+        """With the addresses that the tunnel has now, of this machine and of the peer."""
+        remote = before.peer.remote_address
+        bound = await self._addresses.bind(replace(after, peer=replace(after.peer, remote_address=remote)))
+        return replace(bound, peer=replace(bound.peer, local_address=before.peer.local_address))
+
+    def _succeed(self, now: float, tunnel: Tunnel, before: TunnelPolicy, change_class: ChangeClass) -> None:
+        """Successors, made at once, of SAs that are not as the policy wants them."""
+        endpoint, after = self._gateway.endpoint, tunnel.policy
+        if change_class is ChangeClass.NEW_IKE_SA:
+            endpoint.supersede(now, tunnel.name)
+            return
+        for mapping in tunnel.mappings:
+            was, wanted = before.peer.child(mapping.index), after.peer.child(mapping.index)
+            if mapping.owner is not None and was and wanted and _protection(was) != _protection(wanted):
+                endpoint.rekey_child(now, tunnel.name, mapping.owner.spi_in)
+
+
+def _protection(child: ChildPolicy) -> tuple[object, ...]:
+    """What the SAs of a mapping are negotiated by, but for what waits for the next ones."""
+    return child.proposals, child.pfs, child.sha256_96
+
+
+def _sa_of(tunnel: Tunnel) -> ChildSa | None:
+    """One of its SA pairs, which tells how large a packet is with its protection."""
+    return next((mapping.owner.child for mapping in tunnel.mappings if mapping.owner is not None), None)
