@@ -38,6 +38,8 @@ class Source:
     private: bool = False
     keys: Mapping[str, Secret] = field(default_factory=dict)
     next_keys: Mapping[str, Secret] = field(default_factory=dict)
+    disabled: frozenset[str] = frozenset()
+    """Tunnels of whatever file that an operator has disabled, as the state directory says."""
 
     def beside(self, path: str) -> Path:
         """A path that stands in this file: a relative one is relative to the file's directory."""

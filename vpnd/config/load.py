@@ -47,6 +47,8 @@ from vpnd.config.values import check_name
 from vpnd.model.secret import Secret
 
 TUNNELS_DIRECTORY = "tunnels.d"
+DISABLED_FILE = "disabled.toml"
+"""In the state directory: the tunnels that an operator has disabled."""
 GATEWAYS_DIRECTORY = "customer_gateways.d"
 """In the state directory: one file for each customer gateway that was made through the API."""
 GATEWAY_FILE = "gateway.toml"
@@ -114,7 +116,20 @@ def read_sources(path: Path, state: Path | None, findings: Findings) -> list[Sou
         for directory in (GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY):
             files += [(extra, False, True) for extra in _toml_files(state / directory, findings)]
     sources = (_read_file(file, main, from_api, findings) for file, main, from_api in files)
-    return [source for source in sources if source is not None]
+    disabled = _read_disabled(state, findings) if state is not None else frozenset()
+    return [replace(source, disabled=disabled) for source in sources if source is not None]
+
+
+def _read_disabled(state: Path, findings: Findings) -> frozenset[str]:
+    """The tunnels that an operator has disabled; of one that is not configured it says nothing."""
+    path = state / DISABLED_FILE
+    source = _read_file(path, False, True, findings) if path.exists() else None
+    names = source.tables.get("disabled") if source is not None else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        hint = 'write disabled = ["NAME"], or remove the file'
+        findings.error(source or Source(str(path), {}), (), "E-TYPE", "disabled is no list of names", hint)
+        return frozenset()
+    return frozenset(names)
 
 
 def _toml_files(directory: Path, findings: Findings) -> list[Path]:
@@ -304,7 +319,7 @@ def _add_tunnels(
         if table is None and isinstance(raw, dict):
             table = _what_is_valid(raw)
         if table is not None:
-            into[name] = Tunnel(name, table, source)
+            into[name] = Tunnel(name, table, source, disabled=name in source.disabled)
 
 
 OF_ONE_TUNNEL = re.compile(r"tunnels\..*\.customer_gateway", re.DOTALL)

@@ -225,6 +225,20 @@ def _add_actions(app: FastAPI, operations: Operations, commands: Commands) -> No
         """Close with DELETE, and stay down until `up` or a start of vpnd."""
         return await commands.do(request, operations.down(name), "down", name)
 
+    @app.post(
+        "/v1/tunnels/{name}/disable", response_model=ActionResult, tags=["actions"], operation_id="disable"
+    )
+    async def disable(request: Request, name: Name) -> Response:
+        """Close with DELETE, and stay down until `enable`, also after a start of vpnd."""
+        return await commands.do(request, operations.disable(name), "disable", name)
+
+    @app.post(
+        "/v1/tunnels/{name}/enable", response_model=ActionResult, tags=["actions"], operation_id="enable"
+    )
+    async def enable(request: Request, name: Name) -> Response:
+        """Take `disable` back; 409 where a file says `enabled = false`."""
+        return await commands.do(request, operations.enable(name), "enable", name)
+
     @app.post("/v1/tunnels/{name}/reset", response_model=ActionResult, tags=["actions"], operation_id="reset")
     async def reset(request: Request, name: Name, body: UpRequest = UpRequest()) -> Response:  # noqa: B008 # immutable
         """Delete the SAs and negotiate again."""

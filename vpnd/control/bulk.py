@@ -14,13 +14,13 @@ AT_ONCE = 8
 
 
 async def up_all(client: AsyncTransport, timeout_s: float, note: Callable[[str], None]) -> dict[str, Any]:
-    """Bring up every tunnel, each within `timeout_s` seconds; `note` hears of each as it ends.
+    """Bring up every tunnel but disabled ones, each within `timeout_s` seconds; `note` hears of each.
 
     Returns `tunnels`, in the order of the configuration, each with its `error` or null, and the counts `up`
     and `failed`. Raises Refused and DaemonUnreachable as `Client.get` does.
     """
     status = await client.get("/v1/status")
-    names = [tunnel["name"] for tunnel in status["tunnels"]]
+    names = [tunnel["name"] for tunnel in status["tunnels"] if tunnel.get("enabled", True)]
     room, done = asyncio.Semaphore(AT_ONCE), 0
 
     async def one(name: str) -> dict[str, Any]:

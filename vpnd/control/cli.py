@@ -277,6 +277,22 @@ def down(
 
 
 @app.command()
+def disable(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """Close the tunnel with DELETE; it stays down until `enable`, also after a start of vpnd."""
+    _act(name, "disable", None, 30.0, _session(context, socket, json))
+
+
+@app.command()
+def enable(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """Take `disable` back: the tunnel begins as its configuration says."""
+    _act(name, "enable", None, 30.0, _session(context, socket, json))
+
+
+@app.command()
 def reset(
     context: typer.Context,
     name: NameArgument,

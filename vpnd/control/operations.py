@@ -153,6 +153,12 @@ class Operations(Protocol):
     async def down(self, name: str) -> ActionResult:
         """Close with DELETE; stay down until `up` or a start of vpnd."""
 
+    async def disable(self, name: str) -> ActionResult:
+        """Close with DELETE; stay down, also after a start of vpnd, until `enable`."""
+
+    async def enable(self, name: str) -> ActionResult:
+        """Take `disable` back. Raises Conflict where a file says `enabled = false`."""
+
     async def reset(self, name: str, timeout_s: float) -> ActionResult:
         """Delete the SAs and negotiate again; waits and raises as `up` does."""
 

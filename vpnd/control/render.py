@@ -157,6 +157,8 @@ def _health(health: Json | None) -> str:
 
 
 def _note(tunnel: Json, mappings: Sequence[Json]) -> str:
+    if not tunnel.get("enabled", True):
+        return "disabled"
     if tunnel["state"] != "up" and tunnel["last_error"]:
         return clean(tunnel["last_error"]["code"])
     reasons = [mapping["reason"]["code"] for mapping in mappings if mapping["reason"]]

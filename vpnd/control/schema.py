@@ -221,6 +221,11 @@ class TunnelStatus(Model):
         "Of two tunnels with the same route the lower number carries it.", "rank", 0, most=65535
     )
     description: str = words("What the tunnel is for.", "the office in the north", default="")
+    enabled: bool = Field(
+        True,
+        description="false: it stays down, by its configuration or by vpnctl disable.",
+        examples=[True],
+    )
     carries_traffic: bool = Field(
         description="Whether it carries the traffic of its routes now.", examples=[True]
     )
@@ -594,7 +599,7 @@ class ActionResult(Model):
     """An action that was done: the tunnel's state after it."""
 
     tunnel: str = words("The tunnel's name.", "branch-a")
-    action: Literal["up", "down", "reset", "rekey"] = words("What was done.", "up")
+    action: Literal["up", "down", "reset", "rekey", "disable", "enable"] = words("What was done.", "up")
     state: TunnelState = words("What the tunnel does now.", "up")
 
 

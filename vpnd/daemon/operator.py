@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vpnd.config.compile import describe
 from vpnd.config.configuration import Source
@@ -186,6 +187,46 @@ class Operator:
         with self._gateway.input("a command", name) as now:
             tunnel.down(now)
         return ActionResult(tunnel=name, action="down", state=tunnel.state.value)
+
+    async def disable(self, name: str) -> ActionResult:
+        """Close with DELETE and stay down, also after a start, until it is enabled."""
+        async with self._writing:
+            return await self._set_disabled(name, True)
+
+    async def enable(self, name: str) -> ActionResult:
+        """Take `disable` back; what is active begins."""
+        async with self._writing:
+            self._tunnel(name)
+            known = self._loaded().configuration.tunnels[name]
+            if known.table.enabled:
+                return await self._set_disabled(name, False)
+            if not known.source.from_api:
+                hint = "set enabled = true there, then: vpnctl reload"
+                raise Conflict("E-FROM-FILE", f"{name} has enabled = false in {known.place}", hint)
+            await self._keep(self._store.propose(name, {**known.written, "enabled": True}))
+            return await self._set_disabled(name, False)
+
+    async def _set_disabled(self, name: str, disabled: bool) -> ActionResult:
+        """Keep it, then put it in force; the rest stays what runs, whatever the files say now."""
+        tunnel, loaded = self._tunnel(name), self._loaded()
+        configuration = loaded.configuration
+        names = {one.name for one in configuration.tunnels.values() if one.disabled}
+        try:
+            self._store.write_disabled(names | {name} if disabled else names - {name})
+        except OSError as failure:
+            raise _unwritten(f"kept in {self._state}", failure) from None
+        known = replace(configuration.tunnels[name], disabled=disabled)
+        tunnels = {**configuration.tunnels, name: known}
+        await self._service.change(replace(loaded, configuration=replace(configuration, tunnels=tunnels)))
+        tunnel = self._tunnel(name)
+        if not disabled and tunnel.standing.closed:
+            # Closed by `down` before: `enable` is the newer word.
+            tunnel.standing.open()
+            self._let_in(tunnel)
+            with self._gateway.input("a command", name) as now:
+                tunnel.start(now)
+        action: Literal["disable", "enable"] = "disable" if disabled else "enable"
+        return ActionResult(tunnel=name, action=action, state=tunnel.state.value)
 
     async def reset(self, name: str, timeout: float) -> ActionResult:  # noqa: ASYNC109 (the deadline, as of `up`)
         """Delete the SAs and negotiate again."""
@@ -430,7 +471,10 @@ class Operator:
         waited = await self._gateway.watchers.wait(name, lambda: name not in self._service.pending, seconds)
         if not waited:
             raise Conflict("E-STARTING", f"{name} is not configured yet: try again", "vpnctl status")
-        return self._tunnel(name)
+        tunnel = self._tunnel(name)
+        if not tunnel.policy.enabled:
+            raise Conflict("E-DISABLED", f"{name} is disabled", f"vpnctl enable {name}")
+        return tunnel
 
     def _let_in(self, tunnel: Tunnel) -> None:
         """The peer may negotiate; not yet where this machine has nothing that carries the packets."""

@@ -39,7 +39,8 @@ class Reconfiguring:
         with gateway.input("a change of its configuration", name) as now:
             if policy.health != before.health:
                 tunnel.set_health(True)
-            if policy.enabled and tunnel.standing.blocked is None and not tunnel.standing.closed:
+            is_open = not tunnel.standing.closed or not before.enabled
+            if policy.enabled and is_open and tunnel.standing.blocked is None:
                 gateway.endpoint.set_peer(now, policy.peer)
             tunnel.reconfigure(now, policy)
             for mapping in gone:

@@ -96,6 +96,7 @@ class Report:
             negotiation=policy.negotiation.value,
             priority=policy.priority,
             description=policy.description,
+            enabled=policy.enabled,
             carries_traffic=self._carries(tunnel),
             peer=PeerStatus(
                 address=None if remote is None and policy.peer.any_address else str(remote or policy.remote),

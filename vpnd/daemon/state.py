@@ -5,6 +5,7 @@
     STATE/tunnels.d/NAME.next-psk  the same, the key that takes its place
     STATE/customer_gateways.d/NAME.toml
     STATE/gateway.toml           the gateway's labels
+    STATE/disabled.toml          which tunnels an operator has disabled
 
 NAME is quoted as in a URL; where that is too long for a file, it is its beginning, `+` and a hash.
 
@@ -19,7 +20,7 @@ import hashlib
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -28,7 +29,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vpnd.config.configuration import Configuration, Source
-from vpnd.config.load import GATEWAY_FILE, GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
+from vpnd.config.load import DISABLED_FILE, GATEWAY_FILE, GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
 from vpnd.config.secrets import KEYS, is_text
 from vpnd.model.secret import Secret
 
@@ -148,7 +149,8 @@ class StateDirectory:
         for suffix in KEY_SUFFIXES.values():
             path.with_suffix(suffix).unlink(missing_ok=True)
 
-    def _known(self, name: str) -> dict[str, object]:
+from vpnd.config.load import DISABLED_FILE, GATEWAY_FILE, GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
+from vpnd.config.secrets import KEYS, is_text
         try:
             table = tomllib.loads(self.tunnel_file(name).read_text())["tunnels"][name]
         except (OSError, ValueError, KeyError, TypeError):

@@ -121,6 +121,14 @@ def down(name: str) -> Call[ActionResult]:
     return Call(ActionResult, "POST", tunnel_path(name, "down"))
 
 
+def disable(name: str) -> Call[ActionResult]:
+    return Call(ActionResult, "POST", tunnel_path(name, "disable"))
+
+
+def enable(name: str) -> Call[ActionResult]:
+    return Call(ActionResult, "POST", tunnel_path(name, "enable"))
+
+
 def reset(name: str, timeout_s: float) -> Call[ActionResult]:
     return Call(ActionResult, "POST", tunnel_path(name, "reset"), {"timeout_s": timeout_s}, timeout_s)
 

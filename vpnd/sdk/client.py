@@ -109,6 +109,14 @@ class Client:
         """Close with DELETE, and stay down until `up` or a start of vpnd."""
         return self._do(calls.down(name))
 
+    def disable(self, name: str) -> ActionResult:
+        """Close with DELETE, and stay down until `enable`, also after a start of vpnd."""
+        return self._do(calls.disable(name))
+
+    def enable(self, name: str) -> ActionResult:
+        """Take `disable` back. Raises Refused where a file says `enabled = false`."""
+        return self._do(calls.enable(name))
+
     def reset(self, name: str, timeout_s: float = 30.0) -> ActionResult:
         """Delete the SAs and negotiate again; waits as `up` does."""
         return self._do(calls.reset(name, timeout_s))
@@ -276,6 +284,14 @@ class AsyncClient:
     async def down(self, name: str) -> ActionResult:
         """Close with DELETE, and stay down until `up` or a start of vpnd."""
         return await self._do(calls.down(name))
+
+    async def disable(self, name: str) -> ActionResult:
+        """Close with DELETE, and stay down until `enable`, also after a start of vpnd."""
+        return await self._do(calls.disable(name))
+
+    async def enable(self, name: str) -> ActionResult:
+        """Take `disable` back. Raises Refused where a file says `enabled = false`."""
+        return await self._do(calls.enable(name))
 
     async def reset(self, name: str, timeout_s: float = 30.0) -> ActionResult:
         """Delete the SAs and negotiate again; waits as `up` does."""

@@ -13,7 +13,7 @@ class ActionResult:
     """An action that was done: the tunnel's state after it."""
 
     tunnel: str
-    action: Literal["up", "down", "reset", "rekey"]
+    action: Literal["up", "down", "reset", "rekey", "disable", "enable"]
     state: Literal["down", "waiting", "connecting", "up", "unhealthy"]
 
 
@@ -433,6 +433,7 @@ class TunnelDetail:
     negotiation: Literal["active", "passive", "traffic-triggered"]
     priority: int
     description: str = ""
+    enabled: bool = True
     carries_traffic: bool
     peer: PeerStatus
     ike: IkeStatus | None = None
@@ -470,6 +471,7 @@ class TunnelStatus:
     negotiation: Literal["active", "passive", "traffic-triggered"]
     priority: int
     description: str = ""
+    enabled: bool = True
     carries_traffic: bool
     peer: PeerStatus
     ike: IkeStatus | None = None

@@ -128,6 +128,8 @@ class Tunnel:
 
         What becomes of their SAs is the caller's affair: those of a mapping that goes are nobody's here.
         """
+        if policy.enabled and not self.policy.enabled:
+            self.standing.open()
         if self.attempt.mapping is not None and policy.peer.child(self.attempt.mapping) is None:
             self._end_attempt()
         if policy.negotiation is Negotiation.PASSIVE is not self.policy.negotiation:

@@ -214,6 +214,16 @@ class FakeOperations:
         self._known(name)
         return ActionResult(tunnel=name, action="down", state="down")
 
+    async def disable(self, name: str) -> ActionResult:
+        self.calls.append(("disable", name))
+        self._known(name)
+        return ActionResult(tunnel=name, action="disable", state="down")
+
+    async def enable(self, name: str) -> ActionResult:
+        self.calls.append(("enable", name))
+        self._known(name)
+        return ActionResult(tunnel=name, action="enable", state="waiting")
+
     async def reset(self, name: str, timeout_s: float) -> ActionResult:
         self.calls.append(("reset", name, timeout_s))
         self._known(name)

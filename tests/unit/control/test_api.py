@@ -133,6 +133,8 @@ async def test_actions_reach_the_daemon(daemon: Daemon) -> None:
     assert (await ask(daemon, "POST", "/v1/tunnels/branch-a/up"))[1]["state"] == "up"
     await ask(daemon, "POST", "/v1/tunnels/branch-a/up", json={"timeout_s": 2.5})
     await ask(daemon, "POST", "/v1/tunnels/branch-a/down")
+    assert (await ask(daemon, "POST", "/v1/tunnels/branch-a/disable"))[1]["action"] == "disable"
+    assert (await ask(daemon, "POST", "/v1/tunnels/branch-a/enable"))[1]["state"] == "waiting"
     await ask(daemon, "POST", "/v1/tunnels/branch-a/reset")
     await ask(daemon, "POST", "/v1/tunnels/branch-a/rekey", json={"ike": True})
     moved = await ask(daemon, "POST", "/v1/switch", json={"group": "branch-a", "tunnel": "branch-b"})
@@ -143,6 +145,8 @@ async def test_actions_reach_the_daemon(daemon: Daemon) -> None:
         ("up", "branch-a", 30.0),
         ("up", "branch-a", 2.5),
         ("down", "branch-a"),
+        ("disable", "branch-a"),
+        ("enable", "branch-a"),
         ("reset", "branch-a", 30.0),
         ("rekey", "branch-a", True, False),
         ("switch", "branch-a", "branch-b"),
@@ -383,6 +387,8 @@ ROUTES = {
     ("get", "/metrics"),
     ("post", "/v1/tunnels/{name}/up"),
     ("post", "/v1/tunnels/{name}/down"),
+    ("post", "/v1/tunnels/{name}/disable"),
+    ("post", "/v1/tunnels/{name}/enable"),
     ("post", "/v1/tunnels/{name}/reset"),
     ("post", "/v1/tunnels/{name}/rekey"),
     ("post", "/v1/switch"),

@@ -28,6 +28,8 @@ JSON_COMMANDS = [
     (["up", "branch-a"], 0),
     (["up", "branch-b"], 1),
     (["down", "branch-a"], 0),
+    (["disable", "branch-a"], 0),
+    (["enable", "branch-a"], 0),
     (["reset", "branch-a"], 0),
     (["rekey", "branch-a", "--child"], 0),
     (["rekey", "branch-b"], 1),

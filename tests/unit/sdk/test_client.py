@@ -79,6 +79,7 @@ def test_what_is_asked_is_typed(vpnd: Both) -> None:
 def test_actions(vpnd: Both, remote: Remote) -> None:
     assert vpnd.up("branch-a", timeout_s=5).state == "up"
     assert vpnd.down("branch-a").state == "down"
+    assert (vpnd.disable("branch-a").action, vpnd.enable("branch-a").action) == ("disable", "enable")
     vpnd.reset("branch-a")
     vpnd.rekey("branch-a", child=True)
     assert vpnd.switch("branch-a", "branch-b").by_hand == "branch-b"
@@ -88,6 +89,8 @@ def test_actions(vpnd: Both, remote: Remote) -> None:
     assert [call[0] for call in remote.operations.calls] == [
         "up",
         "down",
+        "disable",
+        "enable",
         "reset",
         "rekey",
         "switch",

@@ -32,7 +32,8 @@ def state_changed(journal: Journal, tunnel: Tunnel, change: StateChanged) -> Non
     elif change.after is TunnelState.CONNECTING:
         text = f"connecting to {peer}"
     elif change.after is TunnelState.DOWN:
-        text = "down, as asked" if tunnel.standing.closed else "down until this machine can carry it again"
+        asked = "down, as asked" if tunnel.policy.enabled else "disabled"
+        text = asked if tunnel.standing.closed else "down until this machine can carry it again"
     lost = change.before in (TunnelState.UP, TunnelState.UNHEALTHY)
     if lost and change.after is not TunnelState.UP and change.diagnosis is not None:
         journal.failure(change.tunnel, "tunnel-lost", change.diagnosis)
