@@ -149,8 +149,17 @@ class StateDirectory:
         for suffix in KEY_SUFFIXES.values():
             path.with_suffix(suffix).unlink(missing_ok=True)
 
-from vpnd.config.load import DISABLED_FILE, GATEWAY_FILE, GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
-from vpnd.config.secrets import KEYS, is_text
+    def write_disabled(self, names: Iterable[str]) -> None:
+        """These tunnels, and no others, are disabled, also after a start. Raises OSError."""
+        path = self.path / DISABLED_FILE
+        listed = sorted(names)
+        if listed:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _replace({path: Secret(to_toml({"disabled": listed}).encode())})
+        else:
+            path.unlink(missing_ok=True)
+
+    def _known(self, name: str) -> dict[str, object]:
         try:
             table = tomllib.loads(self.tunnel_file(name).read_text())["tunnels"][name]
         except (OSError, ValueError, KeyError, TypeError):

@@ -28,6 +28,7 @@ COMMON = {
     "priority": 0,
     "description": "",
     "retire_after": None,
+    "enabled": True,
     "interface": "vpn-a",
     "mtu": None,
     "mss": None,
