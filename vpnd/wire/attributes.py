@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
 
-from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.cursor import Cursor
 
 TV = 0x8000
 MAX_TV_VALUE = 0xFFFF
@@ -64,13 +64,13 @@ def decode_attributes(data: bytes) -> tuple[Attribute, ...]:
 
 def encode_attributes(attributes: Iterable[Attribute]) -> bytes:
     """The attributes one after the other: a number up to 65535 as TV, above as TLV of 4 bytes."""
-    builder = Builder()
+    encoded = b""
     for attribute in attributes:
         value = attribute.value
         if isinstance(value, int) and value > MAX_TV_VALUE:
-            value = Builder().u32(value).bytes()
+            value = value.to_bytes(4, "big")
         if isinstance(value, int):
-            builder.u16(TV | attribute.type).u16(value)
+            encoded += _WORDS.pack(TV | attribute.type, value)
         else:
-            builder.u16(attribute.type).u16(len(value)).raw(value)
-    return builder.bytes()
+            encoded += _WORDS.pack(attribute.type, len(value)) + value
+    return encoded

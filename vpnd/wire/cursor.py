@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
@@ -78,7 +77,8 @@ class Cursor:
 
     def rest(self) -> bytes:
         """All that is left, which may be nothing."""
-        return self.take(self.remaining)
+        start, self._offset = self._offset, len(self._data)
+        return bytes(self._data[start:])
 
     def within(self, length: int, where: str) -> Cursor:
         """A cursor over the next `length` bytes alone, so that a substructure cannot read past itself."""
@@ -94,14 +94,6 @@ class Cursor:
         return DecodeError(f"{self._where} {field}".strip(), reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Room left for a length: the offset it counts from and the offset it stands at."""
-
-    start: int
-    at: int
-
-
 class Builder:
     """Writes fields one after the other. A number that its field cannot hold raises OverflowError."""
 
@@ -109,9 +101,6 @@ class Builder:
 
     def __init__(self) -> None:
         self._data = bytearray()
-
-    def __len__(self) -> int:
-        return len(self._data)
 
     def u8(self, value: int) -> Builder:
         """One byte."""
@@ -132,16 +121,6 @@ class Builder:
     def raw(self, data: bytes) -> Builder:
         """`data` as it is."""
         self._data += data
-        return self
-
-    def length16(self, start: int) -> Mark:
-        """Leave room for a 16-bit length that counts everything from offset `start` on; see `fill`."""
-        self.u16(0)
-        return Mark(start, len(self) - 2)
-
-    def fill(self, mark: Mark) -> Builder:
-        """Write the length that `length16` left room for: from its `start` to the end as it is now."""
-        self._data[mark.at : mark.at + 2] = (len(self) - mark.start).to_bytes(2, "big")
         return self
 
     def bytes(self) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from struct import Struct
 
-from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.cursor import Cursor
 
 LAST = 0
 MORE_PROPOSALS = 2
@@ -39,8 +39,8 @@ def decode_substructures(data: bytes, where: str, more: int, limit: int) -> tupl
 
 def encode_substructures(bodies: Sequence[bytes], more: int) -> bytes:
     """`bodies` one after the other, each behind its 4-byte header."""
-    builder = Builder()
-    for index, body in enumerate(bodies, start=1):
-        builder.u8(more if index < len(bodies) else LAST).u8(0)
-        builder.u16(SUBSTRUCTURE_HEADER_LENGTH + len(body)).raw(body)
-    return builder.bytes()
+    last = len(bodies) - 1
+    return b"".join(
+        _HEADER.pack(more if index < last else LAST, SUBSTRUCTURE_HEADER_LENGTH + len(body)) + body
+        for index, body in enumerate(bodies)
+    )

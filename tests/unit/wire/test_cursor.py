@@ -67,27 +67,12 @@ def test_expect_end_counts_what_is_too_many() -> None:
 def test_builder_writes_what_cursor_reads() -> None:
     builder = Builder().u8(1).u16(0x0203).u32(0x04050607).u64(0x08090A0B0C0D0E0F).raw(b"\xff")
     assert builder.bytes() == bytes.fromhex("01 0203 04050607 08090a0b0c0d0e0f ff")
-    assert len(builder) == 16
-
-
-def test_a_length_is_filled_in_when_its_end_is_known() -> None:
-    builder = Builder().raw(b"head").u8(7)
-    mark = builder.length16(4)
-    builder.raw(b"body").fill(mark)
-    assert builder.bytes() == b"head\x07\x00\x07body"
 
 
 @pytest.mark.parametrize(("write", "value"), [("u8", 256), ("u16", 65536), ("u32", 2**32), ("u8", -1)])
 def test_a_number_that_does_not_fit_is_the_callers_fault(write: str, value: int) -> None:
     with pytest.raises(OverflowError):
         getattr(Builder(), write)(value)
-
-
-def test_a_length_that_does_not_fit_is_the_callers_fault() -> None:
-    builder = Builder()
-    mark = builder.length16(0)
-    with pytest.raises(OverflowError):
-        builder.raw(bytes(65534)).fill(mark)
 
 
 @pytest.mark.parametrize(

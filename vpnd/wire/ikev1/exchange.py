@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import ClassVar, Self
 
 from vpnd.wire.cursor import Builder, Cursor
@@ -11,6 +12,8 @@ from vpnd.wire.iana import Payload1
 # RFC 2409 section 5: a nonce has between 8 and 256 bytes.
 MIN_NONCE = 8
 MAX_NONCE = 256
+
+_ID = Struct("!BBH")
 
 
 #                      1                   2                   3
@@ -106,14 +109,12 @@ class Id:
     def decode(cls, body: bytes) -> Self:
         """From a payload's body. Raises DecodeError."""
         cursor = Cursor(body, "ID")
-        id_type = cursor.u8("type")
-        protocol = cursor.u8("protocol ID")
-        port = cursor.u16("port")
+        id_type, protocol, port = cursor.unpack(_ID, "header")
         return cls(id_type, cursor.rest(), protocol, port)
 
     def encode(self) -> bytes:
         """The payload's body."""
-        return Builder().u8(self.type).u8(self.protocol).u16(self.port).raw(self.value).bytes()
+        return _ID.pack(self.type, self.protocol, self.port) + self.value
 
 
 #                      1                   2                   3

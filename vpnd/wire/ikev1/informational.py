@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import ClassVar, Self
 
 from vpnd.wire.cursor import Builder, Cursor
@@ -14,6 +15,9 @@ ESP_SPI_LENGTH = 4
 
 # The lowest bit of the last byte in front of a fragment's data.
 LAST_FRAGMENT = 1
+
+# Of a notify and of a delete: the DOI, the protocol, the SPI size, and the type or the number of SPIs.
+_HEADER = Struct("!IBBH")
 
 ADDRESS_LENGTHS: dict[int, int] = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 
@@ -50,10 +54,7 @@ class Notify:
     def decode(cls, body: bytes) -> Self:
         """From a payload's body. Raises DecodeError."""
         cursor = Cursor(body, "notify")
-        doi = cursor.u32("DOI")
-        protocol = cursor.u8("protocol ID")
-        spi_size = cursor.u8("SPI size")
-        notify_type = cursor.u16("type")
+        doi, protocol, spi_size, notify_type = cursor.unpack(_HEADER, "header")
         if spi_size > MAX_SPI:
             raise cursor.fault("SPI size", f"{spi_size} bytes")
         spi = cursor.take(spi_size, "SPI")
@@ -61,8 +62,8 @@ class Notify:
 
     def encode(self) -> bytes:
         """The payload's body."""
-        builder = Builder().u32(self.doi).u8(self.protocol).u8(len(self.spi)).u16(self.type)
-        return builder.raw(self.spi).raw(self.data).bytes()
+        header = _HEADER.pack(self.doi, self.protocol, len(self.spi), self.type)
+        return header + self.spi + self.data
 
 
 #                      1                   2                   3
@@ -94,10 +95,7 @@ class Delete:
     def decode(cls, body: bytes) -> Self:
         """From a payload's body. Raises DecodeError."""
         cursor = Cursor(body, "delete")
-        doi = cursor.u32("DOI")
-        protocol = cursor.u8("protocol ID")
-        spi_size = cursor.u8("SPI size")
-        count = cursor.u16("number of SPIs")
+        doi, protocol, spi_size, count = cursor.unpack(_HEADER, "header")
         if spi_size > MAX_SPI:
             raise cursor.fault("SPI size", f"{spi_size} bytes")
         spis = cursor.run(count, spi_size, "SPI")
@@ -109,8 +107,7 @@ class Delete:
         spi_size = ISAKMP_SPI_LENGTH if self.protocol == Protocol.IKE else ESP_SPI_LENGTH
         for spi in self.spis:
             spi_size = len(spi)
-        builder = Builder().u32(self.doi).u8(self.protocol).u8(spi_size).u16(len(self.spis))
-        return builder.raw(b"".join(self.spis)).bytes()
+        return _HEADER.pack(self.doi, self.protocol, spi_size, len(self.spis)) + b"".join(self.spis)
 
 
 #                      1                   2                   3

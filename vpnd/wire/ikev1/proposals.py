@@ -7,7 +7,7 @@ from struct import Struct
 from typing import ClassVar, Self
 
 from vpnd.wire.attributes import Attribute, decode_attributes, encode_attributes
-from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.cursor import Cursor
 from vpnd.wire.iana import Payload1
 from vpnd.wire.substructures import (
     MORE_PROPOSALS,
@@ -31,6 +31,8 @@ MAX_PROPOSALS = 255
 MAX_TRANSFORMS = 255
 
 _TRANSFORM = Struct("!BBxx")
+_PROPOSAL = Struct("!BBBB")
+_SA = Struct("!II")
 
 
 #                      1                   2                   3
@@ -58,8 +60,7 @@ class TransformPart:
 
     def encode(self) -> bytes:
         """The bytes behind the transform's length."""
-        builder = Builder().u8(self.number).u8(self.id).u16(0)
-        return builder.raw(encode_attributes(self.attributes)).bytes()
+        return _TRANSFORM.pack(self.number, self.id) + encode_attributes(self.attributes)
 
 
 #                      1                   2                   3
@@ -87,10 +88,7 @@ class ProposalPart:
     def decode(cls, body: bytes, most: int = MAX_TRANSFORMS) -> Self:
         """From the bytes behind the proposal's length, with `most` transforms at most. Raises DecodeError."""
         cursor = Cursor(body, "proposal")
-        number = cursor.u8("number")
-        protocol = cursor.u8("protocol ID")
-        spi_size = cursor.u8("SPI size")
-        count = cursor.u8("number of transforms")
+        number, protocol, spi_size, count = cursor.unpack(_PROPOSAL, "header")
         if count > most:
             raise cursor.fault("number of transforms", f"more than {MAX_TRANSFORMS} in all")
         if spi_size > MAX_SPI:
@@ -103,10 +101,9 @@ class ProposalPart:
 
     def encode(self) -> bytes:
         """The bytes behind the proposal's length."""
-        builder = Builder().u8(self.number).u8(self.protocol)
-        builder.u8(len(self.spi)).u8(len(self.transforms)).raw(self.spi)
+        header = _PROPOSAL.pack(self.number, self.protocol, len(self.spi), len(self.transforms))
         parts = tuple(transform.encode() for transform in self.transforms)
-        return builder.raw(encode_substructures(parts, MORE_TRANSFORMS)).bytes()
+        return header + self.spi + encode_substructures(parts, MORE_TRANSFORMS)
 
 
 #                      1                   2                   3
@@ -141,8 +138,7 @@ class Sa:
         DOI by something unknown; neither can be read.
         """
         cursor = Cursor(body, "SA")
-        doi = cursor.u32("DOI")
-        situation = cursor.u32("situation")
+        doi, situation = cursor.unpack(_SA, "header")
         if doi != IPSEC_DOI:
             raise cursor.fault("DOI", str(doi))
         if situation != SIT_IDENTITY_ONLY:
@@ -152,9 +148,8 @@ class Sa:
 
     def encode(self) -> bytes:
         """The payload's body."""
-        builder = Builder().u32(self.doi).u32(self.situation)
         parts = tuple(part.encode() for part in self.proposals)
-        return builder.raw(encode_substructures(parts, MORE_PROPOSALS)).bytes()
+        return _SA.pack(self.doi, self.situation) + encode_substructures(parts, MORE_PROPOSALS)
 
 
 def _decode_proposals(bodies: tuple[bytes, ...]) -> tuple[ProposalPart, ...]:

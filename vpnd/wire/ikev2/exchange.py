@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import ClassVar, Self
 
 from vpnd.wire.cursor import Builder, Cursor
@@ -14,6 +15,10 @@ MAX_NONCE = 256
 
 # RFC 3748 section 4: code, identifier and length come before anything else.
 EAP_HEADER_LENGTH = 4
+
+_KE = Struct("!Hxx")
+# A type or method, and three reserved bytes.
+_OCTET = Struct("!B3x")
 
 
 #                      1                   2                   3
@@ -40,13 +45,12 @@ class KeyExchange:
     def decode(cls, body: bytes) -> Self:
         """From a payload's body. Raises DecodeError."""
         cursor = Cursor(body, "KE")
-        group = cursor.u16("group")
-        cursor.u16("reserved")
+        (group,) = cursor.unpack(_KE, "group")
         return cls(group, cursor.rest())
 
     def encode(self) -> bytes:
         """The payload's body."""
-        return Builder().u16(self.group).u16(0).raw(self.data).bytes()
+        return _KE.pack(self.group) + self.data
 
 
 #                      1                   2                   3
@@ -75,13 +79,12 @@ class Id:
     def decode(cls, body: bytes) -> Self:
         """From a payload's body. Raises DecodeError."""
         cursor = Cursor(body, "ID")
-        id_type = cursor.u8("type")
-        cursor.take(3, "reserved")
+        (id_type,) = cursor.unpack(_OCTET, "type")
         return cls(id_type, cursor.rest())
 
     def encode(self) -> bytes:
         """The payload's body."""
-        return Builder().u8(self.type).raw(bytes(3)).raw(self.value).bytes()
+        return _OCTET.pack(self.type) + self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +185,12 @@ class Auth:
     def decode(cls, body: bytes) -> Self:
         """From a payload's body. Raises DecodeError."""
         cursor = Cursor(body, "AUTH")
-        method = cursor.u8("method")
-        cursor.take(3, "reserved")
+        (method,) = cursor.unpack(_OCTET, "method")
         return cls(method, cursor.rest())
 
     def encode(self) -> bytes:
         """The payload's body."""
-        return Builder().u8(self.method).raw(bytes(3)).raw(self.data).bytes()
+        return _OCTET.pack(self.method) + self.data
 
 
 #                      1                   2                   3

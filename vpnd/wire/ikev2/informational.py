@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import ClassVar, Self
 
 from vpnd.wire.cursor import Builder, Cursor
@@ -13,6 +14,9 @@ ESP_SPI_LENGTH = 4
 # Ours: far more than any client asks for (some tens), and few enough that reading them costs nothing.
 MAX_CONFIGURATION_ATTRIBUTES = 256
 CONFIGURATION_TYPE_MASK = 0x7FFF
+
+# Of a notify and of a delete: the protocol, the SPI size, and the type or the number of SPIs.
+_HEADER = Struct("!BBH")
 
 
 #                      1                   2                   3
@@ -48,16 +52,13 @@ class Notify:
     def decode(cls, body: bytes) -> Self:
         """From a payload's body. Raises DecodeError."""
         cursor = Cursor(body, "notify")
-        protocol = cursor.u8("protocol ID")
-        spi_size = cursor.u8("SPI size")
-        notify_type = cursor.u16("type")
+        protocol, spi_size, notify_type = cursor.unpack(_HEADER, "header")
         spi = cursor.take(spi_size, "SPI")
         return cls(notify_type, cursor.rest(), protocol, spi)
 
     def encode(self) -> bytes:
         """The payload's body."""
-        builder = Builder().u8(self.protocol).u8(len(self.spi)).u16(self.type)
-        return builder.raw(self.spi).raw(self.data).bytes()
+        return _HEADER.pack(self.protocol, len(self.spi), self.type) + self.spi + self.data
 
 
 #                      1                   2                   3
@@ -87,9 +88,7 @@ class Delete:
     def decode(cls, body: bytes) -> Self:
         """From a payload's body. Raises DecodeError."""
         cursor = Cursor(body, "delete")
-        protocol = cursor.u8("protocol ID")
-        spi_size = cursor.u8("SPI size")
-        count = cursor.u16("number of SPIs")
+        protocol, spi_size, count = cursor.unpack(_HEADER, "header")
         spis = cursor.run(count, spi_size, "SPI")
         cursor.expect_end()
         return cls(protocol, spis)
@@ -99,8 +98,7 @@ class Delete:
         spi_size = 0 if self.protocol == Protocol.IKE else ESP_SPI_LENGTH
         for spi in self.spis:
             spi_size = len(spi)
-        builder = Builder().u8(self.protocol).u8(spi_size).u16(len(self.spis))
-        return builder.raw(b"".join(self.spis)).bytes()
+        return _HEADER.pack(self.protocol, spi_size, len(self.spis)) + b"".join(self.spis)
 
 
 #                      1                   2                   3

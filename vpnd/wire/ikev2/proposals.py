@@ -7,7 +7,7 @@ from struct import Struct
 from typing import ClassVar, Self
 
 from vpnd.wire.attributes import TV, Attribute, decode_attributes, encode_attributes
-from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.cursor import Cursor
 from vpnd.wire.iana import Payload2
 from vpnd.wire.substructures import (
     MORE_PROPOSALS,
@@ -25,6 +25,8 @@ MAX_PROPOSALS = 255
 MAX_TRANSFORMS = 255
 
 _TRANSFORM = Struct("!BxH")
+_KEY_LENGTH = Struct("!HH")
+_PROPOSAL = Struct("!BBBB")
 
 
 #                      1                   2                   3
@@ -68,10 +70,10 @@ class Transform:
 
     def encode(self) -> bytes:
         """The bytes behind the transform's length."""
-        builder = Builder().u8(self.type).u8(0).u16(self.id)
+        attributes = encode_attributes(self.attributes)
         if self.key_length is not None:
-            builder.u16(TV | KEY_LENGTH_ATTRIBUTE).u16(self.key_length)
-        return builder.raw(encode_attributes(self.attributes)).bytes()
+            attributes = _KEY_LENGTH.pack(TV | KEY_LENGTH_ATTRIBUTE, self.key_length) + attributes
+        return _TRANSFORM.pack(self.type, self.id) + attributes
 
 
 #                      1                   2                   3
@@ -104,10 +106,7 @@ class ProposalPart:
     def decode(cls, body: bytes, most: int = MAX_TRANSFORMS) -> Self:
         """From the bytes behind the proposal's length, with `most` transforms at most. Raises DecodeError."""
         cursor = Cursor(body, "proposal")
-        number = cursor.u8("number")
-        protocol = cursor.u8("protocol ID")
-        spi_size = cursor.u8("SPI size")
-        count = cursor.u8("number of transforms")
+        number, protocol, spi_size, count = cursor.unpack(_PROPOSAL, "header")
         if count > most:
             raise cursor.fault("number of transforms", f"more than {MAX_TRANSFORMS} in all")
         spi = cursor.take(spi_size, "SPI")
@@ -118,10 +117,9 @@ class ProposalPart:
 
     def encode(self) -> bytes:
         """The bytes behind the proposal's length."""
-        builder = Builder().u8(self.number).u8(self.protocol)
-        builder.u8(len(self.spi)).u8(len(self.transforms)).raw(self.spi)
+        header = _PROPOSAL.pack(self.number, self.protocol, len(self.spi), len(self.transforms))
         parts = tuple(transform.encode() for transform in self.transforms)
-        return builder.raw(encode_substructures(parts, MORE_TRANSFORMS)).bytes()
+        return header + self.spi + encode_substructures(parts, MORE_TRANSFORMS)
 
 
 #                      1                   2                   3

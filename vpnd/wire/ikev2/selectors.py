@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from struct import Struct
 from types import MappingProxyType
 from typing import ClassVar, Self
 
-from vpnd.wire.cursor import Builder, Cursor
+from vpnd.wire.cursor import Cursor
 from vpnd.wire.iana import Payload2, TsType
 
 SELECTOR_HEADER_LENGTH = 4
+_HEADER = Struct("!BBH")
+_PORTS = Struct("!HH")
 
 ADDRESS_LENGTHS: Mapping[int, int] = MappingProxyType({TsType.IPV4_ADDR_RANGE: 4, TsType.IPV6_ADDR_RANGE: 16})
 
@@ -54,30 +57,22 @@ class TrafficSelector:
     @classmethod
     def read(cls, cursor: Cursor) -> Self:
         """The next selector. Raises DecodeError."""
-        ts_type = cursor.u8("type")
-        protocol = cursor.u8("IP protocol ID")
-        part = cursor.within(cursor.u16("length") - SELECTOR_HEADER_LENGTH, "selector")
+        ts_type, protocol, length = cursor.unpack(_HEADER, "header")
+        part = cursor.within(length - SELECTOR_HEADER_LENGTH, "selector")
         address_length = ADDRESS_LENGTHS.get(ts_type)
         if address_length is None:
             return cls(ts_type, protocol, 0, 0, part.rest(), b"")
-        selector = cls(
-            ts_type,
-            protocol,
-            port_start=part.u16("start port"),
-            port_end=part.u16("end port"),
-            start=part.take(address_length, "starting address"),
-            end=part.take(address_length, "ending address"),
-        )
+        port_start, port_end = part.unpack(_PORTS, "ports")
+        start = part.take(address_length, "starting address")
+        end = part.take(address_length, "ending address")
         part.expect_end()
-        return selector
+        return cls(ts_type, protocol, port_start, port_end, start, end)
 
     def encode(self) -> bytes:
         """The selector's bytes, header included."""
-        builder = Builder().u8(self.ts_type).u8(self.protocol)
-        length = builder.length16(0)
-        if self.is_range:
-            builder.u16(self.port_start).u16(self.port_end)
-        return builder.raw(self.start).raw(self.end).fill(length).bytes()
+        ports = _PORTS.pack(self.port_start, self.port_end) if self.is_range else b""
+        body = ports + self.start + self.end
+        return _HEADER.pack(self.ts_type, self.protocol, SELECTOR_HEADER_LENGTH + len(body)) + body
 
 
 #                      1                   2                   3
@@ -109,8 +104,8 @@ class Ts:
 
     def encode(self) -> bytes:
         """The payload's body."""
-        builder = Builder().u8(len(self.selectors)).raw(bytes(3))
-        return builder.raw(b"".join(selector.encode() for selector in self.selectors)).bytes()
+        count = len(self.selectors).to_bytes(1, "big")
+        return count + bytes(3) + b"".join(selector.encode() for selector in self.selectors)
 
 
 @dataclass(frozen=True, slots=True)
