@@ -96,7 +96,7 @@ def check_public(group: int, peer_public: bytes) -> None:
     if group in CURVES:
         _point(group, peer_public)
     elif group == DhGroup.CURVE25519:
-        _Curve25519(_ANY_SCALAR).shared(peer_public)
+        _ANY_KEY.shared(peer_public)
     else:
         modp = MODP_GROUPS[group]
         value = _peer_value(modp, peer_public)
@@ -239,10 +239,6 @@ def _point(group: int, peer_public: bytes) -> ec.EllipticCurvePublicKey:
         raise InvalidPublicValue(f"DH group {group}: the point is not on the curve") from error
 
 
-_ANY_SCALAR = bytes(32)
-"""No secret: whether the result is zero does not depend on the scalar (RFC 7748 section 6.1)."""
-
-
 class _Ecp:
     """A NIST curve; the shared secret is the x coordinate alone (RFC 5903 section 7, RFC 7296 3.4)."""
 
@@ -274,3 +270,7 @@ class _Curve25519:
             return self._key.exchange(x25519.X25519PublicKey.from_public_bytes(peer_public))
         except ValueError as error:
             raise InvalidPublicValue("DH group 31: the public value has a small order") from error
+
+
+_ANY_KEY = _Curve25519(bytes(32))
+"""No secret: whether the result is zero does not depend on the scalar (RFC 7748 section 6.1)."""

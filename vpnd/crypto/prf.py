@@ -53,15 +53,22 @@ class Prf:
         blocks = -(-length // self.digest_length)
         if not 0 <= blocks <= PRF_PLUS_BLOCKS:
             raise ValueError(f"prf+ with {self.word} cannot yield {length} bytes")
+        keyed = hmac.HMAC(key, self._hash)
         stream = bytearray()
         block = b""
         for number in range(1, blocks + 1):
-            block = self(key, block, seed, bytes((number,)))
+            mac = keyed.copy()
+            mac.update(block + seed + bytes((number,)))
+            block = mac.finalize()
             stream += block
         return bytes(stream[:length])
 
     def __repr__(self) -> str:
         return f"Prf({self.word!r})"
+
+
+PRFS = {word: Prf(word) for word in HASHES}
+"""The function of each word."""
 
 
 def hash_of(word: str, *parts: bytes) -> bytes:

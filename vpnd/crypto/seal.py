@@ -16,7 +16,7 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hmac
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
+from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm, Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import AES, SM4
 from cryptography.hazmat.primitives.ciphers.modes import CBC
@@ -130,16 +130,14 @@ class _CbcCipher:
     A CBC IV must be unpredictable, so each message draws its own from the entropy.
     """
 
-    __slots__ = ("_block", "_cipher", "_hash", "_integrity_key", "_key", "icv_length", "iv_length")
+    __slots__ = ("_algorithm", "_block", "_mac", "icv_length", "iv_length")
 
     def __init__(self, cipher: Encryption, mac: Integrity, key: Secret, integrity_key: Secret) -> None:
         self.iv_length = cipher.iv_length
         self.icv_length = mac.icv_length
         self._block = cipher.block
-        self._cipher = cipher.word
-        self._hash = HASHES[mac.word]
-        self._key = key
-        self._integrity_key = integrity_key
+        self._algorithm = _algorithm(cipher.word, key)
+        self._mac = hmac.HMAC(integrity_key.reveal(), HASHES[mac.word])
 
     def sealed_length(self, plain_length: int) -> int:
         padded = plain_length + PAD_LENGTH
@@ -148,7 +146,7 @@ class _CbcCipher:
 
     def seal(self, associated: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
         iv = entropy.bytes(self.iv_length)
-        ciphertext = cbc_encrypt(self._cipher, self._key, iv, _pad(plaintext, self._block))
+        ciphertext = _encrypt(self._algorithm, iv, _pad(plaintext, self._block))
         return iv + ciphertext + self._icv(associated, iv + ciphertext)
 
     def open(self, associated: bytes, sealed: bytes) -> bytes:
@@ -159,11 +157,11 @@ class _CbcCipher:
         if not compare_digest(self._icv(associated, sealed[:end]), sealed[end:]):
             raise IntegrityFailed("the ICV does not verify")
         iv, ciphertext = sealed[: self.iv_length], sealed[self.iv_length : end]
-        return _unpad(cbc_decrypt(self._cipher, self._key, iv, ciphertext))
+        return _unpad(_decrypt(self._algorithm, iv, ciphertext))
 
     def _icv(self, associated: bytes, sealed: bytes) -> bytes:
         """The HMAC over associated | IV | ciphertext, cut to its length on the wire."""
-        mac = hmac.HMAC(self._integrity_key.reveal(), self._hash)
+        mac = self._mac.copy()
         mac.update(associated)
         mac.update(sealed)
         return mac.finalize()[: self.icv_length]
@@ -215,20 +213,26 @@ class _AeadCipher:
 
 def cbc_encrypt(word: str, key: Secret, iv: bytes, data: bytes) -> bytes:
     """`data`, a multiple of the cipher's block, under CBC. Raises ValueError for wrong lengths."""
-    return _run(_cbc(word, key, iv).encryptor(), data)
+    return _encrypt(_algorithm(word, key), iv, data)
 
 
 def cbc_decrypt(word: str, key: Secret, iv: bytes, data: bytes) -> bytes:
     """The reverse of `cbc_encrypt`. Nothing is verified. Raises ValueError for wrong lengths."""
-    return _run(_cbc(word, key, iv).decryptor(), data)
+    return _decrypt(_algorithm(word, key), iv, data)
 
 
-def _run(context: CipherContext, data: bytes) -> bytes:
+def _encrypt(algorithm: BlockCipherAlgorithm, iv: bytes, data: bytes) -> bytes:
+    context = Cipher(algorithm, CBC(iv)).encryptor()
     return context.update(data) + context.finalize()
 
 
-def _cbc(word: str, key: Secret, iv: bytes) -> Cipher[CBC]:
-    """The primitive behind a CBC word. Raises KeyError, ValueError."""
+def _decrypt(algorithm: BlockCipherAlgorithm, iv: bytes, data: bytes) -> bytes:
+    context = Cipher(algorithm, CBC(iv)).decryptor()
+    return context.update(data) + context.finalize()
+
+
+def _algorithm(word: str, key: Secret) -> BlockCipherAlgorithm:
+    """The primitive behind a CBC word, with its key. Raises KeyError, ValueError."""
     row = encryption(word)
     if row.aead:
         raise ValueError(f"{word} is no CBC cipher")
@@ -236,13 +240,13 @@ def _cbc(word: str, key: Secret, iv: bytes) -> Cipher[CBC]:
         raise ValueError(f"{word} takes a key of {row.key_length} bytes, not {len(key)}")
     secret = key.reveal()
     if word == "sm4":
-        return Cipher(SM4(secret), CBC(iv))
+        return SM4(secret)
     if word == "3des":
-        return Cipher(TripleDES(secret), CBC(iv))
+        return TripleDES(secret)
     if word == "des":
         # With three equal keys encrypt, decrypt, encrypt is one DES.
-        return Cipher(TripleDES(secret * 3), CBC(iv))
-    return Cipher(AES(secret), CBC(iv))
+        return TripleDES(secret * 3)
+    return AES(secret)
 
 
 # ------------------------------------------------------------------------------- weak DES keys

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vpnd.crypto.prf import Prf, hash_of
+from vpnd.crypto.prf import PRFS, Prf, hash_of
 from vpnd.crypto.seal import is_weak_des_key
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
 from vpnd.ike.v1.faults import WeakKey
@@ -53,7 +53,7 @@ class Phase1Keys:
         Raises WeakKey if the result is a weak DES key (RFC 2409 appendix A).
         """
         word = suite.prf or ""
-        prf = Prf(word)
+        prf = PRFS[word]
         skeyid = prf(psk.reveal(), exchanged.nonce_i, exchanged.nonce_r)
         tail = (shared.reveal(), exchanged.cky_i, exchanged.cky_r)
         skeyid_d = prf(skeyid, *tail, b"\x00")
@@ -121,7 +121,7 @@ class Phase1Keys:
         return EspKeys(Secret(key), Secret(rest[:integrity_length]), Secret(salt))
 
     def _prf(self, key: Secret, *parts: bytes) -> bytes:
-        return Prf(self.hash_word)(key.reveal(), *parts)
+        return PRFS[self.hash_word](key.reveal(), *parts)
 
 
 def stretch(prf: Prf, skeyid_e: bytes, length: int) -> bytes:

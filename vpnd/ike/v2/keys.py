@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vpnd.crypto.prf import Prf
+from vpnd.crypto.prf import PRFS
 from vpnd.crypto.seal import key_lengths
 from vpnd.model.child import EspKeys
 from vpnd.model.proposals import Suite
@@ -37,12 +37,12 @@ class IkeKeys:
 
 def derive_skeyseed(prf: str, shared: Secret, nonce_i: bytes, nonce_r: bytes) -> Secret:
     """SKEYSEED = prf(Ni | Nr, g^ir) (RFC 7296 section 2.14)."""
-    return Secret(Prf(prf)(nonce_i + nonce_r, shared.reveal()))
+    return Secret(PRFS[prf](nonce_i + nonce_r, shared.reveal()))
 
 
 def derive_successor_skeyseed(old: IkeKeys, shared: Secret, nonce_i: bytes, nonce_r: bytes) -> Secret:
     """SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr), with the old SA's prf (RFC 7296 section 2.18)."""
-    return Secret(Prf(old.prf)(old.sk_d.reveal(), shared.reveal(), nonce_i, nonce_r))
+    return Secret(PRFS[old.prf](old.sk_d.reveal(), shared.reveal(), nonce_i, nonce_r))
 
 
 def derive_ike_keys(
@@ -55,7 +55,7 @@ def derive_ike_keys(
     """
     if suite.prf is None:
         raise ValueError("the suite of an IKE SA has a PRF")
-    prf = Prf(suite.prf)
+    prf = PRFS[suite.prf]
     lengths = key_lengths(suite.encryption, suite.integrity)
     each = lengths.integrity + lengths.encryption + lengths.salt + prf.key_length
     stream = prf.plus(skeyseed.reveal(), nonce_i + nonce_r + spi_i + spi_r, prf.key_length + 2 * each)
@@ -82,7 +82,7 @@ def derive_child_keys(
     lengths = key_lengths(suite.encryption, suite.integrity)
     each = lengths.encryption + lengths.salt + lengths.integrity
     seed = (shared.reveal() if shared else b"") + nonce_i + nonce_r
-    cut = Cursor(Prf(ike.prf).plus(ike.sk_d.reveal(), seed, 2 * each))
+    cut = Cursor(PRFS[ike.prf].plus(ike.sk_d.reveal(), seed, 2 * each))
 
     def direction() -> EspKeys:
         encryption = Secret(cut.take(lengths.encryption))
@@ -100,6 +100,6 @@ def auth_of_psk(
     `first_message` is the signer's own IKE_SA_INIT message as it travelled, `id_body` the body of its ID
     payload as it travelled, reserved bytes included (RFC 7296 section 2.15).
     """
-    mac = Prf(prf)
+    mac = PRFS[prf]
     maced_id = mac(sk_p.reveal(), id_body)
     return mac(mac(psk.reveal(), KEY_PAD), first_message, peer_nonce, maced_id)
