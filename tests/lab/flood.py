@@ -114,7 +114,7 @@ class Flood:
     def _main1(self, proposals: int, transforms: int) -> bytes:
         attributes = PHASE_1 if transforms == 1 else PHASE_1[:4]
         first, chain = ikev1.encode_payloads([_phase1(proposals, transforms, attributes)])
-        return _message(first, 0x10, Exchange1.IDENTITY_PROTECTION, Flag(0), chain)
+        return _message(first, 0x10, Exchange1.IDENTITY_PROTECTION, 0, chain)
 
     def _aggressive1(self) -> bytes:
         first, chain = ikev1.encode_payloads(
@@ -125,7 +125,7 @@ class Flood:
                 ikev1.Id(IdType.IPV4_ADDR, self._peer),
             ]
         )
-        return _message(first, 0x10, Exchange1.AGGRESSIVE, Flag(0), chain)
+        return _message(first, 0x10, Exchange1.AGGRESSIVE, 0, chain)
 
     # --- the rest
 
@@ -156,7 +156,7 @@ def _phase1(proposals: int, transforms: int, attributes: tuple[tuple[int, int], 
     return ikev1.Sa(ikev1.IPSEC_DOI, ikev1.SIT_IDENTITY_ONLY, tuple(parts))
 
 
-def _message(first: int, version: int, exchange: int, flags: Flag, chain: bytes) -> bytes:
+def _message(first: int, version: int, exchange: int, flags: int, chain: bytes) -> bytes:
     none = bytes(SPI_LENGTH)
     return Header(none, none, first, version, exchange, flags, 0, HEADER_LENGTH + len(chain)).encode() + chain
 

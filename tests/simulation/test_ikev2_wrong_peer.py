@@ -709,7 +709,7 @@ def test_a_first_message_with_another_spi_or_number_is_dropped() -> None:
         (bytes(8), bytes(8), Exchange2.IKE_SA_INIT, Flag.INITIATOR, 0),
         (b"I" * 8, b"R" * 8, Exchange2.IKE_SA_INIT, Flag.INITIATOR, 0),
         (b"I" * 8, bytes(8), Exchange2.IKE_SA_INIT, Flag.INITIATOR, 1),
-        (b"I" * 8, bytes(8), Exchange2.IKE_SA_INIT, Flag(0), 0),
+        (b"I" * 8, bytes(8), Exchange2.IKE_SA_INIT, 0, 0),
         (b"I" * 8, bytes(8), Exchange2.IKE_SA_INIT, Flag.INITIATOR | Flag.RESPONSE, 0),
         (b"I" * 8, bytes(8), Exchange2.IKE_AUTH, Flag.INITIATOR, 0),
     ):

@@ -44,7 +44,7 @@ class Context(Generic[S]):
 
     def of_tunnel(self) -> list[Self]:
         """The IKE SAs of the tunnel and the attempts at one, of this version, oldest first."""
-        found = (one.context for one in self.registry.sessions.of(self.sa.tunnel))
+        found = [one.context for one in self.registry.sessions.of(self.sa.tunnel)]
         return [one for one in found if isinstance(one, type(self))]
 
     def beside(self, sa: S) -> Self:

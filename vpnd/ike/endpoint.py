@@ -38,7 +38,6 @@ from vpnd.model.selectors import Address
 from vpnd.wire.cursor import Cursor
 from vpnd.wire.errors import DecodeError, UnsupportedMajorVersion
 from vpnd.wire.header import HEADER_LENGTH, Header
-from vpnd.wire.iana import IkeVersion
 from vpnd.wire.udpencap import KEEPALIVE
 
 __all__ = ["UNKNOWN_PEER", "Endpoint", "Limits", "Unreachable"]
@@ -234,7 +233,7 @@ class Endpoint:
             header = Header.decode(data)
         except (UnsupportedMajorVersion, DecodeError):
             return False
-        version = self._versions[IkeVersion(header.major)]
+        version = self._versions[header.major]
         if any(map(self._sessions.find, version.local_spis(header))):
             return False
         if len(data) > LARGEST_FIRST_MESSAGE or not self._registry.policies.candidates(None, path):
@@ -300,7 +299,7 @@ class Endpoint:
 
     def _hear(self, now: float, path: Path, header: Header, data: bytes) -> None:
         """Find the session of a message. Raises Drop or DecodeError; deadlines are noted all the same."""
-        version = self._versions[IkeVersion(header.major)]
+        version = self._versions[header.major]
         session = self._session_of(version, header)
         if session is None:
             self._hear_stranger(now, path, version, header, data)
@@ -331,7 +330,7 @@ class Endpoint:
             header = Header.read(Cursor(data))
             session = self._sessions.find(header.spi_r) or self._sessions.find(header.spi_i)
         if len(data) >= HEADER_LENGTH and spoken:
-            version = self._versions[IkeVersion(header.major)]
+            version = self._versions[header.major]
             exchange = version.exchange_name(header.exchange)
             policy = next((one for one in between if one.version == version.number), policy)
         tunnel = policy.name if session is None else session.sa.tunnel
@@ -396,6 +395,6 @@ class Endpoint:
                 del waiting[key]
 
 
-def _versions(registry: Registry) -> dict[IkeVersion, Version]:
+def _versions(registry: Registry) -> dict[int, Version]:
     responders: tuple[Version, ...] = (ikev1.Responder(registry), ikev2.Responder(registry))
     return {one.number: one for one in responders}

@@ -45,38 +45,46 @@ class Engine(Session):
         self.sa = sa
 
     def command(self, now: float, cause: object) -> None:
-        if (self.sa.state, key_of(cause)) in self.steps:
-            self._run(now, cause)
+        step = self.steps.get((self.sa.state, key_of(cause)))
+        if step is not None:
+            self._run(now, cause, step)
 
-    def _run(self, now: float, cause: object) -> None:
-        """The row of `cause`, and those of what it comes to; then send what is to be sent.
+    def _run(self, now: float, cause: object, step: Step[Any, Any] | None = None) -> None:
+        """The row of `cause`, which may be known, and those of what follows; then send what is to be sent.
 
         Raises Drop for a message that has no row, and what an action raises that no row refuses.
         """
         request: Received | None = None
-        following: object = cause
-        while following is not None:
-            cause, following = following, None
+        step = step or self._row(cause)
+        while True:
             request = cause if isinstance(cause, Received) else request
-            step = self.steps.get((self.sa.state, key_of(cause)))
-            if step is None:
-                raise Drop(f"no step: {key_of(cause).__name__} in {self.sa.state.name}")
+            following: object = None
             try:
                 result = step.action(self.context, now, cause)
             except (Fault, DecodeError) as error:
                 following = self._refusal(error, cause, request)
                 if following is None or (self.sa.state, type(following)) not in self.steps:
                     raise
-                continue
-            if step.to is not None:
-                self._transition(step.to, step.story.format(cause=cause, sa=self.sa))
-            if request is None:
-                self._pump(now)
-            if not isinstance(result, tuple):
-                following = result
-            elif request is not None:
-                self._reply(request, result)
-                self._pump(now)
+            else:
+                if step.to is not None:
+                    self._transition(step.to, step.story.format(cause=cause, sa=self.sa))
+                if request is None:
+                    self._pump(now)
+                if not isinstance(result, tuple):
+                    following = result
+                elif request is not None:
+                    self._reply(request, result)
+                    self._pump(now)
+            if following is None:
+                return
+            cause, step = following, self._row(following)
+
+    def _row(self, cause: object) -> Step[Any, Any]:
+        key = key_of(cause)
+        step = self.steps.get((self.sa.state, key))
+        if step is None:
+            raise Drop(f"no step: {key.__name__} in {self.sa.state.name}")
+        return step
 
     @abstractmethod
     def _refusal(self, error: Fault | DecodeError, cause: object, request: Received | None) -> Cause | None:

@@ -71,7 +71,6 @@ def require_single(chain: Iterable[RawPayload], payload_type: int) -> None:
 @dataclass(frozen=True, slots=True)
 class _Field:
     name: str
-    payload: type
     least: int
     most: int
 
@@ -85,14 +84,14 @@ def read_message(
     with what keeps the payloads from being the last candidate, DecodeError for too many of a kind.
     """
     kinds = _by_kind(payloads)
-    refusal = Unfit("payloads", "no message of this exchange is expected")
+    refusal: Unfit | None = None
     for candidate in candidates:
         try:
             message: M = _read(candidate, kinds, ignored)
             return message
         except Unfit as error:
             refusal = error
-    raise refusal
+    raise refusal or Unfit("payloads", "no message of this exchange is expected")
 
 
 def _by_kind(payloads: Iterable[object]) -> dict[type, list[object]]:
@@ -104,32 +103,32 @@ def _by_kind(payloads: Iterable[object]) -> dict[type, list[object]]:
 
 def _read(message: Any, kinds: dict[type, list[object]], ignored: tuple[type, ...]) -> Any:
     rules = _rules(message)
-    expected = {rule.payload for rule in rules}
     for kind in kinds:
-        if kind not in expected and kind not in ignored:
+        if kind not in rules and kind not in ignored:
             raise Unfit(kind.__name__, f"no payload of {message.__name__}")
     values: dict[str, object] = {}
-    for rule in rules:
-        found = kinds.get(rule.payload, [])
+    for payload, rule in rules.items():
+        found = kinds.get(payload, ())
         if len(found) > MAX_OF_A_KIND:
-            raise DecodeError(rule.payload.__name__, f"{len(found)} of them, more than {MAX_OF_A_KIND}")
+            raise DecodeError(payload.__name__, f"{len(found)} of them, more than {MAX_OF_A_KIND}")
         if not rule.least <= len(found) <= rule.most:
             problem = "missing" if len(found) < rule.least else "repeated"
-            raise Unfit(rule.payload.__name__, f"{problem} in {message.__name__}")
+            raise Unfit(payload.__name__, f"{problem} in {message.__name__}")
         values[rule.name] = tuple(found) if rule.most > 1 else (found[0] if found else None)
     return message(**values)
 
 
 @cache
-def _rules(message: Any) -> tuple[_Field, ...]:
+def _rules(message: Any) -> dict[type, _Field]:
+    """By the type of the payload."""
     hints = get_type_hints(message)
-    return tuple(_rule(field.name, hints[field.name]) for field in fields(message))
+    return dict(_rule(field.name, hints[field.name]) for field in fields(message))
 
 
-def _rule(name: str, hint: Any) -> _Field:
+def _rule(name: str, hint: Any) -> tuple[type, _Field]:
     if get_origin(hint) is tuple:
-        return _Field(name, get_args(hint)[0], 0, MAX_OF_A_KIND)
+        return get_args(hint)[0], _Field(name, 0, MAX_OF_A_KIND)
     if isinstance(hint, UnionType):
         (payload,) = (arm for arm in get_args(hint) if arm is not NoneType)
-        return _Field(name, payload, 0, 1)
-    return _Field(name, hint, 1, 1)
+        return payload, _Field(name, 0, 1)
+    return hint, _Field(name, 1, 1)

@@ -12,6 +12,7 @@ from vpnd.ike import natt
 from vpnd.ike.faults import Drop
 from vpnd.ike.natt import NO_NAT, Nat
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
+from vpnd.ike.steps import Key
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import PeerPolicy
@@ -37,7 +38,7 @@ class Phase(Enum):
     """Forgotten; the object has no more part in anything."""
 
 
-class SaState(Enum):
+class SaState(Key):
     """Base of the states of a version: what has happened, in words, and the phase that this is for others."""
 
     phase: Phase

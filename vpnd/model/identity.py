@@ -11,6 +11,12 @@ from vpnd.wire.iana import IdType, name_of
 
 Address = IPv4Address | IPv6Address
 
+_FAMILIES: dict[int, tuple[type[Address], int]] = {
+    IdType.IPV4_ADDR: (IPv4Address, 4),
+    IdType.IPV6_ADDR: (IPv6Address, 16),
+}
+"""Of an identity that is an address, with the bytes that it has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -78,16 +84,14 @@ class Identity:
     @property
     def word(self) -> str | None:
         """The configuration word of this identity, of which `of` makes it again; None: it has none."""
-        if self.type == IdType.IPV4_ADDR and len(self.value) == 4:
-            word = str(IPv4Address(self.value))
-        elif self.type == IdType.IPV6_ADDR and len(self.value) == 16:
-            word = str(IPv6Address(self.value))
-        elif self.type == IdType.FQDN and self.value.isascii():
-            name = self.value.decode("ascii")
-            word = name if _means(name, self) else f"@{name}"
-        else:
+        family, length = _FAMILIES.get(self.type, (None, 0))
+        if family is not None and len(self.value) == length:
+            address = family(self.value)
+            return None if address.is_unspecified else str(address)
+        if self.type != IdType.FQDN or not self.value.isascii():
             return None
-        return word if _means(word, self) else None
+        name = self.value.decode("ascii")
+        return next((word for word in (name, f"@{name}") if _means(word, self)), None)
 
     def describe(self) -> str:
         """Value and type, as a diagnosis shows them: `192.0.2.1 (IPV4_ADDR)`."""

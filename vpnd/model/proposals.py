@@ -133,24 +133,22 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
     """The suite both allow, or the first attribute that differs and how many agreed before it."""
     if theirs.protocol != ours.protocol:
         return Mismatch(Attribute.PROTOCOL, (theirs.protocol.name,), (ours.protocol.name,)), 0
-    picked: dict[Attribute, object] = {}
+    picked: list[object] = []
     for reached, (attribute, words) in enumerate(COMPARED, start=1):
         their_words, our_words = words(theirs), words(ours)
-        if not their_words and not our_words:
-            continue
         common = next((word for word in our_words if word in their_words), None)
-        if common is None:
+        if common is None and (their_words or our_words):
             return Mismatch(attribute, _words(their_words), _words(our_words)), reached
-        picked[attribute] = common
+        picked.append(common)
     if theirs.demands:
         return Mismatch(Attribute.ADDITION, theirs.demands, ("none",)), len(COMPARED) + 1
-    integrity = str(picked[Attribute.INTEGRITY])
+    encryption, integrity, prf, dh, esn = picked
     suite = Suite(
-        encryption=str(picked[Attribute.ENCRYPTION]),
-        prf=_word(picked.get(Attribute.PRF)),
-        integrity=None if integrity == NO_INTEGRITY else integrity,
-        dh=int(str(picked[Attribute.DH_GROUP])) or None,
-        esn=bool(picked[Attribute.ESN]),
+        encryption=str(encryption),
+        prf=_word(prf),
+        integrity=None if integrity == NO_INTEGRITY else str(integrity),
+        dh=int(str(dh)) or None,
+        esn=bool(esn),
     )
     return Chosen(theirs.number, theirs.spi, suite, theirs), len(COMPARED)
 

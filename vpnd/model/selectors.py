@@ -42,7 +42,7 @@ class Selector:
     port_end: int = 65535
 
     def __post_init__(self) -> None:
-        if self.start.version != self.end.version:
+        if type(self.start) is not type(self.end):
             raise ValueError("a selector's addresses are of one family")
         if int(self.start) > int(self.end):
             raise ValueError(f"a selector's range ends ({self.end}) before it starts ({self.start})")
@@ -50,7 +50,7 @@ class Selector:
     @classmethod
     def of(cls, network: Network, protocol: int = 0, ports: Ports = ANY_PORT) -> Selector:
         """Every address of `network`, with a protocol (0: any) and the ports from the first to the second."""
-        return cls(network[0], network[-1], protocol, *ports)
+        return cls(network.network_address, network.broadcast_address, protocol, *ports)
 
     @property
     def version(self) -> int:
@@ -83,17 +83,17 @@ class Selector:
 
     def intersect(self, other: Selector) -> Selector | None:
         """The packets that both select, or None if there are none."""
-        if self.version != other.version:
+        if type(self.start) is not type(other.start):
             return None
         if self.protocol and other.protocol and self.protocol != other.protocol:
             return None
-        first, last = max(self.first, other.first), min(self.last, other.last)
+        start = self.start if self.first >= other.first else other.start
+        end = self.end if self.last <= other.last else other.end
         port_start = max(self.port_start, other.port_start)
         port_end = min(self.port_end, other.port_end)
-        if first > last or port_start > port_end:
+        if int(start) > int(end) or port_start > port_end:
             return None
-        family = type(self.start)
-        return Selector(family(first), family(last), self.protocol or other.protocol, port_start, port_end)
+        return Selector(start, end, self.protocol or other.protocol, port_start, port_end)
 
     def networks(self) -> tuple[Network, ...]:
         """The range as CIDR blocks, in order."""
@@ -136,7 +136,7 @@ def narrow(offered: Iterable[Selector], acceptable: Iterable[Selector]) -> tuple
             both = theirs.intersect(ours)
             if both is not None:
                 narrowed[both] = None
-    return tuple(s for s in narrowed if not any(o != s and o.covers(s) for o in narrowed))
+    return tuple(s for s in narrowed if not any(o is not s and o.covers(s) for o in narrowed))
 
 
 def parse_address(text: str) -> Address:

@@ -63,6 +63,11 @@ def decode_chain(
     return tuple(payloads)
 
 
+def generic_header(following: int, size: int, critical: bool = False) -> bytes:
+    """4 bytes in front of a payload's body of `size` bytes; `following` is the type of the next payload."""
+    return _GENERIC_HEADER.pack(following, CRITICAL if critical else 0, GENERIC_HEADER_LENGTH + size)
+
+
 def encode_chain(payloads: Iterable[RawPayload]) -> tuple[int, bytes]:
     """The type of the first payload, for the header, and the bytes of all of them."""
     encoded: list[bytes] = []
@@ -70,8 +75,7 @@ def encode_chain(payloads: Iterable[RawPayload]) -> tuple[int, bytes]:
     # From the back, where the type that a payload has to name is already known.
     for payload in reversed(tuple(payloads)):
         following = first if encoded else payload.next_payload
-        flags = CRITICAL if payload.critical else 0
         encoded.append(payload.body)
-        encoded.append(_GENERIC_HEADER.pack(following, flags, GENERIC_HEADER_LENGTH + len(payload.body)))
+        encoded.append(generic_header(following, len(payload.body), payload.critical))
         first = payload.type
     return first, b"".join(reversed(encoded))

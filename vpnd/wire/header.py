@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum
 from struct import Struct
 from typing import Self
 
@@ -18,8 +18,11 @@ _VERSION_AT, _LENGTH_AT = 17, 24
 _MAJORS = (int(IkeVersion.V1), int(IkeVersion.V2))
 
 
-class Flag(IntFlag):
-    """The flags of both versions: three of ISAKMP, three of IKEv2 (RFC 2408 3.1, RFC 7296 3.1)."""
+class Flag(IntEnum):
+    """The flags of both versions: three of ISAKMP, three of IKEv2 (RFC 2408 3.1, RFC 7296 3.1).
+
+    Numbers, not IntFlag, whose operators cost as much as reading the header.
+    """
 
     ENCRYPTION = 1
     COMMIT = 2
@@ -72,8 +75,8 @@ class Header:
         return self.version & 0x0F
 
     def has(self, flag: Flag) -> bool:
-        """Whether this flag is set; the operators of IntFlag cost as much as reading the header."""
-        return bool(self.flags & flag.value)
+        """Whether this flag is set."""
+        return self.flags & flag != 0
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -104,13 +107,17 @@ class Header:
 
     def encode(self) -> bytes:
         """28 bytes."""
+        return self.encode_before(self.next_payload, self.length - HEADER_LENGTH)
+
+    def encode_before(self, first: int, size: int) -> bytes:
+        """28 bytes in front of payloads of `size` bytes, the first of which has type `first`."""
         return _FIELDS.pack(
             self.spi_i,
             self.spi_r,
-            self.next_payload,
+            first,
             self.version,
             self.exchange,
             self.flags,
             self.message_id,
-            self.length,
+            HEADER_LENGTH + size,
         )

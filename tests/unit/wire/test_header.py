@@ -17,7 +17,7 @@ def test_each_field_is_where_the_drawing_has_it() -> None:
     assert header.next_payload == 46
     assert (header.version, header.major, header.minor) == (0x20, 2, 0)
     assert header.exchange == 37
-    assert Flag(header.flags) == Flag.INITIATOR | Flag.RESPONSE
+    assert header.flags == Flag.INITIATOR | Flag.RESPONSE
     assert header.message_id == 0x01020304
     assert header.length == HEADER_LENGTH == 28
 

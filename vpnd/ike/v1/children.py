@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Generic, TypeVar
 
 from vpnd.crypto.entropy import Entropy, chance
@@ -25,6 +24,7 @@ from vpnd.ike.outputs import (
 )
 from vpnd.ike.registry import Registry
 from vpnd.ike.retransmit import LONGEST_WAIT, Schedule
+from vpnd.ike.steps import Key
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import Lifetimes, Margin
@@ -57,7 +57,7 @@ DELETED_FOR = 10.0
 """Seconds in which DELETE is repeated for a pair that is one too many; nothing acknowledges it."""
 
 
-class Limit(Enum):
+class Limit(Key):
     """What a deadline of an SA pair is for: its first packet, the ends of its lifetime, its last packet."""
 
     SEND = "the peer has it"

@@ -12,7 +12,19 @@ from vpnd.model.numbers import Numbers
 from vpnd.model.text import describe_spis
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import Exchange1, Notify1, Protocol, name_of
-from vpnd.wire.ikev1 import Delete, Id, KeyExchange, NatD, Notify, Payload, Sa, Unknown, VendorId
+from vpnd.wire.ikev1 import (
+    Delete,
+    Hash,
+    Id,
+    KeyExchange,
+    NatD,
+    Nonce,
+    Notify,
+    Payload,
+    Sa,
+    Unknown,
+    VendorId,
+)
 
 SHOWN_BYTES = 32
 """Of unknown data: enough to recognise it, too little to fill a screen."""
@@ -56,7 +68,24 @@ def text_of(exchange: int, message_id: int, payloads: Iterable[Payload], encrypt
 def detail_of(exchange: int, payloads: Iterable[Payload], numbers: Numbers) -> Iterator[str]:
     """One line for each thing worth telling of the payloads; `numbers` are those that the peer may use."""
     quick = exchange == Exchange1.QUICK_MODE
-    return (line for payload in payloads for line in _details(payload, quick, numbers))
+    for payload in payloads:
+        match payload:
+            case Hash() | Nonce():
+                continue
+            case Sa():
+                yield from describe_sa(payload, numbers)
+            case KeyExchange():
+                yield f"KE: {len(payload.data)} bytes"
+            case Id():
+                yield f"ID: {_range(payload) if quick else Identity(payload.type, payload.value).describe()}"
+            case NatD():
+                yield f"NAT-D: {payload.data[:SHOWN_BYTES].hex()}"
+            case VendorId():
+                yield f"VID: {recognise((payload.data,)) or payload.data[:SHOWN_BYTES].hex()}"
+            case Delete():
+                yield f"D: {name_of(Protocol, payload.protocol)} {describe_spis(payload.spis)}".rstrip()
+            case Notify():
+                yield from _notify_details(payload)
 
 
 def _label(payload: Payload) -> str:
@@ -65,26 +94,6 @@ def _label(payload: Payload) -> str:
     if isinstance(payload, Unknown):
         return f"payload {payload.payload_type}"
     return _PAYLOADS[type(payload).__name__]
-
-
-def _details(payload: Payload, quick: bool, numbers: Numbers) -> Iterator[str]:
-    match payload:
-        case Sa():
-            yield from describe_sa(payload, numbers)
-        case KeyExchange():
-            yield f"KE: {len(payload.data)} bytes"
-        case Id():
-            yield f"ID: {_range(payload) if quick else Identity(payload.type, payload.value).describe()}"
-        case NatD():
-            yield f"NAT-D: {payload.data[:SHOWN_BYTES].hex()}"
-        case VendorId():
-            yield f"VID: {recognise((payload.data,)) or payload.data[:SHOWN_BYTES].hex()}"
-        case Delete():
-            yield f"D: {name_of(Protocol, payload.protocol)} {describe_spis(payload.spis)}".rstrip()
-        case Notify():
-            yield from _notify_details(payload)
-        case _:
-            return
 
 
 def _range(identity: Id) -> str:

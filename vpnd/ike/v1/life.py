@@ -298,8 +298,9 @@ def send_on(context: Context, now: float, key: Key) -> None:
 
 def rekey_due(context: Context, now: float, key: Key) -> commands.RekeyChildNow | None:
     """A successor is due, and again for as long as it comes to nothing; what has one is not current."""
-    context.peer.children.timers.arm(key, now + REKEY_AGAIN)
-    return commands.RekeyChildNow(key[1])
+    children = context.peer.children
+    children.timers.arm(key, now + REKEY_AGAIN)
+    return commands.RekeyChildNow(key[1]) if children.is_current(key[1]) else None
 
 
 def child_lifetime(context: Context, now: float, key: Key) -> commands.CloseChild:

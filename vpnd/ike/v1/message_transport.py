@@ -71,7 +71,7 @@ class MessageTransport:
         flags, sa = 0, self._sa
         if chain is not None:
             body = chain.seal(body)
-            flags = int(Flag.ENCRYPTION)
+            flags = Flag.ENCRYPTION
         header = Header(
             sa.spi_i, sa.spi_r, first, VERSION, exchange, flags, message_id, HEADER_LENGTH + len(body)
         )

@@ -469,13 +469,19 @@ def _life(kind: int, unit: LifeType, amount: int) -> list[WireAttribute]:
 
 def _lifetime_of(attributes: Iterable[WireAttribute], kind: int, unit: LifeType) -> int | None:
     """The duration that stands behind a LIFE_TYPE of `unit`."""
-    current = None
+    return _lifetimes(attributes, kind).get(unit)
+
+
+def _lifetimes(attributes: Iterable[WireAttribute], kind: int) -> dict[int, int]:
+    """The first duration of each unit, by the unit in the LIFE_TYPE before it."""
+    found: dict[int, int] = {}
+    unit = None
     for attribute in attributes:
         if attribute.type == kind:
-            current = attribute.number
-        elif attribute.type == kind + 1 and current == unit:
-            return attribute.number
-    return None
+            unit = attribute.number
+        elif attribute.type == kind + 1 and unit is not None:
+            found.setdefault(unit, attribute.number)
+    return found
 
 
 def _number_of(attributes: Iterable[WireAttribute], kind: int) -> int | None:
@@ -515,7 +521,7 @@ def describe_sa(sa: Sa, numbers: Numbers) -> Iterator[str]:
 
 
 def _describe_life(attributes: tuple[WireAttribute, ...], kind: int) -> Iterator[str]:
+    amounts = _lifetimes(attributes, kind)
     for unit, word in ((LifeType.SECONDS, "s"), (LifeType.KILOBYTES, "KB")):
-        amount = _lifetime_of(attributes, kind, unit)
-        if amount is not None:
-            yield f"{amount} {word}"
+        if unit in amounts:
+            yield f"{amounts[unit]} {word}"

@@ -196,8 +196,9 @@ class QuickModes:
 
     def next_timeout(self) -> float | None:
         due = [quick.schedule.due for quick in self._by_id.values() if quick.schedule is not None]
-        turns = [quick.last for quick in self._by_id.values()] + list(self._refusals.values())
-        return min([*due, *(turn.ends for turn in turns if turn.ends is not None)], default=None)
+        ends = [quick.last.ends for quick in self._by_id.values()]
+        ends += [turn.ends for turn in self._refusals.values()]
+        return min(due + [end for end in ends if end is not None], default=None)
 
     def over(self, now: float) -> list[QuickMode]:
         """Those whose repeats need no answer any more; such refusals are forgotten."""

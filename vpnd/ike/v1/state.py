@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from vpnd.ike.session import Phase, SaState
+from vpnd.ike.steps import Key
 
 LONGEST_WAIT = 2.5
 """Seconds between repeats. Three exchanges and an acknowledgement that nothing acknowledges make a tunnel in
@@ -41,7 +40,7 @@ SIGNED = (State.ESTABLISHED, State.REPLACED, State.DELETED)
 """States in which both sides are authenticated."""
 
 
-class Timer(Enum):
+class Timer(Key):
     """What a deadline of the ISAKMP SA is for."""
 
     RETRANSMIT = "the answer to the last phase-1 message"

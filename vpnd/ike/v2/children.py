@@ -10,6 +10,7 @@ from vpnd.crypto.entropy import chance
 from vpnd.ike.deadlines import Timers
 from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildRetired, ChildUp, OutboundReady, PeerRenews
 from vpnd.ike.registry import Registry
+from vpnd.ike.steps import Key
 from vpnd.ike.v2.proposals import ESP_SPI_LENGTH
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -46,7 +47,7 @@ class Fate(Enum):
     """Deleted on both sides; only the inbound half still waits for stragglers."""
 
 
-class ChildTimer(Enum):
+class ChildTimer(Key):
     """What a deadline of a CHILD_SA is for."""
 
     REKEY = "rekey"

@@ -16,15 +16,15 @@ from vpnd.wire.iana import AuthMethod2, Exchange2, Notify2, Payload2, Protocol, 
 from vpnd.wire.ikev2 import (
     Auth,
     Delete,
-    Id,
     IdI,
+    IdR,
     KeyExchange,
     Nonce,
     Notify,
     Payload,
     Sa,
-    Ts,
     TsI,
+    TsR,
     Unknown,
     VendorId,
 )
@@ -40,15 +40,41 @@ def text_of(exchange: int, message_id: int, payloads: Iterable[Payload], respons
 
 
 def detail_of(payloads: Iterable[Payload]) -> Iterator[str]:
-    return (line for payload in payloads for line in _details(payload))
+    for payload in payloads:
+        match payload:
+            case Nonce():
+                continue
+            case Notify():
+                yield from _notify_details(payload)
+            case Sa():
+                for proposal in decode_sa(payload):
+                    spi = f" spi {proposal.spi.hex()}" if proposal.spi else ""
+                    yield f"SA {proposal.number}: {proposal.protocol.name} {describe(proposal)}{spi}"
+            case KeyExchange(group, data):
+                name = f" ({GROUPS[group].name})" if group in GROUPS else ""
+                yield f"KE: group {group}{name}, {len(data)} bytes"
+            case TsI() | TsR():
+                side = _LABELS[payload.payload_type]
+                yield f"{side}: {describe_selectors(decode_selectors(payload))}"
+            case IdI() | IdR():
+                side = _LABELS[payload.payload_type]
+                yield f"{side}: {Identity(payload.type, payload.value).describe()}"
+            case Auth():
+                yield f"AUTH: {name_of(AuthMethod2, payload.method)}"
+            case Delete():
+                yield f"D: {name_of(Protocol, payload.protocol)} {describe_spis(payload.spis)}".rstrip()
+            case VendorId():
+                yield f"V: {recognise((payload.data,)) or payload.data[:SHOWN_BYTES].hex()}"
 
 
 def notify_name(notify: Notify) -> str:
     return name_of(Notify2, notify.type)
 
 
-_LABELS = {
+_LABELS: dict[int, str] = {
     Payload2.SA: "SA",
+    Payload2.KE: "KE",
+    Payload2.NONCE: "N",
     Payload2.IDI: "IDi",
     Payload2.IDR: "IDr",
     Payload2.CERT: "CERT",
@@ -63,47 +89,16 @@ _LABELS = {
     Payload2.SK: "SK",
     Payload2.SKF: "SKF",
 }
+_OF_A_SIDE = (Payload2.KE, Payload2.NONCE)
 
 
 def _label(payload: Payload, side: str) -> str:
-    match payload:
-        case KeyExchange():
-            return f"KE{side}"
-        case Nonce():
-            return f"N{side}"
-        case Notify():
-            return f"N({notify_name(payload)})"
-        case Unknown():
-            return f"payload {payload.payload_type}"
-        case _:
-            return _LABELS[Payload2(payload.payload_type)]
-
-
-def _details(payload: Payload) -> Iterator[str]:
-    match payload:
-        case Sa():
-            for proposal in decode_sa(payload):
-                spi = f" spi {proposal.spi.hex()}" if proposal.spi else ""
-                yield f"SA {proposal.number}: {proposal.protocol.name} {describe(proposal)}{spi}"
-        case KeyExchange():
-            group = GROUPS.get(payload.group)
-            yield f"KE: group {payload.group}{f' ({group.name})' if group else ''}, {len(payload.data)} bytes"
-        case Id():
-            side = "IDi" if isinstance(payload, IdI) else "IDr"
-            yield f"{side}: {Identity(payload.type, payload.value).describe()}"
-        case Auth():
-            yield f"AUTH: {name_of(AuthMethod2, payload.method)}"
-        case Ts():
-            side = "TSi" if isinstance(payload, TsI) else "TSr"
-            yield f"{side}: {describe_selectors(decode_selectors(payload))}"
-        case Delete():
-            yield f"D: {name_of(Protocol, payload.protocol)} {describe_spis(payload.spis)}".rstrip()
-        case VendorId():
-            yield f"V: {recognise((payload.data,)) or payload.data[:SHOWN_BYTES].hex()}"
-        case Notify():
-            yield from _notify_details(payload)
-        case _:
-            return
+    if isinstance(payload, Notify):
+        return f"N({notify_name(payload)})"
+    if isinstance(payload, Unknown):
+        return f"payload {payload.payload_type}"
+    label = _LABELS[payload.payload_type]
+    return label + side if payload.payload_type in _OF_A_SIDE else label
 
 
 def _notify_details(notify: Notify) -> Iterator[str]:

@@ -17,7 +17,6 @@ from vpnd.wire.ikev2 import Payload
 UDP_HEADER = 8
 NON_ESP_MARKER = 4
 IP_HEADER = {4: 20, 6: 40}
-NO_FLAGS = Flag(0)
 
 
 class Outbox:
@@ -41,9 +40,7 @@ class Outbox:
     ) -> tuple[bytes, ...]:
         """The datagrams of a message: plain in IKE_SA_INIT, sealed and perhaps in fragments afterwards."""
         sa = self._sa
-        flags = Flag.RESPONSE if response else NO_FLAGS
-        if sa.initiator:
-            flags |= Flag.INITIATOR
+        flags = (Flag.RESPONSE if response else 0) | (Flag.INITIATOR if sa.initiator else 0)
         is_init = exchange == Exchange2.IKE_SA_INIT
         spi_r = NO_SPI if is_init and not response else sa.spi_r
         header = header_of(sa.spi_i, spi_r, exchange, flags, message_id)

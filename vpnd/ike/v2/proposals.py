@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 from vpnd.crypto.suites import (
     Encryption,
@@ -30,12 +30,9 @@ from vpnd.model.proposals import (
 from vpnd.wire.iana import DhGroup, Esn, Integ2, Kem, Protocol, TransformType, name_of
 from vpnd.wire.ikev2 import ProposalPart, Sa, Transform
 
-T = TypeVar("T")
-
 ESP_SPI_LENGTH = 4
 IKE_SPI_LENGTH = 8
 
-KNOWN_TYPES = frozenset(TransformType)
 ADDITIONAL_KE_TYPES = range(6, 13)
 """Transform types of further key exchanges (RFC 9370 section 2.2.1): of these vpnd takes NONE only."""
 NONE = 0
@@ -134,25 +131,30 @@ def _encode(proposal: Proposal, numbers: Numbers) -> ProposalPart:
 
 
 def _decode(part: ProposalPart, numbers: Numbers) -> Proposal:
-    of: dict[int, list[Transform]] = {}
+    words: dict[int, dict[Any, None]] = {kind: {} for kind in _WORDS}
+    others: dict[int, list[Transform]] = {}
     for transform in part.transforms:
-        of.setdefault(transform.type, []).append(transform)
-    others = {kind: found for kind, found in of.items() if kind not in KNOWN_TYPES}
+        word_of = _WORDS.get(transform.type)
+        word = None if word_of is None else word_of(transform, numbers)
+        if word is None:
+            others.setdefault(transform.type, []).append(transform)
+        else:
+            words[transform.type][word] = None
+    if esn := tuple(words[TransformType.ESN]):
+        others.pop(TransformType.ESN, None)
     declinable = tuple(kind for kind, found in others.items() if _is_declinable(kind, found))
-    esn = _unique(t.id == Esn.YES for t in of.get(TransformType.ESN, []) if t.id in (Esn.NO, Esn.YES))
-    if not esn and TransformType.ESN in of:
-        others[TransformType.ESN] = of[TransformType.ESN]
+    demands = (_demand(t) for kind, found in others.items() if kind not in declinable for t in found)
     return Proposal(
-        protocol=Protocol(part.protocol),
-        encryption=_unique(_encryption_word(t, numbers) for t in of.get(TransformType.ENCR, [])),
-        prf=_unique(_prf_word(t, numbers) for t in of.get(TransformType.PRF, [])),
-        integrity=_unique(_integrity_word(t, numbers) for t in of.get(TransformType.INTEG, [])),
-        dh=_unique(t.id if not t.attributes else -1 for t in of.get(TransformType.DH, [])),
-        esn=esn or ((False,) if part.protocol == Protocol.IKE else ()),
-        number=part.number,
-        spi=part.spi,
-        demands=_unique(_demand(t) for kind in others if kind not in declinable for t in others[kind]),
-        declinable=declinable,
+        Protocol(part.protocol),
+        tuple(words[TransformType.ENCR]),
+        tuple(words[TransformType.PRF]),
+        tuple(words[TransformType.INTEG]),
+        tuple(words[TransformType.DH]),
+        esn or ((False,) if part.protocol == Protocol.IKE else ()),
+        part.number,
+        part.spi,
+        tuple(dict.fromkeys(demands)),
+        declinable,
     )
 
 
@@ -171,10 +173,6 @@ def _demand(transform: Transform) -> str:
     return f"additional key exchange {name_of(known, transform.id)}"
 
 
-def _unique(values: Iterable[T]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys(values))
-
-
 def _encryption_word(transform: Transform, numbers: Numbers) -> str:
     return _word("encr", transform, encryption_of_ikev2(transform.id, transform.key_length, numbers))
 
@@ -190,9 +188,29 @@ def _integrity_word(transform: Transform, numbers: Numbers) -> str:
     return _word("integ", transform, integrity_of_ikev2(transform.id, numbers))
 
 
+def _group(transform: Transform, numbers: Numbers) -> int:
+    return transform.id if not transform.attributes else -1
+
+
+def _esn(transform: Transform, numbers: Numbers) -> bool | None:
+    """None: another kind of sequence numbers, which matters where it is the only one."""
+    return _KINDS_OF_ESN.get(transform.id)
+
+
 def _word(kind: str, transform: Transform, row: Encryption | Integrity | None) -> str:
     """That of its row of the table; what has none, or unknown attributes, is nobody's."""
     if row is not None and not transform.attributes:
         return row.word
     length = f"-{transform.key_length}" if transform.key_length is not None else ""
     return f"{kind}-{transform.id}{length}" + ("+attributes" if transform.attributes else "")
+
+
+_KINDS_OF_ESN: dict[int, bool] = {Esn.NO: False, Esn.YES: True}
+_WORDS: dict[int, Callable[[Transform, Numbers], str | int | bool | None]] = {
+    TransformType.ENCR: _encryption_word,
+    TransformType.PRF: _prf_word,
+    TransformType.INTEG: _integrity_word,
+    TransformType.DH: _group,
+    TransformType.ESN: _esn,
+}
+"""What a transform of each type that we know stands for in a proposal."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.crypto.seal import IntegrityFailed, SkCipher, make
@@ -12,7 +12,7 @@ from vpnd.ike.fragments import Reassembly, split
 from vpnd.ike.v2.keys import DirectionKeys, IkeKeys
 from vpnd.model.numbers import DEFAULT_NUMBERS, Numbers
 from vpnd.model.proposals import Suite
-from vpnd.wire.chain import GENERIC_HEADER_LENGTH, RawPayload, decode_chain, encode_chain
+from vpnd.wire.chain import GENERIC_HEADER_LENGTH, RawPayload, decode_chain, generic_header
 from vpnd.wire.cursor import Builder, Cursor
 from vpnd.wire.errors import UnsupportedCriticalPayload
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
@@ -53,7 +53,7 @@ def header_of(spi_i: bytes, spi_r: bytes, exchange: int, flags: int, message_id:
 def plain(header: Header, payloads: Sequence[Payload]) -> bytes:
     """A message without protection: IKE_SA_INIT."""
     first, body = encode_payloads(payloads)
-    return replace(header, next_payload=first, length=HEADER_LENGTH + len(body)).encode() + body
+    return header.encode_before(first, len(body)) + body
 
 
 class Protection:
@@ -123,11 +123,9 @@ class Protection:
             raise Drop("integrity check failed") from error
 
     def _seal(self, header: Header, payload_type: int, first: int, fields: bytes, plaintext: bytes) -> bytes:
-        sealed_length = self._out.sealed_length(len(plaintext))
-        placeholder = RawPayload(payload_type, fields + bytes(sealed_length), next_payload=first)
-        _, payload = encode_chain((placeholder,))
-        whole = replace(header, next_payload=payload_type, length=HEADER_LENGTH + len(payload))
-        associated = whole.encode() + payload[: len(payload) - sealed_length]
+        size = len(fields) + self._out.sealed_length(len(plaintext))
+        generic = generic_header(first, size)
+        associated = header.encode_before(payload_type, len(generic) + size) + generic + fields
         return associated + self._out.seal(associated, plaintext, self._entropy)
 
     def _room(self, limit: int) -> int:

@@ -35,25 +35,25 @@ def choose_mapping(
     the packet that waits, if there is one, then one without an SA (`up` holds those that have one), then the
     one that holds the first selectors whole and leaves the offer the least narrowed.
     """
+    narrowed = ((one, narrow(local, (one.ts_local,)), narrow(remote, (one.ts_remote,))) for one in children)
+    fitting = [one for one in narrowed if one[1] and one[2]]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
     waits = _has_packet(local) or _has_packet(remote)
-    best: tuple[ChildPolicy, tuple[Selector, ...], tuple[Selector, ...]] | None = None
-    best_rank: tuple[bool, ...] | None = None
-    for child in children:
+
+    def rank(one: tuple[ChildPolicy, tuple[Selector, ...], tuple[Selector, ...]]) -> tuple[bool, ...]:
+        child, narrowed_local, narrowed_remote = one
         ours_local, ours_remote = child.ts_local, child.ts_remote
-        narrowed = narrow(local, (ours_local,)), narrow(remote, (ours_remote,))
-        if not all(narrowed):
-            continue
         holds_first = ours_local.covers(local[0]) and ours_remote.covers(remote[0])
-        rank = (
+        return (
             waits and holds_first,
             child.index not in up,
             holds_first,
             ours_local in local and ours_remote in remote,
-            set(narrowed[0]) == set(local) and set(narrowed[1]) == set(remote),
+            set(narrowed_local) == set(local) and set(narrowed_remote) == set(remote),
         )
-        if best_rank is None or rank > best_rank:
-            best, best_rank = (child, *narrowed), rank
-    return best
+
+    return max(fitting, key=rank)
 
 
 def touched(
@@ -87,7 +87,6 @@ def _encode(selector: Selector) -> TrafficSelector:
 
 def _decode(part: TrafficSelector) -> Selector | None:
     family = IPv4Address if part.ts_type == TsType.IPV4_ADDR_RANGE else IPv6Address
-    start, end = family(part.start), family(part.end)
-    if int(start) > int(end) or part.port_start > part.port_end:
+    if part.start > part.end or part.port_start > part.port_end:
         return None
-    return Selector(start, end, part.protocol, part.port_start, part.port_end)
+    return Selector(family(part.start), family(part.end), part.protocol, part.port_start, part.port_end)

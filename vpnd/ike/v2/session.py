@@ -146,7 +146,8 @@ class Session(Engine):
         sa = self.sa
         sa.last_heard = sa.last_message = now
         asked = answer and path in (sa.path, sa.former)
-        self.command(now, Moved(path))
+        if path != sa.path:
+            self.command(now, Moved(path))
         if asked and path == sa.path:
             sa.former = None
         duplicates.heard(self.context, now)

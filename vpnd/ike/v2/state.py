@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from vpnd.ike.session import Phase, SaState
+from vpnd.ike.steps import Key
 
 
 class State(SaState):
@@ -34,7 +33,7 @@ class State(SaState):
     """Forgotten."""
 
 
-class Timer(Enum):
+class Timer(Key):
     """What a deadline of the IKE SA is for."""
 
     RETRANSMIT = "retransmit the request"

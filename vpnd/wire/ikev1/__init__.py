@@ -75,13 +75,16 @@ def decode_payload(raw: RawPayload) -> Payload:
 
     Raises DecodeError for a malformed body.
     """
+    kind = PAYLOADS.get(raw.type)
+    if kind is not None:
+        return kind.decode(raw.body)
     match raw.type:
         case Payload1.NAT_D | Payload1.NAT_D_DRAFT:
             return NatD.decode(raw.body, draft=raw.type == Payload1.NAT_D_DRAFT)
         case Payload1.NAT_OA | Payload1.NAT_OA_DRAFT:
             return NatOa.decode(raw.body, draft=raw.type == Payload1.NAT_OA_DRAFT)
-    kind = PAYLOADS.get(raw.type)
-    return Unknown(raw.type, raw.body) if kind is None else kind.decode(raw.body)
+        case _:
+            return Unknown(raw.type, raw.body)
 
 
 def decode_payloads(first: int, data: bytes, padded: bool = False) -> tuple[Payload, ...]:

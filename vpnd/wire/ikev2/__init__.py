@@ -115,7 +115,7 @@ def decode_payloads(first: int, data: bytes) -> tuple[Payload, ...]:
 
 def raw_payload(payload: Payload) -> RawPayload:
     """One payload, encoded, ready for `encode_chain`; our own payloads are never critical."""
-    next_payload = payload.next_payload if isinstance(payload, Sealed) else 0
+    next_payload = payload.next_payload if isinstance(payload, (Encrypted, EncryptedFragment)) else 0
     critical = isinstance(payload, Unknown) and payload.critical
     return RawPayload(payload.payload_type, payload.encode(), critical, next_payload)
 
