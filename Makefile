@@ -25,6 +25,9 @@ FAULTS ?= tests/faults $(addprefix tests/simulation/v1/test_,orders.py weather.p
 FAULTS_WORKERS ?= -n 4 --dist load
 ALONE := $(addprefix tests/faults/test_,floods.py kernel_peers.py service.py)
 
+# The service runs in a container, under AppArmor in a machine whose kernel has it.
+CONFINED = $(PYTHON) -m pytest tests/faults/test_service.py --machine qemu -k "from_nothing or apparmor or reboot" --full-faults -p no:randomly
+
 # What must be covered whole, and the tests that do it. The tracer of Python 3.11 slows down every line, so `make test`
 # does without, unless FLOOR=yes: then it traces these tests, and no others, while it runs everything.
 COVERED := vpnd/wire/*,vpnd/tunnel/*,vpnd/datapath/spd.py,vpnd/datapath/sad.py,vpnd/datapath/replay.py,vpnd/datapath/esp.py
@@ -108,7 +111,8 @@ grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 
 
 faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: two hours
 	@failed=0; $(PYTHON) -m pytest $(FAULTS) $(addprefix --ignore=,$(ALONE)) --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
-	$(PYTHON) -m pytest $(ALONE) tests/interop/test_rekeys.py tests/interop/test_close_action.py --full-faults -p no:randomly $(PYTEST_ARGS) && exit $$failed
+	$(PYTHON) -m pytest $(ALONE) tests/interop/test_rekeys.py tests/interop/test_close_action.py --full-faults -p no:randomly $(PYTEST_ARGS) || failed=$$?; \
+	$(CONFINED) $(PYTEST_ARGS) || failed=$$?; exit $$failed
 
 mutants: setup  ## small faults in a sample of lines, each of which a test must find; SEED=1 COUNT=300 ONLY=vpnd/ike
 	@$(PYTHON) -c 'import cosmic_ray' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[test,mutants]'

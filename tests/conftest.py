@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="faults with every seed and in their real time, instead of those that take seconds",
     )
     parser.addoption(
+        "--machine",
+        choices=("container", "qemu"),
+        default="container",
+        help="where the service is installed: systemd-nspawn on this kernel, or a machine with its own",
+    )
+    parser.addoption(
         "--gateway",
         choices=("vpnd", "strongswan"),
         default="vpnd",

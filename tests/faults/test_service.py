@@ -1,6 +1,7 @@
 """From an empty Debian with systemd to a tunnel, by the package and what README says, and back.
 
-The tests are one story, in this order, in one machine.
+The tests are one story, in this order, in one machine: a container of systemd-nspawn, or one
+under qemu, whose kernel has AppArmor (`--machine qemu`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab.capture import Capture
+from tests.lab.container import Container
 from tests.lab.guest import Guest
-from tests.lab.lab import Lab
+from tests.lab.lab import Lab, Namespace
+from tests.lab.machine import Machine
 from tests.lab.plan import PSK, A, B, Plan
 from tests.lab.process import wait_until
 from tests.lab.strongswan import StrongSwan
@@ -26,7 +29,7 @@ from tests.tables import TellRow
 
 pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow, pytest.mark.full_faults]
 
-# The guest is b; strongSwan at a speaks for the other gateway.
+# The machine is b; strongSwan at a speaks for the other gateway.
 PLAN = Plan(name="branch", routed=True, local=A, remote=B)
 ANSWERS = f"hq\nbranch\n{A.address}\n{B.address}\nikev2\n{A.networks[0]}\nactive\n{PSK}\n{PSK}\n"
 README = Path("README.md")
@@ -35,7 +38,7 @@ BOOT = 1800.0
 INSTALL = 1800.0
 """Seconds for apt-get and for a start, in an emulated machine that others keep from its processor."""
 PYTHON = (3, 11)
-"""Of Debian 12, which the guest is."""
+"""Of Debian 12, which the machine is."""
 UNHURRIED = "[Service]\nWatchdogSec=600\n"
 """The watchdog is for machines, not for one that is emulated on a busy one; other limits are as shipped."""
 EARLIER = "HEAD~20"
@@ -78,13 +81,23 @@ PLAY = f"""
 
 @dataclass
 class Installed:
-    """The guest with the package, and strongSwan at the other end of its wire."""
+    """The machine with the package, and strongSwan at the other end of its wire."""
 
-    guest: Guest
+    guest: Machine
     peer: StrongSwan
     package: Path
     key: Path
     """What signs in by ssh."""
+
+    def install(self, package: str) -> None:
+        """Install a package of /mnt, with what was compiled of it outside where the machine is emulated."""
+        self.guest.run(f"apt-get -y --allow-downgrades install /mnt/{package}", timeout=INSTALL)
+        self.unpack_compiled(package)
+
+    def unpack_compiled(self, package: str) -> None:
+        """What the emulated machine does not compile itself."""
+        if self.guest.emulated:
+            self.guest.run(f"tar -xf /mnt/{package}.tar -C /")
 
     def status(self) -> dict[str, object]:
         """The one tunnel of `vpnctl --json status`."""
@@ -164,33 +177,50 @@ def compile_for(package: Path, archive: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    """README's Install section, command by command, in a guest that has only what the package depends on."""
+def installed(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Installed]:
+    """README's Install section, command by command, in a machine with what the package depends on."""
     place = tmp_path_factory.mktemp("service")
     files = place / "files"
     files.mkdir()
-    earlier = build(EARLIER, place)
-    shutil.copy(earlier, files / "earlier.deb")
-    compile_for(earlier, files / "earlier.tar")
+    shutil.copy(build(EARLIER, place), files / "earlier.deb")
     package = build(None, place)
     shutil.copy(package, files)
-    compile_for(package, files / "compiled.tar")
     (files / "answers").write_text(ANSWERS)
     (files / "watchdog").write_text(UNHURRIED)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / "key")], check=True)
     shutil.copy(place / "key.pub", files)
     with Lab() as lab:
         namespace = lab.namespace("a")
-        with Guest(namespace, f"{B.address}/24", (f"{B.inside}/32",), systemd=True, files=files) as guest:
+        with machine(request.config.getoption("--machine"), namespace, files) as guest:
             namespace.add_address(f"{A.address}/24", "eth0")
             namespace.add_address(f"{A.inside}/32")
             peer = StrongSwan(namespace)
             peer.add(PLAN)
             guest.run(FOUND.format(at="before"))
-            guest.run("install -D /mnt/watchdog /run/systemd/system/vpnd.service.d/watchdog.conf")
-            # Compiled it comes from here.
-            guest.run("ln -sf /bin/true /usr/bin/py3compile; sysctl -q -w net.ipv4.ip_forward=0")
+            if guest.emulated:
+                guest.run("install -D /mnt/watchdog /run/systemd/system/vpnd.service.d/watchdog.conf")
+                # Compiled it comes from here.
+                guest.run("ln -sf /bin/true /usr/bin/py3compile; sysctl -q -w net.ipv4.ip_forward=0")
             yield Installed(guest, peer, package, place / "key")
+
+
+def machine(kind: str, namespace: Namespace, files: Path) -> Container | Guest:
+    """The machine of this kind, with these files in /mnt."""
+    address, inside = f"{B.address}/24", (f"{B.inside}/32",)
+    if kind == "container":
+        return Container(namespace, address, inside, files)
+    for package in files.glob("*.deb"):
+        compile_for(package, files / f"{package.name}.tar")
+    return Guest(namespace, address, inside, systemd=True, files=files)
+
+
+@pytest.fixture
+def apparmor(installed: Installed) -> None:
+    """What needs AppArmor in the machine."""
+    if not installed.guest.has_apparmor():
+        pytest.skip("no AppArmor in a container: --machine qemu has it")
 
 
 FOUND = (
@@ -215,7 +245,7 @@ def test_from_nothing_to_a_tunnel_by_what_the_readme_says(installed: Installed, 
         )
         assert done.returncode == 0, (command, done.stdout, installed.journal())
         if " apt " in command:
-            installed.guest.run("tar -xf /mnt/compiled.tar -C /")
+            installed.unpack_compiled(installed.package.name)
         assert PSK not in done.stdout
     installed.wait_up()
     assert installed.guest.run("systemctl is-active vpnd vpnd-guard").stdout.split() == ["active", "active"]
@@ -229,6 +259,7 @@ def test_the_guard_comes_with_the_service(installed: Installed) -> None:
     assert "enabled" in installed.guest.run("systemctl is-enabled vpnd-guard").stdout
 
 
+@pytest.mark.usefixtures("apparmor")
 def test_apparmor_is_enforced(installed: Installed, row: TellRow) -> None:
     guest = installed.guest
     guest.run("systemctl enable --now vpnd-console", timeout=INSTALL)
@@ -248,6 +279,67 @@ def denials(installed: Installed) -> list[str]:
     """What AppArmor has refused since the machine started."""
     said = installed.guest.run("journalctl -b --no-pager | grep 'apparmor=\"DENIED\"'", check=False).stdout
     return [line.split('name="')[1].split('"')[0] if 'name="' in line else line for line in said.splitlines()]
+
+
+def test_secrets_are_unreadable(installed: Installed, row: TellRow) -> None:
+    """By others, those of the groups vpnd and vpnd-read too, and in what a process shows of itself."""
+    guest = installed.guest
+    guest.run("useradd -M stranger; useradd -M -G vpnd changer; useradd -M -G vpnd-read looker")
+    for user in USERS:
+        for place in ("/etc/vpnd/psk/branch", "/etc/vpnd/psk/.", "/var/lib/vpnd/."):
+            assert guest.run(f"runuser -u {user} -- ls {place}", check=False).returncode != 0
+            assert guest.run(f"runuser -u {user} -- cat {place}", check=False).returncode != 0
+    rights = [(guest_may(guest, user, "status"), guest_may(guest, user, "rekey branch")) for user in USERS]
+    assert rights == [(False, False), (True, True), (True, False)]
+    shown = guest.run("cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; journalctl --no-pager; vpnctl events")
+    assert PSK not in shown.stdout
+    assert PSK not in guest.run("vpnctl --json show branch; vpnctl trace branch").stdout
+    row("service", case="secrets", figure="unreadable for others, and in no output")
+
+
+USERS = ("stranger", "changer", "looker")
+"""Of no group, of vpnd, of vpnd-read."""
+
+
+def guest_may(guest: Machine, user: str, command: str) -> bool:
+    """Whether `vpnctl` does what this user asks for."""
+    return guest.run(f"runuser -u {user} -- vpnctl {command}", check=False).returncode == 0
+
+
+def test_a_file_of_root_is_no_key(installed: Installed, row: TellRow) -> None:
+    """By neither the file nor the daemon's socket, and over that no key file at all but for root."""
+    guest, name = installed.guest, "/etc/vpnd/vpnd.toml"
+    guest.run(f"cp -p {name} /run/good; sed -i 's|file:/etc/vpnd/psk/branch|file:/etc/shadow|' {name}")
+    assert "/etc/shadow" in guest.run(f"cat {name}").stdout
+    checked = guest.run("vpnd check", check=False)
+    reloaded = guest.run("systemctl reload vpnd", check=False)
+    guest.run(f"cp -p /run/good {name}; vpnd check")
+    assert checked.returncode != 0
+    assert "/etc/shadow" in checked.stdout
+    assert reloaded.returncode != 0
+    assert installed.is_up()
+    guest.write("/run/table.json", json.dumps(OTHER))
+    guest.run("chmod 644 /run/table.json")
+    for user, why in (("root", '"status":422'), ("changer", "E-KEY-SOURCE"), ("looker", '"status":403')):
+        said = guest.run(f"runuser -u {user} -- /usr/bin/python3 -c '{PUT}'").stdout
+        assert why in said
+        assert "root:" not in said
+    row("service", case="/etc/shadow as a key", figure="refused by check, reload and the socket")
+
+
+OTHER = {
+    "customer_gateway": {"address": "203.0.113.9"},
+    "routes": ["10.77.0.0/16"],
+    "pre_shared_key": "file:/etc/shadow",
+}
+PUT = """
+import http.client, socket
+connection = http.client.HTTPConnection("vpnd")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect("/run/vpnd/vpnd.sock")
+connection.request("PUT", "/v1/tunnels/other", open("/run/table.json"), {"Content-Type": "application/json"})
+print(connection.getresponse().read().decode())
+"""
 
 
 def test_a_reload_of_a_wrong_file_fails_and_changes_nothing(installed: Installed, row: TellRow) -> None:
@@ -396,15 +488,12 @@ def test_ansible_changes_nothing_the_second_time(
 
 def test_an_upgrade_lets_no_packet_out_in_clear(installed: Installed, row: TellRow) -> None:
     guest = installed.guest
-    # Without py3compile the earlier package would be compiled at each start.
-    guest.run("apt-get -y --allow-downgrades install /mnt/earlier.deb", timeout=INSTALL)
-    guest.run("tar -xf /mnt/earlier.tar -C /")
+    installed.install("earlier.deb")
     installed.wait_up()
     before = guest.run("dpkg-query -W vpnd").stdout
     with Capture(installed.peer.namespace, "eth0", CLEAR) as path:
         guest.run(TRAFFIC)
-        guest.run(f"apt-get -y install /mnt/{installed.package.name}", timeout=INSTALL)
-        guest.run("tar -xf /mnt/compiled.tar -C /")
+        installed.install(installed.package.name)
         installed.wait_up()
         guest.run("systemctl stop traffic")
     assert guest.run("dpkg-query -W vpnd").stdout != before
@@ -418,6 +507,7 @@ def packets(path: Path) -> int:
     return len(done.stdout.splitlines())
 
 
+@pytest.mark.usefixtures("apparmor")
 def test_apparmor_has_refused_nothing_else(installed: Installed) -> None:
     assert denials(installed) == ["/etc/shadow", "/etc/shadow"]
 
@@ -428,11 +518,13 @@ def test_after_a_reboot_the_guard_is_there_before_the_network(installed: Install
     guest.write("/etc/systemd/network/20-lo.network", INNER)
     guest.write("/etc/systemd/system/early.service", EARLY)
     guest.run("chmod 644 /etc/systemd/network/*; systemctl -q enable systemd-networkd early")
-    # What was in /run for a slow machine is gone after a reboot.
-    guest.run("install -D /mnt/watchdog /etc/systemd/system/vpnd.service.d/watchdog.conf")
+    if guest.emulated:
+        # What was in /run for a slow machine is gone after a reboot.
+        guest.run("install -D /mnt/watchdog /etc/systemd/system/vpnd.service.d/watchdog.conf")
     with Capture(installed.peer.namespace, "eth0", CLEAR) as path:
         guest.reboot()
-        guest.run("mountpoint -q /mnt || mount -o ro /dev/vdb /mnt")
+        if guest.emulated:
+            guest.run("mountpoint -q /mnt || mount -o ro /dev/vdb /mnt")
         installed.wait_up()
     assert packets(path) == 0
     # The wire would have had it: without guard and daemon these packets do leave.
@@ -451,11 +543,12 @@ def test_after_a_reboot_the_guard_is_there_before_the_network(installed: Install
     ]
     assert moments == sorted(moments)
     guest.run("systemctl disable -q early; systemctl stop early; rm /etc/systemd/system/early.service")
-    guest.run("rm -r /etc/systemd/network/* /etc/systemd/system/vpnd.service.d; systemctl daemon-reload")
+    guest.run("rm -rf /etc/systemd/network/* /etc/systemd/system/vpnd.service.d; systemctl daemon-reload")
     guest.run("systemctl start vpnd", timeout=INSTALL)
     row("service", case="reboot", figure="guard once, before the network; 0 packets in clear")
 
 
+@pytest.mark.usefixtures("apparmor")
 def test_apparmor_has_refused_nothing_that_is_needed(installed: Installed) -> None:
     assert denials(installed) == []
 
@@ -466,7 +559,8 @@ def test_purge_leaves_the_keys_and_nothing_else(installed: Installed, row: TellR
     assert "inet vpnd" not in guest.run("nft list tables").stdout
     assert guest.run("ip rule; ip route show table all; ip -br link").stdout.count("vpn-") == 0
     assert guest.run("aa-status 2>/dev/null | grep vpnd", check=False).stdout == ""
-    guest.run("rm -rf /var/cache/vpnd /root/.ssh /root/.ansible")
+    # What Ansible, ssh and man keep, and the users of the test.
+    guest.run("rm -rf /var/cache/vpnd /root/.ssh /root/.ansible /var/cache/man")
     guest.run(FOUND.format(at="after"))
     left = guest.run("comm -13 /var/before /var/after").stdout
     ours = [line for line in left.splitlines() if "vpn" in line]

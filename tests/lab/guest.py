@@ -10,6 +10,7 @@ from subprocess import CompletedProcess, run
 from typing import Any, Self, TextIO
 
 from tests.lab.lab import Namespace
+from tests.lab.machine import COMMAND_TIMEOUT, Machine
 from tests.lab.process import wait_until
 from tests.lab.strongswan import parse_sas
 
@@ -17,11 +18,6 @@ PLACE = Path("build/guest")
 BUILDER = Path("tests/lab/guest.sh")
 BOOT_TIMEOUT = 600.0
 """Seconds; it takes 25 on a quiet machine, all of it emulated, and many times that on a busy one."""
-COMMAND_TIMEOUT = 600.0
-"""Seconds for a command, unless it says that it needs more: the machine is emulated, and others are busy."""
-
-ECHO_WAIT = 30
-"""Seconds for the answer to an echo of the guest, for the same reason."""
 
 KERNEL_ARGUMENTS = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1 systemd.show_status=0"
 
@@ -43,11 +39,13 @@ def build() -> None:
     run(["bash", str(BUILDER)], check=True)
 
 
-class Guest:
+class Guest(Machine):
     """One machine, joined to a namespace by a wire of its own: a tap there, `eth0` in the guest.
 
     Its disk is never written to: each start has the machine as it was built.
     """
+
+    emulated = True
 
     def __init__(
         self,
@@ -84,13 +82,8 @@ class Guest:
         )  # fmt: skip
         self._number = 0
         self._stream = self._connect()
-        # A packet needs a route before the kernel asks whether a policy has it.
-        self.run(
-            f"ip address add {address} dev eth0; ip link set eth0 up; ip route add default dev eth0;"
-            " sysctl -q -w net.ipv4.ip_forward=1"
-        )
-        for one in inside:
-            self.run(f"ip address add {one} dev lo")
+        self.set_addresses(address, inside)
+        self.run("sysctl -q -w net.ipv4.ip_forward=1")
         if files is not None:
             self.run("mount -o ro /dev/vdb /mnt")
 
@@ -134,10 +127,6 @@ class Guest:
     def run(
         self, command: str, check: bool = True, timeout: float = COMMAND_TIMEOUT
     ) -> CompletedProcess[str]:
-        """Run a shell command to its end, in `timeout` seconds.
-
-        Raises RuntimeError where it fails and `check` is set, TimeoutError.
-        """
         reader, writer = self._stream
         self._serial.settimeout(timeout)
         self._number += 1
@@ -154,10 +143,7 @@ class Guest:
         return CompletedProcess(command, int(code), text, "")
 
     def reboot(self) -> None:
-        """Restart the whole system (only with `systemd`), and wait until it takes commands again.
-
-        Its disk stays as it is; addresses are what it sets itself. Raises TimeoutError.
-        """
+        """Only with `systemd`."""
         reader, writer = self._stream
         self._serial.settimeout(BOOT_TIMEOUT)
         self._number += 1
@@ -167,15 +153,8 @@ class Guest:
         while not reader.readline().endswith("ready\n"):
             pass
 
-    def write(self, path: str, text: str) -> None:
-        """Write a file in the guest, for root only."""
-        encoded = base64.b64encode(text.encode()).decode()
-        self.run(f"umask 077; mkdir -p $(dirname {path}); base64 -d <<<{encoded} >{path}")
-
-    def ping(self, source: str, target: str, count: int = 5) -> int:
-        """How many of `count` echoes from an inside address of the guest are answered."""
-        done = self.run(f"ping -n -q -c {count} -i 0.2 -W {ECHO_WAIT} -I {source} {target}", check=False)
-        return int(done.stdout.split(" received")[0].rpartition(" ")[2])
+    def has_apparmor(self) -> bool:
+        return True
 
     # --- strongSwan
 
