@@ -1,27 +1,19 @@
-"""The tokens that people sign in with: one that may change things, one that may look. Kept as hashes.
-
-A token has 256 random bits, so that a plain SHA-256 of it tells nothing and needs no salt.
-"""
+"""The tokens that people sign in with: one that may change things, one that may look. Kept as hashes."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
 import json
 import os
-import secrets
 from enum import StrEnum
 from pathlib import Path
 
 from vpnd.config.paths import DEFAULT_CONSOLE_STATE
+from vpnd.config.tokens import digest, new_token, whose
 
 TOKENS_FILE = "tokens.json"
 CREDENTIALS = {"console-token": "admin", "console-read-token": "read"}
 """Systemd credentials that hold a token each, and what it is for."""
-
-MAX_TOKEN = 256
-"""Ours: characters of a token that is looked at."""
 
 
 class Role(StrEnum):
@@ -44,8 +36,8 @@ class Tokens:
 
     def new(self, role: Role) -> str:
         """A new token of this role; the one before it is of no use any more. Raises TokensUnavailable."""
-        token = secrets.token_urlsafe(32)
-        kept = {**self._kept(), role.value: _hash(token)}
+        token = new_token()
+        kept = {**self._kept(), role.value: digest(token)}
         try:
             self._write(json.dumps(kept))
         except OSError as error:
@@ -54,12 +46,7 @@ class Tokens:
 
     def role_of(self, token: str) -> tuple[Role, str] | None:
         """What the token is for, with the hash by which it is known; None for one that is not valid."""
-        given = _hash(token.strip()[:MAX_TOKEN])
-        found = None
-        for role, known in self.valid():
-            if hmac.compare_digest(known, given):
-                found = role, known
-        return found
+        return whose(token.strip(), ((known, (role, known)) for role, known in self.valid()))
 
     def valid(self) -> tuple[tuple[Role, str], ...]:
         """Every hash that is valid now, with its role."""
@@ -69,7 +56,7 @@ class Tokens:
                 break
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 token = (self._credentials / name).read_text().strip()
-                found += [(Role(role), _hash(token))] if token else []
+                found += [(Role(role), digest(token))] if token else []
         return tuple(found)
 
     def _kept(self) -> dict[str, str]:
@@ -97,7 +84,3 @@ class Tokens:
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         fresh.replace(self._file)
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

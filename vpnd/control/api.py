@@ -16,13 +16,12 @@ from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from vpnd import __version__
 from vpnd.config.secrets import KEYS
 from vpnd.control import metrics
 from vpnd.control.access import Access, Caller
 from vpnd.control.limits import RequestLimits
 from vpnd.control.lists import MAX_LIMIT, CustomerGatewayFilter, EventFilter, TunnelFilter
-from vpnd.control.openapi import PROBLEM, document
+from vpnd.control.openapi import API_VERSION, PROBLEM, document
 from vpnd.control.operations import NegotiationFailed, OperationError, Operations
 from vpnd.control.schema import (
     ActionResult,
@@ -102,7 +101,7 @@ def create_app(operations: Operations, tokens: Tokens | None = None) -> FastAPI:
     tokens = tokens or Tokens()
     app = FastAPI(
         title="vpnd",
-        version=__version__,
+        version=API_VERSION,
         summary="IPsec tunnels of one gateway: what they are, and what to do with them",
         openapi_url="/v1/openapi.json",
         docs_url=None,

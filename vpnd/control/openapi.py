@@ -10,6 +10,9 @@ from fastapi.openapi.utils import get_openapi
 from vpnd.config.schema import CustomerGatewayTable, GatewayLabels, TunnelTable
 from vpnd.control.schema import Event
 
+API_VERSION = "1.1"
+"""The first number is that of the paths (`/v1`), the second grows with what is added to the document."""
+
 PROBLEM = "application/problem+json"
 """The media type of an error (RFC 9457)."""
 

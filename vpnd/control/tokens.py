@@ -1,22 +1,17 @@
-"""Tokens for the API over TCP: each has a name and a role, is shown once, and is kept as a hash.
-
-A token has 256 random bits, so that a plain SHA-256 of it tells nothing and needs no salt.
-"""
+"""Tokens for the API over TCP: each has a name and a role, is shown once, and is kept as a hash."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import os
-import secrets
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vpnd.config.tokens import digest, new_token, whose
 from vpnd.config.values import check_name
 from vpnd.control.operations import Conflict, InvalidConfiguration, OperationError
 from vpnd.control.schema import Role, TokenStatus
@@ -25,9 +20,6 @@ TOKENS_FILE = "tokens.json"
 
 PREFIX = "vpnd_"
 """What each token begins with, so that programs that look for secrets know one."""
-
-MAX_TOKEN = 256
-"""Ours: characters of a token that is looked at."""
 
 MAX_TOKENS = 100
 """Ours: each is compared at each request over TCP."""
@@ -90,8 +82,8 @@ class Tokens:
             raise Conflict("E-EXISTS", f"a token is called {name!r} already", f"vpnctl token revoke {name}")
         if len(self._kept) >= MAX_TOKENS:
             raise Conflict("E-TOO-MANY", f"there are {MAX_TOKENS} tokens", "revoke those that nobody uses")
-        token = PREFIX + secrets.token_urlsafe(32)
-        made = Kept(role=role, sha256=_hash(token), created=datetime.now(UTC).replace(microsecond=0))
+        token = PREFIX + new_token()
+        made = Kept(role=role, sha256=digest(token), created=datetime.now(UTC).replace(microsecond=0))
         self._write({**self._kept, name: made})
         return token
 
@@ -106,12 +98,7 @@ class Tokens:
 
     def find(self, token: str) -> tuple[str, Role] | None:
         """Name and role of a token, None if there is no such token; it takes the same time for each."""
-        given = _hash(token[:MAX_TOKEN])
-        found = None
-        for name, kept in self._kept.items():
-            if hmac.compare_digest(kept.sha256, given):
-                found = name, kept.role
-        return found
+        return whose(token, ((kept.sha256, (name, kept.role)) for name, kept in self._kept.items()))
 
     def end_of(self, name: str) -> asyncio.Event:
         """Set when the token of this name is revoked."""
@@ -149,7 +136,3 @@ def _replace(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             os.unlink(fresh)
         raise
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -11,9 +11,10 @@ import pytest
 
 from tests.unit.control.conftest import Daemon
 from tests.unit.control.test_api import ask
+from vpnd.config.tokens import MAX_TOKEN
 from vpnd.control import tokens
 from vpnd.control.operations import Conflict, InvalidConfiguration, OperationError
-from vpnd.control.tokens import MAX_TOKEN, Tokens, UnknownToken
+from vpnd.control.tokens import Tokens, UnknownToken
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
