@@ -16,7 +16,15 @@ import pytest
 
 from tests.unit.control.conftest import Remote, remote
 from tests.unit.control.fakes import AT, FakeOperations, mapping_up, tunnel_up
-from vpnd.control.schema import Event, HealthSample, MappingStatus, Trace, TraceLine, TunnelDetail
+from vpnd.control.schema import (
+    CustomerGatewayStatus,
+    Event,
+    HealthSample,
+    MappingStatus,
+    Trace,
+    TraceLine,
+    TunnelDetail,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -124,6 +132,12 @@ class Played(FakeOperations):
             for minute in range(45)
         ]
         return found.model_copy(update={"health_history": history})
+
+    def customer_gateways(self) -> list[CustomerGatewayStatus]:
+        """One of a file, one that is used, and those that a test makes."""
+        names = ["branch-a", LONG]
+        used = CustomerGatewayStatus(name="site", address="198.51.100.1", tunnels=names, from_api=True)
+        return [*super().customer_gateways(), used]
 
     def trace(self, name: str) -> Trace:
         texts = (

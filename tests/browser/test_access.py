@@ -42,11 +42,15 @@ def pages(visit: Visit) -> Any:
     yield "wrong token"
     visit.sign_in()
     yield "list"
-    for path in ("/tunnel?name=branch-a", "/tunnel?name=branch-b", "/events", "/nothing"):
+    paths = ("/tunnel?name=branch-a", "/tunnel?name=branch-b", "/events", "/nothing")
+    for path in (*paths, "/gateways", "/customer-gateway", "/customer-gateway?name=site"):
         page.goto(url + path)
         if path.endswith("a"):
             page.click("details summary")
         yield path
+    page.goto(f"{url}/gateways")
+    page.click("button.danger")
+    yield "a customer gateway in use"
     for action in ("[value=reset]", ".danger"):
         page.goto(f"{url}/tunnel?name=branch-a")
         page.click(f"form.push button{action}")

@@ -141,6 +141,54 @@ def _ask_before(visit: Visit) -> None:
         visit.picture(name)
 
 
+@pytest.mark.parametrize("visit", LOOKS, indirect=True, ids=str)
+def test_the_gateways(visit: Visit, played: Played) -> None:
+    """This one gets its labels, and a customer gateway is made, changed and deleted; one in use stays."""
+    page = visit.page
+    visit.sign_in()
+    page.click("nav a[href='/gateways']")
+    assert page.is_hidden("#vpc"), "it is asked for with type VPC only"
+    page.fill("#region", "x" * 201)
+    page.select_option("#type", "vpc")
+    page.fill("#vpc", "vpc-1")
+    page.click("form[action='/gateways'] button")
+    page.wait_for_selector("#region[aria-invalid]:focus")
+    page.fill("#region", "eu-2")
+    page.click("form[action='/gateways'] button")
+    page.wait_for_selector(".notice.good")
+    assert played.labels == {"region": "eu-2", "type": "vpc", "vpc": "vpc-1"}
+    page.click("a[href='/customer-gateway']")
+    page.fill("#name", "branch")
+    page.fill("#address", "203.0.113.9")
+    page.click("form.ask button.main")
+    page.wait_for_selector("#name[aria-invalid]:focus")
+    visit.picture("customer-gateway")
+    page.fill("#name", LONG)
+    page.click("form.ask button.main")
+    page.wait_for_selector(".notice.good")
+    visit.picture("gateways")
+    assert played.gateways == {LONG: "203.0.113.9"}
+    page.click("tr:has-text('203.0.113.9') a.button")
+    page.fill("#address", "gw.example")
+    page.click("form.ask button.main")
+    page.wait_for_selector("td:has-text('gw.example')")
+    page.click("tr:has-text('198.51.100.1'):has-text('site') a.button")
+    page.wait_for_selector(".notice.warn")
+    visit.picture("customer-gateway-used")
+    page.goto(f"{visit.served.url}/gateways")
+    page.click("tr:has-text('site') button.danger")
+    page.wait_for_selector(f"main li a:has-text('{LONG}')")
+    visit.picture("customer-gateway-stays")
+    page.goto(f"{visit.served.url}/gateways")
+    page.click("tr:has-text('gw.example') button.danger")
+    page.wait_for_selector("form button.danger")
+    visit.picture("customer-gateway-delete")
+    page.click("form button.danger")
+    page.wait_for_selector(".notice.good")
+    assert played.gateways == {}
+    visit.check()
+
+
 def test_live_without_reload(visit: Visit, played: Played) -> None:
     """The list, a tunnel and its events change by themselves; nothing that is open is lost meanwhile."""
     page = visit.page
