@@ -80,6 +80,9 @@ def peer_of(kind: str, wire: Wire, plan: Plan) -> Vpnd | StrongSwan:
         widen_vpnd(peer.directory / "tunnels.d" / f"{plan.name}.toml")
         peer.start()
         return peer
+    for network in NETWORKS[1:]:
+        # It has a policy only where it has an address.
+        wire.b.gateway.add_address(f"{network.removesuffix('0/24')}1/32")
     swan = StrongSwan(wire.b.gateway)
     swan.add(theirs)
     path = swan.directory / "swanctl.conf"

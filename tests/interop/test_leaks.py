@@ -247,6 +247,7 @@ def faults(life: Life) -> None:
         life.up()
     with life.row("wrong key"):
         life.configure(life.plan, psk="a key that the peer does not have, 32 and more")
+        ours.ctl("reset", life.plan.name, check=False)
         wait_until(lambda: ours.tunnel(life.plan.name)["last_error"] is not None, "the refusal")
     with life.row("hard lifetime in KB, the rekey is not answered"):
         life.configure(life.plan.change(lifetime_kb=SMALL))

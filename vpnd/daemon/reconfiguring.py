@@ -13,6 +13,7 @@ from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.upkeep.addresses import Addresses
 from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.model.child import ChildSa
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy, TunnelPolicy
 from vpnd.tunnel.lifecycle import Tunnel
 
@@ -39,6 +40,9 @@ class Reconfiguring:
         with gateway.input("a change of its configuration", name) as now:
             if policy.health != before.health:
                 tunnel.set_health(True)
+            if policy.peer != before.peer and not any(mapping.owner for mapping in tunnel.mappings):
+                # What is under way was begun with what holds no longer.
+                gateway.endpoint.close(now, name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
             is_open = not tunnel.standing.closed or not before.enabled
             if policy.enabled and is_open and tunnel.standing.blocked is None:
                 gateway.endpoint.set_peer(now, policy.peer)

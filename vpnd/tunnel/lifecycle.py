@@ -127,7 +127,11 @@ class Tunnel:
         """Another policy. Mappings that stay keep their number and what they have; the others come and go.
 
         What becomes of their SAs is the caller's affair: those of a mapping that goes are nobody's here.
+        Where there is no SA, what failed before does not count, and an attempt that was under way is over.
         """
+        if policy.peer != self.policy.peer and not any(m.owner for m in self.mappings):
+            self._end_attempt()
+            self._start_over()
         if policy.enabled and not self.policy.enabled:
             self.standing.open()
         if self.attempt.mapping is not None and policy.peer.child(self.attempt.mapping) is None:

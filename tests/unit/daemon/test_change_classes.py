@@ -315,3 +315,26 @@ async def test_a_mapping_that_is_being_negotiated_may_go(pair: Pair) -> None:
     await pair.branch.operator.reload()
     await pair.until(lambda: pair.hq.service.gateway.tunnels["t"].all_up, 120)
     assert {child.mapping for child in pair.hq.engine.installed.values()} == {1, 2}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("wrong", ["key", "ike", "silent"])
+@with_pair
+async def test_a_change_of_what_does_not_come_up_is_tried_at_once(
+    pair: Pair, version: str, wrong: str
+) -> None:
+    """No pause that failures have made longer, and no attempt with what was configured before."""
+    wrong_line = 'encryption = "aes-256"' if wrong == "ike" else ""
+    write(pair, table(version, ACTIVE, ike=wrong_line), table(version, PASSIVE))
+    if wrong == "key":
+        pair.hq.write(pair.hq.config.read_text().replace("plain:", "plain:another "))
+    pair.wire.cut = wrong == "silent"
+    await pair.start()
+    await asyncio.sleep(300)
+    assert pair.state()[0] != "up"
+    descriptor = pair.hq.engine.tunnels["t"]
+    pair.wire.cut = False
+    write(pair, table(version, ACTIVE, dpd="timeout = 60"), table(version, PASSIVE))
+    await pair.hq.operator.reload()
+    await pair.until(lambda: pair.state() == ("up", "up"), 5)
+    assert pair.hq.engine.tunnels["t"] == descriptor
