@@ -13,7 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "vpnd/sdk/models.py"
 
 RENAMED = {"ProblemBody": "Problem", "ExplanationBody": "Explanation"}
-NOT_ANSWERED = ("ErrorBody", "ErrorResponse", "RekeyRequest", "SwitchRequest", "TokenRequest", "UpRequest")
+NOT_ANSWERED = (
+    "ErrorBody",
+    "ErrorResponse",
+    "RekeyRequest",
+    "RotateRequest",
+    "SwitchRequest",
+    "TokenRequest",
+    "UpRequest",
+)
 
 HEADER = '''"""What the API answers. Made by contrib/sdk_models.py from the OpenAPI document, not by hand."""
 

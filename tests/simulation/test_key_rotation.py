@@ -16,6 +16,7 @@ from tests.simulation.bounds import SETTLING
 from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, speaking
+from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import Failed, NextKeyProved, PeerDead
 from vpnd.ike.shared_keys import KeysInUse
 from vpnd.model.diagnosis import Code
@@ -66,7 +67,8 @@ def configure(gateway: Gateway, keys: str) -> None:
 
 
 def keys_of(gateway: Gateway) -> KeysInUse:
-    found = gateway.endpoint.keys_in_use(gateway.tunnel)  # type: ignore[attr-defined] # an Endpoint here
+    assert isinstance(gateway.endpoint, Endpoint)
+    found = gateway.endpoint.keys_in_use(gateway.tunnel)
     assert found is not None
     return found
 
@@ -148,6 +150,23 @@ def test_a_key_that_is_in_use_is_begun_with(spoken: str) -> None:
     pair.world.run_until(lambda: pair.a.sends(), within=1)
     assert len(pair.world.sent) - sent <= 10
     assert not pair.b.of(Failed)[1:], "but for the first time of all, with the old one"
+
+
+@pytest.mark.parametrize("spoken", SPOKEN)
+@pytest.mark.parametrize("b", ["both", "old"])
+def test_the_next_key_is_proved_on_demand(spoken: str, b: str) -> None:
+    """Beside what there is; where the peer has not got it yet, the current one goes on."""
+    pair = pair_of(spoken, "both", b)
+    pair.establish()
+    pair.a.do("prove_next_key", pair.a.tunnel)
+    pair.world.run_for(RENEWED)
+    pair.assert_agreement()
+    assert pair.a.sends()
+    assert pair.b.sends()
+    assert not pair.a.of(Failed)
+    proved = b == "both" and spoken != "aggressive"
+    assert keys_of(pair.a).theirs.psk == (NEW if proved else OLD)
+    assert len(pair.a.of(NextKeyProved)) == len(pair.b.of(NextKeyProved)) == proved
 
 
 @pytest.mark.parametrize("spoken", SPOKEN)

@@ -33,9 +33,13 @@ from vpnd.control.schema import (
     GatewayChange,
     GatewayDetail,
     GroupStatus,
+    KeyList,
+    KeyRotation,
+    KeyStatus,
     RekeyRequest,
     ReloadProgress,
     ReloadResult,
+    RotateRequest,
     Status,
     SwitchRequest,
     TokenCreated,
@@ -159,6 +163,16 @@ def _add_queries(app: FastAPI, operations: Operations) -> None:
         """The tunnel as a TOML file, as it was written, without its key."""
         return _json(operations.export(name))
 
+    @app.get("/v1/keys", response_model=KeyList, tags=["keys"], operation_id="keys")
+    async def keys() -> Response:
+        """The pre-shared keys of every tunnel, as fingerprints, and which of them each end uses."""
+        return _json(operations.keys())
+
+    @app.get("/v1/tunnels/{name}/psk", response_model=KeyStatus, tags=["keys"], operation_id="keys_of")
+    async def keys_of(name: Name) -> Response:
+        """Those of one tunnel."""
+        return _json(operations.keys_of(name))
+
     @app.get("/v1/tunnels/{name}/why", response_model=Why, tags=["status"], operation_id="why")
     async def why(name: Name) -> Response:
         """The last failure explained."""
@@ -248,6 +262,16 @@ def _add_actions(app: FastAPI, operations: Operations, commands: Commands) -> No
         """Replace the SAs now, without loss."""
         action = operations.rekey(name, body.ike, body.child, body.timeout_s)
         return await commands.do(request, action, "rekey", name)
+
+    @app.post(
+        "/v1/tunnels/{name}/psk/rotate", response_model=KeyRotation, tags=["keys"], operation_id="rotate_key"
+    )
+    async def rotate_key(request: Request, name: Name, body: RotateRequest) -> Response:
+        """One step in the replacement of a key; of a tunnel that a file defines, what to write for it."""
+        if body.key is not None:
+            with_own_keys(caller_of(request), {"next_pre_shared_key": body.key}, {})
+        action = operations.rotate_key(name, body)
+        return await commands.do(request, action, f"key {body.step}", name)
 
     @app.post("/v1/switch", response_model=GroupStatus, tags=["actions"], operation_id="switch")
     async def switch(request: Request, body: SwitchRequest) -> Response:

@@ -54,7 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-psk = typer.Typer(help="Make a pre-shared key, or compare one.", no_args_is_help=True)
+psk = typer.Typer(help="Make a pre-shared key, compare one, or replace one.", no_args_is_help=True)
 app.add_typer(psk, name="psk")
 token = typer.Typer(help="Access to the API over TCP, where [api] serves it.", no_args_is_help=True)
 app.add_typer(token, name="token")
@@ -553,6 +553,80 @@ def fingerprint(
     document = session.ask(lambda client: client.get(tunnel_path(name)))
     found = {"tunnel": name, "fingerprint": document["psk_fingerprint"]}
     session.show(found, lambda width: _lines(found["fingerprint"]))
+
+
+@psk.command("status")
+def key_status(
+    context: typer.Context,
+    name: Annotated[str | None, _tunnel_argument("[NAME]", NAME_HELP)] = None,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Which pre-shared key each tunnel has, and which of them each end uses, since when: fingerprints.
+
+    OURS and THEIRS are what the two ends have proved themselves with last.
+    """
+    session = _session(context, socket, json)
+    from vpnd.control import render
+    from vpnd.sdk.transport import tunnel_path
+
+    if name is None:
+        document = session.ask(lambda client: client.get("/v1/keys"))
+    else:
+        one = session.ask(lambda client: client.get(tunnel_path(name, "psk")))
+        document = {"keys": [one]}
+    session.show(document if name is None else document["keys"][0], lambda width: render.keys(document))
+
+
+@psk.command()
+def rotate(
+    context: typer.Context,
+    name: NameArgument,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The next key; a new one is made without.")
+    ] = None,
+    retire_after: Annotated[
+        str | None,
+        typer.Option("--retire-after", metavar="TIME", help="When the current key ends."),
+    ] = None,
+    prove: Annotated[bool, typer.Option("--prove", help="Authenticate with the next key now.")] = False,
+    finish: Annotated[bool, typer.Option("--finish", help="End the current key.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Forget the next key.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --finish: although the peer was not seen with the next key.")
+    ] = False,
+    timeout: TimeoutOption = 30.0,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Replace the pre-shared key of a tunnel without an outage.
+
+    Without an option both keys are accepted from now on: the current one, and a new one, which is printed
+    for the other end. Give the other end its next key at any time; --prove shows that it has it; then
+    --finish here, and there. For a tunnel in a file it prints the lines to write.
+    """
+    session = _session(context, socket, json)
+    if prove + finish + cancel > 1:
+        error = {"code": "E-USAGE", "message": "--prove, --finish and --cancel are steps of their own"}
+        session.fail({**error, "hint": "one at a time"}, EXIT_USAGE)
+    from vpnd.control import rotation
+
+    step = "prove" if prove else "finish" if finish else "cancel" if cancel else "begin"
+    body: dict[str, Any] = {"step": step, "force": force, "timeout_s": timeout}
+    made = None
+    if step == "begin":
+        try:
+            text, made = rotation.next_key(key)
+            body |= {"key": f"plain:{text}"} | rotation.end_of(retire_after)
+        except rotation.Unusable as error:
+            session.fail({"code": error.code, "message": str(error), "hint": error.hint}, EXIT_USAGE)
+    from vpnd.sdk.transport import tunnel_path
+
+    path = tunnel_path(name, "psk", "rotate")
+    document = session.ask(lambda client: client.post(path, body, timeout))
+    if made is not None and document["done"]:
+        document["key"] = made
+    session.show(document, lambda width: _lines(*rotation.lines(document)))
 
 
 # --------------------------------------------------------------------------------------- tokens

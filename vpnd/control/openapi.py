@@ -51,6 +51,7 @@ def _describe_tables(made: dict[str, Any]) -> None:
         "writeOnly": True,
         "description": "file:PATH, credential:NAME or plain:TEXT; a tunnel that exists keeps its own without",
     }
+    schema["properties"]["next_pre_shared_key"]["writeOnly"] = True
     schema["required"] = [key for key in schema["required"] if key != "pre_shared_key"]
     schema["examples"] = [
         {

@@ -19,9 +19,13 @@ from vpnd.control.schema import (
     GatewayDetail,
     GatewayStatus,
     GroupStatus,
+    KeyList,
+    KeyRotation,
+    KeyStatus,
     ProblemBody,
     ReloadProgress,
     ReloadResult,
+    RotateRequest,
     Status,
     Trace,
     TunnelChange,
@@ -172,6 +176,18 @@ class Operations(Protocol):
         """Let `tunnel` carry the routes of a group, or, with None, let health and priority decide again.
 
         Raises UnknownGroup, or Conflict (E-NOT-UP) for a tunnel that cannot carry traffic now.
+        """
+
+    def keys(self) -> KeyList:
+        """The pre-shared keys of every tunnel, as fingerprints, and which are in use."""
+
+    def keys_of(self, name: str) -> KeyStatus:
+        """Those of one tunnel."""
+
+    async def rotate_key(self, name: str, request: RotateRequest) -> KeyRotation:
+        """One step in the replacement of a tunnel's key; of a file's tunnel, what to write for it.
+
+        Raises Conflict for a step that does not fit, NegotiationFailed where the key is not proved in time.
         """
 
     def why(self, name: str) -> Why:

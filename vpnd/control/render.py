@@ -425,6 +425,21 @@ def trace(document: Json) -> list[Text]:
     return lines or [Text("no IKE message yet")]
 
 
+def keys(document: Json) -> list[Text]:
+    """One line a tunnel: its keys, what each end uses, and since when."""
+    rows = [("TUNNEL", "CURRENT", "NEXT", "ENDS", "OURS", "THEIRS", "SINCE")]
+    for one in document["keys"]:
+        ours, theirs = (one[end]["fingerprint"] if one[end] else "-" for end in ("ours", "theirs"))
+        since = moment(one["theirs"]["since"]) if one["theirs"] else "-"
+        ends = moment(one["retire_after"]) if one["retire_after"] else "-"
+        rows.append((clean(one["tunnel"]), one["current"], one["next"] or "-", ends, ours, theirs, since))
+    widths = [max(cell_len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        Text("  ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        for row in rows
+    ]
+
+
 def settings(document: Json, width: int = 80) -> list[Text]:
     """One line a value: its key as TOML has it, the value, and behind `#` where it comes from."""
     shown = [(f"{one['key']} = {_toml(one)}", _origin(one)) for one in document["settings"]]

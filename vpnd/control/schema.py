@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vpnd.config.values import UNIT
+from vpnd.config.values import UNIT, MomentValue
 
 TunnelState = Literal["down", "waiting", "connecting", "up", "unhealthy"]
 MappingState = Literal["down", "waiting", "connecting", "up"]
@@ -354,6 +354,56 @@ class TunnelExport(Model):
     toml: str = words("The text of the file.", '[tunnels.branch-a]\nnegotiation = "active"\n')
 
 
+# ---------------------------------------------------------------------------------------- keys
+
+
+class KeyUse(Model):
+    """The key that one end has proved itself with last."""
+
+    fingerprint: str = words("Eight hex digits that stand for the key.", "3f9a-77c1")
+    since: datetime = Field(description="Since when it has used this key.", examples=["2026-11-29T12:00:00Z"])
+
+
+class KeyStatus(Model):
+    """The pre-shared keys of one tunnel, as fingerprints, and which of them is in use.
+
+    `ours` and `theirs` are what each end has proved itself with last; null: nothing was up since the daemon's
+    start. In IKEv1 they are the same.
+    """
+
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    current: str = words("The fingerprint of pre_shared_key.", "3f9a-77c1")
+    next: str | None = words(
+        "That of next_pre_shared_key; null: no key is being replaced.", "51b2-0e9d", default=None
+    )
+    retire_after: datetime | None = Field(
+        None,
+        description="When the current key ends by itself; null: when that is asked for.",
+        examples=["2026-12-31T00:00:00Z"],
+    )
+    ours: KeyUse | None = Field(None, description="What this end uses.")
+    theirs: KeyUse | None = Field(None, description="What the peer uses.")
+
+
+class KeyList(Model):
+    """`GET /v1/keys`: the keys of every tunnel."""
+
+    keys: list[KeyStatus] = Field(description="The tunnels in the order of the configuration.")
+
+
+class KeyRotation(Model):
+    """A step in the replacement of a key, which was done, or what is to be written into a file for it."""
+
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    done: bool = Field(description="Whether it is done; if not, `lines` say what to do.", examples=[True])
+    lines: list[str] = Field(
+        default=[],
+        description="What to write, and where, for a tunnel that a file defines.",
+        examples=[["# /etc/vpnd/vpnd.toml:12, in [tunnels.branch-a]"]],
+    )
+    keys: KeyStatus = Field(description="The keys after it.")
+
+
 # --------------------------------------------------------------------------------- why, trace
 
 
@@ -647,6 +697,27 @@ class UpRequest(RequestBody):
         description="How long to wait for the peer.",
         examples=[30],
         json_schema_extra={UNIT: "seconds"},
+    )
+
+
+class RotateRequest(UpRequest):
+    """Which step in the replacement of a key. Each end takes them at its own time.
+
+    `begin`: `key` is accepted beside the current one. `prove`: authenticate with it, beside what there is.
+    `finish`: it is the only key. `cancel`: it is forgotten.
+    """
+
+    step: Literal["begin", "prove", "finish", "cancel"] = words("What to do.", "begin", default="begin")
+    key: str | None = words(
+        "The next key, `plain:TEXT`; only `begin` takes one.", "plain:TEXT", default=None, repr=False
+    )
+    retire_after: MomentValue | None = Field(
+        None,
+        description="When the current key ends by itself; with `begin`. Null: when `finish` is asked for.",
+        examples=["2026-12-31T00:00:00Z"],
+    )
+    force: bool = Field(
+        False, description="`finish` although the peer was not seen with the next key.", examples=[False]
     )
 
 

@@ -271,6 +271,7 @@ class Gateway:
                 peer_renews(self.journal, tunnel)
             case NextKeyProved(tunnel):
                 next_key_proved(self.journal, self.tunnels[tunnel])
+                self.watchers.wake(tunnel)
             case LadderLine():
                 self.journal.trace(output)
             case Story(tunnel, text):

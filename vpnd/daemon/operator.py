@@ -38,9 +38,13 @@ from vpnd.control.schema import (
     GatewayDetail,
     GatewayStatus,
     GroupStatus,
+    KeyList,
+    KeyRotation,
+    KeyStatus,
     ProblemBody,
     ReloadProgress,
     ReloadResult,
+    RotateRequest,
     SettingStatus,
     Status,
     Trace,
@@ -52,6 +56,7 @@ from vpnd.control.schema import (
     Why,
 )
 from vpnd.daemon.changes import Change
+from vpnd.daemon.key_rotations import KeyRotations
 from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
 from vpnd.daemon.state import REQUEST, Proposed, StateDirectory, exported
@@ -76,6 +81,8 @@ class Operator:
         self._store = StateDirectory(state)
         self._supervisor = supervisor
         self._writing = asyncio.Lock()
+        self._rotation = KeyRotations(service.gateway)
+        service.key_ends.then(self._tidy_keys)
 
     # ---------------------------------------------------------------------------------- queries
 
@@ -412,7 +419,55 @@ class Operator:
         known = self._loaded().configuration.tunnels.get(tunnel)
         if known is None or not known.source.from_api:
             return {}
-        return {"pre_shared_key": known.table.pre_shared_key}
+        table = known.table
+        found = {"pre_shared_key": table.pre_shared_key, "next_pre_shared_key": table.next_pre_shared_key}
+        return {key: reference for key, reference in found.items() if reference is not None}
+
+    def keys(self) -> KeyList:
+        """Those of every tunnel."""
+        return KeyList(keys=[self._rotation.status(tunnel) for tunnel in self._gateway.tunnels])
+
+    def keys_of(self, name: str) -> KeyStatus:
+        """Those of one tunnel."""
+        return self._rotation.status(self._tunnel(name))
+
+    async def rotate_key(self, name: str, request: RotateRequest) -> KeyRotation:
+        """One step in the replacement of a tunnel's key."""
+        tunnel = self._tunnel(name)
+        known = self._loaded().configuration.tunnels[name]
+        self._rotation.check(tunnel, request)
+        if request.step == "prove":
+            await self._rotation.prove(tunnel, request.timeout_s)
+        elif not known.source.from_api:
+            lines = self._rotation.lines(known, request)
+            return KeyRotation(tunnel=name, done=False, lines=lines, keys=self.keys_of(name))
+        elif request.step == "finish":
+            await self._next_key_alone(name)
+        elif request.step == "begin" and request.key is None:
+            raise InvalidConfiguration("E-MISSING", "the next key is missing", "send it: plain:TEXT")
+        else:
+            ends = request.retire_after
+            end = ends.isoformat() if ends is not None and request.step == "begin" else None
+            key = request.key if request.step == "begin" else None
+            async with self._writing:
+                await self._keep(self._store.propose_next_key(name, key, end))
+        return KeyRotation(tunnel=name, done=True, keys=self.keys_of(name))
+
+    async def _tidy_keys(self, name: str) -> bool:
+        """A key has ended: what the API has kept needs no change by hand."""
+        try:
+            return await self._next_key_alone(name)
+        except OperationError:
+            return False
+
+    async def _next_key_alone(self, name: str) -> bool:
+        """The next key of a tunnel of the API takes the place of its own. False where a file has them."""
+        async with self._writing:
+            known = self._loaded().configuration.tunnels.get(name)
+            if known is None or not known.source.from_api or known.next_secret is None:
+                return False
+            await self._keep(self._store.propose_next_alone(name, known.next_secret))
+            return True
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key."""

@@ -22,6 +22,7 @@ from vpnd.daemon.reconfiguring import Reconfiguring
 from vpnd.daemon.upkeep.addresses import Addresses, OnDatagram, OpenPort
 from vpnd.daemon.upkeep.clock_jumps import ClockJumpMonitor
 from vpnd.daemon.upkeep.interfaces import Interfaces
+from vpnd.daemon.upkeep.key_ends import KeyEnds
 from vpnd.daemon.upkeep.peer_names import PeerNames
 from vpnd.daemon.upkeep.probes import ReplyListener, request
 from vpnd.daemon.upkeep.repairs import Repairs
@@ -121,6 +122,7 @@ class Service:
         self._repairs = Repairs(*parts, lambda: self.policy)
         self._clock_jumps = ClockJumpMonitor(clock, journal)
         self._reconfiguring = Reconfiguring(gateway, self._addresses, self.interfaces)
+        self.key_ends = KeyEnds(clock, journal, lambda: self.policy, self._apply_again)
         self.loop_lag = LoopLag()
         self._host = host
         self._supervisor = supervisor
@@ -131,6 +133,7 @@ class Service:
     async def start(self, loaded: Loaded) -> None:
         """Begin as configured. What this machine refuses to one tunnel is that tunnel's error."""
         await self._apply(loaded, compile_gateway(loaded))
+        self._spawn(self.key_ends.watch())
         self._spawn(self._repairs.go_on())
         self._spawn(self._names.follow())
         self._spawn(self._clock_jumps.watch())
@@ -147,8 +150,14 @@ class Service:
         """
         return await self._apply(loaded, await self.in_thread(compile_gateway, loaded))
 
+    async def _apply_again(self) -> None:
+        """What is configured says something else by now."""
+        if self.loaded is not None:
+            await self.change(self.loaded)
+
     async def _apply(self, loaded: Loaded, after: GatewayPolicy) -> Change:
-        work = asyncio.get_running_loop().create_task(self._go_over(loaded, after))
+        at_present = after.at(self.gateway.clock.wall())
+        work = asyncio.get_running_loop().create_task(self._go_over(loaded, at_present))
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
         return await asyncio.shield(work)
@@ -378,7 +387,8 @@ class Service:
             await self._prepare(after)
         else:
             await self._reconfiguring.change(after, difference.change_class)
-            self.journal.event(after.name, "tunnel-changed", difference.summary)
+            if difference.keys:  # else only the time is another: a key has ended
+                self.journal.event(after.name, "tunnel-changed", difference.summary)
 
     async def _equip(self, policy: TunnelPolicy) -> Diagnosis | None:
         """Sockets and interface; returns what this machine refused."""

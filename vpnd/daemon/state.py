@@ -107,16 +107,37 @@ class StateDirectory:
             if isinstance(reference, str) and reference.startswith(PLAIN) and _can_be_kept(reference):
                 keys[key] = Secret(reference.removeprefix(PLAIN).encode())
                 kept[key] = f"file:{self.key_file(name, key).name}"
-        path = self.tunnel_file(name)
+        return self._proposed(name, kept, keys)
+
+    def propose_next_key(self, name: str, key: str | None, retire_after: str | None) -> Proposed:
+        """A tunnel that is kept, with this next key (`plain:TEXT`) beside its own; None: without one."""
+        table = self._known(name)
+        table |= {"next_pre_shared_key": key, "retire_after": retire_after}
+        return self.propose(name, {part: value for part, value in table.items() if value is not None})
+
+    def propose_next_alone(self, name: str, following: Secret) -> Proposed:
+        """A tunnel that is kept, with its next key, which is this one, in place of its own."""
+        table = self._known(name)
+        reference, own = (
+            table.pop("next_pre_shared_key", None),
+            self.key_file(name, "next_pre_shared_key").name,
+        )
+        table.pop("retire_after", None)
+        if reference != f"file:{own}":
+            return self._proposed(name, table | {"pre_shared_key": reference}, {})
+        table["pre_shared_key"] = f"file:{self.key_file(name).name}"
+        return self._proposed(name, table, {"pre_shared_key": following})
+
+    def _proposed(self, name: str, table: Mapping[str, object], keys: Mapping[str, Secret]) -> Proposed:
         source = Source(
             label=REQUEST,
-            tables={"tunnels": {name: kept}},
-            path=path,
+            tables={"tunnels": {name: table}},
+            path=self.tunnel_file(name),
             from_api=True,
             keys={name: keys["pre_shared_key"]} if "pre_shared_key" in keys else {},
             next_keys={name: keys["next_pre_shared_key"]} if "next_pre_shared_key" in keys else {},
         )
-        return Proposed(path, source, keys)
+        return Proposed(self.tunnel_file(name), source, keys)
 
     def write(self, proposed: Proposed) -> Callable[[], None]:
         """Keep what was checked, with its key; returns what puts back the files that were there.

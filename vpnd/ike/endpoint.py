@@ -147,6 +147,13 @@ class Endpoint:
             self._command(now, session, PolicyChanged(outdated=True))
         self.reinitiate(now, name)
 
+    def prove_next_key(self, now: float, name: str) -> None:
+        """Authenticate once more, with the tunnel's next key, beside what there is; as `reinitiate` else."""
+        policy = self._registry.policies.by_name.get(name)
+        if policy is not None and policy.next_psk is not None:
+            self._registry.shared_keys.try_next(policy)
+            self.reinitiate(now, name)
+
     def close(self, now: float, name: str, diagnosis: Diagnosis, local_spi: bytes | None = None) -> None:
         """DELETE to the peer; all SAs of the tunnel go: ChildDown each, then IkeDown.
 

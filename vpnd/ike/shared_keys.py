@@ -35,6 +35,8 @@ class SharedKeys:
         self._in_use: dict[str, KeysInUse] = {}
         self._refused: dict[str, Secret] = {}
         """With which key the peer has refused an attempt of ours; until one of both is authenticated."""
+        self._to_prove: dict[str, Secret] = {}
+        """What the next attempt of ours is to begin with."""
         self._in_vain: dict[str, Secret] = {}
         """With which key we have answered, in aggressive mode, an initiator that did not go on."""
 
@@ -49,7 +51,9 @@ class SharedKeys:
 
     def to_begin_with(self, policy: PeerPolicy) -> Secret:
         """The key of an attempt of ours."""
-        refused = self._refused.get(policy.name)
+        asked, refused = self._to_prove.pop(policy.name, None), self._refused.get(policy.name)
+        if asked in policy.keys and asked is not None:
+            return asked
         return next((psk for psk in self.of(policy) if psk != refused), policy.psk)
 
     def to_answer_with(self, policy: PeerPolicy) -> Secret:
@@ -70,6 +74,11 @@ class SharedKeys:
         else:
             self._refused.pop(policy.name, None)
         return another
+
+    def try_next(self, policy: PeerPolicy) -> None:
+        """The next attempt of ours begins with the next key, whatever the peer was seen with."""
+        if policy.next_psk is not None:
+            self._to_prove[policy.name] = policy.next_psk
 
     def may_answer_with_another(self, policy: PeerPolicy) -> bool:
         """The peer's proof, in aggressive mode, is made with none of our keys: whether to begin once more.
@@ -106,7 +115,7 @@ class SharedKeys:
 
     def forget(self, name: str) -> None:
         """The tunnel is gone."""
-        for known in (self._in_use, self._refused, self._in_vain):
+        for known in (self._in_use, self._refused, self._to_prove, self._in_vain):
             known.pop(name, None)
 
 

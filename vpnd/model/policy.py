@@ -300,3 +300,7 @@ class GatewayPolicy:
     labels: tuple[tuple[str, str], ...] = ()
     metrics: ListenAt | None = None
     """Where metrics are served besides the socket."""
+
+    def at(self, moment: datetime) -> GatewayPolicy:
+        """As it is in force at this moment."""
+        return replace(self, tunnels=tuple(tunnel.at(moment) for tunnel in self.tunnels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from vpnd.sdk.models import (
@@ -14,6 +15,9 @@ from vpnd.sdk.models import (
     GatewayChange,
     GatewayDetail,
     GroupStatus,
+    KeyList,
+    KeyRotation,
+    KeyStatus,
     ReloadProgress,
     ReloadResult,
     Status,
@@ -107,6 +111,24 @@ def settings(name: str) -> Call[TunnelSettings]:
 
 def export(name: str) -> Call[TunnelExport]:
     return Call(TunnelExport, "GET", tunnel_path(name, "export"))
+
+
+def keys() -> Call[KeyList]:
+    return Call(KeyList, "GET", "/v1/keys")
+
+
+def keys_of(name: str) -> Call[KeyStatus]:
+    return Call(KeyStatus, "GET", tunnel_path(name, "psk"))
+
+
+def rotate_key(
+    name: str, step: str, key: str | None, retire_after: datetime | None, force: bool, timeout_s: float
+) -> Call[KeyRotation]:
+    text = f"plain:{key}" if key is not None else None
+    body = {"step": step, "force": force, "timeout_s": timeout_s}
+    end = retire_after.isoformat() if retire_after is not None else None
+    path = tunnel_path(name, "psk", "rotate")
+    return Call(KeyRotation, "POST", path, body | {"key": text, "retire_after": end}, timeout_s)
 
 
 def trace(name: str, limit: int | None) -> Call[Trace]:

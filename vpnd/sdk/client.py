@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, Unpack
 
@@ -25,6 +26,9 @@ from vpnd.sdk.models import (
     GatewayChange,
     GatewayDetail,
     GroupStatus,
+    KeyList,
+    KeyRotation,
+    KeyStatus,
     ReloadProgress,
     ReloadResult,
     Status,
@@ -96,6 +100,27 @@ class Client:
     def export(self, name: str) -> TunnelExport:
         """A tunnel as a TOML file, as it was written, without its key."""
         return self._do(calls.export(name))
+
+    def keys(self) -> KeyList:
+        """The pre-shared keys of every tunnel, as fingerprints, and which of them each end uses."""
+        return self._do(calls.keys())
+
+    def keys_of(self, name: str) -> KeyStatus:
+        """Those of one tunnel."""
+        return self._do(calls.keys_of(name))
+
+    def rotate_key(
+        self,
+        name: str,
+        step: Literal["begin", "prove", "finish", "cancel"],
+        *,
+        key: str | None = None,
+        retire_after: datetime | None = None,
+        force: bool = False,
+        timeout_s: float = 30.0,
+    ) -> KeyRotation:
+        """One step in the replacement of a key: `begin` with `key`, `prove`, `finish` or `cancel`."""
+        return self._do(calls.rotate_key(name, step, key, retire_after, force, timeout_s))
 
     def trace(self, name: str, limit: int | None = None) -> Trace:
         """The last IKE messages of a tunnel, oldest first; at most `limit` of the newest."""
@@ -272,6 +297,27 @@ class AsyncClient:
     async def export(self, name: str) -> TunnelExport:
         """A tunnel as a TOML file, as it was written, without its key."""
         return await self._do(calls.export(name))
+
+    async def keys(self) -> KeyList:
+        """The pre-shared keys of every tunnel, as fingerprints, and which of them each end uses."""
+        return await self._do(calls.keys())
+
+    async def keys_of(self, name: str) -> KeyStatus:
+        """Those of one tunnel."""
+        return await self._do(calls.keys_of(name))
+
+    async def rotate_key(
+        self,
+        name: str,
+        step: Literal["begin", "prove", "finish", "cancel"],
+        *,
+        key: str | None = None,
+        retire_after: datetime | None = None,
+        force: bool = False,
+        timeout_s: float = 30.0,
+    ) -> KeyRotation:
+        """One step in the replacement of a key: `begin` with `key`, `prove`, `finish` or `cancel`."""
+        return await self._do(calls.rotate_key(name, step, key, retire_after, force, timeout_s))
 
     async def trace(self, name: str, limit: int | None = None) -> Trace:
         """The last IKE messages of a tunnel, oldest first; at most `limit` of the newest."""

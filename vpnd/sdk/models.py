@@ -159,6 +159,14 @@ class IkeStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUse:
+    """The key that one end has proved itself with last."""
+
+    fingerprint: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MappingPreview:
     """A mapping that a tunnel would have."""
 
@@ -316,6 +324,22 @@ class GroupStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyStatus:
+    """The pre-shared keys of one tunnel, as fingerprints, and which of them is in use.
+
+    `ours` and `theirs` are what each end has proved itself with last; null: nothing was up since the daemon's
+    start. In IKEv1 they are the same.
+    """
+
+    tunnel: str
+    current: str
+    next: str | None = None
+    retire_after: datetime | None = None
+    ours: KeyUse | None = None
+    theirs: KeyUse | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MappingStatus:
     """One mapping and its ESP SA pair; everything about the SA is null while there is none.
 
@@ -416,6 +440,23 @@ class Why:
     tries: int | None = None
     since: datetime | None = None
     explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyList:
+    """`GET /v1/keys`: the keys of every tunnel."""
+
+    keys: tuple[KeyStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRotation:
+    """A step in the replacement of a key, which was done, or what is to be written into a file for it."""
+
+    tunnel: str
+    done: bool
+    lines: tuple[str, ...] = ()
+    keys: KeyStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

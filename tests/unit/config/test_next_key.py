@@ -67,7 +67,7 @@ def test_a_key_ends_at_its_moment(tmp_path: Path, written: str) -> None:
 def test_what_is_wrong_with_it(tmp_path: Path, lines: str, code: str, line: str) -> None:
     (problem,) = loaded(tmp_path, lines).errors
     assert (problem.code, problem.key) == (code, f"tunnels.a.{line}")
-    assert "1234567890" not in problem.message + problem.hint
+    assert "1234567890" not in f"{problem.message} {problem.hint}"
 
 
 def test_the_same_key_again_draws_a_warning(tmp_path: Path) -> None:

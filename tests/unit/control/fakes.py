@@ -37,11 +37,16 @@ from vpnd.control.schema import (
     GroupStatus,
     HealthStatus,
     IkeStatus,
+    KeyList,
+    KeyRotation,
+    KeyStatus,
+    KeyUse,
     MappingStatus,
     PeerStatus,
     ProblemBody,
     ReloadProgress,
     ReloadResult,
+    RotateRequest,
     SettingStatus,
     Status,
     Trace,
@@ -266,6 +271,21 @@ class FakeOperations:
     def export(self, name: str) -> TunnelExport:
         self._known(name)
         return TunnelExport(tunnel=name, toml=f"[tunnels.{name}]\n")
+
+    def keys(self) -> KeyList:
+        return KeyList(keys=[self.keys_of(name) for name in self.tunnels])
+
+    def keys_of(self, name: str) -> KeyStatus:
+        self._known(name)
+        used = KeyUse(fingerprint="3f9a-77c1", since=AT)
+        return KeyStatus(tunnel=name, current="3f9a-77c1", next="51b2-0e9d", ours=used, theirs=used)
+
+    async def rotate_key(self, name: str, request: RotateRequest) -> KeyRotation:
+        keys = self.keys_of(name)
+        self.calls.append(("rotate_key", name, request.step, request.key, request.force))
+        if name == "branch-a":
+            return KeyRotation(tunnel=name, done=True, keys=keys)
+        return KeyRotation(tunnel=name, done=False, lines=["# in [tunnels.x]"], keys=keys)
 
     def trace(self, name: str) -> Trace:
         self._known(name)

@@ -352,6 +352,52 @@ def test_a_generated_key_has_256_bits_of_letters_and_digits() -> None:
         assert re.fullmatch(r"[A-Za-z1-9][A-Za-z0-9]{42}\n", key)
 
 
+def test_a_key_is_rotated_step_by_step(remote: Remote, tmp_path: Path) -> None:
+    at = ("--socket", str(remote.socket))
+    begun = vpnctl(*at, "psk", "rotate", "branch-a")
+    assert begun.code == 0
+    text, key = begun.out.strip().splitlines()
+    assert text == "branch-a: 3f9a-77c1 and 51b2-0e9d are accepted"
+    sent = f"plain:{key.removeprefix('for the other end: ')}"
+    assert remote.operations.calls == [("rotate_key", "branch-a", "begin", sent, False)]
+    own = tmp_path / "key"
+    own.write_text("a key from elsewhere\n")
+    own.chmod(0o600)
+    end = ("--retire-after", "2031-01-01T00:00:00Z")
+    given = vpnctl(*at, "psk", "rotate", "branch-a", "--key", str(own), *end)
+    assert (given.code, "elsewhere" in given.out) == (0, False)
+    assert remote.operations.calls[-1][3] == "plain:a key from elsewhere"
+    for step in ("prove", "finish", "cancel"):
+        assert vpnctl(*at, "psk", "rotate", "branch-a", f"--{step}").code == 0
+        assert remote.operations.calls[-1][2:4] == (step, None)
+    lines = vpnctl(*at, "psk", "rotate", "branch-b")
+    assert (lines.code, lines.out) == (0, "# in [tunnels.x]\n"), "no key for a file is printed"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--prove", "--finish"), "steps of their own"),
+        (("--key", "/nowhere"), "cannot be read"),
+        (("--retire-after", "soon"), "is not a moment"),
+    ],
+)
+def test_what_a_rotation_cannot_use(remote: Remote, options: tuple[str, ...], says: str) -> None:
+    done = vpnctl("--socket", str(remote.socket), "psk", "rotate", "branch-a", *options)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
+    assert not remote.operations.calls
+
+
+def test_the_keys_in_use_are_shown_as_fingerprints(remote: Remote) -> None:
+    at = ("--socket", str(remote.socket))
+    head, first, *_ = vpnctl(*at, "psk", "status").out.splitlines()
+    assert head.split() == ["TUNNEL", "CURRENT", "NEXT", "ENDS", "OURS", "THEIRS", "SINCE"]
+    assert first.split()[:6] == ["branch-a", "3f9a-77c1", "51b2-0e9d", "-", "3f9a-77c1", "3f9a-77c1"]
+    assert json.loads(vpnctl(*at, "--json", "psk", "status", "branch-a").out)["next"] == "51b2-0e9d"
+    assert vpnctl(*at, "psk", "status", "nothing").code == 2
+
+
 def test_help_names_every_command_and_the_exit_codes() -> None:
     done = vpnctl("--help")
     assert done.code == 0

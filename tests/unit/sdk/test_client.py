@@ -73,6 +73,10 @@ def test_what_is_asked_is_typed(vpnd: Both) -> None:
     assert not vpnd.reload_progress().running
     key, encryption = vpnd.settings("branch-a").settings
     assert (key.value, key.place, encryption.value) == ("3f9a-77c1", "vpnd.toml:9", ["aes-128"])
+    assert [one.next for one in vpnd.keys().keys] == ["51b2-0e9d"] * len(vpnd.status().tunnels)
+    assert vpnd.keys_of("branch-a").theirs == vpnd.keys_of("branch-a").ours
+    assert vpnd.rotate_key("branch-a", "begin", key="a key of some length").done
+    assert not vpnd.rotate_key("branch-b", "finish").done
     assert vpnd.export("branch-a").toml == "[tunnels.branch-a]\n"
 
 
