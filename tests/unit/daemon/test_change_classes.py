@@ -170,6 +170,7 @@ async def test_both_ends_change_one_after_the_other(pair: Pair, version: str, fi
     await asyncio.sleep(70)
     assert pair.state() == ("up", "up")
     assert Seen.of(pair.hq) == before
+    assert ("t", "rekey-failed") in (pair.hq if first == "hq" else pair.branch).events()
     write(pair, new["hq"], new["branch"])
     await (pair.branch if first == "hq" else pair.hq).operator.reload()
     await asyncio.sleep(70)

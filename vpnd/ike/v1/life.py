@@ -12,7 +12,7 @@ from __future__ import annotations
 from vpnd.ike import commands, natt
 from vpnd.ike.commands import Cause
 from vpnd.ike.contest import ANSWER_WITHIN
-from vpnd.ike.outputs import Failed, Keepalive
+from vpnd.ike.outputs import Failed, IkeRekeyFailed, Keepalive
 from vpnd.ike.outputs import PeerDead as PeerIsDead
 from vpnd.ike.session import Unreachable
 from vpnd.ike.v1 import causes, diagnoses, reauthentication
@@ -60,6 +60,9 @@ def fail(context: Context, now: float, failed: causes.AttemptFailed) -> causes.E
         _try_other_key(context, now)
     elif not context.sa.attempt.renews:
         context.emit(Failed(context.sa.tunnel, failed.diagnosis, initiator=True))
+    elif any(one.sa.outdated for one in context.siblings()):
+        # Until one comes about the tunnel is not as it is configured.
+        context.emit(IkeRekeyFailed(context.sa.tunnel, failed.diagnosis))
     return causes.Ended(failed.diagnosis)
 
 

@@ -12,6 +12,7 @@ from vpnd.ike.outputs import (
     Established,
     Failed,
     IkeDown,
+    IkeRekeyFailed,
     IkeReplaced,
     IkeSaInfo,
     Keepalive,
@@ -110,6 +111,9 @@ def _report_failure(context: Context, diagnosis: Diagnosis) -> None:
     alone = context.registry.sessions.established(sa.tunnel) is None and diagnosis.code is not Code.PEER_DEAD
     if not sa.attempt.begins_again and (not sa.attempt.beside or alone):
         context.emit(Failed(sa.tunnel, diagnosis, sa.initiator))
+    elif any(one.sa.outdated for one in context.siblings()):
+        # What was to take its place; it is tried again.
+        context.emit(IkeRekeyFailed(sa.tunnel, diagnosis))
     context.children.all_down(diagnosis)
 
 
