@@ -12,6 +12,7 @@ from tests.unit.console.conftest import Browser
 from tests.unit.control.test_diagnoses import FACTS
 from vpnd.config.configuration import Findings, Source
 from vpnd.config.load import check
+from vpnd.config.weak import BETTER
 from vpnd.console import words
 from vpnd.console.words import MAX_SAID, told
 from vpnd.control.diagnoses import explain
@@ -145,3 +146,11 @@ async def test_a_sentence_that_is_not_known_is_marked_as_english(browser: Browse
     page = (await browser.get("/tunnel?name=branch-b")).text
     assert "在两端设置相同的密钥" in page
     assert '<span lang="en">AUTHENTICATION_FAILED in IKE_AUTH</span>' in page
+
+
+@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("key", BETTER)
+def test_what_is_better_is_said_whole(key: str, language: str) -> None:
+    shown = told(language, f"better: {BETTER[key]}") or ""
+    assert shown
+    assert not re.search(r"better| or |with", shown), shown
