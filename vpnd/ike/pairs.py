@@ -6,7 +6,17 @@ receives from now on, and its version has named no other, the newest of those th
 
 from __future__ import annotations
 
-from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildRetired, ChildUp, OutboundReady, Output
+from vpnd.ike.outputs import (
+    ChildDown,
+    ChildReplaced,
+    ChildRetired,
+    ChildUp,
+    LadderLine,
+    OutboundReady,
+    Output,
+    Story,
+    Transmit,
+)
 
 
 class _Mapping:
@@ -52,6 +62,8 @@ class Pairs:
 
     def follow(self, output: Output) -> OutboundReady | None:
         """What is to be done before `output`: another pair sends from now on."""
+        if isinstance(output, (Transmit, LadderLine, Story)):
+            return None  # most outputs: nothing about a pair
         match output:
             case ChildUp(child):
                 self._add(child.tunnel, child.mapping, child.spi_in, None)

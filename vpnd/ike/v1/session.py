@@ -97,7 +97,7 @@ class Session(Engine):
         due = [context.timers.next_timeout(), context.quick_modes.next_timeout()]
         if context.is_current:
             due.append(context.peer.children.timers.next_timeout())
-        return min((deadline for deadline in due if deadline is not None), default=None)
+        return min([deadline for deadline in due if deadline is not None], default=None)
 
     def note_activity(self, now: float) -> None:
         if self.sa.phase is Phase.ESTABLISHED:

@@ -41,8 +41,7 @@ NONE = 0
 
 def encode_sa(proposals: Iterable[Proposal], spi: bytes = b"", numbers: Numbers = DEFAULT_NUMBERS) -> Sa:
     """Our proposals, numbered from 1, each with our SPI."""
-    numbered = (replace(p, number=n, spi=spi) for n, p in enumerate(proposals, start=1))
-    return Sa(tuple(_encode(p, numbers) for p in numbered))
+    return Sa(tuple(_encode(p, n, spi, numbers) for n, p in enumerate(proposals, start=1)))
 
 
 def decode_sa(sa: Sa, numbers: Numbers = DEFAULT_NUMBERS) -> tuple[Proposal, ...]:
@@ -66,11 +65,9 @@ def answer_sa(chosen: Chosen, protocol: Protocol, spi: bytes = b"", numbers: Num
         integrity=(integrity,) if suite.integrity or (offer and integrity in offer.integrity) else (),
         dh=(dh,) if suite.dh or (offer and dh in offer.dh) else (),
         esn=(suite.esn,) if offer is None or offer.esn else (),
-        number=chosen.number,
-        spi=spi,
         declinable=offer.declinable if offer else (),
     )
-    return Sa((_encode(proposal, numbers),))
+    return Sa((_encode(proposal, chosen.number, spi, numbers),))
 
 
 def choose_by(
@@ -78,7 +75,9 @@ def choose_by(
 ) -> Chosen | Mismatch:
     """`choose`, with the ICV length that `numbers` give the suite."""
     chosen = choose(offered, acceptable)
-    return replace(chosen, suite=by_numbers(chosen.suite, numbers)) if isinstance(chosen, Chosen) else chosen
+    if isinstance(chosen, Mismatch) or (suite := by_numbers(chosen.suite, numbers)) is chosen.suite:
+        return chosen
+    return replace(chosen, suite=suite)
 
 
 def choose_near(
@@ -110,7 +109,7 @@ def without_dh(proposals: Iterable[Proposal]) -> tuple[Proposal, ...]:
     return tuple(dict.fromkeys(replace(proposal, dh=()) for proposal in proposals))
 
 
-def _encode(proposal: Proposal, numbers: Numbers) -> ProposalPart:
+def _encode(proposal: Proposal, number: int, spi: bytes, numbers: Numbers) -> ProposalPart:
     transforms: list[Transform] = []
     for word in proposal.encryption:
         row = encryption(word, numbers)
@@ -119,15 +118,15 @@ def _encode(proposal: Proposal, numbers: Numbers) -> ProposalPart:
     for word in proposal.prf:
         transforms.append(Transform(TransformType.PRF, integrity(word, numbers).ikev2_prf))
     for word in proposal.integrity:
-        number = Integ2.NONE if word == NO_INTEGRITY else integrity(word, numbers).ikev2_integ
-        transforms.append(Transform(TransformType.INTEG, number))
+        kind = Integ2.NONE if word == NO_INTEGRITY else integrity(word, numbers).ikev2_integ
+        transforms.append(Transform(TransformType.INTEG, kind))
     for group in proposal.dh:
         transforms.append(Transform(TransformType.DH, group))
     if proposal.protocol == Protocol.ESP:
         for extended in proposal.esn:
             transforms.append(Transform(TransformType.ESN, Esn.YES if extended else Esn.NO))
     transforms += [Transform(kind, NONE) for kind in proposal.declinable]
-    return ProposalPart(proposal.number, proposal.protocol, proposal.spi, tuple(transforms))
+    return ProposalPart(number, proposal.protocol, spi, tuple(transforms))
 
 
 def _decode(part: ProposalPart, numbers: Numbers) -> Proposal:
