@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,6 +64,8 @@ class Loaded:
 
     configuration: Configuration
     problems: tuple[Problem, ...]
+    sources: tuple[Source, ...] = field(default=(), repr=False)
+    """The files that it was read from."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -90,17 +92,21 @@ def load(path: Path = DEFAULT_CONFIG, state: Path | None = None, *, offline: boo
     return check(read_sources(path, state, findings), findings, offline=offline)
 
 
-def load_with(path: Path, state: Path, proposed: Source) -> Loaded:
-    """As `load`, with `proposed` in place of the file of its path, or added: a change before it is made."""
+def load_with(path: Path, state: Path, proposed: Source, base: Sequence[Source] | None = None) -> Loaded:
+    """As `load`, with `proposed` in place of the file of its path, or added: a change before it is made.
+
+    `base`: what runs, where the files hold something else.
+    """
     findings = Findings()
-    sources = [s for s in read_sources(path, state, findings) if s.path != proposed.path]
-    return check([*sources, proposed], findings)
+    sources = base if base is not None else read_sources(path, state, findings)
+    return check([*(s for s in sources if s.path != proposed.path), proposed], findings)
 
 
-def load_without(path: Path, state: Path, removed: Path) -> Loaded:
-    """As `load`, without the file `removed`."""
+def load_without(path: Path, state: Path, removed: Path, base: Sequence[Source] | None = None) -> Loaded:
+    """As `load`, without the file `removed`. `base`: as of `load_with`."""
     findings = Findings()
-    return check([s for s in read_sources(path, state, findings) if s.path != removed], findings)
+    sources = base if base is not None else read_sources(path, state, findings)
+    return check([s for s in sources if s.path != removed], findings)
 
 
 # --------------------------------------------------------------------------------------- files
@@ -116,11 +122,11 @@ def read_sources(path: Path, state: Path | None, findings: Findings) -> list[Sou
         for directory in (GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY):
             files += [(extra, False, True) for extra in _toml_files(state / directory, findings)]
     sources = (_read_file(file, main, from_api, findings) for file, main, from_api in files)
-    disabled = _read_disabled(state, findings) if state is not None else frozenset()
+    disabled = read_disabled(state, findings) if state is not None else frozenset()
     return [replace(source, disabled=disabled) for source in sources if source is not None]
 
 
-def _read_disabled(state: Path, findings: Findings) -> frozenset[str]:
+def read_disabled(state: Path, findings: Findings) -> frozenset[str]:
     """The tunnels that an operator has disabled; of one that is not configured it says nothing."""
     path = state / DISABLED_FILE
     source = _read_file(path, False, True, findings) if path.exists() else None
@@ -130,6 +136,11 @@ def _read_disabled(state: Path, findings: Findings) -> frozenset[str]:
         findings.error(source or Source(str(path), {}), (), "E-TYPE", "disabled is no list of names", hint)
         return frozenset()
     return frozenset(names)
+
+
+def read_file(path: Path, findings: Findings) -> Source | None:
+    """One file of the state directory; None, and a finding, where it cannot be read or parsed."""
+    return _read_file(path, False, True, findings)
 
 
 def _toml_files(directory: Path, findings: Findings) -> list[Path]:
@@ -225,7 +236,8 @@ def check(sources: Sequence[Source], findings: Findings, *, offline: bool = Fals
     rules.check(configuration, findings)
     tls.check(configuration, findings)
     weak.check(configuration, findings)
-    return Loaded(configuration, findings.in_order([source.label for source in sources]))
+    ordered = findings.in_order([source.label for source in sources])
+    return Loaded(configuration, ordered, tuple(sources))
 
 
 def _gateway(sources: Sequence[Source], findings: Findings) -> tuple[GatewayTable | None, Source | None]:

@@ -25,6 +25,10 @@ from vpnd.control.openapi import API_VERSION, PROBLEM, document
 from vpnd.control.operations import NegotiationFailed, OperationError, Operations
 from vpnd.control.schema import (
     ActionResult,
+    Applied,
+    ApplyRequest,
+    Configurations,
+    Confirmed,
     CustomerGatewayChange,
     CustomerGateways,
     CustomerGatewayStatus,
@@ -36,9 +40,12 @@ from vpnd.control.schema import (
     KeyList,
     KeyRotation,
     KeyStatus,
+    Plan,
+    PlanRequest,
     RekeyRequest,
     ReloadProgress,
     ReloadResult,
+    RollbackRequest,
     RotateRequest,
     Status,
     SwitchRequest,
@@ -126,6 +133,7 @@ def create_app(operations: Operations, tokens: Tokens | None = None) -> FastAPI:
     _add_actions(app, operations, commands)
     _add_configuration(app, operations, commands)
     _add_gateway(app, operations, commands)
+    _add_commits(app, operations, commands)
     _add_customer_gateways(app, operations, commands)
     _add_tokens(app, tokens, commands)
     app.openapi = lambda: document(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
@@ -339,6 +347,42 @@ def _add_gateway(app: FastAPI, operations: Operations, commands: Commands) -> No
         They can be set here where the configuration file has none of them; no tunnel is touched.
         """
         return await commands.do(request, operations.put_gateway(table), "labels of the gateway")
+
+
+def _add_commits(app: FastAPI, operations: Operations, commands: Commands) -> None:
+    tags: list[str | Enum] = ["configuration"]
+
+    @app.post("/v1/plan", response_model=Plan, tags=tags, operation_id="plan")
+    async def plan(body: PlanRequest = PlanRequest()) -> Response:  # noqa: B008 # immutable
+        """What `apply` would change, or with `back` what `rollback` would, and what it costs."""
+        return _json(await commands.wait(operations.plan(body.back)))
+
+    @app.post("/v1/apply", response_model=Applied, tags=tags, operation_id="apply")
+    async def apply(request: Request, body: ApplyRequest = ApplyRequest()) -> Response:  # noqa: B008 # immutable
+        """Put the files in force, all or nothing; with `confirm_s` only until then, unless `confirm` comes.
+
+        They also go back where a tunnel that was up does not come up again in 30 s.
+        """
+        back = f", back in {body.confirm_s:g} s unless confirmed" if body.confirm_s is not None else ""
+        return await commands.do(request, operations.apply(body.confirm_s), f"apply{back}")
+
+    @app.post("/v1/confirm", response_model=Confirmed, tags=tags, operation_id="confirm")
+    async def confirm(request: Request) -> Response:
+        """What `apply` has put in force stays; 409 if nothing waits for that."""
+        return await commands.do(request, operations.confirm(), "confirm")
+
+    @app.post("/v1/rollback", response_model=Applied, tags=tags, operation_id="rollback")
+    async def rollback(request: Request, body: RollbackRequest = RollbackRequest()) -> Response:  # noqa: B008 # immutable
+        """An older configuration is in force again: the confirmed one, or that of `back` before.
+
+        The files stay as they are, and so do the keys.
+        """
+        return await commands.do(request, operations.rollback(body.back), "rollback")
+
+    @app.get("/v1/configurations", response_model=Configurations, tags=tags, operation_id="configurations")
+    async def configurations() -> Response:
+        """The configurations that are kept, the one that runs first."""
+        return _json(await asyncio.to_thread(operations.configurations))
 
 
 def _add_customer_gateways(app: FastAPI, operations: Operations, commands: Commands) -> None:

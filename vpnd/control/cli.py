@@ -361,18 +361,143 @@ def _lines(*texts: str) -> list[Text]:
 
 
 @app.command()
-def reload(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
+def reload(
+    context: typer.Context,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, as `vpnctl plan`.")
+    ] = False,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
     """Apply the changed configuration files, all or nothing.
 
     Tunnels whose configuration did not change are not touched. With an error nothing is changed, every
-    problem is printed with its line, and the exit code is 2. What takes longer says how far it is.
+    problem is printed with its line, and the exit code is 2. What takes longer says how far it is. A
+    configuration that waits for `vpnctl confirm` is confirmed by it, as the files hold it now.
     """
     session = _session(context, socket, json)
     from vpnd.control import reloading, render
 
+    if dry_run:
+        _plan(session, None, render.plan)
+        return
     document = session.ask(lambda client: reloading.reload(client, session.note))
 
     session.show(document, lambda width: render.reload(document))
+
+
+BackArgument = Annotated[
+    int | None,
+    typer.Argument(
+        metavar="N", min=1, max=19, help="So many configurations before the one that runs: rollback --list."
+    ),
+]
+
+
+def _plan(session: Session, back: int | None, lines: Callable[[dict[str, Any], int], Iterable[Text]]) -> None:
+    document = session.ask(lambda client: client.post("/v1/plan", {"back": back}, 60.0))
+    session.show(document, lambda width: lines(document, width))
+
+
+@app.command()
+def plan(
+    context: typer.Context, back: BackArgument = None, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """What `vpnctl apply` would change, and what that costs; with N, what `vpnctl rollback N` would.
+
+    One line for each tunnel: what becomes of it, the class of the change, and its cost; below it the values
+    that change. The classes, the cheapest first:
+
+    - live: applied in place
+    - next SA: it holds from the next rekey or authentication on
+    - rekey: successors of the ESP SAs are negotiated at once, before their predecessors go
+    - new IKE SA: one is negotiated at once beside the old one, which goes after that
+    - interface: the interface is made again
+    - break: DELETE, and everything is negotiated again: packets are lost
+
+    Nothing is changed. With an error in the files every problem is printed, and the exit code is 2.
+    """
+    from vpnd.control import render
+
+    _plan(_session(context, socket, json), back, render.plan)
+
+
+@app.command()
+def diff(
+    context: typer.Context, back: BackArgument = None, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """The values in which the files differ from what runs; with N, those of an older configuration.
+
+    `-` is what runs, `+` what `vpnctl apply`, or `vpnctl rollback N`, would bring; defaults count as they
+    are in force. Fingerprints stand for keys.
+    """
+    from vpnd.control import render
+
+    _plan(_session(context, socket, json), back, render.diff)
+
+
+@app.command("apply")
+def apply_files(
+    context: typer.Context,
+    confirm: Annotated[
+        float | None,
+        typer.Option(
+            "--confirm", metavar="SECONDS", min=1, max=86400, help="Go back after that, unless confirmed."
+        ),
+    ] = None,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put the configuration files in force, all or nothing; with --confirm until it is confirmed.
+
+    Without `vpnctl confirm` the configuration that was confirmed last comes back after SECONDS, also where
+    the daemon was killed meanwhile, or cannot be reached through the tunnel that was changed. It comes back
+    at once where a tunnel that was up is not up again after 30 s, or fails. The files stay as they are; a
+    start uses the confirmed configuration as long as they hold what was rolled back, and `vpnctl status`
+    says so, until the next apply or reload. Keys are never rolled back.
+
+    Meanwhile nothing can be changed over the API. Another apply, or a reload, without --confirm confirms.
+    """
+    session = _session(context, socket, json)
+    from vpnd.control import reloading, render
+
+    body = {"confirm_s": confirm}
+    document = session.ask(lambda client: reloading.reload(client, session.note, "/v1/apply", body))
+    session.show(document, lambda width: render.applied(document, width))
+
+
+@app.command()
+def confirm(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
+    """What `vpnctl apply --confirm` has put in force stays."""
+    session = _session(context, socket, json)
+    document = session.ask(lambda client: client.post("/v1/confirm"))
+    session.show(document, lambda width: _lines(f"configuration {document['configuration']} is confirmed"))
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    back: BackArgument = None,
+    listed: Annotated[bool, typer.Option("--list", help="Print the configurations that are kept.")] = False,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put an older configuration in force: the confirmed one, or that of N before the one that runs.
+
+    Without N it is the confirmed one while another waits for `vpnctl confirm`, else the one before. It
+    counts as confirmed then, and a start uses it as long as the files are not changed. The last 20 are kept
+    in the state directory, without keys: each tunnel keeps the key that it has now.
+    """
+    session = _session(context, socket, json)
+    from vpnd.control import reloading, render
+
+    if listed:
+        kept = session.ask(lambda client: client.get("/v1/configurations"))
+        session.show(kept, lambda width: render.configurations(kept))
+        return
+    body = {"back": back}
+    document = session.ask(lambda client: reloading.reload(client, session.note, "/v1/rollback", body))
+    session.show(document, lambda width: render.applied(document, width))
 
 
 @app.command()

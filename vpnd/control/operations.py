@@ -12,6 +12,9 @@ from typing import Protocol
 
 from vpnd.control.schema import (
     ActionResult,
+    Applied,
+    Configurations,
+    Confirmed,
     CustomerGatewayChange,
     CustomerGatewayStatus,
     Event,
@@ -22,6 +25,7 @@ from vpnd.control.schema import (
     KeyList,
     KeyRotation,
     KeyStatus,
+    Plan,
     ProblemBody,
     ReloadProgress,
     ReloadResult,
@@ -206,6 +210,27 @@ class Operations(Protocol):
 
     async def reload(self) -> ReloadResult:
         """Apply the changed files, all or nothing. Raises InvalidConfiguration, having changed nothing."""
+
+    async def plan(self, back: int | None) -> Plan:
+        """What `apply` would do, or with `back` what `rollback` would; nothing is changed.
+
+        Raises InvalidConfiguration, or Conflict (E-NO-CONFIGURATION, E-KEY-GONE) for an older one.
+        """
+
+    async def apply(self, confirm_s: float | None) -> Applied:
+        """Put the files in force, all or nothing, for good or for `confirm_s` seconds until `confirm`.
+
+        Raises InvalidConfiguration, or OperationError (E-STATE) where there would be no way back.
+        """
+
+    async def confirm(self) -> Confirmed:
+        """What `apply` has put in force stays. Raises Conflict (E-NOT-PENDING)."""
+
+    async def rollback(self, back: int | None) -> Applied:
+        """An older configuration is in force again; the files stay as they are. Raises as `plan`."""
+
+    def configurations(self) -> Configurations:
+        """Those that are kept."""
 
     def reloading(self) -> ReloadProgress:
         """Whether a configuration is being applied, and how far that is."""

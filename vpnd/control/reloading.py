@@ -1,9 +1,9 @@
-"""`vpnctl reload`: it takes as long as it takes, and says how far it is."""
+"""`vpnctl reload`, `apply` and `rollback`: it takes as long as it takes, and says how far it is."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vpnd.sdk.transport import AsyncTransport
@@ -15,9 +15,17 @@ NO_LIMIT = 86400.0
 """Ours, in seconds. A daemon that is stuck does not answer what is asked meanwhile, and that ends it."""
 
 
-async def reload(client: AsyncTransport, tell: Callable[[str], None]) -> dict[str, Any]:
-    """What the reload did. `tell` is given a line whenever there is progress. Raises as `Client.post`."""
-    work = asyncio.ensure_future(client.post("/v1/reload", wait_s=NO_LIMIT))
+async def reload(
+    client: AsyncTransport,
+    tell: Callable[[str], None],
+    path: str = "/v1/reload",
+    body: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the reload, apply or rollback did. `tell` is given a line whenever there is progress.
+
+    Raises as `Client.post`.
+    """
+    work = asyncio.ensure_future(client.post(path, body, NO_LIMIT))
     told = ""
     try:
         while not (await asyncio.wait((work,), timeout=FIRST_LOOK))[0]:

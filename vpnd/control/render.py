@@ -71,6 +71,7 @@ def status(document: Json, width: int = 80) -> list[Text]:
     labels = " ".join(clean(gateway[key]) for key in ("type", "vpc", "region") if gateway.get(key))
     about = f"{labels + '  ' if labels else ''}{gateway['engine']} engine, up {duration(gateway['uptime_s'])}"
     lines = [Text(_cut(f"{head}  {about}", width), style="bold")]
+    lines += _standing(gateway, width)
     if not document["tunnels"]:
         return [*lines, Text("no tunnel is configured")]
     rows = [_row(tunnel) for tunnel in document["tunnels"]]
@@ -84,6 +85,19 @@ def status(document: Json, width: int = 80) -> list[Text]:
         if row[0] == "!":
             line.stylize("bold red", 0, 1)
         lines.append(line)
+    return lines
+
+
+def _standing(gateway: Json, width: int) -> list[Text]:
+    """A configuration that waits to be confirmed, or files that differ from what runs."""
+    lines: list[Text] = []
+    if gateway.get("confirm_in_s") is not None:
+        text = f"! the configuration goes back in {gateway['confirm_in_s']} s unless you run: vpnctl confirm"
+        lines += _indented(text, width, "", "  ")
+    if gateway.get("rolled_back") is not None:
+        lines += _indented(f"! {clean(gateway['rolled_back']['message'])}; vpnctl diff", width, "", "  ")
+    for line in lines:
+        line.stylize("bold yellow")
     return lines
 
 
@@ -463,6 +477,84 @@ def _origin(setting: Json) -> str:
     if setting["origin"] == "derived":
         return f"from {place}" if place else "made by vpnd"
     return f"{setting['origin']}, {place}" if place else str(setting["origin"])
+
+
+def plan(document: Json, width: int = 80) -> list[Text]:
+    """A line a tunnel: what becomes of it, the class and the cost; below it what changes."""
+    lines = problems(document["problems"])
+    if document["gateway"]:
+        lines += [Text("gateway", style="bold"), *_changes(document["gateway"], width)]
+    for one in document["tunnels"]:
+        lines += _planned(one, width)
+    changed, untouched = len(document["tunnels"]), len(document["unchanged"])
+    counts = f"{_tunnels(changed)} to change, {untouched} not touched"
+    return [*lines, Text(counts if changed or document["gateway"] else f"nothing changes, {counts}")]
+
+
+def _planned(one: Json, width: int) -> list[Text]:
+    word = f", {one['class']}" if one["change"] == "changed" else ""
+    head = Text.assemble((clean(one["tunnel"]), "bold"), f"  {one['change']}{word}")
+    if one["class"] == "break" and one["change"] != "added":
+        head.stylize("red", len(clean(one["tunnel"])))
+    return [head, *_indented(f"costs {clean(one['cost'])}", width, "  ", "  "), *_changes(one["keys"], width)]
+
+
+def _changes(keys: Iterable[Json], width: int) -> list[Text]:
+    lines: list[Text] = []
+    for one in keys:
+        text = f"{clean(one['key'])}: {_value(one, 'before')} -> {_value(one, 'after')}"
+        lines += _indented(text, width, "    ", "      ")
+    return lines
+
+
+def _value(change: Json, when: str) -> str:
+    return _toml({"key": change["key"], "value": change[when]})
+
+
+def _tunnels(number: int) -> str:
+    return f"{number} {'tunnel' if number == 1 else 'tunnels'}"
+
+
+def diff(document: Json, width: int = 80) -> list[Text]:
+    """What runs behind `-`, what would be behind `+`."""
+    lines = problems(document["problems"])
+    if document["gateway"]:
+        lines += [Text("gateway", style="bold"), *_minus_plus(document["gateway"])]
+    for one in document["tunnels"]:
+        sign, style = {"added": ("+ ", "green"), "removed": ("- ", "red")}.get(one["change"], ("", "bold"))
+        lines += [Text(f"{sign}tunnel {clean(one['tunnel'])}", style=style), *_minus_plus(one["keys"])]
+    return lines or [Text("no difference")]
+
+
+def _minus_plus(keys: Iterable[Json]) -> list[Text]:
+    return [
+        Text(f"  {sign} {clean(one['key'])} = {_value(one, when)}", style=style)
+        for one in keys
+        for sign, when, style in (("-", "before", "red"), ("+", "after", "green"))
+    ]
+
+
+def applied(document: Json, width: int = 80) -> list[Text]:
+    """What was changed, and until when it has to be confirmed."""
+    *lines, _ = plan(document, width)
+    lines.append(
+        Text(f"{_tunnels(len(document['tunnels']))} changed, {len(document['unchanged'])} not touched")
+    )
+    seconds = document["confirm_in_s"]
+    if seconds is not None:
+        text = f"the confirmed configuration comes back in {seconds:g} s, unless you run: vpnctl confirm"
+        lines.append(Text(text, style="bold"))
+    return lines
+
+
+def configurations(document: Json) -> list[Text]:
+    """One line a configuration, the one that runs first."""
+    lines = []
+    for one in document["configurations"]:
+        words = [word for word in ("running", "confirmed") if one[word]]
+        note = f"  ({', '.join(words)})" if words else ""
+        lines.append(Text(f"{one['back']:>3}  {moment(one['at']):<19}  {clean(one['what'])}{note}"))
+    return lines or [Text("none is kept yet")]
 
 
 def reload(document: Json) -> list[Text]:

@@ -84,6 +84,13 @@ class GatewayStatus(Model):
     type: Literal["vpc", "ccn"] | None = words("A label: what the gateway belongs to.", "vpc", default=None)
     vpc: str | None = words("A label: the name of the VPC.", "vpc-1", default=None)
     region: str | None = words("A label: where the gateway is.", "eu-1", default=None)
+    confirm_in_s: int | None = number(
+        "Until the configuration goes back, unless it is confirmed; null: it is.", "seconds", 87, default=None
+    )
+    rolled_back: Fault | None = Field(
+        None,
+        description="Why the files differ from what runs, until the next apply or reload; null otherwise.",
+    )
 
 
 class GatewayDetail(GatewayStatus):
@@ -573,6 +580,132 @@ class ReloadProgress(Model):
     running: bool = Field(description="Whether a configuration is being applied.", examples=[True])
     done: int = number("Tunnels that are as configured.", "tunnels", 12)
     total: int = number("Tunnels that the change touches.", "tunnels", 200)
+
+
+ChangeClass = Literal["live", "next SA", "rekey", "new IKE SA", "interface", "break"]
+
+
+def _class() -> Any:
+    return Field(
+        alias="class",
+        description="What it costs, the cheapest first: in place; from the next rekey on; successors of the"
+        " ESP SAs; a new IKE SA beside the old one; the interface made again; DELETE and all again.",
+        examples=["next SA"],
+    )
+
+
+class KeyChangeBody(Model):
+    """One key of the configuration that changes. Fingerprints stand for keys."""
+
+    key: str = words("The dotted key within the tunnel's table, or in the file.", "ike.lifetime")
+    before: Any = Field(description="The effective value before; null: none.", examples=[86400])
+    after: Any = Field(description="The effective value after; null: none.", examples=[28800])
+    class_: ChangeClass = _class()
+
+
+class TunnelPlan(Model):
+    """What becomes of one tunnel, and what that costs."""
+
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    change: Literal["added", "changed", "removed"] = words("What becomes of it.", "changed")
+    class_: ChangeClass = _class()
+    cost: str = words("What it costs, for people.", "nothing: applied in place")
+    keys: list[KeyChangeBody] = Field(
+        default_factory=list, description="The keys that change; none for a tunnel that comes or goes."
+    )
+    mappings_added: int = count("Mappings that come.", "mappings")
+    mappings_removed: int = count("Mappings that go.", "mappings")
+    mappings_kept: int = count("Mappings that keep their SAs, as far as the class allows.", "mappings")
+
+
+class Plan(Model):
+    """`POST /v1/plan`: what the candidate, or an older configuration, would change. Nothing was changed."""
+
+    gateway: list[KeyChangeBody] = Field(
+        default_factory=list, description="Keys of the gateway's own tables that change."
+    )
+    tunnels: list[TunnelPlan] = Field(description="The tunnels that change.")
+    unchanged: list[str] = _names("Tunnels that are not touched.", "branch-b")
+    problems: list[ProblemBody] = _problems("Warnings of the configuration.")
+
+
+class PlanRequest(RequestBody):
+    """Body of `plan`: with `back`, what `rollback` by so many would do; without, what `apply` would."""
+
+    back: int | None = number(
+        "So many configurations before the one that runs; null: the files.",
+        "configurations",
+        1,
+        1,
+        19,
+        default=None,
+        ge=1,
+        le=19,
+    )
+
+
+class ApplyRequest(RequestBody):
+    """Body of `apply`: after `confirm_s` the confirmed configuration comes back, unless `confirm` came."""
+
+    confirm_s: float | None = number(
+        "How long to wait for `confirm`; null: it is confirmed at once.",
+        "seconds",
+        120,
+        1,
+        86400,
+        default=None,
+        ge=1,
+        le=86400,
+    )
+
+
+class RollbackRequest(RequestBody):
+    """Body of `rollback`: without `back` the confirmed configuration, or, if that runs, the one before."""
+
+    back: int | None = number(
+        "So many configurations before the one that runs.",
+        "configurations",
+        1,
+        1,
+        19,
+        default=None,
+        ge=1,
+        le=19,
+    )
+
+
+class Applied(Plan):
+    """What `apply` or `rollback` did; `configuration` is the number of what is in force now."""
+
+    configuration: int | None = number(
+        "The number of what is in force; null: it could not be kept.", "number", 17, 1, default=None
+    )
+    confirm_in_s: float | None = number(
+        "How long it waits for `confirm`; null: it is confirmed.", "seconds", 120, default=None
+    )
+
+
+class Confirmed(Model):
+    """What `confirm` did."""
+
+    configuration: int = number("The number of what is confirmed now.", "number", 17, 1)
+
+
+class KeptConfiguration(Model):
+    """A configuration that is kept: without keys, which are never rolled back."""
+
+    configuration: int = number("Its number.", "number", 17, 1)
+    back: int = number("So many before the one that runs: what `rollback` takes.", "configurations", 0)
+    at: datetime = words("When it was put in force.", "2026-03-01T14:02:11Z")
+    what: str = words("What brought it.", "apply")
+    running: bool = Field(description="Whether it is in force.", examples=[True])
+    confirmed: bool = Field(description="Whether it is the confirmed one.", examples=[True])
+
+
+class Configurations(Model):
+    """`GET /v1/configurations`: those that are kept, the one that runs first."""
+
+    configurations: list[KeptConfiguration] = Field(description="At most 20.")
 
 
 class TunnelChange(Model):

@@ -24,7 +24,7 @@ from vpnd.control.session import print_what_fits
 from vpnd.control.severity import ERROR, WARNING, complain
 
 if TYPE_CHECKING:
-    from vpnd.config.load import Loaded
+    from vpnd.daemon.beginning import Beginning
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -112,10 +112,10 @@ def run(
     from vpnd.daemon.events import logs
     from vpnd.daemon.run import run as run_daemon
 
-    loaded = _load(config, state)
+    beginning = _load(config, state)
     writer = logs.configure(log_level.value)
     try:
-        code = asyncio.run(run_daemon(loaded, config, state, socket))
+        code = asyncio.run(run_daemon(beginning, config, state, socket))
     finally:
         writer.close()
     raise typer.Exit(code)
@@ -194,7 +194,7 @@ def guard_command(
     from vpnd.config.problems import counted
     from vpnd.daemon.guarding import set_guard
 
-    loaded = None if remove else _read(config, state, offline=True)
+    loaded = None if remove else _read(config, state, offline=True).loaded
     tunnels = compile_for_guard(loaded) if loaded is not None else ()
     complete = loaded is None or loaded.ok
     failures = asyncio.run(set_guard(tunnels, remove, complete))
@@ -206,25 +206,26 @@ def guard_command(
     raise typer.Exit((EXIT_FAILED if failures else 0) if complete else EXIT_CONFIGURATION)
 
 
-def _load(config: Path, state: Path) -> Loaded:
-    """The checked configuration, or the program's end with every error."""
-    loaded = _read(config, state)
-    if not loaded.ok:
+def _load(config: Path, state: Path) -> Beginning:
+    """What to start with, checked, or the program's end with every error."""
+    beginning = _read(config, state)
+    if not beginning.loaded.ok:
         raise typer.Exit(EXIT_CONFIGURATION)
-    return loaded
+    return beginning
 
 
-def _read(config: Path, state: Path, *, offline: bool = False) -> Loaded:
-    """The configuration, checked, with every problem printed. `offline`: keys may be missing."""
-    from vpnd.config.load import load
+def _read(config: Path, state: Path, *, offline: bool = False) -> Beginning:
+    """What to start with, checked, with every problem printed. `offline`: keys may be missing."""
     from vpnd.config.problems import Severity
     from vpnd.control import check as findings
+    from vpnd.daemon.beginning import begin
+    from vpnd.host.clock import SystemClock
 
-    loaded = load(config, state, offline=offline)
-    for problem in loaded.problems:
+    beginning = begin(config, state, SystemClock(), offline=offline)
+    for problem in beginning.loaded.problems:
         severity = ERROR if problem.severity is Severity.ERROR else WARNING
         complain("\n".join(findings.lines([problem])), severity)
-    return loaded
+    return beginning
 
 
 def _keep_memory_private() -> None:

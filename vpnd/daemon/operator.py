@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vpnd.config.compile import describe
-from vpnd.config.configuration import Source
-from vpnd.config.load import Loaded, load, load_with, load_without
+from vpnd.config.configuration import Findings, Source
+from vpnd.config.load import Loaded, check, load, load_with, load_without, read_file
 from vpnd.config.origins import settings
-from vpnd.config.problems import Problem
 from vpnd.config.secrets import new_key
 from vpnd.config.values import AUTO
 from vpnd.control.check import checked, named_gateways
@@ -30,17 +29,23 @@ from vpnd.control.operations import (
 )
 from vpnd.control.schema import (
     ActionResult,
+    Applied,
     CarriedRoute,
+    Configurations,
+    Confirmed,
     CustomerGatewayChange,
     CustomerGatewayStatus,
     Event,
+    Fault,
     GatewayChange,
     GatewayDetail,
     GatewayStatus,
     GroupStatus,
+    KeptConfiguration,
     KeyList,
     KeyRotation,
     KeyStatus,
+    Plan,
     ProblemBody,
     ReloadProgress,
     ReloadResult,
@@ -55,8 +60,12 @@ from vpnd.control.schema import (
     TunnelSettings,
     Why,
 )
+from vpnd.daemon import planned
+from vpnd.daemon.beginning import moment
 from vpnd.daemon.changes import Change
+from vpnd.daemon.commits import Commits, Done
 from vpnd.daemon.key_rotations import KeyRotations
+from vpnd.daemon.refusals import body, invalid
 from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
 from vpnd.daemon.state import REQUEST, Proposed, StateDirectory, exported
@@ -80,15 +89,15 @@ class Operator:
         self._state = state
         self._store = StateDirectory(state)
         self._supervisor = supervisor
-        self._writing = asyncio.Lock()
         self._rotation = KeyRotations(service.gateway)
         service.key_ends.then(self._tidy_keys)
+        self.commits = Commits(service, config, state)
 
     # ---------------------------------------------------------------------------------- queries
 
     def status(self) -> Status:
         """Every tunnel, in the order of the configuration."""
-        return self._report.status(self._service.policy)
+        return self._report.status(self._service.policy, self._standing())
 
     def tunnel(self, name: str) -> TunnelDetail:
         """Everything about one tunnel but its key."""
@@ -154,7 +163,7 @@ class Operator:
 
     def gateway(self) -> GatewayStatus:
         """The gateway's part of the status."""
-        return self._report.gateway(self._service.policy)
+        return self._report.gateway(self._service.policy, self._standing())
 
     def figures(self) -> Iterator[TunnelFigures]:
         """What metrics show of each tunnel, read one after the other."""
@@ -197,12 +206,12 @@ class Operator:
 
     async def disable(self, name: str) -> ActionResult:
         """Close with DELETE and stay down, also after a start, until it is enabled."""
-        async with self._writing:
+        async with self.commits.lock:
             return await self._set_disabled(name, True)
 
     async def enable(self, name: str) -> ActionResult:
         """Take `disable` back; what is active begins."""
-        async with self._writing:
+        async with self.commits.lock:
             self._tunnel(name)
             known = self._loaded().configuration.tunnels[name]
             if known.table.enabled:
@@ -210,21 +219,26 @@ class Operator:
             if not known.source.from_api:
                 hint = "set enabled = true there, then: vpnctl reload"
                 raise Conflict("E-FROM-FILE", f"{name} has enabled = false in {known.place}", hint)
-            await self._keep(self._store.propose(name, {**known.written, "enabled": True}))
+            self.commits.may_change()
+            proposed = self._store.propose(name, {**known.written, "enabled": True})
+            await self._keep(proposed, f"tunnel {name} enabled")
             return await self._set_disabled(name, False)
 
     async def _set_disabled(self, name: str, disabled: bool) -> ActionResult:
         """Keep it, then put it in force; the rest stays what runs, whatever the files say now."""
         tunnel, loaded = self._tunnel(name), self._loaded()
         configuration = loaded.configuration
-        names = {one.name for one in configuration.tunnels.values() if one.disabled}
+        names = frozenset(one.name for one in configuration.tunnels.values() if one.disabled)
+        names = names | {name} if disabled else names - {name}
         try:
-            self._store.write_disabled(names | {name} if disabled else names - {name})
+            self._store.write_disabled(names)
         except OSError as failure:
             raise _unwritten(f"kept in {self._state}", failure) from None
         known = replace(configuration.tunnels[name], disabled=disabled)
         tunnels = {**configuration.tunnels, name: known}
-        await self._service.change(replace(loaded, configuration=replace(configuration, tunnels=tunnels)))
+        configuration = replace(configuration, tunnels=tunnels)
+        sources = tuple(replace(source, disabled=names) for source in loaded.sources)
+        await self._service.change(replace(loaded, configuration=configuration, sources=sources))
         tunnel = self._tunnel(name)
         if not disabled and tunnel.standing.closed:
             # Closed by `down` before: `enable` is the newer word.
@@ -300,27 +314,60 @@ class Operator:
 
     async def reload(self) -> ReloadResult:
         """Apply the changed files, all or nothing."""
-        async with self._writing:
-            self._supervisor.reloading()
-            try:
-                loaded = await self._service.in_thread(load, self._config, self._state)
-                if not loaded.ok:
-                    refusal = _invalid(loaded)
-                    text = f"nothing was changed: {refusal.message}"
-                    self._service.journal.event(None, "reload-refused", text, "E-CONFIG")
-                    raise refusal
-                change = await self._service.change(loaded)
-            finally:
-                self._supervisor.ready(self._service.summary())
-            self._service.journal.event(None, "reloaded", f"configuration applied: {change}")
-            return ReloadResult(
-                applied=True,
-                added=change.added,
-                changed=change.changed,
-                removed=change.removed,
-                unchanged=change.same,
-                problems=[_problem(p) for p in loaded.problems],
+        self._supervisor.reloading()
+        try:
+            done = await self.commits.apply(None, "reload")
+        finally:
+            self._supervisor.ready(self._service.summary())
+        change = done.change
+        self._service.journal.event(None, "reloaded", f"configuration applied: {change}")
+        return ReloadResult(
+            applied=True,
+            added=change.added,
+            changed=change.changed,
+            removed=change.removed,
+            unchanged=change.same,
+            problems=[body(problem) for problem in done.loaded.problems],
+        )
+
+    async def plan(self, back: int | None) -> Plan:
+        """What `apply` would do, or with `back` what `rollback` would."""
+        loaded, difference = await self.commits.plan(back)
+        problems = [body(problem) for problem in loaded.problems]
+        return Plan(**planned.difference(difference), problems=problems)
+
+    async def apply(self, confirm_s: float | None) -> Applied:
+        """Put the files in force, for good or until `confirm`."""
+        done = await self.commits.apply(confirm_s)
+        until = f", back in {confirm_s:g} s unless confirmed" if confirm_s is not None else ""
+        self._service.journal.event(None, "applied", f"configuration applied: {done.change}{until}")
+        return _applied(done)
+
+    async def confirm(self) -> Confirmed:
+        """What `apply` has put in force stays."""
+        number = await self.commits.confirm()
+        self._service.journal.event(None, "confirmed", f"configuration {number} is confirmed")
+        return Confirmed(configuration=number)
+
+    async def rollback(self, back: int | None) -> Applied:
+        """An older configuration is in force again; the files stay as they are."""
+        return _applied(await self.commits.rollback(back))
+
+    def configurations(self) -> Configurations:
+        """Those that are kept."""
+        running, confirmed = self.commits.running_number, self.commits.standing.confirmed
+        entries = [
+            KeptConfiguration(
+                configuration=entry.number,
+                back=back,
+                at=entry.at,
+                what=entry.what,
+                running=entry.number == running,
+                confirmed=entry.number == confirmed,
             )
+            for back, entry in self.commits.kept()
+        ]
+        return Configurations(configurations=entries)
 
     def reloading(self) -> ReloadProgress:
         """Whether a configuration is being applied, and how far that is."""
@@ -329,11 +376,11 @@ class Operator:
 
     async def put_tunnel(self, name: str, table: Mapping[str, object]) -> TunnelChange:
         """Create or change a tunnel and keep it in the state directory."""
-        async with self._writing:
+        async with self.commits.changing():
             known = self._loaded().configuration.tunnels.get(name)
             if known is not None and not known.source.from_api:
                 raise _from_file(name, known.place)
-            loaded, change = await self._keep(self._store.propose(name, table))
+            loaded, change = await self._keep(self._store.propose(name, table), f"tunnel {name}")
             done = "created" if name in change.added else "changed" if name in change.changed else "unchanged"
             return TunnelChange(tunnel=name, change=done, problems=_of_request(loaded))
 
@@ -345,7 +392,7 @@ class Operator:
         if known is None and "pre_shared_key" not in table:
             table = {**table, "pre_shared_key": f"plain:{new_key()}"}
         source = self._store.propose(name, table).source
-        loaded = await self._service.in_thread(load_with, self._config, self._state, source)
+        loaded = await self._service.in_thread(self._with, source)
         return checked(loaded, name, source.label)
 
     def gateway_detail(self) -> GatewayDetail:
@@ -360,12 +407,12 @@ class Operator:
 
     async def put_gateway(self, table: Mapping[str, object]) -> GatewayChange:
         """Set the gateway's labels and keep them in the state directory; no tunnel is touched."""
-        async with self._writing:
+        async with self.commits.changing():
             configuration, before = self._loaded().configuration, self._service.policy.labels
             source, at = configuration.gateway_source, configuration.labels_in_file
             if at is not None and source is not None:
                 raise _from_file(f"the {at[-1]} of the gateway", source.place(at))
-            loaded, _ = await self._keep(self._store.propose_labels(table))
+            loaded, _ = await self._keep(self._store.propose_labels(table), "labels of the gateway")
             done = "unchanged" if self._service.policy.labels == before else "changed"
             return GatewayChange(change=done, problems=_of_request(loaded))
 
@@ -382,12 +429,13 @@ class Operator:
 
     async def put_customer_gateway(self, name: str, table: Mapping[str, object]) -> CustomerGatewayChange:
         """Create or change a customer gateway, keep it in the state directory, and change its tunnels."""
-        async with self._writing:
+        async with self.commits.changing():
             known = self._loaded().configuration.customer_gateways.get(name)
             if known is not None and not known.from_api:
                 raise _from_file(name, known.place)
             before = known.table if known is not None else None
-            loaded, change = await self._keep(self._store.propose_customer_gateway(name, table))
+            proposed = self._store.propose_customer_gateway(name, table)
+            loaded, change = await self._keep(proposed, f"customer gateway {name}")
             after = loaded.configuration.customer_gateways[name].table
             done = "created" if before is None else "unchanged" if before == after else "changed"
             return CustomerGatewayChange(
@@ -396,14 +444,15 @@ class Operator:
 
     async def delete_customer_gateway(self, name: str) -> CustomerGatewayChange:
         """Forget a customer gateway that was made through the API and that no tunnel names."""
-        async with self._writing:
+        async with self.commits.changing():
             gateway = self.customer_gateway(name)
             if not gateway.from_api:
                 raise _from_file(name, gateway.source)
             if gateway.tunnels:
                 message = f"{name} is the customer gateway of {', '.join(gateway.tunnels[:10])}"
                 raise Conflict("E-IN-USE", message, "delete these tunnels, or give them another one, first")
-            await self._forget(self._loaded().configuration.customer_gateways[name].source)
+            source = self._loaded().configuration.customer_gateways[name].source
+            await self._forget(source, f"customer gateway {name} removed")
             return CustomerGatewayChange(customer_gateway=name, change="removed")
 
     def command(self, by: str, text: str, tunnel: str | None = None) -> None:
@@ -449,8 +498,8 @@ class Operator:
             ends = request.retire_after
             end = ends.isoformat() if ends is not None and request.step == "begin" else None
             key = request.key if request.step == "begin" else None
-            async with self._writing:
-                await self._keep(self._store.propose_next_key(name, key, end))
+            async with self.commits.changing():
+                await self._keep(self._store.propose_next_key(name, key, end), f"next key of {name}")
         return KeyRotation(tunnel=name, done=True, keys=self.keys_of(name))
 
     async def _tidy_keys(self, name: str) -> bool:
@@ -462,57 +511,82 @@ class Operator:
 
     async def _next_key_alone(self, name: str) -> bool:
         """The next key of a tunnel of the API takes the place of its own. False where a file has them."""
-        async with self._writing:
+        async with self.commits.changing():
             known = self._loaded().configuration.tunnels.get(name)
             if known is None or not known.source.from_api or known.next_secret is None:
                 return False
-            await self._keep(self._store.propose_next_alone(name, known.next_secret))
+            await self._keep(self._store.propose_next_alone(name, known.next_secret), f"key of {name}")
             return True
 
     async def delete_tunnel(self, name: str) -> TunnelChange:
         """Close and forget a tunnel made through the API, and its key."""
-        async with self._writing:
+        async with self.commits.changing():
             self._tunnel(name)
             known = self._loaded().configuration.tunnels[name]
             if not known.source.from_api:
                 raise _from_file(name, known.place)
-            await self._forget(known.source)
+            await self._forget(known.source, f"tunnel {name} removed")
             return TunnelChange(tunnel=name, change="removed")
 
     # ----------------------------------------------------------------------------------- inside
 
-    async def _keep(self, proposed: Proposed) -> tuple[Loaded, Change]:
+    async def _keep(self, proposed: Proposed, what: str) -> tuple[Loaded, Change]:
         """Check what was sent, keep it, and put it in force: all, or nothing. Returns its findings."""
-        loaded = await self._service.in_thread(load_with, self._config, self._state, proposed.source)
+        loaded = await self._service.in_thread(self._with, proposed.source)
         if not loaded.ok:
-            raise _invalid(loaded)
+            raise invalid(loaded)
         directory = proposed.path.parent
         try:
             put_back = self._store.write(proposed)
         except (OSError, ValueError) as failure:
             raise _unwritten(f"kept in {directory}", failure) from None
-        kept = await self._service.in_thread(load, self._config, self._state)
+        kept = await self._service.in_thread(self._as_kept, proposed.path)
         if not kept.ok:
             # The file has changed since; what is not in force must not be kept either.
             try:
                 put_back()
             except OSError as failure:
                 raise _unwritten(f"put back in {directory}", failure) from None
-            raise _invalid(kept)
-        return loaded, await self._service.change(kept)
+            raise invalid(kept)
+        change = await self._service.change(kept)
+        await self.commits.record(kept, what)
+        return loaded, change
 
-    async def _forget(self, source: Source) -> None:
+    def _with(self, proposed: Source) -> Loaded:
+        """What would be in force with this file in its place."""
+        return load_with(self._config, self._state, proposed, self.commits.base())
+
+    def _as_kept(self, path: Path) -> Loaded:
+        """What is in force with this file as it is kept."""
+        if self.commits.base() is None:
+            return load(self._config, self._state)
+        findings = Findings()
+        kept = read_file(path, findings)
+        return self._with(kept) if kept is not None else check((), findings)
+
+    async def _forget(self, source: Source, what: str) -> None:
         """Take what one file of the state directory holds out of force, and remove the file."""
         if source.path is None:
             raise OperationError("E-STATE", f"{source.label} is no file")
-        loaded = await self._service.in_thread(load_without, self._config, self._state, source.path)
+        base = self.commits.base()
+        loaded = await self._service.in_thread(load_without, self._config, self._state, source.path, base)
         if not loaded.ok:
-            raise _invalid(loaded)
+            raise invalid(loaded)
         try:
             self._store.remove(source.path)
         except OSError as failure:
             raise _unwritten(f"removed from {source.path.parent}", failure) from None
         await self._service.change(loaded)
+        await self.commits.record(loaded, what)
+
+    def _standing(self) -> dict[str, Any]:
+        """The fields of the gateway's status that say whether the files, what runs and what counts differ."""
+        pending, rolled_back = self.commits.standing.pending, self.commits.standing.rolled_back
+        left = pending.remaining(moment(self._gateway.clock)) if pending is not None else None
+        fault = None
+        if rolled_back is not None:
+            fault = Fault(code="E-ROLLED-BACK", message=self.commits.differ(), at=rolled_back.at)
+        return {"confirm_in_s": max(0, round(left)) if left is not None else None, "rolled_back": fault}
 
     def _tunnel(self, name: str) -> Tunnel:
         tunnel = self._gateway.tunnels.get(name)
@@ -652,6 +726,15 @@ def _local_id(tunnel: Tunnel) -> str | None:
     return None if ours.is_unspecified and identity == Identity.of_address(ours) else str(identity)
 
 
+def _applied(done: Done) -> Applied:
+    return Applied(
+        **planned.difference(done.difference),
+        problems=[body(problem) for problem in done.loaded.problems],
+        configuration=done.number,
+        confirm_in_s=done.seconds,
+    )
+
+
 def _no_successor(name: str, seconds: float) -> NegotiationFailed:
     return NegotiationFailed("E-TIMEOUT", f"{name}: no successor after {seconds:g} s", f"vpnctl trace {name}")
 
@@ -668,30 +751,7 @@ def _unwritten(what: str, failure: OSError | ValueError) -> OperationError:
 
 def _of_request(loaded: Loaded) -> list[ProblemBody]:
     """The findings about what was sent, and of no file."""
-    return [_problem(problem) for problem in loaded.problems if problem.file == REQUEST]
-
-
-def _problem(problem: Problem) -> ProblemBody:
-    return ProblemBody(
-        file=problem.file,
-        line=problem.line,
-        code=problem.code,
-        severity=problem.severity.value,
-        key=problem.key,
-        message=problem.message,
-        hint=problem.hint,
-    )
-
-
-def _invalid(loaded: Loaded) -> InvalidConfiguration:
-    first = loaded.errors[0]
-    more = f" (and {len(loaded.errors) - 1} more)" if len(loaded.errors) > 1 else ""
-    return InvalidConfiguration(
-        first.code,
-        f"{first.place}: {first.message}{more}",
-        first.hint,
-        [_problem(p) for p in loaded.problems],
-    )
+    return [body(problem) for problem in loaded.problems if problem.file == REQUEST]
 
 
 def _from_file(name: str, place: str) -> Conflict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from vpnd import __version__
 from vpnd.config.values import AUTO
@@ -61,14 +61,14 @@ class Report:
         self._interfaces = interfaces
         self._started = started
 
-    def status(self, policy: GatewayPolicy) -> Status:
+    def status(self, policy: GatewayPolicy, standing: dict[str, Any]) -> Status:
         """`vpnctl status`."""
         now = self._gateway.clock.now()
         tunnels = [self.tunnel(tunnel, now) for tunnel in self._gateway.tunnels]
-        return Status(gateway=self.gateway(policy), tunnels=tunnels, total=len(tunnels))
+        return Status(gateway=self.gateway(policy, standing), tunnels=tunnels, total=len(tunnels))
 
-    def gateway(self, policy: GatewayPolicy) -> GatewayStatus:
-        """The gateway's part of it."""
+    def gateway(self, policy: GatewayPolicy, standing: dict[str, Any]) -> GatewayStatus:
+        """The gateway's part of it. `standing`: its fields that say what waits or was rolled back."""
         labels = dict(policy.labels)
         kind = labels.get("type")
         return GatewayStatus(
@@ -80,6 +80,7 @@ class Report:
             type=kind if kind in ("vpc", "ccn") else None,
             vpc=labels.get("vpc"),
             region=labels.get("region"),
+            **standing,
         )
 
     def tunnel(self, tunnel: Tunnel, now: float) -> TunnelStatus:

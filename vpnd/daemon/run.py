@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vpnd import __version__
-from vpnd.config.load import Loaded
 from vpnd.config.problems import counted
 from vpnd.control.listening import ApiSocket, PortUnavailable, SocketUnavailable
 from vpnd.control.operations import OperationError, Operations
 from vpnd.control.severity import complain
 from vpnd.control.tokens import Tokens
 from vpnd.crypto.entropy import OsEntropy
+from vpnd.daemon.beginning import Beginning
+from vpnd.daemon.commits import Commits
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
@@ -56,7 +57,7 @@ HEAD_START = 1.0
 """Ours, in seconds: what the tunnels have for themselves. Hundreds take longer, and an operator asks then."""
 
 
-async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
+async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> int:
     """The daemon, until it has to stop. Returns the exit code."""
     loop = asyncio.get_running_loop()
     supervisor = Supervisor.from_environment()
@@ -88,11 +89,11 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         loop.add_signal_handler(number, stopping.set)
     reloads: set[asyncio.Task[None]] = set()
     hear_reloads(partial(_reload_soon, operator, reloads))
-    journal.event(None, "starting", greeting(len(loaded.configuration.tunnels)))
+    journal.event(None, "starting", greeting(len(beginning.loaded.configuration.tunnels)))
     living_on = asyncio.create_task(show_life(supervisor))
     start = Start()
     answering = asyncio.create_task(start.answer(operator, listening, tokens))
-    living = asyncio.create_task(_live(service, loaded, start.tunnels_run))
+    living = asyncio.create_task(_live(service, operator.commits, beginning, start.tunnels_run))
     telling = asyncio.create_task(start.report(supervisor, service.summary))
     serving = asyncio.create_task(start.serve_ports(operator, service, tokens))
     try:
@@ -102,6 +103,7 @@ async def run(loaded: Loaded, config: Path, state: Path, socket: Path) -> int:
         journal.event(None, "stopping", "closing the tunnels")
         for task in (answering, living, telling, serving):
             task.cancel()
+        await operator.commits.close()
         await service.stop()
         for task in (answering, serving):
             with contextlib.suppress(asyncio.CancelledError):
@@ -148,9 +150,12 @@ async def _reload(operator: Operator) -> None:
         await operator.reload()
 
 
-async def _live(service: Service, loaded: Loaded, tunnels_run: asyncio.Event) -> None:
+async def _live(service: Service, commits: Commits, beginning: Beginning, tunnels_run: asyncio.Event) -> None:
     """Start, and go on; ends with an error or not at all."""
-    await service.start(loaded)
+    starting = asyncio.create_task(service.start(beginning.loaded))
+    await commits.begin(beginning)
+    await starting
+    commits.watch()
     tunnels_run.set()
     await asyncio.Event().wait()
 

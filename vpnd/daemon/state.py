@@ -157,12 +157,12 @@ class StateDirectory:
                 files[file] = None
         before = {path: _content(path) for path in files}
         try:
-            _replace(files)
+            replace_files(files)
         except OSError:
             with contextlib.suppress(OSError):  # the first error says why
-                _replace(before)
+                replace_files(before)
             raise
-        return partial(_replace, before)
+        return partial(replace_files, before)
 
     def remove(self, path: Path) -> None:
         """Forget what is kept in this file, and its key; what is not there is fine. Raises OSError."""
@@ -176,7 +176,7 @@ class StateDirectory:
         listed = sorted(names)
         if listed:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _replace({path: Secret(to_toml({"disabled": listed}).encode())})
+            replace_files({path: Secret(to_toml({"disabled": listed}).encode())})
         else:
             path.unlink(missing_ok=True)
 
@@ -286,7 +286,7 @@ def _content(path: Path) -> Secret | None:
         return None
 
 
-def _replace(files: Mapping[Path, Secret | None]) -> None:
+def replace_files(files: Mapping[Path, Secret | None]) -> None:
     """Give files of one directory their content, or remove them (None), in this order.
 
     All is on the disk before the first is renamed over its place: where there is no room, nothing changes.

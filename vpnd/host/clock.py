@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 
@@ -43,3 +44,8 @@ def suspended_seconds() -> float:
 def at_wall(clock: Clock, now: float, then: float) -> datetime:
     """The calendar's time of the moment `then`, which lies at or before `now`."""
     return clock.wall() - timedelta(seconds=max(0.0, now - then))
+
+
+def boot() -> str:
+    """What the kernel calls the time since it was started; the counts of two boots cannot be compared."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

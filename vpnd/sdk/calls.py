@@ -9,6 +9,9 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from vpnd.sdk.models import (
     ActionResult,
+    Applied,
+    Configurations,
+    Confirmed,
     CustomerGatewayChange,
     CustomerGateways,
     CustomerGatewayStatus,
@@ -18,6 +21,7 @@ from vpnd.sdk.models import (
     KeyList,
     KeyRotation,
     KeyStatus,
+    Plan,
     ReloadProgress,
     ReloadResult,
     Status,
@@ -202,6 +206,26 @@ def delete_tunnel(name: str) -> Call[TunnelChange]:
 
 def reload() -> Call[ReloadResult]:
     return Call(ReloadResult, "POST", "/v1/reload", None, RELOAD_LIMIT)
+
+
+def plan(back: int | None) -> Call[Plan]:
+    return Call(Plan, "POST", "/v1/plan", {"back": back})
+
+
+def apply(confirm_s: float | None) -> Call[Applied]:
+    return Call(Applied, "POST", "/v1/apply", {"confirm_s": confirm_s}, RELOAD_LIMIT)
+
+
+def confirm() -> Call[Confirmed]:
+    return Call(Confirmed, "POST", "/v1/confirm")
+
+
+def rollback(back: int | None) -> Call[Applied]:
+    return Call(Applied, "POST", "/v1/rollback", {"back": back}, RELOAD_LIMIT)
+
+
+def configurations() -> Call[Configurations]:
+    return Call(Configurations, "GET", "/v1/configurations")
 
 
 def reload_progress() -> Call[ReloadProgress]:

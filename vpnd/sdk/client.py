@@ -19,6 +19,9 @@ from vpnd.sdk.decoding import decode
 from vpnd.sdk.errors import DaemonUnreachable, Refused
 from vpnd.sdk.models import (
     ActionResult,
+    Applied,
+    Configurations,
+    Confirmed,
     CustomerGatewayChange,
     CustomerGateways,
     CustomerGatewayStatus,
@@ -29,6 +32,7 @@ from vpnd.sdk.models import (
     KeyList,
     KeyRotation,
     KeyStatus,
+    Plan,
     ReloadProgress,
     ReloadResult,
     Status,
@@ -207,6 +211,26 @@ class Client:
     def reload(self) -> ReloadResult:
         """Apply the changed files, all or nothing; returns when every tunnel is as configured."""
         return self._do(calls.reload())
+
+    def plan(self, back: int | None = None) -> Plan:
+        """What `apply` would change and what it costs; with `back` what `rollback` would."""
+        return self._do(calls.plan(back))
+
+    def apply(self, confirm_s: float | None = None) -> Applied:
+        """Put the files in force; with `confirm_s` they go back after that, unless `confirm` comes."""
+        return self._do(calls.apply(confirm_s))
+
+    def confirm(self) -> Confirmed:
+        """What `apply` has put in force stays."""
+        return self._do(calls.confirm())
+
+    def rollback(self, back: int | None = None) -> Applied:
+        """An older configuration is in force again: the confirmed one, or that of `back` before."""
+        return self._do(calls.rollback(back))
+
+    def configurations(self) -> Configurations:
+        """Those that are kept, the one that runs first."""
+        return self._do(calls.configurations())
 
     def reload_progress(self) -> ReloadProgress:
         """How far the daemon is with its configuration."""
@@ -404,6 +428,26 @@ class AsyncClient:
     async def reload(self) -> ReloadResult:
         """Apply the changed files, all or nothing; returns when every tunnel is as configured."""
         return await self._do(calls.reload())
+
+    async def plan(self, back: int | None = None) -> Plan:
+        """What `apply` would change and what it costs; with `back` what `rollback` would."""
+        return await self._do(calls.plan(back))
+
+    async def apply(self, confirm_s: float | None = None) -> Applied:
+        """Put the files in force; with `confirm_s` they go back after that, unless `confirm` comes."""
+        return await self._do(calls.apply(confirm_s))
+
+    async def confirm(self) -> Confirmed:
+        """What `apply` has put in force stays."""
+        return await self._do(calls.confirm())
+
+    async def rollback(self, back: int | None = None) -> Applied:
+        """An older configuration is in force again: the confirmed one, or that of `back` before."""
+        return await self._do(calls.rollback(back))
+
+    async def configurations(self) -> Configurations:
+        """Those that are kept, the one that runs first."""
+        return await self._do(calls.configurations())
 
     async def reload_progress(self) -> ReloadProgress:
         """How far the daemon is with its configuration."""

@@ -18,11 +18,25 @@ class ActionResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyRequest:
+    """Body of `apply`: after `confirm_s` the confirmed configuration comes back, unless `confirm` came."""
+
+    confirm_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedRoute:
     """A route and the tunnel that carries it."""
 
     route: str
     tunnel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """What `confirm` did."""
+
+    configuration: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,36 +97,6 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayDetail:
-    """`GET /v1/gateway`: this machine, and where its labels are set."""
-
-    name: str
-    address: str
-    version: str
-    engine: str
-    uptime_s: int
-    type: Literal["vpc", "ccn"] | None = None
-    vpc: str | None = None
-    region: str | None = None
-    source: str = ""
-    from_api: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayStatus:
-    """This machine."""
-
-    name: str
-    address: str
-    version: str
-    engine: str
-    uptime_s: int
-    type: Literal["vpc", "ccn"] | None = None
-    vpc: str | None = None
-    region: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthSample:
     """One minute of the health check's history."""
 
@@ -159,6 +143,28 @@ class IkeStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptConfiguration:
+    """A configuration that is kept: without keys, which are never rolled back."""
+
+    configuration: int
+    back: int
+    at: datetime
+    what: str
+    running: bool
+    confirmed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChangeBody:
+    """One key of the configuration that changes. Fingerprints stand for keys."""
+
+    key: str
+    before: Any
+    after: Any
+    class_: Literal["live", "next SA", "rekey", "new IKE SA", "interface", "break"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyUse:
     """The key that one end has proved itself with last."""
 
@@ -188,6 +194,13 @@ class PeerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """Body of `plan`: with `back`, what `rollback` by so many would do; without, what `apply` would."""
+
+    back: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One finding of the configuration check; `line` is 1-based, null where there is none (the API).
 
@@ -210,6 +223,13 @@ class ReloadProgress:
     running: bool
     done: int
     total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRequest:
+    """Body of `rollback`: without `back` the confirmed configuration, or, if that runs, the one before."""
+
+    back: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +305,13 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Configurations:
+    """`GET /v1/configurations`: those that are kept, the one that runs first."""
+
+    configurations: tuple[KeptConfiguration, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerGatewayChange:
     """What a PUT or DELETE of a customer gateway did.
 
@@ -311,6 +338,40 @@ class GatewayChange:
 
     change: Literal["changed", "unchanged"]
     problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayDetail:
+    """`GET /v1/gateway`: this machine, and where its labels are set."""
+
+    name: str
+    address: str
+    version: str
+    engine: str
+    uptime_s: int
+    type: Literal["vpc", "ccn"] | None = None
+    vpc: str | None = None
+    region: str | None = None
+    confirm_in_s: int | None = None
+    rolled_back: Fault | None = None
+    source: str = ""
+    from_api: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    """This machine."""
+
+    name: str
+    address: str
+    version: str
+    engine: str
+    uptime_s: int
+    type: Literal["vpc", "ccn"] | None = None
+    vpc: str | None = None
+    region: str | None = None
+    confirm_in_s: int | None = None
+    rolled_back: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -419,6 +480,20 @@ class TunnelCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelPlan:
+    """What becomes of one tunnel, and what that costs."""
+
+    tunnel: str
+    change: Literal["added", "changed", "removed"]
+    class_: Literal["live", "next SA", "rekey", "new IKE SA", "interface", "break"]
+    cost: str
+    keys: tuple[KeyChangeBody, ...] = ()
+    mappings_added: int = 0
+    mappings_removed: int = 0
+    mappings_kept: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelSettings:
     """`GET /v1/tunnels/NAME/settings`: every value that is in force, and where it comes from."""
 
@@ -443,6 +518,18 @@ class Why:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What `apply` or `rollback` did; `configuration` is the number of what is in force now."""
+
+    gateway: tuple[KeyChangeBody, ...] = ()
+    tunnels: tuple[TunnelPlan, ...]
+    unchanged: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    configuration: int | None = None
+    confirm_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyList:
     """`GET /v1/keys`: the keys of every tunnel."""
 
@@ -457,6 +544,16 @@ class KeyRotation:
     done: bool
     lines: tuple[str, ...] = ()
     keys: KeyStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`POST /v1/plan`: what the candidate, or an older configuration, would change. Nothing was changed."""
+
+    gateway: tuple[KeyChangeBody, ...] = ()
+    tunnels: tuple[TunnelPlan, ...]
+    unchanged: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

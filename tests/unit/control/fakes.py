@@ -25,7 +25,10 @@ from vpnd.control.operations import (
 )
 from vpnd.control.schema import (
     ActionResult,
+    Applied,
     CarriedRoute,
+    Configurations,
+    Confirmed,
     CustomerGatewayChange,
     CustomerGatewayStatus,
     DpdStatus,
@@ -37,12 +40,15 @@ from vpnd.control.schema import (
     GroupStatus,
     HealthStatus,
     IkeStatus,
+    KeptConfiguration,
+    KeyChangeBody,
     KeyList,
     KeyRotation,
     KeyStatus,
     KeyUse,
     MappingStatus,
     PeerStatus,
+    Plan,
     ProblemBody,
     ReloadProgress,
     ReloadResult,
@@ -55,6 +61,7 @@ from vpnd.control.schema import (
     TunnelCheck,
     TunnelDetail,
     TunnelExport,
+    TunnelPlan,
     TunnelSettings,
     TunnelStatus,
     Why,
@@ -299,6 +306,42 @@ class FakeOperations:
 
     def events(self, follow: bool, after: str | None) -> AsyncIterator[Event]:
         return self.log.stream(follow, after)
+
+    def _change(self) -> dict[str, Any]:
+        key = KeyChangeBody(key="ike.lifetime", before=86400, after=28800, class_="next SA")
+        tunnels = [
+            TunnelPlan(tunnel="branch-a", change="changed", class_="next SA", cost="nothing", keys=[key]),
+            TunnelPlan(tunnel="branch-c", change="added", class_="live", cost="nothing: it is new"),
+        ]
+        return {"tunnels": tunnels, "unchanged": ["branch-b"]}
+
+    async def plan(self, back: int | None) -> Plan:
+        self.calls.append(("plan", back))
+        if back == 19:
+            raise Conflict("E-NO-CONFIGURATION", "no configuration of 19 before is kept: there are 1")
+        return Plan(**self._change()) if back is None else Plan(tunnels=[], unchanged=["branch-a"])
+
+    async def apply(self, confirm_s: float | None) -> Applied:
+        self.calls.append(("apply", confirm_s))
+        return Applied(**self._change(), configuration=2, confirm_in_s=confirm_s)
+
+    async def confirm(self) -> Confirmed:
+        self.calls.append(("confirm",))
+        if "branch-b" not in self.tunnels:
+            raise Conflict("E-NOT-PENDING", "no configuration waits to be confirmed")
+        return Confirmed(configuration=2)
+
+    async def rollback(self, back: int | None) -> Applied:
+        self.calls.append(("rollback", back))
+        return Applied(tunnels=[], unchanged=["branch-a", "branch-b"], configuration=3)
+
+    def configurations(self) -> Configurations:
+        kept = [(2, 0, "apply", True, False), (1, 1, "start", False, True)]
+        entries = [
+            KeptConfiguration(configuration=n, back=back, at=AT, what=what, running=runs, confirmed=confirmed)
+            for n, back, what, runs, confirmed in kept
+        ]
+        return Configurations(configurations=entries)
 
     def reloading(self) -> ReloadProgress:
         self.looked += 1

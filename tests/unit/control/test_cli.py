@@ -51,6 +51,17 @@ JSON_COMMANDS = [
     (["config", "nobody"], 2),
     (["export", "branch-a"], 0),
     (["export", "nobody"], 2),
+    (["plan"], 0),
+    (["plan", "1"], 0),
+    (["plan", "19"], 1),
+    (["diff"], 0),
+    (["reload", "--dry-run"], 0),
+    (["apply"], 0),
+    (["apply", "--confirm", "120"], 0),
+    (["confirm"], 0),
+    (["rollback"], 0),
+    (["rollback", "1"], 0),
+    (["rollback", "--list"], 0),
     (["psk", "generate"], 0),
     (["psk", "fingerprint", "branch-a"], 0),
     (["show", "nobody"], 2),
@@ -429,6 +440,45 @@ def test_config_says_where_each_value_comes_from(remote: Remote) -> None:
         "pre_shared_key = fingerprint 3f9a-77c1  # vpnd.toml:9",
         'ike.encryption = ["aes-128"]            # default',
     ]
+
+
+def test_plan_says_what_changes_and_what_it_costs(remote: Remote) -> None:
+    at = ("--socket", str(remote.socket))
+    done = vpnctl(*at, "plan")
+    assert done.out.splitlines() == [
+        "branch-a  changed, next SA",
+        "  costs nothing",
+        "    ike.lifetime: 86400 -> 28800",
+        "branch-c  added",
+        "  costs nothing: it is new",
+        "2 tunnels to change, 1 not touched",
+    ]
+    assert vpnctl(*at, "reload", "--dry-run").out == done.out
+    assert vpnctl(*at, "plan", "1").out == "nothing changes, 0 tunnels to change, 1 not touched\n"
+    assert vpnctl(*at, "diff").out.splitlines() == [
+        "tunnel branch-a",
+        "  - ike.lifetime = 86400",
+        "  + ike.lifetime = 28800",
+        "+ tunnel branch-c",
+    ]
+    assert vpnctl(*at, "diff", "1").out == "no difference\n"
+
+
+def test_apply_says_until_when_it_has_to_be_confirmed(remote: Remote) -> None:
+    at = ("--socket", str(remote.socket))
+    lines = vpnctl(*at, "apply", "--confirm", "120").out.splitlines()
+    assert lines[-2:] == [
+        "2 tunnels changed, 1 not touched",
+        "the confirmed configuration comes back in 120 s, unless you run: vpnctl confirm",
+    ]
+    assert "confirm" not in vpnctl(*at, "apply").out
+    assert vpnctl(*at, "confirm").out == "configuration 2 is confirmed\n"
+    assert vpnctl(*at, "rollback", "3").out == "0 tunnels changed, 2 not touched\n"
+    assert remote.operations.calls[-4:] == [("apply", 120), ("apply", None), ("confirm",), ("rollback", 3)]
+    listed = vpnctl(*at, "rollback", "--list").out.splitlines()
+    assert [line.split()[0] for line in listed] == ["0", "1"]
+    assert [line.endswith(note) for line, note in zip(listed, ("(running)", "(confirmed)"), strict=True)]
+    assert vpnctl(*at, "apply", "--confirm", "0").code == 2
 
 
 def test_export_prints_the_file(remote: Remote) -> None:

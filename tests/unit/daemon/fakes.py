@@ -12,8 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from vpnd.config.load import load
 from vpnd.crypto.entropy import SeededEntropy
+from vpnd.daemon.beginning import begin
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
@@ -372,10 +372,18 @@ class Machine:
         self.config.chmod(0o600)
 
     async def start(self) -> None:
-        """Start as configured."""
-        loaded = load(self.config, self.state)
-        assert loaded.ok, loaded.problems
-        await self.service.start(loaded)
+        """Start as `vpnd run` does."""
+        beginning = begin(self.config, self.state, self.clock)
+        assert beginning.loaded.ok, beginning.loaded.problems
+        starting = asyncio.create_task(self.service.start(beginning.loaded))
+        await self.operator.commits.begin(beginning)
+        await starting
+        self.operator.commits.watch()
+
+    async def stop(self) -> None:
+        """End as `vpnd run` does."""
+        await self.operator.commits.close()
+        await self.service.stop()
 
     def transmit(self, path: NetworkPath, data: bytes) -> None:
         """Send on the wire."""

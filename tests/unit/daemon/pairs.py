@@ -97,7 +97,7 @@ def with_pair(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
         finally:
             for machine in (pair.hq, pair.branch):
                 if not machine.host.closed:
-                    await machine.service.stop()
+                    await machine.stop()
 
     def wrapped(tmp_path: Path, **arguments: Any) -> None:
         structlog.configure(processors=LINES)

@@ -102,6 +102,22 @@ def test_actions(vpnd: Both, remote: Remote) -> None:
     ]
 
 
+def test_changes_with_a_way_back(vpnd: Both, remote: Remote) -> None:
+    (changed, added) = vpnd.plan().tunnels
+    assert (changed.class_, changed.keys[0].before, changed.keys[0].after) == ("next SA", 86400, 28800)
+    assert (added.tunnel, added.change) == ("branch-c", "added")
+    assert vpnd.plan(1).tunnels == ()
+    assert vpnd.apply(120).confirm_in_s == 120
+    assert vpnd.apply().confirm_in_s is None
+    assert vpnd.confirm().configuration == 2
+    assert vpnd.rollback(3).configuration == 3
+    assert [one.back for one in vpnd.configurations().configurations] == [0, 1]
+    with pytest.raises(Refused) as refused:
+        vpnd.plan(19)
+    assert (refused.value.status, refused.value.code) == (409, "E-NO-CONFIGURATION")
+    assert remote.operations.calls[-2:] == [("rollback", 3), ("plan", 19)]
+
+
 def test_lists(vpnd: Both) -> None:
     assert [one.name for one in vpnd.status(state=["down"]).tunnels] == ["branch-b"]
     found = vpnd.tunnels(negotiation=["active", "passive"], carries_traffic=True, limit=5)

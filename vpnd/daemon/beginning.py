@@ -1,0 +1,88 @@
+"""What the daemon starts with: the files, or a configuration that is kept. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpnd.config.configuration import Findings, Source
+from vpnd.config.load import Loaded, check, read_disabled, read_sources
+from vpnd.config.snapshot import Keys, Snapshot, Unreadable, tunnel_of
+from vpnd.daemon.history import History
+from vpnd.daemon.standing import Choice, Moment, Standing
+from vpnd.host.clock import Clock, boot
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The configuration of a start, and why it is that one.
+
+    `left_out` are tunnels of a kept configuration that cannot be used any more: keys are not kept with it.
+    """
+
+    loaded: Loaded
+    choice: Choice = Choice.FILES
+    left_out: tuple[str, ...] = ()
+
+
+def moment(clock: Clock) -> Moment:
+    """Now, as `Standing` understands it."""
+    return Moment(clock.now(), boot(), clock.wall())
+
+
+def begin(config: Path, state: Path, clock: Clock, *, offline: bool = False) -> Beginning:
+    """What to start with. Where what is kept cannot be used, that is the files. `offline`: as of `load`."""
+    history, findings = History(state), Findings()
+    standing = history.standing()
+    sources = read_sources(config, state, findings)
+    choice = standing.at_start(moment(clock), Snapshot.of(sources).digest)
+    number = number_of(standing, choice)
+    files = Beginning(check(sources, findings, offline=offline))
+    if number is None:
+        return files
+    try:
+        disabled = read_disabled(state, findings)
+        kept = history.read(number).snapshot
+        loaded, left_out = restore(kept, sources, None, disabled, offline=offline)
+    except Unreadable:
+        return files
+    # The traffic of a tunnel that is left out is not kept in: not where files with errors may be the reason.
+    usable = loaded.ok and (files.loaded.ok or not left_out)
+    return Beginning(loaded, choice, left_out) if usable else files
+
+
+def number_of(standing: Standing, choice: Choice) -> int | None:
+    """Which of the configurations that are kept is meant; None: the files."""
+    if choice is Choice.PENDING and standing.pending is not None:
+        return standing.pending.number
+    return None if choice is Choice.FILES else standing.confirmed
+
+
+def restore(
+    snapshot: Snapshot,
+    files: Sequence[Source],
+    keys: Mapping[str, Keys] | None = None,
+    disabled: frozenset[str] = frozenset(),
+    *,
+    offline: bool = False,
+) -> tuple[Loaded, tuple[str, ...]]:
+    """What is kept, with the keys that the files have now, else with `keys`, which are in memory.
+
+    Tunnels that cannot be used are left out, and named.
+    """
+    left_out: dict[str, None] = {}
+    used: dict[str, Keys] = {}
+    while True:
+        sources = snapshot.without(left_out).with_keys(files, used, disabled)
+        loaded = check(sources, Findings(), offline=offline)
+        names = loaded.configuration.tunnels
+        wrong = {tunnel_of(problem.key, names) for problem in loaded.errors}
+        found = [name for name in names if name in wrong]
+        if not found:
+            return loaded, tuple(left_out)
+        for name in found:
+            if keys and name in keys and name not in used:
+                used[name] = keys[name]
+            else:
+                left_out[name] = None

@@ -1,0 +1,106 @@
+"""The configurations that were in force, kept in the state directory, and which of them is confirmed.
+
+    STATE/configurations/17.json         mode 0600, the tables of every file, fingerprints in place of keys
+    STATE/configurations/standing.json   mode 0600
+
+A file is written beside its place, put on the disk, and renamed over it: a crash leaves the old or the new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vpnd.config.snapshot import Snapshot, Unreadable
+from vpnd.daemon.standing import Standing
+from vpnd.daemon.state import replace_files
+from vpnd.model.secret import Secret
+
+DIRECTORY = "configurations"
+STANDING = "standing.json"
+
+KEPT = 20
+"""How many configurations are kept."""
+
+FORMAT = 1
+"""Of the files; another one is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A configuration that was in force: since when, and what brought it."""
+
+    number: int
+    at: datetime
+    what: str
+    snapshot: Snapshot
+
+
+class History:
+    """Reads and writes what is kept. Each method that writes raises OSError."""
+
+    def __init__(self, state: Path) -> None:
+        self.path = state / DIRECTORY
+
+    def standing(self) -> Standing:
+        """Which configuration counts; the beginning where nothing is kept that can be read."""
+        try:
+            return Standing.from_document(json.loads((self.path / STANDING).read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError):
+            return Standing()
+
+    def keep_standing(self, standing: Standing) -> None:
+        """From now on a start goes by this."""
+        self._write(self.path / STANDING, standing.document())
+
+    def numbers(self) -> list[int]:
+        """Those that are kept, the newest first."""
+        try:
+            names = [path.stem for path in self.path.iterdir() if path.suffix == ".json"]
+        except OSError:
+            return []
+        return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+    def read(self, number: int) -> Entry:
+        """One of them. Raises Unreadable, also where it is not kept."""
+        try:
+            document = json.loads((self.path / f"{number}.json").read_bytes())
+            if document["format"] != FORMAT:
+                raise Unreadable(f"the configuration {number} was kept by another version of vpnd")
+            snapshot = Snapshot.from_document(document["files"])
+            at = datetime.fromisoformat(document["at"])
+            return Entry(number, at, str(document["what"]), snapshot)
+        except OSError as error:
+            raise Unreadable(f"the configuration {number} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unreadable(f"the configuration {number} cannot be read: {error}") from None
+
+    def keep(self, snapshot: Snapshot, at: datetime, what: str, confirmed: int | None) -> Entry:
+        """Keep one more. The oldest go, but for the confirmed one."""
+        numbers = self.numbers()
+        entry = Entry(max(numbers, default=0) + 1, at, what, snapshot)
+        document = {
+            "format": FORMAT,
+            "at": at.isoformat(),
+            "what": what,
+            "files": snapshot.document(),
+        }
+        self._write(self.path / f"{entry.number}.json", document)
+        for number in numbers[KEPT - 1 :]:
+            if number != confirmed:
+                self.forget(number)
+        return entry
+
+    def forget(self, number: int) -> None:
+        """It is not kept any more; what cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            (self.path / f"{number}.json").unlink()
+
+    def _write(self, path: Path, document: Mapping[str, Any]) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_files({path: Secret(json.dumps(document, indent=1).encode() + b"\n")})
