@@ -15,6 +15,7 @@ from tests.unit.daemon.pairs import Pair, with_pair
 from vpnd.control.operations import Conflict, InvalidConfiguration, OperationError
 from vpnd.daemon.commits import COME_UP
 from vpnd.daemon.history import KEPT, History
+from vpnd.daemon.state import replace_files
 
 ROUTED = 'routes = ["10.2.0.0/16"]'
 BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
@@ -462,3 +463,57 @@ def test_a_directory_without_anything_has_no_configurations(tmp_path: Path) -> N
     history = History(tmp_path)
     assert history.numbers() == []
     assert history.standing().confirmed is None
+
+
+# ------------------------------------------------------------------------ killed while it writes
+
+
+class Killed(BaseException):
+    """The process is gone; nothing that catches errors may go on."""
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before-the-deadline", "after-it"])
+@pytest.mark.parametrize("written", [False, True], ids=["unwritten", "written"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+@with_pair
+async def test_killed_at_each_write(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, number: int, written: bool, late: bool
+) -> None:
+    """Of `apply` the configuration, then what counts; of the return what counts again.
+
+    Before the second is written nothing has changed, and a start takes the files, as ever.
+    """
+    await up(pair)
+    write(pair.hq, OTHER_ROUTE)
+    writes = 0
+
+    def replace(files: dict[Path, object]) -> None:
+        nonlocal writes
+        writes += 1
+        if writes < number or (writes == number and written):
+            replace_files(files)  # type: ignore[arg-type] # as it came
+        if writes >= number:
+            raise Killed
+
+    monkeypatch.setattr("vpnd.daemon.history.replace_files", replace)
+    try:
+        await pair.hq.operator.apply(20)
+        await asyncio.sleep(21)
+    except Killed:
+        pass
+    assert writes >= number
+    await killed(pair)
+    monkeypatch.setattr("vpnd.daemon.history.replace_files", replace_files)
+    counted = number > 2 or (number == 2 and written)
+    await asyncio.sleep(30 if late else 0)
+    await pair.hq.start()
+    if not counted:
+        assert routes(pair.hq) == ["10.3.0.0/16"]
+        assert pair.hq.operator.commits.standing.pending is None
+        return
+    if not late and number == 2:
+        assert routes(pair.hq) == ["10.3.0.0/16"]
+        await asyncio.sleep(21)
+    assert routes(pair.hq) == ["10.2.0.0/16"]
+    assert pair.hq.operator.status().gateway.rolled_back is not None
+    await pair.until(lambda: pair.state() == ("up", "up"))
