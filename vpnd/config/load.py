@@ -99,7 +99,9 @@ def load_with(path: Path, state: Path, proposed: Source, base: Sequence[Source] 
     """
     findings = Findings()
     sources = base if base is not None else read_sources(path, state, findings)
-    return check([*(s for s in sources if s.path != proposed.path), proposed], findings)
+    disabled = frozenset[str]().union(*(source.disabled for source in sources))
+    others = (source for source in sources if source.path != proposed.path)
+    return check([*others, replace(proposed, disabled=disabled)], findings)
 
 
 def load_without(path: Path, state: Path, removed: Path, base: Sequence[Source] | None = None) -> Loaded:

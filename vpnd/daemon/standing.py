@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The time in both ways: seconds since the boot that is called so, and the calendar's."""
+    """The time in both ways: seconds since the boot that is called so, if it is, and the calendar's."""
 
     now: float
     boot: str
@@ -38,8 +38,11 @@ class Pending:
     up: tuple[str, ...] = ()
 
     def remaining(self, moment: Moment) -> float:
-        """Seconds until it ends; never more than were asked for, wherever the calendar was set to."""
-        if moment.boot == self.boot:
+        """Seconds until it ends; never more than were asked for, wherever the calendar was set to.
+
+        Where boots have no names, a count that is behind that of the beginning is of another one.
+        """
+        if moment.boot == self.boot and moment.now >= self.deadline - self.seconds:
             return self.deadline - moment.now
         return min(self.seconds, (self.deadline_wall - moment.wall).total_seconds())
 

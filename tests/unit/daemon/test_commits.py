@@ -361,6 +361,24 @@ async def test_a_tunnel_that_was_removed_comes_back_with_its_key_at_the_deadline
     await pair.until(lambda: pair.state() == ("up", "up"))
 
 
+@with_pair
+async def test_what_an_operator_has_disabled_stays_so_on_the_way_back(pair: Pair) -> None:
+    await up(pair)
+    operator = pair.hq.operator
+    write(pair.hq, OTHER_ROUTE)
+    await operator.apply(20)
+    await operator.disable("t")
+    await asyncio.sleep(21)
+    assert routes(pair.hq) == ["10.2.0.0/16"]
+    await operator.put_tunnel("u", TABLE)
+    for _ in range(2):
+        assert pair.state()[0] == "down"
+        await killed(pair)
+        await pair.hq.start()
+    await pair.hq.operator.enable("t")
+    await pair.until(lambda: pair.state() == ("up", "up"))
+
+
 # ------------------------------------------------------------------------------ over the API
 
 

@@ -85,6 +85,8 @@ def test_a_start_never_uses_files_that_were_rolled_back(
         (at(10, "two"), 50),
         (at(10, "two", calendar=500), -450),
         (at(10, "two", calendar=-500), 60),
+        (Moment(5, "one", WALL + timedelta(seconds=40)), 20),
+        (Moment(5, "one", WALL + timedelta(seconds=70)), -10),
     ],
 )
 def test_the_calendar_counts_after_another_boot_alone(moment: Moment, left: float) -> None:
