@@ -91,17 +91,16 @@ class Commits:
             )
             self._wait(self.standing.pending)
             return
-        if beginning.choice is Choice.CONFIRMED:
-            event(None, "rolled-back", self.differ(), "E-ROLLED-BACK")
-            return
         async with self.lock:
-            if beginning.choice is Choice.OVERDUE:
+            pending = self.standing.pending
+            if beginning.choice is Choice.OVERDUE and pending is not None:
                 await self._keep_return(NOT_CONFIRMED)
+            elif beginning.choice is not Choice.CONFIRMED:
+                # A reload may have come before this.
+                await self.record(self._service.loaded or beginning.loaded, "start")
+                await self._forget(pending)
+            if self.standing.rolled_back is not None:
                 event(None, "rolled-back", self.differ(), "E-ROLLED-BACK")
-            else:
-                before = self.standing.pending
-                await self.record(beginning.loaded, "start")
-                await self._forget(before)
 
     def watch(self) -> None:
         """Every tunnel has been prepared: those that were up have their time from now on."""
@@ -162,10 +161,12 @@ class Commits:
             difference = await self._service.in_thread(classify, self._running(), loaded)
             before = self.standing
             try:
-                entry = await self._keep(loaded, what, fresh=seconds is not None)
                 if seconds is None:
+                    entry = await self._keep(loaded, what)
                     await self._set(before.applied(entry.number))
                 else:
+                    before = await self._with_way_back(before)
+                    entry = await self._keep(loaded, what, fresh=True)
                     await self._set(before.tried(self._pending(entry, seconds, loaded)))
             except OSError as failure:
                 if seconds is not None:
@@ -183,6 +184,13 @@ class Commits:
             await self._forget(before.pending)
             number = entry.number if entry is not None else None
             return Done(loaded, difference, change, number, seconds)
+
+    async def _with_way_back(self, standing: Standing) -> Standing:
+        """What runs is what it goes back to, also where it could not be kept before. Raises OSError."""
+        if standing.pending is not None:
+            return standing
+        entry = await self._keep(self._running(), "start")
+        return replace(standing, confirmed=entry.number)
 
     async def confirm(self) -> int:
         """What waits to be confirmed is; returns its number. Raises Conflict, OperationError (E-STATE)."""

@@ -461,6 +461,11 @@ async def test_without_a_disk_there_is_no_way_back_and_a_reload_all_the_same(
     await pair.hq.operator.apply(None)
     assert routes(pair.hq) == ["10.3.0.0/16"]
     assert "cannot be kept: No space left" in pair.hq.texts()
+    monkeypatch.undo()
+    write(pair.hq, 'routes = ["10.4.0.0/16"]')
+    await pair.hq.operator.apply(20)
+    await asyncio.sleep(21)
+    assert routes(pair.hq) == ["10.3.0.0/16"], "what ran, though it was not kept then"
 
 
 @with_pair
