@@ -22,6 +22,7 @@ from tests.lab.topology import Wire, two_gateways
 from tests.lab.traffic import require_ping
 from tests.lab.vpnd import Vpnd
 from vpnd.console.tokens import Role, Tokens
+from vpnd.sdk import Client
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -171,3 +172,26 @@ def test_a_tunnel_is_made_broken_explained_and_mended(
     pages = browser.get("/") + browser.get("/tunnel?name=branch-c") + browser.get("/events")
     assert WRONG not in pages
     assert PLAN.psk not in pages
+
+
+def test_gateways_are_labelled_made_used_and_deleted(browser: Browser, ours: Vpnd) -> None:
+    labels = {"type": "vpc", "vpc": "vpc-1", "region": "eu-2"}
+    browser.get("/gateways")
+    assert "changed" in browser.post("/gateways", labels)
+    shown = ours.status()["gateway"]
+    assert {label: shown[label] for label in labels} == labels
+    assert "site: created" in browser.post("/customer-gateway", {"name": "site", "address": "192.0.2.77"})
+    client = Client(ours.socket)
+    table = {"customer_gateway": "site", "pre_shared_key": f"plain:{WRONG}", "routes": ["10.7.0.0/16"]}
+    client.put_tunnel("to-site", table)
+    assert '<a href="/tunnel?name=to-site">to-site</a>' in browser.get("/gateways")
+    refused = browser.post("/customer-gateway/delete", {"name": "site"})
+    assert "It cannot be deleted" in refused
+    assert "to-site</a>" in refused
+    changed = {"known": "yes", "name": "site", "address": "192.0.2.78"}
+    assert "site: changed" in browser.post("/customer-gateway", changed)
+    assert ours.tunnel("to-site")["peer"]["address"] == "192.0.2.78"
+    client.delete_tunnel("to-site")
+    gone = browser.post("/customer-gateway/delete", {"name": "site", "confirmed": "yes"})
+    assert "site: removed" in gone
+    assert client.customer_gateways(from_api=True).customer_gateways == ()
