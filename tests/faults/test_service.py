@@ -337,7 +337,11 @@ import http.client, socket
 connection = http.client.HTTPConnection("vpnd")
 connection.sock = socket.socket(socket.AF_UNIX)
 connection.sock.connect("/run/vpnd/vpnd.sock")
-connection.request("PUT", "/v1/tunnels/other", open("/run/table.json"), {"Content-Type": "application/json"})
+kind = {"Content-Type": "application/json"}
+try:
+    connection.request("PUT", "/v1/tunnels/other", open("/run/table.json"), kind)
+except BrokenPipeError:
+    pass  # who may not ask is told so before the body is read
 print(connection.getresponse().read().decode())
 """
 

@@ -30,6 +30,7 @@ from urllib.parse import quote
 
 from vpnd.config.configuration import Configuration, Source
 from vpnd.config.load import DISABLED_FILE, GATEWAY_FILE, GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY
+from vpnd.config.schema import GatewayLabels
 from vpnd.config.secrets import KEYS, is_text
 from vpnd.model.secret import Secret
 
@@ -87,7 +88,8 @@ class StateDirectory:
     def propose_labels(self, table: Mapping[str, object]) -> Proposed:
         """The gateway's labels as they would be kept, without those that are null; nothing is written yet."""
         path = self.path / GATEWAY_FILE
-        kept = {key: value for key, value in table.items() if value is not None}
+        labels = GatewayLabels.model_fields
+        kept = {key: value for key, value in table.items() if value is not None or key not in labels}
         source = Source(label=REQUEST, tables={"gateway": kept}, path=path, from_api=True)
         return Proposed(path, source)
 

@@ -88,6 +88,7 @@ async def test_the_file_holds_where_it_has_one_of_them(pair: Pair, line: str) ->
         ({"vpc": "a\nb"}, "E-VALUE", "gateway.vpc"),
         ({"name": "other"}, "E-KEY", "gateway.name"),
         ({"address": "192.0.2.9"}, "E-KEY", "gateway.address"),
+        ({"vcp": None}, "E-KEY", "gateway.vcp"),
     ],
 )
 async def test_what_is_wrong_is_named_and_changes_nothing(
