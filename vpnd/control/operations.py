@@ -214,7 +214,7 @@ class Operations(Protocol):
     async def plan(self, back: int | None) -> Plan:
         """What `apply` would do, or with `back` what `rollback` would; nothing is changed.
 
-        Raises InvalidConfiguration, or Conflict (E-NO-CONFIGURATION, E-KEY-GONE) for an older one.
+        Raises InvalidConfiguration, or Conflict (E-NO-CONFIGURATION, E-LEFT-OUT) for an older one.
         """
 
     async def apply(self, confirm_s: float | None) -> Applied:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vpnd.config.configuration import Findings, Source
@@ -18,12 +18,12 @@ from vpnd.host.clock import Clock, boot
 class Beginning:
     """The configuration of a start, and why it is that one.
 
-    `left_out` are tunnels of a kept configuration that cannot be used any more: keys are not kept with it.
+    `left_out` are tunnels of a kept configuration that cannot be used any more, and why: keys are not kept.
     """
 
     loaded: Loaded
     choice: Choice = Choice.FILES
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def moment(clock: Clock) -> Moment:
@@ -66,23 +66,25 @@ def restore(
     disabled: frozenset[str] = frozenset(),
     *,
     offline: bool = False,
-) -> tuple[Loaded, tuple[str, ...]]:
+) -> tuple[Loaded, dict[str, str]]:
     """What is kept, with the keys that the files have now, else with `keys`, which are in memory.
 
-    Tunnels that cannot be used are left out, and named.
+    Tunnels that cannot be used are left out: returned with the reason of each.
     """
-    left_out: dict[str, None] = {}
+    left_out: dict[str, str] = {}
     used: dict[str, Keys] = {}
     while True:
         sources = snapshot.without(left_out).with_keys(files, used, disabled)
         loaded = check(sources, Findings(), offline=offline)
         names = loaded.configuration.tunnels
-        wrong = {tunnel_of(problem.key, names) for problem in loaded.errors}
+        wrong = {tunnel_of(problem.key, names): problem for problem in reversed(loaded.errors)}
         found = [name for name in names if name in wrong]
         if not found:
-            return loaded, tuple(left_out)
+            return loaded, left_out
         for name in found:
             if keys and name in keys and name not in used:
                 used[name] = keys[name]
             else:
-                left_out[name] = None
+                # What is no reference to a key is the fingerprint of one that is nowhere any more.
+                gone = wrong[name].code == "E-PSK-FORM"
+                left_out[name] = "its key is gone" if gone else wrong[name].message

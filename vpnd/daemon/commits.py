@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -75,12 +75,9 @@ class Commits:
         """The daemon runs with this: keep what that means."""
         self.standing = self._history.standing()
         event = self._service.journal.event
-        for name in beginning.left_out:
+        for name, why in beginning.left_out.items():
             event(
-                name,
-                "left-out",
-                "the kept configuration has it, and its key is gone: it does not run",
-                "E-KEY-GONE",
+                name, "left-out", f"the kept configuration has it, and it does not run: {why}", "E-LEFT-OUT"
             )
         if beginning.choice is Choice.PENDING and self.standing.pending is not None:
             left = self.standing.pending.remaining(moment(self._service.gateway.clock))
@@ -147,7 +144,7 @@ class Commits:
 
     async def plan(self, back: int | None = None) -> tuple[Loaded, Difference]:
         """What `apply` would do, or `rollback` by `back`. Raises InvalidConfiguration, Conflict."""
-        loaded = await self._candidate() if back is None else (await self._older(back))[0]
+        loaded = await self._candidate(None) if back is None else (await self._older(back))[0]
         return loaded, await self._service.in_thread(classify, self._running(), loaded)
 
     async def apply(self, seconds: float | None, what: str = "apply") -> Done:
@@ -157,7 +154,7 @@ class Commits:
         OperationError (E-STATE), having changed nothing.
         """
         async with self.lock:
-            loaded = await self._candidate()
+            loaded = await self._candidate("reload-refused")
             difference = await self._service.in_thread(classify, self._running(), loaded)
             before = self.standing
             try:
@@ -270,12 +267,14 @@ class Commits:
         why = f" ({rolled_back.reason})" if rolled_back is not None else ""
         return f"the files differ from what runs: they hold a version that was rolled back{why}"
 
-    async def _candidate(self) -> Loaded:
+    async def _candidate(self, kind: str | None) -> Loaded:
+        """The files; `kind` is the event of a refusal. Raises InvalidConfiguration."""
         loaded = await self._service.in_thread(load, self._config, self._state)
         if not loaded.ok:
             refusal = invalid(loaded)
-            text = f"nothing was changed: {refusal.message}"
-            self._service.journal.event(None, "reload-refused", text, "E-CONFIG")
+            if kind is not None:
+                text = f"nothing was changed: {refusal.message}"
+                self._service.journal.event(None, kind, text, "E-CONFIG")
             raise refusal
         return loaded
 
@@ -291,14 +290,14 @@ class Commits:
         except Unreadable as failure:
             raise Conflict("E-NO-CONFIGURATION", str(failure), "vpnctl rollback --list") from None
         loaded, left_out = await self._service.in_thread(self._restore, snapshot)
-        if left_out:
-            message = f"the configuration {number} has {', '.join(left_out[:10])}, whose key is gone"
-            raise Conflict("E-KEY-GONE", message, "keys are not kept: put it where it was, or into the files")
+        for name, why in left_out.items():
+            message = f"the configuration {number} has {name}, which cannot be used any more: {why}"
+            raise Conflict("E-LEFT-OUT", message, "keys are not kept: put it where it was, or into the files")
         if not loaded.ok:
             raise invalid(loaded)
         return loaded, number
 
-    def _restore(self, snapshot: Snapshot) -> tuple[Loaded, tuple[str, ...]]:
+    def _restore(self, snapshot: Snapshot) -> tuple[Loaded, dict[str, str]]:
         keys = {**self._keys, **_keys(self._service.loaded)}
         files = read_sources(self._config, self._state, Findings())
         return restore(snapshot, files, keys, read_disabled(self._state, Findings()))
@@ -410,7 +409,7 @@ class Commits:
                 except Exception as error:  # whatever it is: an operator can still act
                     self._service.journal.fault(None, "internal error on the way back", error)
 
-    async def _confirmed(self) -> tuple[Loaded, tuple[str, ...]]:
+    async def _confirmed(self) -> tuple[Loaded, dict[str, str]]:
         """What comes back, and the tunnels whose keys are gone. Raises OperationError."""
         number = self.standing.confirmed
         if self.standing.pending is None or number is None:
@@ -424,12 +423,12 @@ class Commits:
             raise invalid(loaded)
         return loaded, left_out
 
-    async def _return(self, reason: str, loaded: Loaded, left_out: Sequence[str]) -> Change:
+    async def _return(self, reason: str, loaded: Loaded, left_out: Mapping[str, str]) -> Change:
         """The confirmed configuration is in force again."""
         await self._keep_return(reason)
         change = await self._service.change(loaded)
-        for name in left_out:
-            self._service.journal.event(name, "left-out", "its key is gone: it does not run", "E-KEY-GONE")
+        for name, why in left_out.items():
+            self._service.journal.event(name, "left-out", f"it does not run: {why}", "E-LEFT-OUT")
         text = f"the confirmed configuration is in force again: {reason}"
         self._service.journal.event(None, "rolled-back", text, "E-ROLLED-BACK")
         return change

@@ -257,6 +257,7 @@ async def test_a_start_leaves_out_what_the_files_do_not_have_either(pair: Pair) 
     await pair.hq.start()
     assert [tunnel.name for tunnel in pair.hq.service.gateway.tunnels] == []
     assert ("t", "left-out") in pair.hq.events()
+    assert "its key is gone" in pair.hq.texts()
 
 
 @with_pair
@@ -345,9 +346,9 @@ async def test_a_tunnel_whose_key_is_gone_is_refused_and_named(pair: Pair) -> No
     operator = pair.hq.operator
     pair.hq.write(configuration("gw", "192.0.2.1", "192.0.2.2", {"u": OTHER_ROUTE}))
     await operator.apply(None)
-    with pytest.raises(Conflict, match="has t, whose key is gone") as refused:
+    with pytest.raises(Conflict, match="has t, which cannot be used any more: its key is gone") as refused:
         await operator.rollback(1)
-    assert refused.value.code == "E-KEY-GONE"
+    assert refused.value.code == "E-LEFT-OUT"
     assert [tunnel.name for tunnel in pair.hq.service.gateway.tunnels] == ["u"]
 
 
@@ -436,7 +437,10 @@ async def test_the_last_20_are_kept(pair: Pair) -> None:
 async def test_wrong_files_change_nothing(pair: Pair) -> None:
     await up(pair)
     pair.hq.write(pair.hq.config.read_text().replace("10.2.0.0/16", "10.2.0.0/33"))
-    for refused in (pair.hq.operator.plan(None), pair.hq.operator.apply(None), pair.hq.operator.apply(20)):
+    with pytest.raises(InvalidConfiguration):
+        await pair.hq.operator.plan(None)
+    assert (None, "reload-refused") not in pair.hq.events(), "nobody wanted to change anything"
+    for refused in (pair.hq.operator.apply(None), pair.hq.operator.apply(20)):
         with pytest.raises(InvalidConfiguration):
             await refused
     assert (routes(pair.hq), pair.state()) == (["10.2.0.0/16"], ("up", "up"))
