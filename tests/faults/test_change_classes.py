@@ -117,10 +117,9 @@ def said(before: list[str], after: list[str]) -> str:
 
 
 def figures(flows: tuple[Flow, Flow]) -> str:
-    """Lost, doubled, reordered, of all that was sent both ways."""
-    return "/".join(
-        str(sum(getattr(flow, what) for flow in flows)) for what in ("lost", "duplicates", "reordered")
-    )
+    """Lost, doubled, reordered, each as sent by us and by the peer."""
+    counts = ("lost", "duplicates", "reordered")
+    return "/".join("+".join(str(getattr(flow, what)) for flow in flows) for what in counts)
 
 
 def is_applied(ours: Vpnd, change: Change) -> Callable[[], bool]:
