@@ -49,7 +49,7 @@ KNOWN_EXCHANGES = [int(kind) for kind in Exchange2]
 
 
 def fixed(payload: Payload) -> Line:
-    """A payload that is the same whoever says it."""
+    """A payload that is the same from either side."""
     return lambda puppet: payload
 
 

@@ -81,7 +81,7 @@ def _open_metrics(configuration: Configuration, findings: Findings) -> None:
     if metrics is None or source is None or metrics.listen.address.is_loopback:
         return
     message = (
-        f"metrics at {metrics.listen} are open to others: whoever reaches this port reads names, ranges and"
+        f"metrics at {metrics.listen} are open to others: anyone who reaches the port reads names, ranges and"
         " traffic of all tunnels, without a password and in clear"
     )
     hint = "listen at 127.0.0.1 and let a proxy or a tunnel lead there, or let a filter guard the port"

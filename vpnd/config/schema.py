@@ -102,7 +102,7 @@ class MetricsTable(Table):
     listen: Annotated[
         ListenValue,
         Field(
-            description="An IP address and a TCP port. There is no password: whoever reaches it reads the"
+            description="An IP address and a TCP port. There is no password: anyone who reaches it reads the"
             " tunnels' names, ranges and traffic."
         ),
     ]

@@ -664,7 +664,7 @@ async def test_actions_that_wait_are_bounded_and_lock_nobody_out(crowd: Crowd, d
     assert {(await one)[0] for number, one in enumerate(asked) if number not in refused} == {200}
 
 
-async def test_whoever_has_most_connections_without_a_request_makes_room(crowd: Crowd) -> None:
+async def test_the_uid_with_most_connections_without_a_request_makes_room(crowd: Crowd) -> None:
     (first,) = await crowd.send(OTHER, b"GET /v1/status HTTP/1.1\r\n")
     readers = await crowd.send(USER, BODY_BEGINS, 40)
     for reader in readers[:25]:

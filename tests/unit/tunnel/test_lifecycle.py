@@ -850,6 +850,52 @@ def test_a_tunnel_that_only_answers_from_now_on_begins_nothing_more(before: Nego
     assert life.attempts == 0
 
 
+def test_another_peer_where_there_is_no_sa_is_tried_at_once() -> None:
+    """What failed before says nothing of it, and an attempt that is under way is over."""
+    life = Life(policy())
+    life.tell("failed", SILENT, True)
+    life.taken(Initiate)
+    life.tell("reconfigure", policy(mappings=2))
+    assert (life.attempts, life.state) == (1, "connecting")
+    life.tell("reconfigure", policy(mappings=3))
+    assert (life.attempts, life.state) == (1, "connecting")
+
+
+def test_a_mapping_that_goes_takes_its_attempt_with_it() -> None:
+    """The other one stays up, and what comes of the attempt is nobody's."""
+    life = Life(policy(mappings=2))
+    life.tell("established", *SPIS)
+    life.tell("child_up", child(0))
+    assert life.tunnel.attempt.mapping == 1
+    life.tell("reconfigure", policy(mappings=1))
+    assert life.tunnel.attempt.mapping is None
+    life.tell("child_failed", 1, SELECTORS)
+    assert life.state == "up"
+
+
+def test_a_disabled_tunnel_is_down_until_it_is_enabled() -> None:
+    life = Life(policy())
+    life.bring_up()
+    assert life.attempts == 1
+    life.tell("reconfigure", replace(policy(), enabled=False))
+    life.lose(DELETED)
+    life.pass_time(600)
+    assert life.attempts == 0
+    life.tell("reconfigure", policy())
+    assert (life.attempts, life.state) == (1, "connecting")
+
+
+def test_a_reload_opens_no_tunnel_that_was_taken_down() -> None:
+    life = Life(policy())
+    life.bring_up()
+    life.tell("down")
+    life.lose(DELETED)
+    assert life.attempts == 1
+    life.tell("reconfigure", replace(policy(), priority=7))
+    life.pass_time(600)
+    assert life.attempts == 0
+
+
 # --------------------------------------------------------------------- a part of what was asked
 
 
