@@ -60,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--counted-by",
         default="",
         metavar="PLACES",
-        help="with --cov: count what the tests of these files and folders reach, and no others (Makefile)",
+        help="with --cov: count what tests of these files and folders reach, not the slow ones (Makefile)",
     )
     parser.addoption(
         "--record",
@@ -116,7 +116,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if not item.nodeid.startswith(LONG) or shares(item):
         item.add_marker(pytest.mark.xdist_group(file_of(item)))
     counted: str = item.config.getoption("--counted-by")
-    if counted and not item.nodeid.startswith(tuple(counted.split())):
+    traced = item.nodeid.startswith(tuple(counted.split())) and not item.get_closest_marker("slow")
+    if counted and not traced:
         item.add_marker(pytest.mark.no_cover)
 
 
