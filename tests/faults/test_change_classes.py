@@ -27,7 +27,7 @@ from tests.lab.widen import widen
 from tests.tables import TellRow
 from vpnd.config.classes import ChangeClass
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.full_faults]
 
 RATE = 2000
 """Packets a second, each way."""

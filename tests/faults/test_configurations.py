@@ -16,7 +16,7 @@ from tests.tables import TellRow
 from tests.unit.config.random_configurations import Tables, tunnels
 from tests.unit.daemon.random_changes import check_plan
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.full_faults]
 
 ROUNDS = 50
 PAIRS = 1000
