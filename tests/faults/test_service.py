@@ -343,7 +343,7 @@ kind = {"Content-Type": "application/json"}
 try:
     connection.request("PUT", "/v1/tunnels/other", open("/run/table.json"), kind)
 except BrokenPipeError:
-    pass  # who may not ask is told so before the body is read
+    pass  # the refusal comes before the body is read
 print(connection.getresponse().read().decode())
 """
 

@@ -127,7 +127,7 @@ class Commits:
         return loaded.sources if self.standing.rolled_back is not None and loaded is not None else None
 
     async def record(self, loaded: Loaded, what: str) -> int | None:
-        """Keep what is in force as confirmed; returns its number. What cannot be kept is told of."""
+        """Keep what is in force as confirmed; returns its number. An event says what cannot be kept."""
         try:
             entry = await self._keep(loaded, what)
             standing = self.standing.applied(entry.number)
