@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.bounds import RIGHT_AFTER, SETTLING_BESIDE, UNREAD_RENEWED
+from tests.simulation.bounds import RIGHT_AFTER, SETTLING, SETTLING_BESIDE, UNREAD_RENEWED
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
 from tests.simulation.v1.puppet import Puppet
 from tests.simulation.v1.stage import Stage, stage_in
@@ -220,7 +220,7 @@ def test_a_quick3_that_the_peer_could_not_read_is_followed_by_another_pair(error
     (again,) = next_heard(stage)
     second = puppet.answer_quick(again)
     stage.say(puppet.quick2(second, spi=0xC0FFEE02))
-    stage.world.run_for(SETTLING_BESIDE + 0.1)
+    stage.world.run_for(SETTLING + 0.1)
     assert stage.gateway.child().spi_out == 0xC0FFEE02
     assert stage.gateway.sends(1) is (next_one == "another mapping")
 

@@ -332,6 +332,7 @@ def unread(context: Context, now: float, spi: bytes) -> bool:
     lately = [] if modes.named(spi) else modes.sent_quick3(now)
     quick = modes.renews(lately)
     if quick is not None and children.is_current(quick.spi_in):
+        children.by_spi[quick.spi_in].doubted = True
         children.timers.arm((Limit.SOFT, quick.spi_in), now + UNREAD_RENEWED)
         context.current.rearm()
     return bool(lately)
