@@ -71,7 +71,7 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
         host=host,
         make_engine=lambda on_ike, on_notice: PythonEngine(loop, (), on_ike, on_notice, options),
         make_watch=lambda on_change: Monitor(loop, on_change),
-        open_port=_open_port,
+        open_port=open_port,
         journal=journal,
         supervisor=supervisor,
     )
@@ -134,7 +134,8 @@ def greeting(count: int) -> str:
     return f"vpnd {__version__} starts with {tunnels}"
 
 
-def _open_port(local: Address, on_datagram: OnDatagram, on_unreachable: OnUnreachable) -> IkeSocket:
+def open_port(local: Address, on_datagram: OnDatagram, on_unreachable: OnUnreachable) -> IkeSocket:
+    """The IKE port of a local address; what it sends has the mark that keeps it out of the tunnels."""
     return IkeSocket(local, MARK, on_datagram, on_unreachable)
 
 

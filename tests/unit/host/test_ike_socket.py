@@ -15,7 +15,7 @@ from ipaddress import ip_address
 import pytest
 from asyncio_dgram.aio import DatagramStream
 
-from vpnd.daemon.run import _open_port
+from vpnd.daemon.run import open_port
 from vpnd.host import ike_socket
 from vpnd.host.ike_socket import BATCH, IkeSocket, bound
 from vpnd.host.routes import MARK
@@ -112,7 +112,7 @@ async def test_what_the_daemon_sends_has_its_mark() -> None:
     port = free_port(4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(IkeSocket.__init__, "__defaults__", (port,))
-        made = _open_port(LOOPBACK[4], lambda *_: None, lambda *_: None)
+        made = open_port(LOOPBACK[4], lambda *_: None, lambda *_: None)
     with bound_to((str(LOOPBACK[4]), port)) as same:
         assert same.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == MARK
     made.close()
