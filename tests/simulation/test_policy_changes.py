@@ -1,0 +1,112 @@
+"""The configuration of a tunnel changes while it is up: what holds at once, and what needs another IKE SA."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.simulation.pair import Pair
+from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, speaking
+from vpnd.ike.outputs import Failed, IkeRekeyFailed, PeerDead
+from vpnd.ike.session import SaSnapshot
+from vpnd.model.policy import DpdPolicy, PeerPolicy
+
+VERSIONS: list[dict[str, Any]] = [{}, speaking(MAIN), speaking(AGGRESSIVE)]
+SPOKEN = ["ikev2", "main", "aggressive"]
+LATER = 40_000
+"""The lifetime of IKE SAs after the change, in seconds."""
+
+each_version = pytest.mark.parametrize("changes", VERSIONS, ids=SPOKEN)
+each_side = pytest.mark.parametrize("side", ["a", "b"])
+
+
+def pair_of(changes: dict[str, Any], seed: int = 0) -> Pair:
+    """A tunnel that a has begun, and that is up."""
+    pair = Pair(seed, changes_a=changes, changes_b=changes)
+    pair.establish()
+    return pair
+
+
+def change(pair: Pair, side: str, **changes: Any) -> None:
+    gateway = pair.world.gateways[side]
+    policy: PeerPolicy = replace(gateway.policies[gateway.tunnel], **changes)
+    gateway.policies[policy.name] = policy
+    gateway.do("set_peer", policy)
+
+
+def the_sa(pair: Pair, side: str) -> SaSnapshot:
+    (sa,) = pair.world.gateways[side].endpoint.snapshot().sas
+    return sa
+
+
+@each_version
+@each_side
+@pytest.mark.parametrize("seed", [4, 5])
+def test_an_ike_sa_of_before_gets_a_successor_and_goes(seed: int, side: str, changes: dict[str, Any]) -> None:
+    """Whichever of the two would stay if both sides had begun at once."""
+    pair = pair_of(changes, seed)
+    before = the_sa(pair, side).spi_i
+    change(pair, side, lifetime=LATER)
+    gateway = pair.world.gateways[side]
+    gateway.do("supersede", gateway.tunnel)
+    pair.world.run_for(20)
+    assert the_sa(pair, side).spi_i != before
+    pair.assert_agreement()
+    assert pair.a.sends()
+    assert not pair.a.of(Failed)
+    assert not pair.b.of(Failed)
+
+
+@each_version
+def test_it_stays_while_the_peer_is_silent_and_is_tried_again(changes: dict[str, Any]) -> None:
+    pair = pair_of(changes | {"dpd": DpdPolicy(timeout=3600)})
+    before = the_sa(pair, "a").spi_i
+    pair.world.silence("b")
+    pair.a.do("supersede", pair.a.tunnel)
+    pair.world.run_until(lambda: len(pair.a.of(IkeRekeyFailed)) == 3, within=900)
+    assert [sa.spi_i for sa in pair.a.endpoint.snapshot().sas] == [before]
+    assert not pair.a.of(Failed)
+    pair.world.clear_sky()
+    pair.world.run_until(lambda: pair.a.ike_sas()[0].spi_i != before, within=300)
+    pair.world.run_for(60)
+    pair.assert_agreement()
+    assert pair.a.sends()
+
+
+@each_version
+@each_side
+def test_without_dead_peer_detection_nobody_asks_any_more(side: str, changes: dict[str, Any]) -> None:
+    pair = pair_of(changes)
+    pair.world.run_for(60)
+    for one in ("a", "b"):
+        change(pair, one, dpd=DpdPolicy(enabled=False))
+    pair.world.settle()
+    pair.world.clear_ladder()
+    pair.world.silence(side)
+    pair.world.run_for(300)
+    assert not pair.world.ladder().steps
+    assert pair.a.ike_sas()
+    assert pair.b.ike_sas()
+
+
+@each_version
+@each_side
+@pytest.mark.parametrize("before", [DpdPolicy(enabled=False), DpdPolicy(timeout=600)], ids=["off", "slow"])
+def test_dead_peer_detection_begins_at_once(side: str, before: DpdPolicy, changes: dict[str, Any]) -> None:
+    pair = pair_of(changes | {"dpd": before})
+    pair.world.silence("b" if side == "a" else "a")
+    pair.world.run_for(20)
+    change(pair, side, dpd=DpdPolicy(timeout=30))
+    pair.world.run_until(lambda: pair.world.gateways[side].of(PeerDead), within=30)
+
+
+@each_version
+def test_a_question_that_is_out_is_waited_for(changes: dict[str, Any]) -> None:
+    pair = pair_of(changes | {"dpd": DpdPolicy(timeout=60)})
+    pair.world.silence("b")
+    pair.a.probe()
+    pair.world.run_for(1)
+    change(pair, "a", dpd=DpdPolicy(enabled=False))
+    pair.world.run_until(lambda: pair.a.of(PeerDead), within=120)
