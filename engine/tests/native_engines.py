@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import vpnd_engine
 from vpnd.crypto.entropy import SeededEntropy
-from vpnd.datapath.engine import EngineOptions, PythonEngine
+from vpnd.datapath.engine import PythonEngine
 from vpnd.datapath.esp import Opener, make_opener
-from vpnd.datapath.interface import Drop, Notice, PolicyRow
+from vpnd.datapath.interface import Drop, EngineOptions, Notice, PolicyRow
 from vpnd.datapath.sad import SaPair
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.selectors import Address

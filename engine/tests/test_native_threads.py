@@ -26,8 +26,7 @@ from tests.datapath.test_engine import (  # noqa: F401 - collected here
     until,
 )
 from tests.unit.datapath.parts import facing, udp_packet
-from vpnd.datapath.engine import EngineOptions
-from vpnd.datapath.interface import Acquire, PeerSends
+from vpnd.datapath.interface import Acquire, EngineOptions, PeerSends
 from vpnd_engine import NativeEngine
 
 

@@ -20,27 +20,22 @@ from tests.unit.datapath.test_coalesce import unjoined
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath import engine as engine_module
 from vpnd.datapath import sockets
-from vpnd.datapath.engine import EngineOptions, PythonEngine
+from vpnd.datapath.engine import PythonEngine
 from vpnd.datapath.interface import (
     Acquire,
     Drop,
+    EngineOptions,
+    Features,
     HardLimit,
     Notice,
     PathMtu,
     PolicyRow,
+    SocketOptions,
     SoftLimit,
     TunLost,
     UnknownSpi,
 )
-from vpnd.datapath.sockets import (
-    Features,
-    IcmpReport,
-    RawSocket,
-    Received,
-    Report,
-    SocketOptions,
-    UdpSocket,
-)
+from vpnd.datapath.sockets import IcmpReport, RawSocket, Received, Report, UdpSocket
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.proposals import Suite
 from vpnd.model.selectors import Address

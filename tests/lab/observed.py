@@ -10,10 +10,14 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from vpnd.daemon import main as daemon
-from vpnd.datapath.engine import PythonEngine
+from vpnd.daemon import run
+from vpnd.datapath.engines import Maker
+from vpnd.datapath.interface import Engine
 from vpnd.model.child import ChildSa, EspKeys
+from vpnd.model.policy import EngineChoice
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,31 @@ def read_keys(path: Path) -> dict[int, Keys]:
 
 def observe(path: Path) -> None:
     """From now on append the keys of each SA that the engine installs to a file that only root reads."""
-    install = PythonEngine.install
+    chosen = vars(run)["choose"]
 
-    def install_and_note(self: PythonEngine, child: ChildSa, outbound: bool = True) -> None:
+    def choose(choice: EngineChoice) -> Maker:
+        make = chosen(choice)
+        return lambda *arguments: cast(Engine, Observed(make(*arguments), path))
+
+    vars(run)["choose"] = choose
+
+
+class Observed:
+    """An engine, whichever it is, whose SAs are written down."""
+
+    def __init__(self, engine: Engine, path: Path) -> None:
+        self._engine = engine
+        self._path = path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def install(self, child: ChildSa, outbound: bool = True) -> None:
         lines = [_line(child, child.spi_in, child.keys_in), _line(child, child.spi_out, child.keys_out)]
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write("".join(lines))
-        install(self, child, outbound)
-
-    PythonEngine.install = install_and_note  # type: ignore[method-assign]  # the onlooker's place
+        self._engine.install(child, outbound)
 
 
 def _line(child: ChildSa, spi: int, keys: EspKeys) -> str:

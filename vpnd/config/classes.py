@@ -24,6 +24,8 @@ class ChangeClass(Enum):
 
     LIVE = "live"
     """In place: nothing is negotiated."""
+    NEXT_START = "next start"
+    """It holds from the next start of vpnd on."""
     NEXT_SA = "next SA"
     """It holds from the next rekey or authentication on."""
     REKEY = "rekey"
@@ -42,7 +44,8 @@ class ChangeClass(Enum):
         return order.index(self) < order.index(other)
 
 
-LIVE, NEXT_SA, REKEY = ChangeClass.LIVE, ChangeClass.NEXT_SA, ChangeClass.REKEY
+LIVE, NEXT_START = ChangeClass.LIVE, ChangeClass.NEXT_START
+NEXT_SA, REKEY = ChangeClass.NEXT_SA, ChangeClass.REKEY
 NEW_IKE_SA, INTERFACE, BREAK = ChangeClass.NEW_IKE_SA, ChangeClass.INTERFACE, ChangeClass.BREAK
 
 CLASSES: Mapping[str, ChangeClass] = MappingProxyType(
@@ -53,6 +56,7 @@ CLASSES: Mapping[str, ChangeClass] = MappingProxyType(
         "gateway.vpc": LIVE,
         "gateway.region": LIVE,
         "gateway.max_tunnels": LIVE,
+        "gateway.engine": NEXT_START,
         "metrics.listen": LIVE,
         "api.listen": LIVE,
         "api.certificate": LIVE,
@@ -126,6 +130,7 @@ PEER_ADDRESS = "customer_gateway.address"
 
 COSTS: Mapping[ChangeClass, str] = {
     LIVE: "nothing: applied in place",
+    NEXT_START: "nothing: it holds from the next start of vpnd on",
     NEXT_SA: "nothing: it holds from the next rekey or authentication on",
     REKEY: "nothing: each successor is negotiated before its predecessor goes",
     NEW_IKE_SA: "nothing: a new IKE SA is negotiated beside the old one, which goes after that",

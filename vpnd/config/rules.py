@@ -18,6 +18,7 @@ from vpnd.config.problems import did_you_mean, quoted
 from vpnd.config.schema import GatewayTable, SpdTable
 from vpnd.config.values import AUTO, LARGEST_PORT
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
+from vpnd.datapath.engines import HOW_TO_INSTALL, is_native_installed
 from vpnd.datapath.mtu import MINIMUM_MTU
 from vpnd.datapath.mtu import mss as mss_of
 from vpnd.ike.v1.keys import KEYS_TRIED
@@ -51,6 +52,7 @@ def check(configuration: Configuration, findings: Findings) -> None:
         _repeated_routes(tunnel, findings)
         _routes_to_the_peer(configuration, tunnel, findings)
         _sizes(tunnel, findings)
+    _engine(configuration, findings)
     _tunnel_limit(configuration, findings)
     _mapping_limit(configuration, findings)
     _mapping_overlaps(configuration, findings)
@@ -86,6 +88,15 @@ def _open_metrics(configuration: Configuration, findings: Findings) -> None:
     )
     hint = "listen at 127.0.0.1 and let a proxy or a tunnel lead there, or let a filter guard the port"
     findings.warn(source, ("metrics", "listen"), "W-METRICS-OPEN", message, hint)
+
+
+def _engine(configuration: Configuration, findings: Findings) -> None:
+    """An engine that is not installed cannot be asked for."""
+    gateway, source = configuration.gateway, configuration.gateway_source
+    if gateway is None or source is None or gateway.engine != "native" or is_native_installed():
+        return
+    hint = f'{HOW_TO_INSTALL}; or engine = "auto", which does without'
+    findings.error(source, ("gateway", "engine"), "E-ENGINE", "the native engine is not installed", hint)
 
 
 def _tunnel_limit(configuration: Configuration, findings: Findings) -> None:

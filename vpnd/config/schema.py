@@ -94,6 +94,15 @@ class GatewayTable(Table):
     max_tunnels: Annotated[
         int, Field(ge=1, le=10_000, description="The quota: how many tunnels may be configured.")
     ] = 1000
+    engine: Annotated[
+        Literal["auto", "native", "python"],
+        word("an engine", "auto", "native", "python"),
+        Field(
+            description="What carries the packets, from the next start on: the native engine, which has a"
+            " package of its own (vpnd[native]), the one in Python, or auto: the native one where it is"
+            " installed."
+        ),
+    ] = "auto"
 
 
 class MetricsTable(Table):

@@ -582,7 +582,7 @@ class ReloadProgress(Model):
     total: int = number("Tunnels that the change touches.", "tunnels", 200)
 
 
-ChangeClass = Literal["live", "next SA", "rekey", "new IKE SA", "interface", "break"]
+ChangeClass = Literal["live", "next start", "next SA", "rekey", "new IKE SA", "interface", "break"]
 
 
 def _class() -> Any:

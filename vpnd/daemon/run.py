@@ -28,8 +28,8 @@ from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
 from vpnd.daemon.upkeep.addresses import OnDatagram, OnUnreachable
-from vpnd.datapath.engine import EngineOptions, PythonEngine
-from vpnd.datapath.sockets import SocketOptions
+from vpnd.datapath.engines import EngineUnavailable, choose
+from vpnd.datapath.interface import EngineOptions, SocketOptions
 from vpnd.host import single_instance
 from vpnd.host.clock import SystemClock
 from vpnd.host.host import LinuxHost
@@ -38,7 +38,7 @@ from vpnd.host.monitor import Monitor
 from vpnd.host.routes import MARK
 from vpnd.host.single_instance import AnotherRuns
 from vpnd.host.systemd import Supervisor
-from vpnd.model.policy import ListenAt
+from vpnd.model.policy import EngineChoice, ListenAt
 from vpnd.model.selectors import Address
 
 if TYPE_CHECKING:
@@ -64,12 +64,20 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
     clock = SystemClock()
     journal = Journal(clock)
     host = LinuxHost()
+    try:
+        new_engine = choose(_engine_choice(beginning))
+        alone = single_instance.acquire()
+        listening = ApiSocket(socket)
+    except (EngineUnavailable, AnotherRuns, SocketUnavailable) as failure:
+        complain(f"vpnd: {failure}")
+        await host.close()
+        return EXIT_FAILED
     options = EngineOptions(sockets=SocketOptions(mark=MARK))
     service = Service(
         clock=clock,
         entropy=OsEntropy(),
         host=host,
-        make_engine=lambda on_ike, on_notice: PythonEngine(loop, (), on_ike, on_notice, options),
+        make_engine=lambda on_ike, on_notice: new_engine(loop, (), on_ike, on_notice, options),
         make_watch=lambda on_change: Monitor(loop, on_change),
         open_port=open_port,
         journal=journal,
@@ -77,13 +85,6 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
     )
     operator = Operator(service, config, state, supervisor)
     tokens = Tokens(state)
-    try:
-        alone = single_instance.acquire()
-        listening = ApiSocket(socket)
-    except (AnotherRuns, SocketUnavailable) as failure:
-        complain(f"vpnd: {failure}")
-        await host.close()
-        return EXIT_FAILED
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -113,6 +114,11 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
         supervisor.close()
         alone.close()
     return 0 if stopping.is_set() else EXIT_FAILED
+
+
+def _engine_choice(beginning: Beginning) -> EngineChoice:
+    gateway = beginning.loaded.configuration.gateway
+    return EngineChoice(gateway.engine) if gateway is not None else EngineChoice.AUTO
 
 
 def hear_reloads(reload: Callable[[], None]) -> None:

@@ -10,14 +10,17 @@ import asyncio
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import repeat
 
 from vpnd.crypto.entropy import Entropy, OsEntropy
 from vpnd.datapath.inbound import Inbound
 from vpnd.datapath.interface import (
+    MTU_INTERVAL,
+    PROBE_INTERVAL,
+    PROBED_LENGTH,
     Drop,
+    EngineOptions,
     Notice,
     OnIke,
     OnNotice,
@@ -30,10 +33,8 @@ from vpnd.datapath.mtu import believed
 from vpnd.datapath.outbound import Outbound
 from vpnd.datapath.sad import Sad, SaPair
 from vpnd.datapath.sockets import (
-    Features,
     IcmpReport,
     RawSocket,
-    SocketOptions,
     UdpSocket,
     has_vnet_header,
     is_local_address,
@@ -41,7 +42,6 @@ from vpnd.datapath.sockets import (
 )
 from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import ChildSa, Path
-from vpnd.model.policy import NAT_T_PORT
 from vpnd.model.selectors import Address
 from vpnd.wire.icmp import Echo
 from vpnd.wire.udpencap import KEEPALIVE, NON_ESP_MARKER
@@ -58,13 +58,8 @@ TUN_MARGIN = 256
 LARGE_READ = 9216
 """Bytes of a read where jumbo frames are; reads cost the same up to here."""
 
-PROBE_INTERVAL = 60.0
-PROBED_LENGTH = 1000
 PROBED_PATHS = 1024
-"""Ours: seconds between two packets with DF to one address; the least bytes of one; addresses remembered."""
-
-MTU_INTERVAL = 1.0
-"""Seconds between two notices about the path to one address."""
+"""Ours: addresses of which it is remembered when a packet with DF was sent last."""
 
 LOCAL_ADDRESSES = 1024
 LOCAL_ADDRESS_TIME = 10.0
@@ -72,21 +67,6 @@ LOCAL_ADDRESS_TIME = 10.0
 
 _NO_HOST = (bytes((240, 0, 0, 1)), bytes((1, 0)) + bytes(13) + b"\1")
 """Addresses that no host has (RFC 1112 section 4, RFC 6666): bound all the same, `bind` tells nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """What can be set, and what the kernel is asked for.
-
-    `raw` opens the sockets of IP protocol 50. `vnet_header` says whether TUN descriptors have a
-    `virtio_net_hdr`; None: the descriptor is asked.
-    """
-
-    vnet_header: bool | None = None
-    port: int = NAT_T_PORT
-    raw: bool = True
-    sockets: SocketOptions = field(default_factory=SocketOptions)
-    features: Features = field(default_factory=Features)
 
 
 class PythonEngine:

@@ -3,12 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
 from vpnd.model.child import ChildSa, Path
+from vpnd.model.policy import NAT_T_PORT
 from vpnd.model.selectors import Address, Selector
+
+INTERFACE = 1
+"""The number of this interface. An engine that is installed by itself says for which one it was made."""
+
+WAITING_PACKETS = 16
+"""Ours: first packets of a mapping that wait for its SA, enough that a ping or a SYN is not lost."""
+WAITING_BYTES = 64 * 1024
+WAITING_TIME = 30.0
+"""Seconds: as long as an initiator's attempt lasts; nobody wants an older answer."""
+ACQUIRE_INTERVAL = 1.0
+"""Seconds between two notices that a mapping's packets wait."""
+
+ICMP_RATE = 100.0
+"""Ours: ICMP errors a second for one tunnel, for RFC 1812 section 4.3.2.8 wants a limit."""
+ICMP_BURST = 100.0
+
+PROBE_INTERVAL = 60.0
+PROBED_LENGTH = 1000
+"""Ours: seconds between two packets with DF to one address, and the least bytes of one."""
+
+MTU_INTERVAL = 1.0
+"""Seconds between two notices about the path to one address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the engine may use of the kernel; each is also given up when the kernel refuses it."""
+
+    udp_segment: bool = True
+    udp_gro: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """`mark` is the firewall mark of what is sent (SO_MARK), 0 for none."""
+
+    mark: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What can be set, and what the kernel is asked for.
+
+    `raw` opens the sockets of IP protocol 50. `vnet_header` says whether TUN descriptors have a
+    `virtio_net_hdr`; None: the descriptor is asked.
+    """
+
+    vnet_header: bool | None = None
+    port: int = NAT_T_PORT
+    raw: bool = True
+    sockets: SocketOptions = field(default_factory=SocketOptions)
+    features: Features = field(default_factory=Features)
 
 
 class Drop(IntEnum):
@@ -133,17 +186,35 @@ class PolicyRow:
     remote: tuple[Selector, ...]
 
 
+OnIke = Callable[[Path, bytes], None]
+OnNotice = Callable[[Notice], None]
+
+
 class Engine(Protocol):
     """Carries packets between TUN descriptors and the outer network.
 
-    All calls come from one thread. `on_ike(path, data)` is called for each IKE message that arrives on
-    the UDP socket that ESP shares (port 4500, marker removed); `on_notice` for each notice, after a batch.
+    All calls come from one thread, that of the event loop, and so do the callbacks. `on_ike(path, data)` is
+    called for each IKE message that arrives on the UDP socket that ESP shares (port 4500, marker removed);
+    `on_notice` for each notice: after the batch that caused it, and never before a call of the engine has
+    returned in which it arose. Every time is one of the loop's clock.
+
+    A packet whose mapping has no SA waits for one: at most `WAITING_PACKETS` and `WAITING_BYTES` of a
+    mapping, each at most `WAITING_TIME`; what comes when they are full is dropped as `Drop.NO_SA`. `Acquire`
+    is given out every `ACQUIRE_INTERVAL` meanwhile.
+
+    An error "packet too big" from the network is believed about a packet of an SA that is sent on (RFC 4301
+    section 8.2), never makes a path larger, and is given out once in `MTU_INTERVAL` for an address. One
+    packet of at least `PROBED_LENGTH` bytes in `PROBE_INTERVAL` is sent with DF to an IPv4 address. The ICMP
+    errors that the engine writes to a TUN are at most `ICMP_RATE` a second, after a burst of `ICMP_BURST`.
     """
 
     name: str
 
     def listen(self, address: Address) -> None:
         """Receive UDP 4500 and ESP on `address`, no longer on another one of its family. Raises OSError."""
+
+    def port(self, version: int) -> int:
+        """The UDP port that ESP and IKE share, for IPv4 (4) or IPv6 (6). Raises KeyError without one."""
 
     def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
         """Begin to carry the packets of one TUN (opened with `IFF_VNET_HDR`). Raises ValueError if known."""
@@ -161,7 +232,10 @@ class Engine(Protocol):
         """The mappings of a tunnel, all at once; SAs of mappings that are gone stay until removed."""
 
     def install(self, child: ChildSa, outbound: bool = True) -> None:
-        """Receive on `child.spi_in`; with `outbound`, also send this mapping's packets on `child.spi_out`."""
+        """Receive on `child.spi_in`; with `outbound`, also send this mapping's packets on `child.spi_out`.
+
+        What waits for the mapping is sent before this returns, and so it is with `use_outbound`.
+        """
 
     def use_outbound(self, spi_in: int) -> None:
         """Send this mapping's packets on the SA pair with this inbound SPI from now on."""
@@ -207,7 +281,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop: unregister every descriptor from the loop and close the sockets that the engine opened."""
-
-
-OnIke = Callable[[Path, bytes], None]
-OnNotice = Callable[[Notice], None]

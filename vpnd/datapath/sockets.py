@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from itertools import groupby
 from operator import itemgetter
 
+from vpnd.datapath.interface import Features, SocketOptions
 from vpnd.model.selectors import Address
 
 ESP_PROTOCOL = 50
@@ -73,21 +74,6 @@ _INT = struct.Struct("=i")
 _EXTENDED_ERROR = struct.Struct("=IBBBxII")
 
 _SEGMENTATION_REFUSED = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.ENOTSUP})
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What the engine may use of the kernel; each is also given up when the kernel refuses it."""
-
-    udp_segment: bool = True
-    udp_gro: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SocketOptions:
-    """`mark` is the firewall mark of what is sent (SO_MARK), 0 for none."""
-
-    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)

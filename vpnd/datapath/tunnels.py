@@ -6,7 +6,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from vpnd.datapath.coalesce import VNET_HEADER_LENGTH, Coalescer
-from vpnd.datapath.interface import Drop, PolicyRow
+from vpnd.datapath.interface import (
+    ACQUIRE_INTERVAL,
+    ICMP_BURST,
+    ICMP_RATE,
+    WAITING_BYTES,
+    WAITING_PACKETS,
+    WAITING_TIME,
+    Drop,
+    PolicyRow,
+)
 from vpnd.datapath.spd import SelectorTable, outbound_rows
 from vpnd.model.selectors import Address
 
@@ -14,18 +23,6 @@ DEFAULT_PATH_MTU = 1500
 
 DEFAULT_BATCH = 64
 """Ours: packets read at one wake-up, until their length tells how many leave with one send."""
-
-WAITING_PACKETS = 16
-"""Ours: first packets of a mapping that wait for its SA, enough that a ping or a SYN is not lost."""
-WAITING_BYTES = 64 * 1024
-WAITING_TIME = 30.0
-"""Seconds: as long as an initiator's attempt lasts; nobody wants an older answer."""
-ACQUIRE_INTERVAL = 1.0
-"""Seconds between two notices that a mapping's packets wait."""
-
-ICMP_RATE = 100.0
-"""Ours: ICMP errors a second for one tunnel, for RFC 1812 section 4.3.2.8 wants a limit."""
-ICMP_BURST = 100.0
 
 
 class Waiting:

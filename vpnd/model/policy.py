@@ -47,6 +47,14 @@ class Communication(Enum):
     SPD_POLICY = "spd-policy"
 
 
+class EngineChoice(Enum):
+    """What carries the packets; AUTO is the native engine where it is installed, else the one in Python."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    PYTHON = "python"
+
+
 class Encapsulation(Enum):
     """How ESP travels: AUTO means UDP when a NAT is found (RFC 3948), else IP protocol 50."""
 

@@ -161,7 +161,7 @@ class KeyChangeBody:
     key: str
     before: Any
     after: Any
-    class_: Literal["live", "next SA", "rekey", "new IKE SA", "interface", "break"]
+    class_: Literal["live", "next start", "next SA", "rekey", "new IKE SA", "interface", "break"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -485,7 +485,7 @@ class TunnelPlan:
 
     tunnel: str
     change: Literal["added", "changed", "removed"]
-    class_: Literal["live", "next SA", "rekey", "new IKE SA", "interface", "break"]
+    class_: Literal["live", "next start", "next SA", "rekey", "new IKE SA", "interface", "break"]
     cost: str
     keys: tuple[KeyChangeBody, ...] = ()
     mappings_added: int = 0

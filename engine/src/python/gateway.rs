@@ -19,20 +19,20 @@ use crate::workers::Workers;
 
 const KILOBYTE: u64 = 1024;
 
-/// `vpnd.datapath.sockets.SocketOptions`.
+/// `vpnd.datapath.interface.SocketOptions`.
 #[derive(FromPyObject)]
 struct SocketsOf {
     mark: u32,
 }
 
-/// `vpnd.datapath.sockets.Features`.
+/// `vpnd.datapath.interface.Features`.
 #[derive(FromPyObject)]
 struct FeaturesOf {
     udp_segment: bool,
     udp_gro: bool,
 }
 
-/// `vpnd.datapath.engine.EngineOptions`.
+/// `vpnd.datapath.interface.EngineOptions`.
 #[derive(FromPyObject)]
 struct OptionsOf {
     vnet_header: Option<bool>,

@@ -16,6 +16,10 @@ use pyo3::prelude::*;
 /// The native datapath of vpnd.
 #[pymodule(name = "vpnd_engine")]
 mod module {
+    /// The version of `vpnd.datapath.interface` that this engine is made for.
+    #[pymodule_export]
+    const INTERFACE: u32 = 1;
+
     #[pymodule_export]
     use super::engine::PyEngine;
     #[pymodule_export]

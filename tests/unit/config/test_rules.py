@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.config.files import GATEWAY, KEY, ROUTES, TUNNEL, load_text, marked_line
+from vpnd.config import rules
 from vpnd.config.mappings import MAX_MAPPINGS, mappings_of
 from vpnd.config.problems import Severity
 
@@ -1108,3 +1109,17 @@ def test_two_hundred_mappings_are_the_limit_whatever_they_are_narrowed_to(tmp_pa
     assert load_text(tmp_path, text).ok
     (error,) = load_text(tmp_path, text + f"{rule}local_port = 200\n").errors
     assert error.code == "E-LIMIT"
+
+
+def test_an_engine_that_is_not_installed_cannot_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = BASE.replace("[gateway]", '[gateway]\nengine = "native"')
+    monkeypatch.setattr(rules, "is_native_installed", lambda: True)
+    assert load_text(tmp_path, text).ok
+    monkeypatch.setattr(rules, "is_native_installed", lambda: False)
+    (error, *_) = load_text(tmp_path, text).errors
+    assert (error.code, error.line) == ("E-ENGINE", 1 + text.splitlines().index('engine = "native"'))
+    assert error.hint is not None
+    assert "make engine" in error.hint
+    assert load_text(tmp_path, text.replace('"native"', '"auto"')).ok

@@ -20,8 +20,17 @@ from tests.unit.datapath.parts import (
     udp_packet,
 )
 from vpnd.crypto.entropy import SeededEntropy
-from vpnd.datapath.interface import Acquire, Drop, HardLimit, PolicyRow, SoftLimit
-from vpnd.datapath.tunnels import ACQUIRE_INTERVAL, ICMP_BURST, WAITING_PACKETS, WAITING_TIME
+from vpnd.datapath.interface import (
+    ACQUIRE_INTERVAL,
+    ICMP_BURST,
+    WAITING_PACKETS,
+    WAITING_TIME,
+    Acquire,
+    Drop,
+    HardLimit,
+    PolicyRow,
+    SoftLimit,
+)
 from vpnd.model.policy import Lifetimes
 from vpnd.model.proposals import Suite
 
