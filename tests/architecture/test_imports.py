@@ -18,10 +18,8 @@ API = ("fastapi", "uvicorn", "vpnd.control.server", "vpnd.control.api")
 @pytest.mark.parametrize(
     ("modules", "without"),
     [
-        pytest.param("vpnd.daemon.main", ("pydantic", "cryptography", "pyroute2", "structlog"), id="vpnd"),
-        pytest.param(
-            "vpnd.config.compile, vpnd.control.check", (*API, "pyroute2", "structlog"), id="vpnd-check"
-        ),
+        pytest.param("vpnd.daemon.main", ("pydantic", "cryptography", "pyroute2"), id="vpnd"),
+        pytest.param("vpnd.config.compile, vpnd.control.check", (*API, "pyroute2"), id="vpnd-check"),
         pytest.param(
             "vpnd.config.compile, vpnd.control.check, vpnd.daemon.guarding",
             (*API, "vpnd.daemon.service"),
@@ -41,7 +39,6 @@ API = ("fastapi", "uvicorn", "vpnd.control.server", "vpnd.control.api")
                 "cryptography",
                 "typer",
                 "rich",
-                "structlog",
                 "pyroute2",
                 "aiohttp",
             ),

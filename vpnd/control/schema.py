@@ -51,15 +51,15 @@ def count(description: str, unit: str, example: int = 0) -> Any:
 
 
 class Model(BaseModel):
-    """Immutable; an unknown field is a mistake of ours and is refused."""
+    """Immutable; an unknown field is a mistake of ours and is refused. Validators are made on first use."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class RequestBody(Model):
-    """What a client sends: `true` is no number, and text is neither."""
+    """What a client sends: `true` is no number, and text is neither. FastAPI needs the validator at once."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, defer_build=False)
 
 
 # -------------------------------------------------------------------------------------- status

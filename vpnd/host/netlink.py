@@ -13,15 +13,14 @@ import contextlib
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec, module_from_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from vpnd.host import rtnetlink
 from vpnd.host.routes import ANYWHERE, LINK_GROUP, MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
@@ -45,6 +44,27 @@ PEERS_ASKED_FOR = 64
 _ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 
 T = TypeVar("T")
+
+
+def _parts_of_pyroute2() -> tuple[Any, type[Any]]:
+    """IPRoute and NetlinkError, without what else `import pyroute2` imports: it takes three times as long.
+
+    The package stands there with its path and empty meanwhile; whoever imports it later gets all of it.
+    """
+    name, spec = "pyroute2", find_spec("pyroute2")
+    empty = name not in sys.modules and spec is not None
+    if empty and spec is not None:
+        sys.modules[name] = module_from_spec(spec)
+    try:
+        from pyroute2.iproute.linux import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+    finally:
+        if empty:
+            del sys.modules[name]
+    return IPRoute, NetlinkError
+
+
+IPRoute, NetlinkError = _parts_of_pyroute2()
 
 
 class NetlinkFailed(Exception):
@@ -325,7 +345,7 @@ def _unless_absent(what: str, call: Callable[[], object]) -> None:
             raise NetlinkFailed(f"cannot {what}: {_words(error)}") from error
 
 
-def _words(error: NetlinkError) -> str:
+def _words(error: Any) -> str:
     return (
         f"{error.args[1] if len(error.args) > 1 else error} ({errno.errorcode.get(error.code, error.code)})"
     )

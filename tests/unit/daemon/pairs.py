@@ -9,8 +9,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from tests.unit.daemon.fakes import Machine, Wire, configuration
 
 
@@ -79,14 +77,6 @@ class Pair:
         )
 
 
-LINES: list[structlog.typing.Processor] = [
-    structlog.processors.add_log_level,
-    structlog.processors.format_exc_info,
-    structlog.dev.ConsoleRenderer(colors=False),
-]
-"""What the daemons log, should a test fail: without pictures of tracebacks, which take seconds to draw."""
-
-
 def with_pair(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """A test that is a coroutine with a `pair`, run on a loop whose time jumps; the daemons end with it."""
 
@@ -100,7 +90,6 @@ def with_pair(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
                     await machine.stop()
 
     def wrapped(tmp_path: Path, **arguments: Any) -> None:
-        structlog.configure(processors=LINES)
         with asyncio.Runner(loop_factory=JumpingLoop) as runner:
             runner.run(run(tmp_path, arguments))
 

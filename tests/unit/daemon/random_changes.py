@@ -6,11 +6,9 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-import structlog
-
 from tests.unit.config.random_configurations import KEYS, Tables
 from tests.unit.daemon.fakes import Machine, Wire
-from tests.unit.daemon.pairs import LINES, JumpingLoop
+from tests.unit.daemon.pairs import JumpingLoop
 from vpnd.daemon.state import to_toml
 
 
@@ -71,6 +69,5 @@ def check_plan(a: Tables, b: Tables) -> None:
         finally:
             await machine.stop()
 
-    structlog.configure(processors=LINES)
     with tempfile.TemporaryDirectory() as directory, asyncio.Runner(loop_factory=JumpingLoop) as runner:
         runner.run(run(Path(directory)))

@@ -12,37 +12,35 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import structlog
 
 from vpnd.control import severity
 from vpnd.daemon.events import logs
-from vpnd.daemon.events.logs import MAX_WAITING, REPEAT_EVERY, REPEATS_KEPT, LineWriter, Repeats
+from vpnd.daemon.events.logs import LOG, MAX_WAITING, REPEAT_EVERY, REPEATS_KEPT, LineWriter, Repeats
 from vpnd.model.text import LONGEST_TEXT
 
 
 @pytest.fixture
 def restored() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level, log = root.handlers, root.level, dict(vars(LOG))
     yield
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    vars(LOG).update(log)
 
 
 def lines_of(path: Path, text: bool | None, level: str = "info") -> list[str]:
     """What a few events look like in a file."""
     with path.open("w") as stream:
         writer = logs.configure(level, stream, text)
-        log = structlog.get_logger()
-        log.info("up with 192.0.2.2", tunnel="branch", kind="tunnel-up")
-        log.debug("a detail", tunnel="branch")
-        log.warning("evil \x1b[2J\nE forged: line", tunnel="branch", code="E-PSK")
+        LOG.info("up with 192.0.2.2", tunnel="branch", kind="tunnel-up")
+        LOG.debug("a detail", tunnel="branch")
+        LOG.warning("evil \x1b[2J\nE forged: line", tunnel="branch", code="E-PSK")
         logging.getLogger("somebody.else").warning("a library says %s", "hello")
         try:
             secret = "swordfish"
             raise ValueError(f"cannot parse {secret}")
         except ValueError:
-            log.error("internal error", tunnel="branch", exc_info=True)
+            LOG.error("internal error", tunnel="branch", exc_info=True)
         writer.close()
     return path.read_text().splitlines()
 
@@ -111,7 +109,7 @@ def test_a_journal_that_does_not_read_costs_a_bounded_number_of_entries(
         journal.setblocking(False)
         writer = logs.configure("info", stream)
         for number in range(3 * MAX_WAITING):
-            structlog.get_logger().info(f"event {number}")
+            LOG.info(f"event {number}")
         entries = []
         with suppress(BlockingIOError):
             while True:
@@ -250,7 +248,7 @@ def test_a_line_has_an_end(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("w") as stream:
         writer = logs.configure("info", stream, text=False)
-        structlog.get_logger().warning("x" * 99_000, detail="y" * 99_000)
+        LOG.warning("x" * 99_000, detail="y" * 99_000)
         writer.close()
     (line,) = map(json.loads, path.read_text().splitlines())
     assert (len(line["event"]), len(line["detail"])) == (LONGEST_TEXT, LONGEST_TEXT)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
-
-import structlog
 
 from vpnd.control.diagnoses import message
 from vpnd.control.eventlog import EventLog
 from vpnd.control.schema import Event, TraceLine
-from vpnd.daemon.events.logs import Repeats
+from vpnd.daemon.events.logs import LOG, Repeats
 from vpnd.host.clock import Clock, at_wall
 from vpnd.ike.outputs import LadderLine
 from vpnd.model.diagnosis import Diagnosis
@@ -59,8 +56,6 @@ class Journal:
         self._repeats = Repeats()
         self._traces: dict[str, _Trace] = {}
         self._traced = 0
-        # Bound once: a logger that is looked up for each line costs more than the line.
-        self._log: Any = structlog.get_logger().bind()
 
     def event(
         self,
@@ -75,7 +70,7 @@ class Journal:
         text = cut(text)
         event = Event(at=self._clock.wall(), tunnel=tunnel, event=kind, text=text, code=code, by=by)
         self.events.publish(event, unproven)
-        level = self._log.warning if code is not None and code.startswith(("E-", "W-")) else self._log.info
+        level = LOG.warning if code is not None and code.startswith(("E-", "W-")) else LOG.info
         fields = {"tunnel": tunnel} if tunnel is not None else {}
         level(text, **fields, kind=kind, **({"code": code} if code else {}))
 
@@ -111,19 +106,19 @@ class Journal:
     def detail(self, tunnel: str | None, text: str, **facts: object) -> None:
         """Something for who looks closely: the log at level debug only."""
         fields = {"tunnel": tunnel} if tunnel is not None else {}
-        self._log.debug(text, **fields, **facts)
+        LOG.debug(text, **fields, **facts)
 
     def warn(self, tunnel: str | None, text: str, **facts: object) -> None:
         """Something that an operator should know and that is no state change; once a minute."""
         held = self._repeats.admit(self._clock.now(), (tunnel, text))
         if held is not None:
             fields = {"tunnel": tunnel} if tunnel is not None else {}
-            self._log.warning(text, **fields, **facts, **({"repeated": held} if held else {}))
+            LOG.warning(text, **fields, **facts, **({"repeated": held} if held else {}))
 
     def fault(self, tunnel: str | None, what: str, error: Exception) -> None:
         """A bug of ours that was caught: with its stack, without values."""
         fields = {"tunnel": tunnel} if tunnel is not None else {}
-        self._log.error(what, **fields, kind="internal-error", exc_info=error)
+        LOG.error(what, **fields, kind="internal-error", exc_info=error)
 
     def _seldom(
         self,
@@ -149,7 +144,7 @@ class Journal:
             kept = self._traces[line.tunnel] = _Trace()
         self._traced += 1
         kept.add(self._traced, self._clock.now(), line)
-        self._log.debug(f"{'->' if line.outbound else '<-'} {line.text}", tunnel=line.tunnel, size=line.size)
+        LOG.debug(f"{'->' if line.outbound else '<-'} {line.text}", tunnel=line.tunnel, size=line.size)
 
     def ladder(self, tunnel: str) -> list[tuple[float, LadderLine]]:
         """The last IKE messages of a tunnel, oldest first, with their times on our clock."""

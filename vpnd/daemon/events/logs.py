@@ -20,8 +20,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
-import structlog
-
 from vpnd.control.severity import DEBUG, ERROR, INFO, WARNING, in_journal
 from vpnd.model.text import cut, printable
 
@@ -35,7 +33,7 @@ REPEATS_KEPT = 4096
 """Ours: different messages whose repetition is counted at a time."""
 
 LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
-"""By the words of the command line and of structlog."""
+"""By the words of the command line."""
 
 JOURNAL = "/run/systemd/journal/socket"
 """Where the journal takes entries, a datagram each (systemd's "Native Journal Protocol")."""
@@ -156,15 +154,9 @@ class Repeats:
 
 
 def configure(level: str, stream: TextIO = sys.stderr, text: bool | None = None) -> LineWriter:
-    """Set structlog and the standard library's logging up; returns the writer, for its `flush`."""
+    """Set `LOG` and the standard library's logging up; returns the writer, for its `flush`."""
     writer, render = _writer(stream, text)
-    minimum = getattr(logging, level.upper())
-    structlog.configure(
-        processors=[_add_level, _add_time, _add_traceback, _cut_texts, render],
-        wrapper_class=structlog.make_filtering_bound_logger(minimum),
-        logger_factory=lambda *_: _Lines(writer.write),
-        cache_logger_on_first_use=False,
-    )
+    LOG.set(writer.write, render, LEVELS[level])
     # What libraries say is rare and serious; it goes the same way.
     root = logging.getLogger()
     root.handlers = [_Bridge()]
@@ -172,7 +164,7 @@ def configure(level: str, stream: TextIO = sys.stderr, text: bool | None = None)
     return writer
 
 
-def _writer(stream: TextIO, text: bool | None) -> tuple[LineWriter, Callable[[object, str, Event], str]]:
+def _writer(stream: TextIO, text: bool | None) -> tuple[LineWriter, Callable[[Event], str]]:
     """What takes the events, and how it wants them."""
     if text is None and in_journal(stream):
         journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -186,20 +178,47 @@ def _writer(stream: TextIO, text: bool | None) -> tuple[LineWriter, Callable[[ob
     return LineWriter(stream.fileno()), _text_line if as_text else _json_line
 
 
-class _Lines:
-    """What structlog calls a logger: one method for each level, all of which write the rendered line."""
+class Log:
+    """Events by their level, each one line: a text, and facts as keywords."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self.debug = self.info = self.warning = self.error = self.critical = write
+    def __init__(self) -> None:
+        self.set(print, lambda event: _text_line(event), DEBUG)
+
+    def set(self, write: Callable[[str], None], render: Callable[[Event], str], least: int) -> None:
+        """From now on lines go to `write`; `least`: the severity of the least that is said."""
+        self._write, self._render, self._least = write, render, least
+
+    def debug(self, text: str, **facts: Any) -> None:
+        self._say("debug", text, facts)
+
+    def info(self, text: str, **facts: Any) -> None:
+        self._say("info", text, facts)
+
+    def warning(self, text: str, **facts: Any) -> None:
+        self._say("warning", text, facts)
+
+    def error(self, text: str, **facts: Any) -> None:
+        self._say("error", text, facts)
+
+    def _say(self, level: str, text: str, facts: Event) -> None:
+        if LEVELS[level] > self._least:
+            return
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        event = {**facts, "event": text, "level": level, "at": at}
+        _add_traceback(event)
+        self._write(self._render(_cut_texts(event)))
+
+
+LOG = Log()
+"""That of the daemon. Without `configure`, as in tests, its lines go to standard output."""
 
 
 class _Bridge(logging.Handler):
-    """Hands records of the standard library's logging to structlog."""
+    """Hands records of the standard library's logging to `LOG`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         name = record.levelname.lower()
-        log = structlog.get_logger()
-        call = getattr(log, name if name in LEVELS else "error")
+        call = getattr(LOG, name if name in LEVELS else "error")
         call(
             record.getMessage(),
             logger=record.name,
@@ -207,17 +226,7 @@ class _Bridge(logging.Handler):
         )
 
 
-def _add_level(_: object, method: str, event: Event) -> Event:
-    event["level"] = method
-    return event
-
-
-def _add_time(_: object, __: str, event: Event) -> Event:
-    event["at"] = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return event
-
-
-def _add_traceback(_: object, __: str, event: Event) -> Event:
+def _add_traceback(event: Event) -> None:
     """The stack of an exception, without local variables: they may hold keys."""
     exc_info = event.pop("exc_info", None)
     if exc_info is True:
@@ -230,24 +239,23 @@ def _add_traceback(_: object, __: str, event: Event) -> Event:
         # The type alone: an exception's text may repeat what it was given.
         event["exception"] = exc_info[0].__name__
         event["stack"] = places
-    return event
 
 
-def _cut_texts(_: object, __: str, event: Event) -> Event:
+def _cut_texts(event: Event) -> Event:
     """No value is longer than a text that is kept anywhere else."""
     return {key: cut(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
-def _json_line(_: object, __: str, event: Event) -> str:
+def _json_line(event: Event) -> str:
     first = {key: event.pop(key) for key in ("tunnel", "at", "level", "event") if key in event}
     return json.dumps({**first, **event}, ensure_ascii=False, default=str)
 
 
-def _marked_line(_: object, method: str, event: Event) -> str:
-    return f"<{LEVELS.get(event['level'], ERROR)}>{_json_line(_, method, event)}"
+def _marked_line(event: Event) -> str:
+    return f"<{LEVELS.get(event['level'], ERROR)}>{_json_line(event)}"
 
 
-def _journal_entry(_: object, __: str, event: Event) -> str:
+def _journal_entry(event: Event) -> str:
     """The text as on a terminal, and each fact in a field of its own, such as VPND_TUNNEL."""
     del event["at"]
     severity = LEVELS.get(event.pop("level"), ERROR)
@@ -266,7 +274,7 @@ def _entry(message: str, severity: int, facts: Event) -> str:
     return "\n".join(f"{name}={printable(value)}" for name, value in fields.items())
 
 
-def _text_line(_: object, __: str, event: Event) -> str:
+def _text_line(event: Event) -> str:
     tunnel, at, level = event.pop("tunnel", None), event.pop("at"), event.pop("level")
     text = event.pop("event")
     event.pop("kind", None)
