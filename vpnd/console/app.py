@@ -20,7 +20,7 @@ from starlette.routing import Route
 from vpnd.console import shapes
 from vpnd.console.editing import Editing
 from vpnd.console.gateways import Gateways
-from vpnd.console.other_side import peer_config_of
+from vpnd.console.other_side import kind_of, other_side
 from vpnd.console.protection import Protection
 from vpnd.console.requests import THEMES, Pages, form_of, one, own_path, redirect
 from vpnd.console.sessions import Sessions, TooMany
@@ -30,6 +30,7 @@ from vpnd.console.tokens import Tokens, TokensUnavailable
 from vpnd.console.watch import KEPT_RATES, Watch
 from vpnd.console.words import LANGUAGES, translator
 from vpnd.sdk import AsyncClient, DaemonUnreachable, Refused, VpndError
+from vpnd.translate.kinds import file_name
 
 STATIC = {
     "console.css": "text/css",
@@ -108,6 +109,7 @@ class Console:
             Route("/events/list", see(self.events_list)),
             Route("/tunnel", see(self.tunnel)),
             Route("/tunnel/live", see(self.live)),
+            Route("/tunnel/other-side", see(self.other_side)),
             Route("/tunnel/peer-config", see(self.peer_config)),
             Route("/tunnel/act", change(self.act), methods=["POST"]),
         ]
@@ -195,10 +197,14 @@ class Console:
 
     async def tunnel(self, request: Request) -> Response:
         values = await self._about(request)
-        text, reason = await asyncio.to_thread(peer_config_of, values["tunnel"])
-        return self.pages.render(
-            request, "tunnel.html", page="tunnels", peer_config=text, no_peer_config=reason, **values
-        )
+        other = await other_side(self.vpnd, values["tunnel"].name)
+        return self.pages.render(request, "tunnel.html", page="tunnels", **other, **values)
+
+    async def other_side(self, request: Request) -> Response:
+        """The part of a page with the other side's configuration, for the product that was chosen."""
+        name = request.query_params.get("name", "")
+        other = await other_side(self.vpnd, name, kind_of(request))
+        return self.pages.render(request, "other_side.html", name=name, **other)
 
     async def live(self, request: Request) -> Response:
         return self.pages.render(request, "live.html", **await self._about(request))
@@ -228,11 +234,10 @@ class Console:
         }
 
     async def peer_config(self, request: Request) -> Response:
-        text, reason = peer_config_of(await self.vpnd.tunnel(request.query_params.get("name", "")))
-        if text is None:
-            raise HTTPException(404, reason)
-        headers = {"Content-Disposition": 'attachment; filename="swanctl.conf"'}
-        return PlainTextResponse(text, headers=headers)
+        name, kind = request.query_params.get("name", ""), kind_of(request)
+        found = await self.vpnd.peer_config(name, kind)
+        headers = {"Content-Disposition": f'attachment; filename="{file_name(kind)}"'}
+        return PlainTextResponse(found.configuration, headers=headers)
 
     # ------------------------------------------------------------------------------------ acting
 

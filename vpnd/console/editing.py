@@ -18,13 +18,13 @@ from vpnd.config.values import MAX_TUNNEL_NAME, check_name
 from vpnd.console import drafts
 from vpnd.console.drafts import Draft, step_of
 from vpnd.console.fields import BY_NAME, STEPS, Step
-from vpnd.console.other_side import peer_config_of
+from vpnd.console.other_side import other_side
 from vpnd.console.requests import Pages, one, redirect
 from vpnd.console.suggestions import proposed
 from vpnd.console.watch import Watch
 from vpnd.console.words import translator
 from vpnd.model.secret import Secret
-from vpnd.sdk import AsyncClient, Refused, VpndError
+from vpnd.sdk import AsyncClient, Refused
 from vpnd.sdk.models import Problem, TunnelCheck
 
 SUMMARY = "summary"
@@ -340,14 +340,8 @@ class Editing:
         shown, session.shown_once = session.shown_once, None
         if shown is None or shown[0] != name:
             return redirect("/tunnel", name=name)
-        try:
-            text, reason = await asyncio.to_thread(peer_config_of, await self._vpnd.tunnel(name))
-        except VpndError as failure:
-            text, reason = None, str(failure)
-        values = {"name": name, "key": shown[1].reveal().decode()}
-        return self._pages.render(
-            request, "done.html", page="tunnels", peer_config=text, no_peer_config=reason, **values
-        )
+        values = {"name": name, "key": shown[1].reveal().decode(), **await other_side(self._vpnd, name)}
+        return self._pages.render(request, "done.html", page="tunnels", **values)
 
     async def delete(self, request: Request) -> Response:
         """Close and forget a tunnel, once its name was typed."""

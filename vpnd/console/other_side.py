@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from typing import Any
 
-from vpnd.sdk.models import TunnelDetail
+from starlette.requests import Request
+
+from vpnd.sdk import AsyncClient, VpndError
+from vpnd.translate.kinds import KINDS, PeerKind
+
+USUAL: PeerKind = "strongswan"
 
 
-def peer_config_of(tunnel: TunnelDetail) -> tuple[str | None, str | None]:
-    """The other side's configuration, or why there is none."""
-    from vpnd.control.peer_config import NotPossible, strongswan
-
+async def other_side(vpnd: AsyncClient, name: str, kind: PeerKind = USUAL) -> dict[str, Any]:
+    """What the pages show: the configuration for this product, or why there is none."""
+    text, reason = None, None
     try:
-        return strongswan(asdict(tunnel)), None
-    except NotPossible as reason:
-        return None, str(reason)
+        text = (await vpnd.peer_config(name, kind)).configuration
+    except VpndError as failure:
+        reason = str(failure)
+    return {"peer_config": text, "no_peer_config": reason, "kind": kind, "kinds": KINDS}
+
+
+def kind_of(request: Request) -> PeerKind:
+    """The product that the request names; the usual one if it names none that there is."""
+    wanted = request.query_params.get("kind")
+    return next((kind for kind in KINDS if kind == wanted), USUAL)

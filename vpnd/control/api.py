@@ -23,6 +23,7 @@ from vpnd.control.limits import RequestLimits
 from vpnd.control.lists import MAX_LIMIT, CustomerGatewayFilter, EventFilter, TunnelFilter
 from vpnd.control.openapi import API_VERSION, PROBLEM, document
 from vpnd.control.operations import NegotiationFailed, OperationError, Operations
+from vpnd.control.other_side import written_for
 from vpnd.control.schema import (
     ActionResult,
     Applied,
@@ -59,6 +60,7 @@ from vpnd.control.schema import (
     TunnelDetail,
     TunnelExport,
     TunnelList,
+    TunnelPeerConfig,
     TunnelSettings,
     UpRequest,
     Why,
@@ -72,6 +74,7 @@ from vpnd.control.streams import (
     unless_closing,
 )
 from vpnd.control.tokens import Tokens
+from vpnd.translate.kinds import PeerKind
 
 REPLACED = "\ufffd"
 """What the server makes of bytes in a path that are no UTF-8."""
@@ -93,6 +96,8 @@ GatewayName = Annotated[
 TraceLimit = Annotated[
     int | None, Query(ge=1, le=MAX_LIMIT, description="So many of the newest.", examples=[20])
 ]
+
+Kind = Annotated[PeerKind, Query(description="What the peer is.", examples=["strongswan"])]
 
 TokenName = Annotated[
     str, AfterValidator(_is_utf8), Path(description="the token's name", examples=["backup"])
@@ -170,6 +175,16 @@ def _add_queries(app: FastAPI, operations: Operations) -> None:
     async def export(name: Name) -> Response:
         """The tunnel as a TOML file, as it was written, without its key."""
         return _json(operations.export(name))
+
+    @app.get(
+        "/v1/tunnels/{name}/peer-config",
+        response_model=TunnelPeerConfig,
+        tags=["status"],
+        operation_id="peer_config",
+    )
+    async def peer_config(name: Name, kind: Kind) -> Response:
+        """What to put on the peer, for its product, without the key; 409 where that product cannot do it."""
+        return _json(await written_for(operations.tunnel(name), kind))
 
     @app.get("/v1/keys", response_model=KeyList, tags=["keys"], operation_id="keys")
     async def keys() -> Response:

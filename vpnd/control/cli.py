@@ -627,27 +627,42 @@ def export(
 def peer_config(
     context: typer.Context,
     name: NameArgument,
-    kind: Annotated[str, typer.Option("--for", metavar="KIND", help="What the peer is: strongswan.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--for", metavar="KIND", help="What the peer is, see above.", autocompletion=completion.peer_kinds
+        ),
+    ],
     socket: SocketOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print the other side's configuration, all but the key."""
-    session = _session(context, socket, json)
-    from vpnd.control import peer_config as kinds
-    from vpnd.sdk.transport import tunnel_path
+    """Print the other side's configuration, complete but for the key.
 
-    if kind not in kinds.KINDS:
-        hint = "one of: " + ", ".join(kinds.KINDS)
+    KIND is one of:
+
+    - `strongswan`, `libreswan`, `vpnd`: files
+    - `cisco-ios`, `cisco-asa`, `fortigate`, `huawei`, `h3c`, `mikrotik`: commands to paste
+    - `tencent-cloud`, `aws`, `azure`: commands for the cloud's own program
+
+    A placeholder stands where the key goes, with its fingerprint. Comments say which switches the peer needs
+    and why, and what it cannot do: an algorithm that it lacks is left out while there is another, else
+    nothing is written and the exit code is 1. Names of interfaces, and the networks behind this gateway, are
+    placeholders in capitals: only the operators know them.
+    """
+    session = _session(context, socket, json)
+    from vpnd.sdk.transport import tunnel_path, with_query
+    from vpnd.translate.kinds import KINDS
+
+    if kind not in KINDS:
+        hint = "one of: " + ", ".join(KINDS)
         session.fail({"code": "E-VALUE", "message": f"no peer of kind {kind!r}", "hint": hint}, EXIT_USAGE)
-    document = session.ask(lambda client: client.get(tunnel_path(name)))
-    try:
-        text = kinds.KINDS[kind](document)
-    except kinds.NotPossible as error:
-        session.fail({"code": "E-PEER-CONFIG", "message": str(error), "hint": None}, EXIT_FAILED)
+    path = with_query(tunnel_path(name, "peer-config"), {"kind": kind})
+    document = session.ask(lambda client: client.get(path))
     if session.json:
-        write(jsonlib.dumps({"tunnel": name, "for": kind, "configuration": text}, indent=2) + "\n")
+        told = {key: document[key] for key in ("configuration", "notes")}
+        session.show({"tunnel": name, "for": kind, **told}, lambda width: ())
     else:
-        write(text)
+        write(document["configuration"])
 
 
 # ----------------------------------------------------------------------------------------- keys

@@ -21,6 +21,13 @@ def prepare(program: str) -> None:
         completion_init()
 
 
+def peer_kinds(incomplete: str) -> list[str]:
+    """The products of `vpnctl peer-config` that begin with what is typed."""
+    from vpnd.translate.kinds import KINDS
+
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
 def tunnel_names(context: Context, incomplete: str) -> list[str]:
     """The names of the daemon's tunnels that begin with what is typed; none where it does not answer."""
     import asyncio

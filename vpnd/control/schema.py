@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vpnd.config.values import UNIT, MomentValue
+from vpnd.translate.kinds import PeerKind
 
 TunnelState = Literal["down", "waiting", "connecting", "up", "unhealthy"]
 MappingState = Literal["down", "waiting", "connecting", "up"]
@@ -359,6 +360,21 @@ class TunnelExport(Model):
 
     tunnel: str = words("The tunnel's name.", "branch-a")
     toml: str = words("The text of the file.", '[tunnels.branch-a]\nnegotiation = "active"\n')
+
+
+class TunnelPeerConfig(Model):
+    """`GET /v1/tunnels/NAME/peer-config?kind=KIND`: what to put on the peer, all but the key."""
+
+    tunnel: str = words("The tunnel's name.", "branch-a")
+    kind: PeerKind = words("What the peer is.", "strongswan")
+    title: str = words("What that product is called.", "strongSwan (swanctl.conf)")
+    configuration: str = words(
+        "The text, with a placeholder and a fingerprint in place of the key.", "connections {\n ... }\n"
+    )
+    notes: list[str] = Field(
+        description="What the peer's operator has to know; it stands in the text as well.",
+        examples=[["Cisco IOS takes one PFS group: 14 is written, 19 left out."]],
+    )
 
 
 # ---------------------------------------------------------------------------------------- keys

@@ -34,6 +34,7 @@ from vpnd.sdk.models import (
     TunnelDetail,
     TunnelExport,
     TunnelList,
+    TunnelPeerConfig,
     TunnelSettings,
     Why,
 )
@@ -115,6 +116,10 @@ def settings(name: str) -> Call[TunnelSettings]:
 
 def export(name: str) -> Call[TunnelExport]:
     return Call(TunnelExport, "GET", tunnel_path(name, "export"))
+
+
+def peer_config(name: str, kind: str) -> Call[TunnelPeerConfig]:
+    return Call(TunnelPeerConfig, "GET", with_query(tunnel_path(name, "peer-config"), {"kind": kind}))
 
 
 def keys() -> Call[KeyList]:

@@ -45,6 +45,7 @@ from vpnd.sdk.models import (
     TunnelDetail,
     TunnelExport,
     TunnelList,
+    TunnelPeerConfig,
     TunnelSettings,
     Why,
 )
@@ -104,6 +105,10 @@ class Client:
     def export(self, name: str) -> TunnelExport:
         """A tunnel as a TOML file, as it was written, without its key."""
         return self._do(calls.export(name))
+
+    def peer_config(self, name: str, kind: str) -> TunnelPeerConfig:
+        """What to put on the peer of a tunnel, for a product such as `strongswan`, all but the key."""
+        return self._do(calls.peer_config(name, kind))
 
     def keys(self) -> KeyList:
         """The pre-shared keys of every tunnel, as fingerprints, and which of them each end uses."""
@@ -321,6 +326,10 @@ class AsyncClient:
     async def export(self, name: str) -> TunnelExport:
         """A tunnel as a TOML file, as it was written, without its key."""
         return await self._do(calls.export(name))
+
+    async def peer_config(self, name: str, kind: str) -> TunnelPeerConfig:
+        """What to put on the peer of a tunnel, for a product such as `strongswan`, all but the key."""
+        return await self._do(calls.peer_config(name, kind))
 
     async def keys(self) -> KeyList:
         """The pre-shared keys of every tunnel, as fingerprints, and which of them each end uses."""

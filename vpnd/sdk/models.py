@@ -288,6 +288,30 @@ class TunnelExport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelPeerConfig:
+    """`GET /v1/tunnels/NAME/peer-config?kind=KIND`: what to put on the peer, all but the key."""
+
+    tunnel: str
+    kind: Literal[
+        "strongswan",
+        "libreswan",
+        "cisco-ios",
+        "cisco-asa",
+        "fortigate",
+        "huawei",
+        "h3c",
+        "mikrotik",
+        "tencent-cloud",
+        "aws",
+        "azure",
+        "vpnd",
+    ]
+    title: str
+    configuration: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One state change. `event` is a stable word (`tunnel-up`); `text` for people; `code` of a fault.
 

@@ -106,6 +106,7 @@ MATRIX = {
             "/events/list",
             "/tunnel",
             "/tunnel/live",
+            "/tunnel/other-side",
             "/tunnel/peer-config",
             "/gateways",
         )

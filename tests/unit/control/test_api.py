@@ -383,6 +383,7 @@ ROUTES = {
     ("get", "/v1/tunnels/{name}/trace"),
     ("get", "/v1/tunnels/{name}/settings"),
     ("get", "/v1/tunnels/{name}/export"),
+    ("get", "/v1/tunnels/{name}/peer-config"),
     ("get", "/v1/events"),
     ("get", "/metrics"),
     ("post", "/v1/tunnels/{name}/up"),

@@ -13,7 +13,6 @@ from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_refused import seconds
 from tests.unit.daemon.test_stories import BACK, HERE, ROUTED, THERE, VERSIONS, kinds, text
 from tests.unit.tunnel.lives import policy
-from vpnd.control.peer_config import NotPossible, strongswan
 from vpnd.daemon.upkeep import repairs
 from vpnd.daemon.upkeep.addresses import Addresses
 from vpnd.host.netlink import RouteTo
@@ -21,6 +20,8 @@ from vpnd.host.resolver import Resolver
 from vpnd.host.routes import ANYWHERE
 from vpnd.model.identity import Identity
 from vpnd.model.selectors import UNSPECIFIED, Address
+from vpnd.translate.peer_config import peer_config
+from vpnd.translate.side import NotPossible
 
 ELSEWHERE = "192.0.2.77"
 NAMED = '\n[tunnels.t.ike]\nlocal_id = "hq.example"\nversion = "{version}"'
@@ -63,7 +64,7 @@ async def test_the_address_and_the_identity_are_the_default_routes(pair: Pair) -
     assert detail.configuration["ike"]["local_id"] == HERE
     assert pair.hq.operator.status().gateway.address == HERE
     assert "is not an address of this machine" not in pair.hq.texts()
-    assert f"remote_addrs = {HERE}, %any\n" in strongswan(detail.model_dump(mode="json"))
+    assert f"remote_addrs = {HERE}, %any\n" in peer_config(detail.model_dump(mode="json"), "strongswan").text
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -93,7 +94,7 @@ async def test_the_default_identity_follows(pair: Pair) -> None:
     detail = pair.hq.operator.tunnel("t")
     assert (detail.local_address, detail.local_id) == (ELSEWHERE, ELSEWHERE)
     assert detail.configuration["ike"]["local_id"] == ELSEWHERE
-    assert f"id-1 = {ELSEWHERE}" in strongswan(detail.model_dump(mode="json"))
+    assert f"id-1 = {ELSEWHERE}" in peer_config(detail.model_dump(mode="json"), "strongswan").text
 
 
 @with_pair
@@ -147,7 +148,7 @@ async def test_without_a_default_route_the_tunnel_waits_and_says_so(pair: Pair) 
     detail = pair.hq.operator.tunnel("t")
     assert (detail.local_address, detail.local_id) == ("auto", "auto")
     with pytest.raises(NotPossible, match=r"set ike\.local_id"):
-        strongswan(detail.model_dump(mode="json"))
+        peer_config(detail.model_dump(mode="json"), "strongswan")
     pair.hq.host.source = ip_address(HERE)
     pair.hq.watch.on_change()
     await pair.until(lambda: pair.state() == ("up", "up"))

@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.config.files import GATEWAY, load_text
-from tests.unit.control.fakes import FakeOperations
-from vpnd.config.compile import describe
-from vpnd.config.mappings import mappings_of
-from vpnd.control.peer_config import NotPossible, strongswan
-from vpnd.model.selectors import ANY_PORT, ports_text, protocol_text
-
-KEY_TEXT = "correct-horse-battery-staple"
-
-
-def peer_of(directory: Path, extra: str) -> str:
-    """What `vpnctl peer-config` prints for a tunnel with these lines."""
-    text = f'[tunnels.a]\ncustomer_gateway = "branch"\npre_shared_key = "plain:{KEY_TEXT}"\n{extra}\n'
-    loaded = load_text(directory, GATEWAY + text)
-    assert loaded.ok, loaded.errors
-    tunnel = copy.deepcopy(FakeOperations().tunnel("branch-a").model_dump(mode="json", by_alias=True))
-    table = loaded.configuration.tunnels["a"].table
-    tunnel["name"] = "a"
-    tunnel["configuration"] = describe(loaded, "a")
-    tunnel["mappings"] = [
-        {
-            "local": str(m.local),
-            "remote": str(m.remote),
-            "protocol": protocol_text(m.protocol) if m.protocol else None,
-            "local_port": ports_text(m.local_ports) if m.local_ports != ANY_PORT else None,
-            "remote_port": ports_text(m.remote_ports) if m.remote_ports != ANY_PORT else None,
-        }
-        for m in mappings_of(table)
-    ]
-    return strongswan(tunnel)
+from tests.unit.translate.tunnels import KEY_TEXT, peer_of, tunnel_of
+from vpnd.translate.peer_config import peer_config
+from vpnd.translate.side import NotPossible, side_of
 
 
 def settings(text: str) -> dict[str, Any]:
@@ -105,13 +77,25 @@ def test_a_route_based_peer_gets_an_interface(tmp_path: Path) -> None:
     text = peer_of(tmp_path, 'routes = ["10.2.0.0/16"]\nhealth_check.enabled = true\n')
     found = settings(text)
     assert found["connections.a.children.a.local_ts"] == "0.0.0.0/0"
-    assert found["connections.a.children.a.if_id_in"] == found["connections.a.children.a.if_id_out"] == "42"
-    assert "# " in text
-    assert "ip link add ipsec42 type xfrm if_id 42" in text
+    number = found["connections.a.children.a.if_id_in"]
+    assert found["connections.a.children.a.if_id_out"] == number
+    assert f"#     ip link add ipsec{number} type xfrm if_id {number}" in text
     assert "ip address add 169.254." in text
     assert "connections.a.children.a.start_action" not in found, (
         "a trap for all addresses would cut the peer off"
     )
+
+
+def test_each_tunnel_has_an_interface_of_its_own(tmp_path: Path) -> None:
+    tunnel = tunnel_of(tmp_path, 'routes = ["10.2.0.0/16"]\n')
+    numbers = {}
+    for gateway in ("hq", "hq-2"):
+        for name in ("a", "b", "a-b", "tunnel-with-a-name-as-long-as-there-may-be-which-is-sixty-ch"):
+            found = settings(peer_config({**tunnel, "name": name, "gateway": gateway}, "strongswan").text)
+            numbers[gateway, name] = int(found[f"connections.{name}.children.{name}.if_id_in"])
+    assert len(set(numbers.values())) == len(numbers)
+    assert all(0 < number < 2**31 for number in numbers.values())
+    assert numbers["hq", "a"] == side_of({**tunnel, "gateway": "hq"}).number, "always the same"
 
 
 def test_the_peer_begins_where_we_are_passive(tmp_path: Path) -> None:
@@ -149,6 +133,22 @@ def test_weak_algorithms_name_the_plugins(tmp_path: Path) -> None:
     text = peer_of(tmp_path, 'ike.encryption = "des"\nike.integrity = "md5"\nike.dh_group = 1\n')
     assert "Weak algorithms are in use: des, md5, 1." in text
     assert "plugins des, md5" in text
+
+
+def test_ikev1_has_one_algorithm_of_a_kind_in_a_proposal(tmp_path: Path) -> None:
+    lists = 'ike.encryption = ["aes-128", "3des"]\nike.integrity = ["sha1", "md5"]\nike.dh_group = [2, 14]\n'
+    found = settings(peer_of(tmp_path, 'ike.version = "ikev1"\nipsec.pfs = [2, 5]\n' + lists))
+    proposals = found["connections.a.proposals"].split(", ")
+    assert len(proposals) == 8
+    assert proposals[0] == "aes128-sha1-modp1024"
+    assert "3des-md5-modp2048" in proposals
+    assert found["connections.a.children.a.esp_proposals"] == "aes128-sha256-modp1024, aes128-sha256-modp1536"
+
+
+def test_what_it_lacks_is_left_out_while_there_is_another(tmp_path: Path) -> None:
+    text = peer_of(tmp_path, 'ike.encryption = ["sm4", "aes-256"]\n')
+    assert settings(text)["connections.a.proposals"] == "aes256-sha256-modp2048"
+    assert "strongSwan has no encryption sm4: left out here." in text
 
 
 def test_what_strongswan_lacks(tmp_path: Path) -> None:

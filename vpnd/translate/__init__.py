@@ -1,0 +1,1 @@
+"""Other products' configurations: the other side written for them, and theirs read for ours."""
