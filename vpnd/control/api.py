@@ -20,7 +20,7 @@ from vpnd.config.secrets import KEYS
 from vpnd.control import metrics
 from vpnd.control.access import Access, Caller
 from vpnd.control.limits import RequestLimits
-from vpnd.control.lists import MAX_LIMIT, CustomerGatewayFilter, EventFilter, TunnelFilter
+from vpnd.control.lists import CustomerGatewayFilter, EventFilter, TraceFilter, TunnelFilter
 from vpnd.control.openapi import API_VERSION, PROBLEM, document
 from vpnd.control.operations import NegotiationFailed, OperationError, Operations
 from vpnd.control.other_side import written_for
@@ -28,6 +28,7 @@ from vpnd.control.schema import (
     ActionResult,
     Applied,
     ApplyRequest,
+    Bundle,
     Configurations,
     Confirmed,
     CustomerGatewayChange,
@@ -93,8 +94,8 @@ GatewayName = Annotated[
     str, AfterValidator(_is_utf8), Path(description="the customer gateway's name", examples=["branch"])
 ]
 
-TraceLimit = Annotated[
-    int | None, Query(ge=1, le=MAX_LIMIT, description="So many of the newest.", examples=[20])
+BundleTunnels = Annotated[
+    list[str] | None, Query(description="Of this tunnel; may be repeated.", examples=[["branch-a"]])
 ]
 
 Kind = Annotated[PeerKind, Query(description="What the peer is.", examples=["strongswan"])]
@@ -134,6 +135,7 @@ def create_app(operations: Operations, tokens: Tokens | None = None) -> FastAPI:
     _add_error_handlers(app)
     commands = Commands(operations, closing)
     _add_queries(app, operations)
+    _add_recordings(app, operations)
     _add_streams(app, operations, tokens, closing)
     _add_actions(app, operations, commands)
     _add_configuration(app, operations, commands)
@@ -201,11 +203,21 @@ def _add_queries(app: FastAPI, operations: Operations) -> None:
         """The last failure explained."""
         return _json(operations.why(name))
 
+
+def _add_recordings(app: FastAPI, operations: Operations) -> None:
     @app.get("/v1/tunnels/{name}/trace", response_model=Trace, tags=["status"], operation_id="trace")
-    async def trace(name: Name, limit: TraceLimit = None) -> Response:
-        """The decoded ladder of the last IKE messages, oldest first; with `limit` so many of the newest."""
-        whole = operations.trace(name)
-        return _json(whole if limit is None else whole.model_copy(update={"lines": whole.lines[-limit:]}))
+    async def trace(name: Name, wanted: Annotated[TraceFilter, Query()]) -> Response:
+        """The decoded ladder of the last IKE messages, oldest first, or of those that match."""
+        return _json(wanted.of(operations.trace(name)))
+
+    @app.get("/v1/bundle", response_model=Bundle, tags=["status"], operation_id="bundle")
+    async def bundle(tunnel: BundleTunnels = None) -> Response:
+        """What support needs, as texts: versions, status, events, values, ladders, routes, rules, counters.
+
+        Of these tunnels, or of all as long as there is room. It holds no key.
+        """
+        found = await operations.bundle(tunnel or ())
+        return Response(await asyncio.to_thread(found.model_dump_json), media_type="application/json")
 
 
 def _add_streams(app: FastAPI, operations: Operations, tokens: Tokens, closing: asyncio.Event) -> None:

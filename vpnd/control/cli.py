@@ -26,6 +26,8 @@ from vpnd.control.session import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.text import Text
 
     from vpnd.sdk.transport import AsyncTransport
@@ -78,6 +80,12 @@ def _filter_option(flag: str, text: str) -> Any:
 
 CodesOption = Annotated[list[str] | None, _filter_option("--code", "With this code, such as E-PSK")]
 TextOption = Annotated[str | None, typer.Option("--text", metavar="TEXT", help="In which this is found.")]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="WHEN", help="Not older than this: 10m, 2h, 1d, or 2026-03-01T14:00:00Z."
+    ),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", help="At most so many.")]
 
 NAME_HELP = "The tunnel's name, as in the configuration."
@@ -166,18 +174,56 @@ def why(
 
 @app.command()
 def trace(
-    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+    context: typer.Context,
+    name: Annotated[str | None, _tunnel_argument("[NAME]", NAME_HELP)] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new messages, until Ctrl-C.")
+    ] = False,
+    since: SinceOption = None,
+    exchange: Annotated[
+        list[str] | None, _filter_option("--exchange", "Of this exchange, such as IKE_AUTH")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="Write all that support needs into this file."),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --bundle: do not ask before it is written.")
+    ] = False,
+    socket: SocketOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """The decoded ladder of the last IKE messages: -> sent, <- received."""
-    from vpnd.control import render
+    """The decoded ladder of the last 200 IKE messages: -> sent, <- received. No key is in it.
 
-    _look(
-        context,
-        name,
-        ("trace",),
-        lambda document, width: render.trace(document),
-        _session(context, socket, json),
-    )
+    It goes on over restarts of the daemon. What repeats is there once, with how often; with --json all of it.
+
+    --bundle shows what a file for support holds, then writes it, as a tar.gz that only you read: versions,
+    status, events, values without keys, ladders, routes, rules, counters. Without NAME it is of all tunnels.
+    """
+    session = _session(context, socket, json)
+    wanted = {"since": _moment(session, since), "exchange": exchange}
+    from vpnd.control import tracing
+
+    if bundle is not None:
+        tracing.bundle(session, name, bundle, yes)
+    elif name is None:
+        hint = "vpnctl trace NAME, or vpnctl trace --bundle FILE"
+        session.fail({"code": "E-USAGE", "message": "of which tunnel?", "hint": hint}, EXIT_USAGE)
+    else:
+        tracing.show(session, name, wanted, follow)
+
+
+def _moment(session: Session, text: str | None) -> datetime | None:
+    """What --since says; a usage error ends the program."""
+    if text is None:
+        return None
+    from vpnd.control import moments
+
+    try:
+        return moments.moment_of(text)
+    except ValueError:
+        error = {"code": "E-VALUE", "message": f"--since: {text!r} is not a moment", "hint": moments.HINT}
+        session.fail(error, EXIT_USAGE)
 
 
 def _look(
@@ -196,9 +242,11 @@ def _look(
 @app.command()
 def events(
     context: typer.Context,
+    name: Annotated[str | None, _tunnel_argument("[NAME]", "Of this tunnel; all without it.")] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with new events, until Ctrl-C.")
     ] = False,
+    since: SinceOption = None,
     tunnel: Annotated[
         list[str] | None,
         typer.Option(
@@ -217,7 +265,9 @@ def events(
 ) -> None:
     """State changes, the newest last, or those that match every option; with --json one object a line."""
     session = _session(context, socket, json)
-    wanted = {"tunnel": tunnel, "event": event, "code": code, "text": text, "limit": limit}
+    tunnels = [*(tunnel or ()), *([name] if name else ())]
+    wanted: dict[str, Any] = {"tunnel": tunnels, "event": event, "code": code, "text": text, "limit": limit}
+    wanted["since"] = _moment(session, since)
     from vpnd.control import render
 
     async def read(client: AsyncTransport) -> None:

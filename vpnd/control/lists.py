@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from vpnd.control.schema import (
     CustomerGateways,
     CustomerGatewayStatus,
     Event,
     Negotiation,
+    Trace,
+    TraceLine,
     TunnelState,
     TunnelStatus,
 )
@@ -117,6 +119,39 @@ class CustomerGatewayFilter(Page):
         )
 
 
+class TraceFilter(BaseModel):
+    """Which IKE messages: those that match every key, and of them the newest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int | None = Field(None, ge=1, le=MAX_LIMIT, description="So many of the newest.", examples=[20])
+    since: AwareDatetime | None = Field(
+        None, description="Of this moment or later.", examples=["2026-03-01T14:00:00Z"]
+    )
+    exchange: list[Text] | None = Field(
+        None,
+        description="Whose exchange has this in its name, any case; may be repeated.",
+        examples=[["IKE_AUTH"]],
+    )
+    after: int | None = Field(
+        None, ge=0, description="Only what came after the message with this id.", examples=[1772373731003]
+    )
+
+    def of(self, trace: Trace) -> Trace:
+        """The messages that were asked for."""
+        found = [line for line in trace.lines if self._matches(line)]
+        lines = found if self.limit is None else found[-self.limit :]
+        return trace.model_copy(update={"lines": lines})
+
+    def _matches(self, line: TraceLine) -> bool:
+        exchange = line.text.partition(" ")[0]
+        return (
+            (self.since is None or line.at >= self.since)
+            and (self.after is None or line.id > self.after)
+            and (self.exchange is None or any(_found(one, exchange) for one in self.exchange))
+        )
+
+
 class EventFilter(BaseModel):
     """Which events: those that match every key; of a key that may be repeated, one of its values."""
 
@@ -147,6 +182,9 @@ class EventFilter(BaseModel):
         None, description="With one of these codes; may be repeated.", examples=[["E-PSK"]]
     )
     text: Text | None = Field(None, description="Found in the event's text, any case.", examples=["phase 1"])
+    since: AwareDatetime | None = Field(
+        None, description="Of this moment or later.", examples=["2026-03-01T14:00:00Z"]
+    )
 
     def matches(self, event: Event) -> bool:
         """Whether it was asked for; that some were lost is said in any case."""
@@ -157,6 +195,7 @@ class EventFilter(BaseModel):
             and (self.event is None or event.event in self.event)
             and (self.code is None or event.code in self.code)
             and _found(self.text, event.text)
+            and (self.since is None or event.at >= self.since)
         )
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from vpnd.control.schema import (
     ActionResult,
     Applied,
+    Bundle,
     Configurations,
     Confirmed,
     CustomerGatewayChange,
@@ -199,6 +200,9 @@ class Operations(Protocol):
 
     def trace(self, name: str) -> Trace:
         """The decoded last IKE messages, oldest first."""
+
+    async def bundle(self, tunnels: Sequence[str]) -> Bundle:
+        """What support needs, without a key: of these tunnels, or of all."""
 
     def events(self, follow: bool, after: str | None) -> AsyncIterator[Event]:
         """The events that are kept, oldest first; with `follow`, new ones as they happen, without end.

@@ -418,7 +418,7 @@ def problems(found: Iterable[Json]) -> list[Text]:
     return lines
 
 
-# ------------------------------------------------------------------------------- events, trace
+# -------------------------------------------------------------------------------------- events
 
 
 def event(document: Json) -> Text:
@@ -426,17 +426,6 @@ def event(document: Json) -> Text:
     name = f"{clean(document['tunnel'])}  " if document["tunnel"] else ""
     code = f"  {document['code']}" if document["code"] else ""
     return Text(f"{moment(document['at'])}  {name}{document['event']}{code}  {clean(document['text'])}")
-
-
-def trace(document: Json) -> list[Text]:
-    """The ladder: an arrow for each message, its decoded attributes below it."""
-    lines: list[Text] = []
-    for line in document["lines"]:
-        arrow = "->" if line["direction"] == "out" else "<-"
-        text = f"{moment(line['at'])}  {arrow}  {clean(line['text'])}  ({line['size']} bytes)"
-        lines.append(Text(text, style="cyan" if arrow == "->" else ""))
-        lines += [Text(f"                {clean(detail)}", style="dim") for detail in line["detail"]]
-    return lines or [Text("no IKE message yet")]
 
 
 def keys(document: Json) -> list[Text]:

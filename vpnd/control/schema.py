@@ -471,6 +471,7 @@ class Why(Model):
 class TraceLine(Model):
     """One IKE message: `text` in the RFC's notation, `detail` its decoded attributes, `size` in bytes."""
 
+    id: int = number("It only grows; for `after` of a later request.", "messages", 1772373731003, default=0)
     at: datetime = words("When it was sent or received.", "2026-03-01T14:02:11Z")
     direction: Literal["out", "in"] = words("Sent or received.", "out")
     text: str = words("The message in the RFC's notation.", "IKE_SA_INIT 0 {SA, KE, Ni}")
@@ -485,6 +486,22 @@ class Trace(Model):
 
     tunnel: str = words("The tunnel's name.", "branch-a")
     lines: list[TraceLine] = Field(description="The messages, oldest first.")
+
+
+class BundleFile(Model):
+    """One file of a bundle: its path there, and its text."""
+
+    name: str = words("Where it stands in the bundle.", "tunnels/branch-a/trace.json")
+    text: str = words("What it holds.", "{}")
+
+
+class Bundle(Model):
+    """`GET /v1/bundle`: what support needs to know of a gateway, without a key."""
+
+    files: list[BundleFile] = Field(description="The files, as a bundle holds them.")
+    left_out: list[str] = Field(
+        default=[], description="Tunnels for which there was no room.", examples=[["branch-z"]]
+    )
 
 
 # -------------------------------------------------------------------------------------- events

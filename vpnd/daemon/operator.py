@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from vpnd.control.operations import (
 from vpnd.control.schema import (
     ActionResult,
     Applied,
+    Bundle,
     CarriedRoute,
     Configurations,
     Confirmed,
@@ -62,6 +63,7 @@ from vpnd.control.schema import (
 )
 from vpnd.daemon import planned
 from vpnd.daemon.beginning import moment
+from vpnd.daemon.bundling import collect
 from vpnd.daemon.changes import Change
 from vpnd.daemon.commits import Commits, Done
 from vpnd.daemon.key_rotations import KeyRotations
@@ -156,6 +158,12 @@ class Operator:
         """The decoded last IKE messages, oldest first."""
         self._tunnel(name)
         return Trace(tunnel=name, lines=self._service.journal.traced(name))
+
+    async def bundle(self, tunnels: Sequence[str]) -> Bundle:
+        """What support needs, without a key: of these tunnels, or of all."""
+        for name in tunnels:
+            self._tunnel(name)
+        return await collect(self, self._service.host_facts, tunnels)
 
     def events(self, follow: bool, after: str | None) -> AsyncIterator[Event]:
         """The events that are kept, and with `follow` new ones as they happen."""
@@ -673,7 +681,7 @@ class Operator:
         """What can be said of an attempt that goes on without an answer: what was sent since the last one."""
         sent: list[LadderLine] = []
         unread: LadderLine | None = None
-        for _, line in self._service.journal.ladder(tunnel.name):
+        for line in self._service.journal.ladder(tunnel.name):
             sent = [*sent, line] if line.outbound else []
             if not line.outbound:
                 unread = line if line.is_unreadable else None

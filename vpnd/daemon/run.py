@@ -25,6 +25,7 @@ from vpnd.crypto.entropy import OsEntropy
 from vpnd.daemon.beginning import Beginning
 from vpnd.daemon.commits import Commits
 from vpnd.daemon.events.journal import Journal
+from vpnd.daemon.events.recorder import Recorder
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
 from vpnd.daemon.upkeep.addresses import OnDatagram, OnUnreachable
@@ -62,7 +63,7 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
     loop = asyncio.get_running_loop()
     supervisor = Supervisor.from_environment()
     clock = SystemClock()
-    journal = Journal(clock)
+    journal = Journal(clock, recorder=Recorder(state, first=int(clock.wall().timestamp() * 1000)))
     host = LinuxHost()
     try:
         new_engine = choose(_engine_choice(beginning))

@@ -15,6 +15,7 @@ from vpnd.config.load import Loaded
 from vpnd.crypto.entropy import Entropy
 from vpnd.daemon.changes import Change, Changes, Progress
 from vpnd.daemon.events.journal import Journal
+from vpnd.daemon.events.recorder import keep
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.intake import Intake
 from vpnd.daemon.loop_lag import LoopLag
@@ -138,6 +139,7 @@ class Service:
         self._spawn(self._names.follow())
         self._spawn(self._clock_jumps.watch())
         self._spawn(self.loop_lag.watch())
+        self._spawn(keep(self.journal.recorder, self.in_thread, self._not_recorded))
         self._watch.start()
 
     async def change(self, loaded: Loaded) -> Change:
@@ -254,6 +256,7 @@ class Service:
         self._intake.close()
         self._replies.close()
         await self.interfaces.abandon()
+        self._record_the_rest()
         self._engine.close()
         self._addresses.close()
         await self._host.close()
@@ -271,6 +274,16 @@ class Service:
     def state_changed(self, tunnel: str) -> None:
         """The service manager shows how many are up."""
         self._supervisor.status(self.summary())
+
+    async def host_facts(self) -> list[str]:
+        """The links, addresses, routes and rules of this machine that concern us, one a line."""
+        links = [
+            f"link {index} {name} {'up' if up else 'down'}"
+            for index, (name, up) in sorted((await self._host.links()).items())
+        ]
+        addresses = [f"address {address}" for address in sorted(map(str, await self._host.local_addresses()))]
+        found = await self._host.present()
+        return [*links, *addresses, *sorted(map(str, found.routes)), *sorted(map(str, found.rules))]
 
     def summary(self) -> str:
         """One line: how many tunnels are up, and how many this machine itself keeps down."""
@@ -337,6 +350,7 @@ class Service:
         """
         unprepared = Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail="it is not made yet")
         tunnel = self.gateway.tunnels.add(policy, unprepared)
+        self.journal.recorder.admit(policy.name)
         if closed or not policy.enabled:
             tunnel.standing.close()
         self.pending.add(policy.name)
@@ -378,7 +392,7 @@ class Service:
         else:
             text = "its configuration changed: closed, and negotiated again"
             self.journal.event(name, "tunnel-changed", text)
-        self.journal.forget(name)
+        self.journal.forget(name, made_again=successor is not None)
 
     async def _change(self, after: TunnelPolicy, difference: TunnelDifference) -> None:
         """A tunnel is another: in place as its class says, or made again where nothing else can be."""
@@ -435,6 +449,15 @@ class Service:
     def _changed_outside(self) -> None:
         if self._repairs.is_due():
             self._spawn(self._repairs.repair())
+
+    def _record_the_rest(self) -> None:
+        try:
+            self.journal.recorder.write(self.journal.recorder.take(everything=True))
+        except OSError as error:
+            self._not_recorded(error)
+
+    def _not_recorded(self, error: OSError) -> None:
+        self.journal.warn(None, f"IKE messages cannot be kept over a restart: {error.strerror or error}")
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -6,6 +6,7 @@
     STATE/customer_gateways.d/NAME.toml
     STATE/gateway.toml           the gateway's labels
     STATE/disabled.toml          which tunnels an operator has disabled
+    STATE/recordings/NAME.jsonl  mode 0600, its last IKE messages, decoded (`vpnd.daemon.events.recorder`)
 
 NAME is quoted as in a URL; where that is too long for a file, it is its beginning, `+` and a hash.
 
@@ -69,7 +70,7 @@ class StateDirectory:
 
     def tunnel_file(self, name: str) -> Path:
         """Where the tunnel of this name is kept."""
-        return self.tunnels / f"{_stem(name)}.toml"
+        return self.tunnels / f"{file_stem(name)}.toml"
 
     def key_file(self, name: str, key: str = "pre_shared_key") -> Path:
         """Where its key is kept, and the one that takes its place."""
@@ -77,7 +78,7 @@ class StateDirectory:
 
     def customer_gateway_file(self, name: str) -> Path:
         """Where the customer gateway of this name is kept."""
-        return self.customer_gateways / f"{_stem(name)}.toml"
+        return self.customer_gateways / f"{file_stem(name)}.toml"
 
     def propose_customer_gateway(self, name: str, table: Mapping[str, object]) -> Proposed:
         """The customer gateway as it would be kept; nothing is written yet."""
@@ -190,8 +191,10 @@ class StateDirectory:
         return table if isinstance(table, dict) else {}
 
 
-def _stem(name: str) -> str:
-    """What the files of a tunnel are called: its name, quoted; of a long one the beginning and a hash.
+def file_stem(name: str) -> str:
+    """What the files of a tunnel are called, but for their ending.
+
+    It is the name, quoted; of a long one the beginning and a hash.
 
     A quoted name has no `+`, so none is taken for the other kind.
     """

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 from vpnd.sdk.models import (
     ActionResult,
     Applied,
+    Bundle,
     Configurations,
     Confirmed,
     CustomerGatewayChange,
@@ -53,6 +54,10 @@ class Page(TypedDict, total=False):
     offset: int
 
 
+BUNDLE_LIMIT = 60.0
+"""Ours, in seconds: what a daemon with a thousand tunnels may take for a bundle."""
+
+
 class TunnelFilter(Page, total=False):
     """Which tunnels: those that match every key; of a list one of its values. Text is found in any case."""
 
@@ -80,7 +85,16 @@ class EventFilter(TypedDict, total=False):
     event: Sequence[str]
     code: Sequence[str]
     text: str
+    since: datetime
     limit: int
+
+
+class TraceFilter(TypedDict, total=False):
+    """Which IKE messages; `exchange`: found in the name of one; `after`: the id of the last that is known."""
+
+    since: datetime
+    exchange: Sequence[str]
+    after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +154,12 @@ def rotate_key(
     return Call(KeyRotation, "POST", path, body | {"key": text, "retire_after": end}, timeout_s)
 
 
-def trace(name: str, limit: int | None) -> Call[Trace]:
-    return Call(Trace, "GET", with_query(tunnel_path(name, "trace"), {"limit": limit}))
+def trace(name: str, limit: int | None, wanted: TraceFilter) -> Call[Trace]:
+    return Call(Trace, "GET", with_query(tunnel_path(name, "trace"), {"limit": limit, **wanted}))
+
+
+def bundle(tunnels: Sequence[str]) -> Call[Bundle]:
+    return Call(Bundle, "GET", with_query("/v1/bundle", {"tunnel": tunnels}), wait_s=BUNDLE_LIMIT)
 
 
 def up(name: str, timeout_s: float) -> Call[ActionResult]:

@@ -14,12 +14,13 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 
 from vpnd.config.paths import DEFAULT_SOCKET
 from vpnd.sdk import calls
-from vpnd.sdk.calls import Call, CustomerGatewayFilter, EventFilter, TunnelFilter
+from vpnd.sdk.calls import Call, CustomerGatewayFilter, EventFilter, TraceFilter, TunnelFilter
 from vpnd.sdk.decoding import decode
 from vpnd.sdk.errors import DaemonUnreachable, Refused
 from vpnd.sdk.models import (
     ActionResult,
     Applied,
+    Bundle,
     Configurations,
     Confirmed,
     CustomerGatewayChange,
@@ -131,9 +132,13 @@ class Client:
         """One step in the replacement of a key: `begin` with `key`, `prove`, `finish` or `cancel`."""
         return self._do(calls.rotate_key(name, step, key, retire_after, force, timeout_s))
 
-    def trace(self, name: str, limit: int | None = None) -> Trace:
-        """The last IKE messages of a tunnel, oldest first; at most `limit` of the newest."""
-        return self._do(calls.trace(name, limit))
+    def trace(self, name: str, limit: int | None = None, **wanted: Unpack[TraceFilter]) -> Trace:
+        """The last IKE messages of a tunnel, oldest first, or those that match, at most `limit`."""
+        return self._do(calls.trace(name, limit, wanted))
+
+    def bundle(self, *tunnels: str) -> Bundle:
+        """What support needs, as texts without a key: of these tunnels, or of all."""
+        return self._do(calls.bundle(tunnels))
 
     def up(self, name: str, timeout_s: float = 30.0) -> ActionResult:
         """Negotiate, and wait until the tunnel is up; Refused with the diagnosis' code if that failed."""
@@ -352,9 +357,13 @@ class AsyncClient:
         """One step in the replacement of a key: `begin` with `key`, `prove`, `finish` or `cancel`."""
         return await self._do(calls.rotate_key(name, step, key, retire_after, force, timeout_s))
 
-    async def trace(self, name: str, limit: int | None = None) -> Trace:
-        """The last IKE messages of a tunnel, oldest first; at most `limit` of the newest."""
-        return await self._do(calls.trace(name, limit))
+    async def trace(self, name: str, limit: int | None = None, **wanted: Unpack[TraceFilter]) -> Trace:
+        """The last IKE messages of a tunnel, oldest first, or those that match, at most `limit`."""
+        return await self._do(calls.trace(name, limit, wanted))
+
+    async def bundle(self, *tunnels: str) -> Bundle:
+        """What support needs, as texts without a key: of these tunnels, or of all."""
+        return await self._do(calls.bundle(tunnels))
 
     async def up(self, name: str, timeout_s: float = 30.0) -> ActionResult:
         """Negotiate, and wait until the tunnel is up; Refused with the diagnosis' code if that failed."""

@@ -25,6 +25,14 @@ class ApplyRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BundleFile:
+    """One file of a bundle: its path there, and its text."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedRoute:
     """A route and the tunnel that carries it."""
 
@@ -272,6 +280,7 @@ class TokenStatus:
 class TraceLine:
     """One IKE message: `text` in the RFC's notation, `detail` its decoded attributes, `size` in bytes."""
 
+    id: int = 0
     at: datetime
     direction: Literal["out", "in"]
     text: str
@@ -326,6 +335,14 @@ class Event:
     text: str
     code: str | None = None
     by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """`GET /v1/bundle`: what support needs to know of a gateway, without a key."""
+
+    files: tuple[BundleFile, ...]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

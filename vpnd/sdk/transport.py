@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -58,12 +59,18 @@ def token_path(name: str) -> str:
 def with_query(path: str, wanted: Mapping[str, Any]) -> str:
     """The path with its query: a list repeats its key, and None is left out."""
     pairs = [
-        (key, "true" if one is True else "false" if one is False else one)
+        (key, _query_value(one))
         for key, value in wanted.items()
-        for one in ([value] if isinstance(value, str | int) or value is None else value)
+        for one in (value if isinstance(value, Iterable) and not isinstance(value, str) else [value])
         if one is not None
     ]
     return f"{path}?{urlencode(pairs, quote_via=quote)}" if pairs else path
+
+
+def _query_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def events_path(follow: bool, after: str | None, wanted: Mapping[str, Any]) -> str:

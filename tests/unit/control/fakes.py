@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,8 @@ from vpnd.control.operations import (
 from vpnd.control.schema import (
     ActionResult,
     Applied,
+    Bundle,
+    BundleFile,
     CarriedRoute,
     Configurations,
     Confirmed,
@@ -298,11 +300,18 @@ class FakeOperations:
         self._known(name)
         lines = [
             TraceLine(
-                at=AT, direction="out", text="IKE_SA_INIT 0 {SA, KE, Ni}", size=420, detail=["aes-128"]
+                id=1, at=AT, direction="out", text="IKE_SA_INIT 0 {SA, KE, Ni}", size=420, detail=["aes-128"]
             ),
-            TraceLine(at=AT, direction="in", text="IKE_SA_INIT 0 {SA, KE, Nr}\x1b[2J", size=400),
+            TraceLine(id=2, at=AT, direction="in", text="IKE_SA_INIT 0 {SA, KE, Nr}\x1b[2J", size=400),
         ]
         return Trace(tunnel=name, lines=lines)
+
+    async def bundle(self, tunnels: Sequence[str]) -> Bundle:
+        for name in tunnels:
+            self._known(name)
+        names = tunnels or list(self.tunnels)
+        files = [BundleFile(name=f"tunnels/{name}/trace.json", text=f"of {name}") for name in names]
+        return Bundle(files=[BundleFile(name="versions.json", text="{}"), *files])
 
     def events(self, follow: bool, after: str | None) -> AsyncIterator[Event]:
         return self.log.stream(follow, after)

@@ -381,6 +381,7 @@ ROUTES = {
     ("delete", "/v1/tunnels/{name}"),
     ("get", "/v1/tunnels/{name}/why"),
     ("get", "/v1/tunnels/{name}/trace"),
+    ("get", "/v1/bundle"),
     ("get", "/v1/tunnels/{name}/settings"),
     ("get", "/v1/tunnels/{name}/export"),
     ("get", "/v1/tunnels/{name}/peer-config"),

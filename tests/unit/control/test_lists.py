@@ -76,6 +76,34 @@ async def test_the_newest_of_a_trace(daemon: Daemon) -> None:
     assert [line["direction"] for line in body["lines"]] == ["in"]
 
 
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        ("", ["out", "in"]),
+        ("limit=1", ["in"]),
+        ("exchange=ike_sa", ["out", "in"]),
+        ("exchange=IKE_AUTH", []),
+        ("exchange=IKE_AUTH&exchange=INIT", ["out", "in"]),
+        ("after=1", ["in"]),
+        ("after=2", []),
+        ("since=2026-03-01T14:02:11Z", ["out", "in"]),
+        ("since=2026-03-01T14:02:12Z", []),
+        ("since=2026-03-01T15:02:11%2B01:00", ["out", "in"]),
+    ],
+)
+async def test_messages_that_match(daemon: Daemon, query: str, left: list[str]) -> None:
+    status, body, _ = await ask(daemon, "GET", f"/v1/tunnels/branch-a/trace?{query}")
+    assert (status, [line["direction"] for line in body["lines"]]) == (200, left)
+
+
+@pytest.mark.parametrize(
+    "query", ["since=yesterday", "since=2026-03-01", "after=-1", "exchanges=x", "limit=0"]
+)
+async def test_filters_that_are_none(daemon: Daemon, query: str) -> None:
+    status, body, _ = await ask(daemon, "GET", f"/v1/tunnels/branch-a/trace?{query}")
+    assert (status, body["error"]["code"]) == (422, "E-REQUEST")
+
+
 # -------------------------------------------------------------------------------- customer gateways
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.unit.control.fakes import FakeOperations, mapping_up, tunnel_failed, tunnel_up
-from vpnd.control import render
+from vpnd.control import render, tracing
 from vpnd.control.schema import HealthStatus, MappingStatus, Model, PeerStatus
 
 
@@ -240,7 +240,7 @@ def test_the_errors_of_a_configuration_are_told_once_and_counted() -> None:
 
 
 def test_a_peer_cannot_steer_the_terminal() -> None:
-    trace = [line.plain for line in render.trace(decoded(FakeOperations().trace("branch-a")))]
+    trace = [line.plain for line in tracing.ladder(decoded(FakeOperations().trace("branch-a"))["lines"])]
     assert all(line.isprintable() for line in trace)
     forged = tunnel_up(peer=PeerStatus(address="1.2.3.4", vendor="x\n* forged up\x1b[31m"))
     detail = FakeOperations(forged).tunnel("branch-a")

@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.daemon.beginning import begin
 from vpnd.daemon.events.journal import Journal
+from vpnd.daemon.events.recorder import Recorder
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
 from vpnd.daemon.upkeep.addresses import OnDatagram, OnUnreachable
@@ -343,7 +344,9 @@ class Machine:
         self.reading: set[FakePort] = set()
         self.host = FakeHost(self.address)
         self.clock = FakeClock()
-        self.journal = Journal(self.clock)
+        self.journal = Journal(
+            self.clock, recorder=Recorder(self.state, int(1000 * self.clock.wall().timestamp()))
+        )
         supervisor = Supervisor(None)
         self.service = Service(
             clock=self.clock,

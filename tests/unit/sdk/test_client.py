@@ -125,6 +125,12 @@ def test_lists(vpnd: Both) -> None:
     assert vpnd.tunnels(limit=1).total == 2
     assert vpnd.tunnels(text="&state=up").total == 0
     assert [line.direction for line in vpnd.trace("branch-a", limit=1).lines] == ["in"]
+    assert [line.direction for line in vpnd.trace("branch-a", after=1, since=AT).lines] == ["in"]
+    assert not vpnd.trace("branch-a", exchange=["IKE_AUTH"]).lines
+    assert [file.name for file in vpnd.bundle("branch-a").files] == [
+        "versions.json",
+        "tunnels/branch-a/trace.json",
+    ]
 
 
 def test_the_gateway(vpnd: Both) -> None:

@@ -2,60 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from vpnd.control.diagnoses import message
 from vpnd.control.eventlog import EventLog
 from vpnd.control.schema import Event, TraceLine
 from vpnd.daemon.events.logs import LOG, Repeats
-from vpnd.host.clock import Clock, at_wall
+from vpnd.daemon.events.recorder import Recorder
+from vpnd.host.clock import Clock
 from vpnd.ike.outputs import LadderLine
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.text import cut
 
-KEPT_MESSAGES = 64
-KEPT_SIGNS = 8
-"""Ours: IKE messages that `vpnctl trace` shows of each tunnel, and of those the ones that only ask whether
-the peer lives: they come every few seconds, and would push out all that was ever negotiated."""
-KEPT_OF_STRANGERS = 32
-"""Ours: likewise, of attempts of a peer that has not proved itself: anyone can send first messages."""
 UNPROVEN = "unproven"
 """Stands for the text of a failure whose values anyone can choose: its repeats are known by this."""
-
-
-@dataclass(slots=True)
-class _Trace:
-    """The messages of one tunnel, each with its time, in the order of `number`; lists, as they are short."""
-
-    messages: list[_Said] = field(default_factory=list)
-    signs: list[_Said] = field(default_factory=list)
-    strangers: list[_Said] = field(default_factory=list)
-
-    def add(self, number: int, at: float, line: LadderLine) -> None:
-        """Keep one message; the oldest of its kind goes when there are too many."""
-        kept, most = self.messages, KEPT_MESSAGES
-        if line.stranger:
-            kept, most = self.strangers, KEPT_OF_STRANGERS
-        elif line.is_sign_of_life:
-            kept, most = self.signs, KEPT_SIGNS
-        if len(kept) == most:
-            del kept[0]
-        # Without the tunnel's name and what a value takes besides: a gateway has thousands of them.
-        kept.append((number, at, line.outbound, line.text, line.size, line.detail))
-
-
-_Said = tuple[int, float, bool, str, int, tuple[str, ...]]
 
 
 class Journal:
     """Events of tunnels and of the gateway, and the last IKE messages of each tunnel."""
 
-    def __init__(self, clock: Clock, events: EventLog | None = None) -> None:
+    def __init__(
+        self, clock: Clock, events: EventLog | None = None, recorder: Recorder | None = None
+    ) -> None:
         self.events = events or EventLog()
+        self.recorder = recorder or Recorder()
         self._clock = clock
         self._repeats = Repeats()
-        self._traces: dict[str, _Trace] = {}
-        self._traced = 0
 
     def event(
         self,
@@ -139,37 +111,29 @@ class Journal:
 
     def trace(self, line: LadderLine) -> None:
         """Keep one IKE message for `vpnctl trace`."""
-        kept = self._traces.get(line.tunnel)
-        if kept is None:
-            kept = self._traces[line.tunnel] = _Trace()
-        self._traced += 1
-        kept.add(self._traced, self._clock.now(), line)
+        self.recorder.add(self._clock.wall().timestamp(), line)
         LOG.debug(f"{'->' if line.outbound else '<-'} {line.text}", tunnel=line.tunnel, size=line.size)
 
-    def ladder(self, tunnel: str) -> list[tuple[float, LadderLine]]:
-        """The last IKE messages of a tunnel, oldest first, with their times on our clock."""
-        kept = self._traces.get(tunnel, _Trace())
-        ordered = sorted(kept.messages + kept.signs + kept.strangers)
-        return [
-            (at, LadderLine(tunnel, outbound, text, size, detail))
-            for _, at, outbound, text, size, detail in ordered
-        ]
+    def ladder(self, tunnel: str) -> list[LadderLine]:
+        """The last IKE messages of a tunnel as it is configured now, since the start, oldest first."""
+        return self.recorder.present(tunnel)
 
     def traced(self, tunnel: str) -> list[TraceLine]:
-        """As `ladder`, in the shape that the API has."""
-        now = self._clock.now()
+        """The last IKE messages of a tunnel, those before the last start included, oldest first."""
         return [
             TraceLine(
-                at=at_wall(self._clock, now, at),
-                direction="out" if line.outbound else "in",
-                text=line.text,
-                size=line.size,
-                detail=list(line.detail),
+                id=one.number,
+                at=datetime.fromtimestamp(one.at, UTC),
+                direction="out" if one.line.outbound else "in",
+                text=one.line.text,
+                size=one.line.size,
+                detail=list(one.line.detail),
             )
-            for at, line in self.ladder(tunnel)
+            for one in self.recorder.recorded(tunnel)
         ]
 
-    def forget(self, tunnel: str) -> None:
-        """The tunnel is removed."""
-        self._traces.pop(tunnel, None)
+    def forget(self, tunnel: str, made_again: bool = False) -> None:
+        """The tunnel is removed; `made_again`: for one with another configuration, and its messages stay."""
+        if not made_again:
+            self.recorder.forget(tunnel)
         self._repeats.forget_tunnel(tunnel)
