@@ -23,6 +23,7 @@ from vpnd.ike.outputs import (
     IkeReplaced,
     IkeSaInfo,
     Keepalive,
+    KeysChanged,
     LadderLine,
     NextKeyProved,
     Offered,
@@ -261,6 +262,7 @@ class Gateway:
                 | Failed()
                 | PeerDead()
                 | PeerRenews()
+                | KeysChanged()
                 | NextKeyProved()
                 | PathMoved()
                 | Story()

@@ -16,9 +16,10 @@ from tests.simulation.bounds import SETTLING
 from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, speaking
+from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import Failed, NextKeyProved, PeerDead
-from vpnd.ike.shared_keys import KeysInUse
+from vpnd.ike.shared_keys import KeyInUse, KeysInUse
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.secret import Secret
@@ -48,6 +49,8 @@ ORDERS = {
     "a first and b last": [("both", "old"), ("both", "both"), ("both", "new"), ("new", "new")],
 }
 """What the two ends have one after the other."""
+MOVED = 5.0
+"""Seconds until an end that was not restarted sends on the new pair for sure."""
 RENEWED = 40.0
 """Seconds in which a renewal is done, also with the second key."""
 
@@ -100,10 +103,12 @@ def test_a_start_in_each_state(spoken: str, a: str, b: str, beginner: str) -> No
     assert len(first.of(Failed)) == expected
     common = {key for key in (OLD, NEW) if all(key in policy_of(g).keys for g in (pair.a, pair.b))}
     for gateway in (pair.a, pair.b):
-        assert keys_of(gateway).ours.psk == keys_of(gateway).theirs.psk
-        assert keys_of(gateway).ours.psk in common
+        assert keys_of(gateway).ours.fingerprint == keys_of(gateway).theirs.fingerprint
+        assert keys_of(gateway).ours.fingerprint in {key.fingerprint() for key in common}
     if a == b == "both":
-        assert keys_of(pair.a).ours.psk == OLD, "the current one, until the peer was seen with the next"
+        assert keys_of(pair.a).ours.fingerprint == OLD.fingerprint(), (
+            "the current one, until the peer was seen with the next"
+        )
 
 
 @pytest.mark.parametrize("beginner", ["a", "b"])
@@ -122,10 +127,11 @@ def test_the_ends_change_one_after_the_other(spoken: str, order: str, beginner: 
         assert not first.of(Failed)
         for gateway in (pair.a, pair.b):
             assert not gateway.of(PeerDead)
-            assert keys_of(gateway).theirs.psk in policy_of(gateway).keys
+            allowed = {key.fingerprint() for key in policy_of(gateway).keys}
+            assert keys_of(gateway).theirs.fingerprint in allowed
     for gateway in (pair.a, pair.b):
         found = keys_of(gateway)
-        assert found.ours.psk == found.theirs.psk == NEW
+        assert found.ours.fingerprint == found.theirs.fingerprint == NEW.fingerprint()
         assert found.ours.since > 1000.0
         assert gateway.sends()
         assert len(gateway.of(NextKeyProved)) == _met(order, gateway is pair.b)
@@ -134,6 +140,90 @@ def test_the_ends_change_one_after_the_other(spoken: str, order: str, beginner: 
 def _met(order: str, second: bool) -> bool:
     """Whether an end has both keys when the other is seen with the new one."""
     return any(step[second] == "both" and step[not second] == "new" for step in ORDERS[order])
+
+
+def restart(pair: Pair, name: str, seed: int) -> Gateway:
+    """A gateway begins from nothing but its configuration and what it has kept of the keys."""
+    before, peer = pair.world.gateways[name], {"a": "b", "b": "a"}[name]
+    assert isinstance(before.endpoint, Endpoint)
+    endpoint = Endpoint(SeededEntropy(1000 + seed))
+    endpoint.remember_keys(before.endpoint.known_keys())
+    after = pair.world.add_gateway(name, before.address, endpoint)
+    after.set_peer(peer, policy_of(before))
+    if name == "a":
+        pair.a = after
+    else:
+        pair.b = after
+    return after
+
+
+def begin(pair: Pair, beginner: Gateway) -> None:
+    """A new IKE SA, beside the one that is there if there is."""
+    if beginner.ike_sas():
+        renew(pair, beginner)
+        return
+    beginner.initiate()
+    pair.world.run_until(lambda: bool(beginner.ike_sas() and beginner.sends()), within=RENEWED)
+    pair.world.run_for(SETTLING)
+
+
+@pytest.mark.parametrize("restarted", ["a", "b", "ab"])
+@pytest.mark.parametrize("beginner", ["a", "b"])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("spoken", SPOKEN)
+def test_a_restart_in_each_state(spoken: str, order: str, beginner: str, restarted: str) -> None:
+    """Before the new key is used, and after it: no attempt fails, and the key goes on that was in use."""
+    pair = pair_of(spoken)
+    pair.establish()
+    for number, (a, b) in enumerate(ORDERS[order]):
+        configure(pair.a, a)
+        configure(pair.b, b)
+        for again in range(2):
+            for name in restarted:
+                known = keys_of(pair.world.gateways[name])
+                assert keys_of(restart(pair, name, 2 * number + again)) == known
+            first = pair.world.gateways[beginner]
+            begin(pair, first)
+            pair.world.run_for(MOVED)
+            # An end that was not restarted may hold what the other has lost; what sends is another pair.
+            assert pair.a.child().spi_out in pair.b.installed
+            assert pair.b.child().spi_out in pair.a.installed
+            assert not first.of(Failed), f"{a}, {b}"
+            assert pair.a.sends()
+            assert pair.b.sends()
+            used = {keys_of(gateway).theirs.fingerprint for gateway in (pair.a, pair.b)}
+            assert len(used) == 1
+            if again:
+                assert used == {known.theirs.fingerprint}, "the key that was in use goes on"
+    assert used == {NEW.fingerprint()}
+
+
+@pytest.mark.parametrize("spoken", SPOKEN)
+def test_a_tunnel_that_was_down_goes_on_with_the_key_that_was_in_use(spoken: str) -> None:
+    """Taken down, or made again for a change that needs it; only one that is not configured is forgotten."""
+    pair = pair_of(spoken, "both", "new")
+    pair.a.initiate()
+    pair.world.run_until(lambda: pair.a.sends() and pair.b.sends(), within=30)
+    policy = policy_of(pair.a)
+    pair.a.do("remove_peer", pair.a.tunnel)
+    pair.world.settle()
+    assert keys_of(pair.a).theirs.fingerprint == NEW.fingerprint()
+    pair.a.set_peer("b", policy)
+    pair.a.initiate()
+    pair.world.run_until(lambda: pair.a.sends(), within=1)
+    assert len(pair.b.of(Failed)) <= 1, "but for the first time of all, with the old one"
+    assert isinstance(pair.a.endpoint, Endpoint)
+    pair.a.endpoint.forget_keys(pair.a.tunnel)
+    assert not pair.a.endpoint.known_keys()
+
+
+def test_what_was_authenticated_counts_more_than_what_is_remembered() -> None:
+    pair = pair_of("v2", "new", "new")
+    pair.establish()
+    used = KeyInUse(OLD.fingerprint(), 0.0)
+    assert isinstance(pair.a.endpoint, Endpoint)
+    pair.a.endpoint.remember_keys({pair.a.tunnel: KeysInUse(used, used)})
+    assert keys_of(pair.a).theirs.fingerprint == NEW.fingerprint()
 
 
 @pytest.mark.parametrize("spoken", SPOKEN)
@@ -165,7 +255,7 @@ def test_the_next_key_is_proved_on_demand(spoken: str, b: str) -> None:
     assert pair.b.sends()
     assert not pair.a.of(Failed)
     proved = b == "both" and spoken != "aggressive"
-    assert keys_of(pair.a).theirs.psk == (NEW if proved else OLD)
+    assert keys_of(pair.a).theirs.fingerprint == (NEW if proved else OLD).fingerprint()
     assert len(pair.a.of(NextKeyProved)) == len(pair.b.of(NextKeyProved)) == proved
 
 

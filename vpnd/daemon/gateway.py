@@ -59,6 +59,7 @@ from vpnd.ike.outputs import (
     IkeRekeyFailed,
     IkeReplaced,
     Keepalive,
+    KeysChanged,
     LadderLine,
     NextKeyProved,
     Offered,
@@ -125,6 +126,8 @@ class Gateway:
         self.counts = Counts()
         self.faults = 0
         """Bugs of ours that were caught."""
+        self.keys_changed = asyncio.Event()
+        """Set when `Endpoint.known_keys` is other than before."""
         self._surroundings = surroundings
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -269,6 +272,8 @@ class Gateway:
             case PeerRenews(tunnel):
                 self.tunnels.handle_ike(now, output)
                 peer_renews(self.journal, tunnel)
+            case KeysChanged():
+                self.keys_changed.set()
             case NextKeyProved(tunnel):
                 next_key_proved(self.journal, self.tunnels[tunnel])
                 self.watchers.wake(tunnel)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from vpnd.config.configuration import Tunnel as ConfiguredTunnel
 from vpnd.config.configuration import dotted
 from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed
 from vpnd.control.schema import KeyStatus, KeyUse, RotateRequest
 from vpnd.daemon.gateway import Gateway
+from vpnd.host.clock import at_wall
 from vpnd.ike.shared_keys import KeyInUse
 from vpnd.model.policy import NegotiationMode
 from vpnd.tunnel.lifecycle import Tunnel
@@ -98,10 +97,12 @@ class KeyRotations:
         return [*lines, "# then: vpnctl reload"]
 
     def _is_proved(self, tunnel: Tunnel) -> bool:
-        found = self._gateway.endpoint.keys_in_use(tunnel.name)
-        return found is not None and found.theirs.psk == tunnel.policy.peer.next_psk
+        found, following = self._gateway.endpoint.keys_in_use(tunnel.name), tunnel.policy.peer.next_psk
+        if found is None or following is None:
+            return False
+        return found.theirs.fingerprint == following.fingerprint()
 
     def _use(self, used: KeyInUse) -> KeyUse:
         clock = self._gateway.clock
-        since = clock.wall() - timedelta(seconds=clock.now() - used.since)
-        return KeyUse(fingerprint=used.psk.fingerprint(), since=since.replace(microsecond=0))
+        since = at_wall(clock, clock.now(), used.since)
+        return KeyUse(fingerprint=used.fingerprint, since=since.replace(microsecond=0))

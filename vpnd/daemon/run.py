@@ -26,6 +26,7 @@ from vpnd.daemon.beginning import Beginning
 from vpnd.daemon.commits import Commits
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.events.recorder import Recorder
+from vpnd.daemon.known_keys import KnownKeys
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
 from vpnd.daemon.upkeep.addresses import OnDatagram, OnUnreachable
@@ -85,6 +86,8 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
         supervisor=supervisor,
     )
     operator = Operator(service, config, state, supervisor)
+    known_keys = KnownKeys(state, service)
+    known_keys.restore(beginning.loaded.configuration.tunnels)
     tokens = Tokens(state)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,17 +100,18 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
     answering = asyncio.create_task(start.answer(operator, listening, tokens))
     living = asyncio.create_task(_live(service, operator.commits, beginning, start.tunnels_run))
     telling = asyncio.create_task(start.report(supervisor, service.summary))
+    keeping = asyncio.create_task(known_keys.keep())
     serving = asyncio.create_task(start.serve_ports(operator, service, tokens))
     try:
         await _first(stopping.wait(), answering, living)
     finally:
         supervisor.stopping()
         journal.event(None, "stopping", "closing the tunnels")
-        for task in (answering, living, telling, serving):
+        for task in (answering, living, telling, keeping, serving):
             task.cancel()
         await operator.commits.close()
         await service.stop()
-        for task in (answering, serving):
+        for task in (answering, keeping, serving):
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         listening.close()

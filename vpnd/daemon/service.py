@@ -388,6 +388,8 @@ class Service:
             gateway.tunnels.reorder(tuple(policy.name for policy in self.policy.tunnels))
         await self.interfaces.detach(name)
         if successor is None:
+            gateway.endpoint.forget_keys(name)
+            gateway.keys_changed.set()
             self.journal.event(name, "tunnel-removed", "removed")
         else:
             text = "its configuration changed: closed, and negotiated again"

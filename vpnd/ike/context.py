@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 from vpnd.ike.commands import Cause
 from vpnd.ike.contest import Contest
 from vpnd.ike.deadlines import Timers
-from vpnd.ike.outputs import NextKeyProved, Output, Story
+from vpnd.ike.outputs import KeysChanged, NextKeyProved, Output, Story
 from vpnd.ike.registry import Registry
 from vpnd.ike.session import Sa, Session
 from vpnd.model.secret import Secret
@@ -39,8 +39,13 @@ class Context(Generic[S]):
 
     def note_keys(self, now: float, ours: Secret, theirs: Secret) -> None:
         """Both sides are authenticated, with these pre-shared keys."""
-        if self.registry.shared_keys.proved(now, self.sa.policy, ours, theirs):
-            self.emit(NextKeyProved(self.sa.tunnel))
+        shared_keys, tunnel = self.registry.shared_keys, self.sa.tunnel
+        before = shared_keys.in_use(tunnel)
+        is_next = shared_keys.proved(now, self.sa.policy, ours, theirs)
+        if shared_keys.in_use(tunnel) != before:
+            self.emit(KeysChanged(tunnel))
+        if is_next:
+            self.emit(NextKeyProved(tunnel))
 
     def of_tunnel(self) -> list[Self]:
         """The IKE SAs of the tunnel and the attempts at one, of this version, oldest first."""

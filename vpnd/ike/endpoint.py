@@ -8,6 +8,7 @@ session: a command of the operator or the lifecycle, a datagram, the time. Each 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.commands import (
@@ -99,10 +100,10 @@ class Endpoint:
                 self._command(now, session, PolicyChanged())
 
     def remove_peer(self, now: float, name: str) -> None:
-        """DELETE to the peer and forget the tunnel. An unknown name is ignored."""
+        """DELETE to the peer and forget the tunnel, but for `known_keys`. An unknown name is ignored."""
         self.close(now, name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
         self._registry.policies.remove_policy(name)
-        self._registry.shared_keys.forget(name)
+        self._registry.shared_keys.end_attempts(name)
         self._unreadable.pop(name, None)
 
     def initiate(self, now: float, name: str, mapping: int) -> None:
@@ -153,6 +154,14 @@ class Endpoint:
         if policy is not None and policy.next_psk is not None:
             self._registry.shared_keys.try_next(policy)
             self.reinitiate(now, name)
+
+    def remember_keys(self, known: Mapping[str, KeysInUse]) -> None:
+        """What `known_keys` was before a restart: attempts begin with the key that the peer was seen with."""
+        self._registry.shared_keys.remember(known)
+
+    def forget_keys(self, name: str) -> None:
+        """The tunnel is not configured any more. An unknown name is ignored."""
+        self._registry.shared_keys.forget(name)
 
     def close(self, now: float, name: str, diagnosis: Diagnosis, local_spi: bytes | None = None) -> None:
         """DELETE to the peer; all SAs of the tunnel go: ChildDown each, then IkeDown.
@@ -275,6 +284,10 @@ class Endpoint:
     def keys_in_use(self, name: str) -> KeysInUse | None:
         """The keys that both ends of a tunnel have proved themselves with last; None: nothing was up yet."""
         return self._registry.shared_keys.in_use(name)
+
+    def known_keys(self) -> dict[str, KeysInUse]:
+        """As `keys_in_use`, of all tunnels by name, to be kept over a restart: no key is in it."""
+        return self._registry.shared_keys.known()
 
     def child_sas(self, name: str) -> dict[int, ChildSaInfo]:
         """The SA pairs of a tunnel by inbound SPI: when each is rekeyed, and ends."""

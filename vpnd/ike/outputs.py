@@ -202,6 +202,16 @@ class PeerRenews:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysChanged:
+    """An end of the tunnel has proved itself with another pre-shared key than before, or for the first time.
+
+    `Endpoint.known_keys` has it, to be kept over a restart.
+    """
+
+    tunnel: str
+
+
+@dataclass(frozen=True, slots=True)
 class NextKeyProved:
     """The peer has proved itself with the next pre-shared key of the tunnel, for the first time."""
 
@@ -324,6 +334,7 @@ Output = (
     | Failed
     | PeerDead
     | PeerRenews
+    | KeysChanged
     | NextKeyProved
     | PathMoved
     | Keepalive

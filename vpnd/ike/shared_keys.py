@@ -6,6 +6,7 @@ with last, at first with the current one, and where that is refused the other is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vpnd.model.policy import PeerPolicy
@@ -14,9 +15,12 @@ from vpnd.model.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class KeyInUse:
-    """The key that one end has proved itself with last, and since when, in seconds on the caller's clock."""
+    """The key that one end has proved itself with last, and since when, in seconds on the caller's clock.
 
-    psk: Secret
+    By its fingerprint (`Secret.fingerprint`): it is known longer than the key, and kept over restarts.
+    """
+
+    fingerprint: str
     since: float
 
 
@@ -44,10 +48,20 @@ class SharedKeys:
         """None where nothing was authenticated yet."""
         return self._in_use.get(name)
 
+    def known(self) -> dict[str, KeysInUse]:
+        """What is to be kept over a restart, by the tunnel's name."""
+        return dict(self._in_use)
+
+    def remember(self, known: Mapping[str, KeysInUse]) -> None:
+        """What was known before a restart; what was authenticated since then counts more."""
+        self._in_use = {**known, **self._in_use}
+
     def of(self, policy: PeerPolicy) -> tuple[Secret, ...]:
         """The keys of a tunnel, the one first that the peer was seen with last."""
         seen = self._in_use.get(policy.name)
-        return _first(seen.theirs.psk, policy.keys) if seen is not None else policy.keys
+        if seen is None or len(policy.keys) == 1:
+            return policy.keys
+        return tuple(sorted(policy.keys, key=lambda psk: psk.fingerprint() != seen.theirs.fingerprint))
 
     def to_begin_with(self, policy: PeerPolicy) -> Secret:
         """The key of an attempt of ours."""
@@ -87,8 +101,11 @@ class SharedKeys:
         other of its two as soon as it hears that this one was wrong.
         """
         seen, psk = self._in_use.get(policy.name), policy.keys[-1]
+        fingerprints = [one.fingerprint() for one in policy.keys]
         again = (
-            seen is not None and seen.theirs.psk not in policy.keys and self._refused.get(policy.name) != psk
+            seen is not None
+            and seen.theirs.fingerprint not in fingerprints
+            and self._refused.get(policy.name) != psk
         )
         if again:
             self._refused[policy.name] = psk
@@ -111,17 +128,20 @@ class SharedKeys:
             _since(now, ours, before.ours if before is not None else None),
             _since(now, theirs, before.theirs if before is not None else None),
         )
-        return theirs == policy.next_psk and (before is None or before.theirs.psk != theirs)
+        first_time = before is None or before.theirs.fingerprint != theirs.fingerprint()
+        return theirs == policy.next_psk and first_time
+
+    def end_attempts(self, name: str) -> None:
+        """The tunnel is taken down: what an attempt has shown counts no longer, what was proved does."""
+        for known in (self._refused, self._to_prove, self._in_vain):
+            known.pop(name, None)
 
     def forget(self, name: str) -> None:
         """The tunnel is gone."""
-        for known in (self._in_use, self._refused, self._to_prove, self._in_vain):
-            known.pop(name, None)
-
-
-def _first(psk: Secret, keys: tuple[Secret, ...]) -> tuple[Secret, ...]:
-    return tuple(sorted(keys, key=lambda one: one != psk))
+        self.end_attempts(name)
+        self._in_use.pop(name, None)
 
 
 def _since(now: float, psk: Secret, before: KeyInUse | None) -> KeyInUse:
-    return before if before is not None and before.psk == psk else KeyInUse(psk, now)
+    fingerprint = psk.fingerprint()
+    return before if before is not None and before.fingerprint == fingerprint else KeyInUse(fingerprint, now)

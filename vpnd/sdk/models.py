@@ -429,8 +429,8 @@ class GroupStatus:
 class KeyStatus:
     """The pre-shared keys of one tunnel, as fingerprints, and which of them is in use.
 
-    `ours` and `theirs` are what each end has proved itself with last; null: nothing was up since the daemon's
-    start. In IKEv1 they are the same.
+    `ours` and `theirs` are what each end has proved itself with last, also before a restart; null: nothing
+    was ever up. In IKEv1 they are the same.
     """
 
     tunnel: str

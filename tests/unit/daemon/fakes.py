@@ -16,6 +16,7 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.daemon.beginning import begin
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.events.recorder import Recorder
+from vpnd.daemon.known_keys import KnownKeys
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
 from vpnd.daemon.upkeep.addresses import OnDatagram, OnUnreachable
@@ -360,6 +361,8 @@ class Machine:
             in_thread=at_once,
         )
         self.operator = Operator(self.service, self.config, self.state, supervisor)
+        self.known_keys = KnownKeys(self.state, self.service)
+        self._keeping: asyncio.Task[None] | None = None
 
     def _make_watch(self, on_change: Callable[[], None]) -> FakeWatch:
         self.watch = FakeWatch(on_change)
@@ -378,6 +381,8 @@ class Machine:
         """Start as `vpnd run` does."""
         beginning = begin(self.config, self.state, self.clock)
         assert beginning.loaded.ok, beginning.loaded.problems
+        self.known_keys.restore(beginning.loaded.configuration.tunnels)
+        self._keeping = asyncio.create_task(self.known_keys.keep())
         starting = asyncio.create_task(self.service.start(beginning.loaded))
         await self.operator.commits.begin(beginning)
         await starting
@@ -385,8 +390,12 @@ class Machine:
 
     async def stop(self) -> None:
         """End as `vpnd run` does."""
+        if self._keeping is not None:
+            self._keeping.cancel()
         await self.operator.commits.close()
         await self.service.stop()
+        if self._keeping is not None:
+            await asyncio.gather(self._keeping, return_exceptions=True)
 
     def transmit(self, path: NetworkPath, data: bytes) -> None:
         """Send on the wire."""
