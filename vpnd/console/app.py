@@ -18,11 +18,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from vpnd.console import shapes
+from vpnd.console.configurations import ConfigurationPages
 from vpnd.console.editing import Editing
 from vpnd.console.gateways import Gateways
+from vpnd.console.keys import Keys
 from vpnd.console.other_side import kind_of, other_side
 from vpnd.console.protection import Protection
-from vpnd.console.requests import THEMES, Pages, form_of, one, own_path, redirect
+from vpnd.console.requests import THEMES, Pages, form_of, one, own_path, redirect, refusal_text
 from vpnd.console.sessions import Sessions, TooMany
 from vpnd.console.standing import failed_attempt, waits_for
 from vpnd.console.suggestions import field_of
@@ -72,9 +74,15 @@ def create_app(
                 await keeping
 
     editing = Editing(vpnd, console.pages, console.watch)
-    gateways = Gateways(vpnd, console.pages, console.watch)
+    console.pages.gateway_now = lambda: console.watch.gateway
+    parts = (vpnd, console.pages, console.watch)
+    others = (Gateways(*parts), ConfigurationPages(*parts), Keys(*parts))
     return Starlette(
-        routes=[*console.routes(), *editing.routes(), *gateways.routes()],
+        routes=[
+            *console.routes(),
+            *editing.routes(),
+            *(route for pages in others for route in pages.routes()),
+        ],
         middleware=[Middleware(Protection, hosts=hosts, secure=secure)],
         exception_handlers={
             VpndError: console.daemon_failed,
@@ -211,8 +219,8 @@ class Console:
 
     async def _about(self, request: Request) -> dict[str, Any]:
         name = request.query_params.get("name", "")
-        tunnel, why, trace = await asyncio.gather(
-            self.vpnd.tunnel(name), self.vpnd.why(name), self.vpnd.trace(name)
+        tunnel, why, trace, keys = await asyncio.gather(
+            self.vpnd.tunnel(name), self.vpnd.why(name), self.vpnd.trace(name), self.vpnd.keys_of(name)
         )
         seen = await self.watch.look()
         events = [event for event in reversed(self.watch.events) if event.tunnel == name]
@@ -223,6 +231,7 @@ class Console:
             "attempt": failed_attempt(events) if why.error is None else None,
             "waits_for": waits_for(tunnel, events),
             "trace": trace.lines,
+            "keys": keys,
             "rate": seen.rates.get(name),
             "curves": [
                 shapes.curve("Rate", "bit/s", self.watch.rates.of(name), KEPT_RATES),
@@ -258,8 +267,7 @@ class Console:
         try:
             done = await calls[action]()
         except Refused as refusal:
-            text = f"{refusal.code}: {refusal.message}" + (f" – {refusal.hint}" if refusal.hint else "")
-            session.notices.append(("bad", text))
+            session.notices.append(("bad", refusal_text(refusal)))
         else:
             session.notices.append(("good", f"{name}: {_(done.state)}"))
         self.watch.forget()

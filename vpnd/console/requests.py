@@ -15,9 +15,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from vpnd import __version__
 from vpnd.console import shapes
 from vpnd.console.sessions import Session, Sessions
+from vpnd.console.standing import stands
 from vpnd.console.tokens import Role
 from vpnd.console.words import LANGUAGES, preferred, teller, translator
 from vpnd.model.text import printable
+from vpnd.sdk import Refused
+from vpnd.sdk.models import GatewayStatus
 
 MAX_FORM = 256 * 1024
 """Ours, in bytes: a tunnel with 200 mappings takes 20 KB."""
@@ -61,7 +64,10 @@ class Pages:
             mappings_up=shapes.mappings_up,
             printable=printable,
             drops=shapes.drops,
+            stands=stands,
         )
+        self.gateway_now: Callable[[], GatewayStatus | None] = lambda: None
+        """What is known of the gateway, as it was seen last."""
 
     # ------------------------------------------------------------------------------ who asks
 
@@ -113,6 +119,7 @@ class Pages:
     def render(self, request: Request, template: str, http_status: int = 200, **values: Any) -> Response:
         """A page, or a part of one."""
         language, theme = self.language(request), request.cookies.get("theme")
+        about = {"gateway_now": self.gateway_now(), "only_seconds": False, "back": _here(request)}
         text = self._templates.get_template(template).render(
             _=translator(language),
             told=teller(language),
@@ -124,7 +131,7 @@ class Pages:
             session=getattr(request.state, "session", None),
             here=_here(request),
             page=values.pop("page", ""),
-            **values,
+            **(about | values),
         )
         return HTMLResponse(text, http_status)
 
@@ -158,6 +165,12 @@ def redirect(path: str, place: str = "", **query: str) -> Response:
     """To another page of ours, by GET; `place` is an element on it."""
     target = f"{path}?{urlencode(query)}" if query else path
     return RedirectResponse(f"{target}#{quote(place)}" if place else target, HTTPStatus.SEE_OTHER)
+
+
+def refusal_text(refusal: Refused) -> str:
+    """What the daemon says to what it does not do, in one line."""
+    text = f"{refusal.code}: {refusal.message}"
+    return f"{text} – {refusal.hint}" if refusal.hint else text
 
 
 def own_path(text: str) -> str:

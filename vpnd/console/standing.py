@@ -1,10 +1,10 @@
-"""What a tunnel that carries nothing waits for, and what went wrong with the peer's own attempts."""
+"""How the configuration stands, what a tunnel that carries nothing waits for, and what went wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vpnd.sdk.models import Event, TunnelDetail
+from vpnd.sdk.models import Event, GatewayStatus, TunnelDetail
 
 BLOCKED = "down until this machine can carry it again"
 """The text of an event: nobody has closed the tunnel."""
@@ -17,6 +17,13 @@ STATES = ("tunnel-up", "tunnel-down", "tunnel-waiting", "tunnel-connecting", "tu
 def _(text: str) -> str:
     """Marks a text of the catalogue."""
     return text
+
+
+def stands(gateway: GatewayStatus | None) -> str:
+    """In one word what every page says of the configuration; empty: nothing."""
+    if gateway is not None and gateway.confirm_in_s is not None:
+        return "waits"
+    return "differs" if gateway is not None and gateway.rolled_back is not None else ""
 
 
 def waits_for(tunnel: TunnelDetail, events: Iterable[Event]) -> str | None:

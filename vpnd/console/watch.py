@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import isnan, nan
 
 from vpnd.sdk import AsyncClient, VpndError
-from vpnd.sdk.models import Event, Status, TunnelStatus
+from vpnd.sdk.models import Event, GatewayStatus, Status, TunnelStatus
 
 FRESH = 1.0
 """Ours, in seconds: a status that is younger is not asked for again."""
@@ -117,6 +117,11 @@ class Watch:
                     if tunnel.name in before:
                         self._seen.rates[tunnel.name] = _rate(before[tunnel.name], tunnel, now - last.at)
             return self._seen
+
+    @property
+    def gateway(self) -> GatewayStatus | None:
+        """The gateway as it was seen last; None: not since something was changed."""
+        return self._seen.status.gateway if self._seen is not None else None
 
     def forget(self) -> None:
         """Something was changed: the next look asks."""

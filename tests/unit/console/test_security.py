@@ -109,6 +109,7 @@ MATRIX = {
             "/tunnel/other-side",
             "/tunnel/peer-config",
             "/gateways",
+            "/configuration",
         )
         for method in ("GET", "HEAD")
     },
@@ -118,6 +119,9 @@ MATRIX = {
     **{(method, "/draft"): (SIGN_IN, FORBIDDEN, NO_DRAFT) for method in ("GET", "HEAD", "POST")},
     ("POST", "/draft/check"): (SIGN_IN, FORBIDDEN, NO_DRAFT),
     ("POST", "/draft/finish"): (SIGN_IN, FORBIDDEN, NO_DRAFT),
+    **{(method, "/tunnel/key"): (SIGN_IN, FORBIDDEN, PAGE) for method in ("GET", "HEAD")},
+    ("POST", "/tunnel/key"): (SIGN_IN, FORBIDDEN, DONE),
+    ("POST", "/configuration"): (SIGN_IN, FORBIDDEN, "400"),
     ("POST", "/gateways"): (SIGN_IN, FORBIDDEN, DONE),
     **{(method, "/customer-gateway"): (SIGN_IN, FORBIDDEN, "404") for method in ("GET", "HEAD")},
     ("POST", "/customer-gateway"): (SIGN_IN, FORBIDDEN, DONE),
@@ -131,7 +135,7 @@ async def test_every_page_and_everyone(stranger: Browser, who: Role | None) -> N
     known = paths(stranger)
     assert set(known) == set(MATRIX), "a page is in here or does not exist"
     form = {"name": "branch-a", "action": "rekey", "back": "/", "how": "clone", "token": "wrong"}
-    form |= {"address": "203.0.113.9"}
+    form |= {"address": "203.0.113.9", "step": "cancel"}
     place = [None, Role.READ, Role.ADMIN].index(who)
     for method, path in sorted(known, key=lambda one: one[1] == "/sign-out"):
         if who is not None:

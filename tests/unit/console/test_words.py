@@ -135,6 +135,35 @@ def test_who_has_changed_what_is_known() -> None:
     assert told("zh", "rekey, asked by uid 0") == "rekey，由 uid 0 请求"
 
 
+KEY_HINT = "vpnctl psk rotate a --prove, when the peer has it; or --force"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the files differ from what runs: they hold a version that was rolled back "
+        "(it was not confirmed in time)",
+        "the files differ from what runs: they hold a version that was rolled back "
+        "(vpnctl rollback went back to configuration 3)",
+        "the confirmed configuration is in force again: "
+        "a was up and did not come up again: not up after 30 s",
+        "the configuration goes back in 30 s unless it is confirmed",
+        "E-UNCONFIRMED: the configuration waits to be confirmed, for 3 s more"
+        " – vpnctl confirm, or vpnctl rollback",
+        f"E-NOT-PROVED: the peer of a was not seen with the next key, 51b2-0e9d – {KEY_HINT}",
+        "E-ROTATING: a has a next key already, 51b2-0e9d – finish or cancel that first",
+        "E-PSK-SAME: the next key is the current one – make another one",
+        "E-NOT-PROVED: a: the peer has not shown the next key within 15 s; the current one goes on",
+        "which pre-shared keys are in use cannot be kept over a restart: Is a directory",
+    ],
+)
+@pytest.mark.parametrize("language", OTHERS)
+def test_how_a_change_or_a_key_stands_is_known(text: str, language: str) -> None:
+    assert told(language, text) is not None
+    said = re.sub(r"vpnctl psk rotate \S+", "", told(language, text) or text)
+    assert is_told(language, said), said
+
+
 def test_a_text_of_a_peer_takes_no_time() -> None:
     known = "the peer has a, we have b: it has c; "
     for text in (known * 30, ": ".join("ab" for _ in range(240)), "; ".join(["set ike.x"] * 90), " (" * 400):

@@ -169,6 +169,10 @@ class FakeOperations:
         self.hang = asyncio.Event()
         self.labels: dict[str, Any] = {"region": "eu-1"}
         self.labels_from_api = True
+        self.standing: dict[str, Any] = {}
+        """What the gateway's status says of the configuration."""
+        self.next_key: str | None = "51b2-0e9d"
+        self.used_key = "3f9a-77c1"
         self.gateways: dict[str, str] = {}
         self.commands: list[tuple[str, str, str | None]] = []
         self.guesses: list[str] = []
@@ -188,7 +192,7 @@ class FakeOperations:
     def status(self) -> Status:
         gateway = GatewayStatus(
             name="hq", address="192.0.2.1", version="0.1.0", engine="python", uptime_s=61, **self.labels
-        )
+        ).model_copy(update=self.standing)
         return Status(gateway=gateway, tunnels=list(self.tunnels.values()), total=len(self.tunnels))
 
     def tunnel(self, name: str) -> TunnelDetail:
@@ -286,8 +290,8 @@ class FakeOperations:
 
     def keys_of(self, name: str) -> KeyStatus:
         self._known(name)
-        used = KeyUse(fingerprint="3f9a-77c1", since=AT)
-        return KeyStatus(tunnel=name, current="3f9a-77c1", next="51b2-0e9d", ours=used, theirs=used)
+        used = KeyUse(fingerprint=self.used_key, since=AT)
+        return KeyStatus(tunnel=name, current="3f9a-77c1", next=self.next_key, ours=used, theirs=used)
 
     async def rotate_key(self, name: str, request: RotateRequest) -> KeyRotation:
         keys = self.keys_of(name)
