@@ -1,4 +1,4 @@
-"""What schemathesis does not know of this API: streams end when asked, and no made-up peer is waited for."""
+"""What schemathesis does not know of this API: streams end when asked, and nothing is waited for long."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ KNOWN = ("branch-a", "other", "made")
 WAITS = ("/up", "/reset", "/rekey")
 BRIEFLY = 0.05
 """Seconds in place of any valid `timeout_s`: the peers of made-up tunnels never answer."""
+
+UNCONFIRMED = 1
+"""Seconds in place of any valid `confirm_s`: until then every other change is refused."""
 
 
 @schemathesis.hook  # type: ignore[untyped-decorator,unused-ignore] # it is there only for its own run
@@ -30,9 +33,12 @@ def before_call(context: Any, case: Any, *arguments: Any) -> None:
         if body is None and not case.body:
             case.body = {"timeout_s": BRIEFLY}
             case.media_type = "application/json"
-        elif body is not None and _is_valid(body.get("timeout_s", 30)):
+        elif body is not None and _is_valid(body.get("timeout_s", 30), 600):
             case.body = {**body, "timeout_s": BRIEFLY}
+    waits = isinstance(case.body, dict) and _is_valid(case.body.get("confirm_s"), 86400)
+    if case.path == "/v1/apply" and waits:
+        case.body = {**case.body, "confirm_s": UNCONFIRMED}
 
 
-def _is_valid(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= 600
+def _is_valid(seconds: object, most: float) -> bool:
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= most

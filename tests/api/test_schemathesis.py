@@ -20,7 +20,7 @@ SEED = os.environ.get("SEED") or "1"
 
 
 @pytest.mark.timeout(SECONDS + 600)
-def test_nothing_is_found(served: Served) -> None:
+def test_nothing_is_found(served: Served, tmp_path: Path) -> None:
     program = shutil.which("schemathesis", path=os.environ.get("VPND_SCHEMATHESIS") or None)
     if program is None:
         pytest.skip("schemathesis is not installed: make api")
@@ -32,6 +32,7 @@ def test_nothing_is_found(served: Served) -> None:
         *("--max-time", str(SECONDS), "--seed", SEED),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    # What it keeps for its next run goes with the rest.
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout.replace(served.admin, "...") + done.stderr
     assert "0 generated" not in done.stdout
