@@ -260,6 +260,16 @@ def test_the_next_key_is_proved_on_demand(spoken: str, b: str) -> None:
 
 
 @pytest.mark.parametrize("spoken", SPOKEN)
+def test_without_a_next_key_there_is_nothing_to_prove(spoken: str) -> None:
+    pair = pair_of(spoken)
+    pair.establish()
+    pair.a.do("prove_next_key", pair.a.tunnel)
+    pair.a.do("prove_next_key", "unknown")
+    pair.world.run_for(1)
+    assert not pair.world.ladder().steps
+
+
+@pytest.mark.parametrize("spoken", SPOKEN)
 @pytest.mark.parametrize("beginner", ["a", "b"])
 def test_an_ended_key_is_refused(spoken: str, beginner: str) -> None:
     pair = pair_of(spoken, "new", "old")

@@ -15,6 +15,7 @@ from vpnd.model.policy import DpdPolicy, PeerPolicy
 
 VERSIONS: list[dict[str, Any]] = [{}, speaking(MAIN), speaking(AGGRESSIVE)]
 SPOKEN = ["ikev2", "main", "aggressive"]
+UNKNOWN_SPI = 0xDEAD0000
 LATER = 40_000
 """The lifetime of IKE SAs after the change, in seconds."""
 
@@ -110,3 +111,25 @@ def test_a_question_that_is_out_is_waited_for(changes: dict[str, Any]) -> None:
     pair.world.run_for(1)
     change(pair, "a", dpd=DpdPolicy(enabled=False))
     pair.world.run_until(lambda: pair.a.of(PeerDead), within=120)
+
+
+@each_version
+@each_side
+def test_an_sa_pair_gets_one_successor_at_once(side: str, changes: dict[str, Any]) -> None:
+    """However often it is asked for; and one that was succeeded gets no other."""
+    pair = pair_of(changes)
+    gateway = pair.world.gateways[side]
+    before = gateway.child()
+    for _ in range(2):
+        gateway.do("rekey_child", before.tunnel, before.spi_in)
+    pair.world.run_for(5)
+    after = gateway.child()
+    assert after.spi_in != before.spi_in
+    pair.world.clear_ladder()
+    deadlines = the_sa(pair, side).deadlines
+    gateway.do("rekey_child", before.tunnel, before.spi_in)
+    gateway.do("rekey_child", before.tunnel, UNKNOWN_SPI)
+    assert the_sa(pair, side).deadlines == deadlines
+    pair.world.run_for(1)
+    assert gateway.child() == after
+    assert not pair.world.ladder().steps

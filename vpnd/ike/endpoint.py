@@ -152,7 +152,7 @@ class Endpoint:
         """Authenticate once more, with the tunnel's next key, beside what there is; as `reinitiate` else."""
         policy = self._registry.policies.by_name.get(name)
         if policy is not None and policy.next_psk is not None:
-            self._registry.shared_keys.try_next(policy)
+            self._registry.shared_keys.try_next(name, policy.next_psk)
             self.reinitiate(now, name)
 
     def remember_keys(self, known: Mapping[str, KeysInUse]) -> None:

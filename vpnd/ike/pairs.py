@@ -38,9 +38,8 @@ class _Mapping:
 
     def use(self, spi_in: int) -> None:
         """The pair sends, also one that was succeeded."""
-        if spi_in in self.may_send:
-            self.may_send[spi_in] = True
-            self.sends = spi_in
+        self.may_send[spi_in] = True
+        self.sends = spi_in
 
     def heir(self, spi_in: int) -> int | None:
         """The newest pair beside this one that may send."""

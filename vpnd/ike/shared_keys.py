@@ -89,10 +89,9 @@ class SharedKeys:
             self._refused.pop(policy.name, None)
         return another
 
-    def try_next(self, policy: PeerPolicy) -> None:
-        """The next attempt of ours begins with the next key, whatever the peer was seen with."""
-        if policy.next_psk is not None:
-            self._to_prove[policy.name] = policy.next_psk
+    def try_next(self, name: str, psk: Secret) -> None:
+        """The next attempt of ours at this tunnel begins with `psk`, whatever the peer was seen with."""
+        self._to_prove[name] = psk
 
     def may_answer_with_another(self, policy: PeerPolicy) -> bool:
         """The peer's proof, in aggressive mode, is made with none of our keys: whether to begin once more.

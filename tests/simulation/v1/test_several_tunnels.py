@@ -11,6 +11,7 @@ from tests.simulation.bounds import KEYS_TRIED
 from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, MODES, pair_of, speaking
+from tests.simulation.v1.stage import Stage
 from vpnd.ike.outputs import Failed
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
@@ -18,6 +19,7 @@ from vpnd.model.policy import NegotiationMode
 from vpnd.model.proposals import Proposal
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Protocol
+from vpnd.wire.ikev1 import Hash
 
 AES_256 = Proposal(Protocol.IKE, ("aes-256",), ("sha384",), ("sha384",), (31,))
 
@@ -128,6 +130,24 @@ def test_a_suite_that_only_another_tunnel_allows_is_refused_once_the_identity_is
     assert (failed.tunnel, failed.diagnosis.code) == ("to-a-2", Code.P1_ENCRYPTION)
     assert (failed.diagnosis.fact("theirs"), failed.diagnosis.fact("ours")) == ("aes-128", "aes-256")
     assert not pair.b.installed
+
+
+def test_a_damaged_proof_does_not_decide_which_of_them_it_is() -> None:
+    """It decrypts with the key of the second, and proves nothing: the peer's real proof, sent again, does."""
+    stage = Stage()
+    (first,) = stage.gateway.policies.values()
+    stage.gateway.set_peer("a", replace(first, name="second", psk=Secret(b"another")))
+    puppet = stage.puppet(psk=b"another")
+    stage.answered_key(puppet)
+    first_iv = puppet.iv
+    identity, proof = puppet.proof_payloads()
+    assert isinstance(proof, Hash)
+    stage.say(puppet.seal_phase1([identity, Hash(bytes(len(proof.data)))]))
+    assert [sa.tunnel for sa in stage.endpoint.snapshot().sas] == [first.name]
+    puppet.iv = first_iv
+    puppet.take_phase1(*stage.say(puppet.seal_phase1([identity, proof])))
+    assert len(stage.gateway.ike_sas("second")) == 1
+    assert not stage.gateway.of(Failed)
 
 
 def test_not_more_than_a_few_keys_are_tried() -> None:

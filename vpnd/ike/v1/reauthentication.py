@@ -71,8 +71,8 @@ def admit(context: Context, now: float, cause: Authenticated) -> Admitted | Cros
     context.timers.clear()
     arm_lifetime(context, now)
     context.registry.strangers.proved(sa.path.remote)
-    if sa.psk is not None:
-        context.note_keys(now, sa.psk, sa.psk)
+    psk = sa.psk or sa.policy.psk
+    context.note_keys(now, psk, psk)
     older = context.siblings()
     predecessor = next((one for one in reversed(older) if one.sa.state in _LIVE), None)
     crossing = predecessor is not None and _crosses(context, predecessor)

@@ -267,8 +267,8 @@ class Children:
 
     def forget(self, child: Child) -> None:
         """Drop the record of a child that is gone."""
-        if self._children.pop(child.spi_in, None) is not None:
-            self._registry.release_esp_spi(child.spi_in)
+        del self._children[child.spi_in]
+        self._registry.release_esp_spi(child.spi_in)
 
     def all_down(self, diagnosis: Diagnosis) -> None:
         """Every child is gone."""

@@ -303,7 +303,7 @@ def rekey(context: Context, now: float, cause: commands.RekeyNow | Timer) -> Non
 def rekey_child(context: Context, now: float, cause: commands.RekeyChildNow) -> None:
     """Rekey a CHILD_SA. If that is refused it is tried again, without waiting for its time."""
     child = context.children.find(cause.spi_in)
-    if child is not None:  # pragma: no branch (Endpoint has asked for the IKE SA that has it)
+    if child is not None and child.fate is Fate.LIVE:
         child.soft_end = min(child.soft_end, now)
         _rekey_child(context, child)
 

@@ -137,8 +137,7 @@ class ChildExchange(Exchange):
 
     def failed(self, context: Context, now: float, fault: Fault) -> None:
         """The peer has made an SA that we cannot use: delete it, and say why."""
-        if self._negotiation is not None:
-            context.requests.ask(DeleteChildren((self._negotiation.offer.spi_in,)))
+        context.requests.ask(DeleteChildren((required(self._negotiation).offer.spi_in,)))
         self.abandoned(context)
         context.emit(ChildFailed(context.sa.tunnel, self.mapping, fault.diagnosis))
 
