@@ -21,6 +21,7 @@ from vpnd.console.tokens import Role, Tokens
 from vpnd.sdk import AsyncClient
 
 TYPED = "typed-by-a-person-and-never-seen-again"
+OTHER = "and-the-next-one-that-is-typed-there"
 ROUTES = {"routes": "10.9.0.0/16"}
 STEPS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("basic", {**BASIC, "communication": "destination-route", "key": TYPED, "key_again": TYPED}),
@@ -97,11 +98,36 @@ async def change_and_delete_it(person: Person) -> None:
         await person.post("/tunnel/delete", {"name": "branch-c", **confirmed})
 
 
+async def replace_its_key(person: Person) -> None:
+    begin = {"name": "branch-c", "step": "begin"}
+    for wrong in ({"key": THIRD}, {"key": THIRD, "key_again": THIRD, "retire_after": "soon"}):
+        await person.post("/tunnel/key", {**begin, **wrong})
+    for form in (
+        {**begin, "key": OTHER, "key_again": OTHER},
+        {**begin, "key": THIRD, "key_again": THIRD},
+        {"step": "prove"},
+        {"step": "finish"},
+        {"step": "finish", "force": "yes"},
+        {"step": "cancel"},
+    ):
+        await person.post("/tunnel/key", {"name": "branch-c", **form})
+        await person.get("/tunnel/key?name=branch-c")
+        await person.get("/")
+
+
+async def decide(person: Person) -> None:
+    for action in ("confirm", "roll-back"):
+        await person.api.ask("apply", "POST", "/v1/apply", {"confirm_s": 60})
+        await person.get("/configuration")
+        await person.post("/configuration", {"action": action, "back": "/", "confirmed": "yes"})
+        await person.get("/")
+
+
 async def look_around(person: Person) -> None:
     name = "name=branch-c"
     for target in ("/", "/rows", "/events", "/events/list", "/gateways", "/customer-gateway", "/sign-in"):
         await person.get(target)
-    for target in ("/tunnel", "/tunnel/live", "/tunnel/peer-config"):
+    for target in ("/tunnel", "/tunnel/live", "/tunnel/other-side", "/tunnel/peer-config", "/tunnel/key"):
         await person.get(f"{target}?{name}")
         await person.get(f"{target}?name=t")
     await person.post("/gateways", {"region": "eu-1", "type": "vpc", "vpc": THIRD[:10], "key": THIRD})
@@ -125,13 +151,13 @@ async def test_no_page_has_one(
     await person.post("/sign-in", {"token": person.token})
     await person.get("/")
     (session,) = person.browser.cookies.values()
-    for part in (make_a_tunnel, look_around, change_and_delete_it):
+    for part in (make_a_tunnel, replace_its_key, decide, look_around, change_and_delete_it):
         await part(person)
         secrets |= set(secrets_of(pair))
     await person.post("/sign-out")
-    assert person.failed == [("/sign-in", 403), *[("/draft", 422)] * len(WRONG)]
+    assert person.failed == [("/sign-in", 403), *[("/draft", 422)] * len(WRONG), *[("/tunnel/key", 422)] * 2]
     assert person.asked == person.pages(), "a page without a visit here"
     said = "".join((*person.said, pair.hq.texts(), caplog.text, *capsys.readouterr()))
     assert KEY.encode() in secrets
     assert "branch-c" in said
-    assert_none({*secrets, TYPED.encode(), person.token.encode(), session.encode()}, said)
+    assert_none({*secrets, TYPED.encode(), OTHER.encode(), person.token.encode(), session.encode()}, said)
