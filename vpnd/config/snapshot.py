@@ -52,10 +52,9 @@ class Snapshot:
         hidden = [_with_each_key(source, lambda name, key, text: _hidden(text)) for source in self.sources]
         return hashlib.sha256(_text([_document(source) for source in hidden]).encode()).hexdigest()
 
-    def document(self) -> list[dict[str, Any]]:
-        """As JSON has it."""
-        made: list[dict[str, Any]] = json.loads(_text([_document(source) for source in self.sources]))
-        return made
+    def text(self) -> str:
+        """As JSON; the same for the same configuration."""
+        return _text([_document(source) for source in self.sources])
 
     @classmethod
     def from_document(cls, document: object) -> Snapshot:

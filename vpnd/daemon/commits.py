@@ -313,8 +313,8 @@ class Commits:
         def write() -> Entry:
             if not fresh and confirmed is not None:
                 with contextlib.suppress(Unreadable):
-                    known = self._history.read(confirmed)
-                    if known.snapshot.document() == snapshot.document():
+                    known = self._history.same(confirmed, snapshot)
+                    if known is not None:
                         return known
             return self._history.keep(snapshot, wall, what, confirmed)
 

@@ -9,12 +9,11 @@ A file is written beside its place, put on the disk, and renamed over it: a cras
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from vpnd.config.snapshot import Snapshot, Unreadable
 from vpnd.daemon.standing import Standing
@@ -46,6 +45,8 @@ class History:
 
     def __init__(self, state: Path) -> None:
         self.path = state / DIRECTORY
+        self._last: tuple[Entry, bytes] | None = None
+        """What was kept last, and the hash of its text: it need not be read to be compared."""
 
     def standing(self) -> Standing:
         """Which configuration counts; the beginning where nothing is kept that can be read."""
@@ -56,7 +57,7 @@ class History:
 
     def keep_standing(self, standing: Standing) -> None:
         """From now on a start goes by this."""
-        self._write(self.path / STANDING, standing.document())
+        self._write(self.path / STANDING, json.dumps(standing.document(), indent=1))
 
     def numbers(self) -> list[int]:
         """Those that are kept, the newest first."""
@@ -69,7 +70,7 @@ class History:
     def read(self, number: int) -> Entry:
         """One of them. Raises Unreadable, also where it is not kept."""
         try:
-            document = json.loads((self.path / f"{number}.json").read_bytes())
+            document = json.loads(self._path(number).read_bytes())
             if document["format"] != FORMAT:
                 raise Unreadable(f"the configuration {number} was kept by another version of vpnd")
             snapshot = Snapshot.from_document(document["files"])
@@ -80,17 +81,22 @@ class History:
         except (ValueError, KeyError, TypeError) as error:
             raise Unreadable(f"the configuration {number} cannot be read: {error}") from None
 
+    def same(self, number: int, snapshot: Snapshot) -> Entry | None:
+        """The one that is kept by this number, if it is `snapshot`. Raises Unreadable."""
+        text = snapshot.text()
+        if self._last is not None and self._last[0].number == number and self._path(number).exists():
+            return self._last[0] if self._last[1] == _hash(text) else None
+        entry = self.read(number)
+        return entry if entry.snapshot.text() == text else None
+
     def keep(self, snapshot: Snapshot, at: datetime, what: str, confirmed: int | None) -> Entry:
         """Keep one more. The oldest go, but for the confirmed one."""
         numbers = self.numbers()
         entry = Entry(max(numbers, default=0) + 1, at, what, snapshot)
-        document = {
-            "format": FORMAT,
-            "at": at.isoformat(),
-            "what": what,
-            "files": snapshot.document(),
-        }
-        self._write(self.path / f"{entry.number}.json", document)
+        text = snapshot.text()
+        about = json.dumps({"format": FORMAT, "at": at.isoformat(), "what": what})
+        self._write(self._path(entry.number), f'{about[:-1]}, "files": {text}}}')
+        self._last = entry, _hash(text)
         for number in numbers[KEPT - 1 :]:
             if number != confirmed:
                 self.forget(number)
@@ -99,8 +105,15 @@ class History:
     def forget(self, number: int) -> None:
         """It is not kept any more; what cannot be removed stays."""
         with contextlib.suppress(OSError):
-            (self.path / f"{number}.json").unlink()
+            self._path(number).unlink()
 
-    def _write(self, path: Path, document: Mapping[str, Any]) -> None:
+    def _path(self, number: int) -> Path:
+        return self.path / f"{number}.json"
+
+    def _write(self, path: Path, text: str) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_files({path: Secret(json.dumps(document, indent=1).encode() + b"\n")})
+        replace_files({path: Secret(f"{text}\n".encode())})
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
