@@ -53,8 +53,12 @@ def lines(problems: Iterable[Problem]) -> list[str]:
 
 
 def summary(loaded: Loaded) -> str:
-    """`mappings 37/200, 1 error, 1 warning`."""
+    """`3 tunnels (1 disabled), 2 customer gateways, mappings 37/200, 0 errors, 1 warning`."""
+    configuration = loaded.configuration
+    off = sum(not one.table.enabled or one.disabled for one in configuration.tunnels.values())
     counts = (
+        counted(len(configuration.tunnels), "tunnel") + (f" ({off} disabled)" if off else ""),
+        counted(len(configuration.customer_gateways), "customer gateway"),
         f"mappings {loaded.configuration.spd_mappings}/{MAX_MAPPINGS}",
         counted(len(loaded.errors), "error"),
         counted(len(loaded.warnings), "warning"),

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vpnd import __version__
 from vpnd.config.paths import DEFAULT_SOCKET
 from vpnd.control import completion
+from vpnd.control.programs import Commands
 from vpnd.control.session import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -48,7 +50,7 @@ EPILOG = """Exit codes: 0 done; 1 it did not work, and the reason is printed; 2 
 Files: /etc/vpnd/vpnd.toml and /etc/vpnd/tunnels.d/*.toml hold the tunnels; /var/lib/vpnd/tunnels.d holds
 those that `vpnctl add` made. `vpnd check` checks a configuration without the daemon."""
 
-app = typer.Typer(
+app = Commands(
     help=HELP,
     epilog=EPILOG,
     no_args_is_help=True,
@@ -56,9 +58,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-psk = typer.Typer(help="Make a pre-shared key, compare one, or replace one.", no_args_is_help=True)
+psk = Commands(help="Make a pre-shared key, compare one, or replace one.", no_args_is_help=True)
 app.add_typer(psk, name="psk")
-token = typer.Typer(help="Access to the API over TCP, where [api] serves it.", no_args_is_help=True)
+token = Commands(help="Access to the API over TCP, where [api] serves it.", no_args_is_help=True)
 app.add_typer(token, name="token")
 
 SocketOption = Annotated[Path | None, typer.Option("--socket", metavar="PATH", help="The daemon's socket.")]
@@ -98,8 +100,21 @@ def _session(context: typer.Context, socket: Path | None, json: bool) -> Session
     return Session(socket or before.get("socket") or DEFAULT_SOCKET, json or before.get("json", False))
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vpnctl {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
+def options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
     context.obj = {"socket": socket, "json": json}
 
 
@@ -175,7 +190,7 @@ def why(
 @app.command()
 def trace(
     context: typer.Context,
-    name: Annotated[str | None, _tunnel_argument("[NAME]", NAME_HELP)] = None,
+    name: Annotated[str | None, _tunnel_argument("NAME", NAME_HELP)] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with new messages, until Ctrl-C.")
     ] = False,
@@ -226,6 +241,37 @@ def _moment(session: Session, text: str | None) -> datetime | None:
         session.fail(error, EXIT_USAGE)
 
 
+@app.command()
+def top(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
+    """Every tunnel live, with sparklines of rate, loss and round trip, until q or Ctrl-C.
+
+    The first column is that of `vpnctl status`. Rates are bytes a second. Where there is no terminal, or with
+    --json, it prints one second.
+    """
+    from vpnd.control import top as live
+
+    live.run(_session(context, socket, json))
+
+
+@app.command()
+def nqa(
+    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+) -> None:
+    """The health check's last hour as plots of loss, round trip and jitter, one column a minute."""
+    session = _session(context, socket, json)
+    from vpnd.sdk.transport import tunnel_path
+
+    document = session.ask(lambda client: client.get(tunnel_path(name)))
+    shown = {"tunnel": name, "health": document["health"], "history": document["health_history"]}
+
+    def lines(width: int) -> Iterable[Text]:
+        from vpnd.control import nqa as plots
+
+        return plots.lines(document, width)
+
+    session.show(shown, lines)
+
+
 def _look(
     context: typer.Context,
     name: str,
@@ -242,7 +288,7 @@ def _look(
 @app.command()
 def events(
     context: typer.Context,
-    name: Annotated[str | None, _tunnel_argument("[NAME]", "Of this tunnel; all without it.")] = None,
+    name: Annotated[str | None, _tunnel_argument("NAME", "Of this tunnel; all without it.")] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with new events, until Ctrl-C.")
     ] = False,
@@ -290,7 +336,7 @@ def events(
 @app.command()
 def up(
     context: typer.Context,
-    name: Annotated[str | None, _tunnel_argument("[NAME]", NAME_HELP)] = None,
+    name: Annotated[str | None, _tunnel_argument("NAME", NAME_HELP)] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every tunnel; each says how it went, and one that failed counts.")
     ] = False,
@@ -374,7 +420,7 @@ def switch(
     context: typer.Context,
     group: Annotated[str, _tunnel_argument("GROUP", "One of its tunnels, or a route.")],
     name: Annotated[
-        str | None, _tunnel_argument("[NAME]", "The tunnel; without it, health and priority decide.")
+        str | None, _tunnel_argument("NAME", "The tunnel; without it, health and priority decide.")
     ] = None,
     socket: SocketOption = None,
     json: JsonOption = False,
@@ -748,7 +794,7 @@ def fingerprint(
 @psk.command("status")
 def key_status(
     context: typer.Context,
-    name: Annotated[str | None, _tunnel_argument("[NAME]", NAME_HELP)] = None,
+    name: Annotated[str | None, _tunnel_argument("NAME", NAME_HELP)] = None,
     socket: SocketOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -864,6 +910,16 @@ def revoke_token(
 
     document = session.ask(lambda client: client.delete(token_path(name)))
     session.show(document, lambda width: _lines(f"{name}: revoked"))
+
+
+@app.command("help")
+def show_help(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Such as up, or psk rotate.")
+    ] = None,
+) -> None:
+    """The help of a command, or of all."""
+    app([*(words or ()), "--help"], prog_name="vpnctl")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Protocol
 
 from vpnd.control.schema import (
@@ -67,10 +68,12 @@ class UnknownTunnel(OperationError):
 
     def __init__(self, name: str, known: Sequence[str] = ()) -> None:
         names = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
+        near = get_close_matches(name, known, 1, 0.6)
+        meant = f"did you mean {near[0]}? " if near else ""
         super().__init__(
             "E-UNKNOWN-TUNNEL",
             f"no tunnel is called {name!r}",
-            f"configured: {names}" if known else "no tunnel is configured",
+            f"{meant}configured: {names}" if known else "no tunnel is configured",
         )
 
 

@@ -139,7 +139,7 @@ def _row(tunnel: Json) -> tuple[str, ...]:
     ike = tunnel["ike"]
     state = tunnel["state"] if ike is None else f"{tunnel['state']} {duration(ike['age_s'])}"
     return (
-        _mark(tunnel, up < len(mappings)),
+        mark_of(tunnel),
         clean(tunnel["name"]),
         clean(tunnel["peer"]["address"] or "any"),
         state,
@@ -150,11 +150,12 @@ def _row(tunnel: Json) -> tuple[str, ...]:
     )
 
 
-def _mark(tunnel: Json, incomplete: bool) -> str:
+def mark_of(tunnel: Json) -> str:
     """`*` carries traffic, `o` up and standing by, `!` needs attention, `~` under way, `-` neither."""
     if tunnel["state"] == "unhealthy" or (tunnel["last_error"] and tunnel["state"] in ("down", "connecting")):
         return "!"
     if tunnel["state"] == "up":
+        incomplete = any(mapping["state"] != "up" for mapping in tunnel["mappings"])
         return "!" if incomplete else "*" if tunnel["carries_traffic"] else "o"
     return "~" if tunnel["state"] == "connecting" else "-"
 

@@ -20,6 +20,7 @@ import typer
 from vpnd import __version__
 from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_CONSOLE_STATE, DEFAULT_SOCKET, DEFAULT_STATE
 from vpnd.control import completion
+from vpnd.control.programs import Commands
 from vpnd.control.session import print_what_fits
 from vpnd.control.severity import ERROR, WARNING, complain
 
@@ -41,7 +42,7 @@ Signals to `vpnd run`: SIGHUP applies changed files, all or nothing; SIGTERM clo
 Files: /etc/vpnd/vpnd.toml and /etc/vpnd/tunnels.d/*.toml hold the tunnels; /var/lib/vpnd/tunnels.d holds
 those that `vpnctl add` made. `vpnctl` sees and steers the running daemon."""
 
-app = typer.Typer(
+app = Commands(
     epilog=EPILOG,
     add_completion=False,
     no_args_is_help=True,

@@ -21,7 +21,7 @@ def checked(path: Path, as_json: bool = False, state: Path | None = None) -> tup
 def test_a_right_configuration(tmp_path: Path) -> None:
     assert checked(write(tmp_path, GATEWAY + TUNNEL + ROUTES)) == (
         0,
-        "mappings 0/200, 0 errors, 0 warnings\n",
+        "1 tunnel, 2 customer gateways, mappings 0/200, 0 errors, 0 warnings\n",
     )
 
 
@@ -41,7 +41,7 @@ def test_every_problem_has_a_place_a_code_and_what_to_change(tmp_path: Path) -> 
     assert lines[0].startswith(f"{path}:14  W-WEAK  ike.dh_group DH group 2: ")
     assert lines[2] == f'{path}:15  E-KEY  unknown key "timeot"'
     assert lines[3] == '    did you mean "timeout"?'
-    assert lines[-1] == "mappings 2/200, 1 error, 1 warning"
+    assert lines[-1] == "1 tunnel, 2 customer gateways, mappings 2/200, 1 error, 1 warning"
 
 
 def test_json_is_all_there_is(tmp_path: Path) -> None:

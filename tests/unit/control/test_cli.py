@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.control.conftest import Remote, vpnctl, vpnctl_process
 from tests.unit.control.fakes import AT, tunnel_failed, tunnel_up
+from vpnd import __version__
 from vpnd.control.schema import Event
 
 ESCAPE = "\x1b"
@@ -25,6 +26,13 @@ JSON_COMMANDS = [
     (["show", "branch-a"], 0),
     (["why", "branch-b"], 0),
     (["trace", "branch-a"], 0),
+    (["nqa", "branch-a"], 0),
+    (["nqa", "branch"], 2),
+    (["events", "--since", "soon"], 2),
+    (["fly"], 2),
+    (["show"], 2),
+    (["status", "--jsonn"], 2),
+    (["psk", "spin"], 2),
     (["up", "branch-a"], 0),
     (["up", "branch-b"], 1),
     (["down", "branch-a"], 0),
@@ -504,3 +512,28 @@ def test_tokens_are_made_listed_and_revoked(remote: Remote) -> None:
         assert vpnctl(*at, "token", "revoke", name).out == f"{name}: revoked\n"
     assert vpnctl(*at, "token", "revoke", "ops").code == 2
     assert vpnctl(*at, "token", "list").out == "no token is valid\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-h"], ["help"], ["up", "-h"], ["help", "up"], ["help", "psk", "rotate"]]
+)
+def test_help_has_no_noise(arguments: list[str]) -> None:
+    done = vpnctl(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert "Usage: vpnctl" in done.out
+    assert "<bool>" not in done.out
+    assert "[[" not in done.out
+
+
+def test_the_version_of_the_program() -> None:
+    assert vpnctl("--version").out == f"vpnctl {__version__}\n"
+
+
+def test_a_slip_gets_what_was_meant(remote: Remote) -> None:
+    assert "Did you mean 'status'" in vpnctl("stats").err
+    assert "Did you mean 'rotate'" in vpnctl("help", "psk", "rotat").err
+    done = vpnctl("--json", "--socket", str(remote.socket), "show", "brnch-a")
+    assert json.loads(done.out)["error"]["hint"].startswith("did you mean branch-a? ")
+    usage = json.loads(vpnctl("--json", "stats").out)["error"]
+    assert (usage["code"], usage["hint"]) == ("E-USAGE", "vpnctl help")
+    assert "Did you mean 'status'" in usage["message"]
