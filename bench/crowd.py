@@ -67,7 +67,7 @@ class Pair:
     """Two daemons with so many tunnels between them, all up."""
 
     def __init__(self, lab: Lab, count: int) -> None:
-        plans = [_plan(number) for number in range(count)]
+        plans = [plan(number) for number in range(count)]
         passive = [plan.other().change(negotiation="passive") for plan in plans]
         self.wire = two_gateways(lab, f"x{count}-")
         self.idle = 0.0
@@ -171,7 +171,7 @@ def _up(gateway: Vpnd) -> int:
     return sum(tunnel["state"] == "up" for tunnel in gateway.get("/v1/status")["tunnels"])
 
 
-def _plan(number: int) -> Plan:
+def plan(number: int) -> Plan:
     """One of many tunnels between the same addresses: its identities tell it apart."""
     network = f"{number >> 8}.{number & 255}"
     return Plan(

@@ -13,11 +13,13 @@ from threading import Thread
 from rich.console import Console
 from rich.table import Table
 
+from bench import crowd
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import wait_until
 from tests.lab.topology import two_gateways
-from tests.lab.vpnd import PROGRAMS, Vpnd
+from tests.lab.vpnd import PROGRAM, PROGRAMS, Vpnd
+from vpnd.control import addition
 
 RUNS = 7
 """The least of which a median says something on a machine that does other things too."""
@@ -98,6 +100,22 @@ def _drain(peer: socket.socket) -> None:
             pass
     except BlockingIOError:
         return
+
+
+def _put(count: int, runs: int) -> Cost:
+    """One tunnel changed over the API beside `count` others: its answer, and the daemon's processor time."""
+    with Lab() as lab:
+        wire = two_gateways(lab, f"put{count}-")
+        others = [crowd.plan(number).change(negotiation="passive") for number in range(count)]
+        vpnd = Vpnd(wire.a.gateway, A.address, PROGRAM, plans=others, start_timeout=LONGEST)
+        costs = []
+        for run in range(runs + 1):
+            plan = crowd.plan(count).change(negotiation="passive", dpd_timeout=30 + run)
+            (tunnel,) = addition.read(vpnd.write_tunnel(plan, vpnd.directory / "put.toml"))
+            before, began = vpnd.cpu_seconds(), time.monotonic()
+            vpnd.call("PUT", f"/v1/tunnels/{tunnel.name}", tunnel.table)
+            costs.append(Cost(time.monotonic() - began, vpnd.cpu_seconds() - before))
+    return _median(costs[1:])
 
 
 def _command(program: str, *arguments: str) -> Cost:

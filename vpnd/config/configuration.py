@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from vpnd.config.places import NOWHERE, Places
 from vpnd.config.places import Path as KeyPath
 from vpnd.config.problems import Problem, Severity
@@ -19,6 +21,19 @@ from vpnd.config.schema import (
 )
 from vpnd.model.secret import Secret
 from vpnd.model.text import printable
+
+
+class Tables(dict[str, object]):
+    """The tables of a file, as TOML has them. They are never changed, so what was valid once stays so."""
+
+    __slots__ = ("digest", "valid")
+
+    def __init__(self, tables: Mapping[str, object], digest: bytes) -> None:
+        super().__init__(tables)
+        self.digest = digest
+        """SHA-256 of the file's content."""
+        self.valid: dict[tuple[type[BaseModel], KeyPath], BaseModel] = {}
+        """The tables that were found to be valid by themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ changed anywhere. `compile_gateway` turns a configuration without errors into wh
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tomllib
@@ -18,7 +19,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from vpnd.config import rules, tls, weak
-from vpnd.config.configuration import Configuration, CustomerGateway, Findings, Source, Tunnel
+from vpnd.config.configuration import Configuration, CustomerGateway, Findings, Source, Tables, Tunnel
 from vpnd.config.foreign import foreign_line
 from vpnd.config.paths import DEFAULT_CONFIG
 from vpnd.config.places import Path as KeyPath
@@ -83,39 +84,64 @@ class Loaded:
         return not self.errors
 
 
-def load(path: Path = DEFAULT_CONFIG, state: Path | None = None, *, offline: bool = False) -> Loaded:
+def load(
+    path: Path = DEFAULT_CONFIG,
+    state: Path | None = None,
+    *,
+    offline: bool = False,
+    known: Sequence[Source] = (),
+) -> Loaded:
     """Read and check everything. `state` is the directory of the tunnels that were made through the API.
 
     `offline`: a systemd credential that is only there within the service is a warning, not an error.
+    `known`: files that were read before; those whose content is the same are not parsed and validated again.
     """
     findings = Findings()
-    return check(read_sources(path, state, findings), findings, offline=offline)
+    return check(read_sources(path, state, findings, known), findings, offline=offline)
 
 
-def load_with(path: Path, state: Path, proposed: Source, base: Sequence[Source] | None = None) -> Loaded:
+def load_with(
+    path: Path,
+    state: Path,
+    proposed: Source,
+    base: Sequence[Source] | None = None,
+    known: Sequence[Source] = (),
+) -> Loaded:
     """As `load`, with `proposed` in place of the file of its path, or added: a change before it is made.
 
     `base`: what runs, where the files hold something else.
     """
     findings = Findings()
-    sources = base if base is not None else read_sources(path, state, findings)
+    sources = base if base is not None else read_sources(path, state, findings, known)
     disabled = frozenset[str]().union(*(source.disabled for source in sources))
     others = (source for source in sources if source.path != proposed.path)
     return check([*others, replace(proposed, disabled=disabled)], findings)
 
 
-def load_without(path: Path, state: Path, removed: Path, base: Sequence[Source] | None = None) -> Loaded:
+def load_without(
+    path: Path,
+    state: Path,
+    removed: Path,
+    base: Sequence[Source] | None = None,
+    known: Sequence[Source] = (),
+) -> Loaded:
     """As `load`, without the file `removed`. `base`: as of `load_with`."""
     findings = Findings()
-    sources = base if base is not None else read_sources(path, state, findings)
+    sources = base if base is not None else read_sources(path, state, findings, known)
     return check([s for s in sources if s.path != removed], findings)
 
 
 # --------------------------------------------------------------------------------------- files
 
 
-def read_sources(path: Path, state: Path | None, findings: Findings) -> list[Source]:
-    """Every file, parsed; a file that cannot be read or parsed is a finding, and the others go on."""
+def read_sources(
+    path: Path, state: Path | None, findings: Findings, known: Sequence[Source] = ()
+) -> list[Source]:
+    """Every file, parsed; a file that cannot be read or parsed is a finding, and the others go on.
+
+    `known`: as of `load`.
+    """
+    before = {source.path: source for source in known}
     files = [(path, True, False)]
     files += [(extra, False, False) for extra in _toml_files(path.parent / TUNNELS_DIRECTORY, findings)]
     if state is not None:
@@ -123,7 +149,7 @@ def read_sources(path: Path, state: Path | None, findings: Findings) -> list[Sou
         files += [(labels, False, True)] if labels.exists() else []
         for directory in (GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY):
             files += [(extra, False, True) for extra in _toml_files(state / directory, findings)]
-    sources = (_read_file(file, main, from_api, findings) for file, main, from_api in files)
+    sources = (_read_file(file, main, from_api, findings, before.get(file)) for file, main, from_api in files)
     disabled = read_disabled(state, findings) if state is not None else frozenset()
     return [replace(source, disabled=disabled) for source in sources if source is not None]
 
@@ -157,7 +183,9 @@ def _toml_files(directory: Path, findings: Findings) -> list[Path]:
         return []
 
 
-def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> Source | None:
+def _read_file(
+    path: Path, main: bool, from_api: bool, findings: Findings, known: Source | None = None
+) -> Source | None:
     nothing = Source(str(path), {}, path=path)
     try:
         if not main and path.exists() and not path.is_file():
@@ -179,8 +207,11 @@ def _read_file(path: Path, main: bool, from_api: bool, findings: Findings) -> So
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         findings.error(nothing, (), "E-FILE", f"the file cannot be read: {reason}", "write it as TOML")
         return None
+    digest = hashlib.sha256(data).digest()
+    if known is not None and isinstance(known.tables, Tables) and known.tables.digest == digest:
+        return Source(str(path), known.tables, known.places, path, main, from_api, private)
     try:
-        tables = tomllib.loads(text)
+        tables = Tables(tomllib.loads(text), digest)
         places = Places(text)
     except tomllib.TOMLDecodeError as error:
         message, line = _syntax_error(str(error))
@@ -364,12 +395,18 @@ def _validate(model: type[T], raw: object, source: Source, path: KeyPath, findin
     if not isinstance(raw, dict):
         findings.error(source, path, "E-TYPE", f"{path[-1]} is not a table", "write it as a TOML table")
         return None
+    valid = source.tables.valid if isinstance(source.tables, Tables) else {}
+    known = valid.get((model, path))
+    if isinstance(known, model):
+        return known
     try:
-        return model.model_validate(raw)
+        table = model.model_validate(raw)
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_context=True):
             translate(detail, model, source, path, findings)
         return None
+    valid[model, path] = table
+    return table
 
 
 _DECISIVE = frozenset({"communication", "version", "spd"})

@@ -173,9 +173,9 @@ def _check_private(path: Path, status: os.stat_result) -> None:
     """Raises SecretError unless it is a small file that only its owner, root or this user, can read."""
     if not stat.S_ISREG(status.st_mode):
         raise SecretError("E-PSK-FILE", f"{path} is not a regular file", _NAME_IT)
+    user = os.geteuid()
     # Root checks the keys of the service, which belong to its user.
-    owners = (0, _service_uid()) if os.geteuid() == 0 else (0, os.geteuid())
-    if status.st_uid not in owners:
+    if status.st_uid not in (0, user) and (user != 0 or status.st_uid != _service_uid()):
         raise SecretError(
             "E-PSK-MODE",
             f"the key file {path} belongs to user {status.st_uid}, who could change it",

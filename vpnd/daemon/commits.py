@@ -269,7 +269,8 @@ class Commits:
 
     async def _candidate(self, kind: str | None) -> Loaded:
         """The files; `kind` is the event of a refusal. Raises InvalidConfiguration."""
-        loaded = await self._service.in_thread(load, self._config, self._state)
+        known = self._service.sources
+        loaded = await self._service.in_thread(load, self._config, self._state, known=known)
         if not loaded.ok:
             refusal = invalid(loaded)
             if kind is not None:
@@ -299,11 +300,12 @@ class Commits:
 
     def _restore(self, snapshot: Snapshot) -> tuple[Loaded, dict[str, str]]:
         keys = {**self._keys, **_keys(self._service.loaded)}
-        files = read_sources(self._config, self._state, Findings())
+        files = read_sources(self._config, self._state, Findings(), self._service.sources)
         return restore(snapshot, files, keys, read_disabled(self._state, Findings()))
 
     def _digest(self) -> str:
-        return Snapshot.of(read_sources(self._config, self._state, Findings())).digest
+        files = read_sources(self._config, self._state, Findings(), self._service.sources)
+        return Snapshot.of(files).digest
 
     async def _keep(self, loaded: Loaded, what: str, fresh: bool = False) -> Entry:
         """Keep a configuration; the same as the one that runs is that one, unless it has to be `fresh`."""

@@ -562,12 +562,12 @@ class Operator:
 
     def _with(self, proposed: Source) -> Loaded:
         """What would be in force with this file in its place."""
-        return load_with(self._config, self._state, proposed, self.commits.base())
+        return load_with(self._config, self._state, proposed, self.commits.base(), self._service.sources)
 
     def _as_kept(self, path: Path) -> Loaded:
         """What is in force with this file as it is kept."""
         if self.commits.base() is None:
-            return load(self._config, self._state)
+            return load(self._config, self._state, known=self._service.sources)
         findings = Findings()
         kept = read_file(path, findings)
         return self._with(kept) if kept is not None else check((), findings)
@@ -577,7 +577,9 @@ class Operator:
         if source.path is None:
             raise OperationError("E-STATE", f"{source.label} is no file")
         base = self.commits.base()
-        loaded = await self._service.in_thread(load_without, self._config, self._state, source.path, base)
+        loaded = await self._service.in_thread(
+            load_without, self._config, self._state, source.path, base, self._service.sources
+        )
         if not loaded.ok:
             raise invalid(loaded)
         try:

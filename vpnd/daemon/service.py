@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from vpnd.config.classes import TunnelDifference, compare
 from vpnd.config.compile import compile_gateway
+from vpnd.config.configuration import Source
 from vpnd.config.load import Loaded
 from vpnd.crypto.entropy import Entropy
 from vpnd.daemon.changes import Change, Changes, Progress
@@ -128,6 +129,11 @@ class Service:
         self._host = host
         self._supervisor = supervisor
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The files of what is in force."""
+        return self.loaded.sources if self.loaded is not None else ()
 
     # ------------------------------------------------------------------------------- the life
 
