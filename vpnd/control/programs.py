@@ -31,7 +31,9 @@ class Program(TyperGroup):
         """Its options, that of the help included."""
         return _without_values(super().get_params(ctx))
 
-    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:
+    def main(  # type: ignore[override] # Typer passes them by name
+        self, args: Sequence[str] | None = None, **extra: Any
+    ) -> Any:
         """Run a command; ends the process."""
         given = list(sys.argv[1:] if args is None else args)
         if "--json" not in given or not extra.get("standalone_mode", True):
@@ -44,6 +46,8 @@ class Program(TyperGroup):
             document = {"error": {"code": "E-USAGE", "message": message, "hint": hint}}
             sys.stdout.write(json.dumps(document, indent=2) + "\n")
             code = error.exit_code
+        except typer.Abort:
+            code = 1
         sys.exit(code if isinstance(code, int) else 0)
 
 
