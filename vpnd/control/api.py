@@ -20,7 +20,7 @@ from vpnd.config.secrets import KEYS
 from vpnd.control import metrics
 from vpnd.control.access import Access, Caller
 from vpnd.control.limits import RequestLimits
-from vpnd.control.lists import CustomerGatewayFilter, EventFilter, TraceFilter, TunnelFilter
+from vpnd.control.lists import CustomerGatewayFilter, EventFilter, PlanFilter, TraceFilter, TunnelFilter
 from vpnd.control.openapi import API_VERSION, PROBLEM, document
 from vpnd.control.operations import NegotiationFailed, OperationError, Operations
 from vpnd.control.other_side import written_for
@@ -379,9 +379,17 @@ def _add_gateway(app: FastAPI, operations: Operations, commands: Commands) -> No
 def _add_commits(app: FastAPI, operations: Operations, commands: Commands) -> None:
     tags: list[str | Enum] = ["configuration"]
 
-    @app.post("/v1/plan", response_model=Plan, tags=tags, operation_id="plan")
-    async def plan(body: PlanRequest = PlanRequest()) -> Response:  # noqa: B008 # immutable
-        """What `apply` would change, or with `back` what `rollback` would, and what it costs."""
+    @app.get("/v1/plan", response_model=Plan, tags=tags, operation_id="plan")
+    async def plan(wanted: Annotated[PlanFilter, Query()]) -> Response:
+        """What `apply` would change, or with `back` what `rollback` would, and what it costs.
+
+        Nothing is changed by it, so who may only look may ask.
+        """
+        return _json(await commands.wait(operations.plan(wanted.back)))
+
+    @app.post("/v1/plan", response_model=Plan, tags=tags, operation_id="plan_by_post", deprecated=True)
+    async def plan_by_post(body: PlanRequest = PlanRequest()) -> Response:  # noqa: B008 # immutable
+        """The same as `GET /v1/plan`, for who may change something."""
         return _json(await commands.wait(operations.plan(body.back)))
 
     @app.post("/v1/apply", response_model=Applied, tags=tags, operation_id="apply")

@@ -491,7 +491,11 @@ BackArgument = Annotated[
 
 
 def _plan(session: Session, back: int | None, lines: Callable[[dict[str, Any], int], Iterable[Text]]) -> None:
-    document = session.ask(lambda client: client.post("/v1/plan", {"back": back}, 60.0))
+    from vpnd.sdk.calls import PLAN_LIMIT
+    from vpnd.sdk.transport import with_query
+
+    path = with_query("/v1/plan", {"back": back})
+    document = session.ask(lambda client: client.call("GET", path, wait_s=PLAN_LIMIT))
     session.show(document, lambda width: lines(document, width))
 
 

@@ -152,6 +152,20 @@ class TraceFilter(BaseModel):
         )
 
 
+class PlanFilter(BaseModel):
+    """What a plan is of: the files, or with `back` an older configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    back: int | None = Field(
+        None,
+        ge=1,
+        le=19,
+        description="So many configurations before the one that runs; without it the files.",
+        examples=[1],
+    )
+
+
 class EventFilter(BaseModel):
     """Which events: those that match every key; of a key that may be repeated, one of its values."""
 

@@ -652,7 +652,7 @@ class TunnelPlan(Model):
 
 
 class Plan(Model):
-    """`POST /v1/plan`: what the candidate, or an older configuration, would change. Nothing was changed."""
+    """`GET /v1/plan`: what the candidate, or an older configuration, would change. Nothing was changed."""
 
     gateway: list[KeyChangeBody] = Field(
         default_factory=list, description="Keys of the gateway's own tables that change."

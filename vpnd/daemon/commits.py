@@ -60,6 +60,7 @@ class Commits:
     def __init__(self, service: Service, config: Path, state: Path) -> None:
         self.lock = asyncio.Lock()
         self.standing = Standing()
+        self._planning = asyncio.Lock()
         self._service = service
         self._config = config
         self._state = state
@@ -143,9 +144,13 @@ class Commits:
     # ------------------------------------------------------------------------------- the verbs
 
     async def plan(self, back: int | None = None) -> tuple[Loaded, Difference]:
-        """What `apply` would do, or `rollback` by `back`. Raises InvalidConfiguration, Conflict."""
-        loaded = await self._candidate(None) if back is None else (await self._older(back))[0]
-        return loaded, await self._service.in_thread(classify, self._running(), loaded)
+        """What `apply` would do, or `rollback` by `back`. Raises InvalidConfiguration, Conflict.
+
+        One at a time: who may only look may ask, and with many tunnels it takes seconds of the processor.
+        """
+        async with self._planning:
+            loaded = await self._candidate(None) if back is None else (await self._older(back))[0]
+            return loaded, await self._service.in_thread(classify, self._running(), loaded)
 
     async def apply(self, seconds: float | None, what: str = "apply") -> Done:
         """Put the files in force; with `seconds` until then, unless they are confirmed.

@@ -46,6 +46,9 @@ T = TypeVar("T")
 RELOAD_LIMIT = 86400.0
 """Ours, in seconds: a reload takes as long as it takes."""
 
+PLAN_LIMIT = 60.0
+"""Ours, in seconds: a plan of 1,000 tunnels on a busy machine."""
+
 
 class Page(TypedDict, total=False):
     """Which part of a list: at most `limit` entries, after `offset` of those that match."""
@@ -232,7 +235,7 @@ def reload() -> Call[ReloadResult]:
 
 
 def plan(back: int | None) -> Call[Plan]:
-    return Call(Plan, "POST", "/v1/plan", {"back": back})
+    return Call(Plan, "GET", with_query("/v1/plan", {"back": back}), wait_s=PLAN_LIMIT)
 
 
 def apply(confirm_s: float | None) -> Call[Applied]:

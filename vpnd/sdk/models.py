@@ -589,7 +589,7 @@ class KeyRotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`POST /v1/plan`: what the candidate, or an older configuration, would change. Nothing was changed."""
+    """`GET /v1/plan`: what the candidate, or an older configuration, would change. Nothing was changed."""
 
     gateway: tuple[KeyChangeBody, ...] = ()
     tunnels: tuple[TunnelPlan, ...]

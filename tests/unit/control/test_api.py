@@ -399,6 +399,7 @@ ROUTES = {
     ("get", "/v1/keys"),
     ("get", "/v1/tunnels/{name}/psk"),
     ("post", "/v1/tunnels/{name}/psk/rotate"),
+    ("get", "/v1/plan"),
     ("post", "/v1/plan"),
     ("post", "/v1/apply"),
     ("post", "/v1/confirm"),

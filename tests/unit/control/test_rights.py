@@ -141,6 +141,17 @@ async def test_a_reader_changes_nothing_by_any_verb(open_to_groups: Daemon) -> N
 
 
 @as_root
+async def test_a_reader_may_ask_what_a_change_would_do(open_to_groups: Daemon) -> None:
+    """A plan changes nothing: it says of the files what status says of what runs."""
+    daemon = open_to_groups
+    plans = ("GET", "/v1/plan", None), ("GET", "/v1/plan?back=1", None), ("GET", "/v1/plan?back=20", None)
+    (now, body), (older, _), (wrong, refusal) = await ask_as(READER, daemon, *plans)
+    assert (now, older, wrong, refusal["error"]["code"]) == (200, 200, 422, "E-REQUEST")
+    assert body["tunnels"][0]["class"] == "next SA"
+    assert ("plan", 1) in daemon.operations.calls
+
+
+@as_root
 async def test_whom_an_operator_lets_in_by_hand_may_look(open_to_groups: Daemon) -> None:
     """Nothing proves that they may do more."""
     daemon = open_to_groups
