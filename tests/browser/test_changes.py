@@ -108,7 +108,7 @@ def test_axe_finds_nothing(visit: Visit, played: Played, scheme: str, path: str,
     played.standing = {"rolled_back": DIFFERS} if what == "differs" else {"confirm_in_s": 87}
     if what == "begin":
         played.next_key = None
-    visit.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # one of its words
+    visit.page.emulate_media(color_scheme=scheme)
     visit.sign_in()
     visit.page.goto(visit.served.url + path)
     found = Axe().run(visit.page).response["violations"]

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import typer
-from typer._click.exceptions import ClickException
 from typer.core import TyperCommand, TyperGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Typer shows those that say what was wrong; it exports one of them, and not what they have in common.
+_ShownError: type[Any] = typer.BadParameter.__mro__[2]
 
 HELP_OPTIONS = ["-h", "--help"]
 
@@ -31,16 +33,14 @@ class Program(TyperGroup):
         """Its options, that of the help included."""
         return _without_values(super().get_params(ctx))
 
-    def main(  # type: ignore[override] # Typer passes them by name
-        self, args: Sequence[str] | None = None, **extra: Any
-    ) -> Any:
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
         """Run a command; ends the process."""
         given = list(sys.argv[1:] if args is None else args)
         if "--json" not in given or not extra.get("standalone_mode", True):
-            return super().main(args=args, **extra)
+            return super().main(args, *more, **extra)
         try:
-            code = super().main(args=given, **{**extra, "standalone_mode": False})
-        except ClickException as error:
+            code = super().main(given, *more, **{**extra, "standalone_mode": False})
+        except _ShownError as error:
             message = error.format_message() or "a command is missing"
             hint = f"{extra.get('prog_name') or sys.argv[0]} help"
             document = {"error": {"code": "E-USAGE", "message": message, "hint": hint}}

@@ -80,6 +80,9 @@ class FakeEngine:
         self.fail_install = 0
         self._machine = machine
 
+    def port(self, version: int) -> int:
+        return 4500
+
     def listen(self, address: Address) -> None:
         self.listening.add(address)
 
