@@ -96,7 +96,9 @@ MISMATCHES = (
     Mismatch("our identity's type", "main", True, with_local("a.example"), ("E-ID", "E-PSK"), ("a.example",)),
     Mismatch("our identity", "main", False, with_local("192.0.2.77"), ("E-ID",), ("192.0.2.77",)),
     Mismatch("our identity", "aggressive", False, with_local("192.0.2.77"), ("E-ID", "E-PSK"), ()),
-    Mismatch("cipher", "main", True, values(ike=Suite("aes-256")), ("E-P1-PROPOSAL",), ("aes-256",)),
+    Mismatch(
+        "cipher", "main", True, values(ike=Suite("aes-256")), ("E-P1-PROPOSAL", "E-P1-ENC"), ("aes-256",)
+    ),
     Mismatch("cipher", "main", False, values(ike=Suite("aes-256")), ("E-P1-ENC",), ("aes-256", "aes-128")),
     Mismatch(
         "hash", "main", False, values(ike=Suite("aes-128", "sha1")), ("E-P1-INTEG",), ("sha1", "sha256")

@@ -15,10 +15,10 @@ from tests.tables import TellRow
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import PeerDead
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdAction, Negotiation, NegotiationMode, PeerPolicy
+from vpnd.model.unreachable import Unreachable
 from vpnd.tunnel.backoff import LONGEST_DELAY
 from vpnd.tunnel.commands import AttemptFailed, StateChanged, TunnelState
 from vpnd.wire.iana import IkeVersion

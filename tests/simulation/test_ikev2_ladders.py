@@ -19,11 +19,11 @@ from vpnd.ike.outputs import (
     LadderLine,
     PeerDead,
 )
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 from vpnd.model.secret import Secret
+from vpnd.model.unreachable import Unreachable
 from vpnd.wire.iana import DhGroup
 
 from .ladder import Ladder

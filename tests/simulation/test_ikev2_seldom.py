@@ -14,11 +14,11 @@ from tests.simulation.puppet import DH, ENCR, INTEG, PRF, Puppet, in_clear
 from tests.simulation.stage import Stage
 from vpnd.ike.limits import Limits
 from vpnd.ike.outputs import ChildDown, ChildReplaced, Failed, IkeRekeyFailed, IkeReplaced
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import NegotiationMode
 from vpnd.model.proposals import Proposal
+from vpnd.model.unreachable import Unreachable
 from vpnd.wire.header import Header
 from vpnd.wire.iana import DhGroup, Exchange2, IkeVersion, Notify2, Protocol
 from vpnd.wire.ikev2 import (

@@ -74,6 +74,7 @@ CLASSES: Mapping[str, ChangeClass] = MappingProxyType(
         "tunnels.NAME.profile": LIVE,  # what it is the default of has its own class
         "tunnels.NAME.description": LIVE,
         "tunnels.NAME.enabled": BREAK,  # false: as `vpnctl down`; true costs nothing
+        "tunnels.NAME.diagnose": LIVE,
         "tunnels.NAME.mtu": LIVE,
         "tunnels.NAME.mss": LIVE,
         "tunnels.NAME.spd.local": REKEY,

@@ -151,6 +151,7 @@ def _tunnel(
         mtu=table.mtu,
         mss=table.mss,
         description=table.description,
+        diagnose=table.diagnose == "auto",
         retire_after=table.retire_after if tunnel.next_secret is not None else None,
         enabled=table.enabled and not tunnel.disabled,
     )

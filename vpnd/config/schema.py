@@ -443,6 +443,14 @@ class TunnelTable(Table):
     enabled: Annotated[
         bool, Field(description="false: it is down, and stays so; vpnctl disable does the same.")
     ] = True
+    diagnose: Annotated[
+        Literal["auto", "off"],
+        word("a way to diagnose", "auto", "off"),
+        Field(
+            description="auto: a peer that refuses twice is asked what it takes, by attempts that come to"
+            " nothing, at most once in 10 minutes and only while the tunnel has no SA; off: it never is."
+        ),
+    ] = "auto"
     mtu: Annotated[
         int | None,
         Field(

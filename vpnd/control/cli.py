@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vpnd import __version__
-from vpnd.config.paths import DEFAULT_SOCKET
+from vpnd.config.paths import DEFAULT_SOCKET, DEFAULT_STATE
 from vpnd.control import completion
 from vpnd.control.programs import Commands
 from vpnd.control.session import (
@@ -64,6 +64,7 @@ token = Commands(help="Access to the API over TCP, where [api] serves it.", no_a
 app.add_typer(token, name="token")
 
 SocketOption = Annotated[Path | None, typer.Option("--socket", metavar="PATH", help="The daemon's socket.")]
+StateOption = Annotated[Path, typer.Option("--state", metavar="DIR", help="The daemon's state directory.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", min=0.1, max=600, metavar="S", help="How long to wait, in seconds.")
@@ -179,12 +180,23 @@ def show(
 
 @app.command()
 def why(
-    context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
+    context: typer.Context,
+    name: Annotated[
+        str | None, _tunnel_argument("[NAME]", "The tunnel; without it the one with trouble.")
+    ] = None,
+    state: StateOption = DEFAULT_STATE,
+    socket: SocketOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """The last failure explained: what happened, what the peer said, what we have, what to change."""
-    from vpnd.control import render
+    """The failure explained: what happened, what the peer said, what we have, what to change and where.
 
-    _look(context, name, ("why",), render.why, _session(context, socket, json))
+    Without NAME it is the one tunnel that needs it; of several they are listed. While an attempt is under
+    way it says what was sent and what came. A failure that is over is shown as such. Where the daemon does
+    not run, root reads what it said last, kept in the state directory.
+    """
+    from vpnd.control import reasons
+
+    reasons.why(_session(context, socket, json), name, state)
 
 
 @app.command()

@@ -9,19 +9,61 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vpnd.control import failures, mismatches
-from vpnd.control.explanation import Explanation, Facts
+from vpnd.control.explanation import UNKNOWN, About, Explanation, Facts
 from vpnd.model.diagnosis import Code, Diagnosis
 
 
-def explain(diagnosis: Diagnosis, tunnel: str = "NAME") -> Explanation:
-    """The whole story of a failure; `tunnel` goes into the commands to try."""
-    return _EXPLAIN[diagnosis.code](Facts(diagnosis, tunnel))
+def explain(diagnosis: Diagnosis, tunnel: str = "NAME", about: About = UNKNOWN) -> Explanation:
+    """The whole story of a failure; `tunnel` goes into the commands to try, `about` is what else is known."""
+    return _EXPLAIN[diagnosis.code](Facts(diagnosis, tunnel, about))
 
 
 def message(diagnosis: Diagnosis) -> str:
     """One line: what happened, and both values where they are known."""
     return explain(diagnosis).what
 
+
+def keys_of(diagnosis: Diagnosis) -> tuple[str, ...]:
+    """The keys of the tunnel's table that a failure is about."""
+    if diagnosis.code is Code.IDENTITY:
+        return ("ike.local_id",) if diagnosis.fact("whose") == "ours" else ("ike.remote_id",)
+    return _KEYS.get(diagnosis.code, ())
+
+
+_IDENTITIES = ("ike.local_id", "ike.remote_id")
+_RANGES = ("spd", "routes")
+_PEER = ("customer_gateway",)
+_KEYS: dict[Code, tuple[str, ...]] = {
+    Code.P1_ENCRYPTION: ("ike.encryption",),
+    Code.P1_INTEGRITY: ("ike.integrity",),
+    Code.P1_PRF: ("ike.integrity",),
+    Code.P1_DH: ("ike.dh_group",),
+    Code.P1_PROPOSAL: ("ike.encryption", "ike.integrity", "ike.dh_group"),
+    Code.P2_ENCRYPTION: ("ipsec.encryption",),
+    Code.P2_INTEGRITY: ("ipsec.integrity",),
+    Code.P2_ESN: ("ipsec.esn",),
+    Code.P2_PROPOSAL: ("ipsec.encryption", "ipsec.integrity", "ipsec.pfs"),
+    Code.PFS: ("ipsec.pfs",),
+    Code.PFS_OF_PEER: ("ipsec.pfs",),
+    Code.PSK: ("pre_shared_key", *_IDENTITIES),
+    Code.FLOOD: ("pre_shared_key", *_IDENTITIES),
+    Code.VERSION: ("ike.version",),
+    Code.MODE: ("ike.negotiation_mode",),
+    Code.SILENT: _PEER,
+    Code.PORT_CLOSED: _PEER,
+    Code.UNREACHABLE: _PEER,
+    Code.UDP_4500: _PEER,
+    Code.RESOLVE: _PEER,
+    Code.PEER_BEGINS: _PEER,
+    Code.TRAFFIC_SELECTORS: _RANGES,
+    Code.NARROWED: _RANGES,
+    Code.PEER_DEAD: ("dpd.action",),
+    Code.LOCAL_INTERFACE: ("interface",),
+    Code.LOCAL_ROUTE: ("routes",),
+    Code.HEALTH: ("health_check.local", "health_check.remote"),
+    Code.ONE_WAY: ("ipsec.encapsulation",),
+    Code.ESP_ICV: ("ipsec.sha256_96", "ipsec.integrity"),
+}
 
 _PHASE_1_ALSO = (
     "the peer has no tunnel for our address or identity, and says it this way",
@@ -32,7 +74,7 @@ _PHASE_2_ALSO = ("PFS differs (ipsec.pfs)", "the peer's lifetimes or ranges do n
 _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.P1_ENCRYPTION: mismatches.attribute("IKE SA", "encryption", "ike.encryption"),
     Code.P1_INTEGRITY: mismatches.attribute("IKE SA", "integrity algorithm", "ike.integrity"),
-    Code.P1_PRF: mismatches.attribute("IKE SA", "PRF", "ike.integrity"),
+    Code.P1_PRF: mismatches.prf,
     Code.P1_DH: mismatches.attribute("IKE SA", "DH group", "ike.dh_group"),
     Code.P1_AUTH_METHOD: mismatches.auth_method,
     Code.P1_PROPOSAL: mismatches.proposal(
@@ -85,6 +127,11 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         ("its IKE daemon or the machine was restarted", "its configuration was loaded again"),
         ("vpnctl status",),
     ),
+    Code.ONE_WAY: failures.one_way,
+    Code.NO_FORWARD: failures.no_forward,
+    Code.NO_REPLY: failures.no_reply,
+    Code.ESP_ICV: failures.esp_icv,
+    Code.HEALTH: failures.health,
     Code.PEER_DEAD: failures.simple(
         "{peer} stopped answering (dead peer detection)",
         'check the network and the peer; dpd.action = "retry" connects again by itself,'

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vpnd.control.schema import ExplanationBody
+from vpnd.control.schema import ConfiguredHere, ExplanationBody
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.text import printable
 
@@ -21,8 +22,8 @@ class Explanation:
     change: str | None = None
     try_: tuple[str, ...] = ()
 
-    def body(self) -> ExplanationBody:
-        """As the API says it."""
+    def body(self, where: Iterable[ConfiguredHere] = ()) -> ExplanationBody:
+        """As the API says it; `where` are the values here that it is about."""
         return ExplanationBody(
             code=self.code,
             what=self.what,
@@ -31,7 +32,24 @@ class Explanation:
             also_possible=list(self.also_possible),
             change=self.change,
             try_=list(self.try_),
+            where=list(where),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the words depend on beside the facts; None where it is not known.
+
+    `version` is the tunnel's, `ikev1` or `ikev2`. `vendor` is the peer's maker, as its vendor IDs say.
+    `udp`: whether ESP travels in UDP.
+    """
+
+    version: str | None = None
+    vendor: str | None = None
+    udp: bool | None = None
+
+
+UNKNOWN = About()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +58,7 @@ class Facts:
 
     diagnosis: Diagnosis
     tunnel: str
+    about: About = UNKNOWN
 
     def __getitem__(self, key: str) -> str | None:
         value = self.diagnosis.fact(key)

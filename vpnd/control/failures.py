@@ -9,21 +9,36 @@ from vpnd.control.explanation import Explanation, Facts
 # ----------------------------------------------------------------------------------- silence
 
 
+_KEEPS_SILENT = {
+    "": "the peer has no tunnel for our address, or another IKE version or mode, and keeps silent",
+    "ikev1": "the peer has no tunnel for our address, or another IKE version or negotiation mode, and keeps"
+    " silent",
+    "ikev2": "the peer has no tunnel for our address, or another IKE version, and keeps silent",
+}
+
+
 def silent(facts: Facts) -> Explanation:
-    sent = f": {facts['sent']} sent, {facts['received'] or 0} received" if facts["sent"] else ""
     return Explanation(
         facts.code,
-        f"{facts.peer} does not answer{facts.during()}{sent}",
+        f"{facts.peer} does not answer{facts.during()}{_counts(facts)}",
         "nothing",
         facts["detail"],
         also_possible=(
             "a firewall on the way drops UDP 500 or 4500",
             "the address is another machine's, or the machine is off",
-            "the peer has no tunnel for our address, or another IKE version or mode, and keeps silent",
+            _KEEPS_SILENT.get(facts.about.version or "", _KEEPS_SILENT[""]),
         ),
         change="allow UDP 500 and 4500 both ways, and compare both outer addresses with the peer's",
         try_=(f"vpnctl trace {facts.tunnel}", f"ping {facts['peer'] or 'PEER'}"),
     )
+
+
+_ICMP = {"port": "port unreachable", "prohibited": "administratively prohibited, says a firewall"}
+
+
+def _counts(facts: Facts) -> str:
+    """How much was sent and came, where it is known."""
+    return f": {facts['sent']} sent, {facts['received'] or 0} received" if facts["sent"] else ""
 
 
 def port_closed(facts: Facts) -> Explanation:
@@ -37,28 +52,143 @@ def port_closed(facts: Facts) -> Explanation:
 
 
 def unreachable(facts: Facts) -> Explanation:
+    if facts["cause"] in ("prohibited", "forbidden_here"):
+        return _firewalled(facts)
     return Explanation(
         facts.code,
         f"the network cannot reach {facts.peer}",
         facts.notify or facts["detail"] or "unreachable, says a router on the way or this machine",
-        also_possible=("a firewall rejects the packets (administratively prohibited)",),
         change="check the route to the peer, and its address",
         try_=(f"ip route get {facts['peer'] or 'PEER'}",),
     )
 
 
-def udp_4500(facts: Facts) -> Explanation:
+def _firewalled(facts: Facts) -> Explanation:
+    """A firewall says that it does not let IKE through."""
+    port, here = facts["port"] or "500", facts["cause"] == "forbidden_here"
+    where = "this machine" if here else "the way, or at the peer,"
     return Explanation(
         facts.code,
-        f"{facts.peer} answers on UDP 500, and then not on UDP 4500{facts.during()}",
-        "nothing, after it had answered the first message",
+        f"a firewall on {where} does not let UDP {port} through to {facts.peer}",
+        "nothing: the packets do not leave this machine" if here else "ICMP: administratively prohibited",
+        change="allow UDP 500 and 4500 both ways in the firewall of this machine"
+        if here
+        else "allow UDP 500 and 4500 both ways on every firewall between the two, and at the peer",
+        try_=("nft list ruleset",) if here else (f"vpnctl trace {facts.tunnel}",),
+    )
+
+
+def udp_4500(facts: Facts) -> Explanation:
+    said = _ICMP.get(facts["cause"] or "")
+    return Explanation(
+        facts.code,
+        f"{facts.peer} answers on UDP 500, and then not on UDP 4500{facts.during()}{_counts(facts)}",
+        f"ICMP: {said}, on UDP 4500" if said else "nothing, after it had answered the first message",
         f"a key with the fingerprint {facts['ours']}" if facts["ours"] else facts["detail"],
         also_possible=(
             "a router on the way drops IP fragments, and the message is longer than a packet",
             "the pre-shared keys differ, and the peer keeps silent about it",
-        ),
+        )
+        if not said
+        else (),
         change="allow UDP 4500 both ways on every firewall between the two",
         try_=(f"vpnctl trace {facts.tunnel}",),
+    )
+
+
+# ------------------------------------------------------------------------------ inner packets
+
+
+def one_way(facts: Facts) -> Explanation:
+    seconds = facts["seconds"] or "some"
+    in_udp = facts["encapsulation"] == "udp"
+    change = (
+        "let UDP 4500 through both ways, and give the hosts behind the peer a route back to our ranges"
+        if in_udp
+        else 'set ipsec.encapsulation = "udp" here, or let IP protocol 50 (ESP) through both ways on every'
+        " firewall; and give the hosts behind the peer a route back to our ranges"
+    )
+    return Explanation(
+        facts.code,
+        f"we send into the tunnel, and nothing comes back for {seconds} s, while the peer answers IKE",
+        "nothing in ESP",
+        f"ESP in {'UDP' if in_udp else 'IP protocol 50'}" if facts["encapsulation"] else None,
+        also_possible=(
+            "the peer does not forward what comes out of the tunnel, or its firewall drops it",
+            "no host has the address that is asked for",
+            "the traffic only goes one way, as that of syslog: then nothing is wrong",
+        ),
+        change=change,
+        try_=(f"vpnctl show {facts.tunnel}", "at the peer: tcpdump -ni any esp or udp port 4500"),
+    )
+
+
+def no_forward(facts: Facts) -> Explanation:
+    packets = "packets come out of the tunnel, and this machine does not forward them"
+    if facts["cause"] == "forwarding":
+        return Explanation(
+            facts.code,
+            f"{packets}: IP forwarding is off",
+            change="turn it on, and keep it in /etc/sysctl.d: net.ipv4.ip_forward = 1 (IPv6:"
+            " net.ipv6.conf.all.forwarding = 1)",
+            try_=("sysctl -w net.ipv4.ip_forward=1",),
+        )
+    return Explanation(
+        facts.code,
+        f"{packets}: a firewall rule drops them, or there is no route to where they go",
+        we_have=facts["detail"],
+        change="accept forwarded packets from and to the tunnel's interface in the firewall of this machine",
+        try_=("nft list ruleset", f"vpnctl show {facts.tunnel}"),
+    )
+
+
+def no_reply(facts: Facts) -> Explanation:
+    return Explanation(
+        facts.code,
+        "packets come out of the tunnel and go on from this machine, and no answer comes back into it",
+        we_have=facts["detail"],
+        also_possible=(
+            "the hosts behind this machine send their answers to another router",
+            "their firewall drops what comes from the peer's ranges",
+            "the traffic only goes one way, as that of syslog: then nothing is wrong",
+        ),
+        change="give the hosts behind this machine a route to the peer's ranges by way of it, and let their"
+        " firewall answer",
+        try_=("tcpdump -ni any host ADDRESS",),
+    )
+
+
+def esp_icv(facts: Facts) -> Explanation:
+    """Every packet of a peer that has proved its keys fails: it cuts the ICV to another length."""
+    count = f"{facts['received']} packets" if facts["received"] else "the peer's packets"
+    return Explanation(
+        facts.code,
+        f"{count} came and none passes the integrity check: both ends cut its value to different lengths",
+        "packets of another length",
+        f"ipsec.integrity: {facts['ours']}" if facts["ours"] else None,
+        also_possible=("something on the way changes the packets",),
+        change="set ipsec.sha256_96 = true here for a peer that cuts SHA-256 to 96 bits, as old ones do"
+        if facts["detail"] != "96"
+        else "set ipsec.sha256_96 = false here: the peer has 128 bits, as RFC 4868 says",
+        try_=(f"vpnctl show {facts.tunnel}",),
+    )
+
+
+def health(facts: Facts) -> Explanation:
+    ours, theirs = facts["ours"] or "our health-check address", facts["theirs"] or "the peer's"
+    lost = f"{facts['sent']} probes in a row" if facts["sent"] else "the probes"
+    return Explanation(
+        facts.code,
+        f"the tunnel is up, and the health check fails: {lost} from {ours} to {theirs} were not answered",
+        "no echo reply through the tunnel",
+        f"health_check.local: {ours}, health_check.remote: {theirs}",
+        also_possible=(
+            "the peer's policy has no selector for the two addresses",
+            "ESP does not get through, while IKE does: see the counters",
+        ),
+        change=f"give the peer's tunnel interface the address {theirs}, let it answer echo requests, and"
+        f" have it send to {ours} through the tunnel",
+        try_=(f"vpnctl show {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
     )
 
 

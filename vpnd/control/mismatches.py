@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vpnd.control.explanation import Explanation, Facts
+from vpnd.control.products import product_words
+from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
 from vpnd.model.identity import Identity
 
 
@@ -23,12 +25,7 @@ def attribute(sa: str, what: str, key: str) -> Callable[[Facts], Explanation]:
     def explained(facts: Facts) -> Explanation:
         theirs, ours = facts["theirs"], facts["ours"]
         both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""
-        if theirs and ours:
-            change = (
-                f"set {key} = {_quoted(theirs)} here if you want the peer's, or have the peer offer {ours}"
-            )
-        else:
-            change = f"compare {key} with the peer's configuration" + (f"; ours is {ours}" if ours else "")
+        change = _other_value(key, theirs, ours) + product_words(facts)
         return Explanation(
             facts.code,
             f"{facts.mapping()}the {what} of the {sa} differs{both}",
@@ -39,6 +36,41 @@ def attribute(sa: str, what: str, key: str) -> Callable[[Facts], Explanation]:
         )
 
     return explained
+
+
+def _other_value(key: str, theirs: str | None, ours: str | None) -> str:
+    """What to set `key` to: of the peer's values those that vpnd has and that are not set already."""
+    if not theirs or not ours:
+        return f"compare {key} with the peer's configuration" + (f"; ours is {ours}" if ours else "")
+    new = [word for word in theirs.split(", ") if word in _WORDS[key] and word not in ours.split(", ")]
+    if not new:
+        return f"have the peer offer {ours}: vpnd has nothing else that it offers"
+    return f"set {key} = {_quoted(', '.join(new))} here if you want the peer's, or have the peer offer {ours}"
+
+
+_GROUP_WORDS = frozenset(map(str, GROUPS))
+_WORDS: Mapping[str, frozenset[str]] = {
+    "ike.encryption": frozenset(ENCRYPTIONS),
+    "ike.integrity": frozenset(INTEGRITIES),
+    "ike.dh_group": _GROUP_WORDS,
+    "ipsec.encryption": frozenset(ENCRYPTIONS),
+    "ipsec.integrity": frozenset(INTEGRITIES),
+}
+"""The values of each key that can be set."""
+
+
+def prf(facts: Facts) -> Explanation:
+    """In IKEv2 the PRF is negotiated apart from the integrity algorithm, whose key sets it here."""
+    theirs, ours = facts["theirs"], facts["ours"]
+    both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""
+    return Explanation(
+        facts.code,
+        f"the PRF of the IKE SA differs{both}",
+        f"it has {theirs}" if theirs else facts.notify,
+        f"ike.integrity: {ours}" if ours else None,
+        change=f"have the peer use the PRF {ours or 'of ike.integrity'}, which is that of ike.integrity here",
+        try_=(f"vpnctl show {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
+    )
 
 
 def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Explanation]:
@@ -53,7 +85,8 @@ def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Exp
             f"it has {theirs}" if theirs else facts.notify,
             ours,
             also_possible=also,
-            change=f"make {keys} the same at both ends; each takes a list in order of preference",
+            change=f"make {keys} the same at both ends; each takes a list in order of preference"
+            + product_words(facts),
             try_=(f"vpnctl trace {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
         )
 
@@ -79,7 +112,7 @@ def pfs(facts: Facts) -> Explanation:
     theirs, ours = _pfs_word(facts["theirs"]), _pfs_word(facts["ours"])
     both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""
     change = "set ipsec.pfs to the same at both ends"
-    if theirs is not None and (theirs == "off" or theirs.isdecimal()):
+    if theirs is not None and theirs != ours and (theirs == "off" or theirs in _GROUP_WORDS):
         value = '"disable"' if theirs == "off" else theirs
         change = f"set ipsec.pfs = {value} here, or {'none' if ours == 'off' else ours or 'ours'} at the peer"
     return Explanation(
@@ -87,7 +120,7 @@ def pfs(facts: Facts) -> Explanation:
         f"{facts.mapping()}perfect forward secrecy (PFS) differs{both}",
         f"PFS {theirs}" if theirs else facts.notify,
         f"ipsec.pfs: {'disable' if ours == 'off' else ours}" if ours else None,
-        change=change,
+        change=change + product_words(facts),
         try_=(f"vpnctl rekey {facts.tunnel} --child",),
     )
 
@@ -113,6 +146,12 @@ def _pfs_word(value: str | None) -> str | None:
 # -------------------------------------------------------------------------------- who it is
 
 
+FINGERPRINT_THERE = (
+    """at the peer: read -rs KEY; printf 'vpnd key fingerprint\\0%s' "$KEY" | sha256sum | cut -c1-8"""
+)
+"""The same fingerprint on a machine without vpnd, and without the key among the arguments of a program."""
+
+
 def psk(facts: Facts) -> Explanation:
     """A peer that refuses says the same of a key and of an identity; who checks the proof itself knows."""
     fingerprint = facts["ours"]
@@ -127,8 +166,9 @@ def psk(facts: Facts) -> Explanation:
             + (f": {facts['detail']}" if facts["detail"] else ""),
             "a space, quotes or a line end counts as part of the key on one side",
         ),
-        change="put the same key on both sides, and compare local_id and remote_id with the peer's",
-        try_=(f"vpnctl psk fingerprint {facts.tunnel}", "vpnd check"),
+        change="put the same key on both sides, and compare local_id and remote_id with the peer's"
+        + product_words(facts),
+        try_=(f"vpnctl psk fingerprint {facts.tunnel}", "vpnd check", FINGERPRINT_THERE),
     )
 
 
@@ -141,16 +181,22 @@ def identity(facts: Facts) -> Explanation:
     return Explanation(
         facts.code,
         f"the identities differ{both}",
-        f"it {verb} {theirs}" if theirs else facts.notify,
+        f"it {verb} {theirs}{_proved(facts)}" if theirs else facts.notify,
         f"ike.{key}: {ours}" if ours else None,
         also_possible=_instead_of_identity(facts, about_us),
-        change=_other_identity(key, theirs) if theirs else f"compare ike.{key}",
+        change=_other_identity(key, theirs) + product_words(facts),
         try_=(f"vpnctl trace {facts.tunnel}",),
     )
 
 
-def _other_identity(key: str, theirs: str) -> str:
+def _proved(facts: Facts) -> str:
+    return ", and has proved that it has our key" if facts["key"] == "proved" else ""
+
+
+def _other_identity(key: str, theirs: str | None) -> str:
     """What to write for an identity as `Identity.describe` has it, or what to do about one without a word."""
+    if theirs is None:
+        return f"compare ike.{key} with the peer's configuration"
     text = theirs.rpartition(" (")[0]
     try:
         written = Identity.of(text).describe() == theirs
@@ -164,6 +210,12 @@ def _other_identity(key: str, theirs: str) -> str:
     )
 
 
+AGGRESSIVE_BY_HAND = (
+    'the peer wants aggressive mode: set ike.negotiation_mode = "aggressive" to try it by hand; it shows our'
+    " identity to anyone on the way"
+)
+
+
 def _instead_of_identity(facts: Facts, about_us: bool) -> tuple[str, ...]:
     if not about_us:
         return ("the peer is behind a NAT and gives its inner address",)
@@ -171,6 +223,8 @@ def _instead_of_identity(facts: Facts, about_us: bool) -> tuple[str, ...]:
         return ("the peer ends it for a reason of its own, which its log has",)
     if facts["exchange"] == "aggressive mode":
         return ("the peer is configured for main mode, or refuses aggressive mode",)
+    if facts["exchange"] == "main mode":
+        return (AGGRESSIVE_BY_HAND,)
     return ()
 
 
@@ -247,9 +301,11 @@ def selectors(facts: Facts) -> Explanation:
         f"the ranges differ{both}",
         theirs or facts.notify,
         ours,
-        also_possible=("IKEv1 needs the same ranges at both ends, mirrored: a smaller one is refused",),
+        also_possible=("IKEv1 needs the same ranges at both ends, mirrored: a smaller one is refused",)
+        if facts.about.version != "ikev2"
+        else (),
         change="make each mapping the mirror of one at the peer (our local is its remote),"
-        " or use destination-route on both sides",
+        " or use destination-route on both sides" + product_words(facts),
         try_=(f"vpnctl show {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
     )
 

@@ -156,7 +156,8 @@ def mark_of(tunnel: Json) -> str:
         return "!"
     if tunnel["state"] == "up":
         incomplete = any(mapping["state"] != "up" for mapping in tunnel["mappings"])
-        return "!" if incomplete else "*" if tunnel["carries_traffic"] else "o"
+        wrong = incomplete or tunnel.get("impaired")
+        return "!" if wrong else "*" if tunnel["carries_traffic"] else "o"
     return "~" if tunnel["state"] == "connecting" else "-"
 
 
@@ -176,9 +177,14 @@ def _note(tunnel: Json, mappings: Sequence[Json]) -> str:
         return "disabled"
     if tunnel["state"] != "up" and tunnel["last_error"]:
         return clean(tunnel["last_error"]["code"])
+    if tunnel.get("impaired"):
+        return clean(tunnel["impaired"]["code"])
     reasons = [mapping["reason"]["code"] for mapping in mappings if mapping["reason"]]
     if reasons:
         return clean(reasons[0])
+    attempt = tunnel.get("attempt")
+    if tunnel["state"] == "connecting" and attempt and attempt["since_s"] >= 2:
+        return f"{attempt['sent']} sent, {attempt['received']} received"
     rekeys = [m["rekey_in_s"] for m in mappings if m["rekey_in_s"] is not None]
     if tunnel["state"] == "up" and not tunnel["carries_traffic"]:
         return "standby"
@@ -358,16 +364,22 @@ def _indented(text: str, width: int, first: str, rest: str) -> list[Text]:
 def why(document: Json, width: int = 80) -> list[Text]:
     """What happened, what the peer said, what we have, what else it may be, what to change, what to try."""
     name, error, explanation = clean(document["tunnel"]), document["error"], document["explanation"]
+    state = document["state"]
     if error is None or explanation is None:
-        how = f" (vpnctl up {name})" if document["state"] == "down" else ""
-        return [Text(f"{name} is {document['state']}; nothing has failed{how}")]
-    lines = [
-        Text(line) for line in textwrap.wrap(f"{explanation['code']}  {clean(explanation['what'])}", width)
-    ]
-    lines[0].stylize("bold red", 0, len(explanation["code"]))
+        how = f" (vpnctl up {name})" if state == "down" else ""
+        return [*_attempt(document, width), Text(f"{name} is {state}; nothing has failed{how}")]
+    head = textwrap.wrap(f"{explanation['code']}  {clean(explanation['what'])}", width)
+    lines = [Text(line) for line in head]
+    stands = document.get("standing", True)
+    lines[0].stylize("bold red" if stands else "dim", 0, len(explanation["code"]))
+    if not stands:
+        over = f"{name} is {state}, and nothing is wrong that is known; the last failure, which is over:"
+        lines = [*_indented(over, width, "", "  "), *lines]
+    lines = [*_attempt(document, width), *lines]
     count = document["tries"] or 0
     tries = f", {count} {'try' if count == 1 else 'tries'} since {moment(document['since'])}" if count else ""
-    pairs = [("when", f"{moment(error['at'])}{tries}; the tunnel is {document['state']}")]
+    so_far = "so far, of the attempt that began at " if document.get("so_far") else ""
+    pairs = [("when", f"{so_far}{moment(error['at'])}{tries}; the tunnel is {state}")]
     if document["mapping"]:
         pairs.append(("mapping", clean(document["mapping"])))
     for key, field in (("peer", "peer_said"), ("here", "we_have")):
@@ -376,8 +388,33 @@ def why(document: Json, width: int = 80) -> list[Text]:
     pairs += [("" if i else "or else", clean(text)) for i, text in enumerate(explanation["also_possible"])]
     if explanation["change"]:
         pairs.append(("change", clean(explanation["change"])))
+    pairs += [("" if i else "where", _where(one)) for i, one in enumerate(explanation.get("where") or [])]
     pairs += [("" if i else "try", clean(text)) for i, text in enumerate(explanation["try"])]
     return [*lines, *_pairs(pairs, width)]
+
+
+def _attempt(document: Json, width: int) -> list[Text]:
+    """`branch-a is connecting: 4 sent, 0 received in 8 s on UDP 500`, while an attempt is under way."""
+    attempt = document.get("attempt")
+    if not attempt:
+        return []
+    counts = f"{attempt['sent']} sent, {attempt['received']} received in {attempt['since_s']} s"
+    where = f"to {clean(attempt['peer'])} on UDP {attempt['port']}"
+    return _indented(f"{clean(document['tunnel'])} is connecting: {counts} {where}", width, "", "  ")
+
+
+def _where(one: Json) -> str:
+    """`/etc/vpnd/vpnd.toml:14: ike.dh_group = 14`; of a tunnel of the API the key alone."""
+    value = one["value"]
+    if one["key"] == "customer_gateway" and isinstance(value, dict):
+        text = f"address = {jsonlib.dumps(value['address'])} of {value['name']}"
+    elif one["key"].endswith("pre_shared_key"):
+        text = f"{one['key']}: fingerprint {value}"
+    else:
+        text = f"{one['key']} = {jsonlib.dumps(value, ensure_ascii=False)}"
+    if one["place"] is None:
+        return clean(f"{text}  (made over the API: vpnctl add, or PUT)")
+    return clean(f"{one['place']}: {text}" + ("" if one["written"] else "  (not written: the default)"))
 
 
 def error(body: Json) -> list[Text]:

@@ -219,6 +219,16 @@ class DropCounts(Model):
     send: int = count("Refused by the kernel: no route, no buffer.", "packets")
 
 
+class AttemptStatus(Model):
+    """An attempt of ours at an IKE SA that is under way."""
+
+    since_s: int = number("How long it goes on.", "seconds", 8)
+    sent: int = number("Messages that were sent.", "messages", 4)
+    received: int = number("Messages that came.", "messages", 0)
+    peer: str = words("Where it is sent to.", "198.51.100.1")
+    port: int = number("The UDP port there.", "port", 500, 0, 65535)
+
+
 class TunnelStatus(Model):
     """One tunnel; `health` is null while the health check is off."""
 
@@ -246,6 +256,12 @@ class TunnelStatus(Model):
     dpd: DpdStatus
     drops: DropCounts = Field(default_factory=DropCounts)
     last_error: Fault | None = Field(None, description="What went wrong last; null if nothing did.")
+    impaired: Fault | None = Field(
+        None, description="Why traffic does not pass although the tunnel is up; null if it does."
+    )
+    attempt: AttemptStatus | None = Field(
+        None, description="Our attempt at an IKE SA that is under way; null if there is none."
+    )
 
 
 class Status(Model):
@@ -430,6 +446,21 @@ class KeyRotation(Model):
 # --------------------------------------------------------------------------------- why, trace
 
 
+class ConfiguredHere(Model):
+    """A value that the failure is about: its key in the tunnel's table, and where it stands."""
+
+    key: str = words("The key.", "ike.dh_group")
+    value: Any = Field(
+        None, description="Its value; a fingerprint in place of a pre-shared key.", examples=[[14]]
+    )
+    place: str | None = words(
+        "`FILE:LINE` of the key, or of the table where it is left out; null for a tunnel of the API.",
+        "/etc/vpnd/vpnd.toml:14",
+        default=None,
+    )
+    written: bool = Field(True, description="Whether it is written there, or a default.", examples=[True])
+
+
 class ExplanationBody(Model):
     """A failure for people: what happened, what the peer said, what we have, what to change, what to try."""
 
@@ -449,12 +480,16 @@ class ExplanationBody(Model):
         description="Commands that tell more.",
         examples=[["vpnctl psk fingerprint branch-a"]],
     )
+    where: list[ConfiguredHere] = Field(
+        default_factory=list, description="The values here that it is about, and where they stand."
+    )
 
 
 class Why(Model):
-    """`GET /v1/tunnels/NAME/why`: the last failure explained; `error` is null if there was none.
+    """`GET /v1/tunnels/NAME/why`: the failure that stands explained, else the last one that is over.
 
-    `mapping` is set when the failure concerns one mapping only. `tries` counts attempts since `since`.
+    `error` is null if there was none. `mapping` is set when the failure concerns one mapping only. `tries`
+    counts attempts since `since`.
     """
 
     tunnel: str = words("The tunnel's name.", "branch-a")
@@ -466,6 +501,17 @@ class Why(Model):
     tries: int | None = number("Attempts that failed so.", "attempts", 6, 1, default=None)
     since: datetime | None = words("When the first of these failed.", "2026-03-01T14:02:11Z", default=None)
     explanation: ExplanationBody | None = Field(None, description="The failure for people.")
+    standing: bool = Field(
+        False, description="Whether it stands; false: it is over, or there was none.", examples=[True]
+    )
+    so_far: bool = Field(
+        False,
+        description="Whether it is what is known of an attempt that still goes on.",
+        examples=[False],
+    )
+    attempt: AttemptStatus | None = Field(
+        None, description="Our attempt that is under way; null if there is none."
+    )
 
 
 class TraceLine(Model):

@@ -36,8 +36,11 @@ class Session:
     socket: Path
     json: bool
 
-    def ask(self, call: Callable[[AsyncTransport], Awaitable[T]]) -> T:
-        """The daemon's answer; a refusal or an unreachable daemon ends the program."""
+    def ask(self, call: Callable[[AsyncTransport], Awaitable[T]], can_do_without: bool = False) -> T:
+        """The daemon's answer; a refusal or an unreachable daemon ends the program.
+
+        With `can_do_without` an unreachable daemon raises DaemonUnreachable.
+        """
         from vpnd.sdk.errors import DaemonUnreachable, Refused
         from vpnd.sdk.transport import AsyncTransport
 
@@ -47,6 +50,8 @@ class Session:
             code = EXIT_USAGE if refusal.status in _USAGE_STATUSES else EXIT_FAILED
             self.fail(dict(refusal.error), code)
         except DaemonUnreachable as unreachable:
+            if can_do_without:
+                raise
             error = {"code": "E-UNREACHABLE-DAEMON", "message": str(unreachable), "hint": unreachable.hint}
             self.fail(error, EXIT_UNREACHABLE)
         except KeyboardInterrupt:

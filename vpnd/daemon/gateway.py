@@ -12,29 +12,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import assert_never
 
+from vpnd.crypto.entropy import Entropy
 from vpnd.daemon.events.counts import Counts
 from vpnd.daemon.events.event_text import (
     attempt_failed,
     carrier_changed,
     child_renewed,
     health_changed,
+    health_diagnosis,
     ike_renewed,
     loss_changed,
     mapping_changed,
     next_key_proved,
     peer_moved,
     peer_renews,
+    probing_began,
+    probing_ended,
     state_changed,
 )
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.surroundings import Surroundings
 from vpnd.daemon.traffic import Totals, Traffic
 from vpnd.daemon.upkeep.peer_liveness import PeerLiveness
+from vpnd.daemon.upkeep.traffic_watch import TrafficWatch
 from vpnd.daemon.watch import Watchers
 from vpnd.datapath.interface import (
     Acquire,
     Engine,
     HardLimit,
+    IkeUnreached,
     Notice,
     PathMtu,
     PeerMoved,
@@ -71,11 +77,11 @@ from vpnd.ike.outputs import (
     Story,
     Transmit,
 )
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import NAT_T_PORT, TunnelPolicy
 from vpnd.model.selectors import Address
+from vpnd.model.unreachable import Unreachable
 from vpnd.tunnel.commands import (
     AttemptFailed,
     CloseTunnel,
@@ -88,7 +94,9 @@ from vpnd.tunnel.commands import (
 )
 from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent, SendProbe
+from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Mapping
+from vpnd.tunnel.prober import Learned, Prober, ProberOutput, ProbingBegan
 from vpnd.tunnel.route_selection import RouteSelection, RouteSelectionOutput, probe_mapping
 from vpnd.tunnel.tunnels import Tunnels
 from vpnd.wire.icmp import Echo
@@ -115,6 +123,7 @@ class Gateway:
         engine: Engine,
         surroundings: Surroundings,
         journal: Journal,
+        entropy: Entropy,
     ) -> None:
         self.clock = clock
         self.endpoint = endpoint
@@ -134,8 +143,12 @@ class Gateway:
         self._kept_house = clock.now()
         self._draining = False
         self._liveness = PeerLiveness(endpoint, tunnels, engine, journal)
+        self._flows = TrafficWatch(
+            endpoint, tunnels, engine, journal, self.traffic, self._probes, surroundings.look_at_forwarding
+        )
         self._closed = False
         self._totals = Totals()
+        self.prober = Prober(entropy)
 
     # ---------------------------------------------------------------------------------- inputs
 
@@ -161,7 +174,10 @@ class Gateway:
     def on_datagram(self, path: Path, data: bytes) -> None:
         """An IKE message, from port 500 or, with its marker removed, from port 4500."""
         with self.input("an IKE message") as now:
-            self.endpoint.handle_datagram(now, path, data)
+            if self.prober.hears(data):
+                self.prober.handle_datagram(now, path, data)
+            else:
+                self.endpoint.handle_datagram(now, path, data)
 
     def on_unreachable(self, path: Path, reason: Unreachable) -> None:
         """An ICMP error came back for a message along `path`."""
@@ -192,6 +208,8 @@ class Gateway:
             self.tunnels.handle_timeout(now)
         with self._guard("the health checks"):
             self.selection.handle_timeout(now)
+        with self._guard("the probes of peers"):
+            self.prober.handle_timeout(now)
         self._drain(now, 0.0 if self.faults == faults else AFTER_FAULT)
 
     def admit(self, policy: TunnelPolicy) -> None:
@@ -200,6 +218,16 @@ class Gateway:
         if tunnel is not None and not tunnel.standing.closed:
             with self.turn() as now:
                 self.endpoint.set_peer(now, policy.peer)
+
+    def on_forwarding(self, tunnel: str, cause: str | None, detail: str | None) -> None:
+        """What this machine does with what comes out of a tunnel; see `TrafficWatch.forwarding`."""
+        with self.input("what this machine forwards", tunnel) as now:
+            self._flows.forwarding(now, tunnel, cause, detail)
+
+    def _probes(self, tunnel: str) -> int:
+        """How many echo requests of the health check were sent."""
+        check = self.selection.check(tunnel)
+        return check.history.sent if check is not None else 0
 
     def traffic(self, tunnel: str, mapping: Mapping) -> Traffic:
         """What a mapping has carried, over all its SA pairs since the start."""
@@ -211,8 +239,10 @@ class Gateway:
         self._totals.forget(tunnel)
         self.counts.forget(tunnel)
         self._liveness.forget(tunnel)
+        self._flows.forget(tunnel)
         with self.turn() as now:
             self.selection.remove(now, tunnel)
+            self.prober.forget(now, tunnel)
         self.watchers.wake(tunnel)
 
     def forget_mapping(self, tunnel: str, mapping: int) -> None:
@@ -227,7 +257,7 @@ class Gateway:
 
     # ------------------------------------------------------------------------------- one output
 
-    def apply(self, now: float, output: Output | Command | RouteSelectionOutput) -> None:
+    def apply(self, now: float, output: Output | Command | RouteSelectionOutput | ProberOutput) -> None:
         """Perform one effect. The only place from which the core touches the world."""
         match output:
             case Transmit(_, path, data):
@@ -289,6 +319,13 @@ class Gateway:
                 self._surroundings.resolve(self.tunnels[tunnel].policy)
             case StateChanged() | MappingChanged() | AttemptFailed():
                 self._tell(now, output)
+            case ProbingBegan():
+                probing_began(self.journal, output)
+            case Learned(tunnel, code, diagnosis):
+                probing_ended(self.journal, output)
+                if diagnosis is not None and (asked := self.tunnels.get(tunnel)) is not None:
+                    asked.standing.learn(now, code, diagnosis)
+                self.watchers.wake(tunnel)
             case SendProbe():
                 self._surroundings.send_probe(output)
             case ProbeUnsent(tunnel):
@@ -296,7 +333,7 @@ class Gateway:
             case HealthChanged(tunnel, _, after):
                 health_changed(self.journal, output)
                 if (checked := self.tunnels.get(tunnel)) is not None:
-                    checked.set_health(after is not HealthState.UNHEALTHY)
+                    checked.set_health(now, health_diagnosis(checked, output))
                 if after is HealthState.UNHEALTHY:
                     # Where the peer is dead, and not only the path for ESP, this finds it sooner.
                     self.endpoint.probe(now, tunnel)
@@ -323,7 +360,7 @@ class Gateway:
         self._draining = True
         try:
             ike, life = self.endpoint.outputs, self.tunnels.outputs
-            while waiting := ike or life or self.selection.outputs:
+            while waiting := ike or life or self.selection.outputs or self.prober.outputs:
                 output = waiting.popleft()
                 with self._guard("an effect", output.tunnel):
                     self.counts.count(output)
@@ -350,7 +387,7 @@ class Gateway:
 
     def _deadlines(self) -> Iterator[float]:
         """When each part wants the timer."""
-        for part in (self.endpoint, self.tunnels, self.selection):
+        for part in (self.endpoint, self.tunnels, self.selection, self.prober):
             if (deadline := part.next_timeout()) is not None:
                 yield deadline
         if len(self.tunnels):
@@ -360,7 +397,7 @@ class Gateway:
         """Look at whose packets came, if it is time to."""
         if now >= self._next_look():
             self._kept_house = now
-            self._liveness.evaluate(now)
+            self._flows.evaluate(now, self._liveness.evaluate(now))
 
     def _next_look(self) -> float:
         """When to look at what came and what left."""
@@ -421,15 +458,24 @@ class Gateway:
                     if TunnelState.UNHEALTHY in (before, after):
                         self._surroundings.interrupt(tunnel.name, after is TunnelState.UNHEALTHY)
                     self.selection.tunnel_changed(now, tunnel)
+                    if after in (TunnelState.UP, TunnelState.DOWN):
+                        self.prober.stop(now, tunnel.name)
                     self._surroundings.state_changed(tunnel.name)
                 case MappingChanged():
                     mapping_changed(self.journal, tunnel, change)
                     self.selection.tunnel_changed(now, tunnel)
                 case AttemptFailed():
                     attempt_failed(self.journal, tunnel, change)
+                    if _is_our_attempt(change) and self._may_ask(tunnel):
+                        self.prober.failed(now, tunnel.policy.peer, change.diagnosis)
                 case _:
                     assert_never(change)
         self.watchers.wake(change.tunnel)
+
+    def _may_ask(self, tunnel: Tunnel) -> bool:
+        """Whether the peer may be asked what it takes: nothing is up, and nobody has forbidden it."""
+        has_sa = any(m.owner for m in tunnel.mappings) or self.endpoint.ike_sas(tunnel.name)
+        return tunnel.policy.diagnose and not has_sa and not tunnel.standing.is_down
 
     def _tell_rekeyed(self, child: ChildSa) -> None:
         tunnel = self.tunnels.get(child.tunnel)
@@ -462,6 +508,8 @@ class Gateway:
                 self.endpoint.peer_sends(now, name, spi_in)
             case PeerMoved(name, _, path):
                 self.endpoint.moved(now, name, path)
+            case IkeUnreached(path, reason):
+                self.endpoint.handle_unreachable(now, path, reason)
             case TunLost(name):
                 self._surroundings.interface_lost(name)
             case PathMtu(remote, mtu):
@@ -490,3 +538,8 @@ class Gateway:
             self.tunnels.handle_ike(now, moved)
             for pair in (pair for mapping in tunnel.mappings for pair in mapping.pairs()):
                 self.engine.move(pair.spi_in, moved.path)
+
+
+def _is_our_attempt(change: AttemptFailed) -> bool:
+    """Whether it was to make an IKE SA, and was begun here."""
+    return change.mapping is None and not change.renewal and not change.unproven

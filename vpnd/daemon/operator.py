@@ -67,6 +67,7 @@ from vpnd.daemon.bundling import collect
 from vpnd.daemon.changes import Change
 from vpnd.daemon.commits import Commits, Done
 from vpnd.daemon.key_rotations import KeyRotations
+from vpnd.daemon.reasons import Reasons
 from vpnd.daemon.refusals import body, invalid
 from vpnd.daemon.report import DROP_FIELDS, Report
 from vpnd.daemon.service import Service
@@ -87,6 +88,7 @@ class Operator:
         self._service = service
         self._gateway = service.gateway
         self._report = Report(service.gateway, service.interfaces, service.started)
+        self._reasons = Reasons(service.gateway)
         self._config = config
         self._state = state
         self._store = StateDirectory(state)
@@ -152,7 +154,8 @@ class Operator:
 
     def why(self, name: str) -> Why:
         """The last failure of this tunnel, explained."""
-        return self._report.why(self._tunnel(name))
+        tunnel = self._tunnel(name)
+        return self._reasons.why(tunnel, self._service.loaded, _local_id(tunnel))
 
     def trace(self, name: str) -> Trace:
         """The decoded last IKE messages, oldest first."""

@@ -39,7 +39,7 @@ class Reconfiguring:
         gone = [m for m in tunnel.mappings if policy.peer.child(m.index) is None]
         with gateway.input("a change of its configuration", name) as now:
             if policy.health != before.health:
-                tunnel.set_health(True)
+                tunnel.set_health(now, None)
             if policy.peer != before.peer and not any(mapping.owner for mapping in tunnel.mappings):
                 # What is under way was begun with what holds no longer.
                 gateway.endpoint.close(now, name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
@@ -47,6 +47,7 @@ class Reconfiguring:
             if policy.enabled and is_open and tunnel.standing.blocked is None:
                 gateway.endpoint.set_peer(now, policy.peer)
             tunnel.reconfigure(now, policy)
+            gateway.prober.stop(now, name)
             for mapping in gone:
                 for pair in mapping.pairs():
                     gateway.endpoint.close_child(now, name, pair.spi_in)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from vpnd import __version__
 from vpnd.config.values import AUTO
-from vpnd.control.diagnoses import explain, message
+from vpnd.control.diagnoses import message
 from vpnd.control.operations import Histogram, TunnelFigures
 from vpnd.control.schema import (
     DpdStatus,
@@ -22,10 +22,10 @@ from vpnd.control.schema import (
     PeerStatus,
     Status,
     TunnelStatus,
-    Why,
 )
 from vpnd.daemon.events.counts import ESP_REKEYED, ESTABLISHED, IKE_REKEYED
 from vpnd.daemon.gateway import Gateway
+from vpnd.daemon.reasons import attempt_status
 from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
 from vpnd.host.clock import at_wall
@@ -117,6 +117,8 @@ class Report:
             ),
             drops=self._drops(tunnel.name),
             last_error=self.fault(tunnel.failure, now),
+            impaired=self.fault(tunnel.standing.impaired, now),
+            attempt=attempt_status(self._gateway.endpoint.progress(tunnel.name), now),
         )
 
     def figures(self) -> Iterator[TunnelFigures]:
@@ -153,28 +155,6 @@ class Report:
             age_s=int(now - ike.established_at),
             rekey_in_s=_until(ike.rekey_at, now),
             expires_in_s=max(0, int(ike.expires_at - now)),
-        )
-
-    def why(self, tunnel: Tunnel) -> Why:
-        """The last failure, explained; one that is over as well."""
-        now = self._gateway.clock.now()
-        fault = tunnel.failure
-        index: int | None = None
-        if tunnel.standing.faults and (fault is None or fault is tunnel.standing.faults[-1][0]):
-            fault, index = tunnel.standing.faults[-1]
-        elif fault is None and tunnel.standing.refused:
-            fault = next(reversed(tunnel.standing.refused.values()))
-        mapping = tunnel.policy.peer.child(index) if index is not None else None
-        return Why(
-            tunnel=tunnel.name,
-            state=tunnel.state.value,
-            error=self.fault(fault, now),
-            mapping=str(mapping) if mapping is not None and len(tunnel.mappings) > 1 else None,
-            tries=tunnel.standing.tries or None,
-            since=at_wall(self._gateway.clock, now, tunnel.standing.since)
-            if tunnel.standing.since is not None
-            else None,
-            explanation=explain(fault.diagnosis, tunnel.name).body() if fault is not None else None,
         )
 
     def fault(self, fault: TunnelFault | None, now: float) -> Fault | None:

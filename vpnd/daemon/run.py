@@ -26,6 +26,7 @@ from vpnd.daemon.beginning import Beginning
 from vpnd.daemon.commits import Commits
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.events.recorder import Recorder
+from vpnd.daemon.kept_reasons import KeptReasons
 from vpnd.daemon.known_keys import KnownKeys
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
@@ -102,13 +103,16 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
     telling = asyncio.create_task(start.report(supervisor, service.summary))
     keeping = asyncio.create_task(known_keys.keep())
     serving = asyncio.create_task(start.serve_ports(operator, service, tokens))
+    reasons = KeptReasons(service, operator.why, state)
+    explaining = asyncio.create_task(reasons.watch())
     try:
         await _first(stopping.wait(), answering, living)
     finally:
         supervisor.stopping()
         journal.event(None, "stopping", "closing the tunnels")
-        for task in (answering, living, telling, keeping, serving):
+        for task in (answering, living, telling, keeping, serving, explaining):
             task.cancel()
+        await reasons.keep()
         await operator.commits.close()
         await service.stop()
         for task in (answering, keeping, serving):

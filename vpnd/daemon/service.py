@@ -23,6 +23,7 @@ from vpnd.daemon.loop_lag import LoopLag
 from vpnd.daemon.reconfiguring import Reconfiguring
 from vpnd.daemon.upkeep.addresses import Addresses, OnDatagram, OpenPort
 from vpnd.daemon.upkeep.clock_jumps import ClockJumpMonitor
+from vpnd.daemon.upkeep.forwarding import Forwarding
 from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.daemon.upkeep.key_ends import KeyEnds
 from vpnd.daemon.upkeep.peer_names import PeerNames
@@ -106,7 +107,7 @@ class Service:
         self._engine = make_engine(self._on_datagram, self._on_notice)
         selection = RouteSelection(entropy)
         self.gateway = Gateway(
-            clock, Endpoint(entropy), Tunnels(entropy), selection, self._engine, self, journal
+            clock, Endpoint(entropy), Tunnels(entropy), selection, self._engine, self, journal, entropy
         )
         self.interfaces = Interfaces(host, self._engine, journal, selection.carrier)
         self._replies = ReplyListener(asyncio.get_running_loop(), self._on_reply)
@@ -125,6 +126,7 @@ class Service:
         self._clock_jumps = ClockJumpMonitor(clock, journal)
         self._reconfiguring = Reconfiguring(gateway, self._addresses, self.interfaces)
         self.key_ends = KeyEnds(clock, journal, lambda: self.policy, self._apply_again)
+        self._forwarding = Forwarding(gateway, host)
         self.loop_lag = LoopLag()
         self._host = host
         self._supervisor = supervisor
@@ -336,6 +338,10 @@ class Service:
         """Lead a route to another tunnel; the first choice is made where the routes are."""
         if change.before is not None:
             self.interfaces.lead(change.route)
+
+    def look_at_forwarding(self, tunnel: str) -> None:
+        """See whether this machine forwards what comes out of a tunnel."""
+        self._spawn(self._forwarding.look(tunnel))
 
     def interrupt(self, tunnel: str, interrupted: bool) -> None:
         """Stop a tunnel's business traffic, or let it go on."""

@@ -37,5 +37,8 @@ class Surroundings(Protocol):
     def carry(self, change: RouteMoved) -> None:
         """Lead a route to another tunnel, in one step."""
 
+    def look_at_forwarding(self, tunnel: str) -> None:
+        """See whether this machine forwards what comes out of a tunnel; `Gateway.on_forwarding` hears it."""
+
     def interrupt(self, tunnel: str, interrupted: bool) -> None:
         """Stop a tunnel's business traffic, or let it go on; its health check goes on in any case."""

@@ -21,6 +21,7 @@ from vpnd.datapath.interface import (
     PROBED_LENGTH,
     Drop,
     EngineOptions,
+    IkeUnreached,
     Notice,
     OnIke,
     OnNotice,
@@ -43,6 +44,7 @@ from vpnd.datapath.sockets import (
 from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.selectors import Address
+from vpnd.model.unreachable import Unreachable
 from vpnd.wire.icmp import Echo
 from vpnd.wire.udpencap import KEEPALIVE, NON_ESP_MARKER
 
@@ -341,7 +343,10 @@ class PythonEngine:
     def send_ike(self, path: Path, data: bytes) -> None:
         sock = self._udp.get(path.remote.version)
         if sock is not None:
-            sock.send_one([NON_ESP_MARKER, data], (str(path.remote), path.remote_port))
+            error = sock.send_one([NON_ESP_MARKER, data], (str(path.remote), path.remote_port))
+            if error in (errno.EPERM, errno.EACCES):
+                self._notices.append(IkeUnreached(path, Unreachable.FORBIDDEN_HERE))
+                self._tell_later()
 
     def send_keepalive(self, path: Path) -> None:
         sock = self._udp.get(path.remote.version)
@@ -361,6 +366,7 @@ class PythonEngine:
         """
         mtu, remote = report.mtu, str(report.remote)
         if mtu is None:
+            self._tell_unreached(report)
             return
         if report.local:
             about = [pair for pair in self._sad.inbound.values() if pair.address[0] == remote]
@@ -369,6 +375,13 @@ class PythonEngine:
             about = [pair for pair in self._sad.sending_on(report.quote[:4]) if pair.address == sent_to]
         if any(mtu < self._tunnels[pair.child.tunnel].path_mtu for pair in about):
             self._tell_mtu(report.remote, mtu)
+
+    def _tell_unreached(self, report: IcmpReport) -> None:
+        """Of IKE's messages, which begin with the marker: for ESP, silence is found out another way."""
+        sock = self._udp.get(report.remote.version)
+        if sock is not None and report.reason is not None and report.quote.startswith(NON_ESP_MARKER):
+            path = Path(sock.address, sock.port, report.remote, report.port)
+            self._notices.append(IkeUnreached(path, report.reason))
 
     def _tell_mtu(self, remote: Address, mtu: int) -> None:
         now = self._loop.time()

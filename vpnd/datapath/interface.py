@@ -10,6 +10,7 @@ from typing import Protocol
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.policy import NAT_T_PORT
 from vpnd.model.selectors import Address, Selector
+from vpnd.model.unreachable import Unreachable
 
 INTERFACE = 1
 """The number of this interface. An engine that is installed by itself says for which one it was made."""
@@ -153,13 +154,23 @@ class PathMtu:
 
 
 @dataclass(frozen=True, slots=True)
+class IkeUnreached:
+    """An IKE message that was sent from port 4500 along `path` has not arrived, says ICMP or the kernel."""
+
+    path: Path
+    reason: Unreachable
+
+
+@dataclass(frozen=True, slots=True)
 class TunLost:
     """The TUN of this tunnel was deleted; its descriptor is of no use any more, and is not read."""
 
     tunnel: str
 
 
-Notice = Acquire | SoftLimit | HardLimit | UnknownSpi | PeerSends | PeerMoved | PathMtu | TunLost
+Notice = (
+    Acquire | SoftLimit | HardLimit | UnknownSpi | PeerSends | PeerMoved | PathMtu | IkeUnreached | TunLost
+)
 
 
 # --------------------------------------------------------------------------------------- stats

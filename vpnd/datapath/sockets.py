@@ -19,6 +19,7 @@ from operator import itemgetter
 
 from vpnd.datapath.interface import Features, SocketOptions
 from vpnd.model.selectors import Address
+from vpnd.model.unreachable import Unreachable
 
 ESP_PROTOCOL = 50
 
@@ -81,7 +82,7 @@ class IcmpReport:
     """An error about a datagram that a socket sent: the MTU if it was too big, and its first bytes.
 
     `port` is the UDP port that it was sent to, 0 for raw ESP. `local`: the kernel says so of this machine's
-    own interface, with no quote; all else came as ICMP and may be forged.
+    own interface, with no quote; all else came as ICMP and may be forged. `reason`: why it has not arrived.
     """
 
     remote: Address
@@ -89,6 +90,7 @@ class IcmpReport:
     quote: bytes
     port: int = 0
     local: bool = False
+    reason: Unreachable | None = None
 
 
 Report = Callable[[IcmpReport], None]
@@ -215,10 +217,11 @@ class _EspSocket:
                 return
             for _, kind, value in control:
                 if kind in (IP_RECVERR, IPV6_RECVERR) and len(value) >= _EXTENDED_ERROR.size:
-                    number, origin, _, _, info, _ = _EXTENDED_ERROR.unpack_from(value)
+                    number, origin, icmp, code, info, _ = _EXTENDED_ERROR.unpack_from(value)
                     mtu = info if number == errno.EMSGSIZE and info else None
                     local = origin == EE_ORIGIN_LOCAL
-                    report(IcmpReport(ip_address(address[0]), mtu, quote, address[1], local))
+                    reason = None if local else Unreachable.of_icmp(self.address.version, icmp, code)
+                    report(IcmpReport(ip_address(address[0]), mtu, quote, address[1], local, reason))
 
     def _drain_if_told(self, batch: list[Received], report: Report) -> None:
         """A send was told of an error, of which the queue says more and keeps the descriptor readable."""
@@ -336,13 +339,12 @@ class UdpSocket(_EspSocket):
                 lost, why = lost + 1, error
         return lost, why
 
-    def send_one(self, parts: list[bytes], to: tuple[str, int]) -> None:
-        """Send one datagram; an error is the peer's silence to its sender."""
+    def send_one(self, parts: list[bytes], to: tuple[str, int]) -> int | None:
+        """Send one datagram; None if it went, else the error, which is the peer's silence to its sender."""
         if self._six and sum(map(len, parts)) > LEAST_IPV6_MTU - IPV6_AND_UDP:
             # A message of IKE must arrive, whatever is known of the path.
-            self._try_in_fragments(parts, [], to)
-        else:
-            self._sent(parts, [], to)
+            return self._try_in_fragments(parts, [], to)
+        return self._sent(parts, [], to)
 
 
 class RawSocket(_EspSocket):

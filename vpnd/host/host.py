@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import errno
 import os
+import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from vpnd.host import nftables
+from vpnd.host import forwarding, nftables
+from vpnd.host.forwarding import Passed
 from vpnd.host.netlink import Netlink, NetlinkFailed, RouteTo
 from vpnd.host.nftables import Shield
 from vpnd.host.routes import Route, Wanted
@@ -91,6 +93,12 @@ class Host(Protocol):
     async def interface_index(self, name: str) -> int | None:
         """The index of an interface, or None if there is none of that name."""
 
+    async def forwards(self, name: str, version: int) -> bool:
+        """Whether packets of this IP version that come by an interface are forwarded."""
+
+    async def count_forwarded(self, name: str, seconds: float) -> Passed:
+        """What comes by an interface for so long, and what becomes of it; one count at a time."""
+
     async def close(self) -> None:
         """Finish what was asked for; what was made stays."""
 
@@ -102,6 +110,7 @@ class LinuxHost:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._netlink: Netlink | None = None
         self._shield: Shield | None = None
+        self._counting = asyncio.Lock()
 
     async def open_interface(self, name: str, mtu: int) -> int:
         """As `Host.open_interface`; waits up to 2 s for an earlier process to let the name go."""
@@ -179,6 +188,20 @@ class LinuxHost:
     async def interface_index(self, name: str) -> int | None:
         """As `Host.interface_index`."""
         return await self._do(lambda netlink: netlink.link_index(name))
+
+    async def forwards(self, name: str, version: int) -> bool:
+        """As `Host.forwards`."""
+        return await self._in_thread(lambda: forwarding.forwards(socket.if_nametoindex(name), version))
+
+    async def count_forwarded(self, name: str, seconds: float) -> Passed:
+        """As `Host.count_forwarded`."""
+        async with self._counting:
+            await self._in_thread(lambda: forwarding.begin_count(name))
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                counted = await asyncio.shield(self._in_thread(forwarding.end_count))
+        return counted
 
     async def close(self) -> None:
         """As `Host.close`."""

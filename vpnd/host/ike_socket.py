@@ -19,10 +19,10 @@ from typing import Any
 
 import asyncio_dgram
 
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.policy import IKE_PORT
 from vpnd.model.selectors import Address
+from vpnd.model.unreachable import Unreachable
 
 BATCH = 64
 TURN = 0.002
@@ -43,13 +43,14 @@ SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6 = 2, 3
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")
 """struct sock_extended_err of linux/errqueue.h: errno, origin, type, code, pad, info, data."""
 
-_UNREACHABLE = {
+_UNSENT = {
     errno.ECONNREFUSED: Unreachable.PORT,
     errno.EHOSTUNREACH: Unreachable.HOST,
     errno.ENETUNREACH: Unreachable.HOST,
-    errno.EACCES: Unreachable.HOST,
-    errno.EPERM: Unreachable.HOST,
+    errno.EACCES: Unreachable.FORBIDDEN_HERE,
+    errno.EPERM: Unreachable.FORBIDDEN_HERE,
 }
+"""What it means that the kernel has not sent: EPERM is a rule of netfilter, EACCES a route `prohibit`."""
 
 OnDatagram = Callable[[Path, bytes], None]
 OnUnreachable = Callable[[Path, Unreachable], None]
@@ -91,7 +92,7 @@ class IkeSocket:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            reason = _UNREACHABLE.get(error.errno or 0)
+            reason = _UNSENT.get(error.errno or 0)
             if reason is not None:
                 # Not from within the caller's input: one input, then drain.
                 asyncio.get_running_loop().call_soon(self._on_unreachable, path, reason)
@@ -156,9 +157,11 @@ class IkeSocket:
     def _report(self, value: bytes, source: Any) -> None:
         if len(value) < _EXTENDED_ERROR.size:
             return
-        number, origin, *_ = _EXTENDED_ERROR.unpack_from(value)
-        reason = _UNREACHABLE.get(number)
-        if reason is not None and origin in (SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6):
+        _, origin, kind, code, *_ = _EXTENDED_ERROR.unpack_from(value)
+        if origin not in (SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6):
+            return
+        reason = Unreachable.of_icmp(self.local.version, kind, code)
+        if reason is not None:
             self._on_unreachable(self._path(source), reason)
 
 

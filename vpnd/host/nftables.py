@@ -111,12 +111,12 @@ def install(shield: Shield) -> None:
     """Make the filter what it should be, in one step. Raises FilterFailed."""
     # A table that is not there cannot be deleted, and one that is there can be added again.
     replaced = f"table {FAMILY} {TABLE}\ndelete table {FAMILY} {TABLE}\n"
-    _nft("-f", "-", rules=replaced + (_rules(shield) if shield else ""))
+    nft("-f", "-", rules=replaced + (_rules(shield) if shield else ""))
 
 
 def installed() -> bool:
     """Whether the filter is there. Raises FilterFailed."""
-    return f"table {FAMILY} {TABLE}" in _nft("list", "tables", FAMILY).splitlines()
+    return f"table {FAMILY} {TABLE}" in nft("list", "tables", FAMILY).splitlines()
 
 
 def _rules(shield: Shield) -> str:
@@ -211,7 +211,7 @@ def _without(network: Any, hole: Any) -> list[Any]:
     return list(network.address_exclude(hole)) if hole.subnet_of(network) else [network]
 
 
-def _nft(*arguments: str, rules: str = "") -> str:
+def nft(*arguments: str, rules: str = "") -> str:
     """What `nft` prints. Raises FilterFailed."""
     program = shutil.which("nft", path=PLACES)
     if program is None:

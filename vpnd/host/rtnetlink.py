@@ -79,13 +79,13 @@ def links() -> list[Link]:
     """The interfaces of this network namespace. Raises OSError."""
     extra = ATTRIBUTE.pack(8, IFLA_EXT_MASK) + _NUMBER.pack(RTEXT_FILTER_SKIP_STATS)
     body = IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + extra
-    return [_link(message) for message in _dump(RTM_GETLINK, RTM_NEWLINK, body)]
+    return [_link(message) for message in dump(RTM_GETLINK, RTM_NEWLINK, body)]
 
 
 def routes(family: int) -> list[Route]:
     """The routes of one family, in all tables, that carry vpnd's mark. Raises OSError."""
     body = RTMSG.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0)
-    found = (_route(message, family) for message in _dump(RTM_GETROUTE, RTM_NEWROUTE, body))
+    found = (_route(message, family) for message in dump(RTM_GETROUTE, RTM_NEWROUTE, body))
     return [route for route in found if route is not None]
 
 
@@ -97,16 +97,16 @@ def destinations(family: int, table: int, link: int, protocol: int = 0) -> list[
     header = RTMSG.pack(family, 0, 0, 0, table, protocol, 0, RTN_UNICAST, 0)
     body = header + ATTRIBUTE.pack(8, RTA_OIF) + _NUMBER.pack(link)
     found: list[tuple[Network, int]] = []
-    for message in _dump(RTM_GETROUTE, RTM_NEWROUTE, body):
+    for message in dump(RTM_GETROUTE, RTM_NEWROUTE, body):
         _, length, _, _, _, by, _, kind, _ = RTMSG.unpack_from(message)
-        attributes = _attributes(message, RTMSG.size)
+        attributes = attributes_of(message, RTMSG.size)
         fits = kind == RTN_UNICAST and protocol in (0, by) and _number(attributes, RTA_OIF) == link
         if fits and (_number(attributes, RTA_TABLE) or table) == table:
             found.append((_network(family, attributes.get(RTA_DST), length), by))
     return found
 
 
-def _dump(request: int, answer: int, body: bytes) -> list[bytes]:
+def dump(request: int, answer: int, body: bytes) -> list[bytes]:
     """The messages of a list, without their headers."""
     for attempt in range(TRIES):
         messages, interrupted = _dump_once(request, answer, body)
@@ -147,7 +147,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         at += length + 3 & ~3
 
 
-def _attributes(message: bytes, at: int) -> dict[int, bytes]:
+def attributes_of(message: bytes, at: int) -> dict[int, bytes]:
     """The attributes from `at` on."""
     found = {}
     while at + ATTRIBUTE.size <= len(message):
@@ -161,7 +161,7 @@ def _attributes(message: bytes, at: int) -> dict[int, bytes]:
 
 def _link(message: bytes) -> Link:
     _, _, index, flags, _ = IFINFO.unpack_from(message)
-    found = _attributes(message, IFINFO.size)
+    found = attributes_of(message, IFINFO.size)
     name = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
     return Link(index, name, _number(found, IFLA_GROUP), bool(flags & IFF_UP), bool(flags & IFF_RUNNING))
 
@@ -171,7 +171,7 @@ def _route(message: bytes, family: int) -> Route | None:
     _, length, _, _, table, protocol, _, kind, _ = RTMSG.unpack_from(message)
     if protocol != PROTOCOL or kind not in (RTN_UNICAST, RTN_BLACKHOLE, RTN_THROW):
         return None
-    found = _attributes(message, RTMSG.size)
+    found = attributes_of(message, RTMSG.size)
     device = None
     if kind == RTN_UNICAST:
         try:

@@ -27,7 +27,7 @@ from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, UNREADABLE_BY_ADDRESS, UNREAD
 from vpnd.ike.message import Unfit
 from vpnd.ike.outputs import CANNOT_BE_READ, ChildSaInfo, Failed, IkeSaInfo, Output
 from vpnd.ike.registry import Registry
-from vpnd.ike.session import Phase, Session, Snapshot, Unreachable, Version
+from vpnd.ike.session import Phase, Progress, Session, Snapshot, Version
 from vpnd.ike.shared_keys import KeysInUse
 from vpnd.ike.strangers import Lately
 from vpnd.ike.v1 import version as ikev1
@@ -36,6 +36,7 @@ from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.selectors import Address
+from vpnd.model.unreachable import Unreachable
 from vpnd.wire.cursor import Cursor
 from vpnd.wire.errors import DecodeError, UnsupportedMajorVersion
 from vpnd.wire.header import HEADER_LENGTH, Header
@@ -260,7 +261,7 @@ class Endpoint:
         """An ICMP error for the peer of `path`: words for an attempt that ends without an answer, no more."""
         for session in self._sessions.attempts():
             if session.sa.path == path:
-                session.sa.attempt.unreachable = reason
+                session.sa.attempt.unreachable = path, reason
 
     def handle_timeout(self, now: float) -> None:
         """Time has come to `next_timeout()` or later."""
@@ -280,6 +281,16 @@ class Endpoint:
     def ike_sas(self, name: str) -> tuple[IkeSaInfo, ...]:
         """The established IKE SAs of a tunnel, oldest first; usually one."""
         return tuple(s.info() for s in self._sessions.of(name) if s.sa.phase is Phase.ESTABLISHED)
+
+    def progress(self, name: str) -> Progress | None:
+        """How far our attempt at an IKE SA of this tunnel is; None: none is under way."""
+        attempts = (one.progress() for one in self._sessions.attempts() if one.sa.tunnel == name)
+        return next(attempts, None)
+
+    def vendor(self, name: str) -> str | None:
+        """The maker of a tunnel's peer, by the vendor IDs that came last; None: not known."""
+        present = (session.vendor for session in self._sessions.of(name))
+        return next(filter(None, present), None) or self._registry.policies.vendors.get(name)
 
     def keys_in_use(self, name: str) -> KeysInUse | None:
         """The keys that both ends of a tunnel have proved themselves with last; None: nothing was up yet."""

@@ -21,6 +21,8 @@ class Policies:
         """Tunnels whose peer wants the first CHILD_SA after IKE_AUTH, as a refusal has shown (RFC 6023)."""
         self.refused_for_child: set[str] = set()
         """Tunnels whose last attempt was refused for its CHILD_SA, or the lack of it."""
+        self.vendors: dict[str, str] = {}
+        """The maker of each tunnel's peer, where it is known: words, which anyone may have sent."""
         self._rekeys_proved: dict[str, PeerPolicy] = {}
         self._index()
 
@@ -35,7 +37,13 @@ class Policies:
         self.refused_for_child.discard(name)
         self.renewals.forget(name)
         self._rekeys_proved.pop(name, None)
+        self.vendors.pop(name, None)
         self._index()
+
+    def note_vendor(self, name: str, vendor: str | None) -> None:
+        """What an IKE SA of this tunnel, or an attempt at one, has shown of its peer's maker."""
+        if vendor is not None and name in self.by_name:
+            self.vendors[name] = vendor
 
     def candidates(self, version: IkeVersion | None, path: Path) -> tuple[PeerPolicy, ...]:
         """The tunnels between the two addresses of `path` that speak `version` (None: any).

@@ -87,6 +87,7 @@ class Registry:
     def forget(self, session: Session) -> None:
         """The session is gone: no message and no timer reaches it any more."""
         self.strangers.half_open.end(session)
+        self.policies.note_vendor(session.sa.tunnel, session.vendor)
         self.sessions.forget(session)
 
     def is_first_contact(self, policy: PeerPolicy) -> bool:
@@ -94,6 +95,8 @@ class Registry:
 
         Peers apply it to the identity pair, so a second tunnel between the same two would end the first.
         """
+        if policy.probing:
+            return False
         return not self.policies.shares_identities(policy) and self.sessions.established(policy.name) is None
 
     def new_ike_spi(self) -> bytes:

@@ -19,6 +19,7 @@ from vpnd.model.policy import PeerPolicy
 from vpnd.model.proposals import Suite
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address
+from vpnd.model.unreachable import Unreachable
 from vpnd.wire.header import Header
 from vpnd.wire.iana import IkeVersion
 
@@ -49,13 +50,6 @@ class SaState(Key):
         return state
 
 
-class Unreachable(Enum):
-    """What an ICMP error says about a peer. Anyone can forge one: words for a diagnosis."""
-
-    PORT = "port unreachable"
-    HOST = "host or network unreachable"
-
-
 @dataclass(slots=True, kw_only=True)
 class Attempt:
     """What an attempt at an IKE SA has met so far."""
@@ -63,8 +57,8 @@ class Attempt:
     received: int = 0
     """Messages of the peer that came for it, of use or not."""
     hint: Diagnosis | None = None
-    unreachable: Unreachable | None = None
-    """What anyone may have sent: words for a diagnosis."""
+    unreachable: tuple[Path, Unreachable] | None = None
+    """What ICMP said last, and of which path; anyone may have sent it: words for a diagnosis."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +93,11 @@ class Sa(Generic[K]):
     def phase(self) -> Phase:
         phase: Phase = self.state.phase
         return phase
+
+    @property
+    def chosen(self) -> Suite | None:
+        """The algorithms, as soon as they are chosen."""
+        return self._suite
 
     @property
     def is_stranger(self) -> bool:
@@ -200,6 +199,22 @@ class Snapshot:
         return tuple(sa for sa in self.sas if sa.tunnel == tunnel)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an attempt of ours is. `began` is on the caller's clock; `sent` and `received` are messages.
+
+    `diagnosis` is what there would be to say if it ended now: a guess, while an answer may come.
+    """
+
+    began: float
+    sent: int
+    received: int
+    path: Path
+    diagnosis: Diagnosis
+    suite: Suite | None
+    """What the peer has chosen, if it has."""
+
+
 class Session(ABC):
     """One IKE SA, from the attempt at it to its end.
 
@@ -257,6 +272,11 @@ class Session(ABC):
     def is_undecided(self) -> bool:
         """Whether a peer has begun it, and its proof, with what is configured then, decides on the tunnel."""
 
+    @property
+    @abstractmethod
+    def vendor(self) -> str | None:
+        """The maker of the peer's product, if its vendor IDs name one that is known."""
+
     @abstractmethod
     def answered_since(self, since: float) -> bool:
         """Whether the peer has said anything under this IKE SA since then."""
@@ -268,6 +288,10 @@ class Session(ABC):
     @abstractmethod
     def info(self) -> IkeSaInfo:
         """What status shows of it, while it is established."""
+
+    @abstractmethod
+    def progress(self) -> Progress:
+        """How far it is, while it is an attempt of ours."""
 
     @abstractmethod
     def child_sas(self) -> tuple[ChildSaInfo, ...]:

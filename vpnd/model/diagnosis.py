@@ -36,6 +36,11 @@ class Code(Enum):
     UDP_4500 = "E-4500"
     TRAFFIC_SELECTORS = "E-TS"
     NARROWED = "E-NARROW"
+    ONE_WAY = "E-ONEWAY"
+    NO_FORWARD = "E-NOFORWARD"
+    NO_REPLY = "E-NOREPLY"
+    ESP_ICV = "E-ESP-ICV"
+    HEALTH = "E-NQA"
     UNKNOWN_PEER = "E-UNKNOWN-PEER"
     SYNTAX = "E-SYNTAX"
     PEER_REFUSED = "E-PEER-REFUSED"
@@ -77,6 +82,17 @@ class Known(TypedDict, total=False):
     sent: object
     received: object
     """Messages."""
+    cause: object
+    """Why the network does not carry it, by the name of `model.unreachable.Unreachable`; or why this machine
+    does not forward: forwarding (it is off), firewall."""
+    encapsulation: object
+    """How ESP travels: udp, esp."""
+    key: object
+    """Of two identities that differ: proved, where the peer has shown that it has our key."""
+    probed: object
+    """yes, where the peer was asked (`tunnel.prober`)."""
+    seconds: object
+    """How long it goes on."""
     errno: object
     """Why the kernel refused, by its name: EADDRINUSE."""
     detail: object

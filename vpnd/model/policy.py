@@ -195,6 +195,8 @@ class PeerPolicy:
     known_by_name: bool = False
     prove_rekey: bool = False
     next_psk: Secret | None = None
+    probing: bool = False
+    """An attempt by it only asks what the peer takes: it is never said to be the first contact."""
 
     @property
     def keys(self) -> tuple[Secret, ...]:
@@ -276,6 +278,8 @@ class TunnelPolicy:
     mss: int | None = None
     description: str = ""
     enabled: bool = True
+    diagnose: bool = True
+    """Whether a peer that refuses is asked what it wants (`tunnel.prober`)."""
     retire_after: datetime | None = None
 
     def at(self, moment: datetime) -> TunnelPolicy:

@@ -25,6 +25,17 @@ class ApplyRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStatus:
+    """An attempt of ours at an IKE SA that is under way."""
+
+    since_s: int
+    sent: int
+    received: int
+    peer: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BundleFile:
     """One file of a bundle: its path there, and its text."""
 
@@ -38,6 +49,16 @@ class CarriedRoute:
 
     route: str
     tunnel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfiguredHere:
+    """A value that the failure is about: its key in the tunnel's table, and where it stands."""
+
+    key: str
+    value: Any = None
+    place: str | None = None
+    written: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,19 +101,6 @@ class DropCounts:
     ecn: int = 0
     path: int = 0
     send: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """A failure for people: what happened, what the peer said, what we have, what to change, what to try."""
-
-    code: str
-    what: str
-    peer_said: str | None = None
-    we_have: str | None = None
-    also_possible: tuple[str, ...] = ()
-    change: str | None = None
-    try_: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +382,20 @@ class CustomerGateways:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A failure for people: what happened, what the peer said, what we have, what to change, what to try."""
+
+    code: str
+    what: str
+    peer_said: str | None = None
+    we_have: str | None = None
+    also_possible: tuple[str, ...] = ()
+    change: str | None = None
+    try_: tuple[str, ...] = ()
+    where: tuple[ConfiguredHere, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayChange:
     """What a PUT of the gateway's labels did; no tunnel is touched by it."""
 
@@ -543,22 +565,6 @@ class TunnelSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Why:
-    """`GET /v1/tunnels/NAME/why`: the last failure explained; `error` is null if there was none.
-
-    `mapping` is set when the failure concerns one mapping only. `tries` counts attempts since `since`.
-    """
-
-    tunnel: str
-    state: Literal["down", "waiting", "connecting", "up", "unhealthy"]
-    error: Fault | None = None
-    mapping: str | None = None
-    tries: int | None = None
-    since: datetime | None = None
-    explanation: Explanation | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """What `apply` or `rollback` did; `configuration` is the number of what is in force now."""
 
@@ -621,6 +627,8 @@ class TunnelDetail:
     dpd: DpdStatus
     drops: DropCounts = DropCounts()
     last_error: Fault | None = None
+    impaired: Fault | None = None
+    attempt: AttemptStatus | None = None
     gateway: str
     customer_gateway: str
     local_address: str
@@ -659,6 +667,28 @@ class TunnelStatus:
     dpd: DpdStatus
     drops: DropCounts = DropCounts()
     last_error: Fault | None = None
+    impaired: Fault | None = None
+    attempt: AttemptStatus | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """`GET /v1/tunnels/NAME/why`: the failure that stands explained, else the last one that is over.
+
+    `error` is null if there was none. `mapping` is set when the failure concerns one mapping only. `tries`
+    counts attempts since `since`.
+    """
+
+    tunnel: str
+    state: Literal["down", "waiting", "connecting", "up", "unhealthy"]
+    error: Fault | None = None
+    mapping: str | None = None
+    tries: int | None = None
+    since: datetime | None = None
+    explanation: Explanation | None = None
+    standing: bool = False
+    so_far: bool = False
+    attempt: AttemptStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,10 +208,14 @@ class Tunnel:
         """The last authenticated packet came at `at`, in seconds on the caller's clock."""
         self.last_heard = at
 
-    def set_health(self, healthy: bool) -> None:
-        """The health check's verdict on a tunnel that has its SAs."""
-        self.standing.set_health(healthy)
+    def set_health(self, now: float, diagnosis: Diagnosis | None) -> None:
+        """The health check's verdict on a tunnel that has its SAs; None: it does not fail."""
+        self.standing.set_health(None if diagnosis is None else Fault(diagnosis, now))
         self._settle()
+
+    def set_flow(self, now: float, diagnosis: Diagnosis | None) -> None:
+        """Why packets do not pass although there are SAs; None: they do, as far as is known."""
+        self.standing.set_flow(None if diagnosis is None else Fault(diagnosis, now))
 
     # ------------------------------------------------------------------- what name servers answer
 
@@ -518,6 +522,7 @@ class Tunnel:
         state = self._state()
         if not any(m.owner for m in self.mappings):
             self._up_since = None
+            self.standing.set_flow(None)
         self._arm()
         if state is self.state:
             return

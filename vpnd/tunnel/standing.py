@@ -21,12 +21,18 @@ class Standing:
     """What on this machine keeps the tunnel from working."""
     unhealthy: bool = False
     """The health check failed."""
+    flow: Fault | None = None
+    """Why traffic does not pass although there are SAs, as the counters show."""
+    health: Fault | None = None
+    """That the health check fails, and since when."""
     error: Fault | None = None
     """The failure that stands; None when everything wanted is up."""
     faults: deque[tuple[Fault, int | None]] = field(default_factory=lambda: deque(maxlen=KEPT_FAULTS))
     """The last failures, newest last, each with its mapping if it concerned one."""
     refused: dict[Code, Fault] = field(default_factory=dict)
     """The last refusal under each code of those who had not proved to be the peer, newest last."""
+    learned: tuple[Code, Diagnosis] | None = None
+    """What the peer, asked after failures with this code, has shown to be their reason."""
     tries: int = 0
     """Attempts that failed since `since`."""
     since: float | None = None
@@ -42,6 +48,11 @@ class Standing:
         if self.error is not None or all_up or not self.refused:
             return self.error
         return next(reversed(self.refused.values()))
+
+    @property
+    def impaired(self) -> Fault | None:
+        """Why a tunnel that is up is of no use."""
+        return self.health or self.flow
 
     # ----------------------------------------------------------------------- what keeps it down
 
@@ -79,14 +90,26 @@ class Standing:
         if self.error is not None and (before is not None or not reasons):
             self.error = before
 
-    def set_health(self, healthy: bool) -> None:
-        """The health check's verdict."""
-        self.unhealthy = not healthy
+    def set_health(self, fault: Fault | None) -> None:
+        """The health check's verdict: how it fails; None: it does not."""
+        self.unhealthy = fault is not None
+        self.health = fault
+        if fault is not None:
+            self.add(fault, None)
+
+    def set_flow(self, fault: Fault | None) -> None:
+        """Why packets do not pass; None: they do, or none are sent any more."""
+        if fault is not None and (self.flow is None or self.flow.diagnosis.code is not fault.diagnosis.code):
+            self.add(fault, None)
+        if fault is None or self.flow is None or self.flow.diagnosis != fault.diagnosis:
+            self.flow = fault
 
     # -------------------------------------------------------------------------- what went wrong
 
     def record(self, now: float, diagnosis: Diagnosis, index: int | None) -> None:
         """An attempt failed, of this mapping or of all."""
+        if self.learned is not None and self.learned[0] is diagnosis.code:
+            diagnosis = self.learned[1]
         self.error = Fault(diagnosis, now)
         self.add(self.error, index)
         self.tries += 1
@@ -111,11 +134,18 @@ class Standing:
         self.refused.pop(diagnosis.code, None)
         self.refused[diagnosis.code] = Fault(diagnosis, now)
 
+    def learn(self, now: float, code: Code, diagnosis: Diagnosis) -> None:
+        """The peer was asked why attempts fail with this code."""
+        if self.error is not None and self.error.diagnosis.code is code:
+            self.learned = code, diagnosis
+            self.error = Fault(diagnosis, now)
+            self.add(self.error, None)
+
     def forget_error(self) -> None:
         """What failed before stands no longer."""
-        self.error = None
+        self.error = self.learned = None
 
     def works(self) -> None:
         """Everything that was wanted is up."""
-        self.error = None
+        self.error = self.learned = None
         self.tries, self.since = 0, None

@@ -25,11 +25,11 @@ from vpnd.ike.outputs import (
     PathMoved,
     PeerDead,
 )
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 from vpnd.model.policy import Encapsulation, NegotiationMode
+from vpnd.model.unreachable import Unreachable
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1, IdType, Notify1, Protocol
 from vpnd.wire.ikev1 import Delete, Id, Nonce, Notify, Payload, VendorId

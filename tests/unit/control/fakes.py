@@ -271,6 +271,7 @@ class FakeOperations:
             tries=6 if failed else None,
             since=AT if failed else None,
             explanation=explain(WRONG_KEY, name).body() if failed else None,
+            standing=failed,
         )
 
     def settings(self, name: str) -> TunnelSettings:

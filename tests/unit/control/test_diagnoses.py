@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from vpnd.control.diagnoses import explain, message
+from vpnd.control.diagnoses import explain, keys_of, message
+from vpnd.control.explanation import About
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
 from vpnd.wire.iana import IdType
@@ -41,21 +42,90 @@ def test_every_code_is_explained_with_and_without_facts(code: Code, facts: dict[
 
 
 @pytest.mark.parametrize(
-    ("code", "key"),
+    ("code", "key", "theirs", "ours"),
     [
-        (Code.P1_ENCRYPTION, "ike.encryption"),
-        (Code.P1_INTEGRITY, "ike.integrity"),
-        (Code.P1_PRF, "ike.integrity"),
-        (Code.P2_ENCRYPTION, "ipsec.encryption"),
-        (Code.P2_INTEGRITY, "ipsec.integrity"),
+        (Code.P1_ENCRYPTION, "ike.encryption", "aes-256, 3des", "aes-128"),
+        (Code.P1_INTEGRITY, "ike.integrity", "sha512, sha1", "sha256"),
+        (Code.P2_ENCRYPTION, "ipsec.encryption", "aes-256, 3des", "aes-128"),
+        (Code.P2_INTEGRITY, "ipsec.integrity", "sha512, sha1", "sha256"),
     ],
 )
-def test_a_mismatch_names_both_values_and_the_key(code: Code, key: str) -> None:
-    explanation = explain(Diagnosis.of(code, theirs="aes-256, 3des", ours="aes-128"))
-    assert "the peer has aes-256, 3des, we have aes-128" in explanation.what
+def test_a_mismatch_names_both_values_and_the_key(code: Code, key: str, theirs: str, ours: str) -> None:
+    explanation = explain(Diagnosis.of(code, theirs=theirs, ours=ours))
+    assert f"the peer has {theirs}, we have {ours}" in explanation.what
     assert explanation.change is not None
-    assert f'set {key} = ["aes-256", "3des"] here' in explanation.change
-    assert "have the peer offer aes-128" in explanation.change
+    first, second = theirs.split(", ")
+    assert f'set {key} = ["{first}", "{second}"] here' in explanation.change
+    assert f"have the peer offer {ours}" in explanation.change
+    assert keys_of(Diagnosis.of(code)) == (key,)
+
+
+@pytest.mark.parametrize(
+    ("code", "theirs", "ours", "change"),
+    [
+        (Code.P1_ENCRYPTION, "encr-23-128", "aes-128", "have the peer offer aes-128: vpnd has nothing else"),
+        (Code.P1_ENCRYPTION, "encr-23, aes-256", "aes-128", 'set ike.encryption = "aes-256" here'),
+        (Code.P1_DH, "14", "31, 14", "have the peer offer 31, 14: vpnd has nothing else"),
+        (Code.P1_DH, "22", "14", "have the peer offer 14: vpnd has nothing else"),
+        (Code.PFS, "2", "2", "set ipsec.pfs to the same at both ends"),
+        (Code.PFS, "22", "2", "set ipsec.pfs to the same at both ends"),
+        (Code.P1_PRF, "sha512", "sha256", "have the peer use the PRF sha256"),
+    ],
+)
+def test_the_advice_is_a_value_that_can_be_set_and_is_not(
+    code: Code, theirs: str, ours: str, change: str
+) -> None:
+    assert (explain(Diagnosis.of(code, theirs=theirs, ours=ours)).change or "").startswith(change)
+
+
+@pytest.mark.parametrize(("version", "word"), [("ikev1", "negotiation mode"), ("ikev2", "")])
+def test_what_else_is_possible_belongs_to_the_version(version: str, word: str) -> None:
+    silent = explain(Diagnosis.of(Code.SILENT), "a", About(version=version)).also_possible
+    refused = explain(Diagnosis.of(Code.TRAFFIC_SELECTORS), "a", About(version=version)).also_possible
+    assert any("mode" in other for other in silent) is bool(word)
+    assert any("IKEv1" in other for other in refused) is bool(word)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "version", "code", "words"),
+    [
+        ("Fortinet", "ikev2", Code.P1_PROPOSAL, " (FortiGate: Phase 1 Proposal)"),
+        ("Fortinet", "ikev1", Code.P2_ENCRYPTION, " (FortiGate: Phase 2 Proposal)"),
+        ("Cisco", "ikev2", Code.P1_DH, " (Cisco: crypto ikev2 proposal)"),
+        ("Cisco", "ikev1", Code.P1_DH, " (Cisco: crypto isakmp policy)"),
+        ("strongSwan", "ikev2", Code.IDENTITY, " (strongSwan: local.id)"),
+        (None, "ikev2", Code.P1_DH, ""),
+        ("somebody's", "ikev2", Code.P1_DH, ""),
+    ],
+)
+def test_the_advice_uses_the_words_of_the_peers_product(
+    vendor: str | None, version: str, code: Code, words: str
+) -> None:
+    about = About(version=version, vendor=vendor)
+    change = explain(Diagnosis.of(code, theirs="14", ours="2"), "a", about).change or ""
+    plain = explain(Diagnosis.of(code, theirs="14", ours="2"), "a", About(version=version)).change or ""
+    assert change == plain + words
+
+
+@pytest.mark.parametrize(
+    ("cause", "port", "words"),
+    [
+        ("prohibited", "500", "a firewall on the way, or at the peer, does not let UDP 500 through"),
+        ("prohibited", "4500", "a firewall on the way, or at the peer, does not let UDP 4500 through"),
+        ("forbidden_here", "500", "a firewall on this machine does not let UDP 500 through"),
+        ("host", "500", "the network cannot reach"),
+    ],
+)
+def test_a_firewall_is_called_one(cause: str, port: str, words: str) -> None:
+    facts = {"cause": cause, "port": port, "peer": "198.51.100.1"}
+    assert explain(Diagnosis.of(Code.UNREACHABLE, **facts)).what.startswith(words)
+
+
+def test_what_is_refused_on_port_4500_is_told() -> None:
+    explanation = explain(Diagnosis.of(Code.UDP_4500, cause="prohibited", sent=4, received=1))
+    assert explanation.what.endswith(": 4 sent, 1 received")
+    assert explanation.peer_said == "ICMP: administratively prohibited, says a firewall, on UDP 4500"
+    assert not explanation.also_possible
 
 
 def test_a_dh_group_is_written_without_quotes() -> None:
@@ -153,7 +223,7 @@ def test_our_identity_refused_in_aggressive_mode_may_be_the_mode() -> None:
     facts = {"ours": "hq.example (FQDN)", "whose": "ours", "exchange": "aggressive mode"}
     explanation = explain(Diagnosis.of(Code.IDENTITY, **facts))
     assert explanation.we_have == "ike.local_id: hq.example (FQDN)"
-    assert explanation.change == "compare ike.local_id"
+    assert explanation.change == "compare ike.local_id with the peer's configuration"
     assert any("main mode" in other for other in explanation.also_possible)
 
 

@@ -21,6 +21,7 @@ from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
 from vpnd.daemon.upkeep.addresses import OnDatagram, OnUnreachable
 from vpnd.datapath.interface import Drop, Notice, PolicyRow, SaStats
+from vpnd.host.forwarding import Passed
 from vpnd.host.host import HostFailed
 from vpnd.host.netlink import RouteTo
 from vpnd.host.nftables import Shield
@@ -74,6 +75,7 @@ class FakeEngine:
         self.carried: dict[int, SaStats] = {}
         self.heard: dict[str, float] = {}
         self.sent: dict[str, float] = {}
+        self.dropped: dict[Drop, int] = {}
         self.listening: set[Address] = set()
         self.interrupted: list[tuple[str, bool, tuple[Address, ...]]] = []
         self.packets: list[tuple[str, bytes]] = []
@@ -152,7 +154,7 @@ class FakeEngine:
     def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
         if tunnel is not None and tunnel not in self.tunnels:
             raise KeyError(tunnel)
-        return dict.fromkeys(Drop, 0)
+        return {**dict.fromkeys(Drop, 0), **self.dropped}
 
     def send_ike(self, path: NetworkPath, data: bytes) -> None:
         self._machine.transmit(path, data)
@@ -191,6 +193,9 @@ class FakeHost:
         """Bytes that the route to any peer carries; None: the kernel does not say."""
         self.routes_refused = 0
         """How many times from now on no route is made."""
+        self.forwarding = True
+        self.passed: Passed | HostFailed = Passed(0, 0, 0)
+        """What a count of what comes out of a tunnel shows."""
         self._descriptor = 100
 
     async def open_interface(self, name: str, mtu: int) -> int:
@@ -270,6 +275,15 @@ class FakeHost:
 
     async def interface_index(self, name: str) -> int | None:
         return 7 if name in self.interfaces else None
+
+    async def forwards(self, name: str, version: int) -> bool:
+        return self.forwarding
+
+    async def count_forwarded(self, name: str, seconds: float) -> Passed:
+        await asyncio.sleep(seconds)
+        if isinstance(self.passed, HostFailed):
+            raise self.passed
+        return self.passed
 
     async def close(self) -> None:
         self.closed = True

@@ -19,8 +19,8 @@ from vpnd.daemon.run import open_port
 from vpnd.host import ike_socket
 from vpnd.host.ike_socket import BATCH, IkeSocket, bound
 from vpnd.host.routes import MARK
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
+from vpnd.model.unreachable import Unreachable
 
 LOOPBACK = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
 

@@ -650,8 +650,8 @@ def test_a_name_without_an_address_is_tried_again_also_by_a_passive_tunnel() -> 
 def test_an_unhealthy_tunnel_says_so() -> None:
     life = Life(policy())
     life.bring_up()
-    life.tunnels["branch"].set_health(False)
-    life.tunnels["branch"].set_health(True)
+    life.tunnels["branch"].set_health(life.now, Diagnosis.of(Code.HEALTH))
+    life.tunnels["branch"].set_health(life.now, None)
     life.pass_time(0)
     assert life.story() == ["connecting", "up", "unhealthy", "up"]
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.tunnel.lives import DEAD, Life, policy
 from vpnd.crypto.entropy import SeededEntropy
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ALL_IPV4, Communication, HealthPolicy, Negotiation, TunnelPolicy
 from vpnd.tunnel.failover import RETURN_AFTER, NoSuchGroup, RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent, SendProbe
@@ -19,6 +20,7 @@ from vpnd.tunnel.route_selection import RouteSelection, probe_mapping
 
 ROUTE = IPv4Network("10.9.0.0/16")
 CHECK = HealthPolicy(IPv4Address("169.254.128.1"), IPv4Address("169.254.128.2"), interval=1.0)
+FAILING = Diagnosis.of(Code.HEALTH)
 NUMBERS = {"primary": 0, "secondary": 100}
 
 
@@ -87,7 +89,8 @@ class Site:
                 case ProbeUnsent(name):
                     self.triggered.append(name)
                 case HealthChanged(name, _, after):
-                    self.lives[name].tunnel.set_health(after is not HealthState.UNHEALTHY)
+                    failing = FAILING if after is HealthState.UNHEALTHY else None
+                    self.lives[name].tunnel.set_health(self.now, failing)
                     self.tell(name)
                 case LossChanged(name):
                     self.tell(name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from vpnd.ike.outputs import ChildReplaced, Established, IkeReplaced, Output
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.tunnel.commands import AttemptFailed, Command, StateChanged, TunnelState
+from vpnd.tunnel.prober import ProberOutput
 from vpnd.tunnel.route_selection import RouteSelectionOutput
 
 ESTABLISHED, IKE_REKEYED, ESP_REKEYED = "established", "ike-rekeyed", "esp-rekeyed"
@@ -36,7 +37,7 @@ class Counts:
         """Those of one tunnel."""
         return self._tunnels.get(tunnel) or TunnelCounts()
 
-    def count(self, output: Output | Command | RouteSelectionOutput) -> None:
+    def count(self, output: Output | Command | RouteSelectionOutput | ProberOutput) -> None:
         """One effect is about to be performed."""
         match output:
             case Established(tunnel):

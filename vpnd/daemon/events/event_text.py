@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from vpnd.control.diagnoses import message
 from vpnd.daemon.events.journal import Journal
 from vpnd.model.child import ChildSa, Path
-from vpnd.model.diagnosis import Code
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Negotiation
 from vpnd.tunnel.commands import AttemptFailed, MappingChanged, MappingState, StateChanged, TunnelState
 from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged
 from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.prober import Learned, ProbingBegan
 
 _EVENTS = {
     TunnelState.DOWN: ("tunnel-down", "down"),
@@ -100,11 +102,20 @@ def next_key_proved(journal: Journal, tunnel: Tunnel) -> None:
     journal.event(tunnel.name, "next-key-proved", text)
 
 
+def health_diagnosis(tunnel: Tunnel, change: HealthChanged) -> Diagnosis | None:
+    """How the health check of a tunnel fails; None: it does not."""
+    policy = tunnel.policy.health
+    if change.after is not HealthState.UNHEALTHY or policy is None:
+        return None
+    return Diagnosis.of(Code.HEALTH, ours=policy.local, theirs=policy.remote, sent=change.in_a_row)
+
+
 def health_changed(journal: Journal, change: HealthChanged) -> None:
     """The health check has another verdict."""
     if change.after is HealthState.UNHEALTHY:
         probes = f"{change.in_a_row} probes in a row were not answered"
-        journal.event(change.tunnel, "health-failed", f"the health check fails: {probes}")
+        text = f"the health check fails: {probes}"
+        journal.event(change.tunnel, "health-failed", text, Code.HEALTH.value)
     elif change.before is HealthState.UNHEALTHY:
         probes = "a probe was" if change.in_a_row == 1 else f"{change.in_a_row} probes in a row were"
         journal.event(change.tunnel, "health-passed", f"the health check passes again: {probes} answered")
@@ -119,6 +130,21 @@ def loss_changed(journal: Journal, change: LossChanged) -> None:
         journal.event(change.tunnel, "loss-high", f"the path loses too much: {percent} were lost")
     else:
         journal.event(change.tunnel, "loss-low", f"the path loses little again: {percent} were lost")
+
+
+def probing_began(journal: Journal, began: ProbingBegan) -> None:
+    """The peer is asked what it takes."""
+    why = f"attempts fail with {began.code.value}"
+    text = f'{why}: asking the peer what it takes (diagnose = "off" prevents it)'
+    journal.event(began.tunnel, "probing", text)
+
+
+def probing_ended(journal: Journal, learned: Learned) -> None:
+    """The peer has shown why, or not."""
+    if learned.diagnosis is None:
+        journal.event(learned.tunnel, "probed", "the peer has shown no more than was known")
+    else:
+        journal.event(learned.tunnel, "probed", message(learned.diagnosis), learned.diagnosis.code.value)
 
 
 def carrier_changed(journal: Journal, change: RouteMoved) -> None:

@@ -11,11 +11,11 @@ from vpnd.daemon.events.journal import Journal
 from vpnd.datapath.interface import Engine
 from vpnd.host.host import Host, HostFailed
 from vpnd.host.routes import ANYWHERE, MARK
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.identity import Identity
 from vpnd.model.policy import TunnelPolicy
 from vpnd.model.selectors import Address
+from vpnd.model.unreachable import Unreachable
 
 
 class IkePort(Protocol):

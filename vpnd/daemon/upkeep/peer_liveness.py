@@ -37,10 +37,11 @@ class PeerLiveness:
             self._probed[tunnel] = now
             self._endpoint.probe(now, tunnel)
 
-    def evaluate(self, now: float) -> None:
-        """Look at what came and what left, once a second."""
+    def evaluate(self, now: float) -> frozenset[str]:
+        """Look at what came and what left, once a second. Returns the tunnels where anything did."""
         offset = suspended_seconds()
-        for name, at in self._engine.take_heard().items():
+        came = self._engine.take_heard()
+        for name, at in came.items():
             tunnel = self._tunnels.get(name)
             if tunnel is not None and tunnel.policy.peer.dpd.enabled:
                 # Authenticated packets prove that the peer lives (RFC 7296 2.4, RFC 3706 section 5.1).
@@ -49,6 +50,7 @@ class PeerLiveness:
         sent = self._engine.take_sent()
         for name in {*sent, *self._detectors}:
             self._evaluate(now, name, min(sent.get(name, float("-inf")) + offset, now))
+        return frozenset(came) | frozenset(sent)
 
     def next_timeout(self) -> float | None:
         """When to evaluate before the second is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vpnd.ike.unanswered import unanswered as silence
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
 from vpnd.model.diagnosis import Code, Diagnosis, Known
 from vpnd.model.policy import ChildPolicy
@@ -36,12 +37,12 @@ def unanswered(sa: IsakmpSa, sent: int, received: int) -> Diagnosis:
     In main mode the peer answers two messages before the key matters: silence after the third is the sign
     of another key, or of a port 4500 that does not get through.
     """
-    facts: Known = {"peer": sa.path.remote, "sent": sent, "received": received}
+    facts: Known = {"sent": sent, "received": received}
     if not sa.has_keys:
-        return Diagnosis.of(Code.SILENT, **(facts | {"exchange": f"{sa.mode.value} mode"}))
+        return silence(sa, Code.SILENT, facts | {"exchange": f"{sa.mode.value} mode"})
     code = Code.UDP_4500 if sa.nat.found else Code.PSK
     proof: Known = {"ours": sa.policy.key_fingerprints, "exchange": "main mode message 5"}
-    return Diagnosis.of(code, **(facts | proof))
+    return silence(sa, code, facts | proof)
 
 
 def of_phase1_error(sa: IsakmpSa, notify: int, authentic: bool) -> Diagnosis:

@@ -14,7 +14,6 @@ from vpnd.ike.commands import Cause
 from vpnd.ike.contest import ANSWER_WITHIN
 from vpnd.ike.outputs import Failed, IkeRekeyFailed, Keepalive
 from vpnd.ike.outputs import PeerDead as PeerIsDead
-from vpnd.ike.session import Unreachable
 from vpnd.ike.v1 import causes, diagnoses, reauthentication
 from vpnd.ike.v1.children import REKEY_AGAIN, Limit
 from vpnd.ike.v1.context import Context
@@ -42,16 +41,18 @@ def retransmit(context: Context, now: float, timer: Timer) -> causes.AttemptFail
 def give_up(context: Context, now: float, timer: Timer) -> causes.AttemptFailed:
     """No real answer has come; the reason is the best that is known."""
     sa, attempt = context.sa, context.sa.attempt
-    silence = diagnoses.unanswered(sa, context.phase1.sent, attempt.received)
-    if attempt.unreachable is not None:
-        code = Code.PORT_CLOSED if attempt.unreachable is Unreachable.PORT else Code.UNREACHABLE
-        silence = Diagnosis.of(code, peer=sa.path.remote, detail=attempt.unreachable.value)
-    diagnosis = attempt.hint or silence
+    diagnosis = diagnosis_of_silence(context)
     if sa.state is State.SENT_AGGRESSIVE and diagnosis.code is Code.PSK:
         # The responder has sent its proof and would only ever see silence.
         sa.peer_spi = attempt.rejected_cookie
         context.transport.error_in_clear(Notify1.AUTHENTICATION_FAILED)
     return causes.AttemptFailed(diagnosis)
+
+
+def diagnosis_of_silence(context: Context) -> Diagnosis:
+    """Why an attempt ended without a real answer: the best that is known."""
+    attempt = context.sa.attempt
+    return attempt.hint or diagnoses.unanswered(context.sa, context.phase1.sent, attempt.received)
 
 
 def fail(context: Context, now: float, failed: causes.AttemptFailed) -> causes.Ended:

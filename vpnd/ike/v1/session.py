@@ -7,8 +7,8 @@ from vpnd.ike.engine import Engine
 from vpnd.ike.faults import Drop, Fault
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.ike.registry import Registry
-from vpnd.ike.session import Phase
-from vpnd.ike.v1 import causes, dispatch, reauthentication
+from vpnd.ike.session import Phase, Progress
+from vpnd.ike.v1 import causes, dispatch, life, reauthentication
 from vpnd.ike.v1.context import Context
 from vpnd.ike.v1.exchanges import quick_mode
 from vpnd.ike.v1.isakmp_sa import IsakmpSa
@@ -42,6 +42,10 @@ class Session(Engine):
         """Never: from its first message on it has one tunnel's key, which a change may have taken away."""
         return False
 
+    @property
+    def vendor(self) -> str | None:
+        return self.sa.negotiation.peer.vendor
+
     def has_child(self, spi_in: int) -> bool:
         return self.context.is_current and spi_in in self.context.peer.children.by_spi
 
@@ -52,6 +56,11 @@ class Session(Engine):
 
     def info(self) -> IkeSaInfo:
         return reauthentication.info(self.context)
+
+    def progress(self) -> Progress:
+        sa, context = self.sa, self.context
+        counted = context.phase1.sent, sa.attempt.received
+        return Progress(sa.attempt.began, *counted, sa.path, life.diagnosis_of_silence(context), sa.chosen)
 
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
         """Asked of the ISAKMP SA that is current."""

@@ -20,8 +20,8 @@ from vpnd.ike.outputs import (
     PeerDead,
 )
 from vpnd.ike.retransmit import GIVE_UP_AFTER
-from vpnd.ike.session import Unreachable
 from vpnd.ike.silence import question_due
+from vpnd.ike.unanswered import unanswered
 from vpnd.ike.v2 import causes, duplicates
 from vpnd.ike.v2.children import Child, ChildTimer, Fate, lifetime_over
 from vpnd.ike.v2.context import Context
@@ -32,7 +32,7 @@ from vpnd.ike.v2.exchanges.rekey_ike import RekeyIke
 from vpnd.ike.v2.faults import InvalidKe, TemporaryFailure
 from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import State, Timer
-from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis, Known
 from vpnd.model.policy import NAT_T_PORT
 from vpnd.wire.iana import IkeVersion
 from vpnd.wire.ikev2 import Notify, Payload
@@ -91,7 +91,7 @@ def remember_wanted(context: Context, now: float, want: commands.Want) -> None:
 
 def give_up(context: Context, now: float, timer: Timer) -> causes.AttemptFailed:
     """Enough was listened for a better answer."""
-    return causes.AttemptFailed(_diagnosis_of_silence(context))
+    return causes.AttemptFailed(diagnosis_of_silence(context))
 
 
 def fail(context: Context, now: float, failed: causes.AttemptFailed | commands.Close) -> None:
@@ -544,24 +544,13 @@ def _diagnosis_of_death(context: Context, now: float) -> Diagnosis:
     )
 
 
-def _diagnosis_of_silence(context: Context) -> Diagnosis:
+def diagnosis_of_silence(context: Context) -> Diagnosis:
     """Why an attempt ended without an authentic answer: the best that is known."""
     sa, attempt = context.sa, context.sa.attempt
     if attempt.hint is not None:
         return attempt.hint
     in_auth = sa.state is State.SENT_AUTH
     on_4500 = in_auth and sa.path.local_port == NAT_T_PORT
-    code = Code.UDP_4500 if on_4500 else Code.SILENT
-    if attempt.unreachable is Unreachable.HOST:
-        code = Code.UNREACHABLE
-    elif attempt.unreachable is Unreachable.PORT and not on_4500:
-        code = Code.PORT_CLOSED
-    return Diagnosis.of(
-        code,
-        exchange="IKE_AUTH" if in_auth else "IKE_SA_INIT",
-        peer=sa.path.remote,
-        port=sa.path.remote_port,
-        sent=attempt.sent,
-        received=attempt.received,
-        detail=None if attempt.unreachable is None else attempt.unreachable.value,
-    )
+    exchange = "IKE_AUTH" if in_auth else "IKE_SA_INIT"
+    facts: Known = {"exchange": exchange, "sent": attempt.sent, "received": attempt.received}
+    return unanswered(sa, Code.UDP_4500 if on_4500 else Code.SILENT, facts)

@@ -11,6 +11,7 @@ from vpnd.ike.message import Received
 from vpnd.ike.outputs import ChildSaInfo, IkeSaInfo
 from vpnd.ike.registry import Registry
 from vpnd.ike.retransmit import GIVE_UP_AFTER, Schedule
+from vpnd.ike.session import Progress
 from vpnd.ike.v2 import causes, dispatch, duplicates, ladder, life
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.informational import settle_early_deletes
@@ -56,6 +57,15 @@ class Session(Engine):
 
     def info(self) -> IkeSaInfo:
         return life.info(self.context)
+
+    @property
+    def vendor(self) -> str | None:
+        return self.sa.peer.vendor
+
+    def progress(self) -> Progress:
+        sa, attempt = self.sa, self.sa.attempt
+        silence = life.diagnosis_of_silence(self.context)
+        return Progress(attempt.began_at, attempt.sent, attempt.received, sa.path, silence, sa.chosen)
 
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
         return life.child_sas(self.context)

@@ -223,12 +223,16 @@ def _wanted_first(context: Context) -> ChildPolicy | None:
 def _verify(context: Context, received: Received, response: AuthResponse) -> Secret:
     """The responder is who we expect, and holds this key of ours. Raises AuthenticationFailed."""
     sa = context.sa
-    identity = _identity(response.id_r)
+    identity, id_body = _identity(response.id_r), received.body_of(response.id_r)
+    keys = context.registry.shared_keys.of(sa.policy)
     if not sa.policy.is_peer(identity):
         theirs, ours = identity.describe(), describe_some(sa.policy.peer_ids)
-        raise AuthenticationFailed(code=Code.IDENTITY, exchange=EXCHANGE, theirs=theirs, ours=ours)
-    keys = context.registry.shared_keys.of(sa.policy)
-    return _check(sa, keys, response.auth, received.body_of(response.id_r))
+        by_key = response.auth.method == AuthMethod2.SHARED_KEY_MIC
+        proved = by_key and _key_of(sa, keys, response.auth, id_body) is not None
+        raise AuthenticationFailed(
+            code=Code.IDENTITY, exchange=EXCHANGE, theirs=theirs, ours=ours, key="proved" if proved else None
+        )
+    return _check(sa, keys, response.auth, id_body)
 
 
 def _first_child(context: Context, now: float, request: AuthRequest) -> tuple[Payload, ...]:

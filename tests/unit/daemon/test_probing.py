@@ -1,0 +1,147 @@
+"""A peer that refuses twice is asked what it takes; what it shows names both values, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.unit.daemon.pairs import Pair, with_pair
+from tests.unit.daemon.test_reasons import differ
+from tests.unit.daemon.test_stories import BACK, ROUTED, kinds, story
+
+V1 = 'ike.version = "ikev1"'
+
+
+async def asked(pair: Pair, here: str, there: str) -> None:
+    """The two ends differ, and hq has asked."""
+    await differ(pair, here, there)
+    await pair.until(lambda: "probed" in kinds(pair.hq), 300)
+
+
+def left(pair: Pair) -> int:
+    """IKE SAs at the branch, also those that are not authenticated."""
+    return len(pair.branch.service.gateway.endpoint.snapshot().sas)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "code", "theirs", "change"),
+    [
+        ("ike.dh_group = 31", "ike.dh_group = 14", "E-P1-DH", "14", "set ike.dh_group = 14 here"),
+        (
+            'ike.encryption = "aes-256"',
+            'ike.encryption = "aes-128"',
+            "E-P1-ENC",
+            "aes-128",
+            'set ike.encryption = "aes-128" here',
+        ),
+        (
+            'ike.encryption = "aes-256"',
+            'ike.encryption = "aes-128-gcm"',
+            "E-P1-ENC",
+            "aes-128-gcm",
+            'set ike.encryption = "aes-128-gcm" here',
+        ),
+        (
+            'ike.integrity = "sha512"',
+            'ike.integrity = "sha256"',
+            "E-P1-INTEG",
+            "sha256",
+            'set ike.integrity = "sha256" here',
+        ),
+        (
+            'ike.integrity = "sha512"\nike.dh_group = 31',
+            'ike.integrity = "sha256"',
+            "E-P1-PROPOSAL",
+            "aes-128/sha256/dh14",
+            "make ike.encryption, ike.integrity and ike.dh_group the same",
+        ),
+        (
+            f'{V1}\nike.encryption = "aes-256"',
+            f'{V1}\nike.encryption = "aes-128"',
+            "E-P1-ENC",
+            "aes-128",
+            'set ike.encryption = "aes-128" here',
+        ),
+        (
+            f"{V1}\nike.dh_group = 5",
+            f"{V1}\nike.dh_group = 14",
+            "E-P1-DH",
+            "14",
+            "set ike.dh_group = 14 here",
+        ),
+        ('ike.version = "ikev2"', V1, "E-V1V2", "ikev1", 'set ike.version = "ikev1" here'),
+        (V1, 'ike.version = "ikev2"', "E-V1V2", "ikev2", 'set ike.version = "ikev2" here'),
+        (
+            'ike.remote_id = "other.example"',
+            'ike.local_id = "branch.example"',
+            "E-ID",
+            "branch.example",
+            'set ike.remote_id = "branch.example" here',
+        ),
+    ],
+)
+@with_pair
+async def test_what_the_peer_takes_is_found(
+    pair: Pair, here: str, there: str, code: str, theirs: str, change: str
+) -> None:
+    await asked(pair, here, there)
+    why = pair.hq.operator.why("t")
+    assert why.error.code == code
+    assert theirs in why.explanation.peer_said
+    assert why.explanation.change.startswith(change)
+    assert "probing" in kinds(pair.hq)
+    if code == "E-ID":
+        assert "has proved that it has our key" in why.explanation.peer_said
+    await asyncio.sleep(60)
+    assert pair.hq.operator.why("t").error.code == code, "later failures of the kind do not hide it"
+    assert not pair.hq.engine.installed
+
+
+@with_pair
+async def test_nothing_is_left_and_no_first_contact_is_claimed(pair: Pair) -> None:
+    await asked(pair, 'ike.remote_id = "other.example"', 'ike.local_id = "branch.example"')
+    probe = [line for line in pair.hq.journal.traced("t") if line.text.startswith("IKE_AUTH 1 {IDi, AUTH")]
+    assert probe, "without INITIAL_CONTACT and IDr"
+    await pair.hq.operator.down("t")
+    await asyncio.sleep(120)
+    assert left(pair) == 0
+    assert not pair.branch.engine.installed
+
+
+@with_pair
+async def test_it_is_asked_once_in_ten_minutes(pair: Pair) -> None:
+    await asked(pair, "ike.dh_group = 31", "ike.dh_group = 14")
+    await asyncio.sleep(500)
+    assert kinds(pair.hq).count("probing") == 1
+
+
+@with_pair
+async def test_nobody_is_asked_where_that_is_off(pair: Pair) -> None:
+    await differ(pair, 'diagnose = "off"\nike.dh_group = 31', "ike.dh_group = 14")
+    await asyncio.sleep(120)
+    assert "probing" not in kinds(pair.hq)
+    assert pair.hq.operator.why("t").error.code == "E-P1-PROPOSAL"
+
+
+@with_pair
+async def test_a_wrong_key_is_not_taken_for_an_identity(pair: Pair) -> None:
+    pair.configure({"t": ROUTED}, {"t": BACK})
+    text = pair.branch.config.read_text()
+    key = next(line for line in text.splitlines() if line.startswith("pre_shared_key"))
+    pair.branch.write(text.replace(key, 'pre_shared_key = "plain:another key that is long enough"'))
+    await pair.start()
+    await pair.until(lambda: "probed" in kinds(pair.hq), 300)
+    assert pair.hq.operator.why("t").error.code == "E-PSK"
+    (ended,) = (event for event in story(pair.hq) if event.event == "probed")
+    assert ended.text == "the peer has shown no more than was known"
+
+
+@with_pair
+async def test_what_was_learnt_ends_with_a_change(pair: Pair) -> None:
+    await asked(pair, "ike.dh_group = 31", "ike.dh_group = 14")
+    pair.configure({"t": ROUTED}, {"t": BACK})
+    await pair.hq.operator.reload()
+    await pair.until(lambda: pair.state()[0] == "up", 120)
+    why = pair.hq.operator.why("t")
+    assert (why.error.code, why.standing) == ("E-P1-DH", False)

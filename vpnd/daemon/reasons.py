@@ -1,0 +1,187 @@
+"""Why a tunnel is as it is: of all that is known the failure that stands, else the last one, explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from vpnd.config.load import Loaded
+from vpnd.config.origins import Setting, settings
+from vpnd.control.diagnoses import explain, keys_of, message
+from vpnd.control.explanation import About, Explanation
+from vpnd.control.schema import AttemptStatus, ConfiguredHere, Fault, Why
+from vpnd.daemon.gateway import Gateway
+from vpnd.host.clock import at_wall
+from vpnd.ike.session import Progress
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.text import printable
+from vpnd.tunnel.commands import TunnelState
+from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.mappings import Fault as TunnelFault
+from vpnd.wire.iana import IkeVersion
+
+SHOWN_AFTER = 2.0
+"""Ours: seconds after which an attempt without an answer is worth a word."""
+PREFERRED_AFTER = 5.0
+"""Ours: seconds after which what it meets counts more than how the attempt before it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reason:
+    """A failure, and the mapping that it concerns, if not the tunnel. `so_far`: its attempt goes on."""
+
+    fault: TunnelFault
+    mapping: int | None = None
+    stands: bool = True
+    so_far: bool = False
+
+
+class Reasons:
+    """Reads what is known at one moment; changes nothing."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def why(self, tunnel: Tunnel, loaded: Loaded | None, local_id: str | None = None) -> Why:
+        """The failure that stands, else the last one that is over. `local_id`: as of `settings`."""
+        now = self._gateway.clock.now()
+        progress = self._progress(tunnel)
+        reason = self._reason(now, tunnel, progress)
+        fault = reason.fault if reason is not None else None
+        index = reason.mapping if reason is not None else None
+        mapping = tunnel.policy.peer.child(index) if index is not None else None
+        since = tunnel.standing.since
+        return Why(
+            tunnel=tunnel.name,
+            state=tunnel.state.value,
+            error=self._fault(fault, now),
+            mapping=str(mapping) if mapping is not None and len(tunnel.mappings) > 1 else None,
+            tries=tunnel.standing.tries or None,
+            since=at_wall(self._gateway.clock, now, since) if since is not None else None,
+            explanation=None
+            if fault is None
+            else self._explanation(tunnel, fault.diagnosis, loaded).body(
+                _where(tunnel, fault.diagnosis, loaded, local_id, index)
+            ),
+            standing=reason is not None and reason.stands,
+            so_far=reason is not None and reason.so_far,
+            attempt=attempt_status(progress, now),
+        )
+
+    def _progress(self, tunnel: Tunnel) -> Progress | None:
+        if tunnel.state not in (TunnelState.CONNECTING, TunnelState.WAITING):
+            return None
+        return self._gateway.endpoint.progress(tunnel.name)
+
+    def _reason(self, now: float, tunnel: Tunnel, progress: Progress | None) -> _Reason | None:
+        """What stands: of the tunnel, else of a mapping; else what an attempt meets; else the last one."""
+        standing, failure = tunnel.standing, tunnel.failure
+        so_far = None
+        if progress is not None and now - progress.began >= SHOWN_AFTER:
+            so_far = _Reason(TunnelFault(progress.diagnosis, progress.began), so_far=True)
+        if failure is not None and so_far is not None and progress is not None:
+            explained = {failure.diagnosis.code, *(standing.learned or ())[:1]}
+            if progress.diagnosis.code not in explained and now - progress.began >= PREFERRED_AFTER:
+                return so_far
+        if standing.impaired is not None:
+            return _Reason(standing.impaired)
+        if failure is not None:
+            last = standing.faults[-1] if standing.faults else None
+            return _Reason(failure, last[1] if last is not None and last[0] is failure else None)
+        for mapping in tunnel.mappings:
+            for fault in (mapping.reason, mapping.unrenewed, mapping.narrowed, mapping.with_pfs):
+                if fault is not None:
+                    return _Reason(fault, mapping.index)
+        if so_far is not None:
+            return so_far
+        return _last(tunnel)
+
+    def _explanation(self, tunnel: Tunnel, diagnosis: Diagnosis, loaded: Loaded | None) -> Explanation:
+        version = "ikev1" if tunnel.policy.peer.version is IkeVersion.V1 else "ikev2"
+        owner = next((m.owner for m in tunnel.mappings if m.owner is not None), None)
+        about = About(
+            version,
+            self._gateway.endpoint.vendor(tunnel.name),
+            owner.child.udp if owner is not None else None,
+        )
+        explanation = explain(diagnosis, tunnel.name, about)
+        suspicions = tuple(_suspicions(tunnel, diagnosis, loaded))
+        return replace(explanation, also_possible=(*suspicions, *explanation.also_possible))
+
+    def _fault(self, fault: TunnelFault | None, now: float) -> Fault | None:
+        if fault is None:
+            return None
+        at = at_wall(self._gateway.clock, now, fault.at).replace(microsecond=0)
+        return Fault(code=fault.diagnosis.code.value, message=message(fault.diagnosis), at=at)
+
+
+def attempt_status(progress: Progress | None, now: float) -> AttemptStatus | None:
+    """An attempt as status shows it."""
+    if progress is None:
+        return None
+    return AttemptStatus(
+        since_s=int(now - progress.began),
+        sent=progress.sent,
+        received=progress.received,
+        peer=str(progress.path.remote),
+        port=progress.path.remote_port,
+    )
+
+
+def _last(tunnel: Tunnel) -> _Reason | None:
+    """What is over."""
+    standing = tunnel.standing
+    if standing.faults:
+        fault, mapping = standing.faults[-1]
+        return _Reason(fault, mapping, stands=False)
+    if standing.refused:
+        return _Reason(next(reversed(standing.refused.values())), stands=False)
+    return None
+
+
+def _suspicions(tunnel: Tunnel, diagnosis: Diagnosis, loaded: Loaded | None) -> Iterator[str]:
+    """What the check has found odd about the key, where the key may be what differs."""
+    if diagnosis.code not in (Code.PSK, Code.UDP_4500) or loaded is None:
+        return
+    known = loaded.configuration.tunnels.get(tunnel.name)
+    if known is None:
+        return
+    mine = f"tunnels.{tunnel.name}.", f'tunnels."{tunnel.name}".'
+    for problem in loaded.warnings:
+        if problem.code.startswith("W-PSK") and (problem.key or "").startswith(mine):
+            yield printable(f"{problem.message}: {problem.hint} ({problem.code})")
+
+
+def _where(
+    tunnel: Tunnel, diagnosis: Diagnosis, loaded: Loaded | None, local_id: str | None, mapping: int | None
+) -> Iterator[ConfiguredHere]:
+    """The values that a failure is about, each with its place."""
+    keys = keys_of(diagnosis)
+    if not keys or loaded is None or tunnel.name not in loaded.configuration.tunnels:
+        return
+    known = loaded.configuration.tunnels[tunnel.name]
+    child = tunnel.policy.peer.child(mapping) if mapping is not None else None
+    ranges = None if child is None else (str(child.local), str(child.remote))
+    for setting in settings(loaded, tunnel.name, local_id):
+        if not _is_about(setting, keys) or (ranges and not _has_range(setting, ranges)):
+            continue
+        place = setting.place or known.place
+        written = setting.place is not None
+        api = known.source.from_api
+        yield ConfiguredHere(
+            key=setting.key, value=setting.value, place=None if api else place, written=written
+        )
+
+
+def _is_about(setting: Setting, keys: tuple[str, ...]) -> bool:
+    key = setting.key
+    if key.startswith("spd"):
+        return "spd" in keys and key.endswith((".local", ".remote"))
+    return key in keys
+
+
+def _has_range(setting: Setting, ranges: tuple[str, str]) -> bool:
+    """Whether a rule's list has one of the mapping's ranges; other settings have none to look at."""
+    if not setting.key.startswith("spd"):
+        return True
+    return isinstance(setting.value, list) and any(one in setting.value for one in ranges)
