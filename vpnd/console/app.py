@@ -49,7 +49,7 @@ SHOWN_EVENTS = 100
 ACTION_LIMIT = 15.0
 """Ours, in seconds: how long a page may wait for a tunnel; it goes on trying."""
 
-CONFIRMED = ("down", "reset")
+CONFIRMED = ("down", "disable", "reset")
 """Actions that interrupt traffic: a page asks first."""
 
 
@@ -259,6 +259,8 @@ class Console:
         calls: dict[str, Callable[[], Any]] = {
             "up": lambda: self.vpnd.up(name, ACTION_LIMIT),
             "down": lambda: self.vpnd.down(name),
+            "disable": lambda: self.vpnd.disable(name),
+            "enable": lambda: self.vpnd.enable(name),
             "reset": lambda: self.vpnd.reset(name, ACTION_LIMIT),
             "rekey": lambda: self.vpnd.rekey(name, timeout_s=ACTION_LIMIT),
         }
@@ -280,6 +282,7 @@ class Console:
                 _("Disconnect"),
                 _("Its traffic stops until Connect or a start of vpnd."),
             ),
+            "disable": (_("Disable"), _("It stays down until Enable, also after a start of vpnd.")),
             "reset": (_("Reset"), _("The SAs are deleted and negotiated again: traffic is interrupted.")),
         }
         verb, text = words[action]

@@ -30,7 +30,7 @@ def waits_for(tunnel: TunnelDetail, events: Iterable[Event]) -> str | None:
     """A text of the catalogue; `events`: those of the tunnel, the newest first."""
     match tunnel.state:
         case "down" if not tunnel.enabled:
-            return _("It is disabled: it stays down until vpnctl enable, or enabled = true in its table.")
+            return _("It is disabled: it stays down until Enable, or enabled = true in its table.")
         case "down":
             last = next((event.text for event in events if event.event in STATES), None)
             if last == BLOCKED:

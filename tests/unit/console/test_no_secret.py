@@ -92,7 +92,7 @@ async def change_and_delete_it(person: Person) -> None:
         draft = await person.begin(name="branch-c", how=how)
         for step in ("basic", "summary"):
             await person.get(f"{draft}&step={step}")
-    for action in ("rekey", "reset", "down", "up"):
+    for action in ("rekey", "reset", "down", "disable", "enable", "up"):
         await person.post("/tunnel/act", {"name": "t", "action": action, "confirmed": "yes"})
     for confirmed in ({}, {"confirmed": "yes"}):
         await person.post("/tunnel/delete", {"name": "branch-c", **confirmed})

@@ -241,10 +241,10 @@ async def test_the_list_is_where_it_was_when_one_comes_back(browser: Browser) ->
 # ------------------------------------------------------------------------------------------------ acting
 
 
-@pytest.mark.parametrize("action", ["up", "rekey", "down", "reset"])
+@pytest.mark.parametrize("action", ["up", "rekey", "down", "reset", "disable", "enable"])
 async def test_an_action_asks_where_it_interrupts(browser: Browser, action: str) -> None:
     page = await browser.post("/tunnel/act", {"name": "branch-a", "action": action})
-    if action in ("down", "reset"):
+    if action in ("down", "reset", "disable"):
         assert page.status == 200
         assert browser.operations.calls == []
         assert 'name="confirmed" value="yes"' in page.text
@@ -254,6 +254,15 @@ async def test_an_action_asks_where_it_interrupts(browser: Browser, action: str)
     shown = await browser.follow(page)
     assert 'class="notice good"' in shown.text
     assert 'class="notice good"' not in (await browser.get("/tunnel?name=branch-a")).text, "shown once"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_a_disabled_tunnel_is_enabled_and_nothing_else(browser: Browser, enabled: bool) -> None:
+    tunnel = browser.operations.tunnel("branch-a").model_copy(update={"enabled": enabled})
+    browser.operations.tunnel = lambda name: tunnel  # type: ignore[method-assign]  # stands in its place for this test
+    page = (await browser.get("/tunnel?name=branch-a")).text
+    actions = re.findall(r'name="action" value="(\w+)"', page)
+    assert actions == (["up", "rekey", "reset", "down", "disable"] if enabled else ["enable"])
 
 
 async def test_an_action_that_fails_says_why(browser: Browser) -> None:
