@@ -14,6 +14,7 @@ TARGET = ROOT / "vpnd/sdk/models.py"
 
 RENAMED = {"ProblemBody": "Problem", "ExplanationBody": "Explanation"}
 NOT_ANSWERED = (
+    "CaptureRequest",
     "ErrorBody",
     "ErrorResponse",
     "RekeyRequest",

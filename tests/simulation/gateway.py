@@ -16,6 +16,7 @@ from vpnd.ike.outputs import (
     ChildRetired,
     ChildSaInfo,
     ChildUp,
+    Decrypted,
     Established,
     Failed,
     IkeDown,
@@ -266,6 +267,7 @@ class Gateway:
                 | NextKeyProved()
                 | PathMoved()
                 | Story()
+                | Decrypted()
             ):
                 pass
             case _:

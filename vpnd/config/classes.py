@@ -57,6 +57,7 @@ CLASSES: Mapping[str, ChangeClass] = MappingProxyType(
         "gateway.region": LIVE,
         "gateway.max_tunnels": LIVE,
         "gateway.engine": NEXT_START,
+        "gateway.capture": LIVE,
         "metrics.listen": LIVE,
         "api.listen": LIVE,
         "api.certificate": LIVE,

@@ -103,6 +103,14 @@ class GatewayTable(Table):
             " installed."
         ),
     ] = "auto"
+    capture: Annotated[
+        Literal["root", "admin"],
+        word("who captures", "root", "admin"),
+        Field(
+            description="Who may capture what a tunnel carries (`vpnctl pcap`): root alone, or also who may"
+            " change things over the socket, the group vpnd."
+        ),
+    ] = "root"
 
 
 class MetricsTable(Table):

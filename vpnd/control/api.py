@@ -29,6 +29,7 @@ from vpnd.control.schema import (
     Applied,
     ApplyRequest,
     Bundle,
+    CaptureRequest,
     Configurations,
     Confirmed,
     CustomerGatewayChange,
@@ -69,10 +70,12 @@ from vpnd.control.schema import (
 from vpnd.control.streams import (
     EVENT_STREAM,
     NDJSON,
+    PCAPNG,
     Stopping,
     events_as,
     prefers_event_stream,
     unless_closing,
+    until,
 )
 from vpnd.control.tokens import Tokens
 from vpnd.translate.kinds import PeerKind
@@ -138,6 +141,7 @@ def create_app(operations: Operations, tokens: Tokens | None = None) -> FastAPI:
     _add_recordings(app, operations)
     _add_streams(app, operations, tokens, closing)
     _add_actions(app, operations, commands)
+    _add_captures(app, operations, commands, closing)
     _add_configuration(app, operations, commands)
     _add_gateway(app, operations, commands)
     _add_commits(app, operations, commands)
@@ -218,6 +222,35 @@ def _add_recordings(app: FastAPI, operations: Operations) -> None:
         """
         found = await operations.bundle(tunnel or ())
         return Response(await asyncio.to_thread(found.model_dump_json), media_type="application/json")
+
+
+class NotForCapture(OperationError):
+    """Who may not capture: packets are more than the API shows else."""
+
+    http_status = 403
+
+
+def _add_captures(app: FastAPI, operations: Operations, commands: Commands, closing: asyncio.Event) -> None:
+    @app.post(
+        "/v1/tunnels/{name}/capture",
+        tags=["status"],
+        operation_id="capture",
+        response_class=StreamingResponse,
+        responses={200: {"description": "pcapng, as it comes", "content": {PCAPNG: {}}}},
+    )
+    async def capture(request: Request, name: Name, body: CaptureRequest = CaptureRequest()) -> Response:  # noqa: B008 # immutable
+        """What the tunnel carries from now on: inner packets, ESP, and IKE decrypted; no key is in it.
+
+        For root over the socket; with `gateway.capture = "admin"` for who may change things there.
+        """
+        caller = caller_of(request)
+        if caller.token is not None or not (caller.is_root or operations.captures_for_admins()):
+            hint = 'sudo, or capture = "admin" in [gateway] for the group vpnd'
+            raise NotForCapture("E-ROOT", "captures are for root over the socket", hint)
+        stream = operations.capture(name, body)
+        parts = [part for part in ("inner", "outer", "ike") if getattr(body, part)]
+        commands.note(request, f"capture of {', '.join(parts)} for at most {body.seconds:g} s", name)
+        return StreamingResponse(until(stream, closing), 200, {"Cache-Control": "no-store"}, PCAPNG)
 
 
 def _add_streams(app: FastAPI, operations: Operations, tokens: Tokens, closing: asyncio.Event) -> None:

@@ -284,6 +284,40 @@ def nqa(
     session.show(shown, lines)
 
 
+@app.command()
+def pcap(
+    context: typer.Context,
+    name: NameArgument,
+    file: Annotated[
+        str, typer.Option("--write", "-w", metavar="FILE", help="A new file; - for standard output.")
+    ],
+    inner: Annotated[bool, typer.Option("--inner", help="The packets that go through the tunnel.")] = False,
+    outer: Annotated[bool, typer.Option("--outer", help="ESP as it is on the wire.")] = False,
+    ike: Annotated[bool, typer.Option("--ike", help="IKE messages, decrypted.")] = False,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, max=600, metavar="S", help="It ends after so many seconds.")
+    ] = 60.0,
+    megabytes: Annotated[
+        int, typer.Option("--megabytes", min=1, max=256, metavar="MB", help="It ends at so many MB.")
+    ] = 16,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Capture what the tunnel carries, as pcapng for Wireshark, until Ctrl-C or its bounds.
+
+    All three kinds without an option. IKE messages are in clear, in frames that were never sent, so no key is
+    in the file. It is for root, and for the group vpnd with capture = "admin" in [gateway]; an event says
+    who captures. A new file is made, which only you read: vpnctl pcap NAME -w - | wireshark -k -i -
+    """
+    from vpnd.control import capturing
+
+    kinds = {"inner": inner, "outer": outer, "ike": ike}
+    if not any(kinds.values()):
+        kinds = dict.fromkeys(kinds, True)
+    wanted = {**kinds, "seconds": seconds, "bytes": megabytes * 1024 * 1024}
+    capturing.run(_session(context, socket, json), name, file, wanted)
+
+
 def _look(
     context: typer.Context,
     name: str,

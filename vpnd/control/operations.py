@@ -6,7 +6,7 @@ description says so, and never block the loop. Each method that takes a name rai
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Protocol
@@ -15,6 +15,7 @@ from vpnd.control.schema import (
     ActionResult,
     Applied,
     Bundle,
+    CaptureRequest,
     Configurations,
     Confirmed,
     CustomerGatewayChange,
@@ -203,6 +204,12 @@ class Operations(Protocol):
 
     def trace(self, name: str) -> Trace:
         """The decoded last IKE messages, oldest first."""
+
+    def captures_for_admins(self) -> bool:
+        """Whether the configuration lets others than root capture."""
+
+    def capture(self, name: str, wanted: CaptureRequest) -> AsyncGenerator[bytes, None]:
+        """What the tunnel carries from now on, as the pieces of a pcapng file. Raises Conflict."""
 
     async def bundle(self, tunnels: Sequence[str]) -> Bundle:
         """What support needs, without a key: of these tunnels, or of all."""

@@ -26,6 +26,11 @@ NEVER = 2**53
 """Counts stay below: JavaScript's numbers are exact up to there."""
 
 
+MOST_CAPTURED_SECONDS = 600.0
+MOST_CAPTURED_BYTES = 256 * 1024 * 1024
+"""Ours: of one capture; `vpnctl pcap` again gets more."""
+
+
 def words(description: str, *examples: str | None, **more: Any) -> Any:
     """A field of text."""
     return Field(description=description, examples=list(examples) or None, **more)
@@ -532,6 +537,28 @@ class Trace(Model):
 
     tunnel: str = words("The tunnel's name.", "branch-a")
     lines: list[TraceLine] = Field(description="The messages, oldest first.")
+
+
+class CaptureRequest(RequestBody):
+    """Body of `POST /v1/tunnels/NAME/capture`: what is captured, and how much at most."""
+
+    inner: bool = Field(True, description="The packets that go through the tunnel.")
+    outer: bool = Field(True, description="ESP as it is on the wire.")
+    ike: bool = Field(True, description="IKE messages, decrypted, in frames that were never sent.")
+    seconds: float = Field(
+        60.0,
+        gt=0,
+        le=MOST_CAPTURED_SECONDS,
+        description="It ends after so long.",
+        json_schema_extra={UNIT: "seconds"},
+    )
+    bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=4096,
+        le=MOST_CAPTURED_BYTES,
+        description="It ends when the file is so large.",
+        json_schema_extra={UNIT: "bytes"},
+    )
 
 
 class BundleFile(Model):

@@ -24,6 +24,8 @@ takes it for dead (the HTML standard proposes about 15)."""
 COME_BACK = 1000
 """Ours, in milliseconds: until a client that lost the stream asks again."""
 
+PCAPNG = "application/x-pcapng"
+
 T = TypeVar("T")
 
 
@@ -49,6 +51,29 @@ class Stopping(OperationError):
 
     def __init__(self) -> None:
         super().__init__("E-STOPPING", "vpnd is stopping", "try again when it runs")
+
+
+async def until(stream: AsyncGenerator[bytes, None], *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
+    """What `stream` yields until one of `ends` is set; it is closed in any case."""
+    stops = [asyncio.ensure_future(end.wait()) for end in ends]
+    following: asyncio.Future[bytes] | None = None
+    try:
+        while True:
+            following = asyncio.ensure_future(anext(stream))
+            await asyncio.wait((following, *stops), return_when=asyncio.FIRST_COMPLETED)
+            if any(stop.done() for stop in stops):
+                return
+            try:
+                yield following.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        for stop in stops:
+            stop.cancel()
+        if following is not None and not following.done():
+            following.cancel()
+            await asyncio.wait((following,))
+        await stream.aclose()
 
 
 def prefers_event_stream(accept: str) -> bool:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import assert_never
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.daemon.captures import Captures
 from vpnd.daemon.events.counts import Counts
 from vpnd.daemon.events.event_text import (
     attempt_failed,
@@ -59,6 +60,7 @@ from vpnd.ike.outputs import (
     ChildReplaced,
     ChildRetired,
     ChildUp,
+    Decrypted,
     Established,
     Failed,
     IkeDown,
@@ -131,6 +133,7 @@ class Gateway:
         self.selection = selection
         self.engine = engine
         self.journal = journal
+        self.captures = Captures(clock, engine, endpoint)
         self.watchers = Watchers()
         self.counts = Counts()
         self.faults = 0
@@ -309,6 +312,8 @@ class Gateway:
                 self.watchers.wake(tunnel)
             case LadderLine():
                 self.journal.trace(output)
+            case Decrypted():
+                self.captures.ike(output)
             case Story(tunnel, text):
                 self.journal.detail(tunnel, text)
             case Initiate(tunnel, mapping):

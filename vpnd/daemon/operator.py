@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from vpnd.control.schema import (
     ActionResult,
     Applied,
     Bundle,
+    CaptureRequest,
     CarriedRoute,
     Configurations,
     Confirmed,
@@ -64,6 +65,7 @@ from vpnd.control.schema import (
 from vpnd.daemon import planned
 from vpnd.daemon.beginning import moment
 from vpnd.daemon.bundling import collect
+from vpnd.daemon.captures import Capture
 from vpnd.daemon.changes import Change
 from vpnd.daemon.commits import Commits, Done
 from vpnd.daemon.key_rotations import KeyRotations
@@ -161,6 +163,23 @@ class Operator:
         """The decoded last IKE messages, oldest first."""
         self._tunnel(name)
         return Trace(tunnel=name, lines=self._service.journal.traced(name))
+
+    def captures_for_admins(self) -> bool:
+        """Whether the configuration lets others than root capture."""
+        gateway = self._loaded().configuration.gateway
+        return gateway is not None and gateway.capture == "admin"
+
+    def capture(self, name: str, wanted: CaptureRequest) -> AsyncGenerator[bytes, None]:
+        """What the tunnel carries from now on, as the pieces of a pcapng file."""
+        self._tunnel(name)
+        captures, journal = self._gateway.captures, self._service.journal
+
+        def ended(capture: Capture) -> None:
+            lost = sum(capture.dropped)
+            text = f"the capture ended with {capture.packets} packets" + (f", {lost} lost" if lost else "")
+            journal.event(name, "capture-ended", text)
+
+        return captures.run(name, captures.begin(name, wanted), ended)
 
     async def bundle(self, tunnels: Sequence[str]) -> Bundle:
         """What support needs, without a key: of these tunnels, or of all."""

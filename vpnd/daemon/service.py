@@ -260,6 +260,7 @@ class Service:
         deadline = loop.time() + FAREWELL
         while gateway.endpoint.next_timeout() is not None and loop.time() < deadline:  # noqa: ASYNC110 (see above)
             await asyncio.sleep(FAREWELL_LOOK)
+        gateway.captures.close()
         gateway.close()
         self._intake.close()
         self._replies.close()

@@ -28,6 +28,7 @@ from vpnd.datapath.interface import (
     PathMtu,
     PolicyRow,
     SaStats,
+    Tap,
     TunLost,
 )
 from vpnd.datapath.mtu import believed
@@ -100,6 +101,8 @@ class PythonEngine:
         self._tunnels: dict[str, Tunnel] = {}
         self._outbound = Outbound(self._sad, self._transmit, self._notices)
         self._inbound = Inbound(self._sad, self._tunnels, self._notices, self._take_ike, self._take_probe)
+        self._tapped = False
+        """Whether any tunnel is captured."""
         self._mtu_told: dict[Address, float] = {}
         self._probe_at: dict[str, float] = {}
         self._local: dict[bytes, bool] = {}
@@ -195,6 +198,8 @@ class PythonEngine:
         self._tell_later()
 
     def _send_packet(self, tunnel: Tunnel, packet: bytes) -> None:
+        if tunnel.tap is not None:
+            tunnel.tap.inner(True, [packet])
         self._outbound.send(self._loop.time(), tunnel, [bytes(tunnel.headroom) + packet])
 
     def _take_probe(self, tunnel: Tunnel, packet: bytes) -> bool:
@@ -240,6 +245,11 @@ class PythonEngine:
             pair.move(path)
             pair.resize(believed(self._tunnels[pair.child.tunnel].path_mtu, pair.version))
 
+    def tap(self, tunnel: str, tap: Tap | None) -> None:
+        if (found := self._tunnels.get(tunnel)) is not None:
+            found.tap = tap
+        self._tapped = any(one.tap is not None for one in self._tunnels.values())
+
     def stats(self, spi_in: int) -> SaStats | None:
         pair = self._sad.by_spi(spi_in)
         return None if pair is None else pair.stats()
@@ -277,6 +287,8 @@ class PythonEngine:
         except OSError as error:
             self._lose_tun(tunnel, error)
         if packets:
+            if tunnel.tap is not None:
+                tunnel.tap.inner(True, [packet[tunnel.headroom :] for packet in packets])
             self._outbound.send(self._loop.time(), tunnel, packets)
             self._tell()
 
@@ -303,6 +315,8 @@ class PythonEngine:
         sock = sockets.get(pair.version)
         if sock is None:
             return len(buffers) // 2
+        if self._tapped:
+            self._show(pair, buffers)
         if len(buffers) > 2:
             self._tunnels[pair.child.tunnel].batch = TRAINS * segments_of(length)
         if length >= PROBED_LENGTH and pair.version == 4 and self._is_probe_due(pair.address[0]):
@@ -316,6 +330,13 @@ class PythonEngine:
             lost, why = sock.send_run(buffers, length, traffic_class, pair.address)
         self._learn(sock, pair, why)
         return lost
+
+    def _show(self, pair: SaPair, buffers: list[bytes]) -> None:
+        """Let who captures the tunnel hear the ESP packets that are sent."""
+        tap = self._tunnels[pair.child.tunnel].tap
+        if tap is not None:
+            packets = [head + rest for head, rest in zip(buffers[::2], buffers[1::2], strict=True)]
+            tap.outer(True, pair.child.path, pair.child.udp, packets)
 
     def _is_probe_due(self, remote: str) -> bool:
         """Whether the next large packet to an address should ask whether the path carries it.

@@ -14,7 +14,16 @@ from struct import Struct
 from vpnd.datapath.ecn import apply_outer
 from vpnd.datapath.esp import strip_trailer
 from vpnd.datapath.fit import clamp_mss, may_be_syn
-from vpnd.datapath.interface import Drop, HardLimit, Notice, PeerMoved, PeerSends, SoftLimit, UnknownSpi
+from vpnd.datapath.interface import (
+    Drop,
+    HardLimit,
+    Notice,
+    PeerMoved,
+    PeerSends,
+    SoftLimit,
+    Tap,
+    UnknownSpi,
+)
 from vpnd.datapath.sad import Sad, SaPair
 from vpnd.datapath.spd import ADDRESSES, NO_MAPPING, PROBED
 from vpnd.datapath.tunnels import TokenBucket, Tunnel
@@ -150,6 +159,8 @@ class Inbound:
             plaintexts = self._accepted(tunnel, pair, opened, sequences)
         if not plaintexts:
             return
+        if tunnel.tap is not None:
+            _show(tunnel.tap, pair, sender, data[start : start + count * length], length, plaintexts)
         pair.last_in = self.heard[tunnel.name] = now
         self._delivered[tunnel] = None
         if pair.awaited:
@@ -285,6 +296,15 @@ class Inbound:
         if not pair.hard_told:
             pair.hard_told = True
             self._notices.append(HardLimit(pair.child.tunnel, pair.child.spi_in))
+
+
+def _show(tap: Tap, pair: SaPair, sender: Endpoint, run: bytes, length: int, plaintexts: list[bytes]) -> None:
+    """Let who captures the tunnel hear a run of ESP packets, and what was in them."""
+    path = pair.child.path
+    came = Path(path.local, path.local_port, ip_address(sender[0]), sender[1])
+    tap.outer(False, came, pair.child.udp, [run[at : at + length] for at in range(0, len(run), length)])
+    packets = [strip_trailer(plaintext) for plaintext in plaintexts]
+    tap.inner(False, [packet for packet in packets if packet is not None])
 
 
 def _fitting(plaintexts: list[bytes], left: int) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.policy import NAT_T_PORT
@@ -195,6 +195,24 @@ class PolicyRow:
     mapping: int
     local: tuple[Selector, ...]
     remote: tuple[Selector, ...]
+
+
+class Tap(Protocol):
+    """Hears what a tunnel carries while it is captured, a batch at a time; it must be quick."""
+
+    def inner(self, outbound: bool, packets: Sequence[bytes]) -> None:
+        """IP packets that were read from the TUN, or came out of ESP; some may be dropped yet."""
+
+    def outer(self, outbound: bool, path: Path, udp: bool, packets: Sequence[bytes]) -> None:
+        """ESP packets that are sent along a path, or were received and are authentic, from their SPI on."""
+
+
+@runtime_checkable
+class Tapped(Protocol):
+    """What an engine has that can be captured; the native one has not."""
+
+    def tap(self, tunnel: str, tap: Tap | None) -> None:
+        """Let `tap` hear what this tunnel carries from now on, or nobody. Unknown tunnels are ignored."""
 
 
 OnIke = Callable[[Path, bytes], None]

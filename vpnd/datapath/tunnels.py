@@ -15,6 +15,7 @@ from vpnd.datapath.interface import (
     WAITING_TIME,
     Drop,
     PolicyRow,
+    Tap,
 )
 from vpnd.datapath.spd import SelectorTable, outbound_rows
 from vpnd.model.selectors import Address
@@ -114,6 +115,7 @@ class Tunnel:
         self.policies = SelectorTable(())
         self.keep: frozenset[Address] | None = None
         self.probed: bytes | None = None
+        self.tap: Tap | None = None
         self.waiting: dict[int, Waiting] = {}
         self.drops = [0] * len(Drop)
         self.icmp = TokenBucket(ICMP_RATE, ICMP_BURST)

@@ -190,6 +190,13 @@ class Endpoint:
         """Replace one CHILD_SA without loss. An unknown SPI is ignored."""
         self._command_child(now, name, spi_in, RekeyChildNow(spi_in))
 
+    def capture(self, name: str, captured: bool) -> None:
+        """Give the messages of a tunnel out in clear as well, as `Decrypted`, or no longer."""
+        if captured:
+            self._registry.captured.add(name)
+        else:
+            self._registry.captured.discard(name)
+
     def probe(self, now: float, name: str) -> None:
         """Ask the peer of a tunnel for a sign of life now."""
         session = self._sessions.established(name)

@@ -273,6 +273,20 @@ class LadderLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Decrypted:
+    """One message in clear, while its tunnel is captured (`Endpoint.capture`): header and payloads.
+
+    It was not sent so. `path` is our side's, whichever the direction. The proof of phase 1 of IKEv1 is blank:
+    who has all else could try keys with it (RFC 2409 section 5).
+    """
+
+    tunnel: str
+    outbound: bool
+    path: Path
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """A state change, in the words of the row that made it: one event for the log."""
 
@@ -339,5 +353,6 @@ Output = (
     | PathMoved
     | Keepalive
     | LadderLine
+    | Decrypted
     | Story
 )

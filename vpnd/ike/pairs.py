@@ -11,6 +11,7 @@ from vpnd.ike.outputs import (
     ChildReplaced,
     ChildRetired,
     ChildUp,
+    Decrypted,
     LadderLine,
     OutboundReady,
     Output,
@@ -61,7 +62,7 @@ class Pairs:
 
     def follow(self, output: Output) -> OutboundReady | None:
         """What is to be done before `output`: another pair sends from now on."""
-        if isinstance(output, (Transmit, LadderLine, Story)):
+        if isinstance(output, (Transmit, LadderLine, Decrypted, Story)):
             return None  # most outputs: nothing about a pair
         match output:
             case ChildUp(child):

@@ -7,15 +7,17 @@ from collections.abc import Iterable
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.limits import Limits
-from vpnd.ike.outputs import LadderLine, Output
+from vpnd.ike.outputs import Decrypted, LadderLine, Output
 from vpnd.ike.pairs import Pairs
 from vpnd.ike.policies import Policies
 from vpnd.ike.session import Session, Snapshot
 from vpnd.ike.sessions import Sessions
 from vpnd.ike.shared_keys import SharedKeys
 from vpnd.ike.strangers import Strangers
+from vpnd.model.child import Path
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.text import LONGEST_HEADLINE, LONGEST_TEXT, cut, cut_lines
+from vpnd.wire.header import Header
 
 SMALLEST_ESP_SPI = 256
 """SPIs 1 to 255 are reserved by IANA (RFC 4303 section 2.1)."""
@@ -39,6 +41,8 @@ class Registry:
         """Tunnels for which an IKE SA beside the present one is to be begun."""
         self.beginning_again: deque[tuple[str, tuple[int, ...]]] = deque()
         """Tunnels, and mappings of theirs, whose attempt was refused and is begun at once in another way."""
+        self.captured: set[str] = set()
+        """Tunnels whose messages are also given out in clear."""
         self._pairs = Pairs()
         self._esp_spis: set[int] = set()
 
@@ -79,6 +83,10 @@ class Registry:
         left_out = stranger and self.strangers.are_many
         lines = () if left_out else cut_lines(detail, LONGEST_TEXT - LONGEST_HEADLINE)
         self.emit(LadderLine(tunnel, outbound, cut(text, LONGEST_HEADLINE), size, lines, stranger))
+
+    def show(self, tunnel: str, outbound: bool, path: Path, header: Header, first: int, body: bytes) -> None:
+        """One message in clear, for who captures the tunnel: its payloads, of which the first is `first`."""
+        self.emit(Decrypted(tunnel, outbound, path, header.encode_before(first, len(body)) + body))
 
     def count(self, reason: str) -> None:
         """A message was dropped for `reason`. Reasons are few and ours, never a peer's words."""

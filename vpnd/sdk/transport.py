@@ -9,7 +9,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,11 +106,23 @@ class AsyncTransport:
         self, follow: bool, after: str | None = None, wanted: Mapping[str, Any] = NOTHING
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Each event; with `follow` until the daemon ends. Raises as `get` does."""
+        lines = Lines()
+        async with aclosing(self.stream("GET", events_path(follow, after, wanted))) as pieces:
+            async for piece in pieces:
+                for event in lines.add(piece):
+                    yield event
+        for event in lines.end():
+            yield event
+
+    async def stream(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The pieces of an answer as they come, however long that takes. Raises as `get` does."""
         import asyncio
 
-        lines, exchange = Lines(), Exchange("GET", events_path(follow, after, wanted), self._place.headers)
+        exchange = Exchange(method, path, self._place.headers, body)
         async with self._connected() as (reader, writer):
-            # Only the answer's head is waited for: the next event may be hours away.
+            # Only the answer's head is waited for: the next piece may be hours away.
             async with asyncio.timeout(ANSWER_LIMIT):
                 await _send(writer, exchange)
                 pieces = list(exchange.receive(await reader.read(PIECE)))
@@ -120,11 +132,8 @@ class AsyncTransport:
                 raise Refused(exchange.status, _error(b"".join(pieces)))
             while True:
                 for piece in pieces:
-                    for event in lines.add(piece):
-                        yield event
+                    yield piece
                 if exchange.done:
-                    for event in lines.end():
-                        yield event
                     return
                 pieces = list(exchange.receive(await reader.read(PIECE)))
 

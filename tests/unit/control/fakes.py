@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +28,7 @@ from vpnd.control.schema import (
     Applied,
     Bundle,
     BundleFile,
+    CaptureRequest,
     CarriedRoute,
     Configurations,
     Confirmed,
@@ -164,6 +165,7 @@ class FakeOperations:
         """Forget everything: one daemon serves many tests."""
         self.tunnels = {t.name: t for t in tunnels or (tunnel_up(), tunnel_failed())}
         self.calls: list[tuple[object, ...]] = []
+        self.admins_capture = False
         self.log = EventLog()
         self.received: dict[str, Mapping[str, object]] = {}
         self.hang = asyncio.Event()
@@ -310,6 +312,14 @@ class FakeOperations:
             TraceLine(id=2, at=AT, direction="in", text="IKE_SA_INIT 0 {SA, KE, Nr}\x1b[2J", size=400),
         ]
         return Trace(tunnel=name, lines=lines)
+
+    def captures_for_admins(self) -> bool:
+        return self.admins_capture
+
+    async def capture(self, name: str, wanted: CaptureRequest) -> AsyncGenerator[bytes, None]:
+        self.calls.append(("capture", name, wanted.model_dump()))
+        yield b"the file, "
+        yield b"in pieces"
 
     async def bundle(self, tunnels: Sequence[str]) -> Bundle:
         for name in tunnels:

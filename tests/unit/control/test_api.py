@@ -382,6 +382,7 @@ ROUTES = {
     ("get", "/v1/tunnels/{name}/why"),
     ("get", "/v1/tunnels/{name}/trace"),
     ("get", "/v1/bundle"),
+    ("post", "/v1/tunnels/{name}/capture"),
     ("get", "/v1/tunnels/{name}/settings"),
     ("get", "/v1/tunnels/{name}/export"),
     ("get", "/v1/tunnels/{name}/peer-config"),

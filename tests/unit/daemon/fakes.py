@@ -20,7 +20,7 @@ from vpnd.daemon.known_keys import KnownKeys
 from vpnd.daemon.operator import Operator
 from vpnd.daemon.service import Service
 from vpnd.daemon.upkeep.addresses import OnDatagram, OnUnreachable
-from vpnd.datapath.interface import Drop, Notice, PolicyRow, SaStats
+from vpnd.datapath.interface import Drop, Notice, PolicyRow, SaStats, Tap
 from vpnd.host.forwarding import Passed
 from vpnd.host.host import HostFailed
 from vpnd.host.netlink import RouteTo
@@ -65,6 +65,7 @@ class FakeEngine:
         self.on_ike = on_ike
         self.on_notice = on_notice
         self.tunnels: dict[str, int] = {}
+        self.taps: dict[str, Tap | None] = {}
         self.policies: dict[str, tuple[PolicyRow, ...]] = {}
         self.path_mtu: dict[str, int] = {}
         self.limits: dict[str, tuple[int | None, int | None]] = {}
@@ -87,6 +88,9 @@ class FakeEngine:
 
     def listen(self, address: Address) -> None:
         self.listening.add(address)
+
+    def tap(self, tunnel: str, tap: Tap | None) -> None:
+        self.taps[tunnel] = tap
 
     def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
         assert tunnel not in self.tunnels

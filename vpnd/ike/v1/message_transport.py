@@ -85,6 +85,14 @@ class MessageTransport:
         text = text_of(header.exchange, header.message_id, payloads, encrypted)
         detail = detail_of(header.exchange, payloads, self._sa.policy.numbers)
         self._registry.draw(self._sa.tunnel, outbound, text, header.length, detail, not self.proven)
+        if self._sa.tunnel in self._registry.captured:
+            self._show(header, payloads, outbound)
+
+    def _show(self, header: Header, payloads: Sequence[Payload], outbound: bool) -> None:
+        if header.exchange in (Exchange1.IDENTITY_PROTECTION, Exchange1.AGGRESSIVE):
+            payloads = [Hash(bytes(len(one.data))) if isinstance(one, Hash) else one for one in payloads]
+        clear = replace(header, flags=header.flags & ~Flag.ENCRYPTION)
+        self._registry.show(self._sa.tunnel, outbound, self._sa.path, clear, *encode_payloads(payloads))
 
     def repeat(self, datagrams: Sequence[bytes], path: Path | None = None) -> None:
         """Send the same bytes once more, within the budget of an unproven peer."""

@@ -14,7 +14,7 @@ from vpnd.ike.v2.messages import Malformed, read
 from vpnd.ike.v2.protect import Opened
 from vpnd.ike.v2.state import State
 from vpnd.model.child import Path
-from vpnd.wire.chain import decode_chain
+from vpnd.wire.chain import decode_chain, encode_chain
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 
@@ -52,4 +52,6 @@ def _draw(registry: Registry, sa: IkeSa, received: Received) -> None:
     header, payloads = received.header, received.payloads
     text = ladder.text_of(header.exchange, header.message_id, payloads, header.has(Flag.RESPONSE))
     detail = ladder.detail_of(payloads)
+    if sa.tunnel in registry.captured:
+        registry.show(sa.tunnel, False, received.path, header, *encode_chain(received.raw))
     registry.draw(sa.tunnel, False, text, len(received.data), detail, sa.is_stranger)

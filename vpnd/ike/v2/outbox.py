@@ -12,7 +12,7 @@ from vpnd.ike.v2.protect import Protection, header_of, plain
 from vpnd.model.child import Path
 from vpnd.wire.header import Flag
 from vpnd.wire.iana import Exchange2
-from vpnd.wire.ikev2 import Payload
+from vpnd.wire.ikev2 import Payload, encode_payloads
 
 UDP_HEADER = 8
 NON_ESP_MARKER = 4
@@ -44,6 +44,8 @@ class Outbox:
         is_init = exchange == Exchange2.IKE_SA_INIT
         spi_r = NO_SPI if is_init and not response else sa.spi_r
         header = header_of(sa.spi_i, spi_r, exchange, flags, message_id)
+        if sa.tunnel in self._registry.captured:
+            self._registry.show(sa.tunnel, True, sa.path, header, *encode_payloads(payloads))
         if is_init or not sa.has_keys:
             return (plain(header, payloads),)
         around = IP_HEADER[sa.path.local.version] + UDP_HEADER + NON_ESP_MARKER
