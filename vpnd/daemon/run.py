@@ -56,6 +56,8 @@ a flood of first messages begins lives just long enough to get there, and 10 MB 
 PORT_AGAIN = 30.0
 """Ours, in seconds: another program may leave a port meanwhile."""
 
+ENGINE_OPTIONS = EngineOptions(sockets=SocketOptions(mark=MARK))
+
 HEAD_START = 1.0
 """Ours, in seconds: what the tunnels have for themselves. Hundreds take longer, and an operator asks then."""
 
@@ -75,12 +77,11 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
         complain(f"vpnd: {failure}")
         await host.close()
         return EXIT_FAILED
-    options = EngineOptions(sockets=SocketOptions(mark=MARK))
     service = Service(
         clock=clock,
         entropy=OsEntropy(),
         host=host,
-        make_engine=lambda on_ike, on_notice: new_engine(loop, (), on_ike, on_notice, options),
+        make_engine=lambda on_ike, on_notice: new_engine(loop, (), on_ike, on_notice, ENGINE_OPTIONS),
         make_watch=lambda on_change: Monitor(loop, on_change),
         open_port=open_port,
         journal=journal,
