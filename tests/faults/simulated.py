@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.simulation.gateway import Gateway
 from tests.simulation.invariants import disagreements
 from tests.simulation.living import Living
 from tests.simulation.pair import Pair
@@ -19,6 +18,7 @@ from vpnd.crypto.dh import KeyPair
 from vpnd.crypto.entropy import Entropy, SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.model.policy import Negotiation, NegotiationMode
+from vpnd.simulate.gateway import Gateway
 
 SEEDS = range(20)
 

@@ -27,7 +27,6 @@ from tests.faults.simulated import (
 )
 from tests.simulation.exchanges import NOT_APPLICABLE, SUITES
 from tests.simulation.exchanges.held import LOWEST, Led, LedEntropy
-from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
 from tests.simulation.weather import CALM, Datagram, Weather, flip_bit
@@ -35,6 +34,7 @@ from tests.simulation.world import World
 from tests.tables import TellRow
 from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, Established, IkeDown, IkeReplaced, PeerDead
 from vpnd.model.child import Path
+from vpnd.simulate.gateway import Gateway
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=str)
 TWO_MAPPINGS = Recipe(mappings=2)

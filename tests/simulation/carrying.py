@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from tests.unit.datapath.parts import EVERYTHING, udp_packet
 from vpnd.crypto.entropy import Entropy, SeededEntropy
@@ -12,7 +11,6 @@ from vpnd.datapath.interface import Acquire, Drop, HardLimit, Notice, PeerSends,
 from vpnd.datapath.outbound import Outbound
 from vpnd.datapath.sad import Sad, SaPair
 from vpnd.datapath.tunnels import Tunnel
-from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import (
     ChildDown,
     ChildExpected,
@@ -91,7 +89,7 @@ class Carrying(Living):
         self.received += 1
 
     def _hear_notices(self) -> None:
-        endpoint, now = cast(Endpoint, self.endpoint), self._clock()
+        endpoint, now = self.endpoint, self._clock()
         while self._notices:
             match self._notices.pop(0):
                 case SoftLimit(tunnel, spi_in):

@@ -14,6 +14,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from vpnd.crypto.entropy import Entropy
+from vpnd.simulate.gateway import Gateway
 from vpnd.wire.header import HEADER_LENGTH, Flag, Header
 from vpnd.wire.iana import Exchange2, Protocol
 from vpnd.wire.ikev2 import (
@@ -24,7 +25,6 @@ from vpnd.wire.ikev2 import (
     decode_payloads,
 )
 
-from .gateway import Gateway
 from .puppet import Puppet
 from .weather import Datagram
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vpnd.ike.endpoint import Endpoint
 from vpnd.model.child import ChildSa
+from vpnd.simulate.gateway import Gateway
 
-from .gateway import Gateway
 from .world import World
 
 LINGERING = 60.0

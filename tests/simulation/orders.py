@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tests.tables import TellRow
+from vpnd.simulate.gateway import Gateway
 
-from .gateway import Gateway
 from .invariants import leaks
 from .pair import Pair
 from .policies import Recipe

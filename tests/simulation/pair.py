@@ -11,10 +11,10 @@ from vpnd.crypto.entropy import Entropy, SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.limits import Limits
 from vpnd.model.policy import PeerPolicy
+from vpnd.simulate.ladder import Ladder
 
 from .insider import Insider, Overheard
 from .invariants import assert_agreement, assert_nothing_left, assert_one_tunnel
-from .ladder import Ladder
 from .policies import Recipe
 from .weather import CALM, Weather
 from .world import World

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vpnd.ike.renewals import Renewals
-
-from .gateway import Gateway
+from vpnd.simulate.gateway import Gateway
 
 
 def closes_nothing(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.limits import Limits
 from vpnd.model.selectors import Address
+from vpnd.simulate.gateway import Gateway
 from vpnd.wire.iana import Exchange2
 
-from .gateway import Gateway
 from .policies import ADDRESS_A, ADDRESS_B, Recipe
 from .puppet import Puppet
 from .weather import Datagram

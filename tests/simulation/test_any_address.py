@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.gateway import Gateway
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, ADDRESS_C, STRANGER, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN
 from tests.simulation.v1.puppet import DPD
@@ -23,6 +22,7 @@ from vpnd.model.identity import Identity
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address
+from vpnd.simulate.gateway import Gateway
 from vpnd.wire.iana import IkeVersion
 
 SPOKEN = {"ikev2": (IkeVersion.V2, None), "main": (IkeVersion.V1, MAIN)}

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from .gateway import Gateway
+from vpnd.simulate.gateway import Gateway
+
 from .invariants import leaks
 from .pair import Pair
 from .policies import Recipe

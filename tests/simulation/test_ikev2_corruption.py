@@ -14,9 +14,9 @@ import pytest
 
 from vpnd.ike.outputs import ChildDown, ChildUp, Established, IkeDown, LadderLine, Story
 from vpnd.model.child import Path
+from vpnd.simulate.gateway import Gateway
 from vpnd.wire.header import HEADER_LENGTH
 
-from .gateway import Gateway
 from .pair import Pair
 from .policies import Recipe
 from .weather import Datagram, flip_bit

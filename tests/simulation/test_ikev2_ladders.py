@@ -24,9 +24,9 @@ from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 from vpnd.model.secret import Secret
 from vpnd.model.unreachable import Unreachable
+from vpnd.simulate.ladder import Ladder
 from vpnd.wire.iana import DhGroup
 
-from .ladder import Ladder
 from .pair import Pair
 from .policies import ADDRESS_A, ADDRESS_B, Recipe
 

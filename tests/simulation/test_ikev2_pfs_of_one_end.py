@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation.bounds import PFS_PROOF, PFS_PROOF_OF_PEER
-from tests.simulation.gateway import Gateway
 from tests.simulation.policies import IKE, Recipe, mapping, mirrored, policy, with_pfs
 from tests.simulation.wire import WirePair
 from vpnd.ike.outputs import ChildFailed, ChildReplaced, Failed
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import ChildPolicy, PeerPolicy
+from vpnd.simulate.gateway import Gateway
 from vpnd.wire.iana import DhGroup
 
 OURS, ANOTHER, THIRD = DhGroup.CURVE25519, DhGroup.ECP_256, DhGroup.ECP_384

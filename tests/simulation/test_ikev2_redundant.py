@@ -10,8 +10,8 @@ from vpnd.ike.outputs import ChildReplaced, ChildUp, PeerDead, PeerRenews
 from vpnd.ike.session import Phase, SaSnapshot
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.simulate.gateway import Gateway
 
-from .gateway import Gateway
 from .pair import Pair
 from .policies import Recipe
 from .renewing import closes_nothing

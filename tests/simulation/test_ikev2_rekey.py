@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation.bounds import INBOUND_KEPT
-from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.policies import mapping, mirrored, policy, with_pfs
 from tests.simulation.wire import WirePair
@@ -26,6 +25,7 @@ from vpnd.ike.outputs import (
 )
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import DpdPolicy, Lifetimes
+from vpnd.simulate.gateway import Gateway
 
 SEEDS = range(0, 24, 2)
 BUSY = 16.0

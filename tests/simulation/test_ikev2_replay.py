@@ -11,8 +11,8 @@ import pytest
 
 from vpnd.ike.outputs import LadderLine, Story
 from vpnd.model.child import Path
+from vpnd.simulate.gateway import Gateway
 
-from .gateway import Gateway
 from .pair import Pair
 from .policies import Recipe
 

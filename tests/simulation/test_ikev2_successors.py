@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation.bounds import REFUSED_WAIT, REINITIATE_AGAIN
-from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_C, Recipe
 from tests.simulation.puppet import Puppet, esp_sa, subnet
@@ -25,6 +24,7 @@ from vpnd.ike.outputs import (
     OutboundReady,
     PeerDead,
 )
+from vpnd.simulate.gateway import Gateway
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
 from vpnd.wire.ikev2 import Delete, Nonce, Notify, Payload, TsI, TsR

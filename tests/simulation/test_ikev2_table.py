@@ -10,8 +10,8 @@ from vpnd.ike.session import Snapshot
 from vpnd.ike.v2.children import ChildTimer
 from vpnd.ike.v2.state import State, Timer
 from vpnd.ike.v2.table import STEPS
+from vpnd.simulate.gateway import Gateway
 
-from .gateway import Gateway
 from .pair import Pair
 from .policies import Recipe
 from .weather import STORM

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vpnd.ike.outputs import ChildUp, Established, Failed
+from vpnd.simulate.gateway import Gateway
 
-from .gateway import Gateway
 from .invariants import disagreements
 from .pair import Pair
 from .policies import Recipe

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from tests.simulation.bounds import SETTLING
-from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, speaking
 from vpnd.crypto.entropy import SeededEntropy
@@ -23,6 +22,7 @@ from vpnd.ike.shared_keys import KeyInUse, KeysInUse
 from vpnd.model.diagnosis import Code
 from vpnd.model.policy import PeerPolicy
 from vpnd.model.secret import Secret
+from vpnd.simulate.gateway import Gateway
 
 OLD, NEW, OTHER = Secret(b"the key until now"), Secret(b"the key from now on"), Secret(b"another one")
 KEYS: dict[str, dict[str, Any]] = {

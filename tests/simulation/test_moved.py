@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.policies import ADDRESS_A
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, speaking
@@ -17,6 +16,7 @@ from vpnd.ike.outputs import PathMoved, PeerDead
 from vpnd.model.child import Path
 from vpnd.model.identity import Identity
 from vpnd.model.policy import Encapsulation
+from vpnd.simulate.gateway import Gateway
 
 VERSIONS: list[dict[str, Any]] = [{}, speaking(MAIN), speaking(AGGRESSIVE)]
 NAMES = ["ikev2", "main", "aggressive"]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.simulation.bounds import PFS_PROOF, PFS_PROOF_OF_PEER
-from tests.simulation.gateway import Gateway
 from tests.simulation.pair import Pair
 from tests.simulation.policies import CURVE25519, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, pair_of
 from vpnd.ike.outputs import ChildSaInfo
+from vpnd.simulate.gateway import Gateway
 
 Make = Callable[..., Pair]
 

@@ -15,9 +15,9 @@ from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Lifetimes, PeerPolicy
 from vpnd.model.proposals import Suite
 from vpnd.model.secret import Secret
+from vpnd.simulate.gateway import Broken, Gateway
+from vpnd.simulate.ladder import Ladder, Rung, draw
 
-from .gateway import Broken, Gateway
-from .ladder import Ladder, Rung, draw
 from .policies import ADDRESS_A, ADDRESS_B, Recipe
 from .weather import CALM, STORM, Nat, Weather, flip_bit
 from .world import World

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from .gateway import Gateway
+from vpnd.simulate.gateway import Gateway
+
 from .world import World
 
 INTERVAL = 0.02

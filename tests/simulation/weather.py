@@ -9,24 +9,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from vpnd.model.selectors import Address
+from vpnd.simulate.world import Datagram, Fate
 
-Fate = Iterable[tuple[float, bytes]]
-"""The copies that arrive: seconds of delay, and the bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """One UDP payload on its way, the `number`th (from 1) of gateway `sender`, sent at `sent_at` seconds."""
-
-    sender: str
-    number: int
-    source: Address
-    source_port: int
-    destination: Address
-    destination_port: int
-    data: bytes
-    sent_at: float
-
+__all__ = ["CALM", "STORM", "Datagram", "Fate", "Interceptor", "Nat", "Weather", "blocks", "flip_bit"]
 
 Interceptor = Callable[[Datagram], Fate | None]
 """Decides over a datagram before the weather does; None leaves it to the weather."""

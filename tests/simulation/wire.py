@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from vpnd.ike.limits import Limits
 from vpnd.model.policy import PeerPolicy
+from vpnd.simulate.gateway import Gateway
 
-from .gateway import Gateway
 from .pair import Pair
 from .policies import mirrored, policy
 from .weather import Datagram

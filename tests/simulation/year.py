@@ -16,8 +16,8 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.session import Snapshot
 from vpnd.model.policy import DpdAction, Negotiation, PeerPolicy
+from vpnd.simulate.gateway import Gateway
 
-from .gateway import Gateway
 from .living import Living, with_dpd
 from .policies import ADDRESS_A, ADDRESS_B
 from .weather import Datagram, Weather

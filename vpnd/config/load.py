@@ -210,20 +210,28 @@ def _read_file(
     digest = hashlib.sha256(data).digest()
     if known is not None and isinstance(known.tables, Tables) and known.tables.digest == digest:
         return Source(str(path), known.tables, known.places, path, main, from_api, private)
+    return parsed(text, replace(nothing, main=main, from_api=from_api, private=private), findings, digest)
+
+
+def parsed(text: str, empty: Source, findings: Findings, digest: bytes = b"") -> Source | None:
+    """`empty` with the tables of this text; None, and a finding, where it is no TOML.
+
+    `digest` is that of the file that it was read from.
+    """
     try:
         tables = Tables(tomllib.loads(text), digest)
         places = Places(text)
     except tomllib.TOMLDecodeError as error:
         message, line = _syntax_error(str(error))
         at = min(line, text.count("\n") + 1) if line else text.count("\n") + 1
-        findings.error(nothing, (), "E-TOML", message, "correct the TOML syntax", at=at)
+        findings.error(empty, (), "E-TOML", message, "correct the TOML syntax", at=at)
         return None
     except RecursionError:
         findings.error(
-            nothing, (), "E-TOML", "the values are nested too deeply", "correct the TOML syntax", at=1
+            empty, (), "E-TOML", "the values are nested too deeply", "correct the TOML syntax", at=1
         )
         return None
-    return Source(str(path), tables, places, path, main, from_api, private)
+    return replace(empty, tables=tables, places=places)
 
 
 def _syntax_error(text: str) -> tuple[str, int | None]:

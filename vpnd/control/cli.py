@@ -811,6 +811,40 @@ def peer_config(
         write(document["configuration"])
 
 
+@app.command()
+def simulate(
+    context: typer.Context,
+    first: Annotated[Path, typer.Argument(metavar="A", help="One gateway's configuration file.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The other's.")],
+    ladder: Annotated[bool, typer.Option("--ladder", help="Print the messages as well.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Let two configurations negotiate in memory, and print what comes of it.
+
+    A and B are files as `vpnd.toml`. Each end that would begin by its configuration does, and the other
+    answers: what is agreed, and every mapping, or what each end says of the failure and would have to change.
+    Then every SA is rekeyed once, since PFS that differs shows there.
+
+    No packet leaves this machine, no daemon is asked, and it takes no rights but to read the files. A key
+    file that is not on this machine is taken to hold the other end's key. The code is the daemon's own, so
+    the outcome is the same. Exit code 1 if not everything comes up and can be rekeyed, 2 for a file with
+    errors.
+    """
+    session = _session(context, None, json)
+    from vpnd.control import check, simulation
+
+    try:
+        outcome, assumed = simulation.simulate(first, second)
+    except simulation.Invalid as invalid:
+        problems = [check.as_body(problem) for problem in invalid.problems]
+        error = {"code": "E-CONFIG", "message": str(invalid), "hint": None, "problems": problems}
+        session.fail(error, EXIT_USAGE)
+    document = simulation.document(outcome, assumed)
+    session.show(document, lambda width: simulation.lines(outcome, assumed, ladder=ladder))
+    if not outcome.works:
+        raise SystemExit(EXIT_FAILED)
+
+
 # ----------------------------------------------------------------------------------------- keys
 
 

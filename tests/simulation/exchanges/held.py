@@ -20,14 +20,14 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.gateway import Gateway
 from tests.simulation.invariants import leaks
-from tests.simulation.ladder import plain
 from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
 from tests.simulation.weather import Datagram
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.outputs import ChildDown, ChildFailed, Failed, LadderLine, Story
+from vpnd.simulate.gateway import Gateway
+from vpnd.simulate.ladder import plain
 
 ROLES = ("a", "b")
 """Who began the IKE SA. In every ladder `a` acts first, so that both roles of it are played."""

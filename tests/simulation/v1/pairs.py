@@ -6,12 +6,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from tests.simulation.ladder import plain
 from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
 from tests.simulation.weather import CALM, Weather
 from vpnd.ike.limits import Limits
 from vpnd.model.policy import NegotiationMode, PeerPolicy
+from vpnd.simulate.ladder import plain
 from vpnd.wire.iana import IkeVersion
 
 MAIN, AGGRESSIVE = NegotiationMode.MAIN, NegotiationMode.AGGRESSIVE

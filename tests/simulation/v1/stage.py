@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.simulation.gateway import Gateway
 from tests.simulation.policies import ADDRESS_A, ADDRESS_B, Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, policy_of
 from tests.simulation.v1.puppet import Puppet, Quick
@@ -15,6 +14,7 @@ from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.limits import Limits
 from vpnd.model.policy import NegotiationMode
 from vpnd.model.selectors import Address
+from vpnd.simulate.gateway import Gateway
 
 RECIPE = Recipe(mappings=2)
 
