@@ -113,9 +113,7 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
         journal.event(None, "stopping", "closing the tunnels")
         for task in (answering, living, telling, keeping, serving, explaining):
             task.cancel()
-        await reasons.keep()
-        await operator.commits.close()
-        await service.stop()
+        await _stop(operator, service, reasons)
         for task in (answering, keeping, serving):
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -129,6 +127,13 @@ async def run(beginning: Beginning, config: Path, state: Path, socket: Path) -> 
 def _engine_choice(beginning: Beginning) -> EngineChoice:
     gateway = beginning.loaded.configuration.gateway
     return EngineChoice(gateway.engine) if gateway is not None else EngineChoice.AUTO
+
+
+async def _stop(operator: Operator, service: Service, reasons: KeptReasons) -> None:
+    """The tunnels' last words first: then they are taken down."""
+    await reasons.keep()
+    await operator.commits.close()
+    await service.stop()
 
 
 def hear_reloads(reload: Callable[[], None]) -> None:

@@ -213,10 +213,6 @@ class Tunnel:
         self.standing.set_health(None if diagnosis is None else Fault(diagnosis, now))
         self._settle()
 
-    def set_flow(self, now: float, diagnosis: Diagnosis | None) -> None:
-        """Why packets do not pass although there are SAs; None: they do, as far as is known."""
-        self.standing.set_flow(None if diagnosis is None else Fault(diagnosis, now))
-
     # ------------------------------------------------------------------- what name servers answer
 
     def resolved(self, now: float, policy: TunnelPolicy, moved: bool = False) -> None:
@@ -522,7 +518,7 @@ class Tunnel:
         state = self._state()
         if not any(m.owner for m in self.mappings):
             self._up_since = None
-            self.standing.set_flow(None)
+            self.standing.forget_flow()
         self._arm()
         if state is self.state:
             return

@@ -22,6 +22,12 @@ CIPHERS = ("aes-256", "aes-128", "aes-192", "3des")
 AEADS = ("aes-256-gcm", "aes-128-gcm", "chacha20-poly1305")
 HASHES = ("sha256", "sha512", "sha384", "sha1", "md5")
 """Ours: what is asked for, the likely ones first. It is never used: the attempt ends with the answer."""
+LIKELY_CIPHERS, LIKELY_HASHES, LIKELY_GROUPS = (
+    ("aes-128", "aes-256"),
+    ("sha256", "sha1", "md5"),
+    (14, 2, 5, 19),
+)
+"""Ours: of these, with one of our own first, the 24 combinations of one IKEv1 message."""
 
 
 class Asked(Enum):
@@ -96,25 +102,40 @@ def _of_algorithms(policy: PeerPolicy) -> Iterator[Probe]:
 
 def _widened(policy: PeerPolicy, asked: Asked) -> Iterator[Proposal]:
     """Ours with everything for one attribute, or for all."""
-    all_groups = asked in (Asked.DH_GROUP, Asked.ALGORITHMS)
-    all_hashes = asked in (Asked.INTEGRITY, Asked.ALGORITHMS)
-    for ours in policy.proposals[:1]:
-        groups = _first(ours.dh, GROUPS) if all_groups else ours.dh
-        hashes = _first(ours.integrity or ours.prf, HASHES) if all_hashes else (ours.integrity or ours.prf)
-        kinds = _kinds(ours, policy.version, asked in (Asked.ENCRYPTION, Asked.ALGORITHMS))
-        for encryption, is_aead in kinds:
-            yield Proposal(Protocol.IKE, encryption, hashes, () if is_aead else hashes, groups)
-
-
-def _kinds(ours: Proposal, version: IkeVersion, every: bool) -> Iterator[tuple[tuple[str, ...], bool]]:
-    """The ciphers of each proposal, with whether they are AEAD; those have proposals of their own."""
-    is_aead = ENCRYPTIONS[ours.encryption[0]].aead
-    if not every:
-        yield ours.encryption, is_aead
+    if asked is Asked.ALGORITHMS:
+        yield from _everything(policy.proposals[0], policy.version)
         return
-    yield (AEADS if is_aead else _first(ours.encryption, CIPHERS)), is_aead
-    if version is IkeVersion.V2:
-        yield (CIPHERS if is_aead else AEADS), not is_aead
+    ours = policy.proposals[0]
+    own_hashes = ours.integrity or ours.prf
+    groups = _first(ours.dh, GROUPS) if asked is Asked.DH_GROUP else ours.dh
+    hashes = _first(own_hashes, HASHES) if asked is Asked.INTEGRITY else own_hashes
+    is_aead = ENCRYPTIONS[ours.encryption[0]].aead
+    if asked is not Asked.ENCRYPTION:
+        yield _proposal(ours.encryption, is_aead, hashes, groups)
+        return
+    yield _proposal(_first(ours.encryption, AEADS if is_aead else CIPHERS), is_aead, hashes, groups)
+    if policy.version is IkeVersion.V2:
+        yield _proposal(CIPHERS if is_aead else AEADS, not is_aead, hashes, groups)
+
+
+def _everything(ours: Proposal, version: IkeVersion) -> Iterator[Proposal]:
+    """All that the peer may take, ours first; of IKEv1, which has each combination, the likely ones."""
+    is_aead = ENCRYPTIONS[ours.encryption[0]].aead
+    own = () if is_aead else ours.encryption
+    ciphers, hashes = _first(own, CIPHERS), _first(ours.integrity or ours.prf, HASHES)
+    groups = _first(ours.dh, GROUPS)
+    if version is IkeVersion.V1:
+        few = _first(own[:1], LIKELY_CIPHERS)[:2], _first(hashes[:1], LIKELY_HASHES)[:3]
+        yield _proposal(few[0], False, few[1], _first(ours.dh[:1], LIKELY_GROUPS)[:4])
+        return
+    yield _proposal(ciphers, False, hashes, groups)
+    yield _proposal(_first(ours.encryption, AEADS) if is_aead else AEADS, True, hashes, groups)
+
+
+def _proposal(
+    encryption: tuple[str, ...], is_aead: bool, hashes: tuple[str, ...], groups: tuple[int, ...]
+) -> Proposal:
+    return Proposal(Protocol.IKE, encryption, hashes, () if is_aead else hashes, groups)
 
 
 def _first(ours: tuple[object, ...], every: tuple[object, ...]) -> tuple[Any, ...]:
@@ -125,11 +146,9 @@ def _other_version(policy: PeerPolicy) -> Probe:
     """The first message of the other version: in IKEv1 of main mode, which shows nothing of us."""
     is_first = policy.version is IkeVersion.V1
     version, mode = (IkeVersion.V2, None) if is_first else (IkeVersion.V1, NegotiationMode.MAIN)
-    ours = policy.proposals[0]
-    hashes = _first(ours.integrity or ours.prf, HASHES)
-    proposal = Proposal(Protocol.IKE, _first((), CIPHERS), hashes, hashes, _first(ours.dh, GROUPS))
+    proposals = tuple(_everything(policy.proposals[0], version))
     return Probe(
-        Asked.VERSION, replace(policy, version=version, mode=mode, proposals=(proposal,), probing=True)
+        Asked.VERSION, replace(policy, version=version, mode=mode, proposals=proposals, probing=True)
     )
 
 

@@ -97,12 +97,18 @@ class Standing:
         if fault is not None:
             self.add(fault, None)
 
-    def set_flow(self, fault: Fault | None) -> None:
-        """Why packets do not pass; None: they do, or none are sent any more."""
-        if fault is not None and (self.flow is None or self.flow.diagnosis.code is not fault.diagnosis.code):
-            self.add(fault, None)
-        if fault is None or self.flow is None or self.flow.diagnosis != fault.diagnosis:
-            self.flow = fault
+    def impede(self, now: float, diagnosis: Diagnosis) -> None:
+        """Packets do not pass although there are SAs."""
+        before = self.flow
+        if before is None or before.diagnosis.code is not diagnosis.code:
+            self.flow = Fault(diagnosis, now)
+            self.add(self.flow, None)
+        elif before.diagnosis != diagnosis:
+            self.flow = Fault(diagnosis, before.at)
+
+    def forget_flow(self) -> None:
+        """Packets pass, or none are sent any more."""
+        self.flow = None
 
     # -------------------------------------------------------------------------- what went wrong
 

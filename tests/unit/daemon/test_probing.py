@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.unit.daemon.pairs import Pair, with_pair
-from tests.unit.daemon.test_reasons import differ
+from tests.unit.daemon.test_reasons import differ, why_of
 from tests.unit.daemon.test_stories import BACK, ROUTED, kinds, story
 
 V1 = 'ike.version = "ikev1"'
@@ -86,7 +86,7 @@ async def test_what_the_peer_takes_is_found(
     pair: Pair, here: str, there: str, code: str, theirs: str, change: str
 ) -> None:
     await asked(pair, here, there)
-    why = pair.hq.operator.why("t")
+    why = why_of(pair)
     assert why.error.code == code
     assert theirs in why.explanation.peer_said
     assert why.explanation.change.startswith(change)
@@ -94,7 +94,7 @@ async def test_what_the_peer_takes_is_found(
     if code == "E-ID":
         assert "has proved that it has our key" in why.explanation.peer_said
     await asyncio.sleep(60)
-    assert pair.hq.operator.why("t").error.code == code, "later failures of the kind do not hide it"
+    assert why_of(pair).error.code == code, "later failures of the kind do not hide it"
     assert not pair.hq.engine.installed
 
 
@@ -121,7 +121,7 @@ async def test_nobody_is_asked_where_that_is_off(pair: Pair) -> None:
     await differ(pair, 'diagnose = "off"\nike.dh_group = 31', "ike.dh_group = 14")
     await asyncio.sleep(120)
     assert "probing" not in kinds(pair.hq)
-    assert pair.hq.operator.why("t").error.code == "E-P1-PROPOSAL"
+    assert why_of(pair).error.code == "E-P1-PROPOSAL"
 
 
 @with_pair
@@ -132,7 +132,7 @@ async def test_a_wrong_key_is_not_taken_for_an_identity(pair: Pair) -> None:
     pair.branch.write(text.replace(key, 'pre_shared_key = "plain:another key that is long enough"'))
     await pair.start()
     await pair.until(lambda: "probed" in kinds(pair.hq), 300)
-    assert pair.hq.operator.why("t").error.code == "E-PSK"
+    assert why_of(pair).error.code == "E-PSK"
     (ended,) = (event for event in story(pair.hq) if event.event == "probed")
     assert ended.text == "the peer has shown no more than was known"
 
@@ -143,5 +143,5 @@ async def test_what_was_learnt_ends_with_a_change(pair: Pair) -> None:
     pair.configure({"t": ROUTED}, {"t": BACK})
     await pair.hq.operator.reload()
     await pair.until(lambda: pair.state()[0] == "up", 120)
-    why = pair.hq.operator.why("t")
+    why = why_of(pair)
     assert (why.error.code, why.standing) == ("E-P1-DH", False)

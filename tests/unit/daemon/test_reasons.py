@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,11 @@ from vpnd.model.child import Path
 from vpnd.model.unreachable import Unreachable
 
 
+def why_of(pair: Pair) -> Any:
+    """What `vpnctl why` says at hq."""
+    return pair.hq.operator.why("t")
+
+
 async def differ(pair: Pair, here: str, there: str) -> None:
     """Both ends begin with these tables, which do not fit."""
     pair.configure({"t": f"{ROUTED}\n{here}"}, {"t": f"{BACK}\n{there}"})
@@ -25,8 +31,8 @@ async def differ(pair: Pair, here: str, there: str) -> None:
 @with_pair
 async def test_the_value_to_change_has_its_file_and_line(pair: Pair) -> None:
     await differ(pair, "ike.dh_group = 31", "ike.dh_group = 14")
-    await pair.until(lambda: pair.hq.operator.why("t").error is not None)
-    (where,) = (w for w in pair.hq.operator.why("t").explanation.where if w.key == "ike.dh_group")
+    await pair.until(lambda: why_of(pair).error is not None)
+    (where,) = (w for w in why_of(pair).explanation.where if w.key == "ike.dh_group")
     line = 1 + pair.hq.config.read_text().splitlines().index("ike.dh_group = 31")
     assert (where.value, where.place, where.written) == ([31], f"{pair.hq.config}:{line}", True)
 
@@ -34,8 +40,8 @@ async def test_the_value_to_change_has_its_file_and_line(pair: Pair) -> None:
 @with_pair
 async def test_a_default_is_shown_with_the_table_that_it_would_stand_in(pair: Pair) -> None:
     await differ(pair, "", "ike.dh_group = 31")
-    await pair.until(lambda: pair.hq.operator.why("t").error is not None)
-    (where,) = (w for w in pair.hq.operator.why("t").explanation.where if w.key == "ike.dh_group")
+    await pair.until(lambda: why_of(pair).error is not None)
+    (where,) = (w for w in why_of(pair).explanation.where if w.key == "ike.dh_group")
     line = 1 + pair.hq.config.read_text().splitlines().index("[tunnels.t]")
     assert (where.place, where.written) == (f"{pair.hq.config}:{line}", False)
 
@@ -45,9 +51,9 @@ async def test_while_an_attempt_goes_on_what_was_sent_and_came_is_counted(pair: 
     pair.wire.cut = True
     await differ(pair, "", "")
     await asyncio.sleep(1)
-    assert pair.hq.operator.why("t").error is None
+    assert why_of(pair).error is None
     await asyncio.sleep(7)
-    why = pair.hq.operator.why("t")
+    why = why_of(pair)
     assert why.attempt is not None
     assert (why.attempt.received, why.attempt.port, why.attempt.since_s) == (0, 500, 8)
     assert why.attempt.sent >= 4
@@ -79,7 +85,7 @@ async def test_what_icmp_says_is_known_at_once(
     path = Path(pair.hq.address, 500, pair.branch.address, 500)
     pair.hq.service.gateway.on_unreachable(path, reason)
     await asyncio.sleep(3)
-    why = pair.hq.operator.why("t")
+    why = why_of(pair)
     assert (why.error.code, why.so_far) == (code, True)
     assert why.explanation.what.startswith(words)
 
@@ -87,28 +93,28 @@ async def test_what_icmp_says_is_known_at_once(
 @with_pair
 async def test_what_an_attempt_meets_now_counts_more_than_how_the_one_before_ended(pair: Pair) -> None:
     await differ(pair, "ike.dh_group = 31", "ike.dh_group = 14")
-    await pair.until(lambda: pair.hq.operator.why("t").standing)
-    assert pair.hq.operator.why("t").error.code.startswith("E-P1")
+    await pair.until(lambda: why_of(pair).standing)
+    assert why_of(pair).error.code.startswith("E-P1")
     pair.wire.cut = True
-    await pair.until(lambda: pair.hq.operator.why("t").error.code == "E-SILENT")
+    await pair.until(lambda: why_of(pair).error.code == "E-SILENT")
 
 
 @with_pair
 async def test_what_is_healed_is_history(pair: Pair) -> None:
     await up(pair)
     pair.wire.cut = True
-    await pair.until(lambda: pair.hq.operator.why("t").standing, 120)
-    assert pair.hq.operator.why("t").error.code == "E-DPD"
+    await pair.until(lambda: why_of(pair).standing, 120)
+    assert why_of(pair).error.code == "E-DPD"
     pair.wire.cut = False
     await pair.until(lambda: pair.state()[0] == "up", 120)
-    why = pair.hq.operator.why("t")
+    why = why_of(pair)
     assert (why.error.code, why.standing) == ("E-DPD", False)
 
 
 @with_pair
 async def test_the_last_words_are_kept_for_the_owner_alone(pair: Pair) -> None:
     await differ(pair, "ike.dh_group = 31", "ike.dh_group = 14")
-    await pair.until(lambda: pair.hq.operator.why("t").standing)
+    await pair.until(lambda: why_of(pair).standing)
     kept = KeptReasons(pair.hq.service, pair.hq.operator.why, pair.hq.state)
     await kept.keep()
     path = pair.hq.state / REASONS_FILE

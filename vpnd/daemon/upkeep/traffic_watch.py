@@ -93,10 +93,10 @@ class TrafficWatch:
     def _judge(self, now: float, tunnel: Tunnel, watched: _Watched, flow: Flow) -> None:
         match flow:
             case Flow.PASSES:
-                self._passes(now, tunnel)
+                self._passes(tunnel)
             case Flow.IDLE:
                 if watched.is_history(now):
-                    self._passes(now, tunnel, told=False)
+                    self._passes(tunnel, told=False)
                     self._watched.pop(tunnel.name, None)
             case Flow.UNANSWERED:
                 watched.wrong(now)
@@ -114,14 +114,14 @@ class TrafficWatch:
 
     def _say(self, now: float, tunnel: Tunnel, diagnosis: Diagnosis) -> None:
         before = tunnel.standing.flow
-        tunnel.set_flow(now, diagnosis)
+        tunnel.standing.impede(now, diagnosis)
         if before is None or before.diagnosis.code is not diagnosis.code:
             self._journal.failure(tunnel.name, "traffic-stuck", diagnosis)
 
-    def _passes(self, now: float, tunnel: Tunnel, told: bool = True) -> None:
+    def _passes(self, tunnel: Tunnel, told: bool = True) -> None:
         if tunnel.standing.flow is None:
             return
-        tunnel.set_flow(now, None)
+        tunnel.standing.forget_flow()
         if told:
             self._journal.event(tunnel.name, "traffic-passes", "packets pass both ways again")
 
