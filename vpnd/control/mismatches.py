@@ -45,7 +45,17 @@ def _other_value(key: str, theirs: str | None, ours: str | None) -> str:
     new = [word for word in theirs.split(", ") if word in _WORDS[key] and word not in ours.split(", ")]
     if not new:
         return f"have the peer offer {ours}: vpnd has nothing else that it offers"
-    return f"set {key} = {_quoted(', '.join(new))} here if you want the peer's, or have the peer offer {ours}"
+    tested = SM_TESTED if _SM.intersection(new) else ""
+    value = _quoted(", ".join(new))
+    return f"set {key} = {value} here if you want the peer's, or have the peer offer {ours}{tested}"
+
+
+_SM = frozenset({"sm4", "sm3"})
+SM_TESTED = (
+    "; SM4 and SM3 were tested between two vpnd alone, and have no agreed numbers: see sm_numbers in the"
+    " documentation of the configuration"
+)
+"""What is known of the ciphers that no registry has."""
 
 
 _GROUP_WORDS = frozenset(map(str, GROUPS))

@@ -8,6 +8,7 @@ import pytest
 
 from vpnd.control.diagnoses import explain, keys_of, message
 from vpnd.control.explanation import About
+from vpnd.control.mismatches import SM_TESTED
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
 from vpnd.wire.iana import IdType
@@ -65,6 +66,7 @@ def test_a_mismatch_names_both_values_and_the_key(code: Code, key: str, theirs: 
     [
         (Code.P1_ENCRYPTION, "encr-23-128", "aes-128", "have the peer offer aes-128: vpnd has nothing else"),
         (Code.P1_ENCRYPTION, "encr-23, aes-256", "aes-128", 'set ike.encryption = "aes-256" here'),
+        (Code.P1_ENCRYPTION, "sm4", "aes-128", 'set ike.encryption = "sm4" here'),
         (Code.P1_DH, "14", "31, 14", "have the peer offer 31, 14: vpnd has nothing else"),
         (Code.P1_DH, "22", "14", "have the peer offer 14: vpnd has nothing else"),
         (Code.PFS, "2", "2", "set ipsec.pfs to the same at both ends"),
@@ -76,6 +78,14 @@ def test_the_advice_is_a_value_that_can_be_set_and_is_not(
     code: Code, theirs: str, ours: str, change: str
 ) -> None:
     assert (explain(Diagnosis.of(code, theirs=theirs, ours=ours)).change or "").startswith(change)
+
+
+def test_the_advice_of_sm4_says_what_was_tested() -> None:
+    change = explain(Diagnosis.of(Code.P2_INTEGRITY, theirs="sm3", ours="sha256")).change or ""
+    assert change.endswith(SM_TESTED)
+    assert SM_TESTED not in (
+        explain(Diagnosis.of(Code.P1_ENCRYPTION, theirs="des", ours="3des")).change or ""
+    )
 
 
 @pytest.mark.parametrize(("version", "word"), [("ikev1", "negotiation mode"), ("ikev2", "")])
