@@ -156,7 +156,7 @@ class Vpnd:
         if current_thread() is not main_thread():
             return self.vpnctl(*arguments, check=check)
         command = ["--socket", str(self.socket), *arguments]
-        told = CliRunner().invoke(cli.app, command, prog_name="vpnctl")
+        told = CliRunner().invoke(cli.app.for_typer(), command, prog_name="vpnctl")
         if told.exception is not None and not isinstance(told.exception, SystemExit):
             raise told.exception
         done = CompletedProcess(["vpnctl", *command], told.exit_code, told.stdout, told.stderr)

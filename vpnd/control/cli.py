@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from vpnd import __version__
 from vpnd.config.paths import DEFAULT_SOCKET, DEFAULT_STATE
+from vpnd.control import commandline as typer
 from vpnd.control import completion
-from vpnd.control.programs import Commands
+from vpnd.control.commandline import Commands
 from vpnd.control.session import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -103,8 +102,8 @@ def _session(context: typer.Context, socket: Path | None, json: bool) -> Session
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"vpnctl {__version__}")
-        raise typer.Exit
+        print(f"vpnctl {__version__}")
+        raise SystemExit(0)
 
 
 @app.callback()
@@ -157,7 +156,7 @@ def status(
 
     wanted = {"state": state, "negotiation": negotiation, "role": role, "peer": peer}
     path = with_query("/v1/status", {**wanted, "code": code, "text": text, "limit": limit})
-    document = session.ask(lambda client: client.get(path))
+    document = session.get(path)
 
     def lines(width: int) -> Iterable[Text]:
         # Programs that watch a gateway ask for JSON every few seconds: they need nothing of `rich`.
@@ -273,7 +272,7 @@ def nqa(
     session = _session(context, socket, json)
     from vpnd.sdk.transport import tunnel_path
 
-    document = session.ask(lambda client: client.get(tunnel_path(name)))
+    document = session.get(tunnel_path(name))
     shown = {"tunnel": name, "health": document["health"], "history": document["health_history"]}
 
     def lines(width: int) -> Iterable[Text]:
@@ -327,7 +326,7 @@ def _look(
 ) -> None:
     from vpnd.sdk.transport import tunnel_path
 
-    document = session.ask(lambda client: client.get(tunnel_path(name, *more)))
+    document = session.get(tunnel_path(name, *more))
     session.show(document, lambda width: lines(document, width))
 
 
@@ -478,7 +477,7 @@ def switch(
     """
     session = _session(context, socket, json)
     body = {"group": group, "tunnel": name}
-    document = session.ask(lambda client: client.post("/v1/switch", body))
+    document = session.post("/v1/switch", body)
     from vpnd.control import render
 
     session.show(document, lambda width: render.group(document))
@@ -487,7 +486,7 @@ def switch(
 def _act(name: str, action: str, body: dict[str, Any] | None, wait_s: float, session: Session) -> None:
     from vpnd.sdk.transport import tunnel_path
 
-    document = session.ask(lambda client: client.post(tunnel_path(name, action), body, wait_s))
+    document = session.post(tunnel_path(name, action), body, wait_s)
     session.show(document, lambda width: _lines(f"{name} is {document['state']}"))
 
 
@@ -540,8 +539,7 @@ def _plan(session: Session, back: int | None, lines: Callable[[dict[str, Any], i
     from vpnd.sdk.calls import PLAN_LIMIT
     from vpnd.sdk.transport import with_query
 
-    path = with_query("/v1/plan", {"back": back})
-    document = session.ask(lambda client: client.call("GET", path, wait_s=PLAN_LIMIT))
+    document = session.call("GET", with_query("/v1/plan", {"back": back}), wait_s=PLAN_LIMIT)
     session.show(document, lambda width: lines(document, width))
 
 
@@ -616,7 +614,7 @@ def apply_files(
 def confirm(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
     """What `vpnctl apply --confirm` has put in force stays."""
     session = _session(context, socket, json)
-    document = session.ask(lambda client: client.post("/v1/confirm"))
+    document = session.post("/v1/confirm")
     session.show(document, lambda width: _lines(f"configuration {document['configuration']} is confirmed"))
 
 
@@ -638,7 +636,7 @@ def rollback(
     from vpnd.control import reloading, render
 
     if listed:
-        kept = session.ask(lambda client: client.get("/v1/configurations"))
+        kept = session.get("/v1/configurations")
         session.show(kept, lambda width: render.configurations(kept))
         return
     body = {"back": back}
@@ -731,7 +729,7 @@ def remove(
     session = _session(context, socket, json)
     from vpnd.sdk.transport import tunnel_path
 
-    document = session.ask(lambda client: client.delete(tunnel_path(name)))
+    document = session.delete(tunnel_path(name))
     session.show(document, lambda width: _lines(f"{name}: {document['change']}"))
 
 
@@ -762,7 +760,7 @@ def export(
     session = _session(context, socket, json)
     from vpnd.sdk.transport import tunnel_path
 
-    document = session.ask(lambda client: client.get(tunnel_path(name, "export")))
+    document = session.get(tunnel_path(name, "export"))
     if session.json:
         session.show(document, lambda width: ())
     else:
@@ -803,7 +801,7 @@ def peer_config(
         hint = "one of: " + ", ".join(KINDS)
         session.fail({"code": "E-VALUE", "message": f"no peer of kind {kind!r}", "hint": hint}, EXIT_USAGE)
     path = with_query(tunnel_path(name, "peer-config"), {"kind": kind})
-    document = session.ask(lambda client: client.get(path))
+    document = session.get(path)
     if session.json:
         told = {key: document[key] for key in ("configuration", "notes")}
         session.show({"tunnel": name, "for": kind, **told}, lambda width: ())
@@ -870,7 +868,7 @@ def fingerprint(
     session = _session(context, socket, json)
     from vpnd.sdk.transport import tunnel_path
 
-    document = session.ask(lambda client: client.get(tunnel_path(name)))
+    document = session.get(tunnel_path(name))
     found = {"tunnel": name, "fingerprint": document["psk_fingerprint"]}
     session.show(found, lambda width: _lines(found["fingerprint"]))
 
@@ -891,9 +889,9 @@ def key_status(
     from vpnd.sdk.transport import tunnel_path
 
     if name is None:
-        document = session.ask(lambda client: client.get("/v1/keys"))
+        document = session.get("/v1/keys")
     else:
-        one = session.ask(lambda client: client.get(tunnel_path(name, "psk")))
+        one = session.get(tunnel_path(name, "psk"))
         document = {"keys": [one]}
     session.show(document if name is None else document["keys"][0], lambda width: render.keys(document))
 
@@ -943,7 +941,7 @@ def rotate(
     from vpnd.sdk.transport import tunnel_path
 
     path = tunnel_path(name, "psk", "rotate")
-    document = session.ask(lambda client: client.post(path, body, timeout))
+    document = session.post(path, body, timeout)
     if made is not None and document["done"]:
         document["key"] = made
     session.show(document, lambda width: _lines(*rotation.lines(document)))
@@ -970,7 +968,7 @@ def create_token(
     """Make a token and print it; nothing shows it again."""
     session = _session(context, socket, json)
     body = {"name": name, "role": role}
-    document = session.ask(lambda client: client.post("/v1/tokens", body))
+    document = session.post("/v1/tokens", body)
     session.show(document, lambda width: _lines(document["token"]))
 
 
@@ -978,7 +976,7 @@ def create_token(
 def list_tokens(context: typer.Context, socket: SocketOption = None, json: JsonOption = False) -> None:
     """Every token that is valid: its name, its role and since when."""
     session = _session(context, socket, json)
-    document = session.ask(lambda client: client.get("/v1/tokens"))
+    document = session.get("/v1/tokens")
     from vpnd.control import render
 
     session.show(document, lambda width: render.tokens(document))
@@ -992,7 +990,7 @@ def revoke_token(
     session = _session(context, socket, json)
     from vpnd.sdk.transport import token_path
 
-    document = session.ask(lambda client: client.delete(token_path(name)))
+    document = session.delete(token_path(name))
     session.show(document, lambda width: _lines(f"{name}: revoked"))
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from typer import Context
-
 from vpnd.config.paths import DEFAULT_SOCKET
+from vpnd.control.commandline import Context
 
 PATIENCE = 2.0
 """Ours, in seconds: an operator has pressed Tab and waits."""

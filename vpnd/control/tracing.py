@@ -35,7 +35,7 @@ def show(session: Session, name: str, wanted: Mapping[str, Any], follow: bool) -
     """Print what matches, and with `follow` each new message; with --json then one object a line."""
     path = tunnel_path(name, "trace")
     if not follow:
-        document = session.ask(lambda client: client.get(with_query(path, wanted)))
+        document = session.get(with_query(path, wanted))
         session.show(document, lambda width: ladder(document["lines"]))
         return
 
@@ -65,7 +65,7 @@ def bundle(session: Session, name: str | None, file: Path, yes: bool) -> None:
     try:
         bundles.require_new(file)
         path = with_query("/v1/bundle", {"tunnel": name})
-        document = session.ask(lambda client: client.call("GET", path, None, BUNDLE_LIMIT))
+        document = session.call("GET", path, None, BUNDLE_LIMIT)
         texts = bundles.gather(document)
         session.note("\n".join(map(clean, bundles.contents(texts, document["left_out"]))))
         if not yes and not session.json and sys.stdin.isatty():

@@ -22,7 +22,7 @@ from vpnd.host.host import HostFailed
 MOST_BYTES = 16 * 1024 * 1024
 """Ours: of all texts. A tunnel has up to 150 KB, so some hundred of a gateway with a thousand."""
 
-PACKAGES = ("cryptography", "pyroute2", "pydantic", "fastapi", "uvicorn", "typer", "rich", "structlog", "h11")
+PACKAGES = ("cryptography", "pyroute2", "pydantic", "fastapi", "uvicorn", "typer", "rich", "h11")
 
 
 async def collect(

@@ -15,12 +15,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from vpnd import __version__
 from vpnd.config.paths import DEFAULT_CONFIG, DEFAULT_CONSOLE_STATE, DEFAULT_SOCKET, DEFAULT_STATE
+from vpnd.control import commandline as typer
 from vpnd.control import completion
-from vpnd.control.programs import Commands
+from vpnd.control.commandline import Commands
 from vpnd.control.session import print_what_fits
 from vpnd.control.severity import ERROR, WARNING, complain
 
@@ -75,8 +74,8 @@ def main() -> None:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"vpnd {__version__} (engine python)")
-        raise typer.Exit
+        print(f"vpnd {__version__} (engine python)")
+        raise SystemExit(0)
 
 
 @app.callback()
@@ -96,7 +95,7 @@ def check(
     """Validate the configuration and print every problem; exit code 2 on an error."""
     from vpnd.control import check as findings
 
-    raise typer.Exit(findings.check(file, as_json))
+    raise SystemExit(findings.check(file, as_json))
 
 
 @app.command()
@@ -119,10 +118,10 @@ def run(
         code = asyncio.run(run_daemon(beginning, config, state, socket))
     finally:
         writer.close()
-    raise typer.Exit(code)
+    raise SystemExit(code)
 
 
-@app.command("init")
+@app.command("init", asks=True)
 def init_command(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Ask a few questions and write a first configuration, with its key beside it.
 
@@ -175,10 +174,10 @@ def console_command(
             serve.serve(serve.Options(socket, listen, certificate, key, host or (), state))
     except serve.Unusable as error:
         complain(f"vpnd: {error}\n    {error.hint}")
-        raise typer.Exit(EXIT_CONFIGURATION) from None
+        raise SystemExit(EXIT_CONFIGURATION) from None
     except TokensUnavailable as error:
         complain(f"vpnd: {error}")
-        raise typer.Exit(EXIT_FAILED) from None
+        raise SystemExit(EXIT_FAILED) from None
 
 
 @app.command("guard")
@@ -204,14 +203,14 @@ def guard_command(
         failures.append(f"the configuration has errors: guarded is what can be read, {read}")
     for text in failures:
         complain(f"vpnd: {text}")
-    raise typer.Exit((EXIT_FAILED if failures else 0) if complete else EXIT_CONFIGURATION)
+    raise SystemExit((EXIT_FAILED if failures else 0) if complete else EXIT_CONFIGURATION)
 
 
 def _load(config: Path, state: Path) -> Beginning:
     """What to start with, checked, or the program's end with every error."""
     beginning = _read(config, state)
     if not beginning.loaded.ok:
-        raise typer.Exit(EXIT_CONFIGURATION)
+        raise SystemExit(EXIT_CONFIGURATION)
     return beginning
 
 

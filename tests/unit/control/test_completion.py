@@ -12,7 +12,7 @@ from vpnd.control.cli import app
 from vpnd.sdk.transport import AsyncTransport
 
 TUNNELS = {"tunnels": [{"name": "branch"}, {"name": "bridge"}, {"name": "hq"}]}
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+COMMANDS = typer.main.get_command(app.for_typer()).commands  # type: ignore[attr-defined]  # it is a group
 NAMED = [
     (name, [parameter.metavar for parameter in command.params].index(parameter.metavar))
     for name, command in COMMANDS.items()
@@ -35,7 +35,7 @@ def test_every_name_of_a_tunnel_is_completed(
     monkeypatch.setattr(AsyncTransport, "get", answer)
     monkeypatch.setenv("COMP_WORDS", " ".join(["vpnctl", *words, "br"]))
     monkeypatch.setenv("COMP_CWORD", str(current))
-    shell = BashComplete(typer.main.get_command(app), {}, "vpnctl", "_VPNCTL_COMPLETE")
+    shell = BashComplete(typer.main.get_command(app.for_typer()), {}, "vpnctl", "_VPNCTL_COMPLETE")
     assert shell.complete().split() == ["branch", "bridge"]
 
 

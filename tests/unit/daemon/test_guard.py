@@ -116,7 +116,7 @@ def test_what_can_be_read_of_a_configuration_with_errors_is_guarded(
     assert ('"auto"' in config.read_text()) is (gateway == "auto")
     monkeypatch.setattr(guarding, "LinuxHost", lambda: host)
     monkeypatch.setattr(nftables, "installed", lambda: False)
-    done = CliRunner().invoke(app, ["guard", "--config", str(config), "--state", str(tmp_path)])
+    done = CliRunner().invoke(app.for_typer(), ["guard", "--config", str(config), "--state", str(tmp_path)])
     assert done.exit_code == 2
     assert "E-PSK" in done.output
     assert done.output.endswith(

@@ -28,7 +28,9 @@ ANSWERS = {
 def run(config: Path, **changed: str) -> Result:
     answers = {**ANSWERS, **changed}
     return CliRunner().invoke(
-        app, ["init", "--config", str(config)], input="".join(f"{answer}\n" for answer in answers.values())
+        app.for_typer(),
+        ["init", "--config", str(config)],
+        input="".join(f"{answer}\n" for answer in answers.values()),
     )
 
 

@@ -161,11 +161,11 @@ def test_the_first_event_says_how_many_tunnels_there_are(count: int, said: str) 
 def test_a_reload_that_is_asked_for_during_the_start_does_not_end_it() -> None:
     """By default the signal would end the process, and systemd takes that for a clean end."""
     program = (
-        "import os, signal, typer\n"
+        "import os, signal\n"
         "from vpnd.daemon import main\n"
         "def load(*_):\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
-        "    raise typer.Exit(7)\n"
+        "    raise SystemExit(7)\n"
         "main._load = load\n"
         "main.app(['run'])\n"
     )
