@@ -198,6 +198,9 @@ def _strip(data: bytes, what: str) -> Secret:
     return Secret(key)
 
 
+CURLY_QUOTES = "\u2018\u2019\u201c\u201d\u201e\u201f"
+
+
 def suspicions(secret: Secret) -> tuple[Suspicion, ...]:
     """What is probably wrong with a key: spaces or quotes around it, more than one line, too short."""
     key = secret.reveal()
@@ -216,6 +219,9 @@ def suspicions(secret: Secret) -> tuple[Suspicion, ...]:
                 "W-PSK-QUOTES", "the key is in quotes, which count as part of it", "write it without quotes"
             )
         )
+    if any(quote.encode() in key for quote in CURLY_QUOTES):
+        message = "the key has curly quotes, as word processors make them"
+        found.append(Suspicion("W-PSK-QUOTES", message, "write it without, or with straight ones"))
     if b"\n" in key.strip():
         found.append(
             Suspicion("W-PSK-LINES", "the key has more than one line", "keep the key alone in its file")

@@ -317,6 +317,23 @@ def pcap(
     capturing.run(_session(context, socket, json), name, file, wanted)
 
 
+@app.command()
+def doctor(
+    context: typer.Context,
+    name: Annotated[str | None, _tunnel_argument("NAME", NAME_HELP)] = None,
+    socket: SocketOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Live checks of a tunnel and of this machine, each with a verdict and the next step.
+
+    Without NAME it looks at the tunnels that have trouble, or else at all. As root it sees more: counters of
+    nftables before and after. The exit code is 1 where a check is bad.
+    """
+    from vpnd.control.doctor import run as doctors
+
+    doctors.run(_session(context, socket, json), name)
+
+
 def _look(
     context: typer.Context,
     name: str,

@@ -408,6 +408,14 @@ class KeyUse(Model):
     since: datetime = Field(description="Since when it has used this key.", examples=["2026-11-29T12:00:00Z"])
 
 
+class KeyRemark(Model):
+    """What is probably wrong with a key; never a part of it."""
+
+    code: str = words("Its stable code.", "W-PSK-SPACE")
+    message: str = words("What it is.", "the key begins or ends with white space")
+    hint: str = words("What to do.", "remove it, unless the peer has it too")
+
+
 class KeyStatus(Model):
     """The pre-shared keys of one tunnel, as fingerprints, and which of them is in use.
 
@@ -427,6 +435,7 @@ class KeyStatus(Model):
     )
     ours: KeyUse | None = Field(None, description="What this end uses.")
     theirs: KeyUse | None = Field(None, description="What the peer uses.")
+    remarks: list[KeyRemark] = Field(default=[], description="What is probably wrong with the current key.")
 
 
 class KeyList(Model):

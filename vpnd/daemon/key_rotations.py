@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from vpnd.config.configuration import Tunnel as ConfiguredTunnel
 from vpnd.config.configuration import dotted
+from vpnd.config.secrets import suspicions
 from vpnd.control.operations import Conflict, InvalidConfiguration, NegotiationFailed
-from vpnd.control.schema import KeyStatus, KeyUse, RotateRequest
+from vpnd.control.schema import KeyRemark, KeyStatus, KeyUse, RotateRequest
 from vpnd.daemon.gateway import Gateway
 from vpnd.host.clock import at_wall
 from vpnd.ike.shared_keys import KeyInUse
@@ -32,6 +33,9 @@ class KeyRotations:
             retire_after=tunnel.policy.retire_after,
             ours=self._use(found.ours) if found is not None else None,
             theirs=self._use(found.theirs) if found is not None else None,
+            remarks=[
+                KeyRemark(code=one.code, message=one.message, hint=one.hint) for one in suspicions(peer.psk)
+            ],
         )
 
     def check(self, tunnel: Tunnel, request: RotateRequest) -> None:

@@ -181,6 +181,15 @@ class KeyChangeBody:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRemark:
+    """What is probably wrong with a key; never a part of it."""
+
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyUse:
     """The key that one end has proved itself with last."""
 
@@ -461,6 +470,7 @@ class KeyStatus:
     retire_after: datetime | None = None
     ours: KeyUse | None = None
     theirs: KeyUse | None = None
+    remarks: tuple[KeyRemark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,6 +162,7 @@ def test_plain_only_where_others_cannot_read(tmp_path: Path) -> None:
         (b"x" * 20 + b"\n" + b"y", ["W-PSK-LINES"]),
         (b"0x" + b"a" * 20, ["W-PSK-PREFIX"]),
         ("ü".encode() * 20, ["W-PSK-ASCII"]),
+        ("\u201c".encode() + b"x" * 20 + "\u201d".encode(), ["W-PSK-QUOTES", "W-PSK-ASCII"]),
     ],
 )
 def test_what_is_suspicious_about_a_key(key: bytes, codes: list[str]) -> None:
