@@ -1,1 +1,0 @@
-complete --command vpnctl --no-files --arguments "(env _VPNCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) vpnctl)" --condition "env _VPNCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) vpnctl"

@@ -1,1 +1,0 @@
-complete --command vpnd --no-files --arguments "(env _VPND_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) vpnd)" --condition "env _VPND_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) vpnd"
