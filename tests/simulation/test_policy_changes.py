@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tests.simulation.pair import Pair
+from tests.simulation.policies import Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, speaking
 from vpnd.ike.outputs import Failed, IkeRekeyFailed, PeerDead
 from vpnd.ike.session import SaSnapshot
-from vpnd.model.policy import DpdPolicy, PeerPolicy
+from vpnd.model.policy import DpdPolicy, Encapsulation, PeerPolicy
 
 VERSIONS: list[dict[str, Any]] = [{}, speaking(MAIN), speaking(AGGRESSIVE)]
 SPOKEN = ["ikev2", "main", "aggressive"]
@@ -42,18 +43,28 @@ def the_sa(pair: Pair, side: str) -> SaSnapshot:
     return sa
 
 
+TERMS: dict[str, dict[str, Any]] = {
+    "algorithms": {"proposals": (Recipe(encryption=("aes-128", "aes-256")).ike_proposal(),)},
+    "encapsulation": {"encapsulation": Encapsulation.UDP},
+}
+"""Of the first the peer has one; the second needs another IKE SA beside."""
+each_term = pytest.mark.parametrize("term", TERMS)
+
+
 @each_version
 @each_side
+@each_term
 @pytest.mark.parametrize("seed", [4, 5])
-def test_an_ike_sa_of_before_gets_a_successor_and_goes(seed: int, side: str, changes: dict[str, Any]) -> None:
+def test_an_ike_sa_of_before_gets_a_successor_and_goes(
+    seed: int, term: str, side: str, changes: dict[str, Any]
+) -> None:
     """Whichever of the two would stay if both sides had begun at once."""
     pair = pair_of(changes, seed)
-    before = the_sa(pair, side).spi_i
-    change(pair, side, lifetime=LATER)
-    gateway = pair.world.gateways[side]
-    gateway.do("supersede", gateway.tunnel)
+    before, children = the_sa(pair, side).spi_i, the_sa(pair, side).children
+    change(pair, side, lifetime=LATER, **TERMS[term])
     pair.world.run_for(20)
     assert the_sa(pair, side).spi_i != before
+    assert (the_sa(pair, side).children == children) is (term == "algorithms")
     pair.assert_agreement()
     assert pair.a.sends()
     assert not pair.a.of(Failed)
@@ -65,7 +76,7 @@ def test_it_stays_while_the_peer_is_silent_and_is_tried_again(changes: dict[str,
     pair = pair_of(changes | {"dpd": DpdPolicy(timeout=3600)})
     before = the_sa(pair, "a").spi_i
     pair.world.silence("b")
-    pair.a.do("supersede", pair.a.tunnel)
+    change(pair, "a", **TERMS["encapsulation"])
     pair.world.run_until(lambda: len(pair.a.of(IkeRekeyFailed)) == 3, within=900)
     assert [sa.spi_i for sa in pair.a.endpoint.snapshot().sas] == [before]
     assert not pair.a.of(Failed)

@@ -31,7 +31,8 @@ class ChangeClass(Enum):
     REKEY = "rekey"
     """Successors of the ESP SAs are negotiated at once, each before its predecessor goes."""
     NEW_IKE_SA = "new IKE SA"
-    """A new IKE SA is negotiated at once beside the old one, which goes when the new one is there."""
+    """The IKE SA has a successor at once, before it goes: by a rekey where only its algorithms change, which
+    leaves the ESP SAs as they are, else by another one beside it, with ESP SAs of its own."""
     INTERFACE = "interface"
     """The interface is made again, under its new name, and everything is negotiated again."""
     BREAK = "break"
@@ -135,7 +136,7 @@ COSTS: Mapping[ChangeClass, str] = {
     NEXT_START: "nothing: it holds from the next start of vpnd on",
     NEXT_SA: "nothing: it holds from the next rekey or authentication on",
     REKEY: "nothing: each successor is negotiated before its predecessor goes",
-    NEW_IKE_SA: "nothing: a new IKE SA is negotiated beside the old one, which goes after that",
+    NEW_IKE_SA: "nothing: a new IKE SA is negotiated, and the old one goes after that",
     INTERFACE: "packets, until everything is negotiated again, and what others have set on the interface",
     BREAK: "packets, from its DELETE until everything is negotiated again",
 }

@@ -572,7 +572,7 @@ def plan(
     - live: applied in place
     - next SA: it holds from the next rekey or authentication on
     - rekey: successors of the ESP SAs are negotiated at once, before their predecessors go
-    - new IKE SA: one is negotiated at once beside the old one, which goes after that
+    - new IKE SA: one is negotiated at once, and the old one goes after that
     - interface: the interface is made again
     - break: DELETE, and everything is negotiated again: packets are lost
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vpnd.config.classes import ChangeClass
 from vpnd.daemon.gateway import Gateway
 from vpnd.daemon.upkeep.addresses import Addresses
 from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import ChildPolicy, TunnelPolicy
+from vpnd.model.policy import TunnelPolicy
 from vpnd.tunnel.lifecycle import Tunnel
 
 
@@ -26,7 +25,7 @@ class Reconfiguring:
         self._addresses = addresses
         self._interfaces = interfaces
 
-    async def change(self, after: TunnelPolicy, change_class: ChangeClass) -> None:
+    async def change(self, after: TunnelPolicy) -> None:
         """The tunnel of this name, which has its interface, is configured so from now on."""
         gateway, name = self._gateway, after.name
         tunnel = gateway.tunnels[name]
@@ -51,7 +50,7 @@ class Reconfiguring:
             for mapping in gone:
                 for pair in mapping.pairs():
                     gateway.endpoint.close_child(now, name, pair.spi_in)
-            self._succeed(now, tunnel, before, change_class)
+            self._succeed(now, tunnel, before)
         for mapping in gone:
             gateway.forget_mapping(name, mapping.index)
         with gateway.turn() as now:
@@ -64,21 +63,19 @@ class Reconfiguring:
         bound = await self._addresses.bind(replace(after, peer=replace(after.peer, remote_address=remote)))
         return replace(bound, peer=replace(bound.peer, local_address=before.peer.local_address))
 
-    def _succeed(self, now: float, tunnel: Tunnel, before: TunnelPolicy, change_class: ChangeClass) -> None:
-        """Successors, made at once, of SAs that are not as the policy wants them."""
+    def _succeed(self, now: float, tunnel: Tunnel, before: TunnelPolicy) -> None:
+        """Successors, made at once, of ESP SAs that are not as the policy wants them.
+
+        The endpoint sees to those of the IKE SA. Where that cannot be rekeyed, another one is made with ESP
+        SAs of its own.
+        """
         endpoint, after = self._gateway.endpoint, tunnel.policy
-        if change_class is ChangeClass.NEW_IKE_SA:
-            endpoint.supersede(now, tunnel.name)
+        if before.peer.lasting != after.peer.lasting:
             return
         for mapping in tunnel.mappings:
             was, wanted = before.peer.child(mapping.index), after.peer.child(mapping.index)
-            if mapping.owner is not None and was and wanted and _protection(was) != _protection(wanted):
+            if mapping.owner is not None and was and wanted and was.protection != wanted.protection:
                 endpoint.rekey_child(now, tunnel.name, mapping.owner.spi_in)
-
-
-def _protection(child: ChildPolicy) -> tuple[object, ...]:
-    """What the SAs of a mapping are negotiated by, but for what waits for the next ones."""
-    return child.proposals, child.pfs, child.sha256_96
 
 
 def _sa_of(tunnel: Tunnel) -> ChildSa | None:

@@ -415,7 +415,7 @@ class Service:
             await self._remove(after.name, after)
             await self._prepare(after)
         else:
-            await self._reconfiguring.change(after, difference.change_class)
+            await self._reconfiguring.change(after)
             if difference.keys:  # else only the time is another: a key has ended
                 self.journal.event(after.name, "tunnel-changed", difference.summary)
 

@@ -57,12 +57,7 @@ class RekeyChildNow(Cause):
 
 
 class PolicyChanged(Cause):
-    """Another policy holds: dead peer detection goes by it from now on.
-
-    `outdated`: what the IKE SA was made by is not what holds, so that another one is to take its place.
-    """
-
-    outdated: bool = False
+    """Another policy holds: dead peer detection goes by it, and an IKE SA that does not is succeeded."""
 
 
 class Probe(Cause):

@@ -92,12 +92,16 @@ class Endpoint:
     def set_peer(self, now: float, policy: PeerPolicy) -> None:
         """Add a tunnel, or change it: its SAs stay, and what comes next is negotiated by the new policy.
 
-        Dead peer detection goes by it at once. For the rest see `rekey_child`, `close_child`, `supersede`.
+        Dead peer detection goes by it at once. An IKE SA that was made by other terms is succeeded at once:
+        where only its algorithms differ it is rekeyed, else another one is made beside it, after which it
+        goes. An attempt of ours goes on by the terms that it was begun with, and is succeeded in its turn.
+        For the CHILD_SAs see `rekey_child` and `close_child`.
         """
         self._registry.policies.set_policy(policy)
         for session in self._sessions.of(policy.name):
             if session.version == policy.version:
-                session.sa.policy = policy
+                begun = session.sa.initiator and session.sa.phase is Phase.CONNECTING
+                session.sa.policy = policy.on_terms_of(session.sa.policy) if begun else policy
                 self._command(now, session, PolicyChanged())
 
     def remove_peer(self, now: float, name: str) -> None:
@@ -139,15 +143,6 @@ class Endpoint:
         if not self._connecting_to(policy.remote_address):
             self._versions[session.version].reinitiate(now, session, policy.remote_address)
             self._settle(now)
-
-    def supersede(self, now: float, name: str) -> None:
-        """What the IKE SA was made by holds no longer: have another made beside it, after which it goes.
-
-        Where only the peer can begin, it takes its place when the peer does. No-op without an IKE SA.
-        """
-        for session in self._sessions.of(name):
-            self._command(now, session, PolicyChanged(outdated=True))
-        self.reinitiate(now, name)
 
     def prove_next_key(self, now: float, name: str) -> None:
         """Authenticate once more, with the tunnel's next key, beside what there is; as `reinitiate` else."""

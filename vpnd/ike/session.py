@@ -75,8 +75,8 @@ class Sa(Generic[K]):
     nat: Nat = field(default=NO_NAT, init=False)
     former: Path | None = field(default=None, init=False)
     """Where the peer was before it moved, until it has answered from where it is."""
-    outdated: bool = field(default=False, init=False)
-    """Whether it was made by a policy that holds no longer: another one is to take its place."""
+    made_by: PeerPolicy | None = field(default=None, init=False)
+    """The policy that it was negotiated by, once it is up; `policy` is what holds now."""
     last_message: float = field(default=0.0, init=False)
     """When the peer's last authentic message came, in seconds on the caller's clock; ESP does not count."""
     psk: Secret | None = field(default=None, init=False)
@@ -88,6 +88,16 @@ class Sa(Generic[K]):
     def tunnel(self) -> str:
         """The name of the tunnel; a responder's is the first that fits until the peer's identity decides."""
         return self.policy.name
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it was made by other terms than those that hold: another one is to take its place."""
+        return self.made_by is not None and self.made_by.terms != self.policy.terms
+
+    @property
+    def can_be_rekeyed(self) -> bool:
+        """Whether an outdated one differs in nothing but what a rekey changes: its algorithms."""
+        return self.made_by is not None and self.made_by.lasting == self.policy.lasting
 
     @property
     def phase(self) -> Phase:

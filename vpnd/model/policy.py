@@ -140,6 +140,11 @@ class ChildPolicy:
         return self.local, self.remote, self.protocol, self.local_ports, self.remote_ports
 
     @property
+    def protection(self) -> tuple[object, ...]:
+        """What its SAs are negotiated by, but for what waits for the next ones."""
+        return self.proposals, self.pfs, self.sha256_96
+
+    @property
     def has_ports(self) -> bool:
         """Whether it selects packets by their ports, which a later fragment does not show."""
         return (self.local_ports, self.remote_ports) != (ANY_PORT, ANY_PORT)
@@ -197,6 +202,28 @@ class PeerPolicy:
     next_psk: Secret | None = None
     probing: bool = False
     """An attempt by it only asks what the peer takes: it is never said to be the first contact."""
+
+    @property
+    def lasting(self) -> tuple[object, ...]:
+        """What an IKE SA has to its end: who both are, how ESP travels, the numbers of SM4 and SM3."""
+        return self.local_id, self.remote_id, self.known_by_name, self.encapsulation, self.numbers
+
+    @property
+    def terms(self) -> tuple[object, ...]:
+        """What an IKE SA is negotiated by; of these a rekey can change the algorithms alone."""
+        return (self.proposals, *self.lasting)
+
+    def on_terms_of(self, other: PeerPolicy) -> PeerPolicy:
+        """The same, but negotiated by the terms of another one."""
+        return replace(
+            self,
+            proposals=other.proposals,
+            local_id=other.local_id,
+            remote_id=other.remote_id,
+            known_by_name=other.known_by_name,
+            encapsulation=other.encapsulation,
+            numbers=other.numbers,
+        )
 
     @property
     def keys(self) -> tuple[Secret, ...]:

@@ -329,11 +329,15 @@ class FakePort:
 
 
 class Wire:
-    """Delivers IKE messages between machines, in order, from the loop; `cut` loses them all."""
+    """Delivers IKE messages between machines, in order, from the loop; `cut` loses them all.
+
+    Each is `delay` seconds on its way.
+    """
 
     def __init__(self) -> None:
         self.machines: dict[Address, Machine] = {}
         self.cut = False
+        self.delay = 0.0
         self.carried = 0
 
     def carry(self, path: NetworkPath, data: bytes) -> None:
@@ -341,7 +345,11 @@ class Wire:
         if receiver is not None and not self.cut:
             self.carried += 1
             back = NetworkPath(path.remote, path.remote_port, path.local, path.local_port)
-            asyncio.get_running_loop().call_soon(receiver.receive, back, data)
+            loop = asyncio.get_running_loop()
+            if self.delay:
+                loop.call_later(self.delay, receiver.receive, back, data)
+            else:
+                loop.call_soon(receiver.receive, back, data)
 
 
 async def at_once(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

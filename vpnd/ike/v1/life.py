@@ -202,9 +202,14 @@ def close_child(context: Context, now: float, cause: commands.CloseChild) -> Non
 
 
 def renew(context: Context, now: float, cause: commands.RekeyNow | Timer) -> None:
-    """Begin a new phase 1 (RFC 2409 has no other renewal), unless that has begun; and again if it fails."""
+    """Begin a new phase 1 (RFC 2409 has no other renewal), unless that has begun; and again if it fails.
+
+    Where what was made by other terms is more than algorithms, the IPsec SAs get successors as well.
+    """
     context.timers.arm(Timer.RENEW, now + REKEY_AGAIN)
-    if not context.is_renewing:
+    if isinstance(cause, Timer) and context.sa.outdated and not context.sa.can_be_rekeyed:
+        context.registry.reinitiating.append(context.sa.tunnel)
+    elif not context.is_renewing:
         sa, registry = context.sa, context.registry
         new = IsakmpSa.new(now, registry, sa.policy, sa.path_of_successor(), renews=True)
         context.beside(new).command(now, causes.begin(new.mode))
@@ -220,9 +225,10 @@ def rekey_child(context: Context, now: float, cause: commands.RekeyChildNow) -> 
 
 
 def follow_policy(context: Context, now: float, changed: commands.PolicyChanged) -> None:
-    """Dead peer detection goes by the new policy; one that does not goes when it has a successor."""
+    """Dead peer detection goes by the new policy, and one that does not is renewed at once."""
     context.liveness.follow_policy(now)
-    context.sa.outdated |= changed.outdated
+    if context.sa.outdated:
+        context.timers.arm(Timer.RENEW, now)
 
 
 def probe(context: Context, now: float, cause: commands.Probe) -> None:

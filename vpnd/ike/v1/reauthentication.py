@@ -67,6 +67,8 @@ def admit(context: Context, now: float, cause: Authenticated) -> Admitted | Cros
     sa.attempt.confirmed_at = None if context.phase1.unconfirmed else now
     sa.attempt.hint = None
     sa.established_at = now
+    sa.made_by = sa.policy
+    sa.policy = context.registry.policies.by_name.get(sa.tunnel, sa.policy)
     sa.negotiation.shared = None
     context.timers.clear()
     arm_lifetime(context, now)
@@ -107,7 +109,7 @@ def arm_lifetime(context: Context, now: float) -> None:
     sa, timers = context.sa, context.timers
     timers.arm(Timer.EXPIRE, max(now, sa.established_at + sa.negotiation.lifetime))
     if sa.phase in (Phase.CONNECTING, Phase.ESTABLISHED):
-        timers.arm(Timer.RENEW, max(now, _soft_end(context)))
+        timers.arm(Timer.RENEW, now if sa.outdated else max(now, _soft_end(context)))
     if sa.nat.ours and sa.phase is Phase.CONNECTING:
         timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_INTERVAL)
 

@@ -62,8 +62,8 @@ def settle(context: Context, now: float) -> None:
             _stay(other)
     elif siblings:
         every = [*siblings, context]
-        # What was made by a policy that holds no longer goes, whatever the rule of both ends says.
-        _yield_to(_keeper([one for one in every if not one.sa.outdated]), every, now)
+        # What was made by terms that hold no longer goes, whatever the rule of both ends says.
+        _yield_to(_keeper([one for one in every if not one.sa.outdated] or [context]), every, now)
     excess = len(siblings) + 1 - context.registry.limits.ike_sas_per_tunnel
     for other in siblings[: max(0, excess)]:
         other.command(now, _close(other, siblings[-1], now))

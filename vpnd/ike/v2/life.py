@@ -162,6 +162,8 @@ def begin(context: Context, now: float) -> None:
     """Both sides are authenticated: the IKE SA is up, and what waited for it begins."""
     sa = context.sa
     sa.attempt.hint = None
+    sa.made_by = sa.policy
+    sa.policy = context.registry.policies.by_name.get(sa.tunnel, sa.policy)
     _arm_lifetime(context, now)
     context.emit(Established(sa.tunnel, info(context)))
     duplicates.settle(context, now)
@@ -268,8 +270,8 @@ def _arm_lifetime(context: Context, now: float) -> None:
     lifetime = float(sa.policy.lifetime)
     sa.established_at = sa.last_heard = now
     timers.arm(Timer.REKEY, now + sa.policy.margin.soft(lifetime, chance(context.registry.entropy)))
-    timers.arm(Timer.REINITIATE, now + lifetime - _reinitiate_before(lifetime))
     timers.arm(Timer.LIFETIME, now + lifetime)
+    _arm_succession(context, now)
     if sa.policy.dpd.enabled:
         timers.arm(Timer.DPD, _next_check(context, now))
     if sa.nat.ours:
@@ -317,13 +319,10 @@ def _rekey_child(context: Context, child: Child) -> None:
 
 
 def follow_policy(context: Context, now: float, changed: commands.PolicyChanged) -> None:
-    """Dead peer detection goes by the new policy, and an IKE SA that does not is superseded."""
-    sa, timers = context.sa, context.timers
-    if sa.policy.dpd.enabled:
-        timers.arm(Timer.DPD, max(_next_check(context, now), now))
-    if changed.outdated and not sa.outdated:
-        sa.outdated = True
-        timers.arm(Timer.REINITIATE, now + REINITIATE_AGAIN)
+    """Dead peer detection goes by the new policy, and an IKE SA that does not is succeeded."""
+    if context.sa.policy.dpd.enabled:
+        context.timers.arm(Timer.DPD, max(_next_check(context, now), now))
+    _arm_succession(context, now)
 
 
 def probe(context: Context, now: float, cause: commands.Probe) -> None:
@@ -485,24 +484,36 @@ def _next_check(context: Context, now: float) -> float:
     return due if context.requests.outstanding is None else min(due, now + SHORTEST_ASKING)
 
 
-def ends_soon(context: Context, now: float, timer: Timer) -> None:
+def ends_soon(context: Context, now: float, timer: Timer) -> commands.RekeyNow | None:
     """The hard end is near, or what it was made by holds no longer: another one is begun beside this one.
 
-    A rekey that was begun a moment ago may still be answered, and has half of the time that is left.
+    Where only its algorithms hold no longer a rekey will do, which leaves its CHILD_SAs as they are. A rekey
+    that was begun a moment ago may still be answered, and has half of the time that is left.
     """
     if context.sa.outdated:
         context.timers.arm(Timer.REINITIATE, now + REINITIATE_AGAIN)
+        if context.sa.can_be_rekeyed:
+            return commands.RekeyNow()
         context.registry.reinitiating.append(context.sa.tunnel)
-        return
+        return None
     outstanding, end = context.requests.outstanding, context.timers.deadline(Timer.LIFETIME)
     if outstanding is not None and isinstance(outstanding.exchange, RekeyIke) and end is not None:
         is_young = now - outstanding.schedule.started < UNANSWERED
         half = _reinitiate_before(context.sa.policy.lifetime) / 2
         if is_young and now < end - half:
             context.timers.arm(Timer.REINITIATE, end - half)
-            return
+            return None
     reinitiate(context, now, causes.Reinitiate("it could not be rekeyed and ends soon"))
     context.timers.arm(Timer.REINITIATE, now + REINITIATE_AGAIN)
+    return None
+
+
+def _arm_succession(context: Context, now: float) -> None:
+    """When it is succeeded if nothing else does that: shortly before its end, at once if it is outdated."""
+    end = context.timers.deadline(Timer.LIFETIME)
+    if end is not None:
+        before_end = end - _reinitiate_before(context.sa.policy.lifetime)
+        context.timers.arm(Timer.REINITIATE, now if context.sa.outdated else max(now, before_end))
 
 
 def _reinitiate_before(lifetime: float) -> float:

@@ -198,6 +198,7 @@ def on_quick2(context: Context, now: float, received: Received) -> None:
         context.current.rearm()
     _done(context, now, quick)
     quick.last.received = received.data
+    _follow_policy(context, now, quick)
 
 
 # ----------------------------------------------------------------------------------- responder
@@ -270,6 +271,23 @@ def on_quick3(context: Context, now: float, received: Received) -> None:
     context.peer.children.confirm(quick.spi_in)
     _done(context, now, quick)
     quick.last.received = received.data
+    _follow_policy(context, now, quick)
+
+
+def _follow_policy(context: Context, now: float, quick: QuickMode) -> None:
+    """Another policy may hold since it began: its pair gets a successor, or goes with its mapping."""
+    current, made_by = context.current, quick.policy
+    wanted = current.sa.policy.child(made_by.index)
+    if not current.peer.children.is_current(quick.spi_in):
+        return
+    if wanted is None or wanted.selects != made_by.selects:
+        gone = Diagnosis.of(Code.LIFETIME, detail="its mapping is not configured")
+        close_child(current, quick.spi_in, gone)
+        if wanted is not None:
+            want(current, now, wanted.index)
+    elif wanted.protection != made_by.protection:
+        want(current, now, wanted.index, quick.spi_in)
+    current.rearm()
 
 
 # ------------------------------------------------------------------------------------- its end

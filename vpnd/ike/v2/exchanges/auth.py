@@ -26,7 +26,7 @@ from vpnd.ike.session import Phase
 from vpnd.ike.v2 import diagnoses, duplicates, life
 from vpnd.ike.v2.causes import AttemptFailed, AttemptWithdrawn, Authenticated, Contested
 from vpnd.ike.v2.context import Context
-from vpnd.ike.v2.exchanges.create_child import find_policy
+from vpnd.ike.v2.exchanges.create_child import find_policy, follow_policy
 from vpnd.ike.v2.exchanges.informational import AuthenticationFailedNotice, DeleteChildren, DeleteIke
 from vpnd.ike.v2.faults import AuthenticationFailed, IdentityTaken, InvalidSyntax, NoProposalChosen
 from vpnd.ike.v2.ike_sa import IkeSa
@@ -257,6 +257,7 @@ def _add_first_child(context: Context, now: float, agreed: Agreed, initiator: bo
     child = agreed.sa(context.sa, init.nonce_i, init.nonce_r, None, initiator)
     prove = bool(agreed.policy.pfs) or context.registry.policies.has_rekey_to_prove(context.sa.policy)
     context.children.add_first(now, child, min(init.nonce_i, init.nonce_r), prove)
+    follow_policy(context, now, agreed.policy, child.spi_in)
 
 
 def _authenticate(context: Context, received: Received, request: AuthRequest) -> tuple[PeerPolicy, Secret]:

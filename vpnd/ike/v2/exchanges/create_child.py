@@ -15,6 +15,7 @@ from vpnd.ike.key_exchange import NONCE_LENGTH
 from vpnd.ike.message import Received
 from vpnd.ike.outputs import ChildFailed
 from vpnd.ike.v2 import diagnoses
+from vpnd.ike.v2.children import Fate
 from vpnd.ike.v2.context import Context
 from vpnd.ike.v2.exchanges.informational import DeleteChildren
 from vpnd.ike.v2.exchanges.rekey_ike import EXCHANGE, RekeyIke
@@ -24,6 +25,7 @@ from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Refusal, error_of
 from vpnd.ike.v2.negotiate import Offer, answer_offer, tell_offered
 from vpnd.ike.v2.requests import Exchange
 from vpnd.model.child import ChildSa
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy
 from vpnd.model.proposals import NO_GROUP
 from vpnd.model.selectors import Selector
@@ -131,6 +133,7 @@ class ChildExchange(Exchange):
         sa = negotiation.accept(context, response)
         self._negotiation = None
         self._made(context, now, sa, min(negotiation.nonce, response.nonce.data))
+        follow_policy(context, now, negotiation.policy, sa.spi_in)
 
     def _made(self, context: Context, now: float, sa: ChildSa, lowest_nonce: bytes) -> None:
         context.children.add(now, sa, lowest_nonce)
@@ -215,6 +218,20 @@ def answer_child(
     sa = agreed.sa(context.sa, nonce_i, nonce_r, shared, initiator=False)
     tell_offered(context, agreed)
     return sa, min(nonce_i, nonce_r), (sa_payload, Nonce(nonce_r), *ke, ts_i, ts_r, *agreed.notifies)
+
+
+def follow_policy(context: Context, now: float, made_by: ChildPolicy, spi_in: int) -> None:
+    """Another policy may hold than it was asked for by: it gets a successor, or goes with its mapping."""
+    child, wanted = context.children.find(spi_in), find_policy(context, made_by.index)
+    if child is None or child.fate is not Fate.LIVE:
+        return
+    if wanted is None or wanted.selects != made_by.selects:
+        context.children.deleting(child, Diagnosis.of(Code.LIFETIME, detail="its mapping is not configured"))
+        context.requests.ask(DeleteChildren((spi_in,)))
+        if wanted is not None:
+            context.requests.ask(CreateChild(wanted.index))
+    elif wanted.protection != made_by.protection:
+        context.children.postpone_rekey(child, now)
 
 
 def find_policy(context: Context, mapping: int) -> ChildPolicy | None:

@@ -10,7 +10,7 @@ When both sides rekey at once there are two successors, and `rekey_child` says w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vpnd.ike.faults import Fault
 from vpnd.ike.key_exchange import NONCE_LENGTH
@@ -28,6 +28,7 @@ from vpnd.ike.v2.messages import IkeRekeyRequest, IkeRekeyResponse, Refusal, err
 from vpnd.ike.v2.proposals import IKE_SPI_LENGTH, answer_sa, choose_near, decode_sa, encode_sa, read_answer
 from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import State, Timer
+from vpnd.model.policy import PeerPolicy
 from vpnd.model.proposals import Chosen
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Exchange2, Notify2, Protocol
@@ -79,13 +80,15 @@ class RekeyIke(Exchange):
         self._nonce = b""
         self._spi = b""
         self._ours: IkeKeyExchange | None = None
+        self._policy: PeerPolicy | None = None
+        """What it asks by, whatever is configured until the answer comes."""
 
     def request(self, context: Context, now: float) -> tuple[Payload, ...] | None:
         entropy, policy = context.registry.entropy, context.sa.policy
-        if self._ours is None:
+        if self._ours is None or self._policy is None or self._policy.terms != policy.terms:
             self._nonce = entropy.bytes(NONCE_LENGTH)
             self._spi = context.registry.new_ike_spi()
-            self._ours = IkeKeyExchange(policy, entropy)
+            self._ours, self._policy = IkeKeyExchange(policy, entropy), policy
         return (
             encode_sa(policy.proposals, self._spi, policy.numbers),
             Nonce(self._nonce),
@@ -94,11 +97,11 @@ class RekeyIke(Exchange):
 
     def accepted(self, context: Context, now: float, received: Received) -> Superseded:
         """Our successor is made; a rival, if it lives, decides whether it stays (RFC 7296 section 2.8.2)."""
-        response, policy = received.of(IkeRekeyResponse), context.sa.policy
+        response, policy = received.of(IkeRekeyResponse), required(self._policy)
         chosen = diagnoses.require(read_answer(response.sa, policy.proposals, policy.numbers), EXCHANGE)
         peer_spi, nonces = _ike_spi(chosen), (self._nonce, response.nonce.data)
         shared = conclude_ke(required(self._ours).pair, response.ke, chosen.suite.dh, EXCHANGE)
-        successor = _successor(context, now, True, (self._spi, peer_spi), chosen, shared, nonces)
+        successor = _successor(context, now, policy, True, (self._spi, peer_spi), chosen, shared, nonces)
         rival = self.rival
         if rival is not None and rival.lives and min(*nonces) < rival.lowest_nonce:
             return Superseded(rival.successor, redundant=successor)
@@ -116,7 +119,12 @@ class RekeyIke(Exchange):
             left = (context.timers.deadline(Timer.LIFETIME) or now) - now
             _try_later(context, now, busy_wait(context, left, self.crossed))
             return None
-        diagnosis = diagnoses.of_init_error(error, context.sa.policy, EXCHANGE)
+        asked_by = required(self._policy)
+        if asked_by.terms != context.sa.policy.terms:
+            # What is configured by now is another thing.
+            _try_later(context, now, 0.0)
+            return None
+        diagnosis = diagnoses.of_init_error(error, asked_by, EXCHANGE)
         context.emit(IkeRekeyFailed(context.sa.tunnel, diagnosis))
         _try_later(context, now, REFUSED_WAIT)
         return replaced_if_full(error)
@@ -143,7 +151,7 @@ def respond(context: Context, now: float, received: Received) -> tuple[Payload, 
     ke, shared = answer_ke(request.ke, chosen.suite.dh, registry.entropy, EXCHANGE)
     nonces = request.nonce.data, registry.entropy.bytes(NONCE_LENGTH)
     local_spi = registry.new_ike_spi()
-    successor = _successor(context, now, False, (peer_spi, local_spi), chosen, shared, nonces)
+    successor = _successor(context, now, sa.policy, False, (peer_spi, local_spi), chosen, shared, nonces)
     payloads = (answer_sa(chosen, Protocol.IKE, local_spi, numbers), Nonce(nonces[1]), ke)
     if rekeying is None:
         return Superseded(successor, answer=payloads)
@@ -178,19 +186,23 @@ def _try_later(context: Context, now: float, wait: float) -> None:
 def _successor(
     context: Context,
     now: float,
+    policy: PeerPolicy,
     initiator: bool,
     spis: tuple[bytes, bytes],
     chosen: Chosen,
     shared: Secret,
     nonces: tuple[bytes, bytes],
 ) -> Context:
-    """The new IKE SA, with keys from SK_d of the old (RFC 7296 section 2.18); pairs are (i, r)."""
+    """The new IKE SA, with keys from SK_d of the old (RFC 7296 section 2.18); pairs are (i, r).
+
+    Its algorithms are of `policy`, all else is as the old one was made.
+    """
     old = context.sa
     keys = derive_ike_keys(chosen.suite, derive_successor_skeyseed(old.keys, shared, *nonces), *nonces, *spis)
     local_spi, peer_spi = spis if initiator else reversed(spis)
     attempt = Attempt(old.attempt.begun_here, (old.policy,))
     sa = IkeSa(old.policy, old.path, initiator, local_spi, peer_spi, attempt, peer=old.peer)
-    sa.psk = old.psk
+    sa.psk, sa.made_by = old.psk, replace(old.made_by or policy, proposals=policy.proposals)
     sa.nat, sa.former, sa.last_heard = old.nat, old.former, old.last_heard
     sa.set_keys(chosen.suite, keys)
     successor = context.beside(sa)
