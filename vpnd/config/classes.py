@@ -34,7 +34,8 @@ class ChangeClass(Enum):
     """The IKE SA has a successor at once, before it goes: by a rekey where only its algorithms change, which
     leaves the ESP SAs as they are, else by another one beside it, with ESP SAs of its own."""
     INTERFACE = "interface"
-    """The interface is made again, under its new name, and everything is negotiated again."""
+    """The interface is renamed, and nothing else happens to it. Where the kernel cannot rename one that is up
+    (before Linux 6.2) it is made again, and everything is negotiated again."""
     BREAK = "break"
     """DELETE, and everything is negotiated again."""
 
@@ -137,7 +138,8 @@ COSTS: Mapping[ChangeClass, str] = {
     NEXT_SA: "nothing: it holds from the next rekey or authentication on",
     REKEY: "nothing: each successor is negotiated before its predecessor goes",
     NEW_IKE_SA: "nothing: a new IKE SA is negotiated, and the old one goes after that",
-    INTERFACE: "packets, until everything is negotiated again, and what others have set on the interface",
+    INTERFACE: "nothing where the kernel renames what is up (Linux 6.2), else packets, until everything is"
+    " negotiated again, and what others have set on the interface",
     BREAK: "packets, from its DELETE until everything is negotiated again",
 }
 
@@ -173,7 +175,7 @@ class TunnelDifference:
     mappings_removed: int = 0
     mappings_kept: int = 0
     is_remade: bool = False
-    """Whether the tunnel is removed and made again, with its interface."""
+    """Whether the tunnel is removed and made again, with its interface, whatever the kernel can."""
 
     @property
     def summary(self) -> str:
@@ -252,7 +254,7 @@ def compare(old: Loaded, new: Loaded, before: TunnelPolicy, after: TunnelPolicy)
         classes.append(REKEY)  # also where routes of another IP version have made them
     if before.peer.local_address != after.peer.local_address:
         classes.append(CLASSES["gateway.address"])
-    is_remade = max(classes, default=LIVE) >= INTERFACE
+    is_remade = max(classes, default=LIVE) >= BREAK
     dearest = max((change.change_class for change in keys), default=LIVE)
     counts = len(has - had), len(had - has), len(had & has)
     found = max(dearest, *classes, LIVE)

@@ -573,7 +573,7 @@ def plan(
     - next SA: it holds from the next rekey or authentication on
     - rekey: successors of the ESP SAs are negotiated at once, before their predecessors go
     - new IKE SA: one is negotiated at once, and the old one goes after that
-    - interface: the interface is made again
+    - interface: the interface is renamed; made again, and everything negotiated again, before Linux 6.2
     - break: DELETE, and everything is negotiated again: packets are lost
 
     Nothing is changed. With an error in the files every problem is printed, and the exit code is 2.

@@ -704,7 +704,7 @@ def _class() -> Any:
     return Field(
         alias="class",
         description="What it costs, the cheapest first: in place; from the next rekey on; successors of the"
-        " ESP SAs; a new IKE SA before the old one goes; the interface made again; DELETE and all again.",
+        " ESP SAs; a new IKE SA before the old one goes; the interface renamed; DELETE and all again.",
         examples=["next SA"],
     )
 

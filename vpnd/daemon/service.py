@@ -411,7 +411,8 @@ class Service:
 
     async def _change(self, after: TunnelPolicy, difference: TunnelDifference) -> None:
         """A tunnel is another: in place as its class says, or made again where nothing else can be."""
-        if difference.is_remade or self.interfaces.get(after.name) is None:
+        is_remade = difference.is_remade or self.interfaces.get(after.name) is None
+        if is_remade or not await self.interfaces.rename(after):
             await self._remove(after.name, after)
             await self._prepare(after)
         else:

@@ -40,6 +40,12 @@ class Host(Protocol):
     async def open_interface(self, name: str, mtu: int) -> int:
         """Make a tunnel's TUN, up, with this MTU in bytes; returns its descriptor, which is the caller's."""
 
+    async def rename_interface(self, name: str, to: str) -> None:
+        """Give an interface another name; it stays up, with its addresses and routes.
+
+        Raises HostFailed, with nothing changed: the name is taken, or the kernel is older than Linux 6.2.
+        """
+
     async def close_interface(self, name: str, descriptor: int) -> None:
         """Close a TUN; the kernel takes its routes with it. Never raises."""
 
@@ -134,6 +140,10 @@ class LinuxHost:
         with contextlib.suppress(HostFailed):
             await self._do(lambda netlink: netlink.delete_tunnels())
         await self._in_thread(lambda: _close_all(descriptors))
+
+    async def rename_interface(self, name: str, to: str) -> None:
+        """As `Host.rename_interface`."""
+        await self._do(lambda netlink: netlink.rename(name, to))
 
     async def set_links_up(self, names: frozenset[str]) -> frozenset[str]:
         """As `Host.set_links_up`."""

@@ -115,6 +115,11 @@ class Netlink:
             self._ip.link("set", index=index, IFLA_AF_SPEC=quiet)
         _attempt(f"set {name} up", lambda: self._ip.link("set", state="up", **wanted))
 
+    def rename(self, name: str, to: str) -> None:
+        """Give an interface another name, up as it is. Raises NetlinkFailed: before Linux 6.2, always."""
+        index = self._require(name)
+        _attempt(f"rename {name} to {to}", lambda: self._ip.link("set", index=index, ifname=to))
+
     def set_links_up(self, names: frozenset[str]) -> frozenset[str]:
         """Set up those of these interfaces that are down: their names. Raises NetlinkFailed."""
         links = _attempt("list the links", rtnetlink.links)

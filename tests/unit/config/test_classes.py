@@ -67,7 +67,7 @@ def test_a_key_that_changes_has_its_class(
     found = changed(tmp_path, before + "\n", after + "\n")
     assert found.change_class is expected
     assert expected in [change.change_class for change in found.keys if change.key == key]
-    assert ("nothing" in found.cost) is (expected < ChangeClass.INTERFACE)
+    assert ("nothing" in found.cost) is (expected < ChangeClass.BREAK)
 
 
 def test_of_several_changes_the_dearest_counts(tmp_path: Path) -> None:

@@ -179,6 +179,8 @@ class FakeHost:
         self.wanted = Wanted()
         self.history: list[Wanted] = []
         self.refuse: set[str] = set()
+        self.renames = True
+        """Whether an interface that is up can be renamed: not before Linux 6.2."""
         self.closed = False
         self.down: set[str] = set()
         self.gate: asyncio.Semaphore | None = None
@@ -210,6 +212,15 @@ class FakeHost:
         self.interfaces[name] = mtu
         self._descriptor += 1
         return self._descriptor
+
+    async def rename_interface(self, name: str, to: str) -> None:
+        if not self.renames or to in self.interfaces:
+            raise HostFailed(f"cannot rename {name} to {to}")
+        self.interfaces[to] = self.interfaces.pop(name)
+        routes = (
+            replace(route, device=to) if route.device == name else route for route in self.wanted.routes
+        )
+        self.wanted = Wanted(frozenset(routes), self.wanted.rules)
 
     async def close_interface(self, name: str, descriptor: int) -> None:
         del self.interfaces[name]

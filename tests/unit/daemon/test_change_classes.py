@@ -340,3 +340,54 @@ async def test_a_change_of_what_does_not_come_up_is_tried_at_once(
     await pair.hq.operator.reload()
     await pair.until(lambda: pair.state() == ("up", "up"), 5)
     assert pair.hq.engine.tunnels["t"] == descriptor
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("renames", [True, False], ids=["renamed", "made again"])
+@with_pair
+async def test_an_interface_has_another_name(pair: Pair, version: str, renames: bool) -> None:
+    """It is renamed as it is, with all other changes in place; a kernel that cannot makes it again."""
+    before = await begin(pair, table(version, ACTIVE), table(version, PASSIVE, wide=True))
+    pair.hq.host.renames = renames
+    changed = f'{ACTIVE}\ninterface = "vpn-other"\ndescription = "x"'
+    write(pair, table(version, changed, ike='encryption = "aes-256"'), table(version, PASSIVE, wide=True))
+    result = await pair.hq.operator.reload()
+    assert result.changed == ["t"]
+    await asyncio.sleep(30)
+    after = Seen.of(pair.hq)
+    assert pair.state() == ("up", "up")
+    assert list(pair.hq.host.interfaces) == ["vpn-other"]
+    assert {route.device for route in pair.hq.host.wanted.routes} == {"vpn-other", None}
+    detail = pair.hq.operator.tunnel("t")
+    assert (detail.interface, detail.description) == ("vpn-other", "x")
+    assert detail.ike is not None
+    assert detail.ike.encryption == "aes-256"
+    assert (after.interface == before.interface, after.pairs == before.pairs) == (renames, renames)
+    assert (lost(pair) == []) is renames
+
+
+@with_pair
+async def test_two_tunnels_exchange_their_interfaces(pair: Pair) -> None:
+    """Neither name is free when it is wanted: what cannot be renamed is made again, and both are up."""
+    names = {"t": "vpn-a", "u": "vpn-b"}
+
+    def ends(name: str, one: str, other: str, more: str) -> str:
+        ids = f'local_id = "{one}.{name}.example"\nremote_id = "{other}.{name}.example"'
+        return table("ikev2", more, ike=ids).replace("tunnels.t.", f"tunnels.{name}.")
+
+    def configured(names: dict[str, str]) -> None:
+        ours = {
+            name: ends(name, "a", "b", f'routes = ["10.{at}.0.0/16"]\ninterface = "{interface}"')
+            for at, (name, interface) in enumerate(names.items())
+        }
+        pair.configure(ours, {name: ends(name, "b", "a", PASSIVE) for name in names})
+
+    configured(names)
+    await pair.start()
+    await pair.until(lambda: pair.state("t") == pair.state("u") == ("up", "up"))
+    configured({"t": "vpn-b", "u": "vpn-a"})
+    await pair.hq.operator.reload()
+    await pair.until(lambda: pair.state("t") == pair.state("u") == ("up", "up"), 120)
+    found = {name: pair.hq.operator.tunnel(name).interface for name in names}
+    assert found == {"t": "vpn-b", "u": "vpn-a"}
+    assert set(pair.hq.host.interfaces) == {"vpn-a", "vpn-b"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vpnd.config.problems import counted
 from vpnd.daemon.events.journal import Journal
@@ -123,6 +123,22 @@ class Interfaces:
         self._owners.pop(attached.policy.interface, None)
         self._engine.remove_tunnel(name)
         await self._host.close_interface(attached.policy.interface, attached.descriptor)
+
+    async def rename(self, policy: TunnelPolicy) -> bool:
+        """Give the interface of a tunnel the name that it is to have; whether the kernel has done so."""
+        attached = self._attached[policy.name]
+        before, after = attached.policy.interface, policy.interface
+        if before == after:
+            return True
+        async with self._settling:
+            try:
+                await self._host.rename_interface(before, after)
+            except HostFailed as failure:
+                self._journal.detail(policy.name, str(failure))
+                return False
+            attached.policy = replace(attached.policy, interface=after)
+            self._owners[after] = self._owners.pop(before)
+        return True
 
     async def change(self, policy: TunnelPolicy, child: ChildSa | None = None) -> None:
         """A tunnel keeps its interface and has another policy; `child` is an SA of it."""
