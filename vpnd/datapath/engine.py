@@ -222,6 +222,8 @@ class PythonEngine:
         self._sad.install(pair, outbound)
         if outbound:
             self._release(tunnel, child.mapping)
+        self._inbound.receive_early(self._loop.time(), child.spi_in)
+        self._tell_later()
 
     def use_outbound(self, spi_in: int) -> None:
         pair = self._sad.by_spi(spi_in)

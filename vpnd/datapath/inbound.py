@@ -7,7 +7,9 @@ one SA and one length.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import ip_address
 from struct import Struct
 
@@ -24,7 +26,7 @@ from vpnd.datapath.interface import (
     Tap,
     UnknownSpi,
 )
-from vpnd.datapath.sad import Sad, SaPair
+from vpnd.datapath.sad import Sad, SaPair, spi_key
 from vpnd.datapath.spd import ADDRESSES, NO_MAPPING, PROBED
 from vpnd.datapath.tunnels import TokenBucket, Tunnel
 from vpnd.model.child import Path
@@ -41,8 +43,24 @@ UNKNOWN_SPI_RATE = 1.0
 PEERS_KNOWN = 1.0
 """Ours: seconds between two looks at whose SAs there are, so that a flood costs one look."""
 
+EARLY_PACKETS = 256
+EARLY_TIME = 1.0
+"""Ours: packets of peers that are kept for an SA that may come, and seconds: as an answer may take."""
+
 Endpoint = tuple[str, int]
 """Sender of a datagram as sockets give it: address and port; 0 for raw ESP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """An ESP packet that came before its SA, as `Inbound.receive` takes it."""
+
+    at: float
+    segment: bytes
+    traffic_class: int
+    sender: Endpoint
+    local: Address
+    port: int
 
 
 class Inbound:
@@ -65,6 +83,7 @@ class Inbound:
         self._peers: dict[str, TokenBucket] = {}
         """By the addresses of those that have SAs: no flood of another hides that one has forgotten them."""
         self._peers_at = float("-inf")
+        self._early: deque[Early] = deque(maxlen=EARLY_PACKETS)
         self._delivered: dict[Tunnel, None] = {}
         self.drops = [0] * len(Drop)
         self.heard: dict[str, float] = {}
@@ -97,7 +116,7 @@ class Inbound:
                 if port and key == NON_ESP_MARKER:
                     self._on_ike(local, port, sender, segment[4:])
                 elif not (port and segment == KEEPALIVE):
-                    self._refuse(now, segment, sender)
+                    self._refuse(Early(now, segment, traffic_class, sender, local, port))
                 continue
             heads = _heads(length, (total - start) // length).unpack_from(data, start)
             spis, sequences = heads[::2], heads[1::2]
@@ -107,6 +126,24 @@ class Inbound:
                 sequences = sequences[:ends]
             self._receive_run(now, pair, data, start, length, list(sequences), traffic_class, sender)
             start += len(sequences) * length
+
+    def receive_early(self, now: float, spi_in: int) -> None:
+        """An SA is installed: take what its peer has sent on it before.
+
+        A responder may do that once it has sent its answer, which may be overtaken (RFC 7296 section 2.8).
+        """
+        key = spi_key(spi_in)
+        if not any(one.segment[:4] == key for one in self._early):
+            return
+        kept = list(self._early)
+        self._early.clear()
+        for one in kept:
+            if one.segment[:4] != key:
+                self._early.append(one)
+            elif now - one.at <= EARLY_TIME:
+                length = len(one.segment)
+                self.receive(now, one.segment, length, one.traffic_class, one.sender, one.local, one.port)
+        self.flush()
 
     def flush(self) -> None:
         """Write what was joined; the end of a batch. Only tunnels with packets in it are looked at."""
@@ -254,15 +291,18 @@ class Inbound:
 
     # ------------------------------------------------------------------------- the rare
 
-    def _refuse(self, now: float, segment: bytes, sender: Endpoint) -> None:
-        """Count what no SA takes."""
-        if len(segment) < ESP_HEADER_LENGTH:
+    def _refuse(self, early: Early) -> None:
+        """Count what no SA takes; of a peer it is kept for a moment, should its SA come."""
+        if len(early.segment) < ESP_HEADER_LENGTH:
             self.drops[Drop.MALFORMED] += 1
             return
         self.drops[Drop.NO_SA] += 1
-        if self._unknown_of(now, sender[0]).take(now):
-            spi, _ = _HEADER.unpack_from(segment)
-            self._notices.append(UnknownSpi(spi, ip_address(sender[0])))
+        limit = self._unknown_of(early.at, early.sender[0])
+        if limit is not self._strangers:
+            self._early.append(early)
+        if limit.take(early.at):
+            spi, _ = _HEADER.unpack_from(early.segment)
+            self._notices.append(UnknownSpi(spi, ip_address(early.sender[0])))
 
     def _unknown_of(self, now: float, address: str) -> TokenBucket:
         """What limits the notices about SPIs that no SA has, from this address."""

@@ -71,7 +71,7 @@ class Drop(IntEnum):
     MALFORMED = 0
     """Not an IP packet, not an ESP packet, or padding that breaks RFC 4303 section 2.4."""
     NO_SA = 1
-    """Inbound: unknown SPI. Outbound: no SA for the packet's selectors yet."""
+    """Inbound: unknown SPI, also where its SA came soon after. Outbound: no SA for its selectors yet."""
     REPLAY = 2
     """Sequence number repeated or older than the window (RFC 4303 section 3.4.3)."""
     INTEGRITY = 3
@@ -264,6 +264,9 @@ class Engine(Protocol):
         """Receive on `child.spi_in`; with `outbound`, also send this mapping's packets on `child.spi_out`.
 
         What waits for the mapping is sent before this returns, and so it is with `use_outbound`.
+
+
+        What the peer has sent on it a moment ago, before its answer was here, is received now.
         """
 
     def use_outbound(self, spi_in: int) -> None:

@@ -138,6 +138,7 @@ class Gateway:
     def install(self, sa: ChildSa, outbound: bool = True, path_mtu: int = 1500) -> SaPair:
         pair = SaPair(sa, SeededEntropy(1), path_mtu)
         self.sad.install(pair, outbound)
+        self.inbound.receive_early(self.now, sa.spi_in)
         return pair
 
     def send(self, *packets: bytes) -> list[bytes]:

@@ -28,6 +28,7 @@ from tests.unit.datapath.parts import (
 from tests.unit.datapath.test_outbound import A, B, carried, pair_of
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.esp import make_sealer
+from vpnd.datapath.inbound import EARLY_PACKETS, EARLY_TIME
 from vpnd.datapath.interface import Drop, PeerMoved, PeerSends, UnknownSpi
 from vpnd.datapath.replay import ESN_END
 from vpnd.model.child import Path
@@ -472,3 +473,57 @@ def test_once_it_is_sent_on_nothing_is_told() -> None:
     theirs.sad.use_outbound(theirs.install(facing(child()), outbound=False))
     carried(ours, theirs, udp_packet(A, B, 100))
     assert theirs.notices == []
+
+
+def early() -> tuple[Gateway, list[bytes], list[bytes]]:
+    """A gateway whose peer sends on a second SA already: the packets, and their ESP packets."""
+    ours, theirs = pair_of()
+    ours.sad.use_outbound(ours.install(child(0x1003, 0x2004, labels=(5, 6)), outbound=False))
+    packets = [udp_packet(A, B, 300 + number) for number in range(4)]
+    return theirs, packets, ours.send(*packets)
+
+
+SECOND = facing(child(0x1003, 0x2004, labels=(5, 6)))
+
+
+def test_what_comes_before_its_sa_is_received_with_it() -> None:
+    """A responder sends as soon as it has answered, which may be overtaken (RFC 7296 section 2.8)."""
+    theirs, packets, esp = early()
+    assert theirs.receive(*esp[:3], sender=PEER) == []
+    assert theirs.notices == [UnknownSpi(0x2004, ip_address("192.0.2.1"))]
+    pair = theirs.install(SECOND, outbound=False)
+    assert theirs.written == packets[:3]
+    assert PeerSends("t", 0x2004) in theirs.notices
+    assert theirs.receive(esp[3], sender=PEER) == [packets[3]]
+    assert pair.packets_in == 4
+    assert theirs.dropped() == {"NO_SA": 3}
+    # Each is taken once.
+    theirs.inbound.receive_early(theirs.now, 0x2004)
+    assert theirs.written == packets
+
+
+def test_only_the_newest_of_a_peer_are_kept_and_not_for_long() -> None:
+    theirs, packets, esp = early()
+    theirs.receive(esp[0], sender=PEER)
+    theirs.now += EARLY_TIME + 0.1
+    theirs.receive(esp[1], sender=PEER)
+    theirs.receive(esp[2], sender=("192.0.2.77", 4500))
+    theirs.install(SECOND)
+    assert theirs.written == [packets[1]], "neither the old one, nor what no peer has sent"
+
+    theirs, packets, esp = early()
+    theirs.receive(*esp, sender=PEER)
+    others = (struct.pack("!II", 0x3000 + number, 1) + bytes(32) for number in range(EARLY_PACKETS - 2))
+    theirs.receive(*others, sender=PEER)
+    theirs.install(SECOND)
+    assert theirs.written == packets[2:]
+
+
+def test_what_is_forged_for_an_sa_that_comes_is_dropped_with_it() -> None:
+    theirs, packets, esp = early()
+    forged = (esp[0][:-1] + b"x", struct.pack("!II", 0x2004, 9) + bytes(40))
+    theirs.receive(*forged, esp[1], esp[1], sender=PEER)
+    theirs.install(SECOND)
+    assert theirs.written == [packets[1]]
+    dropped = theirs.dropped()
+    assert (dropped["INTEGRITY"] >= 1, dropped["REPLAY"]) == (True, 1)
