@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from vpnd.config.values import MomentValue
 from vpnd.control.schema import (
     CustomerGateways,
     CustomerGatewayStatus,
@@ -125,7 +126,7 @@ class TraceFilter(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: int | None = Field(None, ge=1, le=MAX_LIMIT, description="So many of the newest.", examples=[20])
-    since: AwareDatetime | None = Field(
+    since: MomentValue | None = Field(
         None, description="Of this moment or later.", examples=["2026-03-01T14:00:00Z"]
     )
     exchange: list[Text] | None = Field(
@@ -196,7 +197,7 @@ class EventFilter(BaseModel):
         None, description="With one of these codes; may be repeated.", examples=[["E-PSK"]]
     )
     text: Text | None = Field(None, description="Found in the event's text, any case.", examples=["phase 1"])
-    since: AwareDatetime | None = Field(
+    since: MomentValue | None = Field(
         None, description="Of this moment or later.", examples=["2026-03-01T14:00:00Z"]
     )
 

@@ -96,11 +96,18 @@ async def test_messages_that_match(daemon: Daemon, query: str, left: list[str]) 
     assert (status, [line["direction"] for line in body["lines"]]) == (200, left)
 
 
+NO_MOMENT = ("since=yesterday", "since=2026-03-01", "since=0.5", "since=1772373731")
+
+
 @pytest.mark.parametrize(
-    "query", ["since=yesterday", "since=2026-03-01", "after=-1", "exchanges=x", "limit=0"]
+    ("list_of", "query"),
+    [
+        *(("tunnels/branch-a/trace", query) for query in (*NO_MOMENT, "after=-1", "exchanges=x", "limit=0")),
+        *(("events", query) for query in (*NO_MOMENT, "kinds=x", "limit=0")),
+    ],
 )
-async def test_filters_that_are_none(daemon: Daemon, query: str) -> None:
-    status, body, _ = await ask(daemon, "GET", f"/v1/tunnels/branch-a/trace?{query}")
+async def test_filters_that_are_none(daemon: Daemon, list_of: str, query: str) -> None:
+    status, body, _ = await ask(daemon, "GET", f"/v1/{list_of}?{query}")
     assert (status, body["error"]["code"]) == (422, "E-REQUEST")
 
 
