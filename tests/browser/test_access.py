@@ -43,7 +43,8 @@ def pages(visit: Visit) -> Any:
     visit.sign_in()
     yield "list"
     paths = ("/tunnel?name=branch-a", "/tunnel?name=branch-b", "/events", "/nothing")
-    for path in (*paths, "/gateways", "/customer-gateway", "/customer-gateway?name=site"):
+    more = ("/gateways", "/customer-gateway", "/customer-gateway?name=site", "/tunnel/key?name=branch-b")
+    for path in (*paths, *more):
         page.goto(url + path)
         if path.endswith("a"):
             page.click("details summary")
@@ -94,7 +95,7 @@ def test_axe_has_nothing_serious(visit: Visit) -> None:
 )
 def test_everything_is_reached_by_tab_in_its_order_and_seen(visit: Visit) -> None:
     # Nothing is refreshed meanwhile: what is replaced cannot be compared.
-    refreshed = re.compile(r"/(rows|tunnel/live|events/list)(\?|$)")
+    refreshed = re.compile(r"/(rows|tunnel/live|events/list|configuration)(\?|$)")
     visit.page.route(refreshed, lambda route: route.fulfill(status=204))
     for name in pages(visit):
         page = visit.page
