@@ -201,7 +201,8 @@ class PeerPolicy:
     prove_rekey: bool = False
     next_psk: Secret | None = None
     probing: bool = False
-    """An attempt by it only asks what the peer takes: it is never said to be the first contact."""
+    """An attempt by it only asks what the peer takes: it is never said to be the first contact, and only the
+    configured identity is the peer's."""
 
     @property
     def lasting(self) -> tuple[object, ...]:
@@ -238,7 +239,7 @@ class PeerPolicy:
     @property
     def peer_ids(self) -> tuple[Identity, ...]:
         """What the peer may say that it is; who is known by name says its name or its address."""
-        if not self.known_by_name or self.remote_address is None:
+        if not self.known_by_name or self.remote_address is None or self.probing:
             return (self.remote_id,)
         return (self.remote_id, Identity.of_address(self.remote_address))
 

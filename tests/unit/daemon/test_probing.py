@@ -74,6 +74,13 @@ def left(pair: Pair) -> int:
         (V1, 'ike.version = "ikev2"', "E-V1V2", "ikev2", 'set ike.version = "ikev2" here'),
         (
             'ike.remote_id = "other.example"',
+            "",
+            "E-ID",
+            "192.0.2.2 (IPV4_ADDR)",
+            'set ike.remote_id = "192.0.2.2" here',
+        ),
+        (
+            'ike.remote_id = "other.example"',
             'ike.local_id = "branch.example"',
             "E-ID",
             "branch.example",
