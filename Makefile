@@ -28,22 +28,11 @@ ALONE := $(addprefix tests/faults/test_,floods.py kernel_peers.py service.py)
 # The service runs in a container, under AppArmor in a machine whose kernel has it.
 CONFINED = $(PYTHON) -m pytest tests/faults/test_service.py --machine qemu -k "from_nothing or apparmor or reboot" --full-faults -p no:randomly
 
-# What must be covered whole, and the tests that do it; then IKE, whose aim is 100 as well. The tracer of Python 3.11 slows
-# down every line, so `make test` does without, unless FLOOR=yes: then it traces these tests, and no others, and none that
-# is slow, while it runs everything.
-COVERED := vpnd/wire/*,vpnd/tunnel/*,vpnd/datapath/spd.py,vpnd/datapath/sad.py,vpnd/datapath/replay.py,vpnd/datapath/esp.py
-COVERED_BY := tests/unit/wire tests/unit/tunnel tests/unit/datapath tests/datapath/test_engine.py
-IKE_BY := tests/unit/ike tests/simulation
-IKE_FLOOR := 99
-FLOOR ?=
-TRACED := --cov=vpnd --cov-branch --cov-report=
-REPORT := $(PYTHON) -m coverage report --show-missing --skip-covered
-WHOLE := $(REPORT) --include='$(COVERED)' --fail-under=100
-IKE_WHOLE := $(REPORT) --include='vpnd/ike/*' --fail-under=$(IKE_FLOOR)
-
-# What the rest of vpnd is counted by, as root: the daemons that the tests with strongSwan start are counted as well.
-COUNTED_BY ?= tests/unit $(addprefix tests/interop/test_,operator.py reload.py failover.py narrowing.py life.py life_v1.py)
-DAEMONS := tests/daemons.coveragerc
+# Tests that need no root, and by themselves reach every line and branch of what must be covered whole (tests/lab/counting.py);
+# and as root those by which the rest of vpnd is counted, also in the daemons that they start.
+COVERED_BY := $(addprefix tests/unit/,wire ike tunnel datapath) tests/datapath/test_engine.py tests/simulation
+COUNTED_BY ?= tests/unit tests/datapath $(addprefix tests/interop/test_,operator.py reload.py failover.py life.py)
+COUNTING := $(PYTHON) -m pytest -p tests.covered -p no:randomly -n 2 --dist loadgroup
 
 export PYTHONUNBUFFERED := 1
 grid faults: export PYTEST_TIMEOUT := 3600
@@ -64,13 +53,14 @@ demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan; S
 	@$(PYTHON) -m tests.lab.demo --peer $(PEER) --scenario $(SCENARIO)
 
 # What the tests start is compiled once and not at each start, and so are the tests: before several processes do it.
-test: setup  ## everything: linters, unit tests, simulation, interop with strongSwan
-	@lint=$$(mktemp); trap 'rm -f "$$lint"' EXIT; failed=0; unset PYTHONDONTWRITEBYTECODE; \
-	$(MAKE) --no-print-directory lint >"$$lint" 2>&1 & linters=$$!; \
-	$(PYTHON) -m pytest --collect-only -q >/dev/null 2>&1 || true; \
-	$(PYTHON) -m pytest $(PYTEST_WORKERS) $(if $(FLOOR),$(TRACED) --counted-by='$(COVERED_BY) $(IKE_BY)') $(PYTEST_ARGS) || failed=$$?; \
-	$(if $(FLOOR),$(WHOLE) || failed=$$?; $(IKE_WHOLE) || failed=$$?;) \
-	wait $$linters || { failed=$$?; cat "$$lint"; }; exit $$failed
+# The lines and branches that they reach are counted, unless PYTEST_ARGS chooses some of the tests.
+test: setup  ## everything: linters, unit tests, simulation, interop with strongSwan; the floors of coverage
+	@work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; failed=0; unset PYTHONDONTWRITEBYTECODE; \
+	$(MAKE) --no-print-directory lint >"$$work/lint" 2>&1 & linters=$$!; \
+	$(PYTHON) -m pytest --collect-only -q >/dev/null 2>&1 || true; mkdir "$$work/reached"; \
+	$(if $(PYTEST_ARGS),,VPND_COVERED="$$work/reached") $(PYTHON) -m pytest -p tests.covered $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
+	$(if $(PYTEST_ARGS),,$(PYTHON) -m tests.covered "$$work/reached" || failed=$$?;) \
+	wait $$linters || { failed=$$?; cat "$$work/lint"; }; exit $$failed
 
 # Two processes that share nothing: each collects its own half, and no report goes from one to another. What was
 # compiled is kept, or each start would compile all tests. PYTEST_ARGS may leave nothing (5) of one half.
@@ -84,15 +74,11 @@ quick: setup  ## what needs no root and waits for nothing
 
 nightly: quick coverage docs grid faults bench mutants browser api monitoring containers  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
-coverage: setup  ## every branch of wire, tunnel and the ESP datapath, by tests without root: less than all of it fails; then IKE
-	@$(PYTHON) -m pytest $(COVERED_BY) -m 'not slow' -n 2 -p no:randomly $(TRACED) $(PYTEST_ARGS)
-	@$(WHOLE)
-	@$(PYTHON) -m pytest $(IKE_BY) -m 'not slow' -n 2 -p no:randomly $(TRACED) $(PYTEST_ARGS)
-	@$(IKE_WHOLE)
-	@if [ "$$(id -u)" = 0 ]; then \
-	$(PYTHON) -m pytest $(COUNTED_BY) --programs -n 2 --dist loadgroup -p no:randomly --cov --cov-config=$(DAEMONS) --cov-report= $(PYTEST_ARGS); \
-	$(PYTHON) -m coverage report --rcfile=$(DAEMONS) --omit='$(COVERED)' --skip-covered --sort=cover; \
-	else echo 'the rest of vpnd is counted where `sudo make coverage` can start daemons'; fi
+coverage: setup  ## what must be covered whole, by the tests without root alone; as root at least 90 % of the rest, with daemons
+	@reached=$$(mktemp -d); trap 'rm -rf "$$reached"' EXIT; export VPND_COVERED="$$reached"; \
+	$(COUNTING) -m 'not slow' $(COVERED_BY) $(PYTEST_ARGS); $(PYTHON) -m tests.covered "$$reached"; \
+	if [ "$$(id -u)" != 0 ]; then echo 'the rest of vpnd is counted where `sudo make coverage` can start daemons'; exit; fi; \
+	VPND_COVERED_DAEMONS=1 $(COUNTING) $(COUNTED_BY) $(PYTEST_ARGS); $(PYTHON) -m tests.covered --rest "$$reached"
 
 lint: setup  ## ruff, mypy and the layers
 	@$(PYTHON) -m ruff check --quiet .

@@ -57,12 +57,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="each vpnd is started as the program, none is forked (tests/lab/forked.py)",
     )
     parser.addoption(
-        "--counted-by",
-        default="",
-        metavar="PLACES",
-        help="with --cov: count what tests of these files and folders reach, not the slow ones (Makefile)",
-    )
-    parser.addoption(
         "--record",
         type=Path,
         metavar="FILE",
@@ -115,10 +109,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests that share gateways stay in one process (pytest-xdist, --dist loadgroup), as do short files."""
     if not item.nodeid.startswith(LONG) or shares(item):
         item.add_marker(pytest.mark.xdist_group(file_of(item)))
-    counted: str = item.config.getoption("--counted-by")
-    traced = item.nodeid.startswith(tuple(counted.split())) and not item.get_closest_marker("slow")
-    if counted and not traced:
-        item.add_marker(pytest.mark.no_cover)
 
 
 def file_of(item: pytest.Item) -> str:

@@ -18,9 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from tests.lab import counting
 from tests.lab.process import Child
 
 IMPORTED = [
+    "tests.lab.counted",
     "pydantic.v1",  # by FastAPI, at its first route
     "vpnd.config.load",
     "vpnd.control.api",
@@ -97,4 +99,7 @@ def _become(
     for descriptor in (output, nothing, there):
         os.close(descriptor)
     sys.argv = command
-    importlib.import_module(command[0]).main()
+    try:
+        importlib.import_module(command[0]).main()
+    finally:
+        counting.save()

@@ -119,7 +119,6 @@ class _Private(Protocol):
 
     def shared(self, peer_public: bytes) -> bytes:
         """The shared secret with a value of the right length. Raises InvalidPublicValue."""
-        ...
 
 
 # ------------------------------------------------------------------------------- MODP groups

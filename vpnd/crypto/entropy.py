@@ -13,11 +13,9 @@ class Entropy(Protocol):
 
     def below(self, bound: int) -> int:
         """A number uniform in [0, `bound`). Raises ValueError unless `bound` is positive."""
-        ...
 
     def bytes(self, length: int) -> builtins.bytes:
         """`length` uniformly distributed bytes."""
-        ...
 
 
 def chance(entropy: Entropy) -> float:

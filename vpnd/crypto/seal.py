@@ -70,15 +70,12 @@ class SkCipher(Protocol):
 
     def sealed_length(self, plain_length: int) -> int:
         """How long `seal` makes a plaintext of this length: the SK payload's body."""
-        ...
 
     def seal(self, associated: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
         """IV | ciphertext | ICV."""
-        ...
 
     def open(self, associated: bytes, sealed: bytes) -> bytes:
         """The plaintext, once everything has verified. Raises IntegrityFailed."""
-        ...
 
 
 def make(

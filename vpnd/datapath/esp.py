@@ -58,7 +58,6 @@ class Sealer(Protocol):
 
     def sealed_length(self, inner: int) -> int:
         """Bytes of the ESP packet around an inner packet of `inner` bytes."""
-        ...
 
     def seal(self, packets: Sequence[bytes], headroom: int, sequence: int, next_header: int) -> list[bytes]:
         """ESP packets, two buffers each: the second follows the first on the wire.
@@ -66,7 +65,6 @@ class Sealer(Protocol):
         All `packets` have one length; `headroom` bytes at the front of each are not part of it. The first
         gets number `sequence`, each further one the next (64 bits where the SA has them).
         """
-        ...
 
 
 class Opener(Protocol):
@@ -83,7 +81,6 @@ class Opener(Protocol):
         None for each whose ICV does not verify or whose length is no multiple of the block. `sequences` are
         their 64-bit numbers, of which an SA with 32 bits ignores the upper half.
         """
-        ...
 
 
 def make_sealer(suite: Suite, keys: EspKeys, spi: int, entropy: Entropy) -> Sealer:

@@ -13,11 +13,9 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Seconds that go on while the machine is suspended and that no setting of the clock moves."""
-        ...
 
     def wall(self) -> datetime:
         """The calendar's time, for logs and status only; no timer depends on it."""
-        ...
 
 
 class SystemClock:
