@@ -177,6 +177,24 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+LONG_ALONE = 60.0
+"""Seconds from which a test is named at the end of `make test`: `make faults` may be the place for it."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what took long. It fails nothing: a busy machine is no fault of a test."""
+    if config.getoption("--full-faults") or config.getoption("--full-grid"):
+        return
+    reports = [one for outcome in ("passed", "failed") for one in terminalreporter.getreports(outcome)]
+    long = [one for one in reports if one.when == "call" and one.duration > LONG_ALONE]
+    if long:
+        terminalreporter.section(
+            f"{len(long)} tests took more than {LONG_ALONE:.0f} s and are in `make test`"
+        )
+    for one in sorted(long, key=lambda report: -report.duration):
+        terminalreporter.write_line(f"{one.duration:5.0f} s  {one.nodeid}")
+
+
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     """A laboratory of this test alone."""
