@@ -281,9 +281,11 @@ async def test_a_kernel_that_refuses_to_segment_gets_the_packets_one_by_one(
 
 
 @pytest.mark.root
+@pytest.mark.xdist_group("raw sockets of one loopback")
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("suite", [GCM, CBC], ids=str)
 async def test_raw_esp(version: int, suite: Suite) -> None:
+    """One after the other: a raw socket hears every ESP packet to its address, also another test's."""
     both = Sides(version, True, ALL, raw=True)
     try:
         both.connect(suite)
