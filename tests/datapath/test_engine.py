@@ -27,6 +27,7 @@ from vpnd.datapath.interface import (
     EngineOptions,
     Features,
     HardLimit,
+    IkeUnreached,
     Notice,
     PathMtu,
     PolicyRow,
@@ -39,7 +40,8 @@ from vpnd.datapath.sockets import IcmpReport, RawSocket, Received, Report, UdpSo
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.proposals import Suite
 from vpnd.model.selectors import Address
-from vpnd.wire.udpencap import KEEPALIVE
+from vpnd.model.unreachable import Unreachable
+from vpnd.wire.udpencap import KEEPALIVE, NON_ESP_MARKER
 
 A, B = "10.1.0.1", "10.2.0.1"
 LOOPBACK = {4: ("127.0.0.1", "127.0.0.2"), 6: ("::1", "::1")}
@@ -493,6 +495,29 @@ async def test_what_the_kernel_says_of_its_own_interface_needs_no_quote(pair: Si
     pair.connect()
     await pair.a.learn(IcmpReport(pair.b.address, 1400, b"", 0, local=True))
     assert pair.a.notices == [PathMtu(pair.b.address, 1400)]
+
+
+async def test_a_message_of_ike_that_did_not_arrive_is_told_and_no_packet_of_esp(pair: Sides) -> None:
+    """Silence of ESP is found out another way, and anyone can send such an error."""
+    pair.connect()
+    remote, port, prohibited = pair.b.address, pair.b.port, Unreachable.PROHIBITED
+    esp = (0x2002).to_bytes(4) + bytes(4)
+    await pair.a.learn(IcmpReport(remote, None, esp, port, reason=prohibited))
+    assert pair.a.notices == []
+    message = NON_ESP_MARKER + bytes(28)
+    await pair.a.learn(IcmpReport(remote, None, message, port, reason=prohibited))
+    assert pair.a.notices == [IkeUnreached(Path(pair.a.address, pair.a.port, remote, port), prohibited)]
+
+
+async def test_a_message_of_ike_that_a_rule_here_forbids_is_told(
+    pair: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UdpSocket, "send_one", lambda *_: errno.EPERM)
+    path = Path(pair.a.address, pair.a.port, pair.b.address, pair.b.port)
+    pair.a.engine.send_ike(path, bytes(28))
+    assert pair.a.notices == [], "not from within the call: one input, then drain"
+    await until(lambda: bool(pair.a.notices))
+    assert pair.a.notices == [IkeUnreached(path, Unreachable.FORBIDDEN_HERE)]
 
 
 async def test_a_report_that_a_send_is_told_of_loses_no_packet(
