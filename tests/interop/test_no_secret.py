@@ -14,6 +14,7 @@ from tests.lab.plan import PSK, A, B, Plan
 from tests.lab.topology import two_gateways
 from tests.lab.vpnd import PROGRAMS, Vpnd
 from vpnd.control import cli
+from vpnd.control.doctor import run as doctors
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -31,6 +32,7 @@ BADLY_ADDED = ADDED.replace("plain:", "")
 
 TYPED = (
     "add {added}", "add {badly}", "status", "top", "nqa branch-a", "help status", "show branch-a",
+    "doctor branch-a", "pcap branch-a -w {capture} --seconds 0.1", "trace --bundle {bundle}",
     "why branch-a", "why made", "trace branch-a",
     "config branch-a", "config made", "export branch-a", "export made",
     "peer-config branch-a --for strongswan", "peer-config made --for strongswan",
@@ -57,7 +59,8 @@ def commands(group: Any, before: tuple[str, ...] = ()) -> set[str]:
     return {name for word, one in found.items() for name in commands(one, (*before, word))}
 
 
-def test_no_command_prints_one(lab: Lab) -> None:
+def test_no_command_prints_one(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctors, "LOOKED", 0.0)
     wire = two_gateways(lab)
     plan = Plan(name="branch-a", routed=True)
     peer = Vpnd(wire.b.gateway, B.address, plans=[plan.other()])
@@ -65,12 +68,14 @@ def test_no_command_prints_one(lab: Lab) -> None:
     files = {
         "added": write(lab.directory / "added.toml", ADDED, mode=0o600),
         "badly": write(lab.directory / "badly.toml", BADLY_ADDED, mode=0o600),
+        "capture": lab.directory / "capture.pcapng",
+        "bundle": lab.directory / "bundle.tar.gz",
         "next": write(lab.directory / "next.psk", NEXT, mode=0o600),
         "open": write(lab.directory / "open.psk", NEXT, mode=0o644),
     }
     assert ours.ctl("up", "branch-a").returncode == 0
     said, done = [], SHOWS_A_KEY_ONCE
-    every = commands(typer.main.get_command(cli.app))
+    every = commands(typer.main.get_command(cli.app.for_typer()))
     for typed in TYPED:
         if "{other}" in typed:
             # From now on the file has another key than what runs.
