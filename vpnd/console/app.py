@@ -43,6 +43,8 @@ STATIC = {
 
 STATES = ("up", "connecting", "waiting", "unhealthy", "down")
 
+SHOWN_MESSAGES = 64
+"""Ours: IKE messages on a tunnel's page, which is made again every few seconds; `vpnctl trace` has more."""
 SHOWN_EVENTS = 100
 """Ours: newest events of a tunnel, or of all."""
 
@@ -220,7 +222,10 @@ class Console:
     async def _about(self, request: Request) -> dict[str, Any]:
         name = request.query_params.get("name", "")
         tunnel, why, trace, keys = await asyncio.gather(
-            self.vpnd.tunnel(name), self.vpnd.why(name), self.vpnd.trace(name), self.vpnd.keys_of(name)
+            self.vpnd.tunnel(name),
+            self.vpnd.why(name),
+            self.vpnd.trace(name, SHOWN_MESSAGES),
+            self.vpnd.keys_of(name),
         )
         seen = await self.watch.look()
         events = [event for event in reversed(self.watch.events) if event.tunnel == name]
