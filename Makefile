@@ -16,6 +16,8 @@ PYTEST_ARGS ?=
 # Tests that share gateways stay in one process; tests/conftest.py has the order, and the dice are the same each time.
 # Most of it is waiting, so that two processors have work for six.
 PYTEST_WORKERS ?= -n 6 --dist loadgroup --no-loadscope-reorder --randomly-seed=1
+FLOOR ?= yes
+COUNTED = $(if $(PYTEST_ARGS),,$(FLOOR))
 BENCH_ARGS ?=
 FAULTS ?= tests/faults $(addprefix tests/simulation/v1/test_,orders.py weather.py) \
 	$(addprefix tests/simulation/test_,ikev2_orders.py ikev2_weather.py year.py dpd.py wrong_key_flood.py unproven.py) \
@@ -53,13 +55,13 @@ demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan; S
 	@$(PYTHON) -m tests.lab.demo --peer $(PEER) --scenario $(SCENARIO)
 
 # What the tests start is compiled once and not at each start, and so are the tests: before several processes do it.
-# The lines and branches that they reach are counted, unless PYTEST_ARGS chooses some of the tests.
+# The lines and branches that they reach are counted, unless PYTEST_ARGS chooses some of the tests; `FLOOR=` does without.
 test: setup  ## everything: linters, unit tests, simulation, interop with strongSwan; the floors of coverage
 	@work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; failed=0; unset PYTHONDONTWRITEBYTECODE; \
 	$(MAKE) --no-print-directory lint >"$$work/lint" 2>&1 & linters=$$!; \
 	$(PYTHON) -m pytest --collect-only -q >/dev/null 2>&1 || true; mkdir "$$work/reached"; \
-	$(if $(PYTEST_ARGS),,VPND_COVERED="$$work/reached") $(PYTHON) -m pytest -p tests.covered $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
-	$(if $(PYTEST_ARGS),,$(PYTHON) -m tests.covered "$$work/reached" || failed=$$?;) \
+	$(if $(COUNTED),VPND_COVERED="$$work/reached") $(PYTHON) -m pytest -p tests.covered $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
+	$(if $(COUNTED),$(PYTHON) -m tests.covered "$$work/reached" || failed=$$?;) \
 	wait $$linters || { failed=$$?; cat "$$work/lint"; }; exit $$failed
 
 # Two processes that share nothing: each collects its own half, and no report goes from one to another. What was
