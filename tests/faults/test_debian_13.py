@@ -37,6 +37,7 @@ def package() -> Path:
         pytest.skip("no debootstrap on this machine")
     if not (ROOT / "ready").exists():
         shutil.rmtree(ROOT, ignore_errors=True)
+        ROOT.mkdir(parents=True)
         command = ["debootstrap", "--variant=minbase", f"--include={INCLUDED}", "trixie", str(ROOT)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (ROOT / "ready").touch()

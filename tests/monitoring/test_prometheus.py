@@ -160,6 +160,8 @@ def test_the_tests_of_the_rules_see_another_rule(rule: str, tmp_path: Path) -> N
 
 def test_the_text_is_as_prometheus_wants_it(monitored: Monitored) -> None:
     """By socket and by port: the same metrics, and nothing for its linter to say."""
+    # Jitter is between two probes.
+    wait_until(lambda: b"\nvpnd_health_jitter_seconds{" in monitored.ours.ask("GET", "/metrics")[1], "jitter")
     _, by_socket = monitored.ours.ask("GET", "/metrics")
     program = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9150/metrics').read().decode())"
     by_port = monitored.namespace.run("/usr/bin/python3", "-c", program).stdout

@@ -19,7 +19,7 @@ from vpnd.control import metrics
 from vpnd.control.limits import RequestLimits
 from vpnd.control.listening import Port
 from vpnd.control.operations import Operations
-from vpnd.control.server import ApiServer
+from vpnd.control.server import ApiServer, TcpConnection
 from vpnd.model.policy import ListenAt
 
 FRESH = 1.0
@@ -45,7 +45,7 @@ class Exporter:
         await self.close()
         if at is not None:
             self._port = Port(at, "metrics")
-            server = ApiServer(create_app(self._operations), self._port)
+            server = ApiServer(create_app(self._operations), self._port, TcpConnection)
             self._answering = asyncio.get_running_loop().create_task(server.run())
         self._at = at
         return True

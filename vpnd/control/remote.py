@@ -12,7 +12,6 @@ import contextlib
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from vpnd.control.access import network_of
 from vpnd.control.api import create_app
 from vpnd.control.listening import Port, PortUnavailable
 from vpnd.control.operations import Operations
-from vpnd.control.server import ApiServer, LimitedConnection
+from vpnd.control.server import ApiServer, TcpConnection
 from vpnd.control.tokens import Tokens
 from vpnd.model.policy import ListenAt
 
@@ -106,21 +105,11 @@ class Remote:
             self._port.close()  # Also where the task has never had its turn.
 
 
-class TlsConnection(LimitedConnection):
-    """A client that comes over TCP: it has an address, and no rights before its token."""
-
-    def other_end(self) -> tuple[Hashable, dict[str, Any]]:
-        """The address; in place of a user, the network that it stands for."""
-        peer = self.transport.get_extra_info("peername")
-        address = str(peer[0]) if peer else "unknown"
-        return network_of(address), {"peer": address}
-
-
 class TlsServer(ApiServer):
     """Accepts connections itself, for the handshake comes before anything that the HTTP server bounds."""
 
     def __init__(self, app: Any, port: Port, context: ssl.SSLContext) -> None:
-        super().__init__(app, port, TlsConnection)
+        super().__init__(app, port, TcpConnection)
         self.context = context
         self._port = port
         self._shaking: dict[asyncio.Task[None], str] = {}

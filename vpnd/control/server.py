@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from vpnd.control.access import network_of
 from vpnd.control.listening import BACKLOG, Listening, role_of, user_of
 from vpnd.control.openapi import PROBLEM
 from vpnd.control.places import ALL_PLACES, UNKNOWN_USER
@@ -183,3 +184,13 @@ class LimitedConnection(H11Protocol):
         for timer in (self._deadline, self._stalled):
             if timer is not None:
                 timer.cancel()
+
+
+class TcpConnection(LimitedConnection):
+    """A client that comes over TCP: it has an address, and no rights before its token."""
+
+    def other_end(self) -> tuple[Hashable, dict[str, Any]]:
+        """The address; in place of a user, the network that it stands for."""
+        peer = self.transport.get_extra_info("peername")
+        address = str(peer[0]) if peer else "unknown"
+        return network_of(address), {"peer": address}

@@ -8,11 +8,12 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
 from tests.unit.control.fakes import FakeOperations, tunnel_up
-from vpnd.control import exporter, metrics
+from vpnd.control import exporter, metrics, server
 from vpnd.control.exporter import Exporter
 from vpnd.control.listening import PortUnavailable
 from vpnd.model.policy import ListenAt
@@ -73,6 +74,22 @@ async def test_there_is_nothing_else(serving: Exporter, method: str, path: str, 
     at = free()
     await serving.listen(at)
     assert (await ask(at, method, path))[0] == status
+
+
+async def test_a_connection_has_its_bounds_and_no_fault(
+    serving: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is at the other end of TCP is no user of this machine; one that is silent is ended."""
+    monkeypatch.setattr(server, "IDLE_LIMIT", 0.01)
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: faults.append(what))
+    at = free()
+    await serving.listen(at)
+    reader, writer = await asyncio.open_connection(str(at.address), at.port)
+    async with asyncio.timeout(20):
+        assert await reader.read() == b""
+    writer.close()
+    assert faults == []
 
 
 async def test_many_that_ask_get_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
