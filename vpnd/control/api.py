@@ -244,7 +244,9 @@ def _add_captures(app: FastAPI, operations: Operations, commands: Commands, clos
         For root over the socket; with `gateway.capture = "admin"` for who may change things there.
         """
         caller = caller_of(request)
-        if caller.token is not None or not (caller.is_root or operations.captures_for_admins()):
+        if caller.token is not None:
+            raise NotForCapture("E-SOCKET-ONLY", "captures are taken over the socket only", "vpnctl capture")
+        if not (caller.is_root or operations.captures_for_admins()):
             hint = 'sudo, or capture = "admin" in [gateway] for the group vpnd'
             raise NotForCapture("E-ROOT", "captures are for root over the socket", hint)
         stream = operations.capture(name, body)

@@ -94,7 +94,7 @@ def _name_rights(made: dict[str, Any]) -> None:
     }
     for path, methods in made["paths"].items():
         for method, operation in methods.items():
-            is_local = path.startswith("/v1/tokens")
+            is_local = path.startswith("/v1/tokens") or path.endswith("/capture")
             role = "socket" if is_local else "read" if method == "get" else "admin"
             operation["x-role"] = role
             operation["security"] = [{}] if is_local else [{}, {"token": []}]

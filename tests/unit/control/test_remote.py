@@ -109,7 +109,11 @@ OPERATIONS = sorted(
     (
         method.upper(),
         path,
-        "socket" if path.startswith("/v1/tokens") else "read" if method == "get" else "admin",
+        "socket"
+        if path.startswith("/v1/tokens") or path.endswith("/capture")
+        else "read"
+        if method == "get"
+        else "admin",
     )
     for method, path in ROUTES
 )
