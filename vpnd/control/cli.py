@@ -836,9 +836,10 @@ def simulate(
 ) -> None:
     """Let two configurations negotiate in memory, and print what comes of it.
 
-    A and B are files as `vpnd.toml`. Each end that would begin by its configuration does, and the other
-    answers: what is agreed, and every mapping, or what each end says of the failure and would have to change.
-    Then every SA is rekeyed once, since PFS that differs shows there.
+    A and B are files as `vpnd.toml`, or as `vpnctl import` reads them (swanctl.conf, ipsec.conf). Each end
+    that would begin by its configuration does, and the other answers: what is agreed, and every mapping, or
+    what each end says of the failure and would have to change. Then every SA is rekeyed once, since PFS that
+    differs shows there.
 
     No packet leaves this machine, no daemon is asked, and it takes no rights but to read the files. A key
     file that is not on this machine is taken to hold the other end's key. The code is the daemon's own, so
@@ -858,6 +859,61 @@ def simulate(
     session.show(document, lambda width: simulation.lines(outcome, assumed, ladder=ladder))
     if not outcome.works:
         raise SystemExit(EXIT_FAILED)
+
+
+@app.command("import")
+def import_command(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What to read, together.")],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="DIR", help="Where the new files are written.")
+    ] = Path("imported"),
+    kind: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="Of all files; else by their content.")
+    ] = None,
+    local: Annotated[
+        str | None,
+        typer.Option("--local", metavar="ADDRESS", help="This machine's address, as left or right has it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be written, without keys; write nothing.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Make tunnels of another daemon's configuration: new files, and nothing is started.
+
+    FORMAT is one of:
+
+    - `swanctl.conf`: strongSwan, with includes and sections that inherit
+    - `ipsec.conf`: strongSwan or libreswan, with includes, `also=` and `conn %default`
+    - `ipsec.secrets`: the pre-shared keys for it
+    - `tencent-cloud.json`: what DescribeVpnConnections answers, or CreateVpnConnection takes
+
+    Keys and connections may stand in several FILEs: they are read together. DIR/vpnd.toml and a key file for
+    each tunnel are written with mode 0600, never over a file that exists. For each line that could not be
+    taken over it is said what it means and what to do; the result is checked as `vpnd check` does. The
+    daemon is not needed. Exit code 1 if nothing becomes a tunnel, 2 for a file that cannot be read, or a
+    result with errors.
+    """
+    session = _session(context, None, json)
+    from vpnd.control import importing
+
+    if kind is not None and kind not in importing.FORMATS:
+        hint = "one of: " + ", ".join(importing.FORMATS)
+        session.fail({"code": "E-VALUE", "message": f"no format {kind!r}", "hint": hint}, EXIT_USAGE)
+    try:
+        imported = importing.import_files(files, output, kind, local, dry_run)
+    except importing.Broken as broken:
+        session.fail({"code": "E-IMPORT", "message": str(broken), "hint": "nothing was written"}, EXIT_USAGE)
+    except importing.Exists as there:
+        hint = "name another directory with --output; nothing was written"
+        session.fail({"code": "E-EXISTS", "message": f"there is already {there}", "hint": hint}, EXIT_USAGE)
+    except OSError as error:
+        text = f"{error.filename} cannot be written: {error.strerror}"
+        session.fail({"code": "E-FILE", "message": text, "hint": None}, EXIT_FAILED)
+    session.show(importing.document(imported), lambda width: importing.lines(imported))
+    if not imported.tunnels or not imported.loaded.ok:
+        raise SystemExit(EXIT_USAGE if imported.tunnels else EXIT_FAILED)
 
 
 # ----------------------------------------------------------------------------------------- keys

@@ -262,12 +262,14 @@ def _understood(
         word = words.pop(0)
         if word.startswith("-") and word != "-":
             _take_option(word, words, flags, values)
-        elif places and not places[0].many:
+        elif places and places[0].many:
+            values.setdefault(places[0].name, []).append(places[0].value(word))
+        elif places:
             known = places.pop(0)
             values[known.name] = known.value(word)
         else:
             raise NotUnderstood
-    if not all(known.has_default for known in places):
+    if not all(known.has_default or known.name in values for known in places):
         raise NotUnderstood
     if get_type_hints(function).get("context") is Context:
         values["context"] = context

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpnd.config.compile import compile_gateway
-from vpnd.config.configuration import Findings
+from vpnd.config.configuration import Findings, Source
 from vpnd.config.load import Loaded, check, read_sources
 from vpnd.config.problems import Problem
 from vpnd.control.diagnoses import explain, message
@@ -55,6 +55,17 @@ def simulate(first: Path, second: Path) -> tuple[Outcome, list[str]]:
 def _read(path: Path, keys: dict[str, Secret] | None = None) -> Loaded:
     """The file as a gateway's whole configuration, without keys that are not here."""
     findings = Findings()
+    if keys is None and path.suffix != ".toml" and path.is_file():
+        from vpnd.control.importing import Broken, loaded_of
+        from vpnd.translate.imports.importer import format_of
+
+        try:
+            if format_of(path) is not None:
+                return loaded_of(path)
+        except Broken as broken:
+            source = Source(broken.place.file, {})
+            findings.error(source, (), "E-IMPORT", broken.message, "correct it", at=broken.place.line or None)
+            return check([source], findings, offline=True)
     sources = read_sources(path, None, findings)
     if keys is not None:
         sources = [replace(source, keys=keys) for source in sources]

@@ -54,7 +54,11 @@ def lines(app: commandline.Commands, before: tuple[str, ...] = ()) -> Iterator[t
 
 
 def lines_of(function: Callable[..., None], before: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    known = [one for one in commandline.parameters_of(function) if not (one.is_argument and one.many)]
+    known = [
+        one
+        for one in commandline.parameters_of(function)
+        if not (one.is_argument and one.many and one.has_default)
+    ]
     needed = [word for one in known if not one.has_default for word in words(one)]
     yield (*before, *needed)
     yield (*before, *(word for one in known for word in words(one)))

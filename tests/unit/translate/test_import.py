@@ -1,0 +1,321 @@
+"""`vpnctl import`: other daemons' files become new ones that `vpnd check` takes; a broken one is an error."""
+
+from __future__ import annotations
+
+import json
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from tests.unit.config.files import GATEWAY
+from tests.unit.translate.foreign_files import CLOUD, IPSEC, IPSEC_SECRETS, SECRETS, SWANCTL, conn, connection
+from tests.unit.translate.tunnels import peer_of
+from tests.unit.translate.variety import VARIETY
+from vpnd.config.load import load
+from vpnd.control import cli
+from vpnd.control.importing import import_files
+from vpnd.control.simulation import simulate
+from vpnd.translate.imports.files import Reader
+from vpnd.translate.imports.importer import FORMATS, Broken, format_of, read
+from vpnd.translate.imports.model import Found, Remarks
+
+KEY = "a key of more than twenty letters"
+EVERY = [
+    *(("swanctl.conf", name, text) for name, text in SWANCTL.items()),
+    *(("ipsec.conf", name, text) for name, text in IPSEC.items()),
+    *(("tencent-cloud.json", name, text) for name, text in CLOUD.items()),
+]
+
+
+def written(directory: Path, text: str, name: str = "swanctl.conf") -> Path:
+    """A file with this text, byte for byte."""
+    path = directory / name
+    path.write_bytes(text.encode())
+    return path
+
+
+def found_in(directory: Path, text: str, name: str = "swanctl.conf") -> Found:
+    return read([written(directory, text, name)])
+
+
+def told(found: Found) -> str:
+    return "\n".join(str(remark) for remark in found.remarks.found)
+
+
+def vpnctl(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, ["import", *map(str, arguments)])
+    return done.exit_code, done.output
+
+
+def test_there_are_thirty() -> None:
+    assert len(EVERY) == 30
+
+
+@pytest.mark.parametrize(("kind", "text"), [pytest.param(k, t, id=f"{k}-{n}") for k, n, t in EVERY])
+def test_each_passes_import_and_check(tmp_path: Path, kind: str, text: str) -> None:
+    path = written(tmp_path, text, "configuration")
+    assert format_of(path) == kind, "by the content"
+    files = [path]
+    if kind == "ipsec.conf":
+        files.append(written(tmp_path, IPSEC_SECRETS, "keys"))
+        assert format_of(files[-1]) == "ipsec.secrets"
+    imported = import_files(files, tmp_path / "new")
+    assert imported.tunnels
+    loaded = load(tmp_path / "new" / "vpnd.toml")
+    assert loaded.ok, [str(problem) for problem in loaded.errors]
+    assert len(imported.written.keys) == len(imported.tunnels)
+    assert KEY not in (tmp_path / "new" / "vpnd.toml").read_text()
+    assert KEY not in "".join(map(str, imported.remarks))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("swanctl.conf", "every-key"), ("ipsec.conf", "every-key")])
+def test_every_line_that_is_not_taken_over_has_its_meaning(tmp_path: Path, kind: str, name: str) -> None:
+    text = (SWANCTL if kind == "swanctl.conf" else IPSEC)[name]
+    remarks = told(found_in(tmp_path, text, kind))
+    assert "not known to the importer" not in remarks
+    assert remarks.count("\n    ") > 40
+
+
+def test_values_are_taken_over(tmp_path: Path) -> None:
+    text = connection(
+        "version = 1\nproposals = aes256-sha512-ecp256\nencap = yes\ndpd_timeout = 2m\nreauth_time = 8h",
+        "esp_proposals = aes192-sha384-modp3072\nrekey_time = 90m\nrekey_bytes = 1048576\n"
+        "start_action = trap\n"
+        "dpd_action = restart\nreplay_window = 128\nsha256_96 = yes",
+    )
+    import_files([written(tmp_path, text)], tmp_path / "new")
+    loaded = load(tmp_path / "new" / "vpnd.toml")
+    table = loaded.configuration.tunnels["net"].table
+    assert loaded.configuration.gateway is not None
+    assert str(loaded.configuration.gateway.address) == "192.0.2.1"
+    assert (table.ike.version, table.ike.encryption, table.ike.integrity, table.ike.dh_group) == (
+        "ikev1",
+        ["aes-256"],
+        ["sha512"],
+        [19],
+    )
+    assert (table.ike.local_id, table.ike.remote_id, table.ike.lifetime) == (
+        "moon.example",
+        "sun.example",
+        28800,
+    )
+    assert (table.ipsec.encryption, table.ipsec.integrity, table.ipsec.pfs) == (["aes-192"], ["sha384"], [15])
+    assert (table.ipsec.lifetime, table.ipsec.lifetime_kb) == (5400, 1024)
+    assert (table.ipsec.encapsulation, table.ipsec.replay_window, table.ipsec.sha256_96) == ("udp", 128, True)
+    assert (table.dpd.timeout, table.dpd.action, table.negotiation) == (120, "retry", "traffic-triggered")
+    assert loaded.configuration.tunnels["net"].secret is not None
+
+
+def test_also_the_own_value_wins_then_also_then_default(tmp_path: Path) -> None:
+    (made,) = found_in(tmp_path, IPSEC["also-and-default"], "ipsec.conf").connections[-1:]
+    assert (made.ike.encryption, made.esp.integrity, made.dpd, made.dpd_action) == (
+        ["aes-256"],
+        ["sha1"],
+        120,
+        "retry",
+    )
+
+
+def test_a_section_that_is_inherited_from(tmp_path: Path) -> None:
+    (made,) = found_in(tmp_path, SWANCTL["inherited"]).connections
+    assert (made.ike.encryption, made.ike.integrity, made.ike.groups, made.udp) == (
+        ["aes-256"],
+        ["sha512"],
+        [19],
+        True,
+    )
+
+
+def test_includes_relative_and_by_pattern(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    written(tmp_path / "conf.d", connection(), "a.conf")
+    found = found_in(tmp_path, "include conf.d/*.conf\ninclude nothing/*.conf\n" + "secrets { }\n")
+    assert [made.name for made in found.connections] == ["net"]
+    assert found.connections[0].place.file.endswith("a.conf")
+    assert "include nothing/*.conf" in told(found)
+
+
+def test_the_side_of_an_ipsec_conf_is_the_one_that_is_here(tmp_path: Path) -> None:
+    text = conn().replace("right=198.51.100.7", "right=%defaultroute")
+    (made,) = found_in(tmp_path, text, "ipsec.conf").connections
+    assert (made.remote_address, made.local_id) == ("192.0.2.1", "sun.example")
+    (made,) = read([written(tmp_path, conn(), "ipsec.conf")], local="198.51.100.7").connections
+    assert (made.local_address, made.remote_id) == ("198.51.100.7", "moon.example")
+
+
+def test_the_key_of_both_ends_comes_before_that_of_everyone(tmp_path: Path) -> None:
+    keys = (
+        ': PSK "the key of everyone there is"\n@moon.example @sun.example : PSK "the key of both of them"\n'
+    )
+    files = [written(tmp_path, conn(), "ipsec.conf"), written(tmp_path, keys, "ipsec.secrets")]
+    imported = import_files(files, tmp_path / "new")
+    assert (tmp_path / "new/psk/net").read_bytes() == b"the key of both of them"
+    assert imported.loaded.ok
+
+
+def test_files_are_new_and_private(tmp_path: Path) -> None:
+    path = written(tmp_path, connection())
+    code, text = vpnctl(path, "--output", tmp_path / "new")
+    assert code == 0, text
+    for file in ("vpnd.toml", "psk/net"):
+        assert stat.S_IMODE((tmp_path / "new" / file).stat().st_mode) == 0o600
+    before = (tmp_path / "new/vpnd.toml").read_bytes()
+    (tmp_path / "new/psk/net").write_bytes(b"mine")
+    code, text = vpnctl(path, "--output", tmp_path / "new")
+    assert code == 2
+    assert "E-EXISTS" in text
+    assert (tmp_path / "new/vpnd.toml").read_bytes() == before
+    assert (tmp_path / "new/psk/net").read_bytes() == b"mine"
+
+
+def test_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/vpnd.toml").symlink_to(tmp_path / "elsewhere")
+    code, _ = vpnctl(written(tmp_path, connection()), "--output", tmp_path / "new")
+    assert code == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_dry_run_writes_nothing_and_prints_no_key(tmp_path: Path, form: tuple[str, ...]) -> None:
+    code, text = vpnctl(written(tmp_path, connection()), "--dry-run", "--output", tmp_path / "new", *form)
+    assert code == 0
+    assert "[tunnels." in text
+    assert KEY not in text
+    assert not (tmp_path / "new").exists()
+    if form:
+        assert json.loads(text)["tunnels"] == ["net"]
+
+
+BROKEN = [
+    ("swanctl.conf", "connections {\n  a {\n", 3, "no closing brace"),
+    ("swanctl.conf", "connections {\n}\n}\n", 3, "closed that was not opened"),
+    ("swanctl.conf", 'connections {\n a {\n x = "y\n', 3, "a quote is not closed"),
+    ("swanctl.conf", "connections {\n a\n b\n}\n", 2, "neither = nor an opening brace"),
+    ("swanctl.conf", "connections {\n = x\n}\n", 2, "a name is expected"),
+    ("swanctl.conf", "connections {\n" + "a {" * 60, 2, "nested more than"),
+    ("ipsec.conf", "conn a\n left=1\nright=2\n", 3, "a line without indentation"),
+    ("ipsec.conf", " left=1\nconn a\n", 1, "stands in no section"),
+    ("ipsec.conf", "conn a\n left\n", 2, "this is no `key=value`"),
+    ("ipsec.conf", 'conn a\n leftid="x\n', 2, "a quote is not closed"),
+    ("ipsec.secrets", '@a : PSK "open\n', 1, "a quote is not closed"),
+    ("ipsec.secrets", "@a : PSK\n", 1, "there is no key"),
+    ("tencent-cloud.json", '{"a": \n', 2, "this is no JSON"),
+    ("tencent-cloud.json", '{"a": 1}', 1, "there is no VpnConnectionSet"),
+    ("tencent-cloud.json", "[" * 100_000, 1, "nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "line", "reason"), BROKEN)
+def test_a_broken_file_is_an_error_with_its_line(
+    tmp_path: Path, kind: str, text: str, line: int, reason: str
+) -> None:
+    path = written(tmp_path, text, "file")
+    with pytest.raises(Broken, match=reason) as broken:
+        read([path], kind)
+    assert str(broken.value).startswith(f"{path}:{line}  ")
+    code, output = vpnctl(path, "--format", kind, "--output", tmp_path / "new")
+    assert code == 2
+    assert "E-IMPORT" in output
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_that_includes_itself_or_inherits_from_itself(tmp_path: Path) -> None:
+    with pytest.raises(Broken, match="include each other"):
+        found_in(tmp_path, "include swanctl.conf\n")
+    with pytest.raises(Broken, match="include each other"):
+        found_in(tmp_path, "include ipsec.conf\n", "ipsec.conf")
+    with pytest.raises(Broken, match="in a circle"):
+        found_in(tmp_path, "connections {\n  a : connections.a { children { c { } } }\n}\n")
+    found = found_in(tmp_path, conn("also=net"), "ipsec.conf")
+    assert [made.name for made in found.connections] == ["net"]
+
+
+@pytest.mark.parametrize("what", ["missing", "directory", "binary", "other"])
+def test_what_is_no_configuration(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "x"
+    if what == "directory":
+        path.mkdir()
+    elif what != "missing":
+        path.write_bytes(b"\0\1\2" if what == "binary" else b"hello\nworld\n")
+    code, text = vpnctl(path)
+    assert code == 2
+    assert "E-IMPORT" in text
+
+
+def test_no_message_repeats_a_key(tmp_path: Path) -> None:
+    secret = "Tr0ub4dor&3-horse-battery"
+    for text, kind in (
+        (connection(f"secret = {secret}"), "swanctl.conf"),
+        (f"secrets {{\n ike-1 {{\n  secret = {secret}\n  {secret}\n }}\n}}\n", "swanctl.conf"),
+        (f"connections {{\n}}\nsecrets {{ eap-1 {{ secret = {secret} }} }}\n", "swanctl.conf"),
+        (f"@a : PSK {secret}\n@b : XAUTH {secret}\n{secret}\n", "ipsec.secrets"),
+        (f'@a : PSK "{secret}\n', "ipsec.secrets"),
+        (conn(f"leftpassphrase={secret}"), "ipsec.conf"),
+    ):
+        path = written(tmp_path, text, "file")
+        _, output = vpnctl(path, "--format", kind, "--dry-run")
+        assert secret not in output, text
+
+
+def test_an_unknown_format_or_word(tmp_path: Path) -> None:
+    code, text = vpnctl(written(tmp_path, connection()), "--format", "wireguard")
+    assert code == 2
+    assert all(kind in text for kind in FORMATS)
+
+
+@pytest.mark.parametrize("name", ["defaults", "two-mappings", "names", "gcm", "ikev1-pfs", "aggressive"])
+def test_what_peer_config_writes_is_read_again_and_comes_up(tmp_path: Path, name: str) -> None:
+    """Our own tunnel against the other side's file, as it is, but for the key."""
+    lines = VARIETY[name]
+    ours = tmp_path / "vpnd.toml"
+    ours.write_text(
+        GATEWAY + f'[tunnels.a]\ncustomer_gateway = "branch"\npre_shared_key = "plain:{KEY}"\n{lines}'
+    )
+    ours.chmod(0o600)
+    (tmp_path / "made").mkdir()
+    text = peer_of(tmp_path / "made", lines)
+    theirs = written(tmp_path, text.replace("PUT-THE-PRE-SHARED-KEY-HERE", KEY))
+    outcome, _ = simulate(ours, theirs)
+    assert outcome.works
+    wrong = written(tmp_path, text.replace("PUT-THE-PRE-SHARED-KEY-HERE", "some other key than that"))
+    outcome, _ = simulate(ours, wrong)
+    assert not outcome.works
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=400), st.sampled_from(FORMATS))
+def test_any_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, kind: str
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "file"
+    path.write_bytes(data)
+    with suppress(Broken):
+        read([path], kind)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(EVERY), st.integers(0, 3000), st.text('{}="#:\n ,x0', max_size=4))
+def test_a_file_with_a_fault_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, one: tuple[str, str, str], at: int, fault: str
+) -> None:
+    kind, _, text = one
+    at %= len(text)
+    directory = tmp_path_factory.mktemp("fault")
+    path = written(directory, text[:at] + fault + text[at + 1 :], "file")
+    with suppress(Broken):
+        import_files([path], directory / "new", kind, dry_run=True)
+
+
+def test_a_bound_on_files(tmp_path: Path) -> None:
+    path = written(tmp_path, SECRETS)
+    reader = Reader(Remarks())
+    for _ in range(1000):
+        reader.text(path)
+    with pytest.raises(Broken, match="more than 1000 files"):
+        reader.text(path)
