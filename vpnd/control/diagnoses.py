@@ -26,7 +26,10 @@ def message(diagnosis: Diagnosis) -> str:
 def keys_of(diagnosis: Diagnosis) -> tuple[str, ...]:
     """The keys of the tunnel's table that a failure is about."""
     if diagnosis.code is Code.IDENTITY:
-        return ("ike.local_id",) if diagnosis.fact("whose") == "ours" else ("ike.remote_id",)
+        ours = diagnosis.fact("whose") == "ours"
+        mode = diagnosis.fact("theirs") is None and (diagnosis.fact("exchange") or "").endswith(" mode")
+        mine = ("ike.local_id", "ike.negotiation_mode") if mode else ("ike.local_id",)
+        return mine if ours else ("ike.remote_id",)
     return _KEYS.get(diagnosis.code, ())
 
 

@@ -194,7 +194,7 @@ def identity(facts: Facts) -> Explanation:
         f"it {verb} {theirs}{_proved(facts)}" if theirs else facts.notify,
         f"ike.{key}: {ours}" if ours else None,
         also_possible=_instead_of_identity(facts, about_us),
-        change=_other_identity(key, theirs) + product_words(facts),
+        change=_other_identity(key, theirs, _is_of_a_mode(facts)) + product_words(facts),
         try_=(f"vpnctl trace {facts.tunnel}",),
     )
 
@@ -203,10 +203,16 @@ def _proved(facts: Facts) -> str:
     return ", and has proved that it has our key" if facts["key"] == "proved" else ""
 
 
-def _other_identity(key: str, theirs: str | None) -> str:
+def _is_of_a_mode(facts: Facts) -> bool:
+    """Whether a peer that is configured for the other mode of IKEv1 says the same."""
+    return facts["exchange"] in ("aggressive mode", "main mode") and facts["whose"] == "ours"
+
+
+def _other_identity(key: str, theirs: str | None, or_mode: bool) -> str:
     """What to write for an identity as `Identity.describe` has it, or what to do about one without a word."""
     if theirs is None:
-        return f"compare ike.{key} with the peer's configuration"
+        keys = f"ike.{key} and ike.negotiation_mode" if or_mode else f"ike.{key}"
+        return f"compare {keys} with the peer's configuration"
     text = theirs.rpartition(" (")[0]
     try:
         written = Identity.of(text).describe() == theirs

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from vpnd.config.load import Loaded
 from vpnd.config.origins import Setting, settings
+from vpnd.config.problems import Problem
 from vpnd.control.diagnoses import explain, keys_of, message
 from vpnd.control.explanation import About, Explanation
 from vpnd.control.schema import AttemptStatus, ConfiguredHere, Fault, Why
@@ -105,8 +106,12 @@ class Reasons:
             owner.child.udp if owner is not None else None,
         )
         explanation = explain(diagnosis, tunnel.name, about)
-        suspicions = tuple(_suspicions(tunnel, diagnosis, loaded))
-        return replace(explanation, also_possible=(*suspicions, *explanation.also_possible))
+        suspicious = tuple(_suspicions(tunnel, diagnosis, loaded))
+        if not suspicious:
+            return explanation
+        also = tuple(printable(f"{one.message}: {one.hint} ({one.code})") for one in suspicious)
+        change = printable(f"{suspicious[0].hint}; else {explanation.change}")
+        return replace(explanation, change=change, also_possible=(*also, *explanation.also_possible))
 
     def _fault(self, fault: TunnelFault | None, now: float) -> Fault | None:
         if fault is None:
@@ -139,7 +144,7 @@ def _last(tunnel: Tunnel) -> _Reason | None:
     return None
 
 
-def _suspicions(tunnel: Tunnel, diagnosis: Diagnosis, loaded: Loaded | None) -> Iterator[str]:
+def _suspicions(tunnel: Tunnel, diagnosis: Diagnosis, loaded: Loaded | None) -> Iterator[Problem]:
     """What the check has found odd about the key, where the key may be what differs."""
     if diagnosis.code not in (Code.PSK, Code.UDP_4500) or loaded is None:
         return
@@ -149,7 +154,7 @@ def _suspicions(tunnel: Tunnel, diagnosis: Diagnosis, loaded: Loaded | None) -> 
     mine = f"tunnels.{tunnel.name}.", f'tunnels."{tunnel.name}".'
     for problem in loaded.warnings:
         if problem.code.startswith("W-PSK") and (problem.key or "").startswith(mine):
-            yield printable(f"{problem.message}: {problem.hint} ({problem.code})")
+            yield problem
 
 
 def _where(

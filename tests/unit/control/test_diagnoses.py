@@ -233,7 +233,10 @@ def test_our_identity_refused_in_aggressive_mode_may_be_the_mode() -> None:
     facts = {"ours": "hq.example (FQDN)", "whose": "ours", "exchange": "aggressive mode"}
     explanation = explain(Diagnosis.of(Code.IDENTITY, **facts))
     assert explanation.we_have == "ike.local_id: hq.example (FQDN)"
-    assert explanation.change == "compare ike.local_id with the peer's configuration"
+    assert explanation.change == "compare ike.local_id and ike.negotiation_mode with the peer's configuration"
+    assert keys_of(Diagnosis.of(Code.IDENTITY, **facts)) == ("ike.local_id", "ike.negotiation_mode")
+    facts["exchange"] = "IKE_AUTH"
+    assert keys_of(Diagnosis.of(Code.IDENTITY, **facts)) == ("ike.local_id",)
     assert any("main mode" in other for other in explanation.also_possible)
 
 

@@ -29,7 +29,7 @@ class Told:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def event(self, _tunnel: str, kind: str, text: str) -> None:
+    def event(self, _tunnel: str, kind: str, text: str, _code: str | None = None) -> None:
         self.texts.append(f"{kind}: {text}")
 
     def failure(

@@ -137,3 +137,20 @@ async def test_a_disk_that_takes_nothing_is_a_warning(pair: Pair) -> None:
     (pair.hq.directory / "file").write_text("")
     kept = KeptReasons(pair.hq.service, pair.hq.operator.why, pair.hq.directory / "file")
     await kept.keep()
+
+
+@with_pair
+async def test_a_key_that_looks_wrong_is_what_to_change_first(pair: Pair) -> None:
+    pair.configure({"t": ROUTED}, {"t": BACK})
+    text = pair.hq.config.read_text()
+    key = next(line for line in text.splitlines() if line.startswith("pre_shared_key"))
+    pair.hq.write(text.replace(key, f'{key[:-1]} "'))
+    await pair.start()
+    await pair.until(lambda: why_of(pair).error is not None)
+    explanation = why_of(pair).explanation
+    assert explanation.code == "E-PSK"
+    assert "W-PSK-SPACE" in explanation.also_possible[0]
+    first, _, rest = explanation.change.partition("; else ")
+    assert first in explanation.also_possible[0]
+    assert rest.startswith("put the same key on both sides")
+    assert any(where.key == "pre_shared_key" for where in explanation.where)
