@@ -13,6 +13,7 @@ from typing import Any
 
 from vpnd.config.kept import REASONS_FILE
 from vpnd.control.schema import Why
+from vpnd.daemon.reasons import impaired
 from vpnd.daemon.service import Service
 from vpnd.daemon.state import replace_files
 from vpnd.model.secret import Secret
@@ -80,4 +81,4 @@ def _signature(tunnel: Tunnel) -> tuple[object, ...]:
     reasons = tuple((m.reason, m.unrenewed, m.narrowed, m.with_pfs) for m in tunnel.mappings)
     last = standing.faults[-1] if standing.faults else None
     refused = next(reversed(standing.refused.values()), None)
-    return tunnel.state, tunnel.failure, standing.impaired, last, refused, reasons, standing.tries
+    return tunnel.state, tunnel.failure, impaired(tunnel), last, refused, reasons, standing.tries

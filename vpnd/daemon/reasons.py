@@ -84,8 +84,8 @@ class Reasons:
             explained = {failure.diagnosis.code, *(standing.learned or ())[:1]}
             if progress.diagnosis.code not in explained and now - progress.began >= PREFERRED_AFTER:
                 return so_far
-        if standing.impaired is not None:
-            return _Reason(standing.impaired)
+        if (useless := impaired(tunnel)) is not None:
+            return _Reason(useless)
         if failure is not None:
             last = standing.faults[-1] if standing.faults else None
             return _Reason(failure, last[1] if last is not None and last[0] is failure else None)
@@ -118,6 +118,12 @@ class Reasons:
             return None
         at = at_wall(self._gateway.clock, now, fault.at).replace(microsecond=0)
         return Fault(code=fault.diagnosis.code.value, message=message(fault.diagnosis), at=at)
+
+
+def impaired(tunnel: Tunnel) -> TunnelFault | None:
+    """Why a tunnel that is up is of no use; one that is down has another reason."""
+    is_up = any(mapping.owner is not None for mapping in tunnel.mappings)
+    return tunnel.standing.impaired if is_up else None
 
 
 def attempt_status(progress: Progress | None, now: float) -> AttemptStatus | None:

@@ -25,7 +25,7 @@ from vpnd.control.schema import (
 )
 from vpnd.daemon.events.counts import ESP_REKEYED, ESTABLISHED, IKE_REKEYED
 from vpnd.daemon.gateway import Gateway
-from vpnd.daemon.reasons import attempt_status
+from vpnd.daemon.reasons import attempt_status, impaired
 from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
 from vpnd.host.clock import at_wall
@@ -117,7 +117,7 @@ class Report:
             ),
             drops=self._drops(tunnel.name),
             last_error=self.fault(tunnel.failure, now),
-            impaired=self.fault(tunnel.standing.impaired, now),
+            impaired=self.fault(impaired(tunnel), now),
             attempt=attempt_status(self._gateway.endpoint.progress(tunnel.name), now),
         )
 

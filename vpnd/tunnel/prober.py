@@ -113,7 +113,8 @@ class Prober:
         asked_lately = now - seen.asked_at < ROUND_EVERY
         if seen.count < ALIKE or asked_lately or policy.name in self._rounds or len(self._rounds) >= ROUNDS:
             return
-        wanted = probes(policy, failure) if policy.remote_address is not None else ()
+        can_begin = policy.remote_address is not None and policy.children
+        wanted = probes(policy, failure) if can_begin else ()
         if wanted:
             seen.asked_at = now
             self._rounds[policy.name] = _Round(policy, failure.code, deque(wanted))

@@ -14,6 +14,7 @@ from tests.unit.daemon.test_stories import BACK, ROUTED, up
 from vpnd.config.kept import REASONS_FILE
 from vpnd.daemon.kept_reasons import KeptReasons
 from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.unreachable import Unreachable
 
 
@@ -154,3 +155,21 @@ async def test_a_key_that_looks_wrong_is_what_to_change_first(pair: Pair) -> Non
     assert first in explanation.also_possible[0]
     assert rest.startswith("put the same key on both sides")
     assert any(where.key == "pre_shared_key" for where in explanation.where)
+
+
+@with_pair
+async def test_a_health_check_that_fails_is_the_reason_while_the_tunnel_is_up(pair: Pair) -> None:
+    await up(pair)
+    gateway = pair.hq.service.gateway
+    failing = Diagnosis.of(Code.HEALTH, ours="169.254.128.1", theirs="169.254.128.2", sent=3)
+    gateway.tunnels["t"].set_health(gateway.clock.now(), failing)
+    why = why_of(pair)
+    assert (why.error.code, why.standing, why.state) == ("E-NQA", True, "unhealthy")
+    assert "3 probes in a row from 169.254.128.1 to 169.254.128.2" in why.explanation.what
+    assert "the address 169.254.128.2" in why.explanation.change
+    impaired = pair.hq.operator.tunnel("t").impaired
+    assert impaired is not None
+    assert impaired.code == "E-NQA"
+    pair.wire.cut = True
+    await pair.until(lambda: why_of(pair).error.code == "E-DPD", 120)
+    assert pair.hq.operator.tunnel("t").impaired is None
