@@ -1,8 +1,8 @@
 """A stream of numbered UDP packets both ways, of which every one is accounted for.
 
 `Streams` runs a program at each end, `python -m tests.lab.stream LOCAL REMOTE RATE FILE`, which sends to the
-other at a steady rate and receives what the other sends. SIGUSR2 begins the sending, SIGUSR1 ends it; SIGTERM
-ends the rest, and what was sent and received is then in the file.
+other at a steady rate and receives what the other sends. SIGUSR2 begins the sending, SIGUSR1 ends it; once
+nothing has come for a while after that, or at SIGTERM, what was sent and received is in the file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +33,9 @@ BUFFER = 64 << 20
 BURST = 16
 """Packets that may be sent at once after this process had to wait for the processor; the rest is put off."""
 SETTLED = 1.0
-"""Seconds in which the last packets arrive."""
+"""Seconds without a packet after which none is on its way any more."""
+QUEUED = 30.0
+"""Seconds that are waited for that: a busy gateway has many packets in its queues."""
 SO_TIMESTAMPNS = 35
 NUMBER = struct.Struct("!Q")
 TIMESPEC = struct.Struct("@qq")
@@ -112,7 +115,13 @@ class Streams:
     def __exit__(self, *exception: object) -> None:
         for child in self._children:
             child.signal(signal.SIGUSR1)
-        time.sleep(SETTLED)
+        with suppress(TimeoutError):
+            wait_until(
+                lambda: all(file.exists() for file in self._files),
+                "the last packets to arrive",
+                timeout=QUEUED,
+                interval=0.1,
+            )
         for child in self._children:
             child.stop()
         told = [json.loads(file.read_text()) if file.exists() else None for file in self._files]
@@ -194,7 +203,8 @@ def main(local: str, remote: str, megabits: str, file: str) -> None:
         print("ready", flush=True)
         end.run()
     received = end.received
-    Path(file).write_text(
+    whole = Path(f"{file}.part")
+    whole.write_text(
         json.dumps(
             {
                 "sent": end.sent,
@@ -209,6 +219,7 @@ def main(local: str, remote: str, megabits: str, file: str) -> None:
             }
         )
     )
+    whole.rename(file)
 
 
 class _End:
@@ -219,6 +230,9 @@ class _End:
         self._padding = bytes(PACKET_LENGTH - IP_AND_UDP - NUMBER.size)
         self._sending = False
         self._ends = False
+        self._sent_all = False
+        self._heard = 0.0
+        """When the last packet came, or the sending ended."""
         self._due = 0.0
         self.sent = 0
         self.seconds = 0.0
@@ -228,7 +242,9 @@ class _End:
         if number == signal.SIGUSR2:
             self._due = time.monotonic()
         self._sending = number == signal.SIGUSR2
+        self._sent_all = number == signal.SIGUSR1
         self._ends = number == signal.SIGTERM
+        self._heard = time.monotonic()
 
     def run(self) -> None:
         began = None
@@ -242,6 +258,8 @@ class _End:
                 self.seconds = now - began
             poll.poll(max(0.0, self._due - time.monotonic()) * 1000 if self._sending else 20)
             self._receive()
+            if self._sent_all and time.monotonic() - self._heard > SETTLED:
+                return
 
     def _send(self, now: float) -> None:
         self._due = max(self._due, now - BURST * self._interval)
@@ -263,6 +281,7 @@ class _End:
                 return
             except OSError:
                 continue  # an ICMP error
+            self._heard = time.monotonic()
             seconds, nanoseconds = TIMESPEC.unpack_from(ancillary[0][2])
             self.received.take(NUMBER.unpack_from(data)[0], seconds + nanoseconds / 1e9)
 
