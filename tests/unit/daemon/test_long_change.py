@@ -115,6 +115,7 @@ async def test_a_changed_tunnel_is_listed_while_it_is_made_again(pair: Pair) -> 
     await pair.start()
     await pair.until(lambda: pair.state() == ("up", "up"))
     pair.configure({"t": ROUTED + '\ninterface = "vpn-x"'}, {"t": BACK})
+    pair.hq.host.renames = False
     pair.hq.host.gate = asyncio.Semaphore(0)
     work = asyncio.create_task(pair.hq.operator.reload())
     await pair.until(lambda: pair.hq.operator.status().tunnels[0].state == "down")
