@@ -38,7 +38,7 @@ class PeerLiveness:
             self._endpoint.probe(now, tunnel)
 
     def evaluate(self, now: float) -> frozenset[str]:
-        """Look at what came and what left, once a second. Returns the tunnels where anything did."""
+        """Look once a second at what came and left; returns the tunnels where only one of the two did."""
         offset = suspended_seconds()
         came = self._engine.take_heard()
         for name, at in came.items():
@@ -50,7 +50,7 @@ class PeerLiveness:
         sent = self._engine.take_sent()
         for name in {*sent, *self._detectors}:
             self._evaluate(now, name, min(sent.get(name, float("-inf")) + offset, now))
-        return frozenset(came) | frozenset(sent)
+        return frozenset(came) ^ frozenset(sent)
 
     def next_timeout(self) -> float | None:
         """When to evaluate before the second is over."""

@@ -44,7 +44,7 @@ class _Watched:
 
 
 class TrafficWatch:
-    """Of the tunnels through which packets go.
+    """Of the tunnels through which packets go one way only.
 
     `traffic` counts those of a mapping, `probes` the echo requests of our health check. `look` asks this
     machine whether it forwards what comes out of a tunnel; the answer is `forwarding`.
@@ -68,9 +68,12 @@ class TrafficWatch:
         """The tunnel is removed."""
         self._watched.pop(tunnel, None)
 
-    def evaluate(self, now: float, active: Iterable[str]) -> None:
-        """Look once a second; `active` are the tunnels through which something went since the last look."""
-        for name in {*active, *self._watched}:
+    def evaluate(self, now: float, one_way: Iterable[str]) -> None:
+        """Look once a second; through the tunnels in `one_way` packets went one way only since the last look.
+
+        The counters of the others, which are most, are not read.
+        """
+        for name in {*one_way, *self._watched}:
             tunnel = self._tunnels.get(name)
             if tunnel is None or not any(mapping.owner for mapping in tunnel.mappings):
                 self._watched.pop(name, None)
@@ -94,6 +97,7 @@ class TrafficWatch:
         match flow:
             case Flow.PASSES:
                 self._passes(tunnel)
+                self._watched.pop(tunnel.name, None)
             case Flow.IDLE:
                 if watched.is_history(now):
                     self._passes(tunnel, told=False)
