@@ -172,9 +172,13 @@ def show(
     context: typer.Context, name: NameArgument, socket: SocketOption = None, json: JsonOption = False
 ) -> None:
     """Everything about one tunnel: IKE SA, every mapping, health, counters, next rekey, last errors."""
-    from vpnd.control import render
 
-    _look(context, name, (), render.tunnel, _session(context, socket, json))
+    def lines(document: dict[str, Any], width: int) -> Iterable[Text]:
+        from vpnd.control import render
+
+        return render.tunnel(document, width)
+
+    _look(context, name, (), lines, _session(context, socket, json))
 
 
 @app.command()
