@@ -108,7 +108,7 @@ class Daemon(Thread):
         (("--json", "show", "branch-a"), {"h11"}),
         (("--json", "down", "branch-a"), {"h11"}),
     ],
-    ids=" ".join,
+    ids=["status-json", "status", "show-json", "down-json"],
 )
 def test_a_command_of_vpnctl_imports_what_it_needs(
     line: tuple[str, ...], allowed: set[str], tmp_path: Path

@@ -31,11 +31,12 @@ class Change:
     @classmethod
     def between(cls, before: Mapping[str, TunnelPolicy], after: Mapping[str, TunnelPolicy]) -> Change:
         """What leads from one configuration to another."""
+        differs = {name: policy != before[name] for name, policy in after.items() if name in before}
         return cls(
             added=[name for name in after if name not in before],
-            changed=[name for name in after if name in before and after[name] != before[name]],
+            changed=[name for name, other in differs.items() if other],
             removed=[name for name in before if name not in after],
-            same=[name for name in after if name in before and after[name] == before[name]],
+            same=[name for name, other in differs.items() if not other],
         )
 
     @property

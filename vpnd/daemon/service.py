@@ -489,13 +489,13 @@ class Service:
 
 def _numbered(before: Mapping[str, TunnelPolicy], after: GatewayPolicy) -> GatewayPolicy:
     """What is to come, where the mappings that stay keep their numbers."""
-    tunnels = (
-        replace(tunnel, peer=tunnel.peer.numbered_as(before[tunnel.name].peer))
-        if tunnel.name in before
-        else tunnel
-        for tunnel in after.tunnels
-    )
-    return replace(after, tunnels=tuple(tunnels))
+
+    def numbered(tunnel: TunnelPolicy) -> TunnelPolicy:
+        known = before.get(tunnel.name)
+        peer = tunnel.peer.numbered_as(known.peer) if known is not None else tunnel.peer
+        return tunnel if peer is tunnel.peer else replace(tunnel, peer=peer)
+
+    return replace(after, tunnels=tuple(map(numbered, after.tunnels)))
 
 
 def _differences(

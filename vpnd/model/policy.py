@@ -256,11 +256,11 @@ class PeerPolicy:
         """
         known = {child.selects: child.index for child in before.children}
         free = (index for index in count() if index not in known.values())
-        children = tuple(
-            replace(child, index=known[child.selects] if child.selects in known else next(free))
-            for child in self.children
-        )
-        return replace(self, children=children)
+        numbers = [known[child.selects] if child.selects in known else next(free) for child in self.children]
+        if numbers == [child.index for child in self.children]:
+            return self
+        children = (replace(child, index=index) for child, index in zip(self.children, numbers, strict=True))
+        return replace(self, children=tuple(children))
 
     def is_peer(self, identity: Identity) -> bool:
         """Whether this is an identity of the peer."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from vpnd.config.problems import counted
 from vpnd.daemon.events.journal import Journal
@@ -368,10 +369,11 @@ class Interfaces:
         bound = [attached.policy for attached in self._attached.values()]
         self._separate = apart((*self._configured, *bound))
         wanted = guard(self._configured, self._tables, self._separate)
-        wanted |= spared(self._configured, self._inside)
-        for attached in self._attached.values():
-            wanted |= self._carried(attached.policy) | probed(attached.policy)
-        return wanted
+        parts = [wanted, spared(self._configured, self._inside)]
+        for policy in bound:
+            parts += (self._carried(policy), probed(policy))
+        routes, rules = (part.routes for part in parts), (part.rules for part in parts)
+        return Wanted(frozenset(chain.from_iterable(routes)), frozenset(chain.from_iterable(rules)))
 
     def _carried(self, policy: TunnelPolicy) -> Wanted:
         wanted = carried(policy, self._tables, self._separate)
