@@ -51,6 +51,8 @@ ORDERS = {
 """What the two ends have one after the other."""
 MOVED = 5.0
 """Seconds until an end that was not restarted sends on the new pair for sure."""
+HALF_OPEN_OVER = 60.0
+"""Seconds in which an attempt of the peer that came to nothing is forgotten."""
 RENEWED = 40.0
 """Seconds in which a renewal is done, also with the second key."""
 
@@ -196,6 +198,27 @@ def test_a_restart_in_each_state(spoken: str, order: str, beginner: str, restart
             if again:
                 assert used == {known.theirs.fingerprint}, "the key that was in use goes on"
     assert used == {NEW.fingerprint()}
+
+
+@pytest.mark.parametrize("beginner", ["a", "b"])
+def test_an_answer_with_the_other_key_is_no_failed_attempt(beginner: str) -> None:
+    """In aggressive mode the responder cannot know: the peer begins again at once, and nobody is alarmed."""
+    pair = pair_of("aggressive")
+    pair.establish()
+    first, second = (pair.a, pair.b) if beginner == "a" else (pair.b, pair.a)
+    configure(second, "both")
+    configure(first, "new")
+    renew(pair, first)
+    pair.world.run_for(HALF_OPEN_OVER)
+    assert not first.of(Failed) + second.of(Failed)
+    assert len(second.of(NextKeyProved)) == 1
+    # What is wrong for both keys is told, also while the tunnel is up.
+    wrong: dict[str, Any] = {"psk": OTHER, "next_psk": None}
+    first.set_peer(first.peers[first.tunnel], replace(policy_of(first), **wrong))
+    first.do("reinitiate", first.tunnel)
+    pair.world.run_for(HALF_OPEN_OVER)
+    assert [failed.diagnosis.code for failed in second.of(Failed)] != []
+    assert {failed.diagnosis.code for failed in second.of(Failed)} == {Code.PSK}
 
 
 @pytest.mark.parametrize("spoken", SPOKEN)

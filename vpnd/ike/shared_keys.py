@@ -117,6 +117,13 @@ class SharedKeys:
         if psk is not None and len(policy.keys) > 1:
             self._in_vain[policy.name] = psk
 
+    def has_shown_another(self, policy: PeerPolicy, psk: Secret, since: float) -> bool:
+        """Whether the peer proves itself with another key than `psk`, since then."""
+        seen = self._in_use.get(policy.name)
+        return (
+            seen is not None and seen.theirs.since >= since and seen.theirs.fingerprint != psk.fingerprint()
+        )
+
     def proved(self, now: float, policy: PeerPolicy, ours: Secret, theirs: Secret) -> bool:
         """Both sides are authenticated, with these keys. Returns whether the peer was seen with the next
         key for the first time."""

@@ -149,8 +149,16 @@ def _count_failed_proof(context: Context, now: float, refused: causes.Refused) -
 def report_hint(context: Context, now: float, timer: Timer) -> None:
     """No real answer has come after something that speaks against the peer's attempt: wait on."""
     hint = context.sa.attempt.hint
-    if hint is not None and not context.sa.attempt.reported:
+    if hint is not None and not context.sa.attempt.reported and not _has_begun_again(context):
         _report(context, hint)
+
+
+def _has_begun_again(context: Context) -> bool:
+    """Whether we answered with one of two keys, in aggressive mode, and the peer showed the other since."""
+    sa, shared_keys = context.sa, context.registry.shared_keys
+    if sa.state is not State.ANSWERED_AGGRESSIVE or sa.psk is None:
+        return False
+    return shared_keys.has_shown_another(sa.policy, sa.psk, sa.attempt.began)
 
 
 def half_open_over(context: Context, now: float, timer: Timer) -> causes.Ended:
