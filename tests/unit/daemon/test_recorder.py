@@ -192,6 +192,7 @@ async def test_what_a_daemon_that_is_killed_has_said_is_there_at_the_next_start(
 @with_pair
 async def test_another_configuration_of_a_tunnel_goes_on_with_its_record(pair: Pair) -> None:
     await up(pair)
+    pair.hq.host.renames = False  # so that it is made again
     numbers = [line.id for line in pair.hq.operator.trace("t").lines]
     pair.hq.write(pair.hq.config.read_text().replace("[tunnels.t]", "[tunnels.t]\ninterface = 'other'"))
     await pair.hq.operator.reload()
