@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from tests.simulation.pair import Pair
 from tests.simulation.policies import Recipe
 from tests.simulation.v1.pairs import AGGRESSIVE, MAIN, speaking
-from vpnd.ike.outputs import Failed, IkeRekeyFailed, PeerDead
+from vpnd.ike.outputs import ChildFailed, Failed, IkeRekeyFailed, PeerDead
 from vpnd.ike.session import SaSnapshot
-from vpnd.model.policy import DpdPolicy, Encapsulation, PeerPolicy
+from vpnd.model.policy import ChildPolicy, DpdPolicy, Encapsulation, PeerPolicy
+from vpnd.model.proposals import Proposal
+from vpnd.wire.iana import Protocol
 
 VERSIONS: list[dict[str, Any]] = [{}, speaking(MAIN), speaking(AGGRESSIVE)]
 SPOKEN = ["ikev2", "main", "aggressive"]
@@ -144,3 +147,45 @@ def test_an_sa_pair_gets_one_successor_at_once(side: str, changes: dict[str, Any
     pair.world.run_for(1)
     assert gateway.child() == after
     assert not pair.world.ladder().steps
+
+
+def begun(changes: dict[str, Any]) -> tuple[Pair, tuple[ChildPolicy, ...]]:
+    """A tunnel whose second mapping a has just asked for, and a's mappings."""
+    pair = Pair(recipe=Recipe(mappings=2), changes_a=changes, changes_b=changes)
+    pair.establish()
+    pair.a.initiate(1)
+    return pair, pair.a.policies[pair.a.tunnel].children
+
+
+@each_version
+def test_a_pair_of_a_mapping_that_went_meanwhile_goes(changes: dict[str, Any]) -> None:
+    pair, (first, _) = begun(changes)
+    change(pair, "a", children=(first,))
+    pair.world.run_for(20)
+    assert pair.a.children(1) == []
+    assert pair.b.children(1) == []
+    assert pair.a.sends(0)
+
+
+@each_version
+def test_a_pair_of_a_mapping_with_other_ranges_goes_and_the_new_one_is_asked_for(
+    changes: dict[str, Any],
+) -> None:
+    pair, (first, second) = begun(changes)
+    asked = pair.a.of(ChildFailed)
+    change(pair, "a", children=(first, replace(second, remote=ip_network("10.99.0.0/24"))))
+    pair.world.run_for(20)
+    assert pair.a.children(1) == []
+    assert len(pair.a.of(ChildFailed)) > len(asked), "the peer has no such ranges"
+
+
+@each_version
+def test_a_pair_with_other_algorithms_gets_a_successor_at_once(changes: dict[str, Any]) -> None:
+    pair, (first, second) = begun(changes)
+    wider = Proposal(Protocol.ESP, ("aes-128", "aes-256"), (), ("sha256",))
+    mappings = pair.b.policies[pair.b.tunnel].children
+    change(pair, "b", children=(mappings[0], replace(mappings[1], proposals=(wider,))))
+    change(pair, "a", children=(first, replace(second, proposals=(replace(wider, encryption=("aes-256",)),))))
+    pair.world.run_for(20)
+    assert pair.a.child(1).suite.encryption == "aes-256"
+    assert pair.b.sends(1)
