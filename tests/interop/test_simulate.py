@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab.lab import Lab
-from tests.lab.plan import PSK, A, B
+from tests.lab.lab import Lab, write
+from tests.lab.plan import PSK, A, B, Plan
 from tests.lab.process import wait_until
-from tests.lab.topology import two_gateways
+from tests.lab.topology import agreement, two_gateways
 from tests.lab.vpnd import Vpnd
 from vpnd.control.simulation import document, simulate
 
@@ -227,3 +228,23 @@ def test_two_daemons_come_to_what_is_simulated(two: Two, seed: int) -> None:
     tables = random_pair(seed)
     expected = simulated(two, tables)
     assert two.live(tables) == expected, json.dumps([tables.a, tables.b])
+
+
+def test_vpnd_takes_what_peer_config_writes_for_it(two: Two) -> None:
+    plan = Plan(negotiation="traffic-triggered", pfs=19, local=replace(A, identity="hq.example"))
+    two.a.add(plan)
+    try:
+        printed = two.a.ctl("peer-config", plan.name, "--for", "vpnd").stdout
+        key = write(two.b.directory / "key", plan.psk, mode=0o600)
+        text = re.sub(r'"file:[^"]*"', f'"file:{key}"', printed)
+        # The other end has its [gateway] already.
+        text = re.sub(r"(?m)^\[gateway\]\n(.+\n)+", "", text)
+        path = write(two.b.directory / "tunnels.d" / "printed.toml", text, mode=0o600)
+        two.b.ctl("reload")
+        up = two.a.up(plan.name)
+        assert up.returncode == 0, up.stderr
+        agreement(two.a, two.b, plan.name)
+        path.unlink()
+        two.b.ctl("reload")
+    finally:
+        two.a.remove(plan.name)
