@@ -27,13 +27,13 @@ from vpnd.ike.outputs import (
     LadderLine,
     PathMoved,
 )
-from vpnd.ike.session import Unreachable
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
 from vpnd.model.policy import Encapsulation, PeerPolicy
 from vpnd.model.proposals import Proposal
 from vpnd.model.secret import Secret
+from vpnd.model.unreachable import Unreachable
 from vpnd.wire.header import Flag, Header
 from vpnd.wire.iana import Exchange2, IkeVersion, Notify2, Protocol
 from vpnd.wire.ikev2 import Notify

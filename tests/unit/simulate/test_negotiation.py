@@ -171,7 +171,7 @@ def test_what_peer_config_writes_for_vpnd_comes_up(tmp_path: Path, name: str) ->
 
 
 def run(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(cli.app, ["simulate", *map(str, arguments)])
+    done = CliRunner().invoke(cli.app.for_typer(), ["simulate", *map(str, arguments)])
     return done.exit_code, done.output
 
 

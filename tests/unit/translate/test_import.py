@@ -48,7 +48,7 @@ def told(found: Found) -> str:
 
 
 def vpnctl(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(cli.app, ["import", *map(str, arguments)])
+    done = CliRunner().invoke(cli.app.for_typer(), ["import", *map(str, arguments)])
     return done.exit_code, done.output
 
 
