@@ -1,0 +1,277 @@
+"""The probes of a peer that refuses, with a real endpoint: what it takes is learnt, and nothing is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.simulation.policies import IKE, NAME, mirrored, policy
+from vpnd.crypto.entropy import SeededEntropy
+from vpnd.ike.endpoint import Endpoint
+from vpnd.ike.outputs import Established, Transmit
+from vpnd.model.child import Path
+from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.identity import Identity
+from vpnd.model.policy import NegotiationMode, PeerPolicy
+from vpnd.model.proposals import Proposal
+from vpnd.model.secret import Secret
+from vpnd.tunnel.prober import ROUND_EVERY, ROUNDS, Learned, Prober, ProbingBegan
+from vpnd.tunnel.standing import Standing
+from vpnd.wire.iana import IkeVersion, Protocol
+
+REFUSED = Diagnosis.of(Code.P1_PROPOSAL)
+SILENT = Diagnosis.of(Code.SILENT)
+NOT_PROVED = Diagnosis.of(Code.PSK, notify="AUTHENTICATION_FAILED")
+
+
+def ike(
+    encryption: str = "aes-128", hash_word: str = "sha256", group: int = 31, *, aead: bool = False
+) -> tuple[Proposal, ...]:
+    """One proposal of one suite."""
+    return (Proposal(Protocol.IKE, (encryption,), (hash_word,), () if aead else (hash_word,), (group,)),)
+
+
+def as_v1(peer: PeerPolicy) -> PeerPolicy:
+    return replace(peer, version=IkeVersion.V1, mode=NegotiationMode.MAIN)
+
+
+class Talk:
+    """Our prober, and the peer's endpoint; `cut` loses what is sent."""
+
+    def __init__(self, ours: PeerPolicy, theirs: PeerPolicy) -> None:
+        self.ours = ours
+        self.prober = Prober(SeededEntropy(1))
+        self.peer = Endpoint(SeededEntropy(2))
+        self.peer.set_peer(0.0, theirs)
+        self.now = 0.0
+        self.cut = False
+        self.said: list[ProbingBegan | Learned] = []
+        self.established = 0
+
+    def fail(self, failure: Diagnosis, times: int = 2) -> None:
+        for _ in range(times):
+            self.prober.failed(self.now, self.ours, failure)
+        self.deliver()
+
+    def deliver(self) -> None:
+        """What both have to send, until neither has anything."""
+        while self.prober.outputs or self.peer.outputs:
+            while self.prober.outputs:
+                self._of_ours(self.prober.outputs.popleft())
+            while self.peer.outputs:
+                output = self.peer.outputs.popleft()
+                self.established += isinstance(output, Established)
+                if isinstance(output, Transmit) and self.prober.hears(output.data):
+                    self.prober.handle_datagram(self.now, turned(output.path), output.data)
+
+    def _of_ours(self, output: object) -> None:
+        if isinstance(output, ProbingBegan | Learned):
+            self.said.append(output)
+        elif isinstance(output, Transmit) and not self.cut:
+            self.peer.handle_datagram(self.now, turned(output.path), output.data)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass at both ends."""
+        end = self.now + seconds
+        while True:
+            due = [at for one in (self.prober, self.peer) if (at := one.next_timeout()) is not None]
+            at = min(due, default=end)
+            if at > end:
+                break
+            self.now = max(self.now, at)
+            self.prober.handle_timeout(self.now)
+            self.peer.handle_timeout(self.now)
+            self.deliver()
+            if not due:
+                break
+        self.now = end
+
+    def learnt(self) -> Diagnosis | None:
+        (found,) = (one for one in self.said if isinstance(one, Learned))
+        return found.diagnosis
+
+
+def turned(path: Path) -> Path:
+    return Path(path.remote, path.remote_port, path.local, path.local_port)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "code", "values"),
+    [
+        (ike(group=31), ike(group=14), Code.P1_DH, ("14", "31")),
+        (ike("aes-256"), ike("aes-128"), Code.P1_ENCRYPTION, ("aes-128", "aes-256")),
+        (ike("aes-256"), ike("aes-128-gcm", aead=True), Code.P1_ENCRYPTION, ("aes-128-gcm", "aes-256")),
+        (ike("aes-256-gcm", aead=True), ike(), Code.P1_ENCRYPTION, ("aes-128", "aes-256-gcm")),
+        (ike(hash_word="sha512"), ike(), Code.P1_INTEGRITY, ("sha256", "sha512")),
+        (
+            ike("aes-256", "sha512"),
+            ike("aes-128", "sha256", 14),
+            Code.P1_PROPOSAL,
+            ("aes-128/sha256/dh14", "aes-256/sha512/dh31"),
+        ),
+        (
+            ike("aes-256-gcm", "sha512", aead=True),
+            ike("aes-128-gcm", "sha256", 14, aead=True),
+            Code.P1_PROPOSAL,
+            ("aes-128-gcm/dh14", "aes-256-gcm/prf-sha512/dh31"),
+        ),
+    ],
+)
+def test_what_the_peer_takes_is_learnt(
+    ours: tuple[Proposal, ...], theirs: tuple[Proposal, ...], code: Code, values: tuple[str, str]
+) -> None:
+    talk = Talk(policy(proposals=ours), mirrored(policy(proposals=theirs)))
+    talk.fail(REFUSED)
+    talk.run(60)
+    found = talk.learnt()
+    assert found is not None
+    assert (found.code, (found.fact("theirs"), found.fact("ours"))) == (code, values)
+    assert found.fact("probed") == "yes"
+    assert talk.established == 0
+    talk.run(200)
+    assert not talk.peer.snapshot().sas
+    assert talk.prober.next_timeout() is None
+
+
+@pytest.mark.parametrize("ours", [IkeVersion.V1, IkeVersion.V2])
+@pytest.mark.parametrize("failure", [REFUSED, SILENT], ids=["refused", "silent"])
+def test_the_other_version_is_found(ours: IkeVersion, failure: Diagnosis) -> None:
+    both = policy(), as_v1(policy())
+    mine, theirs = both if ours is IkeVersion.V2 else both[::-1]
+    talk = Talk(mine, mirrored(theirs))
+    talk.fail(failure)
+    talk.run(60)
+    found = talk.learnt()
+    assert found is not None
+    assert (found.code, found.fact("theirs")) == (
+        Code.VERSION,
+        "ikev1" if ours is IkeVersion.V2 else "ikev2",
+    )
+    assert talk.established == 0
+
+
+def test_algorithms_are_asked_in_main_mode_too() -> None:
+    talk = Talk(as_v1(policy(proposals=ike(group=5))), mirrored(as_v1(policy(proposals=ike(group=14)))))
+    talk.fail(REFUSED)
+    talk.run(60)
+    found = talk.learnt()
+    assert found is not None
+    assert (found.code, found.fact("theirs"), found.fact("exchange")) == (Code.P1_DH, "14", "main mode")
+
+
+def test_who_the_peer_is_is_proved_and_its_sa_is_closed() -> None:
+    ours = policy(remote_id=Identity.of("x.example"))
+    talk = Talk(ours, mirrored(policy()))
+    talk.fail(NOT_PROVED)
+    found = talk.learnt()
+    assert found is not None
+    assert (found.code, found.fact("theirs"), found.fact("key")) == (
+        Code.IDENTITY,
+        "b.example (FQDN)",
+        "proved",
+    )
+    talk.run(100)
+    assert not talk.peer.snapshot().sas
+    assert talk.prober.next_timeout() is None
+
+
+def test_a_peer_that_is_who_we_look_for_is_left_again() -> None:
+    """It has refused for another reason, which is over."""
+    talk = Talk(policy(), mirrored(policy()))
+    talk.fail(NOT_PROVED)
+    assert talk.learnt() is None
+    assert talk.established == 1
+    talk.run(100)
+    assert not talk.peer.snapshot().sas
+
+
+def test_another_key_shows_no_more() -> None:
+    talk = Talk(policy(), mirrored(policy(psk=Secret(b"another key, long enough"))))
+    talk.fail(NOT_PROVED)
+    talk.run(60)
+    assert talk.learnt() is None
+
+
+def test_a_peer_that_answers_nothing_shows_no_more() -> None:
+    talk = Talk(policy(), mirrored(policy()))
+    talk.cut = True
+    talk.fail(REFUSED)
+    talk.run(60)
+    assert talk.learnt() is None
+    assert talk.prober.next_timeout() is None
+
+
+def test_one_failure_or_two_of_different_kinds_are_no_reason() -> None:
+    talk = Talk(policy(), mirrored(policy()))
+    talk.fail(REFUSED, times=1)
+    talk.fail(SILENT, times=1)
+    talk.fail(Diagnosis.of(Code.PEER_DEAD), times=3)
+    assert talk.said == []
+
+
+def test_a_tunnel_is_asked_for_once_in_ten_minutes() -> None:
+    talk = Talk(policy(proposals=ike(group=14)), mirrored(policy(proposals=IKE)))
+    talk.fail(REFUSED, times=9)
+    assert [type(one) for one in talk.said] == [ProbingBegan, Learned]
+    talk.run(ROUND_EVERY + 1)
+    talk.fail(REFUSED)
+    assert [type(one) for one in talk.said] == [ProbingBegan, Learned] * 2
+
+
+def test_few_are_asked_for_at_the_same_time() -> None:
+    prober = Prober(SeededEntropy(1))
+    for number in range(ROUNDS + 3):
+        for _ in range(2):
+            prober.failed(0.0, policy(f"t{number}"), REFUSED)
+    assert sum(isinstance(one, ProbingBegan) for one in prober.outputs) == ROUNDS
+
+
+def test_without_an_address_or_a_mapping_nobody_is_asked() -> None:
+    prober = Prober(SeededEntropy(1))
+    for peer in (policy(remote_address=None), policy("u", children=())):
+        for _ in range(2):
+            prober.failed(0.0, peer, REFUSED)
+    assert not prober.outputs
+
+
+@pytest.mark.parametrize("failure", [REFUSED, NOT_PROVED], ids=["algorithms", "identity"])
+def test_a_tunnel_that_comes_up_or_goes_asks_no_more(failure: Diagnosis) -> None:
+    talk = Talk(policy(), mirrored(policy()))
+    talk.cut = True
+    talk.fail(failure)
+    talk.prober.stop(talk.now, NAME)
+    talk.run(60)
+    assert [type(one) for one in talk.said] == [ProbingBegan]
+    assert talk.prober.next_timeout() is None
+    talk.prober.forget(talk.now, NAME)
+    talk.prober.forget(talk.now, "nobody")
+
+
+def test_what_was_learnt_stands_for_failures_of_that_kind_alone() -> None:
+    standing, differs = Standing(), Diagnosis.of(Code.P1_DH, theirs="14", ours="31")
+    standing.learn(0.0, Code.P1_PROPOSAL, differs)
+    assert standing.error is None
+    standing.record(1.0, REFUSED, None)
+    standing.learn(2.0, Code.P1_PROPOSAL, differs)
+    standing.record(3.0, REFUSED, None)
+    assert standing.error is not None
+    assert standing.error.diagnosis == differs
+    standing.record(4.0, SILENT, None)
+    assert standing.error.diagnosis == SILENT
+    standing.works()
+    standing.record(5.0, REFUSED, None)
+    assert standing.error.diagnosis == REFUSED
+
+
+def test_why_packets_do_not_pass_keeps_the_time_of_its_beginning() -> None:
+    standing = Standing()
+    standing.impede(1.0, Diagnosis.of(Code.ONE_WAY, seconds=10))
+    standing.impede(2.0, Diagnosis.of(Code.ONE_WAY, seconds=10))
+    standing.impede(3.0, Diagnosis.of(Code.ONE_WAY, seconds=20))
+    assert standing.impaired is not None
+    assert (standing.impaired.at, len(standing.faults)) == (1.0, 1)
+    standing.impede(4.0, Diagnosis.of(Code.NO_REPLY))
+    assert (standing.impaired.at, len(standing.faults)) == (4.0, 2)
+    standing.forget_flow()
+    assert standing.impaired is None
