@@ -36,10 +36,10 @@ def test_a_capture_is_a_new_file_that_only_its_owner_reads(remote: Remote, tmp_p
     wanted = {"inner": False, "outer": False, "ike": True, "seconds": 5.0, "bytes": 1024 * 1024}
     assert remote.operations.calls[0] == ("capture", "branch-a", wanted)
     code, refused = ask(remote, "-w", str(file))
-    assert (code, refused["error"]["code"]) == (1, "E-EXISTS")  # type: ignore[index]
+    assert (code, refused["error"]["code"]) == (1, "E-EXISTS")  # type: ignore[index]  # a problem document
     assert file.read_bytes() == FILE
     code, refused = ask(remote, "-w", str(tmp_path / "none" / "x"))
-    assert (code, refused["error"]["code"]) == (1, "E-PCAP")  # type: ignore[index]
+    assert (code, refused["error"]["code"]) == (1, "E-PCAP")  # type: ignore[index]  # a problem document
 
 
 def test_all_kinds_without_an_option(remote: Remote, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_who_is_not_root_captures_only_where_that_is_configured(
     monkeypatch.setattr(access.Caller, "is_root", property(lambda caller: False))
     remote.operations.admins_capture = False
     code, refused = ask(remote, "-w", str(tmp_path / "t"))
-    assert (code, refused["error"]["code"]) == (1, "E-ROOT")  # type: ignore[index]
+    assert (code, refused["error"]["code"]) == (1, "E-ROOT")  # type: ignore[index]  # a problem document
     assert not (tmp_path / "t").exists()
     remote.operations.admins_capture = True
     assert ask(remote, "-w", str(tmp_path / "t"))[0] == 0

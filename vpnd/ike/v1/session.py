@@ -128,6 +128,6 @@ class Session(Engine):
         self, error: Fault | DecodeError, cause: object, request: message.Received | None
     ) -> causes.Refused | None:
         received = cause.received if isinstance(cause, causes.Proved) else request
-        if not (isinstance(received, Received) and isinstance(error, Fault)):  # pragma: no cover
-            return None  # only an action of a message raises, and only a Fault
+        if not isinstance(received, Received) or not isinstance(error, Fault):
+            return None  # pragma: no cover (only an action of a message raises, and only a Fault)
         return causes.Refused(error, received)
