@@ -1,13 +1,16 @@
-"""How long `vpnd run` takes until it negotiates and until it answers, and what one command costs."""
+"""How long `vpnd run` takes until it negotiates and until it answers, and what a command and a PUT cost."""
 
 from __future__ import annotations
 
 import resource
+import shutil
 import socket
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from threading import Thread
 
 from rich.console import Console
@@ -17,6 +20,7 @@ from bench import crowd
 from tests.lab.lab import Lab
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import wait_until
+from tests.lab.strongswan import StrongSwan
 from tests.lab.topology import two_gateways
 from tests.lab.vpnd import PROGRAM, PROGRAMS, Vpnd
 from vpnd.control import addition
@@ -28,6 +32,12 @@ LONGEST = 60.0
 """Seconds; a start that takes longer has failed."""
 
 IKE_PORT = 500
+
+SWANCTL = "swanctl --list-sas"
+"""What strongSwan's operators ask instead; in C."""
+
+PUT_BESIDE = (1, 60)
+"""How many tunnels there are besides the one that is changed."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +62,25 @@ def measure(console: Console, runs: int = RUNS) -> dict[str, dict[str, float | N
             peer.bind((B.address, IKE_PORT))
             found["vpnd run"] = [_start(vpnd, peer) for _ in range(runs)]
         vpnd.start()
-        commands = {
-            "vpnctl --json status": ("vpnctl", "--socket", str(vpnd.socket), "--json", "status"),
-            "vpnctl status": ("vpnctl", "--socket", str(vpnd.socket), "status"),
-            "vpnd check": ("vpnd", "check", str(vpnd.config)),
+        vpnctl = partial(_command, str(PROGRAMS / "vpnctl"), "--socket", str(vpnd.socket))
+        commands: dict[str, Callable[[], object]] = {
+            "vpnctl --json status": partial(vpnctl, "--json", "status"),
+            "vpnctl status": partial(vpnctl, "status"),
+            "vpnctl --help": partial(vpnctl, "--help"),
+            "vpnd check": partial(_command, str(PROGRAMS / "vpnd"), "check", str(vpnd.config)),
         }
-        for name, command in commands.items():
-            found[name] = [_command(*command) for _ in range(runs)]
+        if shutil.which("swanctl"):
+            charon = StrongSwan(wire.b.gateway)
+            charon.add(plan.other())
+            commands[SWANCTL] = lambda: charon.swanctl("--list-sas")
+        found |= {name: [_cost(command) for _ in range(runs)] for name, command in commands.items()}
+    found |= {f"PUT, {count} tunnels": _put(count, runs) for count in PUT_BESIDE}
     medians = {name: _median(costs) for name, costs in found.items()}
     console.print(_table(medians))
+    if SWANCTL in medians:
+        for name in ("vpnctl --json status", "vpnctl status"):
+            times = medians[name].cpu / medians[SWANCTL].cpu
+            console.print(f"{name}: {times:.1f} times the processor time of {SWANCTL}")
     return {name: asdict(cost) for name, cost in medians.items()}
 
 
@@ -102,7 +122,7 @@ def _drain(peer: socket.socket) -> None:
         return
 
 
-def _put(count: int, runs: int) -> Cost:
+def _put(count: int, runs: int) -> list[Cost]:
     """One tunnel changed over the API beside `count` others: its answer, and the daemon's processor time."""
     with Lab() as lab:
         wire = two_gateways(lab, f"put{count}-")
@@ -115,12 +135,17 @@ def _put(count: int, runs: int) -> Cost:
             before, began = vpnd.cpu_seconds(), time.monotonic()
             vpnd.call("PUT", f"/v1/tunnels/{tunnel.name}", tunnel.table)
             costs.append(Cost(time.monotonic() - began, vpnd.cpu_seconds() - before))
-    return _median(costs[1:])
+    return costs[1:]
 
 
-def _command(program: str, *arguments: str) -> Cost:
+def _command(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True, timeout=LONGEST)
+
+
+def _cost(call: Callable[[], object]) -> Cost:
+    """What the program that is run in it costs."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run([PROGRAMS / program, *arguments], check=True, capture_output=True, timeout=LONGEST)
+    call()
     wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
