@@ -251,7 +251,7 @@ def test_a_tunnel_that_comes_up_or_goes_asks_no_more(failure: Diagnosis) -> None
 def test_what_was_learnt_stands_for_failures_of_that_kind_alone() -> None:
     standing, differs = Standing(), Diagnosis.of(Code.P1_DH, theirs="14", ours="31")
     standing.learn(0.0, Code.P1_PROPOSAL, differs)
-    assert standing.error is None
+    assert not standing.faults
     standing.record(1.0, REFUSED, None)
     standing.learn(2.0, Code.P1_PROPOSAL, differs)
     standing.record(3.0, REFUSED, None)
