@@ -29,6 +29,7 @@ COMMON = {
     "description": "",
     "retire_after": None,
     "enabled": True,
+    "diagnose": "auto",
     "interface": "vpn-a",
     "mtu": None,
     "mss": None,
