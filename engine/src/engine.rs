@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::esp::{Keys, SEED_LENGTH};
-use crate::inbound::{Datagram, Incoming, Receiver, Strangers};
+use crate::inbound::{Datagram, Early, Incoming, Receiver, Strangers};
 use crate::interface::{Drop, Drops, Endpoint, Notice, PolicyRow, SaStats, TunnelId};
 use crate::mtu::believed;
 use crate::outbound::{Batch, Outgoing};
@@ -141,6 +141,15 @@ impl Engine {
         self.release(now, id, mapping, out);
     }
 
+    /// The SA pair carries no more than `hard` bytes each way and is replaced at `soft`; a lower limit stays.
+    pub fn limit(&mut self, spi_in: u32, soft: u64, hard: u64) {
+        let Some(pair) = self.pairs.get_mut(&spi_in) else { return };
+        if pair.child.hard_bytes.is_none_or(|before| hard < before) {
+            (pair.child.soft_bytes, pair.child.hard_bytes) = (Some(soft), Some(hard));
+        }
+        pair.tell_soft(&mut self.notices);
+    }
+
     /// Send what waited for an SA of this mapping.
     fn release(&mut self, now: f64, id: TunnelId, mapping: Mapping, out: &mut Outgoing) {
         let waiting = self.tunnels.get_mut(&id).and_then(|tunnel| tunnel.waiting.remove(&mapping));
@@ -202,6 +211,14 @@ impl Engine {
             self.receive_one(now, datagram, out, incoming);
         }
         self.flush(incoming);
+    }
+
+    /// An SA is installed: open what its peer has sent on it before.
+    ///
+    /// A responder may do that once it has sent its answer, which may be overtaken (RFC 7296 section 2.8).
+    pub fn receive_early(&mut self, now: f64, spi_in: u32, out: &mut Outgoing, incoming: &mut Incoming) {
+        let mut early = self.strangers.take_early(now, spi_in);
+        self.receive(now, early.iter_mut().map(Early::datagram), out, incoming);
     }
 
     /// Open one datagram of a batch, which `flush` ends.

@@ -4,7 +4,7 @@
 //! the inner packet are believed. A datagram of several segments, which the kernel joined, is taken as runs of
 //! one SA and one length, and opened where it lies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -24,6 +24,10 @@ use crate::tunnel::{TokenBucket, Tunnel};
 const UNKNOWN_SPI_RATE: f64 = 1.0;
 /// Ours: seconds between two looks at whose SAs there are, so that a flood costs one look.
 const PEERS_KNOWN: f64 = 1.0;
+
+/// Ours: packets of peers that are kept for an SA that may come, and seconds: as an answer may take.
+const EARLY_PACKETS: usize = 256;
+const EARLY_TIME: f64 = 1.0;
 
 /// Begins an IKE message on the port that ESP shares (RFC 3948 section 2.2).
 pub const NON_ESP_MARKER: u32 = 0;
@@ -94,18 +98,42 @@ enum Opened {
     Replayed,
 }
 
-/// What limits the notices about SPIs that no SA has.
+/// An ESP packet of a peer that came before its SA.
+#[derive(Debug)]
+pub(crate) struct Early {
+    at: f64,
+    data: Box<[u8]>,
+    traffic_class: u8,
+    sender: Endpoint,
+    port: u16,
+}
+
+impl Early {
+    pub(crate) const fn datagram(&mut self) -> Datagram<'_> {
+        Datagram {
+            length: self.data.len(),
+            data: &mut self.data,
+            traffic_class: self.traffic_class,
+            sender: self.sender,
+            port: self.port,
+        }
+    }
+}
+
+/// What limits the notices about SPIs that no SA has, and what is kept of their packets.
 #[derive(Debug)]
 pub(crate) struct Strangers {
     others: TokenBucket,
     /// By the addresses of those that have SAs: no flood of another hides that one has forgotten them.
     peers: HashMap<IpAddr, TokenBucket>,
     looked: f64,
+    early: VecDeque<Early>,
 }
 
 impl Default for Strangers {
     fn default() -> Self {
-        Self { others: unknown(), peers: HashMap::new(), looked: f64::NEG_INFINITY }
+        let (peers, early) = (HashMap::new(), VecDeque::new());
+        Self { others: unknown(), peers, looked: f64::NEG_INFINITY, early }
     }
 }
 
@@ -124,6 +152,25 @@ impl Strangers {
             }
         }
         self.peers.get_mut(&source).unwrap_or(&mut self.others).take(now)
+    }
+
+    /// Keep what a peer has sent, should its SA come: the newest are kept.
+    fn keep(&mut self, early: Early) {
+        if self.peers.contains_key(&early.sender.address) {
+            if self.early.len() == EARLY_PACKETS {
+                self.early.pop_front();
+            }
+            self.early.push_back(early);
+        }
+    }
+
+    /// What was kept for the SA with this SPI, and not for long.
+    pub(crate) fn take_early(&mut self, now: f64, spi_in: u32) -> VecDeque<Early> {
+        let is_its = |one: &Early| spi_at(&one.data, 0) == Some(spi_in);
+        let (mut its, others): (VecDeque<_>, VecDeque<_>) = self.early.drain(..).partition(is_its);
+        self.early = others;
+        its.retain(|one| now - one.at <= EARLY_TIME);
+        its
     }
 }
 
@@ -157,7 +204,7 @@ impl Receiver<'_> {
                     let message = segment.get(4..).unwrap_or_default();
                     self.incoming.ike.push((datagram.sender, message.into()));
                 } else if datagram.port == 0 || segment != KEEPALIVE {
-                    self.refuse(segment, datagram.sender);
+                    self.refuse(segment, datagram.traffic_class, datagram.sender, datagram.port);
                 }
                 continue;
             };
@@ -169,8 +216,8 @@ impl Receiver<'_> {
         }
     }
 
-    /// Count what no SA takes.
-    fn refuse(&mut self, segment: &[u8], sender: Endpoint) {
+    /// Count what no SA takes; of a peer it is kept for a moment, should its SA come.
+    fn refuse(&mut self, segment: &[u8], traffic_class: u8, sender: Endpoint, port: u16) {
         if segment.len() < HEADER_LENGTH {
             self.drops.add(Drop::Malformed, 1);
             return;
@@ -181,6 +228,7 @@ impl Receiver<'_> {
         {
             self.notices.push(Notice::UnknownSpi { spi, source: sender.address });
         }
+        self.strangers.keep(Early { at: self.now, data: segment.into(), traffic_class, sender, port });
     }
 
     /// Open ESP packets of one SA and one length that follow each other.

@@ -598,7 +598,7 @@ impl Gateway {
     }
 
     /// Write what was received to the TUNs.
-    fn write(&self, incoming: &Incoming) {
+    pub fn write(&self, incoming: &Incoming) {
         let _in_use = self.in_use.read();
         let mut last: Option<(TunnelId, RawFd)> = None;
         for (id, packet) in incoming.writes() {

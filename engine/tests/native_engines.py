@@ -155,7 +155,14 @@ class Both:
             assert ours == theirs
             return None
         self.spis[sa.spi_in] = make_opener(sa.suite, sa.keys_out)
-        return self._compared(ours)
+        return self._compared(ours[2], [write for _, write in ours[0]])
+
+    def limit(self, sa: ChildSa, kilobytes: int) -> Outcome:
+        """Both lower the SA's limits; the margin has no chance in it."""
+        hard = kilobytes * 1024
+        self.python.limit(sa.spi_in, kilobytes)
+        self.native.limit(sa.spi_in, int(sa.lifetimes.margin.soft(hard, 0.0)), hard)
+        return self._compared(([], []))
 
     def use_outbound(self, spi_in: int) -> Outcome:
         self.python.use_outbound(spi_in)

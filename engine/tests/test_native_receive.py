@@ -246,6 +246,7 @@ commands = st.one_of(
     st.tuples(st.just("use_outbound"), st.sampled_from([*SPIS, 0x9999])),
     st.tuples(st.just("remove"), st.sampled_from([*SPIS, 0x9999])),
     st.tuples(st.just("move"), st.sampled_from([*SPIS])),
+    st.tuples(st.just("limit"), st.tuples(st.sampled_from([*SPIS]), st.sampled_from([1, 4, 1000]))),
     st.tuples(st.just("wait"), st.sampled_from([0.001, 0.5, 1.0, 31.0])),
     st.tuples(st.just("replace_policies"), st.sampled_from(ROWS)),
     st.tuples(st.just("set_mtu"), st.sampled_from([0, 1280, 1500])),
@@ -268,6 +269,10 @@ def follow(pair: Pair, what: str, argument: Any) -> None:
             sa = pair.peer.sas.get(argument)
             if sa is not None:
                 both.move(sa, replace(sa.path, remote=ip_address("192.0.2.77")))
+        case "limit":
+            sa = pair.peer.sas.get(argument[0])
+            if sa is not None:
+                both.limit(sa, argument[1])
         case "probes":
             both.answer_probes(*map(ip_address, argument))
         case "own":
@@ -371,6 +376,29 @@ def test_an_sa_takes_what_its_limit_has_room_for() -> None:
         told = [notice[0] for _ in range(4) for notice in joined(pair, udp * 2)[2]]
         assert told == ["SoftLimit", "HardLimit"]
         assert pair.both.native.stats(0x1001)[0] == 4
+
+
+def test_a_limit_that_is_lowered() -> None:
+    with engines() as pair:
+        sa = child(lifetimes=Lifetimes(3600, 1000, Margin(50, 0)))
+        pair.install(sa)
+        joined(pair, [udp_packet(*HOSTS, 1000)] * 2)
+        told = [notice[0] for kilobytes in (2000, 3, 2) for notice in pair.both.limit(sa, kilobytes)[2]]
+        assert told == ["SoftLimit"]
+        told = [notice[0] for _ in range(2) for notice in joined(pair, [udp_packet(*HOSTS, 1000)])[2]]
+        assert told == ["HardLimit"]
+
+
+def test_what_came_before_its_sa_is_received_with_it() -> None:
+    with engines() as pair:
+        pair.install(child())
+        later = child(spi_in=0x1002, spi_out=0x2003)
+        pair.peer.learn(later)
+        pair.peer.numbers[later.spi_in] = 0
+        joined(pair, [udp_packet(*HOSTS, 100)], later.spi_in)
+        outcome = pair.both.install(later, True)
+        assert outcome is not None
+        assert [write[-100:] for write in outcome[1]] == [udp_packet(*HOSTS, 100)[-100:]]
 
 
 def test_a_probe_is_answered_before_all_that_waits() -> None:

@@ -92,13 +92,19 @@ class Side:
                 options,
                 SeededEntropy(1),
             )
-        self.udp = Watched.opened.pop()
+        self._watched = Watched.opened.pop() if Watched.opened else None
         self.host, self.tun = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.host, self.tun):
             end.setblocking(False)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         self.engine.add_tunnel("t", self.tun.fileno(), 1400)
         self.engine.replace_policies("t", (PolicyRow(0, EVERYTHING, EVERYTHING),))
+
+    @property
+    def udp(self) -> Watched:
+        """The socket of an engine in Python; the native one has its own."""
+        assert self._watched is not None
+        return self._watched
 
     @property
     def port(self) -> int:

@@ -112,6 +112,10 @@ impl ChildOf {
     pub(super) fn tunnel(&self) -> &str {
         &self.tunnel
     }
+
+    pub(super) const fn spi_in(&self) -> u32 {
+        self.spi_in
+    }
 }
 
 /// A tunnel's mappings.
@@ -203,6 +207,15 @@ impl PyEngine {
         });
         (trains.collect(), self.out.answers().map(|answer| PyBytes::new(py, answer)).collect())
     }
+
+    /// What was received, and what a call gave besides.
+    fn received<'py>(&self, py: Python<'py>) -> Received<'py> {
+        let writes = self.incoming.writes();
+        let writes = writes.map(|(id, write)| (self.names.get(&id).cloned(), PyBytes::new(py, write)));
+        let ike = self.incoming.ike().iter();
+        let ike = ike.map(|(sender, message)| (sender.address, sender.port, PyBytes::new(py, message)));
+        (writes.collect(), ike.collect(), self.taken(py))
+    }
 }
 
 #[pymethods]
@@ -267,7 +280,7 @@ impl PyEngine {
         Ok(())
     }
 
-    /// Install an SA pair with its limits in bytes; what waited for it leaves.
+    /// Install an SA pair with its limits in bytes; what waited for it leaves, and what came early is received.
     fn install<'py>(
         &mut self,
         py: Python<'py>,
@@ -276,11 +289,18 @@ impl PyEngine {
         limits: (Option<u64>, Option<u64>),
         seed: [u8; SEED_LENGTH],
         outbound: bool,
-    ) -> PyResult<Sent<'py>> {
-        let id = self.id(child.tunnel())?;
+    ) -> PyResult<Received<'py>> {
+        let (id, spi_in) = (self.id(child.tunnel())?, child.spi_in());
         self.out.clear();
+        self.incoming.clear();
         installed(&mut self.engine, now, id, child, limits, &seed, outbound, &mut self.out)?;
-        Ok(self.taken(py))
+        self.engine.receive_early(now, spi_in, &mut self.out, &mut self.incoming);
+        Ok(self.received(py))
+    }
+
+    /// Lower the limits of an SA pair, in bytes.
+    fn limit(&mut self, spi_in: u32, soft: u64, hard: u64) {
+        self.engine.limit(spi_in, soft, hard);
     }
 
     /// Send this mapping's packets on the SA pair with this inbound SPI; what waited leaves.
@@ -348,11 +368,7 @@ impl PyEngine {
             port,
         });
         self.engine.receive(now, taken, &mut self.out, &mut self.incoming);
-        let writes = self.incoming.writes();
-        let writes = writes.map(|(id, write)| (self.names.get(&id).cloned(), PyBytes::new(py, write)));
-        let ike = self.incoming.ike().iter();
-        let ike = ike.map(|(sender, message)| (sender.address, sender.port, PyBytes::new(py, message)));
-        (writes.collect(), ike.collect(), self.taken(py))
+        self.received(py)
     }
 
     /// packets_in, packets_out, bytes_in, bytes_out, last_in, last_out; or None.

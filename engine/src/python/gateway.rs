@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::engine::{ChildOf, PathOf, RowOf, installed, policy_rows};
 use crate::esp::SEED_LENGTH;
+use crate::inbound::Incoming;
 use crate::interface::{Endpoint, Notice, TunnelId};
 use crate::io::{Buffers, EspSocket, Gateway, Options, Served};
 use crate::outbound::Outgoing;
@@ -75,6 +76,8 @@ pub struct NativeEngine {
     types: Types,
     ids: HashMap<String, TunnelId>,
     names: HashMap<TunnelId, String>,
+    /// By inbound SPI: whose SA it is, and how long before a limit it is replaced (`model.policy.Margin`).
+    margins: HashMap<u32, (TunnelId, Py<PyAny>)>,
     sockets: HashMap<i32, Arc<EspSocket>>,
     next: TunnelId,
     buffers: Buffers,
@@ -207,6 +210,7 @@ impl NativeEngine {
                 },
                 ids: HashMap::new(),
                 names: HashMap::new(),
+                margins: HashMap::new(),
                 sockets: HashMap::new(),
                 next: 0,
                 buffers: Buffers::default(),
@@ -272,6 +276,7 @@ impl NativeEngine {
             let mut this = slf.borrow_mut();
             let Some(id) = this.ids.remove(tunnel) else { return Ok(()) };
             this.names.remove(&id);
+            this.margins.retain(|_, (tunnel, _)| *tunnel != id);
             this.gateway.remove_tunnel(id)
         };
         fd.map_or(Ok(()), |fd| slf.borrow().remove_reader(slf.py(), fd))
@@ -323,14 +328,19 @@ impl NativeEngine {
             let entropy = this.entropy.bind(py);
             let seed: [u8; SEED_LENGTH] = entropy.call_method1("bytes", (SEED_LENGTH,))?.extract()?;
             let limits = limits(child, entropy)?;
+            let margin = child.getattr("lifetimes")?.getattr("margin")?.unbind();
             let given: ChildOf = child.extract()?;
             let id = this.id(given.tunnel())?;
-            let now = this.gateway.now();
+            let (now, spi_in) = (this.gateway.now(), given.spi_in());
+            let mut incoming = Incoming::default();
             this.released.clear();
             let mut core = this.gateway.core();
             installed(&mut core.engine, now, id, given, limits, &seed, outbound, &mut this.released)?;
+            core.engine.receive_early(now, spi_in, &mut this.released, &mut incoming);
             drop(core);
+            this.margins.insert(spi_in, (id, margin));
             this.gateway.deliver(now, id, &this.released);
+            this.gateway.write(&incoming);
         }
         Self::tell_later(slf)
     }
@@ -351,7 +361,18 @@ impl NativeEngine {
         Self::tell_later(slf)
     }
 
-    fn remove(&self, spi_in: u32) {
+    fn limit(slf: &Bound<'_, Self>, spi_in: u32, kilobytes: u64) -> PyResult<()> {
+        {
+            let this = slf.borrow();
+            let Some((_, margin)) = this.margins.get(&spi_in) else { return Ok(()) };
+            let (soft, hard) = before(margin.bind(slf.py()), kilobytes, this.entropy.bind(slf.py()))?;
+            this.gateway.core().engine.limit(spi_in, soft, hard);
+        }
+        Self::tell_later(slf)
+    }
+
+    fn remove(&mut self, spi_in: u32) {
+        self.margins.remove(&spi_in);
         self.gateway.core().engine.remove(spi_in);
     }
 
@@ -490,10 +511,16 @@ fn limits(child: &Bound<'_, PyAny>, entropy: &Bound<'_, PyAny>) -> PyResult<(Opt
     let Some(kilobytes) = lifetimes.getattr("kilobytes")?.extract::<Option<u64>>()? else {
         return Ok((None, None));
     };
+    let (soft, hard) = before(&lifetimes.getattr("margin")?, kilobytes, entropy)?;
+    Ok((Some(soft), Some(hard)))
+}
+
+/// So many bytes before the limit, and at the limit.
+fn before(margin: &Bound<'_, PyAny>, kilobytes: u64, entropy: &Bound<'_, PyAny>) -> PyResult<(u64, u64)> {
     let hard = kilobytes * KILOBYTE;
-    let chance = child.py().import("vpnd.crypto.entropy")?.getattr("chance")?.call1((entropy,))?;
-    let soft: f64 = lifetimes.getattr("margin")?.call_method1("soft", (hard, chance))?.extract()?;
+    let chance = margin.py().import("vpnd.crypto.entropy")?.getattr("chance")?.call1((entropy,))?;
+    let soft: f64 = margin.call_method1("soft", (hard, chance))?.extract()?;
     #[expect(clippy::cast_sign_loss, reason = "a share of a size")]
     let soft = soft as u64;
-    Ok((Some(soft), Some(hard)))
+    Ok((soft, hard))
 }
