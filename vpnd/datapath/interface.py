@@ -264,7 +264,7 @@ class Engine(Protocol):
         """Receive on `child.spi_in`; with `outbound`, also send this mapping's packets on `child.spi_out`.
 
         What waits for the mapping is sent before this returns, and so it is with `use_outbound`.
-        The Python engine receives now what the peer has sent on it a moment ago, before its answer was here.
+        What the peer has sent on it a moment ago, before its answer was here, is received now.
         """
 
     def use_outbound(self, spi_in: int) -> None:
