@@ -212,7 +212,7 @@ def test_an_answer_with_the_other_key_is_no_failed_attempt(beginner: str) -> Non
     pair.world.run_for(HALF_OPEN_OVER)
     assert not first.of(Failed) + second.of(Failed)
     assert len(second.of(NextKeyProved)) == 1
-    # What is wrong for both keys is told, also while the tunnel is up.
+    # What is wrong for both keys is reported, also while the tunnel is up.
     wrong: dict[str, Any] = {"psk": OTHER, "next_psk": None}
     first.set_peer(first.peers[first.tunnel], replace(policy_of(first), **wrong))
     first.do("reinitiate", first.tunnel)

@@ -43,7 +43,7 @@ class Context:
 
 
 class Parameter:
-    """What typer is told about a parameter of a command."""
+    """How a parameter of a command is declared for typer."""
 
     understood: ClassVar[frozenset[str]] = frozenset({"metavar", "help", "autocompletion", "min", "max"})
 
@@ -70,7 +70,7 @@ class Argument(Parameter):
 
 
 class Commands:
-    """A program, or a group of its commands. `more` is what typer is told about it."""
+    """A program, or a group of its commands. `more` are its settings for typer."""
 
     def __init__(self, **more: Any) -> None:
         self.more = more

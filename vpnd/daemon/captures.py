@@ -1,4 +1,4 @@
-"""What a tunnel carries, as pcapng, while somebody captures it: inner packets, ESP, and IKE decrypted.
+"""What a tunnel carries, as pcapng, while it is captured: inner packets, ESP, and IKE decrypted.
 
 Nothing here sees a key: ESP is what is on the wire, and IKE is drawn by IKE itself, as messages in clear, in
 UDP packets that were never sent. What cannot be kept up with is dropped and counted, never waited for.

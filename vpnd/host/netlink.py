@@ -49,7 +49,7 @@ T = TypeVar("T")
 def _parts_of_pyroute2() -> tuple[Any, type[Any]]:
     """IPRoute and NetlinkError, without what else `import pyroute2` imports: it takes three times as long.
 
-    The package stands there with its path and empty meanwhile; whoever imports it later gets all of it.
+    The package stands there with its path and empty meanwhile; a later import gets all of it.
     """
     name, spec = "pyroute2", find_spec("pyroute2")
     empty = name not in sys.modules and spec is not None

@@ -37,7 +37,7 @@ UP_WITHIN = 150.0
 """Seconds for a negotiation: longer than the last repeat of a message that nobody answers."""
 
 PROVED_AFTER = 12.0
-"""Seconds after which the early rekey of IKEv2 is over, whoever began."""
+"""Seconds after which the early rekey of IKEv2 is over, whichever end began."""
 
 RENEWED_WITHIN = 20.0
 """Seconds for a rekey."""
@@ -123,7 +123,7 @@ class Outcome:
 
     @property
     def works(self) -> bool:
-        """Whether it comes up, whoever begins."""
+        """Whether it comes up, whichever end begins."""
         return bool(self.rounds) and all(one.works for one in self.rounds)
 
 

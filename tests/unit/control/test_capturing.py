@@ -17,7 +17,7 @@ FILE = b"the file, in pieces"
 
 @pytest.fixture(autouse=True)
 def _may_capture(remote: Remote) -> None:
-    """Whoever runs the tests is root, or is let."""
+    """The tests run as root, or as a user that may capture."""
     remote.operations.admins_capture = os.geteuid() != 0
 
 

@@ -19,7 +19,7 @@ MAPPED = 'communication = "spd-policy"\nspd = [{{ local = ["{}"], remote = ["{}"
 class Case:
     """What differs, the tables of both ends, the code that each has, and the values that both may know.
 
-    `asks`: the initiator only knows after it has asked the peer. A responder of None is told nothing.
+    `asks`: the initiator only knows after it has asked the peer. A responder of None reports nothing.
     """
 
     what: str
