@@ -290,7 +290,13 @@ MISTAKES = (
     Mistake(11, "FQDN against IP", ("E-ID",), our(identity("remote", "b.example")), ("(FQDN)", "IPV4")),
     Mistake(12, "subnets swapped", ("E-TS",), our(swapped), ("10.2.0.0/24 - 10.1.0.0/24",)),
     Mistake(13, "one mask wrong", ("E-NARROW",), our(network("remote", "10.2.0.0/16")), ("10.2.0.0/24",)),
-    Mistake(15, "DH differs, we begin", ("E-P1-DH",), our(differs(ike=Suite(dh_group=31))), ("31", "14")),
+    Mistake(
+        15,
+        "DH differs, we begin",
+        ("E-P1-DH",),
+        our(differs(ike=Suite(dh_group=31), lines=('diagnose = "all"',))),
+        ("31", "14"),
+    ),
     Mistake(
         16,
         "DH differs, the peer begins",

@@ -19,6 +19,7 @@ from vpnd.model.numbers import Numbers
 from vpnd.model.policy import (
     ChildPolicy,
     Communication,
+    Diagnose,
     DpdAction,
     DpdPolicy,
     Encapsulation,
@@ -151,7 +152,7 @@ def _tunnel(
         mtu=table.mtu,
         mss=table.mss,
         description=table.description,
-        diagnose=table.diagnose == "auto",
+        diagnose=Diagnose(table.diagnose),
         retire_after=table.retire_after if tunnel.next_secret is not None else None,
         enabled=table.enabled and not tunnel.disabled,
     )

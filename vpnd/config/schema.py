@@ -452,11 +452,13 @@ class TunnelTable(Table):
         bool, Field(description="false: it is down, and stays so; vpnctl disable does the same.")
     ] = True
     diagnose: Annotated[
-        Literal["auto", "off"],
-        word("a way to diagnose", "auto", "off"),
+        Literal["auto", "all", "off"],
+        word("a way to diagnose", "auto", "all", "off"),
         Field(
-            description="auto: a peer that refuses twice is asked what it takes, by attempts that come to"
-            " nothing, at most once in 10 minutes and only while the tunnel has no SA; off: it never is."
+            description="auto: a peer that refuses twice is asked which of the configured algorithms it takes"
+            " alone, who it is and which IKE version it speaks, by attempts that come to nothing, at most"
+            " once in 10 minutes and only while the tunnel has no SA; all: also for algorithms that are not"
+            " configured; off: it never is."
         ),
     ] = "auto"
     mtu: Annotated[

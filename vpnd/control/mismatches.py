@@ -83,12 +83,20 @@ def prf(facts: Facts) -> Explanation:
     )
 
 
+WIDER = "the peer is asked for what is not configured, too"
+
+
 def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Explanation]:
     """A peer that refused all of ours and did not say why."""
 
     def explained(facts: Facts) -> Explanation:
         ours, theirs = facts["ours"], facts["theirs"]
+        if facts["probed"] == "alone":
+            return _alone(facts, sa, keys)
         sides = f": the peer has {theirs}, we have {ours}" if theirs and ours else f": {ours}" if ours else ""
+        wider = (
+            () if theirs or facts.mapping() else (f'diagnose = "all" in [tunnels.{facts.tunnel}]: {WIDER}',)
+        )
         return Explanation(
             facts.code,
             f"{facts.mapping()}nothing that protects the {sa} is acceptable to both sides{sides}",
@@ -97,10 +105,28 @@ def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Exp
             also_possible=also,
             change=f"make {keys} the same at both ends; each takes a list in order of preference"
             + product_words(facts),
-            try_=(f"vpnctl trace {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
+            try_=(
+                f"vpnctl trace {facts.tunnel}",
+                f"vpnctl peer-config {facts.tunnel} --for strongswan",
+                *wider,
+            ),
         )
 
     return explained
+
+
+def _alone(facts: Facts, sa: str, keys: str) -> Explanation:
+    """A peer that takes one combination of ours, but not in the list of all."""
+    theirs = facts["theirs"]
+    return Explanation(
+        facts.code,
+        f"the peer refuses our list for the {sa}, and takes {theirs} of it where that is offered alone",
+        f"it takes {theirs}",
+        facts["ours"],
+        also_possible=("its list of algorithms is long, and it reads only the beginning of ours",),
+        change=f"offer {theirs} alone: one value each for {keys}",
+        try_=(f"vpnctl trace {facts.tunnel}",),
+    )
 
 
 def addition(facts: Facts) -> Explanation:

@@ -81,7 +81,7 @@ from vpnd.ike.outputs import (
 )
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import NAT_T_PORT, TunnelPolicy
+from vpnd.model.policy import NAT_T_PORT, Diagnose, TunnelPolicy
 from vpnd.model.selectors import Address
 from vpnd.model.unreachable import Unreachable
 from vpnd.tunnel.commands import (
@@ -472,7 +472,8 @@ class Gateway:
                 case AttemptFailed():
                     attempt_failed(self.journal, tunnel, change)
                     if _is_our_attempt(change) and self._may_ask(tunnel):
-                        self.prober.failed(now, tunnel.policy.peer, change.diagnosis)
+                        shares, peer = self._shares_an_identity(tunnel), tunnel.policy.peer
+                        self.prober.failed(now, peer, change.diagnosis, tunnel.policy.diagnose, shares)
                 case _:
                     assert_never(change)
         self.watchers.wake(change.tunnel)
@@ -480,7 +481,21 @@ class Gateway:
     def _may_ask(self, tunnel: Tunnel) -> bool:
         """Whether the peer may be asked what it takes: nothing is up, and nobody has forbidden it."""
         has_sa = any(m.owner for m in tunnel.mappings) or self.endpoint.ike_sas(tunnel.name)
-        return tunnel.policy.diagnose and not has_sa and not tunnel.standing.is_down
+        return tunnel.policy.diagnose is not Diagnose.OFF and not has_sa and not tunnel.standing.is_down
+
+    def _shares_an_identity(self, tunnel: Tunnel) -> bool:
+        """Whether an SA of another tunnel with the same peer has our identity too.
+
+        A peer that allows one SA for each pair of identities would let the last one replace the others.
+        """
+        peer = tunnel.policy.peer
+        return any(
+            (other.policy.peer.remote_address, other.policy.peer.local_id)
+            == (peer.remote_address, peer.local_id)
+            and self.endpoint.ike_sas(other.name)
+            for other in self.tunnels
+            if other is not tunnel
+        )
 
     def _tell_rekeyed(self, child: ChildSa) -> None:
         tunnel = self.tunnels.get(child.tunnel)

@@ -90,7 +90,7 @@ class Known(TypedDict, total=False):
     key: object
     """Of two identities that differ: proved, where the peer has shown that it has our key."""
     probed: object
-    """yes, where the peer was asked (`tunnel.prober`)."""
+    """Where the peer was asked (`tunnel.prober`): yes, or alone, of what it takes alone and not in a list."""
     seconds: object
     """How long it goes on."""
     errno: object

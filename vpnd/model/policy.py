@@ -40,6 +40,21 @@ class Negotiation(Enum):
     TRAFFIC_TRIGGERED = "traffic-triggered"
 
 
+class Diagnose(Enum):
+    """How a peer that refuses is asked why (`tunnel.prober`): never, by what is configured, or by all."""
+
+    OFF = "off"
+    AUTO = "auto"
+    ALL = "all"
+
+
+class Probing(Enum):
+    """What an attempt asks that is to come to nothing."""
+
+    OFFER = "whether the peer takes what is offered, which it cannot"
+    IDENTITY = "who the peer is"
+
+
 class Communication(Enum):
     """How traffic reaches the tunnel (specification: communication mode)."""
 
@@ -200,9 +215,9 @@ class PeerPolicy:
     known_by_name: bool = False
     prove_rekey: bool = False
     next_psk: Secret | None = None
-    probing: bool = False
-    """An attempt by it only asks what the peer takes: it is never said to be the first contact, and only the
-    configured identity is the peer's."""
+    probing: Probing | None = None
+    """An attempt by it only asks: it is never said to be the first contact, and only the configured identity
+    is the peer's."""
 
     @property
     def lasting(self) -> tuple[object, ...]:
@@ -306,8 +321,7 @@ class TunnelPolicy:
     mss: int | None = None
     description: str = ""
     enabled: bool = True
-    diagnose: bool = True
-    """Whether a peer that refuses is asked what it wants (`tunnel.prober`)."""
+    diagnose: Diagnose = Diagnose.AUTO
     retire_after: datetime | None = None
 
     def at(self, moment: datetime) -> TunnelPolicy:

@@ -5,8 +5,9 @@
 
 Only while the tunnel has no SA, at most one round in ROUND_EVERY. A probe is an endpoint of its own with one
 policy, so nothing here touches what is up; it never says INITIAL_CONTACT. One that asks for algorithms or
-for the version ends before anything is proved, so that no SA comes about; one that asks who the peer is
-closes at once what it has made.
+for the version ends before anything is proved, so that no SA comes about. In IKEv2 its offer cannot be taken,
+and the peer keeps nothing; in IKEv1 an error in clear ends what the peer has begun. One that asks who the
+peer is closes at once what it has made.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import Established, Failed, LadderLine, Transmit
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import PeerPolicy
+from vpnd.model.policy import Diagnose, PeerPolicy
 from vpnd.model.proposals import Suite
-from vpnd.tunnel.probes import Asked, Probe, found, probes
+from vpnd.tunnel.probes import Asked, Probe, found, probes, taken
 from vpnd.wire.header import Header
 from vpnd.wire.iana import Exchange1, Exchange2, IkeVersion
 
@@ -101,8 +102,18 @@ class Prober:
 
     # --- inputs
 
-    def failed(self, now: float, policy: PeerPolicy, failure: Diagnosis) -> None:
-        """An attempt of a tunnel that has no SA has failed: perhaps the peer is asked why."""
+    def failed(
+        self,
+        now: float,
+        policy: PeerPolicy,
+        failure: Diagnosis,
+        diagnose: Diagnose = Diagnose.AUTO,
+        shares: bool = False,
+    ) -> None:
+        """An attempt of a tunnel that has no SA has failed: perhaps the peer is asked why.
+
+        `shares`: an SA with the same peer has our identity too, so that none may be made beside it.
+        """
         seen = self._seen.get(policy.name)
         if seen is None:
             seen = self._seen[policy.name] = _Seen(failure.code)
@@ -114,7 +125,9 @@ class Prober:
         if seen.count < ALIKE or asked_lately or policy.name in self._rounds or len(self._rounds) >= ROUNDS:
             return
         can_begin = policy.remote_address is not None and policy.children
-        wanted = probes(policy, failure) if can_begin else ()
+        wanted = probes(policy, failure, diagnose) if can_begin else ()
+        if shares:
+            wanted = tuple(one for one in wanted if one.asked is not Asked.IDENTITY)
         if wanted:
             seen.asked_at = now
             self._rounds[policy.name] = _Round(policy, failure.code, deque(wanted))
@@ -182,38 +195,46 @@ class Prober:
 
     def _follow(self, now: float, attempt: _Attempt) -> None:
         """What the probe's endpoint asks for: its messages are sent up to the point where it ends."""
-        outputs, taken, end = attempt.endpoint.outputs, False, None
+        outputs, goes_on, end = attempt.endpoint.outputs, False, None
         while outputs:
             match outputs.popleft():
                 case Transmit(data=data) as message:
                     if not attempt.over and attempt.probe.asked is not Asked.IDENTITY and _goes_on(data):
-                        taken = True
+                        goes_on = True
                         continue
                     self._by_spi[data[SPI]] = attempt
                     self.outputs.append(message)
-                case LadderLine() as line if not taken:
+                case LadderLine() as line if not goes_on:
                     self.outputs.append(line)
                 case Failed(initiator=True) as failed:
                     end = failed
                 case Established(tunnel):
                     attempt.endpoint.close(now, tunnel, Diagnosis.of(Code.DOWN_BY_OPERATOR))
-                    end = None
-                    taken = True
+                    end, goes_on = None, True
                 case _:
                     pass
         if attempt.over:
             return
-        if taken:
-            self._conclude(now, attempt, self._found(attempt))
+        if goes_on:
+            name = attempt.probe.policy.name
+            self._conclude(now, attempt, self._found(attempt.probe, _suite(attempt.endpoint, name)))
         elif end is not None:
-            differs = end.diagnosis.code is Code.IDENTITY and end.diagnosis.fact("theirs") is not None
-            self._conclude(now, attempt, end.diagnosis if differs else None)
+            self._conclude(now, attempt, self._refused(attempt.probe, end.diagnosis))
 
-    def _found(self, attempt: _Attempt) -> Diagnosis | None:
-        probe, name = attempt.probe, attempt.probe.policy.name
+    def _refused(self, probe: Probe, why: Diagnosis) -> Diagnosis | None:
+        """What it means that a probe was refused: of an offer of IKEv2, that the peer wants another group."""
+        theirs = why.fact("theirs")
+        if probe.asked is Asked.IDENTITY:
+            return why if why.code is Code.IDENTITY and theirs is not None else None
+        if why.code is not Code.P1_DH or theirs is None:
+            return None
+        suite = taken(probe, int(theirs))
+        return self._found(probe, suite) if suite is not None else None
+
+    def _found(self, probe: Probe, suite: Suite | None) -> Diagnosis | None:
         if probe.asked is Asked.IDENTITY:
             return None
-        return found(probe, self._rounds[name].policy, _suite(attempt.endpoint, name))
+        return found(probe, self._rounds[probe.policy.name].policy, suite)
 
     def _conclude(self, now: float, attempt: _Attempt, diagnosis: Diagnosis | None) -> None:
         """A probe has its answer, or none in time."""
@@ -231,6 +252,10 @@ class Prober:
         """Nothing more is asked by it; what it has proved is closed, with its repeats."""
         attempt.over, attempt.ends = True, now + CLOSED_WITHIN
         if attempt.probe.asked is not Asked.IDENTITY:
+            attempt.endpoint.close(now, attempt.probe.policy.name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
+            self.outputs += (
+                one for one in attempt.endpoint.outputs if isinstance(one, Transmit | LadderLine)
+            )
             self._drop(attempt)
         else:
             self._follow(now, attempt)

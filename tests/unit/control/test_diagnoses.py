@@ -138,6 +138,22 @@ def test_what_is_refused_on_port_4500_is_told() -> None:
     assert not explanation.also_possible
 
 
+def test_a_peer_that_takes_one_of_ours_alone() -> None:
+    facts = {"theirs": "aes-128/sha256/dh14", "ours": "aes-256 or aes-128/sha256/dh14"}
+    told = explain(Diagnosis.of(Code.P1_PROPOSAL, probed="alone", **facts), "t")
+    assert "takes aes-128/sha256/dh14 of it where that is offered alone" in told.what
+    assert told.change == (
+        "offer aes-128/sha256/dh14 alone: one value each for ike.encryption, ike.integrity and ike.dh_group"
+    )
+    assert not any("diagnose" in line for line in told.try_)
+
+
+def test_a_peer_that_takes_none_of_ours_can_be_asked_for_more() -> None:
+    told = explain(Diagnosis.of(Code.P1_PROPOSAL, ours="aes-256/sha512/dh31"), "t")
+    assert told.what.endswith("acceptable to both sides: aes-256/sha512/dh31")
+    assert told.try_[-1].startswith('diagnose = "all" in [tunnels.t]')
+
+
 def test_a_dh_group_is_written_without_quotes() -> None:
     explanation = explain(Diagnosis.of(Code.P1_DH, theirs=14, ours=2))
     assert explanation.what == "the DH group of the IKE SA differs: the peer has 14, we have 2"

@@ -14,8 +14,8 @@ V1 = 'ike.version = "ikev1"'
 
 
 async def asked(pair: Pair, here: str, there: str) -> None:
-    """The two ends differ, and hq has asked."""
-    await differ(pair, here, there)
+    """The two ends differ, and hq has asked, also for what is not configured."""
+    await differ(pair, f'diagnose = "all"\n{here}', there)
     await pair.until(lambda: "probed" in kinds(pair.hq), 300)
 
 
@@ -129,6 +129,22 @@ async def test_nobody_is_asked_where_that_is_off(pair: Pair) -> None:
     await asyncio.sleep(120)
     assert "probing" not in kinds(pair.hq)
     assert why_of(pair).error.code == "E-P1-PROPOSAL"
+
+
+SECOND = 'routes = ["10.77.0.0/16"]\nike.local_id = "hq.example"'
+
+
+@pytest.mark.parametrize("ours", ["hq.example", "other.hq.example"])
+@with_pair
+async def test_no_sa_of_the_same_identity_is_made_beside_one(pair: Pair, ours: str) -> None:
+    """A peer that keeps one SA of each pair of identities would let go of the tunnel that is up."""
+    wrong = f'ike.local_id = "{ours}"\nike.remote_id = "other.example"'
+    other = 'routes = ["10.78.0.0/16"]\nnegotiation = "passive"\nike.remote_id = "hq.example"'
+    pair.configure({"u": SECOND, "t": f"{ROUTED}\n{wrong}"}, {"u": other, "t": BACK})
+    await pair.start()
+    await pair.until(lambda: (why_of(pair).tries or 0) > 3, 300)
+    await asyncio.sleep(60)
+    assert ("probing" in kinds(pair.hq)) == (ours != "hq.example")
 
 
 @with_pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,15 +11,19 @@ from tests.simulation.policies import IKE, NAME, mirrored, policy
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import Established, Transmit
+from vpnd.ike.v2.proposals import decode_sa
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
-from vpnd.model.policy import NegotiationMode, PeerPolicy
+from vpnd.model.policy import Diagnose, NegotiationMode, PeerPolicy
 from vpnd.model.proposals import Proposal
 from vpnd.model.secret import Secret
 from vpnd.tunnel.prober import ROUND_EVERY, ROUNDS, Learned, Prober, ProbingBegan
+from vpnd.tunnel.probes import SINGLES
 from vpnd.tunnel.standing import Standing
-from vpnd.wire.iana import IkeVersion, Protocol
+from vpnd.wire.header import HEADER_LENGTH, Header
+from vpnd.wire.iana import Exchange1, IkeVersion, Protocol
+from vpnd.wire.ikev2 import Sa, decode_payloads
 
 REFUSED = Diagnosis.of(Code.P1_PROPOSAL)
 SILENT = Diagnosis.of(Code.SILENT)
@@ -48,10 +53,11 @@ class Talk:
         self.cut = False
         self.said: list[ProbingBegan | Learned] = []
         self.established = 0
+        self.asked: list[bytes] = []
 
-    def fail(self, failure: Diagnosis, times: int = 2) -> None:
+    def fail(self, failure: Diagnosis, times: int = 2, diagnose: Diagnose = Diagnose.AUTO) -> None:
         for _ in range(times):
-            self.prober.failed(self.now, self.ours, failure)
+            self.prober.failed(self.now, self.ours, failure, diagnose)
         self.deliver()
 
     def deliver(self) -> None:
@@ -69,6 +75,7 @@ class Talk:
         if isinstance(output, ProbingBegan | Learned):
             self.said.append(output)
         elif isinstance(output, Transmit) and not self.cut:
+            self.asked.append(output.data)
             self.peer.handle_datagram(self.now, turned(output.path), output.data)
 
     def run(self, seconds: float) -> None:
@@ -122,15 +129,14 @@ def test_what_the_peer_takes_is_learnt(
     ours: tuple[Proposal, ...], theirs: tuple[Proposal, ...], code: Code, values: tuple[str, str]
 ) -> None:
     talk = Talk(policy(proposals=ours), mirrored(policy(proposals=theirs)))
-    talk.fail(REFUSED)
-    talk.run(60)
+    talk.fail(REFUSED, diagnose=Diagnose.ALL)
+    talk.run(120)
     found = talk.learnt()
     assert found is not None
     assert (found.code, (found.fact("theirs"), found.fact("ours"))) == (code, values)
     assert found.fact("probed") == "yes"
     assert talk.established == 0
-    talk.run(200)
-    assert not talk.peer.snapshot().sas
+    assert not talk.peer.snapshot().sas, "nothing is half-open"
     assert talk.prober.next_timeout() is None
 
 
@@ -151,9 +157,75 @@ def test_the_other_version_is_found(ours: IkeVersion, failure: Diagnosis) -> Non
     assert talk.established == 0
 
 
+LISTS = (
+    Proposal(Protocol.IKE, ("aes-256", "aes-128"), ("sha512", "sha256"), ("sha512", "sha256"), (31, 14)),
+    Proposal(Protocol.IKE, ("aes-256-gcm",), ("sha256",), (), (31, 14)),
+)
+
+
+@pytest.mark.parametrize("version", [IkeVersion.V1, IkeVersion.V2])
+def test_what_is_taken_alone_is_learnt(version: IkeVersion) -> None:
+    """A peer that has refused the list, and takes the one combination that it has."""
+    both = policy(proposals=LISTS), policy(proposals=ike("aes-128", "sha256", 14))
+    if version is IkeVersion.V1:
+        both = as_v1(replace(both[0], proposals=LISTS[:1])), as_v1(both[1])
+    talk = Talk(both[0], mirrored(both[1]))
+    talk.fail(REFUSED)
+    talk.run(120)
+    found = talk.learnt()
+    assert found is not None
+    assert (found.code, found.fact("theirs"), found.fact("probed")) == (
+        Code.P1_PROPOSAL,
+        "aes-128/sha256/dh14",
+        "alone",
+    )
+    assert talk.established == 0
+    if version is IkeVersion.V2:
+        assert not talk.peer.snapshot().sas, "nothing is half-open"
+    else:
+        last = Header.decode(talk.asked[-1])
+        assert last.exchange == Exchange1.INFORMATIONAL, "the peer is to forget it"
+
+
+@pytest.mark.parametrize("failure", [REFUSED, SILENT], ids=["refused", "silent"])
+@pytest.mark.parametrize("lists", [LISTS, LISTS[1:], LISTS[:1], ike()], ids=["both", "aead", "plain", "one"])
+def test_only_what_is_configured_is_offered(lists: tuple[Proposal, ...], failure: Diagnosis) -> None:
+    talk = Talk(policy(proposals=lists), mirrored(policy(proposals=ike("3des", "md5", 2))))
+    talk.fail(failure)
+    talk.run(120)
+    assert not any(isinstance(one, Learned) and one.diagnosis for one in talk.said)
+    for sa in offered(talk.asked):
+        *real, decoy = sa
+        assert decoy.encryption == ("encr-65535",)
+        for one in real:
+            for kind in ("encryption", "prf", "integrity", "dh"):
+                ours = {word for proposal in lists for word in getattr(proposal, kind)}
+                assert set(getattr(one, kind)) <= ours
+            assert not set(one.dh) & set(decoy.dh), "what belongs to KE cannot be taken"
+    if failure is REFUSED:
+        count = sum(len(p.encryption) * len(p.prf) * len(p.dh) for p in lists)
+        assert len({repr(sa) for sa in offered(talk.asked)}) == (min(count, SINGLES) if count > 1 else 0)
+
+
+def offered(asked: list[bytes]) -> Iterator[tuple[Proposal, ...]]:
+    """The proposals of each IKE_SA_INIT."""
+    for data in asked:
+        header = Header.decode(data)
+        if header.major == IkeVersion.V2:
+            payloads = decode_payloads(header.next_payload, data[HEADER_LENGTH:])
+            yield from (decode_sa(one) for one in payloads if isinstance(one, Sa))
+
+
+def test_a_peer_that_takes_none_of_ours_shows_no_more() -> None:
+    talk = Talk(policy(proposals=ike(group=31)), mirrored(policy(proposals=ike(group=14))))
+    talk.fail(REFUSED)
+    talk.run(120)
+    assert talk.learnt() is None
+
+
 def test_algorithms_are_asked_in_main_mode_too() -> None:
     talk = Talk(as_v1(policy(proposals=ike(group=5))), mirrored(as_v1(policy(proposals=ike(group=14)))))
-    talk.fail(REFUSED)
+    talk.fail(REFUSED, diagnose=Diagnose.ALL)
     talk.run(60)
     found = talk.learnt()
     assert found is not None
@@ -213,9 +285,11 @@ def test_one_failure_or_two_of_different_kinds_are_no_reason() -> None:
 def test_a_tunnel_is_asked_for_once_in_ten_minutes() -> None:
     talk = Talk(policy(proposals=ike(group=14)), mirrored(policy(proposals=IKE)))
     talk.fail(REFUSED, times=9)
+    talk.run(60)
     assert [type(one) for one in talk.said] == [ProbingBegan, Learned]
     talk.run(ROUND_EVERY + 1)
     talk.fail(REFUSED)
+    talk.run(60)
     assert [type(one) for one in talk.said] == [ProbingBegan, Learned] * 2
 
 

@@ -14,6 +14,7 @@ from vpnd.ike.commands import Cause
 from vpnd.ike.contest import ANSWER_WITHIN
 from vpnd.ike.outputs import Failed, IkeRekeyFailed, Keepalive
 from vpnd.ike.outputs import PeerDead as PeerIsDead
+from vpnd.ike.registry import NO_SPI
 from vpnd.ike.v1 import causes, diagnoses, reauthentication
 from vpnd.ike.v1.children import REKEY_AGAIN, Limit
 from vpnd.ike.v1.context import Context
@@ -202,6 +203,9 @@ def close(context: Context, now: float, cause: commands.Close) -> causes.Ended:
             if not child.deleted:
                 context.transport.delete_child(spi_in)
         context.transport.delete_ike()
+    elif context.sa.policy.probing and context.sa.peer_spi != NO_SPI:
+        # The peer's half of it would wait for us. What is in clear proves nothing, but most heed it.
+        context.transport.error_in_clear(Notify1.NO_PROPOSAL_CHOSEN)
     return causes.Ended(cause.diagnosis)
 
 

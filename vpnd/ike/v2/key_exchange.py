@@ -9,7 +9,7 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.crypto.suites import GROUPS
 from vpnd.ike.key_exchange import check_value, shared_secret
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax
-from vpnd.model.policy import PeerPolicy
+from vpnd.model.policy import PeerPolicy, Probing
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Notify2
 from vpnd.wire.ikev2 import KeyExchange, Notify
@@ -20,14 +20,26 @@ INVALID_KE_ROUNDS = 3
 """Restarts with another group: more than one is already odd (libreswan's bound)."""
 
 
+DECOYS = (19, 14)
+"""Groups of a key exchange that the peer cannot take: of these the first that is not asked about."""
+
+
 class IkeKeyExchange:
-    """Our half of the key exchange of an IKE SA, which the peer may want in another group."""
+    """Our half of the key exchange of an IKE SA, which the peer may want in another group.
+
+    An attempt that only asks what the peer takes has a value of a group that it cannot take
+    (`proposals.never_taken`). A peer that takes what is asked about says INVALID_KE_PAYLOAD, names the group,
+    and keeps nothing.
+    """
 
     def __init__(self, policy: PeerPolicy, entropy: Entropy) -> None:
         self._policy = policy
         self._entropy = entropy
         self._rounds = 0
-        self.pair = KeyPair.generate(_groups(policy)[0], entropy)
+        groups = _groups(policy)
+        if policy.probing is Probing.OFFER:
+            groups = tuple(group for group in DECOYS if group not in groups) or groups
+        self.pair = KeyPair.generate(groups[0], entropy)
 
     @property
     def payload(self) -> KeyExchange:
@@ -37,6 +49,8 @@ class IkeKeyExchange:
         """Whether to ask again after this refusal, with the group that the peer names."""
         group = int.from_bytes(error.data, "big") if len(error.data) == 2 else 0
         wanted = error.type == Notify2.INVALID_KE_PAYLOAD and group in _groups(self._policy)
+        if self._policy.probing is Probing.OFFER:
+            return False
         if not wanted or group == self.pair.group or self._rounds >= INVALID_KE_ROUNDS:
             return False
         self._rounds += 1

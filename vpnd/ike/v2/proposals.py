@@ -37,6 +37,8 @@ ADDITIONAL_KE_TYPES = range(6, 13)
 """Transform types of further key exchanges (RFC 9370 section 2.2.1): of these vpnd takes NONE only."""
 NONE = 0
 """The transform ID that declines a whole type."""
+UNUSED = 65535
+"""The last transform ID for private use."""
 
 
 def encode_sa(proposals: Iterable[Proposal], spi: bytes = b"", numbers: Numbers = DEFAULT_NUMBERS) -> Sa:
@@ -68,6 +70,13 @@ def answer_sa(chosen: Chosen, protocol: Protocol, spi: bytes = b"", numbers: Num
         declinable=offer.declinable if offer else (),
     )
     return Sa((_encode(proposal, chosen.number, spi, numbers),))
+
+
+def never_taken(number: int, group: int) -> ProposalPart:
+    """A proposal whose algorithms are numbers for private use (RFC 7296 section 3.3.2), which nobody has."""
+    kinds = (TransformType.ENCR, TransformType.PRF, TransformType.INTEG)
+    transforms = (*(Transform(kind, UNUSED) for kind in kinds), Transform(TransformType.DH, group))
+    return ProposalPart(number, Protocol.IKE, b"", transforms)
 
 
 def choose_by(

@@ -29,13 +29,13 @@ from vpnd.ike.v2.ike_sa import IkeSa, Peer
 from vpnd.ike.v2.key_exchange import IkeKeyExchange, answer_ke, conclude_ke
 from vpnd.ike.v2.keys import derive_ike_keys, derive_skeyseed
 from vpnd.ike.v2.messages import Refusal, SaInitRequest, SaInitResponse, error_of, notify_of
-from vpnd.ike.v2.proposals import answer_sa, choose_near, decode_sa, encode_sa, read_answer
+from vpnd.ike.v2.proposals import answer_sa, choose_near, decode_sa, encode_sa, never_taken, read_answer
 from vpnd.ike.v2.requests import Exchange
 from vpnd.ike.v2.state import Timer
 from vpnd.ike.vendors import VPND, recognise
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Diagnosis
-from vpnd.model.policy import Encapsulation, PeerPolicy
+from vpnd.model.policy import Encapsulation, PeerPolicy, Probing
 from vpnd.model.proposals import Chosen, Mismatch
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Exchange2, IkeVersion, Notify2, Protocol
@@ -65,12 +65,19 @@ class SaInitExchange(Exchange):
         cookie = () if self._cookie is None else (Notify(Notify2.COOKIE, self._cookie),)
         return (
             *cookie,
-            encode_sa(sa.policy.proposals, numbers=sa.policy.numbers),
+            self._offer(sa.policy),
             self._ours.payload,
             Nonce(self._nonce),
             *_common_notifies(context, sa.local_spi, NO_SPI, sa.path),
             VendorId(VPND),
         )
+
+    def _offer(self, policy: PeerPolicy) -> Sa:
+        """Ours; and where the attempt only asks, one that nobody takes, to which the value of KE belongs."""
+        sa = encode_sa(policy.proposals, numbers=policy.numbers)
+        if policy.probing is not Probing.OFFER:
+            return sa
+        return Sa((*sa.proposals, never_taken(len(sa.proposals) + 1, self._ours.pair.group)))
 
     def accepted(self, context: Context, now: float, received: Received) -> KeysAgreed:
         """The peer has chosen. All of its answer is checked before any of it takes effect."""
