@@ -155,6 +155,7 @@ class Two:
 
     def live(self, tables: Tables) -> list[dict[str, Any]]:
         """What two daemons come to: bring it up from a, rekey everything, and ask both."""
+        before = max((event["at"] for event in self.a.events("t")), default="")
         for end, there, table in ((self.b, A.address, tables.b), (self.a, B.address, tables.a)):
             parsed = tomllib.loads(toml_of(table))["tunnels"]["t"]
             end.call("PUT", "/v1/tunnels/t", {**parsed, "customer_gateway": {"address": there}})
@@ -162,7 +163,7 @@ class Two:
             wait_until(self._decided, "the tunnel to come up, or to fail", SECONDS)
             if self.a.tunnel("t")["state"] == "up":
                 if tables.a["ike"]["version"] == "ikev2":
-                    self._wait_for_proof()
+                    self._wait_for_proof(before)
                 self.a.ask("POST", "/v1/tunnels/t/rekey", {"timeout_s": 10})
             return [_told(end) for end in (self.a, self.b)]
         finally:
@@ -174,11 +175,14 @@ class Two:
         ready = all(m["state"] == "up" or m["reason"] is not None for m in tunnel["mappings"])
         return ready and len(tunnel["mappings"]) > 0
 
-    def _wait_for_proof(self) -> None:
-        """The early rekey of IKEv2 has succeeded; or it has failed, from either end."""
+    def _wait_for_proof(self, before: str) -> None:
+        """The early rekey of IKEv2 has succeeded; or it has failed, from either end.
+
+        Only events later than this count: the pairs before had a tunnel of the same name.
+        """
 
         def proved() -> bool:
-            events = {event["event"] for event in self.a.events("t")[-12:]}
+            events = {event["event"] for event in self.a.events("t") if event["at"] > before}
             if "rekeyed" in events:
                 return True
             # The peer tries later, and says so itself.
