@@ -74,6 +74,18 @@ def test_an_ike_sa_of_before_gets_a_successor_and_goes(
     assert not pair.b.of(Failed)
 
 
+def test_a_rekey_that_is_refused_by_what_was_asked_before_a_change_is_asked_again() -> None:
+    pair = pair_of({})
+    before = the_sa(pair, "a").spi_i
+    change(pair, "a", proposals=(Recipe(encryption=("aes-256",)).ike_proposal(),))
+    pair.world.run_until(lambda: pair.world.ladder().steps, within=1)
+    change(pair, "a", **TERMS["algorithms"])
+    pair.world.run_for(5)
+    assert not pair.a.of(IkeRekeyFailed)
+    assert the_sa(pair, "a").spi_i != before
+    pair.assert_agreement()
+
+
 @each_version
 def test_it_stays_while_the_peer_is_silent_and_is_tried_again(changes: dict[str, Any]) -> None:
     pair = pair_of(changes | {"dpd": DpdPolicy(timeout=3600)})

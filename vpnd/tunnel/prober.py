@@ -24,8 +24,6 @@ from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Diagnose, PeerPolicy
 from vpnd.model.proposals import Suite
 from vpnd.tunnel.probes import Asked, Probe, found, probes, taken
-from vpnd.wire.header import Header
-from vpnd.wire.iana import Exchange1, Exchange2, IkeVersion
 
 ROUND_EVERY = 600.0
 """Ours: seconds between two rounds for one tunnel."""
@@ -38,9 +36,7 @@ CLOSED_WITHIN = 4.0
 ROUNDS = 4
 """Ours: tunnels at the same time; the others have their turn at a later failure."""
 
-NO_SPI = bytes(8)
 SPI = slice(0, 8)
-RESPONDER_SPI = slice(8, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,32 +190,31 @@ class Prober:
         self._follow(now, attempt)
 
     def _follow(self, now: float, attempt: _Attempt) -> None:
-        """What the probe's endpoint asks for: its messages are sent up to the point where it ends."""
-        outputs, goes_on, end = attempt.endpoint.outputs, False, None
+        """What the probe's endpoint asks for: its messages are sent until the peer has chosen."""
+        probe, outputs, end, proved = attempt.probe, attempt.endpoint.outputs, None, False
+        chosen = None if probe.asked is Asked.IDENTITY else _chosen(attempt)
         while outputs:
             match outputs.popleft():
-                case Transmit(data=data) as message:
-                    if not attempt.over and attempt.probe.asked is not Asked.IDENTITY and _goes_on(data):
-                        goes_on = True
-                        continue
+                case Transmit(data=data) as message if chosen is None:
                     self._by_spi[data[SPI]] = attempt
                     self.outputs.append(message)
-                case LadderLine() as line if not goes_on:
+                case LadderLine() as line if chosen is None or not line.outbound:
                     self.outputs.append(line)
                 case Failed(initiator=True) as failed:
                     end = failed
                 case Established(tunnel):
                     attempt.endpoint.close(now, tunnel, Diagnosis.of(Code.DOWN_BY_OPERATOR))
-                    end, goes_on = None, True
+                    proved = True
                 case _:
                     pass
         if attempt.over:
             return
-        if goes_on:
-            name = attempt.probe.policy.name
-            self._conclude(now, attempt, self._found(attempt.probe, _suite(attempt.endpoint, name)))
+        if chosen is not None:
+            self._conclude(now, attempt, self._found(probe, chosen))
+        elif proved:
+            self._conclude(now, attempt, None)
         elif end is not None:
-            self._conclude(now, attempt, self._refused(attempt.probe, end.diagnosis))
+            self._conclude(now, attempt, self._refused(probe, end.diagnosis))
 
     def _refused(self, probe: Probe, why: Diagnosis) -> Diagnosis | None:
         """What it means that a probe was refused: of an offer of IKEv2, that the peer wants another group."""
@@ -231,17 +226,13 @@ class Prober:
         suite = taken(probe, int(theirs))
         return self._found(probe, suite) if suite is not None else None
 
-    def _found(self, probe: Probe, suite: Suite | None) -> Diagnosis | None:
-        if probe.asked is Asked.IDENTITY:
-            return None
-        return found(probe, self._rounds[probe.policy.name].policy, suite)
+    def _found(self, probe: Probe, chosen: Suite) -> Diagnosis:
+        return found(probe, self._rounds[probe.policy.name].policy, chosen)
 
     def _conclude(self, now: float, attempt: _Attempt, diagnosis: Diagnosis | None) -> None:
         """A probe has its answer, or none in time."""
         tunnel = attempt.probe.policy.name
         self._close(now, attempt)
-        if tunnel not in self._rounds:
-            return
         if diagnosis is None:
             self._next(now, tunnel)
         else:
@@ -261,21 +252,12 @@ class Prober:
             self._follow(now, attempt)
 
     def _drop(self, attempt: _Attempt) -> None:
-        if attempt in self._attempts:
-            self._attempts.remove(attempt)
+        self._attempts.remove(attempt)
         for spi in [spi for spi, one in self._by_spi.items() if one is attempt]:
             del self._by_spi[spi]
 
 
-def _goes_on(data: bytes) -> bool:
-    """Whether a message of ours follows the peer's choice: all that was asked is answered."""
-    header = Header.decode(data)
-    if header.major == IkeVersion.V2:
-        return header.exchange != Exchange2.IKE_SA_INIT
-    return header.exchange != Exchange1.IDENTITY_PROTECTION or data[RESPONDER_SPI] != NO_SPI
-
-
-def _suite(endpoint: Endpoint, tunnel: str) -> Suite | None:
-    """What the peer has chosen."""
-    progress = endpoint.progress(tunnel)
+def _chosen(attempt: _Attempt) -> Suite | None:
+    """What the peer has chosen: all that was asked is answered then."""
+    progress = attempt.endpoint.progress(attempt.probe.policy.name)
     return progress.suite if progress is not None else None

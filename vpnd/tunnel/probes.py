@@ -85,13 +85,11 @@ def taken(probe: Probe, group: int) -> Suite | None:
     return Suite(proposal.encryption[0], proposal.prf[0], integrity, group)
 
 
-def found(probe: Probe, ours: PeerPolicy, suite: Suite | None) -> Diagnosis | None:
-    """What it means that the peer has taken what a probe has offered."""
+def found(probe: Probe, ours: PeerPolicy, suite: Suite) -> Diagnosis:
+    """What it means that the peer has chosen a suite of what a probe has offered."""
     if probe.asked is Asked.VERSION:
         theirs, here = (f"ikev{1 if p.version is IkeVersion.V1 else 2}" for p in (probe.policy, ours))
         return Diagnosis.of(Code.VERSION, theirs=theirs, ours=here, probed="yes")
-    if suite is None:
-        return None
     exchange = "IKE_SA_INIT" if ours.version is IkeVersion.V2 else "main mode"
     facts: Known = {"exchange": exchange, "notify": "NO_PROPOSAL_CHOSEN", "probed": "yes"}
     match probe.asked:

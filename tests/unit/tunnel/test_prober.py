@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.policies import IKE, NAME, mirrored, policy
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import Established, Transmit
+from vpnd.ike.outputs import Established, LadderLine, Transmit
 from vpnd.ike.v2.proposals import decode_sa
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -51,9 +51,13 @@ class Talk:
         self.peer.set_peer(0.0, theirs)
         self.now = 0.0
         self.cut = False
+        self.altered = b"", b""
+        """What stands in the peer's answers, and what arrives in its place."""
         self.said: list[ProbingBegan | Learned] = []
         self.established = 0
         self.asked: list[bytes] = []
+        self.drawn = 0
+        """Messages of ours in the ladder."""
 
     def fail(self, failure: Diagnosis, times: int = 2, diagnose: Diagnose = Diagnose.AUTO) -> None:
         for _ in range(times):
@@ -69,11 +73,14 @@ class Talk:
                 output = self.peer.outputs.popleft()
                 self.established += isinstance(output, Established)
                 if isinstance(output, Transmit) and self.prober.hears(output.data):
-                    self.prober.handle_datagram(self.now, turned(output.path), output.data)
+                    data = output.data.replace(*self.altered) if any(self.altered) else output.data
+                    self.prober.handle_datagram(self.now, turned(output.path), data)
 
     def _of_ours(self, output: object) -> None:
         if isinstance(output, ProbingBegan | Learned):
             self.said.append(output)
+        elif isinstance(output, LadderLine):
+            self.drawn += output.outbound
         elif isinstance(output, Transmit) and not self.cut:
             self.asked.append(output.data)
             self.peer.handle_datagram(self.now, turned(output.path), output.data)
@@ -136,6 +143,7 @@ def test_what_the_peer_takes_is_learnt(
     assert (found.code, (found.fact("theirs"), found.fact("ours"))) == (code, values)
     assert found.fact("probed") == "yes"
     assert talk.established == 0
+    assert talk.drawn == len(talk.asked)
     assert not talk.peer.snapshot().sas, "nothing is half-open"
     assert talk.prober.next_timeout() is None
 
@@ -221,6 +229,21 @@ def test_a_peer_that_takes_none_of_ours_shows_no_more() -> None:
     talk.fail(REFUSED)
     talk.run(120)
     assert talk.learnt() is None
+
+
+def test_a_peer_that_wants_a_group_that_was_not_offered_shows_no_more() -> None:
+    talk = Talk(policy(proposals=LISTS), mirrored(policy(proposals=ike("aes-128", "sha256", 14))))
+    talk.altered = b"\x00\x11\x00\x0e", b"\x00\x11\x00\x18"  # INVALID_KE_PAYLOAD, 14 becomes 24
+    talk.fail(REFUSED)
+    talk.run(120)
+    assert talk.learnt() is None
+
+
+def test_a_peer_that_has_another_sa_with_us_is_not_asked_who_it_is() -> None:
+    talk = Talk(policy(), mirrored(policy()))
+    for _ in range(2):
+        talk.prober.failed(0.0, talk.ours, NOT_PROVED, shares=True)
+    assert not talk.prober.outputs
 
 
 def test_algorithms_are_asked_in_main_mode_too() -> None:

@@ -128,6 +128,8 @@ class Session(Engine):
         self, error: Fault | DecodeError, cause: object, request: message.Received | None
     ) -> causes.Refused | None:
         received = cause.received if isinstance(cause, causes.Proved) else request
-        if not isinstance(received, Received) or not isinstance(error, Fault):
-            return None  # pragma: no cover (only an action of a message raises, and only a Fault)
+        if not isinstance(received, Received):  # pragma: no cover (only an action of a message raises)
+            return None
+        if not isinstance(error, Fault):  # pragma: no cover (`dispatch` has decoded all else)
+            return None
         return causes.Refused(error, received)

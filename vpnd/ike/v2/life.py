@@ -510,10 +510,9 @@ def ends_soon(context: Context, now: float, timer: Timer) -> commands.RekeyNow |
 
 def _arm_succession(context: Context, now: float) -> None:
     """When it is succeeded if nothing else does that: shortly before its end, at once if it is outdated."""
-    end = context.timers.deadline(Timer.LIFETIME)
-    if end is not None:
-        before_end = end - _reinitiate_before(context.sa.policy.lifetime)
-        context.timers.arm(Timer.REINITIATE, now if context.sa.outdated else max(now, before_end))
+    end = context.timers.deadline(Timer.LIFETIME) or now
+    before_end = end - _reinitiate_before(context.sa.policy.lifetime)
+    context.timers.arm(Timer.REINITIATE, now if context.sa.outdated else max(now, before_end))
 
 
 def _reinitiate_before(lifetime: float) -> float:
