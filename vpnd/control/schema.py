@@ -124,6 +124,9 @@ class PeerStatus(Model):
     )
     vendor: str | None = words("What the peer says that it is, where it does.", "strongSwan", default=None)
     nat: bool = Field(False, description="Whether there is a NAT between the two.", examples=[True])
+    nat_at: Literal["here", "there", "both"] | None = words(
+        "Who is behind the NAT: this machine, the peer (or it forces UDP), both.", "here", default=None
+    )
 
 
 class IkeStatus(Model):

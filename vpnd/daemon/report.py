@@ -104,6 +104,7 @@ class Report:
                 port=ike.path.remote_port if ike is not None else None,
                 vendor=ike.vendor if ike is not None else None,
                 nat=ike.nat if ike is not None else False,
+                nat_at=ike.nat_at if ike is not None else None,
             ),
             ike=self.ike(ike, now) if ike is not None else None,
             mappings=[

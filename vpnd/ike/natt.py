@@ -27,6 +27,13 @@ class Nat:
         """Whether ESP has to travel in UDP."""
         return self.ours or self.theirs
 
+    @property
+    def at(self) -> str | None:
+        """Whose side: here, there, both; None: neither."""
+        if self.ours and self.theirs:
+            return "both"
+        return "here" if self.ours else "there" if self.theirs else None
+
 
 NO_NAT = Nat()
 

@@ -315,6 +315,8 @@ class IkeSaInfo:
     rekey_at: float | None
     expires_at: float
     last_heard: float
+    nat_at: str | None = None
+    """Who is behind the NAT: here, there, both."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,7 @@ class PeerStatus:
     port: int | None = None
     vendor: str | None = None
     nat: bool = False
+    nat_at: Literal["here", "there", "both"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ def tunnel_up(name: str = "branch-a", **changes: Any) -> TunnelStatus:
         "negotiation": "active",
         "priority": 0,
         "carries_traffic": True,
-        "peer": PeerStatus(address="198.51.100.1", port=4500, vendor="strongSwan", nat=True),
+        "peer": PeerStatus(address="198.51.100.1", port=4500, vendor="strongSwan", nat=True, nat_at="here"),
         "ike": ike(),
         "mappings": [mapping_up()],
         "health": HealthStatus(

@@ -65,7 +65,13 @@ async def test_status_has_the_shape_of_the_interface(daemon: Daemon) -> None:
     )
     up, failed = body["tunnels"]
     assert up["name"] == "branch-a"
-    assert up["peer"] == {"address": "198.51.100.1", "port": 4500, "vendor": "strongSwan", "nat": True}
+    assert up["peer"] == {
+        "address": "198.51.100.1",
+        "port": 4500,
+        "vendor": "strongSwan",
+        "nat": True,
+        "nat_at": "here",
+    }
     assert set(up["ike"]) == {
         "version",
         "mode",

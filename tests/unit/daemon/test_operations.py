@@ -73,7 +73,13 @@ async def test_status_has_the_fields_of_the_interface(pair: Pair) -> None:
     tunnel = status["tunnels"][0]
     assert tunnel["state"] == "up"
     assert tunnel["carries_traffic"] is True
-    assert tunnel["peer"] == {"address": "192.0.2.2", "port": 500, "vendor": "vpnd", "nat": False}
+    assert tunnel["peer"] == {
+        "address": "192.0.2.2",
+        "port": 500,
+        "vendor": "vpnd",
+        "nat": False,
+        "nat_at": None,
+    }
     assert tunnel["ike"]["version"] == "ikev2"
     assert len(tunnel["ike"]["spi_i"]) == len(tunnel["ike"]["spi_r"]) == 16
     assert tunnel["ike"]["expires_in_s"] <= 86400

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
+from time import gmtime, strftime
 from typing import Any
 
 from vpnd.control.doctor.verdicts import Finding, Json, Machine, Subject, Verdict, as_json
 
 GOOD, NOTE, BAD, UNKNOWN = Verdict.GOOD, Verdict.NOTE, Verdict.BAD, Verdict.UNKNOWN
 
-TIME_ERROR = 5
-"""adjtimex(2): the clock is not synchronized."""
+IKE_PORTS = (500, 4500)
+
+KEY_DIFFERS, PFS_DIFFERS, NOT_FORWARDED = "E-PSK", "E-PFS", "E-NOFORWARD"
+"""Codes of the daemon that settle a check."""
+
+RELEASED = 1_767_225_600.0
+"""2026-01-01: a clock that says less is wrong."""
 
 SMALLEST_IPV6 = 1280
 """Bytes that every path of IPv6 carries (RFC 8200 section 5); less than that of a tunnel is a fault."""
+
+SMALLEST_IPV4 = 576
+NEAR = 8
+"""Ours: bytes to which the path MTU is found."""
 
 PING_HEADERS = {4: 28, 6: 48}
 """Bytes of the IP and ICMP headers before a ping's data."""
@@ -74,58 +84,114 @@ def route(subject: Subject, machine: Machine) -> Iterator[Finding]:
 
 
 def udp(subject: Subject, machine: Machine) -> Iterator[Finding]:
-    """Whether IKE passes both ways, on 500 and on 4500."""
+    """Whether UDP passes both ways, on 500 and on 4500: by a message of our own, and by those of IKE."""
+    yield from _asked(subject, machine)
     tunnel, attempt = subject.tunnel, subject.tunnel.get("attempt")
     if subject.is_up:
         port, heard = tunnel["peer"]["port"], tunnel["dpd"]["last_heard_s"]
-        yield Finding("UDP 500 and 4500", GOOD, f"IKE is up, with UDP {port} there, last heard {heard} s ago")
+        yield Finding("IKE messages", GOOD, f"IKE is up, with UDP {port} there, last heard {heard} s ago")
     elif attempt is not None and not attempt["received"]:
         port, peer = attempt["port"], attempt["peer"]
         text = f"{attempt['sent']} sent, none received in {attempt['since_s']} s on UDP {port}"
         hint = f"let UDP {port} to {peer} and back pass, here, there and in between; is the peer running?"
-        yield Finding("UDP 500 and 4500", BAD, text, hint)
+        yield Finding("IKE messages", BAD, text, hint)
     elif attempt is not None:
         text = f"{attempt['sent']} sent, {attempt['received']} received on UDP {attempt['port']}"
-        yield Finding("UDP 500 and 4500", GOOD, text)
+        yield Finding("IKE messages", GOOD, text)
     elif any(line["direction"] == "in" for line in subject.trace):
-        yield Finding("UDP 500 and 4500", NOTE, "the peer was heard before, and nothing is under way now")
+        yield Finding("IKE messages", NOTE, "the peer was heard before, and nothing is under way now")
     else:
         text = "nothing was sent and nothing came"
-        yield Finding("UDP 500 and 4500", UNKNOWN, text, f"vpnctl up {tunnel['name']}, then doctor again")
+        yield Finding("IKE messages", UNKNOWN, text, f"vpnctl up {tunnel['name']}, then doctor again")
+
+
+def _asked(subject: Subject, machine: Machine) -> Iterator[Finding]:
+    """What comes of a message to each port. Only peers that know us answer, and some only from port 500."""
+    if subject.peer is None or not _is_address(subject.peer):
+        yield Finding("UDP 500 and 4500", UNKNOWN, "the peer's address is not known yet")
+        return
+    said = {port: machine.ask(subject.peer, port) for port in IKE_PORTS}
+    answers = any(word is None for word in said.values())
+    for port, word in said.items():
+        check = f"UDP {port}"
+        if word is None:
+            yield Finding(check, GOOD, f"{subject.peer} answers what is sent to it")
+        elif word == "ECONNREFUSED":
+            text = f"{subject.peer} says that nothing listens there"
+            yield Finding(check, BAD, text, f"is the peer's IKE service running, on UDP {port}?")
+        elif word in ("EHOSTUNREACH", "ENETUNREACH", "EACCES", "EPERM"):
+            text = f"what is sent to {subject.peer} is refused on its way ({word})"
+            yield Finding(check, BAD, text, f"a route, or a firewall here or on the way: let UDP {port} pass")
+        elif answers:
+            text = f"no answer, and on UDP {min(set(IKE_PORTS) - {port})} there is one"
+            hint = f"a firewall drops it: let UDP {port} pass, here, there and in between"
+            yield Finding(check, BAD, text, hint)
+        else:
+            hint = "peers answer only whom they know: compare with the messages of IKE, below"
+            yield Finding(check, UNKNOWN, f"no answer to a message of our own ({word})", hint)
 
 
 def nat(subject: Subject, machine: Machine) -> Iterator[Finding]:
-    """Whether a NAT is between the two."""
+    """Whether a NAT is between the two, and on whose side; one that lets port 4500 not pass is a fault."""
+    tunnel, attempt = subject.tunnel, subject.tunnel.get("attempt")
     if not subject.is_up:
-        yield Finding("NAT", UNKNOWN, "it is known once IKE is up")
-    elif subject.tunnel["peer"]["nat"]:
-        yield Finding("NAT", NOTE, "there is a NAT, or the peer forces UDP: ESP goes over UDP 4500")
-    else:
-        yield Finding("NAT", GOOD, "none on the way")
+        if attempt is not None and attempt["port"] == IKE_PORTS[1] and not attempt["received"]:
+            text = "IKE goes on to UDP 4500, for a NAT or by force, and nothing comes back from there"
+            hint = "let UDP 4500 pass, here, there and in between; does a NAT there lead it to the peer?"
+            yield Finding("NAT", BAD, text, hint)
+        else:
+            yield Finding("NAT", UNKNOWN, "it is known once IKE is up")
+        return
+    match tunnel["peer"]["nat_at"]:
+        case "here":
+            text, hint = "this machine is behind one", "the peer sees another address than ours"
+        case "there":
+            text = "the peer is behind one, or forces UDP"
+            hint = "a peer behind a NAT has to begin, unless ports 500 and 4500 are led to it"
+        case "both":
+            text, hint = (
+                "both are behind one, or the peer forces UDP",
+                "one side's ports have to be led to it",
+            )
+        case _:
+            yield Finding("NAT", GOOD, "none on the way")
+            return
+    yield Finding("NAT", NOTE, f"{text}: ESP goes over UDP 4500", hint)
 
 
 def key(subject: Subject, machine: Machine) -> Iterator[Finding]:
     """What is probably wrong with the key, and what to compare."""
+    fault = subject.tunnel["last_error"] if not subject.is_up else None
+    suspected = fault is not None and fault["code"] == KEY_DIFFERS
     for remark in subject.keys.get("remarks") or ():
-        yield Finding("key", NOTE, remark["message"], remark["hint"])
+        yield Finding("key", BAD if suspected else NOTE, remark["message"], remark["hint"])
     name, current = subject.tunnel["name"], subject.keys["current"]
+    hint = f"vpnctl psk fingerprint {name}, at both ends"
     if subject.is_up:
         yield Finding("key", GOOD, f"both ends have proved it; fingerprint {current}")
+    elif suspected:
+        text = f"the peer has refused it, or our identity; fingerprint {current}: is it the peer's as well?"
+        yield Finding("key", BAD, text, hint)
     else:
-        hint = f"vpnctl psk fingerprint {name}, at both ends"
         yield Finding("key", NOTE, f"fingerprint {current}: is it the peer's as well?", hint)
 
 
 def clock(subject: Subject, machine: Machine) -> Iterator[Finding]:
-    """Whether this machine's clock is synchronized: lifetimes do not need it, times in logs do."""
-    state = _clock_state()
-    if state is None:
+    """Whether this machine's clock is right: lifetimes do not need it; keys that end, and logs, do."""
+    now, state = machine.now(), machine.synchronized()
+    if now < RELEASED:
+        text = f"it says {strftime('%Y-%m-%d', gmtime(now))}, which is before this release was made"
+        yield Finding("clock", BAD, text, "timedatectl set-ntp true; or date -s")
+    elif state is None:
         yield Finding("clock", UNKNOWN, "the kernel does not say whether it is synchronized")
-    elif state == TIME_ERROR:
+    elif state:
+        yield Finding("clock", GOOD, "it is synchronized")
+    elif subject.tunnel["configuration"].get("retire_after"):
+        text = "it is not synchronized, and a key ends by it (retire_after)"
+        yield Finding("clock", BAD, text, "timedatectl set-ntp true")
+    else:
         text = "it is not synchronized; keys that end at a time, and logs to compare, need that"
         yield Finding("clock", NOTE, text, "timedatectl set-ntp true")
-    else:
-        yield Finding("clock", GOOD, "it is synchronized")
 
 
 def failure(subject: Subject, machine: Machine) -> Iterator[Finding]:
@@ -149,8 +215,14 @@ def overlap(subject: Subject, machine: Machine) -> Iterator[Finding]:
     ours, found = list(_remote_ranges(subject.tunnel)), False
     for device, network in _networks(machine):
         for one in ours if device != subject.tunnel["interface"] else ():
-            if _overlap(one, network):
-                found = True
+            if one.version != network.version or not one.prefixlen or not one.overlaps(network):
+                continue
+            found = True
+            if one.prefixlen >= network.prefixlen:
+                text = f"{one} is the network of {device}, or in it ({network}): both sides have it"
+                hint = "one of them needs other addresses, or a NAT of its network"
+                yield Finding("overlap", BAD, text, hint)
+            else:
                 text = f"{one} overlaps with {network} of {device}: hosts there are reached directly"
                 yield Finding("overlap", NOTE, text, "is that meant? else make the range smaller")
     for other in subject.others:
@@ -167,6 +239,11 @@ def overlap(subject: Subject, machine: Machine) -> Iterator[Finding]:
 def pfs(subject: Subject, machine: Machine) -> Iterator[Finding]:
     """Whether a rekey of the ESP SAs was seen to work: in IKEv2 that is where a difference in PFS shows."""
     name, configured = subject.tunnel["name"], subject.tunnel["configuration"]["ipsec"]["pfs"]
+    reasons = [mapping["reason"] for mapping in subject.tunnel["mappings"]]
+    differs = [one for one in (*reasons, subject.tunnel["last_error"]) if one and one["code"] == PFS_DIFFERS]
+    if differs:
+        yield Finding("PFS", BAD, differs[0]["message"], f"vpnctl why {name}")
+        return
     if not subject.is_up:
         yield Finding("PFS", UNKNOWN, f"configured: {_words(configured)}; it shows at the first rekey")
         return
@@ -211,19 +288,33 @@ def path_mtu(subject: Subject, machine: Machine) -> Iterator[Finding]:
         yield Finding("path MTU", UNKNOWN, text, "health_check.enabled = true at both ends")
         return
     remote, local = health["remote"], health["local"]
+    largest = _largest(machine, local, remote, mtu)
+    if largest == mtu:
+        yield Finding("path MTU", GOOD, f"packets of {mtu} bytes come back")
+    elif largest is None:
+        hint = "does the peer know the address and answer it?"
+        yield Finding("path MTU", BAD, f"{remote} answers no ping", hint)
+    else:
+        text = f"packets of {largest} bytes come back, and of {mtu} do not"
+        place = f"[tunnels.{subject.tunnel['name']}]"
+        yield Finding("path MTU", BAD, text, f"mtu = {largest} in {place}, here and there")
+
+
+def _largest(machine: Machine, local: str | None, remote: str, mtu: int) -> int | None:
+    """Bytes of the largest packet that comes back, to within `NEAR`; None: none does."""
     headers = PING_HEADERS[ip_address(remote).version]
-    for size in (mtu, SMALLEST_IPV6, 576):
-        if size <= mtu and _pings(machine, local, remote, size - headers):
-            if size == mtu:
-                yield Finding("path MTU", GOOD, f"packets of {mtu} bytes come back")
-            else:
-                text = f"packets of {size} bytes come back, and of {mtu} do not"
-                name = subject.tunnel["name"]
-                yield Finding("path MTU", BAD, text, f"mtu = {size} in [tunnels.{name}], here and there")
-            return
-    yield Finding(
-        "path MTU", BAD, f"{remote} answers no ping", "does the peer know the address and answer it?"
-    )
+    if _pings(machine, local, remote, mtu - headers):
+        return mtu
+    passes = next((size for size in (SMALLEST_IPV6, SMALLEST_IPV4) if size < mtu
+                   and _pings(machine, local, remote, size - headers)), None)  # fmt: skip
+    fails = mtu if passes != SMALLEST_IPV4 else min(mtu, SMALLEST_IPV6)
+    while passes is not None and fails - passes > NEAR:
+        middle = (passes + fails) // 2
+        if _pings(machine, local, remote, middle - headers):
+            passes = middle
+        else:
+            fails = middle
+    return passes
 
 
 def return_path(subject: Subject, machine: Machine) -> Iterator[Finding]:
@@ -240,6 +331,9 @@ def return_path(subject: Subject, machine: Machine) -> Iterator[Finding]:
 def forwarding(subject: Subject, machine: Machine) -> Iterator[Finding]:
     """Whether this machine forwards packets for networks behind it."""
     versions = {network.version for network in _remote_ranges(subject.tunnel)}
+    stuck = subject.tunnel.get("impaired")
+    if stuck is not None and stuck["code"] == NOT_FORWARDED:
+        yield Finding("forwarding", BAD, stuck["message"], f"vpnctl why {subject.tunnel['name']}")
     for version, path in ((4, "ipv4/ip_forward"), (6, "ipv6/conf/all/forwarding")):
         if version not in versions:
             continue
@@ -247,24 +341,52 @@ def forwarding(subject: Subject, machine: Machine) -> Iterator[Finding]:
         if value == "0":
             text = f"this machine forwards no IPv{version}: only its own traffic uses the tunnel"
             setting = f"net.{path.replace('/', '.')}"
-            yield Finding("forwarding", NOTE, text, f"sysctl -w {setting}=1, for networks behind it")
+            verdict = BAD if version in _networks_behind(subject.tunnel) else NOTE
+            yield Finding("forwarding", verdict, text, f"sysctl -w {setting}=1, for networks behind it")
         elif value is None:
             yield Finding("forwarding", UNKNOWN, f"/proc/sys/net/{path} cannot be read")
         else:
             yield Finding("forwarding", GOOD, f"IPv{version} is forwarded")
 
 
+def _networks_behind(tunnel: Json) -> set[int]:
+    """The IP versions of which our side of a mapping is a network, and not this machine or everything."""
+    found: set[int] = set()
+    for mapping in tunnel["mappings"]:
+        with suppress(ValueError):
+            network = ip_network(mapping["local"])
+            if network.prefixlen and network.num_addresses > 1:
+                found.add(network.version)
+    return found
+
+
 def reverse_path(subject: Subject, machine: Machine) -> Iterator[Finding]:
-    """rp_filter: strict, it drops what comes out of a tunnel whose routes are rules."""
+    """rp_filter: strict, it drops what comes out of a tunnel while the way back is another."""
     name = subject.tunnel["interface"]
     values = [machine.read(f"/proc/sys/net/ipv4/conf/{one}/rp_filter") for one in ("all", name)]
     if values[1] is None:
         yield Finding("rp_filter", UNKNOWN, f"{name} has no rp_filter: is the interface there?")
-    elif "1" in (max(value or "0" for value in values),):
+    elif max(value or "0" for value in values) == "1":
+        elsewhere = [
+            f"{network} by {device}"
+            for network in _remote_ranges(subject.tunnel)
+            if network.version == 4 and network.prefixlen and (device := _way(machine, network)) != name
+        ]
         text = f"rp_filter is strict on {name}: packets whose answer would go elsewhere are dropped"
-        yield Finding("rp_filter", NOTE, text, f"sysctl -w net.ipv4.conf.{name}.rp_filter=2")
+        hint = f"sysctl -w net.ipv4.conf.{name}.rp_filter=2"
+        if elsewhere and subject.is_up:
+            yield Finding("rp_filter", BAD, f"{text}, and {elsewhere[0]} does", hint)
+        else:
+            yield Finding("rp_filter", NOTE, text, hint)
     else:
         yield Finding("rp_filter", GOOD, "it drops nothing that comes out of the tunnel")
+
+
+def _way(machine: Machine, network: Any) -> str | None:
+    """The interface by which a host of this network is reached."""
+    inside = network.network_address + (1 if network.num_addresses > 2 else 0)
+    ways = as_json(machine.run("ip", "-json", "route", "get", str(inside)))
+    return str(ways[0].get("dev")) if ways else None
 
 
 def interface(subject: Subject, machine: Machine) -> Iterator[Finding]:
@@ -353,11 +475,3 @@ def _networks(machine: Machine) -> Iterator[tuple[str, Any]]:
 
 def _words(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _clock_state() -> int | None:
-    """What adjtimex(2) returns; it reads with an empty request."""
-    try:
-        return int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024)))
-    except (OSError, AttributeError):
-        return None

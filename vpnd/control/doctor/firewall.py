@@ -16,7 +16,7 @@ OURS = ("inet", "vpnd")
 
 def counters(machine: Machine) -> dict[str, int] | None:
     """Packets that each rule with a counter has dropped so far; None where nftables cannot be read."""
-    text = machine.run("nft", "-json", "list", "ruleset")
+    text = machine.run("nft", "--json", "list", "ruleset")
     if text is None:
         return None
     try:
@@ -43,7 +43,7 @@ def _dropped(rule: Mapping[str, Any]) -> int | None:
 def policies(machine: Machine) -> list[str]:
     """Base chains that drop what no rule of theirs takes."""
     try:
-        entries = json.loads(machine.run("nft", "-json", "list", "chains") or "{}").get("nftables", [])
+        entries = json.loads(machine.run("nft", "--json", "list", "chains") or "{}").get("nftables", [])
     except ValueError:
         return []
     chains = [entry["chain"] for entry in entries if isinstance(entry, dict) and "chain" in entry]
@@ -66,7 +66,8 @@ def compare(before: Mapping[str, int] | None, machine: Machine, troubled: bool) 
         if count > 0:
             text = f"the rule {place} has dropped {count} packets meanwhile"
             table, chain = place.split(" handle ")[0].rsplit(" ", 1)
-            yield Finding("firewall", Verdict.NOTE, text, f"nft -a list chain {table} {chain}")
+            verdict = Verdict.BAD if troubled else Verdict.NOTE
+            yield Finding("firewall", verdict, text, f"nft -a list chain {table} {chain}")
     if any(count > 0 for count in grown.values()):
         return
     closed = policies(machine)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
+
+from vpnd.control.doctor import asking
 
 Json = Mapping[str, Any]
 
@@ -19,6 +23,9 @@ PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 ANSWER_WITHIN = 10.0
 """Ours: seconds for one program."""
+
+TIME_ERROR = 5
+"""adjtimex(2): the clock is not synchronized."""
 
 
 class Verdict(StrEnum):
@@ -83,6 +90,15 @@ class Machine(Protocol):
     def resolve(self, name: str) -> list[str]:
         """The addresses of a name. Raises OSError."""
 
+    def ask(self, address: str, port: int) -> str | None:
+        """Send an IKE message that asks for nothing: None if it is answered, else what happened."""
+
+    def synchronized(self) -> bool | None:
+        """Whether the clock is; None where the kernel does not say."""
+
+    def now(self) -> float:
+        """Seconds since 1970, by the clock."""
+
 
 class ThisMachine:
     """The one that vpnctl runs on."""
@@ -116,6 +132,21 @@ class ThisMachine:
         """The addresses of a name. Raises OSError."""
         found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    def ask(self, address: str, port: int) -> str | None:
+        """Send an IKE message that asks for nothing: None if it is answered, else what happened."""
+        return asking.ask(address, port)
+
+    def synchronized(self) -> bool | None:
+        """Whether the clock is, by adjtimex(2), which reads with an empty request."""
+        try:
+            return int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024))) != TIME_ERROR
+        except (OSError, AttributeError):
+            return None
+
+    def now(self) -> float:
+        """Seconds since 1970, by the clock."""
+        return time.time()
 
 
 def as_json(text: str | None) -> list[Json]:

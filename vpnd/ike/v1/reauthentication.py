@@ -344,6 +344,7 @@ def info(context: Context) -> IkeSaInfo:
         suite=sa.suite,
         path=sa.path,
         nat=sa.nat.found,
+        nat_at=sa.nat.at,
         vendor=sa.negotiation.peer.vendor,
         established_at=sa.established_at,
         rekey_at=None if context.is_renewing else context.timers.deadline(Timer.RENEW),

@@ -245,6 +245,7 @@ def info(context: Context) -> IkeSaInfo:
         suite=sa.suite,
         path=sa.path,
         nat=sa.nat.found,
+        nat_at=sa.nat.at,
         vendor=sa.peer.vendor,
         established_at=established_at,
         rekey_at=timers.deadline(Timer.REKEY),
