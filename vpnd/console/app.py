@@ -232,7 +232,7 @@ class Console:
         return {
             "tunnel": tunnel,
             "why": why if why.error is not None else None,
-            "over": tunnel.state == "up" and tunnel.last_error is None,
+            "over": tunnel.state == "up" and tunnel.last_error is None and tunnel.impaired is None,
             "attempt": failed_attempt(events) if why.error is None else None,
             "waits_for": waits_for(tunnel, events),
             "trace": trace.lines,

@@ -69,6 +69,8 @@ class Commits:
         """The keys of what was confirmed, by tunnel: the files may not have them any more."""
         self._waiting: set[asyncio.Task[None]] = set()
         """What ends with the time for `confirm`: its deadline, and who watches the tunnels."""
+        self._is_whole = False
+        """Whether every tunnel that is configured runs since the start."""
 
     # ------------------------------------------------------------------------------- the start
 
@@ -76,6 +78,7 @@ class Commits:
         """The daemon runs with this: keep what that means."""
         self.standing = self._history.standing()
         event = self._service.journal.event
+        self._is_whole = beginning.loaded.ok and not beginning.left_out
         for name, why in beginning.left_out.items():
             event(
                 name, "left-out", f"the kept configuration has it, and it does not run: {why}", "E-LEFT-OUT"
@@ -101,9 +104,14 @@ class Commits:
                 event(None, "rolled-back", self.differ(), "E-ROLLED-BACK")
 
     def watch(self) -> None:
-        """Every tunnel has been prepared: those that were up have their time from now on."""
+        """Every tunnel has been prepared: those that were up have their time from now on.
+
+        The recordings of what is configured no more go, unless a tunnel may come back.
+        """
         if self.standing.pending is not None:
             self._watch_tunnels(self.standing.pending)
+        elif self._is_whole:
+            self._service.journal.recorder.prune()
 
     # ------------------------------------------------------------------------------ who changes
 

@@ -100,6 +100,16 @@ class TraceFilter(TypedDict, total=False):
     after: int
 
 
+class CaptureBounds(TypedDict, total=False):
+    """What is captured, all of it by default, and when it ends: after `seconds`, or so many `bytes`."""
+
+    inner: bool
+    outer: bool
+    ike: bool
+    seconds: float
+    bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """One request; `wait_s` is how many seconds the action itself may take."""

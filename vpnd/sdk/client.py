@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from vpnd.config.paths import DEFAULT_SOCKET
 from vpnd.sdk import calls
-from vpnd.sdk.calls import Call, CustomerGatewayFilter, EventFilter, TraceFilter, TunnelFilter
+from vpnd.sdk.calls import Call, CaptureBounds, CustomerGatewayFilter, EventFilter, TraceFilter, TunnelFilter
 from vpnd.sdk.decoding import decode
 from vpnd.sdk.errors import DaemonUnreachable, Refused
 from vpnd.sdk.models import (
@@ -51,7 +52,7 @@ from vpnd.sdk.models import (
     Why,
 )
 from vpnd.sdk.place import Place
-from vpnd.sdk.transport import BUSY, AsyncTransport, Transport
+from vpnd.sdk.transport import BUSY, AsyncTransport, Transport, tunnel_path
 
 T = TypeVar("T")
 
@@ -139,6 +140,13 @@ class Client:
     def bundle(self, *tunnels: str) -> Bundle:
         """What support needs, as texts without a key: of these tunnels, or of all."""
         return self._do(calls.bundle(tunnels))
+
+    def capture(self, name: str, **wanted: Unpack[CaptureBounds]) -> Generator[bytes, None, None]:
+        """What a tunnel carries from now on, as the pieces of a pcapng file; closing it ends the capture.
+
+        For root over the socket, or where `gateway.capture` allows it.
+        """
+        yield from self._transport.stream("POST", tunnel_path(name, "capture"), dict(wanted))
 
     def up(self, name: str, timeout_s: float = 30.0) -> ActionResult:
         """Negotiate, and wait until the tunnel is up; Refused with the diagnosis' code if that failed."""
@@ -364,6 +372,17 @@ class AsyncClient:
     async def bundle(self, *tunnels: str) -> Bundle:
         """What support needs, as texts without a key: of these tunnels, or of all."""
         return await self._do(calls.bundle(tunnels))
+
+    async def capture(self, name: str, **wanted: Unpack[CaptureBounds]) -> AsyncGenerator[bytes, None]:
+        """What a tunnel carries from now on, as the pieces of a pcapng file; closing it ends the capture.
+
+        For root over the socket, or where `gateway.capture` allows it.
+        """
+        async with aclosing(
+            self._transport.stream("POST", tunnel_path(name, "capture"), dict(wanted))
+        ) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def up(self, name: str, timeout_s: float = 30.0) -> ActionResult:
         """Negotiate, and wait until the tunnel is up; Refused with the diagnosis' code if that failed."""

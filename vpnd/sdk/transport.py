@@ -184,17 +184,24 @@ class Transport:
         self, follow: bool, after: str | None = None, wanted: Mapping[str, Any] = NOTHING
     ) -> Generator[dict[str, Any], None, None]:
         """Each event; with `follow` until the daemon ends. Raises Refused, DaemonUnreachable."""
-        lines, exchange = Lines(), Exchange("GET", events_path(follow, after, wanted), self._place.headers)
+        lines = Lines()
+        for piece in self.stream("GET", events_path(follow, after, wanted)):
+            yield from lines.add(piece)
+        yield from lines.end()
+
+    def stream(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> Generator[bytes, None, None]:
+        """The pieces of an answer as they come, however long that takes. Raises as `events` does."""
+        exchange = Exchange(method, path, self._place.headers, body)
         with self._connected() as connection:
             pieces = list(_answer(connection, exchange, ANSWER_LIMIT, head=True))
             if exchange.status >= 400:
                 raise Refused(exchange.status, _error(b"".join(pieces)))
             connection.settimeout(None)
             while True:
-                for piece in pieces:
-                    yield from lines.add(piece)
+                yield from pieces
                 if exchange.done:
-                    yield from lines.end()
                     return
                 pieces = list(exchange.receive(connection.recv(PIECE)))
 

@@ -14,7 +14,7 @@ from tests.unit.control.fakes import AT, mapping_up, tunnel_failed, tunnel_up
 from vpnd.console import shapes, watch, words
 from vpnd.console.standing import BLOCKED
 from vpnd.console.watch import Watch
-from vpnd.control.schema import Event, HealthStatus
+from vpnd.control.schema import Event, Fault, HealthStatus
 from vpnd.daemon.events import event_text
 from vpnd.sdk import AsyncClient
 from vpnd.sdk.models import DropCounts, HealthSample
@@ -84,6 +84,17 @@ async def test_why_in_full(browser: Browser) -> None:
         if text:
             assert text.replace("&", "&amp;").replace("'", "&#39;").replace('"', "&#34;") in page
     assert "attempts: 6" in page
+
+
+async def test_a_tunnel_that_is_up_and_carries_nothing(browser: Browser) -> None:
+    stuck = Fault(code="E-ONEWAY", message="we send, and nothing comes back", at=AT)
+    browser.operations.begin_again(tunnel_up("branch-a", impaired=stuck))
+    for target in ("/", "/rows"):
+        page = (await browser.get(target)).text
+        assert "E-ONEWAY" in page
+        assert "we send, and nothing comes back" in page
+    page = (await browser.get("/tunnel?name=branch-a")).text
+    assert 'id="field-why"' in page, "it is no failure that is over"
 
 
 async def test_health_and_its_curves(browser: Browser) -> None:

@@ -265,11 +265,12 @@ class FakeOperations:
 
     def why(self, name: str) -> Why:
         status = self._known(name)
-        failed = status.last_error is not None
+        fault = status.last_error or status.impaired
+        failed = fault is not None
         return Why(
             tunnel=name,
             state=status.state,
-            error=status.last_error,
+            error=fault,
             tries=6 if failed else None,
             since=AT if failed else None,
             explanation=explain(WRONG_KEY, name).body() if failed else None,

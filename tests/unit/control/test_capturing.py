@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -11,6 +12,7 @@ import pytest
 
 from tests.unit.control.conftest import Remote, vpnctl, vpnctl_process
 from vpnd.control import access
+from vpnd.sdk import AsyncClient, Client, Refused
 
 FILE = b"the file, in pieces"
 
@@ -48,6 +50,28 @@ def test_all_kinds_without_an_option(remote: Remote, tmp_path: Path) -> None:
     asked = remote.operations.calls[0][2]
     assert isinstance(asked, dict)
     assert (asked["inner"], asked["outer"], asked["ike"]) == (True, True, True)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_the_sdk_captures_too(remote: Remote, awaited: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def awaits() -> bytes:
+        pieces = AsyncClient(remote.socket).capture("branch-a", ike=False, seconds=5)
+        return b"".join([piece async for piece in pieces])
+
+    def capture() -> bytes:
+        if awaited:
+            return asyncio.run(awaits())
+        return b"".join(Client(remote.socket).capture("branch-a", ike=False, seconds=5))
+
+    remote.operations.calls.clear()
+    assert capture() == FILE
+    wanted = {"inner": True, "outer": True, "ike": False, "seconds": 5.0, "bytes": 16 * 1024 * 1024}
+    assert remote.operations.calls[0] == ("capture", "branch-a", wanted)
+    remote.operations.admins_capture = False
+    monkeypatch.setattr(access.Caller, "is_root", property(lambda caller: False))
+    with pytest.raises(Refused) as refused:
+        capture()
+    assert refused.value.code == "E-ROOT"
 
 
 def test_into_a_pipe(remote: Remote) -> None:

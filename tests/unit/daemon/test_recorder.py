@@ -167,6 +167,24 @@ def test_a_removed_tunnel_leaves_no_recording(tmp_path: Path) -> None:
     assert (said(kept), kept.size) == ([], 0)
 
 
+@with_pair
+async def test_a_tunnel_that_is_removed_while_nothing_runs_leaves_no_recording(pair: Pair) -> None:
+    await up(pair)
+    await asyncio.sleep(WRITE_AFTER + 1)
+    directory = pair.hq.state / DIRECTORY
+    assert len(list(directory.iterdir())) == 1
+    again = Machine(pair.wire, pair.hq.directory, "192.0.2.3", 3)
+    await again.start()
+    assert len(list(directory.iterdir())) == 1, "it is configured still"
+    await again.stop()
+    again = Machine(pair.wire, pair.hq.directory, "192.0.2.4", 4)
+    text = again.config.read_text()
+    again.write(text[: text.index("[tunnels.")])
+    await again.start()
+    assert list(directory.iterdir()) == []
+    await again.stop()
+
+
 @pytest.mark.parametrize("name", ["a/../../b", "." * 60, "\N{CJK UNIFIED IDEOGRAPH-9AA8}" * 60])
 def test_any_name_has_a_file_of_its_own(tmp_path: Path, name: str) -> None:
     kept = recorder(tmp_path, 0, name)

@@ -168,6 +168,16 @@ class Recorder:
             with suppress(OSError):  # A directory that cannot be written has said so at the last write.
                 self._file(tunnel).unlink(missing_ok=True)
 
+    def prune(self) -> None:
+        """Remove the recordings of tunnels that are not there: they were removed while nothing ran."""
+        if self._directory is None:
+            return
+        known = {self._file(tunnel).name for tunnel in self._tapes}
+        with suppress(OSError):  # As above; or there is no directory yet.
+            for path in self._directory.glob("*.jsonl"):
+                if path.name not in known:
+                    path.unlink(missing_ok=True)
+
     # ------------------------------------------------------------------------------- on disk
 
     async def changed(self) -> None:
