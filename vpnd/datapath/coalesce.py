@@ -16,14 +16,18 @@ its wrong TCP checksum. Two ways keep that checksum meaningful:
   the whole train is verified here first, the data taken as large numbers modulo 65535 (about 0.8 us a
   segment); a train that fails is written as the segments that came.
 
+UDP datagrams of one flow, all of one length but a shorter last one, become one write as well where the kernel
+takes that (Linux 6.2), as its own GRO would have joined them. Those without a checksum are not joined, and
+those of a train are verified here.
+
 The fast path compares headers as numbers with those that would follow: of a whole run at once, and where that
 fails one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, islice, repeat
 from struct import Struct
 
 from vpnd.wire.iana import IpProtocol
@@ -39,10 +43,15 @@ PLAIN = bytes(VNET_HEADER_LENGTH)
 NEEDS_CSUM = 1
 GSO_TCPV4 = 1
 GSO_TCPV6 = 4
+GSO_UDP_L4 = 5
 
 MAXIMUM_PACKET = 65535
 MAXIMUM_TRAINS = 64
 """Ours: flows joined at a time, as many as there can be packets in a batch."""
+
+MAXIMUM_DATAGRAMS = 64
+"""Datagrams of one write: as many as the kernel's own receive path joins."""
+UDP_HEADER = 8
 
 TCP_ACK = 0x10
 TCP_PSH = 0x08
@@ -52,8 +61,16 @@ SMALLEST_SEGMENT = 64
 
 _ALIKE = {4: Struct("!4s5xB2x8s"), 6: Struct("!6sBx32s")}
 """By version: what comes before length, and length; protocol; addresses."""
+_DATAGRAM = {20: Struct("!2s4x4s2x12s"), 40: Struct("!4s2x38s")}
+_NEXT_DATAGRAM = {20: Struct("!4s2x4s2x14sH"), 40: Struct("!46sH")}
+_NUMBERED = Struct("!6s4s2x14sH")
+"""By bytes of the IP header, what all datagrams of a train have but identification and checksums: without
+lengths; and with them, in those that are as long as the first, and then the UDP checksum. The last has the
+identification, too: where IPv4 may be fragmented, it must be what the kernel will give the datagram.
+"""
 _PROTOCOL_AT = {4: 9, 6: 6}
 _WORD = Struct("!H")
+_WORDS = Struct("!HH")
 _MODULUS = 0xFFFF
 _SEQUENCE = Struct("!I")
 _LAST = 0xFFFF_FFFF
@@ -257,20 +274,120 @@ class _Train:
         write([vnet, bytes(header), *payloads])
 
 
+class _Datagrams:
+    """The UDP datagrams of one flow so far.
+
+    `packets` may have a trailer behind them, from `end` on, or from `last` on in the last of them.
+    """
+
+    __slots__ = ("end", "first", "header", "ip", "last", "most", "number", "packets", "segment")
+
+    def __init__(self, packet: bytes, ip: int) -> None:
+        self.first = packet
+        self.ip = ip
+        self.header = ip + UDP_HEADER
+        self.end = self.last = len(packet)
+        self.segment = self.end - self.header
+        self.most = min(MAXIMUM_DATAGRAMS, (MAXIMUM_PACKET - self.header) // self.segment)
+        self.packets = [packet]
+        # With DF, and in IPv6, nobody looks at it (RFC 6864).
+        self.number = _WORD.unpack_from(packet, 4)[0] if ip == 20 and not packet[6] else None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a further one may follow."""
+        return self.last == self.end and len(self.packets) < self.most
+
+    def join(self, packet: bytes) -> bool:
+        """Append a datagram if it is alike, perhaps shorter; else False, and no change."""
+        read = _DATAGRAM[self.ip].unpack_from
+        if not self.goes_on or len(packet) > self.end or read(packet) != read(self.first):
+            return False
+        if self.number is not None:
+            wanted = self.number + len(self.packets) & 0xFFFF
+            if packet[4:6] != wanted.to_bytes(2):
+                return False
+        self.packets.append(packet)
+        self.last = len(packet)
+        return True
+
+    def join_alike(self, plaintexts: list[bytes], index: int) -> int:
+        """Append the plaintexts after `index` that are as long and alike, up to one that is not; how many."""
+        if not self.goes_on:
+            return 0
+        end, tail = self.end, plaintexts[index][self.end :]
+        before, append = len(self.packets), self.packets.append
+        if self.number is None:
+            read = _NEXT_DATAGRAM[self.ip].unpack_from
+            heads: Iterable[tuple[bytes, ...]] = repeat(read(self.first)[:-1])
+        else:
+            read = _NUMBERED.unpack_from
+            start, rest = self.first[:4], read(self.first)[1:-1]
+            first = self.number + before
+            heads = ((start + (number & 0xFFFF).to_bytes(2), *rest) for number in count(first))
+        room = islice(plaintexts, index + 1, index + 1 + self.most - before)
+        for plaintext, head in zip(room, heads, strict=False):
+            found = read(plaintext)
+            # Without a checksum nothing tells whether it is damaged.
+            if found[:-1] != head or not found[-1] or plaintext[end:] != tail:
+                break
+            append(plaintext)
+        return len(self.packets) - before
+
+    def write(self, write: Write) -> None:
+        """Write the datagrams as one packet; as they came if there is one, or if checksums are not good."""
+        packets, ip, header_length, end = self.packets, self.ip, self.header, self.end
+        payloads = [packet[header_length:end] for packet in packets[:-1]]
+        payloads.append(packets[-1][header_length : self.last])
+        if len(packets) == 1 or not self._is_intact(payloads):
+            for packet in packets[:-1]:
+                write((PLAIN, packet[:end]))
+            write((PLAIN, packets[-1][: self.last]))
+            return
+        length = (len(packets) - 1) * self.segment + self.last
+        header = bytearray(self.first[:header_length])
+        length_at, counted = (2, length) if ip == 20 else (4, length - ip)
+        (before,) = _WORD.unpack_from(header, length_at)
+        _WORD.pack_into(header, length_at, counted)
+        if ip == 20:
+            (old,) = _WORD.unpack_from(header, 10)
+            _WORD.pack_into(header, 10, adjust_checksum(old, before, counted))
+        _WORD.pack_into(header, ip + 4, length - ip)
+        # What the kernel goes on from: the pseudo-header's sum (RFC 768).
+        _WORD.pack_into(header, ip + 6, self._pseudo_header(length - ip) % _MODULUS)
+        vnet = VNET_HEADER.pack(NEEDS_CSUM, GSO_UDP_L4, header_length, self.segment, ip, 6)
+        write([vnet, bytes(header), *payloads])
+
+    def _is_intact(self, payloads: list[bytes]) -> bool:
+        """Whether all checksums are good, summed at once; that of an IPv4 header adds 0."""
+        start = 0 if self.ip == 20 else self.ip
+        total = int.from_bytes(b"".join([packet[start : self.header] for packet in self.packets]))
+        total += (len(payloads) - 1) * self._pseudo_header(self.end - self.ip)
+        total += self._pseudo_header(self.last - self.ip)
+        total += sum(map(int.from_bytes, payloads[:-1])) << 8 * (self.segment % 2)
+        total += int.from_bytes(payloads[-1]) << 8 * (len(payloads[-1]) % 2)
+        return total % _MODULUS == 0
+
+    def _pseudo_header(self, length: int) -> int:
+        addresses = self.first[12:20] if self.ip == 20 else self.first[8:40]
+        return int.from_bytes(addresses) + IpProtocol.UDP + length
+
+
 class Coalescer:
     """Writes packets to one TUN, joining what can be joined.
 
     `write` takes buffers that together are one packet with its virtio_net_hdr; where the TUN has no such
-    header, `joins` is false and each packet is written as it is. `is_local` says whether packed destination
-    bytes are an address of this host. Nothing is kept beyond `flush`, which the engine
-    calls at the end of each batch, so no packet waits for another.
+    header, `joins` is false and each packet is written as it is. `joins_udp` says whether its kernel takes
+    joined datagrams, `is_local` whether packed destination bytes are an address of this host. Nothing is kept
+    beyond `flush`, which the engine calls at the end of each batch, so no packet waits for another.
     """
 
     def __init__(self, write: Write, is_local: Callable[[bytes], bool], joins: bool = True) -> None:
         self._write = write
         self._is_local = is_local
         self._joins = joins
-        self._trains: dict[bytes, _Train] = {}
+        self.joins_udp = False
+        self._trains: dict[bytes, _Train | _Datagrams] = {}
 
     def deliver(self, plaintexts: list[bytes], admit: Admit, by_address: bool = False) -> tuple[int, int]:
         """Take plaintexts of one length from one SA; returns how many packets, and bytes, were admitted.
@@ -307,7 +424,16 @@ class Coalescer:
                 continue
             packets += 1
             octets += len(packet)
-            train = self._take(packet)
+            taken = self._take(packet)
+            if isinstance(taken, _Datagrams):
+                alike = taken.join_alike(plaintexts, index)
+                if alike and not taken.goes_on:
+                    self._end(packet)
+                done = index + 1 + alike
+                packets += alike
+                octets += alike * len(packet)
+                continue
+            train = taken
             if train is None:
                 alike = self._write_alike(packet, plaintexts, index) if by_address else 0
                 done = index + 1 + alike
@@ -354,16 +480,19 @@ class Coalescer:
                 train.write(self._write)
             self._trains.clear()
 
-    def _take(self, packet: bytes) -> _Train | None:
+    def _take(self, packet: bytes) -> _Train | _Datagrams | None:
         """Write a packet, or begin or continue a train with it; returns a train that may go on."""
         read = _read_tcp(packet) if self._joins else None
         if read is None:
-            self.write_plain(packet)
-            return None
+            datagram = _read_udp(packet) if self.joins_udp else None
+            if datagram is None:
+                self.write_plain(packet)
+                return None
+            return self._take_datagram(packet, *datagram)
         version, header, key, flags, joinable = read
         segment = len(packet) - header
         train = self._trains.get(key)
-        if train is not None:
+        if isinstance(train, _Train):
             if train.join_last_or_next(packet, header, flags):
                 if train.segment == segment and not flags & TCP_PSH:
                     return train
@@ -379,6 +508,29 @@ class Coalescer:
         local = segment % 2 == 0 and self._is_local(destination)
         train = self._trains[key] = _Train(packet, _layout(version, header), local)
         return train
+
+    def _take_datagram(self, packet: bytes, ip: int, key: bytes, joinable: bool) -> _Datagrams | None:
+        """The same for UDP."""
+        train = self._trains.get(key)
+        if isinstance(train, _Datagrams):
+            if joinable and train.join(packet):
+                if train.goes_on:
+                    return train
+                self._trains.pop(key).write(self._write)
+                return None
+            # What does not continue the train must not overtake it either.
+            self._trains.pop(key).write(self._write)
+        if not joinable or len(self._trains) >= MAXIMUM_TRAINS:
+            self.write_plain(packet)
+            return None
+        begun = self._trains[key] = _Datagrams(packet, ip)
+        return begun
+
+    def _end(self, packet: bytes) -> None:
+        """Write the train of a datagram's flow."""
+        read = _read_udp(packet)
+        if read is not None:
+            self._trains.pop(read[1]).write(self._write)
 
 
 def _read_tcp(packet: bytes) -> tuple[int, int, bytes, int, bool] | None:
@@ -397,3 +549,21 @@ def _read_tcp(packet: bytes) -> tuple[int, int, bytes, int, bool] | None:
     flags = packet[ip + 13]
     joinable = unfragmented and flags == TCP_ACK and ip + TCP_HEADER <= header < len(packet)
     return version, header, flow, flags, joinable
+
+
+def _read_udp(packet: bytes) -> tuple[int, bytes, bool] | None:
+    """Bytes of the IP header, flow, whether it may be joined; None if it is not UDP behind such a header."""
+    if packet[0] == 0x45:
+        if len(packet) < 28 or packet[9] != IpProtocol.UDP:
+            return None
+        ip, flow, unfragmented = 20, packet[12:24], packet[6:8] in (b"\x40\x00", b"\x00\x00")
+    elif packet[0] >> 4 == 6:
+        if len(packet) < 48 or packet[6] != IpProtocol.UDP:
+            return None
+        ip, flow, unfragmented = 40, packet[8:44], True
+    else:
+        return None
+    length, checksum = _WORDS.unpack_from(packet, ip + 4)
+    joinable = unfragmented and length == len(packet) - ip > UDP_HEADER and checksum != 0
+    # TCP between the same ports is another flow.
+    return ip, flow + b"u", joinable

@@ -41,6 +41,7 @@ from vpnd.datapath.sockets import (
     has_vnet_header,
     is_local_address,
     segments_of,
+    takes_joined_udp,
 )
 from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import ChildSa, Path
@@ -158,6 +159,8 @@ class PythonEngine:
         if vnet_header is None:
             vnet_header = has_vnet_header(tun_fd)
         added = Tunnel(tunnel, tun_fd, mtu, vnet_header, os.writev, self._is_local)
+        # Reads stay one packet each: the kernel cuts quicker than Python.
+        added.coalescer.joins_udp = vnet_header and takes_joined_udp(tun_fd)
         self._tunnels[tunnel] = added
         size = max(LARGE_READ, mtu + TUN_MARGIN)
         self._loop.add_reader(tun_fd, self._on_tun, added, size)

@@ -39,6 +39,9 @@ SO_RCVBUFFORCE = 33
 SO_MARK = 36
 MSG_ERRQUEUE = 0x2000
 TUNGETIFF = 0x800454D2
+TUNSETOFFLOAD = 0x400454D0
+TUN_F_CSUM = 0x01
+TUN_F_USO = 0x20 | 0x40
 IFF_VNET_HDR = 0x4000
 
 PMTUDISC_DONT = 0
@@ -427,6 +430,16 @@ def has_vnet_header(fd: int) -> bool:
     except OSError:
         return False
     return bool(struct.unpack_from("=H", request, 16)[0] & IFF_VNET_HDR)
+
+
+def takes_joined_udp(fd: int) -> bool:
+    """Whether this TUN takes UDP datagrams that were joined: where the kernel hands over such, too (6.2)."""
+    try:
+        fcntl.ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_USO)
+        fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+    except OSError:
+        return False
+    return True
 
 
 def is_local_address(packed: bytes) -> bool:
