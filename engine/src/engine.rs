@@ -12,6 +12,8 @@ use crate::mtu::believed;
 use crate::outbound::{Batch, Outgoing};
 use crate::sad::{Child, Refused, SaPair};
 use crate::spd::{Flow, Mapping};
+use crate::split::Read;
+use crate::tap::{Layer, Seen, Taps};
 use crate::tunnel::Tunnel;
 
 /// Seconds between two notices about the path to one address.
@@ -28,6 +30,7 @@ pub struct Engine {
     stray: Drops,
     /// When the next notice about the path to an address may come.
     mtu_told: HashMap<IpAddr, f64>,
+    taps: Taps,
 }
 
 impl Engine {
@@ -51,6 +54,13 @@ impl Engine {
         }
         self.tunnels.insert(id, Tunnel::new(id, vnet_header));
         true
+    }
+
+    /// Whether the kernel takes joined UDP datagrams from this tunnel (`VIRTIO_NET_HDR_GSO_UDP_L4`, Linux 6.2).
+    pub fn join_udp(&mut self, id: TunnelId, joins: bool) {
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.coalescer.joins_udp = joins;
+        }
     }
 
     /// Stop carrying its packets and forget its SAs.
@@ -153,8 +163,10 @@ impl Engine {
     /// Send what waited for an SA of this mapping.
     fn release(&mut self, now: f64, id: TunnelId, mapping: Mapping, out: &mut Outgoing) {
         let waiting = self.tunnels.get_mut(&id).and_then(|tunnel| tunnel.waiting.remove(&mapping));
-        if let Some(waiting) = waiting {
-            self.send(now, id, waiting.release(now), out);
+        if let Some(waiting) = waiting
+            && let Some(mut batch) = self.batch(now, id, out)
+        {
+            batch.send(waiting.release(now));
         }
     }
 
@@ -183,8 +195,14 @@ impl Engine {
         packets: impl IntoIterator<Item = P>,
         out: &mut Outgoing,
     ) {
-        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        Batch { now, id, tunnel, pairs: &mut self.pairs, notices: &mut self.notices, out }.send(packets);
+        let Some(mut batch) = self.batch(now, id, out) else { return };
+        if batch.tunnel.tapped {
+            let packets: Vec<P> = packets.into_iter().collect();
+            batch.taps.show(id, true, Layer::Inner, packets.iter().map(AsRef::as_ref));
+            batch.send(packets);
+        } else {
+            batch.send(packets);
+        }
     }
 
     /// The same of what was read with a `virtio_net_hdr` in front, each of which may stand for many packets.
@@ -195,8 +213,34 @@ impl Engine {
         reads: impl IntoIterator<Item = &'r [u8]>,
         out: &mut Outgoing,
     ) {
-        let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        Batch { now, id, tunnel, pairs: &mut self.pairs, notices: &mut self.notices, out }.send_reads(reads);
+        let Some(mut batch) = self.batch(now, id, out) else { return };
+        if batch.tunnel.tapped {
+            let reads: Vec<&[u8]> = reads.into_iter().collect();
+            let whole = reads.iter().filter_map(|read| Read::new(read).ok());
+            let packets = whole.flat_map(|read| (0..read.count()).map(move |index| read.packet(index)));
+            batch.taps.show(id, true, Layer::Inner, packets);
+            batch.send_reads(reads);
+        } else {
+            batch.send_reads(reads);
+        }
+    }
+
+    fn batch<'a>(&'a mut self, now: f64, id: TunnelId, out: &'a mut Outgoing) -> Option<Batch<'a>> {
+        let tunnel = self.tunnels.get_mut(&id)?;
+        let (pairs, notices, taps) = (&mut self.pairs, &mut self.notices, &mut self.taps);
+        Some(Batch { now, id, tunnel, pairs, notices, taps, out })
+    }
+
+    /// Keep what this tunnel carries for `take_seen` from now on, or no longer. Unknown tunnels are ignored.
+    pub fn tap(&mut self, id: TunnelId, tapped: bool) {
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.tapped = tapped;
+        }
+    }
+
+    /// What tunnels that are tapped have carried since the last call, in order.
+    pub fn take_seen(&mut self) -> Vec<Seen> {
+        self.taps.take()
     }
 
     /// Open a batch of datagrams; answers to probes are in `out`, the packets for TUNs in `incoming`.
@@ -236,6 +280,7 @@ impl Engine {
             notices: &mut self.notices,
             strangers: &mut self.strangers,
             drops: &mut self.stray,
+            taps: &mut self.taps,
             out,
             incoming,
         };
@@ -286,10 +331,10 @@ impl Engine {
         self.notices.push(notice);
     }
 
-    /// Whether there is anything to say.
+    /// Whether there is anything to say, or was anything seen.
     #[must_use]
     pub const fn has_notices(&self) -> bool {
-        !self.notices.is_empty()
+        !self.notices.is_empty() || !self.taps.is_empty()
     }
 
     /// The first of what there is to say.

@@ -18,6 +18,7 @@ use crate::ip::{ECN_MASK, Malformed};
 use crate::outbound::{Batch, Outgoing};
 use crate::sad::SaPair;
 use crate::spd::Verdict;
+use crate::tap::{Layer, Taps};
 use crate::tunnel::{TokenBucket, Tunnel};
 
 /// Notices a second about SPIs that no SA has, from each peer, and from all strangers together.
@@ -83,9 +84,10 @@ impl Incoming {
     }
 }
 
-/// One ESP packet of a run: where its plaintext lies once it has been opened, and its number.
+/// One ESP packet of a run: where it begins, where its plaintext lies once it has been opened, and its number.
 #[derive(Clone, Debug)]
 struct Segment {
+    at: usize,
     place: Range<usize>,
     sequence: u64,
     verdict: Opened,
@@ -183,6 +185,7 @@ pub(crate) struct Receiver<'a> {
     pub(crate) strangers: &'a mut Strangers,
     /// Of everything that belongs to no tunnel.
     pub(crate) drops: &'a mut Drops,
+    pub(crate) taps: &'a mut Taps,
     /// Answers to probes.
     pub(crate) out: &'a mut Outgoing,
     pub(crate) incoming: &'a mut Incoming,
@@ -244,6 +247,8 @@ impl Receiver<'_> {
         }
         let highest = pair.window.highest();
         let run = &mut datagram.data[start..start + count * length];
+        // They are opened where they lie, which leaves nothing of what came.
+        let came = if tunnel.tapped { run.to_vec() } else { Vec::new() };
         let segments = &mut self.incoming.segments;
         segments.clear();
         segments.extend(
@@ -267,6 +272,14 @@ impl Receiver<'_> {
         });
         if segments.is_empty() {
             return;
+        }
+        if tunnel.tapped {
+            let layer = Layer::Outer { spi_in, local: pair.child.local, remote: sender, udp: pair.child.udp };
+            let whole = segments.iter().map(|segment| &came[segment.at - start..][..length]);
+            self.taps.show(id, false, layer, whole);
+            let plaintexts = segments.iter().map(|segment| &datagram.data[segment.place.clone()]);
+            let packets = plaintexts.filter_map(|text| Some(&text[..esp::inner_length(text)?]));
+            self.taps.show(id, false, Layer::Inner, packets);
         }
         pair.stats.last_in = self.now;
         tunnel.heard = Some(self.now);
@@ -372,7 +385,11 @@ impl Receiver<'_> {
         let Some(id) = self.pairs.get(&spi_in).map(|pair| pair.child.tunnel) else { return };
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let told = self.out.answers().count();
-        Batch { now: self.now, id, tunnel, pairs: self.pairs, notices: self.notices, out: self.out }
+        let (now, pairs, notices) = (self.now, &mut *self.pairs, &mut *self.notices);
+        if tunnel.tapped {
+            self.taps.show(id, true, Layer::Inner, [&*self.incoming.answer]);
+        }
+        Batch { now, id, tunnel, pairs, notices, taps: self.taps, out: self.out }
             .send([&self.incoming.answer]);
         for error in self.out.answers().skip(told) {
             tunnel.coalescer.write_plain(error, &mut self.incoming.writes);
@@ -394,13 +411,13 @@ fn open(pair: &SaPair, packet: &mut [u8], at: usize) -> Segment {
     let low = spi_at(packet, 4).unwrap_or_default();
     let sequence = if pair.child.suite.esn() { pair.window.extend(low) } else { u64::from(low) };
     if !pair.window.check(sequence) {
-        return Segment { place: at..at, sequence, verdict: Opened::Replayed };
+        return Segment { at, place: at..at, sequence, verdict: Opened::Replayed };
     }
     let opened = pair.opener.open(packet, sequence).map(|plaintext| plaintext.len());
     let place = at + pair.child.suite.prefix();
     match opened {
-        Some(length) => Segment { place: place..place + length, sequence, verdict: Opened::Good },
-        None => Segment { place: at..at, sequence, verdict: Opened::Bad },
+        Some(length) => Segment { at, place: place..place + length, sequence, verdict: Opened::Good },
+        None => Segment { at, place: at..at, sequence, verdict: Opened::Bad },
     }
 }
 

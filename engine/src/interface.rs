@@ -46,6 +46,33 @@ impl Drops {
     }
 }
 
+/// Why packets do not reach a peer (`vpnd.model.unreachable`). Anyone can forge an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Nobody listens on the port.
+    Port,
+    /// No way to the host or its network.
+    Host,
+    /// A firewall on the way or at the peer forbids it.
+    Prohibited,
+    /// A firewall rule of this machine forbids it.
+    ForbiddenHere,
+}
+
+impl Unreachable {
+    /// What a type and code of ICMP mean (RFC 792, RFC 1812 section 5.2.7.1, RFC 4443 section 3.1); None where they
+    /// are about something else.
+    #[must_use]
+    pub const fn of_icmp(is_ipv6: bool, kind: u8, code: u8) -> Option<Self> {
+        match (is_ipv6, kind, code) {
+            (false, 3, 9 | 10 | 13) | (true, 1, 1 | 5 | 6) => Some(Self::Prohibited),
+            (false, 3, 3) | (true, 1, 4) => Some(Self::Port),
+            (false, 3, _) | (true, 1, _) => Some(Self::Host),
+            _ => None,
+        }
+    }
+}
+
 /// A tunnel, by the number that the caller gave it.
 pub type TunnelId = u32;
 
@@ -110,6 +137,15 @@ pub enum Notice {
         remote: IpAddr,
         /// The MTU of the path to it.
         mtu: usize,
+    },
+    /// An IKE message that was sent from the shared UDP socket has not arrived.
+    IkeUnreached {
+        /// The socket's end of the path.
+        local: Endpoint,
+        /// Whom it was sent to.
+        remote: Endpoint,
+        /// What ICMP or the kernel says of it.
+        reason: Unreachable,
     },
     /// The TUN of this tunnel was deleted; its descriptor is of no use any more, and is not read.
     TunLost {

@@ -2,7 +2,7 @@
 //!
 //! A run of equal packets leaves with one send (`UDP_SEGMENT`: the kernel cuts it into datagrams) and arrives with
 //! one receive (`UDP_GRO`: the kernel joined datagrams of one flow). Where the kernel or the route cannot do this,
-//! packets go one by one; so does raw ESP.
+//! packets go one by one, as raw ESP does: many with one call (`sendmmsg`, `recvmmsg`).
 //!
 //! System calls are made without the lock of what the packets go through, so that one thread may serve the TUNs
 //! and another one the sockets: `Gateway::serve_tun` and `serve_socket` may run at the same time.
@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use crate::engine::Engine;
 use crate::inbound::{Datagram, Incoming, KEEPALIVE};
-use crate::interface::{Endpoint, Notice, TunnelId};
+use crate::interface::{Endpoint, Notice, TunnelId, Unreachable};
 use crate::outbound::{Outgoing, Train};
-use crate::sys::{self, Received, Sending};
+use crate::sys::{self, Large, Received, Sending};
 
 /// Ours: receives at one wake-up, and the bytes that end it: the other descriptors shall have their turn.
 const BATCH: usize = 64;
@@ -149,6 +149,10 @@ impl EspSocket {
         self.fd.as_raw_fd()
     }
 
+    const fn end(&self) -> Endpoint {
+        Endpoint { address: self.address, port: self.port }
+    }
+
     const fn is_raw(&self) -> bool {
         self.port == 0
     }
@@ -175,9 +179,13 @@ impl EspSocket {
     }
 
     fn attempt(&self, pieces: [&[u8]; 2], how: Sending) -> Option<i32> {
-        // A raw IPv6 socket takes a port for its protocol, and refuses another one (ipv6(7)).
-        let to = Endpoint { port: if self.is_raw() { 0 } else { how.to.port }, ..how.to };
+        let to = self.reachable(how.to);
         sys::send(&self.fd, pieces, Sending { to, ..how }).err().map(|error| number(&error))
+    }
+
+    /// Where the kernel takes it to: a raw IPv6 socket takes a port for its protocol, and refuses another one (ipv6(7)).
+    const fn reachable(&self, to: Endpoint) -> Endpoint {
+        Endpoint { port: if self.is_raw() { 0 } else { to.port }, ..to }
     }
 
     /// Send an IPv6 packet in fragments that the path carries.
@@ -216,11 +224,29 @@ impl EspSocket {
                 state.segments = error != sys::EIO;
                 lost.why = Some(sys::EMSGSIZE);
             }
-            for packet in chunk.chunks(length) {
-                lost.count(self.send(&mut state, [packet, &[]], how));
-            }
+            self.send_each(&mut state, chunk, length, how, &mut lost);
         }
         lost
+    }
+
+    /// Send packets one by one, as many as may be with one call.
+    fn send_each(&self, state: &mut State, packets: &[u8], length: usize, how: Sending, lost: &mut Lost) {
+        let mut rest = packets;
+        while !rest.is_empty() {
+            let to = self.reachable(how.to);
+            let left = if rest.len() > length {
+                sys::send_many(&self.fd, rest, length, Sending { to, ..how }).unwrap_or_default()
+            } else {
+                0
+            };
+            rest = &rest[rest.len().min(left * length)..];
+            // Of the one that did not leave, all that there is to find out and to try; a run that is whole has none.
+            if left < sys::MOST_AT_ONCE && !rest.is_empty() {
+                let packet = &rest[..rest.len().min(length)];
+                lost.count(self.send(state, [packet, &[]], how));
+                rest = &rest[packet.len()..];
+            }
+        }
     }
 
     /// Send IPv6 packets that are too long for the path, one by one.
@@ -233,15 +259,15 @@ impl EspSocket {
         lost
     }
 
-    /// Send one datagram; an error is the peer's silence to its sender.
-    fn send_one(&self, pieces: [&[u8]; 2], to: Endpoint) {
+    /// Send one datagram; the error, if it did not go, which is the peer's silence to its sender.
+    fn send_one(&self, pieces: [&[u8]; 2], to: Endpoint) -> Option<i32> {
         let how = Sending { to, traffic_class: 0, segment: None };
         let mut state = self.state();
         if self.address.is_ipv6() && pieces[0].len() + pieces[1].len() > LEAST_IPV6_MTU - IPV6_AND_UDP {
             // A message of IKE must arrive, whatever is known of the path.
-            let _ = self.in_fragments(pieces, how);
+            self.in_fragments(pieces, how)
         } else {
-            let _ = self.send(&mut state, pieces, how);
+            self.send(&mut state, pieces, how)
         }
     }
 }
@@ -329,6 +355,10 @@ pub struct Buffers {
     /// Where the reads of a batch lie one after the other, or one receive.
     read: Box<[u8]>,
     ends: Vec<usize>,
+    /// Where the datagrams of one receive of a raw socket lie, in pieces as large as the largest; there from the
+    /// first one on.
+    raw: Box<[u8]>,
+    received: Vec<Received>,
     out: Outgoing,
     incoming: Incoming,
 }
@@ -338,6 +368,8 @@ impl Default for Buffers {
         Self {
             read: vec![0; READ_BYTES + LARGEST].into(),
             ends: Vec::new(),
+            raw: Box::default(),
+            received: Vec::new(),
             out: Outgoing::default(),
             incoming: Incoming::default(),
         }
@@ -452,13 +484,15 @@ impl Gateway {
     pub fn add_tunnel(&self, id: TunnelId, fd: RawFd) -> io::Result<bool> {
         sys::set_nonblocking(fd)?;
         let vnet_header = self.options.vnet_header.unwrap_or_else(|| sys::has_vnet_header(fd));
-        if vnet_header {
-            // What is no TUN, as in tests, gives one packet a read, and so does a kernel that cannot do better.
-            let _ = sys::ask_for_large_reads(fd);
-        }
-        if !self.core().engine.add_tunnel(id, vnet_header) {
+        // What is no TUN, as in tests, gives one packet a read, and so does a kernel that cannot do better.
+        let large = if vnet_header { sys::ask_for_large_reads(fd).ok() } else { None };
+        let mut core = self.core();
+        if !core.engine.add_tunnel(id, vnet_header) {
             return Ok(false);
         }
+        // A kernel that hands over large reads of UDP takes large writes as well.
+        core.engine.join_udp(id, large == Some(Large::TcpAndUdp));
+        drop(core);
         locked(&self.tuns).insert(id, Tun { fd, vnet_header, lost: false });
         Ok(true)
     }
@@ -564,9 +598,48 @@ impl Gateway {
     /// Receive a batch of datagrams, each perhaps of many ESP packets; open and deliver them.
     pub fn serve_socket(&self, socket: &EspSocket, buffers: &mut Buffers) {
         let now = self.now();
-        let (mut count, mut room) = (0, BATCH_BYTES);
         buffers.incoming.clear();
         buffers.out.clear();
+        if socket.is_raw() {
+            self.receive_raw(now, socket, buffers);
+        } else {
+            self.receive_udp(now, socket, buffers);
+        }
+        let mut core = self.core();
+        core.engine.flush(&mut buffers.incoming);
+        let local = socket.end();
+        let ike = buffers.incoming.ike().iter();
+        core.ike.extend(ike.map(|(sender, message)| (local, *sender, message.clone())));
+        drop(core);
+        self.transmit(now, &buffers.out);
+        self.write(&buffers.incoming);
+    }
+
+    /// Datagrams of IP protocol 50, many with one call, for the kernel joins none of them.
+    fn receive_raw(&self, now: f64, socket: &EspSocket, buffers: &mut Buffers) {
+        if buffers.raw.is_empty() {
+            // The kernel gives pages to what is written to.
+            buffers.raw = vec![0; sys::MOST_AT_ONCE * LARGEST].into();
+        }
+        buffers.received.clear();
+        let got = sys::receive_many(&socket.fd, &mut buffers.raw, LARGEST, &mut buffers.received);
+        if got.is_err_and(|error| number(&error) != sys::EAGAIN)
+            || buffers.received.is_empty()
+            || socket.state().told
+        {
+            self.drain_errors(now, socket);
+        }
+        let mut core = self.core();
+        for (received, place) in buffers.received.iter().zip(buffers.raw.chunks_exact_mut(LARGEST)) {
+            if let Some(datagram) = datagram_of(socket, place, received) {
+                core.engine.receive_one(now, datagram, &mut buffers.out, &mut buffers.incoming);
+            }
+        }
+    }
+
+    /// Datagrams of UDP, each perhaps many that the kernel joined.
+    fn receive_udp(&self, now: f64, socket: &EspSocket, buffers: &mut Buffers) {
+        let (mut count, mut room) = (0, BATCH_BYTES);
         while count < BATCH && room > 0 {
             let received = match sys::receive(&socket.fd, &mut buffers.read, false) {
                 Ok(received) => received,
@@ -587,14 +660,6 @@ impl Gateway {
                 break;
             }
         }
-        let mut core = self.core();
-        core.engine.flush(&mut buffers.incoming);
-        let local = Endpoint { address: socket.address, port: socket.port };
-        let ike = buffers.incoming.ike().iter();
-        core.ike.extend(ike.map(|(sender, message)| (local, *sender, message.clone())));
-        drop(core);
-        self.transmit(now, &buffers.out);
-        self.write(&buffers.incoming);
     }
 
     /// Write what was received to the TUNs.
@@ -671,14 +736,28 @@ impl Gateway {
                 let quoted = quote[..received.length].first_chunk().map(|spi| u32::from_be_bytes(*spi));
                 let about = if report.local { None } else { Some(quoted.unwrap_or_default()) };
                 self.core().engine.believe(now, received.peer, report.info as usize, about);
+            } else if !report.local && quote[..received.length].starts_with(&MARKER) {
+                self.tell_unreached(received.peer, report.icmp);
             }
         }
     }
 
-    /// Send one IKE message from the shared UDP socket, with the non-ESP marker.
-    pub fn send_ike(&self, remote: Endpoint, message: &[u8]) {
-        if let Some(udp) = locked(&self.sockets).of(true, remote.address.is_ipv6()).cloned() {
-            udp.send_one([&MARKER, message], remote);
+    /// Say that an IKE message has not arrived; of ESP, silence is found out another way.
+    fn tell_unreached(&self, remote: Endpoint, (kind, code): (u8, u8)) {
+        let is_ipv6 = remote.address.is_ipv6();
+        let local = locked(&self.sockets).of(true, is_ipv6).map(|udp| udp.end());
+        if let (Some(local), Some(reason)) = (local, Unreachable::of_icmp(is_ipv6, kind, code)) {
+            self.core().engine.tell(Notice::IkeUnreached { local, remote, reason });
+        }
+    }
+
+    /// Send one IKE message from the shared UDP socket, with the non-ESP marker. `local` is our end as the sender
+    /// knows it.
+    pub fn send_ike(&self, local: Endpoint, remote: Endpoint, message: &[u8]) {
+        let Some(udp) = locked(&self.sockets).of(true, remote.address.is_ipv6()).cloned() else { return };
+        if let Some(sys::EPERM | sys::EACCES) = udp.send_one([&MARKER, message], remote) {
+            let reason = Unreachable::ForbiddenHere;
+            self.core().engine.tell(Notice::IkeUnreached { local, remote, reason });
         }
     }
 

@@ -21,6 +21,7 @@ pub mod sad;
 pub mod spd;
 pub mod split;
 mod sys;
+pub mod tap;
 mod tunnel;
 pub mod workers;
 

@@ -15,6 +15,7 @@ use crate::ip::{IPV4_HEADER, IPV6_HEADER, IpPacket, Malformed, TCP, is_option_he
 use crate::sad::SaPair;
 use crate::spd::{Flow, Mapping, Verdict};
 use crate::split::Read;
+use crate::tap::{Layer, Taps};
 use crate::tunnel::Tunnel;
 
 /// Bytes of packet up to which TCP flags are looked at one by one: a SYN carries options and no more.
@@ -168,6 +169,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) tunnel: &'a mut Tunnel,
     pub(crate) pairs: &'a mut HashMap<u32, SaPair>,
     pub(crate) notices: &'a mut Vec<Notice>,
+    pub(crate) taps: &'a mut Taps,
     pub(crate) out: &'a mut Outgoing,
 }
 
@@ -180,9 +182,7 @@ impl Batch<'_> {
         for packet in packets {
             self.push(&mut run, packet.as_ref(), earlier);
         }
-        if let Some(run) = run {
-            self.seal(run, earlier);
-        }
+        self.end(run, earlier);
     }
 
     /// Take what was read from a TUN with a `virtio_net_hdr`, in order; each may stand for many packets.
@@ -195,8 +195,22 @@ impl Batch<'_> {
                 Err(Malformed) => self.tunnel.drops.add(Drop::Malformed, 1),
             }
         }
+        self.end(run, earlier);
+    }
+
+    /// Seal the last run, and show what leaves to who captures the tunnel.
+    fn end(&mut self, run: Option<Run>, earlier: usize) {
         if let Some(run) = run {
             self.seal(run, earlier);
+        }
+        if !self.tunnel.tapped {
+            return;
+        }
+        for train in &self.out.trains[earlier..] {
+            let Some(pair) = self.pairs.get(&train.spi_in) else { continue };
+            let (local, remote) = (pair.child.local, train.remote);
+            let layer = Layer::Outer { spi_in: train.spi_in, local, remote, udp: train.udp };
+            self.taps.show(self.id, true, layer, self.out.packets_of(train).chunks(train.length));
         }
     }
 

@@ -15,22 +15,22 @@ pub(crate) const NEEDS_CSUM: u8 = 1;
 const GSO_NONE: u8 = 0;
 pub(crate) const GSO_TCPV4: u8 = 1;
 pub(crate) const GSO_TCPV6: u8 = 4;
-const GSO_UDP_L4: u8 = 5;
+pub(crate) const GSO_UDP_L4: u8 = 5;
 /// A flag beside the type: the first segment has CWR set (RFC 3168 section 6.1.2).
 const GSO_ECN: u8 = 0x80;
 
 pub(crate) const TCP_HEADER: usize = 20;
-const TCP_SEQUENCE_AT: usize = 4;
+pub(crate) const TCP_SEQUENCE_AT: usize = 4;
 const TCP_OFFSET_AT: usize = 12;
 pub(crate) const TCP_FLAGS_AT: usize = 13;
-const TCP_CHECKSUM_AT: usize = 16;
+pub(crate) const TCP_CHECKSUM_AT: usize = 16;
 const TCP_FIN: u8 = 0x01;
 pub(crate) const TCP_PSH: u8 = 0x08;
 const TCP_CWR: u8 = 0x80;
 
-const UDP_HEADER: usize = 8;
-const UDP_LENGTH_AT: usize = 4;
-const UDP_CHECKSUM_AT: usize = 6;
+pub(crate) const UDP_HEADER: usize = 8;
+pub(crate) const UDP_LENGTH_AT: usize = 4;
+pub(crate) const UDP_CHECKSUM_AT: usize = 6;
 
 /// One read: the headers of all its segments, and their data.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +106,13 @@ impl<'a> Read<'a> {
                 header + size.min((self.packet.len() - header).saturating_sub(index * size))
             }
         }
+    }
+
+    /// The packet with this index, which is less than `count`.
+    pub(crate) fn packet(&self, index: usize) -> Box<[u8]> {
+        let mut packet = vec![0; self.length(index)];
+        self.write(index, &mut packet);
+        packet.into()
     }
 
     /// Write the packet with this index to `out`, which has its `length`.

@@ -12,11 +12,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use crate::interface::Endpoint;
 
 pub(crate) use libc::{
-    EAGAIN, EBADF, EBADFD, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EINVAL, EIO, EMSGSIZE, ENETUNREACH, ENODEV,
-    ENOPROTOOPT, ENOTSUP, EOPNOTSUPP, EPROTO, IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT,
-    IP_PMTUDISC_PROBE, IP_RECVERR, IP_RECVTOS, IPPROTO_IP, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_RECVERR,
-    IPV6_RECVTCLASS, IPV6_V6ONLY, SO_MARK, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE, SOL_SOCKET,
-    SOL_UDP, UDP_GRO, UDP_SEGMENT,
+    EACCES, EAGAIN, EBADF, EBADFD, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EINVAL, EIO, EMSGSIZE, ENETUNREACH,
+    ENODEV, ENOPROTOOPT, ENOTSUP, EOPNOTSUPP, EPERM, EPROTO, IP_MTU_DISCOVER, IP_PMTUDISC_DONT,
+    IP_PMTUDISC_OMIT, IP_PMTUDISC_PROBE, IP_RECVERR, IP_RECVTOS, IPPROTO_IP, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+    IPV6_RECVERR, IPV6_RECVTCLASS, IPV6_V6ONLY, SO_MARK, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF,
+    SO_SNDBUFFORCE, SOL_SOCKET, SOL_UDP, UDP_GRO, UDP_SEGMENT,
 };
 
 /// IP protocol 50.
@@ -156,14 +156,7 @@ pub(crate) fn send(socket: &OwnedFd, pieces: [&[u8]; 2], how: Sending) -> io::Re
     message.msg_namelen = length;
     message.msg_iov = vectors.as_mut_ptr();
     message.msg_iovlen = if pieces[1].is_empty() { 1 } else { 2 };
-    let mut used = 0;
-    if how.traffic_class != 0 {
-        let (level, option) = match how.to.address {
-            IpAddr::V4(_) => (IPPROTO_IP, libc::IP_TOS),
-            IpAddr::V6(_) => (IPPROTO_IPV6, libc::IPV6_TCLASS),
-        };
-        used = push(&mut control, used, level, option, &i32::from(how.traffic_class).to_ne_bytes());
-    }
+    let mut used = push_traffic_class(&mut control, how);
     if let Some(segment) = how.segment {
         used = push(&mut control, used, SOL_UDP, UDP_SEGMENT, &segment.to_ne_bytes());
     }
@@ -174,6 +167,50 @@ pub(crate) fn send(socket: &OwnedFd, pieces: [&[u8]; 2], how: Sending) -> io::Re
     // SAFETY: every pointer of `message` is to something alive that has the length beside it; the kernel only
     // reads from the vectors.
     checked(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) }).map(drop)
+}
+
+/// The most datagrams of one call.
+pub(crate) const MOST_AT_ONCE: usize = 32;
+
+/// Send packets of `length` bytes that follow each other, the last perhaps shorter, each as one datagram, with one
+/// call. How many of them left, which are at most `MOST_AT_ONCE`; an error is of the first one.
+pub(crate) fn send_many(socket: &OwnedFd, packets: &[u8], length: usize, how: Sending) -> io::Result<usize> {
+    let (mut storage, name_length) = raw_address(how.to);
+    let mut control = Control([0; 256]);
+    let used = push_traffic_class(&mut control, how);
+    // SAFETY: all zeroes are valid for both.
+    let (mut vectors, mut headers): ([libc::iovec; MOST_AT_ONCE], [libc::mmsghdr; MOST_AT_ONCE]) =
+        unsafe { std::mem::zeroed() };
+    let mut count = 0;
+    for ((packet, vector), header) in packets.chunks(length).zip(&mut vectors).zip(&mut headers) {
+        *vector = libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
+        let message = &mut header.msg_hdr;
+        message.msg_name = (&raw mut storage).cast();
+        message.msg_namelen = name_length;
+        message.msg_iov = &raw mut *vector;
+        message.msg_iovlen = 1;
+        if used > 0 {
+            message.msg_control = (&raw mut control).cast();
+            message.msg_controllen = used as _;
+        }
+        count += 1;
+    }
+    // SAFETY: the first `count` headers are filled in, and every pointer of theirs is to something alive that has
+    // the length beside it; the kernel writes to nothing but `msg_len`.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
+    checked(sent as isize)
+}
+
+/// Append the traffic class that is wanted to an empty control buffer; where the next message begins.
+fn push_traffic_class(control: &mut Control, how: Sending) -> usize {
+    let (level, option) = match how.to.address {
+        IpAddr::V4(_) => (IPPROTO_IP, libc::IP_TOS),
+        IpAddr::V6(_) => (IPPROTO_IPV6, libc::IPV6_TCLASS),
+    };
+    if how.traffic_class == 0 {
+        return 0;
+    }
+    push(control, 0, level, option, &i32::from(how.traffic_class).to_ne_bytes())
 }
 
 /// Append a control message at `at`; where the next one begins.
@@ -211,6 +248,8 @@ pub(crate) struct Report {
     pub(crate) error: i32,
     /// The kernel itself says so of this machine's interface; all else came as ICMP and may be forged.
     pub(crate) local: bool,
+    /// Type and code of the ICMP error.
+    pub(crate) icmp: (u8, u8),
     pub(crate) info: u32,
 }
 
@@ -241,31 +280,84 @@ pub(crate) fn receive(socket: &OwnedFd, buffer: &mut [u8], errors: bool) -> io::
     let flags = if errors { libc::MSG_ERRQUEUE } else { 0 };
     // SAFETY: every pointer of `message` is to something alive and writable that has the length beside it.
     let length = checked(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })?;
-    let peer = endpoint_of(&storage).unwrap_or(Endpoint { address: Ipv4Addr::UNSPECIFIED.into(), port: 0 });
-    let mut received = Received { length, segment: None, traffic_class: 0, peer, report: None };
     let used = message.msg_controllen.min(control.0.len());
-    for (level, kind, value) in messages(&control.0[..used]) {
-        match (level, kind) {
-            (SOL_UDP, UDP_GRO) => {
-                let size = value.first_chunk().map_or(0, |size| i32::from_ne_bytes(*size));
-                received.segment = usize::try_from(size).ok().filter(|size| *size > 0);
+    Ok(Received::of(length, &storage, &control.0[..used]))
+}
+
+impl Received {
+    /// What the kernel says of `length` bytes that it wrote.
+    fn of(length: usize, storage: &libc::sockaddr_storage, control: &[u8]) -> Self {
+        let nobody = Endpoint { address: Ipv4Addr::UNSPECIFIED.into(), port: 0 };
+        let peer = endpoint_of(storage).unwrap_or(nobody);
+        let mut received = Self { length, segment: None, traffic_class: 0, peer, report: None };
+        for (level, kind, value) in messages(control) {
+            match (level, kind) {
+                (SOL_UDP, UDP_GRO) => {
+                    let size = value.first_chunk().map_or(0, |size| i32::from_ne_bytes(*size));
+                    received.segment = usize::try_from(size).ok().filter(|size| *size > 0);
+                }
+                (IPPROTO_IP, libc::IP_TOS) | (IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    received.traffic_class = value.first().copied().unwrap_or_default();
+                }
+                (IPPROTO_IP, IP_RECVERR) | (IPPROTO_IPV6, IPV6_RECVERR) => {
+                    received.report = report_of(value);
+                }
+                _ => {}
             }
-            (IPPROTO_IP, libc::IP_TOS) | (IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                received.traffic_class = value.first().copied().unwrap_or_default();
-            }
-            (IPPROTO_IP, IP_RECVERR) | (IPPROTO_IPV6, IPV6_RECVERR) => {
-                received.report = report_of(value);
-            }
-            _ => {}
         }
+        received
     }
-    Ok(received)
+}
+
+/// Room for the control messages of one of many datagrams.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Small([u8; 64]);
+
+/// Receive what has arrived, at most `MOST_AT_ONCE` datagrams, into pieces of `each` bytes of `buffer`; what is said
+/// of each is appended to `received`.
+pub(crate) fn receive_many(
+    socket: &OwnedFd,
+    buffer: &mut [u8],
+    each: usize,
+    received: &mut Vec<Received>,
+) -> io::Result<()> {
+    // SAFETY: all zeroes are valid for all three.
+    let (mut names, mut vectors, mut headers): (
+        [libc::sockaddr_storage; MOST_AT_ONCE],
+        [libc::iovec; MOST_AT_ONCE],
+        [libc::mmsghdr; MOST_AT_ONCE],
+    ) = unsafe { std::mem::zeroed() };
+    let mut controls = [Small([0; 64]); MOST_AT_ONCE];
+    let mut count = 0;
+    for (index, piece) in buffer.chunks_exact_mut(each).take(MOST_AT_ONCE).enumerate() {
+        vectors[index] = libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: piece.len() };
+        let message = &mut headers[index].msg_hdr;
+        message.msg_name = (&raw mut names[index]).cast();
+        message.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        message.msg_iov = &raw mut vectors[index];
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut controls[index]).cast();
+        message.msg_controllen = size_of::<Small>() as _;
+        count += 1;
+    }
+    let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT as _);
+    // SAFETY: the first `count` headers are filled in, and every pointer of theirs is to something alive and writable
+    // that has the length beside it; no two are to the same place.
+    let got = unsafe { libc::recvmmsg(fd, headers.as_mut_ptr(), count, flags, std::ptr::null_mut()) };
+    let got = checked(got as isize)?;
+    received.extend(headers.iter().zip(&names).zip(&controls).take(got).map(|((header, name), control)| {
+        let used = header.msg_hdr.msg_controllen.min(control.0.len());
+        Received::of(header.msg_len as usize, name, &control.0[..used])
+    }));
+    Ok(())
 }
 
 /// `struct sock_extended_err` (`linux/errqueue.h`).
 fn report_of(value: &[u8]) -> Option<Report> {
     let number = |at: usize| Some(u32::from_ne_bytes(*value.get(at..)?.first_chunk()?));
-    Some(Report { error: number(0)?.cast_signed(), local: *value.get(4)? == 1, info: number(8)? })
+    let &[origin, kind, code, ..] = value.get(4..)? else { return None };
+    Some(Report { error: number(0)?.cast_signed(), local: origin == 1, icmp: (kind, code), info: number(8)? })
 }
 
 /// Read what there is of a TUN: one packet.
@@ -297,13 +389,21 @@ pub(crate) fn has_vnet_header(fd: RawFd) -> bool {
     result >= 0 && u16::from_ne_bytes([request[16], request[17]]) & IFF_VNET_HDR != 0
 }
 
+/// What large reads of a TUN are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Large {
+    Tcp,
+    TcpAndUdp,
+}
+
 /// Ask the kernel for large reads of TCP and, where it can, of UDP; an error for what is no TUN.
-pub(crate) fn ask_for_large_reads(fd: RawFd) -> io::Result<()> {
+pub(crate) fn ask_for_large_reads(fd: RawFd) -> io::Result<Large> {
     let ask = |what: libc::c_ulong| {
         // SAFETY: `TUNSETOFFLOAD` takes a number.
         checked(unsafe { libc::ioctl(fd, TUNSETOFFLOAD, what) } as isize).map(drop)
     };
-    ask(TUN_TSO | TUN_USO).or_else(|_| ask(TUN_TSO))
+    let both = ask(TUN_TSO | TUN_USO).map(|()| Large::TcpAndUdp);
+    both.or_else(|_| ask(TUN_TSO).map(|()| Large::Tcp))
 }
 
 /// Wait until one of the descriptors is readable, or has an error; which of them.

@@ -113,6 +113,8 @@ pub(crate) struct Tunnel {
     pub(crate) icmp: TokenBucket,
     pub(crate) sent: Option<f64>,
     pub(crate) heard: Option<f64>,
+    /// Whether it is captured.
+    pub(crate) tapped: bool,
     pub(crate) coalescer: Coalescer,
 }
 
@@ -133,6 +135,7 @@ impl Tunnel {
             icmp: TokenBucket::new(ICMP_RATE, ICMP_BURST),
             sent: None,
             heard: None,
+            tapped: false,
             coalescer: Coalescer::new(id, vnet_header),
         }
     }

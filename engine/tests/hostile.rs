@@ -117,7 +117,9 @@ fn parties(dice: &mut Dice) -> Parties {
     let peer = Endpoint { address: "192.0.2.2".parse().expect("an address"), port: 4500 };
     let local = Endpoint { address: "192.0.2.1".parse().expect("an address"), port: 4500 };
     let mut engine = Engine::new();
-    assert!(engine.add_tunnel(TUNNEL, !dice.one_in(4)));
+    let vnet_header = !dice.one_in(4);
+    assert!(engine.add_tunnel(TUNNEL, vnet_header));
+    engine.join_udp(TUNNEL, vnet_header);
     let row = PolicyRow { mapping: 0, local: everything(), remote: everything() };
     engine.replace_policies(TUNNEL, Box::new([row]));
     let probed: [IpAddr; 2] = ["10.0.0.0", "10.0.0.0"].map(|text| text.parse().expect("an address"));

@@ -197,7 +197,10 @@ class Inbound:
         if not plaintexts:
             return
         if tunnel.tap is not None:
-            _show(tunnel.tap, pair, sender, data[start : start + count * length], length, plaintexts)
+            # By identity: two packets may have the same plaintext.
+            accepted = set(map(id, plaintexts))
+            starts = [start + index * length for index, one in enumerate(opened) if id(one) in accepted]
+            _show(tunnel.tap, pair, sender, [data[at : at + length] for at in starts], plaintexts)
         pair.last_in = self.heard[tunnel.name] = now
         self._delivered[tunnel] = None
         if pair.awaited:
@@ -338,11 +341,11 @@ class Inbound:
             self._notices.append(HardLimit(pair.child.tunnel, pair.child.spi_in))
 
 
-def _show(tap: Tap, pair: SaPair, sender: Endpoint, run: bytes, length: int, plaintexts: list[bytes]) -> None:
-    """Let who captures the tunnel hear a run of ESP packets, and what was in them."""
+def _show(tap: Tap, pair: SaPair, sender: Endpoint, sealed: list[bytes], plaintexts: list[bytes]) -> None:
+    """Let who captures the tunnel hear ESP packets of a run, and what was in them."""
     path = pair.child.path
     came = Path(path.local, path.local_port, ip_address(sender[0]), sender[1])
-    tap.outer(False, came, pair.child.udp, [run[at : at + length] for at in range(0, len(run), length)])
+    tap.outer(False, came, pair.child.udp, sealed)
     packets = [strip_trailer(plaintext) for plaintext in plaintexts]
     tap.inner(False, [packet for packet in packets if packet is not None])
 

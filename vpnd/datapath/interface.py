@@ -209,7 +209,7 @@ class Tap(Protocol):
 
 @runtime_checkable
 class Tapped(Protocol):
-    """What an engine has that can be captured; the native one has not."""
+    """What an engine has that can be captured; one that was made before there were taps has not."""
 
     def tap(self, tunnel: str, tap: Tap | None) -> None:
         """Let `tap` hear what this tunnel carries from now on, or nobody. Unknown tunnels are ignored."""

@@ -237,6 +237,12 @@ impl PyEngine {
         Ok(())
     }
 
+    /// Whether the kernel takes joined UDP datagrams from this tunnel.
+    fn join_udp(&mut self, tunnel: &str, joins: bool) -> PyResult<()> {
+        self.engine.join_udp(self.id(tunnel)?, joins);
+        Ok(())
+    }
+
     /// Stop carrying its packets and forget its SAs.
     fn remove_tunnel(&mut self, tunnel: &str) {
         if let Some(id) = self.ids.remove(tunnel) {
@@ -422,6 +428,10 @@ impl PyEngine {
                     ("PeerSends", name(tunnel), spi_in).into_bound_py_any(py)
                 }
                 Notice::PathMtu { remote, mtu } => ("PathMtu", remote, mtu).into_bound_py_any(py),
+                Notice::IkeUnreached { local, remote, reason } => {
+                    let path = (local.address, local.port, remote.address, remote.port);
+                    ("IkeUnreached", path, format!("{reason:?}")).into_bound_py_any(py)
+                }
                 Notice::TunLost { tunnel } => ("TunLost", name(tunnel)).into_bound_py_any(py),
                 Notice::PeerMoved { tunnel, spi_in, local, remote } => {
                     let path = (local.address, local.port, remote.address, remote.port);

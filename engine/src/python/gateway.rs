@@ -13,9 +13,10 @@ use pyo3::types::{PyBytes, PyDict};
 use super::engine::{ChildOf, PathOf, RowOf, installed, policy_rows};
 use crate::esp::SEED_LENGTH;
 use crate::inbound::Incoming;
-use crate::interface::{Endpoint, Notice, TunnelId};
+use crate::interface::{Endpoint, Notice, TunnelId, Unreachable};
 use crate::io::{Buffers, EspSocket, Gateway, Options, Served};
 use crate::outbound::Outgoing;
+use crate::tap::{Layer, Seen};
 use crate::workers::Workers;
 
 const KILOBYTE: u64 = 1024;
@@ -78,6 +79,8 @@ pub struct NativeEngine {
     names: HashMap<TunnelId, String>,
     /// By inbound SPI: whose SA it is, and how long before a limit it is replaced (`model.policy.Margin`).
     margins: HashMap<u32, (TunnelId, Py<PyAny>)>,
+    /// Who captures which tunnels (`vpnd.datapath.interface.Tap`).
+    taps: HashMap<TunnelId, Py<PyAny>>,
     sockets: HashMap<i32, Arc<EspSocket>>,
     next: TunnelId,
     buffers: Buffers,
@@ -89,6 +92,7 @@ pub struct NativeEngine {
 /// The classes of vpnd that are handed out.
 struct Types {
     path: Py<PyAny>,
+    unreachable: Py<PyAny>,
     interface: Py<PyModule>,
 }
 
@@ -121,6 +125,16 @@ impl NativeEngine {
                 .map(|name| class("PeerMoved")?.call1((name, spi_in, self.path(py, local, remote)?)))
                 .transpose(),
             Notice::PathMtu { remote, mtu } => class("PathMtu")?.call1((remote, mtu)).map(Some),
+            Notice::IkeUnreached { local, remote, reason } => {
+                let word = match reason {
+                    Unreachable::Port => "PORT",
+                    Unreachable::Host => "HOST",
+                    Unreachable::Prohibited => "PROHIBITED",
+                    Unreachable::ForbiddenHere => "FORBIDDEN_HERE",
+                };
+                let reason = self.types.unreachable.bind(py).getattr(word)?;
+                class("IkeUnreached")?.call1((self.path(py, local, remote)?, reason)).map(Some)
+            }
             Notice::TunLost { tunnel } => {
                 name(tunnel).map(|name| class("TunLost")?.call1((name,))).transpose()
             }
@@ -142,8 +156,30 @@ impl NativeEngine {
         self.event_loop.bind(py).call_method1("remove_reader", (fd,)).map(drop)
     }
 
+    /// Let who captures a tunnel hear what it has carried.
+    fn show(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if slf.borrow().taps.is_empty() {
+            return Ok(());
+        }
+        let seen = slf.borrow().gateway.core().engine.take_seen();
+        for Seen { tunnel, outbound, layer, packets } in seen {
+            let Some(tap) = slf.borrow().taps.get(&tunnel).map(|tap| tap.clone_ref(py)) else { continue };
+            let packets: Vec<_> = packets.iter().map(|packet| PyBytes::new(py, packet)).collect();
+            match layer {
+                Layer::Inner => tap.call_method1(py, "inner", (outbound, packets))?,
+                Layer::Outer { local, remote, udp, .. } => {
+                    let path = slf.borrow().path(py, local, remote)?;
+                    tap.call_method1(py, "outer", (outbound, path, udp, packets))?
+                }
+            };
+        }
+        Ok(())
+    }
+
     /// Give out notices when the caller, who is in a call of ours, has returned.
     fn tell_later(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::show(slf)?;
         let gateway = Arc::clone(&slf.borrow().gateway);
         if gateway.core().has_news() {
             let tell = slf.getattr("_tell")?;
@@ -206,11 +242,13 @@ impl NativeEngine {
                 entropy,
                 types: Types {
                     path: py.import("vpnd.model.child")?.getattr("Path")?.unbind(),
+                    unreachable: py.import("vpnd.model.unreachable")?.getattr("Unreachable")?.unbind(),
                     interface: py.import("vpnd.datapath.interface")?.unbind(),
                 },
                 ids: HashMap::new(),
                 names: HashMap::new(),
                 margins: HashMap::new(),
+                taps: HashMap::new(),
                 sockets: HashMap::new(),
                 next: 0,
                 buffers: Buffers::default(),
@@ -277,6 +315,7 @@ impl NativeEngine {
             let Some(id) = this.ids.remove(tunnel) else { return Ok(()) };
             this.names.remove(&id);
             this.margins.retain(|_, (tunnel, _)| *tunnel != id);
+            this.taps.remove(&id);
             this.gateway.remove_tunnel(id)
         };
         fd.map_or(Ok(()), |fd| slf.borrow().remove_reader(slf.py(), fd))
@@ -384,6 +423,17 @@ impl NativeEngine {
         }
     }
 
+    /// Let `tap` hear what this tunnel carries from now on, or nobody. Unknown tunnels are ignored.
+    #[pyo3(signature = (tunnel, tap))]
+    fn tap(&mut self, tunnel: &str, tap: Option<Py<PyAny>>) {
+        let Some(id) = self.ids.get(tunnel).copied() else { return };
+        self.gateway.core().engine.tap(id, tap.is_some());
+        match tap {
+            Some(tap) => self.taps.insert(id, tap),
+            None => self.taps.remove(&id),
+        };
+    }
+
     fn stats<'py>(&self, py: Python<'py>, spi_in: u32) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(stats) = self.gateway.core().engine.stats(spi_in) else { return Ok(None) };
         let counted = (
@@ -421,8 +471,9 @@ impl NativeEngine {
         Ok(drops)
     }
 
-    fn send_ike(&self, path: PathOf, data: &[u8]) {
-        self.gateway.send_ike(path.remote(true), data);
+    fn send_ike(slf: &Bound<'_, Self>, path: PathOf, data: &[u8]) -> PyResult<()> {
+        slf.borrow().gateway.send_ike(path.local(), path.remote(true), data);
+        Self::tell_later(slf)
     }
 
     fn send_keepalive(&self, path: PathOf) {
@@ -482,6 +533,7 @@ impl NativeEngine {
     /// Give out IKE messages and notices. A callback may call the engine, which may add further ones.
     fn _tell(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        Self::show(slf)?;
         let gateway = Arc::clone(&slf.borrow().gateway);
         loop {
             let arrived = gateway.core().take_ike();
