@@ -44,7 +44,7 @@ SEED ?= 1
 COUNT ?= 300
 ONLY ?=
 
-.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser api monitoring containers engine engine-test deb docs install clean
+.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser api monitoring containers engine engine-test engine-fuzz wheel deb docs install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -134,6 +134,12 @@ engine: setup  ## the native engine, built into .venv where there is a Rust tool
 
 engine-test: setup  ## the native engine: its tests, its linters, and both engines on the same packets
 	@bash engine/check.sh
+
+engine-fuzz:  ## hostile bytes for the native engine, under the address sanitizer; SECONDS=60 for each of four targets
+	@bash engine/fuzz/run.sh $(or $(SECONDS),60)
+
+wheel: setup  ## the wheels of vpnd and of the native engine in dist
+	@bash contrib/wheel.sh
 
 deb:  ## Debian packages in build/deb, one for each release (12 and 13)
 	@bash contrib/deb.sh

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the native engine into .venv, where there is a Rust toolchain that can; else says so in one line.
+# Builds the native engine into .venv, or as a wheel in the directory that is named, where there is a Rust toolchain
+# that can; else says so in one line.
 # `ENGINE_REQUIRED=1` makes that line a failure.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -24,7 +25,9 @@ fi
 "$python" -c 'import maturin' 2>/dev/null || "$python" -m pip install -q 'maturin>=1.9,<2'
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! VIRTUAL_ENV=$(cd ../.venv && pwd) "$python" -m maturin develop --release --locked >"$log" 2>&1; then
+build=(develop)
+[ $# -eq 0 ] || build=(build --out "$1" --interpreter "$python")
+if ! VIRTUAL_ENV=$(cd ../.venv && pwd) "$python" -m maturin "${build[@]}" --release --locked >"$log" 2>&1; then
     cat "$log"
     exit 1
 fi
