@@ -287,6 +287,7 @@ def long_life(life: Life) -> None:
         ours.ctl("up", name)
     with life.row("hard lifetime of 10 s, the rekey is not answered"):
         life.configure(life.plan.change(lifetime=10))
+        ours.ctl("reset", name)  # the lifetime is the next SA's
         reach_the_hard_lifetime(life)
     with life.row("peer killed, found by DPD, and back"):
         life.configure(life.plan)
