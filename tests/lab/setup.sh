@@ -9,6 +9,7 @@ packages=(
     strongswan-charon strongswan-swanctl libcharon-extra-plugins
     libstrongswan-standard-plugins libstrongswan-extra-plugins
     iproute2 iputils-ping procps nftables ethtool iperf3 tcpdump ike-scan
+    libunbound8 libnss3
     "$@"
 )
 stamp=.venv/.ready
@@ -72,6 +73,20 @@ install_python_packages() {
         "${pip[@]}" -e ".[$1]"
 }
 
+# libreswan's programs that check a configuration. The package itself would take strongSwan's /usr/sbin/ipsec.
+fetch_libreswan() {
+    local work package
+    work=$(mktemp -d)
+    # The package lists may be old, or not there.
+    if (cd "$work" && { apt-get -q download libreswan ||
+        { [ "$(id -u)" -eq 0 ] && apt-get -q update && apt-get -q download libreswan; }; }); then
+        for package in "$work"/*.deb; do dpkg -x "$package" .venv/libreswan; done
+    else
+        echo "libreswan cannot be fetched: what peer-config writes for it is not checked" >&2
+    fi
+    rm -rf "$work"
+}
+
 python=$(find_python)
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 
@@ -105,4 +120,8 @@ if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
     [ -x .venv/bin/python ] || step "Creating .venv with $("$python" --version)" "$python" -m venv .venv
     step "Installing vpnd and its test tools into .venv" install_python_packages test
     touch "$stamp"
+fi
+
+if command -v apt-get >/dev/null && [ ! -x .venv/libreswan/usr/libexec/ipsec/addconn ]; then
+    step "Fetching libreswan, to check what is written for it" fetch_libreswan
 fi

@@ -20,6 +20,8 @@ from vpnd.translate.side import NotPossible, side_of
 
 LIBRESWAN = "VPND_LIBRESWAN"
 """Names the directory of libreswan's programs, such as `usr/libexec/ipsec` of a package that was unpacked."""
+UNPACKED = Path(__file__).parents[3] / ".venv/libreswan/usr/libexec/ipsec"
+"""Where `make setup` puts them."""
 
 REFUSED: dict[PeerKind, dict[str, str]] = {
     "strongswan": {},
@@ -231,7 +233,7 @@ def test_vpnd_takes_its_own(tmp_path: Path, name: str) -> None:
 
 def libreswan() -> Path | None:
     """The directory of its programs, installed or unpacked."""
-    places = (os.environ.get(LIBRESWAN, ""), "/usr/libexec/ipsec")
+    places = (os.environ.get(LIBRESWAN, ""), str(UNPACKED), "/usr/libexec/ipsec")
     return next((Path(one) for one in places if one and (Path(one) / "addconn").exists()), None)
 
 
@@ -239,8 +241,7 @@ def libreswan() -> Path | None:
 def test_libreswan_checks_it(tmp_path: Path, name: str) -> None:
     programs = libreswan()
     if programs is None:
-        how = "apt-get download libreswan, dpkg -x it into DIR"
-        pytest.skip(f"no libreswan: {how}, and set {LIBRESWAN}=DIR/usr/libexec/ipsec")
+        pytest.skip(f"no libreswan: make setup fetches it, or {LIBRESWAN} names its directory")
     text = peer_of(tmp_path, VARIETY[name], "libreswan")
     path = tmp_path / "ipsec.conf"
     path.write_text(text)
