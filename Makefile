@@ -22,7 +22,8 @@ COUNTED = $(if $(PYTEST_ARGS),,$(FLOOR))
 BENCH_ARGS ?=
 FAULTS ?= tests/faults $(addprefix tests/simulation/v1/test_,orders.py weather.py) \
 	$(addprefix tests/simulation/test_,ikev2_orders.py ikev2_weather.py year.py dpd.py wrong_key_flood.py unproven.py) \
-	$(addprefix tests/interop/test_,restarts.py one_end.py life_triggered.py nat.py failover.py leaks.py storms.py)
+	$(addprefix tests/interop/test_,restarts.py one_end.py life_triggered.py nat.py failover.py leaks.py storms.py) \
+	$(addprefix tests/interop/test_,looking.py probing.py peer_config.py simulate.py mistakes.py)
 # Most of that time is waiting, so several wait at once; a stream in which each packet counts comes after them, alone,
 # and so do the floods, and the machines under qemu, which need the processors.
 FAULTS_WORKERS ?= -n 4 --dist load
@@ -100,6 +101,7 @@ grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 
 	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_specification.py tests/interop/test_sm.py --full-grid -p no:randomly $(PYTEST_ARGS)
 
 faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: two hours
+	@bash tests/lab/setup.sh tshark
 	@failed=0; $(PYTHON) -m pytest $(FAULTS) $(addprefix --ignore=,$(ALONE)) --full-faults -p no:randomly $(FAULTS_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
 	$(PYTHON) -m pytest $(ALONE) tests/interop/test_rekeys.py tests/interop/test_close_action.py --full-faults -p no:randomly $(PYTEST_ARGS) || failed=$$?; \
 	$(CONFINED) $(PYTEST_ARGS) || failed=$$?; exit $$failed
