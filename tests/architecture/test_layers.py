@@ -39,7 +39,7 @@ def test_core_is_told_and_never_asks(layer: str) -> None:
 
 @pytest.mark.parametrize(
     ("library", "homes"),
-    [("pyroute2", {"host/netlink.py"}), ("asyncio_dgram", {"host/ike_socket.py"}), ("scapy", set[str]())],
+    [("pyroute2", {"host/messages.py"}), ("asyncio_dgram", {"host/ike_socket.py"}), ("scapy", set[str]())],
 )
 def test_a_library_that_does_io_has_one_home(library: str, homes: set[str]) -> None:
     importing = {

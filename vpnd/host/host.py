@@ -114,7 +114,7 @@ class LinuxHost:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="netlink")
-        self._netlink: Netlink | None = None
+        self._netlink = Netlink()
         self._shield: Shield | None = None
         self._counting = asyncio.Lock()
 
@@ -215,9 +215,6 @@ class LinuxHost:
 
     async def close(self) -> None:
         """As `Host.close`."""
-        if self._netlink is not None:
-            await self._do(lambda netlink: netlink.close())
-            self._netlink = None
         self._thread.shutdown(wait=True)
 
     def _install(self, shield: Shield) -> bool:
@@ -230,13 +227,7 @@ class LinuxHost:
         return known and bool(shield)
 
     async def _do(self, call: Callable[[Netlink], T]) -> T:
-        def work() -> T:
-            # The socket belongs to the thread that uses it.
-            if self._netlink is None:
-                self._netlink = Netlink()
-            return call(self._netlink)
-
-        return await self._in_thread(work)
+        return await self._in_thread(lambda: call(self._netlink))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:

@@ -1,4 +1,4 @@
-"""Links, routes and rules of this machine, by netlink; the only file that knows pyroute2.
+"""Links, routes and rules of this machine, by netlink (`rtnetlink`, `messages`).
 
 What vpnd wants in the kernel is a set of values (`routes.py`). `Netlink.reconcile` compares it with what is
 there and carries vpnd's mark, and makes the difference: so leftovers of a killed daemon are adopted or
@@ -13,19 +13,15 @@ import contextlib
 import errno
 import os
 import socket
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec, module_from_spec
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from vpnd.host import rtnetlink
+from vpnd.host import messages, rtnetlink
 from vpnd.host.routes import ANYWHERE, LINK_GROUP, MAIN_TABLE, PROTOCOL, Route, Rule, Wanted
-from vpnd.model.policy import ALL_IPV4, ALL_IPV6
-from vpnd.model.selectors import ANY_PORT, Address, Network, Ports
+from vpnd.model.selectors import Address, Network
 
 TRANSMIT_QUEUE = 10000
 """Ours: packets the kernel queues for the TUN; its 500 drop under one fast TCP stream."""
@@ -34,9 +30,6 @@ SEGMENTS = 44
 """Ours: packets into which the kernel cuts one burst of TCP: as many full ones as one send by UDP carries."""
 
 RTPROT_KERNEL = 2
-FIB_RULE_INVERT = 2
-RTM_F_FIB_MATCH = 0x2000
-ADDR_GEN_MODE_NONE = 1
 
 PEERS_ASKED_FOR = 64
 """Ours: peers whose way out is looked up; a gateway with more of them reaches them by the same few links."""
@@ -44,27 +37,6 @@ PEERS_ASKED_FOR = 64
 _ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 
 T = TypeVar("T")
-
-
-def _parts_of_pyroute2() -> tuple[Any, type[Any]]:
-    """IPRoute and NetlinkError, without what else `import pyroute2` imports: it takes three times as long.
-
-    The package stands there with its path and empty meanwhile; a later import gets all of it.
-    """
-    name, spec = "pyroute2", find_spec("pyroute2")
-    empty = name not in sys.modules and spec is not None
-    if empty and spec is not None:
-        sys.modules[name] = module_from_spec(spec)
-    try:
-        from pyroute2.iproute.linux import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
-    finally:
-        if empty:
-            del sys.modules[name]
-    return IPRoute, NetlinkError
-
-
-IPRoute, NetlinkError = _parts_of_pyroute2()
 
 
 class NetlinkFailed(Exception):
@@ -81,14 +53,7 @@ class RouteTo:
 
 
 class Netlink:
-    """One netlink socket. Use it in one thread only, the one that made it."""
-
-    def __init__(self) -> None:
-        self._ip = IPRoute(strict_check=True)
-
-    def close(self) -> None:
-        """Close the socket; what was made stays."""
-        self._ip.close()
+    """What is done by netlink, in the network namespace of the thread that asks for it."""
 
     # ------------------------------------------------------------------------------------ links
 
@@ -106,26 +71,24 @@ class Netlink:
         rest: router solicitations and MLD reports would meet no mapping.
         """
         index = self._require(name)
-        quiet = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]}
-        queue = {"txqlen": TRANSMIT_QUEUE, "IFLA_GSO_MAX_SEGS": SEGMENTS}
-        wanted = {"index": index, "mtu": mtu, "IFLA_GROUP": LINK_GROUP, **queue}
         _loosen_reverse_path(name)
         # A kernel without IPv6 knows no such setting, and is quiet anyhow.
-        with contextlib.suppress(NetlinkError):
-            self._ip.link("set", index=index, IFLA_AF_SPEC=quiet)
-        _attempt(f"set {name} up", lambda: self._ip.link("set", state="up", **wanted))
+        with contextlib.suppress(OSError):
+            messages.set_quiet(index)
+        ours = {"IFLA_GROUP": LINK_GROUP, "IFLA_TXQLEN": TRANSMIT_QUEUE, "IFLA_GSO_MAX_SEGS": SEGMENTS}
+        _attempt(f"set {name} up", lambda: messages.set_link(index, up=True, IFLA_MTU=mtu, **ours))
 
     def rename(self, name: str, to: str) -> None:
         """Give an interface another name, up as it is. Raises NetlinkFailed: before Linux 6.2, always."""
         index = self._require(name)
-        _attempt(f"rename {name} to {to}", lambda: self._ip.link("set", index=index, ifname=to))
+        _attempt(f"rename {name} to {to}", lambda: messages.set_link(index, IFLA_IFNAME=to))
 
     def set_links_up(self, names: frozenset[str]) -> frozenset[str]:
         """Set up those of these interfaces that are down: their names. Raises NetlinkFailed."""
         links = _attempt("list the links", rtnetlink.links)
         down = [link for link in links if link.name in names and not link.up]
         for link in down:
-            _attempt("set a link up", partial(self._ip.link, "set", index=link.index, state="up"))
+            _attempt("set a link up", partial(messages.set_link, link.index, up=True))
         return frozenset(link.name for link in down)
 
     def links(self) -> dict[int, tuple[str, bool]]:
@@ -135,54 +98,35 @@ class Netlink:
     def set_mtu(self, name: str, mtu: int) -> None:
         """Change the MTU of an interface. Raises NetlinkFailed."""
         index = self._require(name)
-        _attempt(f"set the MTU of {name}", lambda: self._ip.link("set", index=index, mtu=mtu))
+        _attempt(f"set the MTU of {name}", lambda: messages.set_link(index, IFLA_MTU=mtu))
 
     def delete_link(self, name: str) -> None:
         """Delete an interface, if it is there. Raises NetlinkFailed."""
         index = self.link_index(name)
         if index is not None:
-            _unless_absent(f"delete {name}", lambda: self._ip.link("del", index=index))
+            _unless_absent(f"delete {name}", lambda: messages.delete_link(index))
 
     def delete_tunnels(self) -> None:
         """Delete every TUN that vpnd made. Raises NetlinkFailed."""
-        _unless_absent("delete the interfaces", lambda: self._ip.link("del", IFLA_GROUP=LINK_GROUP))
+        _unless_absent("delete the interfaces", lambda: messages.delete_links_of(LINK_GROUP))
 
     def set_address(self, name: str, address: Address, present: bool) -> None:
         """Give an interface a host address, or take it away; it may be so already. Raises NetlinkFailed."""
         index = self._require(name)
         verb = "replace" if present else "del"
-        prefix = address.max_prefixlen
-        _unless_absent(
-            f"{verb} {address} on {name}",
-            lambda: self._ip.addr(verb, index=index, address=str(address), prefixlen=prefix),
-        )
+        change = partial(messages.set_address, index, address, present)
+        _unless_absent(f"{verb} {address} on {name}", change)
 
     # ---------------------------------------------------------------------------------- queries
 
     def route_to(self, destination: Address, mark: int = 0) -> RouteTo | None:
         """How datagrams to `destination` leave this machine now; None: there is no route."""
-        request: dict[str, Any] = {"dst": str(destination), "family": _family(destination)}
-        if mark:
-            request["mark"] = mark
         try:
-            answers = list(self._ip.route("get", **request))
-        except (NetlinkError, OSError):
+            source, link, mtu = messages.way_to(destination, mark)
+        except OSError:
             return None
-        if not answers:
-            return None
-        answer = answers[0]
-        source = answer.get("prefsrc")
-        link = int(answer.get("oif") or 0)
-        mtu = self._configured_mtu(request) if _mtu(answer) else 0
-        return RouteTo(ip_address(source) if source else None, link, mtu or self._link_mtu(link))
-
-    def _configured_mtu(self, request: Mapping[str, Any]) -> int:
-        """The MTU that the route itself has, 0 for none: not what the kernel took from an ICMP error."""
-        try:
-            answers = list(self._ip.route("get", **request, flags=RTM_F_FIB_MATCH))
-        except (NetlinkError, OSError):
-            return 0
-        return _mtu(answers[0]) if answers else 0
+        configured = _configured_mtu(destination, mark) if mtu else 0
+        return RouteTo(source, link, configured or self._link_mtu(link))
 
     def local_addresses(self) -> frozenset[Address]:
         """The addresses of this machine."""
@@ -197,7 +141,7 @@ class Netlink:
         leave by it for a peer or for the default route. Of an outer link only that network counts as inner
         that holds one of `own`: a gateway with a single interface has its hosts there.
         """
-        holders = {address: int(entry["index"]) for entry, address in self._addresses()}
+        holders = {address: index for index, address in self._addresses()}
         asked = [*ANYWHERE.values(), *sorted(peers, key=str)[:PEERS_ASKED_FOR]]
         ways = [route.link for route in (self.route_to(peer, mark) for peer in asked) if route is not None]
         outer = {*ways, *(holders[address] for address in own if address in holders)}
@@ -214,11 +158,8 @@ class Netlink:
                 found |= {n for n in attached if any(a in n for a in own if a.version == n.version)}
         return frozenset(found)
 
-    def _addresses(self) -> Iterator[tuple[Any, Address]]:
-        for entry in _attempt("list the addresses", lambda: list(self._ip.get_addr())):
-            text = entry.get("local") or entry.get("address")
-            if text:
-                yield entry, ip_address(text)
+    def _addresses(self) -> list[tuple[int, Address]]:
+        return _attempt("list the addresses", messages.addresses)
 
     def allow_peer_sources(self, peers: frozenset[Address], mark: int) -> list[str]:
         """Let what the peers send in, where it comes by a link whose reverse path is checked strictly.
@@ -229,7 +170,7 @@ class Netlink:
         """
         asked = [peer for peer in sorted(peers, key=str) if peer.version == 4][:PEERS_ASKED_FOR]
         ways = {route.link for route in (self.route_to(peer, mark) for peer in asked) if route is not None}
-        ways |= {int(entry["index"]) for entry, address in self._addresses() if address in peers}
+        ways |= {index for index, address in self._addresses() if address in peers}
         names = [link.name for link in _attempt("list the links", rtnetlink.links) if link.index in ways]
         return [name for name in names if _is_strict(name) and _loosen_reverse_path(name)]
 
@@ -246,8 +187,7 @@ class Netlink:
         rules: set[Rule] = set()
         for family in (socket.AF_INET, socket.AF_INET6):
             routes.update(_attempt("list the routes", partial(rtnetlink.routes, family)))
-            for message in self._dump_rules(family):
-                rules.add(_rule(message, family))
+            rules.update(_attempt("list the rules", partial(messages.rules, family)))
         return Wanted(frozenset(routes), frozenset(rules))
 
     def reconcile(self, wanted: Wanted, present: Wanted | None = None) -> list[str]:
@@ -263,9 +203,9 @@ class Netlink:
         replaced = {route.key for route in missing}
         failures += self.replace(sorted(missing, key=lambda r: r.device is not None))
         for rule in wanted.rules - present.rules:
-            failures += self._try(f"add {rule}", partial(self._rule, "add", rule))
+            failures += self._try(f"add {rule}", partial(messages.add_rule, rule))
         for rule in present.rules - wanted.rules:
-            failures += self._try(f"delete {rule}", partial(self._rule, "del", rule))
+            failures += self._try(f"delete {rule}", partial(messages.delete_rule, rule))
         gone = sorted((r for r in surplus if r.key not in replaced), key=lambda r: r.device is None)
         refused = _attempt("delete routes", lambda: rtnetlink.delete(gone))
         return failures + [f"delete {r}: {_named(code)}" for r, code in refused if code not in _ABSENT]
@@ -284,115 +224,45 @@ class Netlink:
         return index
 
     def _link_mtu(self, index: int) -> int:
-        links = _attempt("ask for a link", lambda: list(self._ip.get_links(index))) if index else []
-        return int(links[0].get("mtu") or 1500) if links else 1500
-
-    def _dump_rules(self, family: int) -> Iterator[Any]:
-        for message in _attempt("list the rules", lambda: list(self._ip.get_rules(family=family))):
-            if message.get("protocol") == PROTOCOL:
-                yield message
-
-    def _rule(self, verb: str, rule: Rule) -> None:
-        request: dict[str, Any] = {
-            "family": socket.AF_INET if rule.version == 4 else socket.AF_INET6,
-            "table": rule.table,
-            "priority": rule.priority,
-            "protocol": PROTOCOL,
-        }
-        if rule.source is not None:
-            request["src"] = str(rule.source)
-        if rule.destination is not None:
-            request["dst"] = str(rule.destination)
-        if rule.unless_mark is not None:
-            request |= {"fwmark": rule.unless_mark, "flags": FIB_RULE_INVERT}
-        if rule.suppress_default:
-            request["suppress_prefixlen"] = 0
-        if rule.suppress_group is not None:
-            request["suppress_ifgroup"] = rule.suppress_group
-        if rule.protocol:
-            request["ip_proto"] = rule.protocol
-        if rule.source_ports != ANY_PORT:
-            request["sport_range"] = "{}:{}".format(*rule.source_ports)
-        if rule.destination_ports != ANY_PORT:
-            request["dport_range"] = "{}:{}".format(*rule.destination_ports)
-        self._ip.rule(verb, **request)
+        return (_attempt("ask for a link", lambda: messages.mtu_of(index)) if index else 0) or 1500
 
     def _try(self, what: str, call: Callable[[], object]) -> list[str]:
         try:
             call()
-        except NetlinkError as error:
-            return [] if error.code in (*_ABSENT, errno.EEXIST) else [f"{what}: {_words(error)}"]
-        except (NetlinkFailed, OSError) as error:
-            return [f"{what}: {error}"]
+        except OSError as error:
+            return [] if error.errno in (*_ABSENT, errno.EEXIST) else [f"{what}: {_words(error)}"]
         return []
 
 
-def _mtu(answer: Any) -> int:
-    """The MTU among the metrics of a route, 0 for none."""
-    metrics = answer.get("metrics")
-    return int(metrics.get("mtu") or 0) if metrics is not None else 0
+def _configured_mtu(destination: Address, mark: int) -> int:
+    """The MTU that the route itself has, 0 for none: not what the kernel took from an ICMP error."""
+    try:
+        return messages.way_to(destination, mark, messages.RTM_F_FIB_MATCH)[2]
+    except OSError:
+        return 0
 
 
 def _attempt(what: str, call: Callable[[], T]) -> T:
     try:
         return call()
-    except NetlinkError as error:
-        raise NetlinkFailed(f"cannot {what}: {_words(error)}") from error
     except OSError as error:
-        raise NetlinkFailed(f"cannot {what}: {error.strerror or error}") from error
+        raise NetlinkFailed(f"cannot {what}: {_words(error)}") from error
 
 
 def _unless_absent(what: str, call: Callable[[], object]) -> None:
     try:
         call()
-    except NetlinkError as error:
-        if error.code not in _ABSENT:
+    except OSError as error:
+        if error.errno not in _ABSENT:
             raise NetlinkFailed(f"cannot {what}: {_words(error)}") from error
 
 
-def _words(error: Any) -> str:
-    return (
-        f"{error.args[1] if len(error.args) > 1 else error} ({errno.errorcode.get(error.code, error.code)})"
-    )
+def _words(error: OSError) -> str:
+    return _named(error.errno) if error.errno else str(error)
 
 
 def _named(code: int) -> str:
     return f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
-
-
-def _family(value: Address | Network) -> int:
-    return socket.AF_INET if value.version == 4 else socket.AF_INET6
-
-
-def _network(text: str | None, length: int, family: int) -> Network:
-    if not text:
-        return ALL_IPV4 if family == socket.AF_INET else ALL_IPV6
-    return ip_network(f"{text}/{length}")
-
-
-def _rule(message: Any, family: int) -> Rule:
-    source, destination = message.get("src"), message.get("dst")
-    suppress = message.get("suppress_prefixlen")
-    return Rule(
-        version=4 if family == socket.AF_INET else 6,
-        source=_network(source, message["src_len"], family) if message["src_len"] else None,
-        destination=_network(destination, message["dst_len"], family) if message["dst_len"] else None,
-        table=int(message.get("table") or 0),
-        priority=int(message.get("priority") or 0),
-        unless_mark=int(message.get("fwmark") or 0) if message["flags"] & FIB_RULE_INVERT else None,
-        suppress_default=suppress == 0,
-        suppress_group=message.get("suppress_ifgroup"),
-        protocol=int(message.get("ip_proto") or 0),
-        source_ports=_ports(message.get("sport_range")),
-        destination_ports=_ports(message.get("dport_range")),
-    )
-
-
-def _ports(text: str | None) -> Ports:
-    if not text:
-        return ANY_PORT
-    first, _, last = text.partition(":")
-    return int(first), int(last)
 
 
 def _loosen_reverse_path(name: str) -> bool:

@@ -3,6 +3,10 @@
 pyroute2 makes objects of every attribute of every message, some 20 KB and 0.3 ms for a route, and waits for
 the answer to each before it sends the next. A gateway of a thousand tunnels has thousands of routes, and
 looks at them after every change: only what is needed is read, and one system call writes a run of routes.
+What is seldom, pyroute2 writes and reads (`messages`); it is sent from here, since its own socket takes long
+to import.
+
+Each call has a socket of its own, in the network namespace of the thread that makes it.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ NLMSG_HEADER = Struct("=IHHII")
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK = 0x001, 0x004
 NLM_F_DUMP, NLM_F_DUMP_INTERRUPTED = 0x300, 0x010
-NLM_F_REPLACE, NLM_F_CREATE = 0x100, 0x400
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 """With it the kernel lists only what fits the request, here the routes of one protocol."""
@@ -106,6 +110,42 @@ def destinations(family: int, table: int, link: int, protocol: int = 0) -> list[
     return found
 
 
+def ask(request: int, answer: int, body: bytes) -> bytes:
+    """The one message that the kernel answers with, without its header. Raises OSError."""
+    with _connected() as asking:
+        asking.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+        asking.send(NLMSG_HEADER.pack(NLMSG_HEADER.size + len(body), request, NLM_F_REQUEST, 1, 0) + body)
+        while True:
+            for number, _, message in _messages(asking.recv(RECEIVE)):
+                if number == NLMSG_ERROR:
+                    raise _refused(message)
+                if number == answer:
+                    return message
+
+
+def change(kind: int, flags: int, body: bytes) -> None:
+    """One change, done when this returns. Raises OSError."""
+    with _connected() as to:
+        length = NLMSG_HEADER.size + len(body)
+        to.send(NLMSG_HEADER.pack(length, kind, NLM_F_REQUEST | NLM_F_ACK | flags, 1, 0) + body)
+        for number, _, message in _messages(to.recv(RECEIVE)):
+            if number == NLMSG_ERROR and _ERROR.unpack_from(message)[0]:
+                raise _refused(message)
+
+
+def _connected() -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+    connected = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+    connected.bind((0, 0))
+    connected.settimeout(ANSWER_WITHIN)
+    return connected
+
+
+def _refused(message: bytes) -> OSError:
+    code = -int(_ERROR.unpack_from(message)[0])
+    return OSError(code, os.strerror(code))
+
+
 def dump(request: int, answer: int, body: bytes) -> list[bytes]:
     """The messages of a list, without their headers."""
     for attempt in range(TRIES):
@@ -130,8 +170,7 @@ def _dump_once(request: int, answer: int, body: bytes) -> tuple[list[bytes], boo
                 if number == NLMSG_DONE:
                     return found, interrupted
                 if number == NLMSG_ERROR:
-                    code = -int(_ERROR.unpack_from(message)[0])
-                    raise OSError(code, os.strerror(code))
+                    raise _refused(message)
                 if number == answer:
                     found.append(message)
 

@@ -28,13 +28,5 @@ def inside(namespace: Namespace, work: Callable[[], None]) -> None:
 
 
 def with_netlink(namespace: Namespace, work: Callable[[Netlink], None]) -> None:
-    """The same, with the netlink socket of a daemon that runs there."""
-
-    def connected() -> None:
-        netlink = Netlink()
-        try:
-            work(netlink)
-        finally:
-            netlink.close()
-
-    inside(namespace, connected)
+    """The same, with the netlink of a daemon that runs there."""
+    inside(namespace, lambda: work(Netlink()))

@@ -28,11 +28,8 @@ def test_what_leads_into_a_tunnel_comes_last_and_goes_first(monkeypatch: pytest.
     ways = {Route(network, MAIN_TABLE, "t0", 1) for network in NETWORKS}
     wanted = Wanted(frozenset(holes | ways))
     netlink = Netlink()
-    try:
-        assert netlink.reconcile(wanted, Wanted()) == []
-        assert (set(done[:8]), set(done[8:])) == (holes, ways)
-        done.clear()
-        assert netlink.reconcile(Wanted(), wanted) == []
-        assert (set(done[:8]), set(done[8:])) == (ways, holes)
-    finally:
-        netlink.close()
+    assert netlink.reconcile(wanted, Wanted()) == []
+    assert (set(done[:8]), set(done[8:])) == (holes, ways)
+    done.clear()
+    assert netlink.reconcile(Wanted(), wanted) == []
+    assert (set(done[:8]), set(done[8:])) == (ways, holes)
