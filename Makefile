@@ -15,10 +15,13 @@ SCENARIO ?= tunnel
 PYTEST_ARGS ?=
 # Tests that share gateways stay in one process; tests/conftest.py has the order, and the dice are the same each time.
 # Most of it is waiting, so that two processors have work for six.
-PYTEST_WORKERS ?= -n 6 --dist loadgroup --no-loadscope-reorder --randomly-seed=1
+WORKERS := --dist loadgroup --no-loadscope-reorder --randomly-seed=1
+PYTEST_WORKERS ?= -n 6 $(WORKERS)
+# The tests that wait. All others take what these leave of the processors, and are counted.
+WAITING := tests/interop tests/faults $(addprefix tests/datapath/test_,probes.py real_tuns.py)
+COMPUTING := tests $(addprefix --ignore=,$(WAITING))
 # Percent of the lines and branches of IKE and its neighbours: `make coverage` asks for all of them.
 FLOOR ?= 100
-COUNTED = $(if $(PYTEST_ARGS),,$(FLOOR))
 BENCH_ARGS ?=
 FAULTS ?= tests/faults $(addprefix tests/simulation/v1/test_,orders.py weather.py) \
 	$(addprefix tests/simulation/test_,ikev2_orders.py ikev2_weather.py year.py dpd.py wrong_key_flood.py unproven.py) \
@@ -35,7 +38,7 @@ CONFINED = $(PYTHON) -m pytest tests/faults/test_service.py --machine qemu -k "f
 # Tests that need no root, and by themselves reach every line and branch of what must be covered whole (tests/lab/counting.py);
 # and as root those by which the rest of vpnd is counted, also in the daemons that they start.
 COVERED_BY := $(addprefix tests/unit/,wire ike tunnel datapath) tests/datapath/test_engine.py tests/simulation
-COUNTED_BY ?= tests/unit tests/datapath $(addprefix tests/interop/test_,operator.py reload.py failover.py life.py)
+COUNTED_BY ?= tests/unit tests/datapath/test_engine.py tests/interop/test_operator.py
 COUNTING := $(PYTHON) -m pytest -p tests.covered -p no:randomly -n 2 --dist loadgroup
 
 export PYTHONUNBUFFERED := 1
@@ -56,14 +59,20 @@ setup:  ## Debian packages and the virtual environment (idempotent)
 demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan; SCENARIO=failover for two
 	@$(PYTHON) -m tests.lab.demo --peer $(PEER) --scenario $(SCENARIO)
 
-# What the tests start is compiled once and not at each start, and so are the tests: before several processes do it.
-# The lines and branches that they reach are counted, unless PYTEST_ARGS chooses some of the tests; `FLOOR=` does without.
+# Each of two runs compiles its tests first, before several processes do it. What waits comes first wherever it has work.
+# The lines and branches that are reached are counted; `FLOOR=` does without, and so does PYTEST_ARGS, one run of some tests.
+COMPILE = $(PYTHON) -m pytest --collect-only -q
 test: setup  ## everything: linters, unit tests, simulation, interop with strongSwan; the floors of coverage
-	@work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; failed=0; unset PYTHONDONTWRITEBYTECODE; \
-	$(MAKE) --no-print-directory lint >"$$work/lint" 2>&1 & linters=$$!; \
-	$(PYTHON) -m pytest --collect-only -q >/dev/null 2>&1 || true; mkdir "$$work/reached"; \
-	$(if $(COUNTED),VPND_COVERED="$$work/reached") $(PYTHON) -m pytest -p tests.covered $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
-	$(if $(COUNTED),$(PYTHON) -m tests.covered --floor $(FLOOR) "$$work/reached" || failed=$$?;) \
+	@work=$$(mktemp -d); trap 'kill $$(jobs -p) 2>/dev/null || true; rm -rf "$$work"' EXIT; failed=0; unset PYTHONDONTWRITEBYTECODE; \
+	nice -n 5 $(MAKE) --no-print-directory lint >"$$work/lint" 2>&1 & linters=$$!; \
+	if [ -n "$(PYTEST_ARGS)" ]; then $(PYTHON) -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
+	else mkdir "$$work/reached"; \
+	{ $(COMPILE) $(COMPUTING) >/dev/null || true; \
+	$(if $(FLOOR),VPND_COVERED="$$work/reached") nice -n 5 $(PYTHON) -m pytest -p tests.covered -n 2 $(WORKERS) $(COMPUTING); } >"$$work/computed" 2>&1 & computing=$$!; \
+	$(PYTHON) -m compileall -q vpnd; $(COMPILE) $(WAITING) >/dev/null 2>&1 || true; \
+	$(PYTHON) -m pytest $(PYTEST_WORKERS) $(WAITING) || failed=$$?; \
+	wait $$computing || failed=$$?; cat "$$work/computed"; \
+	$(if $(FLOOR),$(PYTHON) -m tests.covered --floor $(FLOOR) "$$work/reached" || failed=$$?;) fi; \
 	wait $$linters || { failed=$$?; cat "$$work/lint"; }; exit $$failed
 
 # Two processes that share nothing: each collects its own half, and no report goes from one to another. What was

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import shlex
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
+from tests.lab import counting
 from tests.lab.lab import Lab, Namespace, write
 from tests.lab.plan import Agreed, Plan, Suite
 from tests.lab.process import PATIENCE, Child, finished, run, wait_until
@@ -114,10 +116,12 @@ class Vpnd:
     def launch(self) -> None:
         """Start the daemon; what it does next is the caller's to see. Each start has a log of its own."""
         self._starts += 1
-        by_fork = self._command[0] in (FORKED[0], OBSERVED)
+        is_counted = counting.DAEMONS in os.environ and self._command == PROGRAM
+        command = FORKED if is_counted else self._command  # only a fork is counted
+        by_fork = command[0] in (FORKED[0], OBSERVED)
         start = self.namespace.fork if by_fork else self.namespace.spawn
         self._child = start(
-            *self._command,
+            *command,
             "--config", str(self.config),
             "--socket", str(self.socket),
             "--state", str(self.directory / "state"),
