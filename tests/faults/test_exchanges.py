@@ -472,10 +472,10 @@ SHORT_LIVED = Recipe(child_lifetime=3600, ike_lifetime=86_400)
 
 
 @pytest.mark.parametrize("kind", [V2, V1_MAIN], ids=str)
-def test_the_answer_to_a_rekey_never_comes(kind: Kind, row: TellRow) -> None:
+def test_the_answer_to_a_rekey_never_comes(kind: Kind, full: bool, row: TellRow) -> None:
     """The peer is there, and its answer is lost again and again: a new IKE SA comes before the hard end."""
     gap, packets, lost, margin = 0.0, 0, 0, float("inf")
-    for seed in SEEDS:
+    for seed in SEEDS if full else SEEDS[::4]:
         world, a, b = kind.lives(seed, SHORT_LIVED)
         world.run_until(lambda: send_alike(a, b), within=10)  # noqa: B023 (used at once)
         (ike,) = a.ike_sas()
