@@ -81,9 +81,10 @@ from vpnd.ike.outputs import (
 )
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import NAT_T_PORT, Diagnose, TunnelPolicy
+from vpnd.model.policy import NAT_T_PORT, TunnelPolicy
 from vpnd.model.selectors import Address
 from vpnd.model.unreachable import Unreachable
+from vpnd.tunnel import asking
 from vpnd.tunnel.commands import (
     AttemptFailed,
     CloseTunnel,
@@ -96,7 +97,6 @@ from vpnd.tunnel.commands import (
 )
 from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent, SendProbe
-from vpnd.tunnel.lifecycle import Tunnel
 from vpnd.tunnel.mappings import Mapping
 from vpnd.tunnel.prober import Learned, Prober, ProberOutput, ProbingBegan
 from vpnd.tunnel.route_selection import RouteSelection, RouteSelectionOutput, probe_mapping
@@ -471,31 +471,10 @@ class Gateway:
                     self.selection.tunnel_changed(now, tunnel)
                 case AttemptFailed():
                     attempt_failed(self.journal, tunnel, change)
-                    if _is_our_attempt(change) and self._may_ask(tunnel):
-                        shares, peer = self._shares_an_identity(tunnel), tunnel.policy.peer
-                        self.prober.failed(now, peer, change.diagnosis, tunnel.policy.diagnose, shares)
+                    asking.attempt_failed(self.prober, now, change, self.tunnels, self.endpoint.ike_sas)
                 case _:
                     assert_never(change)
         self.watchers.wake(change.tunnel)
-
-    def _may_ask(self, tunnel: Tunnel) -> bool:
-        """Whether the peer may be asked what it takes: nothing is up, and nobody has forbidden it."""
-        has_sa = any(m.owner for m in tunnel.mappings) or self.endpoint.ike_sas(tunnel.name)
-        return tunnel.policy.diagnose is not Diagnose.OFF and not has_sa and not tunnel.standing.is_down
-
-    def _shares_an_identity(self, tunnel: Tunnel) -> bool:
-        """Whether an SA of another tunnel with the same peer has our identity too.
-
-        A peer that allows one SA for each pair of identities would let the last one replace the others.
-        """
-        peer = tunnel.policy.peer
-        return any(
-            (other.policy.peer.remote_address, other.policy.peer.local_id)
-            == (peer.remote_address, peer.local_id)
-            and self.endpoint.ike_sas(other.name)
-            for other in self.tunnels
-            if other is not tunnel
-        )
 
     def _tell_rekeyed(self, child: ChildSa) -> None:
         tunnel = self.tunnels.get(child.tunnel)
@@ -558,8 +537,3 @@ class Gateway:
             self.tunnels.handle_ike(now, moved)
             for pair in (pair for mapping in tunnel.mappings for pair in mapping.pairs()):
                 self.engine.move(pair.spi_in, moved.path)
-
-
-def _is_our_attempt(change: AttemptFailed) -> bool:
-    """Whether it was to make an IKE SA, and was begun here."""
-    return change.mapping is None and not change.renewal and not change.unproven

@@ -6,23 +6,39 @@ from collections.abc import Iterable
 
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import Output, Transmit
+from vpnd.ike.outputs import LadderLine, Output, Transmit
+from vpnd.model.child import Path
 from vpnd.model.policy import TunnelPolicy
 from vpnd.simulate.gateway import Gateway
-from vpnd.tunnel.commands import CloseTunnel, Command, Initiate, Resolve
+from vpnd.tunnel import asking
+from vpnd.tunnel.commands import (
+    AttemptFailed,
+    CloseTunnel,
+    Command,
+    Initiate,
+    Resolve,
+    StateChanged,
+    TunnelState,
+)
+from vpnd.tunnel.prober import Learned, Prober, ProberOutput, ProbingBegan
 from vpnd.tunnel.tunnels import Tunnels
 
 
 class Living(Gateway):
-    """Endpoint and tunnels, joined as the daemon joins them; `told` is what the lives of the tunnels said."""
+    """Endpoint, tunnels and the prober, joined as the daemon joins them.
+
+    `told` is what the lives of the tunnels said.
+    """
 
     endpoint: Endpoint
     tunnels: Tunnels
+    prober: Prober
     told: list[Command]
 
     def configure(self, peer: str, policies: Iterable[TunnelPolicy], entropy: Entropy) -> None:
         """These tunnels to the gateway called `peer`. Their lives begin with `start`."""
         self.tunnels = Tunnels(entropy)
+        self.prober = Prober(entropy)
         self.told = []
         for policy in policies:
             self.policies[policy.name] = policy.peer
@@ -35,22 +51,46 @@ class Living(Gateway):
         getattr(self.tunnels[tunnel], method)(self._clock(), *arguments)
         self.drain()
 
+    def receive(self, path: Path, data: bytes) -> None:
+        if self.prober.hears(data):
+            self.prober.handle_datagram(self._clock(), path, data)
+            self.drain()
+        else:
+            super().receive(path, data)
+
     def timeout(self) -> None:
         self.endpoint.handle_timeout(self._clock())
+        self.drain()
+        self.prober.handle_timeout(self._clock())
         self.drain()
         self.tunnels.handle_timeout(self._clock())
         self.drain()
 
     def next_timeout(self) -> float | None:
-        due = [at for part in (self.endpoint, self.tunnels) if (at := part.next_timeout()) is not None]
+        parts = (self.endpoint, self.tunnels, self.prober)
+        due = [at for part in parts if (at := part.next_timeout()) is not None]
         return min(due, default=None)
 
     def drain(self) -> None:
         while True:
             super().drain()
-            if not self.tunnels.outputs:
+            if self.tunnels.outputs:
+                self._do(self.tunnels.outputs.popleft())
+            elif self.prober.outputs:
+                self._probe(self.prober.outputs.popleft())
+            else:
                 return
-            self._do(self.tunnels.outputs.popleft())
+
+    def _probe(self, output: ProberOutput) -> None:
+        match output:
+            case Transmit():
+                self._send(self, output)
+            case LadderLine():
+                self._drawn(self, output)
+            case Learned(tunnel, code, diagnosis) if diagnosis is not None:
+                self.tunnels[tunnel].standing.learn(self._clock(), code, diagnosis)
+            case Learned() | ProbingBegan():
+                pass
 
     def _apply(self, output: Output) -> None:
         super()._apply(output)
@@ -65,5 +105,12 @@ class Living(Gateway):
                 self.endpoint.close(self._clock(), tunnel, diagnosis)
             case Resolve(tunnel):
                 raise AssertionError(f"{tunnel} has its peer's address")
+            case AttemptFailed():
+                self.told.append(command)
+                asking.attempt_failed(
+                    self.prober, self._clock(), command, self.tunnels, self.endpoint.ike_sas
+                )
             case _:
+                if isinstance(command, StateChanged) and command.after in (TunnelState.UP, TunnelState.DOWN):
+                    self.prober.stop(self._clock(), command.tunnel)
                 self.told.append(command)

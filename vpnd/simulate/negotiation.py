@@ -257,8 +257,8 @@ def _live(world: World, ends: Sequence[Living], beginner: int) -> None:
 
 
 def _given_up(end: Living) -> bool:
-    """Whether each tunnel that is not up has failed often enough to know why."""
-    return all(one.all_up or one.standing.tries >= ATTEMPTS for one in end.tunnels)
+    """Whether each tunnel that is not up has failed often enough to know why, and its peer was asked."""
+    return not end.prober.is_busy and all(one.all_up or one.standing.tries >= ATTEMPTS for one in end.tunnels)
 
 
 def _all_up(ends: Sequence[Living]) -> bool:

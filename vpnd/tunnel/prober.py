@@ -96,6 +96,11 @@ class Prober:
         self._attempts: list[_Attempt] = []
         self._by_spi: dict[bytes, _Attempt] = {}
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a peer is being asked."""
+        return bool(self._rounds)
+
     # --- inputs
 
     def failed(

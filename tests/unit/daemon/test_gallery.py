@@ -37,10 +37,11 @@ def ranges(local: str, remote: str) -> str:
 
 
 A, B = "10.1.0.0/24", "10.2.0.0/24"
+ALL = 'diagnose = "all"\n'
 CASES = (
     Case(
         "encryption",
-        'ike.encryption = "aes-256"',
+        f'{ALL}ike.encryption = "aes-256"',
         'ike.encryption = "aes-128"',
         "E-P1-ENC",
         "E-P1-ENC",
@@ -48,13 +49,15 @@ CASES = (
     ),
     Case(
         "hash",
-        'ike.integrity = "sha512"',
+        f'{ALL}ike.integrity = "sha512"',
         'ike.integrity = "sha256"',
         "E-P1-INTEG",
         "E-P1-INTEG",
         ("sha512", "sha256"),
     ),
-    Case("DH group", "ike.dh_group = 5", "ike.dh_group = 14", "E-P1-DH", "E-P1-DH", ("5", "14")),
+    Case("DH group", f"{ALL}ike.dh_group = 5", "ike.dh_group = 14", "E-P1-DH", "E-P1-DH", ("5", "14")),
+    # The peer is not asked for what is not configured.
+    Case("DH group", "ike.dh_group = 5", "ike.dh_group = 14", "E-P1-PROPOSAL", "E-P1-DH", ("dh5",)),
     Case("key", "", "KEY", "E-PSK", "E-PSK"),
     Case(
         "the peer's identity",

@@ -77,9 +77,11 @@ def test_what_is_alike_comes_up_and_can_be_rekeyed(tmp_path: Path, lines: str) -
     [
         ("ike.dh_group = 19\n", "", ("E-P1-PROPOSAL", "E-P1-DH"), ("E-P1-DH", "E-P1-PROPOSAL")),
         ('ike.encryption = "aes-256"\n', "", ("E-P1-PROPOSAL", "E-P1-ENC"), ("E-P1-ENC", "E-P1-PROPOSAL")),
-        (V1, "", ("E-SILENT", "E-V1V2"), ("E-V1V2", "E-SILENT")),
+        (V1, "", ("E-V1V2", "E-V1V2"), ("E-V1V2", "E-V1V2")),
+        (V1 + 'diagnose = "off"\n', "", ("E-SILENT", "E-V1V2"), ("E-V1V2", "E-V1V2")),
+        ('diagnose = "all"\nike.dh_group = 19\n', "", ("E-P1-DH", "E-P1-DH"), ("E-P1-DH", "E-P1-PROPOSAL")),
         (V1 + 'ike.negotiation_mode = "aggressive"\n', V1, ("E-SILENT", "E-MODE"), ("E-MODE", "E-SILENT")),
-        ('ike.local_id = "x.example"\n', "", ("E-PSK", "E-ID"), ("E-ID", "E-PSK")),
+        ('ike.local_id = "x.example"\n', "", ("E-PSK", "E-ID"), ("E-PSK", "E-ID")),
         ("ipsec.pfs = 14\n", "", (None, "W-PFS"), (None, "W-PFS")),
     ],
 )
@@ -193,7 +195,7 @@ def test_the_command_as_json(tmp_path: Path) -> None:
     document: dict[str, Any] = json.loads(text)
     assert document["works"] is False
     ends = document["rounds"][0]["gateways"]
-    assert [end["tunnels"][0]["error"]["code"] for end in ends] == ["E-SILENT", "E-V1V2"]
+    assert [end["tunnels"][0]["error"]["code"] for end in ends] == ["E-V1V2", "E-V1V2"]
 
 
 def test_a_file_with_errors(tmp_path: Path) -> None:
