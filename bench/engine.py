@@ -27,13 +27,13 @@ sys.path.insert(0, str(FilePath(__file__).resolve().parent.parent))
 
 from vpnd.crypto.entropy import OsEntropy
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
-from vpnd.datapath.engine import PythonEngine
+from vpnd.datapath.engines import choose
 from vpnd.datapath.esp import make_opener, make_sealer
-from vpnd.datapath.interface import Notice, PathMtu, PolicyRow
+from vpnd.datapath.interface import EngineOptions, Notice, PathMtu, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.host.tun import open_tun
 from vpnd.model.child import ChildSa, EspKeys, Path
-from vpnd.model.policy import Lifetimes
+from vpnd.model.policy import EngineChoice, Lifetimes
 from vpnd.model.proposals import Suite
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Selector
@@ -162,24 +162,26 @@ def topology(version: int) -> Iterator[tuple[str, ...]]:
             run("ip", "netns", "del", name, check=False)
 
 
-def gateway(side: int, suite_name: str, version: int, udp: bool) -> None:
+def gateway(side: int, suite_name: str, version: int, udp: bool, choice: str) -> None:
     """One engine, until SIGTERM; runs within its namespace."""
     suite = suite_of(suite_name)
     loop = asyncio.new_event_loop()
     ours, theirs = OUTER[version][side], OUTER[version][1 - side]
     local = ip_address(ours)
     mtu = inner_mtu(1500, suite, udp, version)
-    tun = open_tun("bench0")
-    run("ip", "link", "set", "bench0", "up", "mtu", str(mtu), "txqueuelen", "10000", "gso_max_segs", "44")
-    source = ("src", INNER[side])
-    run("ip", "route", "add", f"{INNER[1 - side]}/24".replace(".1/24", ".0/24"), "dev", "bench0", *source)
 
     def notice(value: Notice) -> None:
         print(value, file=sys.stderr, flush=True)
         if isinstance(value, PathMtu):
             engine.set_mtu("t", value.mtu)
 
-    engine = PythonEngine(loop, [local], lambda path, data: None, notice)
+    make = choose(EngineChoice(choice))
+    engine = make(loop, [local], lambda path, data: None, notice, EngineOptions())
+    tun = open_tun("bench0")
+    segments = ("gso_max_segs", str(engine.segments))
+    run("ip", "link", "set", "bench0", "up", "mtu", str(mtu), "txqueuelen", "10000", *segments)
+    source = ("src", INNER[side])
+    run("ip", "route", "add", f"{INNER[1 - side]}/24".replace(".1/24", ".0/24"), "dev", "bench0", *source)
     everything = (Selector.of(ip_network("0.0.0.0/0")), Selector.of(ip_network("::/0")))
     engine.add_tunnel("t", tun.fd, mtu)
     engine.replace_policies("t", (PolicyRow(0, everything, everything),))
@@ -223,7 +225,7 @@ def pair(arguments: argparse.Namespace) -> None:
         if not arguments.plain:
             for side, name in enumerate((ga, gb)):
                 words = [sys.executable, __file__, "gateway", str(side), arguments.suite, str(version)]
-                words += ["raw" if arguments.raw else "udp"]
+                words += ["raw" if arguments.raw else "udp", arguments.engine]
                 child = subprocess.Popen(
                     ["ip", "netns", "exec", name, *words], stdout=subprocess.PIPE, text=True
                 )
@@ -273,7 +275,7 @@ def measure(arguments: argparse.Namespace, server: str, client: str, target: str
 
 def main() -> None:
     if sys.argv[1:2] == ["gateway"]:
-        gateway(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5] == "udp")
+        gateway(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5] == "udp", sys.argv[6])
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -284,6 +286,7 @@ def main() -> None:
     both.add_argument("suite")
     for flag in ("raw", "ipv6", "reverse", "forward", "plain"):
         both.add_argument(f"--{flag}", action="store_true")
+    both.add_argument("--engine", choices=[choice.value for choice in EngineChoice], default="auto")
     both.add_argument("--seconds", type=int, default=4)
     both.add_argument("--runs", type=int, default=1)
     both.add_argument("--streams", type=int, default=1)

@@ -20,4 +20,4 @@ else
     echo "cargo deny is not installed: licences, sources and advisories were not compared with deny.toml"
 fi
 cd ..
-.venv/bin/python -m pytest engine/tests "$@"
+.venv/bin/python -m pytest tests/native tests/datapath tests/unit/datapath "$@"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.lab.lab import Lab, interruptible
-from tests.lab.strongswan import CHARON
+from tests.requirements import missing_for_root, missing_for_strongswan, require
 
-pytest_plugins = ["tests.tables"]
+pytest_plugins = ["tests.tables", "tests.engines"]
 
 # Seconds for each test (pytest-timeout): several times what the longest takes on a busy machine. One that
 # hangs fails, with what its gateways say.
@@ -74,22 +73,6 @@ def pytest_configure(config: pytest.Config) -> None:
     Lab.forks = not config.getoption("--programs")
     if config.getoption("--record") is not None:
         settings.load_profile("recorded")
-
-
-def missing_for_root() -> str | None:
-    """Why tests of the `root` kind cannot run here, or None."""
-    if os.geteuid() != 0:
-        return "needs root: run `sudo make test`"
-    if not Path("/dev/net/tun").exists():
-        return "needs a kernel with TUN: /dev/net/tun is missing"
-    return None
-
-
-def missing_for_strongswan() -> str | None:
-    """Why tests of the `strongswan` kind cannot run here, or None."""
-    if not Path(CHARON).exists() or shutil.which("swanctl") is None:
-        return "needs Debian's strongSwan: run `sudo make setup`"
-    return None
 
 
 LONG = ("tests/interop/", "tests/faults/", "tests/datapath/")
@@ -156,15 +139,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, missing in (("root", missing_for_root), ("strongswan", missing_for_strongswan)):
         if item.get_closest_marker(marker) is not None:
             require(missing())
-
-
-def require(missing: str | None) -> None:
-    """Skip the test if something is missing; a build machine (CI=true) has everything, or says so in red."""
-    if missing is None:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"not run, and with CI=true that is a failure: {missing}", pytrace=False)
-    pytest.skip(missing)
 
 
 @pytest.hookimpl(wrapper=True)

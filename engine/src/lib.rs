@@ -2,7 +2,7 @@
 //!
 //! The core does no input or output and asks for no time: packets, the time and entropy are handed in, packets
 //! and counters come out. The Python engine is the specification, down to drop reasons and counters, and
-//! `engine/tests` runs both on the same packets.
+//! `tests/native` runs both on the same packets.
 
 mod coalesce;
 pub mod ecn;

@@ -11,7 +11,7 @@ import pytest
 
 from tests.architecture.code import ROOT, modules, nodes
 
-PLACES = ("vpnd", "tests", "bench", "docs", "contrib", "engine/tests")
+PLACES = ("vpnd", "tests", "bench", "docs", "contrib")
 SILENCED = re.compile(r"#\s*(noqa|type:\s*ignore)\b(?P<code>:\s*[A-Z0-9, ]+|\[[a-z, -]+\])?(?P<reason>.*)")
 UNCOUNTED = re.compile(r"#\s*pragma:\s*no\s*(cover|branch)(?P<reason>.*)")
 TYPED = ("vpnd", "docs", "tests", "bench")

@@ -1,47 +1,34 @@
-"""Two engines on loopback sockets, with socket pairs in place of TUNs."""
+"""Two engines on loopback sockets, with socket pairs in place of TUNs: what each of our engines does."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import random
-import select
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address
-from typing import Any, ClassVar
 
 import pytest
 from scapy.layers.inet import IP
 
+from tests.engines import maker
 from tests.unit.datapath.parts import CBC, EVERYTHING, GCM, child, facing, tcp_packet, udp_packet
 from tests.unit.datapath.test_coalesce import unjoined
-from vpnd.crypto.entropy import SeededEntropy
-from vpnd.datapath import engine as engine_module
-from vpnd.datapath import sockets
-from vpnd.datapath.engine import PythonEngine
 from vpnd.datapath.interface import (
     Acquire,
     Drop,
     EngineOptions,
     Features,
     HardLimit,
-    IkeUnreached,
     Notice,
-    PathMtu,
     PolicyRow,
-    SocketOptions,
     SoftLimit,
-    TunLost,
     UnknownSpi,
 )
-from vpnd.datapath.sockets import IcmpReport, RawSocket, Received, Report, UdpSocket
+from vpnd.datapath.sockets import IP_RECVTOS, IPV6_RECVTCLASS
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.proposals import Suite
-from vpnd.model.selectors import Address
-from vpnd.model.unreachable import Unreachable
-from vpnd.wire.udpencap import KEEPALIVE, NON_ESP_MARKER
 
 A, B = "10.1.0.1", "10.2.0.1"
 LOOPBACK = {4: ("127.0.0.1", "127.0.0.2"), 6: ("::1", "::1")}
@@ -50,61 +37,29 @@ PATIENCE = 60.0
 """Seconds, for a machine that does other things as well."""
 
 
-class Watched(UdpSocket):
-    """The engine's UDP socket, and what a test sees of it and reports by it."""
-
-    opened: ClassVar[list[Watched]] = []
-
-    def __init__(
-        self, address: Address, port: int, options: SocketOptions | None, features: Features | None
-    ) -> None:
-        super().__init__(address, port, options, features)
-        self.opened.append(self)
-        self.classes: list[int] = []
-        """The outer traffic classes of what came."""
-        self.reports: list[IcmpReport] = []
-        """What the error queue holds besides."""
-
-    def receive_batch(self, report: Report) -> list[Received]:
-        batch = super().receive_batch(report)
-        self.classes += [traffic_class for _, _, traffic_class, _ in batch]
-        while self.reports:
-            report(self.reports.pop(0))
-        return batch
-
-
 class Side:
     """One engine and the far end of its only TUN."""
 
-    def __init__(self, address: str, vnet_header: bool, features: Features, raw: bool = False) -> None:
+    def __init__(
+        self, engine: str, address: str, vnet_header: bool, features: Features, raw: bool = False
+    ) -> None:
         self.address = ip_address(address)
         self.notices: list[Notice] = []
         self.ike: list[tuple[Path, bytes]] = []
         self.vnet_header = vnet_header
-        options = EngineOptions(port=0, raw=raw, vnet_header=vnet_header, features=features)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine_module, "UdpSocket", Watched)
-            self.engine = PythonEngine(
-                asyncio.get_running_loop(),
-                [self.address],
-                lambda path, data: self.ike.append((path, data)),
-                self.notices.append,
-                options,
-                SeededEntropy(1),
-            )
-        self._watched = Watched.opened.pop() if Watched.opened else None
+        self.engine = maker(engine)(
+            asyncio.get_running_loop(),
+            [self.address],
+            lambda path, data: self.ike.append((path, data)),
+            self.notices.append,
+            EngineOptions(port=0, raw=raw, vnet_header=vnet_header, features=features),
+        )
         self.host, self.tun = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.host, self.tun):
             end.setblocking(False)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         self.engine.add_tunnel("t", self.tun.fileno(), 1400)
         self.engine.replace_policies("t", (PolicyRow(0, EVERYTHING, EVERYTHING),))
-
-    @property
-    def udp(self) -> Watched:
-        """The socket of an engine in Python; the native one has its own."""
-        assert self._watched is not None
-        return self._watched
 
     @property
     def port(self) -> int:
@@ -124,13 +79,6 @@ class Side:
                 return packets
             packets += unjoined(write) if self.vnet_header else [write]
 
-    async def learn(self, *reports: IcmpReport) -> None:
-        """These are in the error queue when a datagram comes, and have been read."""
-        self.udp.reports += reports
-        with socket.socket(AF[self.address.version], socket.SOCK_DGRAM) as anyone:
-            anyone.sendto(KEEPALIVE, (str(self.address), self.port))
-        await until(lambda: not self.udp.reports)
-
     def close(self) -> None:
         self.engine.close()
         self.host.close()
@@ -138,9 +86,11 @@ class Side:
 
 
 class Sides:
-    def __init__(self, version: int, vnet_header: bool, features: Features, raw: bool = False) -> None:
+    def __init__(
+        self, engine: str, version: int, vnet_header: bool, features: Features, raw: bool = False
+    ) -> None:
         self.raw = raw
-        self.a, self.b = (Side(address, vnet_header, features, raw) for address in LOOPBACK[version])
+        self.a, self.b = (Side(engine, address, vnet_header, features, raw) for address in LOOPBACK[version])
 
     def child(self, suite: Suite = GCM, spi_in: int = 0x1001, spi_out: int = 0x2002) -> ChildSa:
         path = Path(self.a.address, self.a.port, self.b.address, self.b.port)
@@ -150,28 +100,6 @@ class Sides:
         sa = self.child(suite)
         self.a.engine.install(sa)
         self.b.engine.install(facing(sa))
-
-
-Control = tuple[int, int, bytes]
-
-
-class Kernel:
-    """A socket's place in the kernel, where a test answers some of the calls."""
-
-    def __init__(self, real: socket.socket) -> None:
-        self._real = real
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def sendmsg(self, buffers: Any, control: Sequence[Control] = (), *rest: Any) -> int:
-        return self._real.sendmsg(buffers, control, *rest)
-
-    def recvmsg(self, *arguments: int) -> Any:
-        return self._real.recvmsg(*arguments)
-
-    def setsockopt(self, level: int, option: int, value: int) -> None:
-        self._real.setsockopt(level, option, value)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -197,16 +125,16 @@ NONE = Features(udp_segment=False, udp_gro=False)
 
 
 @pytest.fixture(params=[(4, True, ALL), (4, False, NONE), (6, True, ALL)], ids=["v4", "plain", "v6"])
-async def sides(request: pytest.FixtureRequest) -> AsyncIterator[Sides]:
-    both = Sides(*request.param)
+async def sides(request: pytest.FixtureRequest, engine: str) -> AsyncIterator[Sides]:
+    both = Sides(engine, *request.param)
     yield both
     both.a.close()
     both.b.close()
 
 
 @pytest.fixture
-async def pair() -> AsyncIterator[Sides]:
-    both = Sides(4, True, ALL)
+async def pair(engine: str) -> AsyncIterator[Sides]:
+    both = Sides(engine, 4, True, ALL)
     yield both
     both.a.close()
     both.b.close()
@@ -237,8 +165,8 @@ async def test_a_tcp_stream_is_the_same_behind_the_joined_writes(sides: Sides) -
 
 
 @pytest.mark.parametrize("features", [Features(False, True), Features(True, False)])
-async def test_one_side_without_segmentation_or_joining(features: Features) -> None:
-    both = Sides(4, True, features)
+async def test_one_side_without_segmentation_or_joining(engine: str, features: Features) -> None:
+    both = Sides(engine, 4, True, features)
     both.connect()
     packets = [udp_packet(A, B, 900)] * 40
     both.a.put(*packets)
@@ -247,54 +175,13 @@ async def test_one_side_without_segmentation_or_joining(features: Features) -> N
     both.b.close()
 
 
-@pytest.mark.parametrize("number", ["EIO", "EMSGSIZE", "EINVAL"])
-async def test_a_kernel_that_refuses_to_segment_gets_the_packets_one_by_one(
-    pair: Sides, monkeypatch: pytest.MonkeyPatch, number: str
-) -> None:
-    pair.connect()
-    refused: list[int] = []
-    probed: list[int] = []
-
-    class Refusing(Kernel):
-        def sendmsg(self, buffers: Any, control: Sequence[Control] = (), *rest: Any) -> int:
-            if any(kind == sockets.UDP_SEGMENT for _, kind, _ in control):
-                refused.append(1)
-                raise OSError(getattr(errno, number), "no segments here")
-            return super().sendmsg(buffers, control, *rest)
-
-        def setsockopt(self, level: int, option: int, value: int) -> None:
-            if (option, value) == (sockets.IP_MTU_DISCOVER, sockets.PMTUDISC_PROBE):
-                probed.append(1)
-            super().setsockopt(level, option, value)
-
-    monkeypatch.setattr(pair.a.udp, "socket", Refusing(pair.a.udp.socket))
-    packets, large = [udp_packet(A, B, 900)] * 40, udp_packet(A, B, 1200)
-    pair.a.put(large)
-    assert await arrived(pair.b, 1) == [large]
-    assert len(probed) == 1
-    pair.a.put(*packets)
-    assert await arrived(pair.b, 40) == packets
-    # Without checksums on the route's device it is given up for good, for a length it is tried again.
-    assert pair.a.udp.segments is (number != "EIO")
-    assert pair.a.engine.drops("t")[Drop.SEND] == 0
-    pair.a.put(*packets)
-    assert await arrived(pair.b, 40) == packets
-    assert (len(refused) == 1) is (number == "EIO")
-    # What the interface carries is asked with the next large packet, which is due at once.
-    pair.a.put(large)
-    assert await arrived(pair.b, 1) == [large]
-    pair.a.put(large)
-    assert await arrived(pair.b, 1) == [large]
-    assert len(probed) == 2
-
-
 @pytest.mark.root
 @pytest.mark.xdist_group("raw sockets of one loopback")
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("suite", [GCM, CBC], ids=str)
-async def test_raw_esp(version: int, suite: Suite) -> None:
+async def test_raw_esp(engine: str, version: int, suite: Suite) -> None:
     """One after the other: a raw socket hears every ESP packet to its address, also another test's."""
-    both = Sides(version, True, ALL, raw=True)
+    both = Sides(engine, version, True, ALL, raw=True)
     try:
         both.connect(suite)
         packets = [udp_packet(A, B, 200 + i) for i in range(10)] + [udp_packet(A, B, 1000)] * 50
@@ -311,14 +198,40 @@ async def test_raw_esp(version: int, suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-async def test_the_outer_traffic_class_travels(version: int) -> None:
-    """Congestion marked on the way shows in the packet that arrives, though the inner one was unmarked."""
-    both = Sides(version, True, ALL)
+async def test_the_outer_traffic_class_travels(engine: str, version: int) -> None:
+    """It is that of the packet inside; congestion marked on the way shows in the packet that arrives."""
+    both = Sides(engine, version, True, ALL)
     both.connect()
     packets = [bytes(IP(src=A, dst=B, tos=tos) / (b"x" * 100)) for tos in (0, 0xB8, 0xB8, 3, 1)]
     both.a.put(*packets)
     assert await arrived(both.b, 5) == packets
-    assert both.b.udp.classes in ([0, 0xB8, 3, 1], [0, 0xB8, 0xB8, 3, 1])
+    # The same as another host sees it.
+    level, option = (
+        (socket.IPPROTO_IPV6, IPV6_RECVTCLASS) if version == 6 else (socket.IPPROTO_IP, IP_RECVTOS)
+    )
+    with socket.socket(AF[version], socket.SOCK_DGRAM) as far:
+        far.bind((str(both.b.address), 0))
+        far.setblocking(False)
+        far.setsockopt(level, option, 1)
+        sa = both.child()
+        path = Path(both.a.address, both.a.port, both.b.address, far.getsockname()[1])
+        both.a.engine.move(sa.spi_in, path)
+        both.a.put(*packets)
+        classes: list[int] = []
+        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
+
+        def receive() -> None:
+            _, control, *_ = far.recvmsg(2048, 64)
+            classes.append(next((value[0] for _, _, value in control), 0))
+            if len(classes) == len(packets):
+                heard.set()
+
+        loop.add_reader(far.fileno(), receive)
+        async with asyncio.timeout(PATIENCE):
+            await heard.wait()
+        loop.remove_reader(far.fileno())
+    assert classes == [0, 0xB8, 0xB8, 3, 1]
     both.a.close()
     both.b.close()
 
@@ -453,110 +366,6 @@ async def test_garbage_is_counted_and_told_once(pair: Sides) -> None:
     assert await arrived(pair.b, 1) == [udp_packet(A, B)]
 
 
-async def test_an_icmp_error_is_believed_only_about_a_live_sa(pair: Sides) -> None:
-    pair.connect()
-    remote = pair.b.address
-    port = pair.b.port
-    live, dead, ours = (0x2002).to_bytes(4), (0x9999).to_bytes(4), (0x1001).to_bytes(4)
-    await pair.a.learn(
-        IcmpReport(remote, 1400, dead + bytes(4), port),
-        IcmpReport(remote, 1400, ours + bytes(4), port),
-        IcmpReport(ip_address("203.0.113.1"), 1400, live + bytes(4), port),
-        IcmpReport(remote, 1400, live + bytes(4), 500),
-        IcmpReport(remote, 1400, live + bytes(4), 0),
-        IcmpReport(remote, None, live + bytes(4), port),
-        IcmpReport(remote, 1400, b"", port),
-        IcmpReport(remote, 1400, live[:3], port),
-        IcmpReport(remote, 1500, live + bytes(4), port),
-        IcmpReport(remote, 9000, live + bytes(4), port),
-        IcmpReport(remote, 9000, b"", 0, local=True),
-        IcmpReport(ip_address("203.0.113.1"), 1400, b"", 0, local=True),
-    )
-    assert pair.a.notices == []
-    await pair.a.learn(
-        IcmpReport(remote, 70, live + bytes(4), port), IcmpReport(remote, 1300, live + bytes(4), port)
-    )
-    assert pair.a.notices == [PathMtu(remote, 576)]
-
-
-async def test_an_sa_that_is_gone_is_no_reason_to_believe_an_icmp_error(
-    pair: Sides, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two peers may have chosen the same SPI for us to send on: the one that is left still counts."""
-    pair.connect()
-    remote, port = pair.b.address, pair.b.port
-    twin = pair.child(GCM, 0x1009, 0x2002)
-    pair.a.engine.install(twin, outbound=False)
-    report = IcmpReport(remote, 1300, (0x2002).to_bytes(4) + bytes(4), port)
-    pair.a.engine.remove(0x1001)
-    await pair.a.learn(report)
-    assert pair.a.notices == [PathMtu(remote, 1300)]
-    pair.a.engine.remove(0x1009)
-    monkeypatch.setattr(engine_module, "MTU_INTERVAL", 0.0)
-    await pair.a.learn(report)
-    assert len(pair.a.notices) == 1
-
-
-async def test_what_the_kernel_says_of_its_own_interface_needs_no_quote(pair: Sides) -> None:
-    pair.connect()
-    await pair.a.learn(IcmpReport(pair.b.address, 1400, b"", 0, local=True))
-    assert pair.a.notices == [PathMtu(pair.b.address, 1400)]
-
-
-async def test_a_message_of_ike_that_did_not_arrive_is_told_and_no_packet_of_esp(pair: Sides) -> None:
-    """Silence of ESP is found out another way, and anyone can send such an error."""
-    pair.connect()
-    remote, port, prohibited = pair.b.address, pair.b.port, Unreachable.PROHIBITED
-    esp = (0x2002).to_bytes(4) + bytes(4)
-    await pair.a.learn(IcmpReport(remote, None, esp, port, reason=prohibited))
-    assert pair.a.notices == []
-    message = NON_ESP_MARKER + bytes(28)
-    await pair.a.learn(IcmpReport(remote, None, message, port, reason=prohibited))
-    assert pair.a.notices == [IkeUnreached(Path(pair.a.address, pair.a.port, remote, port), prohibited)]
-
-
-async def test_a_message_of_ike_that_a_rule_here_forbids_is_told(
-    pair: Sides, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(UdpSocket, "send_one", lambda *_: errno.EPERM)
-    path = Path(pair.a.address, pair.a.port, pair.b.address, pair.b.port)
-    pair.a.engine.send_ike(path, bytes(28))
-    assert pair.a.notices == [], "not from within the call: one input, then drain"
-    await until(lambda: bool(pair.a.notices))
-    assert pair.a.notices == [IkeUnreached(path, Unreachable.FORBIDDEN_HERE)]
-
-
-async def test_a_report_that_a_send_is_told_of_loses_no_packet(
-    pair: Sides, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kernel reports "too big" at the next call, as it reports a closed port."""
-    pair.connect()
-    told: list[int] = []
-    queue: list[int] = []
-
-    class TellsOnce(Kernel):
-        """On it every send after a pause reports an earlier one's error."""
-
-        def sendmsg(self, *arguments: Any) -> int:
-            if len(told) % 2 == 0:
-                told.append(1)
-                raise OSError(errno.EMSGSIZE, "told late")
-            told.append(0)
-            return super().sendmsg(*arguments)
-
-        def recvmsg(self, *arguments: int) -> Any:
-            queue.append(arguments[2:] == (sockets.MSG_ERRQUEUE,))
-            return super().recvmsg(*arguments)
-
-    monkeypatch.setattr(pair.a.udp, "socket", TellsOnce(pair.a.udp.socket))
-    pair.a.put(udp_packet(A, B))
-    assert await arrived(pair.b, 1) == [udp_packet(A, B)]
-    assert told == [1, 0]
-    assert not any(queue)
-    await pair.a.learn(IcmpReport(pair.b.address, None, b""))
-    assert any(queue), "the queue, which says more, is not read"
-
-
 async def test_a_closed_port_does_not_stop_the_traffic(pair: Sides) -> None:
     """The kernel reports the ICMP error at the next call, which must not be taken for that call's failure."""
     pair.connect()
@@ -571,43 +380,12 @@ async def test_a_closed_port_does_not_stop_the_traffic(pair: Sides) -> None:
     assert pair.a.engine.drops("t")[Drop.SEND] == 0
 
 
-async def test_icmp_errors_that_a_send_has_heard_of_do_not_keep_the_loop_awake(pair: Sides) -> None:
-    """The error queue makes the descriptor readable until it is empty, whichever socket the kernel named."""
-    sending = pair.a.udp
-    asyncio.get_running_loop().remove_reader(sending.fileno())
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
-        closed.bind((str(pair.b.address), 0))
-        nobody = (str(pair.b.address), closed.getsockname()[1])
-    sending.send_one([b"hello"], nobody)
-    # This send is told of the error, so that no receive will be.
-    sending.send_one([b"hello"], (str(pair.b.address), pair.b.port))
-    heard: list[IcmpReport] = []
-    assert sending.receive_batch(heard.append) == []
-    assert [report.remote for report in heard] == [pair.b.address]
-    with select.epoll() as polled:
-        polled.register(sending.fileno(), select.EPOLLIN)
-        assert polled.poll(0) == []
-
-
 async def test_the_peer_that_stays_where_it_is_has_not_moved(sides: Sides) -> None:
     sides.connect()
     for _ in range(3):
         sides.a.put(udp_packet(A, B))
         await arrived(sides.b, 1)
     assert sides.b.notices == []
-
-
-async def test_a_tun_that_is_gone_is_told_and_not_read(pair: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(fd: int, size: int) -> bytes:
-        raise OSError(errno.EBADFD, "File descriptor in bad state")
-
-    pair.a.put(udp_packet(A, B))
-    monkeypatch.setattr(os, "read", gone)
-    await until(lambda: bool(pair.a.notices))
-    monkeypatch.undo()
-    assert pair.a.notices == [TunLost("t")]
-    await asyncio.sleep(0.01)
-    assert pair.a.notices == [TunLost("t")]
 
 
 async def test_tunnels_come_and_go(pair: Sides) -> None:
@@ -628,11 +406,11 @@ async def test_tunnels_come_and_go(pair: Sides) -> None:
     assert await arrived(pair.b, 1) == [udp_packet(A, B)]
 
 
-async def test_an_address_that_is_taken_is_an_error_and_leaves_nothing_open(pair: Sides) -> None:
+async def test_an_address_that_is_taken_is_an_error_and_leaves_nothing_open(engine: str, pair: Sides) -> None:
     loop = asyncio.get_running_loop()
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="in use"):
-        PythonEngine(
+        maker(engine)(
             loop,
             [pair.a.address],
             lambda path, data: None,
@@ -650,40 +428,6 @@ async def test_an_address_that_cannot_be_had_leaves_the_one_that_is_used(pair: S
     assert len(os.listdir("/proc/self/fd")) == before
     pair.a.put(udp_packet(A, B))
     assert await arrived(pair.b, 1) == [udp_packet(A, B)]
-
-
-async def test_an_address_is_not_half_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the socket of protocol 50 is refused once, the next try is a try of both."""
-
-    def refused(address: Address, options: SocketOptions) -> RawSocket:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    address = ip_address("127.0.0.1")
-    options = EngineOptions(port=0)
-    engine = PythonEngine(
-        asyncio.get_running_loop(), (), lambda path, data: None, lambda notice: None, options
-    )
-    monkeypatch.setattr(engine_module, "RawSocket", refused)
-    for _ in range(2):
-        with pytest.raises(PermissionError):
-            engine.listen(address)
-    opened: list[RawSocket] = []
-
-    def granted(address: Address, options: SocketOptions) -> RawSocket:
-        opened.append(RawSocket(address, options))
-        return opened[-1]
-
-    monkeypatch.setattr(engine_module, "RawSocket", granted)
-    engine.listen(address)
-    assert [raw.address for raw in opened] == [address]
-    engine.close()
-
-
-def test_which_addresses_are_ours() -> None:
-    assert sockets.is_local_address(bytes((127, 0, 0, 1)))
-    assert sockets.is_local_address(bytes(15) + b"\1")
-    assert not sockets.is_local_address(bytes((203, 0, 113, 77)))
-    assert not sockets.is_local_address(bytes((240, 0, 0, 1)))
 
 
 async def test_a_lowered_limit_is_told_and_kept(pair: Sides) -> None:

@@ -17,9 +17,9 @@ REQUEST = Echo(OURS, THEIRS, False, 7, 9, b"are you there?")
 
 
 @pytest.fixture
-async def probed() -> AsyncIterator[Sides]:
+async def probed(engine: str) -> AsyncIterator[Sides]:
     """Two engines, each told the other's probes; the SAs come in between."""
-    both = Sides(4, True, ALL)
+    both = Sides(engine, 4, True, ALL)
     both.a.engine.answer_probes("t", OURS, THEIRS)
     both.connect()
     both.b.engine.answer_probes("t", THEIRS, OURS)
@@ -79,8 +79,8 @@ async def test_a_request_that_is_damaged_is_dropped(probed: Sides) -> None:
     assert probed.b.get() == []
 
 
-async def test_a_packet_without_an_sa_waits_as_any_other() -> None:
-    both = Sides(4, True, ALL)
+async def test_a_packet_without_an_sa_waits_as_any_other(engine: str) -> None:
+    both = Sides(engine, 4, True, ALL)
     try:
         both.a.engine.send_packet("t", REQUEST.encode())
         await until(lambda: bool(both.a.notices))

@@ -73,7 +73,8 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
 class Pair:
     """The namespaces, and what runs in them."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, engine: str, names: tuple[str, ...]) -> None:
+        self.engine = engine
         self.ha, self.ga, self.gb, self.hb = names
         self.summaries: list[str] = []
         self.told: list[IO[str]] = []
@@ -139,7 +140,7 @@ def running(pair: Pair, suite: str, version: int, udp: bool) -> Iterator[None]:
                 words = [sys.executable, str(ENGINE), "gateway", str(side), suite, str(version)]
                 pair.told.append(files.enter_context(TemporaryFile("w+")))
                 child = subprocess.Popen(
-                    ["ip", "netns", "exec", name, *words, "udp" if udp else "raw"],
+                    ["ip", "netns", "exec", name, *words, "udp" if udp else "raw", pair.engine],
                     stdout=subprocess.PIPE,
                     stderr=pair.told[-1],
                     text=True,
@@ -158,9 +159,9 @@ def running(pair: Pair, suite: str, version: int, udp: bool) -> Iterator[None]:
 
 
 @contextmanager
-def engines(suite: str, version: int, udp: bool) -> Iterator[Pair]:
+def engines(engine: str, suite: str, version: int, udp: bool) -> Iterator[Pair]:
     with topology(version) as names:
-        pair = Pair(names)
+        pair = Pair(engine, names)
         with running(pair, suite, version, udp):
             yield pair
 
@@ -174,8 +175,8 @@ def engines(suite: str, version: int, udp: bool) -> Iterator[Pair]:
         ("aes-256/sha512", 6, False),
     ],
 )
-def test_traffic_between_gateways_and_between_hosts(suite: str, version: int, udp: bool) -> None:
-    with engines(suite, version, udp) as pair:
+def test_traffic_between_gateways_and_between_hosts(engine: str, suite: str, version: int, udp: bool) -> None:
+    with engines(engine, suite, version, udp) as pair:
         for namespace, target in ((pair.ga, INNER[1]), (pair.hb, HOSTS[0])):
             assert pair.ping(namespace, target).returncode == 0
             # Larger than the tunnel carries at once: fragments inside, with DF clear.
@@ -188,13 +189,13 @@ def test_traffic_between_gateways_and_between_hosts(suite: str, version: int, ud
 
 
 @pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
-def test_datagrams_are_joined_and_arrive_as_they_were(udp: bool) -> None:
+def test_datagrams_are_joined_and_arrive_as_they_were(engine: str, udp: bool) -> None:
     """To the gateway itself and to a host behind it; what a kernel before 6.2 gets is not joined."""
     last = "100 " + "0" * 16 + " 1"
     bursts = [[f"500 {burst:08x}{part:08x} 1" for part in range(20)] for burst in range(30)]
     sent = [line for burst in bursts for line in (*burst, last)]
     version = tuple(map(int, os.uname().release.split(".")[:2]))
-    with engines("aes-128-gcm", 4, udp) as pair:
+    with engines(engine, "aes-128-gcm", 4, udp) as pair:
         for source, sink, target in ((pair.ga, pair.gb, INNER[1]), (pair.ha, pair.hb, HOSTS[1])):
             before = pair.received(pair.gb)
             assert pair.bursts(source, sink, target, 30) == sent
@@ -203,8 +204,8 @@ def test_datagrams_are_joined_and_arrive_as_they_were(udp: bool) -> None:
     assert all("dropped {}" in summary for summary in pair.summaries), pair.summaries
 
 
-def test_a_host_that_sends_too_much_with_df_is_told() -> None:
-    with engines("aes-128-gcm", 4, True) as pair:
+def test_a_host_that_sends_too_much_with_df_is_told(engine: str) -> None:
+    with engines(engine, "aes-128-gcm", 4, True) as pair:
         answer = pair.ping(pair.ha, HOSTS[1], "-s", "1472", "-M", "do")
         assert answer.returncode != 0
         assert "mtu" in (answer.stdout + answer.stderr).lower()
@@ -262,10 +263,10 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as pack
 
 @pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_forged_report_of_a_small_path_changes_nothing(version: int, udp: bool) -> None:
+def test_a_forged_report_of_a_small_path_changes_nothing(engine: str, version: int, udp: bool) -> None:
     """A sender that cannot see our packets does not know the SPI, and the kernel's belief has no say."""
     ours, theirs, _ = OUTER[version]
-    with engines("aes-128-gcm", version, udp) as pair:
+    with engines(engine, "aes-128-gcm", version, udp) as pair:
         assert pair.ping(pair.ga, INNER[1], "-s", "1300").returncode == 0
 
         def report(spi: int) -> None:
@@ -303,11 +304,13 @@ INNER_V6 = ("fd00:91:1::1", "fd00:91:2::1")
 
 
 @contextmanager
-def narrow_path(mtu: int, reports: bool = True, version: int = 4, udp: bool = True) -> Iterator[Pair]:
+def narrow_path(
+    engine: str, mtu: int, reports: bool = True, version: int = 4, udp: bool = True
+) -> Iterator[Pair]:
     """ga - r - gb: the second link is narrow; without `reports` the ICMP errors of the router are lost."""
     prefix = f"vpndpath{os.getpid()}"
     ga, r, gb = (f"{prefix}-{name}" for name in ("ga", "r", "gb"))
-    pair = Pair((ga, ga, gb, gb))
+    pair = Pair(engine, (ga, ga, gb, gb))
     router, bits = ROUTER[version], 32 if version == 4 else 128
     once = () if version == 4 else ("nodad",)
 
@@ -349,9 +352,9 @@ def narrow_path(mtu: int, reports: bool = True, version: int = 4, udp: bool = Tr
 
 @pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
 @pytest.mark.parametrize("reports", [True, False])
-def test_a_narrow_path_is_found_and_a_black_hole_is_passed(reports: bool, udp: bool) -> None:
+def test_a_narrow_path_is_found_and_a_black_hole_is_passed(engine: str, reports: bool, udp: bool) -> None:
     """A router fragments what is too large; where its ICMP arrives, the path's MTU becomes known."""
-    with narrow_path(1400, reports, udp=udp) as pair:
+    with narrow_path(engine, 1400, reports, udp=udp) as pair:
         assert pair.ping(pair.ga, INNER[1]).returncode == 0
         pair.transfer(pair.ga, pair.gb, INNER[1])
         pair.transfer(pair.gb, pair.ga, INNER[0])
@@ -364,9 +367,9 @@ def test_a_narrow_path_is_found_and_a_black_hole_is_passed(reports: bool, udp: b
 
 
 @pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
-def test_a_narrow_path_of_ipv6_is_found(udp: bool) -> None:
+def test_a_narrow_path_of_ipv6_is_found(engine: str, udp: bool) -> None:
     """Its routers fragment nothing: what must not be cut inside goes in fragments from here."""
-    with narrow_path(1300, version=6, udp=udp) as pair:
+    with narrow_path(engine, 1300, version=6, udp=udp) as pair:
         assert pair.ping(pair.ga, INNER[1]).returncode == 0
         pair.transfer(pair.ga, pair.gb, INNER[1])
         assert pair.path_mtus()
@@ -377,12 +380,20 @@ def test_a_narrow_path_of_ipv6_is_found(udp: bool) -> None:
 
 @pytest.mark.parametrize("udp", [True, False], ids=["udp", "raw"])
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_narrow_interface_is_found(version: int, udp: bool) -> None:
+def test_a_narrow_interface_is_found(engine: str, version: int, udp: bool) -> None:
     """The kernel's own word needs no SPI; nothing is lost until it is known."""
-    with engines("aes-128-gcm", version, udp) as pair:
+    with engines(engine, "aes-128-gcm", version, udp) as pair:
         for name in (pair.ga, pair.gb):
             subprocess.run(["ip", "-n", name, "link", "set", "wan", "mtu", "1300"], check=True)
         assert pair.ping(pair.ha, HOSTS[1], "-s", "1300").returncode == 0
         pair.transfer(pair.ha, pair.hb, HOSTS[1])
         assert pair.path_mtus()
         assert all("mtu=1300" in notice for notice in pair.path_mtus())
+
+
+def test_a_tun_that_is_deleted_is_told_once(engine: str) -> None:
+    with engines(engine, "aes-128-gcm", 4, True) as pair:
+        assert pair.ping(pair.ga, INNER[1]).returncode == 0
+        subprocess.run(["ip", "-n", pair.ga, "link", "del", "bench0"], check=True)
+        until(lambda: bool(pair.notices()))
+        assert pair.notices() == ["TunLost(tunnel='t')"]

@@ -22,6 +22,7 @@ import pytest
 
 from tests.architecture.code import ROOT
 from tests.datapath.test_engine import ALL, A, B, Sides, arrived
+from tests.engines import PYTHON
 from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from tests.unit.datapath.parts import udp_packet
 from tests.unit.host.test_ike_socket import free_port
@@ -102,7 +103,7 @@ def compare(title: str, *ways: Journey, counted: Sequence[Journey] | None = None
 
 @pytest.fixture
 async def sides() -> AsyncIterator[Sides]:
-    made = Sides(4, vnet_header=False, features=ALL)
+    made = Sides(PYTHON, 4, vnet_header=False, features=ALL)
     made.connect()
     yield made
     made.a.close()

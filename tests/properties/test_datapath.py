@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.datapath.parts import (
     CBC,
     GCM,
-    LOCAL,
     SUITES,
     Gateway,
     child,
@@ -24,6 +24,7 @@ from tests.unit.datapath.test_coalesce import Tun
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.esp import make_opener, make_sealer, strip_trailer
 from vpnd.datapath.fit import clamp_mss, fragment_ipv4
+from vpnd.datapath.interface import Datagram
 from vpnd.datapath.replay import ReplayWindow
 from vpnd.model.proposals import Suite
 from vpnd.wire.errors import DecodeError
@@ -80,6 +81,7 @@ def test_any_plaintext_is_a_packet_or_none(plaintext: bytes) -> None:
     assert packet is None or plaintext.startswith(packet)
 
 
+@pytest.mark.usefixtures("on_each_engine")
 @given(
     datagram=st.binary(max_size=400),
     spi=st.sampled_from([b"", bytes(4), (0x2002).to_bytes(4)]),
@@ -93,16 +95,16 @@ def test_any_datagram_is_refused_and_never_raises(
 ) -> None:
     gateway = Gateway()
     gateway.install(facing(child(suite=suite)))
-    gateway.inbound.receive(1.0, spi + datagram, length, traffic_class, ("192.0.2.1", port), LOCAL, port)
-    gateway.inbound.flush()
-    assert gateway.written == []
+    data = Datagram(spi + datagram, length, traffic_class, ip_address("192.0.2.1"), port)
+    assert gateway.receive_batch(data, port=port) == []
 
 
+@pytest.mark.usefixtures("on_each_engine")
 @given(packet=st.binary(max_size=200), head=st.sampled_from([b"", b"\x45", b"\x60", b"\x4f"]))
 def test_any_bytes_from_the_tun_are_sent_or_counted(packet: bytes, head: bytes) -> None:
     gateway = Gateway()
     gateway.install(child())
-    gateway.outbound.send(1.0, gateway.tunnel, [head + packet])
+    gateway.send(head + packet)
     assert len(gateway.sent) + sum(gateway.dropped().values()) >= 1
 
 

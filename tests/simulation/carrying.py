@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tests.unit.datapath.parts import EVERYTHING, udp_packet
+from tests.engines import carrier
+from tests.unit.datapath.parts import EVERYTHING, Gateway, udp_packet
 from vpnd.crypto.entropy import Entropy, SeededEntropy
-from vpnd.datapath.inbound import Inbound
-from vpnd.datapath.interface import Acquire, Drop, HardLimit, Notice, PeerSends, PolicyRow, SoftLimit
-from vpnd.datapath.outbound import Outbound
-from vpnd.datapath.sad import Sad, SaPair
-from vpnd.datapath.tunnels import Tunnel
+from vpnd.datapath.interface import (
+    Acquire,
+    Carried,
+    Datagram,
+    Drop,
+    HardLimit,
+    PeerSends,
+    PolicyRow,
+    SoftLimit,
+)
 from vpnd.ike.outputs import (
     ChildDown,
     ChildExpected,
@@ -31,7 +35,10 @@ SIZE = 1000
 
 
 class Carrying(Living):
-    """Living, with the datapath but for its sockets. `pairs` are all SA pairs that ever carried packets."""
+    """Living, with an engine but for its descriptors. `had` are all SA pairs that it ever had.
+
+    `most` is what each has carried at most, in and out, as far as that was looked at.
+    """
 
     world: World
     other: Carrying
@@ -39,14 +46,14 @@ class Carrying(Living):
     carrying = False
 
     def live(self, peer: str, policy: PeerPolicy, negotiation: Negotiation, entropy: Entropy) -> None:
-        self.sad = Sad()
-        self.pairs: list[SaPair] = []
+        self.carrier = carrier(Gateway.engine, SeededEntropy(1))
+        self.carrier.add_tunnel(policy.name, False)
+        self.carrier.replace_policies(policy.name, (PolicyRow(0, EVERYTHING, EVERYTHING),))
+        self.had: list[ChildSa] = []
+        self.most: dict[int, int] = {}
         self.sent = self.received = 0
-        self._notices: list[Notice] = []
-        self._path = Tunnel(policy.name, -1, 1400, False, self._write, lambda address: False)
-        self._path.replace_policies((PolicyRow(0, EVERYTHING, EVERYTHING),))
-        self._outbound = Outbound(self.sad, self._carry, self._notices)
-        self._inbound = Inbound(self.sad, {policy.name: self._path}, self._notices, lambda *_: None)
+        self.sends_on: int | None = None
+        """The SA that is sent on, by the SPI that it receives on."""
         self.carrying = True
         super().live(peer, policy, negotiation, entropy)
 
@@ -62,36 +69,39 @@ class Carrying(Living):
         )
         packets = [udp_packet(str(here[1]), str(there[1]), SIZE)] * count
         self.sent += count
-        self._outbound.send(self._clock(), self._path, packets)
-        self._hear_notices()
+        self._carry(self.carrier.send(self._clock(), self.tunnel, packets))
+        self.look()
+
+    def look(self) -> None:
+        """Note what each SA has carried."""
+        for child in self.had:
+            if (stats := self.carrier.stats(child.spi_in)) is not None:
+                self.most[child.spi_in] = max(stats.bytes_in, stats.bytes_out)
 
     def dropped(self) -> dict[str, int]:
         """Packets that were not carried, by reason."""
-        counted = zip(Drop, self._path.drops, self._inbound.drops, strict=True)
-        return {drop.name: mine + nobody for drop, mine, nobody in counted if mine + nobody}
+        mine, nobody = self.carrier.drops(self.tunnel), self.carrier.drops()
+        return {drop.name: mine[drop] + nobody[drop] for drop in Drop if mine[drop] + nobody[drop]}
 
     # ------------------------------------------------------------------------------- inside
 
-    def _carry(self, pair: SaPair, buffers: list[bytes], length: int, traffic_class: int) -> int:
-        packets = [buffers[at] + buffers[at + 1] for at in range(0, len(buffers), 2)]
-        self.world.after(self.delay, lambda: self.other.take(packets))
-        return 0
+    def _carry(self, carried: Carried) -> None:
+        self.received += len(carried.writes)
+        for train in carried.trains:
+            packets = train.packets
+            self.world.after(self.delay, lambda packets=packets: self.other.take(packets))  # type: ignore[misc]  # bound now
+        self._hear_notices()
 
     def take(self, packets: list[bytes]) -> None:
-        sender = (str(self.other.address), 500)
-        for packet in packets:
-            self._inbound.receive(self._clock(), packet, len(packet), 0, sender, self.address, 4500)
-        self._inbound.flush()
-        self._hear_notices()
+        datagrams = [Datagram(packet, len(packet), 0, self.other.address, 500) for packet in packets]
+        self._carry(self.carrier.receive(self._clock(), datagrams, self.address, 4500))
+        self.look()
         self.hear()
-
-    def _write(self, fd: int, buffers: Sequence[bytes]) -> None:
-        self.received += 1
 
     def _hear_notices(self) -> None:
         endpoint, now = self.endpoint, self._clock()
-        while self._notices:
-            match self._notices.pop(0):
+        for notice in self.carrier.take_notices():
+            match notice:
                 case SoftLimit(tunnel, spi_in):
                     endpoint.rekey_child(now, tunnel, spi_in)
                 case HardLimit(tunnel, spi_in):
@@ -116,31 +126,22 @@ class Carrying(Living):
             case ChildLimited(_, spi_in, kilobytes):
                 self._limit(spi_in, kilobytes)
             case ChildDown(_, _, spi_in):
-                self.sad.remove(spi_in)
+                self.look()
+                self.carrier.remove(spi_in)
+                if self.sends_on == spi_in:
+                    self.sends_on = None
         super()._apply(output)
 
     def _add(self, child: ChildSa, outbound: bool) -> None:
-        pair = SaPair(child, SeededEntropy(child.spi_in), 1500)
-        self.pairs.append(pair)
-        self.sad.install(pair, outbound)
+        self.had.append(child)
         if outbound:
-            self._release()
+            self.sends_on = child.spi_in
+        self._carry(self.carrier.install(self._clock(), child, outbound))
 
     def _limit(self, spi_in: int, kilobytes: int) -> None:
-        pair = self.sad.by_spi(spi_in)
-        if pair is not None:
-            pair.limit_bytes(kilobytes, SeededEntropy(spi_in))
-            self._outbound.check_limits(pair)
-            self._hear_notices()
+        self.carrier.limit(spi_in, kilobytes)
+        self._hear_notices()
 
     def _send_on(self, spi_in: int) -> None:
-        pair = self.sad.by_spi(spi_in)
-        if pair is not None:
-            self.sad.use_outbound(pair)
-            self._release()
-
-    def _release(self) -> None:
-        """What waited for an SA leaves."""
-        waiting = self._path.waiting.pop(0, None)
-        if waiting is not None:
-            self._outbound.send(self._clock(), self._path, waiting.release(self._clock()))
+        self.sends_on = spi_in
+        self._carry(self.carrier.use_outbound(self._clock(), spi_in))

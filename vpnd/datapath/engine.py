@@ -14,30 +14,26 @@ from ipaddress import ip_address
 from itertools import repeat
 
 from vpnd.crypto.entropy import Entropy, OsEntropy
-from vpnd.datapath.inbound import Inbound
+from vpnd.datapath.core import Core
 from vpnd.datapath.interface import (
-    MTU_INTERVAL,
     PROBE_INTERVAL,
     PROBED_LENGTH,
     Drop,
     EngineOptions,
     IkeUnreached,
-    Notice,
     OnIke,
     OnNotice,
-    PathMtu,
     PolicyRow,
     SaStats,
     Tap,
     TunLost,
 )
-from vpnd.datapath.mtu import believed
-from vpnd.datapath.outbound import Outbound
-from vpnd.datapath.sad import Sad, SaPair
+from vpnd.datapath.sad import SaPair
 from vpnd.datapath.sockets import (
     IcmpReport,
     RawSocket,
     UdpSocket,
+    ask_for_single_packets,
     has_vnet_header,
     is_local_address,
     segments_of,
@@ -47,7 +43,6 @@ from vpnd.datapath.tunnels import Tunnel
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.selectors import Address
 from vpnd.model.unreachable import Unreachable
-from vpnd.wire.icmp import Echo
 from vpnd.wire.udpencap import KEEPALIVE, NON_ESP_MARKER
 
 TRAINS = 2
@@ -81,6 +76,7 @@ class PythonEngine:
     """
 
     name = "python"
+    segments = 44
 
     def __init__(
         self,
@@ -95,16 +91,11 @@ class PythonEngine:
         self._on_ike = on_ike
         self._on_notice = on_notice
         self._options = options or EngineOptions()
-        self._entropy = entropy or OsEntropy()
-        self._own: frozenset[Address] = frozenset()
-        self._notices: list[Notice] = []
-        self._sad = Sad()
-        self._tunnels: dict[str, Tunnel] = {}
-        self._outbound = Outbound(self._sad, self._transmit, self._notices)
-        self._inbound = Inbound(self._sad, self._tunnels, self._notices, self._take_ike, self._take_probe)
+        self._core = Core(entropy or OsEntropy(), self._transmit, self._take_ike)
+        self._tunnels = self._core.tunnels
+        self._notices = self._core.notices
         self._tapped = False
         """Whether any tunnel is captured."""
-        self._mtu_told: dict[Address, float] = {}
         self._probe_at: dict[str, float] = {}
         self._local: dict[bytes, bool] = {}
         self._local_until = 0.0
@@ -133,7 +124,7 @@ class PythonEngine:
                 self._udp[version] = sock
             else:
                 self._raw[version] = sock
-        self._own = frozenset(udp.address for udp in self._udp.values())
+        self._core.own = frozenset(udp.address for udp in self._udp.values())
 
     def _open(self, address: Address) -> list[UdpSocket | RawSocket]:
         """Every socket of an address, or an error and none: what was listened on is still there then."""
@@ -152,103 +143,62 @@ class PythonEngine:
     # --------------------------------------------------------------------------- tunnels
 
     def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
-        if tunnel in self._tunnels:
-            raise ValueError(f"tunnel {tunnel!r} is known")
         os.set_blocking(tun_fd, False)
         vnet_header = self._options.vnet_header
         if vnet_header is None:
             vnet_header = has_vnet_header(tun_fd)
+        if vnet_header:
+            ask_for_single_packets(tun_fd)
         added = Tunnel(tunnel, tun_fd, mtu, vnet_header, os.writev, self._is_local)
         # Reads stay one packet each: the kernel cuts quicker than Python.
         added.coalescer.joins_udp = vnet_header and takes_joined_udp(tun_fd)
-        self._tunnels[tunnel] = added
+        self._core.add_tunnel(added)
         size = max(LARGE_READ, mtu + TUN_MARGIN)
         self._loop.add_reader(tun_fd, self._on_tun, added, size)
 
     def remove_tunnel(self, tunnel: str) -> None:
-        removed = self._tunnels.pop(tunnel, None)
+        removed = self._core.remove_tunnel(tunnel)
         if removed is not None:
             self._loop.remove_reader(removed.fd)
-            for pair in self._sad.of_tunnel(tunnel):
-                self._sad.remove(pair.child.spi_in)
 
     def set_mtu(self, tunnel: str, path_mtu: int) -> None:
-        self._tunnels[tunnel].path_mtu = path_mtu
-        for pair in self._sad.of_tunnel(tunnel):
-            pair.resize(believed(path_mtu, pair.version))
+        self._core.set_mtu(tunnel, path_mtu)
 
     def set_limits(self, tunnel: str, mtu: int | None, mss: int | None) -> None:
-        self._tunnels[tunnel].most, self._tunnels[tunnel].mss = mtu, mss
+        self._core.set_limits(tunnel, mtu, mss)
 
     def replace_policies(self, tunnel: str, rows: tuple[PolicyRow, ...]) -> None:
-        self._tunnels[tunnel].replace_policies(rows)
+        self._core.replace_policies(tunnel, rows)
 
     def interrupt(self, tunnel: str, interrupted: bool, keep: tuple[Address, ...] = ()) -> None:
-        found = self._tunnels[tunnel]
-        found.keep = frozenset(keep) if interrupted else None
-        found.policies.interrupt(found.keep)
-        for pair in self._sad.of_tunnel(tunnel):
-            pair.allowed.interrupt(found.keep)
+        self._core.interrupt(tunnel, interrupted, keep)
 
     def answer_probes(self, tunnel: str, local: Address, remote: Address) -> None:
-        found = self._tunnels[tunnel]
-        found.probed = remote.packed + local.packed
-        for pair in self._sad.of_tunnel(tunnel):
-            pair.allowed.tell_probes(found.probed)
+        self._core.answer_probes(tunnel, local, remote)
 
     def send_packet(self, tunnel: str, packet: bytes) -> None:
-        self._send_packet(self._tunnels[tunnel], packet)
+        self._core.send_packet(self._loop.time(), self._tunnels[tunnel], packet)
         self._tell_later()
-
-    def _send_packet(self, tunnel: Tunnel, packet: bytes) -> None:
-        if tunnel.tap is not None:
-            tunnel.tap.inner(True, [packet])
-        self._outbound.send(self._loop.time(), tunnel, [bytes(tunnel.headroom) + packet])
-
-    def _take_probe(self, tunnel: Tunnel, packet: bytes) -> bool:
-        """Answer an echo request; all else, such as the answers to ours, is the kernel's."""
-        echo = Echo.decode(packet)
-        if echo is None or echo.reply:
-            return False
-        self._send_packet(tunnel, echo.answer().encode())
-        return True
 
     # ------------------------------------------------------------------------------- SAs
 
     def install(self, child: ChildSa, outbound: bool = True) -> None:
-        tunnel = self._tunnels[child.tunnel]
-        path_mtu = believed(tunnel.path_mtu, child.path.remote.version)
-        pair = SaPair(child, self._entropy, path_mtu, self._own)
-        pair.compare(tunnel.rows)
-        pair.allowed.interrupt(tunnel.keep)
-        pair.allowed.tell_probes(tunnel.probed)
-        self._sad.install(pair, outbound)
-        if outbound:
-            self._release(tunnel, child.mapping)
-        self._inbound.receive_early(self._loop.time(), child.spi_in)
+        self._core.install(self._loop.time(), child, outbound)
         self._tell_later()
 
     def use_outbound(self, spi_in: int) -> None:
-        pair = self._sad.by_spi(spi_in)
-        if pair is not None:
-            self._sad.use_outbound(pair)
-            self._release(self._tunnels[pair.child.tunnel], pair.child.mapping)
+        self._core.use_outbound(self._loop.time(), spi_in)
+        self._tell_later()
 
     def limit(self, spi_in: int, kilobytes: int) -> None:
-        pair = self._sad.by_spi(spi_in)
-        if pair is not None:
-            pair.limit_bytes(kilobytes, self._entropy)
-            self._outbound.check_limits(pair)
-            self._tell_later()
+        self._core.limit(spi_in, kilobytes)
+        self._tell_later()
 
     def remove(self, spi_in: int) -> None:
-        self._sad.remove(spi_in)
+        self._core.remove(spi_in)
 
     def move(self, spi_in: int, path: Path) -> None:
-        pair = self._sad.by_spi(spi_in)
-        if pair is not None:
-            pair.move(path)
-            pair.resize(believed(self._tunnels[pair.child.tunnel].path_mtu, pair.version))
+        self._core.move(spi_in, path)
 
     def tap(self, tunnel: str, tap: Tap | None) -> None:
         if (found := self._tunnels.get(tunnel)) is not None:
@@ -256,28 +206,16 @@ class PythonEngine:
         self._tapped = any(one.tap is not None for one in self._tunnels.values())
 
     def stats(self, spi_in: int) -> SaStats | None:
-        pair = self._sad.by_spi(spi_in)
-        return None if pair is None else pair.stats()
+        return self._core.stats(spi_in)
 
     def take_heard(self) -> dict[str, float]:
-        heard, self._inbound.heard = self._inbound.heard, {}
-        return heard
+        return self._core.take_heard()
 
     def take_sent(self) -> dict[str, float]:
-        sent, self._outbound.sent = self._outbound.sent, {}
-        return sent
+        return self._core.take_sent()
 
     def drops(self, tunnel: str | None = None) -> dict[Drop, int]:
-        counted = self._inbound.drops if tunnel is None else self._tunnels[tunnel].drops
-        return {drop: counted[drop] for drop in Drop}
-
-    def _release(self, tunnel: Tunnel, mapping: int) -> None:
-        """Send what waited for an SA of this mapping."""
-        waiting = tunnel.waiting.pop(mapping, None)
-        if waiting is not None:
-            now = self._loop.time()
-            self._outbound.send(now, tunnel, waiting.release(now))
-            self._tell_later()
+        return self._core.drops(tunnel)
 
     # --------------------------------------------------------------------------- readers
 
@@ -294,7 +232,7 @@ class PythonEngine:
         if packets:
             if tunnel.tap is not None:
                 tunnel.tap.inner(True, [packet[tunnel.headroom :] for packet in packets])
-            self._outbound.send(self._loop.time(), tunnel, packets)
+            self._core.outbound.send(self._loop.time(), tunnel, packets)
             self._tell()
 
     def _lose_tun(self, tunnel: Tunnel, error: OSError) -> None:
@@ -308,8 +246,8 @@ class PythonEngine:
         """Receive a batch of datagrams, each perhaps of many ESP packets; open and deliver them."""
         now, local, port = self._loop.time(), sock.address, sock.port
         for data, length, traffic_class, sender in sock.receive_batch(self._on_icmp):
-            self._inbound.receive(now, data, length, traffic_class, sender, local, port)
-        self._inbound.flush()
+            self._core.inbound.receive(now, data, length, traffic_class, sender, local, port)
+        self._core.inbound.flush()
         self._tell()
 
     # --------------------------------------------------------------------------- sending
@@ -385,22 +323,11 @@ class PythonEngine:
     # --------------------------------------------------------------------------- notices
 
     def _on_icmp(self, report: IcmpReport) -> None:
-        """Believe "packet too big" only about a packet of one of our SAs (RFC 4301 section 8.2).
-
-        A sender that cannot see our packets does not know the SPI. A report never makes the path larger: no
-        router says that more would have fit (RFC 1191 section 3).
-        """
-        mtu, remote = report.mtu, str(report.remote)
-        if mtu is None:
+        if report.mtu is None:
             self._tell_unreached(report)
-            return
-        if report.local:
-            about = [pair for pair in self._sad.inbound.values() if pair.address[0] == remote]
         else:
-            sent_to = (remote, report.port)
-            about = [pair for pair in self._sad.sending_on(report.quote[:4]) if pair.address == sent_to]
-        if any(mtu < self._tunnels[pair.child.tunnel].path_mtu for pair in about):
-            self._tell_mtu(report.remote, mtu)
+            quote = None if report.local else report.quote
+            self._core.believe(self._loop.time(), report.remote, report.port, report.mtu, quote)
 
     def _tell_unreached(self, report: IcmpReport) -> None:
         """Of IKE's messages, which begin with the marker: for ESP, silence is found out another way."""
@@ -408,12 +335,6 @@ class PythonEngine:
         if sock is not None and report.reason is not None and report.quote.startswith(NON_ESP_MARKER):
             path = Path(sock.address, sock.port, report.remote, report.port)
             self._notices.append(IkeUnreached(path, report.reason))
-
-    def _tell_mtu(self, remote: Address, mtu: int) -> None:
-        now = self._loop.time()
-        if now >= self._mtu_told.get(remote, now):
-            self._mtu_told[remote] = now + MTU_INTERVAL
-            self._notices.append(PathMtu(remote, believed(mtu, remote.version)))
 
     def _tell(self) -> None:
         """Give out the notices. A callback may call the engine, which may add further ones."""

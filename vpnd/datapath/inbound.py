@@ -17,6 +17,9 @@ from vpnd.datapath.ecn import apply_outer
 from vpnd.datapath.esp import strip_trailer
 from vpnd.datapath.fit import clamp_mss, may_be_syn
 from vpnd.datapath.interface import (
+    EARLY_PACKETS,
+    EARLY_TIME,
+    UNKNOWN_SPI_INTERVAL,
     Drop,
     HardLimit,
     Notice,
@@ -38,14 +41,8 @@ from vpnd.wire.udpencap import KEEPALIVE, NON_ESP_MARKER
 _HEADER = Struct("!II")
 ECN_MASK = 0x03
 
-UNKNOWN_SPI_RATE = 1.0
-"""Notices a second about SPIs that no SA has, from each peer, and from all strangers together."""
 PEERS_KNOWN = 1.0
 """Ours: seconds between two looks at whose SAs there are, so that a flood costs one look."""
-
-EARLY_PACKETS = 256
-EARLY_TIME = 1.0
-"""Ours: packets of peers that are kept for an SA that may come, and seconds: as an answer may take."""
 
 Endpoint = tuple[str, int]
 """Sender of a datagram as sockets give it: address and port; 0 for raw ESP."""
@@ -72,14 +69,14 @@ class Inbound:
         tunnels: dict[str, Tunnel],
         notices: list[Notice],
         on_ike: Callable[[Address, int, Endpoint, bytes], None],
-        on_probe: Callable[[Tunnel, bytes], bool] | None = None,
+        on_probe: Callable[[float, Tunnel, bytes], bool] | None = None,
     ) -> None:
         self._sad = sad
         self._tunnels = tunnels
         self._notices = notices
         self._on_ike = on_ike
         self._on_probe = on_probe
-        self._strangers = TokenBucket(UNKNOWN_SPI_RATE, 1.0)
+        self._strangers = TokenBucket(1 / UNKNOWN_SPI_INTERVAL, 1.0)
         self._peers: dict[str, TokenBucket] = {}
         """By the addresses of those that have SAs: no flood of another hides that one has forgotten them."""
         self._peers_at = float("-inf")
@@ -208,7 +205,7 @@ class Inbound:
             self._notices.append(PeerSends(tunnel.name, pair.child.spi_in))
         if moved and window.highest > highest and sequences[-1] == window.highest:
             self._tell_moved(pair, sender)
-        self._deliver(tunnel, pair, plaintexts, traffic_class)
+        self._deliver(now, tunnel, pair, plaintexts, traffic_class)
 
     def _accepted(
         self, tunnel: Tunnel, pair: SaPair, opened: list[bytes | None], sequences: list[int]
@@ -226,20 +223,23 @@ class Inbound:
                 tunnel.drops[Drop.REPLAY] += 1
         return plaintexts
 
-    def _deliver(self, tunnel: Tunnel, pair: SaPair, plaintexts: list[bytes], traffic_class: int) -> None:
+    def _deliver(
+        self, now: float, tunnel: Tunnel, pair: SaPair, plaintexts: list[bytes], traffic_class: int
+    ) -> None:
         """Check authenticated plaintexts and give their packets to the TUN, within the SA's limits."""
         if pair.hard_bytes is not None:
-            room = max(pair.hard_bytes - pair.bytes_in, 0) // max(len(plaintexts[0]) - 2, 1)
+            left = max(pair.hard_bytes - pair.bytes_in, 0)
+            room = left // max(len(plaintexts[0]) - 2, 1)
             if room < len(plaintexts):
                 # With their padding they do not all fit; it is their packets that count.
-                room = _fitting(plaintexts, pair.hard_bytes - pair.bytes_in)
+                room = _fitting(plaintexts, left)
             if room < len(plaintexts):
                 tunnel.drops[Drop.LIFETIME] += len(plaintexts) - room
                 plaintexts = plaintexts[:room]
                 self._tell_hard(pair)
 
         def admit(plaintext: bytes) -> bytes | None:
-            return self._admit(tunnel, pair, plaintext)
+            return self._admit(now, tunnel, pair, plaintext)
 
         if traffic_class & ECN_MASK:
             plaintexts = self._with_ecn(tunnel, plaintexts, traffic_class)
@@ -265,7 +265,7 @@ class Inbound:
                 marked.append(changed)
         return marked
 
-    def _admit(self, tunnel: Tunnel, pair: SaPair, plaintext: bytes) -> bytes | None:
+    def _admit(self, now: float, tunnel: Tunnel, pair: SaPair, plaintext: bytes) -> bytes | None:
         """The packet within a plaintext, if the SA may carry it (RFC 4301 section 5.2 step 4)."""
         packet = strip_trailer(plaintext)
         if packet is None:
@@ -281,7 +281,7 @@ class Inbound:
             if mapping == NO_MAPPING:
                 tunnel.drops[Drop.POLICY] += 1
                 return None
-            if mapping == PROBED and self._on_probe is not None and self._on_probe(tunnel, packet):
+            if mapping == PROBED and self._on_probe is not None and self._on_probe(now, tunnel, packet):
                 pair.packets_in += 1
                 pair.bytes_in += len(packet)
                 return None
@@ -312,7 +312,7 @@ class Inbound:
         if now >= self._peers_at + PEERS_KNOWN:
             self._peers_at = now
             peers = {pair.address[0] for pair in self._sad.inbound.values()}
-            fresh = {peer: TokenBucket(UNKNOWN_SPI_RATE, 1.0) for peer in peers - self._peers.keys()}
+            fresh = {peer: TokenBucket(1 / UNKNOWN_SPI_INTERVAL, 1.0) for peer in peers - self._peers.keys()}
             self._peers = fresh | {peer: old for peer, old in self._peers.items() if peer in peers}
         return self._peers.get(address, self._strangers)
 

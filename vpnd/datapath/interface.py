@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.policy import NAT_T_PORT
 from vpnd.model.selectors import Address, Selector
 from vpnd.model.unreachable import Unreachable
 
-INTERFACE = 1
+INTERFACE = 2
 """The number of this interface. An engine that is installed by itself says for which one it was made."""
 
 WAITING_PACKETS = 16
@@ -33,6 +33,13 @@ PROBED_LENGTH = 1000
 
 MTU_INTERVAL = 1.0
 """Seconds between two notices about the path to one address."""
+
+UNKNOWN_SPI_INTERVAL = 1.0
+"""Seconds between two notices about SPIs that no SA has, from one peer, and from all strangers together."""
+
+EARLY_PACKETS = 256
+EARLY_TIME = 1.0
+"""Ours: packets of peers that are kept for an SA that may come, and seconds: as an answer may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,7 @@ class Drop(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """A packet of this mapping waits for an SA that does not exist; said at most once a second for each."""
+    """A packet of this mapping waits for an SA that does not exist; said once in `ACQUIRE_INTERVAL`."""
 
     tunnel: str
     mapping: int
@@ -122,7 +129,7 @@ class HardLimit:
 
 @dataclass(frozen=True, slots=True)
 class UnknownSpi:
-    """ESP with an SPI that no SA has came from `source`; said at most once a second."""
+    """ESP with an SPI that no SA has came from `source`; said once in `UNKNOWN_SPI_INTERVAL`."""
 
     spi: int
     source: Address
@@ -222,31 +229,56 @@ OnNotice = Callable[[Notice], None]
 class Engine(Protocol):
     """Carries packets between TUN descriptors and the outer network.
 
-    All calls come from one thread, that of the event loop, and so do the callbacks. `on_ike(path, data)` is
-    called for each IKE message that arrives on the UDP socket that ESP shares (port 4500, marker removed);
-    `on_notice` for each notice: after the batch that caused it, and never before a call of the engine has
-    returned in which it arose. Every time is one of the loop's clock.
+    **Threads and time.** All calls come from one thread, that of the event loop, and so do the callbacks.
+    `on_ike(path, data)` is called for each IKE message that arrives on the UDP socket that ESP shares (port
+    4500, marker removed); `on_notice` for each notice: after the batch that caused it, in the order in which
+    they arose, and never before a call of the engine has returned in which it arose. Either may call the
+    engine. Every time is one of the loop's clock.
 
-    A packet whose mapping has no SA waits for one: at most `WAITING_PACKETS` and `WAITING_BYTES` of a
-    mapping, each at most `WAITING_TIME`; what comes when they are full is dropped as `Drop.NO_SA`. `Acquire`
-    is given out every `ACQUIRE_INTERVAL` meanwhile.
+    **Waiting.** A packet whose mapping has no SA waits for one: at most `WAITING_PACKETS` and
+    `WAITING_BYTES` of a mapping, each at most `WAITING_TIME`; what comes when they are full is dropped as
+    `Drop.NO_SA`. `Acquire` is given out every `ACQUIRE_INTERVAL` meanwhile. What waits for a mapping goes
+    with it (`replace_policies`).
 
-    An error "packet too big" from the network is believed about a packet of an SA that is sent on (RFC 4301
-    section 8.2), never makes a path larger, and is given out once in `MTU_INTERVAL` for an address. One
-    packet of at least `PROBED_LENGTH` bytes in `PROBE_INTERVAL` is sent with DF to an IPv4 address. The ICMP
-    errors that the engine writes to a TUN are at most `ICMP_RATE` a second, after a burst of `ICMP_BURST`.
+    **Early.** ESP with an SPI that no SA has is dropped as `Drop.NO_SA`. Of an address that has an SA, the
+    last `EARLY_PACKETS` are kept for `EARLY_TIME`, and received once an SA with their SPI is installed.
+
+    **ICMP.** An error "packet too big" from the network is believed about a packet of an SA that is sent on
+    (RFC 4301 section 8.2): it quotes the SPI, and came from where this SA's packets go. What the kernel says
+    of its own interface needs no quote. Neither makes a path larger, and `PathMtu` is given out once in
+    `MTU_INTERVAL` for an address, with no less than the family's least (576, 1280). One packet of at least
+    `PROBED_LENGTH` bytes in `PROBE_INTERVAL` is sent with DF to an IPv4 address; a send that the kernel
+    refused as too long makes the next one due at once. The ICMP errors that the engine writes to a TUN are
+    at most `ICMP_RATE` a second, after a burst of `ICMP_BURST`, for each tunnel.
+
+    **Order.** Packets of one flow and one SA are handed to the kernel in the order in which they were read.
+    What the kernel does with them then is its own affair: a thread that moves to another processor may have
+    its datagrams overtaken on a loopback, and a replay window is there for that.
     """
 
     name: str
 
+    segments: int
+    """Packets of TCP that its TUNs may have in one burst (IFLA_GSO_MAX_SEGS): as many full ones as it sends
+    at once. What it can read of such a burst at a time (TUNSETOFFLOAD) it asks its descriptors for itself."""
+
     def listen(self, address: Address) -> None:
-        """Receive UDP 4500 and ESP on `address`, no longer on another one of its family. Raises OSError."""
+        """Receive UDP 4500 and ESP on `address`, no longer on another one of its family.
+
+        Raises OSError if one of its sockets cannot be opened; nothing has changed then, and none stays open.
+        """
 
     def port(self, version: int) -> int:
-        """The UDP port that ESP and IKE share, for IPv4 (4) or IPv6 (6). Raises KeyError without one."""
+        """The UDP port that ESP and IKE share, for IPv4 (4) or IPv6 (6); of use where the options said 0.
+
+        Raises KeyError where it listens on no address of this version.
+        """
 
     def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
-        """Begin to carry the packets of one TUN (opened with `IFF_VNET_HDR`). Raises ValueError if known."""
+        """Begin to carry the packets of one TUN (opened with `IFF_VNET_HDR`). Raises ValueError if known.
+
+        A TUN that is deleted is told once as `TunLost` and not read any more; one that is down goes on.
+        """
 
     def remove_tunnel(self, tunnel: str) -> None:
         """Stop carrying its packets and forget its SAs; the descriptor stays the caller's to close."""
@@ -311,3 +343,101 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop: unregister every descriptor from the loop and close the sockets that the engine opened."""
+
+
+# ------------------------------------------------------------------- without input and output
+
+
+class Datagram(NamedTuple):
+    """What one receive gives: a datagram, or several of `length` bytes that the kernel joined.
+
+    The last of them may be shorter. `port` is 0 for raw ESP.
+    """
+
+    data: bytes
+    length: int
+    traffic_class: int
+    remote: Address
+    port: int
+
+
+class Train(NamedTuple):
+    """ESP packets of one SA that leave with one send: of one length, but perhaps a shorter last one.
+
+    `port` is 0 for raw ESP.
+    """
+
+    spi_in: int
+    remote: Address
+    port: int
+    udp: bool
+    packets: list[bytes]
+    traffic_class: int
+
+
+class Carried(NamedTuple):
+    """What came of a call, each in its order."""
+
+    trains: list[Train]
+    writes: list[tuple[str, bytes]]
+    """Tunnels, and what is written to their TUNs: behind a `virtio_net_hdr` where they have one."""
+    ike: list[tuple[Address, int, bytes]]
+    """Senders of IKE messages, their ports, and the messages without the marker."""
+
+
+class Carrier(Protocol):
+    """An engine without its descriptors: packets and datagrams in, trains and writes out, as calls return.
+
+    The same as behind an `Engine`, which adds descriptors and a clock: every engine has both, so that tests
+    and simulations play on whichever, and two can be compared byte by byte. `now` never goes back. No
+    destination is taken for this host's, so every joined checksum is verified. Entropy was handed in.
+    """
+
+    def add_tunnel(self, tunnel: str, vnet_header: bool) -> None:
+        """Raises ValueError if it is known."""
+
+    def remove_tunnel(self, tunnel: str) -> None: ...
+
+    def set_own(self, addresses: Sequence[Address]) -> None:
+        """The addresses that are listened on: SAs that are installed later carry no packets from them."""
+
+    def set_mtu(self, tunnel: str, path_mtu: int) -> None: ...
+
+    def set_limits(self, tunnel: str, mtu: int | None, mss: int | None) -> None: ...
+
+    def replace_policies(self, tunnel: str, rows: tuple[PolicyRow, ...]) -> None: ...
+
+    def interrupt(self, tunnel: str, interrupted: bool, keep: tuple[Address, ...] = ()) -> None: ...
+
+    def answer_probes(self, tunnel: str, local: Address, remote: Address) -> None: ...
+
+    def install(self, now: float, child: ChildSa, outbound: bool = True) -> Carried:
+        """What waited for it leaves, and what came early is written."""
+
+    def use_outbound(self, now: float, spi_in: int) -> Carried: ...
+
+    def limit(self, spi_in: int, kilobytes: int) -> None: ...
+
+    def remove(self, spi_in: int) -> None: ...
+
+    def move(self, spi_in: int, path: Path) -> None: ...
+
+    def send(self, now: float, tunnel: str, packets: Sequence[bytes]) -> Carried:
+        """Packets as they come from the TUN, each by itself, without a header. Writes are ICMP errors."""
+
+    def receive(self, now: float, datagrams: Sequence[Datagram], local: Address, port: int) -> Carried:
+        """A batch of datagrams to `port` of `local`; port 0 is raw ESP. Trains are answers to probes."""
+
+    def believe(self, now: float, remote: Address, port: int, mtu: int, quote: bytes | None) -> None:
+        """An error says "too big" of what was sent there; it quotes an ESP packet, or is the kernel's own."""
+
+    def take_notices(self) -> list[Notice]:
+        """Those since the last call."""
+
+    def stats(self, spi_in: int) -> SaStats | None: ...
+
+    def take_heard(self) -> dict[str, float]: ...
+
+    def take_sent(self) -> dict[str, float]: ...
+
+    def drops(self, tunnel: str | None = None) -> dict[Drop, int]: ...

@@ -7,6 +7,7 @@ this, packets go one by one. Raw ESP has neither and always goes one by one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import socket
@@ -440,6 +441,12 @@ def takes_joined_udp(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def ask_for_single_packets(fd: int) -> None:
+    """Have the kernel cut what is large, and make all checksums, before a TUN is read."""
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
 
 
 def is_local_address(packed: bytes) -> bool:

@@ -37,8 +37,11 @@ class HostFailed(Exception):
 class Host(Protocol):
     """What the gateway does to the machine. Every method raises HostFailed but where it says otherwise."""
 
-    async def open_interface(self, name: str, mtu: int) -> int:
-        """Make a tunnel's TUN, up, with this MTU in bytes; returns its descriptor, which is the caller's."""
+    async def open_interface(self, name: str, mtu: int, segments: int) -> int:
+        """Make a tunnel's TUN, up, with this MTU in bytes; returns its descriptor, which is the caller's.
+
+        The kernel puts at most `segments` packets of TCP into one burst (`Engine.segments`).
+        """
 
     async def rename_interface(self, name: str, to: str) -> None:
         """Give an interface another name; it stays up, with its addresses and routes.
@@ -118,11 +121,11 @@ class LinuxHost:
         self._shield: Shield | None = None
         self._counting = asyncio.Lock()
 
-    async def open_interface(self, name: str, mtu: int) -> int:
+    async def open_interface(self, name: str, mtu: int, segments: int) -> int:
         """As `Host.open_interface`; waits up to 2 s for an earlier process to let the name go."""
         for attempt in range(BUSY_TRIES):
             try:
-                return await self._do(lambda netlink: _open_interface(netlink, name, mtu))
+                return await self._do(lambda netlink: _open_interface(netlink, name, mtu, segments))
             except HostFailed as failure:
                 busy = isinstance(failure.__cause__, OSError) and failure.__cause__.errno in _BUSY
                 if not busy:
@@ -249,10 +252,10 @@ def _close_all(descriptors: Sequence[int]) -> None:
             os.close(descriptor)
 
 
-def _open_interface(netlink: Netlink, name: str, mtu: int) -> int:
+def _open_interface(netlink: Netlink, name: str, mtu: int, segments: int) -> int:
     descriptor = open_tun(name).fd
     try:
-        netlink.set_up(name, mtu)
+        netlink.set_up(name, mtu, segments)
     except NetlinkFailed:
         os.close(descriptor)
         raise

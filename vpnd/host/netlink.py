@@ -26,9 +26,6 @@ from vpnd.model.selectors import Address, Network
 TRANSMIT_QUEUE = 10000
 """Ours: packets the kernel queues for the TUN; its 500 drop under one fast TCP stream."""
 
-SEGMENTS = 44
-"""Ours: packets into which the kernel cuts one burst of TCP: as many full ones as one send by UDP carries."""
-
 RTPROT_KERNEL = 2
 
 PEERS_ASKED_FOR = 64
@@ -64,8 +61,10 @@ class Netlink:
         except OSError:
             return None
 
-    def set_up(self, name: str, mtu: int) -> None:
+    def set_up(self, name: str, mtu: int, segments: int) -> None:
         """Give a TUN its MTU and queue, and set it up. Raises NetlinkFailed.
+
+        A burst of TCP is at most `segments` packets.
 
         First its link-local address is switched off, since the kernel sets a link up before it reads the
         rest: router solicitations and MLD reports would meet no mapping.
@@ -75,7 +74,7 @@ class Netlink:
         # A kernel without IPv6 knows no such setting, and is quiet anyhow.
         with contextlib.suppress(OSError):
             messages.set_quiet(index)
-        ours = {"IFLA_GROUP": LINK_GROUP, "IFLA_TXQLEN": TRANSMIT_QUEUE, "IFLA_GSO_MAX_SEGS": SEGMENTS}
+        ours = {"IFLA_GROUP": LINK_GROUP, "IFLA_TXQLEN": TRANSMIT_QUEUE, "IFLA_GSO_MAX_SEGS": segments}
         _attempt(f"set {name} up", lambda: messages.set_link(index, up=True, IFLA_MTU=mtu, **ours))
 
     def rename(self, name: str, to: str) -> None:

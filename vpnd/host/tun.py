@@ -11,7 +11,6 @@ from dataclasses import dataclass
 DEVICE = "/dev/net/tun"
 
 TUNSETIFF = 0x400454CA
-TUNSETOFFLOAD = 0x400454D0
 
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
@@ -41,10 +40,10 @@ def open_tun(name: str, vnet_header: bool = True) -> Tun:
     """Make the TUN `name`, in the caller's network namespace.
 
     With `vnet_header`, each packet has a `virtio_net_hdr` before it: large TCP packets can then be written
-    whole. Offloads are off, so what is read is finished: the kernel segments and checksums in C. A kernel
-    that refuses the header gives a plain TUN; `Tun.vnet_header` says which it is. The descriptor is
-    non-blocking and closed on exec. Raises OSError: EPERM without CAP_NET_ADMIN, EBUSY where there is an
-    interface of this name: one of another program is left alone, also where no process has it open.
+    whole. What may be read unfinished (TUNSETOFFLOAD) the engine asks for. A kernel that refuses the header
+    gives a plain TUN; `Tun.vnet_header` says which it is. The descriptor is non-blocking and closed on exec.
+    Raises OSError: EPERM without CAP_NET_ADMIN, EBUSY where there is an interface of this name: one of
+    another program is left alone, also where no process has it open.
     """
     if not 0 < len(name.encode()) <= MAXIMUM_NAME:
         raise ValueError(f"an interface name has 1 to {MAXIMUM_NAME} characters: {name!r}")
@@ -61,8 +60,6 @@ def _open(name: str, flags: int) -> int:
     fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags | IFF_TUN_EXCL))
-        if flags & IFF_VNET_HDR:
-            fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
     except OSError:
         os.close(fd)
         raise

@@ -377,6 +377,12 @@ impl PyEngine {
         self.received(py)
     }
 
+    /// An error says "too big" of what was sent to a peer, and quotes the packet; None: the kernel's own word.
+    fn believe(&mut self, now: f64, remote: IpAddr, port: u16, mtu: usize, quote: Option<&[u8]>) {
+        let spi = quote.map(|quote| quote.first_chunk().map_or(0, |spi| u32::from_be_bytes(*spi)));
+        self.engine.believe(now, Endpoint { address: remote, port }, mtu, spi);
+    }
+
     /// packets_in, packets_out, bytes_in, bytes_out, last_in, last_out; or None.
     fn stats(&self, spi_in: u32) -> Option<(u64, u64, u64, u64, f64, f64)> {
         let stats = self.engine.stats(spi_in)?;

@@ -210,6 +210,11 @@ impl NativeEngine {
     #[expect(non_upper_case_globals, reason = "the interface names it so")]
     const name: &'static str = "native";
 
+    /// Packets of TCP that a TUN may have in one burst: as many full ones as leave with one send.
+    #[classattr]
+    #[expect(non_upper_case_globals, reason = "the interface names it so")]
+    const segments: u32 = 44;
+
     #[new]
     #[pyo3(signature = (event_loop, local_addresses, on_ike, on_notice, options=None, entropy=None, threads=false))]
     #[expect(clippy::too_many_arguments, reason = "as the Python engine, and one more")]

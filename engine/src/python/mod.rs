@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 mod module {
     /// The version of `vpnd.datapath.interface` that this engine is made for.
     #[pymodule_export]
-    const INTERFACE: u32 = 1;
+    const INTERFACE: u32 = 2;
 
     #[pymodule_export]
     use super::engine::PyEngine;

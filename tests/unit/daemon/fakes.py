@@ -60,6 +60,7 @@ class FakeEngine:
     """Keeps what it is told and counts what tests say it carried."""
 
     name = "fake"
+    segments = 9
 
     def __init__(self, machine: Machine, on_ike: OnDatagram, on_notice: Callable[[Notice], None]) -> None:
         self.on_ike = on_ike
@@ -204,7 +205,7 @@ class FakeHost:
         """What a count of what comes out of a tunnel shows."""
         self._descriptor = 100
 
-    async def open_interface(self, name: str, mtu: int) -> int:
+    async def open_interface(self, name: str, mtu: int, segments: int) -> int:
         if self.gate is not None:
             await self.gate.acquire()
         if name in self.refuse or name in self.interfaces:

@@ -56,9 +56,9 @@ def count_interfaces(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     opened = pair.hq.host.open_interface
 
-    async def open_interface(name: str, mtu: int) -> int:
+    async def open_interface(name: str, mtu: int, segments: int) -> int:
         asked.append(name)
-        return await opened(name, mtu)
+        return await opened(name, mtu, segments)
 
     monkeypatch.setattr(pair.hq.host, "open_interface", open_interface)
     return asked

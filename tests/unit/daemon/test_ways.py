@@ -74,7 +74,7 @@ def ways(lab: Lab) -> Iterator[Ways]:
     def make(netlink: Netlink) -> None:
         for name in ("t0", "t1"):
             tuns.append(open_tun(name))
-            netlink.set_up(name, 1400)
+            netlink.set_up(name, 1400, 44)
 
     with_netlink(found.namespace, make)
     yield found

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import ClassVar
 
+from tests.engines import PYTHON, carrier
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
 from vpnd.datapath.esp import Opener, Sealer
-from vpnd.datapath.inbound import Inbound
-from vpnd.datapath.interface import Drop, Notice, PolicyRow
-from vpnd.datapath.outbound import Outbound
-from vpnd.datapath.sad import Sad, SaPair
-from vpnd.datapath.tunnels import Tunnel
+from vpnd.datapath.interface import Carried, Datagram, Drop, Notice, PolicyRow, SaStats
+from vpnd.datapath.mtu import inner_mtu
 from vpnd.model.child import ChildSa, EspKeys, Path
 from vpnd.model.policy import Lifetimes
 from vpnd.model.proposals import Suite
 from vpnd.model.secret import Secret
-from vpnd.model.selectors import Address, Selector
+from vpnd.model.selectors import Selector
 from vpnd.wire.ip import checksum, encode_packet, pseudo_header
 
 LOCAL, REMOTE = ip_address("192.0.2.1"), ip_address("192.0.2.2")
@@ -84,6 +82,11 @@ def child(
     )
 
 
+def limit_of(sa: ChildSa, path_mtu: int = 1500) -> int:
+    """The bytes of the largest packet that an SA carries whole."""
+    return inner_mtu(path_mtu, sa.suite, sa.udp, sa.path.remote.version)
+
+
 def udp_packet(
     source: str, destination: str, size: int = 100, ports: tuple[int, int] = (1000, 2000)
 ) -> bytes:
@@ -115,37 +118,49 @@ def tcp_packet(
     return encode_packet(*addresses, 6, head + value.to_bytes(2) + tail)
 
 
+HEADER = 10
+"""Bytes of a `virtio_net_hdr`."""
+
+
 class Gateway:
-    """The engine without its descriptors: what would be sent and written is in lists."""
+    """One end of a tunnel, on an engine without descriptors: what would be sent and written is in lists."""
+
+    engine: ClassVar[str] = PYTHON
+    """The fixture `on_each_engine` says which."""
 
     def __init__(self, rows: tuple[PolicyRow, ...] | None = None, headroom: bool = False) -> None:
         self.now = 100.0
-        self.sad = Sad()
+        self.carrier = carrier(self.engine, SeededEntropy(1))
         self.notices: list[Notice] = []
         self.sent: list[tuple[bytes, int]] = []
         self.written: list[bytes] = []
         self.ike: list[tuple[tuple[str, int], bytes]] = []
-        self.write: Callable[[int, Sequence[bytes]], object] = self._write
-        """In place of the system call that writes to a TUN."""
-        self.tunnel = Tunnel(
-            "t", -1, 1400, headroom, lambda *written: self.write(*written), lambda address: False
-        )
-        self.tunnels = {"t": self.tunnel}
-        self.tunnel.replace_policies(rows or (PolicyRow(0, EVERYTHING, EVERYTHING),))
-        self.outbound = Outbound(self.sad, self._transmit, self.notices)
-        self.inbound = Inbound(self.sad, self.tunnels, self.notices, self._take_ike)
+        self._head = HEADER if headroom else 0
+        self.carrier.add_tunnel("t", headroom)
+        self.carrier.replace_policies("t", rows or (PolicyRow(0, EVERYTHING, EVERYTHING),))
 
-    def install(self, sa: ChildSa, outbound: bool = True, path_mtu: int = 1500) -> SaPair:
-        pair = SaPair(sa, SeededEntropy(1), path_mtu)
-        self.sad.install(pair, outbound)
-        self.inbound.receive_early(self.now, sa.spi_in)
-        return pair
+    def install(self, sa: ChildSa, outbound: bool = True) -> None:
+        self._take(self.carrier.install(self.now, sa, outbound))
+
+    def use_outbound(self, spi_in: int) -> None:
+        self._take(self.carrier.use_outbound(self.now, spi_in))
+
+    def limit(self, spi_in: int, kilobytes: int) -> None:
+        self.carrier.limit(spi_in, kilobytes)
+        self.notices += self.carrier.take_notices()
+
+    def interrupt(self, *keep: str) -> None:
+        self.carrier.interrupt("t", True, tuple(map(ip_address, keep)))
+
+    def stats(self, spi_in: int) -> SaStats:
+        counted = self.carrier.stats(spi_in)
+        assert counted is not None
+        return counted
 
     def send(self, *packets: bytes) -> list[bytes]:
         """The ESP packets that leave for these packets."""
         before = len(self.sent)
-        headroom = bytes(self.tunnel.headroom)
-        self.outbound.send(self.now, self.tunnel, [headroom + packet for packet in packets])
+        self._take(self.carrier.send(self.now, "t", packets))
         return [packet for packet, _ in self.sent[before:]]
 
     def receive(
@@ -156,30 +171,32 @@ class Gateway:
         port: int = 4500,
     ) -> list[bytes]:
         """What is written to the TUN for these datagrams, which the kernel did not join."""
+        remote = ip_address(sender[0]), sender[1]
+        datagrams = [Datagram(packet, len(packet) or 1, traffic_class, *remote) for packet in packets]
+        return self.receive_batch(*datagrams, port=port)
+
+    def joined(self, data: bytes, length: int, sender: tuple[str, int] = (str(LOCAL), 4500)) -> list[bytes]:
+        """What is written for datagrams that the kernel joined; by default they come from the first end."""
+        return self.receive_batch(Datagram(data, length, 0, ip_address(sender[0]), sender[1]))
+
+    def receive_batch(self, *datagrams: Datagram, port: int = 4500) -> list[bytes]:
         before = len(self.written)
-        for packet in packets:
-            self.inbound.receive(self.now, packet, len(packet) or 1, traffic_class, sender, LOCAL, port)
-        self.inbound.flush()
+        self._take(self.carrier.receive(self.now, datagrams, LOCAL, port))
         return self.written[before:]
 
     def dropped(self) -> dict[str, int]:
-        counted = zip(Drop, self.tunnel.drops, self.inbound.drops, strict=True)
-        return {drop.name: mine + nobody for drop, mine, nobody in counted if mine + nobody}
+        mine, nobody = self.carrier.drops("t"), self.carrier.drops()
+        return {drop.name: mine[drop] + nobody[drop] for drop in Drop if mine[drop] + nobody[drop]}
 
-    def _transmit(self, pair: SaPair, buffers: list[bytes], length: int, traffic_class: int) -> int:
-        packets = [buffers[at] + buffers[at + 1] for at in range(0, len(buffers), 2)]
-        # What UDP_SEGMENT needs: one length, and at most one shorter packet at the end.
-        assert all(len(packet) == length for packet in packets[:-1])
-        assert len(packets[-1]) <= length
-        self.sent += [(packet, traffic_class) for packet in packets]
-        return 0
-
-    def _write(self, fd: int, buffers: Sequence[bytes]) -> None:
-        whole = b"".join(buffers)
-        self.written.append(whole[self.tunnel.headroom :])
-
-    def _take_ike(self, local: Address, port: int, sender: tuple[str, int], data: bytes) -> None:
-        self.ike.append((sender, data))
+    def _take(self, carried: Carried) -> None:
+        for train in carried.trains:
+            # What UDP_SEGMENT needs: one length, and at most one shorter packet at the end.
+            assert all(len(packet) == len(train.packets[0]) for packet in train.packets[:-1])
+            assert len(train.packets[-1]) <= len(train.packets[0])
+            self.sent += [(packet, train.traffic_class) for packet in train.packets]
+        self.written += [write[self._head :] for _, write in carried.writes]
+        self.ike += [((str(address), port), message) for address, port, message in carried.ike]
+        self.notices += self.carrier.take_notices()
 
 
 def encapsulate(sealer: Sealer, packet: bytes, sequence: int) -> bytes:

@@ -32,7 +32,7 @@ def refusal() -> str:
         host = LinuxHost()
         try:
             with pytest.raises(HostFailed) as refused:
-                await host.open_interface("t0", 1400)
+                await host.open_interface("t0", 1400, 44)
             await host.close_interfaces([])
         finally:
             await host.close()
@@ -63,7 +63,7 @@ def test_a_machine_without_tun_devices_says_so(monkeypatch: pytest.MonkeyPatch) 
     async def ask() -> str:
         host = LinuxHost()
         with pytest.raises(HostFailed) as refused:
-            await host.open_interface("t0", 1400)
+            await host.open_interface("t0", 1400, 44)
         return str(refused.value)
 
     assert asyncio.run(ask()) == "/nowhere/tun: No such file or directory"

@@ -25,7 +25,7 @@ async def test_the_descriptor_of_a_tun_that_cannot_be_set_up_is_closed(
     machine = LinuxHost()
     try:
         with pytest.raises(HostFailed, match="cannot set t0 up"):
-            await machine.open_interface("t0", 1400)
+            await machine.open_interface("t0", 1400, 44)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(made)
     finally:

@@ -84,8 +84,8 @@ def test_what_is_wanted_is_made_adopted_moved_and_taken_away(lab: Lab) -> None:
 
     def work(netlink: Netlink) -> None:
         tuns = [open_tun("t0"), open_tun("t1")]
-        netlink.set_up("t0", 1400)
-        netlink.set_up("t1", 1380)
+        netlink.set_up("t0", 1400, 44)
+        netlink.set_up("t1", 1380, 44)
         assert netlink.reconcile(holes() | ways("t0")) == []
         assert netlink.present() == holes() | ways("t0")
         assert netlink.reconcile(holes() | ways("t0")) == []
@@ -128,7 +128,7 @@ def test_a_tun_is_up_quiet_and_long_enough(lab: Lab) -> None:
 
     def work(netlink: Netlink) -> None:
         tun = open_tun("t0")
-        netlink.set_up("t0", 1390)
+        netlink.set_up("t0", 1390, 44)
         (link,) = listed(namespace, "-details", "link", "show", "t0")
         assert (link["mtu"], link["txqlen"], link["inet6_addr_gen_mode"]) == (1390, 10000, "none")
         assert "UP" in link["flags"]
@@ -143,7 +143,7 @@ def test_a_tun_is_up_quiet_and_long_enough(lab: Lab) -> None:
             netlink.set_address("t0", address, present)
             assert (address in netlink.local_addresses()) is present
         second = open_tun("t1")
-        netlink.set_up("t1", 1400)
+        netlink.set_up("t1", 1400, 44)
         netlink.delete_tunnels()
         netlink.delete_tunnels()
         assert netlink.link_index("t0") is None
@@ -218,7 +218,7 @@ def test_inside_is_what_does_not_lie_on_the_way_to_a_peer(lab: Lab) -> None:
         ):
             namespace.run("ip", "route", "add", *route)
         tun = open_tun("t0")
-        netlink.set_up("t0", 1400)
+        netlink.set_up("t0", 1400, 44)
         namespace.run("ip", "route", "add", "10.9.0.0/16", "dev", "t0")
         own, peer = ip_address("192.0.2.1"), ip_address("203.0.113.1")
 
@@ -244,7 +244,7 @@ def test_hundreds_of_routes_are_written_and_a_refused_one_is_named(lab: Lab) -> 
 
     def work(netlink: Netlink) -> None:
         tun = open_tun("t0")
-        netlink.set_up("t0", 1400)
+        netlink.set_up("t0", 1400, 44)
         many = {
             Route(
                 ip_network(f"{start}{number:x}::/64" if six else f"10.2.{number}.0/24"), table, device, metric

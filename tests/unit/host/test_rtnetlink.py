@@ -24,7 +24,7 @@ def test_links_with_group_and_state(lab: Lab) -> None:
 
     def work(netlink: Netlink) -> None:
         tuns = [open_tun("t0"), open_tun("t1")]
-        netlink.set_up("t1", 1400)
+        netlink.set_up("t1", 1400, 44)
         found = {link.name: (link.group, link.up) for link in rtnetlink.links()}
         assert found == {"lo": (0, True), "t0": (0, False), "t1": (LINK_GROUP, True)}
         assert {link.name: link.index for link in rtnetlink.links()}["t1"] == netlink.link_index("t1")

@@ -96,7 +96,7 @@ class Interfaces:
         """Make the interface of a tunnel and let the engine carry its packets. Raises HostFailed."""
         path_mtu = await self.path_mtu(policy)
         mtu = _mtu_of(policy, path_mtu)
-        descriptor = await self._host.open_interface(policy.interface, mtu)
+        descriptor = await self._host.open_interface(policy.interface, mtu, self._engine.segments)
         self._attached[policy.name] = Attached(policy, descriptor, mtu, path_mtu)
         self._owners[policy.interface] = policy.name
         try:

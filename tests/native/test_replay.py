@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import vpnd_engine
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from tests.engines import native_module
+from tests.native.packets import FEW
 from vpnd.datapath.replay import ReplayWindow
+
+vpnd_engine = native_module()
 
 sizes = st.sampled_from([32, 33, 63, 64, 65, 100, 127, 128, 129, 4095, 4096]) | st.integers(32, 4096)
 starts = st.sampled_from([0, 1, (1 << 32) - 70, (1 << 32) + 5, (1 << 64) - 6000]) | st.integers(0, 1 << 63)
@@ -15,6 +19,7 @@ far = st.integers(-4200, 4200)
 farther = st.integers(-(1 << 33), 1 << 33)
 
 
+@FEW
 @given(sizes, starts, st.lists(near | near | far | farther, max_size=200))
 def test_windows_answer_alike(size: int, start: int, steps: list[int]) -> None:
     ours, theirs = vpnd_engine.ReplayWindow(size), ReplayWindow(size)
@@ -30,6 +35,7 @@ def test_windows_answer_alike(size: int, start: int, steps: list[int]) -> None:
         assert ours.extend(low) == theirs.extend(low)
 
 
+@FEW
 @given(sizes, starts, st.lists(st.integers(1, 5000), max_size=20))
 def test_a_run_that_python_marks_at_once_is_marked(size: int, start: int, counts: list[int]) -> None:
     ours, theirs = vpnd_engine.ReplayWindow(size), ReplayWindow(size)
@@ -46,6 +52,7 @@ def test_a_run_that_python_marks_at_once_is_marked(size: int, start: int, counts
             assert ours.check(sequence) is theirs.check(sequence)
 
 
+@FEW
 @given(sizes, starts, st.integers(0, (1 << 32) - 1))
 @example(size=128, start=(1 << 32) - 1, low=0)
 @example(size=128, start=1 << 32, low=(1 << 32) - 1)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-import vpnd_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_packets import any_bytes, ip_packets, ipv4
+
+from tests.engines import native_module
+from tests.native.packets import FEW, any_bytes, ip_packets, ipv4
 from tests.unit.datapath.parts import SUITES
 from vpnd.datapath import ecn, fit, mtu
 from vpnd.model.proposals import Suite
 from vpnd.wire import icmp, ip
 from vpnd.wire.errors import DecodeError
+
+vpnd_engine = native_module()
 
 T = TypeVar("T")
 MALFORMED = "malformed"
@@ -51,11 +54,13 @@ def fields(packet: bytes) -> tuple[object, ...]:
 
 
 @many
+@FEW
 @given(any_bytes)
 def test_a_packet_is_read_alike(packet: bytes) -> None:
     assert outcome(lambda: vpnd_engine.read_packet(packet)) == outcome(lambda: fields(packet))
 
 
+@FEW
 @given(st.binary(max_size=3000) | st.binary(max_size=9) | st.integers(0, 3000).map(bytes))
 def test_checksums_are_alike(data: bytes) -> None:
     assert vpnd_engine.checksum(data) == ip.checksum(data)
@@ -65,11 +70,13 @@ def test_checksums_are_alike(data: bytes) -> None:
 words = st.integers(0, 0xFFFF) | st.sampled_from([0, 1, 0xFFFE, 0xFFFF])
 
 
+@FEW
 @given(words, words, words)
 def test_adjusted_checksums_are_alike(old: int, before: int, after: int) -> None:
     assert vpnd_engine.adjust_checksum(old, before, after) == ip.adjust_checksum(old, before, after)
 
 
+@FEW
 @given(any_bytes, st.integers(0, 255))
 def test_the_outer_ecn_field_is_applied_alike(packet: bytes, outer: int) -> None:
     ours = outcome(lambda: vpnd_engine.apply_outer(packet, outer))
@@ -87,6 +94,7 @@ limits = st.integers(88, 1500) | st.sampled_from([576, 1280, 1438, 65535])
 
 
 @many
+@FEW
 @given(any_bytes, limits, st.none() | st.integers(1, 65535))
 def test_the_mss_is_clamped_alike(packet: bytes, limit: int, most: int | None) -> None:
     ours = outcome(lambda: vpnd_engine.clamp_mss(packet, limit, most))
@@ -94,6 +102,7 @@ def test_the_mss_is_clamped_alike(packet: bytes, limit: int, most: int | None) -
 
 
 @many
+@FEW
 @given(any_bytes)
 def test_a_syn_is_suspected_alike(packet: bytes) -> None:
     if packet and len(packet) >= {4: 20, 6: 40}.get(packet[0] >> 4, 1 << 16):
@@ -101,6 +110,7 @@ def test_a_syn_is_suspected_alike(packet: bytes) -> None:
 
 
 @many
+@FEW
 @given(ipv4(), st.integers(20, 200), st.booleans())
 def test_fragments_are_alike(packet: bytes, limit: int, large: bool) -> None:
     if large and packet[2:4] == len(packet).to_bytes(2):
@@ -109,6 +119,7 @@ def test_fragments_are_alike(packet: bytes, limit: int, large: bool) -> None:
     assert ours == outcome(lambda: fit.fragment_ipv4(packet, limit))
 
 
+@FEW
 @given(any_bytes, st.integers(68, 65535))
 def test_the_error_about_a_large_packet_is_alike(packet: bytes, limit: int) -> None:
     ours = outcome(lambda: vpnd_engine.too_big(packet, limit))
@@ -121,11 +132,13 @@ def echo_answer(packet: bytes) -> bytes | None:
 
 
 @many
+@FEW
 @given(ip_packets | any_bytes)
 def test_echo_requests_are_answered_alike(packet: bytes) -> None:
     assert outcome(lambda: vpnd_engine.echo_answer(packet)) == outcome(lambda: echo_answer(packet))
 
 
+@FEW
 @given(
     st.sampled_from([*SUITES, Suite("aes-128", None, "sha256", None, icv_length=12)]),
     st.integers(0, 9216),

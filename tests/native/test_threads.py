@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path as File
 
 import pytest
-from tests.datapath import test_engine as suite
-from tests.datapath.test_engine import (  # noqa: F401 - collected here
+
+from tests.datapath.test_engine import (  # noqa: F401 (collected here)
+    A,
+    B,
     Sides,
     arrived,
     pair,
@@ -25,53 +26,54 @@ from tests.datapath.test_engine import (  # noqa: F401 - collected here
     test_tunnels_come_and_go,
     until,
 )
+from tests.engines import THREADS, maker, missing_for_native
+from tests.requirements import require
 from tests.unit.datapath.parts import facing, udp_packet
 from vpnd.datapath.interface import Acquire, EngineOptions, PeerSends
-from vpnd_engine import NativeEngine
+
+
+@pytest.fixture
+def engine() -> str:
+    require(missing_for_native())
+    return THREADS
 
 
 def names() -> set[str]:
     return {file.read_text().strip() for file in File("/proc/self/task").glob("*/comm")}
 
 
-@pytest.fixture(autouse=True)
-def threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "PythonEngine", partial(NativeEngine, threads=True))
-
-
-async def test_the_threads_end_with_the_engine() -> None:
-    engine = NativeEngine(
-        asyncio.get_running_loop(), [], lambda path, data: None, lambda notice: None, threads=True
+async def test_the_threads_end_with_the_engine(engine: str) -> None:
+    made = maker(engine)(
+        asyncio.get_running_loop(), [], lambda path, data: None, lambda notice: None, EngineOptions()
     )
     # A thread names itself when it begins, and its entry goes a moment after it has ended.
     await until(lambda: {"vpnd-in", "vpnd-out"} <= names())
-    engine.close()
+    made.close()
     await until(lambda: not {"vpnd-in", "vpnd-out"} & names())
 
 
-async def test_callbacks_come_in_the_thread_of_the_loop() -> None:
+async def test_callbacks_come_in_the_thread_of_the_loop(engine: str) -> None:
     told: list[int] = []
-    engine = NativeEngine(
+    made = maker(engine)(
         asyncio.get_running_loop(),
         [ip_address("127.0.0.1")],
         lambda path, data: told.append(threading.get_ident()),
         lambda notice: told.append(threading.get_ident()),
         EngineOptions(port=0, raw=False),
-        threads=True,
     )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         for message in (bytes(4) + b"an IKE message", b"no SA has this SPI"):
-            stranger.sendto(message, ("127.0.0.1", engine.port(4)))
+            stranger.sendto(message, ("127.0.0.1", made.port(4)))
         await until(lambda: len(told) == 2)
-    engine.close()
+    made.close()
     assert set(told) == {threading.get_ident()}
 
 
-async def test_a_packet_waits_and_the_peer_is_heard(pair: Sides) -> None:  # noqa: F811 - the fixture
+async def test_a_packet_waits_and_the_peer_is_heard(pair: Sides) -> None:  # noqa: F811 (the fixture)
     sa = pair.child()
-    pair.a.put(udp_packet(suite.A, suite.B))
+    pair.a.put(udp_packet(A, B))
     await until(lambda: any(isinstance(notice, Acquire) for notice in pair.a.notices))
     pair.b.engine.install(facing(sa), outbound=False)
     pair.a.engine.install(sa)
-    assert await arrived(pair.b, 1) == [udp_packet(suite.A, suite.B)]
+    assert await arrived(pair.b, 1) == [udp_packet(A, B)]
     await until(lambda: PeerSends("t", 0x2002) in pair.b.notices)

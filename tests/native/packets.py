@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from hypothesis import settings
 from hypothesis import strategies as st
+
 from vpnd.wire.ip import PORT_PROTOCOLS, checksum, pseudo_header
+
+FEW = settings(max_examples=30)
+"""For what `make fuzz` looks at as well, as a part of the whole: `make test` has seconds for all of it."""
 
 HOSTS4 = (
     "10.1.0.1",

@@ -9,18 +9,14 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import pytest
-from tests.datapath import test_engine as suite
+
 from tests.datapath.test_engine import ALL, GCM, A, B, Side, Sides, arrived, until
 from tests.unit.datapath.parts import child, tcp_packet, udp_packet
-from vpnd.datapath.engine import PythonEngine
 from vpnd.datapath.interface import Drop, IkeUnreached, Tapped
 from vpnd.model.child import Path
 from vpnd.model.unreachable import Unreachable
 from vpnd.wire.icmp import Echo
 from vpnd.wire.udpencap import NON_ESP_MARKER
-from vpnd_engine import NativeEngine
-
-ENGINES = pytest.mark.parametrize("engine", [PythonEngine, NativeEngine], ids=["python", "native"])
 
 
 @dataclass
@@ -39,9 +35,8 @@ class Heard:
 
 
 @pytest.fixture
-async def both(engine: type, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sides]:
-    monkeypatch.setattr(suite, "PythonEngine", engine)
-    sides = Sides(4, True, ALL)
+async def both(engine: str) -> AsyncIterator[Sides]:
+    sides = Sides(engine, 4, True, ALL)
     sides.connect()
     yield sides
     sides.a.close()
@@ -52,7 +47,6 @@ def path_of(side: Side, other: Side) -> Path:
     return Path(side.address, side.port, other.address, other.port)
 
 
-@ENGINES
 async def test_each_layer_and_direction_is_heard_once_and_in_order(both: Sides) -> None:
     assert isinstance(both.a.engine, Tapped)
     taps = Heard(), Heard()
@@ -73,7 +67,6 @@ async def test_each_layer_and_direction_is_heard_once_and_in_order(both: Sides) 
     assert came.said == wire
 
 
-@ENGINES
 async def test_what_is_not_authentic_or_comes_twice_is_not_heard(both: Sides) -> None:
     out, came = Heard(), Heard()
     both.a.engine.tap("t", out)
@@ -97,7 +90,6 @@ async def test_what_is_not_authentic_or_comes_twice_is_not_heard(both: Sides) ->
     assert len(came.said) == heard
 
 
-@ENGINES
 async def test_a_run_with_one_damaged_packet_shows_the_others(both: Sides) -> None:
     out, came = Heard(), Heard()
     both.a.engine.tap("t", out)
@@ -127,7 +119,6 @@ async def test_a_run_with_one_damaged_packet_shows_the_others(both: Sides) -> No
     assert came.esp == [bytes(esp) for esp in (*run[:2], *run[3:])]
 
 
-@ENGINES
 async def test_probes_and_their_answers_are_heard_and_nothing_after_the_end(both: Sides) -> None:
     local, remote = ip_address(A), ip_address(B)
     both.b.engine.answer_probes("t", remote, local)
@@ -147,7 +138,6 @@ async def test_probes_and_their_answers_are_heard_and_nothing_after_the_end(both
     assert len(heard.said) == 4
 
 
-@ENGINES
 async def test_an_ike_message_to_a_closed_port_is_told_and_esp_to_it_is_not(both: Sides) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind(("127.0.0.3", 0))
@@ -163,7 +153,6 @@ async def test_an_ike_message_to_a_closed_port_is_told_and_esp_to_it_is_not(both
     assert both.a.notices == [IkeUnreached(there, Unreachable.PORT)]
 
 
-@ENGINES
 async def test_an_ike_message_that_this_machine_forbids_is_told_after_the_call(both: Sides) -> None:
     """A broadcast address stands for a firewall rule: the kernel refuses both with a lack of permission."""
     there = Path(both.a.address, both.a.port, ip_address("127.255.255.255"), 4500)

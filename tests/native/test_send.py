@@ -10,8 +10,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_engines import Both
-from native_packets import ip_packets, ipv4, nearly
+
+from tests.native.both import Both
+from tests.native.packets import ip_packets, ipv4, nearly
 from tests.unit.datapath.parts import (
     CBC,
     EVERYTHING,
@@ -145,7 +146,7 @@ def test_any_commands_and_packets_have_the_same_outcome(
             both.install(first, True)
         for what, argument in steps:
             if what == "wait":
-                both.loop.now += float(str(argument))
+                both.now += float(str(argument))
             elif what in ("install", "set_limits"):
                 getattr(both, what)(*argument)
             else:
@@ -194,7 +195,7 @@ def test_a_large_packet_is_refused_with_an_error_at_a_limited_rate() -> None:
         large = udp_packet("10.1.0.1", "10.2.0.1", 1480)
         written = [len(both.send([large] * 40)[1]) for _ in range(4)]
         assert sum(written) == 100
-        both.loop.now += 0.125
+        both.now += 0.125
         assert len(both.send([large] * 40)[1]) == 12
 
 
@@ -213,7 +214,7 @@ def test_what_has_waited_too_long_does_not_leave() -> None:
         with engines() as both:
             both.replace_policies(ROWS[0])
             both.send([udp_packet("10.1.0.1", "10.2.0.1", 100)])
-            both.loop.now += waited
+            both.now += waited
             outcome = both.install(child(), True)
             assert outcome is not None
             assert sum(len(train[4]) for train in outcome[0]) == left
@@ -225,7 +226,7 @@ def test_an_sa_is_asked_for_once_a_second() -> None:
         asked = []
         for _ in range(5):
             asked.append(len(both.send([udp_packet("10.1.0.1", "10.2.0.1", 100)])[2]))
-            both.loop.now += 0.5
+            both.now += 0.5
         assert asked == [1, 0, 1, 0, 1]
 
 

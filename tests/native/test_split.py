@@ -8,14 +8,17 @@ from random import Random
 from typing import Any
 
 import pytest
-import vpnd_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_packets import any_bytes
+
+from tests.engines import native_module
+from tests.native.packets import FEW, any_bytes
 from tests.unit.datapath.parts import CBC, EVERYTHING, GCM, child, tcp_packet
 from vpnd.datapath.interface import PolicyRow
 from vpnd.model.proposals import Suite
 from vpnd.wire.ip import adjust_checksum, checksum, encode_packet, pseudo_header
+
+vpnd_engine = native_module()
 
 PAIRS = (("10.1.0.1", "10.2.0.1"), ("fd01::1", "fd02::1"))
 NONE, TCPV4, TCPV6, UDP_L4, ECN = 0, 1, 4, 5, 0x80
@@ -46,6 +49,7 @@ pairs = st.sampled_from(PAIRS)
 lengths = st.integers(1, 6000)
 
 
+@FEW
 @given(
     pairs,
     lengths,
@@ -80,6 +84,7 @@ def test_tcp_is_cut_into_segments(
     assert vpnd_engine.split_read(vnet(kind, size) + whole) == wanted
 
 
+@FEW
 @given(pairs, lengths, st.integers(1, 3000), st.randoms(use_true_random=False))
 def test_udp_is_cut_into_datagrams(hosts: tuple[str, str], length: int, size: int, rng: Random) -> None:
     data = rng.randbytes(length)
@@ -89,11 +94,13 @@ def test_udp_is_cut_into_datagrams(hosts: tuple[str, str], length: int, size: in
     assert vpnd_engine.split_read(vnet(UDP_L4, size) + udp(hosts, data)) == wanted
 
 
+@FEW
 @given(any_bytes)
 def test_a_packet_that_stands_for_itself_stays_as_it_is(packet: bytes) -> None:
     assert vpnd_engine.split_read(vnet(NONE, 0, flags=0) + packet) == [packet]
 
 
+@FEW
 @given(pairs, lengths, st.booleans())
 def test_a_checksum_that_was_left_to_us_is_made(hosts: tuple[str, str], length: int, tcp: bool) -> None:
     packet = tcp_packet(*hosts, 1, bytes(length)) if tcp else udp(hosts, bytes(length))
@@ -106,6 +113,7 @@ def test_a_checksum_that_was_left_to_us_is_made(hosts: tuple[str, str], length: 
     assert made == [packet] or made[0][at : at + 2] == b"\xff\xff"
 
 
+@FEW
 @given(st.binary(min_size=10, max_size=10), any_bytes)
 def test_any_header_and_bytes_are_packets_or_refused(header: bytes, packet: bytes) -> None:
     try:
@@ -119,7 +127,8 @@ def test_any_header_and_bytes_are_packets_or_refused(header: bytes, packet: byte
 reads = st.one_of(
     st.builds(
         lambda hosts, length, size: (
-            vnet(TCPV4 if hosts == PAIRS[0] else TCPV6, size) + tcp_packet(*hosts, 1, bytes(length))
+            vnet(TCPV4 if hosts == PAIRS[0] else TCPV6, size)
+            + tcp_packet(hosts[0], hosts[1], 1, bytes(length))
         ),
         pairs,
         lengths,

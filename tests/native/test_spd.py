@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
-import vpnd_engine
 from hypothesis import given
 from hypothesis import strategies as st
-from native_packets import HOSTS4, HOSTS6, any_bytes, ip_packets
-from test_native_wire import many, outcome
+
+from tests.engines import native_module
+from tests.native.packets import FEW, HOSTS4, HOSTS6, any_bytes, ip_packets
+from tests.native.test_wire import many, outcome
 from vpnd.datapath.spd import Row, SelectorTable
 from vpnd.model.selectors import Address, Selector
+
+vpnd_engine = native_module()
 
 
 @st.composite
@@ -41,9 +46,7 @@ def side(kept: tuple[Selector, ...]) -> Side:
     return [(s.start, s.end, s.protocol, s.port_start, s.port_end) for s in kept]
 
 
-def both(
-    rows: tuple[Row, ...], martians: bool, own: list[Address]
-) -> tuple[vpnd_engine.SelectorTable, SelectorTable]:
+def both(rows: tuple[Row, ...], martians: bool, own: list[Address]) -> tuple[Any, SelectorTable]:
     given_rows = [(row.mapping, side(row.sources), side(row.destinations)) for row in rows]
     return vpnd_engine.SelectorTable(given_rows, martians, own), SelectorTable(rows, martians, frozenset(own))
 
@@ -56,6 +59,7 @@ def remembered_or_found(table: SelectorTable, packet: bytes) -> int:
 
 
 @many
+@FEW
 @given(
     tables,
     st.booleans(),
@@ -83,12 +87,13 @@ def test_tables_answer_alike(
             same_family = probed[0].version == probed[1].version
             theirs.tell_probes(probed[0].packed + probed[1].packed if same_family else None)
         for packet in packets * 2:
-            assert outcome(lambda p=packet: ours.lookup(p)) == outcome(
-                lambda p=packet: remembered_or_found(theirs, p)
+            assert outcome(partial(ours.lookup, packet)) == outcome(
+                partial(remembered_or_found, theirs, packet)
             )
-            assert outcome(lambda p=packet: ours.decide(p)) == outcome(lambda p=packet: theirs.lookup(p))
+            assert outcome(partial(ours.decide, packet)) == outcome(partial(theirs.lookup, packet))
 
 
+@FEW
 @given(tables, any_bytes)
 def test_any_bytes_are_decided_alike(rows: tuple[Row, ...], packet: bytes) -> None:
     ours, theirs = both(rows, True, [])
@@ -103,6 +108,7 @@ def test_a_flood_of_flows_is_forgotten_by_both() -> None:
         assert ours.lookup(packet) == theirs.lookup(packet) == 7
 
 
+@FEW
 @given(selectors(), selectors())
 def test_one_selector_covers_another_alike(first: Selector, second: Selector) -> None:
     assert vpnd_engine.covers(side((first, second))) is first.covers(second)

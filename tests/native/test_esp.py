@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hmac import digest as hmac_digest
+from typing import Any
 
 import pytest
-import vpnd_engine
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests import vectors
+from tests.engines import native_module
+from tests.native.packets import FEW
 from tests.unit.datapath.parts import SUITES, keys_for
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES, integrity_of
@@ -17,7 +21,7 @@ from vpnd.model.child import EspKeys
 from vpnd.model.proposals import Suite
 from vpnd.model.secret import Secret
 
-from tests import vectors
+vpnd_engine = native_module()
 
 SPI = 0xDEADBEEF
 SEED = bytes(range(32))
@@ -42,7 +46,7 @@ def material(suite: Suite, keys: EspKeys) -> Material:
     return suite.encryption, suite.integrity, suite.icv_length, suite.esn, revealed
 
 
-def native(suite: Suite, keys: EspKeys) -> tuple[vpnd_engine.Sealer, vpnd_engine.Opener]:
+def native(suite: Suite, keys: EspKeys) -> tuple[Any, Any]:
     given_material = material(suite, keys)
     return vpnd_engine.Sealer(given_material, SPI, SEED), vpnd_engine.Opener(given_material)
 
@@ -59,6 +63,7 @@ def runs(draw: st.DrawFn) -> list[bytes]:
     return draw(st.lists(st.binary(min_size=size, max_size=size), min_size=1, max_size=20))
 
 
+@FEW
 @given(suites, runs(), numbers, st.sampled_from([4, 41]))
 def test_each_engine_opens_what_the_other_seals(
     suite: Suite, packets: list[bytes], number: int, next_header: int
@@ -89,6 +94,7 @@ def test_each_engine_opens_what_the_other_seals(
         ]
 
 
+@FEW
 @given(suites, st.binary(min_size=1, max_size=200), numbers, st.data())
 def test_damage_is_found_by_both(suite: Suite, packet: bytes, number: int, data: st.DataObject) -> None:
     keys, sequence = keys_for(suite), number_for(suite, number)
@@ -103,6 +109,7 @@ def test_damage_is_found_by_both(suite: Suite, packet: bytes, number: int, data:
     assert python_opener.open(bytes(sealed), 0, len(sealed), 1, (sequence,)) == [None]
 
 
+@FEW
 @given(suites, st.binary(max_size=300))
 def test_bytes_of_any_length_are_no_packet_for_both(suite: Suite, packet: bytes) -> None:
     keys = keys_for(suite)
@@ -168,6 +175,7 @@ def plaintexts(draw: st.DrawFn) -> bytes:
     return bytes(packet + filler + bytes((said & 0xFF, next_header)))
 
 
+@FEW
 @given(plaintexts() | st.binary(max_size=100))
 def test_the_packet_within_a_plaintext(plaintext: bytes) -> None:
     length = vpnd_engine.inner_length(plaintext)
@@ -177,6 +185,7 @@ def test_the_packet_within_a_plaintext(plaintext: bytes) -> None:
 # ------------------------------------------------------------------------------------- refusals
 
 
+@FEW
 @given(suites, st.integers(0, 70), st.integers(0, 70), st.integers(0, 8))
 def test_keys_of_a_wrong_length_are_refused_with_the_same_words(
     suite: Suite, key: int, integrity: int, salt: int

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_engines import Arrival, Both
-from native_packets import any_bytes, ip_packets
-from test_native_send import PATH6, ROWS, batches, children, hosts_kept
+
+from tests.native.both import Arrival, Both
+from tests.native.packets import any_bytes, ip_packets
+from tests.native.test_send import PATH6, ROWS, batches, children, hosts_kept
 from tests.unit.datapath.parts import CBC, EVERYTHING, GCM, child, selector, tcp_packet, udp_packet
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.crypto.suites import ENCRYPTIONS
@@ -260,7 +261,7 @@ def follow(pair: Pair, what: str, argument: Any) -> None:
     both = pair.both
     match what:
         case "wait":
-            both.loop.now += argument
+            both.now += argument
         case "install":
             pair.install(*argument)
         case "arrive":
@@ -375,7 +376,8 @@ def test_an_sa_takes_what_its_limit_has_room_for() -> None:
         udp = [udp_packet(*HOSTS, 1000)]
         told = [notice[0] for _ in range(4) for notice in joined(pair, udp * 2)[2]]
         assert told == ["SoftLimit", "HardLimit"]
-        assert pair.both.native.stats(0x1001)[0] == 4
+        (counted,) = joined(pair, [])[4]
+        assert counted.packets_in == 4
 
 
 def test_a_limit_that_is_lowered() -> None:
