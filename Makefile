@@ -37,18 +37,21 @@ CONFINED = $(PYTHON) -m pytest tests/faults/test_service.py --machine qemu -k "f
 
 # Tests that need no root, and by themselves reach every line and branch of what must be covered whole (tests/lab/counting.py);
 # and as root those by which the rest of vpnd is counted, also in the daemons that they start.
-COVERED_BY := $(addprefix tests/unit/,wire ike tunnel datapath) tests/datapath/test_engine.py tests/simulation
+COVERED_BY := $(addprefix tests/unit/,wire ike tunnel datapath) $(addprefix tests/datapath/test_,engine.py python_engine.py) tests/simulation
 COUNTED_BY ?= tests/unit tests/datapath/test_engine.py tests/interop/test_operator.py
 COUNTING := $(PYTHON) -m pytest -p tests.covered -p no:randomly -n 2 --dist loadgroup
 
 export PYTHONUNBUFFERED := 1
 grid faults: export PYTEST_TIMEOUT := 3600
 
+PACKETS ?= 10000000
+# Another seed at each `make fuzz`, unless one is given.
+SEEDED := $(SEED)
 SEED ?= 1
 COUNT ?= 300
 ONLY ?=
 
-.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser api monitoring containers engine engine-test engine-fuzz wheel deb docs install clean
+.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser api monitoring containers engine engine-test fuzz engine-fuzz wheel deb docs install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -151,6 +154,8 @@ engine-fuzz:  ## hostile bytes for the native engine, under the address sanitize
 
 wheel: setup  ## the wheels of vpnd and of the native engine in dist
 	@bash contrib/wheel.sh
+fuzz: setup  ## both engines on 10 million generated packets, until they differ; PACKETS=1000000 SEED=7
+	@$(PYTHON) -m tests.native.fuzz --packets $(PACKETS) $(if $(SEEDED),--seed $(SEEDED))
 
 deb:  ## Debian packages in build/deb, one for each release (12 and 13)
 	@bash contrib/deb.sh

@@ -59,7 +59,6 @@ def remembered_or_found(table: SelectorTable, packet: bytes) -> int:
 
 
 @many
-@FEW
 @given(
     tables,
     st.booleans(),

@@ -21,7 +21,7 @@ vpnd_engine = native_module()
 T = TypeVar("T")
 MALFORMED = "malformed"
 
-many = settings(max_examples=500)
+many = settings(max_examples=60)
 
 
 def outcome(call: Callable[[], T]) -> T | str:
@@ -54,7 +54,6 @@ def fields(packet: bytes) -> tuple[object, ...]:
 
 
 @many
-@FEW
 @given(any_bytes)
 def test_a_packet_is_read_alike(packet: bytes) -> None:
     assert outcome(lambda: vpnd_engine.read_packet(packet)) == outcome(lambda: fields(packet))
@@ -94,7 +93,6 @@ limits = st.integers(88, 1500) | st.sampled_from([576, 1280, 1438, 65535])
 
 
 @many
-@FEW
 @given(any_bytes, limits, st.none() | st.integers(1, 65535))
 def test_the_mss_is_clamped_alike(packet: bytes, limit: int, most: int | None) -> None:
     ours = outcome(lambda: vpnd_engine.clamp_mss(packet, limit, most))
@@ -102,7 +100,6 @@ def test_the_mss_is_clamped_alike(packet: bytes, limit: int, most: int | None) -
 
 
 @many
-@FEW
 @given(any_bytes)
 def test_a_syn_is_suspected_alike(packet: bytes) -> None:
     if packet and len(packet) >= {4: 20, 6: 40}.get(packet[0] >> 4, 1 << 16):
@@ -110,7 +107,6 @@ def test_a_syn_is_suspected_alike(packet: bytes) -> None:
 
 
 @many
-@FEW
 @given(ipv4(), st.integers(20, 200), st.booleans())
 def test_fragments_are_alike(packet: bytes, limit: int, large: bool) -> None:
     if large and packet[2:4] == len(packet).to_bytes(2):
@@ -132,7 +128,6 @@ def echo_answer(packet: bytes) -> bytes | None:
 
 
 @many
-@FEW
 @given(ip_packets | any_bytes)
 def test_echo_requests_are_answered_alike(packet: bytes) -> None:
     assert outcome(lambda: vpnd_engine.echo_answer(packet)) == outcome(lambda: echo_answer(packet))

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from vpnd import __version__
 from vpnd.control.operations import Conflict
 from vpnd.control.schema import CaptureRequest
-from vpnd.datapath.interface import Engine, Tapped
+from vpnd.datapath.interface import Engine
 from vpnd.host.clock import Clock
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import Decrypted
@@ -132,7 +132,7 @@ class Captures:
 
     def __init__(self, clock: Clock, engine: Engine, endpoint: Endpoint) -> None:
         self._clock = clock
-        self._tapped: Tapped | None = engine if isinstance(engine, Tapped) else None
+        self._engine = engine
         self._endpoint = endpoint
         self._running: dict[str, Capture] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -143,9 +143,6 @@ class Captures:
             raise Conflict("E-BUSY-CAPTURE", f"{tunnel} is captured already", "end that capture, or wait")
         if len(self._running) >= MOST:
             raise Conflict("E-BUSY-CAPTURE", f"{MOST} captures run", "end one, or wait")
-        if (wanted.inner or wanted.outer) and self._tapped is None:
-            hint = 'vpnctl pcap --ike, or engine = "python" in [gateway]'
-            raise Conflict("E-NO-CAPTURE", "this engine does not show its packets", hint)
         capture = self._running[tunnel] = Capture(self._clock, tunnel, wanted)
         # Also where its reader never comes.
         loop = asyncio.get_running_loop()
@@ -179,8 +176,7 @@ class Captures:
             self._endpoint.capture(tunnel, False)
 
     def _tap(self, tunnel: str, capture: Capture | None) -> None:
-        if self._tapped is not None:
-            self._tapped.tap(tunnel, capture)
+        self._engine.tap(tunnel, capture)
 
     def close(self) -> None:
         """The daemon ends."""

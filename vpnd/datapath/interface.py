@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.policy import NAT_T_PORT
@@ -214,14 +214,6 @@ class Tap(Protocol):
         """ESP packets that are sent along a path, or were received and are authentic, from their SPI on."""
 
 
-@runtime_checkable
-class Tapped(Protocol):
-    """What an engine has that can be captured; one that was made before there were taps has not."""
-
-    def tap(self, tunnel: str, tap: Tap | None) -> None:
-        """Let `tap` hear what this tunnel carries from now on, or nobody. Unknown tunnels are ignored."""
-
-
 OnIke = Callable[[Path, bytes], None]
 OnNotice = Callable[[Notice], None]
 
@@ -322,6 +314,9 @@ class Engine(Protocol):
 
     def answer_probes(self, tunnel: str, local: Address, remote: Address) -> None:
         """Answer echo requests from `remote` to `local` at once, before all that wait in the TUN."""
+
+    def tap(self, tunnel: str, tap: Tap | None) -> None:
+        """Let `tap` hear what this tunnel carries from now on, or nobody. Unknown tunnels are ignored."""
 
     def stats(self, spi_in: int) -> SaStats | None:
         """Counters of one SA pair, or None if it is not installed."""
