@@ -141,8 +141,13 @@ impl NativeEngine {
         }
     }
 
+    /// Let the loop serve a descriptor, or the threads: never both, or packets would overtake each other.
     fn add_reader(slf: &Bound<'_, Self>, fd: i32, method: &str, argument: Py<PyAny>) -> PyResult<()> {
         let py = slf.py();
+        if let Some(workers) = &slf.borrow().workers {
+            workers.changed();
+            return Ok(());
+        }
         let call = slf.getattr(method)?;
         slf.borrow().event_loop.bind(py).call_method1("add_reader", (fd, call, argument))?;
         Ok(())
