@@ -87,8 +87,9 @@ class NativeCarrier:
         self._headers = False
         self._children: dict[int, ChildSa] = {}
 
-    def add_tunnel(self, tunnel: str, vnet_header: bool) -> None:
+    def add_tunnel(self, tunnel: str, vnet_header: bool, joins_udp: bool = False) -> None:
         self._engine.add_tunnel(tunnel, vnet_header)
+        self._engine.join_udp(tunnel, joins_udp)
         self._tunnels.append(tunnel)
         self._headers = vnet_header
 

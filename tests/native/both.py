@@ -41,14 +41,14 @@ class Arrival:
 class Both:
     """Every call goes to both engines."""
 
-    def __init__(self, vnet_header: bool = False) -> None:
+    def __init__(self, vnet_header: bool = False, joins_udp: bool = False) -> None:
         self.now = 100.0
         self.python, self.native = PythonCarrier(SeededEntropy(1)), NativeCarrier(SeededEntropy(1))
         self.spis: dict[int, Opener] = {}
         self.packets = 0
         """Packets and datagrams that were put in."""
         for one in self._each:
-            one.add_tunnel(TUNNEL, vnet_header)
+            one.add_tunnel(TUNNEL, vnet_header, joins_udp)
 
     @property
     def _each(self) -> tuple[Carrier, Carrier]:

@@ -111,7 +111,8 @@ class Case:
 
     def __init__(self, seed: int, number: int, corpus: Sequence[bytes] = ()) -> None:
         self.dice = Random(f"{seed}/{number}")
-        self.both = Both(vnet_header=self.dice.random() < 0.8)
+        headed = self.dice.random() < 0.8
+        self.both = Both(headed, headed and self.dice.random() < 0.6)
         self.corpus = corpus
         self.peers: dict[int, Peer] = {}
         self.seen: deque[bytes] = deque(maxlen=64)

@@ -8,12 +8,13 @@ from time import process_time
 
 import pytest
 
+from tests.simulation.carrying import Carrying
 from tests.simulation.footprint import footprint
 from tests.simulation.invariants import disagreements, leaks
 from tests.simulation.living import Living
 from tests.simulation.policies import Recipe
 from tests.simulation.weather import Datagram
-from tests.simulation.year import DAY, Year, held
+from tests.simulation.year import DAY, Remembered, Year, held
 from tests.tables import TellRow
 from vpnd.model.policy import NegotiationMode, PeerPolicy
 from vpnd.wire.iana import IkeVersion
@@ -103,3 +104,57 @@ def test_no_second_is_left_out(spoken: str) -> None:
 
 def _said(datagram: Datagram) -> tuple[float, str, str]:
     return datagram.sent_at, datagram.sender, sha256(datagram.data).hexdigest()
+
+
+class Carried(Carrying, Remembered):
+    """It carries packets. One that was switched off takes none."""
+
+    def take(self, packets: list[bytes]) -> None:
+        if self.world.gateways.get(self.name) is self:
+            super().take(packets)
+
+
+class CarryingYear(Year):
+    """In place of words that each has heard the other, a packet each way."""
+
+    kind = Carried
+    lost = 0
+    put = 0
+
+    def _boot(self) -> Remembered:
+        b = super()._boot()
+        a = self.a
+        assert isinstance(a, Carried)
+        assert isinstance(b, Carried)
+        a.meet(self, b, 0.005)
+        b.meet(self, a, 0.005)
+        return b
+
+    def _hear(self) -> None:
+        for one, other in ((self.a, self.b), (self.b, self.a)):
+            assert isinstance(one, Carried)
+            assert isinstance(other, Carried)
+            if self.possible and one.sending_on() in other.installed:
+                self.put += 1
+                before = other.received
+                one.put(1)
+                self.after(0.006, lambda other=other, before=before: self._count(other, before))  # type: ignore[misc]  # bound now
+
+    def _count(self, other: Carried, before: int) -> None:
+        self.lost += other.received == before and self.gateways.get(other.name) is other
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_each_engine")
+@pytest.mark.parametrize("spoken", SPEAKING)
+def test_days_of_a_tunnel_with_real_packets(spoken: str) -> None:
+    """Reboots, links that fail and hundreds of rekeys; whenever both ends agree, what is sent arrives."""
+    year = CarryingYear(policies(spoken, ike_lifetime=7_200), seed=5, day=3_600.0)
+    year.run_for(8 * 3_600.0)
+    assert year.reboots == 9
+    assert year.link_failures >= 5
+    assert year.put > 100
+    assert year.lost == 0
+    assert year.meter.availability > 0.9
+    for gateway in (year.a, year.b):
+        assert_nothing_leaked(gateway)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from math import floor, inf
+from typing import ClassVar
 
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
@@ -74,6 +75,8 @@ class Remembered(Living):
 class Year(World):
     """Gateway a negotiates; gateway b is the peer, which only answers, and which reboots."""
 
+    kind: ClassVar[type[Remembered]] = Remembered
+
     def __init__(
         self, policies: tuple[PeerPolicy, PeerPolicy], seed: int = 1, day: float = DAY, seconds: bool = False
     ) -> None:
@@ -92,7 +95,7 @@ class Year(World):
         self._seconds = seconds
         self._heard = EPOCH
         self.interceptors.append(self._cut)
-        self.a = self.add(Remembered, "a", ADDRESS_A, Endpoint(SeededEntropy(seed)))
+        self.a = self.add(self.kind, "a", ADDRESS_A, Endpoint(SeededEntropy(seed)))
         self.b = self._boot()
         self.a.live("b", self._policies[0], Negotiation.ACTIVE, SeededEntropy(seed + 2))
         self._day()
@@ -104,7 +107,7 @@ class Year(World):
     def _boot(self) -> Remembered:
         self.reboots += 1
         seed = 1000 * self.seed + self.reboots
-        b = self.add(Remembered, "b", ADDRESS_B, Endpoint(SeededEntropy(seed)))
+        b = self.add(self.kind, "b", ADDRESS_B, Endpoint(SeededEntropy(seed)))
         b.live("a", self._policies[1], Negotiation.PASSIVE, SeededEntropy(seed + 500_000))
         return b
 

@@ -24,8 +24,9 @@ class PythonCarrier:
         """The tunnels by the numbers that stand in place of their descriptors."""
         self._carried = Carried([], [], [])
 
-    def add_tunnel(self, tunnel: str, vnet_header: bool) -> None:
+    def add_tunnel(self, tunnel: str, vnet_header: bool, joins_udp: bool = False) -> None:
         added = Tunnel(tunnel, len(self._names), 0, vnet_header, self._write, lambda address: False)
+        added.coalescer.joins_udp = joins_udp
         self.core.add_tunnel(added)
         self._names.append(tunnel)
 

@@ -388,8 +388,8 @@ class Carrier(Protocol):
     destination is taken for this host's, so every joined checksum is verified. Entropy was handed in.
     """
 
-    def add_tunnel(self, tunnel: str, vnet_header: bool) -> None:
-        """Raises ValueError if it is known."""
+    def add_tunnel(self, tunnel: str, vnet_header: bool, joins_udp: bool = False) -> None:
+        """`joins_udp`: its TUN takes joined datagrams of UDP. Raises ValueError if it is known."""
 
     def remove_tunnel(self, tunnel: str) -> None: ...
 
