@@ -42,7 +42,7 @@ COUNTED_BY ?= tests/unit tests/datapath/test_engine.py tests/interop/test_operat
 COUNTING := $(PYTHON) -m pytest -p tests.covered -p no:randomly -n 2 --dist loadgroup
 
 export PYTHONUNBUFFERED := 1
-grid faults: export PYTEST_TIMEOUT := 3600
+grid native faults: export PYTEST_TIMEOUT := 3600
 
 PACKETS ?= 10000000
 # Another seed at each `make fuzz`, unless one is given.
@@ -51,7 +51,7 @@ SEED ?= 1
 COUNT ?= 300
 ONLY ?=
 
-.PHONY: help setup demo test quick coverage nightly lint format bench grid faults mutants browser api monitoring containers engine engine-test fuzz engine-fuzz wheel deb docs install clean
+.PHONY: help setup demo test quick coverage nightly lint format bench grid native faults mutants browser api monitoring containers engine engine-test fuzz engine-fuzz wheel deb docs install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## */\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -63,10 +63,13 @@ demo: setup  ## a tunnel to watch; PEER=vpnd (the default) or PEER=strongswan; S
 	@$(PYTHON) -m tests.lab.demo --peer $(PEER) --scenario $(SCENARIO)
 
 # Each of two runs compiles its tests first, before several processes do it. What waits comes first wherever it has work.
+# The native engine is built meanwhile, as quickly as may be; what needs it waits for it (tests/engines.py).
 # The lines and branches that are reached are counted; `FLOOR=` does without, and so does PYTEST_ARGS, one run of some tests.
 COMPILE = $(PYTHON) -m pytest --collect-only -q
 test: setup  ## everything: linters, unit tests, simulation, interop with strongSwan; the floors of coverage
 	@work=$$(mktemp -d); trap 'kill $$(jobs -p) 2>/dev/null || true; rm -rf "$$work"' EXIT; failed=0; unset PYTHONDONTWRITEBYTECODE; \
+	export VPND_ENGINE_BUILDING="$$work/building"; touch "$$VPND_ENGINE_BUILDING"; \
+	{ ENGINE_PROFILE=ci ENGINE_REQUIRED=$(if $(filter true,$(CI)),1,0) nice -n 5 bash engine/build.sh >"$$work/engine" 2>&1 || touch "$$work/unbuilt"; rm -f "$$VPND_ENGINE_BUILDING"; } & building=$$!; \
 	nice -n 5 $(MAKE) --no-print-directory lint >"$$work/lint" 2>&1 & linters=$$!; \
 	if [ -n "$(PYTEST_ARGS)" ]; then $(PYTHON) -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS) || failed=$$?; \
 	else mkdir "$$work/reached"; \
@@ -76,6 +79,7 @@ test: setup  ## everything: linters, unit tests, simulation, interop with strong
 	$(PYTHON) -m pytest $(PYTEST_WORKERS) $(WAITING) || failed=$$?; \
 	wait $$computing || failed=$$?; cat "$$work/computed"; \
 	$(if $(FLOOR),$(PYTHON) -m tests.covered --floor $(FLOOR) "$$work/reached" || failed=$$?;) fi; \
+	wait $$building; cat "$$work/engine"; [ ! -e "$$work/unbuilt" ] || failed=1; \
 	wait $$linters || { failed=$$?; cat "$$work/lint"; }; exit $$failed
 
 # Two processes that share nothing: each collects its own half, and no report goes from one to another. What was
@@ -88,7 +92,7 @@ quick: setup  ## what needs no root and waits for nothing
 	$(QUICK) $(addprefix tests/,simulation properties architecture docs) $(BESIDE) $(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
 	wait $$units || [ $$? = 5 ] || failed=1; cat "$$unit"; exit $$failed
 
-nightly: quick coverage docs grid faults bench mutants browser api monitoring containers  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
+nightly: quick coverage docs grid native fuzz faults bench mutants browser api monitoring containers  ## all that takes hours: another order, every combination, every fault, the figures, the mutants
 
 coverage: setup  ## what must be covered whole, by the tests without root alone; as root at least 90 % of the rest, with daemons
 	@reached=$$(mktemp -d); trap 'rm -rf "$$reached"' EXIT; export VPND_COVERED="$$reached"; \
@@ -107,10 +111,14 @@ format: setup  ## let ruff format and mend what it can
 	@$(PYTHON) -m ruff format --quiet .
 
 bench: setup  ## vpnd and strongSwan side by side; BENCH_ARGS=--short for a quick look
+	@bash engine/build.sh
 	@$(PYTHON) -m bench $(BENCH_ARGS)
 
 grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 minutes
 	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_specification.py tests/interop/test_sm.py --full-grid -p no:randomly $(PYTEST_ARGS)
+
+native: engine  ## the grid, leaks and renewals with strongSwan, each vpnd on the native engine
+	@$(PYTHON) -m pytest $(addprefix tests/interop/test_,grid.py leaks.py rekeys.py) --engine native --full-grid -p no:randomly $(PYTEST_ARGS)
 
 faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: two hours
 	@bash tests/lab/setup.sh tshark
@@ -154,6 +162,7 @@ engine-fuzz:  ## hostile bytes for the native engine, under the address sanitize
 
 wheel: setup  ## the wheels of vpnd and of the native engine in dist
 	@bash contrib/wheel.sh
+
 fuzz: setup  ## both engines on 10 million generated packets, until they differ; PACKETS=1000000 SEED=7
 	@$(PYTHON) -m tests.native.fuzz --packets $(PACKETS) $(if $(SEEDED),--seed $(SEEDED))
 

@@ -51,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what the grid puts opposite strongSwan; strongswan proves the rig itself",
     )
     parser.addoption(
+        "--engine",
+        choices=("python", "native", "auto"),
+        default="python",
+        help="which engine each vpnd of the laboratory has; `make nightly` also runs some on the native one",
+    )
+    parser.addoption(
         "--programs",
         action="store_true",
         help="each vpnd is started as the program, none is forked (tests/lab/forked.py)",
@@ -71,6 +77,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     interruptible()
     Lab.forks = not config.getoption("--programs")
+    Lab.engine = config.getoption("--engine")
+    if Lab.engine == "native":
+        # Here: a plugin that is imported before pytest does it would not have its assertions rewritten.
+        from tests.engines import missing_for_native
+
+        if missing := missing_for_native():
+            raise pytest.UsageError(missing)
     if config.getoption("--record") is not None:
         settings.load_profile("recorded")
 

@@ -10,8 +10,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from tests.datapath.test_engine import ALL, GCM, A, B, Side, Sides, arrived, until
-from tests.unit.datapath.parts import child, tcp_packet, udp_packet
+from tests.datapath.test_engine import ALL, A, B, Side, Sides, arrived, until
+from tests.unit.datapath.parts import GCM, child, tcp_packet, udp_packet
 from vpnd.datapath.interface import Drop, IkeUnreached
 from vpnd.model.child import Path
 from vpnd.model.unreachable import Unreachable

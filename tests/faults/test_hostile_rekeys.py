@@ -18,7 +18,6 @@ from tests.lab.stream import Streams
 from tests.lab.topology import Wire, two_gateways
 from tests.lab.vpnd import Vpnd
 from tests.tables import TellRow
-from vpnd.datapath.engines import is_native_installed
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.full_faults]
 
@@ -43,10 +42,7 @@ def gateways(lab: Lab, plan: Plan, engine: str) -> Iterator[tuple[Wire, Vpnd, Vp
             site.gateway.add_address(f"{inside(end.label, number)}/32")
         # What leaves is seen packet by packet.
         site.gateway.run("ethtool", "-K", "eth0", "tx-udp-segmentation", "off", "gso", "off")
-        gateway = Vpnd(site.gateway, end.address, plans=[view], running=False)
-        gateway.config.write_text(gateway.config.read_text() + f'engine = "{engine}"\n')
-        gateway.start()
-        ends.append(gateway)
+        ends.append(Vpnd(site.gateway, end.address, plans=[view], engine=engine))
     assert {gateway.status()["gateway"]["engine"] for gateway in ends} == {engine}
     yield wire, ends[1], ends[0]
 
@@ -69,10 +65,7 @@ def shadow(namespace: Namespace) -> Iterator[dict[str, int]]:
 
 
 @pytest.mark.parametrize("version", ["ikev2", "ikev1"])
-@pytest.mark.parametrize("engine", ["python", "native"])
 def test_renewals_among_hostile_packets_lose_nothing(engine: str, version: str, row: TellRow) -> None:
-    if engine == "native" and not is_native_installed():
-        pytest.skip("the native engine is not built here (make engine)")
     networks = [tuple(f"10.{side}.{number}.0/24" for number in range(NETWORKS)) for side in (1, 2)]
     local, remote = replace(A, networks=networks[0]), replace(B, networks=networks[1])
     plan = Plan(local=local, remote=remote, version=version)

@@ -98,7 +98,7 @@ def carried_by(userland: Userland) -> set[str]:
         command = userland.command(f"{PROGRAMS}/vpnd", "run")
         plan = Plan()
         ends = [
-            Vpnd(site.gateway, end.address, command, plans=[view], start_timeout=60)
+            Vpnd(site.gateway, end.address, command, plans=[view], start_timeout=60, engine="auto")
             for site, end, view in (
                 (wire.b, B, plan.other().change(negotiation="passive")),
                 (wire.a, A, plan),

@@ -116,6 +116,8 @@ class Lab:
 
     forks: ClassVar[bool] = False
     """Whether vpnd is a fork (`tests.lab.forked`) where no command is named, as in tests, or the program."""
+    engine: ClassVar[str] = "auto"
+    """Which engine each vpnd has where nothing else is asked for (`gateway.engine`)."""
     living: ClassVar[list[Lab]] = []
     """Those that are not closed."""
     last_words: ClassVar[list[tuple[str, str]]] = []

@@ -67,8 +67,12 @@ class Vpnd:
         plans: Sequence[Plan] = (),
         start_timeout: float = START_TIMEOUT,
         running: bool = True,
+        engine: str | None = None,
     ) -> None:
-        """Start it, if it shall be `running`, with these plans in its files; `command` is for `vpnd run`."""
+        """Start it, if it shall be `running`, with these plans in its files; `command` is for `vpnd run`.
+
+        `engine` is `gateway.engine`; None: that of the laboratory.
+        """
         self.namespace = namespace
         self.directory = namespace.lab.directory / f"vpnd-{namespace.label}"
         self.socket = self.directory / "vpnd.sock"
@@ -76,7 +80,9 @@ class Vpnd:
         self._child: Child | None = None
         self._starts = 0
         self._start_timeout = start_timeout
-        write(self.config, GATEWAY.format(name=name or namespace.label, address=address), mode=0o600)
+        head = GATEWAY.format(name=name or namespace.label, address=address)
+        engine = engine or Lab.engine
+        write(self.config, head + (f'engine = "{engine}"\n' if engine != "auto" else ""), mode=0o600)
         self.configure(*plans)
         namespace.lab.own_state(f"vpnctl status at {namespace.label}", self._told)
         if running:

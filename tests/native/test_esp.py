@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import vectors
-from tests.engines import native_module
+from tests.engines import NativeModule
 from tests.native.packets import FEW
 from tests.unit.datapath.parts import SUITES, keys_for
 from vpnd.crypto.entropy import SeededEntropy
@@ -21,7 +21,7 @@ from vpnd.model.child import EspKeys
 from vpnd.model.proposals import Suite
 from vpnd.model.secret import Secret
 
-vpnd_engine = native_module()
+vpnd_engine = NativeModule()
 
 SPI = 0xDEADBEEF
 SEED = bytes(range(32))

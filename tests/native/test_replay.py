@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.engines import native_module
+from tests.engines import NativeModule
 from tests.native.packets import FEW
 from vpnd.datapath.replay import ReplayWindow
 
-vpnd_engine = native_module()
+vpnd_engine = NativeModule()
 
 sizes = st.sampled_from([32, 33, 63, 64, 65, 100, 127, 128, 129, 4095, 4096]) | st.integers(32, 4096)
 starts = st.sampled_from([0, 1, (1 << 32) - 70, (1 << 32) + 5, (1 << 64) - 6000]) | st.integers(0, 1 << 63)

@@ -9,13 +9,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engines import native_module
+from tests.engines import NativeModule
 from tests.native.packets import FEW, HOSTS4, HOSTS6, any_bytes, ip_packets
 from tests.native.test_wire import many, outcome
 from vpnd.datapath.spd import Row, SelectorTable
 from vpnd.model.selectors import Address, Selector
 
-vpnd_engine = native_module()
+vpnd_engine = NativeModule()
 
 
 @st.composite

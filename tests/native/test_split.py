@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engines import native_module
+from tests.engines import NativeModule
 from tests.native.packets import FEW, any_bytes
 from tests.unit.datapath.parts import CBC, EVERYTHING, GCM, child, tcp_packet
 from vpnd.datapath.interface import PolicyRow
 from vpnd.model.proposals import Suite
 from vpnd.wire.ip import adjust_checksum, checksum, encode_packet, pseudo_header
 
-vpnd_engine = native_module()
+vpnd_engine = NativeModule()
 
 PAIRS = (("10.1.0.1", "10.2.0.1"), ("fd01::1", "fd02::1"))
 NONE, TCPV4, TCPV6, UDP_L4, ECN = 0, 1, 4, 5, 0x80

@@ -26,15 +26,13 @@ from tests.datapath.test_engine import (  # noqa: F401 (collected here)
     test_tunnels_come_and_go,
     until,
 )
-from tests.engines import THREADS, maker, missing_for_native
-from tests.requirements import require
+from tests.engines import THREADS, maker
 from tests.unit.datapath.parts import facing, udp_packet
 from vpnd.datapath.interface import Acquire, EngineOptions, PeerSends
 
 
 @pytest.fixture
 def engine() -> str:
-    require(missing_for_native())
     return THREADS
 
 

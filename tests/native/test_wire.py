@@ -8,7 +8,7 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engines import native_module
+from tests.engines import NativeModule
 from tests.native.packets import FEW, any_bytes, ip_packets, ipv4
 from tests.unit.datapath.parts import SUITES
 from vpnd.datapath import ecn, fit, mtu
@@ -16,7 +16,7 @@ from vpnd.model.proposals import Suite
 from vpnd.wire import icmp, ip
 from vpnd.wire.errors import DecodeError
 
-vpnd_engine = native_module()
+vpnd_engine = NativeModule()
 
 T = TypeVar("T")
 MALFORMED = "malformed"
