@@ -115,7 +115,7 @@ bench: setup  ## vpnd and strongSwan side by side; BENCH_ARGS=--short for a quic
 	@$(PYTHON) -m bench $(BENCH_ARGS)
 
 grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 minutes
-	@$(PYTHON) -m pytest tests/interop/test_grid.py tests/interop/test_grid_specification.py tests/interop/test_sm.py --full-grid -p no:randomly $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest $(addprefix tests/interop/test_,grid.py grid_specification.py sm.py by_name.py) --full-grid -p no:randomly $(PYTEST_ARGS)
 
 native: engine  ## the grid, leaks and renewals with strongSwan, each vpnd on the native engine
 	@$(PYTHON) -m pytest $(addprefix tests/interop/test_,grid.py leaks.py rekeys.py) --engine native --full-grid -p no:randomly $(PYTEST_ARGS)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import pytest
 
 from tests.interop.batch import ROLES, negotiation
+from tests.interop.pairwise import left_out, pairwise
 from tests.lab.lab import Lab, write
 from tests.lab.plan import A, B, Plan
 from tests.lab.process import PATIENCE, wait_until
@@ -22,7 +24,8 @@ pytestmark = [pytest.mark.root, pytest.mark.strongswan, pytest.mark.slow]
 NAME = "branch.vpn.example"
 BY_NAME = replace(B, address=NAME, identity="")
 SAYS = {"its address": B.address, "its name": NAME}
-SPOKEN = [("ikev2", "main"), ("ikev1", "main"), ("ikev1", "aggressive")]
+SPOKEN = ("ikev2-main", "ikev1-main", "ikev1-aggressive")
+AXES = (SPOKEN, ROLES, tuple(SAYS))
 
 
 @dataclass
@@ -57,12 +60,21 @@ def named() -> Iterator[Named]:
         yield Named(wire, ours, StrongSwan(wire.b.gateway))
 
 
-@pytest.mark.parametrize("says", SAYS)
-@pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize(("version", "mode"), SPOKEN)
-def test_a_peer_by_name_is_accepted(version: str, mode: str, role: str, says: str, named: Named) -> None:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each pair of values meets; with `--full-grid` every combination."""
+    if "spoken" in metafunc.fixturenames:
+        rows = product(*AXES) if metafunc.config.getoption("--full-grid") else pairwise(*AXES)
+        metafunc.parametrize(("spoken", "role", "says"), list(rows))
+
+
+def test_pairwise_leaves_no_pair_out() -> None:
+    assert left_out(pairwise(*AXES), *AXES) == []
+
+
+def test_a_peer_by_name_is_accepted(spoken: str, role: str, says: str, named: Named) -> None:
+    version, mode = spoken.split("-")
     plan = Plan(
-        name=f"{version}-{mode}-{role}-{says[4]}",
+        name=f"{spoken}-{role}-{says[4]}",
         version=version,
         mode=mode,
         remote=BY_NAME,
