@@ -30,11 +30,14 @@ def keys_of(diagnosis: Diagnosis) -> tuple[str, ...]:
         mode = diagnosis.fact("theirs") is None and (diagnosis.fact("exchange") or "").endswith(" mode")
         mine = ("ike.local_id", "ike.negotiation_mode") if mode else ("ike.local_id",)
         return mine if ours else ("ike.remote_id",)
+    if diagnosis.code is Code.FLAPPING:
+        return (*_LIFETIMES, *keys_of(Diagnosis(_behind(diagnosis))))
     return _KEYS.get(diagnosis.code, ())
 
 
 _IDENTITIES = ("ike.local_id", "ike.remote_id")
 _RANGES = ("spd", "routes")
+_LIFETIMES = ("ipsec.lifetime", "ike.lifetime")
 _PEER = ("customer_gateway",)
 _KEYS: dict[Code, tuple[str, ...]] = {
     Code.P1_ENCRYPTION: ("ike.encryption",),
@@ -63,6 +66,8 @@ _KEYS: dict[Code, tuple[str, ...]] = {
     Code.PEER_DEAD: ("dpd.action",),
     Code.LOCAL_INTERFACE: ("interface",),
     Code.LOCAL_ROUTE: ("routes",),
+    Code.MAPPINGS_DOWN: ("spd",),
+    Code.MTU: ("mtu",),
     Code.HEALTH: ("health_check.local", "health_check.remote"),
     Code.ONE_WAY: ("ipsec.encapsulation",),
     Code.ESP_ICV: ("ipsec.sha256_96", "ipsec.integrity"),
@@ -73,6 +78,43 @@ _PHASE_1_ALSO = (
     "the peer demands an additional key exchange (RFC 9370), which vpnd does not have",
 )
 _PHASE_2_ALSO = ("PFS differs (ipsec.pfs)", "the peer's lifetimes or ranges do not allow it")
+
+
+def _behind(flapping: Diagnosis) -> Code:
+    """What failed each time."""
+    try:
+        return Code(flapping.fact("reason"))
+    except ValueError:
+        return Code.LIFETIME
+
+
+_AT_ITS_END = (Code.LIFETIME, Code.PEER_DELETED, Code.PEER_DEAD, Code.PEER_REFUSED, Code.PEER_RESTARTED)
+"""What fails each time, and does not say why the SAs were not renewed."""
+
+
+def _flapping(facts: Facts) -> Explanation:
+    """A tunnel that ends each time when its SAs are to be renewed."""
+    why = _behind(facts.diagnosis)
+    behind = explain(Diagnosis(why, facts.diagnosis.facts), facts.tunnel, facts.about)
+    seconds, count = facts["seconds"] or "some", facts["count"]
+    times = f", {count} times in a row" if count else ""
+    known = why not in _AT_ITS_END
+    return Explanation(
+        facts.code,
+        f"the tunnel goes down every {seconds} s, when its SAs are to be renewed{times} ({why.value})",
+        behind.peer_said,
+        behind.what,
+        also_possible=(
+            "the lifetimes are the same at both ends, and both begin the rekey",
+            "an idle or session limit at the peer ends it",
+        ),
+        change=behind.change
+        if known and behind.change
+        else "set the peer's lifetimes 10 % longer than ours, so that one end alone begins a rekey, and make"
+        " PFS and the algorithms the same at both ends",
+        try_=(f"vpnctl rekey {facts.tunnel}", f"vpnctl trace {facts.tunnel}"),
+    )
+
 
 _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.P1_ENCRYPTION: mismatches.attribute("IKE SA", "encryption", "ike.encryption"),
@@ -135,6 +177,9 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.NO_REPLY: failures.no_reply,
     Code.ESP_ICV: failures.esp_icv,
     Code.HEALTH: failures.health,
+    Code.MAPPINGS_DOWN: mismatches.mappings_down,
+    Code.FLAPPING: _flapping,
+    Code.MTU: failures.mtu,
     Code.PEER_DEAD: failures.simple(
         "{peer} stopped answering (dead peer detection)",
         'check the network and the peer; dpd.action = "retry" connects again by itself,'

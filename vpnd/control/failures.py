@@ -192,6 +192,37 @@ def health(facts: Facts) -> Explanation:
     )
 
 
+def mtu(facts: Facts) -> Explanation:
+    path, inner, mss = facts["mtu"], facts["inner"], facts["mss"]
+    fits = f"inner packets of up to {inner or '?'} bytes fit, and TCP segments of {mss or '?'}"
+    carries = f"the path to the peer carries {path or 'fewer'} bytes"
+    try_ = (f"vpnctl doctor {facts.tunnel}", f"ping -M do -s SIZE {facts['peer'] or 'PEER'}")
+    if facts["cause"] == "icmp":
+        return Explanation(
+            facts.code,
+            f"{carries}, says a router on the way: {fits}",
+            we_have="packets of that length from now on, and the MSS of TCP connections is lowered",
+            change="nothing: what fits is sent",
+            try_=try_,
+        )
+    value = inner or "BYTES"
+    return Explanation(
+        facts.code,
+        f"small packets pass the tunnel and large ones vanish: {carries}; {fits}",
+        "nothing: no router says that packets are too large",
+        f"packets of up to {facts['ours']} bytes until then; the limit is {inner} from now on"
+        if facts["ours"]
+        else None,
+        also_possible=(
+            "a firewall on the way drops fragments, and the ICMP messages of packets that are too large",
+            "the peer answers no larger ping: then a file that is fetched through the tunnel arrives",
+        ),
+        change=f"set mtu = {value} in the tunnel's table here, and the same at the peer; or let ICMP"
+        ' "fragmentation needed" and fragments through on every firewall between the two',
+        try_=try_,
+    )
+
+
 # ------------------------------------------------------------------------ the peer's own will
 
 
@@ -229,7 +260,14 @@ def syntax(facts: Facts) -> Explanation:
     return simple(
         what,
         "keep the output of the command below, and look at the peer's log of the same moment",
-        ("the pre-shared keys differ: IKEv1 then decrypts to nonsense", "a fault of one implementation"),
+        (
+            *(
+                ("the pre-shared keys differ: IKEv1 then decrypts to nonsense",)
+                if facts.about.version != "ikev2"
+                else ()
+            ),
+            "a fault of one implementation",
+        ),
     )(facts)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from vpnd.control.explanation import Explanation, Facts
 from vpnd.control.products import product_words
 from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
+from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
 
 
@@ -348,6 +349,24 @@ def selectors(facts: Facts) -> Explanation:
         else (),
         change="make each mapping the mirror of one at the peer (our local is its remote),"
         " or use destination-route on both sides" + product_words(facts),
+        try_=(f"vpnctl show {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
+    )
+
+
+def mappings_down(facts: Facts) -> Explanation:
+    """Of several mappings the peer has rules for some only."""
+    some, every, rows = facts["count"], facts["total"], facts["places"]
+    which = f"{some} of {every} mappings are down" if some and every else "some mappings are down"
+    which += f": {'rows' if ', ' in rows else 'row'} {rows}" if rows else ""
+    refused = facts["reason"] == Code.PEER_REFUSED.value
+    return Explanation(
+        facts.code,
+        f"{which}; {'the peer refuses them' if refused else 'the peer has no such rule'}",
+        facts["theirs"] or facts.notify,
+        facts["ours"],
+        also_possible=("the peer allows fewer CHILD_SAs than there are mappings here",),
+        change="add a rule for each of these at the peer (our local range is its remote one), or take them"
+        " out here" + product_words(facts),
         try_=(f"vpnctl show {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),
     )
 

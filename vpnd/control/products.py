@@ -15,7 +15,7 @@ _SETTINGS = (
     (frozenset({Code.PFS, Code.PFS_OF_PEER}), 2),
     (frozenset({Code.PSK}), 3),
     (frozenset({Code.IDENTITY}), 4),
-    (frozenset({Code.TRAFFIC_SELECTORS, Code.NARROWED}), 5),
+    (frozenset({Code.TRAFFIC_SELECTORS, Code.NARROWED, Code.MAPPINGS_DOWN}), 5),
 )
 """Which entry of a product's words a code is about."""
 

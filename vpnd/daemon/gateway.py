@@ -22,6 +22,7 @@ from vpnd.daemon.events.event_text import (
     health_changed,
     health_diagnosis,
     ike_renewed,
+    impaired,
     loss_changed,
     mapping_changed,
     next_key_proved,
@@ -34,6 +35,7 @@ from vpnd.daemon.events.event_text import (
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.surroundings import Surroundings
 from vpnd.daemon.traffic import Totals, Traffic
+from vpnd.daemon.upkeep.path_sizes import PathSizes
 from vpnd.daemon.upkeep.peer_liveness import PeerLiveness
 from vpnd.daemon.upkeep.traffic_watch import TrafficWatch
 from vpnd.daemon.watch import Watchers
@@ -89,6 +91,7 @@ from vpnd.tunnel.commands import (
     AttemptFailed,
     CloseTunnel,
     Command,
+    Impaired,
     Initiate,
     MappingChanged,
     Resolve,
@@ -96,8 +99,9 @@ from vpnd.tunnel.commands import (
     TunnelState,
 )
 from vpnd.tunnel.failover import RouteMoved
-from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent, SendProbe
+from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent
 from vpnd.tunnel.mappings import Mapping
+from vpnd.tunnel.path_size import PathSized, SendProbe
 from vpnd.tunnel.prober import Learned, Prober, ProberOutput, ProbingBegan
 from vpnd.tunnel.route_selection import RouteSelection, RouteSelectionOutput, probe_mapping
 from vpnd.tunnel.tunnels import Tunnels
@@ -149,6 +153,7 @@ class Gateway:
         self._flows = TrafficWatch(
             endpoint, tunnels, engine, journal, self.traffic, self._probes, surroundings.look_at_forwarding
         )
+        self._sizes = PathSizes(tunnels, selection, journal, surroundings)
         self._closed = False
         self._totals = Totals()
         self.prober = Prober(entropy)
@@ -227,10 +232,14 @@ class Gateway:
         with self.input("what this machine forwards", tunnel) as now:
             self._flows.forwarding(now, tunnel, cause, detail)
 
+    def follow_size(self, now: float, tunnel: str) -> None:
+        """The tunnel's interface may take packets of another length."""
+        self._sizes.follow(now, tunnel)
+
     def _probes(self, tunnel: str) -> int:
         """How many echo requests of the health check were sent."""
         check = self.selection.check(tunnel)
-        return check.history.sent if check is not None else 0
+        return check.history.sent + check.size.sent if check is not None else 0
 
     def traffic(self, tunnel: str, mapping: Mapping) -> Traffic:
         """What a mapping has carried, over all its SA pairs since the start."""
@@ -272,10 +281,12 @@ class Gateway:
             case ChildUp(child, outbound, expected):
                 self._install(child, outbound, expected)
                 self._surroundings.child_changed(child)
+                self.follow_size(now, child.tunnel)
                 self.tunnels.handle_ike(now, output)
             case ChildReplaced(_, child, outbound, expected):
                 self._install(child, outbound, expected)
                 self._surroundings.child_changed(child)
+                self.follow_size(now, child.tunnel)
                 self.tunnels.handle_ike(now, output)
                 self._tell_rekeyed(child)
             case OutboundReady(_, spi_in):
@@ -324,6 +335,9 @@ class Gateway:
                 self._surroundings.resolve(self.tunnels[tunnel].policy)
             case StateChanged() | MappingChanged() | AttemptFailed():
                 self._tell(now, output)
+            case Impaired(tunnel):
+                impaired(self.journal, output)
+                self.watchers.wake(tunnel)
             case ProbingBegan():
                 probing_began(self.journal, output)
             case Learned(tunnel, code, diagnosis):
@@ -343,6 +357,8 @@ class Gateway:
                     # Where the peer is dead, and not only the path for ESP, this finds it sooner.
                     self.endpoint.probe(now, tunnel)
                 self.watchers.wake(tunnel)
+            case PathSized():
+                self._sizes.sized(now, output)
             case LossChanged(tunnel):
                 loss_changed(self.journal, output)
                 self.selection.tunnel_changed(now, self.tunnels[tunnel])
@@ -513,7 +529,7 @@ class Gateway:
                 self._surroundings.interface_lost(name)
             case PathMtu(remote, mtu):
                 for name in self._tunnels_to(remote):
-                    self._surroundings.path_changed(name, mtu)
+                    self._sizes.told(now, name, mtu)
             case _:
                 assert_never(notice)
 

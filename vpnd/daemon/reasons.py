@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from vpnd.config.load import Loaded
@@ -171,8 +171,12 @@ def _where(
     if not keys or loaded is None or tunnel.name not in loaded.configuration.tunnels:
         return
     known = loaded.configuration.tunnels[tunnel.name]
-    child = tunnel.policy.peer.child(mapping) if mapping is not None else None
-    ranges = None if child is None else (str(child.local), str(child.remote))
+    children = tunnel.policy.peer.children
+    rows = [int(row) for row in (diagnosis.fact("places") or "").split(", ") if row]
+    about = [children[row - 1] for row in rows if row <= len(children)]
+    if not rows and mapping is not None and (child := tunnel.policy.peer.child(mapping)) is not None:
+        about = [child]
+    ranges = [str(one) for child in about for one in (child.local, child.remote)]
     for setting in settings(loaded, tunnel.name, local_id):
         if not _is_about(setting, keys) or (ranges and not _has_range(setting, ranges)):
             continue
@@ -191,8 +195,8 @@ def _is_about(setting: Setting, keys: tuple[str, ...]) -> bool:
     return key in keys
 
 
-def _has_range(setting: Setting, ranges: tuple[str, str]) -> bool:
-    """Whether a rule's list has one of the mapping's ranges; other settings have none to look at."""
+def _has_range(setting: Setting, ranges: Sequence[str]) -> bool:
+    """Whether a rule's list has one of the mappings' ranges; other settings have none to look at."""
     if not setting.key.startswith("spd"):
         return True
     return isinstance(setting.value, list) and any(one in setting.value for one in ranges)

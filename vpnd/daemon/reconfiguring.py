@@ -55,6 +55,7 @@ class Reconfiguring:
             gateway.forget_mapping(name, mapping.index)
         with gateway.turn() as now:
             gateway.selection.tunnel_changed(now, tunnel)
+            gateway.follow_size(now, name)
         gateway.watchers.wake(name)
 
     async def _bound(self, before: TunnelPolicy, after: TunnelPolicy) -> TunnelPolicy:

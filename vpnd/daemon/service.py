@@ -30,6 +30,7 @@ from vpnd.daemon.upkeep.peer_names import PeerNames
 from vpnd.daemon.upkeep.probes import ReplyListener, request
 from vpnd.daemon.upkeep.repairs import Repairs
 from vpnd.datapath.interface import Engine, Notice
+from vpnd.datapath.mtu import path_mtu_of
 from vpnd.host.clock import Clock
 from vpnd.host.host import Host, HostFailed
 from vpnd.host.systemd import Supervisor
@@ -40,7 +41,7 @@ from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import GatewayPolicy, TunnelPolicy
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.failover import RouteMoved
-from vpnd.tunnel.health import SendProbe
+from vpnd.tunnel.path_size import SendProbe
 from vpnd.tunnel.route_selection import RouteSelection
 from vpnd.tunnel.tunnels import Tunnels
 from vpnd.wire.icmp import Echo
@@ -324,6 +325,21 @@ class Service:
         found = self.gateway.tunnels.get(tunnel)
         owners = [m.owner.child for m in found.mappings if m.owner is not None] if found is not None else []
         self.interfaces.path_changed(tunnel, mtu, owners[0] if owners else None)
+
+    def path_limited(self, tunnel: str, inner: int) -> int | None:
+        """What gets through is less than the network says."""
+        found = self.gateway.tunnels.get(tunnel)
+        owner = next((m.owner.child for m in found.mappings if m.owner is not None), None) if found else None
+        if owner is None or self.interfaces.get(tunnel) is None:
+            return None
+        mtu = path_mtu_of(inner, owner.suite, owner.udp, owner.path.remote.version)
+        self.interfaces.path_changed(tunnel, mtu, owner)
+        return mtu
+
+    def inner_mtu(self, tunnel: str) -> int | None:
+        """How many bytes the tunnel's interface takes."""
+        attached = self.interfaces.get(tunnel)
+        return attached.mtu if attached is not None else None
 
     def send_probe(self, probe: SendProbe) -> None:
         """Send an echo request into the tunnel; without an interface nothing answers it."""

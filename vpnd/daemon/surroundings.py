@@ -7,7 +7,7 @@ from typing import Protocol
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.policy import TunnelPolicy
 from vpnd.tunnel.failover import RouteMoved
-from vpnd.tunnel.health import SendProbe
+from vpnd.tunnel.path_size import SendProbe
 
 
 class Surroundings(Protocol):
@@ -27,6 +27,15 @@ class Surroundings(Protocol):
 
     def path_changed(self, tunnel: str, mtu: int) -> None:
         """The path to a tunnel's peer carries datagrams of `mtu` bytes, IP header included."""
+
+    def path_limited(self, tunnel: str, inner: int) -> int | None:
+        """No inner packet of more than `inner` bytes gets through, and none is sent; what the path carries.
+
+        None: the tunnel has no interface.
+        """
+
+    def inner_mtu(self, tunnel: str) -> int | None:
+        """How many bytes of an inner packet the tunnel's interface takes; None: it has none."""
 
     def child_changed(self, child: ChildSa) -> None:
         """An SA pair was installed: the MTU of the tunnel's interface follows its algorithms."""

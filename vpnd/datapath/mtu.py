@@ -49,6 +49,13 @@ def inner_mtu(path_mtu: int, suite: Suite, udp: bool, outer_version: int) -> int
     return room - room % alignment(suite) - ESP_TRAILER
 
 
+def path_mtu_of(inner: int, suite: Suite, udp: bool, outer_version: int) -> int:
+    """The bytes of the datagram that carries an inner packet of `inner` bytes: `inner_mtu` the other way."""
+    unit = alignment(suite)
+    padded = -(-(inner + ESP_TRAILER) // unit) * unit
+    return outer_headers(outer_version, udp) + overhead(suite) + padded
+
+
 def mss(inner: int, version: int) -> int:
     """The TCP payload of an inner packet of `inner` bytes without options (RFC 9293 section 3.7.1)."""
     return inner - (IPV4_HEADER if version == 4 else IPV6_HEADER) - TCP_HEADER

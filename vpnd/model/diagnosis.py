@@ -41,6 +41,9 @@ class Code(Enum):
     NO_REPLY = "E-NOREPLY"
     ESP_ICV = "E-ESP-ICV"
     HEALTH = "E-NQA"
+    MAPPINGS_DOWN = "E-MAPPING"
+    FLAPPING = "E-FLAP"
+    MTU = "E-MTU"
     UNKNOWN_PEER = "E-UNKNOWN-PEER"
     SYNTAX = "E-SYNTAX"
     PEER_REFUSED = "E-PEER-REFUSED"
@@ -92,7 +95,20 @@ class Known(TypedDict, total=False):
     probed: object
     """Where the peer was asked (`tunnel.prober`): yes, or alone, of what it takes alone and not in a list."""
     seconds: object
-    """How long it goes on."""
+    """How long it goes on, or from one time to the next."""
+    count: object
+    """How often, or of how many."""
+    total: object
+    """Of `count`, the number of all."""
+    places: object
+    """Mappings by their places in the tunnel's list, the first is 1."""
+    reason: object
+    """The code of the failure that is behind this one."""
+    mtu: object
+    """Bytes of a datagram that the path carries."""
+    inner: object
+    mss: object
+    """Bytes of an inner packet, and of a TCP segment, that fit it."""
     errno: object
     """Why the kernel refused, by its name: EADDRINUSE."""
     detail: object

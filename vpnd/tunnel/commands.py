@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis
 
 
 class TunnelState(Enum):
@@ -91,4 +91,13 @@ class AttemptFailed:
     unproven: bool = False
 
 
-Command = Initiate | CloseTunnel | Resolve | StateChanged | MappingChanged | AttemptFailed
+@dataclass(frozen=True, slots=True)
+class Impaired:
+    """Something with this code keeps a tunnel that is up from what it is for, or no longer does (None)."""
+
+    tunnel: str
+    code: Code
+    diagnosis: Diagnosis | None
+
+
+Command = Initiate | CloseTunnel | Resolve | StateChanged | MappingChanged | AttemptFailed | Impaired

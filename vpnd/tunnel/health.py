@@ -30,6 +30,7 @@ from vpnd.model.policy import HealthPolicy
 from vpnd.model.selectors import Address
 from vpnd.tunnel.history import History
 from vpnd.tunnel.loss import LossTest
+from vpnd.tunnel.path_size import SEQUENCES, PathSized, SendProbe, SizeCheck
 
 ECHOES = 3
 """Ours: echo requests of one probe, the later ones only while the earlier ones are unanswered."""
@@ -59,8 +60,6 @@ LOOKS = 8
 FIRST_WITHIN = 1.0
 """Ours: seconds over which the first probes of tunnels that start together are spread."""
 
-SEQUENCES = 1 << 16
-
 
 class HealthState(Enum):
     """The verdict on one tunnel."""
@@ -69,17 +68,6 @@ class HealthState(Enum):
     """Nothing was answered yet, and too little is lost to say more."""
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
-
-
-@dataclass(frozen=True, slots=True)
-class SendProbe:
-    """Send this echo request into this tunnel, whichever tunnel carries the traffic."""
-
-    tunnel: str
-    source: Address
-    destination: Address
-    identifier: int
-    sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +96,7 @@ class LossChanged:
     loss: float
 
 
-ProbeOutput = SendProbe | ProbeUnsent | HealthChanged | LossChanged
+ProbeOutput = SendProbe | ProbeUnsent | HealthChanged | LossChanged | PathSized
 
 
 @dataclass(slots=True)
@@ -150,6 +138,7 @@ class HealthCheck:
         "linked",
         "looking",
         "policy",
+        "size",
         "state",
         "tunnel",
     )
@@ -170,6 +159,8 @@ class HealthCheck:
         self._outputs = outputs
         self._identifier = entropy.below(SEQUENCES)
         self._sequence = entropy.below(SEQUENCES)
+        self.size = SizeCheck(tunnel, policy, self._identifier, outputs.append)
+        """Whether large packets pass as well."""
         self._next = now + min(FIRST_WITHIN, policy.interval) * entropy.below(1000) / 1000
         self._probes: deque[_Probe] = deque()
         self._echoes: dict[int, _Echo] = {}
@@ -199,6 +190,7 @@ class HealthCheck:
         if linked and not self.linked:
             self._next = min(self._next, now)
         self.linked = linked
+        self._follow(now)
 
     def set_contested(self, now: float, contested: bool) -> None:
         """Whether another tunnel could take the traffic of this one, from now on."""
@@ -209,6 +201,8 @@ class HealthCheck:
         self, now: float, source: Address, destination: Address, identifier: int, sequence: int
     ) -> bool:
         """An echo reply came out of this tunnel. Returns whether it answers a request of ours in time."""
+        if self.size.handle_reply(now, source, destination, identifier, sequence):
+            return True
         mine = (self.policy.remote, self.policy.local, self._identifier)
         if (source, destination, identifier) != mine:
             return False
@@ -220,6 +214,7 @@ class HealthCheck:
         if echo.probe is not None and now <= echo.probe.deadline:
             echo.probe.answered = True
         self._judge(now)
+        self._follow(now)
         return True
 
     def handle_timeout(self, now: float) -> None:
@@ -242,6 +237,8 @@ class HealthCheck:
                 self._send(now, probe)
         if self._next <= now:
             self._begin(now)
+        self._follow(now)
+        self.size.handle_timeout(now)
 
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to do."""
@@ -252,9 +249,13 @@ class HealthCheck:
             at = min(at, next(iter(self._echoes.values())).deadline)
         if self._probes:
             at = min(at, self._probes[0].deadline, *map(self._repeat_at, self._probes))
-        return at
+        return min(at, self.size.next_timeout())
 
     # ------------------------------------------------------------------------------------ inside
+
+    def _follow(self, now: float) -> None:
+        """Large packets are tried where small ones pass."""
+        self.size.set_ready(now, self.linked and self.state is HealthState.HEALTHY and not self.lossy)
 
     def _begin(self, now: float) -> None:
         interval = self.policy.interval
@@ -380,6 +381,12 @@ class HealthChecks:
         if (check := self._checks.get(tunnel)) is not None:
             with self._settling(check):
                 check.set_linked(now, linked)
+
+    def set_limit(self, now: float, tunnel: str, limit: int) -> None:
+        """The tunnel's interface takes packets of up to `limit` bytes from now on."""
+        if (check := self._checks.get(tunnel)) is not None:
+            with self._settling(check):
+                check.size.set_limit(now, limit)
 
     def handle_reply(
         self, now: float, tunnel: str, source: Address, destination: Address, identifier: int, sequence: int

@@ -42,6 +42,7 @@ from vpnd.tunnel.commands import (
     AttemptFailed,
     CloseTunnel,
     Command,
+    Impaired,
     Initiate,
     MappingChanged,
     MappingState,
@@ -49,7 +50,17 @@ from vpnd.tunnel.commands import (
     StateChanged,
     TunnelState,
 )
-from vpnd.tunnel.mappings import ENDED_HERE, STABLE_AFTER, Fault, Mapping, numbered, reason_of_offer
+from vpnd.tunnel.flaps import Flaps
+from vpnd.tunnel.mappings import (
+    ENDED_HERE,
+    STABLE_AFTER,
+    Fault,
+    Mapping,
+    SaPair,
+    numbered,
+    reason_of_offer,
+    without_rule,
+)
 from vpnd.tunnel.standing import Standing
 
 
@@ -73,6 +84,7 @@ class Tunnel:
     """Whether the peer makes another one of each SA that is closed here."""
     _ikes: set[tuple[bytes, bytes]] = field(default_factory=set)
     _up_since: float | None = None
+    _flaps: Flaps = field(default_factory=Flaps)
 
     def __post_init__(self) -> None:
         self.mappings = tuple(Mapping(child.index) for child in self.policy.peer.children)
@@ -121,7 +133,7 @@ class Tunnel:
         if self.policy.negotiation is Negotiation.ACTIVE and not self.standing.disconnected:
             self._want_all()
         self._proceed(now)
-        self._settle()
+        self._settle(now)
 
     def reconfigure(self, now: float, policy: TunnelPolicy) -> None:
         """Another policy. Mappings that stay keep their number and what they have; the others come and go.
@@ -154,14 +166,14 @@ class Tunnel:
         self._start_over()
         self._want_all()
         self._proceed(now)
-        self._settle()
+        self._settle(now)
 
     def down(self, now: float) -> None:
         """Close with DELETE, and stay down."""
         self.standing.close()
         self._stop_trying()
         self._outputs.append(CloseTunnel(self.name, Diagnosis.of(Code.DOWN_BY_OPERATOR)))
-        self._settle()
+        self._settle(now)
 
     def reset(self, now: float) -> None:
         """Close with DELETE and negotiate everything again."""
@@ -172,13 +184,13 @@ class Tunnel:
         for mapping in self.mappings:
             mapping.set_wanted(not self.policy.peer.any_address)
         self.attempt.wait_until(now + (PEER_FIRST if self._peer_begins_again else 0.0))
-        self._settle()
+        self._settle(now)
 
     def block(self, now: float, diagnosis: Diagnosis) -> None:
         """This machine cannot carry the tunnel now: its interface or its routes cannot be made."""
         self.standing.block(now, diagnosis)
         self._end_attempt()
-        self._settle(diagnosis)
+        self._settle(now, diagnosis)
 
     def unblock(self, now: float) -> None:
         """This machine can carry the tunnel again: the failure that stood before stands again."""
@@ -186,7 +198,7 @@ class Tunnel:
             return
         self.standing.unblock(any(m.reason for m in self.mappings))
         self._proceed(now)
-        self._settle()
+        self._settle(now)
 
     # ---------------------------------------------------------------- what the datapath reports
 
@@ -202,7 +214,7 @@ class Tunnel:
             return
         mapping.set_wanted(True)
         self._proceed(now)
-        self._settle()
+        self._settle(now)
 
     def note_activity(self, at: float) -> None:
         """The last authenticated packet came at `at`, in seconds on the caller's clock."""
@@ -211,7 +223,7 @@ class Tunnel:
     def set_health(self, now: float, diagnosis: Diagnosis | None) -> None:
         """The health check's verdict on a tunnel that has its SAs; None: it does not fail."""
         self.standing.set_health(None if diagnosis is None else Fault(diagnosis, now))
-        self._settle()
+        self._settle(now)
 
     # ------------------------------------------------------------------- what name servers answer
 
@@ -223,7 +235,7 @@ class Tunnel:
             self._end_attempt()
             self._start_over()
         self._proceed(now)
-        self._settle()
+        self._settle(now)
 
     def resolve_failed(self, now: float, diagnosis: Diagnosis) -> None:
         """The peer's name has no address at present."""
@@ -241,12 +253,14 @@ class Tunnel:
             case IkeReplaced(_, spi_i, spi_r, ike):
                 self._ikes.discard((spi_i, spi_r))
                 self._ikes.add((ike.spi_i, ike.spi_r))
+                self._renewed(now)
             case IkeDown(_, spi_i, spi_r, diagnosis):
                 self._ike_down(now, spi_i, spi_r, diagnosis)
             case ChildUp(child) if mapping := self._mapping(child.mapping):
                 self._came_up(now, mapping, mapping.installed(now, child))
             case ChildReplaced(old, child) if mapping := self._mapping(child.mapping):
                 self._came_up(now, mapping, mapping.replaced(now, old, child))
+                self._renewed(now)
             case OutboundReady(_, spi_in):
                 for mapping in self.mappings:
                     mapping.use(spi_in)
@@ -280,17 +294,17 @@ class Tunnel:
             mapping.forget_offer(self._persists())
         if self.attempt.mapping is not None and diagnosis.code is not Code.DOWN_BY_OPERATOR:
             self._child_failed(now, self.attempt.mapping, diagnosis)
-        self._settle(diagnosis)
+        self._settle(now, diagnosis)
 
     def _child_down(self, now: float, mapping: Mapping, spi_in: int, diagnosis: Diagnosis) -> None:
         before = mapping.owner
         mapping.removed(spi_in)
         if before is None or mapping.owner is not None:
             return
-        self._lost(now, mapping, diagnosis)
+        self._lost(now, mapping, before, diagnosis)
         state = mapping.state(self.standing.closed)
         self._outputs.append(MappingChanged(self.name, mapping.index, state, diagnosis))
-        self._settle(diagnosis)
+        self._settle(now, diagnosis)
 
     def _child_failed(self, now: float, index: int, diagnosis: Diagnosis) -> None:
         """The negotiation of one mapping failed; the IKE SA lives."""
@@ -308,19 +322,20 @@ class Tunnel:
         delay = mapping.failed(now, diagnosis, self._entropy, self._persists())
         self._outputs.append(AttemptFailed(self.name, index, diagnosis, delay))
         self._proceed(now)
-        self._settle(diagnosis)
+        self._settle(now, diagnosis)
 
     def _offered(self, now: float, indexes: tuple[int, ...]) -> None:
         """The peer wants these mappings too, and has SAs for another only: begin them, also when passive."""
         for mapping in filter(None, map(self._mapping, indexes)):
             mapping.offer()
         self._proceed(now)
-        self._settle()
+        self._settle(now)
 
     def _renewal_failed(self, now: float, index: int | None, diagnosis: Diagnosis) -> None:
         """What works has no successor, and ends with its lifetime: a mapping's SAs, or the IKE SA (None)."""
         fault = Fault(diagnosis, now)
         self.standing.add(fault, index)
+        self._flaps.renewal_failed(diagnosis)
         if index is not None and (mapping := self._mapping(index)) is not None:
             mapping.renewal_failed(fault)
         self._outputs.append(AttemptFailed(self.name, index, diagnosis, None, renewal=True))
@@ -356,7 +371,7 @@ class Tunnel:
         if any(m.owner for m in self.mappings):
             self._outputs.append(CloseTunnel(self.name, diagnosis))
         self._proceed(now)
-        self._settle(diagnosis)
+        self._settle(now, diagnosis)
 
     # -------------------------------------------------------------------------------- time passes
 
@@ -365,7 +380,7 @@ class Tunnel:
         if self.attempt.is_over(now):
             self._setup_failed(now, Diagnosis.of(Code.SILENT, detail="the attempt ended without a result"))
         self._proceed(now)
-        self._settle()
+        self._settle(now)
 
     # ------------------------------------------------------------------------------------ inside
 
@@ -408,6 +423,7 @@ class Tunnel:
     def _start_over(self) -> None:
         """What failed before does not count."""
         self.standing.forget_error()
+        self._steady()
         self.attempt.start_over()
         for mapping in self.mappings:
             mapping.start_over()
@@ -485,19 +501,41 @@ class Tunnel:
         if self.all_up:
             self.attempt.connected()
         self._proceed(now)
-        self._settle()
+        self._settle(now)
 
-    def _lost(self, now: float, mapping: Mapping, diagnosis: Diagnosis) -> None:
+    def _lost(self, now: float, mapping: Mapping, pair: SaPair, diagnosis: Diagnosis) -> None:
         """A mapping has no SAs any more: decides whether and when it is negotiated again."""
+        up_since = mapping.up_since
         mapping.lost(now)
         if self.standing.closed or diagnosis.code is Code.DOWN_BY_OPERATOR:
             return
+        flaps = self._flaps.lost(now, up_since, now - pair.since, pair.child.lifetimes, diagnosis)
+        if flaps is not None:
+            self._impair(now, Code.FLAPPING, flaps)
         self.standing.record(now, diagnosis, mapping.index)
         if self._up_since is not None and now - self._up_since >= STABLE_AFTER:
             self.attempt.backoff.reset()
         if diagnosis.code is Code.PEER_DEAD and self._reconnects:
             self.attempt.reconnect()
         mapping.try_again(now, diagnosis, self._entropy, self._persists())
+
+    def _impair(self, now: float, code: Code, diagnosis: Diagnosis | None) -> None:
+        """What is wrong with the tunnel though it is up; said if it is news."""
+        if self.standing.others.put(now, code, diagnosis):
+            if diagnosis is not None:
+                self.standing.add(Fault(diagnosis, now), None)
+            self._outputs.append(Impaired(self.name, code, diagnosis))
+
+    def _renewed(self, now: float) -> None:
+        """What is up has a successor: a tunnel that went down at this point is steady again."""
+        since = min((m.up_since for m in self.mappings if m.up_since is not None), default=None)
+        if self._flaps.renewed(now, since):
+            self._impair(now, Code.FLAPPING, None)
+
+    def _steady(self) -> None:
+        """What was lost before does not count."""
+        self._flaps.forget()
+        self.standing.others.put(0.0, Code.FLAPPING, None)
 
     def _setup_failed(self, now: float, diagnosis: Diagnosis) -> None:
         """No IKE SA came about: every mapping that waits for it failed, and one timer brings them back."""
@@ -511,14 +549,17 @@ class Tunnel:
                 mapping.setup_failed(Fault(diagnosis, now), persists)
         self._outputs.append(AttemptFailed(self.name, None, diagnosis, delay if persists else None))
         self._proceed(now)
-        self._settle(diagnosis)
+        self._settle(now, diagnosis)
 
-    def _settle(self, diagnosis: Diagnosis | None = None) -> None:
+    def _settle(self, now: float, diagnosis: Diagnosis | None = None) -> None:
         """Says so if what an operator sees has changed."""
         state = self._state()
-        if not any(m.owner for m in self.mappings):
+        if any(m.owner for m in self.mappings):
+            self._impair(now, Code.MAPPINGS_DOWN, without_rule(self.mappings, self.policy.peer.children))
+        else:
             self._up_since = None
             self.standing.forget_flow()
+            self.standing.others.down()
         self._arm()
         if state is self.state:
             return

@@ -248,6 +248,32 @@ def numbered(mappings: tuple[Mapping, ...], index: int) -> Mapping | None:
     return next((mapping for mapping in mappings if mapping.index == index), None)
 
 
+def without_rule(mappings: tuple[Mapping, ...], policies: tuple[ChildPolicy, ...]) -> Diagnosis | None:
+    """Which of the mappings the peer has no rule for, while others are up; None: of none it is known.
+
+    Nothing is said before each one that is wanted has been tried.
+    """
+    down = [mapping for mapping in mappings if mapping.owner is None]
+    tried = all(mapping.reason is not None or not mapping.wanted for mapping in down)
+    refused = [m for m in down if m.reason is not None and m.reason.diagnosis.code in REFUSED]
+    if len(down) == len(mappings) or not tried or not refused or refused[0].reason is None:
+        return None
+    indexes = {mapping.index for mapping in refused}
+    rows = [row for row, policy in enumerate(policies, 1) if policy.index in indexes]
+    why = refused[0].reason.diagnosis
+    return Diagnosis.of(
+        Code.MAPPINGS_DOWN,
+        count=len(refused),
+        total=len(mappings),
+        places=", ".join(map(str, rows)),
+        reason=why.code.value,
+        exchange=why.fact("exchange"),
+        notify=why.fact("notify"),
+        theirs=why.fact("theirs"),
+        ours=", ".join(str(policy) for policy in policies if policy.index in indexes),
+    )
+
+
 def reason_of_offer(diagnosis: Diagnosis, policy: ChildPolicy) -> Diagnosis:
     """Why a mapping that the peer has offered beside another one has no SA of its own.
 

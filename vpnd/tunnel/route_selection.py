@@ -94,6 +94,10 @@ class RouteSelection:
         """As `Failover.switch`. Raises NoSuchGroup."""
         return self._failover.switch(now, group, choice)
 
+    def set_limit(self, now: float, tunnel: str, limit: int) -> None:
+        """As `HealthChecks.set_limit`."""
+        self._checks.set_limit(now, tunnel, limit)
+
     def handle_reply(
         self, now: float, tunnel: str, source: Address, destination: Address, identifier: int, sequence: int
     ) -> None:

@@ -8,6 +8,41 @@ from dataclasses import dataclass, field
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.tunnel.mappings import KEPT_FAULTS, Fault
 
+OTHERS = (Code.MAPPINGS_DOWN, Code.FLAPPING, Code.MTU)
+"""What may be wrong with a tunnel that is up, the most pressing first."""
+
+
+class Impairments:
+    """What is wrong with a tunnel that is up, under each code of `OTHERS` once."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self) -> None:
+        self._found: dict[Code, Fault] = {}
+
+    def get(self, code: Code) -> Fault | None:
+        """What is wrong under this code."""
+        return self._found.get(code)
+
+    def first(self) -> Fault | None:
+        """The most pressing."""
+        return next((self._found[code] for code in OTHERS if code in self._found), None)
+
+    def put(self, now: float, code: Code, diagnosis: Diagnosis | None) -> bool:
+        """What is wrong under this code; None: it no longer is. Whether that is news."""
+        before = self._found.get(code)
+        if diagnosis is None:
+            return self._found.pop(code, None) is not None
+        if before is not None and before.diagnosis == diagnosis:
+            return False
+        self._found[code] = Fault(diagnosis, now if before is None else before.at)
+        return True
+
+    def down(self) -> None:
+        """Nothing is up any more: what mappings and paths have shown is over, that it came to this is not."""
+        self._found.pop(Code.MAPPINGS_DOWN, None)
+        self._found.pop(Code.MTU, None)
+
 
 @dataclass(slots=True, eq=False)
 class Standing:
@@ -25,6 +60,8 @@ class Standing:
     """Why traffic does not pass although there are SAs, as the counters show."""
     health: Fault | None = None
     """That the health check fails, and since when."""
+    others: Impairments = field(default_factory=Impairments)
+    """What else is wrong with a tunnel that is up."""
     error: Fault | None = None
     """The failure that stands; None when everything wanted is up."""
     faults: deque[tuple[Fault, int | None]] = field(default_factory=lambda: deque(maxlen=KEPT_FAULTS))
@@ -52,7 +89,7 @@ class Standing:
     @property
     def impaired(self) -> Fault | None:
         """Why a tunnel that is up is of no use."""
-        return self.health or self.flow
+        return self.health or self.flow or self.others.first()
 
     # ----------------------------------------------------------------------- what keeps it down
 

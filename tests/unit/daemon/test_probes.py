@@ -11,7 +11,7 @@ import pytest
 
 from vpnd.daemon.upkeep.probes import DATA, ReplyListener, request
 from vpnd.model.selectors import Address
-from vpnd.tunnel.health import SendProbe
+from vpnd.tunnel.path_size import SendProbe
 from vpnd.wire.icmp import Echo
 
 pytestmark = pytest.mark.root

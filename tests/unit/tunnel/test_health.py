@@ -26,10 +26,10 @@ from vpnd.tunnel.health import (
     LossChanged,
     ProbeOutput,
     ProbeUnsent,
-    SendProbe,
 )
 from vpnd.tunnel.history import BOUNDS, History
 from vpnd.tunnel.loss import OUTAGE
+from vpnd.tunnel.path_size import SendProbe
 
 LOCAL, REMOTE = IPv4Address("169.254.128.1"), IPv4Address("169.254.128.2")
 DEFAULTS = HealthPolicy(LOCAL, REMOTE)

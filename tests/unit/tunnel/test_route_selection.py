@@ -15,7 +15,8 @@ from vpnd.crypto.entropy import SeededEntropy
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ALL_IPV4, Communication, HealthPolicy, Negotiation, TunnelPolicy
 from vpnd.tunnel.failover import RETURN_AFTER, NoSuchGroup, RouteMoved
-from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent, SendProbe
+from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent
+from vpnd.tunnel.path_size import SendProbe
 from vpnd.tunnel.route_selection import RouteSelection, probe_mapping
 
 ROUTE = IPv4Network("10.9.0.0/16")

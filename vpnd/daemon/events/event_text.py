@@ -7,7 +7,14 @@ from vpnd.daemon.events.journal import Journal
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Negotiation
-from vpnd.tunnel.commands import AttemptFailed, MappingChanged, MappingState, StateChanged, TunnelState
+from vpnd.tunnel.commands import (
+    AttemptFailed,
+    Impaired,
+    MappingChanged,
+    MappingState,
+    StateChanged,
+    TunnelState,
+)
 from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged
 from vpnd.tunnel.lifecycle import Tunnel
@@ -78,6 +85,23 @@ def attempt_failed(journal: Journal, tunnel: Tunnel, change: AttemptFailed) -> N
     kind = "peer-throttled" if change.diagnosis.code is Code.FLOOD else "attempt-failed"
     what_next = which + _next(change.retry_in)
     journal.failure(change.tunnel, kind, change.diagnosis, what_next, change.unproven)
+
+
+_IMPAIRED = {
+    Code.MAPPINGS_DOWN: ("mappings-down", "mappings-up", "no mapping is refused by the peer any more"),
+    Code.FLAPPING: ("tunnel-flaps", "tunnel-steady", "up for longer than before, and its SAs were renewed"),
+    Code.MTU: ("path-mtu", "path-mtu-passes", "large packets pass as small ones do"),
+}
+"""Of what may be wrong with a tunnel that is up: the event, that of its end, and what is said then."""
+
+
+def impaired(journal: Journal, change: Impaired) -> None:
+    """Something is wrong with a tunnel that is up, or no longer is."""
+    wrong, right, text = _IMPAIRED[change.code]
+    if change.diagnosis is not None:
+        journal.failure(change.tunnel, wrong, change.diagnosis)
+    else:
+        journal.event(change.tunnel, right, text)
 
 
 def peer_moved(journal: Journal, tunnel: Tunnel, path: Path) -> None:

@@ -15,11 +15,11 @@ import struct
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
-from vpnd.tunnel.health import SendProbe
+from vpnd.tunnel.path_size import SendProbe
 from vpnd.wire.errors import DecodeError
 from vpnd.wire.iana import IpProtocol
-from vpnd.wire.icmp import ECHO_REPLY, ECHO_REPLY_V6, Echo
-from vpnd.wire.ip import encode_packet
+from vpnd.wire.icmp import ECHO_REPLY, ECHO_REPLY_V6, ICMP_HEADER_LENGTH, Echo
+from vpnd.wire.ip import IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, encode_packet
 
 # Linux, include/uapi: these constants are not in Python's socket module.
 IP_PKTINFO = 8
@@ -43,7 +43,13 @@ OnReply = Callable[[str, Echo], None]
 
 def request(probe: SendProbe) -> bytes:
     """The IP packet of one probe."""
-    return Echo(probe.source, probe.destination, False, probe.identifier, probe.sequence, DATA).encode()
+    data = DATA
+    if probe.size is not None:
+        headers = ICMP_HEADER_LENGTH + (
+            IPV4_HEADER_LENGTH if probe.source.version == 4 else IPV6_HEADER_LENGTH
+        )
+        data = DATA.ljust(probe.size - headers, b".")
+    return Echo(probe.source, probe.destination, False, probe.identifier, probe.sequence, data).encode()
 
 
 class ReplyListener:
