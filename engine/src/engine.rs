@@ -180,11 +180,11 @@ impl Engine {
         }
     }
 
-    /// Send to `remote` from now on: the peer's authenticated new address.
-    pub fn move_to(&mut self, spi_in: u32, remote: Endpoint) {
+    /// Send from `local` to `remote` from now on: the peer's authenticated new address, or ours.
+    pub fn move_to(&mut self, spi_in: u32, local: Endpoint, remote: Endpoint) {
         let Some(pair) = self.pairs.get_mut(&spi_in) else { return };
         let Some(tunnel) = self.tunnels.get(&pair.child.tunnel) else { return };
-        pair.move_to(remote, tunnel.path_mtu);
+        pair.move_to(local, remote, tunnel.path_mtu);
     }
 
     /// Seal a batch of packets as they were read from the TUN, each by itself.

@@ -173,8 +173,9 @@ impl SaPair {
         usize::try_from(left).map_or(count, |left| left.min(count))
     }
 
-    /// Send to `remote` from now on.
-    pub(crate) fn move_to(&mut self, remote: Endpoint, path_mtu: usize) {
+    /// Send from `local` to `remote` from now on.
+    pub(crate) fn move_to(&mut self, local: Endpoint, remote: Endpoint, path_mtu: usize) {
+        self.child.local = local;
         self.child.remote = remote;
         self.moved_told = None;
         self.resize(path_mtu);

@@ -12,7 +12,7 @@ import pytest
 
 from tests.datapath.test_engine import ALL, A, B, Side, Sides, arrived, until
 from tests.unit.datapath.parts import GCM, child, tcp_packet, udp_packet
-from vpnd.datapath.interface import Drop, IkeUnreached
+from vpnd.datapath.interface import Drop, IkeUnreached, PeerMoved
 from vpnd.model.child import Path
 from vpnd.model.unreachable import Unreachable
 from vpnd.wire.icmp import Echo
@@ -159,3 +159,12 @@ async def test_an_ike_message_that_this_machine_forbids_is_told_after_the_call(b
     assert both.a.notices == []
     await asyncio.sleep(0)
     assert both.a.notices == [IkeUnreached(there, Unreachable.FORBIDDEN_HERE)]
+
+
+async def test_both_ends_of_a_path_change_with_it(both: Sides) -> None:
+    """Our own address changes as well, and what is told of the peer's names it."""
+    ours = ip_address("192.0.2.77")
+    both.a.engine.move(0x1001, Path(ours, 4501, ip_address("127.0.0.9"), 4500))
+    both.b.put(udp_packet(B, A))
+    await arrived(both.a, 1)
+    assert both.a.notices == [PeerMoved("t", 0x1001, Path(ours, 4501, both.b.address, both.b.port))]

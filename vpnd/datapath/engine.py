@@ -279,7 +279,7 @@ class PythonEngine:
         tap = self._tunnels[pair.child.tunnel].tap
         if tap is not None:
             packets = [head + rest for head, rest in zip(buffers[::2], buffers[1::2], strict=True)]
-            tap.outer(True, pair.child.path, pair.child.udp, packets)
+            tap.outer(True, pair.path, pair.child.udp, packets)
 
     def _is_probe_due(self, remote: str) -> bool:
         """Whether the next large packet to an address should ask whether the path carries it.

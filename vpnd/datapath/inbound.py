@@ -331,7 +331,7 @@ class Inbound:
         if not sender[1] or not pair.child.udp or pair.moved_told == sender:
             return
         pair.moved_told = sender
-        path = pair.child.path
+        path = pair.path
         moved = Path(path.local, path.local_port, ip_address(sender[0]), sender[1])
         self._notices.append(PeerMoved(pair.child.tunnel, pair.child.spi_in, moved))
 
@@ -343,7 +343,7 @@ class Inbound:
 
 def _show(tap: Tap, pair: SaPair, sender: Endpoint, sealed: list[bytes], plaintexts: list[bytes]) -> None:
     """Let who captures the tunnel hear ESP packets of a run, and what was in them."""
-    path = pair.child.path
+    path = pair.path
     came = Path(path.local, path.local_port, ip_address(sender[0]), sender[1])
     tap.outer(False, came, pair.child.udp, sealed)
     packets = [strip_trailer(plaintext) for plaintext in plaintexts]

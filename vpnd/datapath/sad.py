@@ -51,6 +51,7 @@ class SaPair:
         "packets_in",
         "packets_out",
         "part",
+        "path",
         "room",
         "sealer",
         "sequence",
@@ -110,6 +111,7 @@ class SaPair:
 
     def move(self, path: Path) -> None:
         """Send along `path` from now on."""
+        self.path = path
         self.address = (str(path.remote), path.remote_port if self.child.udp else 0)
         self.version = path.remote.version
         self.moved_told = None

@@ -324,7 +324,7 @@ impl PyEngine {
     /// Send along another path.
     #[pyo3(name = "move")]
     fn move_to(&mut self, spi_in: u32, path: PathOf, udp: bool) {
-        self.engine.move_to(spi_in, path.remote(udp));
+        self.engine.move_to(spi_in, path.local(), path.remote(udp));
     }
 
     /// Seal a batch of packets.

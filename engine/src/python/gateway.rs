@@ -429,7 +429,7 @@ impl NativeEngine {
     fn move_to(&self, spi_in: u32, path: PathOf) {
         let mut core = self.gateway.core();
         if let Some(udp) = core.engine.is_udp(spi_in) {
-            core.engine.move_to(spi_in, path.remote(udp));
+            core.engine.move_to(spi_in, path.local(), path.remote(udp));
         }
     }
 
