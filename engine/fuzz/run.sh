@@ -22,7 +22,7 @@ export RUSTC_BOOTSTRAP=1
 cargo fuzz build
 for target in "${targets[@]}"; do
     log=$(mktemp)
-    if ! cargo fuzz run "$target" -- -max_total_time="$seconds" -max_len=16384 -print_final_stats=1 >"$log" 2>&1; then
+    if ! cargo fuzz run "$target" -- -max_total_time="$seconds" -len_control=0 -max_len=16384 -print_final_stats=1 >"$log" 2>&1; then
         tail -n 60 "$log"
         exit 1
     fi

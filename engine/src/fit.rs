@@ -21,19 +21,15 @@ const IPV4_OPTION_COPIED: u8 = 0x80;
 const LONGEST_IPV4_HEADER: usize = 60;
 
 /// A quick look, which spares most packets the long one: false only for what `clamp_mss` would not change.
-///
-/// `packet` has at least a whole IP header.
 #[must_use]
 pub fn may_be_syn(packet: &[u8]) -> bool {
-    let flags_at = if version(packet) == 4 {
-        if packet[9] != TCP {
-            return false;
-        }
-        usize::from(packet[0] & 0x0F) * 4 + TCP_FLAGS_AT
-    } else if packet[6] == TCP {
-        IPV6_HEADER + TCP_FLAGS_AT
-    } else {
-        return is_option_header(packet[6]);
+    let is_ipv4 = version(packet) == 4;
+    let Some(&protocol) = packet.get(if is_ipv4 { 9 } else { 6 }) else { return false };
+    let flags_at = match (is_ipv4, protocol) {
+        (true, TCP) => usize::from(packet[0] & 0x0F) * 4 + TCP_FLAGS_AT,
+        (false, TCP) => IPV6_HEADER + TCP_FLAGS_AT,
+        (true, _) => return false,
+        (false, header) => return is_option_header(header),
     };
     packet.get(flags_at).is_some_and(|flags| flags & TCP_SYN != 0)
 }
@@ -149,4 +145,25 @@ fn header_of_later_fragments(header: &[u8]) -> ([u8; LONGEST_IPV4_HEADER], usize
     used = used.next_multiple_of(4);
     kept[0] = 0x40 | (used / 4) as u8;
     (kept, used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_short_to_be_a_packet_is_no_syn() {
+        for first in [0x00, 0x45, 0x60] {
+            for length in 0..34 {
+                let mut packet = vec![0; length];
+                if let Some(place) = packet.first_mut() {
+                    *place = first;
+                }
+                if let Some(protocol) = packet.get_mut(if first == 0x45 { 9 } else { 6 }) {
+                    *protocol = TCP;
+                }
+                assert!(!may_be_syn(&packet), "{first:#x}, {length} bytes");
+            }
+        }
+    }
 }

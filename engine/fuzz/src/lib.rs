@@ -155,7 +155,7 @@ fn decapsulated(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
             }
             6 => {
                 let port = if udp { input.arbitrary()? } else { 0 };
-                engine.move_to(SPI, Endpoint { port, ..remote });
+                engine.move_to(SPI, again.local, Endpoint { port, ..remote });
             }
             7 => engine.limit(SPI, input.arbitrary()?, input.arbitrary()?),
             kind => {
@@ -437,8 +437,8 @@ fn said(talk: &mut Talk, size: usize, input: &mut Unstructured<'_>) -> arbitrary
     let checksum = if checksum == 0 && !talk.tcp { 0xFFFF } else { checksum };
     let place = ip + if talk.tcp { 16 } else { 6 };
     packet[place..place + 2].copy_from_slice(&checksum.to_be_bytes());
-    if damage == 3 {
-        let at = ip + 8 + input.choose_index(packet.len() - ip - 7)?.min(packet.len() - ip - 9);
+    if damage == 3 && packet.len() > ip + 8 {
+        let at = ip + 8 + input.choose_index(packet.len() - ip - 8)?;
         if at != ip + 13 {
             packet[at] ^= input.arbitrary::<u8>()?;
         }
@@ -489,6 +489,7 @@ pub fn parse(data: &[u8]) {
         assert_eq!(IpPacket::read(&whole).expect("a fragment is a packet").total_length, whole.len());
     });
     if let (Ok(()), Ok(read)) = (done, IpPacket::read(data)) {
-        assert!(pieces > 0 && octets == read.total_length - read.header_length);
+        let data = read.total_length - read.header_length;
+        assert!(octets == data && (pieces > 0) == (data > 0));
     }
 }
