@@ -74,7 +74,10 @@ def main() -> None:
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"vpnd {__version__} (engine python)")
+        from vpnd.datapath.engines import is_native_installed
+
+        engine = "native" if is_native_installed() else "python"
+        print(f"vpnd {__version__} (engine {engine})")
         raise SystemExit(0)
 
 
