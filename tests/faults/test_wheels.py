@@ -104,7 +104,7 @@ def carried_by(userland: Userland) -> set[str]:
                 (wire.a, A, plan),
             )
         ]
-        ends[1].wait_state(plan.name, "up", timeout=30)
+        ends[1].up(plan.name, timeout=30)
         require_ping(wire.a.host, A.inside, B.inside, count=3)
         return {end.status()["gateway"]["engine"] for end in ends}
 
