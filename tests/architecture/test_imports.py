@@ -108,13 +108,16 @@ class Daemon(Thread):
         (("status",), {"h11", "rich"}),
         (("--json", "show", "branch-a"), {"h11"}),
         (("--json", "down", "branch-a"), {"h11"}),
+        (("--json", "why", "branch-a"), {"h11"}),
+        (("why", "branch-a"), {"h11", "rich"}),
     ],
-    ids=["status-json", "status", "show-json", "down-json"],
+    ids=lambda value: "-".join(value).strip("-") if isinstance(value, tuple) else "",
 )
 def test_a_command_of_vpnctl_imports_what_it_needs(
     line: tuple[str, ...], allowed: set[str], tmp_path: Path
 ) -> None:
-    Daemon(tmp_path / "sock", FakeOperations().status().model_dump(mode="json")).start()
+    said = FakeOperations().why("branch-a") if "why" in line else FakeOperations().status()
+    Daemon(tmp_path / "sock", said.model_dump(mode="json", by_alias=True)).start()
     words = ["vpnctl", "--socket", str(tmp_path / "sock"), *line]
     done = python(CALLED.format(report=REPORT, line=words, module="vpnd.control.cli"))
     assert done.returncode == 0, done.stderr

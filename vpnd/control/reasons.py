@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from vpnd.control.session import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Sess
 from vpnd.model.text import printable
 
 if TYPE_CHECKING:
-    from vpnd.sdk.transport import AsyncTransport
+    from rich.text import Text
 
 Json = dict[str, Any]
 
@@ -21,24 +22,28 @@ NAMED = 10
 
 def why(session: Session, name: str | None, state: Path) -> None:
     """Print why a tunnel is as it is; ends the program where that cannot be said."""
-    from vpnd.control import render
     from vpnd.sdk.errors import DaemonUnreachable
 
     try:
-        document = session.ask(lambda client: _ask(client, session, name), can_do_without=True)
+        document = _ask(session, name)
     except DaemonUnreachable as unreachable:
         document = _kept(session, name, state, unreachable)
-    session.show(document, lambda width: render.why(document, width))
+
+    def lines(width: int) -> Iterable[Text]:
+        from vpnd.control import render
+
+        return render.why(document, width)
+
+    session.show(document, lines)
 
 
-async def _ask(client: AsyncTransport, session: Session, name: str | None) -> Json:
+def _ask(session: Session, name: str | None) -> Json:
     from vpnd.sdk.transport import tunnel_path
 
     if name is None:
-        status = await client.get("/v1/status")
+        status = session.get("/v1/status", can_do_without=True)
         name = _only(session, [one["name"] for one in status["tunnels"] if needs_a_word(one)])
-    found: Json = await client.get(tunnel_path(name, "why"))
-    return found
+    return session.get(tunnel_path(name, "why"), can_do_without=True)
 
 
 def needs_a_word(tunnel: Json) -> bool:

@@ -35,21 +35,21 @@ class Session:
         self.socket = socket
         self.json = json
 
-    def ask(self, call: Callable[[AsyncTransport], Awaitable[T]], can_do_without: bool = False) -> T:
-        """The answer to several requests; a refusal or an unreachable daemon ends the program.
-
-        With `can_do_without` an unreachable daemon raises DaemonUnreachable.
-        """
+    def ask(self, call: Callable[[AsyncTransport], Awaitable[T]]) -> T:
+        """The answer to several requests; a refusal or an unreachable daemon ends the program."""
         import asyncio
 
         from vpnd.sdk.transport import AsyncTransport
 
-        with self._or_end(can_do_without):
+        with self._or_end():
             return asyncio.run(_answer(call, AsyncTransport(self.socket)))
 
-    def get(self, path: str) -> dict[str, Any]:
-        """The answer to one request, likewise; it needs no asyncio, and so half the time."""
-        return self.call("GET", path)
+    def get(self, path: str, can_do_without: bool = False) -> dict[str, Any]:
+        """The answer to one request, likewise; it needs no asyncio, and so half the time.
+
+        With `can_do_without` an unreachable daemon raises DaemonUnreachable.
+        """
+        return self.call("GET", path, can_do_without=can_do_without)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0) -> dict[str, Any]:
         """Likewise; `wait_s` is how many seconds the action itself may take."""
@@ -60,12 +60,17 @@ class Session:
         return self.call("DELETE", path)
 
     def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        wait_s: float = 0,
+        can_do_without: bool = False,
     ) -> dict[str, Any]:
         """Any request, likewise."""
         from vpnd.sdk.transport import Transport
 
-        with self._or_end():
+        with self._or_end(can_do_without):
             return Transport(self.socket).call(method, path, body, wait_s)
 
     @contextmanager
