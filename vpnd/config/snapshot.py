@@ -1,6 +1,7 @@
 """A configuration without its keys, as it is kept: the tables of every file, fingerprints in place of keys.
 
-What is kept can be used again together with the keys of the moment: keys are never rolled back.
+What is kept can be used again together with keys: those of the moment, or of the confirmed configuration,
+which comes back with its own.
 """
 
 from __future__ import annotations

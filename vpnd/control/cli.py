@@ -619,7 +619,8 @@ def apply_files(
     the daemon was killed meanwhile, or cannot be reached through the tunnel that was changed. It comes back
     at once where a tunnel that was up is not up again after 30 s, or fails. The files stay as they are; a
     start uses the confirmed configuration as long as they hold what was rolled back, and `vpnctl status`
-    says so, until the next apply or reload. Keys are never rolled back.
+    says so, until the next apply or reload. It has the keys that it was confirmed with, also where a key file
+    holds another one now; a credential is the one that the service has.
 
     Meanwhile nothing can be changed over the API. Another apply, or a reload, without --confirm confirms.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from vpnd.config.configuration import Findings, Source
 from vpnd.config.load import Loaded, check, read_disabled, read_sources
@@ -12,6 +13,8 @@ from vpnd.config.snapshot import Keys, Snapshot, Unreadable, tunnel_of
 from vpnd.daemon.history import History
 from vpnd.daemon.standing import Choice, Moment, Standing
 from vpnd.host.clock import Clock, boot
+
+NO_KEYS: Mapping[str, Keys] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ def begin(config: Path, state: Path, clock: Clock, *, offline: bool = False) -> 
     try:
         disabled = read_disabled(state, findings)
         kept = history.read(number).snapshot
-        loaded, left_out = restore(kept, sources, None, disabled, offline=offline)
+        own = history.keys(number)
+        loaded, left_out = restore(kept, sources, None, disabled, own=own, offline=offline)
     except Unreadable:
         return files
     # The traffic of a tunnel that is left out is not kept in: not where files with errors may be the reason.
@@ -65,14 +69,15 @@ def restore(
     keys: Mapping[str, Keys] | None = None,
     disabled: frozenset[str] = frozenset(),
     *,
+    own: Mapping[str, Keys] = NO_KEYS,
     offline: bool = False,
 ) -> tuple[Loaded, dict[str, str]]:
-    """What is kept, with the keys that the files have now, else with `keys`, which are in memory.
+    """What is kept, with its `own` keys, else those of the files as they are now, else `keys`, from memory.
 
     Tunnels that cannot be used are left out: returned with the reason of each.
     """
     left_out: dict[str, str] = {}
-    used: dict[str, Keys] = {}
+    used: dict[str, Keys] = dict(own)
     while True:
         sources = snapshot.without(left_out).with_keys(files, used, disabled)
         loaded = check(sources, Findings(), offline=offline)

@@ -21,13 +21,14 @@ from vpnd.config.load import Loaded, load, read_disabled, read_sources
 from vpnd.config.snapshot import Keys, Snapshot, Unreadable
 from vpnd.control.diagnoses import message
 from vpnd.control.operations import Conflict, OperationError
-from vpnd.daemon.beginning import Beginning, moment, restore
+from vpnd.daemon.beginning import NO_KEYS, Beginning, moment, restore
 from vpnd.daemon.changes import Change
 from vpnd.daemon.history import Entry, History
 from vpnd.daemon.refusals import invalid
 from vpnd.daemon.service import Service
 from vpnd.daemon.standing import Choice, Pending, Standing
 from vpnd.model.policy import Negotiation
+from vpnd.model.secret import Secret
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.lifecycle import Tunnel
 
@@ -39,6 +40,9 @@ LOOK = 1.0
 
 LONG = 86400.0
 """Ours, in seconds: a watcher begins again after that."""
+
+CREDENTIAL = "credential:"
+"""How the reference to a key begins that systemd hands to the service."""
 
 NOT_CONFIRMED = "it was not confirmed in time"
 
@@ -65,8 +69,9 @@ class Commits:
         self._config = config
         self._state = state
         self._history = History(state)
-        self._keys: dict[str, Keys] = {}
-        """The keys of what was confirmed, by tunnel: the files may not have them any more."""
+        self._keys: Mapping[str, Keys] = NO_KEYS
+        """Those of the confirmed configuration, by tunnel, while the files hold something else: it comes
+        back, and runs, with the keys that it was confirmed with."""
         self._waiting: set[asyncio.Task[None]] = set()
         """What ends with the time for `confirm`: its deadline, and who watches the tunnels."""
         self._is_whole = False
@@ -77,6 +82,8 @@ class Commits:
     async def begin(self, beginning: Beginning) -> None:
         """The daemon runs with this: keep what that means."""
         self.standing = self._history.standing()
+        if self.standing.pending is not None or beginning.choice is Choice.CONFIRMED:
+            self._keys = self._history.keys(self.standing.confirmed)
         event = self._service.journal.event
         self._is_whole = beginning.loaded.ok and not beginning.left_out
         for name, why in beginning.left_out.items():
@@ -143,7 +150,8 @@ class Commits:
             if (rolled_back := self.standing.rolled_back) is not None and what != "start":
                 files = await self._service.in_thread(self._digest)
                 standing = replace(standing, rolled_back=replace(rolled_back, digest=files))
-            await self._set(standing)
+            is_own = bool(self._keys) and standing.rolled_back is not None
+            await self._set(standing, _keys(loaded) if is_own else NO_KEYS)
             return entry.number
         except OSError as failure:
             self._not_kept("the configuration cannot be kept", failure)
@@ -169,7 +177,7 @@ class Commits:
         async with self.lock:
             loaded = await self._candidate("reload-refused")
             difference = await self._service.in_thread(classify, self._running(), loaded)
-            before = self.standing
+            before, keys = self.standing, self._keys
             try:
                 if seconds is None:
                     entry = await self._keep(loaded, what)
@@ -177,7 +185,8 @@ class Commits:
                 else:
                     before = await self._with_way_back(before)
                     entry = await self._keep(loaded, what, fresh=True)
-                    await self._set(before.tried(self._pending(entry, seconds, loaded)))
+                    own = keys if before.pending is not None else _keys(self._service.loaded)
+                    await self._set(before.tried(self._pending(entry, seconds, loaded)), own)
             except OSError as failure:
                 if seconds is not None:
                     raise OperationError(
@@ -187,7 +196,7 @@ class Commits:
                 entry = None
                 self.standing = replace(before, pending=None, rolled_back=None)
                 self._not_kept("the configuration cannot be kept", failure)
-            change = await self._put_in_force(loaded, before)
+            change = await self._put_in_force(loaded, before, keys)
             if self.standing.pending is not None:
                 self._wait(self.standing.pending)
                 self._watch_tunnels(self.standing.pending)
@@ -231,7 +240,7 @@ class Commits:
                 return Done(loaded, difference, change, self.standing.confirmed)
             loaded, number = await self._older(back if back is not None else 1)
             difference = await self._service.in_thread(classify, self._running(), loaded)
-            files, before = await self._service.in_thread(self._digest), self.standing
+            files, before, keys = await self._service.in_thread(self._digest), self.standing, self._keys
             snapshot = Snapshot.of(loaded.sources)
             try:
                 entry = await self._keep(loaded, f"rollback to {number}")
@@ -240,7 +249,7 @@ class Commits:
                 await self._set(before.rolled(entry.number, held, reason, self._service.gateway.clock.wall()))
             except OSError as failure:
                 raise OperationError("E-STATE", f"it cannot be kept: {failure.strerror or failure}") from None
-            change = await self._put_in_force(loaded, before)
+            change = await self._put_in_force(loaded, before, keys)
             await self._forget(before.pending)
             return Done(loaded, difference, change, entry.number)
 
@@ -311,10 +320,12 @@ class Commits:
             raise invalid(loaded)
         return loaded, number
 
-    def _restore(self, snapshot: Snapshot) -> tuple[Loaded, dict[str, str]]:
+    def _restore(
+        self, snapshot: Snapshot, own: Mapping[str, Keys] = NO_KEYS
+    ) -> tuple[Loaded, dict[str, str]]:
         keys = {**self._keys, **_keys(self._service.loaded)}
         files = read_sources(self._config, self._state, Findings(), self._service.sources)
-        return restore(snapshot, files, keys, read_disabled(self._state, Findings()))
+        return restore(snapshot, files, keys, read_disabled(self._state, Findings()), own=own)
 
     def _digest(self) -> str:
         files = read_sources(self._config, self._state, Findings(), self._service.sources)
@@ -335,27 +346,39 @@ class Commits:
 
         return await self._service.in_thread(write)
 
-    async def _set(self, standing: Standing) -> None:
-        """It holds from now on, and is on the disk. Raises OSError."""
-        await self._service.in_thread(self._history.keep_standing, standing)
-        if standing.pending is None:
-            self._keys = {}
-        elif self.standing.pending is None:
-            self._keys = _keys(self._service.loaded)
-        self.standing = standing
+    async def _set(self, standing: Standing, keys: Mapping[str, Keys] = NO_KEYS) -> None:
+        """It holds from now on, and is on the disk. Raises OSError.
 
-    async def _put_in_force(self, loaded: Loaded, before: Standing) -> Change:
-        """Change to it; where that fails as a whole, what counted `before` does again."""
+        `keys` are those that the confirmed configuration comes back with, where the files hold another.
+        """
+        if keys is not self._keys and keys and standing.confirmed is not None:
+            await self._service.in_thread(self._history.keep_keys, standing.confirmed, self._to_be_kept(keys))
+        await self._service.in_thread(self._history.keep_standing, standing)
+        self.standing, self._keys = standing, keys
+        await self._service.in_thread(self._history.forget_keys, standing.confirmed if keys else None)
+
+    def _to_be_kept(self, keys: Mapping[str, Keys]) -> dict[str, Keys]:
+        """All but credentials: they are not for the disk, and do not change as long as the service runs."""
+        tables = self._running().configuration.tables
+        names = [name for name in keys if not tables[name].pre_shared_key.startswith(CREDENTIAL)]
+
+        def following(name: str) -> Secret | None:
+            return None if (tables[name].next_pre_shared_key or "").startswith(CREDENTIAL) else keys[name][1]
+
+        return {name: (keys[name][0], following(name)) for name in names}
+
+    async def _put_in_force(self, loaded: Loaded, before: Standing, keys: Mapping[str, Keys]) -> Change:
+        """Change to it; where that fails as a whole, what counted `before` does again, with its `keys`."""
         self._end_waiting()
         try:
             return await self._service.change(loaded)
         except BaseException:
-            await self._restore_standing(before)
+            await self._restore_standing(before, keys)
             raise
 
-    async def _restore_standing(self, before: Standing) -> None:
+    async def _restore_standing(self, before: Standing, keys: Mapping[str, Keys]) -> None:
         with contextlib.suppress(OSError):
-            await self._set(before)
+            await self._set(before, keys)
         if before.pending is not None:
             self._wait(before.pending)
 
@@ -433,7 +456,7 @@ class Commits:
             snapshot = (await self._service.in_thread(self._history.read, number)).snapshot
         except Unreadable as failure:
             raise OperationError("E-STATE", str(failure)) from None
-        loaded, left_out = await self._service.in_thread(self._restore, snapshot)
+        loaded, left_out = await self._service.in_thread(self._restore, snapshot, self._keys)
         if not loaded.ok:
             raise invalid(loaded)
         return loaded, left_out
@@ -453,7 +476,7 @@ class Commits:
         pending = self.standing.pending
         standing = self.standing.went_back(reason, self._service.gateway.clock.wall())
         try:
-            await self._set(standing)
+            await self._set(standing, self._keys)
         except OSError as failure:
             # The next start finds the deadline over, and comes to the same.
             self.standing = standing

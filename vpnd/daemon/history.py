@@ -2,26 +2,31 @@
 
     STATE/configurations/17.json         mode 0600, the tables of every file, fingerprints in place of keys
     STATE/configurations/standing.json   mode 0600
+    STATE/configurations/17.keys         mode 0600, its pre-shared keys, only while it is the confirmed one
+                                         and the files hold one that is not, or was rolled back
 
 A file is written beside its place, put on the disk, and renamed over it: a crash leaves the old or the new.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from vpnd.config.snapshot import Snapshot, Unreadable
+from vpnd.config.snapshot import Keys, Snapshot, Unreadable
 from vpnd.daemon.standing import Standing
 from vpnd.daemon.state import replace_files
 from vpnd.model.secret import Secret
 
 DIRECTORY = "configurations"
 STANDING = "standing.json"
+KEYS_SUFFIX = ".keys"
 
 KEPT = 20
 """How many configurations are kept."""
@@ -106,6 +111,40 @@ class History:
         """It is not kept any more; what cannot be removed stays."""
         with contextlib.suppress(OSError):
             self._path(number).unlink()
+
+    def keep_keys(self, number: int, keys: Mapping[str, Keys]) -> None:
+        """The keys that this configuration comes back with."""
+        tunnels = {
+            name: [base64.b64encode(one.reveal()).decode() for one in own if one is not None]
+            for name, own in keys.items()
+        }
+        self._write(self._keys_path(number), json.dumps({"format": FORMAT, "tunnels": tunnels}))
+
+    def keys(self, number: int | None) -> dict[str, Keys]:
+        """Those keys; none where none can be read."""
+        if number is None:
+            return {}
+        try:
+            document = json.loads(self._keys_path(number).read_bytes())
+            if document["format"] != FORMAT:
+                return {}
+            found = {
+                name: [Secret(base64.b64decode(text, validate=True)) for text in own]
+                for name, own in document["tunnels"].items()
+            }
+            return {name: (own[0], own[1] if len(own) > 1 else None) for name, own in found.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+            return {}
+
+    def forget_keys(self, but: int | None) -> None:
+        """No keys are kept any more, but those of one configuration; what cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            for path in self.path.glob(f"*{KEYS_SUFFIX}"):
+                if but is None or path != self._keys_path(but):
+                    path.unlink()
+
+    def _keys_path(self, number: int) -> Path:
+        return self.path / f"{number}{KEYS_SUFFIX}"
 
     def _path(self, number: int) -> Path:
         return self.path / f"{number}.json"

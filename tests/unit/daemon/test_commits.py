@@ -253,6 +253,8 @@ async def test_a_start_leaves_out_what_the_files_do_not_have_either(pair: Pair) 
     pair.hq.write(configuration("gw", "192.0.2.1", "192.0.2.2", {"u": OTHER_ROUTE}))
     await pair.hq.operator.apply(20)
     await killed(pair)
+    for path in kept_keys(pair.hq):
+        path.write_text("{")
     await asyncio.sleep(30)
     await pair.hq.start()
     assert [tunnel.name for tunnel in pair.hq.service.gateway.tunnels] == []
@@ -296,6 +298,123 @@ async def test_a_key_in_a_file_is_enough_for_a_return_from_files_that_are_wrong(
     assert routes(pair.hq) == ["10.3.0.0/16"], "it waits to be confirmed"
     await pair.until(lambda: routes(pair.hq) == ["10.2.0.0/16"])
     await pair.until(lambda: pair.state() == ("up", "up"))
+
+
+# ----------------------------------------------------------------------------- keys that come back
+
+NEW_KEY = "the key that came with it"
+
+
+def kept_keys(machine: Machine) -> list[Path]:
+    """The files with keys that its state directory has beside the configurations."""
+    return sorted((machine.state / "configurations").glob("*.keys"))
+
+
+async def up_with_a_key_in(pair: Pair, place: str) -> str:
+    """Both are up, hq with its key in a file of its own or in the configuration; the key's fingerprint."""
+    write(pair.branch, BACK)
+    write(pair.hq, ROUTED)
+    if place == "file":
+        pair.hq.write(pair.hq.config.read_text().replace(f"plain:{KEY}", "file:t.psk"))
+        set_key(pair, place, KEY)
+    await pair.start()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    return pair.hq.operator.tunnel("t").psk_fingerprint
+
+
+def set_key(pair: Pair, place: str, key: str) -> None:
+    if place == "file":
+        path = pair.hq.directory / "t.psk"
+        path.write_text(key)
+        path.chmod(0o600)
+    else:
+        pair.hq.write(pair.hq.config.read_text().replace(KEY, key))
+
+
+@pytest.mark.parametrize("place", ["file", "plain"])
+@with_pair
+async def test_a_key_that_the_peer_has_not_goes_back_to_the_one_that_worked(pair: Pair, place: str) -> None:
+    before = await up_with_a_key_in(pair, place)
+    operator = pair.hq.operator
+    set_key(pair, place, NEW_KEY)
+    await operator.apply(600)
+    with_new_key = operator.tunnel("t").psk_fingerprint
+    with pytest.raises(OperationError, match="key"):
+        await operator.reset("t", 20)
+    assert with_new_key != before
+    await pair.until(lambda: operator.tunnel("t").psk_fingerprint == before)
+    assert operator.commits.standing.pending is None
+    await pair.until(lambda: pair.state() == ("up", "up"))
+
+
+@pytest.mark.parametrize("after", [5, 30], ids=["before-the-deadline", "after-it"])
+@pytest.mark.parametrize("place", ["file", "plain"])
+@with_pair
+async def test_the_key_comes_back_over_a_kill_too_and_stays_at_each_start(
+    pair: Pair, place: str, after: int
+) -> None:
+    before = await up_with_a_key_in(pair, place)
+    set_key(pair, place, NEW_KEY)
+    await pair.hq.operator.apply(20)
+    for pause in (after, 25, 1):
+        await killed(pair)
+        await asyncio.sleep(pause)
+        await pair.hq.start()
+    await pair.until(lambda: pair.state() == ("up", "up"))
+    assert pair.hq.operator.tunnel("t").psk_fingerprint == before
+    assert pair.hq.operator.status().gateway.rolled_back is not None
+
+
+@pytest.mark.parametrize("verb", ["confirm", "apply", "reload"])
+@with_pair
+async def test_no_key_is_kept_once_the_files_count(pair: Pair, verb: str) -> None:
+    before = await up_with_a_key_in(pair, "plain")
+    operator = pair.hq.operator
+    set_key(pair, "plain", NEW_KEY)
+    await operator.apply(20)
+    (kept,) = kept_keys(pair.hq)
+    assert kept.stat().st_mode & 0o777 == 0o600
+    if verb == "confirm":
+        await operator.confirm()
+    else:
+        await asyncio.sleep(21)
+        assert kept_keys(pair.hq) == [kept]
+        await (operator.apply(None) if verb == "apply" else operator.reload())
+    assert kept_keys(pair.hq) == []
+    assert operator.tunnel("t").psk_fingerprint != before
+
+
+@with_pair
+async def test_what_is_changed_over_the_api_meanwhile_keeps_its_own_key(pair: Pair) -> None:
+    before = await up_with_a_key_in(pair, "plain")
+    operator = pair.hq.operator
+    await operator.put_tunnel("made", TABLE)
+    set_key(pair, "plain", NEW_KEY)
+    await operator.apply(5)
+    await asyncio.sleep(6)
+    await operator.put_tunnel("made", {**TABLE, "pre_shared_key": "plain:one more key, of the API"})
+    made = operator.tunnel("made").psk_fingerprint
+    await killed(pair)
+    await pair.hq.start()
+    operator = pair.hq.operator
+    assert [operator.tunnel(name).psk_fingerprint for name in ("t", "made")] == [before, made]
+    await operator.rollback(1)
+    assert kept_keys(pair.hq) == [], "an older configuration has the keys of the files"
+
+
+@with_pair
+async def test_a_credential_is_not_written_down(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = await up_with_a_key_in(pair, "file")
+    operator = pair.hq.operator
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(pair.hq.directory))
+    pair.hq.write(pair.hq.config.read_text().replace("file:t.psk", "credential:t.psk"))
+    await operator.apply(None)
+    pair.hq.write(pair.hq.config.read_text().replace("credential:t.psk", f"plain:{NEW_KEY}"))
+    await operator.apply(5)
+    (kept,) = kept_keys(pair.hq)
+    assert json.loads(kept.read_text())["tunnels"] == {}
+    await asyncio.sleep(6)
+    assert operator.tunnel("t").psk_fingerprint == before
 
 
 # ------------------------------------------------------------------------------------- rollback
@@ -501,14 +620,14 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("late", [False, True], ids=["before-the-deadline", "after-it"])
 @pytest.mark.parametrize("written", [False, True], ids=["unwritten", "written"])
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 @with_pair
 async def test_killed_at_each_write(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, number: int, written: bool, late: bool
 ) -> None:
-    """Of `apply` the configuration, then what counts; of the return what counts again.
+    """Of `apply` the configuration, then the keys to go back to, then what counts; of the return what counts.
 
-    Before the second is written nothing has changed, and a start takes the files, as ever.
+    Before the third is written nothing has changed, and a start takes the files, as ever.
     """
     await up(pair)
     write(pair.hq, OTHER_ROUTE)
@@ -531,14 +650,14 @@ async def test_killed_at_each_write(
     assert writes >= number
     await killed(pair)
     monkeypatch.setattr("vpnd.daemon.history.replace_files", replace_files)
-    counted = number > 2 or (number == 2 and written)
+    counted = number > 3 or (number == 3 and written)
     await asyncio.sleep(30 if late else 0)
     await pair.hq.start()
     if not counted:
         assert routes(pair.hq) == ["10.3.0.0/16"]
         assert pair.hq.operator.commits.standing.pending is None
         return
-    if not late and number == 2:
+    if not late and number == 3:
         assert routes(pair.hq) == ["10.3.0.0/16"]
         await asyncio.sleep(21)
     assert routes(pair.hq) == ["10.2.0.0/16"]
