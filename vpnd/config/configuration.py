@@ -20,7 +20,7 @@ from vpnd.config.schema import (
     TunnelTable,
 )
 from vpnd.model.secret import Secret
-from vpnd.model.text import printable
+from vpnd.model.text import MASKED, may_be_a_key, printable
 
 
 class Tables(dict[str, object]):
@@ -191,7 +191,7 @@ class Findings:
         at: int | None,
     ) -> None:
         line = at if at is not None else source.places.line(path)
-        key = dotted(path) or None
+        key = dotted(tuple(MASKED if isinstance(p, str) and may_be_a_key(p) else p for p in path)) or None
         self._found.append(Problem(source.label, line, code, severity, message, hint, key))
 
     def __iter__(self) -> Iterator[Problem]:

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_address, ip_interface, ip_network
 
-from vpnd.config.problems import quoted
+from vpnd.config.problems import MAX_SHOWN, quoted
 from vpnd.model.identity import ANY, MAX_FQDN, Identity
+from vpnd.model.text import cut, may_be_a_key, printable
 
 HAS = "an identity is an IP address, a domain name, or @TEXT for an FQDN with exactly this text"
 
@@ -49,13 +50,29 @@ _EVERYONE = (ANY, "any4", "any6", "group", "opportunistic")
 
 def explain(text: str) -> tuple[str, str]:
     """What is wrong with `text`, which is no identity, and what to write instead."""
-    shown = quoted(text)
+    if _may_be_a_key(text):
+        return f"{quoted(text)} is neither an IP address nor a domain name", HAS
+    shown = f'"{printable(cut(text, MAX_SHOWN))}"'
     for found in (_nobody(text), _other_type(text), _prefixed(text), _address(text)):
         if found is not None:
             return f"{shown} is {found[0]}", found[1]
     if len(text.removeprefix("@")) > MAX_FQDN:
         return f"{shown} is neither an IP address nor a domain name", f"at most {MAX_FQDN} characters"
     return f"{shown} is neither an IP address nor a domain name", _as_fqdn(text) or HAS
+
+
+_LIKE_ONE = re.compile(r"@|\[|\{?[A-Za-z0-9]{1,8}\}?\s*[:=]|[^\s@]+@[^\s@]+")
+"""How the identities of others begin that vpnd has another word for, or none."""
+
+
+def _may_be_a_key(text: str) -> bool:
+    if text.startswith("plain:"):
+        return True
+    return len(text) >= SHORTEST_KEY and not _LIKE_ONE.match(text) and may_be_a_key(text)
+
+
+SHORTEST_KEY = 10
+"""Ours: characters below which a refused identity is repeated."""
 
 
 def _nobody(text: str) -> tuple[str, str] | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from vpnd.model.text import printable
+from vpnd.model.text import MASKED, may_be_a_key, printable
 
 
 class Severity(Enum):
@@ -63,10 +63,24 @@ def counted(number: int, word: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value from a file as a message shows it: quoted, escaped, at most 60 characters."""
+    """A value as a message shows it: quoted, escaped, at most 60 characters; never one that may be a key."""
+    if any(may_be_a_key(text) for text in _texts(value)):
+        return f'"{MASKED}" (not repeated: it may be a key)'
     text = repr(value) if not isinstance(value, str) else printable(value)
     text = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
     return f'"{text}"' if isinstance(value, str) else text
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts of a value, also those within lists and tables."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from (*_texts(key), *_texts(inner))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

@@ -25,6 +25,7 @@ from vpnd.ike.v1.keys import KEYS_TRIED
 from vpnd.model.identity import ANY, Identity
 from vpnd.model.secret import Secret
 from vpnd.model.selectors import Address, Network
+from vpnd.model.text import may_be_a_key
 from vpnd.wire.ip import PORT_PROTOCOLS
 
 USUAL_DPD_TIMEOUT = (30, 60)
@@ -119,7 +120,8 @@ def _customer_gateway(configuration: Configuration, tunnel: Tunnel, findings: Fi
         if name.startswith("tunnels.") and name.endswith(".customer_gateway"):
             return  # the table in its place was refused, which has been said
         known = [gateway.name for gateway in configuration.customer_gateways.values()]
-        hint = did_you_mean(name, known) or f"add [customer_gateways.{name}] with its address"
+        shown = "NAME" if may_be_a_key(name) else name
+        hint = did_you_mean(name, known) or f"add [customer_gateways.{shown}] with its address"
         findings.error(
             tunnel.source, path, "E-CUSTOMER-GATEWAY", f"there is no customer gateway {quoted(name)}", hint
         )

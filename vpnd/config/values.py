@@ -21,6 +21,7 @@ from vpnd.datapath.replay import MAXIMUM_WINDOW, MINIMUM_WINDOW
 from vpnd.model.identity import ANY, Identity
 from vpnd.model.policy import ListenAt
 from vpnd.model.selectors import Address, Network, ports_text, protocol_text
+from vpnd.model.text import is_like_a_moment
 from vpnd.wire.iana import IpProtocol
 
 MAX_TUNNEL_NAME = 60
@@ -107,7 +108,9 @@ def _moment(value: object) -> object:
     if isinstance(moment, datetime) and moment.tzinfo is not None:
         return moment.astimezone(UTC)
     hint = "write it with its time zone, such as 2026-12-31T00:00:00Z"
-    raise fault("E-VALUE", f"{quoted(value)} is not a moment", hint)
+    # It stands beside the keys: what is no moment is not repeated, however short.
+    shown = quoted(value) if is_like_a_moment(str(value)) else "the value"
+    raise fault("E-VALUE", f"{shown} is not a moment", hint)
 
 
 def _pfs(value: object) -> object:
@@ -378,7 +381,7 @@ def _protocol(value: object) -> object:
         return protocol_text(int(value))
     if value == "ipv6-icmp":
         return protocol_text(IpProtocol.ICMPV6)
-    if value in PROTOCOLS:
+    if isinstance(value, str) and value in PROTOCOLS:
         return value
     close = did_you_mean(value, PROTOCOLS) if isinstance(value, str) else None
     listed = f"one of: {', '.join(PROTOCOLS)}; or a number from 1 to {LARGEST_PROTOCOL}; left out: any"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
@@ -78,6 +78,7 @@ from vpnd.control.streams import (
     until,
 )
 from vpnd.control.tokens import Tokens
+from vpnd.model.text import MASKED, may_be_a_key
 from vpnd.translate.kinds import PeerKind
 
 REPLACED = "\ufffd"
@@ -660,10 +661,18 @@ def _invalid_request(request: Request, error: RequestValidationError) -> Respons
     if any(detail["type"] == "json_invalid" for detail in details):
         body = ErrorBody(code="E-JSON", message="the body is not JSON", hint=_OPENAPI_HINT)
         return error_response(400, body)
-    wrong = "; ".join(f"{'.'.join(map(str, d['loc'][1:])) or 'body'}: {d['msg']}" for d in details)
+    places = (
+        ".".join(MASKED if may_be_a_key(str(part)) else str(part) for part in d["loc"][1:]) for d in details
+    )
+    wrong = "; ".join(f"{place or 'body'}: {d['msg']}" for place, d in zip(places, details, strict=True))
     declared = "json" in request.headers.get("content-type", "json")
     hint = _OPENAPI_HINT if declared else _JSON_HINT
     return error_response(422, ErrorBody(code="E-REQUEST", message=wrong, hint=hint))
+
+
+def _place(path: Sequence[object]) -> str:
+    """`ike.dh_group`; a name that is no key of the document may be anything that was typed there."""
+    return ".".join(MASKED if may_be_a_key(str(part)) else str(part) for part in path)
 
 
 def error_response(status: int, body: ErrorBody) -> Response:

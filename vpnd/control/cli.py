@@ -25,6 +25,7 @@ from vpnd.control.session import (
     print_what_fits,
     write,
 )
+from vpnd.model.text import named
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -252,7 +253,11 @@ def _moment(session: Session, text: str | None) -> datetime | None:
     try:
         return moments.moment_of(text)
     except ValueError:
-        error = {"code": "E-VALUE", "message": f"--since: {text!r} is not a moment", "hint": moments.HINT}
+        error = {
+            "code": "E-VALUE",
+            "message": f"--since: {named(text)} is not a moment",
+            "hint": moments.HINT,
+        }
         session.fail(error, EXIT_USAGE)
 
 
@@ -821,7 +826,9 @@ def peer_config(
 
     if kind not in KINDS:
         hint = "one of: " + ", ".join(KINDS)
-        session.fail({"code": "E-VALUE", "message": f"no peer of kind {kind!r}", "hint": hint}, EXIT_USAGE)
+        session.fail(
+            {"code": "E-VALUE", "message": f"no peer of kind {named(kind)}", "hint": hint}, EXIT_USAGE
+        )
     path = with_query(tunnel_path(name, "peer-config"), {"kind": kind})
     document = session.get(path)
     if session.json:
@@ -905,7 +912,7 @@ def import_command(
 
     if kind is not None and kind not in importing.FORMATS:
         hint = "one of: " + ", ".join(importing.FORMATS)
-        session.fail({"code": "E-VALUE", "message": f"no format {kind!r}", "hint": hint}, EXIT_USAGE)
+        session.fail({"code": "E-VALUE", "message": f"no format {named(kind)}", "hint": hint}, EXIT_USAGE)
     try:
         imported = importing.import_files(files, output, kind, local, dry_run)
     except importing.Broken as broken:

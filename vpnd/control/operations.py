@@ -43,7 +43,7 @@ from vpnd.control.schema import (
     TunnelStatus,
     Why,
 )
-from vpnd.model.text import printable
+from vpnd.model.text import named, printable
 
 
 class OperationError(Exception):
@@ -73,7 +73,7 @@ class UnknownTunnel(OperationError):
         meant = f"did you mean {near[0]}? " if near else ""
         super().__init__(
             "E-UNKNOWN-TUNNEL",
-            f"no tunnel is called {name!r}",
+            f"no tunnel is called {named(name)}",
             f"{meant}configured: {names}" if known else "no tunnel is configured",
         )
 
@@ -84,7 +84,7 @@ class UnknownCustomerGateway(OperationError):
     http_status = 404
 
     def __init__(self, name: str) -> None:
-        message = f"no customer gateway is called {name!r}"
+        message = f"no customer gateway is called {named(name)}"
         super().__init__("E-UNKNOWN-CUSTOMER-GATEWAY", message, "GET /v1/customer-gateways lists them")
 
 

@@ -7,7 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from vpnd.config.problems import quoted
 from vpnd.config.secrets import SecretError, new_key, read_secret
+from vpnd.model.text import is_like_a_moment
 
 
 class Unusable(Exception):
@@ -41,7 +43,8 @@ def end_of(moment: str | None) -> dict[str, str]:
         return {"retire_after": datetime.fromisoformat(moment).astimezone().isoformat()}
     except ValueError:
         hint = "write it as 2026-12-31T00:00:00Z"
-        raise Unusable("E-VALUE", f"--retire-after: {moment!r} is not a moment", hint) from None
+        shown = quoted(moment) if is_like_a_moment(moment) else "the value"
+        raise Unusable("E-VALUE", f"--retire-after: {shown} is not a moment", hint) from None
 
 
 def lines(document: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from vpnd.config.tokens import digest, new_token, whose
 from vpnd.config.values import check_name
 from vpnd.control.operations import Conflict, InvalidConfiguration, OperationError
 from vpnd.control.schema import Role, TokenStatus
+from vpnd.model.text import named
 
 TOKENS_FILE = "tokens.json"
 
@@ -31,7 +32,7 @@ class UnknownToken(OperationError):
     http_status = 404
 
     def __init__(self, name: str) -> None:
-        super().__init__("E-UNKNOWN-TOKEN", f"no token is called {name!r}", "vpnctl token list")
+        super().__init__("E-UNKNOWN-TOKEN", f"no token is called {named(name)}", "vpnctl token list")
 
 
 class Kept(BaseModel):
@@ -79,7 +80,9 @@ class Tokens:
             hint = "printable characters without '/', at most 60"
             raise InvalidConfiguration("E-NAME", f"the token's name: {wrong}", hint)
         if name in self._kept:
-            raise Conflict("E-EXISTS", f"a token is called {name!r} already", f"vpnctl token revoke {name}")
+            raise Conflict(
+                "E-EXISTS", f"a token is called {named(name)} already", f"vpnctl token revoke {name}"
+            )
         if len(self._kept) >= MAX_TOKENS:
             raise Conflict("E-TOO-MANY", f"there are {MAX_TOKENS} tokens", "revoke those that nobody uses")
         token = PREFIX + new_token()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 LONGEST_TEXT = 4096
@@ -36,6 +37,52 @@ def cut_lines(lines: Iterable[str], most: int = LONGEST_TEXT) -> tuple[str, ...]
         if most <= 0:
             break
     return tuple(kept)
+
+
+_ADDRESSES = re.compile(r"[0-9A-Fa-f:.]+(%\w+)?(/[0-9]+|-[0-9A-Fa-f:.]+)?")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}[0-9TtZz:+. -]*")
+_NAMES = re.compile(r"@?[A-Za-z0-9_*-]{1,63}(\.[A-Za-z0-9_*-]{1,63})+\.?")
+SHORT, LONG = 8, 20
+"""Ours: characters below which a text is no key, and from which on a word without structure may be one."""
+_WORD = re.compile(r"[A-Za-z]{0,12}[0-9]{0,6}")
+"""Ours: what the names of algorithms, options and tunnels are joined of."""
+
+
+def may_be_a_key(text: str) -> bool:
+    """Whether a text that has no place where it stands may be a key that was typed there by mistake.
+
+    Addresses, moments, domain names, short words and words joined of short ones are none.
+    """
+    if text.startswith("plain:"):
+        return True
+    structured = _ADDRESSES.fullmatch(text) and any(mark in text for mark in ".:/")
+    if len(text) < SHORT or structured or _MOMENT.fullmatch(text) or _NAMES.fullmatch(text):
+        return False
+    parts = re.split(r"[-_./:,]", text)
+    if all(_WORD.fullmatch(part) for part in parts):
+        return len(parts) == 1 and _kinds(text) > 2
+    if len(text) >= LONG or any(c.isspace() for c in text):
+        return True
+    return _kinds(text) > 2
+
+
+def named(text: str) -> str:
+    """A word that someone has typed, as a refusal repeats it."""
+    return MASKED if may_be_a_key(text) else repr(text)
+
+
+def is_like_a_moment(text: str) -> bool:
+    """Whether a text begins with a date, and has no more than times and zones do."""
+    return _MOMENT.fullmatch(text) is not None
+
+
+def _kinds(text: str) -> int:
+    """How many kinds of characters it has: small and large letters, digits, others."""
+    tests = (str.islower, str.isupper, str.isdigit, lambda c: not (c.isalnum() or c in "-_./:,"))
+    return sum(any(map(test, text)) for test in tests)
+
+
+MASKED = "***"
 
 
 def describe_spis(spis: Sequence[bytes]) -> str:

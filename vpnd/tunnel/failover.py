@@ -15,6 +15,7 @@ from enum import IntEnum
 
 from vpnd.ike.deadlines import Deadlines
 from vpnd.model.selectors import Network
+from vpnd.model.text import named
 
 RETURN_AFTER = 10.0
 """Ours: seconds that a tunnel which failed must be able before it takes traffic from another that is.
@@ -124,7 +125,7 @@ class Failover:
         if start is None:
             sharers = next((found for route, found in self._sharers.items() if str(route) == name), None)
             if not sharers:
-                raise NoSuchGroup(f"neither a tunnel nor a route is called {name!r}")
+                raise NoSuchGroup(f"neither a tunnel nor a route is called {named(name)}")
             start = sharers[0]
         seen = {start.member.name: start}
         todo = [start]
