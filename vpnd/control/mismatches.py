@@ -353,6 +353,11 @@ def selectors(facts: Facts) -> Explanation:
     )
 
 
+def nowhere(local: str) -> str:
+    """What else may be wrong with ranges that differ: ours is not here."""
+    return f"our local range {local} is on no interface here: are local and remote the wrong way round?"
+
+
 def mappings_down(facts: Facts) -> Explanation:
     """Of several mappings the peer has rules for some only."""
     some, every, rows = facts["count"], facts["total"], facts["places"]

@@ -90,7 +90,7 @@ class Operator:
         self._service = service
         self._gateway = service.gateway
         self._report = Report(service.gateway, service.interfaces, service.started)
-        self._reasons = Reasons(service.gateway)
+        self._reasons = Reasons(service.gateway, service.interfaces.is_elsewhere)
         self._config = config
         self._state = state
         self._store = StateDirectory(state)

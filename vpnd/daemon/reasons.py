@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from vpnd.config.load import Loaded
@@ -10,11 +10,13 @@ from vpnd.config.origins import Setting, settings
 from vpnd.config.problems import Problem
 from vpnd.control.diagnoses import explain, keys_of, message
 from vpnd.control.explanation import About, Explanation
+from vpnd.control.mismatches import nowhere
 from vpnd.control.schema import AttemptStatus, ConfiguredHere, Fault, Why
 from vpnd.daemon.gateway import Gateway
 from vpnd.host.clock import at_wall
 from vpnd.ike.session import Progress
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.selectors import Network
 from vpnd.model.text import printable
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.lifecycle import Tunnel
@@ -40,8 +42,9 @@ class _Reason:
 class Reasons:
     """Reads what is known at one moment; changes nothing."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, is_elsewhere: Callable[[Network], bool] = lambda _: False) -> None:
         self._gateway = gateway
+        self._is_elsewhere = is_elsewhere
 
     def why(self, tunnel: Tunnel, loaded: Loaded | None, local_id: str | None = None) -> Why:
         """The failure that stands, else the last one that is over. `local_id`: as of `settings`."""
@@ -106,12 +109,21 @@ class Reasons:
             owner.child.udp if owner is not None else None,
         )
         explanation = explain(diagnosis, tunnel.name, about)
+        if diagnosis.code in (Code.TRAFFIC_SELECTORS, Code.MAPPINGS_DOWN):
+            also = tuple(map(nowhere, self._local_ranges_elsewhere(tunnel)))
+            explanation = replace(explanation, also_possible=(*also, *explanation.also_possible))
         suspicious = tuple(_suspicions(tunnel, diagnosis, loaded))
         if not suspicious:
             return explanation
         also = tuple(printable(f"{one.message}: {one.hint} ({one.code})") for one in suspicious)
         change = printable(f"{suspicious[0].hint}; else {explanation.change}")
         return replace(explanation, change=change, also_possible=(*also, *explanation.also_possible))
+
+    def _local_ranges_elsewhere(self, tunnel: Tunnel) -> list[str]:
+        """Our ranges of mappings that are down, of which nothing is on an interface here."""
+        down = {mapping.index for mapping in tunnel.mappings if mapping.owner is None}
+        ranges = [child.local for child in tunnel.policy.peer.children if child.index in down]
+        return [str(one) for one in dict.fromkeys(ranges) if one.prefixlen and self._is_elsewhere(one)][:3]
 
     def _fault(self, fault: TunnelFault | None, now: float) -> Fault | None:
         if fault is None:

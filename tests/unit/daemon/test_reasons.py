@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -173,3 +174,19 @@ async def test_a_health_check_that_fails_is_the_reason_while_the_tunnel_is_up(pa
     pair.wire.cut = True
     await pair.until(lambda: why_of(pair).error.code == "E-DPD", 120)
     assert pair.hq.operator.tunnel("t").impaired is None
+
+
+SWAPPED = 'communication = "spd-policy"\nspd = [{ local = ["10.2.0.0/24"], remote = ["10.1.0.0/24"] }]\n'
+
+
+@pytest.mark.parametrize(("inside", "said"), [("10.1.0.0/24", True), ("10.2.0.0/25", False), (None, False)])
+@with_pair
+async def test_a_local_range_that_is_on_no_interface_is_told(
+    pair: Pair, inside: str | None, said: bool
+) -> None:
+    pair.hq.host.inside = frozenset({ip_network(inside)} if inside else ())
+    pair.configure({"t": SWAPPED}, {"t": f'{SWAPPED}negotiation = "passive"'})
+    await pair.start()
+    await pair.until(lambda: why_of(pair).error is not None and why_of(pair).error.code == "E-TS")
+    also = " ".join(why_of(pair).explanation.also_possible)
+    assert ("our local range 10.2.0.0/24 is on no interface here" in also) is said

@@ -71,6 +71,8 @@ class Interfaces:
         """The links by which peers are reached, by index: whether packets passed at the last look."""
         self._wanted: Wanted | None = None
         self._inside: frozenset[Network] = frozenset()
+        self._here: frozenset[Network] = frozenset()
+        """The networks on our inner side, also where no tunnel has routes."""
         self._separate: frozenset[Network] = frozenset()
         self._unshielded = False
         self._refused: frozenset[str] = frozenset()
@@ -81,6 +83,11 @@ class Interfaces:
     def get(self, name: str) -> Attached | None:
         """The interface of a tunnel, or None while it has none."""
         return self._attached.get(name)
+
+    def is_elsewhere(self, network: Network) -> bool:
+        """Whether nothing of a network is on an interface of the inner side; False where none is known."""
+        alike = [one for one in self._here if one.version == network.version and one.prefixlen]
+        return bool(alike) and not any(one.overlaps(network) for one in alike)
 
     def owner(self, interface: str) -> str | None:
         """The tunnel of an interface, or None for an interface that is no tunnel's."""
@@ -339,13 +346,12 @@ class Interfaces:
 
     async def _look_inside(self) -> None:
         """Which networks are on our inner side; what was known stays if the kernel does not say."""
-        if not any(policy.routes for policy in self._configured):
-            self._inside = frozenset()
-            return
         try:
-            self._inside = await inside(self._host, self._configured)
+            self._here = await inside(self._host, self._configured)
         except HostFailed as failure:
             self._journal.warn(None, str(failure))
+        routed = any(policy.routes for policy in self._configured)
+        self._inside = self._here if routed else frozenset()
 
     async def _lead(self, route: Network) -> None:
         """One route is replaced without a look at all the others, which takes long where there are many."""
