@@ -25,7 +25,8 @@ from vpnd.ike.outputs import ChildDown, ChildUp, Failed
 from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.model.policy import Negotiation, NegotiationMode
 from vpnd.wire.header import Header
-from vpnd.wire.iana import Exchange1
+from vpnd.wire.iana import Exchange1, Protocol
+from vpnd.wire.ikev1 import Delete
 
 
 def hold_third(pair: Pair, seconds: float) -> list[float]:
@@ -214,6 +215,34 @@ def test_a_first_pair_of_ours_is_sent_on_while_the_peer_does_not_confirm_its_own
     stage.answered_quick(puppet, spi=0xC0FFEE02)
     stage.world.run_for(SETTLING + 0.01)
     assert stage.gateway.child().spi_out == 0x2001
+
+
+@pytest.mark.parametrize(
+    "begins", ["established, main", "with a child from here"], ids=["first", "successor"]
+)
+def test_the_later_of_two_pairs_of_the_peer_is_sent_on_whichever_it_confirms_first(begins: str) -> None:
+    """The peer sends on the later one: both third messages are on their way, and arrive in another order."""
+    stage, puppet = stage_in(begins)
+    stage.world.run_for(SETTLING + 0.01)
+    early = stage.answered_quick(puppet, spi=0xC0FFEE01)
+    late = stage.answered_quick(puppet, spi=0xC0FFEE02)
+    stage.say(puppet.quick3(late))
+    assert stage.gateway.child().spi_out == 0xC0FFEE02
+    stage.say(puppet.quick3(early))
+    assert stage.gateway.child().spi_out == 0xC0FFEE02
+    stage.world.run_for(SETTLING_BESIDE + SURPLUS_KEPT)
+    assert stage.gateway.child().spi_out == 0xC0FFEE02
+    assert 0xC0FFEE01 in {one.spi_out for one in stage.gateway.children()}, "the peer may still send on it"
+
+
+def test_the_earlier_of_two_pairs_of_the_peer_is_sent_on_once_the_later_one_is_deleted() -> None:
+    stage, puppet = stage_in("established, main")
+    early = stage.answered_quick(puppet, spi=0xC0FFEE01)
+    late = stage.answered_quick(puppet, spi=0xC0FFEE02)
+    stage.say(puppet.quick3(late))
+    stage.say(puppet.quick3(early))
+    stage.say(puppet.informational(Delete(Protocol.ESP, ((0xC0FFEE02).to_bytes(4, "big"),))))
+    assert stage.gateway.child().spi_out == 0xC0FFEE01
 
 
 def test_an_answer_is_repeated_beside_a_quick_mode_that_is_over() -> None:

@@ -183,21 +183,39 @@ class Children:
         self._registry.emit(OutboundReady(child.sa.tunnel, spi_in))
 
     def confirm(self, spi_in: int) -> None:
-        """The peer has the pair installed: send on it."""
+        """The peer has the pair installed: send on it, unless the peer sends on a later one of its own."""
         child = self.by_spi.get(spi_in)
         if child is None or not child.pending:
             return
         child.pending = False
+        later = self._sent_on_since(child)
         if child.announced:
-            self.send_on(spi_in)
+            if later is None:
+                self.send_on(spi_in)
+            child.held = False
             return
         child.announced = True
+        if later is not None:
+            self._registry.emit(ChildReplaced(later, child.sa, outbound=False, expected=True))
+            self._registry.emit(OutboundReady(child.sa.tunnel, later))
+            return
         old = self.current.get(child.sa.mapping)
         self.current[child.sa.mapping] = self.sending[child.sa.mapping] = spi_in
         if old is None:
             self._registry.emit(ChildUp(child.sa, expected=True))
         else:
             self._registry.emit(ChildReplaced(old, child.sa, outbound=True, expected=True))
+
+    def _sent_on_since(self, child: Child) -> int | None:
+        """The pair that its mapping sends on, if the peer began it after `child` and has confirmed it before.
+
+        Their third messages came in another order than they were sent in.
+        """
+        spi_in = self.sending.get(child.sa.mapping)
+        if spi_in is None or child.sa.initiator or self.by_spi[spi_in].sa.initiator:
+            return None
+        oldest_first = list(self.by_spi)
+        return spi_in if oldest_first.index(spi_in) > oldest_first.index(child.sa.spi_in) else None
 
     def remove(self, spi_in: int, diagnosis: Diagnosis) -> None:
         """The pair is gone, or never came to be. Its mapping falls back to the newest one that is left."""
