@@ -2,16 +2,17 @@
 
     python -m pytest tests/simulation tests/unit/ike --record before.txt     # on one commit
     python -m pytest tests/simulation tests/unit/ike --record after.txt      # on the other
-    diff <(sort before.txt) <(sort after.txt)
+    python -m tests.simulation.histories before.txt after.txt
 
-With `--record-whole` the ladder of each test is written too, line by line, to a file of its own in the
-directory `before.ladders`: `diff -r before.ladders after.ladders` shows what differs. Tests may run in any
-order and in several processes.
+The last says how many tests are equal, and names those that are not. With `--record-whole` the ladder of each
+test is written too, line by line, to a file of its own in the directory `before.ladders`: `diff -r
+before.ladders after.ladders` shows what differs. Tests may run in any order and in several processes.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from hashlib import blake2b
 from pathlib import Path
 
@@ -55,3 +56,23 @@ def file_name(test: str) -> str:
     """Where the ladder of a test is written; two tests never share one."""
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", test.removeprefix("tests/"))
     return f"{readable[:LONGEST_NAME]}.{blake2b(test.encode(), digest_size=4).hexdigest()}.txt"
+
+
+def read(file: Path) -> dict[str, str]:
+    """What a record has of each test: how many messages, and their digest."""
+    lines = (line.rsplit(maxsplit=2) for line in file.read_text(encoding="utf-8").splitlines())
+    return {test: f"{count} {digest}" for test, count, digest in lines}
+
+
+def compared(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """The tests of two records: how many are in both and equal, and the name of each that is not."""
+    both = [test for test in before if test in after]
+    differ = [test for test in both if before[test] != after[test]]
+    lines = [f"{len(both) - len(differ)} of {len(both)} tests are equal"]
+    lines += [f"differs  {test}" for test in sorted(differ)]
+    lines += [f"gone     {test}" for test in sorted(before.keys() - after.keys())]
+    return lines + [f"new      {test}" for test in sorted(after.keys() - before.keys())]
+
+
+if __name__ == "__main__":
+    print(*compared(*(read(Path(name)) for name in sys.argv[1:3])), sep="\n")

@@ -16,7 +16,8 @@ from vpnd.model.policy import DpdPolicy
 
 VERSIONS: list[dict[str, Any]] = [{}, speaking(MAIN), speaking(AGGRESSIVE)]
 SPOKEN = ["ikev2", "main", "aggressive"]
-REBORN = SeededEntropy(4711)
+REBORN = 4711
+"""The seed of a side that has started again."""
 
 
 def pair_of(changes: dict[str, Any], mappings: int = 1) -> Pair:
@@ -28,7 +29,7 @@ def pair_of(changes: dict[str, Any], mappings: int = 1) -> Pair:
 
 def forget(pair: Pair) -> None:
     """Side b loses its memory, as a process that is killed and started again."""
-    pair.b.endpoint = Endpoint(REBORN)
+    pair.b.endpoint = Endpoint(SeededEntropy(REBORN))
     pair.b.installed.clear()
     for policy in pair.b.policies.values():
         pair.b.endpoint.set_peer(pair.world.now, policy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path as FilePath
 
 import pytest
 
@@ -18,6 +19,7 @@ from vpnd.model.secret import Secret
 from vpnd.simulate.gateway import Broken, Gateway
 from vpnd.simulate.ladder import Ladder, Rung, draw
 
+from .histories import compared, read
 from .policies import ADDRESS_A, ADDRESS_B, Recipe
 from .weather import CALM, STORM, Nat, Weather, flip_bit
 from .world import World
@@ -244,3 +246,11 @@ def test_a_timeout_that_is_not_finite_is_noticed() -> None:
     one.due = float("nan")
     with pytest.raises(Broken, match="next timeout is nan"):
         a.drain()
+
+
+def test_two_records_are_compared_test_by_test(tmp_path: FilePath) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.write_text("test_a[x y] 3 aa\ntest_b 1 bb\ntest_c 1 cc\n")
+    after.write_text("test_d 1 dd\ntest_b 1 b0\ntest_a[x y] 3 aa\n")
+    said = ["1 of 2 tests are equal", "differs  test_b", "gone     test_c", "new      test_d"]
+    assert compared(read(before), read(after)) == said
