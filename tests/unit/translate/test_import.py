@@ -20,7 +20,7 @@ from vpnd.config.load import load
 from vpnd.control import cli
 from vpnd.control.importing import import_files
 from vpnd.control.simulation import simulate
-from vpnd.translate.imports.files import Reader
+from vpnd.translate.imports.files import MAX_BYTES, Reader
 from vpnd.translate.imports.importer import FORMATS, Broken, format_of, read
 from vpnd.translate.imports.model import Found, Remarks
 
@@ -319,3 +319,11 @@ def test_a_bound_on_files(tmp_path: Path) -> None:
         reader.text(path)
     with pytest.raises(Broken, match="more than 1000 files"):
         reader.text(path)
+
+
+@pytest.mark.parametrize("text", ["\n", " ", " \t\n", "#\n", "conn ", "connections ", "{", ": "])
+def test_a_file_of_one_thing_is_looked_at_once(tmp_path: Path, text: str) -> None:
+    """Blank lines alone took a pattern minutes: it began at each, and read all that follow."""
+    path = written(tmp_path, text * (MAX_BYTES // len(text)), "configuration")
+    with suppress(Broken):
+        read([path])

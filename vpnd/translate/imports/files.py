@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vpnd.translate.imports.model import Broken, Place, Remarks
 
-MAX_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 1024 * 1024
 """Ours: of one file; a thousand connections take a fifth of it."""
 
 MAX_FILES = 1000

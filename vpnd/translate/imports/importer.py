@@ -14,22 +14,29 @@ from vpnd.translate.imports.swanctl import secret_of
 FORMATS = ("swanctl.conf", "ipsec.conf", "ipsec.secrets", "tencent-cloud.json")
 """What `--format` takes."""
 
+LOOKED_AT = 1000
+"""Ours: characters of a line that tell the format."""
+
+_SWANCTL = re.compile(r"connections|secrets|pools|authorities|include .*swanctl")
+_IPSEC = re.compile(r"conn\s+\S|config\s+setup")
+_SECRETS = re.compile(rf"(?i)(?:^|[\s:])(?:PSK|{ipsec_secrets.KINDS})\s+\S")
+
 __all__ = ["FORMATS", "Broken", "format_of", "read", "secret_of"]
 
 
 def format_of(path: Path) -> str | None:
     """The format that the content has, else the one that the name says; None for neither."""
     text = Reader(Remarks()).text(path)
-    plain = re.sub(r"(?m)^\s*#.*$", "", text)
-    if (plain.lstrip()[:1] in ("{", "[") and '"' in plain) or "<<'END'" in text:
+    # Line by line, and of a line its beginning: a pattern over the whole could look at it again and again.
+    lines = [line.strip()[:LOOKED_AT] for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if (lines and lines[0][:1] in ("{", "[") and any('"' in one for one in lines)) or "<<'END'" in text:
         return "tencent-cloud.json"
-    if re.search(
-        r"(?m)^\s*(connections|secrets|pools|authorities|include [^\n]*swanctl)[^\n=]*\{?", plain
-    ) and ("{" in plain):
+    if "{" in text and any(_SWANCTL.match(line) for line in lines):
         return "swanctl.conf"
-    if re.search(r"(?m)^(conn\s+\S|config\s+setup)", plain):
+    if any(_IPSEC.match(line) for line in lines):
         return "ipsec.conf"
-    if re.search(rf"(?im)(^|\s|:):?\s*(PSK|{ipsec_secrets.KINDS})\s+\S", plain) and ":" in plain:
+    if any(_SECRETS.search(line) for line in lines if ":" in line):
         return "ipsec.secrets"
     by_name = {
         "swanctl": "swanctl.conf",
