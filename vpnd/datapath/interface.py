@@ -375,7 +375,10 @@ class Carried(NamedTuple):
 
     trains: list[Train]
     writes: list[tuple[str, bytes]]
-    """Tunnels, and what is written to their TUNs: behind a `virtio_net_hdr` where they have one."""
+    """Tunnels, and what is written to their TUNs: behind a `virtio_net_hdr` where they have one.
+
+    ICMP errors of the engine's own may come before or after what arrived with them.
+    """
     ike: list[tuple[Address, int, bytes]]
     """Senders of IKE messages, their ports, and the messages without the marker."""
 
