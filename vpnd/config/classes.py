@@ -53,7 +53,10 @@ NEW_IKE_SA, INTERFACE, BREAK = ChangeClass.NEW_IKE_SA, ChangeClass.INTERFACE, Ch
 CLASSES: Mapping[str, ChangeClass] = MappingProxyType(
     {
         "gateway.name": LIVE,
-        "gateway.address": BREAK,  # one address of each family is listened on
+        # One address of each IP version is received on, by IKE and by either engine: no IKE SA from another
+        # stands beside what is there. Few peers would take it: who names the old address does not hear the
+        # new one, and a vpnd that takes any refuses an identity that lives elsewhere (E-ID-TAKEN).
+        "gateway.address": BREAK,
         "gateway.type": LIVE,
         "gateway.vpc": LIVE,
         "gateway.region": LIVE,
@@ -143,6 +146,12 @@ COSTS: Mapping[ChangeClass, str] = {
     BREAK: "packets, from its DELETE until everything is negotiated again",
 }
 
+MOVED = (
+    "packets, from its DELETE until everything is negotiated again from the new address, which the peer has"
+    " to accept, and what others have set on the interface"
+)
+"""What it costs that the address of this machine is another."""
+
 Kind = Enum("Kind", {"ADDED": "added", "CHANGED": "changed", "REMOVED": "removed"})
 
 
@@ -176,6 +185,8 @@ class TunnelDifference:
     mappings_kept: int = 0
     is_remade: bool = False
     """Whether the tunnel is removed and made again, with its interface, whatever the kernel can."""
+    is_moved: bool = False
+    """Whether it is negotiated from another address of this machine."""
 
     @property
     def summary(self) -> str:
@@ -192,6 +203,8 @@ class TunnelDifference:
             return "its traffic: DELETE to the peer, and its interface goes"
         if any(change.key == "enabled" and change.after is False for change in self.keys):
             return "its traffic: DELETE to the peer, and it stays down"
+        if self.is_moved:
+            return MOVED
         text = COSTS[self.change_class]
         if self.change_class is REKEY and (self.mappings_added or self.mappings_removed):
             counts = f"{self.mappings_added} mappings added, {self.mappings_removed} removed"
@@ -252,13 +265,14 @@ def compare(old: Loaded, new: Loaded, before: TunnelPolicy, after: TunnelPolicy)
     classes = [change.change_class for change in keys if change.key != "enabled"]
     if had != has:
         classes.append(REKEY)  # also where routes of another IP version have made them
-    if before.peer.local_address != after.peer.local_address:
+    is_moved = before.peer.local_address != after.peer.local_address
+    if is_moved:
         classes.append(CLASSES["gateway.address"])
     is_remade = max(classes, default=LIVE) >= BREAK
     dearest = max((change.change_class for change in keys), default=LIVE)
     counts = len(has - had), len(had - has), len(had & has)
     found = max(dearest, *classes, LIVE)
-    return TunnelDifference(before.name, Kind.CHANGED, found, keys, *counts, is_remade=is_remade)
+    return TunnelDifference(before.name, Kind.CHANGED, found, keys, *counts, is_remade, is_moved)
 
 
 def _mappings(peer: PeerPolicy) -> frozenset[tuple[object, ...]]:

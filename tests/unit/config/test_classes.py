@@ -8,7 +8,7 @@ import pytest
 
 from contrib.reference import TABLES
 from tests.unit.config.files import GATEWAY, ROUTES, TUNNEL, load_text
-from vpnd.config.classes import CLASSES, ChangeClass, Difference, Kind, TunnelDifference, classify
+from vpnd.config.classes import CLASSES, MOVED, ChangeClass, Difference, Kind, TunnelDifference, classify
 from vpnd.config.schema import Table
 
 BASE = GATEWAY + TUNNEL
@@ -104,6 +104,7 @@ def test_the_peers_address_is_its_tunnels_change_and_its_name_is_not(tmp_path: P
 def test_the_gateways_address_makes_each_tunnel_again(tmp_path: Path) -> None:
     found = difference(tmp_path, BASE, BASE.replace("192.0.2.1", "192.0.2.2"))
     assert [change.key for change in found.gateway] == ["gateway.address"]
+    assert {one.cost for one in found.tunnels} == {MOVED}
     assert [(one.change_class, one.is_remade) for one in found.tunnels] == [(ChangeClass.BREAK, True)]
     own = BASE + 'ike.local_id = "hq.example"\n'
     (tunnel,) = difference(tmp_path, own, own.replace("192.0.2.1", "192.0.2.2")).tunnels
