@@ -5,6 +5,7 @@ strongSwan has one key and changes it at once; vpnd has both before it and the n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,13 @@ def no_key_is_told(vpnd: Vpnd, name: str) -> None:
 def restart(opposite: Opposite, name: str, role: str, used: str) -> None:
     """Killed, and started again: what `psk status` says is true at once, and the next attempt succeeds."""
     assert isinstance(opposite.ours, Vpnd)
+    kept = opposite.ours.directory / "state" / "keys.json"
+
+    def is_written() -> bool:
+        known = json.loads(kept.read_text())["tunnels"][name]
+        return {end["fingerprint"] for end in known.values()} == {used}
+
+    wait_until(is_written, "the key in use to be kept")
     opposite.ours.kill()
     opposite.ours.start()
     assert in_use(opposite.ours, name) == (used, used)

@@ -30,6 +30,9 @@ from tests.engines import THREADS, maker
 from tests.unit.datapath.parts import facing, udp_packet
 from vpnd.datapath.interface import Acquire, EngineOptions, PeerSends
 
+pytestmark = pytest.mark.full_faults
+"""No daemon has its engine so, and on a machine that is busy raw ESP of a run may come in another order."""
+
 
 @pytest.fixture
 def engine() -> str:

@@ -19,8 +19,12 @@ from vpnd.config.schema import (
     MetricsTable,
     TunnelTable,
 )
+from vpnd.config.values import check_name
 from vpnd.model.secret import Secret
 from vpnd.model.text import MASKED, may_be_a_key, printable
+
+NAMED: tuple[KeyPath, ...] = (("tunnels",), ("customer_gateways",))
+"""Tables whose keys are names that an operator gives."""
 
 
 class Tables(dict[str, object]):
@@ -191,7 +195,7 @@ class Findings:
         at: int | None,
     ) -> None:
         line = at if at is not None else source.places.line(path)
-        key = dotted(tuple(MASKED if isinstance(p, str) and may_be_a_key(p) else p for p in path)) or None
+        key = dotted(tuple(_shown(place, path[:n]) for n, place in enumerate(path))) or None
         self._found.append(Problem(source.label, line, code, severity, message, hint, key))
 
     def __iter__(self) -> Iterator[Problem]:
@@ -202,6 +206,13 @@ class Findings:
         rank = {printable(label): index for index, label in enumerate(files)}
         unique = dict.fromkeys(self._found)
         return tuple(sorted(unique, key=lambda p: (rank.get(p.file, -1), p.line or 0)))
+
+
+def _shown(place: str | int, table: KeyPath) -> str | int:
+    """A step of a path, as a problem shows it: a name that a tunnel may have, nothing that may be a key."""
+    if not isinstance(place, str) or (table in NAMED and check_name(place) is None):
+        return place
+    return MASKED if may_be_a_key(place) else place
 
 
 def dotted(path: KeyPath) -> str:

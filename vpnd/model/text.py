@@ -44,6 +44,8 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}[0-9TtZz:+. -]*")
 _NAMES = re.compile(r"@?[A-Za-z0-9_*-]{1,63}(\.[A-Za-z0-9_*-]{1,63})+\.?")
 SHORT, LONG = 8, 20
 """Ours: characters below which a text is no key, and from which on a word without structure may be one."""
+FEWEST = 5
+"""Ours: different characters that a key has at least."""
 _WORD = re.compile(r"[A-Za-z]{0,12}[0-9]{0,6}")
 """Ours: what the names of algorithms, options and tunnels are joined of."""
 
@@ -51,10 +53,13 @@ _WORD = re.compile(r"[A-Za-z]{0,12}[0-9]{0,6}")
 def may_be_a_key(text: str) -> bool:
     """Whether a text that has no place where it stands may be a key that was typed there by mistake.
 
-    Addresses, moments, domain names, short words and words joined of short ones are none.
+    Addresses, moments, domain names, short words, words joined of short ones and a few letters repeated
+    are none.
     """
     if text.startswith("plain:"):
         return True
+    if len(set(text)) < FEWEST:
+        return False
     structured = _ADDRESSES.fullmatch(text) and any(mark in text for mark in ".:/")
     if len(text) < SHORT or structured or _MOMENT.fullmatch(text) or _NAMES.fullmatch(text):
         return False

@@ -190,14 +190,14 @@ def test_packets_confirm_the_pair_that_they_come_on_and_no_other() -> None:
     assert not stage.gateway.sends(0)
 
 
-def test_of_two_first_pairs_the_one_that_the_peer_confirms_last_is_sent_on() -> None:
+def test_of_two_first_pairs_the_one_that_the_peer_begins_last_is_sent_on() -> None:
     stage, puppet = stage_in("established, main")
     first = stage.answered_quick(puppet)
     second = stage.answered_quick(puppet, SECOND)
     stage.say(puppet.quick3(second))
     assert stage.gateway.child().spi_out == SECOND
     stage.say(puppet.quick3(first))
-    assert stage.gateway.child().spi_out == 0xC0FFEE01
+    assert stage.gateway.child().spi_out == SECOND
     assert len(stage.gateway.of(ChildUp)) == len(stage.gateway.of(ChildReplaced)) == 1
     assert stage.gateway.last(ChildReplaced).tunnel == stage.gateway.tunnel
 

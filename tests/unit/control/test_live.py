@@ -182,10 +182,10 @@ def test_top_without_a_terminal_prints_once(remote: Remote, monkeypatch: pytest.
     assert document["tunnels"][0] | {"rtt_ms": 0.7, "rate_in": 0.0} == document["tunnels"][0]
 
 
-def test_top_in_a_terminal(remote: Remote) -> None:
+def test_top_in_a_terminal(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(40):
         tunnel = tunnel_up(f"north-{number:02}")
-        remote.operations.tunnels[tunnel.name] = tunnel
+        monkeypatch.setitem(remote.operations.tunnels, tunnel.name, tunnel)
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     before = termios.tcgetattr(slave)

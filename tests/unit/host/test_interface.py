@@ -17,7 +17,7 @@ async def test_the_descriptor_of_a_tun_that_cannot_be_set_up_is_closed(
 ) -> None:
     made, other = os.pipe()
 
-    def refuse(netlink: Netlink, name: str, mtu: int) -> None:
+    def refuse(netlink: Netlink, name: str, mtu: int, segments: int) -> None:
         raise NetlinkFailed(f"cannot set {name} up")
 
     monkeypatch.setattr(host, "open_tun", lambda name: Tun(name, made, True))

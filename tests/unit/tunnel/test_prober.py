@@ -337,9 +337,9 @@ def test_a_tunnel_that_comes_up_or_goes_asks_no_more(failure: Diagnosis) -> None
     talk = Talk(policy(), mirrored(policy()))
     talk.cut = True
     talk.fail(failure)
-    assert talk.prober.is_busy
+    busy = [talk.prober.is_busy]
     talk.prober.stop(talk.now, NAME)
-    assert not talk.prober.is_busy
+    assert [*busy, talk.prober.is_busy] == [True, False]
     talk.run(60)
     assert [type(one) for one in talk.said] == [ProbingBegan]
     assert talk.prober.next_timeout() is None
