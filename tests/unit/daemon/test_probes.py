@@ -14,7 +14,8 @@ from vpnd.model.selectors import Address
 from vpnd.tunnel.path_size import SendProbe
 from vpnd.wire.icmp import Echo
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("ICMP on loopback")]
+"""Raw sockets hear what tests in other processes send."""
 
 V4, V6 = IPv4Address("127.0.0.1"), IPv6Address("::1")
 
