@@ -269,7 +269,7 @@ class Engine(Protocol):
     def add_tunnel(self, tunnel: str, tun_fd: int, mtu: int) -> None:
         """Begin to carry the packets of one TUN (opened with `IFF_VNET_HDR`). Raises ValueError if known.
 
-        A TUN that is deleted is told once as `TunLost` and not read any more; one that is down goes on.
+        A TUN that is deleted gives one `TunLost` and is not read any more; one that is down goes on.
         """
 
     def remove_tunnel(self, tunnel: str) -> None:
