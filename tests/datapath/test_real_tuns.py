@@ -253,11 +253,22 @@ import signal, socket, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as packets:
     packets.bind(("wan", 0))
-    print("ready", flush=True)
-    while True:
+    def show():
         data, (_, _, kind, *_) = packets.recvfrom(1 << 16)
         if kind != socket.PACKET_OUTGOING:
             print(len(data), flush=True)
+    print("ready", flush=True)
+    try:
+        while True:
+            show()
+    except SystemExit:
+        # What has arrived is shown, also where the end comes before it was read.
+        packets.setblocking(False)
+        try:
+            while True:
+                show()
+        except BlockingIOError:
+            pass
 """
 
 
