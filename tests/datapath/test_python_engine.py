@@ -205,7 +205,7 @@ async def test_icmp_errors_that_a_send_has_heard_of_do_not_keep_the_loop_awake(
         closed.bind((str(pair.b.address), 0))
         nobody = (str(pair.b.address), closed.getsockname()[1])
     sending.send_one([b"hello"], nobody)
-    # This send is told of the error, so that no receive will be.
+    # This send returns the error, so that no receive does.
     sending.send_one([b"hello"], (str(pair.b.address), pair.b.port))
     heard: list[IcmpReport] = []
     assert sending.receive_batch(heard.append) == []

@@ -162,7 +162,7 @@ async def test_an_ike_message_that_this_machine_forbids_is_told_after_the_call(b
 
 
 async def test_both_ends_of_a_path_change_with_it(both: Sides) -> None:
-    """Our own address changes as well, and what is told of the peer's names it."""
+    """Our own address changes as well, and the notice of the peer's move names it."""
     ours = ip_address("192.0.2.77")
     both.a.engine.move(0x1001, Path(ours, 4501, ip_address("127.0.0.9"), 4500))
     both.b.put(udp_packet(B, A))

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 WAITS = """
 import os
 open({asked!r}, "w").close()
-with open({gate!r}):  # a FIFO: until somebody writes
+with open({gate!r}):  # a FIFO: until there is a writer
     raise ImportError("fastapi never comes")
 """
 

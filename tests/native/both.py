@@ -169,7 +169,7 @@ class Both:
         )
 
     def _is_error(self, write: tuple[str, bytes]) -> bool:
-        """Whether it says "too big", whoever has written it."""
+        """Whether it says "too big", from whatever sender."""
         packet = write[1][self._head :]
         if packet[:1] >= b"\x60":
             return packet[6:7] == b"\x3a" and packet[40:41] == b"\2"
