@@ -19,8 +19,9 @@ pytestmark = pytest.mark.root
 WAITS = """
 import os
 open({asked!r}, "w").close()
-with open({gate!r}):  # a FIFO: until there is a writer
-    raise ImportError("fastapi never comes")
+with open({gate!r}) as gate:  # a FIFO: until its writer has written and closed it
+    gate.read()
+raise ImportError("fastapi never comes")
 """
 
 
