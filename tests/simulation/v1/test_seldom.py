@@ -365,3 +365,17 @@ def test_a_quick_mode_of_ours_begins_again_after_the_proof_in_other_bytes() -> N
     quick = puppet.answer_quick(again)
     assert len(stage.say(puppet.quick2(quick))) == 1
     assert len(stage.gateway.of(ChildUp)) == 1
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["it begins", "it answers"])
+def test_a_maker_that_says_so_with_its_public_value_is_known(begins: bool) -> None:
+    """An ASA's first message has nothing of Cisco's, its second has."""
+    stage = Stage()
+    puppet = stage.puppet(initiator=begins)
+    half = [*puppet.key_payloads(), VendorId(bytes.fromhex("1f07f70eaa6514d3b0fa96542a500100"))]
+    if begins:
+        stage.answered_first(puppet)
+    else:
+        stage.begin_key(puppet)
+    stage.say(puppet.clear(puppet.exchange, half))
+    assert stage.endpoint.vendor(stage.gateway.tunnel) == "Cisco"

@@ -212,6 +212,44 @@ def test_vendors_are_recognised_by_their_ids() -> None:
     assert vendors.recognise([vendors.VPND]) == "vpnd"
     assert vendors.recognise([b"OE-Libreswan-5.0"]) == "libreswan"
     assert vendors.recognise([b"\n\x1b[31m"]) is None
+    assert vendors.recognise([]) is None
+
+
+SHREW_SOFT = "f14b94b7bff1fef02773b8c49feded26"
+UNITY = "12f5f28c457168a9702d9fe274cc0100"
+
+
+@pytest.mark.parametrize(
+    ("said", "maker"),
+    [
+        # Recorded: an Android phone's Shrew Soft client, by pluto.
+        ((SHREW_SOFT, "166f932d55eb64d8e4df4fd37e2313f0d0fd8451", UNITY), "Shrew Soft"),
+        # Recorded: message 4 of an ASA, by charon.
+        ((UNITY, "09002689dfd6b712", "1f07f70eaa6514d3b0fa96542a500100"), "Cisco"),
+        ((UNITY, b"OE-Libreswan-v4.6-647".hex()), "libreswan"),
+        ((UNITY,), "Cisco"),
+        # Recorded by pluto: the byte string of NetScreen's, and a version.
+        (("699369228741c6d4ca094c93e242c9de19e7b7c60000000500000500",), "Juniper"),
+        ((b"OpenIKED-7.4".hex(),), "OpenIKED"),
+        (("8299031757a36082c6a621de00050297",), "Fortinet"),
+        (("f4ed19e0c114eb516faaac0ee37daf2807b4381f000000010000138d",), "Check Point"),
+        (("5b362bc820f60007",), "SonicWall"),
+        (("1e2b516905991c7d7c96fcbfb587e46100000009", "fb1de3cdf341b7ea16b7e5be0855f120"), "Microsoft"),
+        (("7003cbc1097dbe9c2600ba6983bc8b35",), "racoon"),
+        # What several makers send says nothing.
+        (("4a131c81070358455c5728f20e95452f", "afcad71368a1f1c96b8696fc77570100"), None),
+    ],
+)
+def test_the_maker_is_the_one_that_says_most_of_itself(said: tuple[str, ...], maker: str | None) -> None:
+    data = [bytes.fromhex(one) for one in said]
+    assert vendors.recognise(data) == vendors.recognise(data[::-1]) == maker
+
+
+def test_no_vendor_id_hides_another() -> None:
+    """Of two that begin alike only the first would ever be said."""
+    prefixes = [bytes.fromhex(prefix) for prefix, _ in vendors.KNOWN]
+    for place, one in enumerate(prefixes):
+        assert not any(one.startswith(before) for before in prefixes[:place])
 
 
 # -------------------------------------------------------------------------------------- messages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vpnd.crypto.dh import KeyPair
 from vpnd.ike import natt, session, vendors
@@ -59,6 +59,11 @@ class PeerFeatures:
             fragments=any(one.startswith(FRAGMENTATION) for one in data),
             vendor=vendors.recognise(data),
         )
+
+    def further(self, vendor_ids: Iterable[VendorId]) -> PeerFeatures:
+        """With those of a later message: some products, as Cisco's ASA, say only there what they are."""
+        later = vendors.recognise(vendor_id.data for vendor_id in vendor_ids)
+        return self if self.vendor or later is None else replace(self, vendor=later)
 
     @property
     def nat_t_draft(self) -> bool:

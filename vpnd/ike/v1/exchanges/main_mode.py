@@ -80,6 +80,7 @@ def on_main3(context: Context, now: float, received: Received) -> None:
     sa.path = natt.way_back(sa.nat, sa.path, received.path)
     half = phase1.our_half(context, group)
     sa.negotiation.ke_i, sa.negotiation.nonce_i = message.ke.data, message.nonce.data
+    sa.negotiation.peer = sa.negotiation.peer.further(message.vendor_ids)
     keys = phase1.agree(context, message.ke)
     sa.nat = phase1.detect_nat(context, received.path, message.nat_d)
     context.phase1.send(now, [*half, *phase1.nat_d_payloads(context)])
@@ -91,6 +92,7 @@ def on_main4(context: Context, now: float, received: Received) -> None:
     """Agree on keys; prove who we are, on port 4500 if there is a NAT (RFC 3947 section 4)."""
     message, sa = received.of(Main4), context.sa
     sa.negotiation.ke_r, sa.negotiation.nonce_r = message.ke.data, message.nonce.data
+    sa.negotiation.peer = sa.negotiation.peer.further(message.vendor_ids)
     keys = phase1.agree(context, message.ke)
     sa.nat = phase1.detect_nat(context, received.path, message.nat_d)
     chain = sa.set_keys(keys)
