@@ -20,9 +20,11 @@ from vpnd.config.load import load
 from vpnd.control import cli
 from vpnd.control.importing import import_files
 from vpnd.control.simulation import simulate
+from vpnd.model.secret import Secret
+from vpnd.translate.imports import files, model
 from vpnd.translate.imports.files import MAX_BYTES, Reader
 from vpnd.translate.imports.importer import FORMATS, Broken, format_of, read
-from vpnd.translate.imports.model import Found, Remarks
+from vpnd.translate.imports.model import Connection, Found, Key, Keyring, Place, Remarks
 
 KEY = "a key of more than twenty letters"
 EVERY = [
@@ -321,7 +323,150 @@ def test_a_bound_on_files(tmp_path: Path) -> None:
         reader.text(path)
 
 
-@pytest.mark.parametrize("text", ["\n", " ", " \t\n", "#\n", "conn ", "connections ", "{", ": "])
+MANY = ", ".join(f"10.{number >> 8}.{number & 255}.0/24" for number in range(1001))
+OTHERS = "".join(f" a{n} : connections.a{n + 1}, connections.a{n + 1} {{ }}\n" for n in range(38))
+BASE = "".join(f"  k{number} = 1\n" for number in range(50))
+HEIRS = "".join(f" a{number} : connections.base {{ }}\n" for number in range(50))
+CHILDREN = "".join(f"c{n} {{ local_ts = 10.{n >> 8}.{n & 255}.0/24\n }}\n" for n in range(1001))
+CLOUDS = '{"VpnConnectionSet": [%s]}'
+CLOUD_CONNECTION = '{"IKEOptionsSpecification": {}, "SecurityPolicyDatabaseSet": [%s]}'
+POLICY = '{"LocalCidrBlock": "10.0.0.0/8", "RemoteCidrBlock": %s}'
+TOO_MANY = {
+    "ranges": ("swanctl.conf", connection().replace("10.2.0.0/16", MANY), "remote_ts has 1001 ranges"),
+    "pairs": (
+        "swanctl.conf",
+        connection("", f"local_ts = {MANY[:600]}\n remote_ts = {MANY[:600]}"),
+        "more than 1000 pairs of ranges",
+    ),
+    "children": ("swanctl.conf", connection("", "}\n" + CHILDREN + "z {"), "more than 1000 pairs of ranges"),
+    "parents": (
+        "swanctl.conf",
+        f"connections {{\n{OTHERS} a38 {{ children {{ c {{ }} }} }}\n}}\n",
+        "more than 2000 values",
+    ),
+    "heirs": (
+        "swanctl.conf",
+        f"connections {{\n base {{\n{BASE} }}\n{HEIRS}}}\n",
+        "more than 2000 values",
+    ),
+    "connections": (
+        "swanctl.conf",
+        "connections {\n" + "".join(f" a{n} {{ children {{ c {{ }} }} }}\n" for n in range(21)) + "}\n",
+        "more than 20 connections",
+    ),
+    "keys": (
+        "swanctl.conf",
+        "secrets {\n" + "".join(f" ike-{n} {{ secret = x }}\n" for n in range(21)) + "}\n",
+        "more than 20 keys",
+    ),
+    "subnets": (
+        "ipsec.conf",
+        conn().replace("subnet=10.2.0.0/16", f"subnets={{{MANY}}}"),
+        "rightsubnets has 1001 ranges",
+    ),
+    "conns": ("ipsec.conf", "conn %default\n right=192.0.2.2\n" + "conn a\n" * 21, "more than 20 conn"),
+    "defaults": (
+        "ipsec.conf",
+        "conn %default\n" + "".join(f" k{n}=1\n" for n in range(500)) + "conn a\n" * 5,
+        "more than 2000 values",
+    ),
+    "also": (
+        "ipsec.conf",
+        "conn b\n also=" + ",".join(f"n{n}" for n in range(500)) + "\n" + "conn a\n also=b\n" * 5,
+        "more than 2000 values",
+    ),
+    "secrets": ("ipsec.secrets", ": PSK x\n" * 21, "more than 20 keys"),
+    "owners": ("ipsec.secrets", "a " * 201 + ": PSK x\n", "more than 200 owners"),
+    "blocks": (
+        "tencent-cloud.json",
+        CLOUDS % (CLOUD_CONNECTION % (POLICY % json.dumps(MANY.split(", ")))),
+        "RemoteCidrBlock has 1001 ranges",
+    ),
+    "policies": (
+        "tencent-cloud.json",
+        CLOUDS % (CLOUD_CONNECTION % ", ".join([POLICY % '"10.9.0.0/16"'] * 1001)),
+        "has 1001 ranges",
+    ),
+    "clouds": (
+        "tencent-cloud.json",
+        CLOUDS % ", ".join([CLOUD_CONNECTION % ""] * 21),
+        "more than 20 connections",
+    ),
+    "digits": ("tencent-cloud.json", '{"a": ' + "1" * 5000 + "}", "a number in it is too long"),
+}
+
+
+@pytest.mark.parametrize("what", TOO_MANY)
+def test_too_many_of_anything_is_an_error_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A small file that becomes a large one, and what no gateway takes; with bounds of a hundredth."""
+    monkeypatch.setattr(model, "MAX_CONNECTIONS", model.MAX_CONNECTIONS // 100)
+    monkeypatch.setattr(model, "MAX_OWNERS", model.MAX_OWNERS // 100)
+    monkeypatch.setattr(files, "MAX_INHERITED", files.MAX_INHERITED // 100)
+    kind, text, reason = TOO_MANY[what]
+    path = written(tmp_path, text, "file")
+    with pytest.raises(Broken, match=reason) as broken:
+        read([path], kind)
+    assert broken.value.place.file == str(path)
+    assert broken.value.place.line > 0
+
+
+def test_a_thousand_ranges_are_for_the_check_to_refuse(tmp_path: Path) -> None:
+    text = connection().replace("10.2.0.0/16", MANY.rpartition(",")[0])
+    imported = import_files([written(tmp_path, text)], tmp_path / "new", dry_run=True)
+    assert "E-LIMIT" in [problem.code for problem in imported.loaded.errors]
+
+
+def test_all_files_together_have_a_bound(tmp_path: Path) -> None:
+    written(tmp_path, "# " + "x" * (MAX_BYTES - 3), "inner")
+    with pytest.raises(Broken, match="the files of this import have more than 8388608 bytes"):
+        found_in(tmp_path, "include inner\n" * 9, "ipsec.conf")
+
+
+def test_an_include_does_not_go_through_all_that_is_below(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    written(tmp_path / "a" / "b", conn(), "deep.conf")
+    found = found_in(tmp_path, "include a/**\ninclude a/b/**\n", "ipsec.conf")
+    assert [made.name for made in found.connections] == ["net"]
+
+
+def test_names_that_become_alike_have_files_of_short_names(tmp_path: Path) -> None:
+    names = [chr(0x5000 + number) for number in range(150)]
+    sections = "".join(f" {name} {{ children {{ c {{ }} }} }}\n" for name in names)
+    imported = import_files(
+        [written(tmp_path, f"connections {{\n{sections}}}\nsecrets {{ ike {{ secret = {KEY} }} }}\n")],
+        tmp_path / "new",
+    )
+    assert imported.tunnels == tuple(names)
+    assert max(len(path.name) for path in imported.files) < 12
+    assert len(set(imported.files)) == 151
+
+
+def test_a_number_of_a_protocol_may_have_any_length(tmp_path: Path) -> None:
+    text = connection().replace("10.2.0.0/16", f"10.2.0.0/16[{'1' * 5000}/{'1' * 5000}]")
+    assert "protocol and port are numbers" in told(found_in(tmp_path, text))
+
+
+def test_which_key_fits_best(tmp_path: Path) -> None:
+    """Both ends, the peer alone, we alone, everyone; of equals the first, and none of somebody else."""
+    made = Connection("a", Place("f", 1), local_id="a.example", remote_address="192.0.2.2")
+    owners = [("@other",), ("@a.example", "192.0.2.9"), (), ("%any",), ("a.example",), ("192.0.2.2", "@x")]
+    owners += [("192.0.2.2",), ("192.0.2.2", "A.example")]
+    keys = [Key(each, Secret(b"%d" % number), Place("f", 1)) for number, each in enumerate(owners)]
+
+    def chosen(keys: list[Key]) -> bytes | None:
+        secret = Keyring(keys).key_for(made)
+        return secret.reveal() if secret is not None else None
+
+    assert [chosen(keys[:upto]) for upto in range(9)] == [
+        None, None, None, b"2", b"2", b"4", b"5", b"5", b"7"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["\n", " ", " \t\n", "#\n", "conn ", "connections ", "{", ": ", "@a : PSK x\n b\n", " a\n"]
+)
 def test_a_file_of_one_thing_is_looked_at_once(tmp_path: Path, text: str) -> None:
     """Blank lines alone took a pattern minutes: it began at each, and read all that follow."""
     path = written(tmp_path, text * (MAX_BYTES // len(text)), "configuration")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ MAX_BYTES = 1024 * 1024
 MAX_FILES = 1000
 """Ours: of one import, with all that is included."""
 
+MAX_TOTAL = 8 * MAX_BYTES
+"""Ours: of all files of one import."""
+
+MAX_INHERITED = 200_000
+"""Ours: values that the sections of one import take from others; a thousand of thirty take 30,000."""
+
 MAX_DEPTH = 10
 """Ours: files that include each other, one inside the other."""
 
@@ -23,6 +30,15 @@ class Reader:
     def __init__(self, remarks: Remarks) -> None:
         self.remarks = remarks
         self._read = 0
+        self._bytes = 0
+        self._inherited = 0
+
+    def inherits(self, place: Place, values: int) -> None:
+        """Count what a section takes from others. Raises Broken where a small file becomes a large one."""
+        self._inherited += values
+        if self._inherited > MAX_INHERITED:
+            text = f"sections take more than {MAX_INHERITED} values from each other: write them where they"
+            raise Broken(place, f"{text} hold, or import a part at a time")
 
     def text(self, path: Path) -> str:
         """The file as text with LF. Raises Broken where it cannot be read."""
@@ -39,6 +55,9 @@ class Reader:
             raise Broken(place, f"the file cannot be read: {error.strerror}") from None
         if len(data) > MAX_BYTES:
             raise Broken(place, f"it has more than {MAX_BYTES} bytes")
+        self._bytes += len(data)
+        if self._bytes > MAX_TOTAL:
+            raise Broken(place, f"with it the files of this import have more than {MAX_TOTAL} bytes")
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -51,6 +70,8 @@ class Reader:
         """The files that an `include` names, in order; a relative name is beside the file it stands in."""
         if depth >= MAX_DEPTH:
             raise Broken(place, f"files include each other more than {MAX_DEPTH} deep")
+        # `**` would go through all that is below a directory.
+        pattern = re.sub(r"\*+", "*", pattern)
         whole = Path(pattern) if pattern.startswith("/") else Path(place.file).parent / pattern
         try:
             if any(sign in pattern for sign in "*?["):

@@ -66,6 +66,8 @@ def read(paths: Sequence[Path], kind: str | None = None, local: str | None = Non
                 one = tencent.read(path, reader)
             case _:
                 raise Broken(Place(str(path), 0), f"it is none of {', '.join(FORMATS)}; --format names one")
-        found.connections += one.connections
-        found.keys += one.keys
+        for connection in one.connections:
+            found.add(connection)
+        for key in one.keys:
+            found.add_key(key)
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vpnd.translate.imports import words
 from vpnd.translate.imports.files import Reader
-from vpnd.translate.imports.model import Broken, Connection, Found, Place, Remarks, Rule
+from vpnd.translate.imports.model import Broken, Connection, Found, Place, Remarks, Rule, bounded
 from vpnd.translate.imports.settings import Entry
 from vpnd.translate.imports.swanctl import NOT_NEEDED, UNKNOWN
 
@@ -40,6 +40,8 @@ MEANINGS: dict[str, str] = {
     "mark_in": "vpnd sets no marks: each tunnel has an interface of its own, which rules can match",
     "mark_out": "vpnd sets no marks: each tunnel has an interface of its own, which rules can match",
     "updown": "vpnd runs no scripts: follow `vpnctl events --follow` instead",
+    "updown-config": "vpnd runs no scripts: follow `vpnctl events --follow` instead",
+    "reject-simultaneous-ike-auth": NOT_NEEDED.format("of two IKE SAs that both ends begin one stays"),
     "firewall": NOT_NEEDED.format("the firewall is yours, by the tunnel's interface"),
     "hostaccess": NOT_NEEDED.format("the firewall is yours, by the tunnel's interface"),
     "nexthop": NOT_NEEDED.format("the route to the peer decides"),
@@ -187,9 +189,9 @@ def read(path: Path, reader: Reader, local: str | None = None) -> Found:
     named_by_also = {name for section in conns.values() for name in _also(section)}
     for section in sections:
         if section.kind == "conn" and section.name != DEFAULT:
-            entries = _inherited(section, conns, reader.remarks)
-            made = _Conn(section, entries, reader.remarks, local).made(section.name in named_by_also)
-            found.connections += made
+            entries = _inherited(section, conns, reader)
+            for made in _Conn(section, entries, reader.remarks, local).made(section.name in named_by_also):
+                found.add(made)
         elif section.kind != "conn":
             for entry in section.entries:
                 text = f"{SETUP}: left out" if section.kind == "config" else "vpnd has no certificates"
@@ -233,7 +235,8 @@ def _sections(path: Path, reader: Reader, depth: int) -> Iterator[Section]:
         key, sign, value = line.strip().partition("=")
         if not sign or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*\s*", key):
             raise Broken(place, "this is no `key=value`")
-        section.entries.append(Entry(key.strip().lower(), _unquoted(value.strip(), place), place))
+        word = re.sub(r"^(left|right)-", r"\1", key.strip().lower())
+        section.entries.append(Entry(word, _unquoted(value.strip(), place), place))
     if section is not None:
         yield section
 
@@ -267,22 +270,27 @@ def _also(section: Section) -> list[str]:
     ]
 
 
-def _inherited(section: Section, conns: dict[str, Section], remarks: Remarks) -> dict[str, Entry]:
+def _inherited(section: Section, conns: dict[str, Section], reader: Reader) -> dict[str, Entry]:
     """What holds for a section: its own, then what it takes by `also`, then `%default`."""
     found: dict[str, Entry] = {}
     waiting, seen = [section], {section.name}
     while waiting:
         one = waiting.pop(0)
+        names = _also(one)
+        reader.inherits(section.place, len(names) + (0 if one is section else len(one.entries)))
         for entry in one.entries:
             if entry.key != "also":
                 found.setdefault(entry.key, entry)
-        for name in _also(one):
+        for name in names:
             if name not in conns:
-                remarks.add(one.place, f"also={name}", f"there is no conn {name}: nothing is taken from it")
+                text = f"there is no conn {name}: nothing is taken from it"
+                reader.remarks.add(one.place, f"also={name}", text)
             elif name not in seen and len(seen) < MAX_ALSO:
                 seen.add(name)
                 waiting.append(conns[name])
-    for entry in conns[DEFAULT].entries if DEFAULT in conns else []:
+    default = conns[DEFAULT].entries if DEFAULT in conns else []
+    reader.inherits(section.place, len(default))
+    for entry in default:
         found.setdefault(entry.key, entry)
     return found
 
@@ -462,15 +470,18 @@ class _Conn:
                 text = "the address of this end is its range, and it is not known: write it as a rule's range"
                 self._remarks.add(self._section.place, f"{self._section.name}: {side}subnet", text)
                 return []
-        found = []
-        for one in re.split(r"[\s,]+", written.strip("{} ")):
+        found: dict[str, None] = {}
+        each = re.split(r"[\s,]+", written.strip("{} "))
+        entry = self._entry(f"{side}subnet" if f"{side}subnet" in self._entries else f"{side}subnets")
+        bounded(each, entry.place, entry.key)
+        for one in each:
             text = one.partition("[")[0].removeprefix("vhost:").removeprefix("vnet:")
             network = words.network(text)
             if network is None:
                 self._say(f"{side}subnet", f"{one} is no CIDR block: write the ranges that it means")
-            elif network not in found:
-                found.append(network)
-        return found
+            else:
+                found[network] = None
+        return list(found)
 
     def _protoport(self, side: str) -> tuple[str | None, str | None]:
         written = self._value(f"{side}protoport")
@@ -488,6 +499,6 @@ class _Conn:
     def _tell(self, entry: Entry) -> None:
         if entry.value.strip().lower() in QUIET.get(entry.key, ()):
             return
-        word = re.sub(r"^(left|right)-?", "", entry.key)
+        word = re.sub(r"^(left|right)", "", entry.key)
         text = MEANINGS.get(entry.key) or MEANINGS.get(word, UNKNOWN)
         self._remarks.add(entry.place, f"{self._section.name}: {entry.line}", text)

@@ -38,8 +38,9 @@ def _read(path: Path, reader: Reader, found: Found, depth: int) -> None:
             )
             found.remarks.add(place, f": {kind} ...", f"{text}: left out")
             continue
+        found.count_owners(len(owners.split()), place)
         named = tuple(words.identity(owner) or owner for owner in owners.split())
-        found.keys.append(Key(named, secret_of(_key(rest, place), place, found.remarks), place))
+        found.add_key(Key(named, secret_of(_key(rest, place), place, found.remarks), place))
 
 
 def _split(entry: str) -> tuple[str, str, str]:
@@ -65,17 +66,16 @@ def _key(rest: str, place: Place) -> str:
 
 def _entries(text: str, file: str) -> list[tuple[Place, str]]:
     """The entries: a line that is indented goes on with the one before."""
-    found: list[tuple[Place, str]] = []
+    found: list[tuple[Place, list[str]]] = []
     for number, raw in enumerate(text.split("\n"), 1):
         line = _without_comment(raw)
         if not line.strip():
             continue
         if line[0].isspace() and found:
-            place, before = found[-1]
-            found[-1] = place, f"{before} {line.strip()}"
+            found[-1][1].append(line.strip())
         else:
-            found.append((Place(file, number), line.strip()))
-    return found
+            found.append((Place(file, number), [line.strip()]))
+    return [(place, " ".join(lines)) for place, lines in found]
 
 
 def _without_comment(line: str) -> str:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from vpnd.config.mappings import MAX_MAPPINGS
 from vpnd.model.secret import Secret
 from vpnd.model.text import printable
 
 MAX_SHOWN = 200
 """Ours: characters of a line that a remark repeats."""
+
+MAX_RANGES = 1000
+"""Ours: of one value, and rules of one connection; `vpnd check` names the 200 that a gateway may have."""
+
+MAX_CONNECTIONS = 2000
+"""Ours: of one import, and as many keys; vpnd is tested with a thousand tunnels."""
+
+MAX_OWNERS = 10 * MAX_CONNECTIONS
+"""Ours: identities and addresses of all keys."""
 
 
 class Place(NamedTuple):
@@ -48,13 +58,16 @@ class Remark:
 class Remarks:
     """They are collected in the order of the files, each once."""
 
-    found: list[Remark] = field(default_factory=list)
+    _said: dict[Remark, None] = field(default_factory=dict)
+
+    @property
+    def found(self) -> list[Remark]:
+        """All of them."""
+        return list(self._said)
 
     def add(self, place: Place, line: str, text: str) -> None:
         """Say it once."""
-        remark = Remark(place, line, text)
-        if remark not in self.found:
-            self.found.append(remark)
+        self._said.setdefault(Remark(place, line, text))
 
 
 @dataclass(slots=True)
@@ -123,23 +136,68 @@ class Found:
     connections: list[Connection] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
     remarks: Remarks = field(default_factory=Remarks)
+    _owners: int = 0
+
+    def add(self, connection: Connection) -> None:
+        """One more. Raises Broken where there are too many, or it has too many rules."""
+        bounded(connection.rules, connection.place, connection.name)
+        if len(self.connections) == MAX_CONNECTIONS:
+            raise Broken(connection.place, f"there are more than {MAX_CONNECTIONS} connections: {IN_PARTS}")
+        self.connections.append(connection)
+
+    def add_key(self, key: Key) -> None:
+        """One more. Raises Broken where there are too many."""
+        if len(self.keys) == MAX_CONNECTIONS:
+            raise Broken(key.place, f"there are more than {MAX_CONNECTIONS} keys: {IN_PARTS}")
+        self.keys.append(key)
+
+    def count_owners(self, number: int, place: Place) -> None:
+        """So many owners of a key follow. Raises Broken where there are too many of all keys."""
+        self._owners += number
+        if self._owners > MAX_OWNERS:
+            raise Broken(place, f"the keys have more than {MAX_OWNERS} owners: {IN_PARTS}")
+
+
+IN_PARTS = "import a part of them at a time"
+
+
+def bounded(ranges: Sequence[object], place: Place, where: str) -> None:
+    """Raises Broken if one value or one connection has more ranges than any gateway takes."""
+    if len(ranges) > MAX_RANGES:
+        text = f"{where[:MAX_SHOWN]} has {len(ranges)} ranges, and vpnd takes at most {MAX_MAPPINGS} mappings"
+        raise Broken(place, f"{text}: write larger ranges that hold them")
 
 
 EVERYONE = frozenset({"%any", "%any6", "0.0.0.0", "::", ""})  # noqa: S104 (read, never bound)
 
 
-def key_for(connection: Connection, keys: Sequence[Key]) -> Secret | None:
-    """The key whose owners fit best: both ends, then the peer, then everyone's."""
-    ours = {text.lower() for text in (connection.local_id, connection.local_address) if text}
-    theirs = {text.lower() for text in (connection.remote_id, connection.remote_address) if text}
-    best: tuple[int, Key | None] = (0, None)
-    for key in keys:
-        owners = {owner.lower().lstrip("@") for owner in key.owners}
-        named = owners - EVERYONE
-        mine, others = named & {one.lstrip("@") for one in ours}, named & {one.lstrip("@") for one in theirs}
-        if named - mine - others and not others:
-            continue
-        rank = 4 * bool(others) + 2 * bool(mine) + 1
-        if rank > best[0]:
-            best = rank, key
-    return best[1].secret if best[1] is not None else None
+class Keyring:
+    """The keys of an import, found by whom they are for."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._for_everyone: Secret | None = None
+        self._by_owner: dict[str, list[tuple[int, frozenset[str], Secret]]] = {}
+        for number, key in enumerate(keys):
+            named = frozenset({owner.lower().lstrip("@") for owner in key.owners} - EVERYONE)
+            if not named and self._for_everyone is None:
+                self._for_everyone = key.secret
+            for owner in named:
+                self._by_owner.setdefault(owner, []).append((number, named, key.secret))
+
+    def key_for(self, connection: Connection) -> Secret | None:
+        """The key whose owners fit best: both ends, the peer, we, everyone; of equals the first."""
+        ours = _names(connection.local_id, connection.local_address)
+        theirs = _names(connection.remote_id, connection.remote_address)
+        fitting = [
+            (-4 * bool(named & theirs) - 2 * bool(named & ours), number, secret)
+            for name in ours | theirs
+            for number, named, secret in self._by_owner.get(name, ())
+            if named & theirs or named <= ours
+        ]
+        if not fitting:
+            return self._for_everyone
+        return min(fitting, key=lambda one: one[:2])[2]
+
+
+def _names(*texts: str | None) -> set[str]:
+    return {text.lower().lstrip("@") for text in texts if text}

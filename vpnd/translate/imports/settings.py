@@ -72,6 +72,8 @@ class Settings:
         """The section with what it inherits: its own values win, then those of the first reference."""
         if depth > MAX_NESTING:
             raise Broken(section.place, "sections refer to each other in a circle, or too deep")
+        if depth:
+            self._reader.inherits(section.place, 1 + len(section.entries) + len(section.sections))
         found = Section(section.name, section.place, dict(section.entries), dict(section.sections))
         for reference in section.references:
             other = self._at(reference)

@@ -5,12 +5,24 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from itertools import pairwise
 from pathlib import Path
 
+from vpnd.config.mappings import MAX_MAPPINGS
 from vpnd.model.secret import Secret
 from vpnd.translate.imports import words
 from vpnd.translate.imports.files import Reader
-from vpnd.translate.imports.model import Connection, Found, Key, Place, Remarks, Rule
+from vpnd.translate.imports.model import (
+    MAX_RANGES,
+    Broken,
+    Connection,
+    Found,
+    Key,
+    Place,
+    Remarks,
+    Rule,
+    bounded,
+)
 from vpnd.translate.imports.settings import Entry, Section, Settings, walk
 
 ANYONE = frozenset({"%any", "%any4", "%any6", "0.0.0.0/0", "::/0", "0.0.0.0", "::"})  # noqa: S104 (read, never bound)
@@ -115,7 +127,7 @@ def read(path: Path, reader: Reader) -> Found:
             for inner in section.sections.values():
                 connection = _Connection(settings, found.remarks).made(settings.merged(inner))
                 if connection is not None:
-                    found.connections.append(connection)
+                    found.add(connection)
         elif name == "secrets":
             _secrets(settings, section, found)
         elif name in ("pools", "authorities"):
@@ -268,6 +280,9 @@ class _Connection:
     def _rules(self, child: Section, made: Connection) -> list[Rule]:
         found = []
         ends = {end: self._selectors(child, end, made) for end in ("local", "remote")}
+        if len(made.rules) + len(ends["local"]) * len(ends["remote"]) > MAX_RANGES:
+            text = f"{made.name} has more than {MAX_RANGES} pairs of ranges, and vpnd takes at most"
+            raise Broken(child.place, f"{text} {MAX_MAPPINGS} mappings: write larger ranges that hold them")
         for local in ends["local"]:
             for remote in ends["remote"]:
                 protocol = local[1] or remote[1]
@@ -281,7 +296,9 @@ class _Connection:
         place = entry.place if entry is not None else child.place
         value = entry.value if entry is not None else "dynamic"
         found = []
-        for one in (one.strip() for one in re.split(r",(?![^\[]*\])", value) if one.strip()):
+        written = _listed(value)
+        bounded(written, place, f"{end}_ts")
+        for one in written:
             text, _, narrowed = one.partition("[")
             host = made.local_address if end == "local" else made.remote_address
             network = words.network(host or "") if text.strip() == "dynamic" else words.network(text)
@@ -315,6 +332,17 @@ class _Connection:
         self._remarks.add(entry.place, entry.line, MEANINGS.get(entry.key, UNKNOWN))
 
 
+def _listed(value: str) -> list[str]:
+    """What stands between commas that are not in brackets."""
+    cuts, inside = [-1], False
+    for at, sign in enumerate(value):
+        inside = sign == "[" or (inside and sign != "]")
+        if sign == "," and not inside:
+            cuts.append(at)
+    cuts.append(len(value))
+    return [one for begin, end in pairwise(cuts) if (one := value[begin + 1 : end].strip())]
+
+
 def _begins(action: str) -> str:
     actions = set(re.split(r"[|,\s]+", action.lower()))
     if "start" in actions:
@@ -346,12 +374,13 @@ def _secrets(settings: Settings, section: Section, found: Found) -> None:
         if secret is None:
             found.remarks.add(inner.place, name, "it has no secret: left out")
             continue
+        found.count_owners(len(merged.entries), inner.place)
         owners = tuple(
             words.identity(entry.value) or entry.value.strip()
             for key, entry in merged.entries.items()
             if key.startswith("id")
         )
-        found.keys.append(Key(owners, secret_of(secret.value, secret.place, found.remarks), secret.place))
+        found.add_key(Key(owners, secret_of(secret.value, secret.place, found.remarks), secret.place))
 
 
 def secret_of(value: str, place: Place, remarks: Remarks) -> Secret:

@@ -14,7 +14,7 @@ from typing import Any
 from vpnd.model.secret import Secret
 from vpnd.translate.imports import words
 from vpnd.translate.imports.files import Reader
-from vpnd.translate.imports.model import Algorithms, Broken, Connection, Found, Place, Rule
+from vpnd.translate.imports.model import Algorithms, Broken, Connection, Found, Place, Rule, bounded
 
 ENCRYPTION = {
     "AES-CBC-128": "aes-128",
@@ -91,10 +91,13 @@ def read(path: Path, reader: Reader) -> Found:
         raise Broken(Place(str(path), 1), "the values are nested too deeply") from None
     except json.JSONDecodeError as error:
         raise Broken(Place(str(path), error.lineno), f"this is no JSON: {error.msg}") from None
+    except ValueError:
+        # Python reads no number of more than 4300 digits.
+        raise Broken(Place(str(path), 1), "a number in it is too long") from None
     for number, one in enumerate(_connections(document)):
         made = _made(one, number, text, str(path), found)
         if made is not None:
-            found.connections.append(made)
+            found.add(made)
     if not found.connections and not found.remarks.found:
         raise Broken(Place(str(path), 1), "there is no VpnConnectionSet, and no VPN connection, in it")
     return found
@@ -146,7 +149,9 @@ def _rest(one: Mapping[str, Any], made: Connection, place: Place, found: Found) 
             continue
         remote = words.network(str(policy.get("LocalCidrBlock")))
         blocks = policy.get("RemoteCidrBlock")
-        local = [words.network(str(block)) for block in (blocks if isinstance(blocks, list) else [blocks])]
+        each = blocks if isinstance(blocks, list) else [blocks]
+        bounded(each, place, f"{made.name}: RemoteCidrBlock")
+        local = [words.network(str(block)) for block in each]
         known = [block for block in local if block is not None]
         if remote is None or len(known) != len(local):
             found.remarks.add(

@@ -179,7 +179,7 @@ def protocol(text: str) -> str | None:
     """vpnd's word for a protocol; None for one that it does not know."""
     word = text.strip().lower()
     word = {"ipv6-icmp": "icmpv6", "icmp6": "icmpv6", "icmpv6": "icmpv6"}.get(word, word)
-    if word in PROTOCOLS or (word.isdecimal() and 1 <= int(word) <= 255):
+    if word in PROTOCOLS or (re.fullmatch(r"[0-9]{1,3}", word) and 1 <= int(word) <= 255):
         return word
     return None
 
@@ -191,17 +191,11 @@ def port(text: str) -> str | None:
 
 def pairs(rules: list[Rule]) -> list[Rule]:
     """Rules of one protocol and the same ports joined, so that the file stays short."""
-    joined: list[Rule] = []
+    joined: dict[tuple[tuple[str, ...], str | None, str | None, str | None], dict[str, None]] = {}
     for rule in rules:
-        for one in joined:
-            same = (one.protocol, one.local_port, one.remote_port) == (
-                rule.protocol,
-                rule.local_port,
-                rule.remote_port,
-            )
-            if same and one.local == rule.local:
-                one.remote += [net for net in rule.remote if net not in one.remote]
-                break
-        else:
-            joined.append(rule)
-    return joined
+        alike = (tuple(rule.local), rule.protocol, rule.local_port, rule.remote_port)
+        joined.setdefault(alike, {}).update(dict.fromkeys(rule.remote))
+    return [
+        Rule(list(local), list(remote), protocol, local_port, remote_port)
+        for (local, protocol, local_port, remote_port), remote in joined.items()
+    ]

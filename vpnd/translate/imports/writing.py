@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
+from itertools import chain, count
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,7 +15,7 @@ from vpnd.config.values import MAX_TUNNEL_NAME
 from vpnd.crypto.suites import ENCRYPTIONS
 from vpnd.model.secret import Secret
 from vpnd.translate.imports import words
-from vpnd.translate.imports.model import Connection, Found, Place, key_for
+from vpnd.translate.imports.model import MAX_CONNECTIONS, Connection, Found, Keyring, Place
 
 CONFIGURATION = "vpnd.toml"
 KEYS = "psk"
@@ -49,18 +50,17 @@ def write(found: Found, directory: PurePosixPath) -> Written:
         f"address = {_value(gateway)}",
     ]
     tunnels: list[str] = []
-    files: list[str] = []
+    files: dict[str, None] = {}
+    keys = Keyring(found.keys)
     written = Written("")
     for connection, name in zip(found.connections, names, strict=True):
         peer = connection.remote_address or "any"
         if peer not in peers:
             peers[peer] = f"peer-{len(peers) + 1}"
             lines += ["", f"[customer_gateways.{peers[peer]}]", f"address = {_value(peer)}"]
-        secret = connection.secret or key_for(connection, found.keys)
-        file = f"{KEYS}/{_file_name(name)}"
-        while file in files:
-            file += "-2"
-        files.append(file)
+        secret = connection.secret or keys.key_for(connection)
+        file = _unlike(f"{KEYS}/{_file_name(name)}", files)
+        files[file] = None
         if secret is not None:
             written.keys[file] = secret
         else:
@@ -74,15 +74,18 @@ def write(found: Found, directory: PurePosixPath) -> Written:
 
 def _names(connections: Sequence[Connection]) -> list[str]:
     """Names that vpnd takes, each once."""
-    found: list[str] = []
+    found: dict[str, None] = {}
     for connection in connections:
         plain = "".join(c if c.isprintable() and c not in '/"\\' else "-" for c in connection.name)
-        base = plain.strip()[: MAX_TUNNEL_NAME - 4] or "tunnel"
-        name, number = base, 2
-        while name in found:
-            name, number = f"{base}-{number}", number + 1
-        found.append(name)
-    return found
+        name = _unlike(plain.strip()[: MAX_TUNNEL_NAME - len(f"-{MAX_CONNECTIONS}")] or "tunnel", found)
+        found[name] = None
+    return list(found)
+
+
+def _unlike(name: str, found: Container[str]) -> str:
+    """The name, with a number if there is one like it."""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(one for one in chain((name,), numbered) if one not in found)
 
 
 def _file_name(name: str) -> str:
@@ -96,9 +99,9 @@ def _gateway(found: Found) -> str:
     counted = Counter(address for address in known if address is not None)
     if not counted:
         return "auto"
-    (usual, _), *others = counted.most_common()
+    (usual, _), *_ = counted.most_common()
     for connection in found.connections:
-        if connection.local_address in dict(others):
+        if connection.local_address in counted and connection.local_address != usual:
             text = f"a gateway of vpnd has one outer address: {usual} is written, and this one needs another"
             found.remarks.add(connection.place, f"{connection.name}: {connection.local_address}", text)
     return usual
