@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
+from itertools import islice
 from typing import Any
 
 from tests.engines import NativeCarrier
-from tests.unit.datapath.parts import HEADER
+from tests.unit.datapath.parts import HEADER, address
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.datapath.carrier import PythonCarrier
+from vpnd.datapath.coalesce import VNET_HEADER
 from vpnd.datapath.esp import Opener, make_opener
 from vpnd.datapath.interface import Carried, Carrier, Datagram, Drop, Notice, PolicyRow, SaStats
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.selectors import Address
+from vpnd.wire.ip import ones_complement_sum
 
 TUNNEL = "t"
 LOCAL = ip_address("192.0.2.1")
@@ -37,6 +40,18 @@ class Arrival:
     length: int
     traffic_class: int = 0
     sender: tuple[str, int] = ("192.0.2.2", 4500)
+
+
+def cancels(packets: Sequence[bytes]) -> bool:
+    """Whether several checksums of these packets are bad, and the sum of everything is good."""
+    sums: list[int] = []
+    for packet in packets:
+        is_old = packet[0] >> 4 == 4
+        head, body = (packet[:20], packet[20:]) if is_old else (packet[:40], packet[40:])
+        ends, protocol = (head[12:20], head[9]) if is_old else (head[8:40], head[6])
+        sums.append(ones_complement_sum(head) % 0xFFFF if is_old else 0)
+        sums.append(ones_complement_sum(body, int.from_bytes(ends) + protocol + len(body)) % 0xFFFF)
+    return sum(map(bool, sums)) > 1 and sum(sums) % 0xFFFF == 0
 
 
 class Both:
@@ -131,8 +146,7 @@ class Both:
     def receive(self, arrivals: Sequence[Arrival], port: int = 4500) -> Outcome:
         """One batch of datagrams."""
         batch = [
-            Datagram(a.data, a.length, a.traffic_class, ip_address(a.sender[0]), a.sender[1])
-            for a in arrivals
+            Datagram(a.data, a.length, a.traffic_class, address(a.sender[0]), a.sender[1]) for a in arrivals
         ]
         self.packets += sum(-(-len(a.data) // a.length) for a in arrivals)
         return self._compared(*(one.receive(self.now, batch, LOCAL, port) for one in self._each))
@@ -146,7 +160,8 @@ class Both:
             assert self._opened(ours) == self._opened(theirs)
         # An error of the engine's own may overtake what is joined; all else keeps its order.
         if ours.writes != theirs.writes:
-            assert sorted(ours.writes, key=self._is_error) == sorted(theirs.writes, key=self._is_error)
+            ordered = (sorted(writes, key=self._is_error) for writes in (theirs.writes, ours.writes))
+            assert self.are_alike(*ordered)
         assert ours.ike == theirs.ike
         assert self.native.take_sent() == self.python.take_sent()
         assert self.native.take_heard() == self.python.take_heard()
@@ -167,6 +182,34 @@ class Both:
             [drops[drop] for drop in Drop],
             counted,
         )
+
+    def are_alike(self, theirs: list[tuple[str, bytes]], ours: list[tuple[str, bytes]]) -> bool:
+        """Whether they are the same, but for trains whose damage adds up to nothing.
+
+        The Python engine takes the sum of a whole train, which costs half as much: two faults in it that are
+        each other's opposite do not show. The native one looks at each header and segment, and writes all as
+        they came.
+        """
+        left = iter(ours)
+        for tunnel, write in theirs:
+            follows = next(left, None)
+            if follows == (tunnel, write):
+                continue
+            if follows is None or not self._head or not write[1]:
+                return False
+            _, _, header, size, _, _ = VNET_HEADER.unpack_from(write)
+            head, data = write[HEADER : HEADER + header], write[HEADER + header :]
+            segments = [follows, *islice(left, -(-len(data) // size) - 1)]
+            packets = [packet[HEADER:] for _, packet in segments]
+            if not cancels(packets) or b"".join(packet[header:] for packet in packets) != data:
+                return False
+            addresses = slice(12, 24) if head[0] >> 4 == 4 else slice(8, 44)
+            if any(
+                packet[addresses] != head[addresses] or name != tunnel
+                for (name, _), packet in zip(segments, packets, strict=True)
+            ):
+                return False
+        return next(left, None) is None
 
     def _is_error(self, write: tuple[str, bytes]) -> bool:
         """Whether it says "too big", from whatever sender."""

@@ -344,6 +344,24 @@ def test_a_damaged_segment_is_not_made_good() -> None:
         assert writes == [bytes(10) + packet for packet in packets]
 
 
+def test_two_faults_that_cancel_show_in_the_native_engine_alone() -> None:
+    """As a fault of one in 65,536 does not show in its own checksum."""
+    with engines() as pair:
+        pair.install(child())
+        packets = segments(10)
+        for at, step in ((4, 3), (6, -3)):
+            hurt = bytearray(packets[at])
+            hurt[36:38] = (int.from_bytes(hurt[36:38]) + step).to_bytes(2)
+            packets[at] = bytes(hurt)
+        (write,) = joined(pair, packets)[1]
+        came = [("t", bytes(10) + packet) for packet in packets]
+        alike = pair.both.are_alike
+        assert alike([("t", write)], came)
+        assert not alike([("t", write)], came[:-1])
+        assert not alike([("t", write[:-1] + b"x")], came)
+        assert not alike([("t", write)], [*came[:6], ("t", bytes(10) + segments(10)[6]), *came[7:]])
+
+
 def test_without_a_header_each_packet_is_written_as_it_is() -> None:
     with engines(vnet_header=False) as pair:
         pair.install(child())

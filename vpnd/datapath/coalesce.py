@@ -209,7 +209,8 @@ class _Train:
     def is_intact(self, payloads: list[bytes]) -> bool:
         """Whether the checksums of a train that will be forwarded are good, all summed at once.
 
-        One damaged segment is found as surely as by its own checksum.
+        One damaged segment is found as surely as by its own checksum; two are missed if they are each
+        other's opposite, which is as rare as damage that a checksum does not show.
         """
         data = sum(map(int.from_bytes, payloads[:-1])) << 8 * (self.segment % 2)
         data += int.from_bytes(payloads[-1]) << 8 * (len(payloads[-1]) % 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import ClassVar
 
@@ -29,6 +30,10 @@ SUITES = tuple(
 ) + tuple(Suite(word, None, None, None, esn) for word in AEAD_WORDS for esn in (False, True))
 
 EVERYTHING = (Selector.of(ip_network("0.0.0.0/0")), Selector.of(ip_network("::/0")))
+
+
+address = lru_cache(ip_address)
+"""Of the few that tests write, each is read once."""
 
 
 def selector(text: str, protocol: int = 0, ports: tuple[int, int] = (0, 65535)) -> Selector:
@@ -91,7 +96,7 @@ def udp_packet(
     source: str, destination: str, size: int = 100, ports: tuple[int, int] = (1000, 2000)
 ) -> bytes:
     """An IP packet of `size` bytes in all."""
-    addresses = ip_address(source), ip_address(destination)
+    addresses = address(source), address(destination)
     length = size - (20 if addresses[0].version == 4 else 40)
     body = ports[0].to_bytes(2) + ports[1].to_bytes(2) + length.to_bytes(2) + bytes(2) + bytes(length - 8)
     return encode_packet(*addresses, 17, body)
@@ -109,7 +114,7 @@ def tcp_packet(
     window: int = 500,
 ) -> bytes:
     """A TCP segment with good checksums, in an IP packet with DF."""
-    addresses = ip_address(source), ip_address(destination)
+    addresses = address(source), address(destination)
     offset = (20 + len(options)) // 4
     head = ports[0].to_bytes(2) + ports[1].to_bytes(2) + (sequence & 0xFFFFFFFF).to_bytes(4)
     head += acknowledged.to_bytes(4) + bytes((offset << 4, flags)) + window.to_bytes(2)
