@@ -119,7 +119,6 @@ grid: setup  ## every combination with strongSwan, and of SM4 and SM3: about 20 
 
 native: engine  ## the grid, leaks and renewals with strongSwan, each vpnd on the native engine
 	@$(PYTHON) -m pytest $(addprefix tests/interop/test_,grid.py leaks.py rekeys.py) --engine native --full-grid -p no:randomly $(PYTEST_ARGS)
-	@$(PYTHON) -m pytest tests/native/test_threads.py --full-faults -p no:randomly $(PYTEST_ARGS)
 
 faults: setup  ## every fault of the network, the peer and this box in its real time, as one table: two hours
 	@bash tests/lab/setup.sh tshark

@@ -1,4 +1,4 @@
-"""The native engine with one thread for each direction: what crosses it, and how it ends."""
+"""The native engine with a thread for each direction: what crosses it, and how it ends; no daemon has it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,6 @@ from tests.datapath.test_engine import (  # noqa: F401 (collected here)
 from tests.engines import THREADS, maker
 from tests.unit.datapath.parts import facing, udp_packet
 from vpnd.datapath.interface import Acquire, EngineOptions, PeerSends
-
-pytestmark = pytest.mark.full_faults
-"""No daemon has its engine so, and on a machine that is busy raw ESP of a run may come in another order."""
 
 
 @pytest.fixture
