@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench import control, crowd, datapath, starts
 from tests.lab.lab import interruptible
+from vpnd.model.policy import EngineChoice
 
 PARTS = ("datapath", "setup", "starts", "tunnels")
 BUSY = 0.5
@@ -28,6 +29,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="runs of each measurement (default 5)")
     parser.add_argument("--seconds", type=float, default=5, help="length of a run (default 5)")
     parser.add_argument("--tunnels", type=int, default=crowd.TUNNELS, help="how many (default 1000)")
+    parser.add_argument(
+        "--engine",
+        choices=[choice.value for choice in EngineChoice],
+        default="auto",
+        help="of the many tunnels",
+    )
     parser.add_argument("--only", choices=PARTS, action="append", help="this part alone; may be repeated")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go")
     arguments = parser.parse_args()
@@ -78,7 +85,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if "tunnels" in parts:
         idle = 15.0 if arguments.short else 60.0
         document["tunnels"] = crowd.measure(
-            console, arguments.tunnels, idle, arguments.rounds, arguments.seconds
+            console, arguments.tunnels, arguments.engine, idle, arguments.rounds, arguments.seconds
         )
     return document
 
