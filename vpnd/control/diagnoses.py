@@ -128,10 +128,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.ADDITION: mismatches.addition,
     Code.P2_ENCRYPTION: mismatches.attribute("ESP SA", "encryption", "ipsec.encryption"),
     Code.P2_INTEGRITY: mismatches.attribute("ESP SA", "integrity algorithm", "ipsec.integrity"),
-    Code.P2_ESN: failures.simple(
-        "the peer insists on other sequence numbers than we have (ESN)",
-        "allow ESP without extended sequence numbers at the peer (strongSwan: noesn)",
-    ),
+    Code.P2_ESN: mismatches.esn,
     Code.P2_PROPOSAL: mismatches.proposal(
         "ESP SA", "ipsec.encryption, ipsec.integrity and ipsec.pfs", _PHASE_2_ALSO
     ),

@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def notify(self) -> str | None:
-        """The notify of this failure; who sent it depends on the role."""
+        """`NO_PROPOSAL_CHOSEN in CREATE_CHILD_SA`, say; who sent the notify depends on the role."""
         where = self["exchange"]
         if self["notify"] is None:
             return None

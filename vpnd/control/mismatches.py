@@ -103,7 +103,7 @@ def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Exp
             f"{facts.mapping()}nothing that protects the {sa} is acceptable to both sides{sides}",
             f"it has {theirs}" if theirs else facts.notify,
             ours,
-            also_possible=also,
+            also_possible=(*_other_esn(facts), *also),
             change=f"make {keys} the same at both ends; each takes a list in order of preference"
             + product_words(facts),
             try_=(
@@ -114,6 +114,16 @@ def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Exp
         )
 
     return explained
+
+
+def _other_esn(facts: Facts) -> tuple[str, ...]:
+    """Where one kind alone is offered, the peer may have the other."""
+    ours = facts["esn"]
+    return (
+        (f'extended sequence numbers differ: they are {ours} here (ipsec.esn = "auto" is both)',)
+        if ours
+        else ()
+    )
 
 
 def _alone(facts: Facts, sa: str, keys: str) -> Explanation:
@@ -142,6 +152,23 @@ def addition(facts: Facts) -> Explanation:
         change="have the peer offer a proposal without it as well, or one whose list of it contains NONE"
         " (strongSwan: take ke1_... out of proposals and esp_proposals, or add ke1_none)",
         try_=(f"vpnctl trace {facts.tunnel}",),
+    )
+
+
+def esn(facts: Facts) -> Explanation:
+    """Sequence numbers of ESP that count to 2^64 on one side alone; vpnd has them with IKEv2."""
+    theirs, ours = facts["theirs"], facts["ours"]
+    both = f": they are {theirs} at the peer and {ours} here" if theirs and ours else ""
+    change = "allow ESP without extended sequence numbers at the peer (strongSwan: noesn)"
+    if facts.about.version == "ikev2":
+        change = 'set ipsec.esn = "auto" here, or allow both kinds at the peer (strongSwan: esn-noesn)'
+    return Explanation(
+        facts.code,
+        f"{facts.mapping()}extended sequence numbers (ESN) differ{both}",
+        f"ESN {theirs}" if theirs else facts.notify,
+        f"ESN {ours}" if ours else None,
+        change=change,
+        try_=(f"vpnctl show {facts.tunnel}", f"vpnctl trace {facts.tunnel}"),
     )
 
 
@@ -336,9 +363,9 @@ def mode(facts: Facts) -> Explanation:
 
 def selectors(facts: Facts) -> Explanation:
     theirs, ours = facts["theirs"], facts["ours"] or facts["mapping"]
-    both = (
-        f": the peer has {theirs}, we have {ours}" if theirs else f": the peer refuses {ours}" if ours else ""
-    )
+    both = f": the peer refuses {ours}" if ours else ""
+    if theirs:
+        both = f": the peer has {theirs}, we have {ours}" if ours else f": the peer has {theirs}"
     return Explanation(
         facts.code,
         f"the ranges differ{both}",

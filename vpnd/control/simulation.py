@@ -12,6 +12,7 @@ from vpnd.config.configuration import Findings, Source
 from vpnd.config.load import Loaded, check, read_sources
 from vpnd.config.problems import Problem
 from vpnd.control.diagnoses import explain, message
+from vpnd.control.explanation import About
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.secret import Secret
 from vpnd.simulate.negotiation import MappingOutcome, Outcome, Round, TunnelOutcome, negotiate
@@ -130,12 +131,12 @@ def _tunnel(tunnel: TunnelOutcome) -> dict[str, Any]:
             "nat": ike.nat,
             "renewed": tunnel.ike_renewed,
         },
-        "mappings": [_mapping(mapping, tunnel.name) for mapping in tunnel.mappings],
-        "error": _said(tunnel.diagnosis, tunnel.name),
+        "mappings": [_mapping(mapping, tunnel) for mapping in tunnel.mappings],
+        "error": _said(tunnel.diagnosis, tunnel),
     }
 
 
-def _mapping(mapping: MappingOutcome, tunnel: str) -> dict[str, Any]:
+def _mapping(mapping: MappingOutcome, tunnel: TunnelOutcome) -> dict[str, Any]:
     suite = mapping.suite
     return {
         "local": str(mapping.policy.ts_local),
@@ -151,11 +152,16 @@ def _mapping(mapping: MappingOutcome, tunnel: str) -> dict[str, Any]:
     }
 
 
-def _said(diagnosis: Diagnosis | None, tunnel: str) -> dict[str, Any] | None:
+def _said(diagnosis: Diagnosis | None, tunnel: TunnelOutcome) -> dict[str, Any] | None:
     if diagnosis is None:
         return None
-    change = explain(diagnosis, tunnel).body().change
-    return {"code": diagnosis.code.value, "message": message(diagnosis), "change": change}
+    return {"code": diagnosis.code.value, "message": message(diagnosis), "change": _change(diagnosis, tunnel)}
+
+
+def _change(diagnosis: Diagnosis, tunnel: TunnelOutcome) -> str | None:
+    """What to change, in the version of the tunnel."""
+    udp = next((mapping.udp for mapping in tunnel.mappings if mapping.suite is not None), None)
+    return explain(diagnosis, tunnel.name, About(_version(tunnel), None, udp)).change
 
 
 def _version(tunnel: TunnelOutcome) -> str:
@@ -248,7 +254,7 @@ def _failures(tunnel: TunnelOutcome) -> Iterator[str]:
             continue
         told.add(message(diagnosis))
         yield f"    {diagnosis.code.value}  {message(diagnosis)}"
-        if change := explain(diagnosis, tunnel.name).body().change:
+        if change := _change(diagnosis, tunnel):
             yield f"        {change}"
     if not told and any(m.state is not MappingState.UP for m in tunnel.mappings):
         yield "    it says nothing: it heard no message that it could refuse"

@@ -13,11 +13,10 @@ from typing import Any
 
 from vpnd.config.kept import REASONS_FILE
 from vpnd.control.schema import Why
-from vpnd.daemon.reasons import impaired
 from vpnd.daemon.service import Service
 from vpnd.daemon.state import replace_files
 from vpnd.model.secret import Secret
-from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.lifecycle import Tunnel, impaired
 
 EVERY = 5.0
 """Ours: seconds between two looks; so much of the last words is missing after a crash."""

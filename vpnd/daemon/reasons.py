@@ -19,7 +19,7 @@ from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.selectors import Network
 from vpnd.model.text import printable
 from vpnd.tunnel.commands import TunnelState
-from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.lifecycle import Tunnel, impaired
 from vpnd.tunnel.mappings import Fault as TunnelFault
 from vpnd.wire.iana import IkeVersion
 
@@ -130,12 +130,6 @@ class Reasons:
             return None
         at = at_wall(self._gateway.clock, now, fault.at).replace(microsecond=0)
         return Fault(code=fault.diagnosis.code.value, message=message(fault.diagnosis), at=at)
-
-
-def impaired(tunnel: Tunnel) -> TunnelFault | None:
-    """Why a tunnel that is up is of no use; one that is down has another reason."""
-    is_up = any(mapping.owner is not None for mapping in tunnel.mappings)
-    return tunnel.standing.impaired if is_up else None
 
 
 def attempt_status(progress: Progress | None, now: float) -> AttemptStatus | None:

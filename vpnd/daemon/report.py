@@ -25,7 +25,7 @@ from vpnd.control.schema import (
 )
 from vpnd.daemon.events.counts import ESP_REKEYED, ESTABLISHED, IKE_REKEYED
 from vpnd.daemon.gateway import Gateway
-from vpnd.daemon.reasons import attempt_status, impaired
+from vpnd.daemon.reasons import attempt_status
 from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.datapath.interface import Drop
 from vpnd.host.clock import at_wall
@@ -34,7 +34,7 @@ from vpnd.model.policy import ChildPolicy, GatewayPolicy
 from vpnd.model.selectors import ANY_PORT, ports_text, protocol_text
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.history import BOUNDS, Distribution
-from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.lifecycle import Tunnel, impaired
 from vpnd.tunnel.mappings import Fault as TunnelFault
 from vpnd.tunnel.mappings import Mapping
 from vpnd.wire.iana import IkeVersion

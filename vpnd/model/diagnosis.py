@@ -74,6 +74,8 @@ class Known(TypedDict, total=False):
     theirs: object
     ours: object
     """The values that differ."""
+    esn: object
+    """Of a refused offer of ESP: on or off, where only one kind of sequence numbers was offered."""
     whose: object
     """Of two identities the one that is not as the other side has it: ours, theirs."""
     attribute: object

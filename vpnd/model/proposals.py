@@ -123,10 +123,14 @@ COMPARED: tuple[tuple[Attribute, Callable[[Proposal], tuple[object, ...]]], ...]
     (Attribute.ENCRYPTION, lambda proposal: proposal.encryption),
     (Attribute.INTEGRITY, lambda proposal: proposal.integrity or (NO_INTEGRITY,)),
     (Attribute.PRF, lambda proposal: proposal.prf),
-    (Attribute.DH_GROUP, lambda proposal: proposal.dh or (NO_GROUP,)),
     (Attribute.ESN, lambda proposal: proposal.esn or (False,)),
+    (Attribute.DH_GROUP, lambda proposal: proposal.dh or (NO_GROUP,)),
 )
-"""What two proposals are compared by, in this order; most of many differ in the first."""
+"""What two proposals are compared by, in this order; most of many differ in the first.
+
+The DH group is the last: a CHILD_SA that was refused without a key exchange is asked for again with one,
+and what was wrong the first time is wrong then too.
+"""
 
 
 def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
@@ -142,7 +146,7 @@ def _match(theirs: Proposal, ours: Proposal) -> tuple[Chosen | Mismatch, int]:
         picked.append(common)
     if theirs.demands:
         return Mismatch(Attribute.ADDITION, theirs.demands, ("none",)), len(COMPARED) + 1
-    encryption, integrity, prf, dh, esn = picked
+    encryption, integrity, prf, esn, dh = picked
     suite = Suite(
         encryption=str(encryption),
         prf=_word(prf),
@@ -180,5 +184,8 @@ def _word(value: object) -> str | None:
     return None if value is None else str(value)
 
 
+_FLAGS = {True: "on", False: "off"}
+
+
 def _words(values: tuple[object, ...]) -> tuple[str, ...]:
-    return tuple(str(value) for value in values) or ("none",)
+    return tuple(_FLAGS[value] if isinstance(value, bool) else str(value) for value in values) or ("none",)

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import ChildReplaced, IkeRekeyFailed, IkeReplaced, IkeSaInfo
-from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy, GatewayPolicy, Negotiation, TunnelPolicy
 from vpnd.model.proposals import Suite
 from vpnd.model.selectors import Address
@@ -22,7 +22,7 @@ from vpnd.simulate.ladder import Ladder
 from vpnd.simulate.living import Living
 from vpnd.simulate.world import Datagram, World
 from vpnd.tunnel.commands import MappingState, TunnelState
-from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.lifecycle import Tunnel, impaired
 from vpnd.tunnel.mappings import Mapping
 
 NAMES = ("a", "b")
@@ -74,9 +74,12 @@ class TunnelOutcome:
 
     @property
     def works(self) -> bool:
-        """Whether everything is up and outlives its first rekey."""
+        """Whether everything is up as it is configured, and outlives its first rekey."""
         renewals = (self.ike_renewed, *(mapping.renewed for mapping in self.mappings))
-        return all(m.state is MappingState.UP for m in self.mappings) and False not in renewals
+        narrowed = any(m.diagnosis is not None and m.diagnosis.code is Code.NARROWED for m in self.mappings)
+        return (
+            all(m.state is MappingState.UP for m in self.mappings) and not narrowed and False not in renewals
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +340,7 @@ def _both(
 
 def _outcome(end: Living, tunnel: Tunnel, renewed: Renewed) -> TunnelOutcome:
     ikes = end.ike_sas(tunnel.name)
-    failure = tunnel.failure
+    failure = impaired(tunnel) or tunnel.failure
     if failure is None and tunnel.standing.refused and not tunnel.all_up:
         failure = next(reversed(tunnel.standing.refused.values()))
     diagnosis = failure.diagnosis if failure is not None else None

@@ -579,3 +579,8 @@ class Tunnel:
     def _arm(self) -> None:
         """Moves the tunnel's deadline to where it is now."""
         self._deadlines.arm(self.name, self.next_timeout())
+
+
+def impaired(tunnel: Tunnel) -> Fault | None:
+    """What is wrong with a tunnel that is up; one that is down has a failure."""
+    return tunnel.standing.impaired if any(mapping.owner for mapping in tunnel.mappings) else None

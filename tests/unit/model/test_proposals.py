@@ -120,7 +120,12 @@ def test_extended_sequence_numbers_are_an_attribute_like_the_others() -> None:
         (
             esp(("aes-128",), esn=(True,)),
             esp(("aes-128",)),
-            Mismatch(Attribute.ESN, ("True",), ("False",)),
+            Mismatch(Attribute.ESN, ("on",), ("off",)),
+        ),
+        (
+            esp(("aes-128",), dh=(14,), esn=(True,)),
+            esp(("aes-128",)),
+            Mismatch(Attribute.ESN, ("on",), ("off",)),
         ),
         (
             Proposal(AH, (), integrity=("sha256",)),

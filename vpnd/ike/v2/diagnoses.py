@@ -112,16 +112,26 @@ def of_auth_error(notify: Notify, policy: PeerPolicy) -> Diagnosis:
 def of_child_error(notify: Notify, exchange: str, child: ChildPolicy, pfs: bool) -> Diagnosis:
     """The peer's error answer to a CHILD_SA. `pfs`: the request carried a key exchange."""
     code, theirs, ours = _CHILD_ERRORS.get(notify.type, Code.PEER_REFUSED), None, None
+    esn = None
     match notify.type:
         case Notify2.NO_PROPOSAL_CHOSEN:
             ours = describe_all(child.proposals)
+            esn = _only_esn(child)
         case Notify2.INVALID_KE_PAYLOAD:
             theirs = str(int.from_bytes(notify.data[:2], "big") or "none")
             ours = ", ".join(map(str, child.pfs)) if pfs else "none"
         case Notify2.TS_UNACCEPTABLE | Notify2.SINGLE_PAIR_REQUIRED | Notify2.INVALID_SELECTORS:
             ours = str(child)
     name = notify_name(notify)
-    return Diagnosis.of(code, exchange=exchange, notify=name, theirs=theirs, ours=ours, mapping=child)
+    return Diagnosis.of(
+        code, exchange=exchange, notify=name, theirs=theirs, ours=ours, esn=esn, mapping=child
+    )
+
+
+def _only_esn(child: ChildPolicy) -> str | None:
+    """`on` or `off` if extended sequence numbers are offered so alone; None if the peer may choose."""
+    kinds = {flag for proposal in child.proposals for flag in proposal.esn}
+    return ("on" if kinds == {True} else "off") if len(kinds) == 1 else None
 
 
 def of_missing_ke(exchange: str, group: int, child: ChildPolicy) -> Diagnosis:
