@@ -119,16 +119,27 @@ class _Look:
             for cut in [place.start() for place in re.finditer(mark, text)][:MAX_CUTS]:
                 ends = text[:cut], text[cut + len(mark) :]
                 first, last = [self.of(end, parts - 1) for end in ends]
-                value_first = " " not in ends[0] or (mark == ": " and " - " in ends[0])
+                value_first = " " not in ends[0].replace(", ", "") or (mark == ": " and " - " in ends[0])
                 if last is not None and (first is not None or value_first):
                     return f"{first or ends[0]}{other}{last}"
                 if first is not None and mark == ": ":
                     return f"{first}{other}{ends[1]}"
-        found = re.fullmatch(r"(.+) \(([^()]+)\)", text, re.DOTALL)
-        inner = self.of(found[1], parts - 1) if found is not None else None
-        if found is None or inner is None:
+        before, within = _last_in_brackets(text)
+        inner = self.of(before, parts - 1) if within else None
+        if inner is None:
             return None
-        return f"{inner}（{self.of(found[2], parts - 1) or found[2]}）"
+        return f"{inner}（{self.of(within, parts - 1) or within}）"
+
+
+def _last_in_brackets(text: str) -> tuple[str, str]:
+    """`A (B (C))` as A and B (C); nothing in brackets if it does not end so."""
+    depth = 0
+    for at in range(len(text) - 1, 0, -1):
+        depth += (text[at] == ")") - (text[at] == "(")
+        if depth == 0:
+            ends_so = text.endswith(")") and text[at - 1] == " "
+            return (text[: at - 1], text[at + 1 : -1]) if ends_so else (text, "")
+    return text, ""
 
 
 def teller(language: str) -> Callable[[str | None], Markup]:

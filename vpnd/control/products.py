@@ -97,3 +97,6 @@ def product_words(facts: Facts) -> str:
 
 _NAMES = {"Fortinet": "FortiGate", "Microsoft": "Azure"}
 """What people call the product of a maker."""
+
+PRODUCTS = tuple(_WORDS)
+"""The makers whose words are known."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ from vpnd.config.configuration import Findings, Source
 from vpnd.config.load import check
 from vpnd.config.weak import BETTER
 from vpnd.console import words
-from vpnd.console.words import MAX_SAID, told
+from vpnd.console.words import MAX_SAID, teller, told
+from vpnd.control import products
 from vpnd.control.diagnoses import explain
+from vpnd.control.explanation import UNKNOWN, About
 from vpnd.model.diagnosis import Code, Diagnosis
 
 OTHERS = [code for code in words.LANGUAGES if code != "en"]
@@ -56,21 +60,94 @@ def is_told(language: str, text: str) -> bool:
     return re.search(r"(?<![\w-])[a-z]{2,} [a-z]{2,} [a-z]{2,}", other) is None
 
 
+FULL = FACTS | {
+    "detail": "it cannot be decrypted",
+    "seconds": "10",
+    "count": "2",
+    "total": "4",
+    "mtu": "1400",
+}
+FULL |= {"inner": "1300", "mss": "1260", "places": "2, 4", "reason": "E-P2-ENC", "encapsulation": "esp"}
+IDENTITY = {"theirs": "b.example (FQDN)", "ours": "a.example (FQDN)"}
 CASES: tuple[dict[str, str], ...] = (
     {},
-    FACTS,
+    FULL,
     {"theirs": "14", "ours": "2"},
-    {"theirs": "none", "ours": "2", "exchange": "IKE_AUTH"},
+    {"theirs": "sm4, sm3", "ours": "aes-128, aes-256", "esn": "on"},
+    {"theirs": "main", "ours": "aggressive", "notify": "DELETE", "exchange": "main mode"},
+    {"notify": "NO_PROPOSAL_CHOSEN", "exchange": "aggressive mode", "whose": "ours"},
+    {"notify": "AUTHENTICATION_FAILED", "exchange": "quick mode", "ours": "3f9a-77c1", "esn": "off"},
+    {**IDENTITY, "key": "proved"},
+    {**IDENTITY, "whose": "ours", "detail": "we said IDi a.example (FQDN), asked for no IDr"},
+    {"theirs": "CN=b (DN)", "detail": "we said IDi a.example (FQDN), asked for IDr b.example (FQDN)"},
+    {"probed": "alone", "theirs": "aes-128/sha256/dh14", "ours": "aes-128/sha256/dh14, aes-256/sha256/dh14"},
+    *({"cause": cause} for cause in ("prohibited", "forbidden_here", "port", "forwarding", "icmp")),
+    *({"errno": errno} for errno in ("EADDRINUSE", "EADDRNOTAVAIL", "EMFILE")),
+    {"encapsulation": "udp", "detail": "96", "ours": "1500"},
+    {"reason": "E-REFUSED", "count": "1", "total": "4", "places": "2"},
 )
+ALSO = {
+    Code.PFS: ({"theirs": "none", "ours": "2"}, {"theirs": "off or another group", "ours": "14, 19"}),
+    Code.TRAFFIC_SELECTORS: ({"theirs": "10.9.0.0/24 - 10.2.0.0/24"},),
+}
+VENDORS = [None, *products.PRODUCTS]
 
 
 @pytest.mark.parametrize("language", OTHERS)
 @pytest.mark.parametrize("code", Code)
 def test_every_diagnosis_is_known(code: Code, language: str) -> None:
-    for facts in CASES:
-        found = explain(Diagnosis.of(code, **facts), "branch-a")
-        for text in (found.what, found.change, *found.also_possible):
-            assert is_told(language, text or ""), told(language, text or "")
+    """All that `why` says: in both versions, and with the words of each product, which stay as they are."""
+    for number, facts in enumerate((*CASES, *ALSO.get(code, ()))):
+        about = About(("ikev1", "ikev2")[number % 2], VENDORS[number % len(VENDORS)])
+        for each in (UNKNOWN, about):
+            found = explain(Diagnosis.of(code, **facts), "branch-a", each)
+            said = (found.what, found.peer_said, found.we_have, found.change, *found.also_possible)
+            for text in filter(None, said):
+                assert has_no_english(language, text), (text, told(language, text))
+            for text in found.try_:
+                assert text.startswith(TYPED) or told(language, text) is not None, text
+
+
+TYPED = ("vpnctl ", "vpnd ", "ip ", "ping ", "ss ", "nft ", "sysctl ", "tcpdump ", "resolvectl ")
+"""Commands are the same in each language."""
+
+
+def has_no_english(language: str, text: str) -> bool:
+    """Whether no two words of the daemon are left together; a product's own stand last, in brackets."""
+    other = re.sub(r"( \(|（)[\w /]+: .*[)）]$", "", told(language, text) or text)
+    other = re.sub('vpnctl up|"[^"]*"|“[^”]*”', "", other)
+    return re.search(r"(?<![\w./-])[a-z]{2,},? [a-z]{2,}", other) is None
+
+
+FACTS_OF_CORE = ("detail", "theirs", "ours", "exchange")
+
+
+def literals() -> set[str]:
+    """What the core says in its own words where a fact of a diagnosis is given."""
+    found = set()
+    for room in ("ike", "tunnel", "daemon"):
+        for file in (VPND / room).rglob("*.py"):
+            calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+            for keyword in (one for call in calls for one in call.keywords if one.arg in FACTS_OF_CORE):
+                found |= set(_texts(keyword.value))
+    return {text for text in found if re.search(r"[a-z]{2,} [a-z]{2,}", text)}
+
+
+def _texts(value: ast.AST) -> Iterator[str]:
+    if isinstance(value, ast.JoinedStr):
+        yield "".join(str(one.value) if isinstance(one, ast.Constant) else "7" for one in value.values)
+    elif isinstance(value, ast.Constant) and isinstance(value.value, str):
+        yield value.value
+    elif not isinstance(value, ast.Call):
+        for inner in ast.iter_child_nodes(value):
+            yield from _texts(inner)
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_the_core_says_in_its_own_words_is_known(language: str) -> None:
+    said = literals()
+    assert "off or another group" in said
+    assert [text for text in sorted(said) if told(language, text) is None] == []
 
 
 WRONG = [
@@ -174,7 +251,9 @@ async def test_a_sentence_that_is_not_known_is_marked_as_english(browser: Browse
     browser.extra = {"Accept-Language": "zh"}
     page = (await browser.get("/tunnel?name=branch-b")).text
     assert "在两端设置相同的密钥" in page
-    assert '<span lang="en">AUTHENTICATION_FAILED in IKE_AUTH</span>' in page
+    assert "AUTHENTICATION_FAILED（IKE_AUTH）" in page
+    assert '<span lang="en">vpnctl psk fingerprint branch-b</span>' in page
+    assert teller("zh")("what nobody says") == '<span lang="en">what nobody says</span>'
 
 
 @pytest.mark.parametrize("language", OTHERS)
