@@ -28,8 +28,10 @@ def lines(document: Json, width: int = 80) -> list[Text]:
     """The plots of one tunnel, from `GET /v1/tunnels/NAME`."""
     health, name = document["health"], clean(document["name"])
     if health is None:
-        text = f"{name} has no health check; health_check.enabled = true in its configuration makes one"
-        return [Text(text)]
+        return [
+            Text(f"{name} has no health check"),
+            Text("make one: health_check.enabled = true in its table"),
+        ]
     head = f"{health['local'] or '-'} - {health['remote'] or '-'}"
     counts = f"{health['sent']} sent, {health['lost']} lost"
     first = Text.assemble((name, "bold"), f"  {health['state']}  {head}  {counts}")
@@ -69,7 +71,12 @@ def _plot(title: str, unit: str, values: Sequence[float | None], plain: bool) ->
     if not known:
         return [Text(""), Text(f"{title:<7} not known: no probe was answered")]
     rows, top = chart(values, ROWS, plain)
-    now = f"{known[-1]:.3g} {unit}, {min(known):.3g} to {max(known):.3g} {unit}"
+    now, least, most = (f"{value:.3g}" for value in (known[-1], min(known), max(known)))
+    now += (
+        f" {unit} at last, {least} to {most} {unit} within the hour"
+        if least != most
+        else f" {unit} throughout"
+    )
     lines = [Text.assemble((f"{title:<7}", "bold"), f"{now}")]
     for number, row in enumerate(rows):
         label = f"{top:g} {unit}" if number == 0 else f"0 {unit}" if number == len(rows) - 1 else ""

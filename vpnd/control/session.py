@@ -119,13 +119,14 @@ async def _answer(call: Callable[[AsyncTransport], Awaitable[T]], client: AsyncT
 
 
 def print_lines(lines: Callable[[int], Iterable[Text]], stderr: bool = False) -> None:
+    """What is printed may be copied, and goes on in the next line as the terminal has it; errors by words."""
     from rich.console import Console
 
     before = mark(ERROR) if stderr else ""
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
     width = console.width if console.is_terminal else 80
     for line in lines(width):
-        console.print(before, line, sep="", soft_wrap=True)
+        console.print(before, line, sep="", soft_wrap=not (stderr and console.is_terminal))
 
 
 def print_what_fits() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -114,8 +114,8 @@ def screen(watched: Watched, width: int, height: int, first: int = 0, plain: boo
         for way in ("rate_in", "rate_out")
     ]
     head = (
-        f"{clean(gateway.get('name', ''))}  {up} of {len(tunnels)} up  in {size(round(total[0]))}/s"
-        f"  out {size(round(total[1]))}/s  up {duration(gateway.get('uptime_s'))}"
+        f"{clean(gateway.get('name', ''))}  {up} of {len(tunnels)} tunnels up  in {size(round(total[0]))}B/s"
+        f"  out {size(round(total[1]))}B/s  vpnd up {duration(gateway.get('uptime_s'))}"
     )
     lines = [Text(head[:width], style="bold"), Text(_header(width), style="dim")]
     room = max(1, height - 3)
@@ -138,15 +138,25 @@ def columns(width: int) -> tuple[int, int]:
 
 def _header(width: int) -> str:
     name, spark = columns(width)
-    cells = f"  {'TUNNEL':<{name}} {'IN/s':>5} {'':<{spark}} {'OUT/s':>5} {'':<{spark}}"
-    return f"{cells} {'LOSS':>4} {'':<{spark}} {'RTT ms':>6}"[:width]
+    line, end = "  TUNNEL", 2 + name
+    for title, cells in (("IN B/s", 6), ("OUT B/s", spark + 7), ("LOSS", spark + 6), ("RTT ms", spark + 8)):
+        end += cells
+        line = line.ljust(end - len(title)) + title
+    return line[:width]
+
+
+def _named(name: str, width: int, plain: bool) -> str:
+    """The name in so many columns; a mark shows where it is cut."""
+    if cell_len(name) <= width:
+        return set_cell_size(name, width)
+    return set_cell_size(name, width - 1) + ("~" if plain else "\N{HORIZONTAL ELLIPSIS}")
 
 
 def _row(tunnel: Json, samples: Sequence[Sample], width: int, plain: bool) -> Text:
     name, spark = columns(width)
     last = samples[-1]
     parts = [
-        f"{mark_of(tunnel)} {set_cell_size(clean(tunnel['name']), name)}",
+        f"{mark_of(tunnel)} {_named(clean(tunnel['name']), name, plain)}",
         f"{_rate(last.rate_in):>5}",
         sparkline([one.rate_in for one in samples], spark, 1, plain),
         f"{_rate(last.rate_out):>5}",
@@ -209,7 +219,8 @@ async def _two_looks(client: AsyncTransport) -> Watched:
 
 async def _live(client: AsyncTransport) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
-    watched, first = Watched(), 0
+    # Within Live standard output has no encoding.
+    watched, first, plain = Watched(), 0, _plain()
     keys: asyncio.Queue[bytes] = asyncio.Queue()
     with _keyboard(keys), Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
@@ -219,7 +230,7 @@ async def _live(client: AsyncTransport) -> None:
                 width, height = console.size
                 count = len(watched.document["tunnels"])
                 first = max(0, min(first, count - (height - 3)))
-                live.update(Group(*screen(watched, width, height, first, _plain())), refresh=True)
+                live.update(Group(*screen(watched, width, height, first, plain)), refresh=True)
                 try:
                     pressed = await asyncio.wait_for(keys.get(), max(0.0, until - time.monotonic()))
                 except TimeoutError:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
-import re
-import struct
-import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +16,16 @@ from rich.text import Text
 
 from tests.unit.control.conftest import ROOT, Remote, vpnctl
 from tests.unit.control.fakes import tunnel_failed, tunnel_up
+from tests.unit.control.terminal import Terminal, terminal
 from vpnd.control import nqa, plots, top
-from vpnd.control.schema import GatewayStatus, HealthStatus, Status, TunnelStatus
+from vpnd.control.schema import (
+    GatewayStatus,
+    HealthSample,
+    HealthStatus,
+    Status,
+    TunnelDetail,
+    TunnelStatus,
+)
 
 SCREENS = Path(__file__).parent / "screens"
 """What the screens look like. To write them again: remove them, and run this."""
@@ -162,6 +165,7 @@ def test_the_plots_of_the_last_hour() -> None:
 def test_plots_of_little() -> None:
     assert "no probe" in nqa.lines(detail([]))[1].plain
     assert "no health check" in nqa.lines({"name": "x", "health": None, "health_history": []})[0].plain
+    assert [line.plain for line in nqa.lines(detail([(3, 12, 0, 4.0)]))][1] == "loss   0 % throughout"
     lost = [line.plain for line in nqa.lines(detail([(3, 12, 12, None)]))]
     assert "rtt     not known: no probe was answered" in lost
     assert any(line.startswith("loss   100 %") for line in lost)
@@ -182,43 +186,72 @@ def test_top_without_a_terminal_prints_once(remote: Remote, monkeypatch: pytest.
     assert document["tunnels"][0] | {"rtt_ms": 0.7, "rate_in": 0.0} == document["tunnels"][0]
 
 
-def test_top_in_a_terminal(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(40):
-        tunnel = tunnel_up(f"north-{number:02}")
-        monkeypatch.setitem(remote.operations.tunnels, tunnel.name, tunnel)
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    before = termios.tcgetattr(slave)
-    program = "from vpnd.control.cli import main; main()"
+TOP = "from vpnd.control import top; top.EVERY = 3600.0; from vpnd.control.cli import main; main()"
+"""One look only: what the screen shows is the same each time."""
+MAIN = "from vpnd.control.cli import main; main()"
+
+
+def in_terminal(program: str, *arguments: object) -> AbstractContextManager[Terminal]:
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", program, "--socket", str(remote.socket), "top"],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        cwd=ROOT,
-        env=environment,
-    ) as process:
-        said = read_until(master, "1-21 of 42")
-        os.write(master, b"\x1b[6~")
-        said = read_until(master, "22-42 of 42")
-        assert "north-39" in said
-        os.write(master, b"q")
-        assert process.wait() == 0
-    assert termios.tcgetattr(slave) == before
-    os.close(slave)
-    os.close(master)
+    return terminal([sys.executable, "-c", program, *map(str, arguments)], ROOT, environment | {"TZ": "UTC"})
 
 
-def read_until(master: int, text: str) -> str:
-    """What the terminal shows last, once this is in it."""
-    said = b""
-    while True:
-        said += os.read(master, 65536)
-        frame = said.decode(errors="replace").rpartition("\x1b[H")[2]
-        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", frame)
-        if text in shown:
-            lines = shown.replace("\r", "").split("\n")
-            assert max(map(len, lines)) <= 80
-            assert len(lines) <= 24
-            return shown
+def kept(name: str, lines: list[str]) -> None:
+    same(name, [Text(line) for line in lines])
+
+
+def test_top_in_a_terminal(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 42 tunnels two screens, each line of them whole, and the terminal as it was."""
+    for number in range(40):
+        name = f"north-{number:02}" if number else "north-of-the-river-and-the-hills"
+        tunnel = tunnel_up(name, health=None) if number == 3 else tunnel_up(name)
+        monkeypatch.setitem(remote.operations.tunnels, name, tunnel)
+    with in_terminal(TOP, "--socket", remote.socket, "top") as shown:
+        kept("terminal-top-1", shown.until("1-21 of 42"))
+        shown.press(b"\x1b[6~")
+        lines = shown.until("22-42 of 42")
+        assert any(line.startswith("* north-39 ") for line in lines)
+        kept("terminal-top-2", lines)
+        shown.press(b"q")
+        shown.to_its_end()
+        assert shown.process.wait() == 0
+        assert not shown.scrolled
+
+
+@pytest.mark.parametrize("health", ["an hour", "nothing answered", "none yet", "none at all"])
+def test_nqa_in_a_terminal(remote: Remote, monkeypatch: pytest.MonkeyPatch, health: str) -> None:
+    """With the line of a shell after it, all of it is on one screen."""
+    minutes = [
+        (minute, 12, max(0, minute - 48), 10 + minute % 7 if minute != 20 else None)
+        for minute in range(60)
+        if minute not in (5, 6, 7)
+    ]
+    if health != "an hour":
+        minutes = [(3, 12, 12, None)] if health == "nothing answered" else []
+    found = detail(minutes)
+    told = HealthStatus(**found["health"]) if health != "none at all" else None
+    whole = remote.operations.tunnel
+
+    def tunnel(name: str) -> TunnelDetail:
+        history = [HealthSample(**one) for one in found["health_history"]]
+        return whole(name).model_copy(update={"health": told, "health_history": history})
+
+    monkeypatch.setattr(remote.operations, "tunnel", tunnel)
+    with in_terminal(MAIN, "--socket", remote.socket, "nqa", "branch-a") as shown:
+        lines = shown.to_its_end()
+        assert shown.process.wait() == 0
+    assert not shown.scrolled
+    assert not lines[-1]
+    kept(f"terminal-nqa-{health.replace(' ', '-')}", lines)
+
+
+def test_nqa_of_one_of_forty_by_a_name_that_is_nearly_right(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        monkeypatch.setitem(remote.operations.tunnels, f"north-{number:02}", tunnel_up(f"north-{number:02}"))
+    with in_terminal(MAIN, "--socket", remote.socket, "nqa", "nort-17") as shown:
+        lines = shown.to_its_end()
+        assert shown.process.wait() == 2
+    assert any("north-17" in line for line in lines)
+    kept("terminal-nqa-of-forty", lines)
