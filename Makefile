@@ -110,7 +110,7 @@ format: setup  ## let ruff format and mend what it can
 	@$(PYTHON) -m ruff check --fix --quiet .
 	@$(PYTHON) -m ruff format --quiet .
 
-bench: setup  ## vpnd and strongSwan side by side; BENCH_ARGS=--short for a quick look
+bench: setup  ## both engines, strongSwan and, where there is Go, wireguard-go side by side, up to 25 minutes; BENCH_ARGS=--short for a quick look
 	@bash engine/build.sh
 	@$(PYTHON) -m bench $(BENCH_ARGS)
 

@@ -155,14 +155,14 @@ class StrongSwan:
 
     kind = "strongswan"
 
-    def __init__(self, namespace: Namespace, settings: str = "") -> None:
+    def __init__(self, namespace: Namespace, settings: str = "", plugins: str = PLUGINS) -> None:
         self.namespace = namespace
         self.directory = namespace.lab.directory / f"charon-{namespace.label}"
         self.directory.mkdir(exist_ok=True)
         self._plans: dict[str, Plan] = {}
         conf = write(
             self.directory / "strongswan.conf",
-            STRONGSWAN_CONF.format(directory=self.directory, plugins=PLUGINS, settings=settings),
+            STRONGSWAN_CONF.format(directory=self.directory, plugins=plugins, settings=settings),
         )
         # One that was killed leaves its socket; this one is ready when its own is there.
         (self.directory / "vici").unlink(missing_ok=True)
