@@ -77,7 +77,7 @@ def restart(opposite: Opposite, name: str, role: str, used: str) -> None:
     kept = opposite.ours.directory / "state" / "keys.json"
 
     def is_written() -> bool:
-        known = json.loads(kept.read_text())["tunnels"][name]
+        known = json.loads(kept.read_text())["tunnels"].get(name, {})
         return {end["fingerprint"] for end in known.values()} == {used}
 
     wait_until(is_written, "the key in use to be kept")

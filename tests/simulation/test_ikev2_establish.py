@@ -30,7 +30,7 @@ from vpnd.ike.outputs import (
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.identity import Identity
-from vpnd.model.policy import Encapsulation, PeerPolicy
+from vpnd.model.policy import Encapsulation, NegotiationMode, PeerPolicy
 from vpnd.model.proposals import Proposal
 from vpnd.model.secret import Secret
 from vpnd.model.unreachable import Unreachable
@@ -282,6 +282,22 @@ def test_the_other_version_is_configured(spoken: IkeVersion) -> None:
     diagnosis = pair.b.diagnosis(Failed)
     assert diagnosis.code is Code.VERSION
     assert (diagnosis.fact("theirs"), diagnosis.fact("ours")) == ("ikev2", "ikev1")
+
+
+@pytest.mark.parametrize("before", [IkeVersion.V1, IkeVersion.V2])
+def test_what_an_ike_sa_of_the_other_version_leaves_behind_is_no_attempt(before: IkeVersion) -> None:
+    main = NegotiationMode.MAIN
+    ours = policy(version=before, mode=main if before is IkeVersion.V1 else None)
+    pair = WirePair(ours)
+    pair.establish()
+    pair.a.close()
+    left = pair.sent("a")[-1]
+    assert Header.decode(left).spi_r != bytes(8)
+    other = IkeVersion.V1 if before is IkeVersion.V2 else IkeVersion.V2
+    changed = WirePair(replace(ours, version=other, mode=main if other is IkeVersion.V1 else None))
+    changed.inject("b", left)
+    assert sum(changed.b.endpoint.counters.values()) == 1
+    assert not changed.b.events
 
 
 def test_an_address_that_is_not_configured_hears_nothing() -> None:

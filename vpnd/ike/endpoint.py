@@ -26,7 +26,7 @@ from vpnd.ike.faults import Drop
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, UNREADABLE_BY_ADDRESS, UNREADABLE_IN_ALL, Limits, too_long
 from vpnd.ike.message import Unfit
 from vpnd.ike.outputs import CANNOT_BE_READ, ChildSaInfo, Failed, IkeSaInfo, Output
-from vpnd.ike.registry import Registry
+from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.session import Phase, Progress, Session, Snapshot, Version
 from vpnd.ike.shared_keys import KeysInUse
 from vpnd.ike.strangers import Lately
@@ -383,10 +383,12 @@ class Endpoint:
         between = self._registry.policies.candidates(None, path)
         if not between:
             raise Drop(UNKNOWN_PEER)
-        if len(data) > LARGEST_FIRST_MESSAGE:
+        # What an IKE SA that we do not have leaves behind, such as a repeated DELETE, begins nothing.
+        begins = header.spi_r == NO_SPI
+        if begins and len(data) > LARGEST_FIRST_MESSAGE:
             self._name(now, path, data, too_long(len(data)))
             raise Drop("first message: too long")
-        if all(policy.version != version.number for policy in between):
+        if begins and all(policy.version != version.number for policy in between):
             spoken = f"ike{between[0].version.name.lower()}"
             diagnosis = Diagnosis.of(
                 Code.VERSION, theirs=f"ike{version.number.name.lower()}", ours=spoken, peer=path.remote
