@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -47,7 +48,7 @@ def compile_gateway(loaded: Loaded) -> GatewayPolicy:
     interfaces = interface_names(configuration.tables)
     health = _health_addresses(configuration, gateway)
     tunnels = tuple(
-        _tunnel(
+        _tunnel_once(
             gateway,
             tunnel,
             configuration.customer_gateways[tunnel.table.customer_gateway].table.address,
@@ -129,6 +130,20 @@ def _health_addresses(configuration: Configuration, gateway: GatewayTable) -> di
         for spd in table.spd:
             ranges += [*spd.local, *spd.remote]
     return health_addresses(gateway.name, configuration.tables, ranges)
+
+
+def _tunnel_once(
+    gateway: GatewayTable,
+    tunnel: Tunnel,
+    remote: str,
+    interface: str,
+    health: HealthAddresses | None,
+) -> TunnelPolicy:
+    """The very same policy as long as nothing that it is made of is another."""
+    keys = (tunnel.secret, tunnel.next_secret)
+    of = (gateway.address, tunnel.table, *keys, tunnel.disabled, remote, interface, health)
+    make = partial(_tunnel, gateway, tunnel, remote, interface, health)
+    return tunnel.source.once(("policy", tunnel.name), of, make)
 
 
 def _tunnel(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -19,6 +20,7 @@ from vpnd.config.schema import (
     MetricsTable,
     TunnelTable,
 )
+from vpnd.config.stamps import Stamp
 from vpnd.config.values import check_name
 from vpnd.model.secret import Secret
 from vpnd.model.text import MASKED, may_be_a_key, printable
@@ -27,15 +29,20 @@ NAMED: tuple[KeyPath, ...] = (("tunnels",), ("customer_gateways",))
 """Tables whose keys are names that an operator gives."""
 
 
+T = TypeVar("T")
+
+
 class Tables(dict[str, object]):
     """The tables of a file, as TOML has them. They are never changed, so what was valid once stays so."""
 
-    __slots__ = ("digest", "valid")
+    __slots__ = ("digest", "stamp", "valid")
 
-    def __init__(self, tables: Mapping[str, object], digest: bytes) -> None:
+    def __init__(self, tables: Mapping[str, object], digest: bytes, stamp: Stamp | None = None) -> None:
         super().__init__(tables)
         self.digest = digest
         """SHA-256 of the file's content."""
+        self.stamp = stamp
+        """The file's when it was read last; None where the content may change under it."""
         self.valid: dict[tuple[type[BaseModel], KeyPath], BaseModel] = {}
         """The tables that were found to be valid by themselves."""
 
@@ -59,6 +66,22 @@ class Source:
     next_keys: Mapping[str, Secret] = field(default_factory=dict)
     disabled: frozenset[str] = frozenset()
     """Tunnels of whatever file that an operator has disabled, as the state directory says."""
+    _found: dict[Hashable, tuple[tuple[Any, ...], Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def once(self, what: Hashable, of: tuple[Any, ...], find: Callable[[], T]) -> T:
+        """What `find` says of this source, which never changes, and of the values `of`.
+
+        It is asked once, and again only where they are others than the last time.
+        """
+        known = self._found.get(what)
+        if known is not None and known[0] == of:
+            found: T = known[1]
+            return found
+        found = find()
+        self._found[what] = of, found
+        return found
 
     def beside(self, path: str) -> Path:
         """A path that stands in this file: a relative one is relative to the file's directory."""
@@ -179,6 +202,10 @@ class Findings:
     ) -> None:
         """An error at the line of `path`, or at line `at` where the text cannot be parsed."""
         self._add(source, path, code, Severity.ERROR, message, hint, at)
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """What others have collected."""
+        self._found.extend(problems)
 
     def warn(self, source: Source, path: KeyPath, code: str, message: str, hint: str) -> None:
         """A warning at the line of `path`."""

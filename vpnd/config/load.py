@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,8 +23,8 @@ from vpnd.config import rules, tls, weak
 from vpnd.config.configuration import Configuration, CustomerGateway, Findings, Source, Tables, Tunnel
 from vpnd.config.foreign import foreign_line
 from vpnd.config.paths import DEFAULT_CONFIG
+from vpnd.config.places import NOWHERE, Places
 from vpnd.config.places import Path as KeyPath
-from vpnd.config.places import Places
 from vpnd.config.problems import Problem, Severity, did_you_mean, quoted
 from vpnd.config.schema import (
     TOP_LEVEL_KEYS,
@@ -40,9 +41,11 @@ from vpnd.config.secrets import (
     SecretError,
     only_owner_reads,
     read_secret,
+    stamp_of_key,
     suspicions,
     unreadable_by_service,
 )
+from vpnd.config.stamps import Stamp, stamp, stamp_of
 from vpnd.config.translate import translate
 from vpnd.config.values import check_name
 from vpnd.model.secret import Secret
@@ -141,7 +144,7 @@ def read_sources(
 
     `known`: as of `load`.
     """
-    before = {source.path: source for source in known}
+    before = {source.path: source for source in known if isinstance(source.tables, Tables)}
     files = [(path, True, False)]
     files += [(extra, False, False) for extra in _toml_files(path.parent / TUNNELS_DIRECTORY, findings)]
     if state is not None:
@@ -151,7 +154,12 @@ def read_sources(
             files += [(extra, False, True) for extra in _toml_files(state / directory, findings)]
     sources = (_read_file(file, main, from_api, findings, before.get(file)) for file, main, from_api in files)
     disabled = read_disabled(state, findings) if state is not None else frozenset()
-    return [replace(source, disabled=disabled) for source in sources if source is not None]
+    return [_disabling(source, disabled) for source in sources if source is not None]
+
+
+def _disabling(source: Source, disabled: frozenset[str]) -> Source:
+    """The very same source where that is what it says already: with it goes what was found of it."""
+    return source if source.disabled == disabled else replace(source, disabled=disabled)
 
 
 def read_disabled(state: Path, findings: Findings) -> frozenset[str]:
@@ -173,7 +181,8 @@ def read_file(path: Path, findings: Findings) -> Source | None:
 
 def _toml_files(directory: Path, findings: Findings) -> list[Path]:
     try:
-        return sorted(f for f in directory.iterdir() if f.suffix == ".toml" and not f.name.startswith("."))
+        names = (n for n in os.listdir(directory) if n.endswith(".toml") and not n.startswith("."))
+        return [directory / name for name in sorted(names)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -186,13 +195,16 @@ def _toml_files(directory: Path, findings: Findings) -> list[Path]:
 def _read_file(
     path: Path, main: bool, from_api: bool, findings: Findings, known: Source | None = None
 ) -> Source | None:
+    if known is not None and _is_unchanged(path, main, from_api, known):
+        return known
     nothing = Source(str(path), {}, path=path)
     try:
         if not main and path.exists() and not path.is_file():
             # A pipe would be read until another process writes into it, which holds up every reload.
             raise ValueError("it is not a regular file")
         with path.open("rb") as file:
-            private = only_owner_reads(os.fstat(file.fileno()))
+            status = os.fstat(file.fileno())
+            private, stamp = only_owner_reads(status), stamp_of(status)
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise ValueError(f"it has more than {MAX_FILE_BYTES} bytes")
@@ -209,17 +221,35 @@ def _read_file(
         return None
     digest = hashlib.sha256(data).digest()
     if known is not None and isinstance(known.tables, Tables) and known.tables.digest == digest:
+        known.tables.stamp = stamp
+        if _is_as_read(known, path, main, from_api) and known.private == private:
+            return known
         return Source(str(path), known.tables, known.places, path, main, from_api, private)
-    return parsed(text, replace(nothing, main=main, from_api=from_api, private=private), findings, digest)
+    empty = replace(nothing, main=main, from_api=from_api, private=private)
+    return parsed(text, empty, findings, digest, stamp)
 
 
-def parsed(text: str, empty: Source, findings: Findings, digest: bytes = b"") -> Source | None:
+def _is_unchanged(path: Path, main: bool, from_api: bool, known: Source) -> bool:
+    """Whether the file that was read before is still the same, which its stamp tells without its content."""
+    read = known.tables.stamp if isinstance(known.tables, Tables) else None
+    return read is not None and _is_as_read(known, path, main, from_api) and read == stamp(path)
+
+
+def _is_as_read(known: Source, path: Path, main: bool, from_api: bool) -> bool:
+    """Whether it is nothing but its file, at this path."""
+    alone = not known.keys and not known.next_keys and known.places is not NOWHERE
+    return alone and (known.label, known.main, known.from_api) == (str(path), main, from_api)
+
+
+def parsed(
+    text: str, empty: Source, findings: Findings, digest: bytes = b"", stamp: Stamp | None = None
+) -> Source | None:
     """`empty` with the tables of this text; None, and a finding, where it is no TOML.
 
-    `digest` is that of the file that it was read from.
+    `digest` and `stamp` are those of the file that it was read from.
     """
     try:
-        tables = Tables(tomllib.loads(text), digest)
+        tables = Tables(tomllib.loads(text), digest, stamp)
         places = Places(text)
     except tomllib.TOMLDecodeError as error:
         message, line = _syntax_error(str(error))
@@ -366,11 +396,12 @@ def _add_tunnels(
             message = f"the tunnel {quoted(name)} is already in {into[name].place}"
             findings.error(source, path, "E-DUPLICATE", message, "rename or remove one of the two")
             continue
-        if isinstance(raw, dict):
-            raw = with_profile(_inline_customer_gateway(raw, name, source, gateways, findings))
-        table = _validate(TunnelTable, raw, source, path, findings)
-        if table is None and isinstance(raw, dict):
-            table = _what_is_valid(raw)
+        by_itself = partial(_by_itself, source, name, raw)
+        table, gateway, problems = source.once(("by itself", name), (), by_itself)
+        findings.add(problems)
+        if gateway is not None:
+            of_this = _gateway_of(name)
+            gateways[of_this] = CustomerGateway(name, gateway, source, (*path, "customer_gateway"))
         if table is not None:
             into[name] = Tunnel(name, table, source, disabled=name in source.disabled)
 
@@ -379,23 +410,29 @@ OF_ONE_TUNNEL = re.compile(r"tunnels\..*\.customer_gateway", re.DOTALL)
 """What the gateway in a tunnel's own table is called among the others."""
 
 
-def _inline_customer_gateway(
-    raw: Mapping[str, object],
-    tunnel: str,
-    source: Source,
-    gateways: dict[str, CustomerGateway],
-    findings: Findings,
-) -> dict[str, object]:
-    """`customer_gateway = { address = "..." }`: a gateway of this tunnel alone, under the tunnel's name."""
-    inline = raw.get("customer_gateway")
-    if not isinstance(inline, dict):
-        return dict(raw)
-    path: KeyPath = ("tunnels", tunnel, "customer_gateway")
-    table = _validate(CustomerGatewayTable, inline, source, path, findings)
-    name = f"tunnels.{tunnel}.customer_gateway"
-    if table is not None:
-        gateways[name] = CustomerGateway(tunnel, table, source, path)
-    return {**raw, "customer_gateway": name}
+def _gateway_of(tunnel: str) -> str:
+    return f"tunnels.{tunnel}.customer_gateway"
+
+
+ByItself = tuple[TunnelTable | None, CustomerGatewayTable | None, tuple[Problem, ...]]
+
+
+def _by_itself(source: Source, name: str, raw: object) -> ByItself:
+    """A tunnel's table, the gateway that it has in it, and what is wrong with them whatever else there is."""
+    path: KeyPath = ("tunnels", name)
+    findings, gateway = Findings(), None
+    if isinstance(raw, dict):
+        inline = raw.get("customer_gateway")
+        if isinstance(inline, dict):
+            # A gateway of this tunnel alone, under the tunnel's name.
+            where = (*path, "customer_gateway")
+            gateway = _validate(CustomerGatewayTable, inline, source, where, findings)
+            raw = {**raw, "customer_gateway": _gateway_of(name)}
+        raw = with_profile(raw)
+    table = _validate(TunnelTable, raw, source, path, findings)
+    if table is None and isinstance(raw, dict):
+        table = _what_is_valid(raw)
+    return table, gateway, tuple(findings)
 
 
 def _validate(model: type[T], raw: object, source: Source, path: KeyPath, findings: Findings) -> T | None:
@@ -477,16 +514,34 @@ def _with_secrets(tunnel: Tunnel, offline: bool, findings: Findings) -> Tunnel:
     """The tunnel with its keys, or without one and with a finding that says why."""
     table, source = tunnel.table, tunnel.source
     secret = _secret(tunnel, "pre_shared_key", source.keys.get(tunnel.name), offline, findings)
-    if table.next_pre_shared_key is None:
-        return replace(tunnel, secret=secret)
-    following = _secret(tunnel, "next_pre_shared_key", source.next_keys.get(tunnel.name), offline, findings)
-    return replace(tunnel, secret=secret, next_secret=following)
+    following = None
+    if table.next_pre_shared_key is not None:
+        known = source.next_keys.get(tunnel.name)
+        following = _secret(tunnel, "next_pre_shared_key", known, offline, findings)
+    return Tunnel(tunnel.name, table, source, secret, following, tunnel.disabled)
 
 
 def _secret(
     tunnel: Tunnel, key: str, known: Secret | None, offline: bool, findings: Findings
 ) -> Secret | None:
     """What this key of the table leads to; None, and a finding that says why, where that is no key."""
+    source, reference = tunnel.source, getattr(tunnel.table, key)
+    if known is not None or offline or (file := stamp_of_key(reference, source.path)) is None:
+        return _looked_up(tunnel, key, known, offline, findings)
+
+    def find() -> tuple[Secret | None, tuple[Problem, ...]]:
+        found = Findings()
+        return _looked_up(tunnel, key, None, False, found), tuple(found)
+
+    secret, problems = source.once((key, tunnel.name), (reference, file), find)
+    findings.add(problems)
+    return secret
+
+
+def _looked_up(
+    tunnel: Tunnel, key: str, known: Secret | None, offline: bool, findings: Findings
+) -> Secret | None:
+    """As `_secret`, by reading it."""
     source, path, reference = tunnel.source, (*tunnel.path, key), getattr(tunnel.table, key)
     try:
         secret = known or read_secret(reference, source.path, source.private, key)

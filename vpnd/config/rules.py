@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping as Table
+from functools import partial
 from ipaddress import ip_address
 
 from vpnd.config import health_rules
 from vpnd.config.configuration import Configuration, Findings, Tunnel, dotted
 from vpnd.config.mappings import MAX_MAPPINGS, Mapping, mappings_of, protocol_of
 from vpnd.config.places import Path as KeyPath
-from vpnd.config.problems import did_you_mean, quoted
+from vpnd.config.problems import Problem, did_you_mean, quoted
 from vpnd.config.schema import GatewayTable, SpdTable
 from vpnd.config.values import AUTO, LARGEST_PORT
 from vpnd.crypto.suites import ENCRYPTIONS, INTEGRITIES
@@ -40,6 +41,25 @@ def check(configuration: Configuration, findings: Findings) -> None:
     _gateway_labels(configuration, findings)
     _open_metrics(configuration, findings)
     for tunnel in configuration.tunnels.values():
+        findings.add(_of_one(configuration, tunnel))
+    _engine(configuration, findings)
+    _tunnel_limit(configuration, findings)
+    _mapping_limit(configuration, findings)
+    _mapping_overlaps(configuration, findings)
+    _interfaces(configuration, findings)
+    health_rules.check(configuration, findings)
+    _peers_with_several_tunnels(configuration, findings)
+    _next_keys(configuration, findings)
+    _keys_of_main_mode(configuration, findings)
+    _shared_keys(configuration, findings)
+    _routes_with_several_tunnels(configuration, findings)
+
+
+def _of_one(configuration: Configuration, tunnel: Tunnel) -> tuple[Problem, ...]:
+    """What a tunnel alone, its customer gateway and this gateway say, asked once while they are the same."""
+
+    def find() -> tuple[Problem, ...]:
+        findings = Findings()
         _customer_gateway(configuration, tunnel, findings)
         _any_address(configuration, tunnel, findings)
         _changing_identity(configuration, tunnel, findings)
@@ -53,17 +73,13 @@ def check(configuration: Configuration, findings: Findings) -> None:
         _repeated_routes(tunnel, findings)
         _routes_to_the_peer(configuration, tunnel, findings)
         _sizes(tunnel, findings)
-    _engine(configuration, findings)
-    _tunnel_limit(configuration, findings)
-    _mapping_limit(configuration, findings)
-    _mapping_overlaps(configuration, findings)
-    _interfaces(configuration, findings)
-    health_rules.check(configuration, findings)
-    _peers_with_several_tunnels(configuration, findings)
-    _next_keys(configuration, findings)
-    _keys_of_main_mode(configuration, findings)
-    _shared_keys(configuration, findings)
-    _routes_with_several_tunnels(configuration, findings)
+        return tuple(findings)
+
+    peer = configuration.customer_gateway(tunnel)
+    if peer is None:
+        return find()  # its hint is about all customer gateways
+    gateway = (peer.name, peer.table, peer.path, peer.source.label, peer.source.places)
+    return tunnel.source.once(("rules", tunnel.name), (tunnel.table, configuration.gateway, *gateway), find)
 
 
 # ------------------------------------------------------------------------------------- gateways
@@ -488,17 +504,26 @@ def _peers_with_several_tunnels(configuration: Configuration, findings: Findings
         gateway, peer = configuration.gateway, configuration.customer_gateway(tunnel)
         if gateway is None or peer is None:
             continue
-        ike, address = tunnel.table.ike, peer.table.address
-        own = Identity.of(ike.local_id) if ike.local_id else _default_identity(gateway)
-        if address == ANY and ike.remote_id is None:
+        address = peer.table.address
+        find = partial(_ends, gateway, tunnel, address)
+        ends = tunnel.source.once(("ends", tunnel.name), (gateway.address, tunnel.table, address), find)
+        if ends is None:
             continue
-        remote = Identity.of(ike.remote_id or address).key
-        twin = peers.setdefault((ike.version, address.lower(), own and own.key, remote), tunnel)
+        twin = peers.setdefault(ends, tunnel)
         if twin is not tunnel:
             owner = f"{twin.name} ({twin.place})"
             message = f"{owner} has the same peer and identities: when the peer begins, they look alike"
             hint = "give each an identity of its own (local_id, remote_id)"
             findings.warn(tunnel.source, (*tunnel.path, "customer_gateway"), "W-SAME-PEER", message, hint)
+
+
+def _ends(gateway: GatewayTable, tunnel: Tunnel, address: str) -> tuple[object, ...] | None:
+    """By what a responder knows it: version, address, and both identities; None: it has none of its own."""
+    ike = tunnel.table.ike
+    own = Identity.of(ike.local_id) if ike.local_id else _default_identity(gateway)
+    if address == ANY and ike.remote_id is None:
+        return None
+    return ike.version, address.lower(), own and own.key, Identity.of(ike.remote_id or address).key
 
 
 def _default_identity(gateway: GatewayTable) -> Identity | None:

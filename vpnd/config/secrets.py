@@ -13,6 +13,7 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
+from vpnd.config.stamps import Stamp, stamp
 from vpnd.model.secret import Secret
 
 MIN_KEY_CHARACTERS = 20
@@ -83,6 +84,19 @@ def read_secret(
         return _strip(_read_private(_credential_path(rest)), f"the credential {rest}")
     path = _path_of(rest, config_file)
     return _strip(_read_private(path), str(path))
+
+
+def stamp_of_key(reference: str, config_file: Path | None) -> Stamp | None:
+    """That of the file that a reference names: while it is the same, so is the key. None: nothing tells."""
+    kind, _, rest = reference.partition(":")
+    if kind == "plain":
+        return ()
+    if kind != "file" or not rest:
+        return None
+    directory = os.path.dirname(config_file) if config_file is not None else ""
+    found = stamp(os.path.join(directory, rest))
+    # Whether the key of another user may be used changes with the machine's users.
+    return found if found is not None and found[-1] in (0, os.geteuid()) else None
 
 
 def unreadable_by_service(reference: str, config_file: Path | None) -> Suspicion | None:

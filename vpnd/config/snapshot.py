@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Snapshot:
     @classmethod
     def of(cls, sources: Iterable[Source]) -> Snapshot:
         """What is to be kept of these files."""
-        return cls(tuple(_without_keys(source) for source in sources))
+        return cls(tuple(source.once("snapshot", (), partial(_without_keys, source)) for source in sources))
 
     @property
     def digest(self) -> str:
@@ -55,7 +56,7 @@ class Snapshot:
 
     def text(self) -> str:
         """As JSON; the same for the same configuration."""
-        return _text([_document(source) for source in self.sources])
+        return f"[{', '.join(source.once('text', (), partial(_text_of, source)) for source in self.sources)}]"
 
     @classmethod
     def from_document(cls, document: object) -> Snapshot:
@@ -156,6 +157,10 @@ def tunnel_of(key: str | None, names: Iterable[str]) -> str | None:
 
 
 # ---------------------------------------------------------------------------------------- JSON
+
+
+def _text_of(source: Source) -> str:
+    return _text(_document(source))
 
 
 def _document(source: Source) -> dict[str, Any]:

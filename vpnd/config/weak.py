@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from vpnd.config.configuration import Configuration, Findings, Tunnel
 from vpnd.config.places import Path as KeyPath
+from vpnd.config.problems import Problem
 from vpnd.crypto.suites import ENCRYPTIONS, GROUPS, INTEGRITIES
 
 BETTER = {
@@ -19,9 +21,15 @@ BETTER = {
 def check(configuration: Configuration, findings: Findings) -> None:
     """One warning for each weak choice of each tunnel."""
     for tunnel in configuration.tunnels.values():
-        _algorithms(tunnel, findings)
-        _aggressive_mode(tunnel, findings)
-        _private_numbers(tunnel, findings)
+        findings.add(tunnel.source.once(("weak", tunnel.name), (tunnel.table,), partial(_of_one, tunnel)))
+
+
+def _of_one(tunnel: Tunnel) -> tuple[Problem, ...]:
+    findings = Findings()
+    _algorithms(tunnel, findings)
+    _aggressive_mode(tunnel, findings)
+    _private_numbers(tunnel, findings)
+    return tuple(findings)
 
 
 def _algorithms(tunnel: Tunnel, findings: Findings) -> None:

@@ -31,7 +31,11 @@ class Change:
     @classmethod
     def between(cls, before: Mapping[str, TunnelPolicy], after: Mapping[str, TunnelPolicy]) -> Change:
         """What leads from one configuration to another."""
-        differs = {name: policy != before[name] for name, policy in after.items() if name in before}
+        differs = {
+            name: policy is not before[name] and policy != before[name]
+            for name, policy in after.items()
+            if name in before
+        }
         return cls(
             added=[name for name in after if name not in before],
             changed=[name for name, other in differs.items() if other],

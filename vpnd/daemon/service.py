@@ -508,6 +508,8 @@ def _numbered(before: Mapping[str, TunnelPolicy], after: GatewayPolicy) -> Gatew
 
     def numbered(tunnel: TunnelPolicy) -> TunnelPolicy:
         known = before.get(tunnel.name)
+        if known is not None and known.peer is tunnel.peer:
+            return tunnel
         peer = tunnel.peer.numbered_as(known.peer) if known is not None else tunnel.peer
         return tunnel if peer is tunnel.peer else replace(tunnel, peer=peer)
 

@@ -14,6 +14,7 @@ from vpnd.daemon.routing import apart, carried, guard, probed, shield, spared, t
 from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.host.host import Host, HostFailed
+from vpnd.host.nftables import Shield
 from vpnd.host.routes import ANYWHERE, MARK, Rule, Wanted
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
@@ -48,6 +49,41 @@ class Attached:
     learned: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the routes, rules and filters of the kernel follow from: policies of the tunnels that are
+    configured and of those that have an interface, who carries each of their routes, and how often an
+    interface was made."""
+
+    configured: tuple[TunnelPolicy, ...]
+    attached: tuple[TunnelPolicy, ...]
+    carriers: tuple[str | None, ...]
+    made: int
+
+    def says_as_much_as(self, other: Standing) -> bool:
+        """Whether the same follows from both."""
+        return (
+            (self.made, self.carriers) == (other.made, other.carriers)
+            and _are_alike(self.configured, other.configured)
+            and _are_alike(self.attached, other.attached)
+        )
+
+
+def _are_alike(before: tuple[TunnelPolicy, ...], after: tuple[TunnelPolicy, ...]) -> bool:
+    pairs = zip(before, after, strict=False)
+    return len(before) == len(after) and all(a is b or _guarded(a) == _guarded(b) for a, b in pairs)
+
+
+def _guarded(policy: TunnelPolicy) -> tuple[object, ...]:
+    """What of a policy is in the kernel's tables (`vpnd.daemon.routing`)."""
+    peer = policy.peer
+    ranges = [(c.local, c.remote, c.protocol, c.local_ports, c.remote_ports) for c in peer.children]
+    where = (peer.local_address, peer.remote_address, peer.any_address)
+    health = policy.health
+    probed = (health.local, health.remote) if health is not None else None
+    return policy.name, policy.interface, policy.communication, policy.routes, ranges, where, probed
+
+
 Equip = Callable[[TunnelPolicy], Awaitable[Diagnosis | None]]
 """Makes a tunnel's sockets and interface; returns what this machine refused."""
 
@@ -77,6 +113,12 @@ class Interfaces:
         self._unshielded = False
         self._refused: frozenset[str] = frozenset()
         """What the kernel refused of routes and rules when it was last asked for."""
+        self._made = 0
+        """Counts the interfaces that were made, renamed or taken away: the kernel's routes go with them."""
+        self._settled: Standing | None = None
+        """What the kernel's routes and rules follow from, as it was when they were settled; None: they are
+        not, or not all of them."""
+        self._shield: Shield | None = None
         self._settling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -96,8 +138,19 @@ class Interfaces:
     async def configure(self, tunnels: Iterable[TunnelPolicy]) -> None:
         """The tunnels that are configured from now on: what guards their traffic comes before all else."""
         self._configured = tuple(tunnels)
+        standing = self._standing()
+        if self._settled is not None and self._settled.says_as_much_as(standing):
+            # What others change meanwhile is repaired when the kernel tells of it (`Repairs`).
+            self._settled = standing
+            await self._keep_shield(self._shield or shield(self._configured))
+            return
         self._tables = tables_of(policy.name for policy in self._configured)
         await self.settle()
+
+    def _standing(self) -> Standing:
+        attached = tuple(one.policy for one in self._attached.values())
+        carriers = tuple(self._carrier(route) for policy in attached for route in policy.routes)
+        return Standing(self._configured, attached, carriers, self._made)
 
     async def attach(self, policy: TunnelPolicy) -> None:
         """Make the interface of a tunnel and let the engine carry its packets. Raises HostFailed."""
@@ -105,6 +158,7 @@ class Interfaces:
         mtu = _mtu_of(policy, path_mtu)
         descriptor = await self._host.open_interface(policy.interface, mtu, self._engine.segments)
         self._attached[policy.name] = Attached(policy, descriptor, mtu, path_mtu)
+        self._made += 1
         self._owners[policy.interface] = policy.name
         try:
             await self._set_going(policy, descriptor, mtu, path_mtu)
@@ -128,6 +182,7 @@ class Interfaces:
         attached = self._attached.pop(name, None)
         if attached is None:
             return
+        self._made += 1
         self._owners.pop(attached.policy.interface, None)
         self._engine.remove_tunnel(name)
         await self._host.close_interface(attached.policy.interface, attached.descriptor)
@@ -144,6 +199,7 @@ class Interfaces:
             except HostFailed as failure:
                 self._journal.detail(policy.name, str(failure))
                 return False
+            self._made += 1
             attached.policy = replace(attached.policy, interface=after)
             self._owners[after] = self._owners.pop(before)
         return True
@@ -252,11 +308,16 @@ class Interfaces:
         set up again, with which the kernel had taken routes away.
         """
         async with self._settling:
-            await self._look_inside()
+            self._settled = None
+            looked = await self._look_inside()
+            standing = self._standing()
             await self._reconcile(self._all_wanted(), raised)
+            whole = looked and not self._refused
         await self.keep_shield()
         if self._separate:
             await self._hear_peers()
+        if whole and not self._unshielded:
+            self._settled = standing
 
     async def settle_refused(self) -> None:
         """Try again what the kernel refused, if it did."""
@@ -277,8 +338,12 @@ class Interfaces:
 
     async def keep_shield(self) -> None:
         """What tunnels protect arrives by them only, whatever another program does to the filters."""
+        await self._keep_shield(shield(self._configured))
+
+    async def _keep_shield(self, wanted: Shield) -> None:
+        self._shield = wanted
         try:
-            flushed = await self._host.shield(shield(self._configured))
+            flushed = await self._host.shield(wanted)
         except HostFailed as failure:
             if not self._unshielded:
                 self._journal.warn(None, f"packets that arrive in clear are not filtered: {failure}")
@@ -344,14 +409,17 @@ class Interfaces:
             text = f"another program removed {what}: put back"
             self._journal.repaired(policy.name, "address-restored", text)
 
-    async def _look_inside(self) -> None:
+    async def _look_inside(self) -> bool:
         """Which networks are on our inner side; what was known stays if the kernel does not say."""
+        said = True
         try:
             self._here = await inside(self._host, self._configured)
         except HostFailed as failure:
             self._journal.warn(None, str(failure))
+            said = False
         routed = any(policy.routes for policy in self._configured)
         self._inside = self._here if routed else frozenset()
+        return said
 
     async def _lead(self, route: Network) -> None:
         """One route is replaced without a look at all the others, which takes long where there are many."""

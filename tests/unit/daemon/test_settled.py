@@ -1,0 +1,125 @@
+"""The kernel is asked only where a change has to do with its routes, rules and filters; and then always."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from tests.unit.daemon.fakes import KEY
+from tests.unit.daemon.pairs import Pair, with_pair
+from vpnd.host.routes import MAIN_TABLE
+
+TABLE: dict[str, Any] = {
+    "customer_gateway": {"address": "192.0.2.2"},
+    "pre_shared_key": f"plain:{KEY}",
+    "negotiation": "passive",
+    "routes": ["10.2.0.0/16"],
+}
+SPD: dict[str, Any] = {
+    **{key: value for key, value in TABLE.items() if key != "routes"},
+    "communication": "spd-policy",
+    "spd": [{"local": ["10.1.0.0/24"], "remote": ["10.2.0.0/24"]}],
+}
+
+
+async def begin(pair: Pair, table: dict[str, Any]) -> None:
+    pair.configure({}, {})
+    await pair.start()
+    await pair.hq.operator.put_tunnel("t", table)
+
+
+@with_pair
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dpd": {"timeout": 45}},
+        {"description": "the office in the north"},
+        {"ike": {"lifetime": 7200}},
+        {"ipsec": {"encryption": "aes-256"}},
+        {"mss": 1200},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("table", [TABLE, SPD], ids=["routes", "spd"])
+async def test_what_the_kernel_does_not_have_leaves_it_alone(
+    pair: Pair, table: dict[str, Any], change: dict[str, Any]
+) -> None:
+    await begin(pair, table)
+    asked, wanted = len(pair.hq.host.history), pair.hq.host.wanted
+    assert (await pair.hq.operator.put_tunnel("t", {**table, **change})).change == "changed"
+    assert (len(pair.hq.host.history), pair.hq.host.wanted) == (asked, wanted)
+
+
+@with_pair
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        (TABLE, {"routes": ["10.3.0.0/16"]}),
+        (TABLE, {"customer_gateway": {"address": "192.0.2.3"}}),
+        (TABLE, {"interface": "vpn-other"}),
+        (TABLE, {"ike": {"version": "ikev1"}}),
+        (TABLE, {"health_check": {"enabled": True}}),
+        (SPD, {"spd": [{"local": ["10.1.0.0/24"], "remote": ["10.4.0.0/24"]}]}),
+        (SPD, {"spd": [{"local": ["10.1.0.0/24"], "remote": ["10.2.0.0/24"], "protocol": "tcp"}]}),
+        (SPD, {"customer_gateway": {"address": "192.0.2.3"}}),
+    ],
+    ids=str,
+)
+async def test_what_the_kernel_has_is_as_if_the_daemon_had_begun_with_it(
+    pair: Pair, table: dict[str, Any], change: dict[str, Any]
+) -> None:
+    await begin(pair, table)
+    before, asked = pair.hq.host.wanted, len(pair.hq.host.history)
+    await pair.hq.operator.put_tunnel("t", {**table, **change})
+    after, shielded = pair.hq.host.wanted, pair.hq.host.shielded
+    assert len(pair.hq.host.history) > asked
+    assert (after != before) == (not {"customer_gateway", "ike"} & set(change))
+    await pair.hq.service.interfaces.settle()
+    assert (pair.hq.host.wanted, pair.hq.host.shielded) == (after, shielded)
+
+
+@with_pair
+async def test_another_carrier_of_a_route_is_in_the_kernel(pair: Pair) -> None:
+    await begin(pair, TABLE)
+    other = {**TABLE, "ike": {"remote_id": "other.example"}, "priority": 100}
+    await pair.hq.operator.put_tunnel("u", other)
+    await pair.hq.operator.put_tunnel("u", {**other, "priority": 1})
+    await pair.hq.operator.put_tunnel("t", {**TABLE, "priority": 50})
+    await pair.hq.service.interfaces.led()
+    carrier = pair.hq.service.gateway.selection.carrier(ip_network("10.2.0.0/16"))
+    devices = {
+        route.device
+        for route in pair.hq.host.wanted.routes
+        if route.table == MAIN_TABLE and route.device is not None
+    }
+    assert (carrier, devices) == ("u", {"vpn-u"})
+
+
+@with_pair
+async def test_what_the_kernel_has_refused_is_asked_for_again_by_the_next_change(pair: Pair) -> None:
+    await begin(pair, TABLE)
+    pair.hq.host.routes_refused = 2
+    await pair.hq.operator.put_tunnel("t", {**TABLE, "routes": ["10.2.0.0/16", "10.3.0.0/16"]})
+    assert ip_network("10.3.0.0/16") not in {route.destination for route in pair.hq.host.wanted.routes}
+    description = {"description": "as before, but for this"}
+    await pair.hq.operator.put_tunnel("t", {**TABLE, "routes": ["10.2.0.0/16", "10.3.0.0/16"], **description})
+    assert ip_network("10.3.0.0/16") in {route.destination for route in pair.hq.host.wanted.routes}
+
+
+@with_pair
+async def test_a_filter_that_another_program_has_removed_is_put_back_by_any_change(pair: Pair) -> None:
+    await begin(pair, TABLE)
+    pair.hq.host.flushed = True
+    await pair.hq.operator.put_tunnel("t", {**TABLE, "description": "new"})
+    assert not pair.hq.host.flushed
+    assert "filter-restored" in [kind for _, kind in pair.hq.events()]
+
+
+@with_pair
+async def test_a_peer_in_its_own_routes_is_heard_from_where_it_is_now(pair: Pair) -> None:
+    await begin(pair, {**TABLE, "routes": ["192.0.2.0/24"]})
+    there = {"customer_gateway": {"address": "192.0.2.7"}}
+    await pair.hq.operator.put_tunnel("t", {**TABLE, "routes": ["192.0.2.0/24"], **there})
+    assert ip_address("192.0.2.7") in pair.hq.host.heard
