@@ -5,6 +5,7 @@ What is wrong with a value is said with the codes that the check prints, by `fau
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -106,7 +107,9 @@ def _moment(value: object) -> object:
         except ValueError:
             moment = None
     if isinstance(moment, datetime) and moment.tzinfo is not None:
-        return moment.astimezone(UTC)
+        # At the first and the last day there may be no such moment in UTC.
+        with contextlib.suppress(OverflowError):
+            return moment.astimezone(UTC)
     hint = "write it with its time zone, such as 2026-12-31T00:00:00Z"
     # It stands beside the keys: what is no moment is not repeated, however short.
     shown = quoted(value) if is_like_a_moment(str(value)) else "the value"

@@ -56,7 +56,10 @@ def moment(text: str | None) -> str:
     """An RFC 3339 time in local time: `14:02:11` today, else with the date."""
     if not text:
         return "-"
-    at = datetime.fromisoformat(text).astimezone()
+    try:
+        at = datetime.fromisoformat(text).astimezone()
+    except OverflowError:
+        return text  # the last day of all, which has no moment in this machine's time
     today = at.date() == datetime.now().astimezone().date()
     return at.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 

@@ -41,7 +41,7 @@ def end_of(moment: str | None) -> dict[str, str]:
         return {}
     try:
         return {"retire_after": datetime.fromisoformat(moment).astimezone().isoformat()}
-    except ValueError:
+    except (ValueError, OverflowError):
         hint = "write it as 2026-12-31T00:00:00Z"
         shown = quoted(moment) if is_like_a_moment(moment) else "the value"
         raise Unusable("E-VALUE", f"--retire-after: {shown} is not a moment", hint) from None

@@ -59,6 +59,8 @@ def test_a_key_ends_at_its_moment(tmp_path: Path, written: str) -> None:
         (NEXT + "retire_after = 2030-06-01T12:00:00\n", "E-VALUE", "retire_after"),
         (NEXT + 'retire_after = "soon"\n', "E-VALUE", "retire_after"),
         (NEXT + "retire_after = 2030-06-01\n", "E-VALUE", "retire_after"),
+        (NEXT + "retire_after = 0001-01-01T00:00:00+14:00\n", "E-VALUE", "retire_after"),
+        (NEXT + 'retire_after = "9999-12-31T23:59:59-12:00"\n', "E-VALUE", "retire_after"),
         ('next_pre_shared_key = "file:missing"\n', "E-PSK-FILE", "next_pre_shared_key"),
         ('next_pre_shared_key = "the key"\n', "E-PSK-FORM", "next_pre_shared_key"),
         ("next_pre_shared_key = 1234567890\n", "E-TYPE", "next_pre_shared_key"),

@@ -140,9 +140,10 @@ class ThisMachine:
     def synchronized(self) -> bool | None:
         """Whether the clock is, by adjtimex(2), which reads with an empty request."""
         try:
-            return int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024))) != TIME_ERROR
+            state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024)))
         except (OSError, AttributeError):
             return None
+        return state != TIME_ERROR if state >= 0 else None
 
     def now(self) -> float:
         """Seconds since 1970, by the clock."""
