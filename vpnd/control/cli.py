@@ -186,7 +186,7 @@ def show(
 def why(
     context: typer.Context,
     name: Annotated[
-        str | None, _tunnel_argument("[NAME]", "The tunnel; without it the one with trouble.")
+        str | None, _tunnel_argument("NAME", "The tunnel; without it the one with trouble.")
     ] = None,
     state: StateOption = DEFAULT_STATE,
     socket: SocketOption = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -17,6 +18,8 @@ _ShownError: type[Any] = typer.BadParameter.__mro__[2]
 
 HELP_OPTIONS = ["-h", "--help"]
 
+_BRACES = re.compile(r"^\{(.*?)(?:\.\.\.)?\}(\.\.\.)?$")
+
 
 class Command(TyperCommand):
     """A command whose switches have no `<bool>` behind them in its help: they take no value."""
@@ -25,6 +28,10 @@ class Command(TyperCommand):
         """Its options and arguments, that of the help included."""
         return _without_values(super().get_params(ctx))
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """`A B [NAME] FILE...`, without braces around what has to be there."""
+        return [_BRACES.sub(r"\1\2", piece) for piece in super().collect_usage_pieces(ctx)]
+
 
 class Program(TyperGroup):
     """Commands, likewise; with `--json` a wrong usage is one JSON document, as every other error."""
@@ -32,6 +39,16 @@ class Program(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Its options, that of the help included."""
         return _without_values(super().get_params(ctx))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of the first word; a word that it begins with gets what may have been meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except _ShownError as error:
+            longer = [name for name in self.list_commands(ctx) if args[0] and name.startswith(args[0])]
+            if longer and "Did you mean" not in error.message:
+                error.message += f" Did you mean {' or '.join(map(repr, longer[:3]))}?"
+            raise
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
         """Run a command; ends the process."""
@@ -42,7 +59,8 @@ class Program(TyperGroup):
             code = super().main(given, *more, **{**extra, "standalone_mode": False})
         except _ShownError as error:
             message = error.format_message() or "a command is missing"
-            hint = f"{extra.get('prog_name') or sys.argv[0]} help"
+            program, *command = error.ctx.command_path.split() if error.ctx else [extra.get("prog_name")]
+            hint = " ".join((program or sys.argv[0], "help", *command))
             document = {"error": {"code": "E-USAGE", "message": message, "hint": hint}}
             sys.stdout.write(json.dumps(document, indent=2) + "\n")
             code = error.exit_code
@@ -69,4 +87,7 @@ def _without_values(params: list[Any]) -> list[Any]:
     for param in params:
         if getattr(param, "is_flag", False) and param.metavar is None:
             param.metavar = ""
+        if param.param_type_name == "argument":
+            # The name says what it is, and `<str>` nothing more.
+            param.display_type_rich = lambda ctx: None
     return params

@@ -92,7 +92,7 @@ def program(
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="The configuration file.")] = DEFAULT_CONFIG,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file.")] = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Validate the configuration and print every problem; exit code 2 on an error."""

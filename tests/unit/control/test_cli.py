@@ -11,6 +11,7 @@ import pytest
 from tests.unit.control.conftest import Remote, vpnctl, vpnctl_process
 from tests.unit.control.fakes import AT, tunnel_failed, tunnel_up
 from vpnd import __version__
+from vpnd.control import cli
 from vpnd.control.schema import Event
 
 ESCAPE = "\x1b"
@@ -514,15 +515,24 @@ def test_tokens_are_made_listed_and_revoked(remote: Remote) -> None:
     assert vpnctl(*at, "token", "list").out == "no token is valid\n"
 
 
+EVERY = [
+    [*name, word]
+    for group, name in ((cli.app, []), *((one, [word]) for word, one in cli.app.groups.items()))
+    for word in group.commands
+]
+
+
 @pytest.mark.parametrize(
-    "arguments", [["-h"], ["help"], ["up", "-h"], ["help", "up"], ["help", "psk", "rotate"]]
+    "arguments",
+    [["-h"], ["help"], ["help", "psk", "rotate"], *([*command, "-h"] for command in EVERY)],
+    ids=" ".join,
 )
 def test_help_has_no_noise(arguments: list[str]) -> None:
-    done = vpnctl(*arguments)
+    done = vpnctl(*arguments, environment={"COLUMNS": "80"})
     assert (done.code, done.err) == (0, "")
     assert "Usage: vpnctl" in done.out
-    assert "<bool>" not in done.out
-    assert "[[" not in done.out
+    assert not re.search(r"<(bool|str|path|int|float)>|\[\[|\{[A-Z]|\.\.\.\.", done.out)
+    assert max(map(len, done.out.splitlines())) <= 80
 
 
 def test_the_version_of_the_program() -> None:
@@ -532,6 +542,10 @@ def test_the_version_of_the_program() -> None:
 def test_a_slip_gets_what_was_meant(remote: Remote) -> None:
     assert "Did you mean 'status'" in vpnctl("stats").err
     assert "Did you mean 'rotate'" in vpnctl("help", "psk", "rotat").err
+    assert "Did you mean 'generate'?" in vpnctl("psk", "gen").err
+    assert "Did you mean" not in vpnctl("").err
+    limit = json.loads(vpnctl("--json", "events", "--limit", "x").out)["error"]
+    assert (limit["code"], limit["hint"]) == ("E-USAGE", "vpnctl help events")
     done = vpnctl("--json", "--socket", str(remote.socket), "show", "brnch-a")
     assert json.loads(done.out)["error"]["hint"].startswith("did you mean branch-a? ")
     usage = json.loads(vpnctl("--json", "stats").out)["error"]
