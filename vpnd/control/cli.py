@@ -386,14 +386,22 @@ def events(
     wanted: dict[str, Any] = {"tunnel": tunnels, "event": event, "code": code, "text": text, "limit": limit}
     wanted["since"] = _moment(session, since)
     from vpnd.control import render
+    from vpnd.sdk.transport import tunnel_path
 
     async def read(client: AsyncTransport) -> None:
+        nothing = True
         async for found in client.events(follow, wanted=wanted):
+            nothing = False
             if session.json:
                 write(jsonlib.dumps(found) + "\n")
             else:
                 line = render.event(found)
                 print_lines(lambda width, line=line: [line])  # type: ignore[misc] # the loop's own line
+        if nothing:
+            # There may be events of one that was removed; a name that was never there is a slip.
+            for one in tunnels:
+                await client.get(tunnel_path(one))
+            session.note("no event matches" if any(wanted.values()) else "no event yet")
 
     try:
         session.ask(read)

@@ -36,7 +36,10 @@ def show(session: Session, name: str, wanted: Mapping[str, Any], follow: bool) -
     path = tunnel_path(name, "trace")
     if not follow:
         document = session.get(with_query(path, wanted))
-        session.show(document, lambda width: ladder(document["lines"]))
+        nothing = Text("no IKE message yet")
+        if any(wanted.values()):
+            nothing = Text(f"no IKE message matches; vpnctl trace {clean(name)} shows all that there are")
+        session.show(document, lambda width: ladder(document["lines"]) or [nothing])
         return
 
     async def read(client: AsyncTransport) -> None:
@@ -90,7 +93,7 @@ def ladder(messages: Sequence[Json]) -> list[Text]:
             again = "once more" if times == 2 else f"{times - 1} more times"
             text = f"              {what} {again}, the last at {moment(block[-1]['at'])}"
             lines.append(Text(text, style="yellow"))
-    return lines or [Text("no IKE message yet")]
+    return lines
 
 
 def _rungs(message: Json) -> Iterator[Text]:

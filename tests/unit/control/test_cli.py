@@ -217,6 +217,19 @@ def test_events_one_a_line(remote: Remote) -> None:
     assert [json.loads(line)["text"] for line in lines] == ["number 0\x1b[31m", "number 1\x1b[31m"]
 
 
+def test_no_events_of_a_slip_and_none_that_match(remote: Remote) -> None:
+    at = ("--socket", str(remote.socket))
+    slip = vpnctl(*at, "events", "branch-x")
+    assert (slip.code, slip.out) == (2, "")
+    assert slip.err.splitlines()[1].strip().startswith("did you mean branch-")
+    for arguments, said in ((["branch-a"], "no event matches"), ([], "no event yet")):
+        done = vpnctl(*at, "events", *arguments)
+        assert (done.code, done.out, done.err) == (0, "", f"{said}\n")
+    assert vpnctl(*at, "events", "--json").out == ""
+    remote.operations.log.publish(Event(at=AT, tunnel="removed", event="tunnel-removed", text="gone"))
+    assert vpnctl(*at, "events", "removed").code == 0
+
+
 @pytest.mark.parametrize(
     ("options", "left"),
     [
