@@ -232,15 +232,14 @@ impl Sum {
     /// Add the 16-bit words of `data`, an odd last byte standing in front of a zero.
     #[must_use]
     pub fn with(self, data: &[u8]) -> Self {
-        let mut total = 0_u64;
+        // In the order of the host, which a sum may be in until its end (RFC 1071 section 2): no word is turned
+        // round, so that many are added at once.
         let (words, rest) = data.as_chunks::<4>();
-        for piece in words {
-            total += u64::from(u32::from_be_bytes(*piece));
-        }
         let mut last = [0; 4];
         last[..rest.len()].copy_from_slice(rest);
-        total += u64::from(u32::from_be_bytes(last));
-        Self(self.0 + fold32(total))
+        let total: u64 = words.iter().map(|piece| u64::from(u32::from_ne_bytes(*piece))).sum();
+        let sum = Self(total + u64::from(u32::from_ne_bytes(last))).folded();
+        Self(self.0 + u64::from(u16::from_be(sum)))
     }
 
     /// Add one number of at most 32 bits.
@@ -264,10 +263,6 @@ impl Sum {
     pub const fn checksum(self) -> u16 {
         !self.folded()
     }
-}
-
-const fn fold32(total: u64) -> u64 {
-    (total & 0xFFFF_FFFF) + (total >> 32)
 }
 
 /// The checksum `old` after a 16-bit word of its data changed (RFC 1624 equation 3).
