@@ -12,7 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::inbound::{Datagram, Incoming, KEEPALIVE};
@@ -27,6 +27,9 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// two sends carry.
 const READS: usize = 64;
 const READ_BYTES: usize = 128 * 1024;
+
+/// Ours: how long it goes on within one turn of the caller's loop.
+const TURN: Duration = Duration::from_millis(1);
 
 /// Segments and bytes of one send with `UDP_SEGMENT`: limits of the kernel and of a UDP datagram.
 const MAXIMUM_SEGMENTS: usize = 64;
@@ -361,6 +364,8 @@ pub struct Buffers {
     received: Vec<Received>,
     out: Outgoing,
     incoming: Incoming,
+    /// The TUN that was read last.
+    tun: Option<TunnelId>,
 }
 
 impl Default for Buffers {
@@ -372,6 +377,7 @@ impl Default for Buffers {
             received: Vec::new(),
             out: Outgoing::default(),
             incoming: Incoming::default(),
+            tun: None,
         }
     }
 }
@@ -520,6 +526,52 @@ impl Gateway {
         sockets.udp.iter().chain(&sockets.raw).flatten().cloned().collect()
     }
 
+    /// Serve a TUN, and go on as long as it or a socket is ready, in one turn of the caller's loop.
+    pub fn serve_tun_in_turn(&self, id: TunnelId, buffers: &mut Buffers) -> Served {
+        let began = Instant::now();
+        let served = self.serve_tun(id, buffers);
+        if served == Served::Done {
+            self.go_on(began, buffers);
+        }
+        served
+    }
+
+    /// Serve a socket, and go on as long as it, another one or the TUN that was read last is ready.
+    pub fn serve_socket_in_turn(&self, socket: &EspSocket, buffers: &mut Buffers) {
+        let began = Instant::now();
+        self.serve_socket(socket, buffers);
+        self.go_on(began, buffers);
+    }
+
+    /// Serve what is ready after a batch, such as this host's answer: what the caller's loop costs is shared by them.
+    ///
+    /// It has its turn when nothing is ready any more, when there is something to tell, and after `TURN`.
+    fn go_on(&self, began: Instant, buffers: &mut Buffers) {
+        let (sockets, mut ready) = (self.sockets(), Vec::new());
+        while began.elapsed() < TURN && !self.core().has_news() {
+            let tun = buffers.tun.and_then(|id| Some((id, self.descriptor(id)?)));
+            let fds: Vec<_> =
+                tun.iter().map(|(_, fd)| *fd).chain(sockets.iter().map(|one| one.fd())).collect();
+            if sys::wait(&fds, &mut ready, Some(0)).is_err() || !ready.contains(&true) {
+                return;
+            }
+            let (of_tun, of_sockets) = ready.split_at(usize::from(tun.is_some()));
+            if let Some((id, _)) = tun.filter(|_| of_tun[0])
+                && self.serve_tun(id, buffers) == Served::Lost
+            {
+                return;
+            }
+            for (socket, _) in sockets.iter().zip(of_sockets).filter(|(_, ready)| **ready) {
+                self.serve_socket(socket, buffers);
+            }
+        }
+    }
+
+    /// The descriptor of a TUN that can be read.
+    fn descriptor(&self, id: TunnelId) -> Option<RawFd> {
+        locked(&self.tuns).get(&id).filter(|tun| !tun.lost).map(|tun| tun.fd)
+    }
+
     /// Read a batch of packets from a TUN, seal and send them.
     pub fn serve_tun(&self, id: TunnelId, buffers: &mut Buffers) -> Served {
         let _in_use = self.in_use.read();
@@ -550,6 +602,7 @@ impl Gateway {
             }
             self.core().engine.tell(Notice::TunLost { tunnel: id });
         }
+        buffers.tun = Some(id);
         if buffers.ends.is_empty() {
             return served;
         }

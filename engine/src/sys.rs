@@ -406,12 +406,13 @@ pub(crate) fn ask_for_large_reads(fd: RawFd) -> io::Result<Large> {
     both.or_else(|_| ask(TUN_TSO).map(|()| Large::Tcp))
 }
 
-/// Wait until one of the descriptors is readable, or has an error; which of them.
-pub(crate) fn wait(fds: &[RawFd], ready: &mut Vec<bool>) -> io::Result<()> {
+/// Wait until one of the descriptors is readable, or has an error, for so many milliseconds at most; which of them.
+pub(crate) fn wait(fds: &[RawFd], ready: &mut Vec<bool>, most: Option<i32>) -> io::Result<()> {
     let mut polled: Vec<_> =
         fds.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
+    let (count, timeout) = (polled.len() as libc::nfds_t, most.unwrap_or(-1));
     // SAFETY: `polled` is writable and has the length that is given.
-    checked(unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) } as isize)?;
+    checked(unsafe { libc::poll(polled.as_mut_ptr(), count, timeout) } as isize)?;
     ready.clear();
     ready.extend(polled.iter().map(|one| one.revents != 0));
     Ok(())

@@ -122,7 +122,7 @@ fn serve(shared: &Shared, direction: usize, sources: Sources) {
         let mut is_same = true;
         while is_same {
             // Interrupted by a signal: nothing is ready.
-            if sys::wait(&fds, &mut ready).is_err() {
+            if sys::wait(&fds, &mut ready, None).is_err() {
                 continue;
             }
             if ready[0] {

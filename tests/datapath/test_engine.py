@@ -41,14 +41,20 @@ class Side:
     """One engine and the far end of its only TUN."""
 
     def __init__(
-        self, engine: str, address: str, vnet_header: bool, features: Features, raw: bool = False
+        self,
+        engine: str,
+        address: str,
+        vnet_header: bool,
+        features: Features,
+        raw: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.address = ip_address(address)
         self.notices: list[Notice] = []
         self.ike: list[tuple[Path, bytes]] = []
         self.vnet_header = vnet_header
         self.engine = maker(engine)(
-            asyncio.get_running_loop(),
+            loop or asyncio.get_running_loop(),
             [self.address],
             lambda path, data: self.ike.append((path, data)),
             self.notices.append,
@@ -87,10 +93,17 @@ class Side:
 
 class Sides:
     def __init__(
-        self, engine: str, version: int, vnet_header: bool, features: Features, raw: bool = False
+        self,
+        engine: str,
+        version: int,
+        vnet_header: bool,
+        features: Features,
+        raw: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.raw = raw
-        self.a, self.b = (Side(engine, address, vnet_header, features, raw) for address in LOOPBACK[version])
+        ends = LOOPBACK[version]
+        self.a, self.b = (Side(engine, address, vnet_header, features, raw, loop) for address in ends)
 
     def child(self, suite: Suite = GCM, spi_in: int = 0x1001, spi_out: int = 0x2002) -> ChildSa:
         path = Path(self.a.address, self.a.port, self.b.address, self.b.port)

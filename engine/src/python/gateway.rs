@@ -514,7 +514,7 @@ impl NativeEngine {
         let served = {
             let this = &mut *slf.borrow_mut();
             let (gateway, buffers) = (&this.gateway, &mut this.buffers);
-            slf.py().detach(|| gateway.serve_tun(tun.0, buffers))
+            slf.py().detach(|| gateway.serve_tun_in_turn(tun.0, buffers))
         };
         if served == Served::Lost {
             slf.borrow().remove_reader(slf.py(), tun.1)?;
@@ -535,7 +535,7 @@ impl NativeEngine {
             let this = &mut *slf.borrow_mut();
             let Some(socket) = this.sockets.get(&fd).cloned() else { return Ok(()) };
             let (gateway, buffers) = (&this.gateway, &mut this.buffers);
-            slf.py().detach(|| gateway.serve_socket(&socket, buffers));
+            slf.py().detach(|| gateway.serve_socket_in_turn(&socket, buffers));
         }
         Self::_tell(slf)
     }
