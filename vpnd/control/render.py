@@ -513,7 +513,7 @@ def plan(document: Json, width: int = 80) -> list[Text]:
     """A line a tunnel: what becomes of it, the class and the cost; below it what changes."""
     lines = problems(document["problems"])
     if document["gateway"]:
-        lines += [Text("gateway", style="bold"), *_changes(document["gateway"], width)]
+        lines += [Text("gateway", style="bold"), *_changes(document["gateway"], width, "live")]
     for one in document["tunnels"]:
         lines += _planned(one, width)
     changed, untouched = len(document["tunnels"]), len(document["unchanged"])
@@ -529,10 +529,12 @@ def _planned(one: Json, width: int) -> list[Text]:
     return [head, *_indented(f"costs {clean(one['cost'])}", width, "  ", "  "), *_changes(one["keys"], width)]
 
 
-def _changes(keys: Iterable[Json], width: int) -> list[Text]:
+def _changes(keys: Iterable[Json], width: int, usual: str | None = None) -> list[Text]:
+    """A line a key; with `usual` each has its class, unless it is that."""
     lines: list[Text] = []
     for one in keys:
-        text = f"{clean(one['key'])}: {_value(one, 'before')} -> {_value(one, 'after')}"
+        word = f", {one['class']}" if usual is not None and one["class"] != usual else ""
+        text = f"{clean(one['key'])}: {_value(one, 'before')} -> {_value(one, 'after')}{word}"
         lines += _indented(text, width, "    ", "      ")
     return lines
 

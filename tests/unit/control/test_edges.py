@@ -112,3 +112,17 @@ def test_a_name_has_each_of_its_addresses_once() -> None:
 )
 def test_what_is_no_json_says_nothing(text: str | None, found: list[object]) -> None:
     assert as_json(text) == found
+
+
+def test_a_plan_says_what_holds_only_later_and_what_interrupts() -> None:
+    keys = [
+        {"key": "gateway.region", "before": None, "after": "north", "class": "live"},
+        {"key": "gateway.engine", "before": "python", "after": "auto", "class": "next start"},
+    ]
+    document = {"gateway": keys, "tunnels": [], "unchanged": ["t"], "problems": []}
+    assert [line.plain for line in render.plan(document)] == [
+        "gateway",
+        '    gateway.region: none -> "north"',
+        '    gateway.engine: "python" -> "auto", next start',
+        "0 tunnels to change, 1 not touched",
+    ]
