@@ -9,7 +9,8 @@ import pytest
 
 from tests.unit.daemon.fakes import KEY
 from tests.unit.daemon.pairs import Pair, with_pair
-from vpnd.host.routes import MAIN_TABLE
+from vpnd.daemon.routing import apart, carried, guard, probed, tables_of
+from vpnd.host.routes import MAIN_TABLE, Wanted
 
 TABLE: dict[str, Any] = {
     "customer_gateway": {"address": "192.0.2.2"},
@@ -78,6 +79,49 @@ async def test_what_the_kernel_has_is_as_if_the_daemon_had_begun_with_it(
     assert (after != before) == (not {"customer_gateway", "ike"} & set(change))
     await pair.hq.service.interfaces.settle()
     assert (pair.hq.host.wanted, pair.hq.host.shielded) == (after, shielded)
+
+
+def wanted(pair: Pair) -> Wanted:
+    """What the kernel should have, found out of all tunnels at once."""
+    service = pair.hq.service
+    policies = service.policy.tunnels
+    attached = [service.interfaces.get(policy.name) for policy in policies]
+    bound = [one.policy for one in attached if one is not None]
+    tables, separate = tables_of(policy.name for policy in policies), apart((*policies, *bound))
+    found = guard(policies, tables, separate)
+    for policy in bound:
+        led = (
+            route
+            for route in carried(policy, tables, separate).routes
+            if route.destination not in policy.routes
+            or service.gateway.selection.carrier(route.destination) == policy.name
+        )
+        found |= Wanted(frozenset(led)) | probed(policy)
+    return found
+
+
+@with_pair
+async def test_what_is_kept_of_each_tunnel_is_what_all_of_them_want(pair: Pair) -> None:
+    await begin(pair, TABLE)
+    operator = pair.hq.operator
+    other = {**SPD, "ike": {"remote_id": "other.example"}, "health_check": {"enabled": False}}
+    third = {**TABLE, "ike": {"remote_id": "third.example"}, "priority": 100}
+    for name, table in (
+        ("u", other),
+        ("v", third),
+        ("v", {**third, "routes": ["10.2.0.0/16", "192.0.2.0/24"]}),
+        ("t", {**TABLE, "routes": ["10.5.0.0/16", "192.0.2.0/24"], "health_check": {"enabled": True}}),
+        ("u", {**other, "spd": [{"local": ["10.1.0.0/24"], "remote": ["10.2.0.0/24", "10.3.0.0/24"]}]}),
+        ("t", {**TABLE, "routes": ["10.5.0.0/16"], "interface": "vpn-other"}),
+        ("u", {**other, "customer_gateway": {"address": "10.5.0.9"}}),  # in a route of another tunnel
+    ):
+        await operator.put_tunnel(name, table)
+        await pair.hq.service.interfaces.led()
+        assert pair.hq.host.wanted == wanted(pair), (name, table)
+    for name in ("v", "u", "t"):
+        await operator.delete_tunnel(name)
+        assert pair.hq.host.wanted == wanted(pair), name
+    assert pair.hq.host.wanted == Wanted()
 
 
 @with_pair

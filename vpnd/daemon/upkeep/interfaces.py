@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from vpnd.config.problems import counted
 from vpnd.daemon.events.journal import Journal
@@ -15,7 +14,7 @@ from vpnd.datapath.interface import Engine, PolicyRow
 from vpnd.datapath.mtu import inner_mtu
 from vpnd.host.host import Host, HostFailed
 from vpnd.host.nftables import Shield
-from vpnd.host.routes import ANYWHERE, MARK, Rule, Wanted
+from vpnd.host.routes import ANYWHERE, MARK, Route, Rule, Wanted
 from vpnd.model.child import ChildSa
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.policy import Communication, Encapsulation, TunnelPolicy
@@ -84,6 +83,8 @@ def _guarded(policy: TunnelPolicy) -> tuple[object, ...]:
     return policy.name, policy.interface, policy.communication, policy.routes, ranges, where, probed
 
 
+_Part = tuple[tuple[object, ...], Wanted]
+
 Equip = Callable[[TunnelPolicy], Awaitable[Diagnosis | None]]
 """Makes a tunnel's sockets and interface; returns what this machine refused."""
 
@@ -119,6 +120,8 @@ class Interfaces:
         """What the kernel's routes and rules follow from, as it was when they were settled; None: they are
         not, or not all of them."""
         self._shield: Shield | None = None
+        self._parts: dict[object, _Part] = {}
+        """What each tunnel has in what is wanted, with what it follows from."""
         self._settling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -442,12 +445,30 @@ class Interfaces:
         # A peer that is known by name has its address with the interface of its tunnel.
         bound = [attached.policy for attached in self._attached.values()]
         self._separate = apart((*self._configured, *bound))
-        wanted = guard(self._configured, self._tables, self._separate)
-        parts = [wanted, spared(self._configured, self._inside)]
-        for policy in bound:
-            parts += (self._carried(policy), probed(policy))
-        routes, rules = (part.routes for part in parts), (part.rules for part in parts)
-        return Wanted(frozenset(chain.from_iterable(routes)), frozenset(chain.from_iterable(rules)))
+        before, self._parts = self._parts, {}
+        parts = [spared(self._configured, self._inside)]
+        parts += [self._part(policy, before, carries=False) for policy in self._configured]
+        parts += [self._part(policy, before, carries=True) for policy in bound]
+        # Sets know the hashes of what is in them: of many tunnels that is most of the work.
+        routes = frozenset[Route]().union(*(part.routes for part in parts))
+        return Wanted(routes, frozenset[Rule]().union(*(part.rules for part in parts)))
+
+    def _part(self, policy: TunnelPolicy, before: Mapping[object, _Part], carries: bool) -> Wanted:
+        """What of one tunnel is wanted, the same object as long as it follows from the same: the guard, or
+        what leads to its interface."""
+        separate = self._separate.intersection(policy.routes) if self._separate else frozenset()
+        carriers = tuple(map(self._carrier, policy.routes)) if carries else ()
+        of = (policy, self._tables.get(policy.name), separate, carriers)
+        known = before.get((policy.name, carries))
+        if known is None or known[0] != of:
+            wanted = (
+                self._carried(policy) | probed(policy)
+                if carries
+                else guard([policy], self._tables, self._separate)
+            )
+            known = of, wanted
+        self._parts[policy.name, carries] = known
+        return known[1]
 
     def _carried(self, policy: TunnelPolicy) -> Wanted:
         wanted = carried(policy, self._tables, self._separate)
