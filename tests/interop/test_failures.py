@@ -77,8 +77,19 @@ MISMATCHES_AS_INITIATOR = (
         ("10.9.0.0/24", "10.2.0.0/24"),
     ),
 )
+# strongSwan offers and takes them off alone, by default.
+SEQUENCE_NUMBERS = {"esp_lines": ('esn = "yes"',)}
+MISMATCHES_AS_INITIATOR += (
+    Mismatch("esn", SEQUENCE_NUMBERS, frozenset({"E-P2-PROPOSAL"}), ("they are on here",)),
+)
 # The responder sees the offer, so it can name both values.
 MISMATCHES_AS_RESPONDER = (
+    Mismatch(
+        "esn",
+        SEQUENCE_NUMBERS,
+        frozenset({"E-P2-ESN"}),
+        ("they are off at the peer and on here", 'set ipsec.esn = \\"auto\\" here'),
+    ),
     Mismatch("key", {"psk": NOT_THE_KEY}, frozenset({"E-PSK"})),
     Mismatch(
         "remote-identity",

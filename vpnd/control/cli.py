@@ -863,8 +863,8 @@ def simulate(
 
     No packet leaves this machine, no daemon is asked, and it takes no rights but to read the files. A key
     file that is not on this machine is taken to hold the other end's key. The code is the daemon's own, so
-    the outcome is the same. Exit code 1 if not everything comes up and can be rekeyed, 2 for a file with
-    errors.
+    the outcome is the same. Exit code 1 if not everything comes up as configured and can be rekeyed, 2 for a
+    file with errors.
     """
     session = _session(context, None, json)
     from vpnd.control import check, simulation
