@@ -15,6 +15,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from sys import intern
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -249,7 +250,8 @@ def parsed(
     `digest` and `stamp` are those of the file that it was read from.
     """
     try:
-        tables = Tables(tomllib.loads(text), digest, stamp)
+        tables = {intern(key): _interned(value) for key, value in tomllib.loads(text).items()}
+        read = Tables(tables, digest, stamp)
         places = Places(text)
     except tomllib.TOMLDecodeError as error:
         message, line = _syntax_error(str(error))
@@ -261,7 +263,20 @@ def parsed(
             empty, (), "E-TOML", "the values are nested too deeply", "correct the TOML syntax", at=1
         )
         return None
-    return replace(empty, tables=tables, places=places)
+    return replace(empty, tables=read, places=places)
+
+
+def _interned(value: object) -> object:
+    """The same with each key and word once in memory: a thousand tunnels have the same ones."""
+    match value:
+        case dict():
+            return {intern(key): _interned(one) for key, one in value.items()}
+        case list():
+            return [_interned(one) for one in value]
+        case str():
+            return intern(value)
+        case _:
+            return value
 
 
 def _syntax_error(text: str) -> tuple[str, int | None]:

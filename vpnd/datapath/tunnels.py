@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from vpnd.datapath.coalesce import VNET_HEADER_LENGTH, Coalescer
@@ -30,7 +29,7 @@ class Waiting:
     """The first packets of one mapping, oldest first, each with its headroom."""
 
     def __init__(self) -> None:
-        self._packets: deque[tuple[float, bytes]] = deque()
+        self._packets: list[tuple[float, bytes]] = []
         self._bytes = 0
         self._acquire_at = float("-inf")
 
@@ -47,7 +46,7 @@ class Waiting:
         """Forget packets that have waited too long; returns how many."""
         expired = 0
         while self._packets and self._packets[0][0] <= now - WAITING_TIME:
-            self._bytes -= len(self._packets.popleft()[1])
+            self._bytes -= len(self._packets.pop(0)[1])
             expired += 1
         return expired
 

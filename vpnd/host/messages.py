@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.util import find_spec, module_from_spec
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -65,10 +66,17 @@ def set_link(index: int, *, up: bool = False, **attributes: int | str) -> None:
     )
 
 
+@cache
+def _quiet() -> bytes:
+    """The attributes that say so: made once, for what is nested costs pyroute2 most."""
+    quiet = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]}
+    fields = len(_written(LinkMessage, {}))
+    return _written(LinkMessage, {}, [("IFLA_AF_SPEC", quiet)])[fields:]
+
+
 def set_quiet(index: int) -> None:
     """No link-local IPv6 address is made for an interface. Raises OSError, also where there is no IPv6."""
-    quiet = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]}
-    _change(RTM_NEWLINK, 0, LinkMessage, {"index": index}, [("IFLA_AF_SPEC", quiet)])
+    rtnetlink.change(RTM_NEWLINK, 0, _written(LinkMessage, {"index": index}) + _quiet())
 
 
 def delete_link(index: int) -> None:
@@ -208,14 +216,26 @@ def _written(kind: type[Any], fields: Mapping[str, int], attributes: Iterable[tu
         message[name] = value
     message["attrs"] = list(attributes)
     message.encode()
-    return bytes(message.data[NLMSG_HEADER.size :])
+    written = bytes(message.data[NLMSG_HEADER.size :])
+    _let_go(message)
+    return written
 
 
 def _read(kind: type[Any], body: bytes) -> Any:
     """What a message says; it begins with a header, of which nothing is read."""
     message = kind(NLMSG_HEADER.pack(NLMSG_HEADER.size + len(body), 0, 0, 0, 0) + body)
     message.decode()
+    _let_go(message)
     return message
+
+
+def _let_go(message: Any) -> None:
+    """Each message, and each attribute, is in a list of its own: it would wait for the next collection."""
+    message.chain.clear()
+    for slot in message["attrs"]:
+        attribute = getattr(slot, "cell", slot)[1]
+        if hasattr(attribute, "chain"):
+            _let_go(attribute)
 
 
 def _change(

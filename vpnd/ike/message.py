@@ -8,6 +8,7 @@ before a handler runs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
@@ -84,14 +85,16 @@ def read_message(
     with what keeps the payloads from being the last candidate, DecodeError for too many of a kind.
     """
     kinds = _by_kind(payloads)
-    refusal: Unfit | None = None
-    for candidate in candidates:
-        try:
-            message: M = _read(candidate, kinds, ignored)
-            return message
-        except Unfit as error:
-            refusal = error
-    raise refusal or Unfit("payloads", "no message of this exchange is expected")
+    if not candidates:
+        raise Unfit("payloads", "no message of this exchange is expected")
+    *others, last = candidates
+    for candidate in others:
+        # No error is kept: it holds this call, which would hold it, and with it what the peer has sent.
+        with suppress(Unfit):
+            fitting: M = _read(candidate, kinds, ignored)
+            return fitting
+    wanted: M = _read(last, kinds, ignored)
+    return wanted
 
 
 def _by_kind(payloads: Iterable[object]) -> dict[type, list[object]]:

@@ -6,7 +6,6 @@ of the peer's; and as much time lies between the first two as between the last t
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -48,7 +47,7 @@ class Flaps:
     __slots__ = ("_losses", "_refused", "every")
 
     def __init__(self) -> None:
-        self._losses: deque[_Loss] = deque(maxlen=LOSSES)
+        self._losses: tuple[_Loss, ...] = ()
         self._refused: Diagnosis | None = None
         self.every: float | None = None
         """Seconds from one loss to the next; None: it is steady."""
@@ -67,7 +66,7 @@ class Flaps:
 
     def forget(self) -> None:
         """What was lost before does not count."""
-        self._losses.clear()
+        self._losses = ()
         self._refused = self.every = None
 
     def lost(
@@ -80,7 +79,7 @@ class Flaps:
             return None
         due = refused is not None or why.code is Code.LIFETIME
         due = due or age >= lifetimes.margin.soft(lifetimes.seconds, 1.0)
-        self._losses.append(_Loss(now, after, refused or why, due))
+        self._losses = (*self._losses, _Loss(now, after, refused or why, due))[-LOSSES:]
         self.every = self._period()
         if self.every is None:
             return None
@@ -98,7 +97,7 @@ class Flaps:
 
     def _period(self) -> float | None:
         """The seconds from one loss to the next, if they are no accident."""
-        losses = tuple(self._losses)
+        losses = self._losses
         if len(losses) < LOSSES or min(loss.after for loss in losses) < SHORTEST:
             return None
         if not (all(loss.due for loss in losses) or _alike([loss.after for loss in losses], ALIKE)):

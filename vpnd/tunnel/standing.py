@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -64,7 +63,7 @@ class Standing:
     """What else is wrong with a tunnel that is up."""
     error: Fault | None = None
     """The failure that stands; None when everything wanted is up."""
-    faults: deque[tuple[Fault, int | None]] = field(default_factory=lambda: deque(maxlen=KEPT_FAULTS))
+    faults: list[tuple[Fault, int | None]] = field(default_factory=list)
     """The last failures, newest last, each with its mapping if it concerned one."""
     refused: dict[Code, Fault] = field(default_factory=dict)
     """The last refusal under each code of those who had not proved to be the peer, newest last."""
@@ -162,6 +161,7 @@ class Standing:
     def add(self, fault: Fault, index: int | None) -> None:
         """Something failed that leaves what stands as it is."""
         self.faults.append((fault, index))
+        del self.faults[:-KEPT_FAULTS]
 
     def note(self, now: float, diagnosis: Diagnosis) -> None:
         """Something is known of an attempt that goes on; it is no failure yet, but what there is to say."""

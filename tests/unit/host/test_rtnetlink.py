@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.unit.host.entered import with_netlink
-from vpnd.host import rtnetlink
+from vpnd.host import messages, rtnetlink
 from vpnd.host.netlink import Netlink
 from vpnd.host.routes import LINK_GROUP, PROTOCOL, Route, Wanted
 from vpnd.host.tun import open_tun
@@ -147,3 +148,25 @@ def test_what_a_kernel_lists_besides_is_left_out(monkeypatch: pytest.MonkeyPatch
     assert found == {"10.0.3.0/24": "?", "10.0.4.0/24": None}
     asked_of(monkeypatch, [bytes(16) + route(5), DONE])
     assert rtnetlink.routes(socket.AF_INET) == []
+
+
+def test_no_message_of_pyroute2_waits_for_a_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its messages hold themselves, and each attribute does."""
+    written: list[bytes] = []
+    monkeypatch.setattr(rtnetlink, "change", lambda number, flags, body: written.append(body))
+    monkeypatch.setattr(rtnetlink, "ask", lambda request, answer, body: written[0])
+
+    def ask() -> None:
+        messages.set_link(7, up=True, IFLA_MTU=1400, IFLA_IFNAME="t0")
+        messages.set_quiet(7)
+        assert messages.mtu_of(7) == 1400
+
+    ask()
+    gc.collect()
+    gc.disable()
+    try:
+        ask()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    assert len(written) == 4

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
@@ -307,6 +310,32 @@ def test_every_other_combination_is_refused(payloads: list[object]) -> None:
 def test_the_first_candidate_that_fits_is_taken_and_ignored_payloads_are_left_out() -> None:
     read: object = read_message([Pears, Basket], [Apple(), Weed()], ignored=(Weed,))
     assert isinstance(read, Basket)
+
+
+class Melon:
+    """What can be looked at without keeping it."""
+
+
+@dataclass(frozen=True)
+class Melons:
+    """Exactly one melon."""
+
+    melon: Melon
+
+
+@pytest.mark.parametrize("candidates", [(Pears, Melons), (Pears, Basket)], ids=["taken", "refused"])
+def test_nothing_of_a_message_waits_for_a_collection(candidates: tuple[type, type]) -> None:
+    """While the daemon starts there is none, and what is there after that is kept for good."""
+    melon = Melon()
+    gone = weakref.ref(melon)
+    gc.disable()
+    try:
+        with suppress(DecodeError):
+            read_message(candidates, [melon])
+        del melon
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_no_candidate_is_a_refusal() -> None:

@@ -7,7 +7,6 @@ the next, a repeat of the last, or nothing.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -87,7 +86,7 @@ class Requests:
         self.outstanding: Outstanding | None = None
         self.reply: Reply | None = None
         self._timers = timers
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: list[Exchange] = []
         self._postponed: dict[Exchange, float] = {}
 
     @property
@@ -149,7 +148,7 @@ class Requests:
 
     def ask_next(self, exchange: Exchange) -> None:
         """Send this request before all others that wait."""
-        self._waiting.appendleft(exchange)
+        self._waiting.insert(0, exchange)
 
     def postpone(self, due: float, exchange: Exchange) -> None:
         """Send this request again at `due`, on the caller's clock: the peer was busy."""
@@ -166,7 +165,7 @@ class Requests:
 
     def take_next(self) -> Exchange | None:
         """The next request to send, if the window is free for it."""
-        return self._waiting.popleft() if self._waiting and self.is_free else None
+        return self._waiting.pop(0) if self._waiting and self.is_free else None
 
     def pending(self) -> Iterator[Exchange]:
         """The request that has no answer yet, and those that wait for their turn."""

@@ -172,7 +172,11 @@ def choose_policy(policies: Iterable[PeerPolicy], offer: Sa) -> tuple[PeerPolicy
             return policy, choose_phase1(offer, policy.proposals, policy.lifetime, policy.numbers)
         except NoProposalChosen as error:
             fault = fault or error
-    raise fault or NoProposalChosen()
+    try:
+        raise fault or NoProposalChosen()
+    finally:
+        # It holds this call, which would hold it, and with it what the peer has sent.
+        del fault
 
 
 def candidate_keys(context: Context) -> Iterator[tuple[PeerPolicy, Secret, Phase1Keys]]:

@@ -277,7 +277,10 @@ def _authenticate(context: Context, received: Received, request: AuthRequest) ->
         psk = _key_of(sa, policy.keys, request.auth, id_body)
         if psk is not None:
             if policy.proposals and sa.suite_fits(policy):
-                return policy, _check(sa, (psk,), request.auth, id_body)
+                key = _check(sa, (psk,), request.auth, id_body)
+                # Of all between the same addresses this is the one: the others are not kept with it.
+                sa.attempt.candidates = (policy,)
+                return policy, key
             raise AuthenticationFailed(code=Code.P1_PROPOSAL, exchange=EXCHANGE)
     if named:
         sa.policy = named[0]
