@@ -249,26 +249,22 @@ def outer_lengths(pair: Pair) -> Iterator[list[int]]:
 
 
 SNIFFER = """
-import signal, socket, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+import signal, socket
 with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as packets:
     packets.bind(("wan", 0))
-    def show():
-        data, (_, _, kind, *_) = packets.recvfrom(1 << 16)
+    # What has arrived by then is shown: the end interrupts nothing between a packet and its line.
+    signal.signal(signal.SIGTERM, lambda *_: packets.setblocking(False))
+    packets.settimeout(0.05)
+    print("ready", flush=True)
+    while True:
+        try:
+            data, (_, _, kind, *_) = packets.recvfrom(1 << 16)
+        except TimeoutError:
+            continue
+        except BlockingIOError:
+            break
         if kind != socket.PACKET_OUTGOING:
             print(len(data), flush=True)
-    print("ready", flush=True)
-    try:
-        while True:
-            show()
-    except SystemExit:
-        # What has arrived is shown, also where the end comes before it was read.
-        packets.setblocking(False)
-        try:
-            while True:
-                show()
-        except BlockingIOError:
-            pass
 """
 
 
