@@ -165,6 +165,16 @@ def test_a_run_leaves_as_one_train_with_a_shorter_last_packet() -> None:
         assert [len(train[4]) for train in trains] == [21, 21]
 
 
+def test_flow_labels_do_not_end_a_run() -> None:
+    with engines() as both:
+        both.replace_policies(ROWS[0])
+        both.install(child(), True)
+        small = udp_packet("fd01::1", "fd02::1", 60)
+        labelled = small[:2] + b"\x20" + small[3:]
+        trains, *_ = both.send([udp_packet("fd01::1", "fd02::1", 1000), small, labelled, small])
+        assert [len(train[4]) for train in trains] == [1, 3]
+
+
 def test_packets_that_wait_leave_with_their_sa_and_the_others_are_counted() -> None:
     with engines() as both:
         both.replace_policies(ROWS[0])

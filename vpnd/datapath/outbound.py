@@ -21,9 +21,9 @@ from vpnd.wire.icmp import too_big
 from vpnd.wire.ip import OPTION_HEADERS, decode_packet
 
 _HEADS = {(4, headroom): Struct(f"!{headroom}xH7xB2x8s") for headroom in (0, 10)} | {
-    (6, headroom): Struct(f"!{headroom}xI2xBx32s") for headroom in (0, 10)
+    (6, headroom): Struct(f"!{headroom}xH4xBx32s") for headroom in (0, 10)
 }
-"""By version and headroom, what packets of one flow share: first word, protocol, addresses."""
+"""By version and headroom, what packets of one flow share: first two bytes, protocol, addresses."""
 
 SMALLEST = {4: 20, 6: 40}
 PROTOCOL_AT = {4: 9, 6: 6}
