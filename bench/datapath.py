@@ -40,7 +40,7 @@ MEASURED = {"gcm": tuple(LOADS), "chacha": ("tcp",), "cbc": ("tcp", "udp64")}
 """The loads of each suite. WireGuard, which always has ChaCha20-Poly1305, is in the first two."""
 PINGS = 50
 PING = "idle ping"
-RATE_ROUNDS = 3
+RATE_ROUNDS = 2
 """A rate takes several runs, so it is looked for in so many rounds at most."""
 HOPS = 4
 """A ping passes two gateways in each direction."""
