@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=DESCRIPTION)
     parser.add_argument("--short", action="store_true", help="2 rounds of 1 s each, a few minutes")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each measurement (default 5)")
-    parser.add_argument("--seconds", type=float, default=2, help="length of a run (default 2)")
+    parser.add_argument("--seconds", type=int, default=2, help="length of a run (default 2)")
     parser.add_argument("--tunnels", type=int, default=crowd.TUNNELS, help="how many (default 1000)")
     parser.add_argument(
         "--engine",
