@@ -174,13 +174,34 @@ def _read_private(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise SecretError(
-            "E-PSK-FILE", f"the key file {path} cannot be read: {reason}", "check the path and its owner"
+            "E-PSK-FILE", f"the key file {path} cannot be read: {reason}", _how_to_read(path, error)
         ) from None
     try:
         _check_private(path, os.fstat(descriptor))
         return os.read(descriptor, MAX_KEY_BYTES + 1)
     finally:
         os.close(descriptor)
+
+
+def _how_to_read(path: Path, error: Exception) -> str:
+    """What to do about a file that could not be opened."""
+    if isinstance(error, PermissionError):
+        try:
+            owner = path.stat().st_uid
+        except OSError:
+            return f"let the user that runs vpnd ({_user_name()}) into {path.parent}"
+        if owner != os.geteuid():
+            return f"chown {_user_name()}: {path}"
+        return f"chmod 600 {path}"
+    return "check the path and its owner"
+
+
+def _user_name() -> str:
+    """Who runs this process, as chown takes it."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _check_private(path: Path, status: os.stat_result) -> None:

@@ -30,6 +30,10 @@ def keys_of(diagnosis: Diagnosis) -> tuple[str, ...]:
         mode = diagnosis.fact("theirs") is None and (diagnosis.fact("exchange") or "").endswith(" mode")
         mine = ("ike.local_id", "ike.negotiation_mode") if mode else ("ike.local_id",)
         return mine if ours else ("ike.remote_id",)
+    if diagnosis.code is Code.P2_PROPOSAL and diagnosis.fact("exchange") == FIRST_CHILD:
+        return tuple(key for key in _KEYS[diagnosis.code] if key != "ipsec.pfs")
+    if diagnosis.code is Code.PSK and diagnosis.fact("probed") is not None:
+        return ("pre_shared_key", "ike.local_id")
     if diagnosis.code is Code.FLAPPING:
         return (*_LIFETIMES, *keys_of(Diagnosis(_behind(diagnosis))))
     return _KEYS.get(diagnosis.code, ())
@@ -77,7 +81,6 @@ _PHASE_1_ALSO = (
     "the peer has no tunnel for our address or identity, and says it this way",
     "the peer demands an additional key exchange (RFC 9370), which vpnd does not have",
 )
-_PHASE_2_ALSO = ("PFS differs (ipsec.pfs)", "the peer's lifetimes or ranges do not allow it")
 
 
 def _behind(flapping: Diagnosis) -> Code:
@@ -116,6 +119,19 @@ def _flapping(facts: Facts) -> Explanation:
     )
 
 
+FIRST_CHILD = "IKE_AUTH"
+"""Makes the first CHILD_SA of IKEv2, without a key exchange of its own (RFC 7296 section 1.2)."""
+
+
+def _phase_2_proposal(facts: Facts) -> Explanation:
+    """A peer that refused all of ours for an ESP SA; what was not negotiated cannot differ."""
+    keys, also = "ipsec.encryption and ipsec.integrity", ["the peer's lifetimes or ranges do not allow it"]
+    if facts["exchange"] != FIRST_CHILD:
+        keys = "ipsec.encryption, ipsec.integrity and ipsec.pfs"
+        also.insert(0, "PFS differs (ipsec.pfs)")
+    return mismatches.proposal("ESP SA", keys, tuple(also))(facts)
+
+
 _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.P1_ENCRYPTION: mismatches.attribute("IKE SA", "encryption", "ike.encryption"),
     Code.P1_INTEGRITY: mismatches.attribute("IKE SA", "integrity algorithm", "ike.integrity"),
@@ -129,9 +145,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.P2_ENCRYPTION: mismatches.attribute("ESP SA", "encryption", "ipsec.encryption"),
     Code.P2_INTEGRITY: mismatches.attribute("ESP SA", "integrity algorithm", "ipsec.integrity"),
     Code.P2_ESN: mismatches.esn,
-    Code.P2_PROPOSAL: mismatches.proposal(
-        "ESP SA", "ipsec.encryption, ipsec.integrity and ipsec.pfs", _PHASE_2_ALSO
-    ),
+    Code.P2_PROPOSAL: _phase_2_proposal,
     Code.PFS: mismatches.pfs,
     Code.PFS_OF_PEER: mismatches.pfs_of_peer,
     Code.PSK: mismatches.psk,
@@ -216,11 +230,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         "correct customer_gateways.NAME.address, or the name service of this machine",
         tries=("resolvectl query NAME",),
     ),
-    Code.LOCAL_INTERFACE: failures.simple(
-        "the tunnel has no interface on this machine",
-        "run vpnd with CAP_NET_ADMIN and /dev/net/tun, and give the tunnel a free interface name",
-        tries=("ip -d link",),
-    ),
+    Code.LOCAL_INTERFACE: failures.local_interface,
     Code.LOCAL_ROUTE: failures.simple(
         "the tunnel's routes could not be set up on this machine",
         "look for another route or rule for the same range",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vpnd.control.explanation import Explanation, Facts
+from vpnd.model.text import printable
 
 # ----------------------------------------------------------------------------------- silence
 
@@ -286,12 +287,32 @@ def local_address(facts: Facts) -> Explanation:
     )
 
 
+def local_interface(facts: Facts) -> Explanation:
+    """What kept the kernel from making the interface: its name is taken, or what it needs is not allowed."""
+    detail, name = facts["detail"] or "", facts["ours"]
+    what = f"the tunnel has no interface{f' {name}' if name else ''} on this machine"
+    taken = facts["cause"] == "taken"
+    change = (
+        "give the tunnel another interface name (interface), or remove the interface that has this one"
+        if taken
+        else "run vpnd with CAP_NET_ADMIN and /dev/net/tun"
+    )
+    return Explanation(
+        facts.code,
+        what + (f": {detail}" if detail else ""),
+        we_have=f"interface: {name}" if name else None,
+        change=change,
+        try_=(f"ip -d link show {name}",) if taken and name else ("ip -d link",),
+    )
+
+
 def local_socket(facts: Facts) -> Explanation:
     detail = facts["detail"] or ""
     if facts["errno"] == "EADDRNOTAVAIL":
         change, tries = "set gateway.address to an address that this machine has", ("ip address",)
     elif facts["errno"] == "EADDRINUSE":
-        change, tries = "end the other program that has UDP 500 or 4500", ("ss -lunp",)
+        other = printable(facts["owner"]) if facts["owner"] else "the other program that has UDP 500 or 4500"
+        change, tries = f"end {other}, or let it listen elsewhere", ("ss -lunp",)
     else:
         change, tries = "run vpnd with CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN", ("ss -lunp",)
     return Explanation(

@@ -176,6 +176,8 @@ def pfs(facts: Facts) -> Explanation:
     theirs, ours = _pfs_word(facts["theirs"]), _pfs_word(facts["ours"])
     both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""
     change = "set ipsec.pfs to the same at both ends"
+    if ours not in (None, "off") and (theirs or "").startswith("off or"):
+        change += ': ipsec.pfs = "disable" here, where the peer has none'
     if theirs is not None and theirs != ours and (theirs == "off" or theirs in _GROUP_WORDS):
         value = '"disable"' if theirs == "off" else theirs
         change = f"set ipsec.pfs = {value} here, or {'none' if ours == 'off' else ours or 'ours'} at the peer"
@@ -220,6 +222,8 @@ def psk(facts: Facts) -> Explanation:
     """A peer that refuses says the same of a key and of an identity; who checks the proof itself knows."""
     fingerprint = facts["ours"]
     refused = (facts["notify"] or "").startswith("AUTHENTICATION_FAILED")
+    if refused and facts["probed"] is not None:
+        return _key_or_our_identity(facts)
     return Explanation(
         facts.code,
         f"the pre-shared keys{', or the identities,' if refused else ''} differ{facts.during()}",
@@ -232,6 +236,24 @@ def psk(facts: Facts) -> Explanation:
         ),
         change="put the same key on both sides, and compare local_id and remote_id with the peer's"
         + product_words(facts),
+        try_=(f"vpnctl psk fingerprint {facts.tunnel}", "vpnd check", FINGERPRINT_THERE),
+    )
+
+
+def _key_or_our_identity(facts: Facts) -> Explanation:
+    """A peer that refuses also where it may be anybody: a wrong key and our identity have one answer."""
+    fingerprint, said = facts["ours"], facts["detail"]
+    return Explanation(
+        facts.code,
+        f"the pre-shared keys differ, or the peer expects another identity of us{facts.during()}",
+        f"{facts.notify}, also where it was not asked who it is",
+        f"a key with the fingerprint {fingerprint}" if fingerprint else None,
+        also_possible=(
+            "the peer expects another identity than ours" + (f": {said}" if said else ""),
+            "a space, quotes or a line end counts as part of the key on one side",
+        ),
+        change="put the same key on both sides, or set ike.local_id to what the peer expects of us: it"
+        " answers the same to both, and its log says which" + product_words(facts),
         try_=(f"vpnctl psk fingerprint {facts.tunnel}", "vpnd check", FINGERPRINT_THERE),
     )
 
@@ -383,6 +405,14 @@ def selectors(facts: Facts) -> Explanation:
 def nowhere(local: str) -> str:
     """What else may be wrong with ranges that differ: ours is not here."""
     return f"our local range {local} is on no interface here: are local and remote the wrong way round?"
+
+
+def turned_round(mapping: str) -> str:
+    """What else may be wrong with a mapping whose local range others have behind the peer."""
+    return (
+        f"{mapping}: other mappings, which are up, have its local range behind the peer: are local and remote"
+        " the wrong way round?"
+    )
 
 
 def mappings_down(facts: Facts) -> Explanation:

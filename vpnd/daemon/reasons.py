@@ -10,7 +10,7 @@ from vpnd.config.origins import Setting, settings
 from vpnd.config.problems import Problem
 from vpnd.control.diagnoses import explain, keys_of, message
 from vpnd.control.explanation import About, Explanation
-from vpnd.control.mismatches import nowhere
+from vpnd.control.mismatches import nowhere, turned_round
 from vpnd.control.schema import AttemptStatus, ConfiguredHere, Fault, Why
 from vpnd.daemon.gateway import Gateway
 from vpnd.host.clock import at_wall
@@ -110,7 +110,10 @@ class Reasons:
         )
         explanation = explain(diagnosis, tunnel.name, about)
         if diagnosis.code in (Code.TRAFFIC_SELECTORS, Code.MAPPINGS_DOWN):
-            also = tuple(map(nowhere, self._local_ranges_elsewhere(tunnel)))
+            also = (
+                *map(turned_round, _the_other_way(tunnel)),
+                *map(nowhere, self._local_ranges_elsewhere(tunnel)),
+            )
             explanation = replace(explanation, also_possible=(*also, *explanation.also_possible))
         suspicious = tuple(_suspicions(tunnel, diagnosis, loaded))
         if not suspicious:
@@ -123,13 +126,36 @@ class Reasons:
         """Our ranges of mappings that are down, of which nothing is on an interface here."""
         down = {mapping.index for mapping in tunnel.mappings if mapping.owner is None}
         ranges = [child.local for child in tunnel.policy.peer.children if child.index in down]
-        return [str(one) for one in dict.fromkeys(ranges) if one.prefixlen and self._is_elsewhere(one)][:3]
+        return [str(one) for one in dict.fromkeys(ranges) if one.prefixlen and self._is_elsewhere(one)][
+            :SHOWN_RANGES
+        ]
 
     def _fault(self, fault: TunnelFault | None, now: float) -> Fault | None:
         if fault is None:
             return None
         at = at_wall(self._gateway.clock, now, fault.at).replace(microsecond=0)
         return Fault(code=fault.diagnosis.code.value, message=message(fault.diagnosis), at=at)
+
+
+SHOWN_RANGES = 3
+"""Ours: ranges that a guess about them names."""
+
+
+def _the_other_way(tunnel: Tunnel) -> list[str]:
+    """Mappings that are down, of which another one that is up has the local range behind the peer."""
+    up = {mapping.index for mapping in tunnel.mappings if mapping.owner is not None}
+    working = [child for child in tunnel.policy.peer.children if child.index in up]
+    return [
+        str(child)
+        for child in tunnel.policy.peer.children
+        if child.index not in up
+        and any(_lies_in(child.local, one.remote) for one in working)
+        and not any(_lies_in(child.local, one.local) for one in working)
+    ][:SHOWN_RANGES]
+
+
+def _lies_in(one: Network, other: Network) -> bool:
+    return one.version == other.version and bool(one.prefixlen and other.prefixlen) and one.overlaps(other)
 
 
 def attempt_status(progress: Progress | None, now: float) -> AttemptStatus | None:

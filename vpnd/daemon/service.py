@@ -32,13 +32,14 @@ from vpnd.daemon.upkeep.repairs import Repairs
 from vpnd.datapath.interface import Engine, Notice
 from vpnd.datapath.mtu import path_mtu_of
 from vpnd.host.clock import Clock
-from vpnd.host.host import Host, HostFailed
+from vpnd.host.host import Host, HostFailed, NameTaken
+from vpnd.host.port_owner import port_owner
 from vpnd.host.systemd import Supervisor
 from vpnd.ike.endpoint import Endpoint
 from vpnd.model.child import ChildSa
 from vpnd.model.child import Path as NetworkPath
 from vpnd.model.diagnosis import Code, Diagnosis
-from vpnd.model.policy import GatewayPolicy, TunnelPolicy
+from vpnd.model.policy import IKE_PORT, NAT_T_PORT, GatewayPolicy, TunnelPolicy
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.path_size import SendProbe
@@ -446,12 +447,18 @@ class Service:
             local = policy.peer.local_address
             detail = f"cannot receive on {local}: {error.strerror or error}"
             name = errno.errorcode.get(error.errno or 0)
-            return Diagnosis.of(Code.LOCAL_SOCKET, ours=local, errno=name, detail=detail)
+            owner = None
+            if error.errno == errno.EADDRINUSE:
+                ports = IKE_PORT, NAT_T_PORT
+                owner = await asyncio.to_thread(lambda: next(filter(None, map(port_owner, ports)), None))
+            return Diagnosis.of(Code.LOCAL_SOCKET, ours=local, errno=name, detail=detail, owner=owner)
         if self.interfaces.get(policy.name) is None:
             try:
                 await self.interfaces.attach(policy)
             except HostFailed as failure:
-                return Diagnosis.of(Code.LOCAL_INTERFACE, ours=policy.interface, detail=failure)
+                cause = "taken" if isinstance(failure, NameTaken) else None
+                name = policy.interface
+                return Diagnosis.of(Code.LOCAL_INTERFACE, ours=name, detail=failure, cause=cause)
             except Exception as error:  # whatever it is: it costs this tunnel, and is tried again
                 self.journal.fault(policy.name, "internal error while its interface was made", error)
                 return Diagnosis.of(Code.INTERNAL)

@@ -34,6 +34,10 @@ class HostFailed(Exception):
     """The machine refused; `str` says what, in words for an operator."""
 
 
+class NameTaken(HostFailed):
+    """Another program has made an interface of this name."""
+
+
 class Host(Protocol):
     """What the gateway does to the machine. Every method raises HostFailed but where it says otherwise."""
 
@@ -132,7 +136,7 @@ class LinuxHost:
                     raise
             if attempt < BUSY_TRIES - 1:
                 await asyncio.sleep(BUSY_PAUSE)
-        raise HostFailed(f"there is an interface {name} already, which another program has made")
+        raise NameTaken(f"there is an interface {name} already, which another program has made")
 
     async def close_interface(self, name: str, descriptor: int) -> None:
         """As `Host.close_interface`."""

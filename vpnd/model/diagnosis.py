@@ -89,7 +89,7 @@ class Known(TypedDict, total=False):
     """Messages."""
     cause: object
     """Why the network does not carry it, by the name of `model.unreachable.Unreachable`; or why this machine
-    does not forward: forwarding (it is off), firewall."""
+    does not forward: forwarding (it is off), firewall; or why there is no interface: taken (its name is)."""
     encapsulation: object
     """How ESP travels: udp, esp."""
     key: object
@@ -113,6 +113,8 @@ class Known(TypedDict, total=False):
     """Bytes of an inner packet, and of a TCP segment, that fit it."""
     errno: object
     """Why the kernel refused, by its name: EADDRINUSE."""
+    owner: object
+    """The other program that has the port, with its process id."""
     detail: object
     """Anything else, in words for people."""
 

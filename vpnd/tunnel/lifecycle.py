@@ -57,6 +57,7 @@ from vpnd.tunnel.mappings import (
     Fault,
     Mapping,
     SaPair,
+    as_before,
     numbered,
     reason_of_offer,
     without_rule,
@@ -318,6 +319,7 @@ class Tunnel:
             return
         if mapping.offered:
             diagnosis = reason_of_offer(diagnosis, self._policy_of(mapping))
+        diagnosis = as_before(mapping, diagnosis)
         self.standing.record(now, diagnosis, index)
         delay = mapping.failed(now, diagnosis, self._entropy, self._persists())
         self._outputs.append(AttemptFailed(self.name, index, diagnosis, delay))

@@ -56,7 +56,8 @@ class Mapping:
     `owner` is the SA pair that IKE says has it; the others only receive, until IKE removes them.
     `narrowed` is said of a mapping that is up, but for less than it asks for; `with_pfs` of one whose peer
     wanted PFS, which is off here; `unrenewed` of one whose last rekey failed, so that it ends with the
-    lifetime of its SAs. `offered`: the peer wants it, in one SA with another mapping.
+    lifetime of its SAs, and `without_successor` says why they have. `offered`: the peer wants it, in one SA
+    with another mapping.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Mapping:
         "up_since",
         "wanted",
         "with_pfs",
+        "without_successor",
     )
 
     def __init__(self, index: int) -> None:
@@ -83,6 +85,7 @@ class Mapping:
         self.narrowed: Fault | None = None
         self.with_pfs: Fault | None = None
         self.unrenewed: Fault | None = None
+        self.without_successor: Diagnosis | None = None
         self.backoff = Backoff()
         self.retry_at: float | None = None
         self.up_since: float | None = None
@@ -113,6 +116,8 @@ class Mapping:
         """An SA pair is gone. Where another one takes its part, IKE has said so before."""
         self._pairs.pop(spi_in, None)
         if self.owner is not None and self.owner.spi_in == spi_in:
+            if self.unrenewed is not None:
+                self.without_successor = self.unrenewed.diagnosis
             self.owner = self.narrowed = self.unrenewed = self.with_pfs = None
 
     def _add(self, now: float, child: ChildSa) -> SaPair:
@@ -194,7 +199,7 @@ class Mapping:
     def start_over(self) -> None:
         """Forgets what failed before: the next attempt is the first."""
         self.backoff.reset()
-        self.retry_at = self.reason = None
+        self.retry_at = self.reason = self.without_successor = None
 
     def renewal_failed(self, fault: Fault) -> None:
         """Its SAs have found no successor."""
@@ -214,7 +219,7 @@ class Mapping:
     def _settled(self) -> None:
         self.wanted = self.offered = False
         self.retry_at = None
-        self.reason = self.unrenewed = None
+        self.reason = self.unrenewed = self.without_successor = None
 
     def lost(self, now: float) -> None:
         """Forgets that it was up; the backoff of a mapping that was up for long starts over."""
@@ -272,6 +277,16 @@ def without_rule(mappings: tuple[Mapping, ...], policies: tuple[ChildPolicy, ...
         theirs=why.fact("theirs"),
         ours=", ".join(str(policy) for policy in policies if policy.index in indexes),
     )
+
+
+def as_before(mapping: Mapping, diagnosis: Diagnosis) -> Diagnosis:
+    """What a refusal means to one whose SAs ended since the peer refused their successor: the same still.
+
+    A first SA of IKEv2 is made without a key exchange, so that it showed that only PFS can differ.
+    """
+    before = mapping.without_successor
+    same = before is not None and before.code is Code.PFS and diagnosis.code is Code.P2_PROPOSAL
+    return before if before is not None and same else diagnosis
 
 
 def reason_of_offer(diagnosis: Diagnosis, policy: ChildPolicy) -> Diagnosis:

@@ -23,7 +23,7 @@ from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Diagnose, PeerPolicy
 from vpnd.model.proposals import Suite
-from vpnd.tunnel.probes import Asked, Probe, found, probes, taken
+from vpnd.tunnel.probes import Asked, Probe, found, of_main_mode, probes, taken
 
 ROUND_EVERY = 600.0
 """Ours: seconds between two rounds for one tunnel."""
@@ -128,7 +128,7 @@ class Prober:
         can_begin = policy.remote_address is not None and policy.children
         wanted = probes(policy, failure, diagnose) if can_begin else ()
         if shares:
-            wanted = tuple(one for one in wanted if one.asked is not Asked.IDENTITY)
+            wanted = tuple(one for one in wanted if not one.proves)
         if wanted:
             seen.asked_at = now
             self._rounds[policy.name] = _Round(policy, failure.code, deque(wanted))
@@ -197,7 +197,7 @@ class Prober:
     def _follow(self, now: float, attempt: _Attempt) -> None:
         """What the probe's endpoint asks for: its messages are sent until the peer has chosen."""
         probe, outputs, end, proved = attempt.probe, attempt.endpoint.outputs, None, False
-        chosen = None if probe.asked is Asked.IDENTITY else _chosen(attempt)
+        chosen = None if probe.proves else _chosen(attempt)
         while outputs:
             match outputs.popleft():
                 case Transmit(data=data) as message if chosen is None:
@@ -217,15 +217,25 @@ class Prober:
         if chosen is not None:
             self._conclude(now, attempt, self._found(probe, chosen))
         elif proved:
-            self._conclude(now, attempt, None)
+            self._conclude(now, attempt, self._proved(probe))
         elif end is not None:
             self._conclude(now, attempt, self._refused(probe, end.diagnosis))
+
+    @staticmethod
+    def _proved(probe: Probe) -> Diagnosis | None:
+        """What it means that both have proved who they are: nothing where it was asked in the same mode."""
+        return of_main_mode(probe) if probe.asked is Asked.MODE else None
 
     def _refused(self, probe: Probe, why: Diagnosis) -> Diagnosis | None:
         """What it means that a probe was refused: of an offer of IKEv2, that the peer wants another group."""
         theirs = why.fact("theirs")
-        if probe.asked is Asked.IDENTITY:
-            return why if why.code is Code.IDENTITY and theirs is not None else None
+        if probe.proves and theirs is not None and why.code is Code.IDENTITY:
+            return why if probe.asked is Asked.IDENTITY else self._proved(probe)
+        if probe.asked is Asked.IDENTITY and why.code is Code.PSK and why.fact("notify") is not None:
+            # Its own identity is not what it refuses: what is left is the key, and ours.
+            return Diagnosis(why.code, (*why.facts, ("probed", "yes")))
+        if probe.proves:
+            return None
         if why.code is not Code.P1_DH or theirs is None:
             return None
         suite = taken(probe, int(theirs))
@@ -247,7 +257,7 @@ class Prober:
     def _close(self, now: float, attempt: _Attempt) -> None:
         """Nothing more is asked by it; what it has proved is closed, with its repeats."""
         attempt.over, attempt.ends = True, now + CLOSED_WITHIN
-        if attempt.probe.asked is not Asked.IDENTITY:
+        if not attempt.probe.proves:
             attempt.endpoint.close(now, attempt.probe.policy.name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
             self.outputs += (
                 one for one in attempt.endpoint.outputs if isinstance(one, Transmit | LadderLine)

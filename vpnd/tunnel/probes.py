@@ -1,7 +1,8 @@
 """What to ask a peer whose refusal does not say what it wants.
 
 Single algorithms of what is configured: some peers refuse a long list, and take one of it alone. The first
-message of the other IKE version, by what is configured too. Who the peer is. Only where the operator allows
+message of the other IKE version, by what is configured too; the same in main mode, of a tunnel in aggressive
+mode. Who the peer is. Only where the operator allows
 it (`diagnose = "all"`) also algorithms that are not configured, which shows what a peer has that takes none
 of ours. IKEv2 is asked by an offer that cannot be taken as it stands, and the answer names a group if the
 rest of it could be.
@@ -46,6 +47,7 @@ class Asked(Enum):
     ALGORITHMS = "everything"
     IDENTITY = "who the peer is"
     VERSION = "the IKE version"
+    MODE = "the negotiation mode"
 
 
 NOT_CONFIGURED = (Asked.DH_GROUP, Asked.ENCRYPTION, Asked.INTEGRITY, Asked.ALGORITHMS)
@@ -58,6 +60,11 @@ class Probe:
     asked: Asked
     policy: PeerPolicy
 
+    @property
+    def proves(self) -> bool:
+        """Whether it goes on until both have proved who they are, and then closes what it has made."""
+        return self.policy.probing is Probing.IDENTITY
+
 
 def probes(policy: PeerPolicy, failure: Diagnosis, diagnose: Diagnose) -> tuple[Probe, ...]:
     """What may show why an attempt of this tunnel failed, in the order in which it is tried."""
@@ -65,9 +72,17 @@ def probes(policy: PeerPolicy, failure: Diagnosis, diagnose: Diagnose) -> tuple[
     match failure.code:
         case Code.P1_PROPOSAL | Code.P1_ENCRYPTION | Code.P1_INTEGRITY | Code.P1_DH:
             others = _not_configured(policy) if every else ()
-            return (*_alone(policy), *others, *_other_version(policy, every))
+            return (
+                *_main_mode(policy, Probing.OFFER),
+                *_alone(policy),
+                *others,
+                *_other_version(policy, every),
+            )
         case Code.SILENT | Code.VERSION | Code.PEER_REFUSED if not policy.any_address:
-            return tuple(_other_version(policy, every))
+            return (*_main_mode(policy, Probing.OFFER), *_other_version(policy, every))
+        case Code.IDENTITY if failure.fact("whose") == "ours":
+            # strongSwan compares the mode only where it looks for the identity, also in main mode.
+            return tuple(_main_mode(policy, Probing.IDENTITY))
         case Code.PSK if policy.version is IkeVersion.V2 and failure.fact("notify") is not None:
             # RFC 7296 section 1.2: without IDr the peer says who it is, and its AUTH proves it.
             asking = replace(policy, known_by_name=True, probing=Probing.IDENTITY)
@@ -90,6 +105,8 @@ def found(probe: Probe, ours: PeerPolicy, suite: Suite) -> Diagnosis:
     if probe.asked is Asked.VERSION:
         theirs, here = (f"ikev{1 if p.version is IkeVersion.V1 else 2}" for p in (probe.policy, ours))
         return Diagnosis.of(Code.VERSION, theirs=theirs, ours=here, probed="yes")
+    if probe.asked is Asked.MODE:
+        return of_main_mode(probe)
     exchange = "IKE_SA_INIT" if ours.version is IkeVersion.V2 else "main mode"
     facts: Known = {"exchange": exchange, "notify": "NO_PROPOSAL_CHOSEN", "probed": "yes"}
     match probe.asked:
@@ -112,9 +129,25 @@ def found(probe: Probe, ours: PeerPolicy, suite: Suite) -> Diagnosis:
             return Diagnosis.of(Code.P1_PROPOSAL, **facts)
 
 
+def of_main_mode(probe: Probe) -> Diagnosis:
+    """What it means that main mode works where aggressive mode was refused."""
+    key = "proved" if probe.proves else None
+    facts: Known = {"theirs": "main", "ours": "aggressive", "probed": "yes", "key": key}
+    return Diagnosis.of(Code.MODE, **facts | {"exchange": "aggressive mode"})
+
+
 def _offer(policy: PeerPolicy, *proposals: Proposal) -> PeerPolicy:
     mode = NegotiationMode.MAIN if policy.version is IkeVersion.V1 else None
     return replace(policy, proposals=proposals, mode=mode, probing=Probing.OFFER)
+
+
+def _main_mode(policy: PeerPolicy, probing: Probing) -> Iterator[Probe]:
+    """What a peer has refused in aggressive mode, in main mode: that shows less of us, not more."""
+    if policy.mode is not NegotiationMode.AGGRESSIVE:
+        return
+    group = next((one.dh[0] for one in policy.proposals if one.dh), None)
+    same = tuple(replace(one, dh=(group,)) for one in policy.proposals if group in one.dh)
+    yield Probe(Asked.MODE, replace(policy, proposals=same, mode=NegotiationMode.MAIN, probing=probing))
 
 
 def _alone(policy: PeerPolicy) -> Iterator[Probe]:

@@ -88,6 +88,16 @@ CASES: tuple[dict[str, str], ...] = (
 )
 ALSO = {
     Code.PFS: ({"theirs": "none", "ours": "2"}, {"theirs": "off or another group", "ours": "14, 19"}),
+    Code.PSK: (
+        {
+            "notify": "AUTHENTICATION_FAILED",
+            "probed": "yes",
+            "detail": "we said IDi a.example (FQDN), asked for no IDr",
+        },
+    ),
+    Code.LOCAL_SOCKET: ({"errno": "EADDRINUSE", "owner": "charon (pid 13)"},),
+    Code.LOCAL_INTERFACE: ({"ours": "vpn-t", "cause": "taken"},),
+    Code.P2_PROPOSAL: ({"exchange": "IKE_AUTH", "ours": "aes-128/sha256"},),
     Code.TRAFFIC_SELECTORS: ({"theirs": "10.9.0.0/24 - 10.2.0.0/24"},),
 }
 VENDORS = [None, *products.PRODUCTS]

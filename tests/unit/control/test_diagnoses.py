@@ -131,6 +131,40 @@ def test_a_firewall_is_called_one(cause: str, port: str, words: str) -> None:
     assert explain(Diagnosis.of(Code.UNREACHABLE, **facts)).what.startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("facts", "change"),
+    [
+        (
+            {"errno": "EADDRINUSE", "owner": "charon (pid 13)"},
+            "end charon (pid 13), or let it listen elsewhere",
+        ),
+        (
+            {"errno": "EADDRINUSE"},
+            "end the other program that has UDP 500 or 4500, or let it listen elsewhere",
+        ),
+    ],
+)
+def test_who_has_the_port_is_named(facts: dict[str, str], change: str) -> None:
+    assert explain(Diagnosis.of(Code.LOCAL_SOCKET, **facts)).change == change
+
+
+def test_an_interface_that_cannot_be_made_has_one_cause() -> None:
+    taken = explain(Diagnosis.of(Code.LOCAL_INTERFACE, ours="vpn-t", cause="taken"))
+    refused = explain(Diagnosis.of(Code.LOCAL_INTERFACE, ours="vpn-t", detail="Operation not permitted"))
+    assert "CAP_NET_ADMIN" not in (taken.change or "")
+    assert taken.try_ == ("ip -d link show vpn-t",)
+    assert refused.change == "run vpnd with CAP_NET_ADMIN and /dev/net/tun"
+
+
+@pytest.mark.parametrize("exchange", ["IKE_AUTH", "CREATE_CHILD_SA", "quick mode"])
+def test_what_was_not_negotiated_cannot_differ(exchange: str) -> None:
+    """The first SA of IKEv2 has no key exchange of its own."""
+    diagnosis = Diagnosis.of(Code.P2_PROPOSAL, exchange=exchange, ours="aes-128/sha256")
+    explanation = explain(diagnosis, "t", About(version="ikev2"))
+    about_pfs = any("pfs" in one for one in (explanation.change or "", *explanation.also_possible))
+    assert about_pfs == ("ipsec.pfs" in keys_of(diagnosis)) == (exchange != "IKE_AUTH")
+
+
 def test_what_is_refused_on_port_4500_is_told() -> None:
     explanation = explain(Diagnosis.of(Code.UDP_4500, cause="prohibited", sent=4, received=1))
     assert explanation.what.endswith(": 4 sent, 1 received")

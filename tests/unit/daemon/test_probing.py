@@ -157,7 +157,10 @@ async def test_a_wrong_key_is_not_taken_for_an_identity(pair: Pair) -> None:
     await pair.until(lambda: "probed" in kinds(pair.hq), 300)
     assert why_of(pair).error.code == "E-PSK"
     (ended,) = (event for event in story(pair.hq) if event.event == "probed")
-    assert ended.text == "the peer has shown no more than was known"
+    assert ended.text.startswith("the pre-shared keys differ, or the peer expects another identity of us")
+    explanation = why_of(pair).explanation
+    assert "put the same key on both sides, or set ike.local_id" in explanation.change
+    assert {one.key for one in explanation.where} == {"pre_shared_key", "ike.local_id"}
 
 
 @with_pair

@@ -80,7 +80,7 @@ def test_what_is_alike_comes_up_and_can_be_rekeyed(tmp_path: Path, lines: str) -
         (V1, "", ("E-V1V2", "E-V1V2"), ("E-V1V2", "E-V1V2")),
         (V1 + 'diagnose = "off"\n', "", ("E-SILENT", "E-V1V2"), ("E-V1V2", "E-V1V2")),
         ('diagnose = "all"\nike.dh_group = 19\n', "", ("E-P1-DH", "E-P1-DH"), ("E-P1-DH", "E-P1-PROPOSAL")),
-        (V1 + 'ike.negotiation_mode = "aggressive"\n', V1, ("E-SILENT", "E-MODE"), ("E-MODE", "E-SILENT")),
+        (V1 + 'ike.negotiation_mode = "aggressive"\n', V1, ("E-MODE", "E-MODE"), ("E-MODE", "E-SILENT")),
         ('ike.local_id = "x.example"\n', "", ("E-PSK", "E-ID"), ("E-PSK", "E-ID")),
         ("ipsec.pfs = 14\n", "", (None, "W-PFS"), (None, "W-PFS")),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -281,11 +282,79 @@ def test_a_peer_that_is_who_we_look_for_is_left_again() -> None:
     assert not talk.peer.snapshot().sas
 
 
-def test_another_key_shows_no_more() -> None:
-    talk = Talk(policy(), mirrored(policy(psk=Secret(b"another key, long enough"))))
+@pytest.mark.parametrize(
+    "theirs", [{"psk": Secret(b"another key, long enough")}, {"local_id": Identity.of("x.example")}]
+)
+def test_a_peer_that_refuses_whoever_it_is_has_another_key_or_wants_another_identity(
+    theirs: dict[str, Any],
+) -> None:
+    """Of a tunnel mirrored there: its key, or who it looks for."""
+    talk = Talk(policy(), mirrored(policy(**theirs)))
     talk.fail(NOT_PROVED)
     talk.run(60)
+    found = talk.learnt()
+    assert found is not None
+    assert (found.code, found.fact("probed"), found.fact("notify")) == (
+        Code.PSK,
+        "yes",
+        "AUTHENTICATION_FAILED",
+    )
+    assert talk.established == 0
+
+
+AGGRESSIVE = replace(as_v1(policy()), mode=NegotiationMode.AGGRESSIVE)
+REFUSED_IDENTITY = Diagnosis.of(
+    Code.IDENTITY, exchange="aggressive mode", notify="AUTHENTICATION_FAILED", whose="ours"
+)
+
+
+@pytest.mark.parametrize(
+    ("failure", "established"),
+    [(SILENT, 0), (REFUSED, 0), (REFUSED_IDENTITY, 1)],
+    ids=lambda one: str(one)[:30],
+)
+def test_a_peer_of_main_mode_is_found(failure: Diagnosis, established: int) -> None:
+    talk = Talk(AGGRESSIVE, mirrored(as_v1(policy())))
+    talk.fail(failure)
+    found = talk.learnt()
+    assert found is not None
+    assert (found.code, found.fact("theirs"), found.fact("ours")) == (Code.MODE, "main", "aggressive")
+    assert found.fact("key") == ("proved" if established else None)
+    assert talk.established == established
+    talk.run(100)
+    assert not talk.peer.snapshot().sas
+    assert talk.prober.next_timeout() is None
+
+
+def test_a_peer_of_main_mode_with_another_identity_is_of_main_mode_first() -> None:
+    other = replace(AGGRESSIVE, remote_id=Identity.of("other.example"))
+    talk = Talk(other, mirrored(as_v1(policy())))
+    talk.fail(REFUSED_IDENTITY)
+    talk.run(60)
+    found = talk.learnt()
+    assert found is not None
+    assert found.code is Code.MODE
+
+
+def test_a_peer_of_aggressive_mode_that_refuses_our_identity_shows_no_more() -> None:
+    talk = Talk(AGGRESSIVE, mirrored(replace(AGGRESSIVE, local_id=Identity.of("x.example"))))
+    talk.fail(REFUSED_IDENTITY)
+    talk.run(60)
     assert talk.learnt() is None
+    assert talk.established == 0
+
+
+@pytest.mark.parametrize(
+    "failure", [SILENT, REFUSED, REFUSED_IDENTITY], ids=["silent", "refused", "identity"]
+)
+def test_aggressive_mode_is_never_tried(failure: Diagnosis) -> None:
+    """It shows our identity to anyone on the way."""
+    for ours in (as_v1(policy()), policy(), AGGRESSIVE):
+        talk = Talk(ours, mirrored(AGGRESSIVE))
+        talk.fail(failure, diagnose=Diagnose.ALL)
+        talk.run(200)
+        exchanges = {Header.decode(data).exchange for data in talk.asked}
+        assert Exchange1.AGGRESSIVE not in exchanges
 
 
 def test_a_peer_that_answers_nothing_shows_no_more() -> None:
