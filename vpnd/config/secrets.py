@@ -13,7 +13,7 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-from vpnd.config.stamps import Stamp, stamp
+from vpnd.config.stamps import Stamp, stamp_of
 from vpnd.model.secret import Secret
 
 MIN_KEY_CHARACTERS = 20
@@ -90,13 +90,16 @@ def stamp_of_key(reference: str, config_file: Path | None) -> Stamp | None:
     """That of the file that a reference names: while it is the same, so is the key. None: nothing tells."""
     kind, _, rest = reference.partition(":")
     if kind == "plain":
-        return ()
+        return b""
     if kind != "file" or not rest:
         return None
     directory = os.path.dirname(config_file) if config_file is not None else ""
-    found = stamp(os.path.join(directory, rest))
+    try:
+        status = os.stat(os.path.join(directory, rest))
+    except (OSError, ValueError):
+        return None
     # Whether the key of another user may be used changes with the machine's users.
-    return found if found is not None and found[-1] in (0, os.geteuid()) else None
+    return stamp_of(status) if status.st_uid in (0, os.geteuid()) else None
 
 
 def unreadable_by_service(reference: str, config_file: Path | None) -> Suspicion | None:
