@@ -43,6 +43,9 @@ class Mismatch:
         return self.name
 
 
+# strongSwan offers and takes them off alone, by default.
+SEQUENCE_NUMBERS = {"esp_lines": ('esn = "yes"',)}
+
 MISMATCHES_AS_INITIATOR = (
     Mismatch("key", {"psk": NOT_THE_KEY}, frozenset({"E-PSK"})),
     Mismatch(
@@ -76,10 +79,6 @@ MISMATCHES_AS_INITIATOR = (
         frozenset({"E-TS"}),
         ("10.9.0.0/24", "10.2.0.0/24"),
     ),
-)
-# strongSwan offers and takes them off alone, by default.
-SEQUENCE_NUMBERS = {"esp_lines": ('esn = "yes"',)}
-MISMATCHES_AS_INITIATOR += (
     Mismatch("esn", SEQUENCE_NUMBERS, frozenset({"E-P2-PROPOSAL"}), ("they are on here",)),
 )
 # The responder sees the offer, so it can name both values.
