@@ -69,6 +69,8 @@ lengths; and with them, in those that are as long as the first, and then the UDP
 identification, too: where IPv4 may be fragmented, it must be what the kernel will give the datagram.
 """
 _PROTOCOL_AT = {4: 9, 6: 6}
+_UDP_CHECKSUM = {4: slice(26, 28), 6: slice(46, 48)}
+"""By version, behind an IP header without options."""
 _WORD = Struct("!H")
 _WORDS = Struct("!HH")
 _MODULUS = 0xFFFF
@@ -455,9 +457,16 @@ class Coalescer:
         return packets, octets
 
     def _write_alike(self, packet: bytes, plaintexts: list[bytes], index: int) -> int:
-        """Write the plaintexts after `index` that are UDP packets like `packet`, there; returns how many."""
+        """Write the plaintexts after `index` that are UDP packets like `packet`, there; returns how many.
+
+        Their ports may differ. Where datagrams are joined, they are only written while no train waits that
+        one of them could overtake, and only those that begin none: without a checksum, like `packet`.
+        """
         version, end = packet[0] >> 4, len(packet)
         if packet[_PROTOCOL_AT[version]] != IpProtocol.UDP:
+            return 0
+        checked = _UDP_CHECKSUM[version]
+        if self.joins_udp and (self._trains or any(packet[checked])):
             return 0
         read = _ALIKE[version].unpack_from
         head, tail = read(packet), plaintexts[index][end:]
@@ -465,6 +474,8 @@ class Coalescer:
         count = 0
         for plaintext in islice(plaintexts, index + 1, None):
             if read(plaintext) != head or plaintext[end:] != tail:
+                break
+            if self.joins_udp and any(plaintext[checked]):
                 break
             write((*plain, plaintext[:end]))
             count += 1

@@ -36,7 +36,9 @@ class Tun:
     def write(self, buffers: Sequence[bytes]) -> None:
         self.writes.append(b"".join(buffers))
 
-    def deliver(self, packets: list[bytes], refuse: frozenset[int] = frozenset()) -> tuple[int, int]:
+    def deliver(
+        self, packets: list[bytes], refuse: frozenset[int] = frozenset(), by_address: bool = False
+    ) -> tuple[int, int]:
         """Each packet alone with a trailer, as runs of one length; the batch ends after the last."""
         admitted = [0, 0]
         at = 0
@@ -47,6 +49,7 @@ class Tun:
             taken = self.coalescer.deliver(
                 [packet + TAIL for packet in run],
                 lambda plaintext: None if hash(plaintext) in refuse else plaintext[: -len(TAIL)],
+                by_address,
             )
             admitted[0] += taken[0]
             admitted[1] += taken[1]

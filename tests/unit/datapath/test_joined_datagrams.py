@@ -182,3 +182,14 @@ def test_a_kernel_that_takes_none_gets_none() -> None:
     packets = talk(4, 5, 300)
     tun.deliver(packets)
     assert [write[VNET_HEADER_LENGTH:] for write in tun.writes] == packets
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_datagram_overtakes_those_of_its_flow_that_wait(tun: Tun, version: int, by_address: bool) -> None:
+    """Not even behind one of another flow that has no checksum, between the same addresses."""
+    bare = changed(datagram(version, bytes(300), (9, 9)), 26 if version == 4 else 46, bytes(2))
+    waiting = talk(version, 6, 300)
+    packets = [bare, bare, *waiting[:3], bare, *waiting[3:], bare]
+    assert tun.deliver(packets, by_address=by_address) == (len(packets), sum(map(len, packets)))
+    assert out_of(tun) == [[bare], [bare], [bare], [bare], waiting]
