@@ -212,7 +212,7 @@ async def test_another_reason_of_a_refusal_is_told(pair: Pair) -> None:
     pair.hq.engine.on_notice(TunLost("t"))
     await seconds(pair, 30)
     told = [e.text for e in pair.hq.journal.events.recent() if e.event == "tunnel-blocked"]
-    assert told == ["the tunnel has no interface on this machine: no interface broken for you"]
+    assert told == ["the tunnel has no interface broken on this machine: no interface broken for you"]
     why = pair.hq.operator.why("t").error
     assert why is not None
     assert why.message == told[0]

@@ -260,7 +260,9 @@ async def test_the_interface_was_deleted_and_made_again(pair: Pair) -> None:
     ]
     (name,) = pair.hq.host.interfaces
     assert text(pair.hq, "interface-lost") == f"the interface {name} was deleted"
-    assert text(pair.hq, "tunnel-lost") == "the tunnel has no interface on this machine: it was deleted"
+    assert text(pair.hq, "tunnel-lost") == (
+        f"the tunnel has no interface {name} on this machine: it was deleted"
+    )
     assert text(pair.hq, "tunnel-down") == "down until this machine can carry it again"
     assert text(pair.hq, "interface-ready") == f"the interface {name} is set up"
 

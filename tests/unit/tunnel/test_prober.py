@@ -326,6 +326,16 @@ def test_a_peer_of_main_mode_is_found(failure: Diagnosis, established: int) -> N
     assert talk.prober.next_timeout() is None
 
 
+def test_a_refusal_before_the_peer_proves_itself_says_nothing_of_who_it_is() -> None:
+    """It wants another group by now, which a probe of its identity does not look for."""
+    talk = Talk(policy(), mirrored(policy(proposals=ike(group=14))))
+    talk.fail(NOT_PROVED)
+    talk.run(60)
+    assert talk.asked
+    assert talk.learnt() is None
+    assert not talk.peer.snapshot().sas
+
+
 def test_a_peer_of_main_mode_with_another_identity_is_of_main_mode_first() -> None:
     other = replace(AGGRESSIVE, remote_id=Identity.of("other.example"))
     talk = Talk(other, mirrored(as_v1(policy())))
