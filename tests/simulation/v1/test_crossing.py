@@ -5,6 +5,7 @@ strongSwan does so when INITIAL_CONTACT comes on the other one. The one that ans
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,8 @@ SETTLED = 5.0
 """Seconds until the tunnel carries again: dead peer detection would need 30."""
 MOMENT = 0.01
 FQDN = 2
+
+Begun = Callable[[Stage, Puppet], None]
 
 
 class Forgetful:
@@ -198,6 +201,24 @@ def test_a_peer_that_has_both_keeps_the_one_of_the_rule() -> None:
     assert [one.spi_i for one in stage.gateway.ike_sas()] == [peer.dropped.cky_i]
     assert len(stage.endpoint.snapshot().sas) == 1
     assert [one.spis for one in peer.deletes] == [(peer.kept.cky_i + peer.kept.cky_r,)]
+
+
+@pytest.mark.parametrize("begun", [Stage.begin, Stage.begin_key], ids=["first message", "key exchange"])
+def test_our_attempt_ends_without_a_failure_once_the_peers_is_done(begun: Begun) -> None:
+    """What it was begun for is asked for under the peer's, and nothing of it is sent again."""
+    stage = Stage(MAIN)
+    ours, theirs = stage.puppet(initiator=False), stage.puppet(seed=99)
+    begun(stage, ours)
+    establish(stage, theirs)
+    quick = theirs.answer_quick(stage.heard[-1])
+    stage.say(theirs.quick2(quick, 0x2001))
+    assert [one.spi_i for one in stage.gateway.ike_sas()] == [theirs.cky_i]
+    assert len(stage.endpoint.snapshot().sas) == 1
+    before = len(stage.heard)
+    stage.world.run_for(SETTLED)
+    assert not [data for data in stage.heard[before:] if data.startswith(ours.cky_i)]
+    assert stage.gateway.child().spi_out == 0x2001
+    assert not stage.gateway.of(Failed)
 
 
 def test_our_proof_that_is_never_answered_is_no_failure() -> None:

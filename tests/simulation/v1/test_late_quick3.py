@@ -21,7 +21,7 @@ from tests.simulation.weather import Datagram, Weather
 from tests.simulation.world import World
 from vpnd.crypto.entropy import SeededEntropy
 from vpnd.ike.endpoint import Endpoint
-from vpnd.ike.outputs import ChildDown, ChildUp, Failed
+from vpnd.ike.outputs import ChildDown, ChildReplaced, ChildUp, Failed
 from vpnd.ike.retransmit import GIVE_UP_AFTER
 from vpnd.model.policy import Negotiation, NegotiationMode
 from vpnd.wire.header import Header
@@ -243,6 +243,21 @@ def test_the_earlier_of_two_pairs_of_the_peer_is_sent_on_once_the_later_one_is_d
     stage.say(puppet.quick3(early))
     stage.say(puppet.informational(Delete(Protocol.ESP, ((0xC0FFEE02).to_bytes(4, "big"),))))
     assert stage.gateway.child().spi_out == 0xC0FFEE01
+
+
+def test_a_pair_of_the_peer_is_sent_on_after_ours_that_came_up_before_its_word() -> None:
+    """Both had begun the first one. The peer confirms its own last, and so sends on that one."""
+    stage, puppet = stage_in("sent Quick1, main")
+    theirs = stage.answered_quick(puppet, spi=0xC0FFEE02)
+    stage.say(puppet.quick2(puppet.answer_quick(stage.heard[-2]), 0x2001))
+    stage.world.run_for(SETTLING + 0.01)
+    ours = stage.gateway.child()
+    assert ours.spi_out == 0x2001
+    stage.say(puppet.quick3(theirs))
+    assert stage.gateway.child().spi_out == 0xC0FFEE02
+    (replaced,) = stage.gateway.of(ChildReplaced)
+    assert (replaced.old_spi_in, replaced.child.spi_out) == (ours.spi_in, 0xC0FFEE02)
+    assert {one.spi_out for one in stage.gateway.children()} == {0x2001, 0xC0FFEE02}, "ours still receives"
 
 
 def test_an_answer_is_repeated_beside_a_quick_mode_that_is_over() -> None:

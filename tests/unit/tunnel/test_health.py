@@ -554,6 +554,21 @@ def test_a_thousand_checks_wake_one_at_a_time() -> None:
     )
 
 
+def test_answers_to_large_packets_are_its_own_and_count_for_no_loss() -> None:
+    bench = Bench()
+    bench.check.size.set_limit(bench.now, 1438)
+    bench.run(0.015)
+    small, large = (probe for _, probe in bench.replies)
+    assert (small.size, large.size) == (None, 1438)
+    bench.replies.clear()
+    assert bench.answer(small)
+    assert bench.answer(large)
+    assert not bench.answer(large), "its time is over once both are there"
+    bench.run(60)
+    assert bench.check.history.recent().sent == len([one for one in bench.probes if one.size is None]) - 1
+    assert bench.states() == [HEALTHY]
+
+
 def test_a_reply_through_another_tunnel_is_none() -> None:
     checks = HealthChecks(SeededEntropy(7))
     for name in ("a", "b"):

@@ -38,7 +38,15 @@ from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import DpdAction, Negotiation
 from vpnd.model.selectors import Selector
 from vpnd.tunnel.backoff import ATTEMPT_LIMIT, LONGEST_DELAY, PEER_FIRST
-from vpnd.tunnel.commands import AttemptFailed, CloseTunnel, Initiate, MappingChanged, MappingState
+from vpnd.tunnel.commands import (
+    AttemptFailed,
+    CloseTunnel,
+    Impaired,
+    Initiate,
+    MappingChanged,
+    MappingState,
+)
+from vpnd.tunnel.lifecycle import impaired
 from vpnd.tunnel.mappings import ENDED_HERE
 from vpnd.tunnel.tunnels import Tunnels
 
@@ -1101,6 +1109,72 @@ def test_a_rekey_of_a_mapping_that_fails_is_its_reason_until_it_has_another_pair
     assert second.owner is not None
     life.tell("child_replaced", second.owner.spi_in, child(1, 0x9000))
     assert life.tunnel.mappings[1].unrenewed is None
+
+
+def test_a_tunnel_that_goes_down_again_and_again_says_so_until_it_outlives_its_rekey() -> None:
+    """Down it has a failure; what it is up for is an impairment."""
+    life = Life(policy())
+    for _ in range(3):
+        life.bring_up()
+        life.pass_time(600)
+        assert life.taken(Impaired) == []
+        life.lose(DELETED)
+    (said,) = life.taken(Impaired)
+    assert isinstance(said, Impaired)
+    assert said.diagnosis is not None
+    assert (said.code, said.diagnosis.fact("reason")) == (Code.FLAPPING, DELETED.code.value)
+    assert impaired(life.tunnel) is None
+    life.bring_up()
+    found = life.tunnel.standing.others.get(Code.FLAPPING)
+    assert found is not None
+    assert impaired(life.tunnel) == found
+    life.pass_time(600)
+    renewed(life, 0x9000)
+    assert life.taken(Impaired) == [], "it was up as long before"
+    life.pass_time(600)
+    renewed(life, 0xA000)
+    assert life.taken(Impaired) == [Impaired("branch", Code.FLAPPING, None)]
+    assert impaired(life.tunnel) is None
+
+
+def renewed(life: Life, spi_in: int) -> None:
+    """The SAs of the only mapping have found a successor."""
+    owner = life.tunnel.mappings[0].owner
+    assert owner is not None
+    life.tell("child_replaced", owner.spi_in, child(0, spi_in))
+
+
+PFS = Diagnosis.of(Code.PFS, theirs="none", ours="14")
+PROPOSAL = Diagnosis.of(Code.P2_PROPOSAL, ours="aes-128/sha256/dh14")
+
+
+@pytest.mark.parametrize(
+    ("refused", "now", "said"),
+    [
+        (PFS, PROPOSAL, PFS),
+        (PFS, SELECTORS, SELECTORS),
+        (SELECTORS, PROPOSAL, PROPOSAL),
+        (None, PROPOSAL, PROPOSAL),
+    ],
+    ids=["the same", "another reason", "another before", "never refused"],
+)
+def test_pfs_that_differed_while_the_sas_lived_differs_after_they_have_ended(
+    refused: Diagnosis | None, now: Diagnosis, said: Diagnosis
+) -> None:
+    life = Life(policy())
+    life.bring_up()
+    if refused is not None:
+        life.tell("child_failed", 0, refused)
+    life.tell("child_down", 0, 0x2000, Diagnosis.of(Code.LIFETIME))
+    life.pass_time(60)
+    life.tell("child_failed", 0, now)
+    assert life.tunnel.failure is not None
+    assert life.tunnel.failure.diagnosis == said
+    life.tell("child_up", child(0, 0x9000))
+    life.tell("child_down", 0, 0x9000, DELETED)
+    life.pass_time(60)
+    life.tell("child_failed", 0, PROPOSAL)
+    assert life.tunnel.failure.diagnosis == PROPOSAL, "it was up since: nothing is known of PFS"
 
 
 def test_what_a_stranger_has_said_is_the_failure_only_while_nothing_certain_is_known() -> None:

@@ -87,6 +87,17 @@ def test_a_large_one_that_is_lost_now_and_then_is_no_hole() -> None:
     assert path.found == [PathSized("t", 1438, 1438)]
 
 
+def test_a_limit_that_is_the_same_as_before_begins_nothing_again() -> None:
+    """The interface is looked at with each SA pair that comes."""
+    path = Path(up_to(1500))
+    path.run(10)
+    due = path.check.next_timeout()
+    path.check.set_limit(path.now, 1438)
+    assert path.check.next_timeout() == due
+    path.run(10)
+    assert path.found == [PathSized("t", 1438, 1438)]
+
+
 def test_only_the_answer_to_a_request_of_its_own_counts_and_in_time() -> None:
     path = Path(up_to(0))
     path.check.handle_timeout(0.0)

@@ -302,6 +302,18 @@ def test_a_peer_that_refuses_whoever_it_is_has_another_key_or_wants_another_iden
     assert talk.established == 0
 
 
+@pytest.mark.parametrize("group", [24, 31])
+def test_a_peer_that_wants_other_algorithms_now_does_not_say_who_it_is(group: int) -> None:
+    """Its group is not what the attempts failed with."""
+    talk = Talk(policy(proposals=LISTS), mirrored(policy(proposals=ike("aes-128", "sha256", 14))))
+    talk.altered = b"\x00\x11\x00\x0e", bytes((0, 17, 0, group))  # INVALID_KE_PAYLOAD names another
+    talk.fail(NOT_PROVED)
+    talk.run(120)
+    assert talk.learnt() is None
+    assert talk.established == 0
+    assert talk.prober.next_timeout() is None
+
+
 AGGRESSIVE = replace(as_v1(policy()), mode=NegotiationMode.AGGRESSIVE)
 REFUSED_IDENTITY = Diagnosis.of(
     Code.IDENTITY, exchange="aggressive mode", notify="AUTHENTICATION_FAILED", whose="ours"

@@ -16,7 +16,7 @@ from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ALL_IPV4, Communication, HealthPolicy, Negotiation, TunnelPolicy
 from vpnd.tunnel.failover import RETURN_AFTER, NoSuchGroup, RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent
-from vpnd.tunnel.path_size import SendProbe
+from vpnd.tunnel.path_size import PathSized, SendProbe
 from vpnd.tunnel.route_selection import RouteSelection, probe_mapping
 
 ROUTE = IPv4Network("10.9.0.0/16")
@@ -50,6 +50,7 @@ class Site:
         self.answers: dict[str, Callable[[float], bool]] = dict.fromkeys(policies, lambda at: True)
         self.moves: list[tuple[float, str]] = []
         self.triggered: list[str] = []
+        self.sized: list[PathSized] = []
         named = [replace(made, name=name) for name, made in policies.items()]
         self.selection.configure(self.now, named)
         for made in named:
@@ -95,6 +96,8 @@ class Site:
                     self.tell(name)
                 case LossChanged(name):
                     self.tell(name)
+                case PathSized() as sized:
+                    self.sized.append(sized)
                 case RouteMoved(_, name):
                     self.moves.append((self.now, name))
 
@@ -112,6 +115,13 @@ def site() -> Site:
     assert made.carrier == "primary"
     made.moves.clear()
     return made
+
+
+def test_large_packets_are_tried_on_a_tunnel_whose_limit_is_known(site: Site) -> None:
+    site.selection.set_limit(site.now, "secondary", 1400)
+    site.selection.set_limit(site.now, "of no check", 1400)
+    site.run(5)
+    assert site.sized == [PathSized("secondary", 1400, 1400)]
 
 
 def test_failed_probes_move_the_traffic_in_time_and_answered_ones_bring_it_back(site: Site) -> None:
