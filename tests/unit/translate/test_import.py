@@ -160,6 +160,70 @@ def test_the_key_of_both_ends_comes_before_that_of_everyone(tmp_path: Path) -> N
     assert imported.loaded.ok
 
 
+@pytest.mark.parametrize(
+    ("written_as", "octets"),
+    [
+        ('"0sQUJDREVGR0g="', b"0sQUJDREVGR0g="),
+        ("'0x4142434445464748'", b"0x4142434445464748"),
+        ("0sQUJDREVGR0g=", b"ABCDEFGH"),
+        ("0x4142434445464748", b"ABCDEFGH"),
+    ],
+)
+def test_a_key_in_quotes_is_the_text_itself(tmp_path: Path, written_as: str, octets: bytes) -> None:
+    """So strongSwan and libreswan read ipsec.secrets; in swanctl.conf quotes mean nothing."""
+    (key,) = found_in(tmp_path, f"@a @b : PSK {written_as}\n", "ipsec.secrets").keys
+    assert key.secret.reveal() == octets
+    text = f"secrets {{ ike-1 {{ secret = {written_as} }} }}\n"
+    if "'" not in written_as:
+        (key,) = found_in(tmp_path, text).keys
+        assert key.secret.reveal() == b"ABCDEFGH"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ipsec.secrets", '@a : PSK "{}"\n'),
+        ("ipsec.secrets", "@a : PSK {}\n"),
+        ("swanctl.conf", 'secrets {{ ike-1 {{ secret = "{}" }} }}\n'),
+    ],
+)
+def test_a_key_is_the_octets_that_the_file_has(tmp_path: Path, name: str, text: str, encoding: str) -> None:
+    word = "a-key-of-Z\u00fcrich"
+    (tmp_path / name).write_bytes(text.format(word).encode(encoding))
+    (key,) = read([tmp_path / name]).keys
+    assert key.secret.reveal() == word.encode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ipsec.secrets", "include\tinner\n"),
+        ("ipsec.conf", "include\tinner\n"),
+        ("ipsec.conf", " include\tinner\n"),
+    ],
+)
+def test_blanks_of_any_kind_part_words(tmp_path: Path, name: str, text: str) -> None:
+    inner = "@a : PSK x\n" if name == "ipsec.secrets" else conn()
+    written(tmp_path, inner, "inner")
+    found = read([written(tmp_path, text, name)], name)
+    assert len(found.keys) + len(found.connections) == 1
+
+
+def test_half_a_character_in_a_key_is_said_and_the_rest_is_made(tmp_path: Path) -> None:
+    """JSON can have it (RFC 8259 section 8.2), and no octets are meant by it."""
+    text = json.dumps({"VpnConnectionSet": [{
+        "VpnConnectionName": "net\ud800",
+        "PreShareKey": "a-key-of-more-than-twenty\ud83d",
+        "IKEOptionsSpecification": {"LocalAddress": "192.0.2.1", "RemoteAddress": "198.51.100.7"},
+    }]})  # fmt: skip
+    code, output = vpnctl(written(tmp_path, text, "cloud.json"), "--output", tmp_path / "new")
+    assert code == 2, output
+    assert "half a surrogate pair" in output
+    assert "a-key-of" not in output
+    assert "[tunnels." in (tmp_path / "new/vpnd.toml").read_text()
+
+
 def test_files_are_new_and_private(tmp_path: Path) -> None:
     path = written(tmp_path, connection())
     code, text = vpnctl(path, "--output", tmp_path / "new")

@@ -32,6 +32,7 @@ class Reader:
         self._read = 0
         self._bytes = 0
         self._inherited = 0
+        self._in_latin_1: set[str] = set()
 
     def inherits(self, place: Place, values: int) -> None:
         """Count what a section takes from others. Raises Broken where a small file becomes a large one."""
@@ -62,9 +63,14 @@ class Reader:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("latin-1")
+            self._in_latin_1.add(str(path))
         if "\0" in text:
             raise Broken(place, "it is no text")
         return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def octets(self, text: str, place: Place) -> bytes:
+        """What stands in the file for this text of it: a key is octets, and the file need not be UTF-8."""
+        return text.encode("latin-1" if place.file in self._in_latin_1 else "utf-8")
 
     def included(self, pattern: str, place: Place, depth: int) -> Iterator[Path]:
         """The files that an `include` names, in order; a relative name is beside the file it stands in."""

@@ -227,8 +227,9 @@ def _sections(path: Path, reader: Reader, depth: int) -> Iterator[Section]:
             section = Section(words_[0], words_[1].strip().strip('"'), place)
             continue
         if section is None:
-            if line.strip().startswith("include "):
-                for inner in reader.included(line.strip()[8:].strip().strip('"'), place, depth):
+            words_ = line.split(None, 1)
+            if words_[0] == "include" and len(words_) == 2:
+                for inner in reader.included(words_[1].strip().strip('"'), place, depth):
                     yield from _sections(inner, reader, depth + 1)
                 continue
             raise Broken(place, "an indented line stands in no section")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vpnd.model.secret import Secret
 from vpnd.translate.imports import words
 from vpnd.translate.imports.files import Reader
 from vpnd.translate.imports.model import Broken, Found, Key, Place
@@ -22,8 +23,9 @@ def read(path: Path, reader: Reader) -> Found:
 
 def _read(path: Path, reader: Reader, found: Found, depth: int) -> None:
     for place, entry in _entries(reader.text(path), str(path)):
-        if entry.startswith("include "):
-            for inner in reader.included(entry[8:].strip().strip('"'), place, depth):
+        words_ = entry.split(None, 1)
+        if words_[0] == "include" and len(words_) == 2:
+            for inner in reader.included(words_[1].strip().strip('"'), place, depth):
                 _read(inner, reader, found, depth + 1)
             continue
         matched = re.match(r"(?s)(.*?)(?:^|\s|(?<=\S)):\s*(\w+)\s*(.*)$", entry)
@@ -40,7 +42,7 @@ def _read(path: Path, reader: Reader, found: Found, depth: int) -> None:
             continue
         found.count_owners(len(owners.split()), place)
         named = tuple(words.identity(owner) or owner for owner in owners.split())
-        found.add_key(Key(named, secret_of(_key(rest, place), place, found.remarks), place))
+        found.add_key(Key(named, _key(rest, place, reader), place))
 
 
 def _split(entry: str) -> tuple[str, str, str]:
@@ -53,15 +55,16 @@ def _split(entry: str) -> tuple[str, str, str]:
     return entry[: matched.start()].strip(), matched[1], entry[matched.end() :].strip()
 
 
-def _key(rest: str, place: Place) -> str:
+def _key(rest: str, place: Place, reader: Reader) -> Secret:
+    """Within quotes it is the text itself, also where that begins with 0x or 0s (ipsec.secrets(5))."""
     if rest[:1] in ("'", '"'):
         end = rest.find(rest[0], 1)
         if end < 0:
             raise Broken(place, "a quote is not closed")
-        return rest[1:end]
+        return Secret(reader.octets(rest[1:end], place))
     if not rest:
         raise Broken(place, "there is no key")
-    return rest.split()[0]
+    return secret_of(rest.split()[0], place, reader)
 
 
 def _entries(text: str, file: str) -> list[tuple[Place, str]]:

@@ -53,17 +53,17 @@ class Settings:
     """A whole configuration, with what it includes."""
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+        self.reader = reader
         self.root = Section("", Place("", 0))
 
     def read(self, path: Path, depth: int = 0, into: Section | None = None) -> None:
         """Add a file. Raises Broken at the first line that has no meaning."""
-        text = self._reader.text(path)
+        text = self.reader.text(path)
         _Parser(self, text, str(path), depth).section(into or self.root, 0)
 
     def include(self, pattern: str, place: Place, depth: int, into: Section) -> None:
         """Add the files that a line includes."""
-        for path in self._reader.included(pattern, place, depth):
+        for path in self.reader.included(pattern, place, depth):
             self.read(path, depth + 1, into)
 
     # ------------------------------------------------------------------------------ looking
@@ -73,12 +73,12 @@ class Settings:
         if depth > MAX_NESTING:
             raise Broken(section.place, "sections refer to each other in a circle, or too deep")
         if depth:
-            self._reader.inherits(section.place, 1 + len(section.entries) + len(section.sections))
+            self.reader.inherits(section.place, 1 + len(section.entries) + len(section.sections))
         found = Section(section.name, section.place, dict(section.entries), dict(section.sections))
         for reference in section.references:
             other = self._at(reference)
             if other is None:
-                self._reader.remarks.add(
+                self.reader.remarks.add(
                     section.place, f"{section.name} : {reference}", f"there is no section {reference}"
                 )
                 continue

@@ -380,10 +380,10 @@ def _secrets(settings: Settings, section: Section, found: Found) -> None:
             for key, entry in merged.entries.items()
             if key.startswith("id")
         )
-        found.add_key(Key(owners, secret_of(secret.value, secret.place, found.remarks), secret.place))
+        found.add_key(Key(owners, secret_of(secret.value, secret.place, settings.reader), secret.place))
 
 
-def secret_of(value: str, place: Place, remarks: Remarks) -> Secret:
+def secret_of(value: str, place: Place, reader: Reader) -> Secret:
     """The key that a text means: hex after 0x, base64 after 0s, else itself."""
     text = value
     try:
@@ -392,7 +392,7 @@ def secret_of(value: str, place: Place, remarks: Remarks) -> Secret:
         if text[:2].lower() == "0s":
             return Secret(base64.b64decode(text[2:], validate=False))
     except (binascii.Error, ValueError):
-        remarks.add(
+        reader.remarks.add(
             place, "secret = ...", "what follows 0x or 0s cannot be decoded: the text itself is taken"
         )
-    return Secret(text.encode())
+    return Secret(reader.octets(text, place))

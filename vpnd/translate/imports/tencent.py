@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vpnd.config.secrets import is_text
 from vpnd.model.secret import Secret
 from vpnd.translate.imports import words
 from vpnd.translate.imports.files import Reader
@@ -169,7 +170,13 @@ def _rest(one: Mapping[str, Any], made: Connection, place: Place, found: Found) 
         made.health = str(one["HealthCheckRemoteIp"]), str(one["HealthCheckLocalIp"])
     key = one.get("PreShareKey")
     if isinstance(key, str) and key and not set(key) <= {"*"}:
-        made.secret = Secret(key.encode())
+        if is_text(key):
+            made.secret = Secret(key.encode())
+        else:
+            text = (
+                "it is no Unicode text (half a surrogate pair), so that its bytes cannot be known: left out"
+            )
+            found.remarks.add(place, f"{made.name}: PreShareKey", text)
     for name in one:
         if name not in LABELS:
             text = MEANINGS.get(name, "this is not known to the importer: look up what it does")
