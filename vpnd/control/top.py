@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import termios
 import time
@@ -42,6 +43,12 @@ NARROW, WIDE = 8, 24
 
 KEYS = {b"q": "quit", b"\x03": "quit", b"\x1b[A": "up", b"k": "up", b"\x1b[B": "down", b"j": "down"}
 KEYS |= {b"\x1b[5~": "page-up", b"b": "page-up", b"\x1b[6~": "page-down", b" ": "page-down"}
+
+KEYS_AT_ONCE = 1024
+"""Ours: bytes of keys that are read together."""
+
+_KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|.", re.DOTALL)
+"""A control sequence (ECMA-48 section 5.4) as keys send it, or one byte."""
 
 
 @dataclass(slots=True)
@@ -257,11 +264,26 @@ def _keyboard(keys: asyncio.Queue[bytes]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     try:
         tty.setcbreak(descriptor)
-        loop.add_reader(descriptor, lambda: keys.put_nowait(os.read(descriptor, 16) or b"q"))
+        loop.add_reader(descriptor, _read_keys, descriptor, keys)
         yield
     finally:
         loop.remove_reader(descriptor)
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _read_keys(descriptor: int, keys: asyncio.Queue[bytes]) -> None:
+    """What was pressed; a terminal that is gone ends it."""
+    try:
+        pressed = os.read(descriptor, KEYS_AT_ONCE)
+    except OSError:
+        pressed = b""
+    for key in keys_in(pressed) or [b"q"]:
+        keys.put_nowait(key)
+
+
+def keys_in(pressed: bytes) -> list[bytes]:
+    """Each key by itself: one that is held, and a slow connection, bring several at once."""
+    return _KEY.findall(pressed)
 
 
 def _plain() -> bool:

@@ -200,6 +200,11 @@ def kept(name: str, lines: list[str]) -> None:
     same(name, [Text(line) for line in lines])
 
 
+def test_keys_that_come_together_count_each() -> None:
+    assert top.keys_in(b"jj\x1b[B\x1b[6~q") == [b"j", b"j", b"\x1b[B", b"\x1b[6~", b"q"]
+    assert top.keys_in(b"\x1b\nq") == [b"\x1b", b"\n", b"q"]
+
+
 def test_top_in_a_terminal(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 42 tunnels two screens, each line of them whole, and the terminal as it was."""
     for number in range(40):
@@ -208,7 +213,7 @@ def test_top_in_a_terminal(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setitem(remote.operations.tunnels, name, tunnel)
     with in_terminal(TOP, "--socket", remote.socket, "top") as shown:
         kept("terminal-top-1", shown.until("1-21 of 42"))
-        shown.press(b"\x1b[6~")
+        shown.press(b"\x1b[B\x1b[B\x1b[6~")
         lines = shown.until("22-42 of 42")
         assert any(line.startswith("* north-39 ") for line in lines)
         kept("terminal-top-2", lines)
