@@ -150,7 +150,7 @@ def read_sources(
     files += [(extra, False, False) for extra in _toml_files(path.parent / TUNNELS_DIRECTORY, findings)]
     if state is not None:
         labels = state / GATEWAY_FILE
-        files += [(labels, False, True)] if labels.exists() else []
+        files += [(labels, False, True)] if _is_there(labels) else []
         for directory in (GATEWAYS_DIRECTORY, TUNNELS_DIRECTORY):
             files += [(extra, False, True) for extra in _toml_files(state / directory, findings)]
     sources = (_read_file(file, main, from_api, findings, before.get(file)) for file, main, from_api in files)
@@ -166,7 +166,7 @@ def _disabling(source: Source, disabled: frozenset[str]) -> Source:
 def read_disabled(state: Path, findings: Findings) -> frozenset[str]:
     """The tunnels that an operator has disabled; of one that is not configured it says nothing."""
     path = state / DISABLED_FILE
-    source = _read_file(path, False, True, findings) if path.exists() else None
+    source = _read_file(path, False, True, findings) if _is_there(path) else None
     names = source.tables.get("disabled") if source is not None else []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         hint = 'write disabled = ["NAME"], or remove the file'
@@ -178,6 +178,17 @@ def read_disabled(state: Path, findings: Findings) -> frozenset[str]:
 def read_file(path: Path, findings: Findings) -> Source | None:
     """One file of the state directory; None, and a finding, where it cannot be read or parsed."""
     return _read_file(path, False, True, findings)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file. Where that cannot be seen there is: reading it says why."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _toml_files(directory: Path, findings: Findings) -> list[Path]:

@@ -119,7 +119,7 @@ def check(options: Options, host: str) -> None:
 
 def _make_directory(state: Path) -> None:
     """The directory, for the service's user where root makes it."""
-    if state.exists():
+    if os.path.exists(state):
         return
     try:
         state.mkdir(mode=0o700, parents=True)

@@ -46,7 +46,7 @@ class Unusable(Exception):
 
 def require_new(file: Path) -> None:
     """Raises Unusable for a file that exists, before anything is asked."""
-    if file.exists() or file.is_symlink():
+    if os.path.lexists(file):
         raise Unusable("E-EXISTS", f"{file} exists, and is not written over", "name another file")
 
 

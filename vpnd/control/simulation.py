@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def simulate(first: Path, second: Path) -> tuple[Outcome, list[str]]:
 def _read(path: Path, keys: dict[str, Secret] | None = None) -> Loaded:
     """The file as a gateway's whole configuration, without keys that are not here."""
     findings = Findings()
-    if keys is None and path.suffix != ".toml" and path.is_file():
+    if keys is None and path.suffix != ".toml" and os.path.isfile(path):
         from vpnd.control.importing import Broken, loaded_of
         from vpnd.translate.imports.importer import format_of
 

@@ -14,6 +14,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,7 +90,7 @@ class History:
     def same(self, number: int, snapshot: Snapshot) -> Entry | None:
         """The one that is kept by this number, if it is `snapshot`. Raises Unreadable."""
         text = snapshot.text()
-        if self._last is not None and self._last[0].number == number and self._path(number).exists():
+        if self._last is not None and self._last[0].number == number and os.path.exists(self._path(number)):
             return self._last[0] if self._last[1] == _hash(text) else None
         entry = self.read(number)
         return entry if entry.snapshot.text() == text else None

@@ -84,7 +84,7 @@ class Answers:
 
 def init(config: Path) -> None:
     """Ask, check and write. Raises typer.Exit where that is not possible, with the reason printed."""
-    if config.exists():
+    if os.path.lexists(config):
         _refuse(f"{config} exists: vpnd init writes a first configuration and changes none")
     if not os.access(_existing(config.parent), os.W_OK):
         _refuse(f"{config.parent} cannot be written to: use sudo, or name another file with --config")
@@ -92,7 +92,7 @@ def init(config: Path) -> None:
     answers = Answers()
     generated = _ask_all(answers)
     key_file = config.parent / "psk" / answers.name
-    if key_file.exists():
+    if os.path.lexists(key_file):
         _refuse(f"{key_file} exists: give the tunnel another name, or remove the key")
     _write(config, key_file, answers)
     typer.echo(
@@ -225,7 +225,7 @@ def _service() -> pwd.struct_passwd | None:
 
 def _existing(directory: Path) -> Path:
     """The directory, or the nearest one above it that exists."""
-    while not directory.exists() and directory != directory.parent:
+    while not os.path.exists(directory) and directory != directory.parent:
         directory = directory.parent
     return directory
 

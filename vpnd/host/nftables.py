@@ -222,6 +222,7 @@ def nft(*arguments: str, rules: str = "") -> str:
             input=rules,
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=ANSWER_WITHIN,
             check=False,
         )

@@ -77,6 +77,13 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert problem.hint == "name another file, or write one: conf/ has examples"
 
 
+def test_a_state_directory_that_cannot_be_seen(tmp_path: Path) -> None:
+    """As of another user, which root's tests cannot have."""
+    problems = load(write(tmp_path, GATEWAY), tmp_path / ("n" * 300)).errors
+    assert {(p.code, p.message.partition(": ")[2]) for p in problems} == {("E-FILE", "File name too long")}
+    assert {Path(p.file or "").name for p in problems} >= {"gateway.toml", "disabled.toml", "tunnels.d"}
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [

@@ -56,6 +56,8 @@ def test_a_token_makes_the_directory_for_its_owner_alone(
     (tmp_path / "file").write_text("")
     with pytest.raises(TokensUnavailable, match="cannot be made"):
         serve.print_token(tmp_path / "file" / "console", Role.READ)
+    with pytest.raises(TokensUnavailable, match="cannot be made: File name too long"):
+        serve.print_token(tmp_path / ("n" * 300), Role.READ)
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ def test_a_program_says_what_it_prints_or_nothing(monkeypatch: pytest.MonkeyPatc
     assert machine.run("sh", "-c", "echo yes") == "yes\n"
     assert machine.run("sh", "-c", "echo no; exit 3") is None
     assert machine.run("no-such-program-here") is None
+    assert machine.run("printf", "a\\377b") == "a\\xffb", "an alias of a link may be any bytes"
     monkeypatch.setattr(verdicts, "ANSWER_WITHIN", 0.05)
     assert machine.run("sleep", "5") is None
 
@@ -90,6 +91,8 @@ def test_a_program_says_what_it_prints_or_nothing(monkeypatch: pytest.MonkeyPatc
 def test_a_file_says_what_is_in_it_or_nothing(tmp_path: Path) -> None:
     (tmp_path / "value").write_text("1\n")
     assert ThisMachine().read(str(tmp_path / "value")) == "1"
+    (tmp_path / "bytes").write_bytes(b"a\xff")
+    assert ThisMachine().read(str(tmp_path / "bytes")) == "a\\xff"
     assert ThisMachine().read(str(tmp_path / "none")) is None
     assert ThisMachine().read(str(tmp_path)) is None
 

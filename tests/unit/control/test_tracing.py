@@ -140,6 +140,8 @@ def test_a_bundle_is_written_through_no_link_and_over_nothing(remote: Remote, tm
     assert not os.path.lexists(tmp_path / "victim")
     nowhere = tmp_path / "none" / "file"
     assert json.loads(vpnctl(*at, "trace", "--bundle", str(nowhere)).out)["error"]["code"] == "E-BUNDLE"
+    unseen = tmp_path / ("n" * 300)
+    assert json.loads(vpnctl(*at, "trace", "--bundle", str(unseen)).out)["error"]["code"] == "E-BUNDLE"
     one = vpnctl(*at, "trace", "branch-a", "--bundle", str(tmp_path / "one"))
     assert not any("branch-b" in name for name in json.loads(one.out)["files"])
     unknown = vpnctl(*at, "trace", "nobody", "--bundle", str(tmp_path / "two"))

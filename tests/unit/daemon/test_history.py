@@ -36,6 +36,9 @@ def test_the_same_is_found(tmp_path: Path, again: bool) -> None:
     (history.path / f"{entry.number}.json").unlink()
     with pytest.raises(Unreadable):
         history.same(entry.number, of(priority=1))
+    history.path = tmp_path / ("n" * 300)
+    with pytest.raises(Unreadable, match="File name too long"):
+        history.same(entry.number, of(priority=1))
 
 
 def test_an_older_one_is_read(tmp_path: Path) -> None:

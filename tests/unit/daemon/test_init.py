@@ -104,6 +104,14 @@ def test_what_exists_is_left_alone(tmp_path: Path) -> None:
     assert not config.exists()
 
 
+def test_a_place_that_cannot_be_seen(tmp_path: Path) -> None:
+    """As a directory of root is for others: it is said before the first question, or where it comes up."""
+    done = run(tmp_path / ("n" * 300) / "vpnd.toml")
+    assert done.exit_code == 2
+    assert "File name too long" in done.output
+    assert isinstance(done.exception, SystemExit)
+
+
 def test_a_place_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     done = run(tmp_path / "etc" / "vpnd.toml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,3 +143,14 @@ def test_a_machine_without_nft_is_told_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setattr(nftables, "PLACES", "/nowhere")
     with pytest.raises(nftables.FilterFailed, match="package nftables"):
         nftables.installed()
+
+
+def test_bytes_that_are_no_text_are_no_reason_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As comments of others may be."""
+    program = tmp_path / "nft"
+    program.write_text("#!/bin/sh\nprintf 'a\\377b'\nprintf 'Error: c\\377d' >&2\nexit ${1:-0}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(nftables, "PLACES", str(tmp_path))
+    assert nftables.nft() == "a\\xffb"
+    with pytest.raises(nftables.FilterFailed, match=r"Error: c\\xffd"):
+        nftables.nft("1")

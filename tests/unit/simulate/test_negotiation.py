@@ -189,6 +189,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert KEY not in text
 
 
+def test_a_file_that_cannot_be_seen_is_an_error(tmp_path: Path) -> None:
+    code, text = run(tmp_path / ("n" * 300), pair(tmp_path)[1])
+    assert code == 2
+    assert "File name too long" in text
+
+
 def test_the_command_as_json(tmp_path: Path) -> None:
     code, text = run("--json", *pair(tmp_path, V1, ""))
     assert code == 1

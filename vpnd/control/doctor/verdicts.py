@@ -114,6 +114,7 @@ class ThisMachine:
                 capture_output=True,
                 stdin=subprocess.DEVNULL,
                 text=True,
+                errors="backslashreplace",
                 timeout=ANSWER_WITHIN,
                 check=False,
             )
@@ -124,7 +125,7 @@ class ThisMachine:
     def read(self, path: str) -> str | None:
         """The text of a file; None where it cannot be read."""
         try:
-            return Path(path).read_text().strip()
+            return Path(path).read_text(errors="backslashreplace").strip()
         except OSError:
             return None
 
