@@ -269,7 +269,7 @@ def _understood(
             values[known.name] = known.value(word)
         else:
             raise NotUnderstood
-    if not all(known.has_default or known.name in values for known in places):
+    if not all(known.has_default or known.name in values for known in parameters):
         raise NotUnderstood
     if get_type_hints(function).get("context") is Context:
         values["context"] = context

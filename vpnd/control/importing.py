@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from vpnd.config.configuration import Findings, Source
 from vpnd.config.load import Loaded, check, parsed
+from vpnd.config.secrets import is_text
 from vpnd.control.check import as_body
 from vpnd.control.check import lines as problem_lines
 from vpnd.model.secret import Secret
 from vpnd.translate.imports.importer import FORMATS, Broken, read
-from vpnd.translate.imports.model import Remark
+from vpnd.translate.imports.model import Place, Remark
 from vpnd.translate.imports.writing import CONFIGURATION, Written, write
 
 if TYPE_CHECKING:
@@ -54,8 +55,11 @@ def import_files(
     dry_run: bool = False,
 ) -> Imported:
     """Read, translate and write. Raises Broken, Exists, and OSError where a file cannot be written."""
+    place = os.path.realpath(output)
+    if not is_text(place):
+        raise Broken(Place(place, 0), "its name is not UTF-8, and a configuration has no other text")
     found = read(paths, kind, local)
-    written = write(found, PurePosixPath(output.resolve()))
+    written = write(found, PurePosixPath(place))
     contents = {CONFIGURATION: written.text.encode()}
     contents |= {name: secret.reveal() for name, secret in written.keys.items()}
     files = tuple(output / name for name in contents)

@@ -43,17 +43,22 @@ PIECE = 65536
 
 def tunnel_path(name: str, *more: str) -> str:
     """`/v1/tunnels/NAME/...`, with anything unusual in the name encoded."""
-    return "/".join(("/v1/tunnels", quote(name, safe=""), *more))
+    return "/".join(("/v1/tunnels", _quoted(name), *more))
 
 
 def customer_gateway_path(name: str) -> str:
     """`/v1/customer-gateways/NAME`, likewise."""
-    return f"/v1/customer-gateways/{quote(name, safe='')}"
+    return f"/v1/customer-gateways/{_quoted(name)}"
 
 
 def token_path(name: str) -> str:
     """`/v1/tokens/NAME`, likewise."""
-    return f"/v1/tokens/{quote(name, safe='')}"
+    return f"/v1/tokens/{_quoted(name)}"
+
+
+def _quoted(name: str) -> str:
+    """An argument of a program may be any bytes."""
+    return quote(name, safe="", errors="surrogatepass")
 
 
 def with_query(path: str, wanted: Mapping[str, Any]) -> str:
@@ -64,7 +69,7 @@ def with_query(path: str, wanted: Mapping[str, Any]) -> str:
         for one in (value if isinstance(value, Iterable) and not isinstance(value, str) else [value])
         if one is not None
     ]
-    return f"{path}?{urlencode(pairs, quote_via=quote)}" if pairs else path
+    return f"{path}?{urlencode(pairs, quote_via=quote, errors='surrogatepass')}" if pairs else path
 
 
 def _query_value(value: Any) -> str:

@@ -140,6 +140,7 @@ WRONG = [
         ("--unknown", "status"),
     ),
     *(("events", "-ff"), ("events", "-x"), ("peer-config", "t", "--for"), ("add",), ("--version",)),
+    *(("peer-config", "t"), ("pcap", "t"), ("pcap", "t", "--ike")),
 ]
 
 

@@ -247,6 +247,15 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("name", ["loop", "d\udcff"])
+def test_a_directory_of_no_use(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    code, text = vpnctl(written(tmp_path, connection()), "--output", tmp_path / name)
+    assert code in (1, 2)
+    assert "E-FILE" in text or "E-IMPORT" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loop", "swanctl.conf"]
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_dry_run_writes_nothing_and_prints_no_key(tmp_path: Path, form: tuple[str, ...]) -> None:
     code, text = vpnctl(written(tmp_path, connection()), "--dry-run", "--output", tmp_path / "new", *form)
