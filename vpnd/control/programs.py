@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import typer
@@ -28,6 +29,11 @@ class Command(TyperCommand):
         """Its options and arguments, that of the help included."""
         return _without_values(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The values of its parameters; what is wrong with one is said in plain words."""
+        with _plain_words():
+            return super().parse_args(ctx, args)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """`A B [NAME] FILE...`, without braces around what has to be there."""
         return [_BRACES.sub(r"\1\2", piece) for piece in super().collect_usage_pieces(ctx)]
@@ -39,6 +45,11 @@ class Program(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Its options, that of the help included."""
         return _without_values(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The values of its options, likewise."""
+        with _plain_words():
+            return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command of the first word; a word that it begins with gets what may have been meant."""
@@ -81,6 +92,31 @@ class Commands(typer.Typer):
     def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
         """As Typer's."""
         return super().command(name, **{"cls": self.kind, **settings})
+
+
+_PLAIN = (
+    (
+        re.compile(r"Input should be a valid integer\b.*", re.DOTALL),
+        "it has to be a whole number, such as 10",
+    ),
+    (
+        re.compile(r"Input should be a (?:valid|finite) number\b.*", re.DOTALL),
+        "it has to be a number, such as 10",
+    ),
+    (re.compile(r"Input should be greater than or equal to (\S+)"), r"it has to be \1 at least"),
+    (re.compile(r"Input should be less than or equal to (\S+)"), r"it has to be \1 at most"),
+)
+"""What pydantic says of a value, through Typer, and what people say."""
+
+
+@contextmanager
+def _plain_words() -> Iterator[None]:
+    try:
+        yield
+    except _ShownError as error:
+        for said, plain in _PLAIN:
+            error.message = said.sub(plain, error.message)
+        raise
 
 
 def _without_values(params: list[Any]) -> list[Any]:

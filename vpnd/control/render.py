@@ -368,21 +368,24 @@ def why(document: Json, width: int = 80) -> list[Text]:
     """What happened, what the peer said, what we have, what else it may be, what to change, what to try."""
     name, error, explanation = clean(document["tunnel"]), document["error"], document["explanation"]
     state = document["state"]
+    # What was kept is of a daemon that does not run any more.
+    present, perfect = ("was", "had") if document.get("kept_at") else ("is", "has")
     if error is None or explanation is None:
-        how = f" (vpnctl up {name})" if state == "down" else ""
-        return [*_attempt(document, width), Text(f"{name} is {state}; nothing has failed{how}")]
+        how = f" (vpnctl up {name})" if state == "down" and present == "is" else ""
+        return [*_attempt(document, width), Text(f"{name} {present} {state}; nothing {perfect} failed{how}")]
     head = textwrap.wrap(f"{explanation['code']}  {clean(explanation['what'])}", width)
     lines = [Text(line) for line in head]
     stands = document.get("standing", True)
     lines[0].stylize("bold red" if stands else "dim", 0, len(explanation["code"]))
     if not stands:
-        over = f"{name} is {state}, and nothing is wrong that is known; the last failure, which is over:"
+        over = f"{name} {present} {state}, and nothing {present} wrong that is known; the last failure, which"
+        over += " is over:"
         lines = [*_indented(over, width, "", "  "), *lines]
     lines = [*_attempt(document, width), *lines]
     count = document["tries"] or 0
     tries = f", {count} {'try' if count == 1 else 'tries'} since {moment(document['since'])}" if count else ""
     so_far = "so far, of the attempt that began at " if document.get("so_far") else ""
-    pairs = [("when", f"{so_far}{moment(error['at'])}{tries}; the tunnel is {state}")]
+    pairs = [("when", f"{so_far}{moment(error['at'])}{tries}; the tunnel {present} {state}")]
     if document["mapping"]:
         pairs.append(("mapping", clean(document["mapping"])))
     for key, field in (("peer", "peer_said"), ("here", "we_have")):
@@ -403,7 +406,8 @@ def _attempt(document: Json, width: int) -> list[Text]:
         return []
     counts = f"{attempt['sent']} sent, {attempt['received']} received in {attempt['since_s']} s"
     where = f"to {clean(attempt['peer'])} on UDP {attempt['port']}"
-    return _indented(f"{clean(document['tunnel'])} is connecting: {counts} {where}", width, "", "  ")
+    present = "was" if document.get("kept_at") else "is"
+    return _indented(f"{clean(document['tunnel'])} {present} connecting: {counts} {where}", width, "", "  ")
 
 
 def _where(one: Json) -> str:

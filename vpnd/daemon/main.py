@@ -59,9 +59,13 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="The configuration file.")]
-SocketOption = Annotated[Path, typer.Option("--socket", help="Where the management API listens.")]
-StateOption = Annotated[Path, typer.Option("--state", help="Where tunnels made through the API are kept.")]
+ConfigOption = Annotated[Path, typer.Option("--config", metavar="FILE", help="The configuration file.")]
+SocketOption = Annotated[
+    Path, typer.Option("--socket", metavar="PATH", help="Where the management API listens.")
+]
+StateOption = Annotated[
+    Path, typer.Option("--state", metavar="DIR", help="Where tunnels made through the API are kept.")
+]
 
 
 def main() -> None:
@@ -106,7 +110,12 @@ def run(
     config: ConfigOption = DEFAULT_CONFIG,
     socket: SocketOption = DEFAULT_SOCKET,
     state: StateOption = DEFAULT_STATE,
-    log_level: Annotated[Level, typer.Option("--log-level", help="How much the log says.")] = Level.INFO,
+    log_level: Annotated[
+        Level,
+        typer.Option(
+            "--log-level", metavar="LEVEL", help="How much the log says: debug, info, warning or error."
+        ),
+    ] = Level.INFO,
 ) -> None:
     """Run the daemon in the foreground; logs go to stderr."""
     # By default it ends the process, which a service manager takes for a clean end; `hear_reloads` hears it.
@@ -160,7 +169,7 @@ def console_command(
     ] = None,
     socket: SocketOption = DEFAULT_SOCKET,
     state: Annotated[
-        Path, typer.Option("--state", help="Where the tokens are kept, as hashes.")
+        Path, typer.Option("--state", metavar="DIR", help="Where the tokens are kept, as hashes.")
     ] = DEFAULT_CONSOLE_STATE,
 ) -> None:
     """Serve the web console, or print a token to sign in with.

@@ -18,6 +18,7 @@ import pytest_asyncio
 from tests.unit.control.fakes import FakeOperations
 from vpnd.control import cli
 from vpnd.control.api import create_app
+from vpnd.control.commandline import Commands
 from vpnd.control.listening import ApiSocket
 from vpnd.control.server import ApiServer
 
@@ -107,12 +108,19 @@ class Finished:
 
 def vpnctl(*arguments: str, environment: dict[str, str] | None = None) -> Finished:
     """Run the program's commands in this process: a new one takes half a second to start."""
+    return called(cli.app, "vpnctl", *arguments, environment=environment)
+
+
+def called(
+    app: Commands, program: str, *arguments: str, environment: dict[str, str] | None = None
+) -> Finished:
+    """Likewise, of this program."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         for key, value in {"COLUMNS": "200", **(environment or {})}.items():
             patch.setenv(key, value)
         try:
-            cli.app(list(arguments), prog_name="vpnctl")
+            app(list(arguments), prog_name=program)
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
     return Finished(code, out.getvalue(), err.getvalue())

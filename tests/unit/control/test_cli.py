@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.control.conftest import Remote, vpnctl, vpnctl_process
+from tests.unit.control.conftest import Remote, called, vpnctl, vpnctl_process
 from tests.unit.control.fakes import AT, tunnel_failed, tunnel_up
 from vpnd import __version__
 from vpnd.control import cli
 from vpnd.control.schema import Event
+from vpnd.daemon import main as daemon
 
 ESCAPE = "\x1b"
 
@@ -550,6 +551,36 @@ def test_help_has_no_noise(arguments: list[str]) -> None:
     assert "Usage: vpnctl" in done.out
     assert not re.search(r"<(bool|str|path|int|float)>|\[\[|\{[A-Z]|\.\.\.\.", done.out)
     assert max(map(len, done.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([word] for word in daemon.app.commands)], ids=lambda words: " ".join(words) or "vpnd"
+)
+def test_help_of_the_daemon_has_no_noise(command: list[str]) -> None:
+    done = called(daemon.app, "vpnd", *command, "-h", environment={"COLUMNS": "80"})
+    assert (done.code, done.err) == (0, "")
+    assert "Usage: vpnd" in done.out
+    assert not re.search(r"<(bool|str|path|int|float)>|\[\[|\{[A-Z]|\.\.\.\.", done.out)
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("events", "--limit", "x"), "it has to be a whole number, such as 10"),
+        (("events", "--limit", "1.5"), "it has to be a whole number, such as 10"),
+        (("rollback", "abc"), "it has to be a whole number, such as 10"),
+        (("rollback", "20"), "it has to be 19 at most"),
+        (("up", "t", "--timeout", "x"), "it has to be a number, such as 10"),
+        (("up", "t", "--timeout", "0"), "it has to be 0.1 at least"),
+        (("pcap", "t", "-w", "-", "--megabytes", "9999"), "it has to be 256 at most"),
+    ],
+)
+def test_a_wrong_number_is_said_in_plain_words(arguments: tuple[str, ...], words: str) -> None:
+    done = vpnctl("--json", *arguments)
+    assert done.code == 2
+    message = json.loads(done.out)["error"]["message"]
+    assert message.endswith(words), message
 
 
 def test_the_version_of_the_program() -> None:

@@ -35,7 +35,9 @@ def test_of_several_with_trouble_the_names_are_listed(remote: Remote) -> None:
     remote.operations.tunnels["branch-c"] = tunnel_failed("branch-c")
     code, text = ask(remote)
     assert code == 2
-    assert "2 tunnels need it: branch-b, branch-c" in text
+    assert "2 tunnels need it: branch-b (E-PSK), branch-c (E-PSK)" in text
+    error = json.loads(ask(remote, "--json")[1])["error"]
+    assert error["tunnels"] == ["branch-b", "branch-c"]
 
 
 def test_where_nothing_is_wrong_it_says_so(remote: Remote) -> None:
@@ -56,10 +58,39 @@ def test_without_the_daemon_its_last_words_are_read(tmp_path: Path) -> None:
     done = vpnctl("--socket", NOBODY, "why", "--state", str(tmp_path))
     assert done.code == 0
     assert done.out.startswith("E-PSK")
-    assert "vpnd does not run; this is what it knew at 2026-03-01T14:02:11" in done.err
+    assert done.err.startswith(f"vpnd cannot be reached on {NOBODY}: there is no such socket; start vpnd")
+    assert "This is what vpnd knew at 2026-0" in done.err
+    assert "; the tunnel was " in " ".join(done.out.split())
     printed = vpnctl("--json", "--socket", NOBODY, "why", "branch-b", "--state", str(tmp_path))
     assert json.loads(printed.out)["kept_at"] == "2026-03-01T14:02:11+00:00"
-    assert vpnctl("--socket", NOBODY, "why", "nobody", "--state", str(tmp_path)).code == 2
+    assert json.loads(printed.out)["error"]["code"] == "E-PSK"
+    unknown = vpnctl("--socket", NOBODY, "why", "branch-n", "--state", str(tmp_path))
+    assert (unknown.code, "did you mean branch-b? tunnels: branch-a, branch-b" in unknown.err) == (2, True)
+    nobody = vpnctl("--json", "--socket", NOBODY, "why", "nobody", "--state", str(tmp_path))
+    assert json.loads(nobody.out)["error"]["hint"] == "tunnels: branch-a, branch-b"
+
+
+def test_without_the_daemon_nothing_is_but_was(tmp_path: Path) -> None:
+    whys = {name: FakeOperations().why(name).model_dump(mode="json", by_alias=True) for name in ("branch-a",)}
+    kept(tmp_path, **whys)
+    done = vpnctl("--socket", NOBODY, "why", "branch-a", "--state", str(tmp_path))
+    assert (done.code, done.out) == (0, "branch-a was up; nothing had failed\n")
+    none = vpnctl("--socket", NOBODY, "why", "--state", str(tmp_path))
+    assert (none.code, "no tunnel needs it" in none.err) == (1, True)
+    whys["branch-a"]["state"] = "waiting"
+    kept(tmp_path, **whys)
+    assert vpnctl("--socket", NOBODY, "why", "--state", str(tmp_path)).out.startswith("branch-a was waiting")
+    kept(tmp_path)
+    none = vpnctl("--socket", NOBODY, "why", "branch-a", "--state", str(tmp_path))
+    assert (none.code, "there was none" in none.err) == (2, True)
+
+
+def test_without_trouble_it_is_the_tunnel_that_waits(remote: Remote) -> None:
+    waits = tunnel_up("branch-w").model_copy(update={"state": "waiting"})
+    remote.operations.tunnels = {"branch-a": tunnel_up("branch-a"), "branch-w": waits}
+    assert ask(remote) == ask(remote, "branch-w")
+    remote.operations.tunnels["branch-x"] = waits.model_copy(update={"name": "branch-x"})
+    assert ask(remote)[0] == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"tunnels": 1}'])
