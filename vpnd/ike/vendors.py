@@ -57,8 +57,8 @@ KNOWN: tuple[tuple[str, str], ...] = (
 From `ike-vendor-ids` of ike-scan and the table of Wireshark's `packet-isakmp.c`, which agree where both
 have one; strongSwan, Cisco and Microsoft also from strongSwan's `ike_vendor.c`; OpenIKED as libreswan's issue
 1825 has recorded it. The order counts: Cisco Unity, which stands last, is also sent by others that speak its
-extension, and Shrew Soft sends that of NetScreen too. No public list has those of MikroTik, Palo Alto, Huawei
-and H3C.
+extension, and Shrew Soft sends that of NetScreen too. None of MikroTik, Palo Alto, Huawei or H3C is in the
+sources named here.
 """
 
 _PREFIXES = tuple((bytes.fromhex(prefix), name) for prefix, name in KNOWN)
