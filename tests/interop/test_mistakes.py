@@ -274,6 +274,29 @@ def no_route(scene: Scene) -> Iterator[None]:
     scene.here(RIGHT)
 
 
+def into_the_tunnel(scene: Scene) -> Iterator[None]:
+    """A route by hand, which leads what carries the tunnel into it."""
+    route = (f"{B.address}/32", "dev", RIGHT.interface)
+    scene.peer.replace(RIGHT.other())
+    scene.here(RIGHT, we_begin=False)
+    scene.wire.a.gateway.ip("route", "add", *route)
+    try:
+        scene.here(RIGHT)
+        yield
+    finally:
+        scene.wire.a.gateway.ip("route", "del", *route)
+
+
+def another_address(scene: Scene) -> Iterator[None]:
+    """The peer begins, and not from where it is configured to be."""
+    scene.peer.replace(RIGHT.other())
+    scene.here(RIGHT.change(remote=replace(B, address="203.0.113.9")), we_begin=False)
+    scene.peer.up(RIGHT.name, 3)
+    yield
+    scene.here(RIGHT, we_begin=False)
+    scene.peer.up(RIGHT.name, 10)
+
+
 def name_taken(scene: Scene) -> Iterator[None]:
     scene.wire.a.gateway.ip("link", "add", RIGHT.interface, "type", "veth", "peer", "name", "taken")
     scene.begin(RIGHT, RIGHT.other())
@@ -435,7 +458,15 @@ MISTAKES = (
         firewall("input", "udp dport 500 reject"),
         (B.address,),
     ),
-    Mistake(29, "silent address, no route here", ("E-UNREACHABLE",), no_route, ("ip route get",)),
+    Mistake(
+        29,
+        "silent address, no route here",
+        ("E-UNREACHABLE",),
+        no_route,
+        ("this machine has no route", "ip route get"),
+    ),
+    Mistake(29, "the route leads into the tunnel", ("E-ROUTE",), into_the_tunnel, (RIGHT.interface,)),
+    Mistake(29, "the peer has another address", ("E-UNKNOWN-PEER",), another_address, (B.address,)),
     Mistake(30, "4500 cut later", ("E-DPD",), cut_later, (B.address,)),
     Mistake(
         31,

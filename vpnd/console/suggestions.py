@@ -18,7 +18,15 @@ _KEY = re.compile(r"\b(?:ike|ipsec|dpd|health_check)\.[a-z_]+")
 _ABOUT = {
     **dict.fromkeys((Code.PSK, Code.FLOOD), "pre_shared_key"),
     **dict.fromkeys(
-        (Code.SILENT, Code.PORT_CLOSED, Code.UNREACHABLE, Code.RESOLVE, Code.PEER_BEGINS), "customer_gateway"
+        (
+            Code.SILENT,
+            Code.PORT_CLOSED,
+            Code.UNREACHABLE,
+            Code.RESOLVE,
+            Code.PEER_BEGINS,
+            Code.UNKNOWN_PEER,
+        ),
+        "customer_gateway",
     ),
     **dict.fromkeys((Code.TRAFFIC_SELECTORS, Code.NARROWED), "spd.0.remote"),
 }

@@ -115,6 +115,11 @@ class _Look:
 
     def _in_parts(self, text: str, parts: int) -> str | None:
         """`A: B`, `A; B`, `A (B)`: what is put together of sentences, a value at one of the ends."""
+        before, within = _last_in_brackets(text)
+        # One sentence before the brackets is that one, whatever marks are in it.
+        whole = self._whole(before, self._clear, parts - 1) if within else None
+        if whole is not None:
+            return f"{whole}（{self.of(within, parts - 1) or within}）"
         for mark, other in ((" – ", " – "), (": ", "："), ("; ", "；")):
             for cut in [place.start() for place in re.finditer(mark, text)][:MAX_CUTS]:
                 ends = text[:cut], text[cut + len(mark) :]
@@ -124,7 +129,6 @@ class _Look:
                     return f"{first or ends[0]}{other}{last}"
                 if first is not None and mark == ": ":
                     return f"{first}{other}{ends[1]}"
-        before, within = _last_in_brackets(text)
         inner = self.of(before, parts - 1) if within else None
         if inner is None:
             return None

@@ -34,6 +34,8 @@ def keys_of(diagnosis: Diagnosis) -> tuple[str, ...]:
         return tuple(key for key in _KEYS[diagnosis.code] if key != "ipsec.pfs")
     if diagnosis.code is Code.PSK and diagnosis.fact("probed") is not None:
         return ("pre_shared_key", "ike.local_id")
+    if diagnosis.code is Code.LOCAL_ROUTE and diagnosis.fact("cause") == "into_tunnel":
+        return _PEER
     if diagnosis.code is Code.FLAPPING:
         return (*_LIFETIMES, *keys_of(Diagnosis(_behind(diagnosis))))
     return _KEYS.get(diagnosis.code, ())
@@ -65,6 +67,7 @@ _KEYS: dict[Code, tuple[str, ...]] = {
     Code.UDP_4500: _PEER,
     Code.RESOLVE: _PEER,
     Code.PEER_BEGINS: _PEER,
+    Code.UNKNOWN_PEER: _PEER,
     Code.TRAFFIC_SELECTORS: _RANGES,
     Code.NARROWED: _RANGES,
     Code.PEER_DEAD: ("dpd.action",),
@@ -231,11 +234,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
         tries=("resolvectl query NAME",),
     ),
     Code.LOCAL_INTERFACE: failures.local_interface,
-    Code.LOCAL_ROUTE: failures.simple(
-        "the tunnel's routes could not be set up on this machine",
-        "look for another route or rule for the same range",
-        tries=("ip route show table all",),
-    ),
+    Code.LOCAL_ROUTE: failures.local_route,
     Code.LOCAL_SOCKET: failures.local_socket,
     Code.LOCAL_ADDRESS: failures.local_address,
     Code.INTERNAL: failures.simple(

@@ -41,12 +41,14 @@ class About:
     """What the words depend on beside the facts; None where it is not known.
 
     `version` is the tunnel's, `ikev1` or `ikev2`. `vendor` is the peer's maker, as its vendor IDs say.
-    `udp`: whether ESP travels in UDP.
+    `udp`: whether ESP travels in UDP. `gateway`: the key of its
+    customer gateway's table, `customer_gateways.branch`.
     """
 
     version: str | None = None
     vendor: str | None = None
     udp: bool | None = None
+    gateway: str | None = None
 
 
 UNKNOWN = About()
@@ -79,6 +81,11 @@ class Facts:
     @property
     def peer(self) -> str:
         return self["peer"] or "the peer"
+
+    @property
+    def peer_key(self) -> str:
+        """The key that has the peer's address."""
+        return f"{printable(self.about.gateway or 'customer_gateways.NAME')}.address"
 
     def during(self) -> str:
         """` (IKE_AUTH)`, or nothing."""

@@ -55,6 +55,15 @@ def port_closed(facts: Facts) -> Explanation:
 def unreachable(facts: Facts) -> Explanation:
     if facts["cause"] in ("prohibited", "forbidden_here"):
         return _firewalled(facts)
+    if facts["cause"] == "no_route":
+        return Explanation(
+            facts.code,
+            f"this machine has no route to {facts.peer}: nothing that is sent to it leaves",
+            we_have="no route, not even a default route; or one that refuses (unreachable, blackhole)",
+            also_possible=("the link to the peer is down, or has no address at present",),
+            change=f"add a route to {facts.peer}, or a default route; or correct its address",
+            try_=(f"ip route get {facts['peer'] or 'PEER'}", "ip route", "ip address"),
+        )
     return Explanation(
         facts.code,
         f"the network cannot reach {facts.peer}",
@@ -62,6 +71,33 @@ def unreachable(facts: Facts) -> Explanation:
         change="check the route to the peer, and its address",
         try_=(f"ip route get {facts['peer'] or 'PEER'}",),
     )
+
+
+def local_route(facts: Facts) -> Explanation:
+    """The peer is reached by a route into a tunnel, or the kernel has not taken the tunnel's own routes."""
+    if facts["cause"] == "into_tunnel":
+        where, peer = facts["ours"] or "a tunnel's interface", facts["peer"] or "PEER"
+        return Explanation(
+            facts.code,
+            f"the route to {facts.peer} leads into {where}, the interface of a tunnel that is not up: nothing"
+            " leaves by it",
+            we_have=f"route to {facts.peer}: by {where}",
+            also_possible=("a routing daemon has learnt the route through the tunnel",),
+            change=f"give {peer} a route of its own by the router outside"
+            f' ("ip route add {peer} via ROUTER"), or remove the one into {where}',
+            try_=(f"ip route get {peer} mark {MARK_OF_OURS}", f"ip route show dev {where}"),
+        )
+    detail = f": {facts['detail']}" if facts["detail"] else ""
+    return Explanation(
+        facts.code,
+        f"the tunnel's routes could not be set up on this machine{detail}",
+        change="look for another route or rule for the same range",
+        try_=("ip route show table all", "ip rule"),
+    )
+
+
+MARK_OF_OURS = "0x7670"
+"""The fwmark of what vpnd sends itself, as `ip` reads it."""
 
 
 def _firewalled(facts: Facts) -> Explanation:
@@ -233,6 +269,7 @@ def simple(
     """A failure without two values to compare; `{peer}` and `{tunnel}` are put in."""
 
     def filled(text: str, facts: Facts) -> str:
+        text = text.replace("customer_gateways.NAME.address", facts.peer_key)
         return text.replace("{peer}", facts.peer).replace("{tunnel}", facts.tunnel)
 
     def explained(facts: Facts) -> Explanation:

@@ -333,15 +333,40 @@ def auth_method(facts: Facts) -> Explanation:
 
 
 def unknown_peer(facts: Facts) -> Explanation:
+    """A machine that begins IKE; all that is known of it is where it comes from, and its version of IKE."""
+    port = f" (UDP {facts['port']})" if facts["port"] else ""
     return Explanation(
         facts.code,
-        f"no tunnel is configured for {facts.peer}",
-        facts["theirs"],
-        facts["ours"],
-        also_possible=("the peer is behind a NAT, and its outer address is not the configured one",),
-        change="give a customer gateway this address, or correct the peer's",
-        try_=("vpnctl status",),
+        f"a machine at {facts.peer}{port} begins {_version_word(facts['theirs'])}, and no tunnel has that"
+        " address as its peer's",
+        f"{facts['received']} first messages lately" if facts["received"] else None,
+        f"the peer's address: {facts['ours']}" if facts["ours"] else None,
+        also_possible=(
+            "the peer is behind a NAT, and its outer address is not the configured one",
+            "it is no peer: who is reached from everywhere is scanned, and there is nothing to do",
+        ),
+        change=f"if that is the peer, set {_peer_at(facts)}",
+        try_=("vpnctl status", "vpnctl events"),
     )
+
+
+def unknown_caller(facts: Facts) -> str:
+    """Beside another failure: a machine that may be the peer, of which `facts` are."""
+    return (
+        f"a machine at {facts.peer} begins {_version_word(facts['theirs'])}, and no tunnel has that address"
+        f" as its peer's: if it is the peer, set {_peer_at(facts)}"
+    )
+
+
+def _peer_at(facts: Facts) -> str:
+    """What to set so that this machine is the tunnel's peer."""
+    other = facts["theirs"] in ("ikev1", "ikev2") and facts.about.version not in (None, facts["theirs"])
+    version = f', and ike.version = "{facts["theirs"]}"' if other else ""
+    return f'{facts.peer_key} = "{facts["peer"] or "ADDRESS"}"{version}'
+
+
+def _version_word(version: str | None) -> str:
+    return {"ikev1": "IKEv1", "ikev2": "IKEv2"}.get(version or "", "IKE")
 
 
 # ------------------------------------------------------------------------- version and mode

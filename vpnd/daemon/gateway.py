@@ -31,6 +31,7 @@ from vpnd.daemon.events.event_text import (
     probing_began,
     probing_ended,
     state_changed,
+    unknown_peer,
 )
 from vpnd.daemon.events.journal import Journal
 from vpnd.daemon.surroundings import Surroundings
@@ -80,6 +81,7 @@ from vpnd.ike.outputs import (
     PeerRenews,
     Story,
     Transmit,
+    UnknownPeer,
 )
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -100,7 +102,7 @@ from vpnd.tunnel.commands import (
 )
 from vpnd.tunnel.failover import RouteMoved
 from vpnd.tunnel.health import HealthChanged, HealthState, LossChanged, ProbeUnsent
-from vpnd.tunnel.mappings import Mapping
+from vpnd.tunnel.mappings import Fault, Mapping
 from vpnd.tunnel.path_size import PathSized, SendProbe
 from vpnd.tunnel.prober import Learned, Prober, ProberOutput, ProbingBegan
 from vpnd.tunnel.route_selection import RouteSelection, RouteSelectionOutput, probe_mapping
@@ -191,6 +193,22 @@ class Gateway:
         """An ICMP error came back for a message along `path`."""
         with self.input("an ICMP error") as now:
             self.endpoint.handle_unreachable(now, path, reason)
+
+    def on_way(self, path: Path, reason: Unreachable | None, interface: str | None) -> None:
+        """Whether this machine has a way to the peer of `path`; see `Endpoint.set_way`."""
+        with self.input("a look at the routes"):
+            self.endpoint.set_way(path, reason, interface)
+
+    def on_missing_routes(self, missing: dict[str, Diagnosis]) -> None:
+        """The kernel has not taken routes of these tunnels; those of every other one are there."""
+        now = self.clock.now()
+        for tunnel in self.tunnels:
+            found = missing.get(tunnel.name)
+            if tunnel.standing.others.put(now, Code.LOCAL_ROUTE, found):
+                if found is not None:
+                    tunnel.standing.add(Fault(found, now), None)
+                impaired(self.journal, Impaired(tunnel.name, Code.LOCAL_ROUTE, found))
+                self.watchers.wake(tunnel.name)
 
     def on_notice(self, notice: Notice) -> None:
         """The datapath wants something decided."""
@@ -321,6 +339,8 @@ class Gateway:
             case NextKeyProved(tunnel):
                 next_key_proved(self.journal, self.tunnels[tunnel])
                 self.watchers.wake(tunnel)
+            case UnknownPeer():
+                self._tell_unknown(output)
             case LadderLine():
                 self.journal.trace(output)
             case Decrypted():
@@ -491,6 +511,22 @@ class Gateway:
                 case _:
                     assert_never(change)
         self.watchers.wake(change.tunnel)
+
+    def unknown_peers(self) -> list[UnknownPeer]:
+        """Who begins IKE and is no tunnel's peer, the last one first."""
+        present = self.endpoint.unknown_peers(self.clock.now())
+        peers = self._peers() if present else frozenset()
+        return [one for one in present if one.address not in peers]
+
+    def _peers(self) -> frozenset[Address | None]:
+        """Also those of tunnels that are down, or are not prepared yet: these are not answered, and known."""
+        return frozenset(tunnel.policy.peer.remote_address for tunnel in self.tunnels)
+
+    def _tell_unknown(self, peer: UnknownPeer) -> None:
+        """A machine begins IKE that is no tunnel's peer: it matters where a tunnel lacks its own."""
+        if peer.address not in self._peers():
+            lacking = any(not tunnel.all_up and not tunnel.standing.closed for tunnel in self.tunnels)
+            unknown_peer(self.journal, peer, lacking)
 
     def _tell_rekeyed(self, child: ChildSa) -> None:
         tunnel = self.tunnels.get(child.tunnel)

@@ -58,8 +58,9 @@ class KeptReasons:
             del self._seen[name]
             self._tunnels.pop(name, None)
             changed = True
+        unknown = bool(self._service.gateway.unknown_peers())
         for name, tunnel in tunnels.items():
-            seen = _signature(tunnel)
+            seen = _signature(tunnel, unknown)
             if self._seen.get(name) == seen or name not in self._service.gateway.tunnels:
                 continue
             self._tunnels[name] = self._why(name).model_dump(mode="json", by_alias=True)
@@ -74,10 +75,14 @@ def _write(path: Path, text: Secret) -> None:
     replace_files({path: text})
 
 
-def _signature(tunnel: Tunnel) -> tuple[object, ...]:
-    """What the explanation depends on, without what moves each second."""
+def _signature(tunnel: Tunnel, unknown: bool) -> tuple[object, ...]:
+    """What the explanation depends on, without what moves each second.
+
+    `unknown`: machines that may be its peer begin IKE; which, anyone can change as often as he likes.
+    """
     standing = tunnel.standing
     reasons = tuple((m.reason, m.unrenewed, m.narrowed, m.with_pfs) for m in tunnel.mappings)
     last = standing.faults[-1] if standing.faults else None
     refused = next(reversed(standing.refused.values()), None)
-    return tunnel.state, tunnel.failure, impaired(tunnel), last, refused, reasons, standing.tries
+    sought = unknown and not any(m.owner for m in tunnel.mappings)
+    return tunnel.state, tunnel.failure, impaired(tunnel), last, refused, reasons, standing.tries, sought

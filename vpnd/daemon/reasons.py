@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,11 +11,13 @@ from vpnd.config.load import Loaded
 from vpnd.config.origins import Setting, settings
 from vpnd.config.problems import Problem
 from vpnd.control.diagnoses import explain, keys_of, message
-from vpnd.control.explanation import About, Explanation
-from vpnd.control.mismatches import nowhere, turned_round
+from vpnd.control.explanation import About, Explanation, Facts
+from vpnd.control.mismatches import nowhere, turned_round, unknown_caller
 from vpnd.control.schema import AttemptStatus, ConfiguredHere, Fault, Why
+from vpnd.daemon.events.event_text import unknown_peer_diagnosis
 from vpnd.daemon.gateway import Gateway
 from vpnd.host.clock import at_wall
+from vpnd.ike.outputs import UnknownPeer
 from vpnd.ike.session import Progress
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.selectors import Network
@@ -25,6 +29,21 @@ from vpnd.wire.iana import IkeVersion
 
 SHOWN_AFTER = 2.0
 """Ours: seconds after which an attempt without an answer is worth a word."""
+UNANSWERED = (
+    Code.SILENT,
+    Code.PORT_CLOSED,
+    Code.UNREACHABLE,
+    Code.UDP_4500,
+    Code.PEER_DEAD,
+    Code.PEER_DELETED,
+    Code.RESOLVE,
+    Code.UNKNOWN_PEER,
+)
+"""Where the peer may be a machine that comes from another address than it is configured with."""
+OFTEN = 3
+"""Ours: first messages after which a machine is taken for one that means it: scanners send one or two."""
+SHOWN_CALLERS = 3
+"""Ours: such machines that are named."""
 PREFERRED_AFTER = 5.0
 """Ours: seconds after which what it meets counts more than how the attempt before it ended."""
 
@@ -98,7 +117,18 @@ class Reasons:
                     return _Reason(fault, mapping.index)
         if so_far is not None:
             return so_far
+        callers = self._callers(tunnel)
+        if callers and tunnel.state is TunnelState.WAITING:
+            first = unknown_peer_diagnosis(callers[0], tunnel.policy.remote)
+            return _Reason(TunnelFault(first, callers[0].last))
         return _last(tunnel)
+
+    def _callers(self, tunnel: Tunnel) -> list[UnknownPeer]:
+        """Machines that no tunnel knows and that may be this one's peer, those that came more often first."""
+        peer = tunnel.policy.peer
+        if peer.any_address or tunnel.standing.is_down or any(m.owner for m in tunnel.mappings):
+            return []
+        return sorted(self._gateway.unknown_peers(), key=lambda one: one.count < OFTEN)[:SHOWN_CALLERS]
 
     def _explanation(self, tunnel: Tunnel, diagnosis: Diagnosis, loaded: Loaded | None) -> Explanation:
         version = "ikev1" if tunnel.policy.peer.version is IkeVersion.V1 else "ikev2"
@@ -107,12 +137,20 @@ class Reasons:
             version,
             self._gateway.endpoint.vendor(tunnel.name),
             owner.child.udp if owner is not None else None,
+            _gateway_of(tunnel, loaded),
         )
         explanation = explain(diagnosis, tunnel.name, about)
         if diagnosis.code in (Code.TRAFFIC_SELECTORS, Code.MAPPINGS_DOWN):
             also = (
                 *map(turned_round, _the_other_way(tunnel)),
                 *map(nowhere, self._local_ranges_elsewhere(tunnel)),
+            )
+            explanation = replace(explanation, also_possible=(*also, *explanation.also_possible))
+        if diagnosis.code in UNANSWERED:
+            also = tuple(
+                unknown_caller(Facts(unknown_peer_diagnosis(one), tunnel.name, about))
+                for one in self._callers(tunnel)
+                if str(one.address) != diagnosis.fact("peer")
             )
             explanation = replace(explanation, also_possible=(*also, *explanation.also_possible))
         suspicious = tuple(_suspicions(tunnel, diagnosis, loaded))
@@ -180,6 +218,17 @@ def _last(tunnel: Tunnel) -> _Reason | None:
     if standing.refused:
         return _Reason(next(reversed(standing.refused.values())), stands=False)
     return None
+
+
+def _gateway_of(tunnel: Tunnel, loaded: Loaded | None) -> str | None:
+    """The key of its customer gateway's table: `customer_gateways.branch`, or that in its own table."""
+    known = loaded.configuration.tunnels.get(tunnel.name) if loaded is not None else None
+    peer = loaded.configuration.customer_gateway(known) if loaded is not None and known is not None else None
+    if peer is None:
+        return None
+    top, name, *more = map(str, peer.path)
+    bare = re.fullmatch(r"[A-Za-z0-9_-]+", name)
+    return ".".join(more) if more else f"{top}.{name if bare else json.dumps(name)}"
 
 
 def _suspicions(tunnel: Tunnel, diagnosis: Diagnosis, loaded: Loaded | None) -> Iterator[Problem]:

@@ -29,6 +29,7 @@ from vpnd.daemon.upkeep.key_ends import KeyEnds
 from vpnd.daemon.upkeep.peer_names import PeerNames
 from vpnd.daemon.upkeep.probes import ReplyListener, request
 from vpnd.daemon.upkeep.repairs import Repairs
+from vpnd.daemon.upkeep.ways import Ways
 from vpnd.datapath.interface import Engine, Notice
 from vpnd.datapath.mtu import path_mtu_of
 from vpnd.host.clock import Clock
@@ -111,7 +112,9 @@ class Service:
         self.gateway = Gateway(
             clock, Endpoint(entropy), Tunnels(entropy), selection, self._engine, self, journal, entropy
         )
-        self.interfaces = Interfaces(host, self._engine, journal, selection.carrier)
+        self.interfaces = Interfaces(
+            host, self._engine, journal, selection.carrier, self.gateway.on_missing_routes
+        )
         self._replies = ReplyListener(asyncio.get_running_loop(), self._on_reply)
         gateway = self.gateway
         self._intake = Intake(self._may_wait, gateway.on_datagram, self._count_dropped)
@@ -129,6 +132,7 @@ class Service:
         self._reconfiguring = Reconfiguring(gateway, self._addresses, self.interfaces)
         self.key_ends = KeyEnds(clock, journal, lambda: self.policy, self._apply_again)
         self._forwarding = Forwarding(gateway, host)
+        self._ways = Ways(gateway, host, journal)
         self.loop_lag = LoopLag()
         self._host = host
         self._supervisor = supervisor
@@ -148,6 +152,7 @@ class Service:
         self._spawn(self._repairs.go_on())
         self._spawn(self._names.follow())
         self._spawn(self._clock_jumps.watch())
+        self._spawn(self._ways.watch())
         self._spawn(self.loop_lag.watch())
         self._spawn(keep(self.journal.recorder, self.in_thread, self._not_recorded))
         self._watch.start()

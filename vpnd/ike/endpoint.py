@@ -25,11 +25,12 @@ from vpnd.ike.commands import (
 from vpnd.ike.faults import Drop
 from vpnd.ike.limits import LARGEST_FIRST_MESSAGE, UNREADABLE_BY_ADDRESS, UNREADABLE_IN_ALL, Limits, too_long
 from vpnd.ike.message import Unfit
-from vpnd.ike.outputs import CANNOT_BE_READ, ChildSaInfo, Failed, IkeSaInfo, Output
+from vpnd.ike.outputs import CANNOT_BE_READ, ChildSaInfo, Failed, IkeSaInfo, Output, UnknownPeer
 from vpnd.ike.registry import NO_SPI, Registry
 from vpnd.ike.session import Phase, Progress, Session, Snapshot, Version
 from vpnd.ike.shared_keys import KeysInUse
 from vpnd.ike.strangers import Lately
+from vpnd.ike.unknown_peers import UnknownPeers, begins
 from vpnd.ike.v1 import version as ikev1
 from vpnd.ike.v2 import version as ikev2
 from vpnd.model.child import Path
@@ -68,6 +69,7 @@ class Endpoint:
         self._versions = _versions(self._registry)
         self._waiting: dict[Address, dict[tuple[str, int], None]] = {}
         self._knocks = 0
+        self._unknown_peers = UnknownPeers()
         self._unreadable: dict[str, float] = {}
         self._looked_at = Lately(UNREADABLE_BY_ADDRESS, UNREADABLE_IN_ALL)
         """Datagrams of peers that are no IKE message."""
@@ -86,6 +88,10 @@ class Endpoint:
     def knocks(self) -> int:
         """First messages from addresses that no tunnel has in its configuration."""
         return self._knocks
+
+    def unknown_peers(self, now: float) -> tuple[UnknownPeer, ...]:
+        """Who has begun IKE lately from an address that no tunnel's peer has, the last one first."""
+        return self._unknown_peers.present(now)
 
     # --- commands
 
@@ -265,6 +271,15 @@ class Endpoint:
             if session.sa.path == path:
                 session.sa.attempt.unreachable = path, reason
 
+    def set_way(self, path: Path, reason: Unreachable | None, interface: str | None = None) -> None:
+        """Why this machine itself has no way to the peer of `path`, as its routes are; None: it has one.
+
+        `interface`: that of a tunnel, where the way leads into it.
+        """
+        for session in self._sessions.attempts():
+            if session.sa.path == path:
+                session.sa.attempt.way = None if reason is None else (reason, interface)
+
     def handle_timeout(self, now: float) -> None:
         """Time has come to `next_timeout()` or later."""
 
@@ -382,6 +397,7 @@ class Endpoint:
         self._knocks += not self._registry.policies.knows(path)
         between = self._registry.policies.candidates(None, path)
         if not between:
+            self._note_unknown(now, path, version, header)
             raise Drop(UNKNOWN_PEER)
         # What an IKE SA that we do not have leaves behind, such as a repeated DELETE, begins nothing.
         begins = header.spi_r == NO_SPI
@@ -396,6 +412,13 @@ class Endpoint:
             self._registry.emit(Failed(between[0].name, diagnosis, initiator=False, unproven=True))
             raise Drop("the other version is configured")
         version.respond(now, path, header, data)
+
+    def _note_unknown(self, now: float, path: Path, version: Version, header: Header) -> None:
+        """Who begins IKE and is no peer may be one that has another address than is configured."""
+        if begins(header, NO_SPI):
+            said = self._unknown_peers.note(now, path, version.number)
+            if said is not None:
+                self._registry.emit(said)
 
     def _settle(self, now: float, session: Session | None = None) -> None:
         """After each input: note new deadlines, and let attempts begin whose turn has come."""

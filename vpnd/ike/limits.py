@@ -27,6 +27,9 @@ UNPROVED_KEYS_IN_ALL = Rate(a_second=50.0, most=100.0)
 """Key exchanges for peers whose address nothing proves, as in aggressive mode: some 3 % of a processor in
 group 14. Several tunnels of one peer begin at once, and a hundred peers after an outage."""
 
+UNKNOWN_PEERS_SAID = Rate(a_second=1 / 300, most=10.0)
+"""Machines without a tunnel that begin IKE, as operators hear of them: each gateway is scanned."""
+
 UNREADABLE_BY_ADDRESS = Rate(a_second=10.0, most=50.0)
 UNREADABLE_IN_ALL = Rate(a_second=100.0, most=200.0)
 """Datagrams of peers' addresses that are no IKE message and are looked at all the same, to name what is wrong

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Diagnosis
 from vpnd.model.proposals import Suite
+from vpnd.model.selectors import Address
 from vpnd.wire.iana import IkeVersion
 
 
@@ -239,6 +240,28 @@ CANNOT_BE_READ = "that cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownPeer:
+    """A machine whose address no tunnel has as its peer's begins IKE. Anyone can: its source may be forged.
+
+    `address` and `port` are where its last message came from, `local` where it went, `count` how many there
+    were lately; `last` is in seconds on the caller's clock. Nothing else is known of it. As an output it is
+    said seldom (`vpnd.ike.unknown_peers`).
+    """
+
+    address: Address
+    port: int
+    local: Address
+    version: IkeVersion
+    count: int
+    last: float
+
+    @property
+    def tunnel(self) -> None:
+        """It is no tunnel's."""
+        return
+
+
+@dataclass(frozen=True, slots=True)
 class LadderLine:
     """One message as `vpnctl trace` draws it.
 
@@ -354,6 +377,7 @@ Output = (
     | NextKeyProved
     | PathMoved
     | Keepalive
+    | UnknownPeer
     | LadderLine
     | Decrypted
     | Story

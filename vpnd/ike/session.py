@@ -59,6 +59,8 @@ class Attempt:
     hint: Diagnosis | None = None
     unreachable: tuple[Path, Unreachable] | None = None
     """What ICMP said last, and of which path; anyone may have sent it: words for a diagnosis."""
+    way: tuple[Unreachable, str | None] | None = None
+    """Why this machine has no way to the peer, and the tunnel's interface into which it leads, if it does."""
 
 
 @dataclass(slots=True, eq=False)

@@ -13,10 +13,15 @@ from vpnd.model.unreachable import Unreachable
 def unanswered(sa: Sa[Any], otherwise: Code, facts: Known) -> Diagnosis:
     """The diagnosis of silence along the path of `sa`; `otherwise` where nothing was said about it.
 
+    What this machine's own routes say is certain, and comes before what ICMP has said.
     A peer that has answered on port 500 is there, so that what is refused on 4500 is that port.
     """
-    path, reason = sa.attempt.unreachable or (sa.path, None)
     known: Known = {"peer": sa.path.remote, "port": sa.path.remote_port}
+    if sa.attempt.way is not None:
+        refused, interface = sa.attempt.way
+        here: Known = {"cause": refused.name.lower(), "detail": refused.value, "ours": interface}
+        return Diagnosis.of(_code(refused, on_4500=False), **(known | facts | here))
+    path, reason = sa.attempt.unreachable or (sa.path, None)
     if reason is None or path != sa.path:
         return Diagnosis.of(otherwise, **(known | facts))
     said: Known = {"cause": reason.name.lower(), "detail": reason.value}
@@ -29,5 +34,7 @@ def _code(reason: Unreachable, on_4500: bool) -> Code:
             return Code.UDP_4500 if on_4500 else Code.PORT_CLOSED
         case Unreachable.PROHIBITED if on_4500:
             return Code.UDP_4500
+        case Unreachable.INTO_TUNNEL:
+            return Code.LOCAL_ROUTE
         case _:
             return Code.UNREACHABLE

@@ -21,6 +21,10 @@ class Unreachable(Enum):
     """By a firewall on the way or at the peer."""
     FORBIDDEN_HERE = "forbidden on this machine"
     """By a firewall rule here."""
+    NO_ROUTE = "this machine has no route to it"
+    """Of this machine's routes none leads there, or one that refuses."""
+    INTO_TUNNEL = "the route leads into a tunnel"
+    """What is to carry the tunnel would have to go through it, or through another one that is not up."""
 
     @classmethod
     def of_icmp(cls, version: int, kind: int, code: int) -> Unreachable | None:

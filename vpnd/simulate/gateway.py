@@ -35,6 +35,7 @@ from vpnd.ike.outputs import (
     PeerRenews,
     Story,
     Transmit,
+    UnknownPeer,
 )
 from vpnd.ike.session import Snapshot
 from vpnd.model.child import ChildSa, Path
@@ -267,6 +268,7 @@ class Gateway:
                 | NextKeyProved()
                 | PathMoved()
                 | Story()
+                | UnknownPeer()
                 | Decrypted()
             ):
                 pass

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.tunnel.mappings import KEPT_FAULTS, Fault
 
-OTHERS = (Code.MAPPINGS_DOWN, Code.FLAPPING, Code.MTU)
+OTHERS = (Code.LOCAL_ROUTE, Code.MAPPINGS_DOWN, Code.FLAPPING, Code.MTU)
 """What may be wrong with a tunnel that is up, the most pressing first."""
 
 

@@ -19,8 +19,10 @@ from vpnd.console import words
 from vpnd.console.words import MAX_SAID, teller, told
 from vpnd.control import products
 from vpnd.control.diagnoses import explain
-from vpnd.control.explanation import UNKNOWN, About
+from vpnd.control.explanation import UNKNOWN, About, Facts
+from vpnd.control.mismatches import unknown_caller
 from vpnd.model.diagnosis import Code, Diagnosis
+from vpnd.model.unreachable import Unreachable
 
 OTHERS = [code for code in words.LANGUAGES if code != "en"]
 VPND = Path(words.__file__).parents[1]
@@ -82,6 +84,9 @@ CASES: tuple[dict[str, str], ...] = (
     {"theirs": "CN=b (DN)", "detail": "we said IDi a.example (FQDN), asked for IDr b.example (FQDN)"},
     {"probed": "alone", "theirs": "aes-128/sha256/dh14", "ours": "aes-128/sha256/dh14, aes-256/sha256/dh14"},
     *({"cause": cause} for cause in ("prohibited", "forbidden_here", "port", "forwarding", "icmp")),
+    {"cause": "no_route", "peer": "192.0.2.2", "detail": Unreachable.NO_ROUTE.value},
+    {"cause": "into_tunnel", "peer": "192.0.2.2", "ours": "vpn-t", "detail": Unreachable.INTO_TUNNEL.value},
+    {"cause": "refused", "detail": "10.2.0.0/16"},
     *({"errno": errno} for errno in ("EADDRINUSE", "EADDRNOTAVAIL", "EMFILE")),
     {"encapsulation": "udp", "detail": "96", "ours": "1500"},
     {"reason": "E-REFUSED", "count": "1", "total": "4", "places": "2"},
@@ -96,6 +101,10 @@ ALSO = {
         },
     ),
     Code.LOCAL_SOCKET: ({"errno": "EADDRINUSE", "owner": "charon (pid 13)"},),
+    Code.UNKNOWN_PEER: (
+        {"peer": "198.51.100.7", "port": "500", "theirs": "ikev1", "received": "3", "ours": "b.example"},
+        {"peer": "198.51.100.7", "port": "4500", "theirs": "ikev2", "received": "1"},
+    ),
     Code.LOCAL_INTERFACE: ({"ours": "vpn-t", "cause": "taken"},),
     Code.P2_PROPOSAL: ({"exchange": "IKE_AUTH", "ours": "aes-128/sha256"},),
     Code.TRAFFIC_SELECTORS: ({"theirs": "10.9.0.0/24 - 10.2.0.0/24"},),
@@ -116,6 +125,18 @@ def test_every_diagnosis_is_known(code: Code, language: str) -> None:
                 assert has_no_english(language, text), (text, told(language, text))
             for text in found.try_:
                 assert text.startswith(TYPED) or told(language, text) is not None, text
+
+
+@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("version", ["ikev1", "ikev2", None])
+def test_what_may_be_the_peer_is_known(version: str | None, language: str) -> None:
+    facts = Facts(
+        Diagnosis.of(Code.UNKNOWN_PEER, peer="198.51.100.7", theirs="ikev1"),
+        "t",
+        About(version, gateway="customer_gateways.b"),
+    )
+    text = unknown_caller(facts)
+    assert has_no_english(language, text), told(language, text)
 
 
 TYPED = ("vpnctl ", "vpnd ", "ip ", "ping ", "ss ", "nft ", "sysctl ", "tcpdump ", "resolvectl ")

@@ -198,6 +198,10 @@ class FakeHost:
         self.strict = False
         self.route_mtu: int | None = 1500
         """Bytes that the route to any peer carries; None: the kernel does not say."""
+        self.no_way = False
+        """Whether no route leads to any peer."""
+        self.through: str | None = None
+        """The interface by which peers are reached, if not by eth0."""
         self.routes_refused = 0
         """How many times from now on no route is made."""
         self.forwarding = True
@@ -237,7 +241,8 @@ class FakeHost:
         return frozenset(raised)
 
     async def links(self) -> dict[int, tuple[str, bool]]:
-        return {2: ("eth0", self.passes)}
+        through = {9: (self.through, True)} if self.through is not None else {}
+        return {2: ("eth0", self.passes), **through}
 
     async def replace(self, routes: tuple[Route, ...]) -> list[str]:
         keys = {route.key for route in routes}
@@ -275,7 +280,9 @@ class FakeHost:
     async def route_to(self, destination: Address, mark: int) -> RouteTo | None:
         if self.route_mtu is None:
             raise HostFailed("no answer about routes")
-        return RouteTo(self.source, 2, self.route_mtu)
+        if self.no_way:
+            return None
+        return RouteTo(self.source, 2 if self.through is None else 9, self.route_mtu)
 
     async def networks_inside(
         self, own: frozenset[Address], peers: frozenset[Address], mark: int

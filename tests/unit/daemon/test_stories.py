@@ -180,10 +180,12 @@ async def test_a_lifetime_ended(pair: Pair, version: str) -> None:
     assert text(pair.branch, "tunnel-lost").startswith(f"{HERE} closed the tunnel with DELETE")
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @with_pair
-async def test_a_flood_with_a_wrong_key(pair: Pair) -> None:
+async def test_a_flood_with_a_wrong_key(pair: Pair, version: str) -> None:
     """Each failure would say the same: it is told with the first, and that it does not end, once."""
-    pair.configure({"t": ROUTED}, {"t": BACK})
+    ike = f'\nike.version = "{version}"'
+    pair.configure({"t": f"{ROUTED}{ike}"}, {"t": f"{BACK}{ike}"})
     pair.hq.write(pair.hq.config.read_text().replace("nobody has to guess", "an attacker has guessed"))
     await pair.start()
     for _ in range(12):
@@ -195,7 +197,7 @@ async def test_a_flood_with_a_wrong_key(pair: Pair) -> None:
     assert text(pair.branch, "peer-throttled").startswith(f"{HERE} tries again and again with a wrong key")
     assert "from now on 1 each second is looked at" in text(pair.branch, "peer-throttled")
     assert [event.code for event in story(pair.branch)].count("E-FLOOD") == 1
-    assert kinds(pair.branch).count("attempt-failed") <= 2
+    assert kinds(pair.branch).count("attempt-failed") <= 3, "once a minute"
 
 
 MOVED = Path(ip_address(HERE), 4500, ip_address("203.0.113.9"), 31337)

@@ -16,8 +16,12 @@ from vpnd.model.unreachable import Unreachable
 ON_500, ON_4500 = (Path(ADDRESS_A, port, ADDRESS_B, port) for port in (500, 4500))
 
 
-def sa(path: Path, told: tuple[Path, Unreachable] | None) -> Any:
-    return SimpleNamespace(path=path, attempt=SimpleNamespace(unreachable=told))
+def sa(
+    path: Path,
+    told: tuple[Path, Unreachable] | None,
+    way: tuple[Unreachable, str | None] | None = None,
+) -> Any:
+    return SimpleNamespace(path=path, attempt=SimpleNamespace(unreachable=told, way=way))
 
 
 @pytest.mark.parametrize(
@@ -46,3 +50,18 @@ def test_what_was_said_of_another_path_or_not_at_all_does_not(
 ) -> None:
     found = unanswered(sa(ON_4500, told), Code.UDP_4500, {"sent": 3})
     assert (found.code, found.fact("cause"), found.fact("sent")) == (Code.UDP_4500, None, "3")
+
+
+@pytest.mark.parametrize("path", [ON_500, ON_4500])
+@pytest.mark.parametrize(
+    ("way", "code", "ours"),
+    [
+        ((Unreachable.NO_ROUTE, None), Code.UNREACHABLE, None),
+        ((Unreachable.INTO_TUNNEL, "vpn-t"), Code.LOCAL_ROUTE, "vpn-t"),
+    ],
+)
+def test_what_the_routes_of_this_machine_say_comes_first(
+    path: Path, way: tuple[Unreachable, str | None], code: Code, ours: str | None
+) -> None:
+    found = unanswered(sa(path, (path, Unreachable.PROHIBITED), way), Code.SILENT, {"ours": "another fact"})
+    assert (found.code, found.fact("cause"), found.fact("ours")) == (code, way[0].name.lower(), ours)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vpnd.control.diagnoses import message
 from vpnd.daemon.events.journal import Journal
+from vpnd.ike.outputs import UnknownPeer
 from vpnd.model.child import ChildSa, Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Negotiation
@@ -90,6 +91,7 @@ def attempt_failed(journal: Journal, tunnel: Tunnel, change: AttemptFailed) -> N
 _IMPAIRED = {
     Code.MAPPINGS_DOWN: ("mappings-down", "mappings-up", "no mapping is refused by the peer any more"),
     Code.FLAPPING: ("tunnel-flaps", "tunnel-steady", "up for longer than before, and its SAs were renewed"),
+    Code.LOCAL_ROUTE: ("routes-refused", "routes-made", "the kernel has the tunnel's routes"),
     Code.MTU: ("path-mtu", "path-mtu-passes", "large packets pass as small ones do"),
 }
 """Of what may be wrong with a tunnel that is up: the event, that of its end, and what is said then."""
@@ -154,6 +156,22 @@ def loss_changed(journal: Journal, change: LossChanged) -> None:
         journal.event(change.tunnel, "loss-high", f"the path loses too much: {percent} were lost")
     else:
         journal.event(change.tunnel, "loss-low", f"the path loses little again: {percent} were lost")
+
+
+def unknown_peer_diagnosis(peer: UnknownPeer, ours: str | None = None) -> Diagnosis:
+    """That it is no tunnel's peer; `ours`: the peer's address that a tunnel has."""
+    version = f"ikev{peer.version.value}"
+    return Diagnosis.of(
+        Code.UNKNOWN_PEER, peer=peer.address, port=peer.port, theirs=version, received=peer.count, ours=ours
+    )
+
+
+def unknown_peer(journal: Journal, peer: UnknownPeer, lacking: bool) -> None:
+    """A machine that no tunnel has as its peer begins IKE. `lacking`: a tunnel is not up."""
+    diagnosis = unknown_peer_diagnosis(peer)
+    journal.event(
+        None, "unknown-peer", message(diagnosis), diagnosis.code.value, unproven=True, quiet=not lacking
+    )
 
 
 def probing_began(journal: Journal, began: ProbingBegan) -> None:

@@ -37,12 +37,17 @@ class Journal:
         code: str | None = None,
         unproven: bool = False,
         by: str | None = None,
+        quiet: bool = False,
     ) -> None:
-        """A state change: one event, one line. `unproven`: anyone can cause it. `by`: who asked for it."""
+        """A state change: one event, one line. `unproven`: anyone can cause it. `by`: who asked for it.
+
+        `quiet`: it needs no look, whatever its code.
+        """
         text = cut(text)
         event = Event(at=self._clock.wall(), tunnel=tunnel, event=kind, text=text, code=code, by=by)
         self.events.publish(event, unproven)
-        level = LOG.warning if code is not None and code.startswith(("E-", "W-")) else LOG.info
+        wrong = code is not None and code.startswith(("E-", "W-")) and not quiet
+        level = LOG.warning if wrong else LOG.info
         fields = {"tunnel": tunnel} if tunnel is not None else {}
         level(text, **fields, kind=kind, **({"code": code} if code else {}))
 

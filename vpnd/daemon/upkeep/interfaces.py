@@ -16,7 +16,7 @@ from vpnd.host.host import Host, HostFailed
 from vpnd.host.nftables import Shield
 from vpnd.host.routes import ANYWHERE, MARK, Route, Rule, Wanted
 from vpnd.model.child import ChildSa
-from vpnd.model.diagnosis import Diagnosis
+from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Communication, Encapsulation, TunnelPolicy
 from vpnd.model.proposals import Suite
 from vpnd.model.selectors import Address, Network
@@ -93,12 +93,19 @@ class Interfaces:
     """Which tunnels have an interface, and what the kernel's tables should say of them."""
 
     def __init__(
-        self, host: Host, engine: Engine, journal: Journal, carrier: Callable[[Network], str | None]
+        self,
+        host: Host,
+        engine: Engine,
+        journal: Journal,
+        carrier: Callable[[Network], str | None],
+        on_missing: Callable[[dict[str, Diagnosis]], None],
     ) -> None:
         self._host = host
         self._engine = engine
         self._journal = journal
         self._carrier = carrier
+        self._on_missing = on_missing
+        """Hears of the tunnels whose routes the kernel has not, after each try to make them."""
         self._attached: dict[str, Attached] = {}
         self._owners: dict[str, str] = {}
         self._configured: tuple[TunnelPolicy, ...] = ()
@@ -440,6 +447,7 @@ class Interfaces:
             except HostFailed as failure:
                 failures = [str(failure)]
             self._tell_refused(failures, self._refused)
+            await self._tell_missing(failures)
 
     def _all_wanted(self) -> Wanted:
         # A peer that is known by name has its address with the interface of its tunnel.
@@ -490,6 +498,7 @@ class Interfaces:
             if told and not failures:
                 self._tell_restored((before or wanted) & wanted, present, raised or frozenset())
         self._tell_refused(failures)
+        await self._tell_missing(failures)
 
     def _tell_restored(self, ours: Wanted, present: Wanted, raised: frozenset[str]) -> None:
         """Another program has removed what was ours and is wanted still."""
@@ -508,6 +517,23 @@ class Interfaces:
         for text in [text for text in failures if text not in self._refused][:10]:
             self._journal.warn(None, f"the kernel refused to {text}")
         self._refused = before.union(failures)
+
+    async def _tell_missing(self, failures: list[str]) -> None:
+        """Whose routes are not there, after the kernel has refused some."""
+        missing: dict[str, Diagnosis] = {}
+        if failures:
+            try:
+                present = await self._host.present()
+            except HostFailed:
+                return  # As it is: the next try tells.
+            wanted = self._wanted.routes if self._wanted is not None else frozenset()
+            for route in sorted(wanted - present.routes, key=str):
+                owner = self._owners.get(route.device or "")
+                if owner is not None and owner not in missing:
+                    said = next((text for text in failures if str(route) in text), failures[0])
+                    detail = f"{route.destination}: {said.rpartition(': ')[2]}"
+                    missing[owner] = Diagnosis.of(Code.LOCAL_ROUTE, cause="refused", detail=detail)
+        self._on_missing(missing)
 
     def _change_mtu(self, attached: Attached, mtu: int) -> None:
         if mtu == attached.mtu:
