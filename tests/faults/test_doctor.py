@@ -84,6 +84,26 @@ def without_route(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
+def into_the_tunnel(scene: Scene) -> Iterator[None]:
+    route = (f"{B.address}/32", "dev", PLAN.interface)
+    scene.wire.a.gateway.ip("route", "add", *route)
+    try:
+        yield
+    finally:
+        scene.wire.a.gateway.ip("route", "del", *route)
+
+
+@contextmanager
+def narrow(scene: Scene) -> Iterator[None]:
+    """The peer's link carries less than ours, of which nothing says so."""
+    scene.wire.b.gateway.ip("link", "set", "eth0", "mtu", "1300")
+    try:
+        yield
+    finally:
+        scene.wire.b.gateway.ip("link", "set", "eth0", "mtu", "1500")
+
+
+@contextmanager
 def wrong_key(scene: Scene) -> Iterator[None]:
     scene.vpnd.ctl("down", PLAN.name)
     scene.vpnd.add(PLAN.change(psk="another key than that of the peer"))
@@ -129,6 +149,8 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     ),
     "our own firewall drops answers": (closed_here, "firewall", "nft -a list chain inet lab one"),
     "no route": (without_route, "route to the peer", "ip route get"),
+    "a route into the tunnel": (into_the_tunnel, "route to the peer", "via ROUTER"),
+    "a narrow path": (narrow, "path MTU", "mtu = "),
     "not forwarding": (
         lambda s: setting(s.wire.a.gateway, "net.ipv4.ip_forward", "0", "1"),
         "forwarding",
@@ -143,7 +165,7 @@ def test_what_works_is_found_good(scene: Scene) -> None:
     assert scene.vpnd.up(PLAN.name).returncode == 0
     found = scene.examine()
     assert [one for one in found.values() if one["verdict"] == "bad"] == []
-    for check in ("UDP 500", "UDP 4500", "IKE messages", "interface", "forwarding", "NAT"):
+    for check in ("UDP 500", "UDP 4500", "IKE messages", "interface", "forwarding", "NAT", "path MTU"):
         assert found[check]["verdict"] in ("good", "note"), found[check]
     assert [sa["name"] for sa in scene.peer.sas()] == [PLAN.name], "what doctor sends leaves nothing there"
 

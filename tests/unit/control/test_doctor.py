@@ -10,9 +10,11 @@ import pytest
 
 from tests.unit.control.conftest import Remote, vpnctl
 from tests.unit.control.fakes import FakeOperations
+from vpnd.control import failures
 from vpnd.control.doctor import checks, firewall
 from vpnd.control.doctor import run as doctors
 from vpnd.control.doctor.verdicts import Finding, Machine, Subject, ThisMachine, Verdict
+from vpnd.host.routes import LINK_GROUP, MARK
 
 GOOD, NOTE, BAD, UNKNOWN = Verdict.GOOD, Verdict.NOTE, Verdict.BAD, Verdict.UNKNOWN
 ALL = {check.__name__: check for check in checks.CHECKS}
@@ -140,6 +142,22 @@ CASES: list[tuple[str, tuple[Change, ...], Made, Verdict, str]] = [
         NOTE,
         "itself in the ranges",
     ),
+    *(
+        (
+            "route",
+            (),
+            Made(
+                {
+                    "ip -json route get 198.51.100.1": [{"dev": device}],
+                    "ip -json route get 198.51.100.1 mark 0x7670": [{"dev": device}],
+                    "ip -json link show dev vpn-branch-b": [{"flags": ["UP"], "group": checks.TUNNELS}],
+                }
+            ),
+            BAD,
+            f"leads into {device}, the interface of a tunnel",
+        )
+        for device in ("vpn-branch-a", "vpn-branch-b")
+    ),
     (
         "route",
         (),
@@ -226,7 +244,22 @@ CASES: list[tuple[str, tuple[Change, ...], Made, Verdict, str]] = [
     ("path_mtu", (), Made({"ping": 700}), BAD, "packets of 724 bytes come back, and of 1400 do not"),
     ("path_mtu", (), Made({"ping": 500}), BAD, "answers no ping"),
     ("path_mtu", (), Made(), BAD, "answers no ping"),
-    ("path_mtu", (setting("health", None),), Made(), UNKNOWN, "something inside has to answer"),
+    (
+        "path_mtu",
+        (setting("health", None),),
+        Made(),
+        UNKNOWN,
+        "answers no ping, and there is no health check",
+    ),
+    ("path_mtu", (setting("health", None), DOWN), Made(), UNKNOWN, "once the tunnel is up"),
+    ("path_mtu", (setting("health", None),), Made({"ping": "x"}), GOOD, "datagrams of 1476 bytes come back"),
+    (
+        "path_mtu",
+        (setting("health", None),),
+        Made({"ping": 1300}),
+        BAD,
+        "of 1476 do not, which packets of 1400",
+    ),
     ("return_path", (), Made(), GOOD, "2 packets sent, 2 received"),
     (
         "return_path",
@@ -377,3 +410,7 @@ def test_the_program(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     assert document["bad"] is True
     assert {"check", "verdict", "text", "next"} == set(document["tunnels"][0]["checks"][0])
     assert vpnctl("--json", *at, "doctor", "nobody").code == 2
+
+
+def test_the_numbers_of_vpnd_are_those_of_ip() -> None:
+    assert (str(LINK_GROUP), hex(MARK)) == (checks.TUNNELS, failures.MARK_OF_OURS)

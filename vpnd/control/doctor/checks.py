@@ -9,6 +9,10 @@ from time import gmtime, strftime
 from typing import Any
 
 from vpnd.control.doctor.verdicts import Finding, Json, Machine, Subject, Verdict, as_json
+from vpnd.control.failures import MARK_OF_OURS
+from vpnd.crypto.suites import as_cut
+from vpnd.datapath.mtu import inner_mtu, path_mtu_of
+from vpnd.model.proposals import Suite
 
 GOOD, NOTE, BAD, UNKNOWN = Verdict.GOOD, Verdict.NOTE, Verdict.BAD, Verdict.UNKNOWN
 
@@ -70,10 +74,8 @@ def route(subject: Subject, machine: Machine) -> Iterator[Finding]:
         return
     device, source = found[0].get("dev"), found[0].get("prefsrc")
     ours = subject.tunnel["local_address"]
-    if device == subject.tunnel["interface"]:
-        # vpnd's own packets have a mark that leads around the tunnel; another program's have none.
-        text = f"{subject.peer} is itself in the ranges of the tunnel; vpnd's packets go around it"
-        yield Finding("route to the peer", NOTE, text, "leave the peer's address out of routes")
+    if _is_of_a_tunnel(subject, machine, device):
+        yield _into_a_tunnel(subject, machine, str(device))
     elif _is_address(ours) and source not in (None, ours):
         text = f"{subject.peer} by {device} from {source}, and the tunnel uses {ours}"
         yield Finding(
@@ -81,6 +83,30 @@ def route(subject: Subject, machine: Machine) -> Iterator[Finding]:
         )
     else:
         yield Finding("route to the peer", GOOD, f"{subject.peer} by {device} from {source or ours}")
+
+
+TUNNELS = "30320"
+"""The group of links in which every interface of a tunnel is, as `ip` writes it."""
+
+
+def _is_of_a_tunnel(subject: Subject, machine: Machine, device: str | None) -> bool:
+    """Whether an interface is that of this tunnel, or of another one of vpnd."""
+    if device is None or device == subject.tunnel["interface"]:
+        return device is not None
+    links = as_json(machine.run("ip", "-json", "link", "show", "dev", device))
+    return bool(links) and links[0].get("group") == TUNNELS
+
+
+def _into_a_tunnel(subject: Subject, machine: Machine, device: str) -> Finding:
+    """vpnd's own packets have a mark that leads around what it has set up; another program's have none."""
+    peer = str(subject.peer)
+    marked = as_json(machine.run("ip", "-json", "route", "get", peer, "mark", MARK_OF_OURS))
+    if marked and _is_of_a_tunnel(subject, machine, marked[0].get("dev")):
+        text = f"{peer} leads into {device}, the interface of a tunnel, and so does what vpnd sends itself"
+        hint = f"remove that route (ip route show dev {device}), or: ip route add {peer} via ROUTER"
+        return Finding("route to the peer", BAD, text, hint)
+    text = f"{peer} is itself in the ranges of the tunnel; vpnd's packets go around it"
+    return Finding("route to the peer", NOTE, text, "leave the peer's address out of routes")
 
 
 def udp(subject: Subject, machine: Machine) -> Iterator[Finding]:
@@ -278,14 +304,16 @@ def icv(subject: Subject, machine: Machine) -> Iterator[Finding]:
 
 
 def path_mtu(subject: Subject, machine: Machine) -> Iterator[Finding]:
-    """The largest ping that comes back from the other side's health check address."""
+    """The largest ping that comes back: from the health check's other end, else from the peer itself."""
     health, mtu = subject.tunnel["health"], subject.tunnel["mtu"]
     if mtu is not None and mtu < SMALLEST_IPV6:
         text = f"the tunnel carries {mtu} bytes, and IPv6 needs {SMALLEST_IPV6}"
         yield Finding("path MTU", NOTE, text, "is a path on the way so small? tunnels.NAME.mtu sets it")
-    if not subject.is_up or health is None or not health["remote"] or mtu is None:
-        text = "to try it, something inside has to answer: the health check names who"
-        yield Finding("path MTU", UNKNOWN, text, "health_check.enabled = true at both ends")
+    if not subject.is_up or mtu is None:
+        yield Finding("path MTU", UNKNOWN, "it is known once the tunnel is up")
+        return
+    if health is None or not health["remote"]:
+        yield _outside(subject, machine, mtu)
         return
     remote, local = health["remote"], health["local"]
     largest = _largest(machine, local, remote, mtu)
@@ -298,6 +326,29 @@ def path_mtu(subject: Subject, machine: Machine) -> Iterator[Finding]:
         text = f"packets of {largest} bytes come back, and of {mtu} do not"
         place = f"[tunnels.{subject.tunnel['name']}]"
         yield Finding("path MTU", BAD, text, f"mtu = {largest} in {place}, here and there")
+
+
+def _outside(subject: Subject, machine: Machine, mtu: int) -> Finding:
+    """Where nothing inside is to answer: whether the path carries the datagrams of the largest packets."""
+    carried = next((one for one in subject.tunnel["mappings"] if one["encryption"]), None)
+    if carried is None or subject.peer is None or not _is_address(subject.peer):
+        return Finding("path MTU", UNKNOWN, "it is known once the tunnel is up")
+    sha256_96 = bool(subject.tunnel["configuration"]["ipsec"]["sha256_96"])
+    suite = as_cut(Suite(carried["encryption"], None, carried["integrity"], None), sha256_96)
+    travels = suite, carried["encapsulation"] == "udp", ip_address(subject.peer).version
+    outer = path_mtu_of(mtu, *travels)
+    largest = _largest(machine, None, subject.peer, outer)
+    if largest is None:
+        text = f"{subject.peer} answers no ping, and there is no health check inside the tunnel"
+        hint = "health_check.enabled = true at both ends; or let the peer answer pings for the moment"
+        return Finding("path MTU", UNKNOWN, text, hint)
+    if largest == outer:
+        text = f"datagrams of {outer} bytes come back from the peer: packets of {mtu} fit"
+        return Finding("path MTU", GOOD, f"{text} (outside the tunnel)")
+    inner = inner_mtu(largest, *travels)
+    text = f"datagrams of {largest} bytes come back from the peer, and of {outer} do not, which packets of"
+    hint = f"mtu = {inner} in [tunnels.{subject.tunnel['name']}], here and there"
+    return Finding("path MTU", BAD, f"{text} {mtu} need", hint)
 
 
 def _largest(machine: Machine, local: str | None, remote: str, mtu: int) -> int | None:
