@@ -46,6 +46,12 @@ class Tables(dict[str, object]):
         self.valid: dict[tuple[type[BaseModel], KeyPath], BaseModel] = {}
         """The tables that were found to be valid by themselves."""
 
+    def read_again(self, stamp: Stamp | None) -> Tables:
+        """The same of a file that is another by its mode, or by how it is used."""
+        again = Tables(self, self.digest, stamp)
+        again.valid = self.valid
+        return again
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -38,6 +38,7 @@ from vpnd.config.schema import (
     with_profile,
 )
 from vpnd.config.secrets import (
+    KEYS,
     CredentialUnavailable,
     SecretError,
     only_owner_reads,
@@ -145,7 +146,7 @@ def read_sources(
 
     `known`: as of `load`.
     """
-    before = {source.path: source for source in known if isinstance(source.tables, Tables)}
+    before = {one.path: one for one in known if isinstance(one.tables, Tables) and one.places is not NOWHERE}
     files = [(path, True, False)]
     files += [(extra, False, False) for extra in _toml_files(path.parent / TUNNELS_DIRECTORY, findings)]
     if state is not None:
@@ -233,10 +234,12 @@ def _read_file(
         return None
     digest = hashlib.sha256(data).digest()
     if known is not None and isinstance(known.tables, Tables) and known.tables.digest == digest:
-        known.tables.stamp = stamp
         if _is_as_read(known, path, main, from_api) and known.private == private:
+            known.tables.stamp = stamp
             return known
-        return Source(str(path), known.tables, known.places, path, main, from_api, private)
+        # `known` stays in force where this is refused: the stamp of another mode must not become its own.
+        tables = known.tables.read_again(stamp)
+        return Source(str(path), tables, known.places, path, main, from_api, private)
     empty = replace(nothing, main=main, from_api=from_api, private=private)
     return parsed(text, empty, findings, digest, stamp)
 
@@ -278,10 +281,13 @@ def parsed(
 
 
 def _interned(value: object) -> object:
-    """The same with each key and word once in memory: a thousand tunnels have the same ones."""
+    """The same with each key and word once in memory: a thousand tunnels have the same ones.
+
+    But for pre-shared keys: Python 3.12 keeps what it has interned to its end.
+    """
     match value:
         case dict():
-            return {intern(key): _interned(one) for key, one in value.items()}
+            return {intern(key): one if key in KEYS else _interned(one) for key, one in value.items()}
         case list():
             return [_interned(one) for one in value]
         case str():

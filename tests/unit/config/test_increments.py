@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
-from typing import Any
+from sys import intern
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ from vpnd.config.compile import compile_gateway
 from vpnd.config.load import Loaded, load, load_with, load_without
 from vpnd.config.secrets import read_secret
 from vpnd.config.snapshot import Snapshot
-from vpnd.config.stamps import stamp
+from vpnd.config.stamps import stamp, stamp_of
 from vpnd.daemon.state import StateDirectory, to_toml
 from vpnd.model.secret import Secret
 
@@ -195,7 +197,8 @@ def test_a_change_is_checked_as_all_is(
                 directory.step(what, value)
                 found = load(*args, known=known)
                 assert outcome(found) == outcome(load(*args))
-                known = found.sources
+                # What is refused leaves in force what was, with which the next one begins.
+                known = found.sources if found.ok else known
             proposed = StateDirectory(directory.state).propose(data.draw(NAMES), data.draw(TUNNEL)).source
             assert outcome(load_with(*args, proposed, known=known)) == outcome(load_with(*args, proposed))
             gone = directory.file(data.draw(st.sampled_from(FILES[1:])))
@@ -309,3 +312,54 @@ def test_a_file_has_a_stamp_once_its_last_change_is_past(directory: Directory) -
         assert stamp(directory.main) != settled
         assert stamp(directory.path / "none") is None
         assert stamp("a\0b") is None
+        assert stamp(directory.path) is None, "what a directory or a pipe holds changes without it"
+
+
+def test_a_time_before_all_is_as_good_as_another(directory: Directory) -> None:
+    """Some filesystems take years that 64 bits of nanoseconds do not."""
+    with everything_has_settled():
+        status = directory.main.stat()
+        fields = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+        for year in (1200, 1600):
+            fields["st_mtime_ns"] = (year - 1970) * 31_556_952 * 10**9
+            found = stamp_of(cast(os.stat_result, SimpleNamespace(**fields)))
+            assert found is not None
+            assert found != stamp(directory.main)
+
+
+def test_a_mode_that_was_refused_is_refused_again(directory: Directory) -> None:
+    """The next load begins with what is in force, which has not the stamp of what was refused."""
+    file = "tunnels.d/a.toml"
+    directory.step(file, {"tunnels": {"t": tunnel("t", pre_shared_key=f"plain:{KEYS[0]}")}})
+    with everything_has_settled():
+        in_force = load(directory.main, directory.state)
+        assert in_force.ok
+        directory.file(file).chmod(0o644)
+        for _ in range(3):
+            found = load(directory.main, directory.state, known=in_force.sources)
+            assert [problem.code for problem in found.errors] == ["E-PSK-MODE"]
+        directory.file(file).chmod(0o600)
+        assert load(directory.main, directory.state, known=in_force.sources).ok
+
+
+def test_lines_are_known_again_after_a_rollback(directory: Directory) -> None:
+    """What was kept of a file has no lines, and a file without tunnels is kept as it is."""
+    directory.step("main", {"gateway": {"name": "hq", "address": "192.0.2.1", "region": "x" * 300}})
+    refused = load(directory.main, directory.state)
+    assert refused.errors
+    back = Snapshot.of(refused.sources).with_keys(refused.sources)
+    assert load(directory.main, directory.state, known=back).problems == refused.problems
+
+
+def test_words_are_in_memory_once_and_keys_are_not_kept(directory: Directory) -> None:
+    written = tunnel("t", pre_shared_key=f"plain:{KEYS[0]}", next_pre_shared_key=f"plain:{KEYS[1]}")
+    directory.step("tunnels.d/a.toml", {"tunnels": {"t": written}})
+    table = load(directory.main, directory.state).configuration.tunnels["t"].written
+    kept = {
+        key: intern(value[:1] + value[1:]) is value  # an equal text, but where Python keeps this one
+        for key, value in table.items()
+        if isinstance(value, str)
+    }
+    assert kept == {"pre_shared_key": False, "next_pre_shared_key": False}
+    (route,) = cast(list[str], table["routes"])
+    assert intern(route[:1] + route[1:]) is route
