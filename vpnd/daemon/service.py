@@ -156,6 +156,8 @@ class Service:
         self._spawn(self.loop_lag.watch())
         self._spawn(keep(self.journal.recorder, self.in_thread, self._not_recorded))
         self._watch.start()
+        # What others have changed until then is not told.
+        self.interfaces.doubt()
 
     async def change(self, loaded: Loaded) -> Change:
         """Go over to another configuration; returns when every tunnel is as it is configured.
@@ -491,6 +493,7 @@ class Service:
             self.gateway.on_reply(tunnel, echo)
 
     def _changed_outside(self) -> None:
+        self.interfaces.doubt()
         if self._repairs.is_due():
             self._spawn(self._repairs.repair())
 

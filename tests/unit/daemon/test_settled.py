@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from tests.unit.daemon.fakes import KEY
 from tests.unit.daemon.pairs import Pair, with_pair
 from vpnd.daemon.routing import apart, carried, guard, probed, tables_of
-from vpnd.host.routes import MAIN_TABLE, Wanted
+from vpnd.host.nftables import Shield
+from vpnd.host.routes import MAIN_TABLE, Route, Wanted
 
 TABLE: dict[str, Any] = {
     "customer_gateway": {"address": "192.0.2.2"},
@@ -167,3 +169,77 @@ async def test_a_peer_in_its_own_routes_is_heard_from_where_it_is_now(pair: Pair
     there = {"customer_gateway": {"address": "192.0.2.7"}}
     await pair.hq.operator.put_tunnel("t", {**TABLE, "routes": ["192.0.2.0/24"], **there})
     assert ip_address("192.0.2.7") in pair.hq.host.heard
+
+
+async def asks(pair: Pair, description: str) -> bool:
+    """Whether the kernel is asked by a change that has nothing to do with it."""
+    before = len(pair.hq.host.history)
+    await pair.hq.operator.put_tunnel("t", {**TABLE, "description": description})
+    return len(pair.hq.host.history) > before
+
+
+@with_pair
+async def test_what_the_kernel_was_not_watched_for_is_asked_by_the_first_change(pair: Pair) -> None:
+    rest = 'negotiation = "passive"\nroutes = ["10.2.0.0/16"]\n'
+    pair.configure({"t": rest}, {})
+    await pair.start()
+    asked = [len(pair.hq.host.history)]
+    for text in ("first", "second"):
+        pair.configure({"t": f'{rest}description = "{text}"'}, {})
+        await pair.hq.operator.reload()
+        asked.append(len(pair.hq.host.history))
+    assert asked[0] < asked[1] == asked[2]
+
+
+@with_pair
+async def test_what_was_told_and_could_not_be_repaired_is_asked_by_the_next_change(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin(pair, TABLE)
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.hq.host, "local_addresses", None)  # a bug, as it were
+        pair.hq.watch.on_change()
+        await asyncio.sleep(0.01)
+    assert [await asks(pair, text) for text in ("first", "second")] == [True, False]
+
+
+@with_pair
+async def test_what_is_told_while_the_kernel_is_asked_is_asked_for_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin(pair, TABLE)
+    interfaces, shield = pair.hq.service.interfaces, pair.hq.host.shield
+
+    async def shielding(wanted: Shield) -> bool:
+        interfaces.doubt()
+        return await shield(wanted)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.hq.host, "shield", shielding)
+        await interfaces.settle()
+    assert [await asks(pair, text) for text in ("first", "second")] == [True, False]
+
+
+@with_pair
+async def test_a_route_that_the_kernel_did_not_lead_is_asked_for_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin(pair, TABLE)
+
+    async def refusing(_: tuple[Route, ...]) -> list[str]:
+        return ["add a route: No buffer space available (ENOBUFS)"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.hq.host, "replace", refusing)
+        pair.hq.service.interfaces.lead(ip_network("10.2.0.0/16"))
+        await pair.hq.service.interfaces.led()
+    assert [await asks(pair, text) for text in ("first", "second")] == [True, False]
+
+
+@with_pair
+async def test_a_check_that_was_made_strict_again_is_loosened_by_any_change(pair: Pair) -> None:
+    table = {**TABLE, "routes": ["192.0.2.0/24"]}
+    await begin(pair, table)
+    pair.hq.host.heard = frozenset()
+    await pair.hq.operator.put_tunnel("t", {**table, "description": "new"})
+    assert ip_address("192.0.2.2") in pair.hq.host.heard

@@ -125,7 +125,9 @@ class Interfaces:
         """Counts the interfaces that were made, renamed or taken away: the kernel's routes go with them."""
         self._settled: Standing | None = None
         """What the kernel's routes and rules follow from, as it was when they were settled; None: they are
-        not, or not all of them."""
+        not, or not all of them, or others may have changed them since."""
+        self._doubts = 0
+        """Counts what was a reason to ask the kernel again."""
         self._shield: Shield | None = None
         self._parts: dict[object, _Part] = {}
         """What each tunnel has in what is wanted, with what it follows from."""
@@ -150,12 +152,20 @@ class Interfaces:
         self._configured = tuple(tunnels)
         standing = self._standing()
         if self._settled is not None and self._settled.says_as_much_as(standing):
-            # What others change meanwhile is repaired when the kernel tells of it (`Repairs`).
+            # When the kernel tells of what others change, it is asked again (`doubt`).
             self._settled = standing
             await self._keep_shield(self._shield or shield(self._configured))
+            if self._separate:
+                # The kernel does not tell of sysctl.
+                await self._hear_peers()
             return
         self._tables = tables_of(policy.name for policy in self._configured)
         await self.settle()
+
+    def doubt(self) -> None:
+        """What the kernel has may be other than it was settled: the next change asks it."""
+        self._doubts += 1
+        self._settled = None
 
     def _standing(self) -> Standing:
         attached = tuple(one.policy for one in self._attached.values())
@@ -318,7 +328,8 @@ class Interfaces:
         set up again, with which the kernel had taken routes away.
         """
         async with self._settling:
-            self._settled = None
+            self.doubt()
+            doubts = self._doubts
             looked = await self._look_inside()
             standing = self._standing()
             await self._reconcile(self._all_wanted(), raised)
@@ -326,7 +337,7 @@ class Interfaces:
         await self.keep_shield()
         if self._separate:
             await self._hear_peers()
-        if whole and not self._unshielded:
+        if whole and not self._unshielded and doubts == self._doubts:
             self._settled = standing
 
     async def settle_refused(self) -> None:
@@ -514,6 +525,8 @@ class Interfaces:
 
     def _tell_refused(self, failures: list[str], before: frozenset[str] = frozenset()) -> None:
         """Say what the kernel refused, but not what it had refused already; `before` is refused as well."""
+        if failures:
+            self.doubt()
         for text in [text for text in failures if text not in self._refused][:10]:
             self._journal.warn(None, f"the kernel refused to {text}")
         self._refused = before.union(failures)
