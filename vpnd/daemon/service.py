@@ -51,6 +51,9 @@ from vpnd.wire.icmp import Echo
 FAREWELL = 2.0
 """Ours: seconds that the peers have for their answers to our DELETE when the daemon ends."""
 
+OWNER_KEPT = 4.0
+"""Ours: seconds that a look at every process is good for; a port is tried again after five."""
+
 FAREWELL_LOOK = 0.02
 """Ours: seconds between two looks whether they have answered."""
 
@@ -137,6 +140,8 @@ class Service:
         self._host = host
         self._supervisor = supervisor
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._port_owner: tuple[str | None, float] | None = None
+        """Who had a port of ours at the last look, and when that was."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -454,10 +459,7 @@ class Service:
             local = policy.peer.local_address
             detail = f"cannot receive on {local}: {error.strerror or error}"
             name = errno.errorcode.get(error.errno or 0)
-            owner = None
-            if error.errno == errno.EADDRINUSE:
-                ports = IKE_PORT, NAT_T_PORT
-                owner = await asyncio.to_thread(lambda: next(filter(None, map(port_owner, ports)), None))
+            owner = await self._owner_of_ports() if error.errno == errno.EADDRINUSE else None
             return Diagnosis.of(Code.LOCAL_SOCKET, ours=local, errno=name, detail=detail, owner=owner)
         if self.interfaces.get(policy.name) is None:
             try:
@@ -470,6 +472,14 @@ class Service:
                 self.journal.fault(policy.name, "internal error while its interface was made", error)
                 return Diagnosis.of(Code.INTERNAL)
         return None
+
+    async def _owner_of_ports(self) -> str | None:
+        """The other program that has UDP 500 or 4500, if it can be seen: looked for once for many tunnels."""
+        now = asyncio.get_running_loop().time()
+        if self._port_owner is None or now - self._port_owner[1] >= OWNER_KEPT:
+            owner = await self.in_thread(port_owner, IKE_PORT) or await self.in_thread(port_owner, NAT_T_PORT)
+            self._port_owner = owner, now
+        return self._port_owner[0]
 
     # ----------------------------------------------------------------------------------- inside
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 
 import pytest
 
+from tests.unit.daemon.fakes import FakePort
 from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_operations import BACK, ROUTED, up
 from vpnd.control.operations import NegotiationFailed
 from vpnd.daemon.upkeep.interfaces import Interfaces
 from vpnd.datapath.interface import TunLost
 from vpnd.host.host import HostFailed
-from vpnd.model.policy import TunnelPolicy
+from vpnd.model.policy import IKE_PORT, NAT_T_PORT, TunnelPolicy
 from vpnd.model.selectors import Address, parse_address
 
 PASSIVE = ROUTED + '\nnegotiation = "passive"'
@@ -202,6 +205,31 @@ async def test_a_port_that_cannot_be_read_is_opened_again(pair: Pair) -> None:
     await pair.until(lambda: pair.state() == ("up", "up"), 60)
     assert len(pair.hq.reading) == 1
     assert pair.hq.ports_closed == 2
+
+
+@with_pair
+async def test_who_has_the_port_is_looked_for_once_for_all_tunnels(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    async def taken(port: FakePort) -> None:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+    def owner(port: int) -> str | None:
+        looked.append(port)
+        return "charon (pid 13)" if port == NAT_T_PORT else None
+
+    monkeypatch.setattr(FakePort, "start", taken)
+    monkeypatch.setattr("vpnd.daemon.service.port_owner", owner)
+    pair.configure({name: f'routes = ["10.{at}.0.0/16"]' for at, name in enumerate("tuv")}, {})
+    await pair.hq.start()
+    assert looked == [IKE_PORT, NAT_T_PORT]
+    for tunnel in pair.hq.service.gateway.tunnels:
+        assert tunnel.standing.blocked is not None
+        assert tunnel.standing.blocked.fact("owner") == "charon (pid 13)"
+    await seconds(pair, 5.5)
+    assert looked == [IKE_PORT, NAT_T_PORT] * 2
 
 
 @with_pair
