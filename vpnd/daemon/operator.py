@@ -81,6 +81,7 @@ from vpnd.model.identity import Identity
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.failover import NoSuchGroup
 from vpnd.tunnel.lifecycle import Tunnel
+from vpnd.tunnel.mappings import Fault as TunnelFault
 
 
 class Operator:
@@ -723,32 +724,40 @@ class Operator:
             old = mapping.owner
             if old is None:
                 continue
-            faults = len(tunnel.standing.faults)
+            before = tunnel.standing.latest
             with self._gateway.turn() as now:
                 self._gateway.endpoint.rekey_child(now, tunnel.name, old.spi_in)
-            await self._until_replaced(tunnel, faults, seconds, lambda m=mapping, o=old: m.owner is not o)
+            await self._until_replaced(tunnel, before, seconds, lambda m=mapping, o=old: m.owner is not o)
 
     async def _rekey_ike(self, name: str, seconds: float) -> None:
         tunnel = self._tunnel(name)
         before = {(ike.spi_i, ike.spi_r) for ike in self._gateway.endpoint.ike_sas(name)}
-        faults = len(tunnel.standing.faults)
+        latest = tunnel.standing.latest
         with self._gateway.turn() as now:
             self._gateway.endpoint.rekey_ike(now, name)
 
         def replaced() -> bool:
             return any((ike.spi_i, ike.spi_r) not in before for ike in self._gateway.endpoint.ike_sas(name))
 
-        await self._until_replaced(tunnel, faults, seconds, replaced)
+        await self._until_replaced(tunnel, latest, seconds, replaced)
 
-    async def _until_replaced(self, tunnel: Tunnel, faults: int, seconds: float, replaced: Any) -> None:
+    async def _until_replaced(
+        self, tunnel: Tunnel, before: TunnelFault | None, seconds: float, replaced: Any
+    ) -> None:
+        """Wait until something is replaced, or fails; `before` is the last failure of earlier."""
+
+        def failed() -> TunnelFault | None:
+            latest = tunnel.standing.latest
+            return latest if latest is not before else None
+
         def decided() -> bool:
-            return replaced() or len(tunnel.standing.faults) > faults
+            return replaced() or failed() is not None
 
         await self._gateway.watchers.wait(tunnel.name, decided, seconds)
         if replaced():
             return
-        if len(tunnel.standing.faults) > faults:
-            raise _failed(tunnel.name, tunnel.standing.faults[-1][0].diagnosis, 0, 1)
+        if (fault := failed()) is not None:
+            raise _failed(tunnel.name, fault.diagnosis, 0, 1)
         raise _no_successor(tunnel.name, seconds)
 
 

@@ -30,6 +30,7 @@ from vpnd.host.routes import MAIN_TABLE, Route, Wanted
 from vpnd.model.child import Path as NetworkPath
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.selectors import Address, Network, parse_address
+from vpnd.tunnel.mappings import KEPT_FAULTS, Fault
 
 ROUTED = 'routes = ["10.2.0.0/16"]'
 BACK = 'routes = ["10.1.0.0/16"]\nnegotiation = "passive"'
@@ -305,6 +306,20 @@ async def test_rekey_of_several_that_take_too_long_together_ends_at_its_timeout(
     assert failed.value.code == "E-TIMEOUT"
     assert set(pair.hq.engine.sending.values()) - before
     assert 5 < loop.time() - began < 6.5
+
+
+@with_pair
+async def test_rekey_that_the_peer_refuses_says_why_however_often_something_failed(pair: Pair) -> None:
+    ours, theirs = (f"[tunnels.t.ipsec]\npfs = {group}" for group in (14, 19))
+    await up(pair, f"{ROUTED}\n{ours}", f"{BACK}\n{theirs}")
+    standing, loop = pair.hq.service.gateway.tunnels["t"].standing, asyncio.get_running_loop()
+    for _ in range(2 * KEPT_FAULTS):
+        standing.add(Fault(Diagnosis.of(Code.SILENT), 0.0), None)
+    began = loop.time()
+    with pytest.raises(NegotiationFailed) as failed:
+        await pair.hq.operator.rekey("t", ike=False, child=True, timeout=30)
+    assert failed.value.code == "E-PFS"
+    assert loop.time() - began < 1
 
 
 @with_pair
