@@ -47,7 +47,7 @@ class Tables(dict[str, object]):
         """The tables that were found to be valid by themselves."""
 
     def read_again(self, stamp: Stamp | None) -> Tables:
-        """The same of a file that is another by its mode, or by how it is used."""
+        """The same tables, of a file whose mode has changed or that is used in another way."""
         again = Tables(self, self.digest, stamp)
         again.valid = self.valid
         return again

@@ -251,7 +251,7 @@ def _is_unchanged(path: Path, main: bool, from_api: bool, known: Source) -> bool
 
 
 def _is_as_read(known: Source, path: Path, main: bool, from_api: bool) -> bool:
-    """Whether it is nothing but its file, at this path."""
+    """Whether it is the file of this path as it was read: not rolled back, and without keys of its own."""
     alone = not known.keys and not known.next_keys and known.places is not NOWHERE
     return alone and (known.label, known.main, known.from_api) == (str(path), main, from_api)
 

@@ -161,7 +161,7 @@ class Service:
         self._spawn(self.loop_lag.watch())
         self._spawn(keep(self.journal.recorder, self.in_thread, self._not_recorded))
         self._watch.start()
-        # What others have changed until then is not told.
+        # The watch says nothing of what others have changed before.
         self.interfaces.doubt()
 
     async def change(self, loaded: Loaded) -> Change:

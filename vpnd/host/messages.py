@@ -68,7 +68,7 @@ def set_link(index: int, *, up: bool = False, **attributes: int | str) -> None:
 
 @cache
 def _quiet() -> bytes:
-    """The attributes that say so: made once, for what is nested costs pyroute2 most."""
+    """The attributes of `set_quiet`, made once: what is nested costs pyroute2 most."""
     quiet = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]})]}
     fields = len(_written(LinkMessage, {}))
     return _written(LinkMessage, {}, [("IFLA_AF_SPEC", quiet)])[fields:]
@@ -230,7 +230,7 @@ def _read(kind: type[Any], body: bytes) -> Any:
 
 
 def _let_go(message: Any) -> None:
-    """Each message, and each attribute, is in a list of its own: it would wait for the next collection."""
+    """Break the circle in each message and attribute of pyroute2, which only the collector would free."""
     message.chain.clear()
     for slot in message["attrs"]:
         attribute = getattr(slot, "cell", slot)[1]

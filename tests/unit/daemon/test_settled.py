@@ -197,7 +197,7 @@ async def test_what_was_told_and_could_not_be_repaired_is_asked_by_the_next_chan
 ) -> None:
     await begin(pair, TABLE)
     with monkeypatch.context() as patch:
-        patch.setattr(pair.hq.host, "local_addresses", None)  # a bug, as it were
+        patch.setattr(pair.hq.host, "local_addresses", None)  # as a bug would
         pair.hq.watch.on_change()
         await asyncio.sleep(0.01)
     assert [await asks(pair, text) for text in ("first", "second")] == [True, False]

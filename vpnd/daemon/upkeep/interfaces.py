@@ -163,7 +163,7 @@ class Interfaces:
         await self.settle()
 
     def doubt(self) -> None:
-        """What the kernel has may be other than it was settled: the next change asks it."""
+        """The kernel may have other routes and rules than were settled: the next change asks it again."""
         self._doubts += 1
         self._settled = None
 
