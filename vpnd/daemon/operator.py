@@ -724,7 +724,7 @@ class Operator:
             old = mapping.owner
             if old is None:
                 continue
-            before = tunnel.standing.latest
+            before = _latest(tunnel)
             with self._gateway.turn() as now:
                 self._gateway.endpoint.rekey_child(now, tunnel.name, old.spi_in)
             await self._until_replaced(tunnel, before, seconds, lambda m=mapping, o=old: m.owner is not o)
@@ -732,7 +732,7 @@ class Operator:
     async def _rekey_ike(self, name: str, seconds: float) -> None:
         tunnel = self._tunnel(name)
         before = {(ike.spi_i, ike.spi_r) for ike in self._gateway.endpoint.ike_sas(name)}
-        latest = tunnel.standing.latest
+        latest = _latest(tunnel)
         with self._gateway.turn() as now:
             self._gateway.endpoint.rekey_ike(now, name)
 
@@ -747,7 +747,7 @@ class Operator:
         """Wait until something is replaced, or fails; `before` is the last failure of earlier."""
 
         def failed() -> TunnelFault | None:
-            latest = tunnel.standing.latest
+            latest = _latest(tunnel)
             return latest if latest is not before else None
 
         def decided() -> bool:
@@ -759,6 +759,12 @@ class Operator:
         if (fault := failed()) is not None:
             raise _failed(tunnel.name, fault.diagnosis, 0, 1)
         raise _no_successor(tunnel.name, seconds)
+
+
+def _latest(tunnel: Tunnel) -> TunnelFault | None:
+    """The last failure, each an object of its own; None: there was none."""
+    faults = tunnel.standing.faults
+    return faults[-1][0] if faults else None
 
 
 def _local_id(tunnel: Tunnel) -> str | None:

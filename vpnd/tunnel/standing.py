@@ -158,11 +158,6 @@ class Standing:
         if self.since is None:
             self.since = now
 
-    @property
-    def latest(self) -> Fault | None:
-        """The last failure, each an object of its own; None: there was none."""
-        return self.faults[-1][0] if self.faults else None
-
     def add(self, fault: Fault, index: int | None) -> None:
         """Something failed that leaves what stands as it is."""
         self.faults.append((fault, index))
