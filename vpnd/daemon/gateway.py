@@ -362,7 +362,7 @@ class Gateway:
                 probing_began(self.journal, output)
             case Learned(tunnel, code, diagnosis):
                 probing_ended(self.journal, output)
-                if diagnosis is not None and (asked := self.tunnels.get(tunnel)) is not None:
+                if (asked := self.tunnels.get(tunnel)) is not None:
                     asked.standing.learn(now, code, diagnosis)
                 self.watchers.wake(tunnel)
             case SendProbe():

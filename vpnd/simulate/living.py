@@ -87,9 +87,9 @@ class Living(Gateway):
                 self._send(self, output)
             case LadderLine():
                 self._drawn(self, output)
-            case Learned(tunnel, code, diagnosis) if diagnosis is not None:
+            case Learned(tunnel, code, diagnosis):
                 self.tunnels[tunnel].standing.learn(self._clock(), code, diagnosis)
-            case Learned() | ProbingBegan():
+            case ProbingBegan():
                 pass
 
     def _apply(self, output: Output) -> None:

@@ -341,8 +341,6 @@ def _both(
 def _outcome(end: Living, tunnel: Tunnel, renewed: Renewed) -> TunnelOutcome:
     ikes = end.ike_sas(tunnel.name)
     failure = impaired(tunnel) or tunnel.failure
-    if failure is None and tunnel.standing.refused and not tunnel.all_up:
-        failure = next(reversed(tunnel.standing.refused.values()))
     diagnosis = failure.diagnosis if failure is not None else None
     mappings = tuple(
         _mapping(tunnel, mapping, policy, renewed)

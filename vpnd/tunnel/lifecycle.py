@@ -140,11 +140,14 @@ class Tunnel:
         """Another policy. Mappings that stay keep their number and what they have; the others come and go.
 
         What becomes of their SAs is the caller's affair: those of a mapping that goes are nobody's here.
-        Where there is no SA, what failed before does not count, and an attempt that was under way is over.
+        What failed before does not count; where there is no SA, an attempt that was under way is over.
         """
-        if policy.peer != self.policy.peer and not any(m.owner for m in self.mappings):
-            self._end_attempt()
-            self._start_over()
+        if policy.peer != self.policy.peer:
+            if any(m.owner for m in self.mappings):
+                self._try_others_again()
+            else:
+                self._end_attempt()
+                self._start_over()
         if policy.enabled and not self.policy.enabled:
             self.standing.open()
         if self.attempt.mapping is not None and policy.peer.child(self.attempt.mapping) is None:
@@ -429,6 +432,13 @@ class Tunnel:
         self.attempt.start_over()
         for mapping in self.mappings:
             mapping.start_over()
+
+    def _try_others_again(self) -> None:
+        """What failed of mappings that are down does not count, and they are wanted at once."""
+        self.standing.forget_error()
+        for mapping in self.mappings:
+            if mapping.owner is None:
+                mapping.start_over()
 
     def _stop_trying(self) -> None:
         self.attempt.connected()

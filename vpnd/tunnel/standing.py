@@ -67,8 +67,10 @@ class Standing:
     """The last failures, newest last, each with its mapping if it concerned one."""
     refused: dict[Code, Fault] = field(default_factory=dict)
     """The last refusal under each code of those who had not proved to be the peer, newest last."""
-    learned: tuple[Code, Diagnosis] | None = None
-    """What the peer, asked after failures with this code, has shown to be their reason."""
+    refusal: Fault | None = None
+    """The last of these since the tunnel was up, or was configured as it is."""
+    learned: tuple[Code, Diagnosis, Diagnosis] | None = None
+    """What the peer, asked after failures with this code, has shown to be their reason; the last of them."""
     tries: int = 0
     """Attempts that failed since `since`."""
     since: float | None = None
@@ -81,9 +83,7 @@ class Standing:
 
     def failure(self, all_up: bool) -> Fault | None:
         """Why the tunnel is not up, as far as is known: what is certain before what anyone can have said."""
-        if self.error is not None or all_up or not self.refused:
-            return self.error
-        return next(reversed(self.refused.values()))
+        return self.error if self.error is not None or all_up else self.refusal
 
     @property
     def impaired(self) -> Fault | None:
@@ -151,6 +151,7 @@ class Standing:
     def record(self, now: float, diagnosis: Diagnosis, index: int | None) -> None:
         """An attempt failed, of this mapping or of all."""
         if self.learned is not None and self.learned[0] is diagnosis.code:
+            self.learned = (*self.learned[:2], diagnosis)
             diagnosis = self.learned[1]
         self.error = Fault(diagnosis, now)
         self.add(self.error, index)
@@ -175,20 +176,30 @@ class Standing:
         Anyone can have this said as often as he likes, so one of each code is kept, beside what is certain.
         """
         self.refused.pop(diagnosis.code, None)
-        self.refused[diagnosis.code] = Fault(diagnosis, now)
+        self.refused[diagnosis.code] = self.refusal = Fault(diagnosis, now)
 
-    def learn(self, now: float, code: Code, diagnosis: Diagnosis) -> None:
-        """The peer was asked why attempts fail with this code."""
-        if self.error is not None and self.error.diagnosis.code is code:
-            self.learned = code, diagnosis
+    def learn(self, now: float, code: Code, diagnosis: Diagnosis | None) -> None:
+        """The peer was asked why attempts fail with this code. None: it shows nothing, or no longer."""
+        known, self.learned = self.learned, None
+        if self.error is None:
+            return
+        failure = self.error.diagnosis
+        if known is not None and failure == known[1]:
+            failure = known[2]
+        if failure.code is not code:
+            return
+        if diagnosis is not None:
+            self.learned = code, diagnosis, failure
             self.error = Fault(diagnosis, now)
             self.add(self.error, None)
+        else:
+            self.error = Fault(failure, self.error.at)
 
     def forget_error(self) -> None:
         """What failed before stands no longer."""
-        self.error = self.learned = None
+        self.error = self.learned = self.refusal = None
 
     def works(self) -> None:
         """Everything that was wanted is up."""
-        self.error = self.learned = None
+        self.forget_error()
         self.tries, self.since = 0, None

@@ -454,6 +454,38 @@ def test_what_was_learnt_stands_for_failures_of_that_kind_alone() -> None:
     assert standing.error.diagnosis == REFUSED
 
 
+def test_what_was_learnt_ends_when_the_peer_shows_it_no_longer() -> None:
+    """It was mended at the peer, and attempts fail in the same way for another reason."""
+    standing, differs = Standing(), Diagnosis.of(Code.P1_DH, theirs="14", ours="31")
+    standing.record(1.0, REFUSED, None)
+    standing.learn(2.0, Code.P1_PROPOSAL, differs)
+    other = Diagnosis.of(Code.P1_ENCRYPTION, theirs="aes-128", ours="aes-256")
+    standing.learn(3.0, Code.P1_PROPOSAL, other)
+    assert standing.error is not None
+    assert standing.error.diagnosis == other
+    standing.learn(4.0, Code.P1_PROPOSAL, None)
+    assert standing.error.diagnosis == REFUSED
+    standing.record(5.0, REFUSED, None)
+    assert standing.error.diagnosis == REFUSED
+    standing.forget_error()
+    standing.note(6.0, SILENT)
+    standing.learn(7.0, Code.P1_PROPOSAL, differs)
+    assert standing.error.diagnosis == SILENT
+
+
+def test_a_refusal_before_the_tunnel_was_up_is_history() -> None:
+    standing = Standing()
+    standing.refuse(1.0, NOT_PROVED)
+    before = standing.failure(all_up=False)
+    assert before is not None
+    assert before.diagnosis == NOT_PROVED
+    for passes in (standing.works, standing.forget_error):
+        standing.refuse(2.0, NOT_PROVED)
+        passes()
+        assert standing.failure(all_up=False) is None
+        assert [*standing.refused] == [Code.PSK], "what is kept of it"
+
+
 def test_why_packets_do_not_pass_keeps_the_time_of_its_beginning() -> None:
     standing = Standing()
     standing.impede(1.0, Diagnosis.of(Code.ONE_WAY, seconds=10))
