@@ -80,10 +80,8 @@ _KEYS: dict[Code, tuple[str, ...]] = {
     Code.ESP_ICV: ("ipsec.sha256_96", "ipsec.integrity"),
 }
 
-_PHASE_1_ALSO = (
-    "the peer has no tunnel for our address or identity, and says it this way",
-    "the peer demands an additional key exchange (RFC 9370), which vpnd does not have",
-)
+_PHASE_1_ALSO = ("the peer has no tunnel for our address or identity, and says it this way",)
+_ADDITION_WANTED = ("the peer demands an additional key exchange (RFC 9370), which vpnd does not have",)
 
 
 def _behind(flapping: Diagnosis) -> Code:
@@ -142,7 +140,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.P1_DH: mismatches.attribute("IKE SA", "DH group", "ike.dh_group"),
     Code.P1_AUTH_METHOD: mismatches.auth_method,
     Code.P1_PROPOSAL: mismatches.proposal(
-        "IKE SA", "ike.encryption, ike.integrity and ike.dh_group", _PHASE_1_ALSO
+        "IKE SA", "ike.encryption, ike.integrity and ike.dh_group", _PHASE_1_ALSO, _ADDITION_WANTED
     ),
     Code.ADDITION: mismatches.addition,
     Code.P2_ENCRYPTION: mismatches.attribute("ESP SA", "encryption", "ipsec.encryption"),
@@ -194,13 +192,7 @@ _EXPLAIN: dict[Code, Callable[[Facts], Explanation]] = {
     Code.MAPPINGS_DOWN: mismatches.mappings_down,
     Code.FLAPPING: _flapping,
     Code.MTU: failures.mtu,
-    Code.PEER_DEAD: failures.simple(
-        "{peer} stopped answering (dead peer detection)",
-        'check the network and the peer; dpd.action = "retry" connects again by itself,'
-        ' "disconnect" waits for the peer, for vpnctl up or, if traffic-triggered, for traffic',
-        ("the peer restarted", "the way there is cut, or a NAT forgot it"),
-        ("vpnctl up {tunnel}",),
-    ),
+    Code.PEER_DEAD: failures.peer_dead,
     Code.PEER_BUSY: failures.simple(
         "{peer} is busy with another exchange and asks to come back",
         "nothing: vpnd tries again by itself",

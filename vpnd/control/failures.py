@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vpnd.control.explanation import Explanation, Facts
+from vpnd.crypto.suites import ENCRYPTIONS
+from vpnd.datapath.mtu import MINIMUM_MTU
 from vpnd.model.text import printable
 
 # ----------------------------------------------------------------------------------- silence
@@ -195,18 +197,30 @@ def no_reply(facts: Facts) -> Explanation:
     )
 
 
+_CUT = frozenset({"sha256", "sm3"})
+"""Of these both ends may have another length of what is left."""
+
+
 def esp_icv(facts: Facts) -> Explanation:
     """Every packet of a peer that has proved its keys fails: it cuts the ICV to another length."""
     count = f"{facts['received']} packets" if facts["received"] else "the peer's packets"
+    ours, changed = facts["ours"], "something on the way changes the packets"
+    is_cut = ours is None or ours in _CUT
+    change = "set ipsec.sha256_96 = true here for a peer that cuts SHA-256 to 96 bits, as old ones do"
+    if facts["detail"] == "96":
+        change = "set ipsec.sha256_96 = false here: the peer has 128 bits, as RFC 4868 says"
+    elif ours == "sm3":
+        change = "set sm_numbers.sm3_icv_length to the length that the peer has"
+    elif not is_cut:
+        change = "look for what changes packets between the two, such as a firewall that looks into ESP"
+    what = f"{count} came and none passes the integrity check"
     return Explanation(
         facts.code,
-        f"{count} came and none passes the integrity check: both ends cut its value to different lengths",
-        "packets of another length",
-        f"ipsec.integrity: {facts['ours']}" if facts["ours"] else None,
-        also_possible=("something on the way changes the packets",),
-        change="set ipsec.sha256_96 = true here for a peer that cuts SHA-256 to 96 bits, as old ones do"
-        if facts["detail"] != "96"
-        else "set ipsec.sha256_96 = false here: the peer has 128 bits, as RFC 4868 says",
+        f"{what}: both ends cut its value to different lengths" if is_cut else what,
+        "packets of another length" if is_cut else None,
+        f"ipsec.{'encryption' if ours in ENCRYPTIONS else 'integrity'}: {ours}" if ours else None,
+        also_possible=(changed,) if is_cut else (),
+        change=change,
         try_=(f"vpnctl show {facts.tunnel}",),
     )
 
@@ -243,6 +257,11 @@ def mtu(facts: Facts) -> Explanation:
             try_=try_,
         )
     value = inner or "BYTES"
+    through = 'let ICMP "fragmentation needed" and fragments through on every firewall between the two'
+    least = MINIMUM_MTU[6 if facts.about.carries_ipv6 else 4]
+    change = f"set mtu = {value} in the tunnel's table here, and the same at the peer; or {through}"
+    if inner is not None and inner.isdecimal() and int(inner) < least:
+        change = f"{through}: what fits is less than the {least} bytes that an interface has at least"
     return Explanation(
         facts.code,
         f"small packets pass the tunnel and large ones vanish: {carries}; {fits}",
@@ -254,8 +273,7 @@ def mtu(facts: Facts) -> Explanation:
             "a firewall on the way drops fragments, and the ICMP messages of packets that are too large",
             "the peer answers no larger ping: then a file that is fetched through the tunnel arrives",
         ),
-        change=f"set mtu = {value} in the tunnel's table here, and the same at the peer; or let ICMP"
-        ' "fragmentation needed" and fragments through on every firewall between the two',
+        change=change,
         try_=try_,
     )
 
@@ -286,6 +304,20 @@ def simple(
         )
 
     return explained
+
+
+def peer_dead(facts: Facts) -> Explanation:
+    if facts.about.reconnects:
+        change = "check the network and the peer: the tunnel is tried again by itself"
+    else:
+        change = (
+            'check the network and the peer; dpd.action = "retry" connects again by itself,'
+            ' "disconnect" waits for the peer, for vpnctl up or, if traffic-triggered, for traffic'
+        )
+    also = ("the peer restarted", "the way there is cut, or a NAT forgot it")
+    return simple("{peer} stopped answering (dead peer detection)", change, also, ("vpnctl up {tunnel}",))(
+        facts
+    )
 
 
 def syntax(facts: Facts) -> Explanation:

@@ -87,8 +87,10 @@ def prf(facts: Facts) -> Explanation:
 WIDER = "the peer is asked for what is not configured, too"
 
 
-def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Explanation]:
-    """A peer that refused all of ours and did not say why."""
+def proposal(
+    sa: str, keys: str, also: tuple[str, ...], in_ikev2: tuple[str, ...] = ()
+) -> Callable[[Facts], Explanation]:
+    """A peer that refused all of ours and did not say why. `in_ikev2`: what else it may be there alone."""
 
     def explained(facts: Facts) -> Explanation:
         ours, theirs = facts["ours"], facts["theirs"]
@@ -96,14 +98,20 @@ def proposal(sa: str, keys: str, also: tuple[str, ...]) -> Callable[[Facts], Exp
             return _alone(facts, sa, keys)
         sides = f": the peer has {theirs}, we have {ours}" if theirs and ours else f": {ours}" if ours else ""
         wider = (
-            () if theirs or facts.mapping() else (f'diagnose = "all" in [tunnels.{facts.tunnel}]: {WIDER}',)
+            ()
+            if theirs or facts.mapping() or facts.about.asks_for_all
+            else (f'diagnose = "all" in [tunnels.{facts.tunnel}]: {WIDER}',)
         )
         return Explanation(
             facts.code,
             f"{facts.mapping()}nothing that protects the {sa} is acceptable to both sides{sides}",
             f"it has {theirs}" if theirs else facts.notify,
             ours,
-            also_possible=(*_other_esn(facts), *also),
+            also_possible=(
+                *_other_esn(facts),
+                *also,
+                *(in_ikev2 if facts.about.version != "ikev1" else ()),
+            ),
             change=f"make {keys} the same at both ends; each takes a list in order of preference"
             + product_words(facts),
             try_=(
@@ -178,8 +186,10 @@ def pfs(facts: Facts) -> Explanation:
     change = "set ipsec.pfs to the same at both ends"
     if ours not in (None, "off") and (theirs or "").startswith("off or"):
         change += ': ipsec.pfs = "disable" here, where the peer has none'
-    if theirs is not None and theirs != ours and (theirs == "off" or theirs in _GROUP_WORDS):
-        value = '"disable"' if theirs == "off" else theirs
+    others = set((theirs or "").split(", ")) - set((ours or "").split(", "))
+    new = [word for word in (theirs or "").split(", ") if word in others & (_GROUP_WORDS | {"off"})]
+    if new:
+        value = '"disable"' if "off" in new else _quoted(", ".join(new))
         change = f"set ipsec.pfs = {value} here, or {'none' if ours == 'off' else ours or 'ours'} at the peer"
     return Explanation(
         facts.code,
@@ -315,7 +325,7 @@ def _instead_of_identity(facts: Facts, about_us: bool) -> tuple[str, ...]:
         return ("the peer ends it for a reason of its own, which its log has",)
     if facts["exchange"] == "aggressive mode":
         return ("the peer is configured for main mode, or refuses aggressive mode",)
-    if facts["exchange"] == "main mode":
+    if facts["exchange"] == "main mode" and not facts.about.of_any_address:
         return (AGGRESSIVE_BY_HAND,)
     return ()
 
@@ -373,15 +383,24 @@ def _version_word(version: str | None) -> str:
 
 
 def version(facts: Facts) -> Explanation:
-    theirs, ours = facts["theirs"], facts["ours"]
-    other = {"ikev1": "ikev2", "ikev2": "ikev1"}.get(ours or "", "the other version")
-    theirs = theirs if theirs and theirs.startswith("ikev") and theirs[4:] in ("1", "2") else other
+    ours = facts["ours"] or facts.about.version
+    other = {"ikev1": "ikev2", "ikev2": "ikev1"}.get(ours or "")
+    theirs = facts["theirs"] if facts["theirs"] in ("ikev1", "ikev2") else other
+    change = "use one IKE version at both ends"
+    if theirs is not None:
+        change = f'set ike.version = "{theirs}" here, or {ours or "ours"} at the peer'
+    both = f"the peer has {theirs or 'the other version'}, we have {ours or 'the other'}"
+    lacking = ", ".join(facts.about.only_in_ikev2)
+    if theirs == "ikev2" and facts.about.is_aggressive:
+        change += "; then take ike.negotiation_mode out here, which is of IKEv1"
+    elif theirs == "ikev1" and lacking:
+        change += f"; then change what IKEv1 does not have: {lacking}"
     return Explanation(
         facts.code,
-        f"the IKE versions differ: the peer has {theirs}, we have {ours or 'the other'}",
-        facts.notify or theirs,
+        f"the IKE versions differ: {both}",
+        facts.notify or theirs or "another version",
         f"ike.version: {ours}" if ours else None,
-        change=f'set ike.version = "{theirs}" here, or {ours or "ours"} at the peer',
+        change=change,
         try_=(f"vpnctl trace {facts.tunnel}",),
     )
 
@@ -389,6 +408,9 @@ def version(facts: Facts) -> Explanation:
 def mode(facts: Facts) -> Explanation:
     theirs, ours = facts["theirs"], facts["ours"]
     both = f": the peer has {theirs}, we have {ours}" if theirs and ours else ""
+    change = f'set ike.negotiation_mode = "{theirs}" here, or {ours or "ours"} at the peer'
+    if theirs == "aggressive" and facts.about.of_any_address:
+        change = "use main mode at the peer: of any address, it may not have aggressive mode"
     return Explanation(
         facts.code,
         f"the IKEv1 negotiation modes differ{both}",
@@ -398,9 +420,7 @@ def mode(facts: Facts) -> Explanation:
             "strongSwan refuses aggressive mode with a key, unless strongswan.conf has"
             " i_dont_care_about_security_and_use_aggressive_mode_psk = yes",
         ),
-        change=f'set ike.negotiation_mode = "{theirs}" here, or {ours} at the peer'
-        if theirs
-        else "use one mode",
+        change=change if theirs else "use one mode",
         try_=(f"vpnctl trace {facts.tunnel}",),
     )
 
@@ -451,7 +471,11 @@ def mappings_down(facts: Facts) -> Explanation:
         f"{which}; {'the peer refuses them' if refused else 'the peer has no such rule'}",
         facts["theirs"] or facts.notify,
         facts["ours"],
-        also_possible=("the peer allows fewer CHILD_SAs than there are mappings here",),
+        also_possible=(
+            "the peer allows fewer IPsec SAs than there are mappings here"
+            if facts.about.version == "ikev1"
+            else "the peer allows fewer CHILD_SAs than there are mappings here",
+        ),
         change="add a rule for each of these at the peer (our local range is its remote one), or take them"
         " out here" + product_words(facts),
         try_=(f"vpnctl show {facts.tunnel}", f"vpnctl peer-config {facts.tunnel} --for strongswan"),

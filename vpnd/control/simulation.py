@@ -162,7 +162,7 @@ def _said(diagnosis: Diagnosis | None, tunnel: TunnelOutcome) -> dict[str, Any] 
 def _change(diagnosis: Diagnosis, tunnel: TunnelOutcome) -> str | None:
     """What to change, in the version of the tunnel."""
     udp = next((mapping.udp for mapping in tunnel.mappings if mapping.suite is not None), None)
-    return explain(diagnosis, tunnel.name, About(_version(tunnel), None, udp)).change
+    return explain(diagnosis, tunnel.name, About.of(tunnel.policy, None, udp)).change
 
 
 def _version(tunnel: TunnelOutcome) -> str:

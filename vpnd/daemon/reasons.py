@@ -25,7 +25,6 @@ from vpnd.model.text import printable
 from vpnd.tunnel.commands import TunnelState
 from vpnd.tunnel.lifecycle import Tunnel, impaired
 from vpnd.tunnel.mappings import Fault as TunnelFault
-from vpnd.wire.iana import IkeVersion
 
 SHOWN_AFTER = 2.0
 """Ours: seconds after which an attempt without an answer is worth a word."""
@@ -131,14 +130,10 @@ class Reasons:
         return sorted(self._gateway.unknown_peers(), key=lambda one: one.count < OFTEN)[:SHOWN_CALLERS]
 
     def _explanation(self, tunnel: Tunnel, diagnosis: Diagnosis, loaded: Loaded | None) -> Explanation:
-        version = "ikev1" if tunnel.policy.peer.version is IkeVersion.V1 else "ikev2"
         owner = next((m.owner for m in tunnel.mappings if m.owner is not None), None)
-        about = About(
-            version,
-            self._gateway.endpoint.vendor(tunnel.name),
-            owner.child.udp if owner is not None else None,
-            _gateway_of(tunnel, loaded),
-        )
+        vendor = self._gateway.endpoint.vendor(tunnel.name)
+        udp = owner.child.udp if owner is not None else None
+        about = About.of(tunnel.policy, vendor, udp, _gateway_of(tunnel, loaded))
         explanation = explain(diagnosis, tunnel.name, about)
         if diagnosis.code in (Code.TRAFFIC_SELECTORS, Code.MAPPINGS_DOWN):
             also = (

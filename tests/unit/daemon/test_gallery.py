@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.tables import TellRow
+from tests.unit.daemon.advice import is_new_and_possible, of_the_other
 from tests.unit.daemon.fakes import KEY, Machine, configuration
 from tests.unit.daemon.pairs import PROVED, Pair, with_pair
 from tests.unit.daemon.test_stories import BACK, ROUTED, up
@@ -279,10 +280,11 @@ async def is_kept(machine: Machine, why: Any) -> None:
     assert document["error"]["code"] == why.error.code
 
 
-def is_of_the_version(why: Any, version: str) -> None:
-    """Nothing of the other version is offered as a reason."""
-    other = {"ikev1": "IKEv2", "ikev2": "IKEv1"}.get(version)
-    assert not [text for text in why.explanation.also_possible if other and other in text]
+def is_good_advice(machine: Machine, why: Any, version: str) -> None:
+    """What is advised can be set and is not; nothing of the other version is offered as a reason."""
+    is_new_and_possible(machine.config, "t", why.explanation)
+    if version:
+        assert not of_the_other(version, why.explanation)
 
 
 def tables(case: Case, version: str, here: str, there: str, ways: tuple[str, str]) -> tuple[str, str]:
@@ -318,7 +320,7 @@ async def test_each_end_names_what_differs(pair: Pair, case: Case, version: str,
         assert why.explanation is not None
         assert why.explanation.change
         said[end] = why.error.code if why.error is not None else None
-        is_of_the_version(why, version)
+        is_good_advice(machine, why, version)
         await is_kept(machine, why)
     why = pair.hq.operator.why("t")
     assert why.explanation is not None
@@ -819,7 +821,7 @@ async def test_what_goes_wrong_is_named_kept_and_healed(
     why = machine().operator.why("t")
     assert why.explanation is not None
     assert why.explanation.change
-    is_of_the_version(why, version)
+    is_good_advice(machine(), why, version)
     await is_kept(machine(), why)
     row(
         TABLE,
