@@ -19,11 +19,15 @@ from dataclasses import dataclass, field
 from vpnd.crypto.entropy import Entropy
 from vpnd.ike.endpoint import Endpoint
 from vpnd.ike.outputs import Established, Failed, LadderLine, Transmit
+from vpnd.ike.registry import NO_SPI
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import Diagnose, PeerPolicy
 from vpnd.model.proposals import Suite
 from vpnd.tunnel.probes import Asked, Probe, found, of_main_mode, probes, taken
+from vpnd.wire.errors import DecodeError
+from vpnd.wire.header import Flag, Header
+from vpnd.wire.iana import Exchange1, IkeVersion
 
 ROUND_EVERY = 600.0
 """Ours: seconds between two rounds for one tunnel."""
@@ -33,8 +37,10 @@ ANSWER_WITHIN = 4.0
 """Ours: seconds for one answer: three tries."""
 CLOSED_WITHIN = 4.0
 """Ours: seconds in which what a probe has made is closed, with the repeats of our DELETE."""
+LATE_WITHIN = 30.0
+"""Ours: seconds in which a proof that comes late is waited for, to close what it makes, without repeats."""
 ROUNDS = 4
-"""Ours: tunnels at the same time; the others have their turn at a later failure."""
+"""Ours: tunnels at the same time, each of another peer; the others have their turn at a later failure."""
 
 SPI = slice(0, 8)
 
@@ -67,6 +73,7 @@ class _Attempt:
     endpoint: Endpoint
     ends: float
     over: bool = False
+    proved: bool = False
 
 
 @dataclass(slots=True)
@@ -123,7 +130,7 @@ class Prober:
         else:
             seen.code, seen.count = failure.code, 1
         asked_lately = now - seen.asked_at < ROUND_EVERY
-        if seen.count < ALIKE or asked_lately or policy.name in self._rounds or len(self._rounds) >= ROUNDS:
+        if seen.count < ALIKE or asked_lately or not self._has_place(policy):
             return
         can_begin = policy.remote_address is not None and policy.children
         wanted = probes(policy, failure, diagnose) if can_begin else ()
@@ -149,8 +156,8 @@ class Prober:
         self._seen.pop(tunnel, None)
 
     def hears(self, data: bytes) -> bool:
-        """Whether a datagram is the answer to a probe."""
-        return bool(self._by_spi) and data[SPI] in self._by_spi
+        """Whether a datagram is the answer to a probe; what begins something there is none."""
+        return bool(self._by_spi) and data[SPI] in self._by_spi and not begins(data)
 
     def handle_datagram(self, now: float, path: Path, data: bytes) -> None:
         """An answer to a probe."""
@@ -177,6 +184,12 @@ class Prober:
 
     # --- inside
 
+    def _has_place(self, policy: PeerPolicy) -> bool:
+        """Whether a round may begin: peers limit the half-open IKE SAs of an address."""
+        others = self._rounds.values()
+        is_asked = any(one.policy.remote_address == policy.remote_address for one in others)
+        return len(self._rounds) < ROUNDS and not is_asked
+
     def _of(self, tunnel: str) -> Iterator[_Attempt]:
         return (one for one in tuple(self._attempts) if one.probe.policy.name == tunnel and not one.over)
 
@@ -195,21 +208,26 @@ class Prober:
         self._follow(now, attempt)
 
     def _follow(self, now: float, attempt: _Attempt) -> None:
-        """What the probe's endpoint asks for: its messages are sent until the peer has chosen."""
+        """What the probe's endpoint asks for: its messages are sent until the peer has chosen.
+
+        Of one that is over, only what closes the SA that it has made.
+        """
         probe, outputs, end, proved = attempt.probe, attempt.endpoint.outputs, None, False
         chosen = None if probe.proves else _chosen(attempt)
         while outputs:
+            is_sent = chosen is None and (attempt.proved or not attempt.over)
             match outputs.popleft():
-                case Transmit(data=data) as message if chosen is None:
+                case Transmit(data=data) as message if is_sent:
                     self._by_spi[data[SPI]] = attempt
                     self.outputs.append(message)
-                case LadderLine() as line if chosen is None or not line.outbound:
+                case LadderLine() as line if is_sent or not line.outbound:
                     self.outputs.append(line)
                 case Failed(initiator=True) as failed:
                     end = failed
                 case Established(tunnel):
                     attempt.endpoint.close(now, tunnel, Diagnosis.of(Code.DOWN_BY_OPERATOR))
-                    proved = True
+                    attempt.proved = proved = True
+                    attempt.ends = now + CLOSED_WITHIN
                 case _:
                     pass
         if attempt.over:
@@ -256,7 +274,8 @@ class Prober:
 
     def _close(self, now: float, attempt: _Attempt) -> None:
         """Nothing more is asked by it; what it has proved is closed, with its repeats."""
-        attempt.over, attempt.ends = True, now + CLOSED_WITHIN
+        attempt.over = True
+        attempt.ends = now + (CLOSED_WITHIN if attempt.proved else LATE_WITHIN)
         if not attempt.probe.proves:
             attempt.endpoint.close(now, attempt.probe.policy.name, Diagnosis.of(Code.DOWN_BY_OPERATOR))
             self.outputs += (
@@ -270,6 +289,17 @@ class Prober:
         self._attempts.remove(attempt)
         for spi in [spi for spi, one in self._by_spi.items() if one is attempt]:
             del self._by_spi[spi]
+
+
+def begins(data: bytes) -> bool:
+    """Whether a message is the first of an IKE SA, or comes from the end that has begun one."""
+    try:
+        header = Header.decode(data)
+    except DecodeError:
+        return False
+    if header.major == IkeVersion.V2:
+        return header.has(Flag.INITIATOR)
+    return header.spi_r == NO_SPI and header.exchange != Exchange1.INFORMATIONAL
 
 
 def _chosen(attempt: _Attempt) -> Suite | None:

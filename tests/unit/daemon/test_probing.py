@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 
 import pytest
 
+from tests.simulation.puppet import in_clear
+from tests.unit.daemon.fakes import KEY, configuration
 from tests.unit.daemon.pairs import Pair, with_pair
 from tests.unit.daemon.test_reasons import differ, why_of
 from tests.unit.daemon.test_stories import BACK, ROUTED, kinds, story
+from vpnd.model.child import Path
+from vpnd.model.selectors import Address
+from vpnd.wire.header import HEADER_LENGTH, Flag, Header
+from vpnd.wire.iana import Exchange2, Notify2
+from vpnd.wire.ikev2 import Notify
 
 V1 = 'ike.version = "ikev1"'
 
@@ -171,3 +179,52 @@ async def test_what_was_learnt_ends_with_a_change(pair: Pair) -> None:
     await pair.until(lambda: pair.state()[0] == "up", 120)
     why = why_of(pair)
     assert (why.error.code, why.standing) == ("E-P1-DH", False)
+
+
+OTHER = ip_address("192.0.2.3")
+SPOOFED = {
+    "refused": lambda data: [(Notify2.NO_PROPOSAL_CHOSEN, b"")],
+    "another group": lambda data: [(Notify2.INVALID_KE_PAYLOAD, b"\x00\x1f")],
+    "another version": lambda data: [(Notify2.INVALID_MAJOR_VERSION, b"")],
+    "by turns": lambda data: [(Notify2.NO_PROPOSAL_CHOSEN + 3 * (data[0] % 2), b"\x00\x1f")],
+}
+"""What a stranger on the way answers to each IKE_SA_INIT."""
+
+
+@pytest.mark.parametrize("spoofed", SPOOFED)
+@with_pair
+async def test_a_stranger_provokes_one_round_in_ten_minutes_and_none_of_another_tunnel(
+    pair: Pair, spoofed: str
+) -> None:
+    """It answers for the peer, and says things in the name of another tunnel's peer, which is quiet."""
+    other = f'\n[customer_gateways.quiet]\naddress = "{OTHER}"\n'
+    text = configuration("hq", "192.0.2.1", "192.0.2.2", {"t": f'{ROUTED}\ndiagnose = "all"'})
+    key = f'pre_shared_key = "plain:{KEY}"'
+    routes = 'negotiation = "passive"\nroutes = ["10.78.0.0/16"]'
+    pair.hq.write(f'{text}{other}[tunnels.u]\ncustomer_gateway = "quiet"\n{key}\n{routes}\n')
+    sent: dict[Address, list[bytes]] = {pair.branch.address: [], OTHER: []}
+    loop = asyncio.get_running_loop()
+
+    def carry(path: Path, data: bytes) -> None:
+        sent[path.remote].append(data)
+        back = Path(path.remote, path.remote_port, path.local, path.local_port)
+        if data[18] == Exchange2.IKE_SA_INIT and path.remote == pair.branch.address:
+            notifies = [Notify(*one) for one in SPOOFED[spoofed](data)]
+            answer = in_clear(data[:8], bytes(8), Exchange2.IKE_SA_INIT, Flag.RESPONSE, 0, notifies)
+            loop.call_soon(pair.hq.receive, back, answer)
+
+    pair.wire.carry = carry  # type: ignore[method-assign] # a stranger
+    await pair.hq.start()
+    seconds = 3700
+    for second in range(seconds // 10):
+        v1 = Header(second.to_bytes(8, "big"), bytes(8), 1, 0x10, 2, 0, 0, HEADER_LENGTH)
+        for data in (v1.encode(), b"\xff" * 40, in_clear(b"12345678", bytes(8), 34, 8, 0, [])):
+            pair.hq.receive(Path(pair.hq.address, 500, OTHER, 500), data)
+        await asyncio.sleep(10)
+    began = [event for event in pair.hq.journal.events.recent() if event.event == "probing"]
+    assert {event.tunnel for event in began} <= {"t"}
+    assert len(began) <= seconds // 600 + 1
+    asked = [data for data in sent[OTHER] if not data[19] & Flag.RESPONSE and data[17] == 0x20]
+    assert not asked, "the quiet tunnel asks nothing"
+    assert len(sent[pair.branch.address]) < 150 * (seconds // 600 + 1)
+    assert not pair.hq.engine.installed

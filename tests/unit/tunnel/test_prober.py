@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -411,8 +412,21 @@ def test_few_are_asked_for_at_the_same_time() -> None:
     prober = Prober(SeededEntropy(1))
     for number in range(ROUNDS + 3):
         for _ in range(2):
-            prober.failed(0.0, policy(f"t{number}"), REFUSED)
+            peer = policy(f"t{number}", remote_address=ip_address(f"192.0.2.{number + 10}"))
+            prober.failed(0.0, peer, REFUSED)
     assert sum(isinstance(one, ProbingBegan) for one in prober.outputs) == ROUNDS
+
+
+def test_two_tunnels_of_one_peer_are_asked_for_one_after_the_other() -> None:
+    """Peers limit the half-open IKE SAs of an address, and the attempts themselves are some."""
+    prober = Prober(SeededEntropy(1))
+    for name in ("t", "u", "t", "u", "u"):
+        prober.failed(0.0, policy(name), REFUSED)
+    began = [one.tunnel for one in prober.outputs if isinstance(one, ProbingBegan)]
+    assert began == ["t"]
+    prober.stop(0.0, "t")
+    prober.failed(1.0, policy("u"), REFUSED)
+    assert [one.tunnel for one in prober.outputs if isinstance(one, ProbingBegan)] == ["t", "u"]
 
 
 def test_without_an_address_or_a_mapping_nobody_is_asked() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vpnd.ike.v2.faults import NoProposalChosen
-from vpnd.ike.v2.ladder import notify_name
+from vpnd.ike.v2.ladder import group_wanted, notify_name
 from vpnd.model.diagnosis import Code, Diagnosis
 from vpnd.model.policy import ChildPolicy, PeerPolicy
 from vpnd.model.proposals import NO_GROUP, Attribute, Chosen, Mismatch, describe_all
@@ -81,7 +81,7 @@ def of_init_error(notify: Notify, policy: PeerPolicy, exchange: str = "IKE_SA_IN
             ours = describe_all(policy.proposals)
             return Diagnosis.of(Code.P1_PROPOSAL, exchange=exchange, notify=name, ours=ours)
         case Notify2.INVALID_KE_PAYLOAD:
-            theirs = int.from_bytes(notify.data[:2], "big")
+            theirs = group_wanted(notify)
             groups = dict.fromkeys(group for p in policy.proposals for group in p.dh)
             ours = ", ".join(map(str, groups))
             return Diagnosis.of(Code.P1_DH, exchange=exchange, notify=name, theirs=theirs, ours=ours)
@@ -118,7 +118,8 @@ def of_child_error(notify: Notify, exchange: str, child: ChildPolicy, pfs: bool)
             ours = describe_all(child.proposals)
             esn = _only_esn(child)
         case Notify2.INVALID_KE_PAYLOAD:
-            theirs = str(int.from_bytes(notify.data[:2], "big") or "none")
+            group = group_wanted(notify)
+            theirs = str(group or "none") if group is not None else None
             ours = ", ".join(map(str, child.pfs)) if pfs else "none"
         case Notify2.TS_UNACCEPTABLE | Notify2.SINGLE_PAIR_REQUIRED | Notify2.INVALID_SELECTORS:
             ours = str(child)

@@ -9,6 +9,7 @@ from vpnd.crypto.entropy import Entropy
 from vpnd.crypto.suites import GROUPS
 from vpnd.ike.key_exchange import check_value, shared_secret
 from vpnd.ike.v2.faults import InvalidKe, InvalidSyntax
+from vpnd.ike.v2.ladder import group_wanted
 from vpnd.model.policy import PeerPolicy, Probing
 from vpnd.model.secret import Secret
 from vpnd.wire.iana import Notify2
@@ -47,11 +48,11 @@ class IkeKeyExchange:
 
     def restart(self, error: Notify) -> bool:
         """Whether to ask again after this refusal, with the group that the peer names."""
-        group = int.from_bytes(error.data, "big") if len(error.data) == 2 else 0
+        group = group_wanted(error)
         wanted = error.type == Notify2.INVALID_KE_PAYLOAD and group in _groups(self._policy)
         if self._policy.probing is Probing.OFFER:
             return False
-        if not wanted or group == self.pair.group or self._rounds >= INVALID_KE_ROUNDS:
+        if not wanted or group is None or group == self.pair.group or self._rounds >= INVALID_KE_ROUNDS:
             return False
         self._rounds += 1
         self.pair = KeyPair.generate(group, self._entropy)

@@ -67,6 +67,11 @@ def detail_of(payloads: Iterable[Payload]) -> Iterator[str]:
                 yield f"V: {recognise((payload.data,)) or payload.data[:SHOWN_BYTES].hex()}"
 
 
+def group_wanted(notify: Notify) -> int | None:
+    """The DH group that INVALID_KE_PAYLOAD names, two bytes (RFC 7296 section 3.10.1); None: it does not."""
+    return int.from_bytes(notify.data, "big") if len(notify.data) == 2 else None
+
+
 def notify_name(notify: Notify) -> str:
     return name_of(Notify2, notify.type)
 
@@ -105,7 +110,8 @@ def _notify_details(notify: Notify) -> Iterator[str]:
     name = notify_name(notify)
     match notify.type:
         case Notify2.INVALID_KE_PAYLOAD:
-            yield f"N({name}): group {int.from_bytes(notify.data[:2], 'big')} wanted"
+            group = group_wanted(notify)
+            yield f"N({name}): group {group} wanted" if group is not None else f"N({name}): names no group"
         case Notify2.REKEY_SA | Notify2.CHILD_SA_NOT_FOUND:
             yield f"N({name}): {name_of(Protocol, notify.protocol)} {notify.spi.hex()}"
         case Notify2.UNSUPPORTED_CRITICAL_PAYLOAD:

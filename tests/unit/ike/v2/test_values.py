@@ -533,6 +533,15 @@ def test_errors_of_ike_sa_init(kind: int, code: Code) -> None:
     assert diagnosis.fact("exchange") == "IKE_SA_INIT"
 
 
+@pytest.mark.parametrize("data", [b"", b"\x0e", b"\0\x0e\0"])
+def test_a_group_that_is_not_two_bytes_is_none(data: bytes) -> None:
+    notify = received(Notify2.INVALID_KE_PAYLOAD, data)
+    assert diagnoses.of_init_error(notify, policy()).fact("theirs") is None
+    child = diagnoses.of_child_error(notify, "CREATE_CHILD_SA", policy().children[0], True)
+    assert child.fact("theirs") is None
+    assert tuple(ladder.detail_of((notify,))) == ("N(INVALID_KE_PAYLOAD): names no group",)
+
+
 @pytest.mark.parametrize(
     ("kind", "code"),
     [

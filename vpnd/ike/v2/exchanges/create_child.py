@@ -21,6 +21,7 @@ from vpnd.ike.v2.exchanges.informational import DeleteChildren
 from vpnd.ike.v2.exchanges.rekey_ike import EXCHANGE, RekeyIke
 from vpnd.ike.v2.faults import NoAdditionalSas, NoProposalChosen, TemporaryFailure
 from vpnd.ike.v2.key_exchange import INVALID_KE_ROUNDS, answer_ke, conclude_ke, required
+from vpnd.ike.v2.ladder import group_wanted
 from vpnd.ike.v2.messages import ChildRequest, ChildResponse, Refusal, error_of
 from vpnd.ike.v2.negotiate import Offer, answer_offer, tell_offered
 from vpnd.ike.v2.requests import Exchange
@@ -96,8 +97,8 @@ class ChildNegotiation:
         """What to ask for next, NO_GROUP for no key exchange; None: nothing else comes into question."""
         acceptable = self.policy.pfs or context.sa.groups_on_request()
         if notify.type == Notify2.INVALID_KE_PAYLOAD:
-            named = int.from_bytes(notify.data, "big") if len(notify.data) == 2 else 0
-            return named if named in acceptable and named != self.group else None
+            named = group_wanted(notify)
+            return named if named is not None and named in acceptable and named != self.group else None
         if notify.type != Notify2.NO_PROPOSAL_CHOSEN or self.policy.pfs:
             return None
         other = NO_GROUP if self.group else acceptable[0]
