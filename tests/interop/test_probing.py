@@ -35,6 +35,7 @@ DIFFERENCES: dict[str, tuple[Plan, Plan, str]] = {
     "group, all, ikev1": (V1.change(ike=Suite(dh_group=5), lines=ALL), V1, "E-P1-DH"),
     "ikev1 here": (V1, WRONG, "E-V1V2"),
     "ikev1 there": (WRONG, V1, "E-V1V2"),
+    "aggressive here": (V1.change(mode="aggressive"), V1, "E-MODE"),
 }
 """Ours, what the peer has, and the code that is known once it was asked."""
 
