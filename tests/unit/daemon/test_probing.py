@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
@@ -182,7 +183,7 @@ async def test_what_was_learnt_ends_with_a_change(pair: Pair) -> None:
 
 
 OTHER = ip_address("192.0.2.3")
-SPOOFED = {
+SPOOFED: dict[str, Callable[[bytes], list[tuple[int, bytes]]]] = {
     "refused": lambda data: [(Notify2.NO_PROPOSAL_CHOSEN, b"")],
     "another group": lambda data: [(Notify2.INVALID_KE_PAYLOAD, b"\x00\x1f")],
     "another version": lambda data: [(Notify2.INVALID_MAJOR_VERSION, b"")],
