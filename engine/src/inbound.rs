@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::coalesce::Writes;
 use crate::ecn::apply_outer;
-use crate::esp::{self, DUMMY, HEADER_LENGTH, TRAILER_LENGTH};
+use crate::esp::{self, AT_ONCE, DUMMY, HEADER_LENGTH, TRAILER_LENGTH};
 use crate::fit::{clamp_mss, may_be_syn};
 use crate::icmp::append_echo_answer;
 use crate::interface::{Drop, Drops, Endpoint, Notice, TunnelId};
@@ -251,11 +251,9 @@ impl Receiver<'_> {
         let came = if tunnel.tapped { run.to_vec() } else { Vec::new() };
         let segments = &mut self.incoming.segments;
         segments.clear();
-        segments.extend(
-            run.chunks_exact_mut(length)
-                .enumerate()
-                .map(|(index, packet)| open(pair, packet, start + index * length)),
-        );
+        for (index, group) in run.chunks_mut(length * AT_ONCE).enumerate() {
+            open(pair, group, length, start + index * AT_ONCE * length, segments);
+        }
         let newest = segments.last().map(|segment| segment.sequence);
         // What had not been seen before may be a copy of one that came with it.
         segments.retain(|segment| {
@@ -406,18 +404,24 @@ fn spi_at(data: &[u8], at: usize) -> Option<u32> {
     data.get(at..at + 4)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-/// Open one packet, which begins at `at`, if its number is new.
-fn open(pair: &SaPair, packet: &mut [u8], at: usize) -> Segment {
-    let low = spi_at(packet, 4).unwrap_or_default();
-    let sequence = if pair.child.suite.esn() { pair.window.extend(low) } else { u64::from(low) };
-    if !pair.window.check(sequence) {
-        return Segment { at, place: at..at, sequence, verdict: Opened::Replayed };
+/// Open the packets of a group, which begins at `start`, whose numbers are new.
+fn open(pair: &SaPair, group: &mut [u8], length: usize, start: usize, segments: &mut Vec<Segment>) {
+    let suite = pair.child.suite;
+    let mut sequences = [0; AT_ONCE];
+    for (sequence, packet) in sequences.iter_mut().zip(group.chunks_exact(length)) {
+        let low = spi_at(packet, 4).unwrap_or_default();
+        *sequence = if suite.esn() { pair.window.extend(low) } else { u64::from(low) };
     }
-    let opened = pair.opener.open(packet, sequence).map(|plaintext| plaintext.len());
-    let place = at + pair.child.suite.prefix();
-    match opened {
-        Some(length) => Segment { at, place: place..place + length, sequence, verdict: Opened::Good },
-        None => Segment { at, place: at..at, sequence, verdict: Opened::Bad },
+    let new = sequences.map(|sequence| pair.window.check(sequence).then_some(sequence));
+    let opened = pair.opener.open_group(group, length, new);
+    for (index, sequence) in sequences.into_iter().take(group.len() / length).enumerate() {
+        let at = start + index * length;
+        let (place, verdict) = match (new[index], opened[index]) {
+            (None, _) => (at..at, Opened::Replayed),
+            (_, true) => (at + suite.prefix()..at + length - suite.icv_length(), Opened::Good),
+            (_, false) => (at..at, Opened::Bad),
+        };
+        segments.push(Segment { at, place, sequence, verdict });
     }
 }
 

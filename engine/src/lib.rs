@@ -18,6 +18,7 @@ pub mod mtu;
 pub mod outbound;
 pub mod replay;
 pub mod sad;
+mod sha256;
 pub mod spd;
 pub mod split;
 mod sys;

@@ -1,15 +1,17 @@
-//! The system calls that the standard library does not have: all unsafe code of the crate is here.
+//! The system calls that the standard library does not have, and instructions that not every processor has: all unsafe
+//! code of the crate is here.
 //!
 //! Every function takes and gives safe types. Descriptors are plain numbers where they belong to the caller: a
 //! wrong one is an error of the call, not of memory.
 
-#![allow(unsafe_code, reason = "system calls, each with why it is right")]
+#![allow(unsafe_code, reason = "system calls and instructions, each with why it is right")]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::interface::Endpoint;
+use crate::sha256::{BLOCK, LANES, State};
 
 pub(crate) use libc::{
     EACCES, EAGAIN, EBADF, EBADFD, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EINVAL, EIO, EMSGSIZE, ENETUNREACH,
@@ -416,4 +418,29 @@ pub(crate) fn wait(fds: &[RawFd], ready: &mut Vec<bool>, most: Option<i32>) -> i
     ready.clear();
     ready.extend(polled.iter().map(|one| one.revents != 0));
     Ok(())
+}
+
+/// Whether the processor has instructions for SHA-256 that `compress_sha256` makes use of.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_sha256() -> bool {
+    is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1")
+}
+
+/// Whether the processor has instructions for SHA-256 that `compress_sha256` makes use of.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) const fn has_sha256() -> bool {
+    false
+}
+
+/// Take blocks of several messages, as many of each, into what their hashes have come to.
+pub(crate) fn compress_sha256(states: &mut [State; LANES], blocks: [&[[u8; BLOCK]]; LANES]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_sha256() {
+        // SAFETY: the processor has the instructions, and nothing else is asked of who calls it.
+        unsafe { crate::sha256::compress(states, blocks) };
+        return;
+    }
+    for (state, blocks) in states.iter_mut().zip(blocks) {
+        sha2::block_api::compress256(state, blocks);
+    }
 }

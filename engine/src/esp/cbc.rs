@@ -14,8 +14,8 @@ use des::{Des, TdesEde3};
 use sm4::Sm4;
 use subtle::ConstantTimeEq;
 
-use super::mac::{Authenticate, keyed};
-use super::{Encryption, Error, HEADER_LENGTH, Integrity, Keys, SEED_LENGTH, Suite, numbered};
+use super::mac::{AT_ONCE, Authenticate, Code, keyed};
+use super::{Encryption, Error, HEADER_LENGTH, Integrity, Keys, SEED_LENGTH, Suite};
 
 /// Ours: packets that are encrypted in turn. AES of one block takes ten dependent steps, and a processor has as
 /// many blocks under way as it has registers for.
@@ -56,15 +56,43 @@ impl Cbc {
             ivs.fill(&mut packet[HEADER_LENGTH..suite.prefix()]);
         }
         self.cipher.encrypt(run, length, end);
-        for (packet, number) in numbered(run, length, sequence) {
-            let code = self.code(suite, &packet[..end], number);
-            packet[end..].copy_from_slice(&code[..suite.icv_length()]);
+        for (index, group) in run.chunks_mut(length * AT_ONCE).enumerate() {
+            // Of the last number that there is, none follows.
+            let numbers =
+                std::array::from_fn(|at| Some(sequence.wrapping_add((index * AT_ONCE + at) as u64)));
+            let codes = self.codes(suite, group, length, numbers);
+            for (packet, code) in group.chunks_exact_mut(length).zip(&codes) {
+                packet[end..].copy_from_slice(&code[..suite.icv_length()]);
+            }
         }
     }
 
     pub(super) fn open<'a>(&self, suite: Suite, packet: &'a mut [u8], sequence: u64) -> Option<&'a mut [u8]> {
+        let high = high_of(sequence);
+        let (covered, _) = packet.split_at(packet.len() - suite.icv_length());
+        let code = self.mac.code([covered, if suite.esn() { &high[..] } else { &[] }]);
+        self.decrypt(suite, packet, &code)
+    }
+
+    pub(super) fn open_group(
+        &self,
+        suite: Suite,
+        group: &mut [u8],
+        length: usize,
+        numbers: [Option<u64>; AT_ONCE],
+    ) -> [bool; AT_ONCE] {
+        let codes = self.codes(suite, group, length, numbers);
+        let mut opened = [false; AT_ONCE];
+        let packets = group.chunks_exact_mut(length).zip(numbers).zip(&codes);
+        for (((packet, number), code), opened) in packets.zip(&mut opened) {
+            *opened = number.is_some() && self.decrypt(suite, packet, code).is_some();
+        }
+        opened
+    }
+
+    /// Decrypt a packet if its ICV is the beginning of `code`.
+    fn decrypt<'a>(&self, suite: Suite, packet: &'a mut [u8], code: &Code) -> Option<&'a mut [u8]> {
         let (covered, received) = packet.split_at_mut(packet.len() - suite.icv_length());
-        let code = self.code(suite, covered, sequence);
         if !bool::from(code[..received.len()].ct_eq(received)) {
             return None;
         }
@@ -73,12 +101,28 @@ impl Cbc {
         Some(body)
     }
 
-    /// The ICV, of which the suite's first bytes travel; `covered` is the packet before it.
-    fn code(&self, suite: Suite, covered: &[u8], sequence: u64) -> [u8; super::mac::LONGEST] {
-        // The upper half is authenticated and does not travel (RFC 4303 section 2.2.1).
-        let high = ((sequence >> 32) as u32).to_be_bytes();
-        self.mac.code(covered, if suite.esn() { &high } else { &[] })
+    /// The HMAC of each packet that is there and has a number, of which the suite's first bytes travel.
+    fn codes(
+        &self,
+        suite: Suite,
+        group: &[u8],
+        length: usize,
+        numbers: [Option<u64>; AT_ONCE],
+    ) -> [Code; AT_ONCE] {
+        let high = numbers.map(|number| high_of(number.unwrap_or_default()));
+        let mut packets = group.chunks_exact(length);
+        self.mac.codes(std::array::from_fn(|at| {
+            let packet = packets.next()?;
+            numbers[at]?;
+            let covered = &packet[..length - suite.icv_length()];
+            Some([covered, if suite.esn() { &high[at][..] } else { &[] }])
+        }))
     }
+}
+
+/// The upper half of a number, which is authenticated and does not travel (RFC 4303 section 2.2.1).
+fn high_of(sequence: u64) -> [u8; 4] {
+    ((sequence >> 32) as u32).to_be_bytes()
 }
 
 /// The cipher with a key; None if the key has another length.

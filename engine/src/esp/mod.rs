@@ -25,6 +25,9 @@ pub const IPV6: u8 = 41;
 /// The next header of a dummy packet, which the receiver drops without a trace (RFC 4303 section 2.6).
 pub const DUMMY: u8 = 59;
 
+/// Packets that are opened together.
+pub const AT_ONCE: usize = mac::AT_ONCE;
+
 /// 1, 2, 3, ...: the first n bytes of it are the default padding of length n (RFC 4303 section 2.4).
 const PADDING: [u8; 255] = {
     let mut padding = [0; 255];
@@ -159,15 +162,45 @@ impl Opener {
     #[must_use]
     pub fn open<'a>(&self, packet: &'a mut [u8], sequence: u64) -> Option<&'a mut [u8]> {
         let suite = self.suite;
-        if packet.len() < suite.minimum()
-            || !(packet.len() - suite.overhead()).is_multiple_of(suite.alignment_of_ciphertext())
-        {
+        if !self.may_be_opened(packet.len()) {
             return None;
         }
         match &self.transform {
             Transform::Aead(aead) => aead.open(suite, packet, sequence),
             Transform::Cbc(cbc) => cbc.open(suite, packet, sequence),
         }
+    }
+
+    /// Open in place the packets of a group, of `length` bytes each, that `numbers` has a number for; which of them are
+    /// open now: their plaintexts are between `prefix()` and the ICV. Of the others, as of `open`.
+    pub fn open_group(
+        &self,
+        group: &mut [u8],
+        length: usize,
+        numbers: [Option<u64>; AT_ONCE],
+    ) -> [bool; AT_ONCE] {
+        let suite = self.suite;
+        let mut opened = [false; AT_ONCE];
+        if !self.may_be_opened(length) {
+            return opened;
+        }
+        match &self.transform {
+            Transform::Cbc(cbc) => return cbc.open_group(suite, group, length, numbers),
+            Transform::Aead(aead) => {
+                let packets = group.chunks_exact_mut(length).zip(numbers);
+                for ((packet, number), opened) in packets.zip(&mut opened) {
+                    *opened = number.is_some_and(|number| aead.open(suite, packet, number).is_some());
+                }
+            }
+        }
+        opened
+    }
+
+    /// Whether a packet of so many bytes can be one of the suite's.
+    fn may_be_opened(&self, length: usize) -> bool {
+        let suite = self.suite;
+        length >= suite.minimum()
+            && (length - suite.overhead()).is_multiple_of(suite.alignment_of_ciphertext())
     }
 }
 
@@ -263,6 +296,48 @@ mod tests {
                     number += count as u64;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn packets_of_a_group_are_opened_each_by_itself() {
+        const INNER: usize = 50;
+        for suite in suites() {
+            let (mut sealer, opener) = transforms(suite);
+            let (length, prefix) = (suite.sealed_length(INNER), suite.prefix());
+            let first = if suite.esn() { u64::from(u32::MAX) } else { 1 };
+            let mut run = vec![0; length * AT_ONCE];
+            for (index, packet) in run.chunks_exact_mut(length).enumerate() {
+                packet[prefix..][..INNER].fill(index as u8);
+            }
+            sealer.seal(&mut run, INNER, first, IPV4).expect("short packets");
+            for count in 0..=AT_ONCE {
+                for wanted in 0_u8..1 << AT_ONCE {
+                    for damaged in 0..AT_ONCE {
+                        let mut group = run[..count * length].to_vec();
+                        if let Some(packet) = group.chunks_exact_mut(length).nth(damaged) {
+                            packet[prefix] ^= 1;
+                        }
+                        let before = group.clone();
+                        let is_wanted = |index: usize| (wanted >> index) & 1 == 1;
+                        let numbers = std::array::from_fn(|at| is_wanted(at).then_some(first + at as u64));
+                        let opened = opener.open_group(&mut group, length, numbers);
+                        for (index, opened) in opened.into_iter().enumerate() {
+                            let open = index < count && is_wanted(index) && index != damaged;
+                            assert_eq!(opened, open, "{suite:?}, {index} of {count}, {wanted:b}, {damaged}");
+                        }
+                        let packets = group.chunks_exact(length).zip(before.chunks_exact(length));
+                        for (index, (packet, before)) in packets.enumerate() {
+                            if opened[index] {
+                                assert_eq!(packet[prefix..][..INNER], [index as u8; INNER]);
+                            } else if !is_wanted(index) {
+                                assert_eq!(packet, before);
+                            }
+                        }
+                    }
+                }
+            }
+            assert_eq!(opener.open_group(&mut run, length - 1, [Some(first); AT_ONCE]), [false; AT_ONCE]);
         }
     }
 
