@@ -420,6 +420,19 @@ pub(crate) fn wait(fds: &[RawFd], ready: &mut Vec<bool>, most: Option<i32>) -> i
     Ok(())
 }
 
+/// Bytes from which on it pays to ask for the processor's instructions.
+const WIDE: usize = 128;
+
+/// The 32-bit words of `data` added up, as `ip::add_words` does.
+pub(crate) fn add_words(data: &[u8]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if data.len() >= WIDE && is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the instructions, and nothing else is asked of who calls it.
+        return unsafe { crate::ip::add_words_by_avx2(data) };
+    }
+    crate::ip::add_words(data)
+}
+
 /// Whether the processor has instructions for SHA-256 that `compress_sha256` makes use of.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_sha256() -> bool {
