@@ -26,6 +26,7 @@ from vpnd.ike.outputs import (
     Keepalive,
     LadderLine,
     PathMoved,
+    UnknownPeer,
 )
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code, Diagnosis
@@ -304,7 +305,8 @@ def test_an_address_that_is_not_configured_hears_nothing() -> None:
     pair = WirePair()
     pair.b.do("remove_peer", NAME)
     pair.initiate()
-    assert not pair.b.events
+    (noticed,) = pair.b.events
+    assert isinstance(noticed, UnknownPeer)
     assert pair.b.endpoint.counters == {"unknown peer": 1}
 
 

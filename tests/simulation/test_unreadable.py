@@ -20,7 +20,7 @@ from vpnd.control.diagnoses import message
 from vpnd.ike.endpoint import NO_MESSAGE, UNREADABLE_AGAIN
 from vpnd.ike.limits import UNREADABLE_BY_ADDRESS
 from vpnd.ike.message import MAX_OF_A_KIND
-from vpnd.ike.outputs import Established, Failed, LadderLine
+from vpnd.ike.outputs import Established, Failed, LadderLine, UnknownPeer
 from vpnd.model.child import Path
 from vpnd.model.diagnosis import Code
 from vpnd.model.identity import Identity
@@ -171,10 +171,12 @@ def test_it_is_named_once_a_minute_whatever_it_is(make: Make) -> None:
 
 @pytest.mark.parametrize("make", [Stage, Stage2])
 def test_of_an_address_that_is_no_peers_nothing_is_said(make: Make) -> None:
+    """But that it begins IKE, where so much can be read."""
     stage = make()
     whole = first_of(stage)
-    stage.say(cut(whole), source=STRANGER)
-    assert not stage.gateway.events
+    assert stage.say(cut(whole), source=STRANGER) == []
+    assert all(isinstance(event, UnknownPeer) for event in stage.gateway.events)
+    assert not named(stage)
     assert sum(stage.endpoint.counters.values()) == 1
 
 
